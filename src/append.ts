@@ -1,4 +1,4 @@
-/** Adds all of a list to another one. `push(...list)` fails beyond some 120 000: each is an argument on the stack. */
+/** Adds a list to another list. `push(...list)` fails beyond some 120 000 members, because each is an argument on the stack. */
 export function append<T>(into: T[], list: Iterable<T>): void {
   for (const each of list) into.push(each);
 }

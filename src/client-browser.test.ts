@@ -42,7 +42,7 @@ const failed = (code: string, retryable = false): object => ({
   error: { code, message: "no", hint: "do so", retryable },
 });
 
-test("a call sends its members and gives the answer, after its progress and warnings", async (t) => {
+test("a call sends its members, reports progress and warnings, and returns the answer", async (t) => {
   const asked: unknown[] = [];
   const client = await serving(t, (request, response, body) => {
     asked.push(request.method, request.url, body);
@@ -56,7 +56,7 @@ test("a call sends its members and gives the answer, after its progress and warn
   assert.deepEqual(told, [{ phase: "scanning", done: 1 }, "odd"]);
 });
 
-test("bytes keep their values both ways, also where a line and a letter come in pieces", async (t) => {
+test("bytes keep their values in both directions, even if a line or a character is split", async (t) => {
   const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
   let named: unknown;
   const client = await serving(t, (_request, response, body) => {
@@ -75,7 +75,7 @@ test("bytes keep their values both ways, also where a line and a letter come in 
   assert.deepEqual(warnings, ["ä"]);
 });
 
-test("an error has the code, message, hint and retryable of the server", async (t) => {
+test("an error has the server's code, message, hint and retryable", async (t) => {
   const client = await serving(t, (_request, response) => {
     response.writeHead(423).end(lines(failed("busy", true)));
   });
@@ -86,7 +86,7 @@ test("an error has the code, message, hint and retryable of the server", async (
   });
 });
 
-test("an answer that ends early and a server that is gone are io, and a signal is interrupted", async (t) => {
+test("an answer that ends early and a missing server throw io, and a signal throws interrupted", async (t) => {
   const client = await serving(t, (request, response) => {
     if (request.url === "/v1/status") response.end(lines({ warning: "odd" }));
     else if (request.url === "/v1/about") response.destroy();
@@ -99,7 +99,7 @@ test("an answer that ends early and a server that is gone are io, and a signal i
   await assert.rejects(client.call("save", { workspace: "/w" }, options), { code: "interrupted" });
 });
 
-test("events begin with open, go on after a number, and end with io or the server's error", async (t) => {
+test("events begin with open, continue after a number, and end with io or the server's error", async (t) => {
   const event = { id: 8, at: "", workspace: "/w", workspace_id: null, type: "changed", data: { paths: 1, names: [] } };
   const after: unknown[] = [];
   const client = await serving(t, (request, response) => {

@@ -12,7 +12,7 @@ export type * from "./contract/index.ts";
 
 type Table = typeof CLIENT_VERBS & Pick<typeof LIBRARY_VERBS, "listWorkspaces"> & Pick<typeof DAEMON_CALLS, "daemon">;
 
-/** Arguments of a verb by their names; those that may be absent are optional. */
+/** Arguments of a verb by name; arguments that may be absent are optional. */
 type Named<T extends readonly Argument[]> = {
   [A in T[number] as undefined extends Of<A["schema"]> ? never : A["name"]]: Of<A["schema"]>;
 } & { [A in T[number] as undefined extends Of<A["schema"]> ? A["name"] : never]?: Of<A["schema"]> };
@@ -40,7 +40,7 @@ export interface TicketOptions {
   /** A file or folder; with `path_b64` its exact bytes count. */
   path?: PathInput;
   path_b64?: string;
-  /** Several, for an archive. */
+  /** Several paths, for an archive. */
   paths?: readonly PathInput[];
   as: "file" | "zip" | "tar";
   /** Name of the file that the browser saves. */
@@ -48,7 +48,7 @@ export interface TicketOptions {
 }
 
 export interface PageCallOptions {
-  /** Ends the call, with `interrupted`. */
+  /** Ends the call with `interrupted`. */
   signal?: AbortSignal;
   onProgress?: (progress: Progress) => void;
   onWarning?: (message: string) => void;
@@ -61,20 +61,20 @@ export interface PageClient {
     members: VerbCalls[N]["members"],
     options?: PageCallOptions,
   ): Promise<VerbCalls[N]["answer"]>;
-  /** Each answer of a verb that gives several. Throws as `call` does. */
+  /** Yields each answer of a verb with several answers. Throws the errors of `call()`. */
   stream<N extends keyof VerbCalls>(
     name: N,
     members: VerbCalls[N]["members"],
     options?: PageCallOptions,
   ): AsyncGenerator<VerbCalls[N]["answer"], void>;
-  /** `open` once the server listens, then events as they happen. Throws `io` where the connection ends; `after` goes on. */
+  /** Yields `open` once the server listens, then events. Throws `io` if the connection ends; `after` continues. */
   events(options?: { after?: number; signal?: AbortSignal }): AsyncGenerator<ServiceEvent | "open", void>;
   /** Makes an address from which the content can be fetched once, within a minute. */
   ticket(options: TicketOptions): Promise<{ url: string }>;
   about(): Promise<About>;
 }
 
-/** A failure, in the words of the server. */
+/** A failure, in the server's words. */
 export class CairnError extends Error {
   readonly code: ErrorRecord["code"];
   readonly hint: string | undefined;
@@ -105,10 +105,10 @@ interface Asked {
   signal?: AbortSignal | undefined;
 }
 
-/** Milliseconds without even a heartbeat, after which a stream of events is taken for gone. */
+/** Milliseconds without even a heartbeat after which a stream of events counts as gone. */
 const SILENCE_MS = 45_000;
 
-/** `url`: of the server, without a slash at its end; default: that of the page. */
+/** `url`: of the server, without a slash at its end; default: the page's own server. */
 export function connect({
   url = "",
   token,
@@ -118,7 +118,7 @@ export function connect({
   token: string;
   fetch?: typeof fetch;
 }): PageClient {
-  /** The lines of an answer. Throws where it ends before its time. */
+  /** Yields the lines of an answer. Throws if the answer is cut off. */
   async function* linesOf({ path, body, headers, signal }: Asked): AsyncGenerator<string, void> {
     const silent = new AbortController();
     const ended = signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]);
@@ -151,12 +151,12 @@ export function connect({
       throw gone(error);
     } finally {
       clearTimeout(late);
-      // A loop that was left: what else there is does not have to come.
+      // The caller has left the loop, so the rest of the answer is not needed.
       void reader?.cancel().catch(() => undefined);
     }
   }
 
-  /** Gives the items of an answer, and returns its data. */
+  /** Yields the items of an answer, and returns its data. */
   async function* answered(asked: Asked, options: PageCallOptions): AsyncGenerator<unknown, unknown> {
     for await (const text of linesOf({ ...asked, signal: options.signal })) {
       if (text === "") continue;
@@ -218,7 +218,7 @@ function gone(cause?: unknown): CairnError {
   );
 }
 
-/** The JSON of a value, as `contract/wire.ts` writes it. */
+/** The JSON of a value, in the form of `contract/wire.ts`. */
 function toWire(body: unknown): string {
   return JSON.stringify(body, (_key, each: unknown) =>
     each instanceof Uint8Array

@@ -16,16 +16,16 @@ export type * from "./contract/index.ts";
 /** The library, done by a daemon, and the daemon's own calls. */
 export interface ConnectedLibrary extends CairnLibrary, Service {
   /**
-   * Gives a client's calls an idempotency key, 1 to 128 characters of printable ASCII: a changing one that is asked for again,
-   * also after the daemon or this program was killed, is not done twice, and has the same answer for a day.
+   * Gives a client's calls an idempotency key, 1 to 128 characters of printable ASCII. A repeated call that changes
+   * something runs only once, even after a kill of the daemon or this program, and has the same answer for a day.
    */
   keyed(client: Client, key: string): Client;
 }
 
 /**
- * The library with every verb done by a daemon, without threads and native code here. `socket`: of the daemon; the user's own and the
- * system's unless told. `url` and `token`: of one on TCP, with paths of its machine; `ca`: certificates in PEM that count too. Throws
- * `unsupported` for what no daemon does, and `no_daemon`, which may be tried again, where none answers.
+ * Returns the library with every verb done by a daemon. `socket`: of the daemon; default: the user's, then the
+ * system's. `url` and `token`: of a daemon on TCP, with paths of its machine; `ca`: further certificates in PEM. Throws
+ * `unsupported` for calls that no daemon does, and `no_daemon` (retryable) if none answers.
  */
 export function connect(daemon: { socket?: string } | Remote = {}): ConnectedLibrary {
   const places = "url" in daemon ? [daemon] : daemon.socket === undefined ? socketsOfClient() : [daemon.socket];

@@ -17,7 +17,7 @@ import { RECOVERIES } from "./workspace/care/recoveries.ts";
 import type { EngineFactory } from "./workspace/open/workspace.ts";
 import type { ChangesOf } from "./workspace/store/engine.ts";
 
-/** Makes the engine that holds the points of a workspace. No other place names concrete ones. */
+/** Makes the engine that holds the points of a workspace. Only this function names concrete engines. */
 function engines(changesOf: ChangesOf | undefined): EngineFactory {
   return (found, options) =>
     new PointStore({
@@ -38,7 +38,7 @@ function holderFor(engine: string): TreeHolder | null {
 
 type OpenScheme = (rest: string, options: OpenStorageOptions) => Promise<Storage>;
 
-/** Storages by scheme; the code of each is loaded when a location asks for it. */
+/** Storages by scheme; the code of each is loaded when a location needs it. */
 const STORAGES: Readonly<Record<string, OpenScheme>> = {
   local: async (path, options) => {
     const root = resolve(options.cwd ?? process.cwd(), path);
@@ -55,8 +55,8 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
 };
 
 /**
- * Opens the storage of a location, within the given limits; calls to other machines are made again when they fail with
- * an error that may pass. Throws `usage` for an unknown scheme.
+ * Opens the storage of a location, within the given limits. Repeats calls to other machines after a temporary error.
+ * Throws `usage` for an unknown scheme.
  */
 export async function openStorage(location: string, options: OpenStorageOptions = {}): Promise<Storage> {
   const { scheme, rest } = splitLocation(location);
@@ -66,20 +66,20 @@ export async function openStorage(location: string, options: OpenStorageOptions 
   return new RetryingStorage(storage);
 }
 
-/** SFTP keeps to the rates by itself, piece by piece. */
+/** SFTP limits its rates itself, piece by piece. */
 function limited(scheme: string, storage: Storage, { limits }: OpenStorageOptions): Storage {
   if (limits === undefined) return storage;
   return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits);
 }
 
 export interface LibraryParts {
-  /** Hints speak of calls, and not of commands. */
+  /** True: hints name calls, not commands. */
   forPrograms?: boolean;
-  /** Tells what changes in a workspace's folder, where somebody is told of it. */
+  /** Reports changes in a workspace's folder, if a watcher exists. */
   changesOf?: ChangesOf | undefined;
 }
 
-/** The library, wired to this build's engines. */
+/** Opens the library with this build's engines. */
 export async function openLibrary({ forPrograms = false, changesOf }: LibraryParts = {}): Promise<CairnLibrary> {
   if (forPrograms) speakOfCalls();
   return new Library({ engine: engines(changesOf), recoveries: RECOVERIES }, openStorage);

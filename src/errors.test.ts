@@ -52,7 +52,7 @@ test("a path of thousands of characters is cut in the message of a failed call",
   assert.match(message, /^move: ENAMETOOLONG: name too long, rename '\/begin\/x+…x+\/end' -> '\/begin\/x+…x+\/end'$/);
 });
 
-test("an error in other words keeps what they leave out", () => {
+test("a reworded error keeps the fields that are not given", () => {
   const first = new CairnError("busy", "locked by 7", { hint: "wait", details: { pid: 7 } });
   const other = reworded(first, { message: "the store is locked by 7" });
   assert.deepEqual(
@@ -64,7 +64,7 @@ test("an error in other words keeps what they leave out", () => {
   assert.deepEqual([hinted.message, hinted.hint, hinted.cause], ["locked by 7", "go", cause]);
 });
 
-test("of two failures the first is told where the other came while it was cleared away", () => {
+test("the first failure is reported when a cleanup fails after it", () => {
   const first = Object.assign(new Error("ENOTCONN: socket is not connected, read"), { code: "ENOTCONN" });
   const both = new SuppressedError(new Error("close failed"), first, "An error was suppressed during disposal");
   const told = toCairnError(both, "read a file");
@@ -113,7 +113,7 @@ test("a hint names the command to people and the call that does the same to prog
   }
 });
 
-test("a hint keeps its calls in copies of the error and on its way through threads and sockets", () => {
+test("a hint keeps its calls in copies of the error and across threads and sockets", () => {
   const hint = advice`run ${call("doctor --repair", "doctor", { repair: true })}`;
   const error = reworded(new CairnError("damaged", "lost", { hint }), { message: "all lost" });
   assert.equal(error.hint, "run `cairn doctor --repair`");

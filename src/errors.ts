@@ -1,13 +1,13 @@
 /**
- * The one error class, the words of its hints, and the one table from code to exit status and HTTP status.
- * `docs/errors.md` is generated from this file; a test holds the two together.
+ * The error class, the words of its hints, and the table from code to exit status and HTTP status. `docs/errors.md` is
+ * generated from this file; a test compares both.
  */
 
 export interface ErrorRow {
   readonly exit: number;
   readonly http: number;
   readonly retryable: boolean;
-  /** The case in which it is raised, for docs/errors.md. */
+  /** The case in which the code is used, for docs/errors.md. */
   readonly when: string;
 }
 
@@ -48,19 +48,19 @@ export const ERROR_TABLE = {
 
 export type ErrorCode = keyof typeof ERROR_TABLE;
 
-/** A call or options: as they are typed in a shell, and as a program writes them. */
+/** A call or options, in two forms: as typed in a shell, and as a program writes it. */
 export interface Part {
   readonly typed: string;
   readonly called: string;
-  /** the verbs that it calls */
+  /** the verbs in the call */
   readonly verbs?: readonly string[];
   readonly options?: Readonly<Record<string, unknown>>;
 }
 
-/** Text with calls and options in it, which crosses threads and sockets as it is. */
+/** Text with calls and options, which crosses threads and sockets unchanged. */
 export type Hint = string | readonly (string | Part)[];
 
-/** The hint as text. `word` says each call and option: as people who type commands read it, unless it is given. */
+/** Returns the hint as text. `word` formats each call and option; by default as people type them. */
 export function worded(hint: Hint, word: (part: Part) => string = ({ typed }) => typed): string {
   return typeof hint === "string" ? hint : hint.map((part) => (typeof part === "string" ? part : word(part))).join("");
 }
@@ -69,18 +69,18 @@ export interface ErrorOptions {
   /** Advice, in the imperative. */
   hint?: Hint | undefined;
   cause?: unknown;
-  /** Machine-readable facts, e.g. the holder of a lock. */
+  /** Machine-readable facts, for example the holder of a lock. */
   details?: Record<string, unknown> | undefined;
 }
 
 const ADVICE = new WeakMap<CairnError, Hint>();
 
-/** The error's hint as it was given, for who words or passes it on. `hint` itself is for people who type commands. */
+/** Returns the error's hint with its parts, to format or pass on. `hint` itself is the text for people who type commands. */
 export function adviceOf(error: CairnError): Hint | undefined {
   return ADVICE.get(error) ?? error.hint;
 }
 
-/** Every failure that Cairn reports. `message` says what was tried, on what, wanted and found. */
+/** Every failure that Cairn reports. `message` names the operation, its object, and the expected and actual values. */
 export class CairnError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
@@ -116,7 +116,7 @@ const ERRNO_CODES: Record<string, ErrorCode> = {
   ENAMETOOLONG: "unsupported",
 };
 
-/** The code that fits a system error's name, e.g. `ENOSPC` → `no_space`. */
+/** Returns the code for a system error's name, for example `ENOSPC` → `no_space`. */
 export function codeOfErrno(name: string | undefined): ErrorCode {
   return (name !== undefined && ERRNO_CODES[name]) || "io";
 }
@@ -128,28 +128,31 @@ const PACKAGE_HINT =
 const MODEL_HINT = "run the program without `--permission`: with Node's permission model no write can be made durable";
 const FULL_HINT = "free some space there, or raise the user's disk quota, then try again";
 
-/** Errors with which nothing is wrong with what was asked for: a moment later it can be had. By name, with what helps. */
+/** Errors of exhausted resources: the same call may succeed a moment later. By name, with a remedy. */
 export const RAN_OUT: ReadonlyMap<string, string> = new Map([
   ["EMFILE", "raise the process's limit of open files (`ulimit -n`), or use fewer jobs at once"],
   ["ENFILE", "end some programs, or raise fs.file-max: the system's limit of open files is reached"],
   ["ENOMEM", MEMORY_HINT],
 ]);
 
-/** True of the error of a mount whose program has ended, as of a FUSE file system: it is still there, and nothing in it is. */
+/**
+ * True for the error of a mount whose program has ended, for example of a FUSE file system: the mount exists, but its
+ * content is not reachable.
+ */
 export function isMountDead(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === "ENOTCONN";
 }
 
-/** Gives the advice on a system error, where its name alone tells. */
+/** Returns the advice for a system error, if its name is enough. */
 export function hintOfErrno(name: string): string | undefined {
   if (codeOfErrno(name) === "no_space") return FULL_HINT;
   return name === "ENOTCONN" ? GONE_HINT : RAN_OUT.get(name);
 }
 
-/** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */
+/** Turns any thrown value into a CairnError: system errors keep their meaning, others become `internal`. */
 export function toCairnError(error: unknown, doing?: string): CairnError {
   if (error instanceof CairnError) return error;
-  // What failed first tells why, what failed while it was cleared away after does not.
+  // The first failure is the cause; a failure of the cleanup after it is not.
   if (error instanceof SuppressedError) return toCairnError(error.suppressed, doing);
   const name = (error as { code?: unknown } | null)?.code;
   const whole = error instanceof Error ? error.message : String(error);
@@ -159,7 +162,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   if ((error as { name?: unknown } | null)?.name === "AbortError") {
     return new CairnError("interrupted", text, { cause: error });
   }
-  // What Node's `rmSync` fails with has no name where the system's is none of the usual ones.
+  // An error of Node's `rmSync` has no name if the system's errno is unusual.
   if (name === "" && typeof (error as NodeJS.ErrnoException).errno === "number") {
     const code = /, Unknown error: read-only file system\b/i.test(message) ? codeOfErrno("EROFS") : "io";
     const called = `${(error as NodeJS.ErrnoException).syscall}: `;
@@ -182,9 +185,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   return new CairnError("internal", text, { cause: error });
 }
 
-/**
- * Copies an error with another message or hint; the other fields stay. `cause` is the error itself unless it is given.
- */
+/** Copies an error with another message or hint; the other fields stay. Default of `cause`: the error itself. */
 export function reworded(
   error: CairnError,
   words: { message?: string; hint?: Hint | undefined; cause?: unknown },
@@ -194,25 +195,25 @@ export function reworded(
   return new CairnError(code, message, { cause, hint, details });
 }
 
-/** True where a disk cannot read a sector any more: what lies there is lost, and asking again changes nothing. */
+/** True if a disk can no longer read a sector: its content is lost, and a repeated read fails as well. */
 export function isBadSector({ code, cause }: CairnError): boolean {
   return code === "io" && (cause as { code?: unknown } | undefined)?.code === "EIO";
 }
 
 /**
- * True when something read was not what was written. A storage that is away, busy or closed to this user says nothing of
- * what lies there; a disk that cannot read a sector any more does.
+ * True if the bytes read differ from the bytes written. An error of a storage that is away, busy or not readable by
+ * this user proves no damage; a bad sector does.
  */
 export function tellsOfDamage(error: CairnError): boolean {
   return error.code === "damaged" || error.code === "not_found" || isBadSector(error);
 }
 
-/** True where a place is read-only, closed to this user or full: whoever only reads there goes on. */
+/** True if a place is read-only, not writable by this user, or full. Readers may continue. */
 export function cannotBeWritten({ code }: CairnError): boolean {
   return code === "permission" || code === "no_space";
 }
 
-/** Throws `interrupted` when the signal has fired. */
+/** Throws `interrupted` if the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
 }
@@ -224,7 +225,7 @@ export interface VerbTables {}
 type Table = VerbTables[keyof VerbTables];
 type NamesIn<T> = T extends T ? keyof T & string : never;
 type GivenIn<T, V extends string> = T extends Record<V, (...given: infer G) => unknown> ? G : never;
-/** A hint may leave out what does not matter to it. */
+/** A hint may leave out arguments that do not matter for it. */
 type Loose<G> = { [I in keyof G]?: Partial<G[I]> };
 type VerbName = NamesIn<Table>;
 type Given<V extends VerbName> = Loose<GivenIn<Table, V>> & readonly unknown[];
@@ -248,7 +249,7 @@ export function either(typed: string, called: Hint): Hint {
   return [{ typed, called: worded(called, (part) => part.called), verbs }];
 }
 
-/** The command in quotes, and the verb's call with what it is given. A verb alone is the command of its name. */
+/** Returns the command in quotes, and the verb's call with its arguments. A verb alone is the command of that name. */
 export function call(verb: VerbName): Hint;
 export function call<V extends VerbName>(command: string, verb: V, ...given: Given<V>): Hint;
 export function call(command: string, verb: string = command, ...given: readonly unknown[]): Hint {
@@ -259,17 +260,17 @@ export function call(command: string, verb: string = command, ...given: readonly
 export const line: typeof call = (command: string, ...given: readonly unknown[]) =>
   either(`cairn ${command}`, call(...([command, ...given] as unknown[] as [never])));
 
-/** The commonest hint. */
+/** The most common hint: `see` and a call. */
 export const see: typeof call = (...given: readonly unknown[]) => advice`see ${call(...(given as [never]))}`;
 
-/** An option by its name, or options with values. `typed` is for those that commands word in another way. */
+/** An option by its name, or options with values. `typed`: the words of the command line, if they differ. */
 export function option(of: OptionName | { readonly [O in OptionName]?: unknown }, typed?: string): Hint {
   if (typeof of === "string") return [{ typed: typed ?? flag(of), called: `\`${of}\``, options: {} }];
   const words = Object.entries(of).map(([name, value]) => flag(name, value));
   return [{ typed: typed ?? words.join(" "), called: `\`${shown(of).slice(2, -2)}\``, options: of }];
 }
 
-/** Options that commands call otherwise than the library. */
+/** Options whose name on the command line differs from the library's. */
 const FLAGS: Record<string, string> = { controlDirectory: "control-dir", hosts: "host", paths: "path", tags: "tag" };
 
 function flag(name: string, value: unknown = true): string {
@@ -277,7 +278,7 @@ function flag(name: string, value: unknown = true): string {
   return value === true ? `--${text}` : value === false ? `--no-${text}` : `--${text} ${String(value)}`;
 }
 
-/** A value that the reader puts in, by name. It fits wherever a call takes something. */
+/** A value that the reader fills in, by name. Every argument accepts it. */
 export const word = (name: string): never => Symbol(name) as never;
 
 function shown(value: unknown): string {

@@ -39,7 +39,7 @@ function pass(name: string, setting: string): void {
 function kill(name: string): never {
   writeSync(2, `failpoint ${name}\n`);
   process.kill(process.pid, "SIGKILL");
-  // The signal may reach another thread first: nothing more may happen in this one.
+  // Another thread may get the signal first, so this thread must do nothing more.
   for (;;) sleep(1000);
 }
 

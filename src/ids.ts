@@ -41,7 +41,7 @@ export function parseObjectId(text: string): ObjectId {
   return text as ObjectId;
 }
 
-/** The id of 32 raw bytes. */
+/** Returns the id of 32 raw bytes. */
 export function objectIdOf(bytes: Uint8Array): ObjectId {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex") as ObjectId;
 }

@@ -17,7 +17,7 @@ const CLIENT = [
   .join(" ")
   .split(" ");
 
-test("the root export has its names, and every verb of the library", () => {
+test("the root export has the promised names and every verb of the library", () => {
   assert.deepEqual(
     Object.keys(LIBRARY_VERBS).filter((name) => !(name in cairn)),
     [],
@@ -25,7 +25,7 @@ test("the root export has its names, and every verb of the library", () => {
   assert.deepEqual(Object.keys(cairn).toSorted(), EXPORTS.split(" "));
 });
 
-test("a client has its names, and the library works without any set-up", async (t) => {
+test("a client has the promised names, and the library works without any set-up", async (t) => {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-index-")));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   const path = join(root, "whole");
@@ -57,14 +57,14 @@ test("a client has its names, and the library works without any set-up", async (
   );
 });
 
-test("a folder with no place outside it for its points is told as what it is, and its engine is shown", async () => {
+test("detectEngine explains the engine of a self-contained folder, and the system's root is not adopted", async () => {
   const { engine, engine_reasons } = await cairn.detectEngine("/");
   assert.deepEqual([engine, engine_reasons.length], ["copy", 4]);
   assert.match(engine_reasons[0]!.reason, /^the save points lie inside the folder, at \//);
   await assert.rejects(cairn.openOrAdopt("/"), { code: "refused", message: /it is the root of the whole system$/ });
 });
 
-test("a hint speaks of calls", async (t) => {
+test("a hint of the library names calls", async (t) => {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-index-")));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   writeFileSync(join(root, "a"), "one");

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The public library. Everything exported here is promised: names, meanings and error codes. */
-// First: a Node that is too old gets no further, and what else is imported here is no newer than what it can read.
+// First, because it throws on an old Node. The other imports need no newer Node than the version that it requires.
 import "./node-version.ts";
 import type { CairnLibrary } from "./contract/index.ts";
 import { LIBRARY_VERBS } from "./verbs/index.ts";

@@ -42,7 +42,7 @@ function keptFiles(): string[] {
   return readdirSync(kept).map((name) => `${name} ${statSync(path.join(kept, name), { bigint: true }).mtimeNs}`);
 }
 
-test("a script runs with what it requires, and its code is kept for the next run", () => {
+test("a script runs with the scripts that it requires, and its code is cached for the next run", () => {
   const first = load();
   assert.equal(first.exports["answer"], 42);
   assert.equal(first.exports["url"], pathToFileURL(path.join(dist, "cli.js")).href);
@@ -55,7 +55,7 @@ test("a script runs with what it requires, and its code is kept for the next run
   assert.deepEqual(keptFiles(), before, "V8 took all of it");
 });
 
-test("a script says what it says when not all of it is ASCII", () => {
+test("a script with characters beyond ASCII keeps its text", () => {
   script("part-B.cjs", `exports.twice = (n) => n * 2 + " é→😀";`);
   for (let run = 0; run < 2; run++) {
     const loaded = load();
@@ -64,7 +64,7 @@ test("a script says what it says when not all of it is ASCII", () => {
   }
 });
 
-test("kept code is made again when it is damaged, cut or empty, and the script runs all the same", () => {
+test("damaged, cut or empty cached code is made again, and the script runs", () => {
   load().keep();
   const file = path.join(kept, "part-B.cjs.code");
   const whole = readFileSync(file);
@@ -79,14 +79,14 @@ test("kept code is made again when it is damaged, cut or empty, and the script r
   }
 });
 
-test("a script's new text runs when code of an older text of the same length is kept", () => {
+test("a script's new text runs although code of an older text of the same length is cached", () => {
   load().keep();
   script("part-B.cjs", `exports.twice = (n) => n * 3;`);
   assert.equal(load().exports["answer"], 63);
 });
 
 test(
-  "kept code is not run when another user wrote it",
+  "cached code of another user does not run",
   { skip: process.geteuid?.() === 0 ? false : "only root may give files away" },
   () => {
     load().keep();
@@ -99,7 +99,7 @@ test(
   },
 );
 
-test("a script runs when nothing can be kept", () => {
+test("a script runs when its code cannot be cached", () => {
   writeFileSync(path.join(scratch, "kept"), "a file");
   const { exports, keep } = load();
   assert.equal(exports["answer"], 42);
@@ -107,7 +107,7 @@ test("a script runs when nothing can be kept", () => {
   assert.equal(readFileSync(path.join(scratch, "kept"), "utf8"), "a file");
 });
 
-test("kept code of scripts that are gone stays a day, for another installation", () => {
+test("cached code of removed scripts stays a day, for another installation", () => {
   load().keep();
   const old = path.join(kept, "part-OLD.cjs.code");
   const young = path.join(kept, "part-YOUNG.cjs.code");
@@ -127,12 +127,12 @@ test("a script that has failed fails again when it is required again", () => {
   keep();
 });
 
-test("what a script throws comes through, with the script's place", () => {
+test("an error of a script is passed on, with the script's place", () => {
   script("part-B.cjs", `throw new Error("no part");`);
   assert.throws(load, (error: Error) => error.message === "no part" && error.stack!.includes("part-B.cjs"));
 });
 
-test("two scripts of the library share what both require", () => {
+test("two scripts of the library share a script that both require", () => {
   script("other-C.cjs", `exports.twice = require("./part-B.cjs").twice;`);
   const base = pathToFileURL(path.join(dist, "index.js")).href;
   const first = loadLibrary("main-A.cjs", base);

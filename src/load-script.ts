@@ -18,31 +18,31 @@ import { Script } from "node:vm";
 import { crc32 } from "node:zlib";
 
 /**
- * Loads the scripts (`dist/*.cjs`) of the library, the command and the worker threads. The code that V8 compiled for the command
- * and the threads is cached in files, which saves a third of a short command. A cached file that is damaged, or of another user,
- * V8 or script, is ignored.
+ * Loads the scripts (`dist/*.cjs`) of the library, the command and the worker threads. V8's compiled code of the
+ * command and the threads is cached in files, which saves a third of a short command. A cached file that is damaged, or
+ * of another user, V8 or script, is ignored.
  */
 
-/** Loads one script, at most once, and all that it requires; what it exports. */
+/** Loads one script and the scripts that it requires, each at most once. Returns its exports. */
 type Load = (name: string) => unknown;
 type Exports = Record<string, unknown>;
-/** Function that the build makes of a module; `url`: of a file in dist, for what the code looks for beside itself. */
+/** A module's function in the build. `url`: of a file in dist, for files that the code looks for beside itself. */
 type Body = (require: Load, exports: Exports, url: string) => void;
 
 export interface LoadedScript {
   readonly exports: Exports;
-  /** Keeps what has been compiled by now, where something was loaded that nothing was kept of. Never throws. */
+  /** Caches the code compiled so far, if a script was loaded without a cache file. Never throws. */
   keep(): void;
 }
 
-/** Before the code: CRC-32 of the script's text, CRC-32 of the code. */
+/** The header: CRC-32 of the script's text, CRC-32 of the code. */
 const HEADER = 8;
-/** Kept code of scripts that are not in this dist any more: another installation may still use it. */
+/** Milliseconds for which cached code of scripts outside this dist stays: another installation may still use it. */
 const KEEP_OTHERS_MS = 24 * 3_600_000;
 
 /**
- * `base`: URL of a file beside the scripts; `folder`: where code is kept, by default where Node keeps that of modules,
- * null: nowhere. Throws what the script does.
+ * Loads a script. `base`: URL of a file beside the scripts; `folder`: of the cache, by default Node's compile cache,
+ * null: no cache. Throws the script's errors.
  */
 export function loadScript(name: string, base: string, folder: string | null = defaultFolder(name)): LoadedScript {
   const scripts = new Scripts(base, folder);
@@ -51,16 +51,13 @@ export function loadScript(name: string, base: string, folder: string | null = d
 
 let library: Scripts | undefined;
 
-/** Loads a script of the library. All of them share what they require, so that there is one `CairnError`. */
+/** Loads a script of the library. All such scripts share the scripts that they require, so that there is one `CairnError`. */
 export function loadLibrary(name: string, base: string): Exports {
   library ??= new Scripts(base, null);
   return library.load(name);
 }
 
-/**
- * Returns the folder of a first script's compiled code: a thread runs other functions of the same scripts than the
- * command does.
- */
+/** Returns the folder of a first script's compiled code: a thread runs other functions of the same scripts than the command. */
 function defaultFolder(name: string): string | null {
   const folder = getCompileCacheDir();
   return folder === undefined ? null : path.join(folder, `cairn-${name.replace(/-[^-]*$/, "")}`);
@@ -85,11 +82,11 @@ class Scripts {
     if (known !== undefined) return known;
     const exports = {};
     const body = this.#compile(name).runInThisContext() as Body;
-    // Packages that are no modules ask for Node's own.
+    // Packages in CommonJS form require Node's own modules.
     const require: Load = (asked) =>
       asked.startsWith("./") ? this.load(asked.slice("./".length)) : process.getBuiltinModule(asked);
     body(require, exports, this.#base);
-    // No two scripts require each other: nobody needs what is not whole yet, or has failed.
+    // Scripts do not require each other, so none sees these exports before they are complete.
     this.#exports.set(name, exports);
     return exports;
   }
@@ -111,14 +108,14 @@ class Scripts {
     let fd: number | undefined;
     try {
       fd = openSync(this.#fileOf(name), "r");
-      // Code of somebody else would run as this user.
+      // Another user's code would run as this user.
       if (![process.geteuid?.(), 0].includes(fstatSync(fd).uid)) return undefined;
       const bytes = readFileSync(fd);
       const code = bytes.subarray(HEADER);
       const isWhole = bytes.readUInt32LE(0) === textCrc && bytes.readUInt32LE(4) === crc32(code);
       return isWhole ? code : undefined;
     } catch {
-      // There is none, or none that can be read.
+      // The file is missing or not readable.
       return undefined;
     } finally {
       if (fd !== undefined) closeSync(fd);
@@ -137,11 +134,11 @@ class Scripts {
       for (const { name, textCrc, script } of this.#loaded) this.#write(name, textCrc, script.createCachedData());
       this.#removeOthers();
     } catch {
-      // What cannot be kept is compiled again.
+      // Without a cache file the code is compiled again.
     }
   }
 
-  /** Whoever else writes the same meanwhile, or is killed over it, leaves a file that does not check out at worst. */
+  /** A concurrent write or a kill can at worst leave a file whose checksum is wrong. */
   #write(name: string, textCrc: number, code: Buffer): void {
     const header = Buffer.alloc(HEADER);
     header.writeUInt32LE(textCrc, 0);

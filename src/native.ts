@@ -5,11 +5,11 @@ import { runInNewContext } from "node:vm";
 import { CairnError, RAN_OUT } from "./errors.ts";
 
 /**
- * The one door to native code: libc and what Node itself exports (libzstd, libcrypto), called
- * through koffi with plain numbers as addresses. Without it nothing works, and the first call says so.
+ * The only access to native code: libc and functions that Node exports (libzstd, libcrypto), called through koffi with
+ * plain numbers as addresses. Nothing works without koffi; the first call reports that.
  */
 
-/** A C function: integers and addresses in, one integer out. 64-bit results come back as number when exact. */
+/** A C function: integers and addresses in, one integer out. 64-bit results are numbers if exact. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type NativeFunction = (...args: any[]) => number;
 
@@ -50,8 +50,8 @@ function koffi(): Koffi {
 }
 
 /**
- * The shared object of koffi's platform package without the scripts that look for it: they cost every
- * process and every thread 10 ms. Where it is not at its place or does not load, they find what does.
+ * Loads koffi's platform package directly. Its search scripts cost every process and thread 10 ms, and run only if the
+ * package is not in the usual place or does not load.
  */
 function requireKoffi(): Koffi {
   const require = createRequire(import.meta.url);
@@ -66,14 +66,14 @@ function requireKoffi(): Koffi {
 
 let proc: boolean | undefined;
 
-/** Tells whether /proc leads to what is below descriptors, as it does but in a chroot and some containers. */
+/** True if /proc shows open descriptors, which it does not in a chroot and some containers. */
 export function hasProc(): boolean {
   return (proc ??= existsSync("/proc/self/fd"));
 }
 
 /**
- * Binds an exported C function by its signature, e.g. `int close(int fd)`.
- * Addresses are declared `uint64_t` and passed as numbers. Null where this system has no such function.
+ * Binds an exported C function by its signature, for example `int close(int fd)`. Addresses are declared `uint64_t` and
+ * passed as numbers. Null if this system lacks the function.
  */
 export function bindNative(signature: string): NativeFunction | null {
   koffi();
@@ -84,12 +84,12 @@ export function bindNative(signature: string): NativeFunction | null {
   }
 }
 
-/** errno of the last native call of this thread; read it before any other native call. */
+/** The errno of the last native call of this thread. Read it before any other native call. */
 export function lastErrno(): number {
   return koffi().errno();
 }
 
-/** Returns what a native call returned, or minus its errno where it failed. */
+/** Returns a native call's result, or minus its errno if the call failed. */
 export function settleResult(result: number): number {
   return result >= 0 ? result : -lastErrno();
 }
@@ -100,27 +100,27 @@ export interface Arena {
   readonly address: number;
 }
 
-/** The arena over an existing view. Its backing store does not move as long as the view is referenced. */
+/** Makes an arena over an existing view. Its memory does not move while the view is referenced. */
 export function arenaOver(bytes: Uint8Array): Arena {
   return { bytes, address: Number(koffi().address(bytes)) };
 }
 
-/** A fresh zeroed arena. Pages are only committed once touched, so a large one costs address space. */
+/** Makes a zeroed arena. Pages take memory only once touched, so a large arena costs only address space. */
 export function newArena(size: number, shared = false): Arena {
   const buffer = shared ? new SharedArrayBuffer(size) : new ArrayBuffer(size);
   return arenaOver(Buffer.from(buffer as ArrayBuffer));
 }
 
-/** From here on an array's memory is its own and not part of a pool. */
+/** An array of this size or more has its own memory, not a part of a pool. */
 const OWN_MEMORY = 1024 * 1024;
 
-/** Frees large memory that nobody uses any more at once: the collector lets a hundred megabytes gather. The array is empty then. */
+/** Frees large unused memory at once, because the collector lets a hundred megabytes gather. The array is empty afterwards. */
 export function giveBack(bytes: Uint8Array): void {
   const { buffer } = bytes;
   if (buffer instanceof ArrayBuffer && buffer.byteLength >= OWN_MEMORY) buffer.transfer(0);
 }
 
-/** Binds a function when it is first asked for: a module that only might need it loads no native code. */
+/** Binds a function at its first use, so that a module that may not need it loads no native code. */
 export function bindNativeLater(signature: string): () => NativeFunction | null {
   let bound: NativeFunction | null | undefined;
   return () => (bound === undefined ? (bound = bindNative(signature)) : bound);
@@ -128,12 +128,12 @@ export function bindNativeLater(signature: string): () => NativeFunction | null 
 
 const madvise = bindNativeLater("int madvise(uint64_t address, uint64_t length, int advice)");
 const MADV_DONTNEED = 4;
-/** Size of a page on systems that have the largest; an address that is no multiple of the page's size is refused. */
+/** The largest page size of any system. The kernel refuses an address that is no multiple of the page size. */
 const LARGEST_PAGE = 64 * 1024;
 
 /**
- * Fills shared memory with zeros, and gives the system back what it takes up; its address stays taken until it is collected.
- * False if the system took nothing back: then large memory is as it was.
+ * Fills shared memory with zeros and returns its pages to the system; the address range stays until collection. False
+ * if the system took nothing back: large memory is unchanged then.
  */
 export function dropPages(buffer: SharedArrayBuffer): boolean {
   const bytes = new Uint8Array(buffer);
@@ -152,14 +152,14 @@ export function dropPages(buffer: SharedArrayBuffer): boolean {
 
 const mallocTrim = bindNativeLater("int malloc_trim(uint64_t pad)");
 
-/** Gives the system back what the C library keeps of memory that was freed: before large work of another kind than the last. */
+/** Returns memory that the C library has kept to the system, before large work of another kind. */
 export function trimMemory(): void {
   mallocTrim()?.(0);
 }
 
 let collect: (() => void) | undefined;
 
-/** Frees what nobody uses any more, in some tens of ms: the collector counts no shared memory, and comes late for it. */
+/** Runs the collector, in some tens of ms: it does not count shared memory, so by itself it frees that late. */
 export function collectMemory(): void {
   if (collect === undefined) {
     setFlagsFromString("--expose-gc");

@@ -1,4 +1,4 @@
-// The library's first file, also on a Node that is too old to load any other: no imports, and nothing newer than Node 18.
+// The library's first file, which must run even on a Node that is too old for the others: no imports, and nothing newer than Node 18.
 
 const NEEDED_MAJOR = 24;
 

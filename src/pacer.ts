@@ -1,12 +1,12 @@
 import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "./errors.ts";
 
-/** Time that this thread works before it lets signals and other callers in. */
+/** Milliseconds that this thread works before it lets signals and other callers in. */
 const SLICE_MS = 25;
-/** Shortest time between two reports of progress. */
+/** Milliseconds between two reports of progress. */
 const PROGRESS_MS = 100;
 
-/** A pause to be awaited between two pieces of work: it takes one only when a slice of time is over. Throws once aborted. */
+/** A pause to await between two pieces of work; returns at once until a slice of time is over. Throws once aborted. */
 export type Pacer = () => Promise<void>;
 
 export function newPacer(signal: AbortSignal | undefined): Pacer {
@@ -20,7 +20,7 @@ export function newPacer(signal: AbortSignal | undefined): Pacer {
   };
 }
 
-/** Collects what a walk yields, pausing on the way. */
+/** Collects the items of a walk, with pauses. */
 export async function collectPaced<T>(items: Iterable<T>, pace: Pacer): Promise<T[]> {
   const all: T[] = [];
   for (const item of items) {
@@ -30,7 +30,7 @@ export async function collectPaced<T>(items: Iterable<T>, pace: Pacer): Promise<
   return all;
 }
 
-/** Passes on what a callback is told now and then, and what says that all is done; nothing without a callback. */
+/** Passes on some of a callback's calls: one per interval, and the last. Does nothing without a callback. */
 export function throttled<T extends { done: number; total?: number }>(
   report: ((value: T) => void) | undefined,
 ): (value: T) => void {
@@ -43,12 +43,12 @@ export function throttled<T extends { done: number; total?: number }>(
   };
 }
 
-/** Longest time between two reports of what stands still: whoever waits sees that it goes on. */
+/** The longest time between two reports without a change, so that the reader sees that the work goes on. */
 const STILL_MS = 1000;
 
 /**
- * Tells a callback what `look` returns: at once, then about ten times a second while that changes, else every second. Returns what
- * ends it, which tells it once more.
+ * Calls `report` with the result of `look`: at once, then about ten times a second while it changes, else every second.
+ * Returns a function that stops this after one more report.
  */
 export function keepTelling<T>(report: ((value: T) => void) | undefined, look: () => T): () => void {
   if (report === undefined) return () => undefined;

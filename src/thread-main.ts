@@ -1,6 +1,5 @@
 import { type KindsOfWork, serve } from "./threads/serve.ts";
 
-/** All kinds of work that threads do. */
 const KINDS: KindsOfWork = {
   scan: async () => (await import("./archive/scan/scan-runner.ts")).ScanRunner,
   write: async () => (await import("./archive/write/tree-writer.ts")).WriteRunner,

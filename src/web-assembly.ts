@@ -1,10 +1,10 @@
 /**
- * The part of WebAssembly that the kernels need. Kernels are for what a command does once for each of many entries: a
- * command is over before a compiler has made the same in JavaScript fast. The type library that has these names would
- * bring the browser's globals along.
+ * The part of WebAssembly that the kernels need. A kernel does the work of a command that is done once per entry: most
+ * commands end before V8 has optimized the same JavaScript. The type library with these names would add the browser's
+ * globals.
  */
 
-/** Memory that several threads see. */
+/** Memory that several threads share. */
 export interface SharedMemory {
   readonly buffer: SharedArrayBuffer;
 }
@@ -19,13 +19,13 @@ const api = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssemb
 const PAGE = 65_536;
 const compiled = new Map<string, object>();
 
-/** A memory of at least so many bytes, which never grows. */
+/** Makes a memory of at least `bytes` bytes, which never grows. */
 export function newSharedMemory(bytes: number): SharedMemory {
   const pages = Math.ceil(bytes / PAGE);
   return new api.Memory({ initial: pages, maximum: pages, shared: true });
 }
 
-/** A new instance of a module in base64; its exports are what the module's source says. Compiled once per thread. */
+/** Makes an instance of a module in base64; the module's source defines its exports. Compiled once per thread. */
 export function newKernel<Exports extends object>(module: string, imports: object = {}): Exports {
   let code = compiled.get(module);
   if (code === undefined) compiled.set(module, (code = new api.Module(Buffer.from(module, "base64"))));

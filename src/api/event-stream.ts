@@ -4,39 +4,38 @@ import { setImmediate } from "node:timers/promises";
 import type { ServiceEvent } from "../contract/service.ts";
 import { CairnError } from "../errors.ts";
 
-/** Server-sent events, from what keeps the newest of them and tells of those to come. */
+/** Server-sent events, from a log that keeps the newest events and reports new ones. */
 
-/** Bytes that may wait for a reader who listens. */
+/** Bytes that may wait for a slow reader. */
 const MAX_WAITING = 1 << 20;
-/** Milliseconds for which a reader of what was before may take nothing. */
+/** Milliseconds after which a reader who takes no earlier events is cut off. */
 const SILENCE_MS = 60_000;
 const HEARTBEAT_MS = 15_000;
-/** Events that are read at once. */
+/** Events read in one page. */
 const PAGE = 500;
 
-/** Events in order, each with what else is known of it. */
+/** Events in order, each with the data that decides who may see it. */
 export interface EventLog<T extends { event: ServiceEvent }> {
-  /** The number of the newest event. */
   readonly last: number;
   /** Fires when the streams are to end. */
   readonly closing: AbortSignal;
-  /** The next events after a number, at most so many. */
+  /** Returns the next events after a number, at most `most`. */
   after(id: number, most: number): readonly T[];
-  /** True where each event after this one is kept. */
+  /** True if every event after `id` is kept. */
   knows(id: number): boolean;
   listen(take: (noted: T) => void): Disposable;
 }
 
-/** The number after which a reader goes on; null: from now on. Throws `usage`. */
+/** The number after which a reader continues; null: from now on. Throws `usage`. */
 export function afterOf(headers: IncomingHttpHeaders, query: URLSearchParams): number | null {
-  // A client that connects again says by the header how far it is; its address says how far it was at first.
+  // A client that reconnects names its position in the header; the address has the first position.
   const after = (headers["last-event-id"] as string | undefined) ?? query.get("after");
   if (after === null) return null;
   if (/^\d{1,16}$/.test(after)) return Number(after);
   throw new CairnError("usage", "after must be the number of an event, or 0 for all events that are kept");
 }
 
-/** Answers with the events that are for the reader. Resolves when the stream has ended. */
+/** Sends the events that the reader may see. Resolves when the stream has ended. */
 export async function streamEvents<T extends { event: ServiceEvent }>(
   response: ServerResponse,
   events: EventLog<T>,
@@ -47,14 +46,14 @@ export async function streamEvents<T extends { event: ServiceEvent }>(
   };
   let at = after ?? events.last;
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
-  // So that a client that is cut off before the first event knows where to go on.
+  // A client that is cut off before the first event then knows its position.
   response.write(`id: ${at}\n\n`);
-  // The server cuts off whoever has not read all by then: they know how far they are.
+  // The server cuts off readers who have not read everything by then; they know their position.
   const end = (): void => void response.end();
   events.closing.addEventListener("abort", end);
   const heartbeat = setInterval(() => response.write(": \n\n"), HEARTBEAT_MS).unref();
   try {
-    // A daemon that followed a killed one begins with a reset of its own.
+    // A daemon that followed a killed one begins with its own reset.
     const isTold = after !== null && events.after(after, 1)[0]?.event.type === "reset";
     if (after !== null && !isTold && !events.knows(after)) response.write(textOf(unknownBefore(after)));
     for (let page; !isOver(response) && (page = events.after(at, PAGE)).length > 0; await taken(response)) {
@@ -94,9 +93,9 @@ function isOver(response: ServerResponse): boolean {
   return response.destroyed || response.writableEnded;
 }
 
-/** Resolves when the reader has taken what waits; one that takes nothing for long loses the connection. */
+/** Resolves when the reader has taken the waiting bytes. Cuts off a reader who takes nothing for long. */
 async function taken(response: ServerResponse): Promise<void> {
-  // Others have their turn, also where nothing is for this reader.
+  // Other work runs in between, even if no event is for this reader.
   await setImmediate();
   if (isOver(response) || !response.writableNeedDrain) return;
   const silence = setTimeout(() => response.destroy(), SILENCE_MS);

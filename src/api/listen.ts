@@ -8,7 +8,7 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 /** A TCP address, or the path of a Unix socket. */
 export type Address = { host: string; port: number } | { path: string };
 
-/** Limits of what strangers may make a server wait for; times are milliseconds. */
+/** Limits on the waiting that clients can cause; times are milliseconds. */
 export const HTTP_LIMITS = {
   maxHeaderSize: 16 << 10,
   headersTimeout: 20_000,
@@ -17,7 +17,10 @@ export const HTTP_LIMITS = {
   keepAliveTimeout: 30_000,
 };
 
-/** Listens; later errors of the server go to `onProblem`. Throws `busy` for an address that is taken, `usage` for one that is not this machine's. */
+/**
+ * Listens; later errors of the server go to `onProblem`. Throws `busy` if the address is taken, `usage` if it is not an
+ * address of this machine.
+ */
 export async function listen(server: Server, address: Address, onProblem: (error: Error) => void): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
@@ -38,7 +41,10 @@ export async function listen(server: Server, address: Address, onProblem: (error
   server.on("error", onProblem);
 }
 
-/** Listens on a Unix socket that its user alone may connect to. One that a killed program left is removed. Throws `busy` where somebody answers on it. */
+/**
+ * Listens on a Unix socket to which only its user may connect. Removes the socket of a killed program. Throws `busy` if
+ * another program answers on it.
+ */
 export async function listenAlone(server: Server, path: string, onProblem: (error: Error) => void): Promise<void> {
   if (await isAnswered(path)) throw new CairnError("busy", `another program listens on ${printablePath(path)}`);
   const left = lstatSync(path, { throwIfNoEntry: false });
@@ -47,7 +53,7 @@ export async function listenAlone(server: Server, path: string, onProblem: (erro
       hint: "name another place for the socket",
     });
   rmSync(path, { force: true });
-  // Between its birth and its rights nobody else may connect.
+  // No other user may connect before the permissions are set.
   const mask = process.umask(0o177);
   try {
     await listen(server, { path }, onProblem);
@@ -67,10 +73,10 @@ function isAnswered(path: string): Promise<boolean> {
   });
 }
 
-/** Most bytes of an unwanted body that are read, so that its sender gets to see the answer. */
+/** Most bytes of an unwanted body that are read, so that the client gets to see the answer. */
 const MAX_UNWANTED_BYTES = 64 << 20;
 
-/** Reads what is left of a body that was refused; more than a bounded part of it costs its connection. */
+/** Reads the rest of a refused body, up to a limit; beyond it closes the connection. */
 export function discardRest(request: IncomingMessage): void {
   const { socket } = request;
   if (request.complete || socket.destroyed) return;

@@ -4,14 +4,14 @@ import { toWire } from "../contract/wire.ts";
 import { CairnError, ERROR_TABLE } from "../errors.ts";
 
 const VERSION = 1;
-/** The type of an answer in lines of JSON. */
+/** The content type of an answer in lines of JSON. */
 export const LINES = "application/x-ndjson";
 /** Bytes of progress and warnings that may wait for a slow reader. */
 const MAX_WAITING = 8 << 20;
-/** Milliseconds for which a reader may take nothing. */
+/** Milliseconds after which a reader who takes nothing is cut off. */
 const SILENCE_MS = 60_000;
 
-/** An answer in one object, or in lines as it comes. */
+/** An answer in one object, or in lines while the call runs. */
 export class Reply {
   readonly #response: ServerResponse;
   readonly #inLines: boolean;
@@ -23,7 +23,7 @@ export class Reply {
     response.setHeader("x-content-type-options", "nosniff");
   }
 
-  /** A line for callers that take lines; others miss it. */
+  /** Sends a line to callers that accept lines. */
   line(value: unknown): void {
     if (!this.#inLines || this.#response.destroyed) return;
     this.open();
@@ -36,7 +36,7 @@ export class Reply {
     else this.#warnings.push(message);
   }
 
-  /** Resolves when the reader has taken most of what was written; one that takes nothing for long loses the connection. */
+  /** Resolves when the reader has taken most of the written bytes. Cuts off a reader who takes nothing for long. */
   async item(item: unknown): Promise<void> {
     const response = this.#response;
     if (!this.#inLines)
@@ -55,7 +55,7 @@ export class Reply {
     clearTimeout(silence);
   }
 
-  /** The head of an answer in lines goes out: the call was taken. */
+  /** Sends the head of an answer in lines: the daemon has accepted the call. */
   open(): void {
     if (!this.#inLines || this.#response.destroyed || this.#response.headersSent) return;
     this.#response.writeHead(200, { "content-type": LINES });
@@ -66,7 +66,7 @@ export class Reply {
     this.#finish(200, { ok: true, data: answered ?? null, error: null });
   }
 
-  /** The call goes on as what is at that place. */
+  /** Answers that the call continues as a job at `location`. */
   accept(location: string, answered: object): void {
     if (this.#response.destroyed) return;
     this.#response.setHeader("location", location).setHeader("preference-applied", "respond-async");
@@ -77,7 +77,7 @@ export class Reply {
     this.#finish(ERROR_TABLE[error.code].http, { ok: false, data: null, error: tellError(error) });
   }
 
-  /** Tells somebody whom nobody knows to send a token. */
+  /** Asks a caller without a valid token for one. */
   refuse(error: CairnError): void {
     const { details: _details, ...record } = tellError(error);
     if (!this.#response.headersSent) this.#response.setHeader("www-authenticate", "Bearer");
@@ -94,7 +94,7 @@ export class Reply {
         "content-length": Buffer.byteLength(text),
       });
     response.end(text);
-    // Whoever does not take it loses the connection.
+    // A reader who does not take the answer is cut off.
     response.setTimeout(SILENCE_MS);
   }
 }

@@ -2,10 +2,10 @@ import type { IncomingMessage } from "node:http";
 import { fromWire } from "../contract/wire.ts";
 import { CairnError } from "../errors.ts";
 
-/** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
+/** Members of a request's body: the workspace's path, the verb's arguments by name, and its options. */
 export type Body = Readonly<Record<string, unknown>>;
 
-/** Name and body of a call. Throws `not_found` and `usage`. */
+/** Reads the name and body of a call. Throws `not_found` and `usage`. */
 export async function readCall(request: IncomingMessage, most: number): Promise<{ name: string; body: Body }> {
   const { method, url = "" } = request;
   const [, name] = /^\/v1\/([A-Za-z]{1,40})$/.exec(url) ?? [];
@@ -14,11 +14,11 @@ export async function readCall(request: IncomingMessage, most: number): Promise<
   return { name, body: parsed(await readBody(request, most)) };
 }
 
-/** The body of a request as text. Throws `usage` for one of more than `most` bytes. */
+/** Reads the body of a request as text. Throws `usage` for more than `most` bytes. */
 export async function readBody(request: IncomingMessage, most: number): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;
-  // Where the loop is left, the connection has to last for the answer.
+  // The connection must stay open for the answer when this loop ends early.
   for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += piece.length;
     if (bytes > most) throw new CairnError("usage", `a request has at most ${most} bytes`);
@@ -27,7 +27,7 @@ export async function readBody(request: IncomingMessage, most: number): Promise<
   return Buffer.concat(pieces).toString("utf8");
 }
 
-/** Throws `permission` for a request that a web page makes, which can reach what listens on its machine. */
+/** Throws `permission` for a request of a web page, which can reach servers on its user's machine. */
 export function requireNoPage({ headers }: IncomingMessage): void {
   if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined)
     throw new CairnError("permission", "the daemon accepts no requests of web pages");
@@ -46,10 +46,10 @@ function parsed(text: string): Body {
   throw new CairnError("usage", "the request must be a JSON object, and so must its options");
 }
 
-/** Deeper than any call is, and shallower than what a stack takes. */
+/** Deeper than every call, and small enough for the stack. */
 const MOST_DEPTH = 100;
 
-/** Throws `usage` for JSON that is so deep that whoever walks it would run out of stack. */
+/** Throws `usage` for JSON so deep that a recursive walk would overflow the stack. */
 export function requireShallow(value: unknown): void {
   let level = [value];
   for (let depth = 0; level.length > 0; depth++) {

@@ -6,7 +6,7 @@ import { readRegular } from "../fs/regular-file.ts";
 const MAX_PEM_BYTES = 1 << 20;
 
 export interface TlsPair {
-  /** PEM. */
+  /** In PEM. */
   readonly cert: Buffer;
   readonly key: Buffer;
 }
@@ -22,7 +22,7 @@ export class TlsFiles {
     this.#key = key;
   }
 
-  /** Reads both. Throws `usage` where they are not a certificate and its key, and what the system says. */
+  /** Reads both files. Throws `usage` if they are not a certificate and its key, and system errors. */
   read(): TlsPair {
     this.#stamp = this.#look();
     const pair = { cert: readPem(this.#certificate), key: readPem(this.#key) };
@@ -35,7 +35,7 @@ export class TlsFiles {
     return pair;
   }
 
-  /** Reads both again when either has changed since, else null. Throws as `read` does, once for each change. */
+  /** Reads both files again if one has changed, else null. Throws the errors of `read()`, once for each change. */
   readChanged(): TlsPair | null {
     return this.#look() === this.#stamp ? null : this.read();
   }

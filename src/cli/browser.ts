@@ -10,26 +10,26 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 const FILE = /^open-(\d+)-[\w-]+\.html$/;
 
-/** A file that leads a browser to an address, whose code no list of processes shows. */
+/** A file that sends a browser to an address with a secret code, which the list of processes would otherwise show. */
 export interface OpenedPage {
-  /** Removes the file. May be called again. */
+  /** Removes the file. A second call does nothing. */
   remove(): void;
 }
 
-/** True where a browser can be shown to the person at this terminal. */
+/** True if this terminal's person can see a browser. */
 export function hasDisplay(env: Environment): boolean {
   const isSet = (name: string): boolean => (env[name] ?? "") !== "";
   return !isSet("SSH_CONNECTION") && (isSet("DISPLAY") || isSet("WAYLAND_DISPLAY"));
 }
 
-/** Opens an address in the browser of the desktop. `lifeMs`: after it, the file of a killed command is removed. */
+/** Opens an address in the desktop's browser. `lifeMs`: milliseconds after which the file of a killed command is removed. */
 export function openInBrowser(
   address: string,
   { env, lifeMs, onProblem }: { env: Environment; lifeMs: number; onProblem: (message: string) => void },
 ): OpenedPage {
   const folder = pagesFolder(env);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  // Of another user's folder this fails.
+  // Fails if another user owns the folder.
   chmodSync(folder, 0o700);
   removeLeftPages(folder, lifeMs);
   const file = join(folder, `open-${process.pid}-${randomBytes(6).toString("base64url")}.html`);
@@ -44,7 +44,7 @@ export function openInBrowser(
   return { remove: () => rmSync(file, { force: true }) };
 }
 
-/** Folder of the files that open pages; this user's alone. */
+/** The folder of files that open pages; only this user can read it. */
 export function pagesFolder(env: Environment): string {
   const runtime = absolutePath(env, "XDG_RUNTIME_DIR");
   return runtime === null ? join(userCacheDirectory(env), "ui") : join(runtime, "cairn", "ui");

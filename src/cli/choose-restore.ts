@@ -17,27 +17,30 @@ import { describeCause, describePoint, foldSaves } from "./render/points.ts";
 import { renderPlan, SIGNS } from "./render/restore.ts";
 import { type Shorten, shortener } from "./shorten.ts";
 
-/** The changes of so many of the newest points are counted before the question. */
+/** The number of newest points whose changes are counted before the question. */
 const COUNTED_POINTS = 100;
 
 /** A restore that a person chose, with the plan that the person saw. */
 export interface ChosenRestore {
   options: RestoreOptions;
   plan: RestorePlan;
-  /** The answer to the plan. Null: nothing was asked, because only the plan is wanted or because nothing would change. */
+  /**
+   * The answer to the plan. Null: nothing was asked, because only the plan is wanted or because nothing would change.
+   */
   isWanted: boolean | null;
 }
 
 /**
- * Asks on the terminal for a point and for everything or some files, shows the plan and asks for a yes; `isPlanOnly`: asks no yes.
- * Changes nothing. Throws `interrupted` for Ctrl-C and Escape, and `not_found` if there is no point.
+ * Asks on the terminal for a point and for everything or some files, shows the plan and asks for confirmation.
+ * `isPlanOnly`: asks for no confirmation. Changes nothing. Throws `interrupted` for Ctrl-C and Escape, and `not_found`
+ * if there is no point.
  */
 export async function chooseRestore(
   context: Context,
   client: Client,
   { options, isPlanOnly }: { options: Omit<RestoreOptions, "target">; isPlanOnly: boolean },
 ): Promise<ChosenRestore> {
-  // The questions' colours are those of Node.
+  // Node colours the questions; NO_COLOR turns that off.
   if (!context.globals.colour) process.env["NO_COLOR"] = "1";
   const target = await choosePoint(context, client);
   const chosen: RestoreOptions = { ...options, target };
@@ -101,14 +104,14 @@ function pointLine(
   return [`${shorten(point.save_point_id)}${isHead ? "*" : " "}`, ...facts].filter((fact) => fact !== "").join("  ");
 }
 
-/** Everything of a point that the search looks at, in small letters. */
+/** The text of a point that the search compares, in lower case. */
 function searchText(point: SavePoint, now: number): string {
   const { save_point_id: id, created_at: at, message, tags, cause } = point;
   const told = [id, at, formatMinute(at, now), message, describeCause(point), JSON.stringify(cause), ...tags];
   return told.join(" ").toLowerCase();
 }
 
-/** As `history --grep` compares. */
+/** Compares as `history --grep` does. */
 function contains(text: string, search: string): boolean {
   return text.includes(search.trim().toLowerCase());
 }

@@ -8,19 +8,19 @@ export interface Example {
   text: string;
 }
 
-/** A command: what it takes, and how it runs. One file per command, loaded only when it is called. */
+/** A command: its arguments and options, and its function. One file per command, loaded only when it is called. */
 export interface CommandDefinition {
   name: string;
   arguments?: readonly ArgumentDefinition[];
   options?: readonly OptionDefinition[];
   examples: readonly Example[];
-  /** The text is the answer that the caller asked for, so `-q` prints it too. */
+  /** The text is the requested answer, so `-q` prints it too. */
   answers?: true;
-  /** It only looks or only adds, so it is proposed for a misspelt word, as is a command that answers. */
+  /** The command only looks or only adds, so it is proposed for a misspelt word. Commands with `answers` are proposed, too. */
   harmless?: true;
-  /** All words after the first belong to a command that is run, its options too. */
+  /** All words after the first belong to a command that is run, including options. */
   takesCommand?: true;
-  /** Commands of a group: what comes next on the line. */
+  /** Commands of a group, by the next word on the line. */
   verbs?: VerbTable<CommandDefinition>;
   run(context: Context, input: Input): Promise<Outcome>;
 }
@@ -28,25 +28,25 @@ export interface CommandDefinition {
 /** Result of a command, to be printed: `data` for `--json`, the rest for people. */
 export interface Outcome {
   data: unknown;
-  /** Asked for only when people read it. With or without a last line break. */
+  /** Called only if people read the text. With or without a last line break. */
   text?: () => string | Promise<string>;
   /** Raw bytes for stdout instead of text. */
   content?: AsyncIterable<Uint8Array>;
-  /** With `--json`: reads `content` and gives the data. */
+  /** With `--json`: reads `content` and returns the data. */
   contentData?: (content: Uint8Array) => unknown;
-  /** Long text for reading, or content that is such: goes through `$PAGER` on a terminal. */
+  /** Long text or content, which goes through `$PAGER` on a terminal. */
   paged?: boolean;
-  /** The text has lines of files in it, whose characters are theirs. */
+  /** The text has lines of files, whose characters are printed unchanged. */
   verbatim?: boolean;
-  /** Default 0, or the error's. */
+  /** Default 0, or the error's status. */
   exitStatus?: number;
-  /** A failure beside the data, e.g. damage that was found. */
+  /** A failure besides the data, for example damage that was found. */
   error?: CairnError;
-  /** Work that goes on after all that was printed, e.g. a server until it is stopped. Its failure is told on stderr. */
+  /** Work after all output is printed, for example a server until it is stopped. Its failure is printed on stderr. */
   afterwards?: () => Promise<void>;
 }
 
-/** A command that is called with one of its verbs; without any it throws `usage`. */
+/** Makes a command that is called with one of its verbs. Throws `usage` without a verb. */
 export function group(definition: Omit<CommandDefinition, "arguments" | "run">): CommandDefinition {
   const { name } = definition;
   return {

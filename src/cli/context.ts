@@ -9,7 +9,7 @@ import { printable, shellQuote } from "./render/format.ts";
 import type { Style } from "./render/style.ts";
 
 export interface Globals {
-  /** `-C`, as given. */
+  /** The value of `-C`, unchanged. */
   directory?: string;
   json: boolean;
   quiet: boolean;
@@ -22,21 +22,19 @@ export interface Globals {
 
 export interface ContextParts {
   globals: Globals;
-  /** The current folder, also where it was when it is gone; null when nobody knows. */
+  /** The current folder, or its last path if it was removed; null if unknown. */
   cwd: string | null;
-  /** Reason for which nothing can be named relative to the current folder. */
+  /** The reason why nothing can be named relative to the current folder. */
   cwdProblem?: string | undefined;
   env: Record<string, string | undefined>;
   signal: AbortSignal;
   style: Style;
-  /** For what goes to stderr. */
   errorStyle: Style;
   progress: ProgressReporter;
-  /** Writes to stderr. */
   say: (text: string) => void;
   openLibrary: () => Promise<CairnLibrary>;
   commands: CommandTable;
-  /** While a command of `run` is running (its process id), signals are its business. */
+  /** Sets the process id of the running command of `run`: that command handles signals meanwhile. */
   setCommandRunning: (pid: number | null) => void;
 }
 
@@ -69,14 +67,14 @@ export class Context {
     this.#parts = parts;
   }
 
-  /** Returns where the current folder is, or was. Throws `not_found` when nobody knows. */
+  /** Returns the path of the current folder, or its last path. Throws `not_found` if it is unknown. */
   get cwd(): string {
     const { cwd, cwdProblem } = this.#parts;
     if (cwd !== null) return cwd;
     throw new CairnError("not_found", cwdProblem ?? "the current folder is unknown", { hint: NAME_ABSOLUTE });
   }
 
-  /** A name that was given, as an absolute path. Throws `not_found` for a relative one when the current folder is gone. */
+  /** Makes a given name absolute. Throws `not_found` for a relative name if the current folder is gone. */
   absolute(path: string): string {
     const { cwdProblem } = this.#parts;
     if (cwdProblem === undefined || isAbsolute(path)) return resolve(this.#parts.cwd ?? "/", path);
@@ -84,8 +82,8 @@ export class Context {
   }
 
   /**
-   * Returns the path of what is about to be written or looked for under that very name. Throws `usage` for one that is
-   * not UTF-8: what is given here is text, in which it is the name of something else.
+   * Returns the absolute path of a file that is written or looked for by its exact name. Throws `usage` if the name is
+   * not UTF-8, because arguments are text and would name another file.
    */
   place(path: string): string {
     const cwd = this.#parts.cwd;
@@ -99,7 +97,7 @@ export class Context {
     return absolute;
   }
 
-  /** Throws `usage` for a name that has lost bytes that are not UTF-8. */
+  /** Throws `usage` for a name that lost bytes because it is not UTF-8. */
   requireText(name: string): void {
     if (!name.includes(REPLACEMENT)) return;
     throw usage(
@@ -123,7 +121,7 @@ export class Context {
     return options;
   }
 
-  /** A line for people on stderr; with `--json` one of `warnings[]`, and a line of JSON there once those are out. */
+  /** Prints a line for people on stderr. With `--json` adds it to `warnings[]`, or prints a line of JSON after those are printed. */
   note(message: string, isAlways = false): void {
     const { json, quiet } = this.globals;
     if (json && this.#warnings === null) this.#parts.say(`${printable(JSON.stringify({ warning: message }))}\n`);
@@ -131,20 +129,20 @@ export class Context {
     if (!json && (!quiet || isAlways)) this.diagnose(printable(message));
   }
 
-  /** Takes the warnings that go into the answer, once. */
+  /** Returns the warnings for the answer, once. */
   takeWarnings(): string[] {
     const warnings = this.#warnings ?? [];
     this.#warnings = null;
     return warnings;
   }
 
-  /** A line for people on stderr, whatever the options say. */
+  /** Prints a line for people on stderr, whatever the options are. */
   diagnose(line: string): void {
     this.progress.finish();
     this.#parts.say(`cairn: ${line}\n`);
   }
 
-  /** The folder that `DIR` or `-C` names, absolute; undefined when neither was given. */
+  /** The folder of `DIR` or `-C`, absolute; undefined without both. */
   chosenFolder(positional?: string): string | undefined {
     if (positional !== undefined && this.globals.directory !== undefined) {
       throw usage("the folder was given twice: as DIR and with -C", "give it once");
@@ -154,14 +152,12 @@ export class Context {
     return chosen === undefined ? undefined : this.absolute(chosen);
   }
 
-  /** The folder that `DIR` or `-C` names, else the current one. */
+  /** The folder of `DIR` or `-C`, else the current folder. */
   folder(positional?: string): string {
     return this.chosenFolder(positional) ?? this.cwd;
   }
 
-  /**
-   * The client of the chosen folder, else of the nearest workspace at or above the current folder. Throws `not_a_workspace`.
-   */
+  /** Opens the chosen folder's workspace, else the nearest at or above the current folder. Throws `not_a_workspace`. */
   async open(positional?: string, more: { released?: boolean } = {}): Promise<Client> {
     const library = await this.library();
     const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions()));
@@ -170,15 +166,15 @@ export class Context {
     } catch (error) {
       const isNone = chosen === null && this.globals.controlDirectory === undefined;
       if (!isNone || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
-      // A folder of which more is known is named by the error.
+      // An error with details names the folder already.
       if (error.details !== undefined) throw error;
       throw reworded(error, { message: `neither ${this.cwd} nor a folder above it is a workspace` });
     }
   }
 
   /**
-   * Opens a workspace, or adopts the folder with these guards overridden; a line says that the folder was adopted. `before` is awaited
-   * first if the folder is to be adopted. A home directory that the caller named is adopted, unless `guardsHome` is true.
+   * Opens a workspace, or adopts the folder with these guards overridden and prints that. `before` is awaited before an
+   * adoption. A home directory that the caller named is adopted, unless `guardsHome` is true.
    */
   async openOrAdopt(
     positional?: string,
@@ -200,7 +196,7 @@ export class Context {
     const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: guards }));
     const { path } = client.workspace;
     const { followedFrom: from } = client;
-    // Whoever asked for no notes has to know it too: a cron job goes on in another place.
+    // Printed even with --quiet: a cron job now works on another folder.
     if (from !== null)
       this.note(
         `the workspace ${printable(from)} was moved to ${printable(path)}: its save points now belong to the new path`,
@@ -211,7 +207,7 @@ export class Context {
     return client;
   }
 
-  /** Only a folder that is there; a control directory that was named and does not know it is a mistake. */
+  /** True for an existing folder. A named control directory that does not know the folder is a mistake. */
   #mayAdopt(error: unknown, positional: string | undefined): boolean {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") return false;
     const control = this.globals.controlDirectory;
@@ -232,10 +228,10 @@ export class Context {
     return client;
   }
 
-  /** A command line that does something further with the same workspace, ready to be copied. */
+  /** Returns a command line for the same workspace, ready to be copied. */
   commandLine(words: readonly string[], positional?: string): string {
     const folder = positional ?? this.globals.directory;
-    // It is run from elsewhere, perhaps.
+    // The line may be run in another folder.
     const chosen = folder === undefined ? [] : ["-C", this.absolute(folder)];
     const control = this.globals.controlDirectory;
     if (control !== undefined) chosen.push("--control-dir", control);
@@ -257,8 +253,8 @@ export class Context {
 }
 
 /**
- * A PATH argument, relative to the current folder, as a path from the workspace's root. Where the current folder
- * lies outside the workspace (`-C`), a relative PATH can only mean one from its root. Outside: `usage`.
+ * Returns a PATH argument as a path from the workspace's root. PATH is relative to the current folder, or to the root
+ * if the current folder is outside the workspace (`-C`). Throws `usage` for a path outside.
  */
 export function toWorkspacePath(root: string, cwd: string, path: string): string {
   if (path === "") throw usage("a PATH is empty");
@@ -277,7 +273,7 @@ function within(root: string, absolute: string): string | null {
   return path === ".." || path.startsWith("../") ? null : path;
 }
 
-/** The path with the links of its existing folders followed, never its own last part. */
+/** Returns the path with links in its existing folders resolved, but not in its last part. */
 function resolveParents(absolute: string): string {
   const parent = dirname(absolute);
   if (parent === absolute) return absolute;
@@ -288,10 +284,10 @@ function resolveParents(absolute: string): string {
   }
 }
 
-/** Character that bytes which are not UTF-8 have become in arguments. */
+/** The character that replaces bytes that are not UTF-8 in arguments. */
 const REPLACEMENT = "\uFFFD";
 
-/** Tells whether a path has lost bytes: of a name that really has that character something is there. */
+/** True if a path has lost bytes: no entry really has a name with the replacement character. */
 function isLost(path: string): boolean {
   const last = path.lastIndexOf(REPLACEMENT);
   if (last < 0) return false;

@@ -1,47 +1,47 @@
 type Paths = "files" | "folders";
 
-/** Things that the shell completes at a place: words that can stand there are listed, also beside paths. */
+/** Candidates of shell completion: kinds of things, or words, which may be combined with paths. */
 export type Completes = "points" | Paths | readonly string[] | { words: readonly string[]; or: Paths };
 
 export interface ArgumentDefinition {
-  /** As commander writes it: `<one>`, `[optional]`, `[many...]`. */
+  /** In commander's form: `<one>`, `[optional]`, `[many...]`. */
   name: string;
   text: string;
   completes?: Completes;
-  /** Things to complete at each of the places of one that takes several; the last repeats. */
+  /** Candidates for each place of a repeated argument; the last entry repeats. */
   places?: readonly Completes[];
 }
 
 export interface OptionDefinition {
-  /** As commander writes it: `-m, --message <text>`. */
+  /** In commander's form: `-m, --message <text>`. */
   flags: string;
   text: string;
   /** May be given several times; the values become a list. */
   repeat?: boolean;
-  /** All that the value can be, for the shells' completion. */
+  /** All possible values, for completion. */
   values?: readonly string[];
 }
 
-/** Options and arguments of a command, as the shells' completion needs them. */
+/** Options and arguments of a command, for completion. */
 export interface Taken {
   arguments?: readonly ArgumentDefinition[];
   options?: readonly OptionDefinition[];
   verbs?: VerbTable<Taken>;
 }
 
-/** A command as the help and the shells' completion need it. */
+/** A command, for the help and for completion. */
 export interface TableEntry {
   summary: string;
   hidden?: boolean;
   load(): Promise<{ command: Taken }>;
 }
 
-/** The commands of a group, by name, in the order of the help. Only the one that is called gets loaded. */
+/** The commands of a group, by name, in the order of the help. Only the called command gets loaded. */
 export type VerbTable<Definition> = Readonly<
   Record<string, { summary: string; load(): Promise<{ command: Definition }> }>
 >;
 
-/** By name, in the order of the help. */
+/** Commands by name, in the order of the help. */
 export type CommandTable = Readonly<Record<string, TableEntry>>;
 
 export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
@@ -59,7 +59,7 @@ export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
 ];
 
-/** Options of a server. `secret`: what clients send to it; `file`: what they upload. */
+/** Options of a server. `secret`: the credential that clients send; `file`: the kind of uploaded file. */
 export function serverOptions({ listen, secret, file }: Readonly<Record<"listen" | "secret" | "file", string>>) {
   return {
     listen: { flags: "--listen <address>", text: `HOST:PORT; port 0: a free port (default ${listen})` },

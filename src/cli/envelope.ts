@@ -8,7 +8,7 @@ export const EXIT_PARTLY = 10;
 /** The one object that `--json` prints on stdout, for every command and every failure. */
 export interface Envelope {
   schema_version: typeof SCHEMA_VERSION;
-  /** Null when no command was understood. */
+  /** Null if the line named no known command. */
   command: string | null;
   ok: boolean;
   data: unknown;
@@ -35,8 +35,8 @@ export function makeEnvelope(input: EnvelopeInput): Envelope {
   };
 }
 
-/** One line. Big integers, which no consumer of JSON expects, become strings. */
+/** Returns one line. Big integers become strings, because consumers of JSON do not expect them. */
 export function printEnvelope(envelope: Envelope): string {
-  // What JSON leaves as it is may steer a terminal; an escape says the same to programs.
+  // Some characters that JSON leaves unescaped control a terminal; programs read the escape as the same character.
   return `${printable(JSON.stringify(envelope, (_key, value: unknown) => (typeof value === "bigint" ? value.toString() : value)))}\n`;
 }

@@ -13,7 +13,7 @@ function fileOf(t: TestContext, content: string | Buffer): string {
   return join(root, "list");
 }
 
-test("patterns of files come before those of the line when both are given, without comments and blank lines", async (t) => {
+test("patterns of files come before patterns of the line, without comments and blank lines", async (t) => {
   const file = fileOf(t, "\uFEFF# caches\r\n*.o\r\n\n  \n!keep.o\na b\\ \n\\#x\n$RECYCLE.BIN/\n*.$$$\n");
   const wanted = ["*.o", "!keep.o", "a b\\ ", "\\#x", "$RECYCLE.BIN/", "*.$$$", "last"];
   const words = ["--exclude", "last", "--exclude-file", file];
@@ -25,7 +25,7 @@ test("patterns of files come before those of the line when both are given, witho
     assert.equal((await runFake(["backup", "create", "-r", "x", ...what, "--exclude-file", file])).status, 2);
 });
 
-test("a variable at the beginning of a pattern is its path when that is known, and else the file is refused", async (t) => {
+test("a known variable at the beginning of a pattern is replaced, and an unknown one refuses the file", async (t) => {
   const file = fileOf(t, "$HOME/.cache\n!${HOME}/.cache/kept/\n$HOME\n");
   const { fake } = await runFake(["save", "--exclude-file", file], { env: { HOME: "/home/me/" } });
   assert.deepEqual((argsOf(fake, "save")[0] as { exclude: string[] }).exclude, [
@@ -40,7 +40,7 @@ test("a variable at the beginning of a pattern is its path when that is known, a
   }
 });
 
-test("nothing is saved when a file of patterns is not there, is no text or is too large", async (t) => {
+test("nothing is saved when a file of patterns is missing, not text or too large", async (t) => {
   for (const [file, code] of [
     ["/nowhere/list", "not_found"],
     ["/", "usage"],

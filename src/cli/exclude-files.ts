@@ -16,8 +16,8 @@ export const EXCLUDE_FILE_OPTION: OptionDefinition = {
 const MAX_BYTES = 1 << 20;
 
 /**
- * The patterns of `--exclude-file` and, after them, so that they have the last word, those of `--exclude`. Throws `usage`, or what
- * the system says of a file.
+ * Returns the patterns of `--exclude-file`, then those of `--exclude`, because the last match decides. Throws `usage`,
+ * or system errors of a file.
  */
 export function readExcludes(context: Context, input: Input): string[] {
   const files = input.list("excludeFile").flatMap((file) => patternsIn(context.absolute(file), context.env));
@@ -32,7 +32,7 @@ function patternsIn(path: string, env: Context["env"]): string[] {
     throw toCairnError(error, `reading the patterns in ${printable(path)}`);
   }
   if (bytes.length > MAX_BYTES) throw usage(`the pattern file ${printable(path)} is larger than 1 MiB`);
-  // A pattern that is read otherwise than it was meant would hide nothing, in silence.
+  // A misread pattern would silently exclude nothing.
   if (!isUtf8(bytes))
     throw usage(
       `the pattern file ${printable(path)} is not UTF-8`,
@@ -47,7 +47,9 @@ function patternsIn(path: string, env: Context["env"]): string[] {
     .map((line) => withVariable(line, path, env));
 }
 
-/** `- x`, `+ x` and `! x` are what borg's --patterns-from reads; here the first two would fit nothing, and `!` takes back. */
+/**
+ * Refuses borg's `- x`, `+ x` and `! x` of --patterns-from: here the first two match nothing, and `!` includes again.
+ */
 function notOfBorg(line: string, path: string): string {
   if (!/^(?:[-+!] |R \/|P (?:fm|sh|re|pp|pf)\s*$)/.test(line)) return line;
   throw usage(
@@ -56,7 +58,7 @@ function notOfBorg(line: string, path: string): string {
   );
 }
 
-/** `$HOME/x` and `${HOME}/x` are paths, as in restic's files; a `$` elsewhere is a name's own, as in `$RECYCLE.BIN`. */
+/** Replaces `$HOME/x` and `${HOME}/x` by paths, as in restic's files. A `$` elsewhere belongs to the name, as in `$RECYCLE.BIN`. */
 function withVariable(line: string, path: string, env: Context["env"]): string {
   const [begin, not = "", braced, bare] = /^(!?)\$(?:\{(\w+)\}|(\w+))(?=\/|$)/.exec(line) ?? [];
   const name = braced ?? bare;

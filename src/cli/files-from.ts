@@ -11,9 +11,9 @@ const MAX_BYTES = 64 << 20;
 const MEANS_SOMETHING = /[*?[\\]/;
 
 /**
- * The absolute paths that a file of them says, one a line; `-` is stdin. Empty lines and those that begin with `#` are none, and a
- * pattern is all that fits it, as restic has it. A pattern that nothing fits is warned of. Throws `usage`, or what the
- * system says.
+ * Returns the absolute paths of a file with one path or pattern per line; `-` is stdin. Skips empty lines and lines
+ * that begin with `#`, and expands patterns as restic does, with a warning if a pattern matches nothing. Throws
+ * `usage`, or system errors.
  */
 export async function pathsFrom(context: Context, file: string): Promise<string[]> {
   let text: string;
@@ -38,7 +38,7 @@ export async function pathsFrom(context: Context, file: string): Promise<string[
     });
 }
 
-/** All that a pattern fits from a folder on; no part of it fits a slash. */
+/** Returns all paths that match a pattern below a folder; no part of the pattern matches a slash. */
 function expanded(from: string, pattern: string): string[] {
   let found = [from];
   for (const part of pattern.split("/").filter((each) => each !== "")) {

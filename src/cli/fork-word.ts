@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import type { Context } from "./context.ts";
 
-/** Returns what a word names: a folder as an absolute path if there is one, else the word itself, a workspace's name. */
+/** Returns a folder as an absolute path if `word` names one, else the word itself, which is a workspace's name. */
 export function forkWord(context: Context, word: string): string {
   const folder = context.absolute(word);
   return existsSync(folder) ? folder : word;

@@ -12,24 +12,20 @@ async function typed(...chunks: string[]): Promise<string> {
   return Buffer.from(await line).toString("latin1");
 }
 
-test(
-  "a line that is typed comes as the bytes that the terminal sends, edited as its user meant",
-  { timeout: 10_000 },
-  async () => {
-    assert.equal(await typed("gehe\xefm-p\xe4ss\r"), "gehe\xefm-p\xe4ss");
-    assert.equal(await typed("p\xc3", "\xa4ss\n"), "p\xc3\xa4ss");
-    // Backspace takes a character of UTF-8, else a byte.
-    assert.equal(await typed("ab\xc3\xa4\x7f\x7fc\r"), "ac");
-    assert.equal(await typed("\xe4\xe4\x7f\x08\x7fx\r"), "x");
-    assert.equal(await typed("a\xf0\x9f\x98\x80\x7fb\r"), "ab");
-    assert.equal(await typed("wrong\x15right\r"), "right");
-    // Arrow keys and the like are not part of it.
-    assert.equal(await typed("a\x1b[Ab\x1b[1;5Cc\x1bOPd\x04\r"), "abcd");
-    assert.equal(await typed("\r"), "");
-  },
-);
+test("a typed line is returned as the terminal's bytes after the user's edits", { timeout: 10_000 }, async () => {
+  assert.equal(await typed("gehe\xefm-p\xe4ss\r"), "gehe\xefm-p\xe4ss");
+  assert.equal(await typed("p\xc3", "\xa4ss\n"), "p\xc3\xa4ss");
+  // Backspace takes a character of UTF-8, else a byte.
+  assert.equal(await typed("ab\xc3\xa4\x7f\x7fc\r"), "ac");
+  assert.equal(await typed("\xe4\xe4\x7f\x08\x7fx\r"), "x");
+  assert.equal(await typed("a\xf0\x9f\x98\x80\x7fb\r"), "ab");
+  assert.equal(await typed("wrong\x15right\r"), "right");
+  // Arrow keys and the like are not part of it.
+  assert.equal(await typed("a\x1b[Ab\x1b[1;5Cc\x1bOPd\x04\r"), "abcd");
+  assert.equal(await typed("\r"), "");
+});
 
-test("what comes after a line that is typed is there for the next one", { timeout: 10_000 }, async () => {
+test("bytes after a typed line belong to the next line", { timeout: 10_000 }, async () => {
   const input = new PassThrough();
   input.write("once\ntwice\n");
   assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "once");
@@ -47,7 +43,7 @@ test("a return and a line feed end one line, in one piece or two", { timeout: 10
 });
 
 test(
-  "a line that is stopped, by a key, a signal or its terminal, is interrupted and leaves the terminal as it was",
+  "a key, a signal or the terminal's end interrupts the prompt and restores the terminal",
   { timeout: 10_000 },
   async () => {
     const modes: boolean[] = [];

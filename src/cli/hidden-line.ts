@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
 
-/** A terminal: stdin, for all but tests. */
+/** A terminal: stdin, except in tests. */
 export interface TerminalInput extends NodeJS.ReadableStream {
   setRawMode?(raw: boolean): unknown;
   unshift(chunk: Uint8Array): void;
@@ -8,18 +8,15 @@ export interface TerminalInput extends NodeJS.ReadableStream {
 
 const [LINE_FEED, RETURN] = [0x0a, 0x0d];
 const ENTER = new Set([LINE_FEED, RETURN]);
-/** Terminals whose last line ended with a return: a line feed that comes next, as of a pasted text, belongs to it. */
+/** Terminals whose last line ended with a carriage return: a following line feed, as in pasted text, belongs to that line. */
 const AFTER_RETURN = new WeakSet<TerminalInput>();
 const ERASE = new Set([0x08, 0x7f]);
 const [INTERRUPT, END, ERASE_LINE, ESCAPE] = [0x03, 0x04, 0x15, 0x1b];
 const ENDS = ["end", "close", "error"] as const;
-/** Milliseconds after an escape character in which the rest of its sequence comes. */
+/** Milliseconds after an escape character within which the rest of its sequence comes. */
 const ESCAPE_MS = 500;
 
-/**
- * Reads a line of bytes, as the terminal sends them, and shows none of it: what is no UTF-8 stays what it is. Throws
- * `interrupted`.
- */
+/** Reads a line of bytes from the terminal without showing it; bytes that are not UTF-8 stay. Throws `interrupted`. */
 export async function readHiddenLine(input: TerminalInput, signal?: AbortSignal): Promise<Uint8Array> {
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
   const stop = (): void =>
@@ -33,7 +30,7 @@ export async function readHiddenLine(input: TerminalInput, signal?: AbortSignal)
       if (byte === RETURN) AFTER_RETURN.add(input);
       input.pause();
       input.removeListener("data", onData);
-      // The rest is the next question's.
+      // The rest belongs to the next question.
       if (i + 1 < chunk.length) input.unshift(chunk.subarray(i + 1));
       if (done === "stopped") stop();
       else resolve(line.bytes);
@@ -59,14 +56,14 @@ export async function readHiddenLine(input: TerminalInput, signal?: AbortSignal)
 
 class HiddenLine {
   #bytes: number[] = [];
-  /** State of an escape sequence, as of an arrow key. */
+  /** State of an escape sequence, for example of an arrow key. */
   #escape: { kind: "begun" | "long" | "short"; at: number } | null = null;
 
   get bytes(): Uint8Array {
     return Uint8Array.from(this.#bytes);
   }
 
-  /** Takes a byte and tells whether it ends the line. */
+  /** Takes a byte. Returns a result if the byte ends the line. */
   take(byte: number): "done" | "stopped" | null {
     if (byte === INTERRUPT) return "stopped";
     if (ENTER.has(byte)) return "done";
@@ -90,7 +87,7 @@ class HiddenLine {
     return true;
   }
 
-  /** The bytes of one of UTF-8, else one byte. */
+  /** Removes the bytes of the last UTF-8 character, else one byte. */
   #eraseCharacter(): void {
     const bytes = this.#bytes;
     let start = bytes.length - 1;

@@ -29,7 +29,7 @@ test("spans are numbers with units", () => {
   for (const text of ["", "30", "d", "1s"]) assert.throws(() => checkSpan(text, "--x"), usage);
 });
 
-test("base64 is taken in its exact form only", () => {
+test("base64 is accepted only in its exact form", () => {
   assert.deepEqual([...parseBase64("/2E=", "--x")], [0xff, 0x61]);
   assert.deepEqual([...parseBase64("/2E", "--x")], [0xff, 0x61]);
   for (const text of ["", "/2F=", "a b", "-_8="]) assert.throws(() => parseBase64(text, "--x"), usage);
@@ -50,7 +50,7 @@ test("a PATH is from the root when the current folder lies outside the workspace
   assert.throws(() => toWorkspacePath("/w", "/nowhere", "/x"), usage);
 });
 
-test("a PATH is found through a link to the workspace, and a link in it stays itself", () => {
+test("a PATH is found through a link to the workspace, and a link inside the workspace is not followed", () => {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), "cairn-path-")));
   try {
     mkdirSync(join(folder, "real/sub"), { recursive: true });

@@ -3,7 +3,7 @@ import { CairnError } from "../errors.ts";
 
 type Argument = string | string[] | undefined;
 
-/** The parsed arguments and options of one call, with the checks that their types need. */
+/** The parsed arguments and options of one call, with checks of their types. */
 export class Input {
   readonly #args: readonly Argument[];
   readonly #options: Record<string, unknown>;
@@ -18,7 +18,7 @@ export class Input {
     return typeof value === "string" ? value : undefined;
   }
 
-  /** An argument that the parser has already required. */
+  /** Returns an argument that the parser has already required. */
   required(place: number): string {
     const value = this.argument(place);
     if (value === undefined || value === "") throw usage(`argument ${place + 1} must not be empty`);
@@ -34,7 +34,7 @@ export class Input {
     return this.#options[name] === true;
   }
 
-  /** True where `--no-NAME` was given. */
+  /** True if `--no-NAME` was given. */
   denied(name: string): boolean {
     return this.#options[name] === false;
   }
@@ -44,7 +44,7 @@ export class Input {
     return typeof value === "string" ? value : undefined;
   }
 
-  /** One of a few words. Throws `usage` that names them. */
+  /** Returns one of a few words. Throws `usage` that names them. */
   choice<const T extends string>(name: string, values: readonly T[]): T | undefined {
     const value = this.text(name);
     if (value === undefined || values.includes(value as T)) return value as T | undefined;
@@ -56,13 +56,12 @@ export class Input {
     return Array.isArray(value) ? value.map(String) : [];
   }
 
-  /** A whole number. */
   count(name: string): number | undefined {
     const value = this.text(name);
     return value === undefined ? undefined : parseCount(value, `--${kebab(name)}`);
   }
 
-  /** Bytes: `500M`, `2GiB`, `1000`. */
+  /** Bytes of `500M`, `2GiB` or `1000`. */
   size(name: string): number | undefined {
     const value = this.text(name);
     return value === undefined ? undefined : parseSize(value, `--${kebab(name)}`);
@@ -73,12 +72,11 @@ export function usage(message: string, hint?: string): CairnError {
   return new CairnError("usage", message, hint === undefined ? {} : { hint });
 }
 
-/** `crossMounts` as its option is called, without the dashes. */
+/** Returns `cross-mounts` for `crossMounts`: an option's name without the dashes before it. */
 export function kebab(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-/** A whole number. */
 export function parseCount(text: string, what: string): number {
   if (!/^-?\d{1,15}$/.test(text)) throw usage(`${what} must be a whole number; found ${JSON.stringify(text)}`);
   return Number(text);
@@ -108,7 +106,7 @@ export function parseWait(text: string, what: string): number {
 
 const SPAN = /^(?:\d+(?:y|m|w|d|h))+$/;
 
-/** A span of retention such as `30d` or `1y6m`, as it is given. */
+/** Checks a span of retention such as `30d` or `1y6m`, and returns it unchanged. */
 export function checkSpan(text: string | undefined, what: string): string | undefined {
   if (text === undefined || SPAN.test(text)) return text;
   throw usage(`${what} must be a span of at least 1h, such as 12h, 30d, 2w or 1y6m; found ${JSON.stringify(text)}`);
@@ -139,7 +137,7 @@ export function parsePart(text: string, what: string): { part: number; of: numbe
   return { part, of };
 }
 
-/** Bytes of base64 text; wants the exact form, so that a typing error does not name another file. */
+/** Decodes base64 text. Requires the exact form, so that a typing error does not name another file. */
 export function parseBase64(text: string, what: string): Uint8Array {
   const bytes = Buffer.from(text, "base64");
   const canonical = bytes.toString("base64").replace(/=+$/, "");

@@ -73,7 +73,7 @@ for (const [command, words] of await linesOfCommands()) {
   });
 }
 
-test("nothing in JSON steers a terminal, and its values are the same", async () => {
+test("control characters in JSON are escaped, and values stay equal", async () => {
   const odd = "a\u009b2J\u202e\ufeff\u007f";
   const { envelope } = await runJson(["status"]);
   const printed = printEnvelope({ ...envelope, warnings: [odd] });
@@ -81,7 +81,7 @@ test("nothing in JSON steers a terminal, and its values are the same", async () 
   assert.deepEqual((JSON.parse(printed) as Envelope).warnings, [odd]);
 });
 
-test("save prints the point by itself when asked for JSON", async () => {
+test("save --json has the point as its data", async () => {
   const { envelope } = await runJson(["save"]);
   const data = envelope.data as { save_point: object; changes: object };
   const own = Object.keys(SavePoint.entries).filter((key) => key !== "rewritten");
@@ -89,13 +89,13 @@ test("save prints the point by itself when asked for JSON", async () => {
   assert.deepEqual(data.changes, { added: 3, modified: 1, removed: 0 });
 });
 
-test("show gives the bytes as base64 when a file is asked for as JSON", async () => {
+test("show --json of a file has its bytes as base64", async () => {
   const { envelope } = await runJson(["show", "head:a.txt"], { fake: fakeLibrary({ show: () => SHOWN_FILE }) });
   assert.equal((envelope.data as { content_b64: string }).content_b64, Buffer.from("old\ntext\n").toString("base64"));
   assert.deepEqual(Object.keys(envelope.data as object), ["save_point", "kind", "path", "entries", "content_b64"]);
 });
 
-test("show prints the file's own bytes when a person asks", async () => {
+test("show prints the bytes of a file", async () => {
   const { stdout, fake } = await runFake(["show", "head:./a.txt"], { fake: fakeLibrary({ show: () => SHOWN_FILE }) });
   assert.equal(stdout, "old\ntext\n");
   assert.deepEqual(argsOf(fake, "read").slice(0, 2), [ID_A, "a.txt"]);
@@ -105,7 +105,7 @@ for (const [line, head] of [
   ["show -R head", /^save point +1a2b3c4d/],
   ["backup show -R latest -r x", /^dddddddd /],
 ] as const)
-  test(`${line} lists everything below, also of what is no folder`, async () => {
+  test(`${line} lists everything below, also for a file`, async () => {
     const { stdout } = await runFake(line.split(" "));
     const [, below] = stdout.split("\n\n");
     assert.match(stdout, head);
@@ -152,7 +152,7 @@ for (const code of Object.keys(ERROR_TABLE) as ErrorCode[]) {
   });
 }
 
-test("a failure that is no CairnError is told as internal", async () => {
+test("an error that is no CairnError is reported as internal", async () => {
   const { envelope, status } = await runJson(["status"], {
     fake: fakeLibrary({ status: () => Promise.reject(new TypeError("oops")) }),
   });
@@ -161,7 +161,7 @@ test("a failure that is no CairnError is told as internal", async () => {
 
 const LEFT = { path: "a", reason: "unreadable", detail: "EACCES" };
 
-test("save exits 10 and is ok when the point is not complete", async () => {
+test("save exits 10 with ok true when the point is incomplete", async () => {
   const { envelope, status } = await runJson(["save"], {
     fake: fakeLibrary({ save: () => ({ ...SAVED, complete: false, left_out: [LEFT] }) }),
   });
@@ -173,7 +173,7 @@ test("save exits 0 when only a mount was left out", async () => {
   assert.equal((await runFake(["save"], { fake })).status, 0);
 });
 
-test("restore exits 10 and lists it when something was left out", async () => {
+test("restore exits 10 and lists entries that were left out", async () => {
   const fake = fakeLibrary({
     restore: () => ({ ...RESTORED, left_out: [{ ...LEFT, reason: "not_permitted", aspects: ["owner"] }] }),
   });
@@ -207,7 +207,7 @@ test("doctor exits 6 when damage is left, 0 when there are warnings only", async
   assert.equal((await runFake(["doctor"])).status, 0);
 });
 
-test("run exits with the command's status, ours only when that was 0", async () => {
+test("run exits with the command's status, and with its own only if that was 0", async () => {
   const ended = (exit_code: number, after_error: object | null) =>
     fakeLibrary({
       run: () => ({
@@ -228,7 +228,7 @@ test("run exits with the command's status, ours only when that was 0", async () 
   assert.deepEqual([envelope.ok, envelope.error], [false, null]);
 });
 
-test("run keeps the command's own arguments when they look like ours", async () => {
+test("run passes on the command's arguments when they look like options of Cairn", async () => {
   const { fake } = await runFake(["run", "-m", "turn", "--", "x", "--json", "-C", "y"]);
   const [words, options] = argsOf(fake, "run");
   assert.deepEqual(words, ["x", "--json", "-C", "y"]);

@@ -4,22 +4,22 @@ import { type Input, usage } from "./input.ts";
 import { VerbOptions } from "./options.ts";
 import { formatBytes } from "./render/format.ts";
 
-/** The rules that keep something, in restic's words. */
+/** The rules that keep snapshots, in restic's words. */
 const RULES = new VerbOptions(BackupRetention.entries);
 
 export const KEEP_OPTIONS = RULES.definitions;
 
-/** The rules on the line; empty where there are none. */
+/** The rules on the line; empty if there are none. */
 export function readKeepRules(context: Context, input: Input): BackupRetention {
   const rules = RULES.read(context, input);
-  // restic's versions do not agree on what -1 means.
+  // Versions of restic disagree on the meaning of -1.
   for (const count of Object.values(rules))
     if (typeof count === "number" && count < 0)
       throw usage(`a count must not be negative: ${count}`, "give `unlimited` to keep all");
   return rules;
 }
 
-/** Rules as options of the command line, but for the dashes: `keep-last 5, keep-undo 20, keep-undo within 30d`. */
+/** Rules as options of the command line without the dashes before them: `keep-last 5, keep-undo 20, keep-undo within 30d`. */
 export function describeRules(retention: Retention): string {
   const { keepUndo, keepTags, maxBytes, ...plain } = retention;
   const words = Object.entries(plain).map(

@@ -12,11 +12,11 @@ import { describeProgress } from "./progress.ts";
 import { userStateDirectory } from "../fs/users.ts";
 
 /**
- * Saves that would have kept an agent waiting. Its hook writes them into a queue, and one background process for each folder makes
- * them one after the other. The kernel's lock tells whether that process runs.
+ * Saves that would delay an agent too long. The hook queues them, and one background process for each folder makes them
+ * in order. The kernel's lock shows whether that process runs.
  */
 
-/** Facts that a tool tells its hook. */
+/** Facts that a tool passes to its hook. */
 export interface Told {
   event: string;
   session?: string;
@@ -24,7 +24,6 @@ export interface Told {
   tool?: string;
   /** First line of the person's prompt. */
   prompt?: string;
-  /** First line of a shell command. */
   command?: string;
   cwd: string;
 }
@@ -76,7 +75,7 @@ export class LateSaves {
     }
   }
 
-  /** Says how far the background process is, for example "saving in the background since …: storing 3 of 9". Null if none runs. */
+  /** The progress of the background process, for example "saving in the background since …: storing 3 of 9". Null if none runs. */
   describe(): string | null {
     const state = this.state();
     if (state?.running !== true) return null;
@@ -84,7 +83,7 @@ export class LateSaves {
     return `saving in the background since ${state.started_at}${far}`;
   }
 
-  /** True if a hook must not save by itself, because saves that came before it are not made yet. */
+  /** True if a hook must not save by itself, because earlier saves are still queued. */
   isPending(): boolean {
     return existsSync(this.#root) && (existsSync(this.#queue) || existsSync(this.#taken) || this.#isRunning());
   }
@@ -107,9 +106,11 @@ export class LateSaves {
     child.on("error", () => undefined).unref();
   }
 
-  /** Makes all queued saves by `save`, in their order. Returns at once if another process does. For the background process. */
+  /**
+   * Makes all queued saves by `save`, in order. Returns at once if another process does so. For the background process.
+   */
   async drain(save: (hook: LateHook, onProgress: (progress: Progress) => void) => Promise<void>): Promise<void> {
-    // A hook that came just before the lock was given back found it held, and relies on another look at the queue.
+    // A hook that came just before the lock was released found it held, and relies on another look at the queue.
     do {
       const lock = await this.#tryLock();
       if (lock === null) return;
@@ -166,7 +167,7 @@ export class LateSaves {
 const now = (): string => new Date().toISOString();
 const lineOf = (hook: LateHook): string => `${JSON.stringify(hook)}\n`;
 
-/** Skips lines that a power cut left damaged. */
+/** Skips lines that a power cut damaged. */
 function hooksIn(file: string): LateHook[] {
   const lines = readSmallFile(file, MOST_BYTES, true)?.toString("utf8").split("\n") ?? [];
   return lines.flatMap((line) => {

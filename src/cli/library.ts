@@ -1,7 +1,7 @@
 import type { LibraryParts } from "../compose.ts";
 import type { CairnLibrary } from "../contract/index.ts";
 
-/** Loaded only when a command needs it, so that help and usage errors stay fast. A daemon that runs is asked first. */
+/** Opens the library. Loaded only when a command needs it, so that help and usage errors stay fast. Asks a running daemon first. */
 export async function openLibrary(): Promise<CairnLibrary> {
   const { socketsToAsk } = await import("../daemon/places.ts");
   const sockets = socketsToAsk();
@@ -10,7 +10,7 @@ export async function openLibrary(): Promise<CairnLibrary> {
   return servedLibrary(sockets, openOwnLibrary);
 }
 
-/** The library of this process. */
+/** Opens the library of this process. */
 export async function openOwnLibrary(parts: LibraryParts = {}): Promise<CairnLibrary> {
   const compose = await import("../compose.ts");
   return compose.openLibrary(parts);

@@ -18,7 +18,7 @@ function folderOf(t: TestContext): string {
 
 const env = { CAIRN_PASSWORD: "x" };
 
-test("a path that is not UTF-8 is refused when something would be written or opened under another name", async (t) => {
+test("a path that is not UTF-8 is refused for writing and opening, which would use another name", async (t) => {
   const cwd = folderOf(t);
   for (const line of [
     ["backup", "init", "-r", LOST],
@@ -56,7 +56,7 @@ test("a relative path is refused when the current folder's name is not UTF-8, an
   assert.equal(made.status, 0);
 });
 
-test("a path with the character that stands for such bytes is taken when something of that very name is there", async (t) => {
+test("a path with a replacement character is accepted if an entry has exactly that name", async (t) => {
   const cwd = folderOf(t);
   mkdirSync(join(cwd, LOST));
   const { status, fake } = await runJson(["backup", "list", "-r", `${LOST}/r`], { cwd, env });

@@ -19,7 +19,7 @@ function membersOf({ takes, options }: (typeof ALL_TABLES)[number][string]): Ent
   return options === null ? given : [...given, options.entries];
 }
 
-test("no command writes an option by hand that is a member of its verb's options", async () => {
+test("no command repeats an option that its verb defines", async () => {
   const verbs = ALL_TABLES.flatMap((table) => Object.values(table));
   const linesOf = ({ command = {} }: (typeof verbs)[number]): string[] =>
     typeof command === "string" ? [command] : Object.keys(command);

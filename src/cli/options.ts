@@ -7,7 +7,7 @@ import { checkSpan, type Input, kebab, parseCount, parsePart, parseShare, parseS
 type Members<E extends Entries> = { -readonly [Name in keyof E]?: NonNullable<Of<E[Name]>> };
 type Schema = AnySchema & Notes & { wrapped?: Schema; item?: Schema; options?: readonly string[] };
 
-/** Members of every call that are global options, or none. */
+/** Members of every call that are global options, or no options. */
 const OF_EVERY_CALL = ["signal", "onProgress", "onWarning", "lockTimeoutMs", "workspaceName"];
 const PLACEHOLDERS: Readonly<Record<string, string>> = {
   place: "path",
@@ -52,7 +52,7 @@ export class VerbOptions<E extends Entries> {
     this.definitions = this.#members;
   }
 
-  /** The members that the line gives. Throws `usage` for a value that the verb does not know. */
+  /** Returns the members that the line gives. Throws `usage` for a value that the verb does not know. */
   read(context: Context, input: Input): Members<E> {
     const found = new Map<string, { flags: string; value: unknown }>();
     for (const { name, flags, ...member } of this.#members) {
@@ -90,7 +90,7 @@ export function longName(flags: string): string {
   return /--(?:no-)?([\w-]+)/.exec(flags)![1]!;
 }
 
-/** Reads the text of an option, or of an item of a list, as its schema says. */
+/** Parses the text of an option, or of an item of a list, by its schema. */
 function valueOf(context: Context, text: string, { schema, option }: { schema: Schema; option: string }): unknown {
   const { as, type, options, item } = schema;
   const what = `--${option}`;
@@ -106,12 +106,12 @@ function valueOf(context: Context, text: string, { schema, option }: { schema: S
   throw usage(`${what} must be one of ${options.join(", ")}; found ${JSON.stringify(text)}`);
 }
 
-/** Tags as somebody types them: several with commas, as restic reads them. A tag has none in it. */
+/** Splits tags at commas, as restic does. A tag has no comma. */
 export function splitTags(given: readonly string[]): string[] {
   return given.flatMap((each) => each.split(","));
 }
 
-/** Options of a call with their tags split. */
+/** Returns the options of a call with their tags split. */
 export function withTags<T extends { tags?: readonly string[] | undefined }>(given: T): T {
   return given.tags === undefined ? given : { ...given, tags: splitTags(given.tags) };
 }

@@ -8,7 +8,7 @@ import type { Ran } from "./testing-run.ts";
 
 const ESCAPE = "\u001b[";
 
-test("save says what was saved, how long it took, how much it stored and how to come back", async () => {
+test("save prints the counts, the time, the stored bytes and the restore command", async () => {
   const { stdout, stderr } = await runFake(["save", "-C", "/a b"]);
   assert.equal(
     stdout,
@@ -19,7 +19,7 @@ test("save says what was saved, how long it took, how much it stored and how to 
   assert.equal(stderr, "");
 });
 
-test("history without anything to list says why", async () => {
+test("an empty history names the reason", async () => {
   const empty = { save_points: [], undo: null, head: null, latest: null, damaged: [], truncated: false };
   const answers = { history: () => empty };
   const { stdout } = await runFake(["history", "-C", "/a b"], { fake: fakeLibrary(answers) });
@@ -28,7 +28,7 @@ test("history without anything to list says why", async () => {
   assert.equal(filtered.stdout, "no save point matches\n");
 });
 
-test("a policy is told in the words of the options that set it", async () => {
+test("a policy is printed as the options that set it", async () => {
   const retention = { keepLast: 5, keepTags: ["a", ""], keepUndo: { within: "30d" } };
   const policy = { retention, quota_bytes: 1 << 30, kept_trees: null };
   const { stdout } = await runFake(["cleanup", "--keep-last", "5", "--set-policy"], {
@@ -45,7 +45,7 @@ test("a policy is told in the words of the options that set it", async () => {
   );
 });
 
-test("save says that no point was made when nothing changed and that was asked for", async () => {
+test("save --skip-unchanged says that no point was made", async () => {
   const unchanged = { ...SAVED, made: false, changes: { added: 0, modified: 0, removed: 0 } };
   const { stdout } = await runFake(["save", "--skip-unchanged"], { fake: fakeLibrary({ save: () => unchanged }) });
   assert.equal(stdout, "nothing changed since 1a2b3c4d; no point was made (42 ms)\n");
@@ -56,7 +56,7 @@ test("save says that no point was made when nothing changed and that was asked f
   assert.match(made.stdout, /^saved 1a2b3c4d/);
 });
 
-test("what is partly done is said on stderr, too, when nobody sees the output", async () => {
+test("a partial result is reported on stderr, too, when stdout is no terminal", async () => {
   const left = { path: "a", reason: "unreadable", detail: "permission denied" };
   const answers = { restore: () => ({ ...RESTORED, left_out: [left] }) };
   for (const quiet of [[], ["-q"]]) {
@@ -72,7 +72,7 @@ test("what is partly done is said on stderr, too, when nobody sees the output", 
   assert.doesNotMatch((await runFake(["run", "--", "x"], { fake: ten })).stderr, /partly/);
 });
 
-test("restore names the command that takes it back", async () => {
+test("restore names the command that reverts it", async () => {
   const { stdout } = await runFake(["restore", "1a2b"]);
   assert.equal(
     stdout,
@@ -80,7 +80,7 @@ test("restore names the command that takes it back", async () => {
   );
 });
 
-test("restore and undo by an exchange that was asked for name one that takes them back", async () => {
+test("restore and undo with --method exchange name a command that reverts them by exchange", async () => {
   for (const [line, back] of [
     [["restore", "1a2b"], "undo"],
     [["undo"], "redo"],
@@ -108,7 +108,7 @@ test("a terminal gets colours, a pipe and NO_COLOR get none", async () => {
   assert.ok(!failed.stderr.includes(ESCAPE));
 });
 
-test("names and messages cannot steer the terminal", async () => {
+test("control characters in names and messages are escaped on a terminal", async () => {
   const evil = { ...POINT, message: "\u001b]0;title\u0007\u202Eevil\nsecond line", tags: ["\u001b[2J"] };
   const history = { save_points: [evil], undo: null, head: null, latest: null, damaged: [], truncated: false };
   const { stdout } = await runFake(["history"], { fake: fakeLibrary({ history: () => history }) });
@@ -116,7 +116,7 @@ test("names and messages cannot steer the terminal", async () => {
   assert.doesNotMatch(stdout, /second line/);
 });
 
-test("an error that lists things has a line for each, and none looks like another message", async () => {
+test("an error with a list has one indented line for each item", async () => {
   const listed = new CairnError("unsupported", "2 workspaces cannot be served:\n/a: gone\ncairn: \u001b[2Jall is well");
   const { stderr } = await runFake(["status"], { fake: fakeLibrary({ status: () => Promise.reject(listed) }) });
   assert.equal(stderr, "cairn: 2 workspaces cannot be served:\n  /a: gone\n  cairn: \\u001b[2Jall is well\n");
@@ -141,14 +141,14 @@ test("diff compares head with the folder unless points are named", async () => {
   assert.deepEqual(argsOf((await runFake(["diff", "a", "b"])).fake, "diff").slice(0, 2), ["a", "b"]);
 });
 
-test("run writes its own words to stderr and nothing to stdout", async () => {
+test("run prints its own result on stderr", async () => {
   const { stdout, stderr } = await runFake(["run", "--", "true"]);
   assert.equal(stdout, "");
   assert.match(stderr, /exit 0 after 5 ms; before: 1a2b3c4d, after: 1a2b3c4d \(nothing changed\)/);
   assert.equal((await runFake(["run", "-q", "--", "true"])).stderr, "");
 });
 
-test("run lets the command write to stdout, to stderr with JSON", async () => {
+test("the command of run writes to stdout, with --json to stderr", async () => {
   const stdoutOf = async (ran: Promise<Ran>): Promise<string> =>
     (argsOf((await ran).fake, "run")[1] as { stdout: string }).stdout;
   assert.equal(await stdoutOf(runFake(["run", "--", "true"])), "inherit");
@@ -179,7 +179,7 @@ test("a warning is a line for people and an entry of the envelope", async () => 
   assert.deepEqual(envelope.warnings, ["the control directory lies on overlay"]);
 });
 
-test("a warning that comes after the answer is a line of JSON on stderr when asked for JSON", async () => {
+test("with --json a warning after the answer is a line of JSON on stderr", async () => {
   const message = "an old tree could not be removed";
   for (const fails of [false, true]) {
     const save = (options: { onWarning(message: string): void }): unknown => {
@@ -197,7 +197,7 @@ test("a warning that comes after the answer is a line of JSON on stderr when ask
   }
 });
 
-test("a backup command that is stopped says what holds for a repository", async () => {
+test("a stopped backup command explains the state of the repository", async () => {
   const stopped = failing(new CairnError("interrupted", "stopped by the caller"));
   const save = await runFake(["save"], { fake: fakeLibrary({ save: stopped }) });
   assert.match(save.stderr, /`cairn status`/);
@@ -211,7 +211,7 @@ test("a backup command that is stopped says what holds for a repository", async 
   assert.match(list.stderr, /^ {2}the command only reads: nothing was changed$/m);
 });
 
-test("limits of a copy are those of both repositories", async () => {
+test("speed limits of a copy apply to both repositories", async () => {
   const words = "backup copy -r /srv/a --to-repo /srv/b --limit-upload 5MiB --limit-download 1MiB --connections 3";
   const { fake, status } = await runFake(words.split(" "));
   assert.equal(status, 0);
@@ -225,7 +225,7 @@ test("limits of a copy are those of both repositories", async () => {
   );
 });
 
-test("unlock says what removes the locks that it leaves", async () => {
+test("unlock names the option that removes the remaining locks", async () => {
   const fake = fakeLibrary();
   const repository = await fake.library.openRepository({ repository: "/srv/a", password: "p" });
   const held = { location: "/srv/a", repository_id: "a", version: 2, removed: 1, held: 2 };

@@ -1,16 +1,16 @@
 import type { SavePointId } from "../ids.ts";
 import { currentUser } from "../fs/users.ts";
 
-/** The first port, and how many users have one of their own, so that bookmarks stay good. */
+/** The first port, and the number of users who have their own port, so that bookmarks stay valid. */
 const FIRST_PORT = 7000;
 const PORTS = 700;
 
-/** Port at which the page of `cairn ui` answers if no other program has it. */
+/** The port of the page of `cairn ui`, if no other program has it. */
 export function pagePort(): number {
   return FIRST_PORT + (currentUser().uid % PORTS);
 }
 
-/** Address of a save point in the page, without the code that signs in. */
+/** Address of a save point in the page, without the sign-in code. */
 export function pageOfPoint(workspace: string, point: SavePointId): string {
   return `http://127.0.0.1:${pagePort()}/#/point?w=${encodeURIComponent(workspace)}&p=${point}`;
 }

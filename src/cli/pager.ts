@@ -2,8 +2,8 @@ import { spawn, spawnSync } from "node:child_process";
 import { withPipes } from "../fs/child-pipes.ts";
 
 /**
- * Shows the text in the pager and waits for its end; `setRunning` is told its process id, then null. False when
- * there is none, or when it failed: print it instead, better twice than not at all.
+ * Shows the text in the pager and waits for its end. Calls `setRunning` with the pager's process id, then with null.
+ * False if there is no pager or it failed: the caller prints the text then, perhaps a second time.
  */
 export async function showInPager(
   text: string,
@@ -28,8 +28,8 @@ export async function showInPager(
 }
 
 /**
- * Shows in a pager what comes piece by piece, no faster than it is read. False when there is none: nothing was taken
- * then. Throws what taking it fails with when the reader has left.
+ * Shows content in a pager piece by piece, no faster than it is read. False if there is no pager: no content was read
+ * then. Throws an error of `content` if the reader has left.
  */
 export async function streamInPager(
   content: AsyncIterable<Uint8Array>,
@@ -63,7 +63,7 @@ export async function streamInPager(
   return true;
 }
 
-/** `$CAIRN_PAGER`, else `$PAGER`, else less; null where none is wanted, and on a terminal that can only print. */
+/** Returns `$CAIRN_PAGER`, else `$PAGER`, else less; null if no pager is wanted, or the terminal can only print. */
 function pagerOf(env: Record<string, string | undefined>): string | null {
   const pager = env["CAIRN_PAGER"] ?? env["PAGER"] ?? "less";
   const isWanted = pager.trim() !== "" && pager.trim() !== "cat" && env["TERM"] !== "dumb";
@@ -73,13 +73,13 @@ function pagerOf(env: Record<string, string | undefined>): string | null {
 function start(pager: string, env: Record<string, string | undefined>) {
   const child = withPipes(
     spawn("/bin/sh", ["-c", `${lookFor(pager)} || exit 127; exec ${pager}`], {
-      // F: leave when it fits on one screen, R: colours, X: leave the text on the screen.
+      // F: end if the text fits on one screen, R: colours, X: leave the text on the screen.
       env: { LESS: "FRX", ...env },
       stdio: ["pipe", "inherit", "inherit"],
     }),
     pager,
   );
-  // A reader that has seen enough leaves before all of it is sent.
+  // A reader may quit before all content is sent.
   child.stdin.on("error", () => undefined);
   return child;
 }

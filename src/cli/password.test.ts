@@ -13,18 +13,14 @@ async function readText(sources: PasswordSources): Promise<string> {
   return Buffer.from((await readPassword(sources)).bytes).toString("utf8");
 }
 
-test(
-  "a command that reads stdin finds it at its end, from the line and from a variable",
-  { timeout: 10_000 },
-  async () => {
-    const command = "cat; echo pw";
-    assert.equal(await readText({ ...SOURCES, command }), "pw");
-    const env = { ...process.env, CAIRN_TO_PASSWORD_COMMAND: command };
-    assert.equal(await readText({ ...SOURCES, env, variable: "TO_PASSWORD" }), "pw");
-  },
-);
+test("a password command finds stdin empty, from the line and from a variable", { timeout: 10_000 }, async () => {
+  const command = "cat; echo pw";
+  assert.equal(await readText({ ...SOURCES, command }), "pw");
+  const env = { ...process.env, CAIRN_TO_PASSWORD_COMMAND: command };
+  assert.equal(await readText({ ...SOURCES, env, variable: "TO_PASSWORD" }), "pw");
+});
 
-test("a command that gives no password is told by how it ended", async () => {
+test("a failed password command is reported with its exit status or signal", async () => {
   const told = async (command: string, how: RegExp): Promise<void> => {
     await assert.rejects(
       readPassword({ ...SOURCES, command }),
@@ -35,7 +31,7 @@ test("a command that gives no password is told by how it ended", async () => {
   await told("kill -KILL $$", /password command was ended by SIGKILL$/);
 });
 
-test("a password file that is a folder, a pipe or empty is a usage error that says where a password may come from", async (t) => {
+test("a password file that is a folder, a pipe or empty is a usage error that names the possible sources", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-password-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const empty = join(folder, "empty");
@@ -54,7 +50,7 @@ test("a password file that is a folder, a pipe or empty is a usage error that sa
     await assert.rejects(readPassword({ ...SOURCES, ...from }), { code: "usage", message, hint });
 });
 
-test("a password file is read when it is what a shell hands over, or a link", async (t) => {
+test("a password file may be a shell's `<(command)` or a link", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-password-"));
   t.after(() => rmSync(folder, { recursive: true }));
   writeFileSync(join(folder, "file"), "a secret\n");
@@ -65,7 +61,7 @@ test("a password file is read when it is what a shell hands over, or a link", as
     assert.equal(await readText({ ...SOURCES, file }), "a secret", file);
 });
 
-test("a password that is nowhere is told with its own options and variables", async () => {
+test("the error for a missing password names the options and variables of that password", async () => {
   const told = async (variable: string, question: string): Promise<string[]> => {
     const error = await readPassword({ ...SOURCES, env: {}, variable, question }).catch((thrown: unknown) => thrown);
     assert.ok(error instanceof CairnError && error.code === "usage");

@@ -8,29 +8,29 @@ import { readHiddenLine } from "./hidden-line.ts";
 import { usage } from "./input.ts";
 import { readRegular } from "../fs/regular-file.ts";
 
-/** Places where a password may come from; the first that is there counts. */
+/** Sources of a password; the first that is set counts. */
 export interface PasswordSources {
   file?: string | undefined;
   command?: string | undefined;
-  /** A file of identities of age, for a password file that is encrypted; else `CAIRN_AGE_IDENTITY`. */
+  /** A file with age identities, for an encrypted password file; else `CAIRN_AGE_IDENTITY`. */
   identity?: string | undefined;
   /**
-   * Names of variables without their prefix, e.g. `TO_PASSWORD`: the value, `TO_PASSWORD_FILE` and `TO_PASSWORD_COMMAND`.
-   * The options that `file` and `command` come from are called alike.
+   * The variable without its prefix, for example `TO_PASSWORD`, for the value, `TO_PASSWORD_FILE` and
+   * `TO_PASSWORD_COMMAND`. The options of `file` and `command` have the same names.
    */
   variable: string;
   env: Readonly<Record<string, string | undefined>>;
   cwd: string;
-  /** Question on a terminal, e.g. `password of /srv/backups`. */
+  /** Question on a terminal, for example `password of /srv/backups`. */
   question: string;
-  /** Asked twice, for a password that is new. */
+  /** True: asks twice, for a new password. */
   twice?: boolean;
   signal?: AbortSignal;
 }
 
 export interface GivenPassword {
   readonly bytes: Uint8Array;
-  /** Password as earlier versions took it; null where that is the same. */
+  /** The password as earlier versions read it; null if it is the same. */
   readonly former: string | null;
 }
 
@@ -38,9 +38,8 @@ const PREFIXES = ["CAIRN_", "RESTIC_"];
 const MAX_BYTES = 1024 * 1024;
 
 /**
- * A repository's password: from a file, from a command, from CAIRN_… or RESTIC_… variables, or asked on the terminal.
- * White space at both ends of files and of output is not part of it, as in restic. Throws `usage` when
- * there is none.
+ * Reads a repository's password: from a file, a command, CAIRN_… or RESTIC_… variables, or the terminal. Removes white
+ * space at both ends of files and output, as restic does. Throws `usage` if there is no password.
  */
 export async function readPassword(sources: PasswordSources): Promise<GivenPassword> {
   const { file, command, variable, env } = sources;
@@ -61,7 +60,7 @@ export async function readPassword(sources: PasswordSources): Promise<GivenPassw
   throw usage(`the ${sources.question} is needed, and there is no terminal to ask for it`, whereFrom(variable));
 }
 
-/** The options and variables of just this password: a line may want two. */
+/** Names the options and variables of this password: a line may need two passwords. */
 function whereFrom(variable: string): string {
   const option = `--${variable.toLowerCase().replaceAll("_", "-")}`;
   return `use ${option}-file FILE, ${option}-command COMMAND, or the variable CAIRN_${variable} or CAIRN_${variable}_FILE`;
@@ -88,14 +87,14 @@ async function fromFile(file: string, { cwd, env, identity, variable }: Password
   return checked(password, trimPassword(password), path, variable);
 }
 
-/** `all`: with what is no part of it. */
+/** `all`: the bytes before white space was removed. */
 function checked(all: Uint8Array, bytes: Uint8Array, from: string, variable: string): GivenPassword {
   if (all.length > MAX_BYTES) throw usage(`the password from ${from} is longer than 1 MiB`, whereFrom(variable));
   if (bytes.length === 0) throw usage(`the password from ${from} is empty`, whereFrom(variable));
   return { bytes, former: formerPassword(all, bytes) };
 }
 
-/** Node hands variables over as text, in which what is no UTF-8 is lost. */
+/** Reads the variable's bytes from /proc, because Node's text loses bytes that are not UTF-8. */
 function fromVariable(name: string, value: string): GivenPassword {
   if (!value.includes("\ufffd")) return { bytes: Buffer.from(value), former: null };
   let all: Buffer;
@@ -113,11 +112,11 @@ function fromVariable(name: string, value: string): GivenPassword {
       return { bytes, former: Buffer.from(value).equals(bytes) ? null : value };
     at += line.length + 1;
   }
-  // It was set in this process, as that text.
+  // The variable was set inside this process, as this text.
   return { bytes: Buffer.from(value), former: null };
 }
 
-/** Through the shell. Its errors go to the terminal and are never part of a message, for they may hold the secret. */
+/** Runs the command by the shell. Its stderr goes to the terminal and never into a message, because it may have the secret. */
 async function fromCommand(command: string, sources: PasswordSources): Promise<GivenPassword> {
   const { cwd, env, signal, variable } = sources;
   const output = await new Promise<Buffer>((done, fail) => {
@@ -136,7 +135,7 @@ async function fromCommand(command: string, sources: PasswordSources): Promise<G
         else fail(commandFailure(error));
       },
     );
-    // A command that reads stdin is to see its end, not to wait for what nobody writes.
+    // A command that reads stdin gets its end, instead of waiting for input.
     child.stdin?.end();
     child.stderr?.pipe(process.stderr);
   });
@@ -160,7 +159,7 @@ async function fromTerminal({ question, variable, twice, signal }: PasswordSourc
   return { bytes: first, former: Buffer.from(text).equals(first) ? null : text };
 }
 
-/** Shows the question, not what is typed. */
+/** Shows the question, but not the typed text. */
 async function ask(question: string, signal: AbortSignal | undefined): Promise<Buffer> {
   process.stderr.write(question);
   try {

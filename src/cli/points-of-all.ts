@@ -3,15 +3,14 @@ import { CairnError, toCairnError } from "../errors.ts";
 import type { Context } from "./context.ts";
 import { printable } from "./render/format.ts";
 
-/** Points by themselves, without the workspace being named. */
+/** A point with its workspace's folder. */
 
 export interface PointOf {
-  /** the workspace's folder */
   workspace: string;
   point: SavePoint;
 }
 
-/** The save points of workspaces, newest first; one that cannot be read is told of. */
+/** Returns the save points of workspaces, newest first. Reports workspaces that cannot be read. */
 export async function pointsOfAll(
   context: Context,
   workspaces: readonly WorkspaceInfo[],
@@ -28,8 +27,8 @@ export async function pointsOfAll(
 }
 
 /**
- * The workspaces that points lie in, and which of them each has. Throws `not_found` for a point that none has, `ambiguous` for
- * one that several have.
+ * Returns the workspaces of points, each with its points. Throws `not_found` for a point that no workspace has,
+ * `ambiguous` for a point that several have.
  */
 export async function workspacesOf(context: Context, targets: readonly string[]): Promise<Map<string, string[]>> {
   const workspaces = await (await context.library()).listWorkspaces(context.callOptions());
@@ -73,7 +72,7 @@ export async function workspacesOf(context: Context, targets: readonly string[])
   return byFolder;
 }
 
-/** False where one could not be opened or read, which is told of. */
+/** Runs `work` for each workspace. Reports those that cannot be opened or read, and returns false then. */
 async function inEach(
   context: Context,
   workspaces: readonly WorkspaceInfo[],

@@ -22,18 +22,18 @@ function watch(mode: ProgressMode, isTerminal: boolean, quiet = false): Watched 
 
 const STEP = { phase: "storing", done: 1200, total: 4800, bytes: 2048, current: "src/\u001b[31ma.ts" } as const;
 
-test("a step is told in one line without control characters", () => {
+test("a step is one line without control characters", () => {
   assert.equal(describeProgress(STEP), "storing 1,200 of 4,800, 2 KiB  src/\\u001b[31ma.ts");
   assert.equal(describeProgress({ phase: "committing", done: 0 }), "committing");
 });
 
-test("a deep path is told by its ends", () => {
+test("a deep path is shortened to its ends", () => {
   const line = describeProgress({ ...STEP, current: `begin/${"deep/".repeat(1000)}end.ts` });
   assert.match(line, /  begin\/deep.*….*deep\/end\.ts$/u);
   assert.ok(line.length < 200, line);
 });
 
-test("bytes are told with how many there are and how many a second", () => {
+test("progress shows bytes with their total and rate", () => {
   const reading = { phase: "scanning", done: 0, bytes: 0 } as const;
   for (const [mode, terminal] of [
     ["plain", false],
@@ -53,7 +53,7 @@ test("bytes are told with how many there are and how many a second", () => {
   }
 });
 
-test("a bar appears after a moment, is redrawn at most ten times a second and is taken away", () => {
+test("a bar appears after a moment, is redrawn at most ten times a second and is removed", () => {
   const { reporter, written, wait } = watch("auto", true);
   reporter.report(STEP);
   assert.equal(written(), "");
@@ -66,7 +66,7 @@ test("a bar appears after a moment, is redrawn at most ten times a second and is
   assert.ok(written().endsWith("\r\u001b[2K"));
 });
 
-test("what is sent is told by its bytes, and is whole only with the last of all", () => {
+test("a transfer shows its bytes, and is full only at the end", () => {
   const step = { phase: "uploading", done: 300, total: 301, bytes: 4 << 20, total_bytes: 8 << 20 } as const;
   assert.equal(describeProgress(step), "uploading 4 MiB of 8 MiB");
   assert.equal(describeProgress({ ...step, bytes: 0 }), "uploading 0 B of 8 MiB");
@@ -81,7 +81,7 @@ test("what is sent is told by its bytes, and is whole only with the last of all"
   shows({ ...step, bytes: 8 << 20, done: 301 }, /100 % /);
 });
 
-test("plain lines end with the end of what they have begun to tell of", () => {
+test("plain lines report the end of each phase that they began to report", () => {
   const { reporter, written, wait } = watch("plain", false);
   const end = { ...STEP, done: STEP.total };
   reporter.report(end);
@@ -100,7 +100,7 @@ test("nothing is written when the work was short", () => {
   }
 });
 
-test("a pipe or a terminal gets plain lines when asked, and a pipe nothing else", () => {
+test("a pipe or a terminal gets plain lines on request, and a pipe gets nothing otherwise", () => {
   for (const [mode, terminal] of [
     ["plain", false],
     ["plain", true],
@@ -114,7 +114,7 @@ test("a pipe or a terminal gets plain lines when asked, and a pipe nothing else"
   }
 });
 
-test("who asks is told at once, also when quiet", () => {
+test("a request for the progress is answered at once, even when quiet", () => {
   for (const [mode, terminal, line] of [
     ["auto", false, `${describeProgress(STEP)}\n`],
     ["auto", true, `${describeProgress(STEP)}\n`],

@@ -12,21 +12,21 @@ export interface ProgressSink {
 export interface ProgressOptions {
   mode: ProgressMode;
   quiet: boolean;
-  /** Milliseconds on any clock that never goes back. */
+  /** Milliseconds of a clock that never goes back. */
   clock?: () => number;
 }
 
-/** Shows progress on stderr; `finish` takes it away before anything else is written there. */
+/** Shows progress on stderr. `finish` removes the line before other output. */
 export interface ProgressReporter {
   report(progress: Progress): void;
   finish(): void;
-  /** Writes at once how far it is, whatever is shown else: somebody has asked. */
+  /** Prints the progress at once on request, whatever else is shown. */
   tell(): void;
 }
 
 type Shown = Omit<ProgressReporter, "tell">;
 
-// Most commands are done before this: nothing flickers.
+// Most commands end sooner, so nothing flickers.
 const QUIET_START_MS = 300;
 const BAR_EVERY_MS = 100;
 const LINE_EVERY_MS = 2000;
@@ -59,7 +59,7 @@ function shownOn(sink: ProgressSink, options: ProgressOptions): Shown {
   return sink.isTerminal && !options.quiet ? bars(sink, clock) : { report() {}, finish() {} };
 }
 
-/** `performance` loads a module of 3 ms, and most commands say nothing. */
+/** `performance` loads a module of 3 ms, and most commands print no progress. */
 function monotonicMs(): number {
   return Number(process.hrtime.bigint() / 1000n) / 1000;
 }
@@ -74,7 +74,7 @@ function jsonLines(sink: ProgressSink): Shown {
 function plainLines(sink: ProgressSink, clock: () => number): Shown {
   const began = clock();
   let last = began;
-  /** The phase that was told of last and has not come to its end. */
+  /** The last printed phase, until its end is printed. */
   let open: string | null = null;
   const rate = makeRate(clock);
   return {
@@ -114,7 +114,7 @@ function bars(sink: ProgressSink, clock: () => number): Shown {
   };
 }
 
-/** Bytes a second since the phase began; null until that means something, and where no bytes are told. */
+/** Bytes per second since the phase began; null at the start of a phase, and without bytes. */
 function makeRate(clock: () => number): (progress: Progress) => number | null {
   let [phase, began, from] = ["", 0, 0];
   return (progress) => {
@@ -125,7 +125,7 @@ function makeRate(clock: () => number): (progress: Progress) => number | null {
   };
 }
 
-/** A line of 80 columns has room for what is sent and how long that takes. */
+/** A line of 80 columns must have room for the bytes sent and the remaining time. */
 function drawBar(progress: Progress, columns: number): string {
   const width = columns < 100 ? 10 : 20;
   const isEnd = progress.total !== undefined && progress.done >= progress.total;
@@ -134,13 +134,13 @@ function drawBar(progress: Progress, columns: number): string {
     [progress.bytes, progress.total_bytes],
   ].flatMap(([done = 0, total = 0]) => (total > 0 ? [Math.min(1, Math.max(0, done / total))] : []));
   if ((progress.total === undefined && !isOfBytes(progress)) || parts.length === 0) return "";
-  // Entries and bytes count alike: one large file moves the bar, and so do many small ones.
+  // Entries and bytes have equal weight: one large file moves the bar, and so do many small ones.
   const part = Math.min(isEnd ? 1 : 0.99, parts.reduce((sum, each) => sum + each, 0) / parts.length);
   const full = Math.floor(part * width);
   return `${"█".repeat(full)}${"░".repeat(width - full)} ${String(Math.floor(part * 100)).padStart(3)} %  `;
 }
 
-/** True of what goes over a line: there the bytes alone count. */
+/** True for transfers over a network, in which only bytes count. */
 function isOfBytes({ phase, total_bytes = 0 }: Progress): boolean {
   return (phase === "uploading" || phase === "downloading") && total_bytes > 0;
 }
@@ -153,7 +153,7 @@ function elapsed(ms: number): string {
   return parts.map((part, at) => (at === 0 ? String(part) : String(part).padStart(2, "0"))).join(":");
 }
 
-/** `storing 1,200 of 5,000, 31 MiB, 12 MiB/s  src/a.ts`; of what is sent or fetched its bytes alone, once they are known. */
+/** `storing 1,200 of 5,000, 31 MiB, 12 MiB/s  src/a.ts`. For transfers only the bytes, once they are known. */
 export function describeProgress(progress: Progress, bytesPerSecond: number | null = null): string {
   let text: string = progress.phase;
   const isLine = isOfBytes(progress);
@@ -176,14 +176,14 @@ export function describeProgress(progress: Progress, bytesPerSecond: number | nu
 
 const LONGEST_SHOWN = 120;
 
-/** A deep path by its ends: a line in a log is for people. */
+/** Shortens a deep path to its ends, for a readable line. */
 function shortened(shown: string): string {
   if (shown.length <= LONGEST_SHOWN) return shown;
   const half = Math.floor(LONGEST_SHOWN / 2);
   return `${shown.slice(0, half - 1)}…${shown.slice(-half)}`;
 }
 
-/** `12 s`, `3 min`, `2.5 h`: as exact as a guess from a rate can be. */
+/** `12 s`, `3 min`, `2.5 h`: no more precise than an estimate from a rate. */
 function remaining(seconds: number): string {
   if (seconds < 100) return `${Math.max(1, Math.ceil(seconds))} s`;
   return seconds < 6000 ? `${Math.ceil(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;

@@ -8,7 +8,7 @@ const SHORT_ID = 8;
 
 export const PLAN = { flags: "--plan", text: "print what would be done, and do nothing" };
 
-/** Prints what `restore` and `undo` did. `method`: as it was asked for. */
+/** Prints the result of `restore` and `undo`. `method`: as given on the line. */
 export function restoreOutcome(
   context: Context,
   client: Client,
@@ -19,13 +19,13 @@ export function restoreOutcome(
   }: { result: RestoreResult; to?: string; method?: RestoreOptions["method"]; reverted?: "undo" | "redo" },
 ): Outcome {
   const { result } = done;
-  // Where only who asked could know that nobody has the folder open, a plain undo goes by what this user may read.
   if (context.signal.aborted) context.note("the restore finished before it could be stopped", true);
   const back = reverted === "undo" ? "redo" : "undo";
+  // With `--method exchange` the caller vouches that no process has the folder open. A plain undo would have to find out.
   const undo = context.commandLine(method === "exchange" ? [back, "--method", method] : [back]);
   const edited = result.left_out.find(({ reason }) => reason === "changed_since");
   if (reverted !== undefined && edited !== undefined) {
-    // What was reverted already is an operation of its own: an undo that goes over edits would begin from there.
+    // A partial undo is an operation, too: `undo --over` would begin from it, so a restore is proposed.
     const from = String(result.restored_to).slice(0, SHORT_ID);
     const words = result.undo_id === null ? [reverted, "--over"] : ["restore", from, edited.path];
     context.note(`to revert what was changed since, too: ${context.commandLine(words)}`);
@@ -41,7 +41,7 @@ export function restoreOutcome(
   };
 }
 
-/** Prints what `restore` and `undo` would do, with `--plan`. */
+/** Prints the plan of `restore` and `undo`, with `--plan`. */
 export function planOutcome(context: Context, client: Client, plan: RestorePlan): Outcome {
   return {
     data: { plan },

@@ -1,7 +1,7 @@
 import type { Client } from "../contract/index.ts";
 import type { SavePointId } from "../ids.ts";
 
-/** Shows ids as short as they can be told apart; whole where the other ids cannot be read: what was done is told all the same. */
+/** Shortens ids as far as they stay unique. If other ids cannot be read, ids stay whole, so that the result can be printed. */
 export type Shorten = (id: SavePointId) => string;
 
 export async function shortener(client: Client, ids: readonly (SavePointId | null)[]): Promise<Shorten> {

@@ -26,8 +26,8 @@ export const PATH_B64: OptionDefinition = {
 };
 
 /**
- * Returns what stands before and after the colon; the path may be `--path-b64` instead, and is undefined for all. One that
- * begins with a dot, as `./a` and `../a` do, comes once more as it was written.
+ * Returns the parts before and after the colon. `--path-b64` may replace the path, which is undefined for everything. A
+ * path that begins with a dot, such as `./a`, is returned unchanged as well.
  */
 export function splitTarget(input: Input): [string, PathInput | undefined, string?] {
   const text = input.required(0);
@@ -42,8 +42,8 @@ export function splitTarget(input: Input): [string, PathInput | undefined, strin
 }
 
 /**
- * Splits `NAME:POINT:PATH`, a point of another workspace of the control directory, after the point: `splitTarget()` has
- * split it after the name, which is no point of this workspace.
+ * Splits `NAME:POINT:PATH`, a point of another workspace of the control directory, after the point. `splitTarget()` has
+ * split after NAME, which is no point of this workspace.
  */
 export async function splitSibling(
   client: Client,
@@ -60,11 +60,11 @@ export async function splitSibling(
   return isSibling ? [`${target}:${point}`, below] : [target, path];
 }
 
-/** A time at the beginning of a word, which has colons of its own. */
+/** A time at the beginning of a word; it has its own colons. */
 const TIME =
   /^(?:\d{4}-\d\d-\d\d[ T]|(?:today|yesterday) )?\d\d?:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?(?=:|$)/i;
 
-/** Splits any word at the colon; no name of a point or a snapshot has one, but for a time. */
+/** Splits a word at the colon. Names of points and snapshots have none, but times have. */
 function splitWord(text: string): [string, string | undefined] {
   const colon = text.indexOf(":", TIME.exec(text)?.[0].length ?? 0);
   if (colon === -1) return [text, undefined];
@@ -75,17 +75,17 @@ function splitWord(text: string): [string, string | undefined] {
   return [text.slice(0, colon), path === "" || path === "." ? undefined : path];
 }
 
-/** A snapshot, and a folder in it. */
+/** Splits a snapshot and a folder in it. */
 export function splitSnapshot(word: string): [string, string | undefined] {
   const [snapshot, path] = splitWord(word);
   if (snapshot === "") throw usage("no snapshot is named before the colon: for example latest:PATH");
   return [snapshot, path];
 }
 
-// Base64 in one JSON string: above this a string of the platform would not hold it.
+// Base64 in one JSON string; a larger file does not fit into a string of the platform.
 const JSON_CONTENT_LIMIT = 256 * 1024 * 1024;
 
-/** A file's bytes on stdout; with `--json` in the result. Throws `usage` for one that is too large for that. */
+/** Prints a file's bytes on stdout; with `--json` in the result. Throws `usage` if the file is too large for that. */
 export function contentOutcome(
   { globals }: Context,
   shown: { entries: ListedEntry[] },
@@ -129,7 +129,7 @@ export async function writtenOutcome<T extends { kind: string }>(
   };
 }
 
-/** Writes content into a file, which gets its name (absolute) when all of it is on the disk. */
+/** Writes content into a new file, which gets its name (absolute) once all bytes are on the disk. */
 async function writtenTo(
   target: string,
   content: AsyncIterable<Uint8Array>,
@@ -155,12 +155,12 @@ async function writtenTo(
   return { target, bytes };
 }
 
-/** More are more than one string of the platform holds. */
+/** More entries do not fit into a string of the platform. */
 const JSON_ENTRIES_LIMIT = 1_000_000;
-/** Lines of so many are aligned with each other. */
+/** The number of lines that are aligned together. */
 const ALIGNED = 500;
 
-/** Everything below a place: lines as it comes, after those of `head`; with `--json` one list in the result. */
+/** Lists everything below a place: lines as they come, after those of `head`; with `--json` one list in the result. */
 export async function walkOutcome(
   { globals, style }: Context,
   { shown, entries, head }: { shown: NamedPath; entries: AsyncIterable<ListedEntry>; head: () => Promise<string[]> },

@@ -2,7 +2,7 @@ import { flag, list, number, object, type Of, oneOf, opt, place, rows, text } fr
 import { CallOptions } from "./words.ts";
 import { arg } from "./verb.ts";
 
-/** Verbs of bundles as files: no store is needed. */
+/** Verbs of bundles as files, without a store. */
 
 export const bundle = () => arg("path", place("a bundle"));
 export const bundleErrors = ["damaged", "newer_version", "not_found", "unsupported"] as const;

@@ -23,7 +23,7 @@ import {
   WorkspaceRef,
 } from "./words.ts";
 
-/** Verbs that set workspaces up, look after them and end them. */
+/** Verbs that set workspaces up, maintain them and end them. */
 
 export const DoctorOptions = object({
   ...WorkspaceCallOptions.entries,

@@ -26,7 +26,7 @@ export function makeCalls<V extends Verb>(
         return perform.call(this, verb as V, given);
       };
     const called: Method = function (...given) {
-      // What was promised to the call may fail before it is waited for, or when it never is.
+      // A promise among the arguments may be rejected before the call awaits it, or without being awaited.
       for (const each of given) if (each instanceof Promise) each.catch(() => undefined);
       if ((this as { isClosed?: boolean }).isClosed === true)
         throw new CairnError("usage", `${name}: the object was closed; open it again`);
@@ -42,7 +42,7 @@ export function makeCalls<V extends Verb>(
   }
 }
 
-/** The arguments as the verb's schemas say, its options last. Throws `usage`, or `interrupted` where their signal has fired. */
+/** Returns the arguments checked by the verb's schemas, options last. Throws `usage`, or `interrupted` if their signal has fired. */
 function checkArguments(call: string, { takes, options }: Verb, given: readonly unknown[]): unknown[] {
   const named = (place: number): string => `${call}: argument ${place + 1}`;
   const all: unknown[] = takes.map(({ schema }, i) => {
@@ -74,8 +74,8 @@ function callbacksOf(entries: Entries): string[] {
 }
 
 /**
- * A callback that never fails. Its first failure is a warning of the process: thrown on, it would end up in a timer or a
- * `finally` block, and end the process, keep a lock, or hide the call's result.
+ * Makes a callback that never throws. Its first failure becomes a warning of the process. If thrown, it would end up in
+ * a timer or a `finally` block, and end the process, keep a lock, or hide the call's result.
  */
 function safeCallback(name: string, told: Callback): Callback {
   let isSaid = false;
@@ -95,7 +95,9 @@ function safeCallback(name: string, told: Callback): Callback {
 
 let isForPrograms = false;
 
-/** From now on hints speak of calls, and saves are a program's: whoever calls in this process is not the command. */
+/**
+ * From now on hints name calls, and saves have the cause of a program: the caller in this process is not the command.
+ */
 export function speakOfCalls(): void {
   isForPrograms = true;
 }
@@ -107,7 +109,7 @@ export function ownCause(): Cause {
 
 type Failed = (error: unknown, given: readonly unknown[]) => CairnError;
 
-/** Makes the error of a call. One that its signal stopped has the signal's reason, wherever it was stopped. */
+/** Makes the error of a call. If the call's signal stopped it, the error has the signal's reason, wherever the call stopped. */
 function failure(error: unknown, options: unknown): CairnError {
   const failed = toCairnError(error);
   const { aborted = false, reason } = (options as { signal?: AbortSignal } | null | undefined)?.signal ?? {};

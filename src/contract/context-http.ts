@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { flag, number, type Of, oneOf, opt, orNull, strict, text } from "./schema.ts";
 
-/** Bodies of the requests that OpenViking's own clients send. Members that none of them has are refused. */
+/** Bodies of the requests of OpenViking's own clients. Other members are refused. */
 
 const OnConflict = opt(orNull(oneOf(["fail", "overwrite", "skip"])));
 const VectorMode = opt(orNull(oneOf(["auto", "recompute", "require"])));
@@ -18,14 +18,14 @@ export const PackRestoreRequest = strict({ temp_file_id: text(), on_conflict: On
 export const ConsistencyRequest = strict({ uri: text() });
 export const WaitRequest = strict({ timeout: opt(orNull(number())) });
 
-/** A member of a request that is not as its schema says, as OpenViking's servers tell it. */
+/** A member of a request that does not match its schema, in the form of OpenViking's servers. */
 export interface ValidationError {
   loc: (string | number)[];
   message: string;
   type: string;
 }
 
-/** The body as its schema says, or everything that is wrong with it. */
+/** Returns the checked body, or all its errors. */
 export function checkRequest<S extends v.GenericSchema>(
   schema: S,
   body: unknown,

@@ -2,7 +2,7 @@ import { flag, list, number, object, type Of, oneOf, opt, place, rows, text, cou
 import { CallOptions } from "./words.ts";
 import { arg } from "./verb.ts";
 
-/** Verbs of context stores, and of bundles that go in and out of them. */
+/** Verbs of context stores, and of bundles that are imported into them or exported. */
 
 export const store = () => arg("store", place("a context store, or a folder in one"));
 export const at = () => arg("uri", text("viking://SCOPE/…"));

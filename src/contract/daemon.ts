@@ -2,7 +2,7 @@ import { flag, number, object, type Of, oneOf, opt, orNull, place, rows, some, s
 import { CallOptions, controlId, Conversion, EngineReason, NamedPath, WorkspaceRef } from "./words.ts";
 import { arg } from "./verb.ts";
 
-/** The answers of the daemon about itself; those of the verbs are theirs. */
+/** The daemon's answers about itself; answers of verbs are in other files. */
 
 export const BackendType = oneOf(["btrfs-base", "btrfs-loop", "plain"]);
 export const Backend = object({
@@ -97,7 +97,7 @@ export const LogRecord = object({
 });
 export type LogRecord = Of<typeof LogRecord>;
 
-/** A workspace as a daemon names it. */
+/** A workspace in the daemon's form. */
 export const Reference = object({
   workspace: WorkspaceRef,
   control_id: controlId(),

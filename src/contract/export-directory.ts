@@ -1,7 +1,7 @@
 import { flag, number, object, type Of, opt, text } from "./schema.ts";
 import { allow, CallOptions, SavePoint, WorkspaceCallOptions, WorkspaceRef } from "./words.ts";
 
-/** Verbs of export directories: a state that travels by copying a directory alone. */
+/** Verbs of export directories: states that are moved by copying a directory. */
 
 export const ExportPointOptions = object({
   ...WorkspaceCallOptions.entries,

@@ -3,9 +3,9 @@ import { custom } from "./schema.ts";
 import type { Conversion, EngineReason, EngineType, WorkspaceRef } from "./words.ts";
 
 /**
- * Every verb with its input, output and errors. Results have snake_case names and are what `--json` prints; options are
- * camelCase. Sizes are bytes, durations milliseconds, instants ISO 8601 in UTC. Paths are relative to the workspace's root
- * and without a leading `./`; the root is "". A list that chooses names something: an empty one is `usage`.
+ * Every verb with its input, output and errors. Results have snake_case names and are the data of `--json`; options are
+ * camelCase. Sizes are bytes, durations milliseconds, instants ISO 8601 in UTC. Paths are relative to the workspace's
+ * root and without a leading `./`; the root is "". A list that selects must not be empty: an empty list is `usage`.
  */
 export type * from "./bundles.ts";
 export type * from "./care.ts";
@@ -32,14 +32,14 @@ export interface Client {
   readonly engineType: EngineType;
   readonly controlDirectory: string;
   readonly workspace: WorkspaceRef;
-  /** True when this call made the control directory. */
+  /** True if this call made the control directory. */
   readonly created: boolean;
   readonly engineReasons: readonly EngineReason[];
-  /** The path from which this call has followed the folder, which was renamed; null where it was not. */
+  /** The former path of the folder, if this call found it renamed; else null. */
   readonly followedFrom: string | null;
-  /** The conversion of the folder by this call; null where there was none. */
+  /** The conversion of the folder by this call, or null. */
   readonly conversion: Conversion | null;
-  /** Resolves when nothing goes on any more: no sealing, no removal of a tree that a restore has exchanged. */
+  /** Resolves when all work has ended: sealing, and the removal of trees that a restore has exchanged. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

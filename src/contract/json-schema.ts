@@ -6,7 +6,7 @@ import { object } from "./schema.ts";
 
 export type JsonSchema = Record<string, unknown>;
 
-/** Forms of values that only code can check, by how their type is printed; any other is an object. */
+/** JSON Schemas of values that only code can check, by their printed type; every other printed type is an object. */
 const PRINTED: Readonly<Record<string, JsonSchema>> = {
   string: { type: "string" },
   "string | Uint8Array": { type: "string" },
@@ -17,7 +17,7 @@ const PRINTED: Readonly<Record<string, JsonSchema>> = {
   'number | "unlimited"': { anyOf: [{ type: "integer" }, { const: "unlimited" }] },
 };
 
-/** Returns the reference to a schema that is described elsewhere; null for one that is written out. */
+/** Returns the reference to a schema that is described elsewhere; null for a schema that is written out. */
 export type Reference = (schema: object) => string | null;
 
 /** JSON Schema of a value, with the phrase of each part as its description. Parts that have a reference are not written out. */
@@ -41,7 +41,7 @@ export function jsonSchemaOf(schema: AnySchema, referenceOf: Reference = () => n
   return rest as JsonSchema;
 }
 
-/** JSON Schema of an object with these members, but for what a process hands to another call of its own. */
+/** JSON Schema of an object with these members, without callbacks and signals, which exist only inside a process. */
 export function jsonSchemaOfMembers(entries: Entries, referenceOf?: Reference): JsonSchema {
   const isCarried = (schema: AnySchema): boolean => {
     const { as, wrapped } = schema as Notes & { wrapped?: AnySchema };

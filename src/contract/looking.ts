@@ -391,7 +391,7 @@ export type VerifyResult = Of<typeof VerifyResult>;
 
 // --------------------------------------------------------------------------------------------- cleanup
 
-/** A number, or all that there are. */
+/** A number, or all. */
 export type KeepCount = number | "unlimited";
 export const KeepCount = custom<KeepCount>('number | "unlimited"', "a number", () => true, { as: "count or all" });
 const keep = (phrase: string) => opt(about(KeepCount, phrase));

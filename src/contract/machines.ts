@@ -18,7 +18,7 @@ import {
 import { CallOptions, Cause, SavePoint } from "./words.ts";
 import { arg } from "./verb.ts";
 
-/** Verbs of virtual machines, which lie in one folder by their names. */
+/** Verbs of virtual machines, which are in one folder by name. */
 
 export const machines = () => arg("machines", place("the folder of the machines (absolute)"));
 export const name = (phrase = "name of the machine") => arg("name", text(phrase));

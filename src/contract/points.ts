@@ -152,7 +152,7 @@ const method = {
 };
 export const MethodOption = object(method);
 export type MethodOption = Of<typeof MethodOption>;
-/** True for a call that writes into databases that a process has open, which it opens by their paths. */
+/** True for a call that writes into databases that a process has open: the call opens them by their paths. */
 export const throughSqlite = ({ options }: Readonly<Record<string, unknown>>): boolean =>
   (options as MethodOption | undefined)?.throughSqlite === true;
 const why = { cause: opt(about(Cause, "cause to record in the undo point")) };

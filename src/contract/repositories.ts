@@ -475,15 +475,15 @@ export const repository = (phrase: string) =>
 export const shown = [arg("snapshot", snapshot()), arg("path", opt(PathInput))] as const;
 export const lookErrors = ["not_found", "ambiguous", "damaged"] as const;
 
-/** An open repository, whose verbs `verbs/index.ts` adds. Every call takes and gives back the locks that it needs. */
+/** An open repository, whose verbs `verbs/index.ts` adds. Every call takes and releases the locks that it needs. */
 export interface BackupRepository {
   readonly info: RepositoryInfo;
-  /** Ends calls under way on a repository off the machine with `interrupted`. */
+  /** Ends running calls on a repository of another machine with `interrupted`. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** The members of a kept repository but for its rules. */
+/** The members of a kept repository except its rules. */
 export const KeptPlace = object({
   repository: text("the repository's address, without a password"),
   password_file: orNull(text("absolute")),

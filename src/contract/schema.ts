@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { CairnError } from "../errors.ts";
 
 /**
- * The words that schemas are written in. A schema gives the type of a value, its check, its option of the command and its
+ * The parts of which schemas are made. A schema gives the type of a value, its check, its option of the command and its
  * line in the documents.
  */
 export type AnySchema = v.GenericSchema;
@@ -13,9 +13,9 @@ export type GenericSchema = v.GenericSchema;
 export type Of<S extends v.GenericSchema> = v.InferOutput<S>;
 
 export interface Notes {
-  /** a phrase that says what the value is */
+  /** a phrase that describes the value */
   readonly about?: string;
-  /** how text becomes the value, and what a shell completes */
+  /** how text becomes the value, and how a shell completes it */
   readonly as?:
     | "callback"
     | "signal"
@@ -28,19 +28,19 @@ export interface Notes {
     | "span"
     | "share"
     | "part";
-  /** the TypeScript type that declarations print, where the schema does not show it */
+  /** the TypeScript type that declarations print, if the schema does not show it */
   readonly prints?: string;
-  /** the schema that this one is, but for its phrase */
+  /** the same schema with its original phrase */
   readonly original?: object;
   /** a list that the library takes and never changes */
   readonly frozen?: boolean;
-  /** options of the command, where they are not one that the member's name and type make */
+  /** options of the command, if they differ from the one made of the member's name and type */
   readonly line?: readonly Line[];
 }
 
 /** An option of a command that gives a member of a verb's options. */
 export interface Line {
-  /** as commander writes it: `-m, --message <text>`; default: by the member's name and type */
+  /** in commander's form: `-m, --message <text>`; default: made of the member's name and type */
   readonly flags?: string;
   /** default: the schema's phrase */
   readonly text?: string;
@@ -55,23 +55,23 @@ function noted<S extends object>(schema: S, notes: Notes): S {
   return Object.assign(schema, notes);
 }
 
-/** The schema with another phrase. */
+/** Returns the schema with another phrase. */
 export function about<S extends object>(schema: S, phrase: string): S {
   return { ...schema, about: phrase, original: (schema as Notes).original ?? schema };
 }
 
-/** The phrase of a schema, also of one that is optional or may be null. */
+/** Returns the phrase of a schema; for an optional or nullable schema that of the inner one. */
 export function phraseOf(schema: v.GenericSchema): string {
   const { about: phrase, wrapped } = schema as unknown as Notes & { wrapped?: v.GenericSchema };
   return phrase ?? (wrapped === undefined ? "" : phraseOf(wrapped));
 }
 
-/** The schema with its options of the command, or with its flags alone. */
+/** Returns the schema with its options of the command, or with its flags alone. */
 export function named<S extends object>(schema: S, ...line: readonly (string | Line)[]): S {
   return { ...schema, line: line.map((each) => (typeof each === "string" ? { flags: each } : each)) };
 }
 
-/** A value of a type that only code can check; `wanted` is what an error says. */
+/** A value of a type that only code can check; `wanted`: the expected value, for the error. */
 export function custom<T>(prints: string, wanted: string, fits: (value: unknown) => boolean, notes: Notes = {}) {
   return noted(v.custom<T>(fits, wanted), { prints, ...notes });
 }
@@ -81,7 +81,7 @@ const isPlace = (value: unknown): boolean => isText(value) && !value.includes("\
 const isFunction = (value: unknown): boolean => typeof value === "function";
 
 export const text = (phrase?: string) => noted(v.string("text"), { about: phrase });
-/** Text of at most as many characters as a record's text may have. */
+/** Text with at most as many characters as a record's text may have. */
 export const message = (phrase?: string) =>
   custom<string>(
     "string",
@@ -112,7 +112,7 @@ export const nothing = () => v.void();
 export const anything = (phrase?: string) => noted(v.unknown(), { about: phrase });
 /** A path of the system, as text. */
 export const place = (phrase?: string) => custom<string>("string", "a path", isPlace, { about: phrase, as: "place" });
-/** A path inside a workspace or snapshot: text, or raw bytes where it is not UTF-8. */
+/** A path inside a workspace or snapshot: text, or raw bytes if it is not UTF-8. */
 export const path = (phrase?: string) =>
   custom<string | Uint8Array>(
     "string | Uint8Array",
@@ -123,7 +123,7 @@ export const path = (phrase?: string) =>
       as: "path",
     },
   );
-/** A function that is told something; nothing that it answers or throws is part of the call. */
+/** A callback. Its result and its errors do not affect the call. */
 export const callback = <F>(prints: string, phrase?: string) =>
   custom<F>(prints, "a function", isFunction, { about: phrase, as: "callback" });
 
@@ -133,14 +133,14 @@ export function oneOf<const V extends readonly (string | null)[]>(values: V, phr
   }) as unknown as v.PicklistSchema<Extract<V, v.PicklistOptions>, string> & Notes;
 }
 
-/** A list that is handed in. */
+/** A list as an argument. */
 export function list<S extends v.GenericSchema>(of: S, phrase?: string) {
   return noted(v.array(of, "a list"), { about: phrase, frozen: true }) as unknown as Schema<readonly Of<S>[]> & {
     readonly item: S;
   };
 }
 
-/** A list that chooses. Left out it means everything, so an empty one would mean the opposite of what it says. */
+/** A list that selects. Left out it selects everything, so an empty list is refused: it would mean the opposite of its content. */
 export function some<S extends v.GenericSchema>(of: S, phrase?: string) {
   return noted(v.pipe(v.array(of, "a list"), v.minLength(1)), {
     about: phrase,
@@ -151,21 +151,21 @@ export function some<S extends v.GenericSchema>(of: S, phrase?: string) {
 /** A list in a result. */
 export const rows = <S extends v.GenericSchema>(of: S, phrase?: string) =>
   noted(v.array(of, "a list"), { about: phrase });
-/** A member that may be left out, with its options of the command. */
+/** An optional member, with its options of the command. */
 export const opt = <S extends v.GenericSchema>(of: S, ...line: readonly (string | Line)[]) =>
   line.length === 0 ? v.optional(of) : named(v.optional(of), ...line);
 export const orNull = <S extends v.GenericSchema>(of: S) => v.nullable(of);
 
-/** An object by its members. Members that it does not name are left out. */
+/** An object by its members. Unknown members are dropped. */
 export const object = <E extends v.ObjectEntries>(entries: E, phrase?: string) =>
   noted(v.object(entries, "an object"), { about: phrase });
-/** An object that has no other members: a rule whose name is wrong would be lost. */
+/** An object without other members: a rule with a wrong name would be lost. */
 export const strict = <E extends v.ObjectEntries>(entries: E, phrase?: string) =>
   noted(v.strictObject(entries, "an object"), { about: phrase });
 export const record = (phrase?: string) =>
   noted(v.record(v.string(), v.unknown(), "an object"), { about: phrase, prints: "Record<string, unknown>" });
 
-/** Texts by names that are not known before. */
+/** Texts by names that are not known in advance. */
 export const texts = (phrase?: string) =>
   noted(v.record(v.string(), v.string(), "an object"), { about: phrase, prints: "Record<string, string>" });
 
@@ -192,7 +192,7 @@ function shown(value: unknown): string {
   return isFunction(value) ? "a function" : String(value);
 }
 
-/** The value as its schema says, without members that it does not name. Throws `usage`, which calls the value `name`. */
+/** Returns a value checked by its schema, without unknown members. Throws `usage`, which calls the value `name`. */
 export function checkValue<S extends v.GenericSchema>(schema: S, value: unknown, name: string): Of<S> {
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success && !(schema.type === "object" && Array.isArray(value))) return result.output;
@@ -200,8 +200,7 @@ export function checkValue<S extends v.GenericSchema>(schema: S, value: unknown,
 }
 
 /**
- * Throws `usage` for a member of an object of options that its schema does not name, also in objects inside it: what a
- * misspelt one asks for would be lost.
+ * Throws `usage` for an unknown member of an object of options, also in inner objects: a misspelt option would be lost.
  */
 export function refuseUnknown(schema: v.GenericSchema, value: unknown, name: string): void {
   const { wrapped, entries } = schema as unknown as { wrapped?: v.GenericSchema; entries?: Entries };
@@ -213,14 +212,14 @@ export function refuseUnknown(schema: v.GenericSchema, value: unknown, name: str
   }
 }
 
-/** The message for a key that is none of the known ones. It proposes a known one that is written almost alike. */
+/** The message for an unknown key. Proposes a known key with a similar spelling. */
 export function unknownMember(name: string, key: unknown, known: readonly string[]): string {
   const nearest = known.toSorted((a, b) => distance(String(key), a) - distance(String(key), b))[0];
   const isNear = nearest !== undefined && distance(String(key), nearest) <= Math.max(1, nearest.length / 3);
   return `${name} has no member ${shown(key)}${isNear ? `; did you mean ${nearest}?` : ""}`;
 }
 
-/** Counts the letters that are to be added, removed or exchanged to make one word of another. */
+/** Counts the letters to add, remove or replace to turn one word into the other. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (const [i, letter] of a.slice(0, MOST_SHOWN).toLowerCase().split("").entries()) {

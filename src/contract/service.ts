@@ -19,7 +19,7 @@ import {
 } from "./schema.ts";
 import { Progress, SavePoint } from "./words.ts";
 
-/** Events of a daemon and its jobs, as its callers see them. */
+/** Events of a daemon and its jobs, in the form for callers. */
 
 export const JobState = oneOf(
   ["queued", "running", "done", "failed", "cancelled", "interrupted"],
@@ -64,7 +64,7 @@ export type EventType = keyof typeof EVENT_DATA;
 export const EVENT_TYPES = Object.keys(EVENT_DATA) as EventType[];
 export type EventData = { [T in EventType]: Of<(typeof EVENT_DATA)[T]> };
 
-/** Members of each event beside its type and data. */
+/** Members of each event besides its type and data. */
 export const EVENT_HEAD = {
   id: orNull(number("increases with each event; null for a job's progress, which is not stored")),
   at: text(),
@@ -76,7 +76,7 @@ export const EVENT_HEAD = {
 export const eventOf = <T extends EventType>(type: T) =>
   object({ ...EVENT_HEAD, type: oneOf([type]), data: EVENT_DATA[type] });
 
-/** Something that happened in a workspace or to the daemon, in the order in which it did. */
+/** An event in a workspace or the daemon. Events are in order. */
 export type ServiceEvent = {
   [T in EventType]: {
     id: number | null;
@@ -126,7 +126,7 @@ export const JobList = object({
 });
 export type JobList = Of<typeof JobList>;
 
-/** The answer where a call becomes a job. */
+/** The answer to a call that becomes a job. */
 export const JobBegun = object(pick(ListedJob, "job_id", "state"));
 export type JobBegun = Of<typeof JobBegun>;
 
@@ -138,7 +138,7 @@ export interface About {
   user: string;
   host: string;
   home: string;
-  /** The workspace that the command was started for. */
+  /** The workspace for which the command was started. */
   start: string | null;
   /** True: a daemon answers. */
   daemon: boolean;

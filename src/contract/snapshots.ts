@@ -33,7 +33,7 @@ import {
   WorkspaceCallOptions,
 } from "./words.ts";
 
-/** Snapshots of a repository: which ones are meant, what a backup makes, what takes the place of others. */
+/** Snapshots of a repository: the selection of snapshots, the results of backups, and the replacement of snapshots. */
 
 export const RepositoryInfo = object({
   location: text("the repository's address, without secrets"),

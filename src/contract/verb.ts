@@ -41,7 +41,9 @@ export interface Rights {
   readonly makesFolder?: true;
   /** The call records that a folder was moved; the daemon serves it at the new path afterwards. */
   readonly movesFolder?: true;
-  /** The save point that the call makes. It shows if a call with an idempotency key was done before the daemon was killed. */
+  /**
+   * The save point that the call makes. The point proves whether a call with an idempotency key was done before a kill.
+   */
   readonly makesPoint?: "save" | "undo";
   /** The call adds or removes save points. */
   readonly changesPoints?: true;
@@ -60,7 +62,7 @@ export interface Verb extends Rights {
   /** one sentence */
   readonly about: string;
   readonly takes: readonly Argument[];
-  /** the last argument; null where there is none */
+  /** the last argument; null if there is none */
   readonly options: { readonly entries: Entries } | null;
   readonly output: v.GenericSchema;
   /** codes that a caller may want to tell apart */
@@ -82,7 +84,7 @@ interface VerbEvent {
   data: object;
 }
 
-/** Fields of a verb without the function that carries it out. */
+/** Fields of a verb without its function. */
 export interface Declared<
   T extends readonly Argument[],
   O extends v.GenericSchema | null,
@@ -118,7 +120,7 @@ type Answer<R extends v.GenericSchema, H extends How> = H extends "stream"
     ? Of<R>
     : Promise<Of<R>>;
 
-/** The method that a verb is in the library. */
+/** The method of a verb in the library. */
 export type Method<V> = V extends {
   takes: infer T extends readonly Argument[];
   options: infer O;
@@ -128,7 +130,7 @@ export type Method<V> = V extends {
   ? (...given: [...Given<T>, ...Options<O>]) => Answer<R, H>
   : never;
 
-/** All that such a method is given once it was checked, its options too. */
+/** The checked arguments of such a method, with its options. */
 export type Call<V> = V extends { takes: infer T extends readonly Argument[]; options: infer O }
   ? [...Given<T>, ...(O extends v.GenericSchema ? [options: Of<O>] : [])]
   : never;

@@ -48,13 +48,13 @@ const GUARDED: Readonly<Record<GuardName, string>> = {
   holders: "Cairn cannot find out which processes have files open",
   unmounted: "a folder whose own disk is not mounted",
 };
-/** Guards to override; `values` are those of the command, whose help is `help` or lists them. */
+/** Guards to override; `values` are the command's guards, whose help is `help` or lists them. */
 export const allow = (phrase: string, values: readonly GuardName[] = [], help?: string) => {
   const text = help ?? `override a guard: ${values.map((value) => `${value} (${GUARDED[value]})`).join(", ")}`;
   return opt(list(GuardName, phrase), { flags: "--allow <guard>", text, values });
 };
 
-/** A path as text, or its raw bytes where it is not UTF-8. */
+/** A path as text, or its raw bytes if it is not UTF-8. */
 export type PathInput = string | Uint8Array;
 export const PathInput = path();
 
@@ -74,7 +74,7 @@ export const NamedPath = object({
 });
 export type NamedPath = Of<typeof NamedPath>;
 
-/** The cause of a save point. Other keys are kept as they are; at most 64 KiB as JSON. */
+/** The cause of a save point. Other keys are kept unchanged; at most 64 KiB as JSON. */
 export interface Cause {
   kind:
     | "person"
@@ -342,7 +342,7 @@ export const ListedEntry = object({
 });
 export type ListedEntry = Of<typeof ListedEntry>;
 
-/** Members of the `data` of commands that answer a save point. */
+/** Members of the `data` of commands that answer with a save point. */
 export const pointData = { save_point: SavePoint };
 
 /** Members that `--json` adds for the content of a file. */
@@ -350,7 +350,7 @@ export const contentData = {
   content_b64: text("content of a file of at most 256 MiB; without `--json` the bytes go to stdout"),
 };
 
-/** JSON has snake_case names, also of the rules of a policy. */
+/** Returns members with names in snake_case, also those of a policy's rules. */
 export function inSnakeCase(entries: Entries): Entries {
   const snake = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   return Object.fromEntries(Object.entries(entries).map(([name, schema]) => [snake(name), schema]));

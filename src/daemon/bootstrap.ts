@@ -15,14 +15,14 @@ export { type Instance, takeInstance } from "./instance.ts";
 export interface BootstrapOptions {
   config: DaemonConfig;
   places: DaemonPlaces;
-  /** True: a state that cannot be read is made anew. */
+  /** True: a state that cannot be read is replaced by a new state. */
   rebuildState?: boolean | undefined;
   log: (message: string) => void;
 }
 
 /**
- * Reads the state, decides the backend, mounts what it needs and saves the state. Throws where something cannot be served, and
- * has made and changed nothing then.
+ * Reads the state, decides the backend, mounts the image that the backend needs and saves the state. Throws if the
+ * backend cannot be served; nothing is made or changed then.
  */
 export function bootstrap(kept: KeptState, { config, places, rebuildState = false, log }: BootstrapOptions): Decision {
   const { state, notes, lost } = kept.load();
@@ -31,7 +31,7 @@ export function bootstrap(kept: KeptState, { config, places, rebuildState = fals
   const givenUp = lost.length > 0 ? kept.giveUp() : [];
   for (const note of [...notes, ...givenUp]) log(note);
   const type = config.backend.type ?? state?.backend.type;
-  // Of another backend it is another place.
+  // The data root of another backend is another folder.
   const root = type === state?.backend.type ? (state?.paths.data_root ?? null) : null;
   const asked = probeDataRoot(config.backend.data_root ?? root);
   const known = state?.paths.loop_image ?? null;
@@ -61,8 +61,8 @@ export function bootstrap(kept: KeptState, { config, places, rebuildState = fals
 }
 
 /**
- * Mounts an image that ws-ckpt made where that daemon had it, whatever the backend: links of its users lead there. Throws
- * `unsupported` for the image of the backend; for another backend a failure is only told, and null.
+ * Mounts an image of ws-ckpt at the image's old mount point, whatever the backend: links of users lead there. Throws
+ * `unsupported` if it is the backend's own image; for another backend a failure is only logged, and the answer is null.
  */
 function mountOld(
   image: LoopImage,

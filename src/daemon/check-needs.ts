@@ -17,8 +17,8 @@ interface Needs {
 }
 
 /**
- * Tries what a daemon with this configuration will need: folders, group, certificate, password files, repositories. Changes nothing.
- * Throws `usage` that names each thing that is missing or does not open, and of the first one the hint.
+ * Tries all that a daemon with this configuration will need: folders, group, certificate, password files, repositories.
+ * Changes nothing. Throws `usage` that names each thing that is missing or does not open, with the hint of the first.
  */
 export async function checkNeeds({ alarm, backend, backup, http, socket }: DaemonConfig, needs: Needs): Promise<void> {
   const failed: CairnError[] = [];

@@ -47,7 +47,7 @@ test("schedules and limits are read with their defaults", () => {
   ]);
 });
 
-test("the example of the documentation is a configuration", () => {
+test("the example in the documentation is a valid configuration", () => {
   const page = readFileSync(new URL("../../docs/daemon.md", import.meta.url), "utf8");
   const [, example] = /```toml\n([^]*?)```/.exec(page)!;
   const { alarm, backup, saves, limits } = parseConfig(example!.replace('"builder"', "1001"), "daemon.md");
@@ -58,7 +58,7 @@ test("the example of the documentation is a configuration", () => {
   assert.equal(limits.backup_age_ms, 2 * 86_400_000);
 });
 
-test("what is wrong in a configuration is named with its line", () => {
+test("an error in a configuration is reported with its line", () => {
   for (const [text, line, problem] of [
     ["[backend\n", 1, /./],
     ["[backend]\n\ntype = 3\n", 3, /type: must be one of/],

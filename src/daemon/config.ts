@@ -20,36 +20,36 @@ import type { DaemonPlaces } from "./places.ts";
 /** Settings of a daemon, with their defaults. Sizes are bytes, times milliseconds. */
 export interface DaemonConfig {
   backend: {
-    /** Null: as the state says, else as is detected. */
+    /** Null: the backend of the state, else the one that is detected. */
     type: BackendType | null;
     /** The folder below which workspaces lie with `btrfs-base`. */
     data_root: string | null;
   };
   loop: {
-    /** The least of both is the image's size. Null: 30 GiB for an image that is made, and one that exists is not grown. */
+    /** The image has at most this size. Null: 30 GiB for a new image; an existing image is not grown. */
     bytes: number | null;
     percent_of_disk: number;
   };
   socket: {
-    /** Members of this group may connect; null: the daemon's own alone. */
+    /** Members of this group may connect; null: only the daemon's own user and group. */
     group: string | null;
     connections: number;
     request_bytes: number;
     calls: number;
-    /** Ids of users whose calls count as an agent's. */
+    /** Ids of users whose calls count as calls of agents. */
     agents: readonly number[];
   };
   http: {
-    /** A TCP address, as `127.0.0.1:7777`; null: none. */
+    /** A TCP address, for example `127.0.0.1:7777`. Null: the daemon listens on no TCP address. */
     listen: string | null;
     /** Files in PEM, both or none. */
     certificate: string | null;
     key: string | null;
   };
   migrate: {
-    /** The state directory of ws-ckpt; null: where that daemon had it, for the daemon of all users. */
+    /** The state directory of ws-ckpt. Null: its usual place, if this is the daemon of all users. */
     state: string | null;
-    /** Its folder with live subvolumes and snapshots; null: as its state says. */
+    /** ws-ckpt's folder with live subvolumes and snapshots. Null: the folder that ws-ckpt's state names. */
     data_root: string | null;
   };
   retention: {
@@ -57,17 +57,17 @@ export interface DaemonConfig {
     keep: Retention | null;
     every_ms: number;
   };
-  /** Both null: the daemon saves nothing by itself. */
+  /** Both null: the daemon saves no folder by the clock. */
   saves: {
-    /** Time without a change after which a folder is saved, where changes are watched. */
+    /** Time without a change after which a folder is saved, if changes are watched. */
     when_quiet_ms: number | null;
-    /** Longest time for which changes go unsaved. */
+    /** The longest time that a change stays unsaved. */
     at_most_every_ms: number | null;
   };
-  /** The oldest that the last good one may be; null: no limit. */
+  /** The highest ages of the last good save, backup and proof; null: no limit. */
   limits: Limits;
   alarm: {
-    /** Command or URL that is called when saves or backups begin to fail, and when they are well again; null: none. */
+    /** Command or URL that is called when saves or backups begin to fail, and when they succeed again; null: none. */
     on_failure: string | null;
   };
   backup: BackupRow[];
@@ -79,20 +79,20 @@ export interface Limits {
   proof_age_ms: number | null;
 }
 
-/** Backups into one repository, and the care for it. */
+/** Backups into one repository, and the care of that repository. */
 export interface BackupRow {
-  /** The folder; null: every one that is served. */
+  /** The folder; null: all folders that are served. */
   workspace: string | null;
-  /** Never with a password in it. */
+  /** The location, never with a password in it. */
   repository: string;
   password_file: string;
   every_ms: number;
   /** Null: packs are not read by the clock. */
   verify_every_ms: number | null;
-  /** The time within which each pack is read again; null: with every verification. */
+  /** The time within which each pack is read again; null: every verification reads all packs. */
   read_all_within_ms: number | null;
   restore_check_every_ms: number | null;
-  /** Rules by which snapshots of these workspaces go before each prune; null: all stay. */
+  /** Rules by which snapshots of these workspaces are forgotten before each prune; null: all stay. */
   keep: BackupRetention | null;
   prune_every_ms: number | null;
 }
@@ -124,8 +124,8 @@ const ROW = {
 type Reader = (value: unknown) => unknown;
 
 /**
- * Reads the settings; the defaults where no file was named and none is there. Throws `usage` with the file, the line and what is
- * wrong.
+ * Returns the settings, or the defaults if no file was named and the default file does not exist. Throws `usage` with
+ * the file, the line and the error.
  */
 export function readConfig({
   config: path,
@@ -139,7 +139,7 @@ export function readConfig({
   });
 }
 
-/** The settings in a text. Throws `usage`. */
+/** Returns the settings in a text. Throws `usage`. */
 export function parseConfig(text: string, path: string): DaemonConfig {
   let tables: Record<string, unknown>;
   try {
@@ -164,7 +164,7 @@ export function parseConfig(text: string, path: string): DaemonConfig {
   return whole;
 }
 
-/** The members of a table, each by its reader. Throws `usage` with the line. */
+/** Reads the members of a table, each with its own reader. Throws `usage` with the line. */
 function readTable(
   members: Readonly<Record<string, unknown>>,
   known: Readonly<Record<string, Reader>>,
@@ -185,7 +185,7 @@ function readTable(
   return table;
 }
 
-/** The rows `[[backup]]`. Throws `usage` for one that lacks something, and for what two say of one thing. */
+/** Reads the rows `[[backup]]`. Throws `usage` if a row lacks a member, or if two rows set the same thing. */
 function readRows(given: unknown, text: string, path: string): BackupRow[] {
   if (given === undefined) return [];
   const rows: BackupRow[] = [];
@@ -212,7 +212,7 @@ function readRows(given: unknown, text: string, path: string): BackupRow[] {
   return rows;
 }
 
-/** The key of `[http]` that does not go with the others, and why not. */
+/** The key of `[http]` that does not go with the other keys, and the reason. */
 function problemOf({ listen, certificate, key }: DaemonConfig["http"]): [string, string] | null {
   if ((certificate === null) !== (key === null))
     return certificate === null
@@ -315,7 +315,7 @@ function alarm(value: unknown): string {
   return given;
 }
 
-/** Users by their names, or their numbers where nothing names them. */
+/** Reads ids of users from names, or from numbers for users without a name. */
 function users(value: unknown): number[] {
   if (!Array.isArray(value)) refuse('a list of users, for example ["builder"]');
   return value.map((each: unknown) => {
@@ -326,7 +326,7 @@ function users(value: unknown): number[] {
   });
 }
 
-/** A repository as the library takes it, without a password, and not by a path that depends on where the daemon was started. */
+/** Reads the location of a repository: without a password, and no path that depends on the daemon's current folder. */
 function location(value: unknown): string {
   const given = text(value);
   try {
@@ -361,7 +361,7 @@ function span(value: unknown): number {
   return ms >= 1000 && ms <= MOST_SPAN_MS ? ms : refuse('a time from "1s" to "3650d"');
 }
 
-/** The rules by the names of the policy, in snake_case and with or without `keep_`. Throws `usage`. */
+/** Reads keep rules: the policy's names in snake_case, with or without `keep_`. Throws `usage`. */
 function keepRules(value: unknown, schema: typeof RetentionSchema | typeof BackupRetentionSchema): Retention {
   if (!isTable(value) || Object.keys(value).length === 0) refuse("a table of rules, for example { last = 20 }");
   const spelled = (name: string): string =>
@@ -380,7 +380,7 @@ function keepRules(value: unknown, schema: typeof RetentionSchema | typeof Backu
     checked = checkValue(schema, rules, "keep");
     checkRetention(checked);
   } catch (error) {
-    // In the words of the file.
+    // The error names rules as the file does.
     const failed = toCairnError(error);
     const message = failed.message.replaceAll(/\b(?:keep|max)[A-Z]\w*/g, (name) => spelled(name));
     throw reworded(failed, { message });
@@ -389,7 +389,7 @@ function keepRules(value: unknown, schema: typeof RetentionSchema | typeof Backu
   return checked;
 }
 
-/** The line of a key or a table, from 1; the first where it is written in another way. `nth`: of rows, from 0. */
+/** Returns the line of a key or table, from 1; the table's line if no line begins with the key. `nth`: index of the row, from 0. */
 function lineOf(whole: string, table: string, key: string | undefined, nth = 0): number {
   const lines = whole.split("\n");
   const starts = lines.flatMap((line, i) => (new RegExp(`^\\s*\\[\\[?${table}\\]`).test(line) ? [i] : []));

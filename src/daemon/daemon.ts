@@ -46,23 +46,23 @@ import { MOST_FORKS } from "./state/tokens.ts";
 import { Turns } from "./turns.ts";
 import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
 
-/** Milliseconds that a cleanup waits for a workspace. */
+/** Milliseconds that a cleanup waits for a busy workspace. */
 const PATIENCE_MS = 60_000;
 
-/** Errors of a workspace of which nothing is left to be released. */
+/** Errors of a workspace that has nothing left to release. */
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 
-/** Answer for a folder that was plain already. */
+/** Answer for a folder that was a plain folder before. */
 const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration_ms: 0 };
 
 export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   places: DaemonPlaces;
-  /** True: a state that cannot be read is made anew. */
+  /** True: a state that cannot be read is replaced by a new state. */
   rebuildState?: boolean;
   openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf">) => Promise<CairnLibrary>;
 }
 
-/** Many workspaces of one host: which they are, who may act on them, and what is done for them by itself. */
+/** Serves many workspaces of one host: the list of workspaces, the rights on them, and saves, backups and cleanups by the clock. */
 export class Daemon {
   readonly #options: DaemonOptions;
   readonly #kept: KeptState;
@@ -85,7 +85,7 @@ export class Daemon {
   #reconciling: Promise<void> = Promise.resolve();
   #isStopping = false;
   readonly #stopping = new AbortController();
-  /** Questions that nobody waits for, see `#askAhead()`. */
+  /** Statuses that `#askAhead()` asked for and whose answers no caller waits for. */
   #asked: Promise<unknown> = Promise.resolve();
 
   private constructor(options: DaemonOptions, config: DaemonConfig) {
@@ -97,20 +97,21 @@ export class Daemon {
   }
 
   /**
-   * Takes the state directory, decides what is served, and is ready for calls. Throws `usage` for a configuration that does
-   * not parse, `busy` where another daemon is there, `newer_version`, and `unsupported` naming all that cannot be served.
+   * Takes the state directory, decides which backend is served, and is ready for calls. Throws `usage` for a
+   * configuration that does not parse, `busy` if another daemon runs, `newer_version`, and `unsupported` that names
+   * everything that cannot be served.
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { places } = options;
     const daemon = new Daemon(options, readConfig(places));
     daemon.#instance = await takeInstance(places.state);
-    // What the kernel says of mounts and loop devices has no links in it.
+    // The kernel's lists of mounts and loop devices have paths without links.
     places.state = realpathSync.native(places.state);
     try {
       await daemon.#begin();
       return daemon;
     } catch (error) {
-      // Not made yet where it failed early.
+      // Undefined if the start failed early.
       (daemon.#records as KeptRecords | undefined)?.close();
       await (daemon.#watched as WatchedWorkspaces | undefined)?.stop();
       daemon.#instance[Symbol.dispose]();
@@ -122,7 +123,7 @@ export class Daemon {
     const { places, log, rebuildState } = this.#options;
     const { killed } = this.#instance;
     if (killed !== null) log(`unclean shutdown: the previous daemon was killed, ${killed}`);
-    // The daemon of all users has records of its own, and none of root's.
+    // The daemon of all users has its own records, not root's.
     this.#kept.marks.begin();
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, rebuildState, log });
     this.#watched = new WatchedWorkspaces({ kept: this.#kept, log });
@@ -146,7 +147,7 @@ export class Daemon {
     this.#schedules.begin(this.#config);
   }
 
-  /** Takes over what an older daemon has left, before anything is served. */
+  /** Takes over the workspaces of an older daemon (ws-ckpt) before anything is served. */
   async #migrate(): Promise<void> {
     const { places, log } = this.#options;
     const state = oldStateDirectory(this.#config, places);
@@ -156,7 +157,7 @@ export class Daemon {
       { state, dataRoot: this.#config.migrate.data_root },
       {
         log,
-        // Where it lies: its snapshots are on the same file system.
+        // The folder stays at its place: its snapshots are on the same file system.
         register: async (folder, link) =>
           (await this.#serve(folder, { engineType: "btrfs-snapshot" }, { link })).client,
         taken: (id) => migrated().find((each) => each.id === id)?.snapshots ?? [],
@@ -168,7 +169,10 @@ export class Daemon {
     );
   }
 
-  /** Ends what a kill has left of a move; one that cannot be ended now is tried again at the next start, and stops nothing. */
+  /**
+   * Finishes or takes back a move that was killed. A move that cannot be ended now is tried again at the next start;
+   * the daemon starts without it.
+   */
   async #finish(move: FolderMove): Promise<void> {
     const { path, target, aside, back } = move;
     const shown = `the move of ${printablePath(path)} (${printablePath(target)}, ${printablePath(aside)})`;
@@ -186,7 +190,7 @@ export class Daemon {
     }
   }
 
-  /** Programs that act for a user. */
+  /** Tokens of programs that act for a user. */
   get tokens(): KeptState["tokens"] {
     return this.#kept.tokens;
   }
@@ -203,17 +207,18 @@ export class Daemon {
     return this.#config;
   }
 
-  /** For what needs no workspace that is served. */
   get library(): CairnLibrary {
     return this.#library;
   }
 
-  /** Called with each configuration that is read; where it throws, the one of before goes on. */
+  /** Calls `take` with each configuration that is read. If `take` throws, the previous configuration stays. */
   onReload(take: (config: DaemonConfig) => void): void {
     this.#readAgain.add(take);
   }
 
-  /** Reads the configuration again. Throws `usage` for one that does not parse, and goes on with the old one then. */
+  /**
+   * Reads the configuration again. Throws `usage` if the file does not parse; the previous configuration stays then.
+   */
   reload(): void {
     const { places, log } = this.#options;
     const config = readConfig(places);
@@ -227,12 +232,12 @@ export class Daemon {
     log("the configuration was read again");
   }
 
-  /** True until it is to stop. */
+  /** True until the daemon begins to stop. */
   get isReady(): boolean {
     return !this.#isStopping;
   }
 
-  /** Begins nothing by itself any more, and lets go of connections that wait for what may never come. */
+  /** Begins no scheduled work any more, and ends connections that wait for events. */
   letGo(): void {
     this.#isStopping = true;
     void this.#schedules.stop();
@@ -240,7 +245,7 @@ export class Daemon {
     this.events.close();
   }
 
-  /** Ends what goes on, and keeps the state. Calls that are under way are the caller's to wait for. */
+  /** Ends the daemon's own work and saves the state. The caller waits for calls that are under way. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     this.#stopping.abort();
@@ -258,8 +263,8 @@ export class Daemon {
   }
 
   /**
-   * The workspace at or above a path that this peer may act on; null where none is served there. Throws `permission` for the
-   * folder itself where they may not: one above is nothing to them then.
+   * Returns the workspace at or above a path on which the peer may act; null if none is served there. Throws
+   * `permission` if the path is the folder itself and the peer has no right on it.
    */
   at(peer: Caller, path: string): ServedWorkspace | null {
     const place = realPathOf(path);
@@ -273,7 +278,7 @@ export class Daemon {
     return served;
   }
 
-  /** As `at` gives it. Throws `not_a_workspace` too, where none is served. */
+  /** Returns the workspace as `at()` does. Throws `not_a_workspace` too, if none is served. */
   require(peer: Caller, path: string): ServedWorkspace {
     const served = this.at(peer, path);
     if (served !== null) return served;
@@ -282,49 +287,49 @@ export class Daemon {
     });
   }
 
-  /** The client of a workspace that is served, for one call at a time where the call changes something. */
+  /** Runs `work` with the client of a served workspace. Calls that change the workspace run one at a time. */
   async withClient<T>(
     peer: Caller,
     { path, changes, signal }: { path: string; changes: boolean; signal?: AbortSignal | undefined },
     work: (client: Client, right: Right) => Promise<T>,
   ): Promise<T> {
     const served = this.require(peer, path);
-    // Asked when it is done, too: it may have waited for its turn for long.
+    // The right is asked for when the turn has come, because the call may have waited long.
     const whole = async (): Promise<T> => work(await this.#client(served), rightOn(peer, served));
     return changes ? this.#turns.take(served.id, whole, signal) : whole();
   }
 
-  /** True where this daemon is told of what changes in the workspace with this id. */
+  /** True if the daemon gets change notices of the workspace with this id. */
   isWatched(id: string): boolean {
     return this.#watched.changes.tells(id);
   }
 
-  /** Tells of what a verb has done in the workspace with this id, where it changed something. */
+  /** Appends the event of a verb that changed the workspace with this id. */
   tellOf(name: VerbOfWorkspace, id: string, answered: unknown): void {
     const served = this.#kept.state.workspaces.find((each) => each.id === id);
     const verb = this.#records.tellOf(name, served, answered);
     if (verb.changesPoints !== true || served === undefined) return;
-    // A restore may have exchanged the folder, which is another subvolume then.
+    // A restore may have exchanged the folder for another subvolume.
     this.#kept.marks.add(served);
     this.#counts.changed(id);
     if (verb.makesPoint === "save") this.#askAhead(served, answered as SaveResult);
   }
 
   /**
-   * Asks btrfs about a first point at once if it has ignore files, which takes it long of many entries. The answer is kept, and
-   * the next status and save need not wait for it.
+   * Asks btrfs at once for the status after a first point with ignore files: btrfs takes long for many entries. The
+   * answer is kept, and the next status and save need not wait.
    */
   #askAhead(served: ServedWorkspace, { parent_id: parent, engine }: SaveResult): void {
     if (parent !== null || engine !== "btrfs-snapshot" || this.#isStopping) return;
     const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(PATIENCE_MS)]);
     const ask = async (): Promise<unknown> => (await this.#client(served)).status({ signal });
-    // Whoever asks next is told what is wrong.
+    // A failure is told to the next caller who asks for the status.
     this.#asked = Promise.allSettled([this.#asked, ask()]);
   }
 
-  /** True where an event is for this peer, as things are now. */
+  /** True if the peer may see an event by its present rights. */
   mayHear(peer: Caller, { place, uid }: Noted): boolean {
-    // Jobs of a user are told to that user, and to none whom something narrows.
+    // Events of a user's jobs are told to that user, but not to agents and narrow tokens.
     if (uid !== null) return isWholeOperator(peer) || (peer.uid === uid && !peer.isAgent && peer.only === null);
     return place === null || isFor(peer, place);
   }
@@ -340,9 +345,9 @@ export class Daemon {
   }
 
   /**
-   * Opens a folder, or makes it a workspace, and lists it in the state: the folder's own record first, then the state. A
-   * kill in between leaves a record without an entry, which the next start lists. Throws `permission` where the peer does
-   * not own a folder that is to be made one.
+   * Opens a folder, or makes it a workspace, and lists it in the state: the folder's own record first, then the state.
+   * A kill in between leaves a record without an entry, which the next start lists. Throws `permission` if the peer
+   * does not own a folder that becomes a workspace.
    */
   async register(peer: Caller, path: string, options: AdoptOptions): Promise<{ client: Client; created: boolean }> {
     const folder = realPathOf(path);
@@ -368,7 +373,7 @@ export class Daemon {
     if (isForOther && options.controlDirectory !== undefined)
       throw new CairnError("permission", "only root may name a control directory to root's daemon");
     return this.#turns.take(folder.toString("latin1"), async () => {
-      // Somebody else may have asked for it at the same time.
+      // Another call may have registered the folder meanwhile.
       const again = await opened();
       if (again !== null) return again;
       const { type, dataRoot } = this.#decision;
@@ -385,14 +390,14 @@ export class Daemon {
       options.onWarning?.(
         `${place} is a link to ${move.target} now; the original folder lies in ${move.aside}: remove it when you do not need it`,
       );
-      // It has taken place, whatever the caller does now: what fails here is done again by the next start.
+      // The move has taken place, so the caller's abort no longer counts. A step that fails here is done again by the next start.
       const done = await this.#serve(move.target, { ...options, signal: undefined }, { link: place, isForOther });
       this.#moves.end(move);
       return done;
     });
   }
 
-  /** Opens a folder or adopts it, and lists it. `link`: the path that is a link to it. */
+  /** Opens or adopts a folder, and lists it. `link`: the path that is a link to the folder. */
   async #serve(
     folder: string,
     options: AdoptOptions,
@@ -445,7 +450,7 @@ export class Daemon {
     }
   }
 
-  /** Throws `refused` where an agent has made as many forks as it may: with its token, else of one folder and of its forks. */
+  /** Throws `refused` if an agent has made as many forks as it may: with its token, else of one folder and of that folder's forks. */
   requireForkable({ token }: Caller, { path }: { path: string }): void {
     if (token !== null) return this.tokens.requireForkable(token);
     const paths = this.#kept.state.workspaces.map((each) => each.path);
@@ -460,8 +465,9 @@ export class Daemon {
   }
 
   /**
-   * Lists a fork, for the token too with which it was made: the fork itself, then the state, then the token. A kill after the
-   * first leaves a record that the next start lists, one after the second a fork that is its user's and not the token's.
+   * Lists a fork: its own record first, then the state, then the token with which it was made. A kill after the first
+   * leaves a record that the next start lists. A kill after the second leaves a fork of the user that the token may not
+   * use.
    */
   async serveFork(caller: Caller, folder: string): Promise<void> {
     failpoint("daemon.forked");
@@ -471,25 +477,25 @@ export class Daemon {
     if (caller.token !== null && caller.only !== null) this.tokens.addWorkspace(caller.token, served!);
   }
 
-  /** Goes on to serve a workspace at the place to which it was moved; nothing where it was not served. */
+  /** Serves a workspace at the place to which it was moved. Does nothing if the workspace was not served. */
   async serveMoved(from: string, to: string): Promise<void> {
     const known = this.#kept.state.workspaces.find(({ path }) => path === from);
     if (known !== undefined) await this.#serve(to, {}, {});
   }
 
-  /** With a btrfs backend a folder becomes a subvolume; below the data root nothing less will do. */
+  /** With a btrfs backend a folder becomes a subvolume; below the data root a plain folder is refused. */
   #adoptOptions(options: AdoptOptions): AdoptOptions {
     if (options.engineType !== undefined || this.#decision.type === "plain") return options;
     return { ...options, engineType: "btrfs-snapshot" };
   }
 
-  /** Workspaces that a peer may act on, as the library lists them. */
+  /** Returns the workspaces on which a peer may act, in the form of the library's list. */
   async list(peer: Caller, options: CallOptions): Promise<WorkspaceInfo[]> {
     const mine = new Set(this.#kept.state.workspaces.filter((each) => isFor(peer, each)).map(({ id }) => id));
     return (await this.#library.listWorkspaces(options)).filter(({ id }) => mine.has(id));
   }
 
-  /** The workspace whose folder this is; one above it is not meant. For its owner. Throws `not_a_workspace`, `permission`. */
+  /** Returns the workspace with exactly this folder, for its owner. Throws `not_a_workspace`, `permission`. */
   requireOwn(peer: Caller, path: string): ServedWorkspace {
     const served = this.require(peer, path);
     if (!folderOf(served).equals(realPathOf(path)))
@@ -504,15 +510,16 @@ export class Daemon {
     return served;
   }
 
-  /** Serves a folder no longer, and keeps it no longer. Null: nothing of it was left to be released. */
+  /** Releases a folder and serves it no longer. Null: the folder had nothing left to release. */
   async release(peer: Caller, path: string, options: ReleaseOptions): Promise<ReleaseResult | null> {
     const served = this.requireOwn(peer, path);
     return this.#turns.take(served.id, async () => this.#giveUp(served, options), options.signal);
   }
 
   /**
-   * Makes a workspace a plain folder again and serves it no longer: a copy of its subvolume, compared and exchanged with it.
-   * The subvolume stays beside it, and its points where they are. Throws `refused`, `conflict`; all is as it was then.
+   * Makes a workspace a plain folder again and serves it no longer: its subvolume is copied, compared and exchanged.
+   * The subvolume stays beside the folder, and its points stay in place. Throws `refused`, `conflict`; nothing has
+   * changed then.
    */
   async recover(peer: Caller, path: string, options: EngineOptions): Promise<ServedWorkspace & Conversion> {
     const served = this.requireOwn(peer, path);
@@ -543,7 +550,7 @@ export class Daemon {
     });
   }
 
-  /** Gives a workspace up whose folder is back from the image: the points follow it first, so that an adoption finds them again. */
+  /** Gives up a workspace whose folder moved back from the image. Its points follow first, so that an adoption finds them. */
   async #leaveImage({ link: _link, ...served }: ServedWorkspace, path: string): Promise<void> {
     await this.#moves.follow(served, path);
     failpoint("daemon.left-image");
@@ -555,8 +562,8 @@ export class Daemon {
   }
 
   /**
-   * Releases a workspace and serves it no more. Null if the workspace was released before. Intent: the state says `releasing`.
-   * ● The release. The next start finishes a release that was killed.
+   * Releases a workspace and serves it no longer. Null if the workspace was released before. Intent: the state says
+   * `releasing`. ● The release. The next start finishes a release that was killed.
    */
   async #giveUp(served: ServedWorkspace, options: ReleaseOptions = {}): Promise<ReleaseResult | null> {
     let result: ReleaseResult | null = null;
@@ -613,7 +620,7 @@ export class Daemon {
     this.#schedules?.refresh();
   }
 
-  /** Compares what the state lists with what is there, both ways. One sick workspace stops no other. */
+  /** Compares the state's list with the file system and the registry. A failure of one workspace does not stop the others. */
   async reconcile(): Promise<void> {
     const next = this.#reconciling.then(async () => this.#reconcile());
     this.#reconciling = next.catch(() => undefined);
@@ -643,8 +650,8 @@ export class Daemon {
   }
 
   /**
-   * Saves a workspace in its turn where it changed. A folder of another user is saved as its owner may save it: not where
-   * somebody else's lies there now, and no database in it is opened.
+   * Saves a changed workspace in its turn. A folder of another user is saved with that user's rights: not if another
+   * user's folder lies there now, and its databases are not opened.
    */
   async #saveBySelf(served: ServedWorkspace, signal: AbortSignal): Promise<SaveResult> {
     const save = async (): Promise<SaveResult> => {
@@ -670,7 +677,7 @@ export class Daemon {
     for (const served of this.#kept.state.workspaces) {
       if (signal.aborted) break;
       try {
-        // One that is busy for long is cleaned up the next time, and keeps no other waiting.
+        // A workspace that stays busy is cleaned up the next time, so that the others need not wait.
         const patience = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
         removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, patience), patience);
       } catch (error) {
@@ -713,7 +720,7 @@ export class Daemon {
   }
 }
 
-/** The path itself, where it is a link to the folder. */
+/** Returns the path itself if it is a link to the folder. */
 function linkTo(path: string, folder: string): { link?: string } {
   return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true && path !== folder ? { link: path } : {};
 }

@@ -11,7 +11,10 @@ const sendCall = bindNativeLater(
 );
 const closeCall = bindNativeLater("int close(int fd)");
 
-/** Sends one message to a Unix socket, a path or `@name`. False where nobody took it; without `waits`: at once. */
+/**
+ * Sends one message to a Unix socket, a path or `@name`. False if no process took the message. Without `waits` a full
+ * socket is a failure at once.
+ */
 export function sendDatagram(path: string, bytes: Uint8Array, { waits = false } = {}): boolean {
   const [socket, sendto, close] = [socketCall(), sendCall(), closeCall()];
   const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);

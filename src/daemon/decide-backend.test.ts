@@ -48,7 +48,7 @@ test("the configuration wins, then the state, and only without both is a backend
   }
 });
 
-test("the time and the file system of a choice stay while the choice does", () => {
+test("the time and the file system of a choice stay as long as the backend stays", () => {
   const config = { backend: { type: null, data_root: null } };
   const kept = stateWith("btrfs-base", "/data");
   const same = stateOf(decideBackend(config, kept, ON_BTRFS), kept, ON_BTRFS);

@@ -3,31 +3,31 @@ import type { BackendType, DaemonState, SelectionMethod } from "../formats/recor
 import { filesystemKind, filesystemUuid } from "../fs/linux/mounts.ts";
 import type { DaemonConfig } from "./config.ts";
 
-/** The file system at a data root; nulls where none is named, or nothing is there. */
+/** The file system at a data root; nulls if no root is named or the root does not exist. */
 export interface Probe {
   kind: string | null;
   uuid: string | null;
 }
 
-/** Looks at a data root. */
+/** Reads the type and UUID of the file system at a data root. */
 export function probeDataRoot(place: string | null): Probe {
   if (place === null || statSync(place, { throwIfNoEntry: false }) === undefined) return { kind: null, uuid: null };
   return { kind: filesystemKind(place).name, uuid: filesystemUuid(place) };
 }
 
-/** The backend of a start, and why it is that one. */
+/** The backend of a start, and the reason for it. */
 export interface Decision {
   type: BackendType;
   method: SelectionMethod;
   dataRoot: string | null;
   reason: string;
-  /** Null: nothing that its operator has to know. */
+  /** A sentence for the operator, or null. */
   warning: string | null;
 }
 
 /**
- * Chooses the backend: the configuration wins, else what the state says is kept, and only without a state is it detected.
- * Depends on nothing but its arguments. `oldImage`: an image that ws-ckpt has left.
+ * Chooses the backend: the configuration wins, then the state. Without both the backend is detected. The answer depends
+ * only on the arguments. `oldImage`: an image that ws-ckpt has left.
  */
 export function decideBackend(
   { backend }: Pick<DaemonConfig, "backend">,
@@ -83,7 +83,7 @@ export function decideBackend(
   };
 }
 
-/** The state after a decision: what was kept, with the backend that was chosen. */
+/** Returns the previous state with the backend of the decision. */
 export function stateOf(decision: Decision, before: DaemonState | null, probe: Probe): DaemonState {
   const isKept = before?.backend.type === decision.type;
   const backend = {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type FreezeLine, FreezeWindows } from "./freeze.ts";
 
-test("an application that does not answer is waited for no longer than is told, and warned of", async () => {
+test("a window waits only a limited time for an application that does not answer, and warns", async () => {
   const windows = new FreezeWindows({ answerMs: 1 });
   const [told, warnings]: [FreezeLine[], string[]] = [[], []];
   const gone = new AbortController();
@@ -25,7 +25,7 @@ test("an application that does not answer is waited for no longer than is told, 
   assert.equal(windows.isOffered("w"), false);
 });
 
-test("a window ends by itself, and work that takes longer is warned of", async () => {
+test("a window ends by itself, and longer work gets a warning", async () => {
   const windows = new FreezeWindows({ watchdogMs: 1 });
   const warnings: string[] = [];
   const thawed = Promise.withResolvers<void>();

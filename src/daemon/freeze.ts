@@ -1,16 +1,18 @@
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../errors.ts";
 
-/** Milliseconds after which a window ends whatever is under way, and in which an application has to say that it stands still. */
+/**
+ * Milliseconds after which a window ends by itself, and within which an application has to answer that it stands still.
+ */
 const WATCHDOG_MS = 60_000;
 const ANSWER_MS = 5_000;
 
-/** A line that an application is told on the connection by which it has offered to stand still. */
+/** A line that an application gets on the connection of its offer. */
 export type FreezeLine = { freeze: string } | { thaw: string };
 
 interface Offer {
   tell(line: FreezeLine): void;
-  /** Questions whose end it has not been told yet, by the window. */
+  /** By window: the questions whose end the application was not told yet. */
   tokens: Map<string, { token: string; frozen: PromiseWithResolvers<void> }>;
 }
 
@@ -20,8 +22,8 @@ interface Window {
 }
 
 /**
- * Windows in which applications write nothing: one that has offered is asked, answers once it stands still, and is told the
- * end. A save uses it where it is offered, and needs it nowhere: an application that does not answer is saved as any other.
+ * Windows in which applications write nothing. An application that has offered to stand still is asked, answers, and is
+ * told the end. An application that does not answer is saved like any other.
  */
 export class FreezeWindows {
   readonly #offers = new Map<string, Set<Offer>>();
@@ -35,12 +37,12 @@ export class FreezeWindows {
     this.#answerMs = answerMs;
   }
 
-  /** True where an application of a workspace has offered. */
+  /** True if an application of the workspace has offered to stand still. */
   isOffered(workspace: string): boolean {
     return (this.#offers.get(workspace)?.size ?? 0) > 0;
   }
 
-  /** An application's offer, until its connection ends; resolves then. */
+  /** Keeps an application's offer until its connection ends, then resolves. */
   async offer(workspace: string, { tell, signal }: { tell: Offer["tell"]; signal: AbortSignal }): Promise<void> {
     const offer: Offer = { tell, tokens: new Map() };
     const offers = this.#offers.get(workspace) ?? new Set();
@@ -51,11 +53,11 @@ export class FreezeWindows {
       ended.addEventListener("abort", () => done(), { once: true });
     });
     offers.delete(offer);
-    // Whoever waits for it waits for nothing.
+    // The windows that wait for this application go on.
     for (const { frozen } of offer.tokens.values()) frozen.resolve();
   }
 
-  /** Asks the applications of a workspace to stand still. Returns the window's token, and how many do. */
+  /** Asks the applications of a workspace to stand still. Returns the window's token, and how many were asked and answered. */
   async begin(workspace: string): Promise<{ token: string; frozen: number; asked: number }> {
     const window = newToken();
     const watchdog = setTimeout(() => this.end(window), this.#watchdogMs).unref();
@@ -71,7 +73,7 @@ export class FreezeWindows {
     return { token: window, frozen, asked: asked.length };
   }
 
-  /** An application says that it stands still. Throws `not_found` for a token that is none, or of a window that has ended. */
+  /** Notes that an application stands still. Throws `not_found` for an unknown token, or for a token of a window that has ended. */
   frozen(token: string): void {
     for (const offers of this.#offers.values())
       for (const { tokens } of offers)
@@ -92,7 +94,7 @@ export class FreezeWindows {
     }
   }
 
-  /** Does work while the applications of a workspace stand still. */
+  /** Runs `work` while the applications of a workspace stand still. */
   async during<T>(
     workspace: string,
     work: () => Promise<T>,
@@ -109,7 +111,6 @@ export class FreezeWindows {
     }
   }
 
-  /** Ends all windows and offers. */
   close(): void {
     for (const window of this.#windows.keys()) this.end(window);
     this.#closed.abort();

@@ -10,19 +10,19 @@ import { printablePath, restoreLine, shellPath } from "../fs/paths/safe-path.ts"
 import { originalsIn } from "../workspace/care/originals.ts";
 import { folderOf, type KeptState } from "./state/kept-state.ts";
 
-/** State of a workspace when it was looked at last. Nothing is changed or removed for it. */
+/** State of a workspace at the last look. A look changes and removes nothing. */
 export interface Health {
   health: "ok" | "folder_gone" | "control_gone" | "points_missing" | "failing";
   detail: string | null;
-  /** Something that would help, as a command or in words. */
+  /** A command or a sentence that helps. */
   remedy: string | null;
-  /** Points whose content is not there now, by their ids. They count again once it is back. */
+  /** Ids of points whose content is missing now. The points count again once their content is back. */
   missing: string[];
 }
 
 export const WELL: Health = { health: "ok", detail: null, remedy: null, missing: [] };
 
-/** Counts the points of a workspace by their directories, and when the newest was made; null where nobody can tell now. */
+/** Counts the points of a workspace by their directories, with the time of the newest; null if the directories cannot be read now. */
 export function pointsOf({
   control_directory: control,
 }: ServedWorkspace): { points: number; last_point_at: string | null } | null {
@@ -36,7 +36,7 @@ export function pointsOf({
   }
 }
 
-/** The error for a folder that lies in the place of the link to a workspace on the image. */
+/** The error for a folder that replaced the link to a workspace on the image. */
 export function linkReplaced(served: ServedWorkspace): CairnError {
   const { link = "", path } = served;
   const points = plural(pointsOf(served)?.points ?? served.points, "point");
@@ -73,13 +73,13 @@ export class PointCounts {
     this.#log = log;
   }
 
-  /** Has the points of a workspace counted soon. */
+  /** Counts the points of a workspace soon. */
   changed(id: string): void {
     this.#changed.add(id);
     this.#timer ??= setTimeout(() => this.settle(), DELAY_MS).unref();
   }
 
-  /** Counts at once what has changed, and saves the state. */
+  /** Counts the points of changed workspaces at once, and saves the state. */
   settle(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -95,8 +95,8 @@ export class PointCounts {
 }
 
 /**
- * Makes points of trees whose record was lost: pinned, since nobody knows any more what they were for. One that is a point already
- * is passed over. Returns how many were made.
+ * Makes points of trees that lost their record. The points are pinned, because their purpose is unknown. Skips a tree
+ * that is a point already. Returns the number of new points.
  */
 async function recoverTrees(
   { control_directory: control }: ServedWorkspace,
@@ -169,7 +169,7 @@ export async function lookAfter(
   }
 }
 
-/** False for what cannot be looked at, too: a mount may be dead. */
+/** False also for a place that cannot be read: a mount may be dead. */
 function isThere(place: string | Buffer): boolean {
   return deviceOf(place) !== undefined;
 }
@@ -190,7 +190,7 @@ export interface FileSystemFacts {
   free_bytes: number;
 }
 
-/** The file systems on which workspaces, their points and the state lie; one that cannot be asked is left out. */
+/** The file systems of the workspaces, their points and the state; without those that do not answer. */
 export function fileSystemsOf(workspaces: readonly ServedWorkspace[], state: string): FileSystemFacts[] {
   const found = new Map<number, FileSystemFacts>();
   const places = workspaces.flatMap((served) => [folderOf(served), Buffer.from(served.control_directory)]);
@@ -206,16 +206,16 @@ export function fileSystemsOf(workspaces: readonly ServedWorkspace[], state: str
   return [...new Map([...found.values()].map((each) => [each.mount, each])).values()];
 }
 
-/** Below so small a part of it a file system is nearly full. */
+/** A file system with less free space than this part is nearly full. */
 const LITTLE = 0.1;
 
-/** Sentences on what wants to be looked at; none where all is well. */
+/** Sentences for the operator about problems; empty if all is well. */
 export function adviceOn(
   workspaces: readonly (ServedWorkspace & Health)[],
   systems: readonly FileSystemFacts[],
   moves: readonly FolderMove[] = [],
 ): string[] {
-  // Nobody finds them beside the folders themselves, which lie on the image.
+  // Originals lie beside the links, not beside the folders on the image, so nobody would find them.
   const parents = new Set(workspaces.flatMap(({ link }) => (link === undefined ? [] : [dirname(link)])));
   const originals = [...parents]
     .flatMap((parent) => originalsIn(Buffer.from(parent)))

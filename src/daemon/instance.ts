@@ -9,16 +9,16 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 
 /** The one daemon of a state directory. */
 export interface Instance extends Disposable {
-  /** The daemon that was killed and left its lock, in words; null after an orderly end. */
+  /** The previous daemon, in words, if it was killed; null after an orderly end. */
   killed: string | null;
 }
 
 /**
- * Takes the state directory for this process, and makes it where it is missing. What an orderly end removes of the lock's record is there after a kill, which
- * is told once. Throws `busy` where another daemon has it.
+ * Takes the state directory for this process, and makes it if it is missing. An owner record in the lock means that the
+ * last daemon was killed, which is told once. Throws `busy` if another daemon has the directory.
  */
 export async function takeInstance(state: string): Promise<Instance> {
-  // Users go through it to what is mounted below.
+  // Users reach mounts below this directory through it.
   const mode = process.geteuid?.() === 0 ? 0o711 : 0o700;
   if (durableMkdir(state, { mode })) chmodSync(state, mode);
   const path = join(state, "daemon.lock");

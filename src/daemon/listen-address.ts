@@ -1,7 +1,7 @@
 import { isIPv4 } from "node:net";
 import { CairnError } from "../errors.ts";
 
-/** The address that `HOST:PORT` or `[IPv6]:PORT` names; `option`: what an error calls it. Throws `usage`. */
+/** Parses `HOST:PORT` or `[IPv6]:PORT`. Errors name the address `option`. Throws `usage`. */
 export function parseListen(text: string, option: string): { host: string; port: number } {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
@@ -13,7 +13,9 @@ export function parseListen(text: string, option: string): { host: string; port:
   return { host, port };
 }
 
-/** True for an address that only programs of this machine reach. A name may be anything, but for `localhost`. */
+/**
+ * True for an address that only programs of this machine reach. A host name other than `localhost` may be any address.
+ */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
 }

@@ -21,13 +21,13 @@ import {
 } from "../workspace/care/convert.ts";
 
 /**
- * Moves a folder onto the btrfs of the image, and its path becomes a link; or back. Steps of both:
- * - Intent: the state names path, target and what lies beside the path meanwhile.
- * - Stage: a copy of all entries with their metadata. Verify: both are read and compared.
- * - Commit ●: the path and what lies beside it change places in one call.
- * - What was displaced is searched for what was written since; if there is any, the two change places again.
- * A kill before the commit removes the copy, a kill after it leaves the new place; the folder's content is whole at its path at
- * every instant. The original is never removed.
+ * Moves a folder onto the btrfs of the image and makes its path a link; or back. Steps of both:
+ * - Intent: the state names path, target and `aside`, the temporary path beside the folder.
+ * - Stage: a copy of all entries with their metadata. Verify: both trees are read and compared.
+ * - Commit ●: path and `aside` are exchanged in one call.
+ * - The displaced folder is searched for later writes; if there are any, the two are exchanged again.
+ * After a kill before the commit the copy is removed; after a kill past the commit the new place counts. The folder's
+ * content is complete at its path at every moment. The original is never removed.
  */
 
 export interface MoveCall {
@@ -35,7 +35,7 @@ export interface MoveCall {
   signal?: AbortSignal | undefined;
 }
 
-/** The plan of a move of a folder (its real path) onto the mount. */
+/** Plans the move of a folder (its real path) onto the mount. */
 export function planMove(folder: string, mount: string): FolderMove {
   const id = randomBytes(8).toString("hex");
   const name = basename(folder)
@@ -51,7 +51,7 @@ export function planMove(folder: string, mount: string): FolderMove {
   };
 }
 
-/** The plan of the way back: the folder's path is a link to the target. */
+/** Plans the move back: the folder's path is a link to the target. */
 export function planMoveBack(path: string, target: string): FolderMove {
   return {
     path,
@@ -62,7 +62,9 @@ export function planMoveBack(path: string, target: string): FolderMove {
   };
 }
 
-/** Carries a move out whose intent is recorded. Throws `refused`, `conflict` and what the copy meets; all is as it was then. */
+/**
+ * Runs a move whose intent is recorded. Throws `refused`, `conflict` and errors of the copy; nothing has changed then.
+ */
 export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void> {
   const [path, target, aside] = [move.path, move.target, move.aside].map((each) => Buffer.from(each)) as [
     Buffer,
@@ -121,8 +123,8 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
 }
 
 /**
- * The state of a move: `moved` where path and what lies beside it have changed places, `not moved` where that is sure, and
- * `unknown` where somebody has changed what would tell.
+ * The state of a move: `moved` if the path and the entry beside it have changed places, `not moved` if they certainly
+ * have not, and `unknown` if both entries were changed by others.
  */
 function stateOf({ path, target, aside, back, inode }: FolderMove): "moved" | "not moved" | "unknown" {
   const [at, beside] = [path, aside].map((each) => lstatSync(each, { throwIfNoEntry: false, bigint: true }));
@@ -137,7 +139,10 @@ function stateOf({ path, target, aside, back, inode }: FolderMove): "moved" | "n
   return isOriginal && (beside === undefined || leads(aside, beside)) ? "not moved" : "unknown";
 }
 
-/** Finishes a move that was killed after its commit, or removes what one left that was killed before; what is not sure stays. */
+/**
+ * Finishes a move that was killed after its commit. Removes the copy of a move that was killed before its commit. If
+ * the state is unknown, changes nothing.
+ */
 export async function finishMove(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
   const state = stateOf(move);
   if (state === "not moved") await takeBack(move);
@@ -146,7 +151,7 @@ export async function finishMove(move: FolderMove): Promise<"moved" | "not moved
   return state;
 }
 
-/** Removes the copy, which nobody has seen: only where it is sure that the path still is what it was. */
+/** Removes the copy, which no program has used, if the state of the move is certainly `not moved`. */
 async function takeBack(move: FolderMove): Promise<void> {
   if (stateOf(move) !== "not moved") return;
   const { aside, target, back } = move;
@@ -156,11 +161,11 @@ async function takeBack(move: FolderMove): Promise<void> {
   if (!back && lstatSync(target, { throwIfNoEntry: false }) !== undefined) await removeHeldTree(Buffer.from(target));
 }
 
-/** Makes a link that is gone again; true when it did. Something else at its place stays. */
+/** Makes a missing link again. Returns true if it did. An entry at the link's path stays. */
 export function linkAgain(link: string, target: string): boolean {
   try {
     if (lstatSync(link, { throwIfNoEntry: false }) !== undefined || !lstatSync(target).isDirectory()) return false;
-    // Through no link that another user has put above it since.
+    // Follows no link that another user has put above the path since.
     linkInPlace(Buffer.from(link), Buffer.from(target));
     return true;
   } catch {

@@ -7,13 +7,13 @@ import { controlOf, releasedRegistration } from "../workspace/place/registry.ts"
 import { followFolder } from "../workspace/place/move-record.ts";
 import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
 
-/** Throws `refused` and others for a folder that nobody adopts, and for what a copy does not have or leaves behind. Changes nothing. */
+/** Throws `refused` and other errors for a folder that must not be adopted, or that cannot be copied completely. Changes nothing. */
 export async function requireMovable(folder: Buffer, { allow, signal }: MoveCall): Promise<void> {
   checkLocation(folder, { allow });
   await requireConvertible(folder, { place: folder.toString("utf8"), allow, signal, to: "plain" });
 }
 
-/** Moves of folders onto the image and back, of which the state knows until they have ended. */
+/** Moves of folders onto the image and back. The state lists each move until it has ended. */
 export class Moves {
   readonly #kept: KeptState;
 
@@ -21,17 +21,16 @@ export class Moves {
     this.#kept = kept;
   }
 
-  /** Moves that a kill has left. */
   get left(): readonly FolderMove[] {
     return this.#kept.state.moves ?? [];
   }
 
-  /** Moves a folder (its real path) onto a mount; to be ended once the workspace is listed. */
+  /** Moves a folder (its real path) onto a mount. The caller ends the move once the workspace is listed. */
   async onto(folder: string, mount: string, options: MoveCall): Promise<FolderMove> {
     return this.#carryOut(planMove(folder, mount), options);
   }
 
-  /** Moves a folder back to the path that is a link to it. */
+  /** Moves a folder back to the path that is now a link to it. */
   async back(link: string, target: string, options: MoveCall): Promise<FolderMove> {
     const move = await this.#carryOut(planMoveBack(link, target), options);
     await finishMove(move);
@@ -50,17 +49,17 @@ export class Moves {
     }
   }
 
-  /** Goes on with one that a kill has left. */
+  /** Finishes a move that was killed, or takes it back. */
   async finish(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
     return finishMove(move);
   }
 
-  /** Has a workspace whose folder is back at its own path follow it there. */
+  /** Moves a workspace's records to its folder's own path, to which the folder came back. */
   async follow(served: ServedWorkspace, path: string): Promise<void> {
     await followFolder({ root: served.control_directory, id: served.id }, Buffer.from(path), {});
   }
 
-  /** Has the points of a released folder follow it onto the image, whose path is a link now. False if it has none. */
+  /** Moves a released folder's points to the folder on the image, because its path is a link now. False if it has no points. */
   async followReleased(link: string, target: string): Promise<boolean> {
     const released = releasedRegistration(link);
     if (released === null) return false;
@@ -72,7 +71,7 @@ export class Moves {
     this.#kept.change({ moves: this.left.filter((each) => each.aside !== aside) });
   }
 
-  /** Makes links that are gone again; returns them. */
+  /** Makes missing links again. Returns their paths. */
   linkAgain(): string[] {
     return this.#kept.state.workspaces.flatMap(({ link, path }) =>
       link !== undefined && linkAgain(link, path) ? [link] : [],

@@ -4,15 +4,15 @@ import { CairnError } from "../errors.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { systemStateDirectory } from "../workspace/place/daemon-marks.ts";
 
-/** Places of a daemon: root has the system's, anybody else their own. Flags and the environment override each. */
+/** Places of a daemon: those of the system for root, a user's own otherwise. Options and the environment override each place. */
 export interface DaemonPlaces {
-  /** `state.json`, the instance lock, the loop image. */
+  /** Folder of `state.json`, the instance lock and the loop image. */
   state: string;
   socket: string;
   config: string;
-  /** True: the configuration was named, so that it has to be there. */
+  /** True: the configuration was named, so it must exist. */
   isConfigNamed?: boolean;
-  /** True: for all users of the machine, with a registry of its own. */
+  /** True: the daemon of all users of the machine, with its own registry. */
   isSystem: boolean;
 }
 
@@ -22,7 +22,7 @@ export interface GivenPlaces {
   config?: string | undefined;
 }
 
-/** The places by the hierarchy standard for root, by XDG for others. */
+/** Returns the places of the file system hierarchy standard for root, and those of XDG for other users. */
 export function daemonPlaces(given: GivenPlaces = {}, env = process.env, uid = process.geteuid?.() ?? 0): DaemonPlaces {
   const isSystem = uid === 0;
   const state =

@@ -12,7 +12,7 @@ import { entryOf } from "./state/kept-state.ts";
 import { loopPlaces } from "./state/loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
 
-/** Entries of folders that have records on this machine and are none of these, by their ids. */
+/** Entries of folders that have records on this machine and whose ids are not in `known`. */
 export function registeredWorkspaces(known: ReadonlySet<string>, backend: BackendType): ServedWorkspace[] {
   return listRegistered().flatMap(({ registration }) => {
     if (registration === null || known.has(registration.workspace_id)) return [];
@@ -24,8 +24,8 @@ export function registeredWorkspaces(known: ReadonlySet<string>, backend: Backen
 }
 
 /**
- * Forgets a workspace in the registry if its own record says that it was released, by root or by a call that was killed. False for
- * one that is kept, or whose records cannot be read now.
+ * Removes a workspace from the registry if its own record says that it was released, by root or by a call that was
+ * killed. False if it was not released, or if its records cannot be read now.
  */
 export function dropReleased(served: ServedWorkspace): boolean {
   try {
@@ -39,8 +39,8 @@ export function dropReleased(served: ServedWorkspace): boolean {
 }
 
 /**
- * Throws `unsupported` where a backend that the state or the configuration names cannot be served: nothing is detected or
- * made in its place. The message names all that is affected.
+ * Throws `unsupported` if the backend of the state or the configuration cannot be served. No other backend takes its
+ * place. The message names the affected workspaces.
  */
 export function requireServable(
   decision: Decision,
@@ -74,7 +74,7 @@ function whyNotServed(
   { places, probe: { kind, uuid } }: { places: DaemonPlaces; probe: Probe },
 ): { what: string; help: string } | null {
   if (type === "plain") return null;
-  // Before it is mounted.
+  // The image is not mounted yet.
   if (type === "btrfs-loop" && (dataRoot === null || kind !== "btrfs")) return whyNoImage(state, places);
   if (dataRoot === null)
     return { what: "backend.data_root is not set", help: "name the folder on btrfs that holds the workspaces" };
@@ -97,7 +97,7 @@ function whyNotServed(
   return null;
 }
 
-/** An image of a state is never made anew, also if the state does not name its path: it has the only copy of its workspaces. */
+/** An image of a state is never made anew, even if the state does not name its path: it has the only copy of its workspaces. */
 function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: string; help: string } | null {
   if (process.geteuid?.() !== 0) return { what: "only root can mount an image", help: "run the daemon as root" };
   const known = state?.paths.loop_image ?? null;
@@ -110,7 +110,7 @@ function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: st
   };
 }
 
-/** The error for a state that cannot be read: a backend that is detected may be another one, so a person decides. */
+/** The error for a state that cannot be read. A person decides, because detection may choose another backend. */
 export function stateIsLost(lost: readonly string[], image: string): CairnError {
   const records = listRegistered().length;
   const traces = [
@@ -123,7 +123,7 @@ export function stateIsLost(lost: readonly string[], image: string): CairnError 
   });
 }
 
-/** Throws `unsupported` where folders are known that lie below the image's mount: a new image would take its place. */
+/** Throws `unsupported` if registered folders lie below the image's mount: a new image would hide that theirs is missing. */
 export function requireNoneBelow(mount: string, { config }: DaemonPlaces): void {
   const below = listRegistered().filter(({ registration }) => registration?.path.startsWith(`${mount}/`) === true);
   if (below.length === 0) return;

@@ -13,9 +13,9 @@ import type { Schedules } from "./schedules/schedules.ts";
 export { type Health, linkReplaced, lookAfter, PointCounts, pointsOf, WELL } from "./health.ts";
 
 interface Parts {
-  /** Those that the caller may act on. */
+  /** The workspaces on which the caller may act. */
   workspaces: readonly ServedWorkspace[];
-  /** True: the caller may know of everything. */
+  /** True: the caller may know of all workspaces. */
   isAll: boolean;
   health: ReadonlyMap<string, Health>;
   kept: KeptState;
@@ -27,7 +27,7 @@ interface Parts {
   places: DaemonPlaces;
 }
 
-/** A daemon's status, as one caller may know it. */
+/** Returns the daemon's status, with the parts that one caller may know. */
 export function statusOf(parts: Parts): DaemonStatus {
   const { isAll, health, kept, decision, instance, config, schedules, places } = parts;
   const { runs } = schedules;

@@ -1,16 +1,16 @@
 import { CairnError, throwIfAborted } from "../errors.ts";
 
-/** Most works that wait for their turn on one thing. */
+/** The most calls that wait for their turn on one key. */
 const MOST_WAITING = 32;
 
-/** Work on one thing in the order in which it was asked for, and on different things at once. */
+/** Runs work on one key in the order of the requests, and work on different keys at once. */
 export class Turns {
   readonly #last = new Map<string, Promise<unknown>>();
   readonly #waiting = new Map<string, number>();
 
   /**
-   * Does the work when all that was asked for before it has ended, however it did. Throws `busy` where too much waits already,
-   * and `interrupted` without doing it where the signal has fired by then.
+   * Runs `work` when all earlier work on `key` has ended, even if it failed. Throws `busy` if too many calls wait
+   * already, and `interrupted` without running `work` if the signal has fired by then.
    */
   async take<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const waiting = this.#waiting.get(key) ?? 0;

@@ -19,7 +19,7 @@ function folder(t: { after: (work: () => void) => void }): string {
   return made;
 }
 
-test("a unit is installed and removed, with what systemd is to be told", (t) => {
+test("a unit is installed and removed, with the commands for systemd", (t) => {
   const root = folder(t);
   const { unit, commands, started } = installUnit(SYSTEM, root);
   assert.equal(unit, `${root}/etc/systemd/system/cairn.service`);
@@ -61,7 +61,7 @@ test("a timer is installed with its service and removed, and never beside the da
   assert.throws(() => installTimer(SYSTEM, root), { code: "refused", message: /cairn\.service is installed/ });
 });
 
-test("the timer's service has the variables that say where records lie", () => {
+test("the timer's service has the variables that decide where records are", () => {
   const env = { XDG_STATE_HOME: "/st ate/$5 100%", CAIRN_SOCKET: "none", HOME: "/home/ann" };
   const [[, text]] = timerTexts(SYSTEM, ["/n", "/c"], env) as [[string, string]];
   assert.ok(text.includes('Environment="XDG_STATE_HOME=/st ate/$5 100%%"\nEnvironment="CAIRN_SOCKET=none"\n'), text);

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, realpathSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { CairnError } from "../errors.ts";
+import { advice, CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { type DaemonPlaces, decidingVariables } from "./places.ts";
@@ -15,18 +15,18 @@ type Scope = Pick<DaemonPlaces, "isSystem">;
 export const INSTALLABLE = { daemon: UNIT, timer: "cairn-due.timer" } as const;
 export type Installable = keyof typeof INSTALLABLE;
 
-/** A unit of systemd, and what was done with it. */
+/** A unit of systemd, and the result of an install or uninstall. */
 export interface InstalledUnit {
   unit: string;
-  /** Commands that systemd was given, or that are to be given where none runs here. */
+  /** Commands that systemd was given, or that a person has to give if systemd does not run here. */
   commands: string[];
   /** False: no systemd runs here, so nothing was started. */
   started: boolean;
 }
 
 /**
- * The unit's text. A system daemon acts for every user on any folder and mounts its image for all: no setting is in it that gives
- * it mounts or devices of its own, as most of the others do.
+ * The unit's text. A system daemon acts for every user on any folder and mounts its image for all. So the unit has no
+ * setting that gives the daemon its own mounts or devices, as most hardening settings do.
  */
 export function unitText(places: DaemonPlaces, program: readonly string[]): string {
   const own = places.isSystem
@@ -64,7 +64,7 @@ WantedBy=${places.isSystem ? "multi-user.target" : "default.target"}
 `;
 }
 
-/** Texts of the timer's units by name, the timer last. `env` names other places of records than those that systemd's services have. */
+/** Returns the texts of the timer's units by name, the timer last. `env` may name other places of records than systemd's services. */
 export function timerTexts(
   { isSystem }: Scope,
   program: readonly string[],
@@ -99,17 +99,17 @@ WantedBy=timers.target
   ];
 }
 
-/** A word of a unit's command line: systemd.service(5). */
+/** Quotes a word of a unit's command line, as systemd.service(5) describes. */
 function quoted(word: string): string {
   return escaped(word).replaceAll("$", "$$$$");
 }
 
-/** A word of a unit in which `$` stands for itself. */
+/** Escapes a word of a unit so that `$` stands for itself. */
 function escaped(word: string): string {
   return `"${word.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("%", "%%")}"`;
 }
 
-/** The program of this process, as a unit starts it: a link that a package manager moves is followed. */
+/** The command of this process for a unit, with links resolved, because a package manager may move its links. */
 export function thisProgram(): string[] {
   return [process.execPath, realpathSync(process.argv[1]!)];
 }
@@ -126,23 +126,25 @@ export function installedUnit(scope: Scope, what: Installable, root = ""): strin
   return existsSync(unit) ? unit : null;
 }
 
-/** Writes the unit and starts it where systemd runs; done again it changes nothing but the unit's text. */
+/** Writes the unit and starts it if systemd runs. A repeated call changes only the unit's text. */
 export function installUnit(places: DaemonPlaces, root = ""): InstalledUnit {
   return install(places, "daemon", [[UNIT, unitText(places, thisProgram())]], root);
 }
 
-/** As {@link installUnit} for the timer. Returns null, and writes nothing, if this user cannot reach systemd. */
+/** Installs the timer as {@link installUnit} installs the daemon. Returns null, without a change, if systemd is not reachable. */
 export function installTimer(scope: Scope, root = ""): InstalledUnit | null {
   if (root === "" && !isReachable(scope)) return null;
   return install(scope, "timer", timerTexts(scope, thisProgram(), process.env), root);
 }
 
-/** Throws `refused` if the other one is installed, because both save and back up by the clock. */
+/**
+ * Throws `refused` if the other of the daemon and the timer is installed, because both save and back up by the clock.
+ */
 function install(scope: Scope, what: Installable, texts: readonly [string, string][], root: string): InstalledUnit {
   const other = installedUnit(scope, what === "daemon" ? "timer" : "daemon", root);
   if (other !== null)
     throw new CairnError("refused", `${other} is installed, which saves and backs up by the clock, too`, {
-      hint: "keep one of the daemon and the timer: `cairn service uninstall` removes the installed one",
+      hint: advice`keep one of the daemon and the timer: \`cairn service uninstall\` removes the installed one`,
     });
   const units = texts.map(([name, text]) => {
     const unit = root + unitPath(scope, name);
@@ -156,7 +158,7 @@ function install(scope: Scope, what: Installable, texts: readonly [string, strin
   };
 }
 
-/** Ends the daemon or the timer, and removes its units; state, configuration and points stay. Throws `not_found` where there is none. */
+/** Stops the daemon or the timer, and removes its units; state, configuration and points stay. Throws `not_found` without one. */
 export function uninstallUnit(scope: Scope, root = ""): InstalledUnit & { what: Installable } {
   const what = installedUnit(scope, "timer", root) === null ? "daemon" : "timer";
   const unit = installedUnit(scope, what, root);
@@ -165,20 +167,20 @@ export function uninstallUnit(scope: Scope, root = ""): InstalledUnit & { what: 
       hint: "`systemctl list-unit-files` lists the units",
     });
   const ended = systemctl(scope, root, [["disable", "--now", INSTALLABLE[what]]]);
-  // The unit that tells what is installed goes last, so that a killed call can be repeated.
+  // The unit that identifies the installation goes last, so that a killed call can be repeated.
   if (what === "timer") rmSync(root + unitPath(scope, TIMED_UNIT), { force: true });
   rmSync(unit);
   const { commands } = systemctl(scope, root, [["daemon-reload"]]);
   return { what, unit, commands: [...ended.commands, ...commands], started: false };
 }
 
-/** Tells whether systemd runs here, and answers this user: without a session there is no manager of the user's units. */
+/** True if systemd runs here and answers this user: without a session no manager of the user's units runs. */
 function isReachable({ isSystem }: Scope): boolean {
   if (!existsSync("/run/systemd/system")) return false;
   return spawnSync("systemctl", [...(isSystem ? [] : ["--user"]), "show-environment"]).status === 0;
 }
 
-/** Throws `io` with what systemctl said. */
+/** Throws `io` with the error text of systemctl. */
 function systemctl(
   { isSystem }: Scope,
   root: string,

@@ -8,7 +8,9 @@ const KINDS: Readonly<Record<string, string>> = {
   re: "use *, ?, sets and **: Cairn has no regular expressions",
 };
 
-/** Throws `usage` for a pattern that names its kind first, as borg's do: it would fit nothing here, in silence. */
+/**
+ * Throws `usage` for a pattern that begins with a kind, as borg's do: here it would match nothing, without an error.
+ */
 export function refuseBorgPattern(pattern: string): void {
   const kind = /^(pp|pf|sh|fm|re):/.exec(pattern)?.[1];
   if (kind === undefined) return;

@@ -5,8 +5,8 @@ import { delimiter, isAbsolute, join } from "node:path";
 import { CairnError, throwIfAborted } from "../errors.ts";
 
 /**
- * A child that was just started, with its pipes. Where no descriptors are left for them Node gives back one that has none,
- * whatever its types say, and emits the reason a moment later, which ends a process that does not listen: here it is `io` at once.
+ * Returns a child that was just started, with its pipes. Without free descriptors Node returns a child without pipes
+ * and emits the error later, which ends a process that does not listen. Here the error is `io`, thrown at once.
  */
 export function withPipes<Child extends ChildProcess>(child: Child, program: string): Child {
   const { stdio } = child as { readonly stdio: unknown };
@@ -21,7 +21,10 @@ export function withPipes<Child extends ChildProcess>(child: Child, program: str
   );
 }
 
-/** A program of a search path; null where there is none. Only absolute folders count: no workspace brings its own. */
+/**
+ * Returns the path of a program in a search path; null if there is none. Skips relative folders, so that no workspace
+ * brings its own program.
+ */
 export function findProgram(name: string, searchPath = process.env["PATH"] ?? ""): string | null {
   for (const folder of searchPath.split(delimiter)) {
     if (!isAbsolute(folder)) continue;
@@ -30,13 +33,16 @@ export function findProgram(name: string, searchPath = process.env["PATH"] ?? ""
       accessSync(program, constants.X_OK);
       if (statSync(program).isFile()) return program;
     } catch {
-      // Not this one.
+      // The next folder may have the program.
     }
   }
   return null;
 }
 
-/** Runs one of the system's own programs to its end. Throws `io` or `no_space` with what it said, `not_found` with the hint where it is not installed. */
+/**
+ * Runs a program of the system to its end. Throws `io` or `no_space` with the program's error text, `not_found` with
+ * the hint if it is not installed.
+ */
 export async function runTool(
   program: string,
   args: readonly string[],

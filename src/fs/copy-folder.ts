@@ -2,7 +2,10 @@ import { closeSync } from "node:fs";
 import { runTool } from "./child-pipes.ts";
 import { openDirectory } from "./linux/syscalls.ts";
 
-/** Copies all that is in a folder by cp(1), with metadata, hard links and holes, sharing content where the file system can; both are held, so that nobody leads the copy elsewhere by a link. Throws `io` with what cp said. */
+/**
+ * Copies a folder's entries by cp(1), with metadata, hard links and holes, and shares content if the file system can.
+ * Holds both folders open, so that no link can redirect the copy. Throws `io` with the error text of cp.
+ */
 export async function copyInto(from: Buffer, to: Buffer, signal: AbortSignal | undefined): Promise<void> {
   const held = [from, to].map((place) => openDirectory(place));
   try {

@@ -2,9 +2,7 @@ import fs from "node:fs";
 import { exchangePlaces } from "./linux/exchange-folders.ts";
 import { openRegular } from "./regular-file.ts";
 
-/**
- * Returns what `read` makes of a file that only makes things fast; null where there is none, or none that can be read.
- */
+/** Returns the result of `read` on a cache file; null if the file does not exist or cannot be read. */
 export function readDisposable<T>(path: string, read: (fd: number) => T | null): T | null {
   let fd: number;
   try {
@@ -22,17 +20,17 @@ export function readDisposable<T>(path: string, read: (fd: number) => T | null):
 }
 
 /**
- * Makes a finished temporary file the one at `path`; at every moment there is a whole one, and nothing is synced. ext4
- * would write a file out before it is renamed over another, which costs more than the file is worth: they change places.
+ * Renames a finished temporary file to `path` without a sync; `path` is a whole file at every moment. Exchanges the two
+ * names, because ext4 would write the file out before a rename over another file, which costs too much for a cache.
  */
 export function putDisposable(temporary: string, path: string): void {
   try {
     exchangePlaces(Buffer.from(temporary), Buffer.from(path));
   } catch {
-    // There is none yet, or the file system cannot do it.
+    // There is no file at `path` yet, or the file system cannot exchange names.
     fs.renameSync(temporary, path);
     return;
   }
-  // What was in its place may be a folder.
+  // The displaced entry may be a folder.
   fs.rmSync(temporary, { recursive: true, force: true });
 }

@@ -53,7 +53,7 @@ test("a durable write replaces the file and leaves nothing beside it", (context)
   assert.deepEqual(readdirSync(directory), ["file"]);
 });
 
-test("a durable write replaces a link and not what it points to", (context) => {
+test("a durable write replaces a link and not its target", (context) => {
   const directory = scratch(context);
   writeFileSync(join(directory, "target"), "kept");
   symlinkSync("target", join(directory, "link"));
@@ -87,7 +87,7 @@ function withoutHardLinks(context: TestContext): void {
   });
 }
 
-test("an exclusive write leaves nothing at its name when it fails where there are no hard links", (context) => {
+test("a failed exclusive write leaves nothing at its name on a file system without hard links", (context) => {
   const directory = scratch(context);
   const path = join(directory, "file");
   withoutHardLinks(context);
@@ -107,7 +107,7 @@ test("an exclusive write leaves nothing at its name when it fails where there ar
   assert.deepEqual(readdirSync(directory), ["file"]);
 });
 
-test("an exclusive write has its name for itself when it is given without hard links", (context) => {
+test("an exclusive write excludes others on a file system without hard links", (context) => {
   const path = join(scratch(context), "file");
   withoutHardLinks(context);
   const { renameSync } = fs;
@@ -135,7 +135,7 @@ test("a durable write names its path when the directory is missing", (context) =
   );
 });
 
-test("missing parents are made and told apart from what was there", (context) => {
+test("missing parents are made, and the result tells whether the directory is new", (context) => {
   const directory = scratch(context);
   const deep = join(directory, "a", "b", "c");
   assert.equal(durableMkdir(deep), true);
@@ -147,7 +147,7 @@ test("missing parents are made and told apart from what was there", (context) =>
   assert.throws(() => durableMkdir(join(directory, "dangling")), hasCode("already_exists"));
 });
 
-test("a directory that was moved to another disk is there by the link in its place", (context) => {
+test("a link to a directory counts as the directory", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "big"));
   symlinkSync(join(directory, "big"), join(directory, "state"));
@@ -156,7 +156,7 @@ test("a directory that was moved to another disk is there by the link in its pla
   assert.ok(existsSync(join(directory, "big/below")));
 });
 
-test("a place that lets nobody make a folder is named, also where it says that something is missing", (context) => {
+test("the error names a place in which no folder can be made, even if the system reports ENOENT", (context) => {
   if (!existsSync("/proc/self")) return context.skip("no /proc");
   for (const path of ["/proc/cairn", "/proc/cairn/below"])
     assert.throws(
@@ -165,7 +165,7 @@ test("a place that lets nobody make a folder is named, also where it says that s
     );
 });
 
-test("a rename and a removal do what they say", (context) => {
+test("a durable rename and a durable removal work", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "other"));
   writeFileSync(join(directory, "a"), "x");
@@ -174,7 +174,7 @@ test("a rename and a removal do what they say", (context) => {
   assert.equal(durableRemove(join(directory, "other", "b")), false);
 });
 
-test("a small file is bounded before it is read", (context) => {
+test("a small file's size is checked before it is read", (context) => {
   const path = join(scratch(context), "file");
   assert.equal(readSmallFile(path, 10), null);
   writeFileSync(path, "0123456789");
@@ -185,7 +185,7 @@ test("a small file is bounded before it is read", (context) => {
   assert.throws(() => readSmallFile(path, 199_999), hasCode("damaged"));
 });
 
-test("leftovers of a killed writer go, those of a running or a young one stay", (context) => {
+test("leftovers of a killed writer are removed, those of a running writer and young ones stay", (context) => {
   const directory = scratch(context);
   const gone = spawnSync("true").pid;
   const names = [
@@ -204,7 +204,7 @@ test("leftovers of a killed writer go, those of a running or a young one stay", 
   assert.deepEqual(removeLeftovers(join(directory, "missing")), []);
 });
 
-test("a leftover folder goes with what is in it and no link in it is followed", (context) => {
+test("a leftover folder is removed with its content, and links in it are not followed", (context) => {
   const directory = scratch(context);
   writeFileSync(join(directory, "kept"), "x");
   const leftover = join(directory, temporaryName());

@@ -22,10 +22,10 @@ import { isHeldInMetadata } from "./linux/reflink.ts";
 import { openRegular, readRegular } from "./regular-file.ts";
 import { printablePath, type RawPath } from "./paths/safe-path.ts";
 
-/** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>-<boot and pid namespace>-<start of the process>`. */
+/** The prefix of every temporary name: `.cairn-tmp-<pid>-<hex>-<boot and pid namespace>-<start of the process>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
 
-/** A fresh name for something that is not finished. Whatever carries such a name may be removed after a crash. */
+/** Returns a new name for an unfinished entry. An entry with such a name may be removed after a crash. */
 export function temporaryName(): string {
   return `${TEMPORARY_PREFIX}${process.pid}-${randomBytes(8).toString("hex")}-${machine()}-${thisProcess().startTime || "0"}`;
 }
@@ -34,7 +34,7 @@ function errnoOf(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException | null)?.code;
 }
 
-/** Writes all of `bytes` at the descriptor's position, however the kernel portions it. */
+/** Writes all of `bytes` at the descriptor's position, even if the kernel takes fewer bytes per call. */
 export function writeAll(descriptor: number, bytes: Uint8Array): void {
   for (let offset = 0; offset < bytes.length;) {
     const written = writeSync(descriptor, bytes, offset, bytes.length - offset);
@@ -43,22 +43,22 @@ export function writeAll(descriptor: number, bytes: Uint8Array): void {
   }
 }
 
-/** Errors of file systems that know no hard links (FAT, many FUSE and network ones), or no more of one file. */
+/** Errors of file systems without hard links (FAT, many FUSE and network ones), or without room for another link of the file. */
 const NO_LINK: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
 /** Errors of file systems that cannot sync a directory (some FUSE and network ones). */
 const NO_DIRECTORY_SYNC: ReadonlySet<string> = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
-/** True of the error of a hard link that this file system makes for nobody. */
+/** True for the error of a hard link that the file system refuses to every user. */
 export function refusesLink(error: unknown): boolean {
   return NO_LINK.has(errnoOf(error) ?? "");
 }
 
-/** True of the error of a directory's sync where there is none: nothing more can be done. */
+/** True for the error of a directory sync that the file system does not support. */
 export function refusesDirectorySync(error: unknown): boolean {
   return NO_DIRECTORY_SYNC.has(errnoOf(error) ?? "");
 }
 
-/** Makes the entries of a directory durable, as far as its file system can. */
+/** Makes the entries of a directory durable, if its file system can. */
 export function fsyncDirectory(path: RawPath): void {
   try {
     const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -74,7 +74,7 @@ export function fsyncDirectory(path: RawPath): void {
   }
 }
 
-/** Makes the content of a regular file durable. Throws as `openRegular` does, and what the system says. */
+/** Makes the content of a regular file durable. Throws the errors of `openRegular()` and system errors. */
 export function fsyncFile(path: string): void {
   const descriptor = openRegular(path);
   try {
@@ -85,20 +85,20 @@ export function fsyncFile(path: string): void {
 }
 
 export interface DurableWriteOptions {
-  /** Permission bits of the file whatever the umask; 0o600 unless told. */
+  /** Permission bits of the file, independent of the umask; default 0o600. */
   mode?: number;
-  /** True: fail with `already_exists` when the name is taken, instead of replacing it. */
+  /** True: throws `already_exists` if the name is taken, instead of replacing the file. */
   exclusive?: boolean;
-  /** False: leave the last directory sync to the caller, who writes several files there. */
+  /** False: the caller syncs the directory, after it has written several files there. */
   syncDirectory?: boolean;
-  /** Directory of the same file system for the temporary file; beside the file unless told. */
+  /** Directory of the same file system for the temporary file; default: the file's own directory. */
   stagedIn?: string;
 }
 
 /** The bytes of a file, at once or in pieces. */
 type Content = Uint8Array | Iterable<Uint8Array>;
 
-/** Makes a file that must not be there, with these permissions whatever the umask, and has its content flushed before it is closed. */
+/** Makes a new file with these permissions, independent of the umask, and flushes its content before the close. */
 export function writeNewFile(path: string, content: Content, mode: number, flush = fsyncSync): void {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const descriptor = openSync(path, flags, mode);
@@ -116,7 +116,10 @@ function giveName(temporary: string, path: string, exclusive: boolean): void {
   else renameSync(temporary, path);
 }
 
-/** Gives a finished file a name that must be free; the temporary one goes. Throws what the system says, `already_exists` or `EEXIST` when it is taken. */
+/**
+ * Renames a finished temporary file to a name that must be free. Throws `already_exists` or `EEXIST` if the name is
+ * taken, and system errors.
+ */
 export function giveFreeName(temporary: string, path: string): void {
   try {
     linkSync(temporary, path);
@@ -129,7 +132,7 @@ export function giveFreeName(temporary: string, path: string): void {
   unlinkSync(temporary);
 }
 
-/** The name is claimed first; a kill in between leaves an empty file, which reads as damaged. */
+/** Claims the name with an empty file first. A kill in between leaves the empty file, which is read as damaged. */
 function claimName(temporary: string, path: string): void {
   closeSync(openSync(path, "wx"));
   try {
@@ -141,8 +144,8 @@ function claimName(temporary: string, path: string): void {
 }
 
 /**
- * Replaces or creates a file so that after a crash it holds either all of the old or all of the new bytes,
- * and is durable when this returns: temporary file beside it, write, fsync, rename, fsync of the directory.
+ * Replaces or creates a file. After a crash the file has all the old or all the new bytes; the change is durable when
+ * this returns. Steps: temporary file beside it, write, fsync, rename, fsync of the directory.
  */
 export function durableWrite(path: string, content: Content, options: DurableWriteOptions = {}): void {
   const directory = dirname(path);
@@ -159,9 +162,9 @@ export function durableWrite(path: string, content: Content, options: DurableWri
 }
 
 /**
- * Replaces or creates a file on a file system whose changes to names become durable in the order they were made in, as
- * on btrfs: after a power cut the file has all of the new bytes if anything that was done later is there, and all of
- * the old ones otherwise. It is durable with whatever makes the file system commit next.
+ * Replaces or creates a file on a file system that commits changes of names in order, such as btrfs. After a power cut
+ * the file has the new bytes if any later change survived, else all the old bytes. The next commit of the file system
+ * makes it durable.
  */
 export function orderedWrite(path: string, bytes: Uint8Array): void {
   const temporary = join(dirname(path), temporaryName());
@@ -177,16 +180,16 @@ export function orderedWrite(path: string, bytes: Uint8Array): void {
   }
 }
 
-/** A failed write's temporary file; one that cannot be removed is left to whoever comes later. */
+/** Removes the temporary file of a failed write. A later cleanup removes a file that stays. */
 function forgetTemporary(temporary: string): void {
   try {
     rmSync(temporary, { force: true });
   } catch {
-    // A file system that has gone away fails the write, too.
+    // If the file system is gone, the write fails, too.
   }
 }
 
-/** A rename that is durable when this returns; both directories are synced. */
+/** Renames durably; syncs both directories. */
 export function durableRename(from: string, to: string): void {
   try {
     renameSync(from, to);
@@ -197,7 +200,7 @@ export function durableRename(from: string, to: string): void {
   if (dirname(from) !== dirname(to)) fsyncDirectory(dirname(from));
 }
 
-/** Removes a file durably; true when there was one. */
+/** Removes a file durably; true if it existed. */
 export function durableRemove(path: string): boolean {
   try {
     unlinkSync(path);
@@ -210,21 +213,21 @@ export function durableRemove(path: string): boolean {
 }
 
 /**
- * Makes a directory and its missing parents, each synced into its parent. True when the last one was made here. `mode`:
- * permission bits, less the umask; 0o700 unless told.
- * Throws `already_exists` when the name is taken by something else than a directory.
+ * Makes a directory and its missing parents, each synced into its parent. True if this call made the last directory.
+ * `mode`: permission bits, less the umask; default 0o700. Throws `already_exists` if the name is taken by another kind
+ * of entry.
  */
 export function durableMkdir(path: string, { mode = 0o700 }: { mode?: number } = {}): boolean {
   return makeDirectory(path, mode, true);
 }
 
-/** Some file systems say that something is missing where they let nobody make a folder (proc), so parents are made once. */
+/** Makes the parents only once: proc, for example, reports a missing parent when it allows no new folder. */
 function makeDirectory(path: string, mode: number, mayLackParents: boolean): boolean {
   try {
     mkdirSync(path, { mode });
   } catch (error) {
     const name = errnoOf(error);
-    // A link to one too: who ran out of room has moved it to another disk.
+    // A link to a directory counts too: users move the directory to another disk.
     if (name === "EEXIST" && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return false;
     if (name !== "ENOENT" || dirname(path) === path || !mayLackParents)
       throw toCairnError(error, `make the directory ${path}`);
@@ -235,7 +238,7 @@ function makeDirectory(path: string, mode: number, mayLackParents: boolean): boo
   return true;
 }
 
-/** A small file's bytes, or null where there is none. Throws `damaged` beyond `limit` bytes or for what is no regular file. */
+/** Returns a small file's bytes, or null if it does not exist. Throws `damaged` beyond `limit` bytes or for no regular file. */
 export function readSmallFile(path: string, limit: number, named = false): Buffer | null {
   try {
     return readRegular(path, { limit, named });

@@ -3,45 +3,50 @@ import { isUtf8 } from "node:buffer";
 /**
  * One line of a gitignore file, compiled. Text is raw bytes decoded as latin1: one character, one byte.
  *
- * Not the `ignore` package: it asks every parent of a path again, so a folder that a deeper file takes back in
- * (`!build/`) stays shut, and it remembers every path it was ever asked about. A walk needs one name at a time.
+ * The `ignore` package does not fit: it asks every parent of a path again, so a folder that a deeper file includes again
+ * (`!build/`) stays excluded, and it caches every path that it was asked about. A walk asks one name at a time.
  */
 
 type Token = string | Uint8Array | typeof ANY | typeof STAR;
 const ANY = 1;
 const STAR = 2;
-/** A part of a pattern between two slashes that is `**`: any number of directories. */
+/** A `**` between two slashes of a pattern: any number of directories. */
 const DIRECTORIES = null;
 
 type Segment = readonly Token[] | typeof DIRECTORIES;
 
 export interface IgnorePattern {
-  /** `!…`: takes back in what an earlier pattern left out. */
+  /** `!…`: entries that an earlier pattern excludes are included again. */
   readonly negated: boolean;
   readonly directoriesOnly: boolean;
-  /** True when the pattern is matched against the whole path from its file's directory, not the name alone. */
+  /** True: the pattern matches the whole path from its file's directory. False: only the name. */
   readonly wholePath: boolean;
   readonly matches: (subject: string) => boolean;
-  /** Path that it leads to, when that is one place; null when it has to be tried on every path. */
+  /** The one path that the pattern can match; null if every path has to be tried. */
   readonly place: string | null;
 }
 
-/** A path with every byte beyond ASCII as one and the same: what a {@link IgnorePattern.place} is looked up by. */
+/**
+ * Returns a path with every byte beyond ASCII replaced by the same character: the key of {@link IgnorePattern.place}.
+ */
 export function placeOfPath(path: string): string {
   return path.replaceAll(/[\x80-\xff]/g, HIGH);
 }
 
-/** The place of what lies in a directory, given the directory's path; `/` for the top. */
+/** Returns the place of a directory's entries, from the directory's path; `/` for the top. */
 function placeInside(directory: string): string {
   return `${placeOfPath(directory)}/`;
 }
 
 const HIGH = "\x80";
 
-/** One byte beyond ASCII, in a pattern that is text. */
+/** A pattern for one byte beyond ASCII. */
 const BEYOND_ASCII = "[![:print:][:cntrl:]]";
 
-/** A pattern, but for the slash before it, that fits this path; bytes that no text can say are any beyond ASCII there. */
+/**
+ * Returns a pattern, without the leading slash, that matches this path. A byte that is not UTF-8 becomes a pattern for
+ * any byte beyond ASCII.
+ */
 export function patternOfPath(path: Buffer): string {
   if (isUtf8(path)) return path.toString("utf8").replaceAll(/[\\*?[\s]/g, "\\$&");
   return path
@@ -53,7 +58,7 @@ function setRange(members: Uint8Array, from: number, to: number): void {
   for (let code = from; code <= to; code++) members[code] = 1;
 }
 
-// The ranges of the twelve POSIX classes in ASCII, as pairs of first and last character.
+// The ASCII ranges of the twelve POSIX classes, as pairs of first and last character.
 const POSIX_CLASSES: Record<string, string> = {
   alnum: "09AZaz",
   alpha: "AZaz",
@@ -78,17 +83,16 @@ function addClass(members: Uint8Array, name: string): boolean {
 
 interface ScannedBracket {
   readonly members: Uint8Array;
-  /** Index after the closing bracket. */
   readonly end: number;
 }
 
-/** A bracket expression that begins at `start`; null when it is not closed or names no known class. */
+/** Parses a bracket expression that begins at `start`; null if it is not closed or names an unknown class. */
 function scanBracket(pattern: string, start: number): ScannedBracket | null {
   const members = new Uint8Array(256);
   let at = start + 1;
   const negated = pattern[at] === "!" || pattern[at] === "^";
   if (negated) at++;
-  // The lower end of a range, -1 where none may begin.
+  // The lower end of a range, -1 if no range may begin here.
   let previous = -1;
   for (let first = true; first || pattern[at] !== "]"; first = false) {
     let character = pattern[at];
@@ -118,7 +122,7 @@ function scanBracket(pattern: string, start: number): ScannedBracket | null {
   return { members, end: at + 1 };
 }
 
-/** The tokens of one part; null when it can match nothing. */
+/** Returns the tokens of one part; null if the part can match nothing. */
 function tokenize(part: string): Token[] | null {
   const tokens: Token[] = [];
   for (let at = 0; at < part.length;) {
@@ -148,7 +152,9 @@ function matchesOne(token: Token, character: string): boolean {
   return token === ANY || (token as Uint8Array)[character.charCodeAt(0) & 0xff] === 1;
 }
 
-/** Glob match of one name; goes back to the last star only, so it is linear in each of both lengths. */
+/**
+ * Matches one name against a glob. Goes back only to the last star, so the time is at most the product of both lengths.
+ */
 function matchName(tokens: readonly Token[], name: string): boolean {
   let token = 0;
   let at = 0;
@@ -173,7 +179,7 @@ function matchName(tokens: readonly Token[], name: string): boolean {
   return token === tokens.length;
 }
 
-/** Matches the parts of a path, with `**` as the star. */
+/** Matches the parts of a path; `**` takes the role of the star. */
 function matchPath(segments: readonly Segment[], path: string): boolean {
   const names = path.split("/");
   let segment = 0;
@@ -183,7 +189,7 @@ function matchPath(segments: readonly Segment[], path: string): boolean {
   while (at < names.length) {
     const current = segments[segment];
     if (current === DIRECTORIES) {
-      // At the end it stands for at least one name: `a/**` is what lies in `a`, not `a`.
+      // A final `**` stands for at least one name: `a/**` matches the entries of `a`, not `a`.
       if (segment === segments.length - 1) return true;
       starSegment = segment++;
       starAt = at;
@@ -237,7 +243,7 @@ function liesIn(folder: string): (path: string) => boolean {
   return (path) => path.startsWith(folder) && !path.includes("/", folder.length);
 }
 
-/** The one entry or, by a last part that is a star, the one directory that parts lead to; null where they say less. */
+/** Returns the one entry that the parts lead to, or the one directory if the last part is a star; null if several places match. */
 function placeOf(segments: readonly Segment[]): string | null {
   const last = segments.at(-1);
   const isInside = last?.length === 1 && last[0] === STAR;
@@ -253,7 +259,7 @@ function isBeyondAscii(token: Token): boolean {
   return token instanceof Uint8Array && token.every((member, code) => (member === 1) === code >= 0x80);
 }
 
-/** Splits at slashes; an escaped slash is a slash, one inside brackets belongs to them. */
+/** Splits at slashes. An escaped slash splits, too; a slash inside brackets does not. */
 function splitParts(body: string): string[] {
   const parts: string[] = [];
   let start = 0;
@@ -274,7 +280,7 @@ function splitParts(body: string): string[] {
   return parts;
 }
 
-/** Cuts trailing blanks that no backslash keeps. */
+/** Cuts trailing blanks without a backslash before them. */
 function trimTrailingBlanks(line: string): string {
   let end = 0;
   for (let at = 0; at < line.length; at++) {
@@ -285,7 +291,7 @@ function trimTrailingBlanks(line: string): string {
   return line.slice(0, end);
 }
 
-/** One pattern; null for blank lines, comments and what can match nothing. */
+/** Compiles one line; null for blank lines, comments and patterns that can match nothing. */
 export function compilePattern(line: string): IgnorePattern | null {
   if (line === "" || line.startsWith("#")) return null;
   let body = trimTrailingBlanks(line);
@@ -301,7 +307,7 @@ export function compilePattern(line: string): IgnorePattern | null {
 
 const BYTE_ORDER_MARK = "\xef\xbb\xbf";
 
-/** The patterns of an ignore file (its bytes decoded as latin1), in the order of its lines. */
+/** Compiles the lines of an ignore file (its bytes decoded as latin1), in their order. */
 export function compilePatterns(text: string): IgnorePattern[] {
   const patterns: IgnorePattern[] = [];
   const body = text.startsWith(BYTE_ORDER_MARK) ? text.slice(BYTE_ORDER_MARK.length) : text;

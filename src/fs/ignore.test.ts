@@ -166,7 +166,7 @@ test("rules keep what git keeps when patterns are random", () => {
   }
 });
 
-test("case counts", () => {
+test("ignore patterns are case-sensitive", () => {
   const rules = IgnoreRules.fromExcludes(["build"]);
   assert.equal(rules.ignores("build", true), true);
   assert.equal(rules.ignores("Build", true), false);
@@ -180,13 +180,13 @@ test("names that are not UTF-8 match byte by byte", () => {
   assert.equal(inside.ignores("\xfeab", false), false);
 });
 
-test("rules are empty and the same object when there are none", () => {
+test("a directory without rules has empty rules and reuses its parent's object", () => {
   const rules = IgnoreRules.fromExcludes([]);
   assert.equal(rules.empty, true);
   assert.equal(IgnoreRules.enterDirectory(rules, "a", null), rules);
 });
 
-test("recorded rules decide as before when the present files say otherwise", () => {
+test("recorded rules decide even if the present ignore files differ", () => {
   const root = makeTree({ ...TREE, [IGNORE_FILE]: "*.o\n", [`src/${IGNORE_FILE}`]: "/build\n" });
   try {
     const before = IgnoreRules.fromExcludes(["*.log"]);
@@ -214,7 +214,7 @@ test("a record keeps bytes when they are not UTF-8", () => {
   assert.equal(inside.ignores("z", false), false);
 });
 
-test("an ignore file beyond the bound is refused", () => {
+test("a too large ignore file is refused", () => {
   const rules = IgnoreRules.fromExcludes([]);
   assert.throws(
     () => IgnoreRules.enterDirectory(rules, "", Buffer.alloc(MAX_IGNORE_FILE_BYTES + 1)),
@@ -222,7 +222,7 @@ test("an ignore file beyond the bound is refused", () => {
   );
 });
 
-test("bytes beyond ASCII are one each when a pattern cannot say which", () => {
+test("a pattern made of a path that is not UTF-8 matches any byte beyond ASCII there", () => {
   const [folder, kept] = ["caf\xe8", "caf\xe8/a\xa0"].map((path) => patternOfPath(Buffer.from(path, "latin1")));
   const rules = IgnoreRules.fromExcludes([`/${folder}/*`, `!/${kept}`, "/ä/*", "/ü"]);
   const inside = (directory: string): IgnoreRules => IgnoreRules.enterDirectory(rules, directory, null);
@@ -236,7 +236,7 @@ test("bytes beyond ASCII are one each when a pattern cannot say which", () => {
   assert.equal(rules.ignores("\xc3\xbd", false), false);
 });
 
-test("forty thousand patterns of one place each are not tried one by one", () => {
+test("forty thousand patterns for single paths are looked up, not tried one by one", () => {
   const folders = Array.from({ length: 20_000 }, (_, i) => `d${i % 200}/p${i}/cache`);
   const top = IgnoreRules.fromExcludes(folders.flatMap((path) => [`/${path}/*`, `!/${path}/CACHEDIR.TAG`]));
   const started = performance.now();
@@ -247,7 +247,7 @@ test("forty thousand patterns of one place each are not tried one by one", () =>
   assert.ok(performance.now() - started < 20_000);
 });
 
-test("a pattern of many stars ends quickly when nothing fits", () => {
+test("a pattern with many stars fails quickly", () => {
   const rules = IgnoreRules.fromExcludes(["*a".repeat(60) + "b"]);
   const started = performance.now();
   assert.equal(rules.ignores("a".repeat(250), false), false);

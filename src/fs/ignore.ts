@@ -6,7 +6,7 @@ import type { IgnorePattern } from "./ignore-pattern.ts";
 /** The name of an ignore file. Only a regular file of this name counts, never a link. */
 export const IGNORE_FILE = ".cairnignore";
 
-/** A larger ignore file is refused: it is bounded before it is read. */
+/** The largest ignore file that is read. */
 export const MAX_IGNORE_FILE_BYTES = 1 << 20;
 
 export interface RecordedIgnoreFile {
@@ -17,28 +17,28 @@ export interface RecordedIgnoreFile {
   text_b64?: string;
 }
 
-/** The rules a save point was made with, as its descriptor keeps them. */
+/** The rules of a save point, in the form of its descriptor. */
 export interface IgnoreRecord {
   excludes: string[];
   files: RecordedIgnoreFile[];
 }
 
-/** Nothing is ignored, whatever ignore files say. */
+/** Rules that ignore nothing, even if ignore files exist. */
 export const NO_RULES: IgnoreRecord = { excludes: [], files: [] };
 
-/** An ignore file as a walk finds it: directory and content, both raw bytes decoded as latin1. */
+/** An ignore file that a walk found: directory and content, both raw bytes decoded as latin1. */
 export interface FoundIgnoreFile {
   readonly directory: string;
   readonly text: string;
 }
 
 interface Level {
-  /** Characters of a path from the root to skip: the directory's own path and its slash. */
+  /** Characters to skip in a path from the root: the directory's own path and its slash. */
   readonly skip: number;
   readonly patterns: readonly IgnorePattern[];
-  /** Patterns that lead to one place, by that; a file or a call may have tens of thousands of them. */
+  /** Indexes of patterns that can match only one place, by that place; a file or a call may have tens of thousands of them. */
   readonly places: ReadonlyMap<string, readonly number[]>;
-  /** All others. */
+  /** Indexes of all other patterns. */
   readonly others: readonly number[];
 }
 
@@ -59,12 +59,12 @@ function levelOf(skip: number, patterns: readonly IgnorePattern[]): Level {
 
 interface Entry {
   readonly name: string;
-  /** From the root. */
+  /** The path from the root. */
   readonly path: () => string;
   readonly isDirectory: boolean;
 }
 
-/** The last pattern that fits decides: true left out, false taken back in, null not decided here. */
+/** The last matching pattern decides: true excluded, false included again, null undecided. */
 function decide(level: Level, entry: Entry): boolean | null {
   const { patterns, others } = level;
   let last = lastAtPlace(level, entry);
@@ -78,7 +78,7 @@ function fits(pattern: IgnorePattern, { skip }: Level, { name, path, isDirectory
   return pattern.matches(pattern.wholePath ? path().slice(skip) : name);
 }
 
-/** The last pattern that leads to this entry, or to all in its directory, and fits; -1 where there is none. */
+/** Index of the last pattern that matches by its place: this entry or all entries of its directory; -1 if none does. */
 function lastAtPlace(level: Level, entry: Entry): number {
   const { patterns, places, skip } = level;
   if (places.size === 0) return -1;
@@ -91,14 +91,14 @@ function lastAtPlace(level: Level, entry: Entry): number {
 }
 
 /**
- * Holds the ignore rules in force inside one directory of a walk: `enterDirectory` for each directory not ignored (the
- * root too, with path ""), then `ignores` for each entry. `--exclude` patterns decide before all files, a deeper file
- * before a shallower one, a later line before an earlier one. Immutable, and cheap when there are none.
+ * Holds the ignore rules inside one directory of a walk: `enterDirectory` for each directory that is not ignored (the
+ * root has path ""), then `ignores` for each entry. `--exclude` patterns decide before files, a deeper file before a
+ * shallower one, a later line before an earlier one. Immutable.
  */
 export class IgnoreRules {
   readonly #excludes: readonly string[];
   readonly #directory: string;
-  /** Deepest first; the `--exclude` patterns are the first of all. */
+  /** Deepest first, but the `--exclude` patterns come before all. */
   readonly #levels: readonly Level[];
   readonly #recorded: ReadonlyMap<string, string> | null;
 
@@ -114,12 +114,14 @@ export class IgnoreRules {
     this.#recorded = recorded;
   }
 
-  /** The rules above the root: `--exclude` patterns (UTF-8 text in gitignore syntax), and whatever files the walk finds. */
+  /**
+   * The rules above the root: `--exclude` patterns (UTF-8 text in gitignore syntax), and the files that the walk finds.
+   */
   static fromExcludes(excludes: readonly string[]): IgnoreRules {
     return new IgnoreRules(excludes, "", excludeLevels(excludes), null);
   }
 
-  /** The rules of a save point: the recorded files count, those that lie there now do not. */
+  /** The rules of a save point: the recorded files count, not the present files. */
   static fromRecord(record: IgnoreRecord): IgnoreRules {
     const files = new Map<string, string>();
     for (const file of record.files) files.set(bytesOf(file.path, file.path_b64), bytesOf(file.text, file.text_b64));
@@ -127,9 +129,9 @@ export class IgnoreRules {
   }
 
   /**
-   * The rules inside a directory, given those of its parent, its path from the root ("" for the root) and the bytes of
-   * its ignore file, null when it has none. Recorded rules take no bytes: see `needsFiles`.
-   * Throws `refused` when the file is larger than `MAX_IGNORE_FILE_BYTES`.
+   * Returns the rules inside a directory. `directory`: path from the root; `ignoreFile`: bytes of its ignore file, or
+   * null. Recorded rules ignore the bytes: see `needsFiles`. Throws `refused` if the file is larger than
+   * `MAX_IGNORE_FILE_BYTES`.
    */
   static enterDirectory(parent: IgnoreRules, directory: string, ignoreFile: Uint8Array | null): IgnoreRules {
     return parent.#enter(directory, ignoreFile);
@@ -146,22 +148,22 @@ export class IgnoreRules {
     return new IgnoreRules(this.#excludes, directory, levels, this.#recorded);
   }
 
-  /** True when nothing in this directory can be ignored; deeper ones may still bring rules of their own. */
+  /** True if nothing in this directory can be ignored; deeper directories may still have ignore files. */
   get empty(): boolean {
     return this.#levels.length === 0;
   }
 
-  /** True when no directory below can bring rules either, so the walk need not ask at all. */
+  /** True if nothing below this directory can be ignored either, so the walk need not ask. */
   get emptyBelow(): boolean {
     return this.empty && this.#recorded !== null && this.#recorded.size === 0;
   }
 
-  /** True when the walk must hand in the ignore files it finds; false for recorded rules. */
+  /** True if the walk must pass the ignore files that it finds; false for recorded rules. */
   get needsFiles(): boolean {
     return this.#recorded === null;
   }
 
-  /** Tells whether an entry of this directory is left out. `isDirectory` is false for a link to a directory. */
+  /** True if an entry of this directory is ignored. `isDirectory` is false for a link to a directory. */
   ignores(name: string, isDirectory: boolean): boolean {
     let joined: string | undefined;
     const path = (): string => (joined ??= this.#directory === "" ? name : `${this.#directory}/${name}`);
@@ -173,7 +175,7 @@ export class IgnoreRules {
     return false;
   }
 
-  /** Returns what a descriptor keeps, given every ignore file that the walk's threads found. */
+  /** Returns the rules for a descriptor, from every ignore file that the walk's threads found. */
   record(found: readonly FoundIgnoreFile[]): IgnoreRecord {
     if (this.#recorded !== null)
       return recordOf(
@@ -186,7 +188,7 @@ export class IgnoreRules {
 
 function excludeLevels(excludes: readonly string[]): Level[] {
   const patterns = excludes.map((exclude) => compilePattern(toLatin1(exclude))).filter((pattern) => pattern !== null);
-  // An empty level keeps the place of the excludes, so that `enterDirectory` knows where the files begin.
+  // An empty level keeps the place of the excludes, so that `enterDirectory` knows the index of the first file.
   return excludes.length === 0 ? [] : [levelOf(0, patterns)];
 }
 
@@ -217,7 +219,7 @@ function recordOf(excludes: readonly string[], found: readonly FoundIgnoreFile[]
       order: directory,
     };
   });
-  // By raw bytes, so that equal rules give equal descriptors however the threads found them.
+  // Sorted by raw bytes, so that equal rules give equal descriptors, whatever order the threads found the files in.
   files.sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
   return { excludes: [...excludes], files: files.map(({ order: _order, ...file }) => file) };
 }

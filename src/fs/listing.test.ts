@@ -29,7 +29,7 @@ function list(sys: Syscalls, listing: DirectoryListing, at: string): { names: Bu
 }
 
 void describe("a directory listing", () => {
-  test("names are in raw order when they hold any byte", (t) => {
+  test("names with any byte are in raw order", (t) => {
     const sys = syscalls();
     const at = folder(t);
     const listing = new DirectoryListing();
@@ -45,7 +45,7 @@ void describe("a directory listing", () => {
     assert.deepEqual(found.directories, [Buffer.from("n")]);
   });
 
-  test("everything is listed when it is more than the buffer takes, and the next listing is another's", (t) => {
+  test("a directory larger than the buffer is listed, and the next listing replaces the names", (t) => {
     const sys = syscalls();
     const at = folder(t);
     const other = folder(t);

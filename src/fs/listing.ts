@@ -2,29 +2,28 @@ import type { Arena } from "../native.ts";
 import { newArena } from "../native.ts";
 import { sameContentStat, type StatBuffer, type Syscalls } from "./linux/syscall-abi.ts";
 
-/** So often and so long a directory is listed that is changed each time. */
+/** A directory that changes during each listing is listed at least this often and this long. */
 const LEAST_LISTINGS = 3;
 const LISTING_MS = 50;
 
-/** Offset of the name in an entry of a listing. */
 const NAME_OFFSET = 19;
 
-/** d_type values of a directory listing; 0 where the file system does not say. */
+/** d_type values of a directory listing; 0 if the file system does not report types. */
 export const DT = { UNKNOWN: 0, DIRECTORY: 4 } as const;
 
 /**
- * Lists one directory at a time: names stay NUL-terminated in one reused arena, in raw byte order.
- * The views are valid until the next `read`.
+ * Lists one directory at a time. Names stay NUL-terminated in one reused arena, in raw byte order. The views are valid
+ * until the next `read`.
  */
 export class DirectoryListing {
   names: Arena = newArena(256 * 1024);
-  /** number of entries, `.` and `..` left out */
+  /** number of entries, without `.` and `..` */
   count = 0;
   /** offset of the i-th name in `names` */
   offsets: number[] = [];
   #words = new Uint16Array(this.names.bytes.buffer);
 
-  /** Reads all entries of an open directory; 0, or minus errno. */
+  /** Reads all entries of an open directory. Returns 0 or minus errno. */
   read(sys: Syscalls, fd: number): number {
     let filled = 0;
     for (;;) {
@@ -39,9 +38,9 @@ export class DirectoryListing {
   }
 
   /**
-   * Opens and reads a directory: its descriptor, or minus errno. Again while it is being changed: on btrfs a name that
-   * is given to another entry meanwhile may be in no part of a listing, nor in a second one by the same descriptor.
-   * `before` and `after` are what the directory was then; they differ for one that is changed all the time.
+   * Opens and lists a directory until it does not change meanwhile. Returns its descriptor or minus errno. On btrfs a
+   * listing may miss a renamed entry, even a second listing by the same descriptor. `before` and `after` are the stats
+   * around the listing; they differ if the directory keeps changing.
    */
   openSteady(sys: Syscalls, open: () => number, { before, after }: { before: StatBuffer; after: StatBuffer }): number {
     const until = Date.now() + LISTING_MS;
@@ -58,7 +57,7 @@ export class DirectoryListing {
     }
   }
 
-  /** True when the directory has an entry of that name, which ends with NUL. */
+  /** True if the directory has an entry of this name, which ends with NUL. */
   has(name: Uint8Array): boolean {
     const bytes = this.names.bytes;
     let low = 0;
@@ -78,12 +77,11 @@ export class DirectoryListing {
     return this.names.bytes[offset - 1] === DT.DIRECTORY;
   }
 
-  /** The inode number that the listing has with a name. */
   inodeOf(offset: number): bigint {
     return this.#buffer().readBigUInt64LE(offset - NAME_OFFSET);
   }
 
-  /** A name in latin1, as names are compared and kept in maps. */
+  /** A name in latin1, the form in which names are compared and stored. */
   nameOf(offset: number): string {
     return this.#buffer().toString("latin1", offset, this.names.bytes.indexOf(0, offset));
   }

@@ -3,27 +3,27 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 import { basename } from "node:path";
 
-/** Owner of a lock. Written as JSON; `seen` is the heartbeat's counter. */
+/** Owner of a lock, written as JSON; `seen` is the heartbeat's counter. */
 export interface LockOwner {
   readonly host: string;
   readonly machine_id: string;
   readonly boot_id: string;
   readonly pid_namespace: string;
   readonly pid: number;
-  /** Clock ticks after boot at which the process started; tells a reused pid. */
+  /** Clock ticks after boot at which the process started; identifies a reused pid. */
   readonly start_time: string;
   readonly command: string;
   readonly purpose: string;
-  /** ISO time, for people only; no decision uses it. */
+  /** ISO time, only for people. */
   readonly since: string;
   readonly nonce: string;
   readonly shared: boolean;
   readonly seen: number;
-  /** True once given up in order; such a record only keeps the count of generations. */
+  /** True after an orderly release; such a record only keeps the count of generations. */
   readonly released?: boolean;
 }
 
-/** Members of an owner that tell whether it still runs. */
+/** Members of an owner that decide whether its process still runs. */
 export type OwnerFacts = Pick<
   LockOwner,
   "host" | "machine_id" | "boot_id" | "pid_namespace" | "pid" | "start_time" | "released"
@@ -46,11 +46,11 @@ export interface ProcessFacts {
   readonly startTime: string;
 }
 
-/** State and start time of a process; null when there is none or it may not be looked at. */
+/** State and start time of a process; null if it does not exist or may not be read. */
 export function processFacts(pid: number): ProcessFacts | null {
   const text = readText(`/proc/${pid}/stat`);
   if (text === "") return null;
-  // The command stands in parentheses and may hold blanks and parentheses itself.
+  // The command stands in parentheses and may itself have blanks and parentheses.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return { state: fields[0] ?? "", startTime: fields[19] ?? "" };
 }
@@ -66,7 +66,7 @@ interface Identity {
 
 let identity: Identity | undefined;
 
-/** Returns the kernel's name for the time since it was started; empty where it has none. */
+/** Returns the kernel's id of the current boot; empty if the kernel has none. */
 function readBootId(): string {
   return readText("/proc/sys/kernel/random/boot_id");
 }
@@ -79,14 +79,14 @@ function readNamespace(): string {
   }
 }
 
-// Arguments of the user's own commands may hold secrets; the verb alone says enough.
+// Arguments of the user's commands may hold secrets, so only the verb is recorded.
 function ownCommand(): string {
   const script = basename(process.argv[1] ?? process.argv0);
   const verb = process.argv[2] ?? "";
   return /^[a-z][a-z-]{0,30}$/.test(verb) ? `${script} ${verb}` : script;
 }
 
-/** Returns what identifies this process among all that may share a file system with it. */
+/** Returns the identity of this process among all that may share a file system with it. */
 export function thisProcess(): Identity {
   identity ??= {
     host: hostname(),
@@ -99,19 +99,19 @@ export function thisProcess(): Identity {
   return identity;
 }
 
-/** The boot, and the pid namespace in it: only within both does a pid mean the same process. */
+/** The boot and the pid namespace: a pid identifies a process only within both. */
 export function machine(): string {
   const { bootId, pidNamespace } = thisProcess();
   const namespace = /\d+/.exec(pidNamespace)?.[0] ?? "0";
   return `${bootId.slice(0, 8) || "noboot"}x${namespace}`;
 }
 
-/** Makes what tells one record from every other. */
+/** Returns a random id for one record. */
 export function newNonce(): string {
   return randomBytes(12).toString("hex");
 }
 
-/** A fresh record of this process. */
+/** Returns a new record of this process. */
 export function newOwner(purpose: string, shared: boolean): LockOwner {
   const self = thisProcess();
   return {
@@ -130,7 +130,7 @@ export function newOwner(purpose: string, shared: boolean): LockOwner {
   };
 }
 
-/** The record in some bytes, padded or not; null when they are none. */
+/** Parses a record, padded or not; null if the bytes are not a record. */
 export function parseOwner(bytes: Uint8Array): LockOwner | null {
   const text = Buffer.from(bytes).toString("utf8").replaceAll("\0", "").trim();
   if (text === "") return null;
@@ -144,7 +144,7 @@ export function parseOwner(bytes: Uint8Array): LockOwner | null {
   }
 }
 
-/** Tells whether the process is there; one that has the number alone, by its start time, is not it. */
+/** True if the process still runs. A process with the same pid but another start time does not count. */
 export function pidIsAlive(owner: Pick<LockOwner, "pid" | "start_time">): boolean {
   try {
     process.kill(owner.pid, 0);
@@ -158,15 +158,15 @@ export function pidIsAlive(owner: Pick<LockOwner, "pid" | "start_time">): boolea
 }
 
 /**
- * Tells whether the owner still runs, as far as this machine can tell without waiting. The pid is asked only when boot
- * and pid namespace are ours. Another boot of the same machine is dead; with `local`, where no other machine can write,
- * any other boot is.
+ * Returns whether the owner still runs, as far as this machine can know without waiting. The pid counts only in the
+ * same boot and pid namespace. An owner of an earlier boot of this machine is dead; with `local`, if no other machine
+ * can write, an owner of any other boot is dead.
  */
 export function livenessOf(owner: OwnerFacts, local: boolean): Liveness {
   if (owner.released === true) return "dead";
   const self = thisProcess();
   if (owner.boot_id === "" || self.bootId === "") {
-    // Where there are no boot ids, the host's name has to do, and only where no other machine writes.
+    // Without boot ids only the host name is left, which is enough only if no other machine writes.
     if (!local || owner.boot_id !== self.bootId || owner.host !== self.host) return "unknown";
     return pidIsAlive(owner) ? "alive" : "dead";
   }
@@ -178,7 +178,7 @@ export function livenessOf(owner: OwnerFacts, local: boolean): Liveness {
   return pidIsAlive(owner) ? "alive" : "dead";
 }
 
-/** A holder in words, for the busy error. */
+/** Describes a holder in words, for the busy error. */
 export function describeOwner(owner: LockOwner | null): string {
   if (owner === null) return "another process";
   const elsewhere = owner.boot_id === thisProcess().bootId ? "" : ` on ${owner.host}`;

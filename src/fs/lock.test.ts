@@ -72,7 +72,7 @@ async function kill(child: ChildProcess): Promise<void> {
 }
 
 for (const { name, options } of MODES) {
-  test(`a second holder is told who has it when ${name} decides`, async (context) => {
+  test(`the busy error names the holder when ${name} decides`, async (context) => {
     const path = scratch(context);
     const child = await startHolder(path, {}, options);
     context.after(() => kill(child));
@@ -86,7 +86,7 @@ for (const { name, options } of MODES) {
     assert.equal(lockHolder(path)?.pid, child.pid);
   });
 
-  test(`a killed holder is taken over at once when ${name} decides`, async (context) => {
+  test(`the lock of a killed holder is taken over at once when ${name} decides`, async (context) => {
     const path = scratch(context);
     for (let round = 0; round < 3; round++) {
       const child = await startHolder(path, {}, options);
@@ -111,7 +111,7 @@ for (const { name, options } of MODES) {
     assert.equal(lockHolder(path), null);
   });
 
-  test(`a lock is free once its directory is back that was away when it was given up, when ${name} decides`, async (context) => {
+  test(`a lock released while its directory was gone is free for this process when the directory is back, when ${name} decides`, async (context) => {
     const directory = join(dirname(scratch(context)), "directory");
     const path = join(directory, "lock");
     for (const shared of [false, true]) {
@@ -125,7 +125,7 @@ for (const { name, options } of MODES) {
     }
   });
 
-  test(`another process gets a lock whose directory is back that was away when it was given up, when ${name} decides`, async (context) => {
+  test(`a lock released while its directory was gone is free for another process when the directory is back, when ${name} decides`, async (context) => {
     const directory = join(dirname(scratch(context)), "directory");
     const path = join(directory, "lock");
     for (const shared of [false, true]) {
@@ -142,7 +142,7 @@ for (const { name, options } of MODES) {
     }
   });
 
-  test(`shared holders keep an exclusive one out when ${name} decides`, async (context) => {
+  test(`shared holders exclude an exclusive holder when ${name} decides`, async (context) => {
     const path = scratch(context);
     const readers = [];
     for (const mode of [...MODES, { options }])
@@ -157,13 +157,13 @@ for (const { name, options } of MODES) {
     writer.release();
   });
 
-  test(`a killed shared holder is no obstacle when ${name} decides`, async (context) => {
+  test(`a killed shared holder excludes no exclusive holder when ${name} decides`, async (context) => {
     const path = scratch(context);
     await kill(await startHolder(path, {}, { ...options, shared: true }));
     for (const mode of MODES) (await acquireLock(path, { ...mode.options, ...NO_WAIT })).release();
   });
 
-  test(`only one of many counts at a time when ${name} decides`, async (context) => {
+  test(`only one of many processes has the lock at a time when ${name} decides`, async (context) => {
     const path = scratch(context);
     const counter = `${path}.counter`;
     writeFileSync(counter, "0");
@@ -181,7 +181,7 @@ for (const { name, options } of MODES) {
   });
 }
 
-test("a waiter gets the lock when the holder gives it up", async (context) => {
+test("a waiter gets the lock when the holder releases it", async (context) => {
   const path = scratch(context);
   const first = await acquireLock(path);
   setTimeout(() => first.release(), 60);
@@ -189,7 +189,7 @@ test("a waiter gets the lock when the holder gives it up", async (context) => {
   second.release();
 });
 
-test("a waiter stops without waiting its time out when its caller aborts", async (context) => {
+test("abort stops a waiter before its timeout", async (context) => {
   const path = scratch(context);
   using _held = await acquireLock(path);
   const controller = new AbortController();
@@ -206,7 +206,7 @@ function seenSince(lockPath: string): bigint {
   return BigInt(/"at":"(\d+)"/.exec(readFileSync(join(dirname(lockPath), name), "utf8"))![1]!);
 }
 
-test("a holder elsewhere is waited for until its heartbeat is old, over several short waits", async (context) => {
+test("a remote holder keeps the lock until its heartbeat is old, over several short waits", async (context) => {
   const path = scratch(context);
   const elsewhere = { ...newOwner("elsewhere", false), host: "far", pid_namespace: "pid:[1]", seen: 3 };
   writeFileSync(`${path}.owner-0000000007`, encodeOwner(elsewhere));
@@ -225,7 +225,7 @@ test("a holder elsewhere is waited for until its heartbeat is old, over several 
   assert.deepEqual(readdirSync(join(path, "..")), ["lock.owner-0000000008"]);
 });
 
-test("a holder that was taken over knows it and does not release the new one", async (context) => {
+test("a holder that lost its lock notices that and does not release the new holder's lock", async (context) => {
   const path = scratch(context);
   const sleeper = await acquireLock(path, { forceOwnerFiles: true });
   const stolen = { ...newOwner("new", false) };
@@ -241,7 +241,7 @@ test("a record of another boot on a local file system is dead", async (context) 
   (await acquireLock(path, NO_WAIT)).release();
 });
 
-test("a reused pid is not the holder", async (context) => {
+test("a process with a reused pid does not count as the holder", async (context) => {
   const path = scratch(context);
   writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("before", false), start_time: "1" }));
   (await acquireLock(path, NO_WAIT)).release();
@@ -254,7 +254,7 @@ test("an unreadable record blocks only until it is old", async (context) => {
   (await acquireLock(path, { staleAfterMs: 300, timeoutMs: 20_000 })).release();
 });
 
-test("a lock is broken by hand when its holder cannot be asked, never when it runs here", async (context) => {
+test("breakLock takes the lock of a remote holder, and never of a local one", async (context) => {
   const path = scratch(context);
   writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("far", false), pid_namespace: "pid:[1]" }));
   breakLock(path);
@@ -266,7 +266,7 @@ test("a lock is broken by hand when its holder cannot be asked, never when it ru
   lock.release();
 });
 
-test("a lock is not found when its directory is missing", async (context) => {
+test("a lock in a missing directory throws not_found", async (context) => {
   await assert.rejects(
     acquireLock(join(scratch(context), "no", "lock")),
     (error) => error instanceof CairnError && error.code === "not_found",
@@ -274,7 +274,7 @@ test("a lock is not found when its directory is missing", async (context) => {
 });
 
 test(
-  "a reader without the right to write gets its shared lock, a writer is told",
+  "a process without write access gets a shared lock, and an error for an exclusive one",
   { skip: ROOT ? false : "needs root to become another user" },
   (context) => {
     const path = scratch(context);
@@ -293,7 +293,7 @@ test(
   },
 );
 
-test("a lock is taken when the record that is about to be linked is swept away as a leftover", async (context) => {
+test("a lock is taken although a sweep removes its record before it is linked", async (context) => {
   const path = scratch(context);
   const gate = join(dirname(path), "gate");
   writeFileSync(gate, "");
@@ -307,7 +307,7 @@ test("a lock is taken when the record that is about to be linked is swept away a
   assert.equal(lockHolder(path)?.pid, child.pid);
 });
 
-test("a lock is taken when the record is swept away while it is written, as JuiceFS and NFS tell that", async (context) => {
+test("a lock is taken although a sweep removes its record during the write, with the errors of JuiceFS and NFS", async (context) => {
   const path = scratch(context);
   for (const code of ["EBADF", "ESTALE"]) {
     const { writeFileSync: whole } = fs;
@@ -330,7 +330,7 @@ test("a lock is taken when the record is swept away while it is written, as Juic
   }
 });
 
-test("who asks for the holder of a lock whose file is a pipe is not kept waiting", (context) => {
+test("lockHolder does not wait when the lock file is a pipe", (context) => {
   const path = scratch(context);
   assert.equal(spawnSync("mkfifo", [path]).status, 0);
   const script = `import { lockHolder } from ${JSON.stringify(new URL("lock.ts", import.meta.url).href)};

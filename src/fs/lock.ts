@@ -17,32 +17,32 @@ import type { Blocked, Claim } from "./owner-files.ts";
 import { openRegular } from "./regular-file.ts";
 
 export interface AcquireOptions {
-  /** Milliseconds to wait for another owner; 10 000 unless told, 0 tries once. */
+  /** Milliseconds to wait for another owner; default 10 000, 0 tries once. */
   timeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
-  /** Purpose in a word or two; shown to whoever waits. */
+  /** Purpose in a word or two; shown to processes that wait. */
   purpose?: string;
-  /** True: together with other shared holders, not with an exclusive one. */
+  /** True: shares the lock with other shared holders; an exclusive holder excludes all others. */
   shared?: boolean;
-  /** Milliseconds for which the heartbeat of an owner that cannot be asked must stand still; 30 000. */
+  /** Milliseconds after which an unchanged heartbeat means that a remote owner is dead; default 30 000. */
   staleAfterMs?: number;
-  /** Between two heartbeats of this holder; 2 000. */
+  /** Milliseconds between two heartbeats of this holder; default 2 000. */
   heartbeatMs?: number;
-  /** Told once when somebody else has it, before this waits. */
+  /** Called once if another process has the lock, before the wait. */
   onBusy?: (() => void) | undefined;
-  /** For tests: owner files also where the kernel could decide. */
+  /** For tests: uses owner files even if the kernel could decide. */
   forceOwnerFiles?: boolean;
 }
 
 export interface Lock {
   readonly path: string;
   readonly shared: boolean;
-  /** `none`: a shared lock where this process can leave no mark; it found no writer, and keeps none out. */
+  /** `none`: a shared lock of a process that cannot write a record. No writer had the lock, but none is kept out. */
   readonly mode: "kernel" | "owner-file" | "none";
-  /** False once another has taken it over, e.g. after this process slept too long. Ask before committing. */
+  /** False once another process has taken the lock over, for example because this process slept too long. Call before a commit. */
   stillHeld(): boolean;
   readonly isReleased: boolean;
-  /** Gives it up; again does nothing. */
+  /** Releases the lock; a second call does nothing. */
   release(): void;
   [Symbol.dispose](): void;
   [Symbol.asyncDispose](): Promise<void>;
@@ -53,9 +53,9 @@ interface Attempt {
   readonly owner: LockOwner;
   readonly files: OwnerFiles;
   readonly watch: HeartbeatWatch;
-  /** True where the kernel decides: a local file system and a working fcntl. */
+  /** True if kernel locks decide: a local file system and a working fcntl. */
   kernel: boolean;
-  /** True where no other machine writes. */
+  /** True if no other machine writes. */
   readonly local: boolean;
   readonly heartbeatMs: number;
 }
@@ -63,7 +63,7 @@ interface Attempt {
 const FIRST_PAUSE_MS = 2;
 const held = new Set<() => void>();
 
-// Owner files are seen by other hosts: an orderly end must not make them wait for the heartbeat.
+// Other hosts see owner files: after an orderly end they must not wait for the heartbeat.
 function releaseAtExit(): void {
   for (const release of held) release();
 }
@@ -100,7 +100,7 @@ function makeLock(
   };
 }
 
-// A missed heartbeat must not bring the process down; stillHeld tells before anything is committed.
+// A missed heartbeat must not end the process; `stillHeld()` detects the loss before a commit.
 function ignoringErrors(action: () => void): () => void {
   return () => {
     try {
@@ -145,8 +145,8 @@ function tryByKernel(attempt: Attempt): Lock | Blocked {
   try {
     if (!tryKernelLock(descriptor, attempt.owner.shared)) return { holder: currentRecord(attempt) };
     if (!isStillNamed(descriptor, attempt.path)) return { holder: null };
-    // The record first, then the look at owner files: a process without fcntl does it the other way round,
-    // so of two that come at once at least one sees the other.
+    // Writes the record first, then checks owner files. A process without fcntl checks and writes in the reverse order,
+    // so at least one of two concurrent processes sees the other.
     if (writable) writeSync(descriptor, encodeOwner(attempt.owner), 0, undefined, 0);
     const blocked = attempt.files.blockers(attempt.owner.shared);
     if (blocked !== null) return blocked;
@@ -169,7 +169,7 @@ function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lo
     isHeld: () => isStillNamed(descriptor, path),
     release: () => {
       try {
-        // Its block stays: on a full disk the lock can be taken again, also for work that makes room.
+        // The file keeps its block, so that the lock can be taken again on a full disk, also for work that frees space.
         if (writable && !owner.shared) writeSync(descriptor, Buffer.alloc(RECORD_BYTES), 0, undefined, 0);
       } catch (error) {
         throw toCairnError(error, `unlock ${path}`);
@@ -181,20 +181,20 @@ function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lo
   });
 }
 
-/** Tells whether somebody holds the lock through the kernel, asked without fcntl. */
+/** Checks whether a process holds the lock through the kernel, without fcntl. */
 function blockedByKernel(attempt: Attempt): Blocked | null {
   const mode = attempt.local ? kernelLockFromTable(attempt.path) : null;
   if (mode !== null) {
     const free = mode === "none" || (attempt.owner.shared && mode === "shared");
     return free ? null : { holder: currentRecord(attempt) };
   }
-  // The machine that has this file system as a local one takes kernel locks, seen here only by their record; so does this
-  // one, where there is no table.
+  // On a network file system the server takes kernel locks, and only their record is visible here. Without /proc/locks
+  // the same is true of locks of this machine.
   const record = recordByKernel(attempt);
   return record === null || (attempt.owner.shared && record.shared) ? null : { holder: record };
 }
 
-/** Reads what the one who took the lock through the kernel has left in its file, and may hold it still. */
+/** Returns the record of a holder through the kernel if the holder may still run. */
 function recordByKernel(attempt: Attempt): LockOwner | null {
   const record = readOwner(attempt.path);
   return record === null || attempt.files.isGone(record, "kernel") ? null : record;
@@ -204,7 +204,7 @@ function isReadOnly(error: unknown): boolean {
   return ["EROFS", "EACCES", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "");
 }
 
-/** Null where this reader cannot leave a record: it may still look, as it may in any read-only folder. */
+/** Null if this reader cannot write a record: reading is allowed, as in any read-only folder. */
 function claimUnlessReadOnly(attempt: Attempt): Claim | Blocked | null {
   try {
     return attempt.files.claim({ ...attempt.owner, shared: false });
@@ -245,7 +245,7 @@ function tryOnce(attempt: Attempt): Lock | Blocked {
   try {
     return attempt.kernel ? tryByKernel(attempt) : tryByOwnerFiles(attempt);
   } catch (error) {
-    // A sandbox's kernel may lack these locks on what it calls a local file system; it does so for every process.
+    // The kernel of a sandbox may lack these locks on a file system that it reports as local. All processes of the sandbox lack them.
     if (attempt.kernel && error instanceof CairnError && error.code === "unsupported") {
       attempt.kernel = false;
       return tryOnce(attempt);
@@ -290,9 +290,9 @@ function newAttempt(path: string, options: AcquireOptions): Attempt {
 }
 
 /**
- * Takes the lock at `path` (a file that stays; its directory must exist), waiting for others up to the timeout.
- * Kernel locks decide on local file systems, records with a heartbeat elsewhere. A holder that died is taken over.
- * Throws `busy` (retryable, names the holder), `interrupted`, `permission`, `not_found`.
+ * Takes the lock at `path` (a file that stays; its directory must exist), and waits for others up to the timeout.
+ * Kernel locks decide on local file systems, records with a heartbeat elsewhere. Takes over from a dead holder. Throws
+ * `busy` (retryable, names the holder), `interrupted`, `permission`, `not_found`.
  */
 export async function acquireLock(path: string, options: AcquireOptions = {}): Promise<Lock> {
   throwIfAborted(options.signal);
@@ -317,7 +317,7 @@ async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): 
   }
 }
 
-/** Returns the exclusive owner of the lock now, as far as it can be told without waiting; null when there is none. */
+/** Returns the exclusive owner of the lock, as far as it can be known without waiting; null if there is none. */
 export function lockHolder(path: string): LockOwner | null {
   const attempt = newAttempt(path, {});
   if (lstatSync(path, { throwIfNoEntry: false }) !== undefined && kernelModeNow(attempt) === "exclusive")
@@ -341,8 +341,8 @@ function kernelModeNow(attempt: Attempt): "exclusive" | "shared" | "none" {
 }
 
 /**
- * Takes the lock away from a holder on another machine whose heartbeat is not old yet. Throws `refused` when the
- * holder is seen to run on this machine: a kernel lock ends only with its process.
+ * Takes the lock from a holder on another machine whose heartbeat is not old yet. Throws `refused` if the holder runs
+ * on this machine: a kernel lock ends only with its process.
  */
 export function breakLock(path: string): void {
   const attempt = newAttempt(path, {});

@@ -11,7 +11,7 @@ function scratch(t: TestContext): string {
   return folder;
 }
 
-test("a folder and its missing parents are made for their owner alone, and what is there is kept", (t) => {
+test("a folder and its missing parents are made private, and existing ones stay", (t) => {
   const root = scratch(t);
   const folder = path.join(root, "a/b/c");
   makeFolder(folder);
@@ -23,7 +23,7 @@ test("a folder and its missing parents are made for their owner alone, and what 
   assert.deepEqual(fs.readdirSync(folder), ["kept"]);
 });
 
-test("a folder is not made below a file, or below a link that leads nowhere", (t) => {
+test("a folder is not made below a file, or below a link to a missing target", (t) => {
   const root = scratch(t);
   fs.writeFileSync(path.join(root, "file"), "");
   fs.symlinkSync("nowhere", path.join(root, "link"));

@@ -6,9 +6,9 @@ import { printablePath } from "./paths/safe-path.ts";
 import { inDirectory, putName, syscallError, syscalls } from "./linux/syscalls.ts";
 
 /**
- * Makes a folder and its missing parents, for their owner alone unless `mode` says otherwise (less the umask). Throws what
- * the kernel says. Node's own recursive call never ends where the kernel says that something is missing of a parent that is
- * there, as proc does, and says ENOENT instead of EROFS.
+ * Makes a folder and missing parents, private unless `mode` says otherwise (less the umask). Throws the kernel's
+ * errors. Node's recursive mkdir never ends if the kernel reports ENOENT below an existing parent, as proc does, and
+ * reports ENOENT instead of EROFS.
  */
 export function makeFolder(path: string | Buffer, mode = 0o700): void {
   const folder = typeof path === "string" ? Buffer.from(resolve(path)) : path;
@@ -20,14 +20,14 @@ export function makeFolder(path: string | Buffer, mode = 0o700): void {
     const parent = parentOf(folder);
     if (code !== "ENOENT" || isThere(parent)) throw error;
     makeFolder(parent, mode);
-    // Of two that make it at once the other may be first.
+    // Another process may have made the folder meanwhile.
     makeFolder(folder, mode);
   }
 }
 
 /**
- * Makes one folder in the one above it, which is held: not where another user has a link lead to meanwhile. Throws
- * `conflict` then, `already_exists`, or what else the kernel says.
+ * Makes one folder in its open parent, so that no link of another user can redirect it. Throws `conflict` for such a
+ * link, `already_exists`, or the kernel's error.
  */
 export function makeOneFolder(folder: Buffer, mode: number): void {
   const name = newArena(512);
@@ -36,7 +36,7 @@ export function makeOneFolder(folder: Buffer, mode: number): void {
   if (made < 0) throw syscallError(made, `make the folder ${printablePath(folder)}`);
 }
 
-/** Makes a folder with its missing parents; one that is there is left as it is. */
+/** Makes a folder with its missing parents; an existing folder stays as it is. */
 export function makeRealFolder(folder: Buffer, mode: number): void {
   if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) return;
   const parent = parentOf(folder);
@@ -44,17 +44,17 @@ export function makeRealFolder(folder: Buffer, mode: number): void {
   try {
     makeOneFolder(folder, mode);
   } catch (error) {
-    // Of two that make it at once the other may be first.
+    // Another process may have made the folder meanwhile.
     if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) throw error;
   }
 }
 
-/** Whatever it is: below a link that leads nowhere nothing is made. */
+/** True also for a link to a missing target: nothing is made below such a link. */
 function isThere(path: Buffer): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** Gives a folder that was filled for its owner alone the permissions of one that is made by this process otherwise. */
+/** Gives a folder that was private while it was filled the permissions of a folder that this process makes. */
 export function openToUmask(folder: Buffer): void {
   inDirectory(folder, (fd) => fchmodSync(fd, 0o777 & ~process.umask()));
 }

@@ -8,14 +8,15 @@ import type { LockOwner } from "./lock-owner.ts";
 import { openRegular, readRegular, writeRegular } from "./regular-file.ts";
 
 /**
- * Locks where no kernel decides for all: records beside the lock file, claimed by exclusive creation.
+ * Locks for file systems on which no kernel decides for all writers. Records beside the lock file are claimed by
+ * exclusive creation.
  * - The exclusive lock belongs to the record with the highest generation (`<lock>.owner-0000000007`).
  * - A record is never removed while it is the highest, only marked as released: a process that decided long ago that
  * generation 5 is dead cannot claim 6 after others had 6, 7 and 8.
- * - Shared owners have one record each (`<lock>.shared-<hex>`), made while having the exclusive lock.
+ * - Shared owners have one record each (`<lock>.shared-<hex>`), made while holding the exclusive lock.
  */
 
-/** Bytes of a record in a lock's file, padded with NULs; all NULs: nobody holds the lock. */
+/** Bytes of a record in a lock's file, padded with NULs; all NULs: no process holds the lock. */
 export const RECORD_BYTES = 2048;
 const MAX_RECORD_BYTES = 65536;
 
@@ -23,7 +24,7 @@ function errnoOf(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException | null)?.code;
 }
 
-/** A record as it lies on disk: JSON padded with NULs, so that it can be rewritten in place by one write. */
+/** Encodes a record as JSON padded with NULs, so that one write can replace it in place. */
 export function encodeOwner(owner: LockOwner): Buffer {
   const bytes = Buffer.alloc(RECORD_BYTES);
   const text = JSON.stringify(owner);
@@ -35,7 +36,7 @@ export function encodeOwner(owner: LockOwner): Buffer {
   return bytes;
 }
 
-/** Rewrites a record in place; false when the file is gone. */
+/** Rewrites a record in place; false if the file is gone. */
 export function rewriteOwner(path: string, owner: LockOwner): boolean {
   let descriptor: number;
   try {
@@ -46,7 +47,7 @@ export function rewriteOwner(path: string, owner: LockOwner): boolean {
   }
   try {
     writeSync(descriptor, encodeOwner(owner), 0, RECORD_BYTES, 0);
-    // Other hosts see it only once it left this one.
+    // Other hosts see the record only once this host has sent it.
     fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);
@@ -54,7 +55,7 @@ export function rewriteOwner(path: string, owner: LockOwner): boolean {
   return true;
 }
 
-/** The record in a file; null when there is none, it is too large or not a record. */
+/** Reads a record; null if the file is missing, too large, or not a record. */
 export function readOwner(path: string): LockOwner | null {
   try {
     const bytes = readRegular(path);
@@ -71,8 +72,8 @@ interface Sighting {
 }
 
 /**
- * Watches heartbeat counters of holders that cannot be asked, by this machine's monotonic clock alone. What was seen
- * is kept in a small file, so that several short waits add up to one long enough to call a holder dead.
+ * Watches heartbeat counters of remote holders by this machine's monotonic clock. The sightings are kept in a small
+ * file, so that several short waits add up until a holder counts as dead.
  */
 export class HeartbeatWatch {
   readonly #file: string;
@@ -97,14 +98,14 @@ export class HeartbeatWatch {
     return false;
   }
 
-  /** Forgets everything; called once a lock is held. */
+  /** Forgets all sightings; called once a lock is held. */
   clear(): void {
     if (Object.keys(this.#sightings).length === 0) return;
     this.#sightings = {};
     try {
       unlinkSync(this.#file);
     } catch {
-      // Another waiter has removed it.
+      // Another waiter has removed the file.
     }
   }
 
@@ -122,7 +123,7 @@ export class HeartbeatWatch {
     try {
       writeRegular(this.#file, JSON.stringify(this.#sightings));
     } catch {
-      // Without the file this wait watches for itself.
+      // Without the file only this wait's own sightings count.
     }
   }
 }
@@ -133,16 +134,16 @@ export interface Claim {
 }
 
 /**
- * Nonces of records that this process has given up without a mark in them, since their directory was away: when that is
- * back, they stand in nobody's way here, and in no other's once a later try has marked them.
+ * Nonces of released records that could not be marked because their directory was gone. When the directory is back,
+ * this process ignores these records, and other processes do once a later try has marked them.
  */
 const givenUp = new Set<string>();
 const MARK_AGAIN_MS = 1_000;
 const MARK_AGAIN_MOST_MS = 60_000;
-/** About a day: what is still away then is taken for gone. */
+/** About a day of tries; a directory that is still gone then counts as removed. */
 const MARK_TRIES = 1_440;
 
-/** Says on disk that a record is given up. False where it is not there, or another's. Throws what the system says. */
+/** Marks a record as released. False if the file is missing or has another owner's record. Throws system errors. */
 function markGivenUp({ path, owner }: Claim): boolean {
   const isMarked = owner.shared
     ? removeQuietly(path)
@@ -156,7 +157,7 @@ function markLater(claim: Claim, pauseMs = MARK_AGAIN_MS, tries = MARK_TRIES): v
     try {
       if (markGivenUp(claim)) return;
     } catch {
-      // Not well yet; the next try may be.
+      // The next try may succeed.
     }
     if (tries > 1) markLater(claim, Math.min(pauseMs * 2, MARK_AGAIN_MOST_MS), tries - 1);
   };
@@ -164,7 +165,7 @@ function markLater(claim: Claim, pauseMs = MARK_AGAIN_MS, tries = MARK_TRIES): v
 }
 
 export interface Blocked {
-  /** The record that stands in the way; null when it could not be read. */
+  /** The record that blocks the lock; null if it could not be read. */
   readonly holder: LockOwner | null;
 }
 
@@ -175,7 +176,7 @@ export class OwnerFiles {
   readonly #local: boolean;
   readonly #watch: HeartbeatWatch;
 
-  /** `local`: no other machine writes here, so a record of another boot is dead. */
+  /** `local`: no other machine writes here, so the owner of another boot is dead. */
   constructor(lockPath: string, local: boolean, watch: HeartbeatWatch) {
     this.#directory = dirname(lockPath);
     this.#exclusivePrefix = `${basename(lockPath)}.owner-`;
@@ -202,7 +203,7 @@ export class OwnerFiles {
     return join(this.#directory, this.#exclusivePrefix + String(generation).padStart(10, "0"));
   }
 
-  /** True when the record's holder is known not to run any more, or released it. */
+  /** True if the record's holder has certainly ended or released the record. */
   isGone(owner: LockOwner | null, name: string): boolean {
     if (owner === null) return this.#watch.isStale(name, -1);
     if (givenUp.has(owner.nonce)) return true;
@@ -210,7 +211,7 @@ export class OwnerFiles {
     return liveness === "dead" || (liveness === "unknown" && this.#watch.isStale(owner.nonce, owner.seen));
   }
 
-  /** Returns what stands in the way of a lock taken otherwise; `ignoring` is the caller's own claim. */
+  /** Returns the record that blocks a lock taken by other means; `ignoring` is the caller's own claim. */
   blockers(shared: boolean, ignoring?: Claim): Blocked | null {
     const names = this.#names();
     const top = names.generations.at(-1);
@@ -228,7 +229,7 @@ export class OwnerFiles {
     return null;
   }
 
-  /** Takes the exclusive record, or says who has it. */
+  /** Takes the exclusive record, or returns the record that blocks it. */
   claim(wanted: LockOwner): Claim | Blocked {
     const owner = { ...wanted, nonce: newNonce() };
     const top = this.#names().generations.at(-1) ?? 0;
@@ -248,7 +249,7 @@ export class OwnerFiles {
     return { path, owner };
   }
 
-  /** Adds a shared record; only while the exclusive claim is held. */
+  /** Adds a shared record; only while the caller holds the exclusive claim. */
   addShared(wanted: LockOwner): Claim {
     const owner = { ...wanted, nonce: newNonce() };
     const path = join(this.#directory, `${this.#sharedPrefix}${randomBytes(8).toString("hex")}`);
@@ -256,7 +257,7 @@ export class OwnerFiles {
     return { path, owner };
   }
 
-  /** True while the claim is in force: its record is there, ours, and no generation above it. */
+  /** True while the claim is valid: its record exists with this nonce, and no generation is above it. */
   isHeld(claim: Claim): boolean {
     const record = readOwner(claim.path);
     if (record?.nonce !== claim.owner.nonce || record.released === true) return false;
@@ -264,14 +265,14 @@ export class OwnerFiles {
     return this.#pathOf(this.#names().generations.at(-1) ?? 0) === claim.path;
   }
 
-  /** Counts the heartbeat up. */
+  /** Increments the heartbeat. */
   beat(claim: Claim): void {
     if (readOwner(claim.path)?.nonce !== claim.owner.nonce) return;
     claim.owner = { ...claim.owner, seen: claim.owner.seen + 1 };
     rewriteOwner(claim.path, claim.owner);
   }
 
-  /** Gives a record up: at once for this process, for others once that can be written, now or later. Throws what the system says. */
+  /** Releases a record: at once for this process, for others once the mark can be written, now or later. Throws system errors. */
   release(claim: Claim): void {
     givenUp.add(claim.owner.nonce);
     let isMarked = false;
@@ -282,7 +283,7 @@ export class OwnerFiles {
     }
   }
 
-  /** Takes the lock away from whoever has it: a newer, released generation, and no shared records. */
+  /** Takes the lock from its holders: writes a newer, released generation, and removes shared records. */
   breakAll(owner: LockOwner): void {
     const names = this.#names();
     for (const name of names.shared) removeQuietly(join(this.#directory, name));
@@ -292,8 +293,8 @@ export class OwnerFiles {
   }
 
   /**
-   * False when the name is taken. A record appears whole: it is written under another name and linked. Whoever holds
-   * the lock may take that name for one that a kill left, so it is written again when it is gone.
+   * Creates a record; false if the name is taken. A record appears whole: it is written under a temporary name and
+   * linked. A lock holder may sweep the temporary file as a leftover, so the write is repeated then.
    */
   #createRecord(path: string, owner: LockOwner, tries = LINK_TRIES): boolean {
     const temporary = join(this.#directory, temporaryName());
@@ -313,9 +314,9 @@ export class OwnerFiles {
   }
 }
 
-/** Errors of a file that is gone: JuiceFS and NFS say it of the open descriptor when another machine has removed it. */
+/** Errors of a removed file: JuiceFS and NFS report them for an open descriptor if another machine removed the file. */
 const SWEPT = ["ENOENT", "EBADF", "ESTALE"];
-/** A sweep for each of them in a row is none that goes on by chance. */
+/** So many sweeps in a row are not chance. */
 const LINK_TRIES = 20;
 
 function createWithoutLink(path: string, owner: LockOwner): boolean {
@@ -328,7 +329,7 @@ function createWithoutLink(path: string, owner: LockOwner): boolean {
   }
 }
 
-/** False where it was gone already, or is not ours to remove. */
+/** False if the file was gone already, or may not be removed by this user. */
 function removeQuietly(path: string): boolean {
   try {
     unlinkSync(path);

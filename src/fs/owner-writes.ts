@@ -17,8 +17,8 @@ import {
 const OWNER_ENTERS_AND_WRITES = 0o300;
 
 /**
- * Lets the owner of an open directory change what is in it, where that is this user and its mode keeps it from them, as
- * in read-only trees that tools make; true when it did. Whoever calls sets the mode back.
+ * Lets this user change entries of an own directory whose mode forbids that, as in read-only trees of tools. True if
+ * the mode was changed; the caller restores it.
  */
 export function letOwnerWrite(fd: number): boolean {
   const { uid, mode } = fs.fstatSync(fd);
@@ -30,12 +30,12 @@ export function letOwnerWrite(fd: number): boolean {
 const OWNER = 0o700;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
-/** Makes a directory its owner's alone. Throws for a link. */
+/** Makes a directory private. Throws for a link. */
 export function makePrivate(folder: string | Buffer): void {
   fs.closeSync(openPrivate(folder));
 }
 
-/** Makes a folder its owner's alone and keeps it open. Its mode may have kept its owner from opening it. */
+/** Makes a folder private and opens it, even if its mode kept its owner from opening it. */
 export function openPrivate(folder: string | Buffer): number {
   const fd = openClosed(folder);
   try {
@@ -60,7 +60,6 @@ function openClosed(folder: string | Buffer): number {
   }
 }
 
-/** A name in an open directory. */
 export interface NameIn {
   fd: number;
   name: Arena;
@@ -68,9 +67,9 @@ export interface NameIn {
 }
 
 /**
- * Gives the owner of a directory all rights on it, which its mode may keep from opening it. Nothing else that has its name
- * by now is changed, nor what a link leads to: what was found is what is changed.
- * `isMeant` may refuse it; true when it was done.
+ * Gives the owner of a directory all rights on it, if its mode keeps the owner from opening it. Changes exactly the
+ * directory that was found, not a replacement or a link's target. `isMeant` may refuse it. True if the mode was
+ * changed.
  */
 export function letOwnerIn(
   sys: Syscalls,
@@ -94,7 +93,7 @@ const FCHMODAT2 = 452;
 const AT_EMPTY_PATH = 0x1000;
 const fchmodat2 = bindNativeLater("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t m, uint64_t f)");
 
-/** By a descriptor that only names it: through /proc, and where there is none by the call that Linux has since 6.6. */
+/** Changes the mode by a descriptor that only names the directory: through /proc, or without /proc by a call of Linux 6.6. */
 function isGiven(found: number): boolean {
   if (hasProc()) {
     fs.chmodSync(`/proc/self/fd/${found}`, OWNER);
@@ -102,11 +101,11 @@ function isGiven(found: number): boolean {
   }
   const empty = newArena(1);
   const result = fchmodat2()?.(FCHMODAT2, found, empty.address, OWNER, AT_EMPTY_PATH);
-  // The name is looked at here so that its byte lives as long as the call.
+  // The arena is used here so that its bytes live as long as the call.
   return result === 0 && empty.bytes.length > 0;
 }
 
-/** Sets an open directory's mode back after `letOwnerWrite`, in this process or one that was killed. */
+/** Restores an open directory's mode after `letOwnerWrite`, in this process or a killed one. */
 export function undoOwnerWrites(fd: number, mode: number): void {
   const had = mode & 0o7777;
   const now = fs.fstatSync(fd).mode & 0o7777;
@@ -114,8 +113,7 @@ export function undoOwnerWrites(fd: number, mode: number): void {
 }
 
 /**
- * Works in an open directory that is complete already, opened for its owner, and leaves its mode and times as they were,
- * also when the work fails.
+ * Calls `work` on an open, complete directory that its owner may change meanwhile, then restores its mode and times.
  */
 export function changingInside(sys: Syscalls, fd: number, work: () => void): void {
   const stat = newStatBuffer();

@@ -1,6 +1,8 @@
 import { rawBytes } from "./paths/safe-path.ts";
 
-/** Entries of a tree that were chosen, each with all below it. Raw paths below the root; the empty one is all of it. */
+/**
+ * Chosen entries of a tree, each with all entries below it. Raw paths below the root; the empty path is the whole tree.
+ */
 export class PathSelection {
   /** In latin1. */
   readonly #chosen = new Set<string>();
@@ -18,13 +20,13 @@ export class PathSelection {
     this.#leading.add("");
   }
 
-  /** Tells whether an entry is chosen with all below it, only leads to one that is, or neither. */
+  /** Returns `whole` if an entry is chosen, `part` if a chosen entry is below it, else `no`. */
   of(path: Uint8Array): "whole" | "part" | "no" {
     if (this.chosenAt(path) !== null) return "whole";
     return this.leadsOn(path) ? "part" : "no";
   }
 
-  /** The chosen path at or above an entry, in latin1; null where there is none. */
+  /** The chosen path at or above an entry, in latin1; null if there is none. */
   chosenAt(path: Uint8Array): string | null {
     if (this.#chosen.size === 0) return null;
     const text = rawBytes(path).toString("latin1");
@@ -35,7 +37,6 @@ export class PathSelection {
     return this.#chosen.has("") ? "" : null;
   }
 
-  /** Tells whether something below a directory is chosen. */
   leadsOn(path: Uint8Array): boolean {
     return this.#leading.has(rawBytes(path).toString("latin1"));
   }

@@ -5,15 +5,15 @@ import { printablePath, type RawPath } from "./paths/safe-path.ts";
 const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_TRUNC, O_WRONLY } = constants;
 
 export interface RegularFileOptions {
-  /** Flags of open(2); `O_RDONLY` unless told. A new file is 0600. */
+  /** Flags of open(2); default `O_RDONLY`. A new file has mode 0600. */
   flags?: number;
-  /** True: a user names the file, who may give a link to it. What is wrong with it is `usage` then, and `damaged` otherwise. */
+  /** True: a user named the file, which may be a link. Errors are then `usage`, else `damaged`. */
   named?: boolean;
 }
 
 /**
- * Opens a regular file, and never waits: opening a pipe would, for somebody at its other end. The caller closes the
- * descriptor. Throws what the system says, and `damaged` or `usage` for a link and for what is no regular file.
+ * Opens a regular file and never waits, as opening a pipe would. The caller closes the descriptor. Throws system
+ * errors, and `damaged` or `usage` for a link or another kind of file.
  */
 export function openRegular(path: RawPath, { flags = O_RDONLY, named = false }: RegularFileOptions = {}): number {
   let descriptor: number;
@@ -36,10 +36,13 @@ export function openRegular(path: RawPath, { flags = O_RDONLY, named = false }: 
   }
 }
 
-/** The names by which a shell hands something over, `<(command)` or stdin: a pipe that has a writer. */
+/** Paths by which a shell passes content, `<(command)` or stdin: a pipe with a writer. */
 const HANDED_OVER = /^\/dev\/(?:stdin|fd\/\d+)$|^\/proc\/(?:self|\d+)\/fd\/\d+$/;
 
-/** The bytes of a regular file, or of what the shell hands over to a user's command. Throws as `openRegular` does, also beyond `limit` bytes. */
+/**
+ * Returns the bytes of a regular file, or of a pipe that the shell passes to a user's command. Throws the errors of
+ * `openRegular()`, and the same codes beyond `limit` bytes.
+ */
 export function readRegular(path: RawPath, options: RegularFileOptions & { limit?: number } = {}): Buffer {
   const { named = false, limit = Number.MAX_SAFE_INTEGER } = options;
   if (named && typeof path === "string" && HANDED_OVER.test(path)) return readFileSync(path);
@@ -56,7 +59,10 @@ export function readRegular(path: RawPath, options: RegularFileOptions & { limit
   }
 }
 
-/** Writes over a regular file, or makes it; with `O_APPEND` instead of `O_TRUNC` in `flags` at its end. Nothing is flushed. Throws as `openRegular` does. */
+/**
+ * Overwrites or makes a regular file; with `O_APPEND` instead of `O_TRUNC` in `flags` appends to it. Nothing is
+ * flushed. Throws the errors of `openRegular()`.
+ */
 export function writeRegular(
   path: string,
   content: string | Uint8Array,
@@ -72,7 +78,7 @@ export function writeRegular(
   }
 }
 
-/** A failure on a descriptor, which the system tells without a path. */
+/** Adds the path to an error of a descriptor, which the system reports without one. */
 function withPath(error: unknown, path: RawPath): unknown {
   const failed = error as NodeJS.ErrnoException;
   if (failed.syscall !== undefined && failed.path === undefined) failed.message += ` '${printablePath(path)}'`;

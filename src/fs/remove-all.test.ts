@@ -10,7 +10,7 @@ import { clearAway, removeAll } from "./remove-all.ts";
 /** Where nothing can be: what is tried there fails, and what clears up after it fails otherwise. */
 const NOWHERE = path.join(os.tmpdir(), "x".repeat(300));
 
-test("a removal's failure that Node has no name for is one of the system", () => {
+test("an error of a removal without a name in Node gets the system's code", () => {
   let thrown: unknown;
   try {
     fs.rmSync(NOWHERE, { recursive: true, force: true });
@@ -22,7 +22,7 @@ test("a removal's failure that Node has no name for is one of the system", () =>
   assert.deepEqual([told.code, told.retryable, told.message.startsWith("rm: ")], ["io", true, true]);
 });
 
-test("what cannot be cleared away takes the place of no failure that came first", () => {
+test("a failed cleanup does not hide an earlier failure", () => {
   clearAway(NOWHERE);
   for (const write of [durableWrite, orderedWrite])
     assert.throws(
@@ -31,7 +31,7 @@ test("what cannot be cleared away takes the place of no failure that came first"
     );
 });
 
-test("what an operation leaves is cleared away whatever its modes are", () => {
+test("leftovers are removed whatever their modes are", () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-clear-"));
   fs.mkdirSync(path.join(folder, "closed/in"), { recursive: true });
   fs.chmodSync(path.join(folder, "closed"), 0o500);
@@ -39,7 +39,7 @@ test("what an operation leaves is cleared away whatever its modes are", () => {
   assert.equal(fs.existsSync(folder), false);
 });
 
-test("a link that Node cannot remove is not followed: what it leads to keeps its modes", (t) => {
+test("a link that Node cannot remove is not followed, and its target keeps its modes", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-clear-"));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   fs.mkdirSync(path.join(folder, "theirs/closed"), { recursive: true });

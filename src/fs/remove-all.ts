@@ -10,33 +10,33 @@ import { printablePath, rawBytes, type RawPath } from "./paths/safe-path.ts";
 import { errnoName, newStatBuffer, openDirectory, putName, STAT, type StatBuffer, syscalls } from "./linux/syscalls.ts";
 
 /**
- * Removes whatever lies at a path: directories whose modes keep their owner from emptying them and read-only subvolumes
- * of btrfs too; nothing there is fine. No link is followed below the directory that holds it, also not one that is put in the
- * way meanwhile. Throws the system's error.
+ * Removes the entry at a path, also directories whose modes forbid it and read-only subvolumes of btrfs; a missing
+ * entry is fine. Follows no link below the entry's parent, even if one is put there meanwhile. Throws the system's
+ * error.
  */
 export function removeAll(place: RawPath): void {
   try {
-    // It works by held directories, too, and needs no native call; but it changes no mode, and removes no subvolume as a whole.
+    // rmSync also works through open directories, without native calls, but changes no modes and removes no subvolume as a whole.
     fs.rmSync(place, { recursive: true, force: true });
   } catch {
     inParent(place, (parent, name) => removeBelow(parent, name));
   }
 }
 
-/** Removes only a directory that it is known as; false, and nothing is done, where something else lies there. */
+/** Removes a directory if `only` accepts its identity; false, without a change, for another entry. */
 export function removeOnly(place: RawPath, only: (found: DirectoryIdentity) => boolean): boolean {
   return inParent(place, (parent, name) => removeBelow(parent, name, { only }));
 }
 
 /**
- * Removes what an operation leaves of itself when it ends. What cannot be removed is left to whoever comes later, as after a
- * kill: it takes the place of no failure that came first.
+ * Removes leftovers of an operation at its end. Ignores errors, so that they hide no earlier failure; a later cleanup
+ * removes the rest, as after a kill.
  */
 export function clearAway(place: string): void {
   try {
     removeAll(place);
   } catch {
-    // A file system that has gone away fails the operation, too.
+    // If the file system is gone, the operation fails, too.
   }
 }
 
@@ -47,7 +47,7 @@ function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T):
   try {
     return work(fd, nameOf(path));
   } catch (error) {
-    // It is of a name somewhere below.
+    // The error names only an entry below `path`.
     (error as Error).message += `, while removing ${printablePath(path)}`;
     throw error;
   } finally {
@@ -56,26 +56,26 @@ function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T):
 }
 
 /**
- * The removal of a tree by held directories: each directory is opened by its name below the one that holds it, no link is
- * followed, and what is changed is changed through what is open. Whoever exchanges directories for others or for links
- * meanwhile leads it nowhere else.
+ * Removes a tree by open directories: each directory is opened by its name below its open parent, no link is followed,
+ * and changes go through open descriptors. So directories or links that others exchange meanwhile cannot redirect the
+ * removal.
  */
 
-/** Numbers that tell a directory from every other while it is there. */
+/** Numbers that identify a directory as long as it exists. */
 export interface DirectoryIdentity {
   readonly device: number;
   readonly inode: string;
 }
 
 export interface RemovalOptions {
-  /** Only if it is this directory; else nothing is done. */
+  /** Removes only a directory that this function accepts. */
   only?: ((found: DirectoryIdentity) => boolean) | undefined;
 }
 
 /**
- * Removes an entry of a held directory with all that is in it, whatever it is and whatever the modes are; nothing there is
- * fine. What is mounted is not entered. Yields between its steps. Returns false, and leaves it, where it is not what is
- * asked for; throws an error as the system's.
+ * Removes an entry of an open directory with everything below it, whatever its kind and modes; a missing entry is fine.
+ * Does not enter mounts. Yields between steps. Returns false, without a change, if `only` does not accept the entry.
+ * Throws the system's error.
  */
 export function* removal(parent: number, name: Uint8Array, options: RemovalOptions = {}): Generator<void, boolean> {
   const walk = new Removal(parent);
@@ -86,7 +86,7 @@ export function* removal(parent: number, name: Uint8Array, options: RemovalOptio
   }
 }
 
-/** Removes an entry with all below it, without a pause. */
+/** Removes an entry and everything below it, without a pause. */
 export function removeBelow(parent: number, name: Uint8Array, options: RemovalOptions = {}): boolean {
   const steps = removal(parent, name, options);
   for (;;) {
@@ -97,10 +97,10 @@ export function removeBelow(parent: number, name: Uint8Array, options: RemovalOp
 
 interface Level {
   readonly name: Uint8Array;
-  /** -1 while it is let go */
+  /** -1 while the directory is closed */
   fd: number;
   readonly facts: Facts;
-  /** directories in it that are still to go */
+  /** directories in this one that are still to be removed */
   readonly left: Uint8Array[];
   readonly round: number;
 }
@@ -112,9 +112,9 @@ interface Facts extends DirectoryIdentity {
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const OWNER = 0o700;
-/** So many directories of one branch are open at once; those above are found again from below. */
+/** The most open directories of one branch; those above are reopened from below. */
 const MOST_OPEN = 64;
-/** So often a directory is emptied into which others write, or whose listing lacks what is moved meanwhile. */
+/** The most tries to empty a directory into which others write, or whose listing misses entries that are moved meanwhile. */
 const MOST_ROUNDS = 3;
 const LISTED_BYTES = 64 * 1024;
 /** Offsets in a record of a listing: its length, its type and its name. */
@@ -162,11 +162,11 @@ class Removal {
     return true;
   }
 
-  /** True for what goes in one call, or has gone. */
+  /** True if one call removed the entry, or if it was gone. */
   #isRemoved(fd: number, name: Uint8Array): boolean {
     const result = this.#unlink(fd, name, true);
     if (result === 0 || result === ENOENT) return true;
-    // Before anything in it is touched: it is somebody else's.
+    // A mount of another file system: nothing in it may be touched.
     if (result === EBUSY) throw failure(result, "remove", name);
     if (result !== ENOTDIR) return false;
     const unlinked = this.#unlink(fd, name, false);
@@ -174,14 +174,14 @@ class Removal {
     throw failure(unlinked, "remove", name);
   }
 
-  /** Removes what a directory of the last level holds but for the directories in it. */
+  /** Removes all entries of the last level's directory except directories. */
   *#enter(name: Uint8Array, round: number): Generator<void> {
     const above = this.#levels.at(-1);
     const parent = above === undefined ? this.#parent : this.#held(above);
     const fd = this.#open(parent, name);
     if (fd === ENOENT) return;
     if (fd === ENOTDIR || fd === ELOOP) {
-      // It was exchanged just now: what is there goes, what it may lead to does not.
+      // The directory was just exchanged. The new entry is removed, but not a link's target.
       const unlinked = this.#unlink(parent, name, false);
       if (unlinked < 0 && unlinked !== ENOENT) throw failure(unlinked, "remove", name);
       return;
@@ -204,7 +204,7 @@ class Removal {
       return;
     }
     const { mode, uid } = level.facts;
-    // Where it cannot be opened to its owner, what is in it tells why it stays.
+    // A failed chmod is ignored: the errors of the entries then tell why the directory stays.
     if ((mode & OWNER) !== OWNER && uid === process.geteuid?.()) this.#sys.fchmod(level.fd, (mode & 0o7777) | OWNER);
     yield* this.#unlinkFiles(level);
   }
@@ -229,7 +229,7 @@ class Removal {
         if (isFile) {
           const result = this.#sys.unlink(level.fd, listed, start, false);
           if (result === 0 || result === ENOENT) continue;
-          // A directory by now, or what is to be told of it is told then.
+          // The entry is a directory by now, or its error is reported later.
         }
         level.left.push(Buffer.from(name));
       }
@@ -237,7 +237,7 @@ class Removal {
     }
   }
 
-  /** The last level is empty: it goes itself. */
+  /** Removes the directory of the last level, which is empty. */
   *#leave(): Generator<void> {
     const level = this.#levels.at(-1)!;
     const above = this.#levels.at(-2);
@@ -256,7 +256,7 @@ class Removal {
     this.#sys.close(fd);
   }
 
-  /** The descriptor of a level; of one that was let go, by way of the one below it. */
+  /** Returns the descriptor of a level. Reopens a closed one through the level below it. */
   #held(level: Level, below?: Level): number {
     if (level.fd < 0) {
       const fd = this.#open(below!.fd, ABOVE);
@@ -288,7 +288,7 @@ class Removal {
   }
 }
 
-/** Returns the identity of an open directory. Some file systems give it another number once nobody has it open. */
+/** Returns the identity of an open directory. Some file systems give a directory another inode number after its last close. */
 export function identityOf(fd: number): DirectoryIdentity {
   const stat = newStatBuffer();
   const looked = syscalls().fstat(fd, stat);
@@ -319,14 +319,14 @@ function failure(result: number, doing: string, name: Uint8Array): Error {
   return Object.assign(new Error(message), { code, errno: result });
 }
 
-/** Says that something else lies at a place than was made there. */
+/** The message that another entry lies at a place instead of the directory that was made. */
 export function otherFolder(place: RawPath): string {
   return `${printablePath(place)} is not the folder that Cairn made there`;
 }
 
 /**
- * A folder that was made where others may change names too: held open, so that it is known from whatever they put in its
- * place, also on file systems that number what nobody has open anew.
+ * A folder made at a path whose name others may change. The open descriptor detects a replacement, also on file systems
+ * that renumber closed directories.
  */
 export class MadeFolder {
   readonly #place: RawPath;
@@ -336,13 +336,13 @@ export class MadeFolder {
     this.#place = place;
   }
 
-  /** Notes that what lies there now is what was made. Throws for what is no directory, and for a link. */
+  /** Opens the folder at the place, whose identity counts from now on. Throws if the entry is not a directory, or is a link. */
   hold(): void {
     this.letGo();
     this.#fd = openDirectory(this.#place);
   }
 
-  /** Nothing is known of it from here on. */
+  /** Closes the folder and forgets its identity. */
   letGo(): void {
     if (this.#fd !== null) fs.closeSync(this.#fd);
     this.#fd = null;
@@ -352,7 +352,7 @@ export class MadeFolder {
     this.letGo();
   }
 
-  /** Null while none is held. */
+  /** Null while the folder is not open. */
   identity(): DirectoryIdentity | null {
     return this.#fd === null ? null : identityOf(this.#fd);
   }
@@ -361,7 +361,7 @@ export class MadeFolder {
     fs.fchmodSync(this.#fd!, mode);
   }
 
-  /** Tells whether it lies at its place. */
+  /** True if the folder is at its place. */
   isThere(): boolean {
     if (this.#fd === null) return false;
     const made = fs.fstatSync(this.#fd, { bigint: true });
@@ -369,7 +369,10 @@ export class MadeFolder {
     return there?.dev === made.dev && there.ino === made.ino;
   }
 
-  /** Removes it with all that is in it; false for another, which stays. While none is held it is whatever lies there. */
+  /**
+   * Removes the folder with everything in it; false if another folder is there, which stays. Without an identity
+   * removes any entry at the place.
+   */
   remove(): boolean {
     const made = this.identity();
     if (made !== null) return removeOnly(this.#place, (found) => isSameDirectory(found, made));

@@ -32,7 +32,7 @@ function assertUntouched(root: string): void {
   assert.equal(fs.statSync(path.join(root, "theirs/b")).mode & 0o777, 0o500);
 }
 
-test("a directory that is exchanged for a link before it is entered leads a removal nowhere", (t) => {
+test("a removal does not follow a link that replaces a directory before it is entered", (t) => {
   const { root, fd } = treeAndTheirs(t);
   for (const step of removal(fd, Buffer.from("tree"))) {
     void step;
@@ -45,7 +45,7 @@ test("a directory that is exchanged for a link before it is entered leads a remo
   assert.deepEqual(fs.readdirSync(root).toSorted(), ["kept", "theirs"]);
 });
 
-test("a directory that is exchanged for a link while it is emptied leads a removal nowhere", (t) => {
+test("a removal does not follow a link that replaces a directory while it is emptied", (t) => {
   const { root, fd } = treeAndTheirs(t);
   const steps = removal(fd, Buffer.from("tree"));
   // That of `tree`, then that of `a`, which is open by now.
@@ -60,7 +60,7 @@ test("a directory that is exchanged for a link while it is emptied leads a remov
   assert.deepEqual(fs.readdirSync(path.join(root, "kept")), []);
 });
 
-test("a directory that is exchanged for a link while a path is removed leads a removal nowhere", (t) => {
+test("a removal of a path does not follow a link that replaces a directory meanwhile", (t) => {
   const { root } = treeAndTheirs(t);
   let isSwapped = false;
   const swap = (): void => {
@@ -96,7 +96,7 @@ test("a directory that is exchanged for a link while a path is removed leads a r
   assertUntouched(root);
 });
 
-test("what is deeper than descriptors may be open is removed, with all its modes", (t) => {
+test("a tree deeper than the limit of open descriptors is removed, whatever its modes are", (t) => {
   const { root, fd } = treeAndTheirs(t);
   let at = path.join(root, "tree");
   for (let i = 0; i < 300; i++) {
@@ -113,7 +113,7 @@ test("what is deeper than descriptors may be open is removed, with all its modes
   assert.equal(removeBelow(fd, Buffer.from("tree")), true);
 });
 
-test("a branch that is moved elsewhere while it is removed ends the removal", (t) => {
+test("a removal stops when its branch is moved elsewhere meanwhile", (t) => {
   const { root, fd } = treeAndTheirs(t);
   const branch = Array.from({ length: 100 }, () => "d").join("/");
   fs.mkdirSync(path.join(root, "tree", branch), { recursive: true });
@@ -133,7 +133,7 @@ test("a branch that is moved elsewhere while it is removed ends the removal", (t
   assert.deepEqual(fs.readdirSync(path.join(root, "elsewhere")), ["d"]);
 });
 
-test("only the directory that is meant is removed", (t) => {
+test("only the directory with the expected identity is removed", (t) => {
   const { root, fd } = treeAndTheirs(t);
   const own = openDirectory(path.join(root, "tree"));
   const meant = identityOf(own);
@@ -148,7 +148,7 @@ test("only the directory that is meant is removed", (t) => {
   assert.equal(removeOnly(path.join(root, "absent"), isMeant), true);
 });
 
-test("a subvolume that a link has come to lead to is not removed", async (t) => {
+test("a removal does not follow a link to a subvolume", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null || volume === undefined) return;
   const at = (name: string): Buffer => Buffer.from(path.join(volume.root, name));
@@ -191,7 +191,7 @@ test("a subvolume that a link has come to lead to is not removed", async (t) => 
   assert.equal(fs.readFileSync(at("theirs/s/file"), "utf8"), "theirs/s");
 });
 
-test("subvolumes in a tree go with it, read-only ones and those in others too", async (t) => {
+test("subvolumes in a tree are removed with it, also read-only and nested ones", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null || volume === undefined) return;
   const at = (name: string): Buffer => Buffer.from(path.join(volume.root, name));

@@ -1,6 +1,6 @@
 /**
- * Names of files that hold credentials, as secret scanners and the programs that write them know them. Other files may hold
- * secrets too. `holds`: what tells by the first part of the content, in latin1, whether one of that name is a secret.
+ * Names of files with credentials, as secret scanners and the programs that write them define them. Other files may
+ * have secrets too. `holds`: true if the first part of a file's content, in latin1, is a secret.
  */
 const SECRETS: readonly { kind: string; names: readonly string[]; holds?: (text: string) => boolean }[] = [
   {
@@ -8,7 +8,7 @@ const SECRETS: readonly { kind: string; names: readonly string[]; holds?: (text:
     names: ["id_rsa", "id_dsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"],
   },
   { kind: "a private key of ssh", names: [".ssh/*", "*_key"], holds: hasPrivateKey },
-  // Not a certificate, a public key, or a presentation of Keynote, which is a zip.
+  // Excludes certificates, public keys, and presentations of Keynote, which are zips.
   {
     kind: "a private key or certificate",
     names: ["*.pem", "*.key"],
@@ -40,10 +40,10 @@ function hasPrivateKey(text: string): boolean {
   return /-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----/.test(text);
 }
 
-/** Files that show how to write such a file. */
+/** Names of files that are examples of such files. */
 const EXAMPLES = [".env.example", ".env.sample", ".env.template", ".env.dist"];
 
-/** Ignore patterns that leave out all that is known by its name alone. */
+/** Ignore patterns for all files that are secrets by their name alone. */
 export const SECRET_PATTERNS: readonly string[] = [
   ...SECRETS.flatMap(({ names, holds }) =>
     holds === undefined ? names.map((name) => (name.includes("/") ? `**/${name}` : name)) : [],
@@ -51,7 +51,9 @@ export const SECRET_PATTERNS: readonly string[] = [
   ...EXAMPLES.map((name) => `!${name}`),
 ];
 
-/** False of `tokens/*.json` and the like: to list such files, the path of each file that ends so would be looked at. */
+/**
+ * False for `tokens/*.json` and the like: to list such files, the path of each file with this ending would be checked.
+ */
 const isKnownAlone = (name: string): boolean => !/\/.*\*/.test(name);
 const LAST_NAMES = oneOf(
   SECRETS.flatMap(({ names }) => names.filter(isKnownAlone).map((name) => name.slice(name.lastIndexOf("/") + 1))),
@@ -69,13 +71,15 @@ function oneOf(names: readonly string[]): RegExp {
   return new RegExp(`^(?:${sources.join("|")})$`);
 }
 
-/** True where a name, some bytes of many, may be one of them, whatever folder it lies in. A first save asks this of every file. */
+/**
+ * True if a name, some bytes of many, may be a secret's last name, in any folder. A first save asks this of every file.
+ */
 export function maySecret(names: Uint8Array, at: number, length: number): boolean {
   if (!isWorthReading(names, at, length)) return false;
   return LAST_NAMES.test(Buffer.from(names.buffer, names.byteOffset + at, length).toString("latin1"));
 }
 
-/** By a few bytes, as most names are none of these. */
+/** A fast check of a few bytes, because most names are no secrets. */
 function isWorthReading(names: Uint8Array, at: number, length: number): boolean {
   const first = names[at];
   // .env, id_…
@@ -111,14 +115,14 @@ function isWorthReading(names: Uint8Array, at: number, length: number): boolean 
   }
 }
 
-/** A file that may be a secret by its path. `holds` absent: it is one by its name. */
+/** A file that may be a secret by its path. `holds` absent: its name alone decides. */
 export interface Suspect {
   kind: string;
-  /** True where the first part of its content, in latin1, is that of a secret. */
+  /** True if the first part of the file's content, in latin1, is a secret. */
   holds: ((text: string) => boolean) | undefined;
 }
 
-/** The secret that a file may be by its raw path; null where it looks like none. */
+/** Returns the secret that a file may be by its raw path; null if the path matches none. */
 export function suspectAt(path: Uint8Array): Suspect | null {
   const text = Buffer.from(path.buffer, path.byteOffset, path.length).toString("latin1");
   if (NOT.test(text.slice(text.lastIndexOf("/") + 1))) return null;

@@ -24,7 +24,7 @@ test("odd lines are skipped and the first of two counts", () => {
   );
 });
 
-test("a home that is no absolute path counts as not set", (t) => {
+test("a relative HOME counts as unset", (t) => {
   const before = process.env["HOME"];
   t.after(() => {
     if (before === undefined) delete process.env["HOME"];

@@ -3,11 +3,11 @@ import { homedir, userInfo } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
 
-/** Names of users and groups as the machine's own files have them; one copy per thread, read once. */
+/** Names of users and groups in the machine's own files; one copy per thread, read once. */
 
 type Names = ReadonlyMap<number, string>;
 
-/** Reads lines `name:…:id:…`, by id; of several lines for one id the first counts, as in libc. */
+/** Reads lines `name:…:id:…`, by id. If several lines have one id the first counts, as in libc. */
 export function parseNames(text: string): Names {
   const names = new Map<number, string>();
   for (const line of text.split("\n")) {
@@ -39,29 +39,29 @@ function groupNames(): Names {
   return (groups ??= load("/etc/group"));
 }
 
-/** The name of a user id, "" when it has none here. */
+/** The name of a user id, "" if this machine has none. */
 export function userName(uid: number): string {
   return userNames().get(uid) ?? "";
 }
 
-/** The name of a group id, "" when it has none here. */
+/** The name of a group id, "" if this machine has none. */
 export function groupName(gid: number): string {
   return groupNames().get(gid) ?? "";
 }
 
-/** The number of a user by their name, as the machine's own file has it now; null when it has none. */
+/** The id of a user by name, from the machine's present file; null if the name is unknown. */
 export function userId(name: string): number | null {
   for (const [uid, each] of load("/etc/passwd")) if (each === name) return uid;
   return null;
 }
 
-/** The number of a group by its name; null when this machine's own file has none. */
+/** The id of a group by name; null if this machine's own file lacks the name. */
 export function groupId(name: string): number | null {
   for (const [gid, each] of groupNames()) if (each === name) return gid;
   return null;
 }
 
-/** The users in a group, by number, as far as the machine's own files name them. */
+/** Ids of the users in a group, as far as the machine's own files name them. */
 export function membersOf(gid: number): number[] {
   const [people, all] = ["/etc/passwd", "/etc/group"].map((file) => {
     try {
@@ -81,7 +81,7 @@ export function membersOf(gid: number): number[] {
 const FIRST_PERSON = 1000;
 const NOBODY = 65534;
 
-/** Home directories of people and of root, as the machine's own file gives them; not those of its services. */
+/** Home directories of people and of root from the machine's own file, without those of services. */
 export function homeDirectories(): string[] {
   let text: string;
   try {
@@ -100,13 +100,13 @@ export function homeDirectories(): string[] {
 }
 
 export interface CurrentUser {
-  /** Its number where nothing on this machine names it, as often in containers. */
+  /** The user's id as text if this machine has no name for it, as often in containers. */
   username: string;
   uid: number;
   gid: number;
 }
 
-/** Whoever runs this process. */
+/** The user who runs this process. */
 export function currentUser(): CurrentUser {
   try {
     const { username, uid, gid } = userInfo();
@@ -117,20 +117,20 @@ export function currentUser(): CurrentUser {
   }
 }
 
-/** Their home directory, absolute; null where neither `HOME` nor the machine says which that is. */
+/** The user's home directory, absolute; null if neither `HOME` nor the machine names one. */
 export function knownHome(env: Environment = process.env): string | null {
   for (const ask of [() => absolutePath(env, "HOME"), homedir, () => userInfo().homedir]) {
     try {
       const home = ask();
       if (home !== null && isAbsolute(home)) return home;
     } catch {
-      // Nobody says which.
+      // This source names no directory.
     }
   }
   return null;
 }
 
-/** Returns the user's home directory. Throws `usage` where it is not known. */
+/** Returns the user's home directory. Throws `usage` if it is unknown. */
 export function homeDirectory(env: Environment = process.env): string {
   const home = knownHome(env);
   if (home !== null) return home;
@@ -144,14 +144,14 @@ export function userStateDirectory(env: Environment = process.env): string {
   return join(absolutePath(env, "XDG_STATE_HOME") ?? join(homeDirectory(env), ".local/state"), "cairn");
 }
 
-/** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. Throws `usage` where neither is known. */
+/** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; everything in it can be made again. Throws `usage` if neither is known. */
 export function userCacheDirectory(env: Environment = process.env): string {
   return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** A folder that a variable names; null also for a relative path, which would be another folder for each current one. */
+/** A folder that a variable names; null for a relative path, which would depend on the current folder. */
 export function absolutePath(env: Environment, variable: string): string | null {
   const path = env[variable];
   return path !== undefined && isAbsolute(path) ? path : null;

@@ -18,7 +18,7 @@ import {
   removeLeftovers,
 } from "./work-directory.ts";
 
-test("a work directory is dead when its process is, and another container's only when it is old", (t) => {
+test("a work directory is dead when its process has ended, and another container's only when it is old", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   const own = newWorkDirectory(parent);
@@ -32,7 +32,7 @@ test("a work directory is dead when its process is, and another container's only
   assert.deepEqual(deadWorkDirectories(parent).toSorted(), [gone, longGone].toSorted());
 });
 
-test("a work directory is dead when its process has ended, though nobody has asked how", async (t) => {
+test("the work directory of a zombie process is dead", async (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   // The shell's child ends once its parent is another program, which never waits for it.
@@ -52,7 +52,7 @@ test("a work directory is dead when its process has ended, though nobody has ask
   assert.deepEqual(deadWorkDirectories(parent), [zombie]);
 });
 
-test("a work directory that was left is dead although its process lives", (t) => {
+test("a work directory that was left is dead although its process runs", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   const own = newWorkDirectory(parent);
@@ -67,7 +67,7 @@ test("a work directory that was left is dead although its process lives", (t) =>
   assert.deepEqual(fs.readdirSync(parent), []);
 });
 
-test("another container's work directory is alive while something is written deep in it", (t) => {
+test("another container's work directory is alive while a deep entry is recent", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   const old = new Date(Date.now() - 2 * 3600 * 1000);
@@ -86,24 +86,20 @@ test("another container's work directory is alive while something is written dee
   assert.deepEqual(deadWorkDirectories(parent).toSorted(), dead.toSorted());
 });
 
-test(
-  "a living process's work directory is not dead where there is no /proc",
-  { skip: whyProcStays() ?? false },
-  (t) => {
-    const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
-    t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
-    const body = `const own = work.newWorkDirectory(${JSON.stringify(parent)});
+test("a running process's work directory is alive without /proc", { skip: whyProcStays() ?? false }, (t) => {
+  const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+  t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+  const body = `const own = work.newWorkDirectory(${JSON.stringify(parent)});
 const of = (pid) => own.replace("-" + process.pid + "-", "-" + pid + "-");
 const [gone, longGone] = [of(${spawnSync("true").pid}), of(${spawnSync("true").pid})];
 for (const each of [own, of(${process.pid}), gone, longGone]) fs.mkdirSync(each);
 fs.utimesSync(longGone, 1, 1);
 return work.deadWorkDirectories(${JSON.stringify(parent)}).map((each) => each === longGone);`;
-    const imports = { fs: "node:fs", work: new URL("work-directory.ts", import.meta.url).href };
-    assert.deepEqual(withoutProc(imports, body), [true]);
-  },
-);
+  const imports = { fs: "node:fs", work: new URL("work-directory.ts", import.meta.url).href };
+  assert.deepEqual(withoutProc(imports, body), [true]);
+});
 
-test("the holder of a lock leaves what somebody tries out without it, and removes the rest", (t) => {
+test("the holder of the lock removes leftovers except probes, which are made without the lock", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-leftovers-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));
   const [tried, left] = [`${temporaryName()}${PROBE}`, temporaryName()];

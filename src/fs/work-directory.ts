@@ -9,26 +9,29 @@ import { namesIfThere, namesIn } from "./paths/names-in.ts";
 import { clearAway, removeAll } from "./remove-all.ts";
 
 /**
- * A folder for one operation's unfinished files, named after its process, so that whoever comes later can tell
- * whether anybody still works in it.
+ * Prefix of folders for the unfinished files of one operation. The name has the operation's process, so that a later
+ * process can check whether that process still runs.
  */
 const PREFIX = "work-";
 const HOUR_MS = 3600 * 1000;
-/** Folders whose process cannot be asked: of another machine, or of another container on this one, which is seen at work sooner. */
+/**
+ * Ages after which the folder of a process on another machine, or in another container, counts as dead. Within a
+ * machine the clocks agree, so a shorter age is enough for containers.
+ */
 const FOREIGN_AGE_MS = 24 * HOUR_MS;
 const CONTAINER_AGE_MS = HOUR_MS;
 
 let counter = 0;
 
-/** A path below `parent` for one operation of this process; nothing is made yet. */
+/** Returns a path below `parent` for one operation of this process; nothing is made yet. */
 export function newWorkDirectory(parent: string): string {
   const { startTime } = thisProcess();
   return path.join(parent, `${PREFIX}${machine()}-${process.pid}-${startTime || "0"}-${counter++}-${threadId}`);
 }
 
-/** Leaves an operation's folder to whoever comes later, as a kill would; removes it if that cannot be. */
+/** Renames an operation's folder so that it counts as left by a killed process; removes it if the rename fails. */
 export function leaveWorkDirectory(directory: string): void {
-  // No process began at 0, so the owner counts as gone.
+  // No process starts at 0, so the owner counts as gone.
   const name = `${PREFIX}${machine()}-${process.pid}-0-${randomBytes(8).toString("hex")}`;
   try {
     fs.renameSync(directory, path.join(path.dirname(directory), name));
@@ -38,8 +41,9 @@ export function leaveWorkDirectory(directory: string): void {
 }
 
 /**
- * Removes the folders of processes that are gone; another machine's or container's only when they are old. Returns those
- * that cannot be removed, with the system's reason: they cost room and hinder nobody. `spares`: a folder that stays.
+ * Removes the folders of processes that have ended; those of other machines and containers only if they are old.
+ * Returns folders that cannot be removed, with the reason: they take space but do no harm. `spares`: true for a folder
+ * to keep.
  */
 export function removeDeadWorkDirectories(
   parent: string,
@@ -55,7 +59,7 @@ export function removeDeadWorkDirectories(
   });
 }
 
-/** The folders of processes that are gone. */
+/** Returns the folders of processes that have ended. */
 export function deadWorkDirectories(parent: string): string[] {
   const dead: string[] = [];
   for (const name of namesIn(parent)) {
@@ -75,18 +79,15 @@ function isDead(directory: string, owner: { boot: string; pid: number; start: st
   }
   if (processFacts(owner.pid) !== null) return !pidIsAlive({ pid: owner.pid, start_time: owner.start });
   if (pidIsAlive({ pid: owner.pid, start_time: "" })) return false;
-  // Without /proc it may be a process of another container.
+  // Without /proc the process may belong to another container.
   return hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);
 }
 
-/**
- * Tells whether a folder or anything below it was written in the last so many milliseconds; what cannot be looked at
- * says nothing.
- */
+/** True if a folder or an entry below it was written within the last `ageMs` milliseconds. Skips entries that are not readable. */
 export function writtenWithin(place: Buffer, ageMs: number): boolean {
   try {
     const facts = fs.lstatSync(place);
-    // What is restored may be given any time, one to come too.
+    // A restored entry may have any time, even a future one.
     if (Math.abs(Date.now() - facts.mtimeMs) <= ageMs) return true;
     if (!facts.isDirectory()) return false;
     return fs.readdirSync(place, "buffer").some((name) => writtenWithin(Buffer.concat([place, SLASH, name]), ageMs));
@@ -103,23 +104,26 @@ function writerIsGone(name: string): boolean {
   return !pidIsAlive({ pid, start_time: "" });
 }
 
-// A writer on another host or in another pid namespace cannot be asked, so what is young is left alone.
+// A writer on another host or in another pid namespace cannot be checked, so young entries stay.
 const YOUNG_MS = 3_600_000;
 
-/** Ends the names of what somebody tries out, who holds no lock. */
+/** Suffix of temporary names of probes, which are made without a lock. */
 export const PROBE = "-probe";
 
 export interface RemoveLeftoversOptions {
-  /** True: the caller holds the lock that every writer here holds, so whatever is left is nobody's. */
+  /** True: the caller holds the lock that every writer here holds, so no other writer is active. */
   exclusive?: boolean;
-  /** Only this user's, with names that end so: for a place where others write too, and other work leaves what has a record. */
+  /**
+   * Removes only entries of this user with this suffix: for a folder in which other operations have temporary entries
+   * with records of their own.
+   */
   ownEndingIn?: string;
 }
 
 /**
- * Removes what killed writers left in a directory under temporary names (files and folders). Without the lock
- * only what is over an hour old and whose writer is gone; what this user may not remove stays. Returns the names removed;
- * a missing directory is empty.
+ * Removes temporary files and folders of killed writers in a directory. Without the lock only entries over an hour old
+ * whose writer has ended; entries that this user may not remove stay. Returns the removed names; none if the directory
+ * is missing.
  */
 export function removeLeftovers(directory: string, options: RemoveLeftoversOptions = {}): string[] {
   const removed: string[] = [];
@@ -133,7 +137,7 @@ export function removeLeftovers(directory: string, options: RemoveLeftoversOptio
       removeAll(place);
       removed.push(name);
     } catch (error) {
-      // In a folder where everybody may write: it is its writer's to remove.
+      // In a folder that everybody may write to only the writer can remove the entry.
       if (!["EACCES", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
     }
   }
@@ -144,17 +148,19 @@ function isOwn(place: string): boolean {
   return fs.lstatSync(place, { throwIfNoEntry: false })?.uid === process.geteuid?.();
 }
 
-/** Names of unfinished files and folders that say whose they are; `save` passes over them wherever they lie. */
+/** Names of unfinished files and folders, which include the writer's process; `save` skips them everywhere. */
 export const UNFINISHED_NAME = /^\.cairn-tmp-(\d+)-[0-9a-f]{16}-([0-9a-z]+)-(\d+)(?:[-.][a-z]+)?$/;
 
-/** A path beside `target` for what is not finished. What killed processes left there is removed first. */
+/**
+ * Returns a path beside `target` for an unfinished entry. First removes unfinished entries of killed processes there.
+ */
 export function unfinishedBeside(target: string): string {
   const directory = path.dirname(target);
   removeUnfinished(directory);
   return path.join(directory, temporaryName());
 }
 
-/** Removes from a folder of the user's what killed processes left unfinished; what cannot be removed stays. */
+/** Removes unfinished entries of killed processes from a user's folder; entries that cannot be removed stay. */
 export function removeUnfinished(directory: string): void {
   for (const name of namesIn(directory)) {
     const place = path.join(directory, name);
@@ -162,7 +168,7 @@ export function removeUnfinished(directory: string): void {
     try {
       removeAll(place);
     } catch {
-      // It costs room and hinders nobody.
+      // The entry takes space but does no harm.
     }
   }
 }

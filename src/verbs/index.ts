@@ -12,7 +12,7 @@ import * as points from "./points/index.ts";
 import * as repositoryCare from "./repository-care/index.ts";
 import * as snapshots from "./snapshots/index.ts";
 
-/** Tables of all verbs, by the name that each has in the library. Everything that Cairn offers of a verb is made from its row. */
+/** Tables of all verbs, by their name in the library. Every surface of a verb is made from its row. */
 
 /** Verbs of an open workspace. */
 export const CLIENT_VERBS = { ...points, ...looking, ...care, ...backups };

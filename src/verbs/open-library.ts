@@ -12,7 +12,6 @@ import type { HowOpened, LibraryHand } from "../operations/hand.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "./index.ts";
 import { isBeside } from "../workspace/place/control-directory.ts";
 
-/** A verb of the library with any types. */
 interface LibraryVerb extends Verb {
   run(hand: LibraryHand, ...given: unknown[]): unknown;
 }
@@ -45,7 +44,7 @@ export class Library implements LibraryHand {
     return new CairnClient({ found, parts: this.parts, created, engineReasons, ...more });
   }
 
-  /** @internal Carries a verb out. */
+  /** @internal Runs a verb. */
   perform({ run }: LibraryVerb, given: unknown[]): unknown {
     return run(this, ...given);
   }

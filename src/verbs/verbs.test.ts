@@ -24,7 +24,7 @@ test("an agent may give every option of a tool, and every verb that is a tool is
   }
 });
 
-test("a verb whose options open databases in the folder by their paths says so", () => {
+test("a verb whose options open databases in the folder by path has the field opensPaths", () => {
   const opening = clientVerbs.filter(
     ([, { options, unserved }]) =>
       unserved === undefined && ["with", "throughSqlite"].some((each) => Object.hasOwn(options?.entries ?? {}, each)),
@@ -45,7 +45,7 @@ test("a verb whose options open databases in the folder by their paths says so",
   }
 });
 
-test("every call that the daemon serves says who may make it", () => {
+test("every call that the daemon serves names who may make it", () => {
   for (const [name, verb] of Object.entries({ ...LIBRARY_VERBS, ...DAEMON_CALLS } as Readonly<Record<string, Verb>>))
     if (verb.by === undefined) assert.ok(name in DAEMON_CALLS, `${name} would be for the owners of a folder`);
 });
@@ -107,7 +107,7 @@ test("every command that a hint names exists and has the options that the hint g
 const PLAIN =
   /\bhint\b\s*(?:\??:|=|\?\?)\s*(?:[^;{}"`]*\?\?? *)?(?<!advice)["`][^\n]*\bcairn (?!daemon |serve-repository |ui\b)[a-z-]+/g;
 
-test("no hint of an error names a command as mere text, which would not be a call to programs", () => {
+test("no hint of an error has a command as plain text, which programs could not see as a call", () => {
   const found = readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts") && !/test|^cli\/|errors\.ts/.test(name))
     .flatMap((name) =>

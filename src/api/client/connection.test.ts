@@ -27,7 +27,7 @@ async function listening(t: TestContext, serve: RequestListener): Promise<Connec
   return connection;
 }
 
-test("a call is waited for as long as the daemon answers others, before and after it has begun", async (t) => {
+test("a call waits as long as the daemon answers other requests, before and after the call has begun", async (t) => {
   let asked = 0;
   const connection = await listening(t, (request, response) => {
     if (request.url === "/v1/ready") {
@@ -51,7 +51,7 @@ test("a call is waited for as long as the daemon answers others, before and afte
   assert.equal(await connection.call("save", {}), 7);
 });
 
-test("a daemon that answers nothing is hung: nothing was begun, and the caller may try again", async (t) => {
+test("a call to a daemon that answers nothing fails as busy, and may be repeated", async (t) => {
   const connection = await listening(t, () => undefined);
   await assert.rejects(connection.call("save", {}), (error) => {
     assert.ok(error instanceof NoDaemon);
@@ -60,14 +60,14 @@ test("a daemon that answers nothing is hung: nothing was begun, and the caller m
   });
 });
 
-test("a daemon that falls silent after it has begun a call ends the call with io", async (t) => {
+test("a call fails with io when the daemon falls silent after the call has begun", async (t) => {
   const connection = await listening(t, (request, response) => {
     if (request.url !== "/v1/ready") response.writeHead(200).flushHeaders();
   });
   await assert.rejects(connection.call("save", {}), { code: "io", retryable: true, message: /has sent nothing/ });
 });
 
-test("a socket whose queue is full since nobody takes connections is a hung daemon's", async (t) => {
+test("a socket with a full queue of connections counts as a hung daemon", async (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-connection-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));
   const at = path.join(folder, "s");

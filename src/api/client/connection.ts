@@ -16,10 +16,9 @@ type Line =
   | { item: unknown }
   | { ok: boolean; data: unknown; error: ErrorRecord | null };
 
-/** Members of a call; functions and signals among its options are for this side. */
+/** Members of a call. Functions and signals among its options stay on this side. */
 export type Members = Readonly<Record<string, unknown>>;
 
-/** A request of the daemon. */
 interface Asked {
   /** Default POST. */
   method?: string;
@@ -28,31 +27,31 @@ interface Asked {
   headers?: Readonly<Record<string, string>>;
 }
 
-/** No daemon answers on a socket: what it would do has to be done here. `busy`: one listens and is hung. */
+/** No daemon answers on a socket, so the client must do the work itself. `busy`: a daemon listens but hangs. */
 export class NoDaemon extends CairnError {}
 
 /** A daemon on TCP. */
 export interface Remote {
-  /** As `https://host:7777`. */
+  /** For example `https://host:7777`. */
   url: string;
   token: string;
-  /** Certificates in PEM that count beside those of the system, as one that signed itself. */
+  /** Certificates in PEM that are trusted besides those of the system, for example a self-signed one. */
   ca?: string | Uint8Array;
 }
 
-/** Connections and headers of another one to the same daemon. */
+/** Connections and headers of another `Connection` to the same daemon. */
 interface Kept {
   agent?: Agent;
   headers?: Readonly<Record<string, string>>;
 }
 
 const KEPT = { keepAlive: true, maxSockets: 16 };
-/** Milliseconds of waiting for an answer after which the daemon is asked for a sign of life. */
+/** Milliseconds without an answer after which the client checks that the daemon lives. */
 const ASK_MS = 1_000;
-/** Milliseconds without a sign of life after which a daemon is hung: at its first call, later, and over TCP. */
+/** Milliseconds without a sign of life after which a daemon counts as hung: at its first call, later, and over TCP. */
 const PATIENCE_MS = { first: 2_000, later: 10_000, far: 30_000 };
 
-/** Calls to a daemon on its socket or on TCP, with connections that are kept. */
+/** Calls to a daemon on its socket or over TCP, with kept connections. */
 export class Connection {
   readonly #at: string | Remote;
   readonly #agent: Agent;
@@ -62,7 +61,7 @@ export class Connection {
   readonly #headers: Readonly<Record<string, string>>;
   #hasAnswered = false;
 
-  /** `at`: the path of its socket, or where it is on TCP. Throws `usage` for a URL that is none. */
+  /** `at`: the path of the socket, or the address on TCP. Throws `usage` for an invalid URL. */
   constructor(at: string | Remote, { agent, headers = {} }: Kept = {}) {
     this.#at = at;
     if (typeof at === "string") {
@@ -87,17 +86,17 @@ export class Connection {
     this.#request = isSecure ? secureRequest : request;
   }
 
-  /** Calls over the same connections, each with this idempotency key. */
+  /** Returns calls over the same connections, each with this idempotency key. */
   keyed(key: string): Connection {
     return new Connection(this.#at, { agent: this.#agent, headers: { "idempotency-key": key } });
   }
 
-  /** Throws what the daemon answers, `interrupted`, `NoDaemon` where none is there, and `io` where it goes away. */
+  /** Makes a call. Throws the daemon's error, `interrupted`, `NoDaemon` if no daemon answers, and `io` if the daemon goes away. */
   async call(name: string, members: Members, options: CallOptions = {}): Promise<unknown> {
     return this.#answer(this.#lines({ path: `/v1/${name}`, body: toWire(withoutOurs(members)) }, options), options);
   }
 
-  /** The answer of a resource of the daemon. Throws as `call` does. */
+  /** Returns a resource of the daemon. Throws the errors of `call()`. */
   async ask(method: "GET" | "DELETE", path: string, options: CallOptions = {}): Promise<unknown> {
     return this.#answer(this.#lines({ method, path }, options), options);
   }
@@ -112,7 +111,7 @@ export class Connection {
     return answered;
   }
 
-  /** Each answer of a call that gives several. Throws as `call` does. */
+  /** Yields each answer of a call with several answers. Throws the errors of `call()`. */
   async *stream(name: string, members: Members, options: CallOptions = {}): AsyncGenerator {
     const asked = { path: `/v1/${name}`, body: toWire(withoutOurs(members)) };
     for await (const line of this.#lines(asked, options)) {
@@ -147,7 +146,7 @@ export class Connection {
     if (!isWhole) throw this.gone(undefined, true);
   }
 
-  /** The error for a daemon that went away. `isTaken`: it has begun with the call. */
+  /** The error for a daemon that went away. `isTaken`: the daemon had begun the call. */
   gone(cause: unknown, isTaken: boolean): CairnError {
     if (cause instanceof CairnError) return cause;
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
@@ -157,7 +156,7 @@ export class Connection {
         cause,
       });
     if (code === "EACCES") return new NoDaemon("permission", `you may not connect to ${this.#shown}`, { cause });
-    // Of a socket whose queue is full: nobody has taken a connection from it for long.
+    // EAGAIN comes from a socket with a full queue: the daemon has accepted no connection for long.
     if (code === "EAGAIN") return this.#hung(0);
     const isRefused = code === undefined || code === "ECONNRESET" || code === "EPIPE";
     if (!isTaken && !isRefused)
@@ -194,10 +193,10 @@ export class Connection {
     );
   }
 
-  /** Calls `silent` once the daemon does nothing at all for the milliseconds that it is given. A long call of one that lives goes on. */
+  /** Calls `silent` once the daemon has shown no sign of life for a while. A long call of a living daemon goes on. */
   async #watch(ended: AbortSignal, silent: (ms: number) => void): Promise<void> {
     const { first, later, far } = PATIENCE_MS;
-    // Where more wants to run than can, a daemon that lives takes longer.
+    // On an overloaded machine a living daemon takes longer.
     const load = Math.min(3, Math.max(1, loadavg()[0]! / availableParallelism() / 2));
     const patience = typeof this.#at === "string" ? (this.#hasAnswered ? later : first * load) : far;
     for (;;) {
@@ -207,13 +206,13 @@ export class Connection {
     }
   }
 
-  /** True where the daemon answers anything, or refuses to, on a connection of its own. */
+  /** True if the daemon answers or refuses a request on a new connection. */
   #isAlive(ms: number, ended: AbortSignal): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const asked = { ...this.#where, path: "/v1/ready", headers: this.#headers, agent: false };
     const probe = this.#request(asked, () => resolve(true));
     probe.on("error", ({ code }: NodeJS.ErrnoException) => resolve(code !== "EAGAIN"));
-    // What came while this process was held up itself is read first.
+    // If this process itself was held up, answers that came meanwhile are read first.
     const late = setTimeout(() => setImmediate(() => resolve(ended.aborted)), ms).unref();
     const stop = (): void => resolve(true);
     ended.addEventListener("abort", stop, { once: true });
@@ -225,7 +224,7 @@ export class Connection {
     });
   }
 
-  /** Sends a request. Resolves with the head of the answer; rejects with what the system says, or `NoDaemon` for one that hangs. */
+  /** Sends a request. Resolves with the head of the answer. Rejects with a system error, or `NoDaemon` if the daemon hangs. */
   open({ method = "POST", path, body = "", headers = {} }: Asked, signal?: AbortSignal): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const ended = new AbortController();
@@ -247,7 +246,7 @@ export class Connection {
       });
   }
 
-  /** Ends the calls under way, too. */
+  /** Closes all connections and ends the calls under way. */
   close(): void {
     this.#agent.destroy();
   }
@@ -258,7 +257,7 @@ export class Connection {
   }
 }
 
-/** Members without callbacks and signals, in their options too. */
+/** Removes callbacks and signals from members and from their options. */
 export function withoutOurs(members: Members): Members {
   const isOurs = (value: unknown): boolean => typeof value === "function" || value instanceof AbortSignal;
   return Object.fromEntries(

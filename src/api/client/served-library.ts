@@ -21,7 +21,10 @@ import { notAsked } from "./service.ts";
 type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;
 
-/** The library, with what a daemon serves done by the daemon, and all else here; `local` null: by the daemon, too. */
+/**
+ * The library. A daemon makes calls on the workspaces that it serves, `local` all others. `local` null: the daemon
+ * makes all calls.
+ */
 export function servedLibrary(daemons: readonly (string | Remote)[], local: Local | null): CairnLibrary {
   const isHere = daemons.every((each) => typeof each === "string");
   const connections = daemons.map((each) => new Connection(each));
@@ -38,7 +41,6 @@ export function servedLibrary(daemons: readonly (string | Remote)[], local: Loca
   return methods as unknown as CairnLibrary;
 }
 
-/** Arguments of a verb by their names, as a daemon takes them. */
 function membersOf({ takes, options }: Verb, given: readonly unknown[]): Members {
   const members = Object.fromEntries(takes.map((each, i) => [each.name, given[i]]));
   return options === null ? members : { ...members, options: given[takes.length] ?? {} };
@@ -48,29 +50,28 @@ function optionsOf({ takes }: Verb, given: readonly unknown[]): CallOptions {
   return (given[takes.length] ?? {}) as CallOptions;
 }
 
-/** The error of a client without a library of its own for what its daemon leaves to the caller. */
+/** The error of a client without its own library, for a call that the daemon leaves to the client. */
 function notByDaemon(): CairnError {
   return new CairnError("unsupported", "a daemon does not offer this call", {
     hint: 'import from "cairnstate" to make the call without a daemon',
   });
 }
 
-/** True for the refusal of a folder that root's daemon keeps. */
 function isKeptByDaemon(error: unknown): boolean {
   return error instanceof CairnError && error.code === "no_daemon";
 }
 
 interface Where {
   local: Local | null;
-  /** True: paths of the daemon are those of this machine. */
+  /** True: the daemon's paths are paths of this machine. */
   isHere: boolean;
 }
 
-/** Verbs of the library that a daemon is asked about. */
+/** Verbs of the library that need an answer of a daemon first. */
 class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "adopt" | "listWorkspaces"> {
   readonly #connections: readonly Connection[];
   readonly #where: Where;
-  /** Daemons that are asked no more, and why. */
+  /** Daemons that get no more calls, each with the reason. */
   readonly #lost = new Map<Connection, NoDaemon>();
 
   constructor(connections: Connection[], where: Where) {
@@ -82,7 +83,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return this.#connections.filter((each) => !this.#lost.has(each));
   }
 
-  /** Throws `busy` where a daemon hangs, since nobody knows what it serves. The next call asks it again. */
+  /** Throws `busy` if a daemon hangs, because its workspaces are unknown. The next call asks it again. */
   #requireNoneHung(): void {
     for (const [connection, error] of this.#lost)
       if (error.code === "busy") {
@@ -97,7 +98,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return local();
   }
 
-  /** The first daemon's that is there. Throws `no_daemon` or `permission` where none is, and `busy` where one hangs. */
+  /** Makes the call with the first daemon that answers. Throws `no_daemon` or `permission` if none does, and `busy` if one hangs. */
   async any<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
     let missed = notAsked();
     for (const connection of this.#asked()) {
@@ -112,8 +113,8 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
   }
 
   /**
-   * Throws any error but that no daemon is there: that one is asked no more, unless the daemon alone can do the call. A daemon that
-   * was named by its address is missed.
+   * Notes that a daemon does not answer, so that it gets no more calls, unless only the daemon can make the call or the
+   * caller named it. Throws every other error.
    */
   #lose(connection: Connection, error: unknown): NoDaemon {
     if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
@@ -121,7 +122,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return error;
   }
 
-  /** The first daemon that serves a path, and its workspace there. Throws where none is and the daemon alone can tell. */
+  /** Returns the first daemon that serves a path, and its workspace there. Throws if no daemon answers and only a daemon can tell. */
   async #at(path: string, options: CallOptions): Promise<{ connection: Connection; found: Reference } | null> {
     const missed: NoDaemon[] = [];
     for (const connection of this.#asked()) {
@@ -136,7 +137,10 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return null;
   }
 
-  /** Throws why no daemon answered where nobody else can, or that one hangs. `missed`: an error for each that did not answer. */
+  /**
+   * Throws the reason why no daemon answered, or that one hangs, if there is no local library. `missed`: an error of
+   * each daemon that did not answer.
+   */
   #requireAny(missed: readonly NoDaemon[]): void {
     if (this.#where.local !== null) return;
     const hung = missed.find(({ code }) => code === "busy");
@@ -144,7 +148,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (missed.length === this.#connections.length) throw missed.at(-1) ?? notAsked();
   }
 
-  /** The path at which this process finds a workspace. Folders of root's daemon, which answers, are none of this process. */
+  /** The path at which this process finds a workspace; null for a folder of root's daemon, which answers for that folder. */
   async #foundHere(given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
     try {
       return await (await this.#local()).find(...given);
@@ -160,7 +164,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const [path, options = {}] = given;
     const served = (await this.#at(path, options as CallOptions))?.found.workspace.path ?? null;
     if (served !== null && isSamePlace(served, path)) return served;
-    // The nearer one counts, whoever keeps it.
+    // The nearer workspace counts, whether the daemon or this process keeps it.
     const own = this.#where.local === null ? null : await this.#foundHere(given);
     if (own === null && served === null) this.#requireNoneHung();
     return own === null || (served !== null && served.length > own.length) ? served : own;
@@ -230,7 +234,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
   }
 }
 
-/** The folder is this user's to read: no daemon does it for them. */
+/** This user may read the folder, so no daemon is needed. */
 async function* readHere(folder: string, given: readonly unknown[]): AsyncGenerator<Uint8Array> {
   const where = normalizeTyped(given[1] as string | Uint8Array);
   try {
@@ -240,7 +244,7 @@ async function* readHere(folder: string, given: readonly unknown[]): AsyncGenera
   }
 }
 
-/** A daemon does not know what its callers keep themselves. Throws `refused` where a folder has such workspaces in it. */
+/** Throws `refused` if a folder contains workspaces that this user keeps without the daemon: the daemon does not know them. */
 async function refuseOwnInside(
   local: CairnLibrary,
   folder: string,
@@ -268,17 +272,20 @@ function isSamePlace(served: string, asked: string): boolean {
   }
 }
 
-/** Makes the client of a workspace anew, with an idempotency key. */
+/** Makes another client of the same workspace, with an idempotency key. */
 const makers = new WeakMap<Client, (key: string) => Client>();
 
-/** The client of the same workspace whose changing calls have an idempotency key. Throws `usage` for one that no daemon serves. */
+/**
+ * Returns a client of the same workspace with an idempotency key for changing calls. Throws `usage` for a client
+ * without a daemon.
+ */
 export function keyedClient(client: Client, key: string): Client {
   const make = makers.get(client);
   if (make !== undefined) return make(key);
   throw new CairnError("usage", "the calls of this client do not run in a daemon, so they have no idempotency keys");
 }
 
-/** A client whose verbs a daemon does, but for those that it leaves to its callers. */
+/** Returns a client whose verbs run in a daemon, except those that the daemon leaves to the client. */
 function remoteClient(connection: Connection, found: Reference, { local, isHere }: Where): Client {
   const { workspace } = found;
   const { path } = workspace;
@@ -317,7 +324,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
   if (isHere) {
     const { read } = methods;
     methods["read"] = (...given) => (given[0] === null ? readHere(path, given) : read!(...given));
-    // The program is the caller's, and what lies before and after it the daemon's.
+    // The program runs in the caller; the saves before and after it run in the daemon.
     methods["run"] = async (command, options) => {
       const { run } = await import("../../operations/run.ts");
       const save = async (saving: SaveOptions): Promise<SaveResult> =>
@@ -336,12 +343,12 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
     followedFrom: found.followed_from,
     conversion: found.conversion,
     workspacePath: () => path,
-    // A daemon seals what is asked for alone: with many workspaces the rest would keep it busy for hours.
+    // The daemon seals only requested points: sealing all points of many workspaces would keep it busy for hours.
     sealWhenIdle: () => undefined,
     async close() {
-      // Other clients of the library make their calls over it, too.
+      // Other clients of the library use the same connection.
       connection.closeIdle();
-      // One that was never opened is not closed.
+      // A local client that was never opened needs no close.
       await (await here?.catch(() => undefined))?.close();
     },
     async [Symbol.asyncDispose]() {
@@ -353,13 +360,13 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
   return client;
 }
 
-/** Whoever carries out calls by their names. */
+/** Makes calls by their names. */
 export interface Calls {
   call(name: string, members: Members, options?: CallOptions): Promise<unknown>;
   stream(name: string, members: Members, options?: CallOptions): AsyncIterable<unknown>;
 }
 
-/** The verbs of a workspace, each done by a call. */
+/** Returns the verbs of a workspace; each makes a call. */
 export function methodsOf(calls: Calls, workspace: string): Record<string, AnyMethod> {
   return Object.fromEntries(
     Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>).map(([name, verb]) => [

@@ -7,27 +7,27 @@ import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
 
-/** A daemon's own calls beside those of the library: what happens, and calls that go on without their caller. */
+/** The daemon's own calls besides those of the library: events, and jobs that run on without their caller. */
 
 export interface EventOptions {
-  /** Only of these workspaces, by their absolute paths; default: all that the caller may act on. */
+  /** Only events of these workspaces, by absolute path. Default: all workspaces on which the caller may act. */
   workspace?: string | readonly string[];
-  /** Only those that come after the event of this number; default: those from now on. 0: all that are kept. */
+  /** Only events with a higher number. Default: events from now on. 0: all kept events. */
   after?: number;
   types?: readonly EventType[];
-  /** Ends it, with `interrupted`. */
+  /** Ends the stream with `interrupted`. */
   signal?: AbortSignal;
 }
 
-/** Milliseconds until it is tried to connect again: at first, and at most. */
+/** Milliseconds between two tries to connect again: at first, and at most. */
 const AGAIN_MS = 100;
 const MOST_AGAIN_MS = 5_000;
-/** Milliseconds without even a heartbeat, after which the daemon is taken for gone. */
+/** Milliseconds without even a heartbeat after which the daemon counts as gone. */
 const SILENCE_MS = 45_000;
 
 /**
- * Events as they happen. Where the daemon goes away it connects again, and goes on after the last event that it had. Throws
- * `not_a_workspace`, `permission`, `usage`, and `no_daemon` where no daemon is there at first.
+ * Yields events. Connects again if the daemon goes away, and continues after the last event. Throws `not_a_workspace`,
+ * `permission`, `usage`, and `no_daemon` if no daemon answers at first.
  */
 async function* eventsOf(socket: string | Remote | undefined, options: EventOptions): AsyncGenerator<ServiceEvent> {
   if (socket === undefined) throw notAsked();
@@ -51,7 +51,7 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
     } catch (error) {
       if (signal?.aborted === true)
         throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
-      // A daemon that was there comes back. One that may not be asked may not later either.
+      // A daemon that answered once comes back. A refusal stays a refusal.
       if (error instanceof CairnError && (!error.retryable || (error.code === "no_daemon" && !wasThere))) throw error;
     } finally {
       connection.close();
@@ -62,7 +62,7 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
   }
 }
 
-/** The fields of each event of a stream; `data` is null where an event only says how far it is. */
+/** Yields the fields of each event of a stream; `data` is null if an event only has a number. */
 async function* fieldsOf(
   connection: Connection,
   path: string,
@@ -80,7 +80,7 @@ async function* fieldsOf(
   }
   let [id, data]: [string | null, string | null] = [null, null];
   const lines = createInterface({ input: response, crlfDelay: Infinity });
-  // Nobody else hears of it where the caller has left the loop.
+  // If the caller has left the loop, no one handles this error.
   lines.on("error", () => undefined);
   for await (const line of lines) {
     if (line.startsWith("id: ")) id = line.slice(4);
@@ -98,7 +98,7 @@ export function notAsked(): NoDaemon {
   });
 }
 
-/** The answer of the first daemon that is there. Throws `NoDaemon`. */
+/** Returns the answer of the first daemon that answers. Throws `NoDaemon`. */
 async function firstOf<T>(
   sockets: readonly (string | Remote)[],
   ask: (connection: Connection) => Promise<unknown>,
@@ -118,7 +118,7 @@ async function firstOf<T>(
   throw refused;
 }
 
-/** A call of the first daemon that is there. Throws `NoDaemon`. */
+/** Makes a call with the first daemon that answers. Throws `NoDaemon`. */
 export async function askDaemon(
   sockets: readonly string[],
   name: string,
@@ -129,28 +129,28 @@ export async function askDaemon(
 }
 
 export interface JobsOptions extends Pick<CallOptions, "signal"> {
-  /** `next` of the page before. */
+  /** `next` of the previous page. */
   after?: string;
-  /** At most so many, 1 to 1000; default 100. */
+  /** The most jobs of a page, 1 to 1000; default 100. */
   limit?: number;
 }
 
 /** The daemon's own calls. */
 export interface Service {
   /**
-   * Events as they happen. Where the daemon goes away it connects again by itself and goes on after the last event: none is
-   * missed or given twice, and `reset` says where that cannot be kept.
+   * Yields events. Connects again if the daemon goes away, and continues after the last event, so that none is missed
+   * or repeated. `reset` reports that events may be missing.
    */
   events(options?: EventOptions): AsyncIterable<ServiceEvent>;
   /** The caller's jobs, the newest first. */
   jobs(options?: JobsOptions): Promise<JobList>;
   /** A job, with its answer or error once it has ended. Throws `not_found`. */
   job(id: string, options?: CallOptions): Promise<Job>;
-  /** Ends a job that has not ended. Returns it as it is then. Throws `not_found`. */
+  /** Cancels a job that has not ended, and returns the job. Throws `not_found`. */
   cancelJob(id: string, options?: CallOptions): Promise<Job>;
 }
 
-/** The calls of the first daemon of these. */
+/** Returns the calls of the first of these daemons that answers. */
 export function serviceOf(sockets: readonly (string | Remote)[]): Service {
   const asking = <T>(method: "GET" | "DELETE", path: string, options: CallOptions): Promise<T> =>
     firstOf(sockets, async (connection) => connection.ask(method, path, options));

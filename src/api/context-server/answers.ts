@@ -6,7 +6,7 @@ import { adviceOf, type CairnError, type ErrorCode, type Part, toCairnError } fr
 export interface Answer {
   status: number;
   body: Record<string, unknown>;
-  /** Not the client's fault: it is told to whoever runs the server. */
+  /** A failure of the server itself, which is reported to its operator. */
   problem?: CairnError;
 }
 
@@ -23,7 +23,7 @@ export function invalid(errors: readonly ValidationError[]): Answer {
   return failed(400, "INVALID_ARGUMENT", `Invalid request parameters: ${text}`, { validation_errors: errors });
 }
 
-/** Codes of errors for whom the request is to blame. */
+/** Codes of errors that the request caused. */
 const CODES: Partial<Record<ErrorCode, readonly [number, string]>> = {
   usage: [400, "INVALID_ARGUMENT"],
   damaged: [400, "INVALID_ARGUMENT"],
@@ -41,7 +41,7 @@ const FAULTS: Partial<Record<ErrorCode, readonly [number, string]>> = {
   interrupted: [503, "UNAVAILABLE"],
 };
 
-/** Requests that do what verbs do, and members of requests for their options. */
+/** Requests that call verbs, and members of requests that are options of verbs. */
 const REQUESTS: Readonly<Record<string, string>> = {
   backupContext: "POST /api/v1/pack/backup",
   restoreContext: "POST /api/v1/pack/restore",
@@ -50,7 +50,7 @@ const REQUESTS: Readonly<Record<string, string>> = {
   vectorMode: "vector_mode",
 };
 
-/** The words of a client of this server for a part of a hint; undefined where no request does that. */
+/** Returns a part of a hint in the words of this server's clients; undefined if no request does that. */
 function asRequest(part: string | Part): string | undefined {
   if (typeof part === "string") return part;
   const [option] = Object.entries(part.options ?? {});
@@ -58,7 +58,7 @@ function asRequest(part: string | Part): string | undefined {
   return name === undefined || option === undefined ? name : `${name}: ${String(option[1])}`;
 }
 
-/** The message with the hint behind it; without a hint that names a command which no client has. */
+/** Returns the message and the hint. Leaves out a hint that names a command without a request. */
 function withHint(error: CairnError): string {
   const words = [adviceOf(error) ?? []].flat().map(asRequest);
   return words.length === 0 || words.includes(undefined) ? error.message : `${error.message}; ${words.join("")}`;
@@ -69,7 +69,7 @@ export function answerTo(thrown: unknown): Answer {
   const { code, details = {} } = error;
   const message = withHint(error);
   const own = CODES[code];
-  // Clients make their own errors of these two from the details.
+  // Clients build their own errors for these two from the details.
   if (code === "usage" && details["uri"] !== undefined && details["reason"] !== undefined)
     return failed(400, "INVALID_URI", message, details);
   const more = code === "not_found" && details["resource"] !== undefined ? { type: "resource" } : {};

@@ -9,7 +9,7 @@ import { joined, noSuch, parseUri, toUri } from "../../context/uri.ts";
 import { CairnError } from "../../errors.ts";
 import { answerCalls } from "../../threads/calls.ts";
 
-// Reading files into the index, unpacking and packing are synchronous for seconds: here they hold no request up.
+// Indexing, unpacking and packing run synchronously for seconds. In this thread they delay no request.
 
 export interface StorePlace {
   folder: string;
@@ -25,14 +25,14 @@ async function store(): Promise<ContextStore> {
 }
 
 const FUNCTIONS = {
-  /** Packs the subtree of `uri`; all of the store without one. */
+  /** Packs the subtree of `uri`; without `uri` the whole store. */
   async pack({ uri, ...options }: ExportOptions & { uri?: string }, signal: AbortSignal): Promise<void> {
     const wanted = { ...options, signal };
     if (uri === undefined) await backupStore(await store(), wanted);
     else await exportBundle(await store(), { ...wanted, uri });
   },
 
-  /** Brings the bundle at `path` below `parent`; restores it as a backup without one. */
+  /** Imports the bundle at `path` below `parent`; without `parent` restores it as a backup. */
   async bring(
     { path, parent, ...options }: ImportOptions & { path: string; parent?: string },
     signal: AbortSignal,

@@ -22,7 +22,6 @@ import { type Answer, failed, invalid, ok } from "./answers.ts";
 import type { ContextFunctions, StorePlace } from "./context-worker.ts";
 import { Uploads } from "./uploads.ts";
 
-/** A file as the answer. */
 export interface FileAnswer {
   file: Readable;
   name: string;
@@ -31,7 +30,7 @@ export interface FileAnswer {
 
 export interface RouteOptions {
   store: ContextStore;
-  /** Layout of every bundle that is given out; undefined: the newest one that can say its content. */
+  /** Layout of every bundle that is sent; undefined: the newest layout that can hold the content. */
   layout: Layout | undefined;
   uploadBytes: number;
   onProblem: (message: string) => void;
@@ -44,16 +43,16 @@ const MOST_WAIT_S = 3600;
 
 /** The endpoints of one store. */
 export class Routes implements AsyncDisposable {
-  /** The store, in a thread of its own. */
+  /** The store, in its own thread. */
   readonly #store: ThreadCalls<ContextFunctions>;
   readonly #layout: Layout | undefined;
   readonly #uploads: Uploads;
   readonly #onProblem: (message: string) => void;
   readonly #stopped = new AbortController();
-  /** Reading of what imports brought into the index. */
+  /** Indexing of imported files. */
   #filling: Promise<void> = Promise.resolve();
   #isFilling = false;
-  /** Something came since the reading began. */
+  /** True: more files came since the indexing began. */
   #isAsked = false;
   #processed = 0;
   #errors: string[] = [];
@@ -76,7 +75,7 @@ export class Routes implements AsyncDisposable {
     this.#uploads[Symbol.dispose]();
   }
 
-  /** Null for a path that there is not. */
+  /** Null if `path` does not exist. */
   find(path: string): { method: "GET" | "POST"; run: Route } | null {
     return this.#table[path] ?? null;
   }
@@ -111,7 +110,7 @@ export class Routes implements AsyncDisposable {
     ),
   };
 
-  /** `absent`: the body where none is sent. */
+  /** `absent`: the body if the request has none. */
   #posted<S extends AnySchema>(
     schema: S,
     run: (body: Of<S>, signal: AbortSignal) => Promise<Answer | FileAnswer>,
@@ -145,7 +144,7 @@ export class Routes implements AsyncDisposable {
     await this.#store.call("pack", { ...wanted, to, layout: this.#layout }, signal);
     const { size } = statSync(to);
     const file = createReadStream(to);
-    // Its bytes stay for whoever has it open.
+    // An open file keeps its bytes.
     file.once("open", () => rmSync(to, { force: true }));
     return { file, name, size };
   }
@@ -162,7 +161,7 @@ export class Routes implements AsyncDisposable {
     try {
       ({ uri } = await this.#store.call("bring", wanted, signal));
     } catch (error) {
-      // Clients know an upload by its id; its place here is nobody else's.
+      // Clients know an upload by its id, so its path on this machine stays private.
       const known = toCairnError(error);
       throw reworded(known, { message: known.message.replaceAll(path, id), cause: error });
     }
@@ -171,7 +170,7 @@ export class Routes implements AsyncDisposable {
     return ok({ uri });
   }
 
-  /** Reads into the index what is not there yet; the client may wait for it. */
+  /** Indexes new files. Runs in the background; clients may wait for it. */
   #fill(): void {
     this.#isAsked = true;
     if (this.#isFilling) return;

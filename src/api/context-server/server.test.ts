@@ -84,7 +84,7 @@ async function uploaded(served: Served, file: string): Promise<string> {
 
 const asked = (body: unknown): Answered["body"] => body;
 
-test("a bundle is exported, uploaded and imported, and waited for", async () => {
+test("a client exports, uploads and imports a bundle, and waits for the index", async () => {
   await using from = await serve({ "resources/docs/a.md": "alpha" });
   await using to = await serve();
   const response = await fetch(`${from.url}/api/v1/pack/export`, {
@@ -115,7 +115,7 @@ test("a bundle is exported, uploaded and imported, and waited for", async () => 
   assert.deepEqual([again.status, again.body.error.code], [403, "PERMISSION_DENIED"]);
 });
 
-test("a backup is given without a body, and restored", async () => {
+test("a backup request needs no body, and its bundle can be restored", async () => {
   await using from = await serve({ "user/alice/memories/tea.md": "green" });
   await using to = await serve();
   const response = await fetch(`${from.url}/api/v1/pack/backup`, {
@@ -134,7 +134,7 @@ test("a backup is given without a body, and restored", async () => {
   assert.ok(fs.existsSync(path.join(to.store.folder, "user/alice/memories/tea.md")));
 });
 
-test("errors have the code, the status and the details that clients make theirs of", async () => {
+test("errors have the code, the status and the details that clients expect", async () => {
   await using served = await serve({ "resources/docs/a.md": "alpha" });
   const before = stateOf(served.store);
   const damaged = scratch.place("damaged.ovpack");
@@ -205,7 +205,7 @@ test("errors have the code, the status and the details that clients make theirs 
   assert.deepEqual(served.problems, []);
 });
 
-test("members that no request has, and values that are none, are refused with their place", async () => {
+test("unknown members and invalid values of a request are refused with their place", async () => {
   await using served = await serve();
   const cases: [unknown, (string | number)[], string][] = [
     [{ uri: "viking://resources", force: true }, ["body", "force"], "extra_forbidden"],
@@ -252,7 +252,7 @@ test("the server answers while an import waits for the index", async () => {
   assert.equal((await importing).status, 200);
 });
 
-test("nobody gets in without the key, but whoever asks whether it is well", async () => {
+test("every request needs the key, except the health check", async () => {
   await using served = await serve({ "resources/docs/a.md": "alpha" });
   for (const headers of [{ "x-api-key": "" }, { "x-api-key": "secre" }, { "x-api-key": "secret2" }]) {
     const { status, body } = await post(served, "/api/v1/pack/backup", {}, headers);
@@ -266,7 +266,7 @@ test("nobody gets in without the key, but whoever asks whether it is well", asyn
   assert.equal(wrong.status, 405);
 });
 
-test("a Unix socket serves its own user alone", async () => {
+test("a Unix socket serves only its own user", async () => {
   const socket = scratch.place("s.sock");
   await using served = await serve({}, { address: { path: socket }, apiKey: null });
   assert.equal(fs.statSync(socket).mode & 0o777, 0o600);
@@ -279,7 +279,7 @@ test("a Unix socket serves its own user alone", async () => {
   assert.equal(served.url, `unix:${socket}`);
 });
 
-test("forms that are none, too long or cut short are refused, and leave nothing", async () => {
+test("forms that are invalid, too long or cut short are refused, and leave no file", async () => {
   await using served = await serve();
   const long = await upload(served, Buffer.alloc((1 << 20) + 1));
   assert.deepEqual([long.status, long.body.error.code], [400, "INVALID_ARGUMENT"]);
@@ -310,7 +310,7 @@ async function eventually(isSo: () => boolean): Promise<void> {
   assert.ok(isSo());
 }
 
-test("uploads that nobody imports give way to new ones, and those of a program that is no more go", async () => {
+test("old uploads are removed for new ones, and uploads of a program that has ended are removed", async () => {
   const left = async (served: Served): Promise<string> => {
     const folder = path.join(served.store.folder, ".context/uploads/4000000-x");
     fs.mkdirSync(folder, { recursive: true });
@@ -338,7 +338,7 @@ test("uploads that nobody imports give way to new ones, and those of a program t
   await second.stop();
 });
 
-test("a form without an end is given up, and a connection on which nothing comes is closed", async () => {
+test("a form without an end is refused, and a silent connection is closed", async () => {
   await using served = await serve();
   const body = '--a\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n--a--\r\n';
   const response = await fetch(`${served.url}/api/v1/resources/temp_upload`, {

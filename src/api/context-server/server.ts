@@ -8,7 +8,7 @@ import { type FileAnswer, type RouteOptions, Routes } from "./routes.ts";
 
 export interface ContextServerOptions extends RouteOptions {
   address: Address;
-  /** Null: nobody is asked for one. */
+  /** Null: requests need no key. */
   apiKey: string | null;
   version: string;
   /** Time that `stop` gives to requests under way. Default 10 s. */
@@ -17,11 +17,11 @@ export interface ContextServerOptions extends RouteOptions {
 
 const MAX_HEAD_BYTES = 16 << 10;
 const HEAD_MS = 20_000;
-/** A connection on which nothing moves for so long is ended. */
+/** Milliseconds without traffic after which a connection is ended. */
 const SILENCE_MS = 120_000;
 const CONNECTIONS = 200;
 
-/** Serves a context store to OpenViking's clients; it listens once `start` is done. */
+/** Serves a context store to OpenViking's clients. Listens once `start` is done. */
 export class ContextServer {
   readonly #options: ContextServerOptions;
   readonly #server: Server;
@@ -33,7 +33,7 @@ export class ContextServer {
     this.#options = options;
     this.#key = options.apiKey === null ? null : digest(options.apiKey);
     this.#routes = new Routes(options);
-    // A large file over a slow line may take as long as it likes while it moves.
+    // The upload of a large file over a slow line has no time limit while bytes arrive.
     this.#server = createServer({ maxHeaderSize: MAX_HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: 0 });
     this.#server.maxConnections = CONNECTIONS;
     this.#server.setTimeout(SILENCE_MS, (socket) => socket.destroy());
@@ -44,7 +44,7 @@ export class ContextServer {
     this.#server.on("request", (request, response) => void this.#serve(request, response));
   }
 
-  /** Listens. Throws `busy` for an address that is taken. */
+  /** Listens. Throws `busy` if the address is taken. */
   static async start(options: ContextServerOptions): Promise<ContextServer> {
     const server = new ContextServer(options);
     const onProblem = (error: Error): void => options.onProblem(`the server: ${error.message}`);
@@ -59,7 +59,6 @@ export class ContextServer {
     return server;
   }
 
-  /** The address as a client needs it. */
   get url(): string {
     const { address } = this.#options;
     if ("path" in address) return `unix:${address.path}`;
@@ -67,7 +66,7 @@ export class ContextServer {
     return `http://${family === "IPv6" ? `[${host}]` : host}:${port}`;
   }
 
-  /** Accepts nothing more, lets requests end, and cuts off those that take too long. */
+  /** Accepts no more requests, lets requests end, and cuts slow ones off. */
   async stop(): Promise<void> {
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     this.#server.closeIdleConnections();
@@ -86,7 +85,7 @@ export class ContextServer {
     const gone = new AbortController();
     response.once("close", () => gone.abort(new Error("the client went away")));
     const { socket } = request;
-    // Once all has come, silence is ours.
+    // Once the request has arrived completely, the server causes the silence.
     request.once("end", () => {
       if (!response.writableEnded) socket.setTimeout(0);
     });
@@ -97,7 +96,7 @@ export class ContextServer {
       else send(response, answer);
       discardRest(request);
     } catch (error) {
-      // The head is out: all that can be said is that the rest is missing.
+      // The head was sent, so cutting the connection is the only way to report the failure.
       if (!gone.signal.aborted) this.#options.onProblem(`${request.url}: ${(error as Error).message}`);
       request.socket.destroy();
     }
@@ -106,7 +105,7 @@ export class ContextServer {
   async #answer(request: IncomingMessage, signal: AbortSignal): Promise<Answer | FileAnswer> {
     try {
       const path = (request.url ?? "/").split("?", 1)[0]!;
-      // OpenViking's clients send neither; a web page that reaches for a server on this machine does.
+      // OpenViking's clients send neither header; a web page that calls a server on this machine does.
       if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
         return failed(403, "PERMISSION_DENIED", "this server accepts no requests of web pages");
       if (path === "/health" || path === "/ready") return this.#health(path);
@@ -138,7 +137,7 @@ export class ContextServer {
   }
 }
 
-/** Hash of a key: all have one length. */
+/** Hashes a key, so that all compared values have one length. */
 function digest(text: string): Buffer {
   return createHash("sha256").update(text).digest();
 }

@@ -10,20 +10,22 @@ import { pidIsAlive } from "../../fs/lock-owner.ts";
 
 const MOST = 16;
 const KEPT_MS = 12 * 3_600_000;
-/** Time for what has come to be written. */
+/** Milliseconds for writing the received bytes. */
 const END_MS = 10_000;
-/** So long nothing has come for a program that is not seen here: another host's, perhaps. */
+/**
+ * Milliseconds without a new file after which the folder of an invisible program, perhaps on another host, is removed.
+ */
 const IDLE_MS = 3_600_000;
 
-/** Files that clients sent, in a folder of this process's own beside the store's index, until they are imported or too old. */
+/** Files that clients sent, until they are imported or too old. The process keeps them in its own folder beside the store's index. */
 export class Uploads implements Disposable {
   readonly #folder: string;
   readonly #limit: number;
-  /** When each came, the oldest first. */
+  /** Arrival times, the oldest first. */
   readonly #received = new Map<string, number>();
   #coming = 0;
 
-  /** `limit`: most bytes of a file. What programs left that are no more is removed. */
+  /** `limit`: most bytes of a file. Removes folders of programs that have ended. */
   constructor(parent: string, limit: number) {
     mkdirSync(parent, { recursive: true, mode: 0o700 });
     for (const name of readdirSync(parent))
@@ -41,13 +43,13 @@ export class Uploads implements Disposable {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** A name for a file of ours, which whoever makes it removes. */
+  /** Returns a path for a file of this server. The caller who makes the file removes it. */
   place(): string {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     return join(this.#folder, `made_${randomBytes(16).toString("hex")}.ovpack`);
   }
 
-  /** Takes the part `file` of a form. Answers its id. Throws `usage` for what is no such form, or too long; `no_space`. */
+  /** Stores the part `file` of a form. Returns its id. Throws `usage` for another form, or a file that is too long; `no_space`. */
   async receive(request: IncomingMessage, signal: AbortSignal): Promise<string> {
     this.#sweep(MOST - 1);
     if (this.#coming >= MOST) throw new CairnError("busy", `${MOST} files are being uploaded already`);
@@ -100,7 +102,7 @@ export class Uploads implements Disposable {
       for await (const piece of request.iterator({ destroyOnReturn: false }))
         if (!form.write(piece)) await Promise.race([once(form, "drain"), failed, left]);
       form.end();
-      // A part whose head has no end is waited for by the reader of forms, though nothing comes any more.
+      // The form parser would wait for the end of an unfinished part even after the request has ended.
       const late = gone(AbortSignal.timeout(END_MS));
       late.catch(() => undefined);
       await Promise.race([once(form, "finish"), failed, left, late]);
@@ -119,7 +121,7 @@ export class Uploads implements Disposable {
       });
   }
 
-  /** Throws `permission` for an id that was not given, or is too old. */
+  /** Returns the path of an upload. Throws `permission` for an unknown id or an upload that is too old. */
   find(id: string): string {
     this.#sweep(MOST);
     if (!this.#received.has(id))
@@ -132,7 +134,7 @@ export class Uploads implements Disposable {
     rmSync(join(this.#folder, id), { force: true });
   }
 
-  /** Takes away what is too old, and the oldest where there are too many. */
+  /** Removes uploads that are too old, and the oldest if there are too many. */
   #sweep(most: number): void {
     const now = Date.now();
     for (const [id, at] of this.#received) if (now - at > KEPT_MS || this.#received.size > most) this.remove(id);

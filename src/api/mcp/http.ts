@@ -3,10 +3,10 @@ import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { type OpenWorkspace, serveTools } from "./server.ts";
 
-/** Milliseconds for which a reader may take nothing of what was written. */
+/** Milliseconds after which a reader who takes nothing is cut off. */
 const SILENCE_MS = 60_000;
 
-/** Serves the tools for one request, whose body was read; no session outlives it. */
+/** Serves the tools for one request whose body was read. There are no sessions. */
 export async function serveOnHttp(
   request: IncomingMessage,
   response: ServerResponse,

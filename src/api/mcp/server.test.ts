@@ -18,7 +18,7 @@ async function textOf(hint: Hint): Promise<string> {
   return (content as { text: string }[])[0]!.text;
 }
 
-test("an error of a tool names tools, or says that a person can run the command", async () => {
+test("a tool's error names tools, or a command for a person", async () => {
   assert.equal(await textOf("wait"), "conflict: no\nwait");
   assert.equal(await textOf(see("history")), "conflict: no\nsee `history()`");
   const repair = call("doctor --repair", "doctor", { repair: true });

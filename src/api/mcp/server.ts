@@ -14,7 +14,7 @@ import { describeTool, TOOLS } from "./tools.ts";
 export interface OpenWorkspace {
   /** Opens the folder's workspace. With `adopts`, makes the folder a workspace if it is none. */
   (adopts: boolean): Promise<Client>;
-  /** The daemon of the client is gone or hangs: the next call wants another. */
+  /** Called if the client's daemon is gone or hangs: the next call needs another client. */
   lost?(): void;
 }
 
@@ -62,7 +62,7 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
     } catch (error) {
       if (error instanceof NoDaemon) open.lost?.();
       const known = toCairnError(error);
-      // Of a folder that was moved, or that another state directory keeps, the error says more.
+      // For a moved folder, or one of another state directory, the error says more.
       const isNew = known.code === "not_a_workspace" && known.details === undefined;
       const advice = isNew ? "call save: it makes the folder a workspace" : forTools(known);
       const hint = advice === undefined ? "" : `\n${advice}`;
@@ -75,7 +75,7 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
   await promise;
 }
 
-/** A hint in the words of the tools. One that only a command of a person can follow stays as it is. */
+/** Returns a hint in the words of the tools. A hint for a person stays as it is. */
 function forTools(error: CairnError): string | undefined {
   const hint = adviceOf(error);
   const verbs = [hint ?? []].flat().flatMap((part) => (typeof part === "string" ? [] : (part.verbs ?? [])));
@@ -100,7 +100,7 @@ async function call(
   return await tool.run(client, checkValue(schema, given, name), options);
 }
 
-/** Serves the tools on this process's input and output until the input ends or the signal fires. */
+/** Serves the tools on standard input and output until the input ends or the signal fires. */
 export async function serveOnStdio(open: OpenWorkspace, signal: AbortSignal): Promise<void> {
   const transport = new StdioServerTransport();
   const stop = (): void => void transport.close();

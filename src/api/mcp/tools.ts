@@ -2,14 +2,14 @@ import { jsonSchemaOf, jsonSchemaOfMembers, type JsonSchema } from "../../contra
 import { CLIENT_VERBS } from "../../verbs/index.ts";
 import type { Tool } from "../../verbs/kinds/tool.ts";
 
-/** Verbs that are an agent's tools, by the name of the verb. */
+/** Tools of agents, by the name of their verb. */
 export const TOOLS: Readonly<Record<string, Tool>> = Object.fromEntries(
   Object.entries(CLIENT_VERBS as Readonly<Record<string, { tool?: Tool }>>).flatMap(([name, { tool }]) =>
     tool === undefined ? [] : [[name, tool]],
   ),
 );
 
-/** A tool as the protocol lists it. */
+/** Describes a tool in the protocol's form. */
 export function describeTool(name: string, { title, about, takes, output, changes }: Tool): Record<string, unknown> {
   return {
     name,

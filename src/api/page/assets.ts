@@ -15,14 +15,14 @@ const TYPES: Readonly<Record<string, string>> = {
 const ENDINGS: Readonly<Record<string, string>> = { br: ".br", gzip: ".gz", identity: "" };
 const NO_PAGE = "This build of Cairn has no page. Make it with: npm run build\n";
 const MOST_BYTES = 16 << 20;
-/** A name with a hash of the content, in the one folder that has such: whatever a browser keeps of it stays true. */
+/** A name with a hash of its content, in the only folder with such names: a browser may cache it for ever. */
 const HASHED = /^\/assets\/([\w.-]+-[\w-]{8,}\.[a-z0-9]+)$/;
 
 export function isPage(path: string): boolean {
   return path === "/" || path === "/index.html";
 }
 
-/** Sends the file of the built page at the request's address; false if none is. `folder`: of the build. */
+/** Sends the built page's file at the request's address; false if there is none. `folder`: of the build. */
 export function sendAsset(folder: string, request: IncomingMessage, response: ServerResponse): boolean {
   const path = request.url ?? "";
   const hashed = HASHED.exec(path)?.[1];

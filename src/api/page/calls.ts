@@ -9,20 +9,19 @@ import { socketsToAsk } from "../../daemon/places.ts";
 import type { Happenings } from "./happenings.ts";
 import type { OpenWorkspaces } from "./open-workspaces.ts";
 
-/** Calls beside the verbs of a workspace. */
+/** Calls besides the verbs of a workspace. */
 const OTHERS: readonly string[] = ["listWorkspaces", "daemon"];
 
-/** A call's progress and warnings, and each answer of a verb that gives several. */
+/** Progress and warnings of a call, and each answer of a verb with several answers. */
 export interface Told extends CallOptions {
   onItem(item: unknown): Promise<void>;
 }
 
-/** True for a call that the page may make. */
 function isCallable(name: string): boolean {
   return OTHERS.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
 }
 
-/** True for a call that neither changes a workspace nor writes to a place of its caller's choice. */
+/** True for a call that changes no workspace and writes to no place that its caller chooses. */
 export function onlyLooks(name: string, options: Body | undefined): boolean {
   if (OTHERS.includes(name)) return true;
   const { looks, takes } = callOf(name)!;
@@ -30,7 +29,7 @@ export function onlyLooks(name: string, options: Body | undefined): boolean {
   return looks === true && named.length === 0 && !takes.some(({ schema }) => (schema as Notes).as === "place");
 }
 
-/** The calls of the page, done by the library of this process. */
+/** The calls of the page, made by the library of this process. */
 export class PageCalls {
   readonly #workspaces: OpenWorkspaces;
   readonly #happenings: Happenings;
@@ -42,7 +41,10 @@ export class PageCalls {
     this.#isReadOnly = isReadOnly;
   }
 
-  /** Carries out a call. Throws `usage` for a name that the page cannot call, `refused` for a change while the server is read-only, and what the verb throws. */
+  /**
+   * Makes a call. Throws `usage` for a call that the page does not have, `refused` for a change on a read-only server,
+   * and the verb's errors.
+   */
   async answer(name: string, body: Body, { onItem, ...told }: Told): Promise<unknown> {
     const options = body["options"] as Body | undefined;
     if (!isCallable(name))

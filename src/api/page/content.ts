@@ -1,12 +1,12 @@
 import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 
-/** One file as it is, or an archive. */
+/** A single file, or an archive. */
 export const CONTENT_KINDS = ["file", "zip", "tar"] as const;
 export type ContentKind = (typeof CONTENT_KINDS)[number];
 
 const ARCHIVES = { zip: "application/zip", tar: "application/x-tar" };
-/** Images that a browser shows and cannot be made to run, by their first bytes. An SVG may have scripts. */
+/** Images that a browser shows and never executes, by their first bytes. An SVG may have scripts. */
 const IMAGES: readonly (readonly [RegExp, string])[] = [
   [/^\x89PNG\r\n\x1a\n/, "image/png"],
   [/^\xff\xd8\xff/, "image/jpeg"],
@@ -18,8 +18,8 @@ const IMAGES: readonly (readonly [RegExp, string])[] = [
 const HEAD_BYTES = 32;
 
 /**
- * Sends stored content as a download that no browser runs or guesses the type of, whatever it is. An error before the first byte is
- * thrown; a later one cuts the connection, so that nobody takes a part for the whole.
+ * Sends stored content as a download that no browser executes or guesses the type of. Throws an error before the first
+ * byte; a later error cuts the connection, so that a part is not taken for the whole.
  */
 export async function sendContent(
   response: ServerResponse,
@@ -44,7 +44,7 @@ export async function sendContent(
   }, response);
 }
 
-/** The name of a file to save, without what could be a folder or is not shown. */
+/** Encodes the name of a file to save, without slashes and invisible characters. */
 function encoded(name: string): string {
   const plain = name.toWellFormed().replaceAll(/[\p{Cc}\p{Cf}/\\]/gu, "_");
   return encodeURIComponent(plain).replaceAll(/['()*]/g, (each) => `%${each.charCodeAt(0).toString(16).toUpperCase()}`);

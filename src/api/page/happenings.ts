@@ -16,31 +16,31 @@ import type { OpenWorkspaces } from "./open-workspaces.ts";
 type Happening = Omit<ServiceEvent, "id">;
 type Noted = { event: ServiceEvent };
 
-/** Events that are kept for readers who connect again. */
+/** The most events that are kept for readers who reconnect. */
 const MOST = 1000;
-/** Milliseconds for which changes of a workspace's records are gathered. */
+/** Milliseconds for which changes of a workspace's records gather. */
 const GATHER_MS = 50;
-/** Milliseconds until a daemon that went away is asked again. */
+/** Milliseconds until the server calls a missing daemon again. */
 const AGAIN_MS = 2_000;
-/** Points of one workspace that are told of at once. */
+/** The most points of one workspace in one report. */
 const MOST_POINTS = 20;
 
 interface Followed {
   workspace: WorkspaceRef;
   watcher: FSWatcher;
-  /** The newest point that is known. */
+  /** Sequence number of the newest known point. */
   sequence: Promise<number>;
   timer?: NodeJS.Timeout | undefined;
 }
 
-/** Events for the page: those of daemons, of this server's own calls, and new points that other processes record. */
+/** Events for the page: events of daemons, of this server's calls, and of new points that other processes record. */
 export class Happenings implements EventLog<Noted> {
   readonly #workspaces: OpenWorkspaces;
   readonly #listeners = new EventEmitter<{ event: [Noted] }>().setMaxListeners(0);
   readonly #closing = new AbortController();
   readonly #daemons = new Set<string>();
   readonly #followed = new Map<string, Followed>();
-  /** Points that the newest events made: a daemon and this server may both report one. */
+  /** Points of the newest events, because a daemon and this server may both report one. */
   readonly #told = new Set<string>();
   #kept: Noted[] = [];
   #last = 0;
@@ -112,9 +112,9 @@ export class Happenings implements EventLog<Noted> {
           this.#add(event, id === null);
         }
       } catch {
-        // None answers there now, or this server ends.
+        // No daemon answers there, or this server ends.
       }
-      // One that never answered is asked again with the next list of workspaces.
+      // A daemon that never answered is called again with the next list of workspaces.
       if (!wasThere) break;
       await sleep(AGAIN_MS, undefined, { signal: this.closing, ref: false }).catch(() => undefined);
     }
@@ -132,11 +132,11 @@ export class Happenings implements EventLog<Noted> {
       const followed: Followed = { workspace, watcher, sequence: newestIn(points) };
       this.#followed.set(key, followed);
     } catch {
-      // A daemon of another user keeps it, or nothing more can be watched: only the daemon or a reload tells.
+      // A daemon of another user keeps the folder, or the limit of watches is reached: only the daemon or a reload shows changes.
     }
   }
 
-  /** Tells of the points that a workspace has got, or else that its records changed. */
+  /** Reports the new points of a workspace, or else that its records changed. */
   async #look(followed: Followed): Promise<void> {
     followed.timer = undefined;
     const { workspace } = followed;
@@ -154,11 +154,11 @@ export class Happenings implements EventLog<Noted> {
       for (const data of saved) this.note(workspace, { type: "save", data });
       if (saved.length === 0) this.note(workspace, { type: "changed", data: { paths: 0, names: [] } });
     } catch {
-      // It was released or moved meanwhile, of which the list of workspaces tells.
+      // The workspace was released or moved meanwhile, which the list of workspaces shows.
     }
   }
 
-  /** Sends an event to all readers, unless its save point was reported before. `isPassing`: a reader who connects later does not get it. */
+  /** Sends an event to all readers, unless its save point was reported before. `isPassing`: later readers do not get the event. */
   #add(happening: Happening, isPassing = false): void {
     const made = pointOf(happening as ServiceEvent);
     if (made !== null) {

@@ -9,11 +9,10 @@ interface Kept<T> {
 const SECRET_BYTES = 16;
 const MOST = 1000;
 
-/** Secrets that are good once, until they expire, each with a value. */
+/** Secrets that can be used once, until they expire, each with a value. */
 export class OneTime<T> {
   readonly #lifeMs: number;
   readonly #now: () => number;
-  /** The oldest first. */
   #kept: readonly Kept<T>[] = [];
 
   /** `now`: a clock in milliseconds. */
@@ -22,7 +21,7 @@ export class OneTime<T> {
     this.#now = now;
   }
 
-  /** Returns a new secret of 128 random bits, in base64url. Of too many the oldest is dropped. */
+  /** Returns a new secret of 128 random bits, in base64url. Drops the oldest if there are too many. */
   make(value: T): string {
     const secret = randomBytes(SECRET_BYTES).toString("base64url");
     const made = { digest: digestOf(secret), until: this.#now() + this.#lifeMs, value };
@@ -30,7 +29,7 @@ export class OneTime<T> {
     return secret;
   }
 
-  /** Returns the value of a secret, once; null for any other text. A right secret and a wrong one take the same time. */
+  /** Returns the value of a secret, once; null for any other text. The time does not depend on the text. */
   take(secret: string): { value: T } | null {
     const digest = digestOf(secret);
     const live = this.#live();
@@ -45,7 +44,7 @@ export class OneTime<T> {
   }
 }
 
-/** Hashes of texts have one length, as a comparison in constant time needs it. */
+/** Hashes a text: a comparison in constant time needs equal lengths. */
 export function digestOf(text: string): Buffer {
   return createHash("sha256").update(text).digest();
 }

@@ -8,10 +8,10 @@ interface Kept {
   uses: number;
 }
 
-/** Workspaces that are kept open while nothing uses them. */
+/** The most unused workspaces that stay open. */
 const MOST = 16;
 
-/** The library and its open workspaces, opened anew where a daemon has come or gone. */
+/** The library and its open workspaces, opened again if a daemon has come or gone. */
 export class OpenWorkspaces {
   readonly #open: () => Promise<CairnLibrary>;
   #library: Promise<CairnLibrary> | undefined;
@@ -27,8 +27,7 @@ export class OpenWorkspaces {
   }
 
   /**
-   * Carries `work` out with the library. Once more where a daemon that does it may have come, gone or started again, before which
-   * nothing was begun.
+   * Calls `work` with the library. Repeats the call if a daemon may have come, gone or restarted before the work began.
    */
   async withLibrary<T>(work: (library: CairnLibrary) => Promise<T>): Promise<T> {
     try {
@@ -42,7 +41,7 @@ export class OpenWorkspaces {
     }
   }
 
-  /** Carries `work` out with the workspace of a path, as `withLibrary` does. Throws `not_a_workspace`. */
+  /** Calls `work` with the workspace of a path, like `withLibrary`. Throws `not_a_workspace`. */
   with<T>(path: string, work: (client: Client) => Promise<T>): Promise<T> {
     return this.withLibrary(async (library) => {
       const kept = this.#kept.get(path) ?? { client: library.open(path), uses: 0 };
@@ -54,7 +53,7 @@ export class OpenWorkspaces {
         client = await kept.client;
         return await work(client);
       } catch (error) {
-        // It was moved, released or never there: the next call looks again.
+        // The workspace was moved, released or never there: the next call looks again.
         const isStale = ["conflict", "not_a_workspace", "usage"].includes((error as CairnError).code);
         if (client === undefined || isStale) this.#drop(path, kept);
         throw error;
@@ -78,7 +77,7 @@ export class OpenWorkspaces {
     for (const [path, kept] of this.#kept) this.#drop(path, kept);
   }
 
-  /** Lets go of a workspace, which is closed once nothing uses it. */
+  /** Drops a workspace, and closes it once it is unused. */
   #drop(path: string, kept: Kept): void {
     if (this.#kept.get(path) === kept) this.#kept.delete(path);
     if (kept.uses === 0) void closed(kept);
@@ -89,6 +88,6 @@ async function closed({ client }: Kept): Promise<void> {
   try {
     await (await client).close();
   } catch {
-    // It was never open, or has nothing left to close.
+    // The workspace was never open, or is closed already.
   }
 }

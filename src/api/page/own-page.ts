@@ -1,12 +1,12 @@
 import type { IncomingMessage } from "node:http";
 import { CairnError } from "../../errors.ts";
 
-/** Any port, since `ssh -L` may give another one. */
+/** Any port, because `ssh -L` may use another. */
 const HOST = /^(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?$/i;
 
 /**
- * Throws `permission` for a request by another name than this machine's, or of a page of another origin, as of another port.
- * `isPage`: the page itself, which has nothing secret, may be navigated to from anywhere, as from the file that opens it.
+ * Throws `permission` for a request by a host name that is not this machine's, or of a page of another origin.
+ * `isPage`: the page itself has no secrets, so links on any page may open it.
  */
 export function requireOwnPage({ headers }: IncomingMessage, isPage: boolean): void {
   const { host = "", origin, "sec-fetch-site": site } = headers;

@@ -158,7 +158,7 @@ async function serving(
   return served;
 }
 
-test("the page and its assets come compressed, and only assets may be kept", async (t) => {
+test("the page and its assets are sent compressed, and only assets may be cached", async (t) => {
   const served = await serving(t);
   for (const address of ["/", "/index.html"]) {
     const { status, headers, body } = await served.ask(address);
@@ -183,14 +183,14 @@ test("the page and its assets come compressed, and only assets may be kept", asy
   assert.deepEqual([again.status, again.body], [304, ""]);
 });
 
-test("a build without a page says how to make it", async (t) => {
+test("a build without a page names the command that builds it", async (t) => {
   const served = await serving(t, { page: path.join(os.tmpdir(), "cairn-no-page") });
   const { status, body, headers } = await served.ask("/");
   assert.deepEqual([status, headers["content-type"]], [503, "text/plain; charset=utf-8"]);
   assert.match(body, /npm run build/);
 });
 
-test("requests by another name and of another origin's page are refused at every address", async (t) => {
+test("every address refuses requests by another host name and of pages of another origin", async (t) => {
   const served = await serving(t);
   const { port } = served.server;
   const own = `127.0.0.1:${port}`;
@@ -234,7 +234,7 @@ test("requests by another name and of another origin's page are refused at every
   assert.equal((await served.signedIn("/v1/about", { headers: navigation })).status, 403);
 });
 
-test("a code signs in once, within ten minutes, and no other text does", async (t) => {
+test("a code signs in once, within ten minutes, and any other text is refused", async (t) => {
   const served = await serving(t);
   const [code, late] = [served.code(), served.code()];
   assert.match(code, /^[\w-]{22}$/);
@@ -252,7 +252,7 @@ test("a code signs in once, within ten minutes, and no other text does", async (
   assert.equal((await served.signIn(served.code())).status, 200, "a new one works");
 });
 
-test("whoever waits for a code's use is told once", async (t) => {
+test("the use of a code is reported once", async (t) => {
   const served = await serving(t);
   let used = 0;
   const code = new URL(served.server.address(() => used++)).hash.slice("#code=".length);
@@ -263,7 +263,7 @@ test("whoever waits for a code's use is told once", async (t) => {
   assert.equal(used, 1);
 });
 
-test("everything but the page needs the token of this very server", async (t) => {
+test("every address except the page needs this server's token", async (t) => {
   const [served, other] = [await serving(t), await serving(t)];
   const { token } = served;
   assert.notEqual(token, other.token);
@@ -298,7 +298,7 @@ test("everything but the page needs the token of this very server", async (t) =>
   assert.equal((await served.ask("/v1/about", { headers: cookie })).status, 401);
 });
 
-test("a ticket gives content once, within a minute, and nothing runs when it is opened", async (t) => {
+test("a ticket gives content once, within a minute, and a browser does not execute it", async (t) => {
   const served = await serving(t);
   const types = {
     "page.html": "application/octet-stream",
@@ -324,7 +324,7 @@ test("a ticket gives content once, within a minute, and nothing runs when it is 
   assert.equal((await served.signedIn(`/content/${"A".repeat(22)}/x`)).status, 404);
 });
 
-test("a folder or a selection is one archive", async (t) => {
+test("a folder or a selection is downloaded as one archive", async (t) => {
   const served = await serving(t);
   const folder = await served.ask(await served.ticket("a", { as: "zip", name: "a.zip" }));
   assert.deepEqual([folder.status, folder.headers["content-type"]], [200, "application/zip"]);
@@ -350,7 +350,7 @@ test("a folder or a selection is one archive", async (t) => {
   }
 });
 
-test("the name of a download keeps its letters, and nothing else of it counts", async (t) => {
+test("the name of a download keeps its letters, and other characters are replaced", async (t) => {
   const served = await serving(t);
   for (const [name, kept] of [
     ["a b'(1)*.txt", "a b'(1)*.txt"],
@@ -365,7 +365,7 @@ test("the name of a download keeps its letters, and nothing else of it counts", 
   }
 });
 
-test("content that cannot be read is an error, and a part of it is no whole download", async (t) => {
+test("unreadable content is an error, and a failure in the middle breaks the download off", async (t) => {
   const failing: { error?: CairnError } = {};
   const served = await serving(t, { failing });
   const [missing, broken] = [await served.ticket("none"), await served.ticket("broken")];
@@ -374,7 +374,7 @@ test("content that cannot be read is an error, and a part of it is no whole down
   await assert.rejects(served.ask(broken), { code: "ECONNRESET" });
 });
 
-test("odd targets lead to nothing", async (t) => {
+test("requests for unknown or malformed addresses are refused", async (t) => {
   const served = await serving(t);
   const { port } = served.server;
   const targets = [
@@ -430,7 +430,7 @@ test("odd targets lead to nothing", async (t) => {
   assert.deepEqual(served.called, []);
 });
 
-test("bodies beyond their limits, too deep, and no JSON are refused", async (t) => {
+test("bodies that are too large, too deep or not JSON are refused", async (t) => {
   const served = await serving(t);
   const of = (bytes: number): string => JSON.stringify({ code: "x".repeat(bytes) });
   assert.equal((await served.ask("/session", { method: "POST", body: of(2_000) })).status, 400);
@@ -441,7 +441,7 @@ test("bodies beyond their limits, too deep, and no JSON are refused", async (t) 
   assert.deepEqual(served.called, []);
 });
 
-test("a call is done by the library, with its answer, its errors and one event", async (t) => {
+test("a call runs in the library and gives its answer, its error and one event", async (t) => {
   const failing: { error?: CairnError } = {};
   const served = await serving(t, { failing });
   const events = await follow(served);
@@ -478,7 +478,7 @@ test("a call is done by the library, with its answer, its errors and one event",
     assert.equal((await served.call(name, members)).status, 400, name);
 });
 
-test("a page that only looks is refused every verb that changes something", async (t) => {
+test("a read-only page is refused every verb that changes something", async (t) => {
   const served = await serving(t, { isReadOnly: true });
   const names = [CLIENT_VERBS, LIBRARY_VERBS, DAEMON_CALLS].flatMap((table) => Object.keys(table));
   const done: string[] = [];
@@ -504,7 +504,7 @@ test("a page that only looks is refused every verb that changes something", asyn
   assert.equal(about.data.read_only, true);
 });
 
-test("a port that is taken is left to whoever has it", async (t) => {
+test("the server takes another port when its port is taken", async (t) => {
   const first = await serving(t);
   const second = await serving(t, { port: first.server.port });
   assert.notEqual(second.server.port, first.server.port);

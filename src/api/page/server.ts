@@ -24,23 +24,22 @@ import { requireOwnPage } from "./own-page.ts";
 
 export interface PageServerOptions {
   openLibrary(): Promise<CairnLibrary>;
-  /** Folder of the built page. */
   page: string;
   isReadOnly: boolean;
-  /** Path of the workspace that the page begins with. */
+  /** Path of the first workspace that the page shows. */
   start: string | null;
-  /** The port that is taken if it is free; else any other. */
+  /** The preferred port; if it is taken, any free port. */
   port: number;
-  /** Takes a line about a failure that no caller is told of. */
+  /** Receives a line about a failure that no caller sees. */
   onProblem(message: string): void;
   /** Clock of codes and tickets, in milliseconds. */
   now?: () => number;
 }
 
-/** Content that a ticket stands for. */
+/** The content that a ticket gives. */
 interface Wanted {
   workspace: string;
-  /** Null: the folder as it is now, for a file. */
+  /** Null: the present folder, for a file. */
   target: string | null;
   path: PathInput;
   /** Paths of an archive; null: everything. */
@@ -50,14 +49,14 @@ interface Wanted {
 }
 
 const HOST = "127.0.0.1";
-/** Milliseconds for which a sign-in code and a ticket are good. */
+/** Milliseconds until a sign-in code expires; below, the same for a ticket. */
 export const CODE_MS = 600_000;
 const TICKET_MS = 60_000;
 const TOKEN_BYTES = 32;
 const CONNECTIONS = 256;
 const SESSION_BYTES = 1 << 10;
 const REQUEST_BYTES = 8 << 20;
-/** Milliseconds that a stop gives to answers that are under way. */
+/** Milliseconds that a stop gives to running answers. */
 const GRACE_MS = 1_000;
 const CONTENT = /^\/content\/([\w-]{22})\/[^/?#]*$/;
 const EVENTS = /^\/v1\/events(?:\?|$)/;
@@ -97,7 +96,7 @@ export class PageServer {
     this.#server.on("request", (request, response) => void this.#serve(request, response));
   }
 
-  /** Starts to listen on `port`, or on any free port if that one is taken. Throws as `listen` does. */
+  /** Starts to listen on `port`, or on any free port if that one is taken. Throws the errors of `listen()`. */
   static async start(options: PageServerOptions): Promise<PageServer> {
     const server = new PageServer(options);
     const onProblem = (error: Error): void => options.onProblem(`the server: ${error.message}`);
@@ -114,12 +113,12 @@ export class PageServer {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** Makes an address that signs in once, within ten minutes. `onUsed` is called when it has. */
+  /** Makes an address that signs in once, within ten minutes. Calls `onUsed` after the sign-in. */
   address(onUsed: () => void = () => undefined): string {
     return `http://${HOST}:${this.port}/#code=${this.#codes.make(onUsed)}`;
   }
 
-  /** Stops the server: answers under way have a second to end, then the connections are cut and the workspaces closed. */
+  /** Stops the server: running answers have a second to end, then connections are cut and workspaces closed. */
   async stop(): Promise<void> {
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     this.#stopped.abort(new Error("the server ends"));
@@ -191,7 +190,7 @@ export class PageServer {
     else reply.fail(failed);
   }
 
-  /** The token for a one-time code. Throws `permission` for any other text. */
+  /** Returns the token for a one-time code. Throws `permission` for any other text. */
   #signIn(body: string): string {
     const { code } = membersOf(body);
     const found = this.#codes.take(String(code));
@@ -223,12 +222,12 @@ export class PageServer {
     };
   }
 
-  /** Begins to follow the workspaces that there are: a page that has not listed them hears of them too. */
+  /** Follows all present workspaces, so that a page gets their events before it lists them. */
   async #follow(): Promise<void> {
     this.#happenings.follow(await this.#workspaces.withLibrary((library) => library.listWorkspaces()));
   }
 
-  /** Makes a ticket. The verb checks the target and the paths when the content is fetched. */
+  /** Makes a ticket. The verb checks target and paths when the content is fetched. */
   #makeTicket(body: string): { url: string } {
     const members = membersOf(body);
     const { target, path = "", path_b64, paths, as, name } = members;

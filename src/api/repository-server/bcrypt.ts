@@ -6,7 +6,7 @@ const calls = new ThreadCalls<BcryptFunctions>(
   () => new Worker(new URL("./bcrypt-worker.ts", import.meta.url), { execArgv: [] }),
 );
 
-/** True when a password fits a bcrypt hash, as an htpasswd file has it. A thread tries it. */
+/** True if a password matches a bcrypt hash of an htpasswd file. Runs in a thread. */
 export async function matchesBcrypt(password: string, hash: string): Promise<boolean> {
   return await calls.call("matches", { password, hash });
 }

@@ -21,7 +21,7 @@ const MAX_PASSWORD_BYTES = 1024;
 
 const NOBODY: Htpasswd = { users: new Map(), problems: [] };
 
-/** The line of an htpasswd file for this user and password. Throws `usage`. */
+/** Returns the line of an htpasswd file for this user and password. Throws `usage`. */
 export async function htpasswdLine(user: string, password: string): Promise<string> {
   if (password === "") throw new CairnError("usage", "the password is empty");
   if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES)
@@ -49,7 +49,7 @@ export class Credentials {
     this.#onProblem = onProblem;
   }
 
-  /** Reads the file. Throws `not_found`, and `usage` for a line that is not understood. */
+  /** Reads the file. Throws `not_found`, and `usage` for a line that does not parse. */
   static open(path: string, onProblem: (message: string) => void): Credentials {
     const credentials = new Credentials(path, onProblem);
     const read = credentials.#read();
@@ -60,7 +60,7 @@ export class Credentials {
     return credentials;
   }
 
-  /** Finds the user of an `Authorization` header. */
+  /** Returns the user of an `Authorization` header. */
   async login(header: string | undefined): Promise<Login> {
     const given = parseBasic(header);
     if (given === null) return { refused: "unknown" };
@@ -76,7 +76,7 @@ export class Credentials {
     await free;
     let right = false;
     try {
-      // Every name costs as much time as the dearest, so that none tells by it whether it is there.
+      // Every name takes as much time as the slowest hash, so that the time does not reveal whether a name exists.
       const tried = proof === undefined || costOf(proof) === costOf(dearest) ? [] : [dearest];
       [right = false] = await Promise.all([proof ?? dearest, ...tried].map(async (each) => matches(password, each)));
       right &&= proof !== undefined;
@@ -91,7 +91,7 @@ export class Credentials {
     return { user };
   }
 
-  /** A turn to try a password: null when too many wait for one. */
+  /** Waits for a turn to try a password; null if too many wait. */
   #take(): Promise<void> | null {
     if (this.#running < PROOFS_AT_ONCE) {
       this.#running++;
@@ -146,14 +146,14 @@ function parseBasic(header: string | undefined): { user: string; password: strin
   return { user: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 
-/** Null where there is none. */
+/** Null if there are no users. */
 function dearestOf({ users }: Htpasswd): PasswordProof | null {
   let dearest: PasswordProof | null = null;
   for (const proof of users.values()) if (dearest === null || costOf(proof) > costOf(dearest)) dearest = proof;
   return dearest;
 }
 
-/** Milliseconds that a guess takes, as far as it can be told beforehand. */
+/** Estimated milliseconds of a guess. */
 function costOf(proof: PasswordProof): number {
   if (proof.scheme === "sha1") return 0;
   return proof.scheme === "bcrypt"

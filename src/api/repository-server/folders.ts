@@ -4,13 +4,13 @@ import { dirname } from "node:path";
 import { refusesDirectorySync } from "../../fs/durable.ts";
 import { keepsNoModes, sharedFolder } from "../../repository/storage/sharing.ts";
 
-/** No such file, or no such folder above it. */
+/** True if a file, or a folder above it, does not exist. */
 export function isAbsent(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
-/** Not durable; one that is there is kept. `group`: uses it as it does the folder around it; false: none does. */
+/** Makes a directory, not durably; an existing one stays. `group`: the group that may use it like its parent; false: none. */
 export async function makeDirectory(path: string, group: number | false): Promise<void> {
   const mode = group !== false ? sharedFolder((await stat(dirname(path))).mode) : 0o700;
   try {
@@ -24,7 +24,7 @@ export async function makeDirectory(path: string, group: number | false): Promis
   await changeMode(chmod(path, mode));
 }
 
-/** Waits for a change of mode or group, which some file systems make for nobody. */
+/** Waits for a change of mode or group. Some file systems refuse it to every user. */
 export async function changeMode(change: Promise<void>): Promise<void> {
   try {
     await change;

@@ -9,16 +9,15 @@ import { FOLDER_KINDS, isFileName, type FileKind, type StoredFile } from "../../
 import { changeMode, isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
 import { Upload } from "./upload.ts";
 
-/** Holds unfinished uploads; no request can name it, and no list shows it. */
+/** Folder of unfinished uploads; no request can name it, and no list shows it. */
 const UPLOADS = ".cairn-uploads";
-/** An upload on which nothing moves is ended long before. */
+/** Milliseconds after which an upload counts as abandoned; an upload without traffic ends much earlier. */
 const ABANDONED_MS = 3_600_000;
 const STATS_AT_ONCE = 64;
 
 let uploads = 0;
 const uploadMark = randomBytes(6).toString("hex");
 
-/** A file that is open for reading. */
 export interface OpenFile {
   readonly handle: FileHandle;
   /** Bytes. */
@@ -26,8 +25,8 @@ export interface OpenFile {
 }
 
 /**
- * A repository in restic's default layout in a folder of this machine, used by several requests at once without
- * stopping any other. Files are 0600, folders 0700, but where a group shares it (sharing.ts). Failures are system errors or CairnErrors.
+ * A repository in restic's default layout in a local folder. Several requests may use it at once without blocking each
+ * other. Files are 0600, folders 0700, unless a group shares it (sharing.ts). Errors are system errors or CairnErrors.
  */
 export class RepositoryFolder {
   readonly root: string;
@@ -36,18 +35,18 @@ export class RepositoryFolder {
     this.root = root;
   }
 
-  /** Makes the folders; those that are there are kept. Durable when it returns. */
+  /** Makes missing folders. Durable when this returns. */
   async create(): Promise<void> {
     durableMkdir(this.root);
     for (const kind of FOLDER_KINDS) await makeDirectory(join(this.root, kind), false);
     await syncDirectory(this.root);
   }
 
-  /** True when a file of this kind could be stored. */
+  /** True if a file of this kind can be stored. */
   async has(kind: FileKind): Promise<boolean> {
     if (kind === "locks" && (await this.size("config", "config")) !== null) return true;
     try {
-      // It may be a link to another disk, which only the one who owns the machine can make.
+      // The folder may be a link to another disk: only the machine's administrator can make one here.
       return (await stat(kind === "config" ? this.root : join(this.root, kind))).isDirectory();
     } catch (error) {
       if (isAbsent(error)) return false;
@@ -55,20 +54,20 @@ export class RepositoryFolder {
     }
   }
 
-  /** Bytes, or null where there is no such file. */
+  /** Bytes of a file, or null if the file does not exist. */
   async size(kind: FileKind, name: string): Promise<number | null> {
     const facts = await factsOf(this.#path(kind, name));
     return facts?.isFile() === true ? facts.size : null;
   }
 
-  /** Null where there is no such file. The caller closes it. */
+  /** Opens a file; null if it does not exist. The caller closes it. */
   async open(kind: FileKind, name: string): Promise<OpenFile | null> {
     let handle: FileHandle;
     try {
       // Opening a pipe would wait for its writer.
       handle = await open(this.#path(kind, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     } catch (error) {
-      // A link, or a socket: no file of a repository.
+      // A link or a socket is not a file of a repository.
       if (isAbsent(error) || ["ELOOP", "ENXIO"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
       throw error;
     }
@@ -78,7 +77,7 @@ export class RepositoryFolder {
     return null;
   }
 
-  /** The files of a kind, in portions; null where there is no repository. One without a folder for locks has none. */
+  /** Yields the files of a kind, in batches; null without a repository. A repository without a folder for locks has no locks. */
   async list(kind: FileKind, withSizes: boolean): Promise<AsyncIterable<StoredFile[]> | null> {
     const folder = join(this.root, kind);
     let names: string[];
@@ -92,7 +91,7 @@ export class RepositoryFolder {
     return kind === "data" ? listData(folder, { names, withSizes }) : listOne(kind, folder, { names, withSizes });
   }
 
-  /** False where there was none. Durable when it returns. */
+  /** Removes a file; false if it did not exist. Durable when this returns. */
   async remove(kind: FileKind, name: string): Promise<boolean> {
     const path = this.#path(kind, name);
     try {
@@ -105,12 +104,12 @@ export class RepositoryFolder {
     return true;
   }
 
-  /** Makes durable that a file is there which a client is about to take for saved. */
+  /** Makes an existing file durable before a client counts it as saved. */
   async settle(kind: FileKind, name: string): Promise<void> {
     await syncDirectory(dirname(this.#path(kind, name)));
   }
 
-  /** A place for the bytes of a new file. */
+  /** Starts the upload of a new file. */
   async upload(kind: FileKind, name: string): Promise<Upload> {
     const folder = join(this.root, UPLOADS);
     const temporary = join(folder, `${uploadMark}-${uploads++}`);
@@ -132,7 +131,7 @@ export class RepositoryFolder {
     return new Upload({ kind, name, temporary, handle, path: this.#path(kind, name), group });
   }
 
-  /** Removes what killed servers left of uploads. Best effort. */
+  /** Removes unfinished uploads of killed servers. Ignores errors. */
   async clearUploads(): Promise<void> {
     const folder = join(this.root, UPLOADS);
     for (const name of await readdir(folder).catch(() => [])) {

@@ -6,24 +6,23 @@ import { RepositoryFolder, type OpenFile } from "./repository-folder.ts";
 import { parseTarget, type Target } from "./target.ts";
 
 export interface ServedFolder {
-  /** Absolute; the repositories lie in it and below it. */
+  /** Absolute path; repositories are this folder or below it. */
   readonly root: string;
-  /** Nothing but locks can be removed; nothing at all is overwritten, with or without this. */
+  /** Only locks can be removed. Files are never overwritten, with or without this. */
   readonly appendOnly: boolean;
-  /** The first part of a repository's path has to be the user's name. */
+  /** The first part of a repository's path must be the user's name. */
   readonly privateRepositories: boolean;
   readonly maximumFileBytes: number;
 }
 
-/** An answer to a request. */
 export interface Reply {
   readonly status: number;
   readonly headers?: Record<string, string | number>;
-  /** A line that says why. */
+  /** A line with the reason. */
   readonly text?: string;
-  /** Writes the body; called once the head is written, and never for HEAD. */
+  /** Writes the body; called after the head is written, and never for HEAD. */
   readonly body?: (response: ServerResponse) => Promise<void>;
-  /** Ends the answer's work, also when no body is sent. */
+  /** Ends the answer's work, even if no body is sent. */
   readonly done?: () => Promise<void>;
 }
 
@@ -36,17 +35,17 @@ const MAX_CLEARED = 10_000;
 
 const OK: Reply = { status: 200 };
 
-/** Answers the requests of restic's protocol out of a folder. */
+/** Answers the requests of restic's protocol from a folder. */
 export class RequestHandler {
   readonly #served: ServedFolder;
-  /** Repository → time when its unfinished files were last looked for. */
+  /** Repository → time of the last search for unfinished files. */
   readonly #cleared = new Map<string, number>();
 
   constructor(served: ServedFolder) {
     this.#served = served;
   }
 
-  /** `user` is null where nobody is asked who they are. `proceed` is called before the body is read. */
+  /** Answers a request. `user` is null if the server has no credentials. Calls `proceed` before it reads the body. */
   async answer(request: IncomingMessage, user: string | null, proceed: () => void): Promise<Reply> {
     const target = parseTarget(request.url ?? "");
     if (this.#served.privateRepositories && target.repository[0] !== user)
@@ -105,19 +104,19 @@ export class RequestHandler {
     try {
       to.proceed();
       let size = 0;
-      // A reply is still to be sent to one whose body is not wanted any more.
+      // The connection must stay usable for a reply after a refused body.
       for await (const chunk of request.iterator({ destroyOnReturn: false })) {
         size += (chunk as Buffer).length;
         if (size > limit) return tooLarge;
         await upload.write(chunk as Buffer);
       }
-      // From here on silence is ours.
+      // From here on the server causes any silence.
       request.socket.setTimeout(0);
       const outcome = await upload.finish();
       if (outcome === "there" && kind === "config") return refusal(403, "there is a repository here already");
       return OK;
     } catch (error) {
-      // What arrived is not what was sent, which the client may repeat.
+      // The bytes were damaged on the way; the client may send them again.
       if (error instanceof CairnError && error.code === "damaged") return refusal(400, error.message);
       throw error;
     } finally {
@@ -194,7 +193,7 @@ function fileReply(file: OpenFile | null, range: string | undefined): Reply {
   };
 }
 
-/** First and last byte; null for the whole file, which also answers what is not one range of bytes. */
+/** Returns the first and last byte; null for the whole file, also if the header is not a single range of bytes. */
 function parseRange(header: string | undefined, size: number): [number, number] | "beyond" | null {
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? "");
   if (match === null || (match[1] === "" && match[2] === "")) return null;
@@ -205,7 +204,7 @@ function parseRange(header: string | undefined, size: number): [number, number] 
   return [Number(first), last === "" ? size - 1 : Math.min(Number(last), size - 1)];
 }
 
-/** Writes with the reader's speed. Throws when the reader has gone. */
+/** Writes at the reader's speed. Throws if the reader has gone. */
 async function write(response: ServerResponse, chunk: string | Uint8Array): Promise<void> {
   if (chunk.length === 0) return;
   if (response.destroyed) throw new CairnError("interrupted", "the client has gone");

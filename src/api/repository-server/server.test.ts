@@ -25,7 +25,7 @@ import { RepositoryServer } from "./server.ts";
 import { nameOf, serve } from "./testing-server.ts";
 import { TlsFiles } from "../tls-files.ts";
 
-test("the protocol's requests are answered as restic's document has them", async (t) => {
+test("the protocol's requests are answered as restic documents them", async (t) => {
   const { ask, root } = await serve(t);
   const bytes = randomBytes(1000);
   const name = nameOf(bytes);
@@ -60,7 +60,7 @@ test("the protocol's requests are answered as restic's document has them", async
   assert.deepEqual(readdirSync(join(root, "r/.cairn-uploads")), []);
 });
 
-test("an upload is opened to the group when the group may read config", async (t) => {
+test("an upload is readable by the group when config is", async (t) => {
   const usual = process.umask(0o077);
   t.after(() => process.umask(usual));
   const { ask, root } = await serve(t);
@@ -81,7 +81,7 @@ test("an upload is opened to the group when the group may read config", async (t
   assert.deepEqual(modes, ["2770", "2770", "640", "640"]);
 });
 
-test("ranges give just the bytes that were asked for", async (t) => {
+test("a range request gives exactly the requested bytes", async (t) => {
   const { ask } = await serve(t);
   const text = "0123456789";
   const path = `r/index/${nameOf(text)}`;
@@ -108,7 +108,7 @@ test("ranges give just the bytes that were asked for", async (t) => {
   }
 });
 
-test("paths that lead elsewhere reach nothing", async (t) => {
+test("paths that lead out of the folder are refused", async (t) => {
   const { raw, root } = await serve(t, { root: mkdtempSync(join(tmpdir(), "cairn-server-")) });
   t.after(() => rmSync(root, { recursive: true, force: true }));
   const secret = nameOf("secret");
@@ -136,7 +136,7 @@ test("paths that lead elsewhere reach nothing", async (t) => {
   assert.deepEqual(readdirSync(join(root, "..", "cairn-outside-data")), []);
 });
 
-test("what is no regular file with a digest's name is neither shown nor read", async (t) => {
+test("only regular files with a digest as their name are listed and read", async (t) => {
   const { ask, root } = await serve(t);
   await ask("POST", "r/?create=true");
   const [pipe, folder, linked] = ["ab".repeat(32), "cd".repeat(32), "ef".repeat(32)];
@@ -150,7 +150,7 @@ test("what is no regular file with a digest's name is neither shown nor read", a
   for (const name of [pipe, folder, linked]) assert.equal((await ask("HEAD", `r/index/${name}`)).status, 404);
 });
 
-test("an upload that its client leaves in the middle leaves nothing", async (t) => {
+test("an upload that its client breaks off leaves no file", async (t) => {
   const { ask, raw, root, problems } = await serve(t);
   await ask("POST", "r/?create=true");
   const bytes = randomBytes(100_000);
@@ -170,7 +170,7 @@ test("an upload that its client leaves in the middle leaves nothing", async (t) 
   assert.equal((await ask("POST", `r/data/${nameOf(bytes)}`, { body: bytes })).status, 200);
 });
 
-test("two uploads of one file at once both succeed and leave one", async (t) => {
+test("two uploads of the same file at once both succeed and leave one file", async (t) => {
   const { ask, root } = await serve(t);
   await ask("POST", "r/?create=true");
   const bytes = randomBytes(300_000);
@@ -185,7 +185,7 @@ test("two uploads of one file at once both succeed and leave one", async (t) => 
   assert.deepEqual(configs.map(({ status }) => status).toSorted(), [200, 403, 403, 403]);
 });
 
-test("files that are too large are refused, announced or not, and the connection goes on", async (t) => {
+test("files that are too large are refused, with or without a length, and the connection stays open", async (t) => {
   const { ask, raw, root } = await serve(t, { maximumFileBytes: 1000 });
   await ask("POST", "r/?create=true");
   const name = "ab".repeat(32);
@@ -227,7 +227,7 @@ test("a head that never ends, silence and noise cost only their own connection",
   assert.equal((await ask("GET", "r/data/")).text, "[]");
 });
 
-test("a full disk is said so and nothing of the file is shown", async (t) => {
+test("a full disk is reported, and the unfinished file is not listed", async (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 16 << 20 });
   if (disk === null) return;
   const { ask, root, problems } = await serve(t, { root: disk.root, maximumFileBytes: 1 << 30 });
@@ -244,7 +244,7 @@ test("a full disk is said so and nothing of the file is shown", async (t) => {
   assert.equal((await ask("POST", `r/data/${nameOf(again)}`, { body: again })).status, 200);
 });
 
-test("what a killed server left of uploads goes after an hour, what is younger stays", async (t) => {
+test("uploads of a killed server are removed after an hour, younger ones stay", async (t) => {
   const { ask, root } = await serve(t);
   await ask("POST", "r/?create=true");
   const uploads = join(root, "r/.cairn-uploads");
@@ -257,7 +257,7 @@ test("what a killed server left of uploads goes after an hour, what is younger s
   assert.deepEqual(readdirSync(uploads), ["young"]);
 });
 
-test("stop lets an upload that goes on come to its end, and ends one that does not", async (t) => {
+test("stop lets an active upload finish, and breaks off a stalled one", async (t) => {
   const { server, ask, raw, root } = await serve(t, { graceMs: 60_000 });
   await ask("POST", "r/?create=true");
   const bytes = randomBytes(1000);
@@ -280,7 +280,7 @@ test("stop lets an upload that goes on come to its end, and ends one that does n
   await eventually("it is gone", () => readdirSync(uploads).length === 0);
 });
 
-test("a port that is taken and an address of elsewhere are said so", async (t) => {
+test("the error names a port that is taken and an address of another machine", async (t) => {
   const { server, root } = await serve(t);
   const options = {
     root,

@@ -9,32 +9,32 @@ import type { TlsFiles } from "../tls-files.ts";
 
 export interface RepositoryServerOptions extends ServedFolder {
   host: string;
-  /** 0: any that is free. */
+  /** 0: any free port. */
   port: number;
   /** Absent: without TLS. */
   tls?: TlsFiles;
-  /** Null: nobody is asked who they are. */
+  /** Null: requests need no login. */
   credentials: Credentials | null;
-  /** More are not accepted. Default 200. */
+  /** The most connections. Default 200. */
   maximumConnections?: number;
-  /** Time limit for a request's head. Default 20 s. */
+  /** Milliseconds for a request's head. Default 20 s. */
   headMs?: number;
-  /** A connection on which nothing moves for so long is ended. Default two minutes. */
+  /** Milliseconds without traffic after which a connection is ended. Default two minutes. */
   silenceMs?: number;
-  /** Pause between two looks at the files of `tls`. Default a minute. */
+  /** Milliseconds between two checks of the files of `tls`. Default a minute. */
   renewMs?: number;
-  /** Time that `stop` gives to requests under way. Default 10 s. */
+  /** Milliseconds that `stop` gives to running requests. Default 10 s. */
   graceMs?: number;
-  /** Lines for whoever runs it: what failed here, and not for a request's own fault. */
+  /** Receives lines for the operator about failures of the server, not of requests. */
   onProblem: (message: string) => void;
 }
 
 const MAX_HEAD_BYTES = 16 << 10;
 const MAX_PIPELINED = 8;
-/** Most bytes that are read of an unwanted body, so that its sender gets to see the answer. */
+/** Milliseconds between two lines for the operator. */
 const TELL_EVERY_MS = 1000;
 
-/** A server of restic's REST protocol on a folder; it listens once `start` is done. */
+/** A server of restic's REST protocol on a folder. Listens once `start` is done. */
 export class RepositoryServer {
   readonly #options: RepositoryServerOptions;
   readonly #server: Server;
@@ -53,7 +53,7 @@ export class RepositoryServer {
       maxHeaderSize: MAX_HEAD_BYTES,
       headersTimeout: options.headMs ?? 20_000,
       connectionsCheckingInterval: Math.min(5000, options.headMs ?? 5000),
-      // A large file over a slow line may take as long as it likes while it moves.
+      // The upload of a large file over a slow line has no time limit while bytes arrive.
       requestTimeout: 0,
       keepAliveTimeout: 60_000,
       noDelay: true,
@@ -75,7 +75,7 @@ export class RepositoryServer {
     this.#server.on("clientError", (error, socket) => refuseNoise(error, socket as Socket));
   }
 
-  /** Listens. Throws `usage` for a certificate or key that does not fit, `busy` for a port that is taken. */
+  /** Listens. Throws `usage` for an invalid certificate or key, `busy` if the port is taken. */
   static async start(options: RepositoryServerOptions): Promise<RepositoryServer> {
     const server = new RepositoryServer(options);
     await server.#listen();
@@ -84,14 +84,14 @@ export class RepositoryServer {
     return server;
   }
 
-  /** The address as a client needs it, e.g. `http://127.0.0.1:8000/`. */
+  /** The address for clients, for example `http://127.0.0.1:8000/`. */
   get url(): string {
     const { address, family, port } = this.#server.address() as AddressInfo;
     const host = family === "IPv6" ? `[${address}]` : address;
     return `${this.#options.tls === undefined ? "http" : "https"}://${host}:${port}/`;
   }
 
-  /** Accepts nothing more, lets requests end, and cuts off those that take too long. */
+  /** Accepts no more requests, lets requests end, and cuts slow ones off. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
@@ -102,7 +102,7 @@ export class RepositoryServer {
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     this.#server.closeIdleConnections();
     const late = setTimeout(() => {
-      // Also those that have not got as far as a request.
+      // Includes connections without a request so far.
       for (const socket of this.#sockets) socket.destroy();
     }, this.#options.graceMs ?? 10_000);
     await closed;
@@ -129,7 +129,7 @@ export class RepositoryServer {
     const underWay = (this.#underWay.get(socket) ?? 0) + 1;
     this.#underWay.set(socket, underWay);
     if (underWay > MAX_PIPELINED) return void socket.destroy();
-    // Their ends are seen where they are read and written.
+    // The code that reads and writes these streams notices their ends.
     request.on("error", () => undefined);
     response.on("error", () => undefined);
     let reply: Reply | undefined;
@@ -139,11 +139,11 @@ export class RepositoryServer {
         if (awaited) response.writeContinue();
         awaited = false;
       });
-      // Whoever was not told to go on may send the body or leave it: what comes next could be either.
+      // A client that did not get `100 Continue` may send the body or not, so the next bytes are ambiguous.
       if (awaited || this.#stopping !== undefined) response.shouldKeepAlive = false;
       await send(request, response, reply);
     } catch (error) {
-      // The head is out, so all that can be said is that the rest is missing.
+      // The head was sent, so cutting the connection is the only way to report the failure.
       if (!isGone(request, error)) this.#tell(describe(request, error));
       socket.destroy();
     } finally {
@@ -155,7 +155,7 @@ export class RepositoryServer {
 
   async #reply(request: IncomingMessage, proceed: () => void): Promise<Reply> {
     try {
-      // restic sends neither; a web page that reaches for a server on this machine does.
+      // restic sends neither header; a web page that calls a server on this machine does.
       if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
         return refusal(403, "this server accepts no requests of web pages");
       let user: string | null = null;
@@ -178,7 +178,7 @@ export class RepositoryServer {
     }
   }
 
-  /** At most a line a second: what fails for every request must not fill the disk. */
+  /** Reports at most one line a second: a failure of every request must not fill the disk. */
   #tell(message: string): void {
     const now = performance.now();
     if (now - this.#toldAt < TELL_EVERY_MS) {
@@ -217,7 +217,7 @@ async function send(request: IncomingMessage, response: ServerResponse, reply: R
   }
 }
 
-/** Answers bytes that are no HTTP with one line. */
+/** Answers bytes that are not HTTP with one line. */
 function refuseNoise(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
   const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";

@@ -14,7 +14,7 @@ test("a request's address names a repository, a list or a file", () => {
   assert.deepEqual(parseTarget(`/%C3%BC/index/${NAME}`), { repository: ["ü"], kind: "index", name: NAME, query: "" });
 });
 
-test("an address that could lead elsewhere is no address", () => {
+test("an address that could lead out of the folder is refused", () => {
   for (const address of [
     "",
     "*",
@@ -64,7 +64,7 @@ test("an address that could lead elsewhere is no address", () => {
     );
 });
 
-test("a file's name that is no digest is nowhere", () => {
+test("a file's name that is not a digest is not found", () => {
   for (const name of ["x", NAME.toUpperCase(), `${NAME}0`, `${NAME}%00`, "..", "%2e%2e", ".", "tmp-1"])
     assert.throws(
       () => parseTarget(`/a/data/${name}`),

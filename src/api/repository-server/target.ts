@@ -3,7 +3,7 @@ import { FILE_KINDS, isFileName, type FileKind } from "../../repository/storage/
 
 /** The object of a request: a repository, one of its lists, or one of its files. */
 export interface Target {
-  /** Names of folders below the served one; none for that one itself. */
+  /** Names of folders below the served folder; empty for the served folder itself. */
   readonly repository: readonly string[];
   readonly kind: FileKind | null;
   /** Null: the whole kind. */
@@ -15,8 +15,8 @@ const MAX_DEPTH = 8;
 const KINDS: ReadonlySet<string> = new Set(FILE_KINDS);
 
 /**
- * Reads the address of a request as it stands in its first line: `/name/…/` and then nothing, `config`, `kind/` or
- * `kind/name`. Throws `usage` for a path that could lead anywhere else, `not_found` for one that leads nowhere.
+ * Parses the address in a request's first line: `/name/…/`, then nothing, `config`, `kind/` or `kind/name`. Throws
+ * `usage` for a path with unsafe parts, `not_found` for a name that no file of the kind can have.
  */
 export function parseTarget(address: string): Target {
   const [path = "", query = "", ...more] = address.split("?");
@@ -30,7 +30,7 @@ export function parseTarget(address: string): Target {
     if (last !== "" && !isFileName(kind, last)) throw new CairnError("not_found", `no file of ${kind} has such a name`);
     return { repository: repositoryOf(parts.slice(0, -1)), kind, name: last === "" ? null : last, query };
   }
-  // restic leaves the last slash out when the address that it was given had none.
+  // restic leaves the last slash out if its address had none.
   const repository = last === "" ? parts : [...parts, last];
   return { repository: repositoryOf(repository), kind: null, name: null, query };
 }
@@ -44,7 +44,7 @@ function repositoryOf(parts: readonly string[]): string[] {
   return parts.map(decodePart);
 }
 
-/** Decodes the name of a folder. Refuses a name that could be another path, or a file of ours or of a repository. */
+/** Decodes the name of a folder. Refuses a name that could be another path, or a file of Cairn or of a repository. */
 function decodePart(raw: string): string {
   const wrong = (why: string): CairnError => new CairnError("usage", `a part of the repository's path ${why}`);
   let name: string;

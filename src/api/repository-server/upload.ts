@@ -14,14 +14,14 @@ export interface UploadParts {
   temporary: string;
   handle: FileHandle;
   path: string;
-  /** The one that shares the repository; false where none does. */
+  /** The group that shares the repository, or false. */
   group: number | false;
 }
 
 /**
- * A file on its way in. Its steps: the bytes go to a temporary file ‖ they are compared with the name and flushed ‖
- * ● a link gives the file its name ‖ the temporary name goes ‖ the folder is flushed. A kill before ● leaves a temporary
- * file that nothing shows; a kill after it leaves the whole file, and perhaps its temporary name beside it.
+ * An upload. Steps: the bytes go to a temporary file ‖ they are compared with the name and flushed ‖ ● a link gives the
+ * file its name ‖ the temporary name is removed ‖ the folder is flushed. A kill before ● leaves an invisible temporary
+ * file; a kill after it leaves the whole file, and perhaps the temporary name.
  */
 export class Upload {
   readonly #parts: UploadParts;
@@ -41,10 +41,7 @@ export class Upload {
     }
   }
 
-  /**
-   * Gives the file its name, durably; `there` when one has it already, which then stays as it is. Throws `damaged` when
-   * the bytes are not those that the name stands for.
-   */
+  /** Gives the file its name, durably. `there`: the name is taken, and that file stays. Throws `damaged` if bytes and name differ. */
   async finish(): Promise<"saved" | "there"> {
     const { kind, name, handle, temporary, path } = this.#parts;
     const digest = this.#hash.digest("hex");
@@ -62,7 +59,7 @@ export class Upload {
     return outcome;
   }
 
-  /** Ends it and leaves nothing, unless it was finished. */
+  /** Ends the upload and removes its file, unless it is finished. */
   async discard(): Promise<void> {
     await this.#close().catch(() => undefined);
     await rm(this.#parts.temporary, { force: true }).catch(() => undefined);
@@ -86,7 +83,7 @@ export class Upload {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "EEXIST") return "there";
       if (!refusesLink(error)) throw error;
-      // Where there are no links: nothing else of this process runs between these two calls.
+      // Without links: no other code of this process runs between these two calls.
       if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return "there";
       renameSync(temporary, path);
     }

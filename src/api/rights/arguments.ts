@@ -5,9 +5,9 @@ import { CairnError } from "../../errors.ts";
 import type { Body } from "../request.ts";
 import { callOf, isOfWorkspace, isPlaceOf } from "./capabilities.ts";
 
-/** A request's body as the arguments of a verb, and the verb carried out. */
+/** Turns a request's body into arguments of a verb, and calls the verb. */
 
-/** Throws `usage` for a member that a call does not know. */
+/** Throws `usage` for an unknown member of a call. */
 export function requireKnown(name: string, body: Body): void {
   const { takes, options } = callOf(name)!;
   const known = new Set(takes.map((each) => each.name));
@@ -17,7 +17,7 @@ export function requireKnown(name: string, body: Body): void {
   if (unknown !== undefined) throw new CairnError("usage", `${name} knows no member ${JSON.stringify(unknown)}`);
 }
 
-/** The arguments of a call in their order, options last. Throws `usage` for places that are relative. */
+/** Returns the arguments of a call in order, options last. Throws `usage` for relative paths. */
 export function givenTo(name: string, { takes, options: known }: Verb, body: Body, told: CallOptions): unknown[] {
   const options = body["options"] as Body | undefined;
   for (const { name: each, schema } of takes) if ((schema as Notes).as === "place") pathOf(body, each);
@@ -27,7 +27,7 @@ export function givenTo(name: string, { takes, options: known }: Verb, body: Bod
   return given;
 }
 
-/** A member that is an absolute path. Throws `usage`. */
+/** Returns a member that must be an absolute path. Throws `usage`. */
 export function pathOf(body: Body, member: string): string {
   const path = body[member];
   if (typeof path === "string" && path.startsWith("/") && !path.includes("\0")) return path;
@@ -36,7 +36,7 @@ export function pathOf(body: Body, member: string): string {
 
 type AnyCalls = Record<string, (...given: unknown[]) => unknown>;
 
-/** The answer of a method of `calls`; each answer of a stream goes to `onItem`. */
+/** Returns the answer of a method of `calls`; each answer of a stream goes to `onItem`. */
 export async function carryOut(
   calls: object,
   { name, given, onItem }: { name: string; given: unknown[]; onItem: (item: unknown) => Promise<void> },

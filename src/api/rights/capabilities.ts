@@ -2,30 +2,30 @@ import type { Entries, Notes } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "../../verbs/index.ts";
 
-/** Answers to who may make which call, with which options, from the fields of the verbs. */
+/** Decides who may make which call with which options, from the fields of the verbs. */
 
-/** Members of a call's options, as they come. */
+/** Members of a call's options, unchecked. */
 export type Options = Readonly<Record<string, unknown>> | undefined;
 
-/** A verb, or a call of the daemon's own; undefined where there is none of the name. */
+/** Returns a verb or a call of the daemon; undefined for an unknown name. */
 export function callOf(name: string): Verb | undefined {
   for (const table of [DAEMON_CALLS, CLIENT_VERBS, LIBRARY_VERBS] as const)
     if (Object.hasOwn(table, name)) return (table as Readonly<Record<string, Verb>>)[name];
   return undefined;
 }
 
-/** A verb that a daemon does for some of its callers; undefined for any other name. */
+/** Returns a verb that a daemon serves to some callers; undefined for any other name. */
 export function servedCall(name: string): Verb | undefined {
   const verb = callOf(name);
   return verb?.unserved === undefined ? verb : undefined;
 }
 
-/** True for a verb that takes the path of a workspace beside its own arguments. */
+/** True for a verb that takes a workspace's path besides its own arguments. */
 export function isOfWorkspace(name: string): boolean {
   return Object.hasOwn(CLIENT_VERBS, name) && !Object.hasOwn(DAEMON_CALLS, name);
 }
 
-/** Names of the calls that somebody may make. */
+/** Names of the calls that some caller may make. */
 export function servedCalls(): string[] {
   const all = [...Object.keys(DAEMON_CALLS), ...Object.keys(CLIENT_VERBS), ...Object.keys(LIBRARY_VERBS)];
   return [...new Set(all)].filter((name) => servedCall(name) !== undefined).toSorted();
@@ -38,7 +38,7 @@ const PEOPLE = {
   owners: "For the owner of the folder and for operators",
 };
 
-/** A sentence on who may make a call. */
+/** Returns a sentence on who may make a call. */
 export function whoMay(name: string): string {
   const { by = "owners", agents } = servedCall(name)!;
   const forAgents =
@@ -54,18 +54,18 @@ export function looks(name: string): boolean {
   return servedCall(name)?.looks === true;
 }
 
-/** True for a call that changes something, which is done once for one idempotency key. */
+/** True for a call that changes something, which runs once per idempotency key. */
 export function isChanging(name: string): boolean {
   return isJob(name) && !looks(name);
 }
 
-/** True for a call that has one answer worth waiting for, so that it can be a job. */
+/** True for a call with a single answer, which can be a job. */
 export function isJob(name: string): boolean {
   const verb = servedCall(name);
   return verb !== undefined && verb.passing !== true && verb.how !== "stream";
 }
 
-/** True for a verb that the daemon does for the owners of a folder, and not for operators alone. */
+/** True for a verb that owners of a folder may call, not only operators. */
 export function isForOwners(name: string, options: Options): boolean {
   const verb = servedCall(name);
   return (
@@ -79,7 +79,7 @@ export function isForWriters(name: string): boolean {
   return servedCall(name)?.by === "writers";
 }
 
-/** True for an option that names a place which the daemon would write to or read from. */
+/** True for an option that names a place to which the daemon would write or from which it would read. */
 export function isPlaceOf(name: string, option: string): boolean {
   const schema = (callOf(name)?.options?.entries as Entries | undefined)?.[option] as
     | (Notes & { wrapped?: Notes })

@@ -5,12 +5,12 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Body } from "../request.ts";
 import { callOf, isChanging } from "../rights/capabilities.ts";
 
-/** Refusals of which the operator is told, whatever the call was: somebody may be trying what they may not do. */
+/** Refusals that are logged for every call: a caller may be trying forbidden calls. */
 const TOLD: ReadonlySet<ErrorCode> = new Set(["permission", "refused", "unsupported"]);
 
 /**
- * A line for a call that changes something or was refused: its verb, folder, caller, time and outcome. Options, messages and
- * content are the caller's and never in it.
+ * Logs a call that changes something or was refused: its verb, folder, caller, time and outcome. Options, messages and
+ * content are private and never logged.
  */
 export function logCall(
   log: Log,
@@ -18,9 +18,9 @@ export function logCall(
   error: CairnError | null,
 ): void {
   const isRefused = error !== null && TOLD.has(error.code);
-  // Those of agents are told with their tokens.
+  // Refusals of agents are logged elsewhere, with their tokens.
   if (isRefused ? caller.isAgent : !isChanging(name) && callOf(name)?.logged !== true) return;
-  // Any word may be called.
+  // The name of an unknown call may be any text.
   const verb = callOf(name) === undefined ? "call" : name;
   const path = body["workspace"] ?? body["path"];
   const workspace = typeof path === "string" ? path : undefined;

@@ -4,11 +4,12 @@ import type { Peer } from "../../daemon/state/peer.ts";
 import type { Admitted } from "../../daemon/state/tokens.ts";
 import type { CairnError } from "../../errors.ts";
 
-/** A caller, when they are none any more, and why they are not served though they are known. */
+/** A caller, the end of the caller's token, and the reason to refuse a known caller. */
 export type Admission = Pick<Admitted, "caller"> & Partial<Admitted> & { refused?: CairnError };
 
 /**
- * Whoever makes a request: whom its token names, else whom the kernel names; null: the kernel names nobody. Throws `NotAdmitted`.
+ * Returns the caller of a request: the user of its token, else the user that the kernel names. `peer` null: the kernel
+ * names no user. Throws `NotAdmitted`.
  */
 export function callerOf({ headers }: IncomingMessage, daemon: Daemon, peer: Peer | null): Admission {
   const agents = new Set(daemon.config.socket.agents);

@@ -20,22 +20,22 @@ import { requireCapability } from "./require-capability.ts";
 import { LIBRARY_VERBS } from "../../verbs/index.ts";
 import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
 
-/** A call's progress and warnings, and each answer of a verb that gives several. */
+/** Progress and warnings of a call, and each answer of a verb with several answers. */
 export interface Told extends CallOptions {
-  /** Resolves when the caller has room for the next. Throws `usage` where they take no lines. */
+  /** Resolves when the caller has room for the next answer. Throws `usage` if the caller accepts no lines. */
   onItem(item: unknown): Promise<void>;
-  /** The call's turn has come; absent where nobody waits for that. */
+  /** Called when the call's turn has come. */
   onBegin?(): void;
-  /** Identity of a call with an idempotency key; absent: it has none. */
+  /** Identity of a call with an idempotency key; absent without a key. */
   asked?: Asked;
 }
 
-/** True for a call that lasts as long as its caller likes. */
+/** True for a call that lasts until its caller ends it. */
 export function isLasting(name: string): boolean {
   return callOf(name)?.lasts === true;
 }
 
-/** Carries a call out. Throws `usage` for what no verb takes, `permission`, and what the verb throws. */
+/** Makes a call. Throws `usage` for unknown members, `permission`, and the verb's errors. */
 export async function answer(
   daemon: Daemon,
   peer: Caller,
@@ -96,8 +96,8 @@ export async function answer(
 }
 
 /**
- * Things that go by paths into the folder while they last, by which whoever may write to it could lead the daemon elsewhere, and
- * content of files that the caller can read themselves or perhaps may not. Throws `unsupported`.
+ * Refuses calls that open files of the folder by path. A user who may write to the folder could redirect the daemon,
+ * and a caller may not be allowed to read the files. Throws `unsupported`.
  */
 function refuseByPath({ opensPaths }: Verb, body: Body): void {
   if (typeof opensPaths === "function" ? !opensPaths(body) : opensPaths !== true) return;
@@ -107,7 +107,9 @@ function refuseByPath({ opensPaths }: Verb, body: Body): void {
   });
 }
 
-/** Throws `permission` for a fork of an agent that is not beside its workspace, with the workspace's name and more. */
+/**
+ * Throws `permission` if an agent's fork is not beside its workspace with a name that begins with the workspace's name.
+ */
 function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
   if (path_b64 !== undefined || !isBeside(path, fork))
     throw new CairnError(
@@ -119,10 +121,7 @@ function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
   if (process.geteuid?.() === 0) requireRootsPlace(dirname(path));
 }
 
-/**
- * The id of the point. Throws `permission` where the bits that it recorded do not let a caller read a file, or through a folder
- * above it.
- */
+/** Returns the point's id. Throws `permission` if the recorded mode bits forbid reading a file or passing a folder above it. */
 async function requireMayRead(peer: Peer, client: Client, target: string, { path, options }: Body): Promise<string> {
   const { save_point_id: id } = await client.resolve(target);
   const { archive, paths = [path as PathInput] } = (options ?? {}) as ReadOptions;
@@ -140,7 +139,10 @@ async function requireMayRead(peer: Peer, client: Client, target: string, { path
   return id;
 }
 
-/** Checks the folders on the way to an entry, and the entry. `list`: the entries of a folder, named in latin1. Returns false if nothing is at the path: the call says so. */
+/**
+ * Checks the folders on the way to an entry, and the entry. `list`: the entries of a folder, named in latin1. Returns
+ * false if the path does not exist, which the call itself reports.
+ */
 async function requireMayReach(
   peer: Peer,
   list: (folder: string) => Promise<readonly ListedEntry[]>,
@@ -177,10 +179,9 @@ function referenceTo(client: Client): Reference {
   };
 }
 
-/** Arguments that name the points whose content a call gives. */
+/** Arguments that name the points whose content a call returns. */
 const TARGETS = ["target", "a", "b"];
 
-/** A verb that needs no workspace that is served. */
 async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
   const { onItem, onBegin: _begin, asked: _asked, ...call } = told;
   const verb = callOf(name)!;
@@ -190,7 +191,6 @@ async function callLibrary(daemon: Daemon, name: string, { body, told }: { body:
   return answered;
 }
 
-/** A verb of a workspace. */
 async function callClient(
   daemon: Daemon,
   peer: Caller,
@@ -205,7 +205,7 @@ async function callClient(
   const { onItem, onBegin, asked, ...call } = told;
   const carried = asked === undefined ? body : { ...body, options: carriesRequest(verb, options, asked) };
   const given = givenTo(name, verb, carried, call);
-  // Whoever may write to a folder could lead root elsewhere in it.
+  // A user who may write to a folder could redirect root in it.
   const isLed = !isOperator(peer) || (peer.isAgent && process.geteuid?.() === 0);
   if (isLed || peer.isAgent) refuseByPath(verb, body);
   return daemon.withClient(
@@ -215,7 +215,7 @@ async function callClient(
       ownPointsOnly.run(isLed || peer.isAgent, async () => {
         if (right !== "owner" && !isForWriters(name))
           throw new CairnError("permission", `${name} is only for the owner of the folder and for root`);
-        // Of one point: a later one may have another file at the path.
+        // The id fixes the point: a later point may have another file at the path.
         if (!isOperator(peer) && verb.givesContent === true)
           for (const [at, { name: each }] of verb.takes.entries())
             if (TARGETS.includes(each) && (body[each] ?? null) !== null)
@@ -234,7 +234,7 @@ async function callClient(
           );
           return before;
         }
-        // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
+        // The folder's owner could redirect SQLite to another database while it is opened. A btrfs snapshot opens no database.
         if (verb.makesPoint === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
         const carriedOut = async (): Promise<unknown> => carryOut(client satisfies Client, { name, given, onItem });
         const { id } = client.workspace;
@@ -257,7 +257,7 @@ async function fork(daemon: Daemon, caller: Caller, carriedOut: () => Promise<un
   return forked;
 }
 
-/** Throws `not_a_workspace` and `permission` for a folder on which its maker may not act. */
+/** Throws `not_a_workspace` and `permission` for a folder on which the maker may not act. */
 function createToken(daemon: Daemon, maker: Caller, body: Body): object {
   refuseUnknown(TokenOptions, body["options"] ?? {}, "options");
   const options = checkValue(TokenOptions, body["options"] ?? {}, "options");

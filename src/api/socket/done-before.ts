@@ -4,13 +4,13 @@ import type { SavePoint } from "../../contract/words.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 
 /**
- * A call with an idempotency key that a kill has interrupted may be done: the point that a save, a restore or an undo makes
- * has the call's digest in its cause, and tells.
+ * A call with an idempotency key may be done although a kill interrupted it. The cause of the point that a save, a
+ * restore or an undo makes has the call's digest, which proves it.
  */
 export interface Asked {
   /** Digest of the caller, the key, the verb and its body. */
   request: string;
-  /** Milliseconds since 1970 at which it was begun first, where nobody knows how that ended; else null. */
+  /** If an earlier call with this key ended in an unknown state: its start, in milliseconds since 1970. Else null. */
   since: number | null;
 }
 
@@ -19,7 +19,7 @@ type Options = Readonly<Record<string, unknown>>;
 /** Milliseconds by which a clock may have been set back meanwhile. */
 const SLACK_MS = 60_000;
 
-/** The options with the digest in the cause of the point that the call makes. */
+/** Adds the digest to the cause of the point that the call makes. */
 export function carriesRequest({ makesPoint }: Verb, options: Options | undefined, { request }: Asked): Options {
   if (makesPoint === undefined) return options ?? {};
   const cause = (options?.["cause"] ?? { kind: "person" }) as object;
@@ -27,8 +27,8 @@ export function carriesRequest({ makesPoint }: Verb, options: Options | undefine
 }
 
 /**
- * The answer of a call that was done before, as far as its point tells; null where it is to be done. For who has the
- * workspace's turn. Throws `conflict` where nobody can tell.
+ * Returns the answer of a call that was done before, read from its point; null if the call must still run. The caller
+ * has the workspace's turn. Throws `conflict` if neither is certain.
  */
 export async function doneBefore(
   client: Client,
@@ -36,7 +36,7 @@ export async function doneBefore(
   { request, since }: Asked,
 ): Promise<SaveResult | RestoreResult | null> {
   if (since === null || makesPoint === undefined) return null;
-  // A restore that a kill has left is ended or taken back by this.
+  // planUndo finishes or takes back a restore that was killed.
   if (makesPoint === "undo") await client.planUndo().catch(ignoreNothing);
   const from = new Date(since - SLACK_MS).toISOString();
   const { save_points: found } = await client.history(undefined, 1, { all: true, grep: request, since: from });

@@ -5,18 +5,18 @@ import { type Caller, isOperator, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { afterOf, streamEvents } from "../event-stream.ts";
 
-/** Streams of one user or token, but for operators. */
+/** The most streams of one user or token; operators have no limit. */
 const MOST_STREAMS = 32;
 
 interface Asked {
   /** Ids of workspaces; null: all. */
   workspaces: ReadonlySet<string> | null;
   types: ReadonlySet<string> | null;
-  /** The last event that the caller has; null: those from now on. */
+  /** The last event that the caller has; null: events from now on. */
   after: number | null;
 }
 
-/** `GET /v1/events`: what happens, as server-sent events, for as long as the reader likes. */
+/** `GET /v1/events`: sends server-sent events until the reader ends the stream. */
 export class EventStreams {
   readonly #daemon: Daemon;
   readonly #streams = new Map<string, number>();
@@ -25,7 +25,10 @@ export class EventStreams {
     this.#daemon = daemon;
   }
 
-  /** Resolves when the stream has ended, at the latest when the signal fires. Throws `usage`, `permission`, `not_a_workspace` and `busy` before it begins. */
+  /**
+   * Sends events. Resolves when the stream has ended, at the latest when the signal fires. Throws `usage`,
+   * `permission`, `not_a_workspace` and `busy` before it begins.
+   */
   async serve(
     request: IncomingMessage,
     response: ServerResponse,
@@ -45,7 +48,7 @@ export class EventStreams {
         after,
         isFor: (noted) => {
           const { type, workspace_id: id } = noted.event;
-          // What is about the daemon as a whole is told whatever was asked for.
+          // Events about the whole daemon are sent whatever the filter is.
           const isWanted = type === "reset" || ((types?.has(type) ?? true) && (workspaces?.has(id ?? "") ?? true));
           return isWanted && this.#daemon.mayHear(caller, noted);
         },
@@ -80,7 +83,7 @@ export class EventStreams {
   }
 }
 
-/** The parameters of an address. Throws `usage` for others than these. */
+/** Parses the parameters of an address. Throws `usage` for unknown ones. */
 export function queryOf(url: string | undefined, known: readonly string[]): URLSearchParams {
   const query = new URL(url ?? "", "http://cairn").searchParams;
   const unknown = [...query.keys()].find((each) => !known.includes(each));

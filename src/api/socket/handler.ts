@@ -21,7 +21,7 @@ import { Refusals } from "./refusals.ts";
 export interface HandlerOptions {
   /** Most bytes of a request's body. */
   requestBytes: number;
-  /** Most calls at once; more are refused as `busy`. */
+  /** Most calls at once; further calls are refused as `busy`. */
   calls: number;
   log: Log;
 }
@@ -30,30 +30,30 @@ export interface HandlerOptions {
 const DOCUMENT = "/v1/openapi.json";
 const METRICS = "/metrics";
 const EVENTS = /^\/v1\/events(?:\?|$)/;
-/** One user or token has at most this part of connections and calls; so many more are kept for root. */
+/** One user or token has at most this part (1/4) of connections and calls; as many more are kept for root. */
 export const SHARE = 4;
 export const FOR_ROOT = 16;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-/** Milliseconds that a stop gives to calls under way, and then to their callers: all of a stop takes at most 10 s. */
+/** Milliseconds that a stop gives to running calls, and then to their callers: a stop takes at most 10 s. */
 const GRACE_MS = 6_000;
 const LEAVE_MS = 1_000;
 
-/** Requests that are none, by the codes that node gives them; `why` is for the log. */
+/** Invalid requests, by Node's error codes; `why` is for the log. */
 const BROKEN: Readonly<Record<string, { status: number; why: string | null }>> = {
   HPE_HEADER_OVERFLOW: { status: 431, why: "the request's head is too large" },
   ERR_HTTP_REQUEST_TIMEOUT: { status: 408, why: "the request did not arrive in time" },
 };
 const NO_HTTP = { status: 400, why: "the request is not HTTP" };
-/** Whoever ended the connection themselves. */
+/** The client ended the connection. */
 const GONE = { status: 400, why: null };
 
-/** Requests of those who may connect: `POST /v1/<verb>`, a JSON object each way, or lines of JSON where the caller accepts those. */
+/** Answers requests of admitted callers: `POST /v1/<verb>` with a JSON object, and the answer as an object or as lines of JSON. */
 export class RequestHandler {
   readonly #daemon: Daemon;
   readonly #options: HandlerOptions;
   readonly refusals: Refusals;
   readonly #stopped = new AbortController();
-  /** Calls under way, by the user or token that makes them. */
+  /** Running calls by user or token. */
   readonly #calls = new Map<string, number>();
   readonly #events: EventStreams;
 
@@ -64,17 +64,16 @@ export class RequestHandler {
     this.refusals = new Refusals(options.log);
   }
 
-  /** Stops the calls that are under way. */
   stop(): void {
     this.#stopped.abort(new Error("the daemon stops"));
   }
 
-  /** Resolves when no job is under way. */
+  /** Resolves when no job runs. */
   idle(): Promise<void> {
     return this.#daemon.jobs.idle();
   }
 
-  /** Answers a request of whom `admit` finds. */
+  /** Answers a request of the caller whom `admit` returns. */
   async serve(request: IncomingMessage, response: ServerResponse, admit: () => Admission): Promise<void> {
     const { socket } = request;
     request.on("error", () => undefined);
@@ -100,7 +99,7 @@ export class RequestHandler {
           Math.min(expiresAt - Date.now(), LONGEST_TIMER_MS),
         ).unref();
       const signal = AbortSignal.any(signals);
-      // Whoever has as many calls under way as they may hears of them all the same.
+      // Callers get events even if they have reached their limit of calls.
       if (request.method === "GET" && EVENTS.test(request.url ?? ""))
         return await this.#events.serve(request, response, { caller, signal });
       const ofJobs = await answerOnJobs(this.#daemon, caller, request);
@@ -109,7 +108,7 @@ export class RequestHandler {
       if (request.method === "GET" && (await this.#describe(request, response, caller))) return;
       if (isMcp(request)) return await this.#serveMcp(request, response, { caller, signal });
       const { name, body } = await readCall(request, this.#options.requestBytes);
-      // Of a caller that gave a hung daemon up: the end of its connection is read a whole turn after what it sent.
+      // A client may have given up on a hung daemon. The end of its connection is read a whole turn after its request.
       await nextTurn();
       await nextTurn();
       if (socket.destroyed || socket.readableEnded) throw new CairnError("interrupted", "the caller went away");
@@ -119,7 +118,7 @@ export class RequestHandler {
         return await this.#answerJob(asJob, { caller, revoked }, reply);
       }
       if (isLasting(name)) isCounted = this.#end(caller);
-      // From here on something may have been begun, which the caller sees.
+      // From here on the call may have begun, and an open reply tells the caller so.
       reply.open();
       const told = {
         signal,
@@ -137,7 +136,7 @@ export class RequestHandler {
     }
   }
 
-  /** The job counts as a call until it ends, whoever waits for it. */
+  /** The job counts as a running call until it ends, even if no caller waits for it. */
   async #answerJob(
     asked: JobRequest,
     { caller, revoked }: Pick<Admission, "caller" | "revoked">,
@@ -162,7 +161,7 @@ export class RequestHandler {
     reply.end(await jobs.answer(id, { onProgress, onWarning: (message) => reply.warn(message) }));
   }
 
-  /** Answers what is no HTTP, or did not come in time, and tells whose it was. */
+  /** Answers bytes that are not HTTP, or that came too late, and logs the peer. */
   refuse({ code }: NodeJS.ErrnoException, socket: Duplex, who: string): void {
     const { status, why } = BROKEN[code ?? ""] ?? (code?.startsWith("HPE_") === true ? NO_HTTP : GONE);
     if (why !== null) this.refusals.ofConnection(`a request of ${who}`, why);
@@ -207,7 +206,7 @@ export class RequestHandler {
     if (failed.code === "internal")
       this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`, { priority: "error" });
     if (caller?.isAgent === true) this.refusals.ofAgent(caller, request.url ?? "", undefined, failed);
-    // What is left of a body that was refused is dropped, for as long as a request may take.
+    // The rest of a refused body is dropped, within the time limit of a request.
     if (!request.complete) {
       response.shouldKeepAlive = false;
       request.resume();
@@ -218,7 +217,7 @@ export class RequestHandler {
     reply.refuse(failed);
   }
 
-  /** Answers what is only read, by `GET`; false for anything else. */
+  /** Answers resources that are only read, by `GET`; false for other requests. */
   async #describe({ url }: IncomingMessage, response: ServerResponse, caller: Caller): Promise<boolean> {
     if (url === DOCUMENT) {
       const { openApi } = await import("./openapi.ts");
@@ -264,7 +263,7 @@ function isMcp({ url = "" }: IncomingMessage): boolean {
   return /^\/mcp(?:\?|$)/.test(url);
 }
 
-/** Accepts nothing more, lets calls end, and stops those that take longer than `graceMs`. */
+/** Accepts no more requests, lets calls end, and stops calls that take longer than `graceMs`. */
 export async function endServer(
   server: Server,
   handler: RequestHandler,

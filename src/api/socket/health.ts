@@ -3,7 +3,7 @@ import type { Caller } from "../../daemon/state/peer.ts";
 import { ERROR_TABLE } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
-/** Paths at which whoever watches a daemon asks for it, by `GET`. */
+/** Paths for monitors of the daemon, by `GET`. */
 export const HEALTH = "/v1/health";
 export const READY = "/v1/ready";
 
@@ -12,7 +12,7 @@ interface Answered {
   body: { ok: boolean; reasons: string[] };
 }
 
-/** Health of what a caller may act on: not well where a workspace is sick or a limit is passed. */
+/** Health of the caller's workspaces: unhealthy if a workspace has a problem or a limit is passed. */
 export function healthOf(daemon: Daemon, caller: Caller): Answered {
   const { workspaces, overdue } = daemon.status(caller);
   const sick = workspaces
@@ -21,7 +21,7 @@ export function healthOf(daemon: Daemon, caller: Caller): Answered {
   return answered([...sick, ...overdue]);
 }
 
-/** True readiness: calls are taken. */
+/** Readiness: the daemon takes calls. */
 export function readinessOf({ isReady }: Daemon): Answered {
   return answered(isReady ? [] : ["the daemon stops"]);
 }

@@ -9,23 +9,26 @@ import type { Told } from "./calls.ts";
 import { isChanging, isJob } from "../rights/capabilities.ts";
 import { queryOf } from "./events.ts";
 
-/** Jobs over HTTP: calls that became one, and `/v1/jobs`. */
+/** Jobs over HTTP: calls that became jobs, and `/v1/jobs`. */
 
 export const JOBS = "/v1/jobs";
 const JOB = /^\/v1\/jobs\/([0-9a-f]{1,64})$/;
 const DEFAULT_PAGE = 100;
 const MOST_PAGE = 1_000;
 
-/** A call that is to be a job, and by which headers. */
+/** A call that becomes a job because of its headers. */
 export interface JobRequest {
   name: string;
   body: Body;
   key: string | null;
-  /** The caller does not wait for it. */
+  /** True: the caller does not wait for the job. */
   isAsync: boolean;
 }
 
-/** Null where a call is not to be a job. A key counts for what changes something alone. Throws `usage` for a key that is none. */
+/**
+ * Returns the job that a call asks for; null if it asks for none. A key counts only for calls that change something.
+ * Throws `usage` for an invalid key.
+ */
 export function jobRequestOf(headers: IncomingHttpHeaders, name: string, body: Body): JobRequest | null {
   const { prefer = "", "idempotency-key": key } = headers;
   if (key !== undefined && !/^[\x20-\x7e]{1,128}$/.test(String(key)))
@@ -40,8 +43,8 @@ export function jobRequestOf(headers: IncomingHttpHeaders, name: string, body: B
 }
 
 /**
- * Begins the job of a call, which is what `work` does, or finds the one of its key. `ended` is called once it does not go on any more, `stopped` is when
- * the daemon waits no longer for it. Returns its id.
+ * Starts a job that runs `work`, or returns the job that has the same idempotency key. Calls `ended` once the job has
+ * ended; `stopped` fires when the daemon stops waiting for it. Returns its id.
  */
 export function beginJob(
   daemon: Daemon,
@@ -68,7 +71,7 @@ export function beginJob(
   );
 }
 
-/** The workspace whose events the job's are, where the caller may act on one. */
+/** Returns the workspace of the job's events, if the caller may act on it. */
 function placeOf(daemon: Daemon, peer: Caller, path: string | null) {
   try {
     return path === null ? null : daemon.at(peer, path);
@@ -77,7 +80,7 @@ function placeOf(daemon: Daemon, peer: Caller, path: string | null) {
   }
 }
 
-/** Digest of who asks for what; the order of members does not count. */
+/** Digest of caller, key, verb and body; the order of members does not count. */
 function digestOf(caller: Caller, key: string | null, name: string, body: Body): string {
   const ordered = JSON.stringify([keyOf(caller), key, name, body], (_name, value: unknown) =>
     typeof value === "object" && value !== null && !Array.isArray(value)
@@ -87,7 +90,7 @@ function digestOf(caller: Caller, key: string | null, name: string, body: Body):
   return createHash("sha256").update(ordered).digest("hex").slice(0, 32);
 }
 
-/** Answers what is asked of jobs; undefined: the request is about something else. Throws `usage`, `not_found`. */
+/** Answers requests about jobs; undefined for other requests. Throws `usage`, `not_found`. */
 export async function answerOnJobs(
   daemon: Daemon,
   peer: Caller,

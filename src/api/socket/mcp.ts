@@ -12,7 +12,7 @@ import { type Body, readBody, requireShallow } from "../request.ts";
 
 type Answer = (call: { name: string; body: Body; told: Told }) => Promise<unknown>;
 
-/** Calls that an agent's tools make, each answered as one that came by itself. */
+/** Calls of an agent's tools, each answered like a request of its own. */
 class OwnCalls implements Calls {
   readonly #answer: Answer;
   readonly #signal: AbortSignal;
@@ -30,7 +30,7 @@ class OwnCalls implements Calls {
     const { readable, writable } = new TransformStream<unknown, unknown>();
     const writer = writable.getWriter();
     const whole = this.#ask(name, members, options, async (item) => writer.write(item));
-    // Where nobody takes more, or it fails, the reader below knows.
+    // If the reader has left or the call fails, the loop below gets the error.
     void whole
       .then(async () => writer.close())
       .catch(async (error: unknown) => writer.abort(error).catch(() => undefined));
@@ -56,7 +56,7 @@ export async function serveMcp(
   parts: { daemon: Daemon; caller: Caller; answer: Answer; signal: AbortSignal; requestBytes: number },
 ): Promise<void> {
   const { daemon, caller, answer, signal, requestBytes } = parts;
-  // A client asks for a stream of its own, and takes this for "there is none".
+  // A client tries to open its own stream; 405 means that there is none.
   if (request.method !== "POST") return void response.writeHead(405, { allow: "POST", "content-length": 0 }).end();
   const named = new URLSearchParams(request.url?.split("?")[1]).get("workspace");
   const workspace = named ?? daemon.tokens.workspaceOf(caller.token);
@@ -71,7 +71,7 @@ export async function serveMcp(
   await serveOnHttp(request, response, { body: messageOf(await readBody(request, requestBytes)), open });
 }
 
-/** One message: the calls of several would count as one. Throws `usage`. */
+/** Parses one message. A batch would make many calls and count as one, so it is `usage`. */
 function messageOf(text: string): unknown {
   let message: unknown;
   try {

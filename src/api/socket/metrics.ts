@@ -1,11 +1,11 @@
 import type { DaemonStatus } from "../../contract/daemon.ts";
 import { VERSION } from "../../formats/program.ts";
 
-/** A daemon's status in the text format that Prometheus reads. */
+/** A daemon's status in the text format of Prometheus. */
 
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
-/** Lines of one metric; nothing of one without samples. */
+/** Lines of one metric; empty without samples. */
 function metric(name: string, help: string, samples: readonly Sample[]): string[] {
   if (samples.length === 0) return [];
   return [
@@ -21,7 +21,7 @@ function metric(name: string, help: string, samples: readonly Sample[]): string[
 const escaped = (text: string): string => text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 const seconds = (time: string): number => Date.parse(time) / 1000;
 
-/** Ages, their limits, and what is done by the clock. */
+/** Metrics of ages, limits and scheduled work. */
 function ages(
   { limits, schedules }: DaemonStatus,
   each: (value: (workspace: DaemonStatus["workspaces"][number]) => number | null) => Sample[],
@@ -80,7 +80,7 @@ function ages(
   ];
 }
 
-/** The metrics of what the caller may see. */
+/** Metrics of the status that the caller may see. */
 export function metricsOf(status: DaemonStatus): string {
   const { workspaces, retention, file_systems: fileSystems } = status;
   const each = (value: (workspace: DaemonStatus["workspaces"][number]) => number | null): Sample[] =>

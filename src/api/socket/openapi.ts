@@ -7,14 +7,14 @@ import { ERROR_TABLE } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
 import { callOf, isChanging, isJob, isOfWorkspace, servedCalls, whoMay } from "../rights/capabilities.ts";
 
-/** The calls of the socket as OpenAPI 3.1, made of the schemas that check them. */
+/** The calls of the socket as OpenAPI 3.1, generated from the schemas that check them. */
 
-/** Names of the objects of the contract, each of which is described once. */
+/** Names of the contract's objects, each described once. */
 const NAMES = new Map<object, string>(
   Object.entries(SCHEMAS).flatMap(([name, schema]) => (schema.type === "object" ? [[schema, name]] : [])),
 );
 
-/** Returns a reference to an object of the contract that has a name; null for any other schema. */
+/** Returns a reference to a named object of the contract; null for any other schema. */
 function referenceTo(schema: object): string | null {
   const name = NAMES.get(schema);
   return name === undefined ? null : `#/components/schemas/${name}`;
@@ -41,7 +41,7 @@ const ERROR: JsonSchema = {
   },
 };
 
-/** Form that every answer has around its data, which `answerOf` and `Failure` narrow. */
+/** The form of every answer around its data, which `answerOf` and `Failure` narrow. */
 const ANSWER: JsonSchema = {
   type: "object",
   required: ["schema_version", "ok", "data", "error", "warnings"],
@@ -163,7 +163,7 @@ const WELL: JsonSchema = {
   required: ["ok", "reasons"],
   properties: { ok: { type: "boolean" }, reasons: TEXTS },
 };
-/** For whoever watches the daemon: 503 where something is wrong, with the reasons. */
+/** An operation for monitors: 503 if the daemon has a problem, with the reasons. */
 function watched(operationId: string, summary: string): JsonSchema {
   const { responses, ...operation } = read(operationId, summary, [], json(WELL)) as { responses: JsonSchema };
   return { ...operation, responses: { ...responses, "503": { description: "unhealthy", content: json(WELL) } } };
@@ -209,7 +209,7 @@ const RESOURCES: JsonSchema = {
   },
 };
 
-/** Descriptions of the named objects that `part` refers to, and of those that they refer to. */
+/** Descriptions of the named objects that `part` refers to, and of the objects to which those refer. */
 function schemasFor(part: object): JsonSchema {
   const found: JsonSchema = {};
   const add = (value: object): void => {
@@ -224,7 +224,7 @@ function schemasFor(part: object): JsonSchema {
   return Object.fromEntries(Object.entries(found).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** The document, for `GET /v1/openapi.json` and the package's `openapi.json`. */
+/** Returns the document for `GET /v1/openapi.json` and the package's `openapi.json`. */
 export function openApi(): JsonSchema {
   const paths = {
     ...Object.fromEntries(servedCalls().map((name) => [`/v1/${name}`, { post: operationOf(name, callOf(name)!) }])),

@@ -10,7 +10,10 @@ const BYTES = 12;
 
 let getsockopt: NativeFunction | null | undefined;
 
-/** Whoever connected, as the kernel noted it when they did: unix(7), SO_PEERCRED. Throws `permission` where that is not told. */
+/**
+ * Returns the process that connected, as the kernel recorded it then: unix(7), SO_PEERCRED. Throws `permission` if the
+ * kernel does not report it.
+ */
 export function peerOf(socket: Socket): Peer {
   const { fd = -1 } = (socket as unknown as { _handle?: { fd?: number } | null })._handle ?? {};
   getsockopt ??= bindNative("int getsockopt(int fd, int level, int name, uint64_t value, uint64_t length)");

@@ -4,20 +4,20 @@ import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { servedCall } from "../rights/capabilities.ts";
 
-/** Errors of an agent's call that its person may want to know of; others are a program's ordinary day. */
+/** Errors of agents' calls that are logged for their person; other errors are normal. */
 const TOLD: ReadonlySet<ErrorCode> = new Set(
   "permission refused usage unsupported not_a_workspace busy no_space".split(" ") as ErrorCode[],
 );
 const MAX_LINE = 500;
 /**
- * Lines in a span of so many milliseconds: whoever is refused for ever must not fill the disk. The first of each call of each caller
- * is told beyond that, up to the second number, so that many of one hide no other.
+ * Limits of lines in each span, because endless refusals must not fill the disk. The first line of each call and caller
+ * is logged up to the second limit, so that one caller's many lines hide no other's.
  */
 const MOST_LINES = 100;
 const MOST_FIRST = 1000;
 const SPAN_MS = 10_000;
 
-/** The log of calls that were refused, a line each. */
+/** Logs refused calls, one line each. */
 export class Refusals {
   readonly #log: (line: string) => void;
   readonly #told = new WeakSet<Error>();
@@ -30,13 +30,13 @@ export class Refusals {
     this.#log = log;
   }
 
-  /** Tells of an agent's error, once. `call`: its name; else the address, at which nothing that is not found is an ordinary thing. */
+  /** Logs an agent's error, once. `call`: its name, or the address if it is no verb; `not_found` of an address is normal. */
   ofAgent({ uid, token }: Caller, call: string, workspace: unknown, error: CairnError): void {
     if (this.#told.has(error)) return;
     this.#told.add(error);
     if (!TOLD.has(error.code) && !(error.code === "not_found" && call.startsWith("/"))) return;
     const where = typeof workspace === "string" ? `, workspace ${workspace.slice(0, 200)}` : "";
-    // Words that are no calls are one kind, or whoever makes up many would hide others' refusals.
+    // All unknown names count as one call, so that invented names cannot hide other refusals.
     const name = call.replace(/^\/v1\//, "");
     this.#line(
       `${uid} ${token} ${servedCall(name) === undefined ? "" : name} ${error.code}`,
@@ -44,13 +44,13 @@ export class Refusals {
     );
   }
 
-  /** Tells of somebody whom nobody knows. */
+  /** Logs a request without a valid token. */
   ofStranger(address: string, error: NotAdmitted): void {
     const reason = String(error.details?.["reason"]);
     this.#line("stranger", `refused a call from ${address} ${reason}`);
   }
 
-  /** Tells of a request that was none, or of a connection. */
+  /** Logs an invalid request or a refused connection. */
   ofConnection(who: string, why: string): void {
     this.#line(`connection ${who}`, `refused ${who}: ${why}`);
   }

@@ -4,7 +4,7 @@ import { advice, CairnError, call } from "../../errors.ts";
 import { DAEMON_CALLS } from "../../verbs/index.ts";
 import { callOf, isForOwners, type Options, servedCall } from "../rights/capabilities.ts";
 
-/** Throws `permission` or `unsupported` where a caller may not make a call at all, or not with these options; `usage` for no call. */
+/** Throws `permission` or `unsupported` if a caller may not make a call, or not with these options; `usage` for an unknown call. */
 export function requireCapability(caller: Caller, name: string, options: Options): void {
   const verb = servedCall(name);
   if (verb === undefined) throw noCall(name);
@@ -28,17 +28,17 @@ function requireForAgents({ agents, by, agentCause }: Verb, name: string, option
       hint: by === "kernel" ? "ask a person on this machine to do it" : "ask a person to do it",
     });
   const allowed = new Set([...agents, "lockTimeoutMs"]);
-  // A list that names nothing asks for nothing.
+  // An empty list has no effect, so it is allowed.
   const asked = Object.entries(options ?? {}).filter(([, value]) => !(Array.isArray(value) && value.length === 0));
   const refused = asked.map(([each]) => each).find((each) => !allowed.has(each));
   const { kind, request } = (options?.["cause"] ?? {}) as { kind?: unknown; request?: unknown };
-  // By its kind a tag of a point is known for an agent's.
+  // The kind of its cause identifies an agent's point.
   const isOther = agentCause !== undefined && typeof kind === "string" && kind !== agentCause;
   if (isOther || kind === "person" || kind === "schedule")
     throw new CairnError("permission", `an agent's cause cannot be of the kind ${kind.slice(0, 40)}`, {
       hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
     });
-  // By it a call that was interrupted is found to be done.
+  // The daemon sets `request` to find out whether an interrupted call is done.
   if (request !== undefined)
     throw new CairnError("permission", "only the daemon may set `request` in the cause of an agent", {
       hint: "give an idempotency key instead",

@@ -14,14 +14,14 @@ import { peerOf } from "./peer-credentials.ts";
 
 export interface SocketOptions extends HandlerOptions {
   path: string;
-  /** Its members may connect too; null: the daemon's user alone. */
+  /** Members of this group may connect, too; null: only the daemon's user. */
   group: string | null;
   connections: number;
-  /** Milliseconds that `stop` gives to calls under way. Default 10 000. */
+  /** Milliseconds that `stop` gives to running calls. Default 10 000. */
   graceMs?: number;
 }
 
-/** The daemon's HTTP on a Unix socket, where the kernel says who calls. */
+/** The daemon's HTTP on a Unix socket: the kernel names the caller. */
 export class SocketServer {
   readonly #daemon: Daemon;
   readonly #handler: RequestHandler;
@@ -47,11 +47,11 @@ export class SocketServer {
     });
   }
 
-  /** Listens. A socket that a killed daemon left is removed. Throws `busy` where somebody answers on it. */
+  /** Listens. Removes the socket of a killed daemon. Throws `busy` if another program answers on it. */
   static async start(daemon: Daemon, options: SocketOptions): Promise<SocketServer> {
     const server = new SocketServer(daemon, options);
     const { path, group } = options;
-    // Whatever mask a hardened root has: those whom the socket lets in have to reach it.
+    // Users whom the socket admits must reach it, even if root has a strict umask.
     if (durableMkdir(dirname(path), { mode: 0o755 })) chmodSync(dirname(path), 0o755);
     await listenAlone(server.#server, path, (error) => options.log(`the socket: ${error.message}`));
     if (group !== null) {
@@ -61,7 +61,7 @@ export class SocketServer {
     return server;
   }
 
-  /** Nobody but root and the daemon's own user takes more than a share of what there is. */
+  /** Accepts a connection, unless a user other than root and the daemon's own has its share of connections. */
   #welcome(socket: Socket): void {
     try {
       const peer = peerOf(socket);

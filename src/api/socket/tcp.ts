@@ -11,20 +11,22 @@ import { type Admission, callerOf } from "./caller.ts";
 import { endServer, type HandlerOptions, RequestHandler, SHARE } from "./handler.ts";
 
 export interface TcpOptions extends HandlerOptions {
-  /** Accepted at once. When all are taken, the oldest of strangers gives way. */
+  /** Most connections. If all are taken, the oldest without a token is closed. */
   connections: number;
 }
 
 const HANDSHAKE_MS = 10_000;
 const LEAST_VERSION = "TLSv1.2";
 
-/** The daemon's HTTP on TCP, where tokens say who calls. Its limits are its own, so that strangers here take nothing from the socket. */
+/**
+ * The daemon's HTTP on TCP: tokens name the caller. Separate limits keep strangers from using up those of the socket.
+ */
 export class TcpServer {
   readonly #daemon: Daemon;
   readonly #options: TcpOptions;
   readonly #handler: RequestHandler;
   readonly #server: Server;
-  /** Connections by the address of their other end, oldest first, with the token that was found on each. */
+  /** Connections by remote address, oldest first, each with the token that was used on it. */
   readonly #connections = new Map<string, { socket: Socket; token: string | null }>();
 
   private constructor(daemon: Daemon, options: TcpOptions, tls: TlsFiles | null) {
@@ -44,7 +46,7 @@ export class TcpServer {
     });
   }
 
-  /** Listens. Throws `usage` for an address, certificate or key that does not fit, `busy` for a port that is taken. */
+  /** Listens. Throws `usage` for an invalid address, certificate or key, `busy` if the port is taken. */
   static async start(daemon: Daemon, options: TcpOptions): Promise<TcpServer | null> {
     const { http } = daemon.config;
     if (http.listen === null) return null;
@@ -56,7 +58,6 @@ export class TcpServer {
     return server;
   }
 
-  /** The address as a client names it. */
   get url(): string {
     const { address, family, port } = this.#server.address() as AddressInfo;
     const host = family === "IPv6" ? `[${address}]` : address;
@@ -69,7 +70,7 @@ export class TcpServer {
     });
   }
 
-  /** Takes the certificate as it is now. Throws `usage` for one that does not fit. */
+  /** Loads the present certificate. Throws `usage` if it is invalid. */
   #readAgain(http: DaemonConfig["http"]): void {
     const tls = tlsOf(http);
     if (tls !== null && this.#server instanceof SecureServer)
@@ -91,7 +92,7 @@ export class TcpServer {
     });
   }
 
-  /** Refuses as `busy` where a token has its share of connections. Throws `NotAdmitted`. */
+  /** Returns the caller, refused as `busy` if the token has its share of connections. Throws `NotAdmitted`. */
   #admit(request: IncomingMessage): Admission {
     const admission = callerOf(request, this.#daemon, null);
     const { token } = admission.caller;
@@ -114,7 +115,7 @@ function tlsOf({ certificate, key }: DaemonConfig["http"]): TlsFiles | null {
   return certificate === null || key === null ? null : new TlsFiles(certificate, key);
 }
 
-/** Names a connection, also where TLS has wrapped its socket in another. */
+/** Names a connection, also if TLS has wrapped its socket in another. */
 function keyOf({ remoteAddress, remotePort }: Socket): string {
   return `${remoteAddress} ${remotePort}`;
 }

@@ -14,7 +14,7 @@ import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
-/** A flag: the points are arguments. */
+/** `--only` is a flag here: the points are arguments. */
 const ONLY = new VerbOptions(pick(CleanupOptions, "only"));
 const PATHS = new VerbOptions(pick(RemovePathsOptions, "paths"));
 const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries);
@@ -76,16 +76,16 @@ export const command: CommandDefinition = {
     if (input.flag("force") && !input.flag("plan"))
       return cleanedUp(context, await removeForced(context, client, points));
     const plan = await client.previewCleanup(options);
-    // Without any rule on the line the user has only asked: show, do not remove.
+    // Without any rule on the line the command only shows the plan.
     const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
-    // Only what was decided before is left to be done.
+    // Removals that were decided before are only finished.
     const isPending = plan.removals_pending && plan.reclaimable_save_points.length === 0 && !input.flag("plan");
     const ruleless = retention === null && !input.flag("only") && plan.reclaimable_save_points.length === 0;
     if (dryRun && !isPending) return showPlan(context, client, { plan, ruleless });
     try {
       return await runPlan(context, client, plan.plan_id);
     } catch (error) {
-      // Nobody has seen that plan: a command that ran in between only makes it another one.
+      // Nobody has seen this plan, so a plan that another command made stale is made again.
       if (!(error instanceof CairnError) || error.code !== "stale_plan") throw error;
       return runPlan(context, client, (await client.previewCleanup(options)).plan_id);
     }
@@ -116,7 +116,7 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
-/** A pin is somebody's word: it is taken away right before the removal, and given back where that fails. */
+/** A pin is a person's decision: it is removed right before the removal, and restored if the removal fails. */
 async function removeForced(context: Context, client: Client, points: readonly string[]): Promise<CleanupResult> {
   const calls = context.callOptions();
   const pinned: string[] = [];
@@ -153,7 +153,7 @@ async function removePaths(context: Context, paths: readonly string[], dryRun: b
   };
 }
 
-/** Removes points from whichever workspaces have them, each workspace by a plan of its own. */
+/** Removes points from the workspaces that have them, with one plan for each workspace. */
 async function removeAnywhere(context: Context, points: readonly string[], input: Input): Promise<Outcome> {
   const { workspacesOf } = await import("../points-of-all.ts");
   const library = await context.library();
@@ -173,7 +173,7 @@ async function removeAnywhere(context: Context, points: readonly string[], input
   return cleanedUp(context, result);
 }
 
-/** Two answers as one; a point that went with a later call holds nothing. */
+/** Joins two answers. A point that a later call removed holds nothing. */
 function bothHeld(one: CleanupResult["still_held"], done: CleanupResult): CleanupResult["still_held"] {
   const other = done.still_held;
   if (one === null || other === null) return one ?? other;
@@ -187,7 +187,7 @@ function bothHeld(one: CleanupResult["still_held"], done: CleanupResult): Cleanu
   };
 }
 
-/** The rules on the line; null when there are none. */
+/** Reads the rules on the line; null if there are none. */
 function readRetention(context: Context, input: Input): Retention | null {
   const retention: Retention = { ...readKeepRules(context, input), ...LIMITS.read(context, input) };
   const keepUndo = UNDO.read(context, input);

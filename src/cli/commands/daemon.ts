@@ -13,7 +13,7 @@ import { openOwnLibrary } from "../library.ts";
 import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
 
-/** Milliseconds after which a stop waits for nothing any more. */
+/** Milliseconds after which a stop no longer waits. */
 const STOP_MS = 9_500;
 
 export const command: CommandDefinition = {
@@ -50,7 +50,7 @@ export const command: CommandDefinition = {
       });
       return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
     }
-    // Each who waits for the kernel takes a thread of Node's pool, which has four unless told before it is used first.
+    // Each wait for the kernel takes a thread of Node's pool. The pool has four threads unless this is set before its first use.
     process.env["UV_THREADPOOL_SIZE"] ??= "12";
     const log = openLog((line) => context.diagnose(line));
     const [{ Daemon }, socketServer, tcpServer] = await Promise.all([
@@ -78,7 +78,7 @@ export const command: CommandDefinition = {
     }
     const served = server;
     const url = tcp?.url ?? null;
-    // Elsewhere it ends the process.
+    // Outside the daemon SIGHUP ends the process.
     process.removeAllListeners("SIGHUP");
     process.on("SIGHUP", () => {
       try {

@@ -35,7 +35,9 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Says why agents with hooks in the folder may save nothing. The tools' records are the caller's, so no daemon can tell. */
+/**
+ * Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records.
+ */
 async function noteAgents(context: Context, client: Client): Promise<void> {
   const { installedFor } = await import("./agent/agents.ts");
   if (installedFor(client.workspacePath(), context.env).length === 0) return;

@@ -18,7 +18,7 @@ export const command: CommandDefinition = {
     const open = Object.assign(opened, { lost: () => void (client = null) });
     return {
       data: { path: folder },
-      // A program that asks for an envelope wants no second protocol behind it.
+      // A program that asks for one JSON object cannot read a protocol on the same output.
       ...(context.globals.json
         ? {}
         : {

@@ -4,7 +4,7 @@ import { shortener } from "../shorten.ts";
 export const command = pinning("pin", "unpin", "pinned", "protect it from every cleanup");
 export const unpin = pinning("unpin", "pin", "unpinned", "let cleanups remove it again");
 
-/** A command that pins a point or unpins it, and names the one that takes that back. */
+/** Makes the command that pins or unpins a point. `back`: the command that reverts it. */
 function pinning(name: "pin" | "unpin", back: string, done: string, example: string): CommandDefinition {
   return {
     name,

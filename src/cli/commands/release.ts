@@ -40,7 +40,7 @@ export const command: CommandDefinition = {
         if (deletePoints)
           return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
         if (result.points_kept === 0) return `${released}; it had no save points`;
-        // By itself an adoption looks only where it would make a control directory.
+        // An adoption without --control-dir looks only at the default place.
         const [folder, place] = [path, control].map((each) => printable(shellQuote(each)));
         const again = `cairn init ${folder} --control-dir ${place}`;
         const remove = `cairn release ${folder} --control-dir ${place} --delete-points`;
@@ -52,7 +52,7 @@ export const command: CommandDefinition = {
 
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 
-/** Null: its points were gone, and the folder is forgotten now. */
+/** Null: the points were gone, so the folder is now forgotten. */
 async function openOrForget(context: Context, folder: string, released: boolean): Promise<Client | null> {
   try {
     return await context.open(folder, { released });

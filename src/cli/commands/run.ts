@@ -23,7 +23,7 @@ export const command: CommandDefinition = {
       ...context.callOptions(),
       ...withTags(OPTIONS.read(context, input)),
       cwd: context.folder(),
-      // With --json stdout belongs to the one object.
+      // With --json stdout has only the JSON object.
       stdout: context.globals.json ? "stderr" : "inherit",
       onCommand(event, pid) {
         context.progress.finish();
@@ -44,7 +44,7 @@ export const command: CommandDefinition = {
     if (!context.globals.quiet && !context.globals.json) {
       const { renderRun } = await import("../render/care.ts");
       const shorten = await shortener(client, [result.before.save_point_id, result.after?.save_point_id ?? null]);
-      // Not on stdout: that is the command's.
+      // Printed on stderr, because stdout belongs to the command.
       context.diagnose(renderRun(result, shorten, context.errorStyle));
       if (result.after?.unchanged === false) {
         const back = context.commandLine(["restore", shorten(result.before.save_point_id)]);

@@ -16,7 +16,7 @@ import { VERSION } from "../../formats/program.ts";
 
 const LISTEN = "127.0.0.1:1933";
 const KEY_VARIABLE = "CAIRN_CONTEXT_KEY";
-/** A client would rather wait than be told that somebody else is at it. */
+/** Milliseconds that a request waits for the store's lock, because clients prefer a wait to an error. */
 const WAIT_MS = 60_000;
 const UPLOAD_BYTES = 2 ** 30;
 const LAYOUT = new VerbOptions(pick(ExportBundleOptions, "layout"));

@@ -141,7 +141,7 @@ function readTls(context: Context, input: Input): TlsFiles | undefined {
   return new TlsFiles(context.absolute(certificate), context.absolute(key));
 }
 
-/** restic's own server looks for `.htpasswd` in the folder that it serves. */
+/** Reads the users. restic's own server looks for `.htpasswd` in the folder that it serves. */
 function readCredentials(context: Context, input: Input, root: string): Credentials | null {
   const beside = join(root, ".htpasswd");
   const open = input.denied("auth");
@@ -156,7 +156,7 @@ function readCredentials(context: Context, input: Input, root: string): Credenti
   return Credentials.open(context.absolute(file), (message) => context.diagnose(printable(message)));
 }
 
-/** Asked for where a person types it, else the first line of stdin. */
+/** Asks on a terminal, else reads the first line of stdin. */
 async function newPassword(context: Context, user: string): Promise<string> {
   const { cwd, env, signal } = context;
   if (process.stdin.isTTY) {

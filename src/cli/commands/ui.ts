@@ -68,7 +68,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** The workspace to begin with. Throws `not_a_workspace` for a folder that was named and is none. */
+/** Returns the first workspace to show. Throws `not_a_workspace` if the named folder is no workspace. */
 async function startOf(context: Context, named: string | undefined): Promise<string | null> {
   const library = await context.library();
   const chosen = context.chosenFolder(named);
@@ -88,7 +88,7 @@ function tunnel(port: number, address: string, sshPort = "22"): string {
   return printable(`ssh${at} -L ${port}:127.0.0.1:${port} ${currentUser().username}@${address}`);
 }
 
-/** True where a line can be read from the terminal: one that reads in the background is stopped by the system. */
+/** True if this process may read a line from the terminal: the system stops a background process that reads. */
 function isAtTerminal(): boolean {
   if (!process.stdin.isTTY) return false;
   const stat = readRegular("/proc/self/stat").toString("latin1");

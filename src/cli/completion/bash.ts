@@ -18,7 +18,7 @@ function wordsAction(words: readonly string[]): string {
   return `COMPREPLY=($(compgen -W "${words.join(" ")}" -- "$cur"))`;
 }
 
-/** `command`: a pattern of the command that the options are of. */
+/** `command`: a pattern of the command that has the options. */
 function valueCases(options: readonly OptionWords[], command: string): string[] {
   return options
     .filter(({ values }) => values.length > 0)

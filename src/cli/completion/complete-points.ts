@@ -6,11 +6,11 @@ export const command: CommandDefinition = {
   answers: true,
   arguments: [{ name: "[what]", text: "points" }],
   examples: [{ line: "cairn __complete points", text: "a line per point: short id, tab, message" }],
-  /** Completion must never disturb the line that is being typed: any failure is an empty answer. */
+  /** Completion must never disturb the line that is being typed: a failure gives no candidates. */
   async run(context) {
     try {
       const client = await context.open();
-      // What goes on is not told: the line that is being typed stands there.
+      // No progress is shown, because it would overwrite the line that is being typed.
       const { signal } = context;
       const { save_points: points } = await client.history(undefined, LIMIT, { signal });
       const ids = await client.shortIds(

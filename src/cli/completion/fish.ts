@@ -29,7 +29,7 @@ export function fishScript(commands: readonly CommandWords[], globals: readonly 
   return `${lines.join("\n")}\n`;
 }
 
-/** `above`: the group that it is a verb of. */
+/** `above`: the group of the verb. */
 function linesOf(command: CommandWords, above: readonly string[]): string[] {
   const words = [...above, command.name];
   const here = `complete -c cairn -n '__cairn_at ${words.join(" ")}${command.verbs.length === 0 ? " ..." : ""}'`;
@@ -44,8 +44,8 @@ function linesOf(command: CommandWords, above: readonly string[]): string[] {
 }
 
 /**
- * Writes functions that tell whether the line's words, but for options, are just these or (with `...` at their end)
- * begin so, and that list the points of its folder.
+ * Writes functions that compare the line's words, without options, with given words (`...` at their end: and more), and
+ * a function that lists the folder's points.
  */
 function functionsFor(options: readonly OptionWords[]): string[] {
   const valued = new Set(options.filter((option) => option.takesValue).flatMap((option) => option.words));

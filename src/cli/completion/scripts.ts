@@ -8,7 +8,7 @@ import { zshScript } from "./zsh.ts";
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
 
-/** The script for a shell, made from the table of commands. */
+/** Returns the completion script of a shell, from the table of commands. */
 export async function completionScript(shell: Shell, table: CommandTable): Promise<string> {
   const commands = await readTable(table);
   const globals = GLOBAL_OPTIONS.map(optionWords);
@@ -16,7 +16,7 @@ export async function completionScript(shell: Shell, table: CommandTable): Promi
   return shell === "zsh" ? zshScript(commands, globals) : fishScript(commands, globals);
 }
 
-/** Every command that people see, with what can be completed. */
+/** Returns every visible command, with the words to complete. */
 async function readTable(table: CommandTable): Promise<CommandWords[]> {
   const visible = Object.entries(table).filter(([, entry]) => entry.hidden !== true);
   const commands = await Promise.all(visible.map(async ([name, entry]) => wordsOf(name, entry)));

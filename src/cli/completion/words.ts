@@ -3,10 +3,10 @@ import type { Completes as Told } from "../definitions.ts";
 export type Completes = Told | "nothing";
 
 export interface OptionWords {
-  /** `-m`, `--message`. */
+  /** For example `-m`, `--message`. */
   words: string[];
   takesValue: boolean;
-  /** All that the value can be; empty where it can be anything. */
+  /** All possible values; empty if any value is possible. */
   values: readonly string[];
   text: string;
 }
@@ -15,9 +15,9 @@ export interface CommandWords {
   name: string;
   text: string;
   options: OptionWords[];
-  /** Commands of a group, which its first argument names. */
+  /** Commands of a group, named by its first argument. */
   verbs: CommandWords[];
-  /** Words for each place; the last one repeats. */
+  /** Words for each argument; the last entry repeats. */
   arguments: Completes[];
 }
 

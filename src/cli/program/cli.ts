@@ -11,9 +11,9 @@ import { makeProgress } from "../progress.ts";
 import { printable } from "../render/format.ts";
 import { inLocale, makeStyle, wantsColour } from "../render/style.ts";
 
-/** A place for output. A write after the reader has gone is dropped, and `closed` becomes true. */
+/** An output stream. Drops writes after the reader has gone; `closed` becomes true then. */
 export interface OutputSink {
-  /** Resolves when more may be written. */
+  /** Resolves when the stream can take more. */
   write(chunk: string | Uint8Array): Promise<void>;
   readonly isTerminal: boolean;
   readonly columns: number;
@@ -22,9 +22,9 @@ export interface OutputSink {
 
 export interface CliInput {
   argv: readonly string[];
-  /** The current folder, also where it was when it is gone; null when nobody knows. */
+  /** The current folder, or its last path if it was removed; null if unknown. */
   cwd: string | null;
-  /** Reason for which nothing can be named relative to it. */
+  /** The reason why nothing can be named relative to the current folder. */
   cwdProblem?: string | undefined;
   env: Record<string, string | undefined>;
   stdout: OutputSink;
@@ -32,7 +32,7 @@ export interface CliInput {
   signal: AbortSignal;
   openLibrary: () => Promise<CairnLibrary>;
   setCommandRunning?: (pid: number | null) => void;
-  /** Is given what tells how far the call is, for when somebody asks. */
+  /** Receives the function that prints the call's progress on request. */
   setTelling?: (tell: () => void) => void;
 }
 
@@ -71,7 +71,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
       await input.stdout.write(printEnvelope(envelope));
     } else {
       await printOutcome(input, context, isAnswered(parsed) ? outcome : { ...outcome, text: () => "" });
-      // Of `> /dev/null` in a crontab nothing else is left. The status of `run` is its command's.
+      // With `> /dev/null` in a crontab only stderr is left. The exit status of `run` is its command's.
       const isUnseen = !input.stdout.isTerminal && parsed.name !== "run" && outcome.error === undefined;
       if (isUnseen && exitStatus === EXIT_PARTLY) context.diagnose(PARTLY);
     }
@@ -82,13 +82,13 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
     const wrapped = input.signal.aborted ? asInterrupted(error) : toCairnError(error);
     return await fail(input, { command: parsed.name, json, warnings: context.takeWarnings() }, wrapped);
   } finally {
-    // The result is out; a lock that cannot be given back is taken over by the next start.
+    // The result is printed; the next start takes over a lock that cannot be released.
     await context.close().catch(() => undefined);
     ended();
   }
 }
 
-/** Says to people why a call that was stopped has not ended at once. Returns what is called when it has. */
+/** Tells people why a stopped call has not ended at once. Returns a function to call at its end. */
 function tellOfStop(context: Context, isBackup: boolean): () => void {
   const { signal, globals } = context;
   let timer: NodeJS.Timeout | undefined;
@@ -101,7 +101,7 @@ function tellOfStop(context: Context, isBackup: boolean): () => void {
   };
 }
 
-/** The result is out, so a failure goes to stderr alone. */
+/** The result is printed, so a failure goes only to stderr. */
 async function goOn(input: CliInput, afterwards: () => Promise<void>, exitStatus: number): Promise<number> {
   try {
     await afterwards();
@@ -113,7 +113,7 @@ async function goOn(input: CliInput, afterwards: () => Promise<void>, exitStatus
   }
 }
 
-/** Makes an interruption of what failed because of the signal, however the failure looks; damage stays damage. */
+/** Turns an error that the signal caused into `interrupted`; damage stays damage. */
 function asInterrupted(error: unknown): CairnError {
   const wrapped = toCairnError(error);
   if (wrapped.code === "interrupted" || (wrapped.code !== "internal" && wrapped.code !== "io")) return wrapped;
@@ -150,7 +150,7 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
   return outcome.contentData(Buffer.concat(pieces));
 }
 
-/** Tells if the text of a command is printed: with `-q` only that of commands whose text was asked for. */
+/** True if the command's text is printed: with `-q` only for commands with `answers`. */
 function isAnswered({ definition, globals }: Parsed & { kind: "call" }): boolean {
   return !globals.quiet || definition.answers === true;
 }
@@ -194,7 +194,7 @@ async function fail(input: CliInput, failing: FailingCall, error: CairnError): P
 
 const PARTLY = "partly done (exit 10): the output lists what was left out";
 
-/** Most calls end before it. */
+/** Milliseconds after a stop before people are told; most calls end sooner. */
 const TELL_OF_STOP_MS = 300;
 const STOPPING = "stopping safely: the step in progress is finished or rolled back; press Ctrl-C again to end at once";
 const STOPPING_BACKUP =
@@ -214,7 +214,7 @@ function stoppedHint(name: string): string {
 
 async function explain(input: CliInput, error: CairnError, command: string | null = null): Promise<void> {
   const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
-  // A list has a line each. Further lines are indented: none begins as the command's own.
+  // Each item of a list has its own line. Further lines are indented, so that none looks like a line of the command itself.
   const lines = error.message.split("\n").map(printable).join("\n  ");
   let text = `cairn: ${style.red(lines)}\n`;
   if (error.code === "interrupted" && error.hint === undefined)

@@ -66,7 +66,7 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
   __complete: object({ candidates: rows(anything()) }),
 };
 
-/** The `data` of each command with `--json`, by the line that it begins with. */
+/** The `data` of each command with `--json`, by the first words of its line. */
 export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   ...Object.fromEntries(
     ALL_TABLES.flatMap((table) => Object.values(table)).flatMap(({ command, output }) =>

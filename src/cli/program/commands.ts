@@ -2,7 +2,7 @@ import type { CommandDefinition } from "../command.ts";
 import type { TableEntry } from "../definitions.ts";
 
 export interface CommandEntry extends TableEntry {
-  /** The heading it stands under in the help. */
+  /** The command's heading in the help. */
   group: string;
   load(): Promise<{ command: CommandDefinition }>;
 }
@@ -15,7 +15,7 @@ const BACKUPS = "Backups";
 const MACHINES = "Machines";
 const SETUP = "Setting up";
 
-/** Every command, in the order of the help. Only the one that is called gets loaded. */
+/** Every command, in the order of the help. Only the called command gets loaded. */
 export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   save: { group: POINTS, summary: "save the folder as it is now", load: () => import("../commands/save.ts") },
   restore: {

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
-// The first file that runs, also on a Node that is too old to load any other: no imports, and nothing newer than Node 18 before the check.
+// The first file that runs, even on a too old Node: no imports, and nothing newer than Node 18 before the check.
 
 const NEEDED_MAJOR = 24;
 
-/** In a clone the compiled code is kept beside the runtime; elsewhere in the user's own cache, never in a shared temporary folder. */
+/** In a clone the compiled code is kept beside the runtime; elsewhere in the user's cache, never in a shared temporary folder. */
 function compileCacheFolder(): string | undefined {
   const { existsSync } = process.getBuiltinModule("node:fs");
   const { fileURLToPath } = process.getBuiltinModule("node:url");
@@ -12,12 +12,12 @@ function compileCacheFolder(): string | undefined {
   );
   if (existsSync(runtime)) return `${runtime}/compile-cache`;
   const { HOME: home, XDG_CACHE_HOME: caches } = process.env;
-  // A relative path would be another folder for each current one.
+  // A relative path would depend on the current folder.
   const cache = [caches, home && `${home}/.cache`].find((each) => each?.startsWith("/"));
   return cache && isOwn(cache) ? `${cache}/cairn/compile-cache` : undefined;
 }
 
-/** Root may have another user's home: whoever can write compiled code there has it run by whoever reads it. */
+/** Root may have another user's home. A user who can write compiled code there could run it as root. */
 function isOwn(folder: string): boolean {
   const { statSync } = process.getBuiltinModule("node:fs");
   const { dirname } = process.getBuiltinModule("node:path");
@@ -31,10 +31,10 @@ function isOwn(folder: string): boolean {
   }
 }
 
-// To a tool the status 2 of a hook means that the agent is to be stopped, and any other that something is wrong with its turn.
+// Status 2 of a hook makes a tool stop its agent, and any other failure disturbs the turn.
 if (process.argv[2] === "agent" && process.argv[3] === "hook") process.on("exit", () => void (process.exitCode = 0));
 
-// Node's own answer to it opens a debugger to all users of the machine; see process.ts for ours.
+// Node would open a debugger to all users of the machine. process.ts handles the signal.
 process.on("SIGUSR1", () => undefined);
 
 if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
@@ -50,7 +50,7 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
 } else {
   const folder = compileCacheFolder();
   if (folder !== undefined) process.getBuiltinModule("node:module").enableCompileCache(folder);
-  // In dist another module of this name, which loads the command with the code that is kept of it; see tools/build.ts.
+  // In dist this is another module, which loads the command with V8's stored code; see tools/build.ts.
   const { main } = await import("./main.ts");
   await main();
 }

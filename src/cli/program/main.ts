@@ -1,6 +1,6 @@
 import { VERSION } from "../../formats/program.ts";
 
-/** The command of this process. `--version` is answered before anything else is loaded. */
+/** Runs the command of this process. Answers `--version` before other modules are loaded. */
 export async function main(): Promise<void> {
   const argv = process.argv.slice(2);
   if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-V")) {

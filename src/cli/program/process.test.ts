@@ -28,7 +28,7 @@ async function collect(stream: NodeJS.ReadableStream): Promise<string> {
   return text;
 }
 
-test("the version is answered by the process itself", () => {
+test("the command prints its version", () => {
   const ran = spawnSync(process.execPath, [MAIN, "--version"], { encoding: "utf8" });
   assert.match(ran.stdout, /^\d+\.\d+\.\d+\n$/);
   assert.equal(ran.status, 0);
@@ -53,7 +53,7 @@ for (const [signal, exit] of [
   });
 }
 
-test("SIGUSR1 is answered with how far the call is, and opens no debugger", async () => {
+test("SIGUSR1 prints the progress of the call, and opens no debugger", async () => {
   // As the launcher starts it: a flag of Node may keep the signal away.
   const [, flags = ""] = /^exec "\$node" (.*) "\$entry"/m.exec(readFileSync(LAUNCHER, "utf8"))!;
   const child = spawn(process.execPath, [...flags.split(" "), ENTRY, "save"], {
@@ -67,7 +67,7 @@ test("SIGUSR1 is answered with how far the call is, and opens no debugger", asyn
   assert.deepEqual(await once(child, "exit"), [130, null]);
 });
 
-test("who stops what cannot end at once is told that it goes on and how it ends, and a second signal ends it", async () => {
+test("a stop that takes long is explained on stderr, and a second signal ends the process", async () => {
   const child = spawn(process.execPath, [ENTRY, "save"], { env: { ...process.env, FAKE_SAVE: "hold" } });
   const lines = createInterface(child.stderr)[Symbol.asyncIterator]();
   assert.equal((await lines.next()).value, "waiting");
@@ -129,7 +129,7 @@ function scene(t: TestContext): Scene {
   return { root, cairn };
 }
 
-test("relative names are refused when the current folder is gone, and absolute ones work", (t) => {
+test("relative names are refused in a removed current folder, and absolute ones work", (t) => {
   const { root, cairn } = scene(t);
   const kept = join(root, "kept");
   const gone = { from: `mkdir gone && cd gone && rmdir ../gone && unset PWD` };
@@ -156,7 +156,7 @@ test("relative names are refused when the current folder is gone, and absolute o
 });
 
 test(
-  "a current folder that is gone is named, or is in the workspace that it was in",
+  "a removed current folder is named in the error, or belongs to its former workspace",
   { skip: existsSync("/proc/self/cwd") ? false : "only Linux knows where it was" },
   (t) => {
     const { root, cairn } = scene(t);
@@ -167,7 +167,7 @@ test(
   },
 );
 
-test("a home or a state directory that is no absolute path is not looked for below the current folder", (t) => {
+test("a relative HOME or XDG_STATE_HOME is ignored", (t) => {
   const { root, cairn } = scene(t);
   mkdirSync(join(root, "here"));
   const state = join(root, "state");

@@ -14,11 +14,11 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 export async function runProcess(argv: readonly string[], openLibrary: () => Promise<CairnLibrary>): Promise<void> {
   const controller = new AbortController();
   let running: number | null = null;
-  /** As a shell gives it for a process that a signal ended. */
+  /** The status that a shell gives a process ended by a signal. */
   let stopped = ERROR_TABLE.interrupted.exit as number;
   for (const signal of SIGNALS) {
     process.on(signal, () => {
-      // The command that `run` started decides, or the pager; what comes after it has to be done. The terminal sends it SIGINT itself.
+      // The command of `run`, or the pager, decides; this process still has work after it. The terminal sends SIGINT to both.
       if (running !== null) {
         if (signal !== "SIGINT") sendTo(running, signal);
         return;
@@ -53,7 +53,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   endProcess(ended === ERROR_TABLE.interrupted.exit ? stopped : ended);
 }
 
-/** Null where no file can be opened any more, which native calls are loaded from. */
+/** Null if no descriptor is free, because native calls are loaded from a file. */
 function exitOfSystem(): ReturnType<typeof bindNative> {
   try {
     return bindNative("void _exit(int status)");
@@ -66,20 +66,20 @@ function exitOfSystem(): ReturnType<typeof bindNative> {
 const WATCHED = /--(?:cpu-prof|heap-prof|prof|inspect|trace-event)/;
 
 /**
- * Ends the process once its `exit` listeners have run. Not by Node, which waits for the threads that compile: one of them
- * may wait for this one to collect garbage, and both for ever (nodejs/node#54918).
+ * Ends the process once its `exit` listeners have run. Calls _exit, because Node would wait for its compiler threads,
+ * and one of them may wait for this thread to collect garbage: a deadlock (nodejs/node#54918).
  */
 function endProcess(status: number): never {
   const isWatched =
     process.env["NODE_V8_COVERAGE"] !== undefined ||
     WATCHED.test([...process.execArgv, process.env["NODE_OPTIONS"]].join(" "));
   const exit = isWatched ? null : exitOfSystem();
-  // After the listeners that are there.
+  // Runs after the listeners that exist already.
   if (exit !== null) process.on("exit", (code) => void exit(Number(process.exitCode ?? code)));
   process.exit(status);
 }
 
-/** A result that could not be written (a full disk) is no success; a reader that left early wants no more. */
+/** A result that could not be written (a full disk) is a failure; a reader that left early is none. */
 function reportLostOutput(failure: NodeJS.ErrnoException | null, status: number): number {
   if (failure === null || failure.code === "EPIPE" || (status !== 0 && status !== EXIT_PARTLY)) return status;
   const error = toCairnError(failure, "the output could not be written");
@@ -91,11 +91,11 @@ function sendTo(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // It ended just now.
+    // The process ended just now.
   }
 }
 
-/** A current folder that was removed is not fatal: it is known where it was, and most commands can name another. */
+/** A removed current folder is not fatal: its former path is known, and most commands can name another folder. */
 function currentFolder(): Pick<CliInput, "cwd" | "cwdProblem"> {
   try {
     return { cwd: process.cwd() };
@@ -104,19 +104,19 @@ function currentFolder(): Pick<CliInput, "cwd" | "cwdProblem"> {
     const problem = isGone ? "the current folder no longer exists" : toCairnError(error, "the current folder").message;
     process.stderr.write(`cairn: ${problem}\n`);
     const cwd = isGone ? formerFolder() : null;
-    // Node starts no thread in a folder that is gone.
+    // Node starts no thread in a removed folder.
     process.chdir("/");
     return { cwd, cwdProblem: problem };
   }
 }
 
-/** Linux knows where it was; elsewhere the shell may. */
+/** Linux knows the former path; elsewhere the shell may. */
 function formerFolder(): string | null {
   try {
     const [, was] = /^(\/.*) \(deleted\)$/s.exec(fs.readlinkSync("/proc/self/cwd")) ?? [];
     if (was !== undefined) return was;
   } catch {
-    // No such system.
+    // This system has no such link.
   }
   return absolutePath(process.env, "PWD");
 }
@@ -124,7 +124,7 @@ function formerFolder(): string | null {
 function makeSink(stream: NodeJS.WriteStream): OutputSink & { readonly failure: NodeJS.ErrnoException | null } {
   let closed = false;
   let failure: NodeJS.ErrnoException | null = null;
-  // Whoever read our output may have gone (`cairn history | head`); the work goes on to a safe end all the same.
+  // The reader of the output may have gone (`cairn history | head`); the work still continues to a safe end.
   stream.on("error", (error) => {
     closed = true;
     failure ??= error;

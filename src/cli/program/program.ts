@@ -6,7 +6,6 @@ import type { Globals } from "../context.ts";
 import { Input, parseWait, usage } from "../input.ts";
 import { VERSION } from "../../formats/program.ts";
 
-/** Meaning of the arguments. */
 export type Parsed =
   | { kind: "call"; name: string; definition: CommandDefinition; input: Input; globals: Globals }
   | { kind: "print"; name: string | null; text: string; json: boolean };
@@ -14,7 +13,7 @@ export type Parsed =
 /** Global options that take a value. */
 const WITH_VALUE = new Set(["-C", "--directory", "--progress", "--control-dir", "--lock-timeout"]);
 
-/** The first word that is no option: the command's name. */
+/** Returns the first word that is no option: the command's name. */
 export function commandNameOf(argv: readonly string[]): string | undefined {
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] as string;
@@ -25,13 +24,13 @@ export function commandNameOf(argv: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** Tells whether an error found while parsing has to be told as JSON: parsing stopped before it could know. */
+/** True if an error must be printed as JSON although parsing stopped before it read the options. */
 export function asksForJson(argv: readonly string[]): boolean {
   const end = argv.indexOf("--");
   return (end === -1 ? argv : argv.slice(0, end)).includes("--json");
 }
 
-/** `help save` is `save --help`, which loads the command that it is about. */
+/** Turns `help save` into `save --help`, which loads that command. */
 function asHelpOption(argv: readonly string[]): readonly string[] {
   const place = argv.indexOf("help");
   if (place === -1 || commandNameOf(argv) !== "help") return argv;
@@ -42,13 +41,15 @@ function asHelpOption(argv: readonly string[]): readonly string[] {
   return Object.hasOwn(COMMANDS, about) ? [...options, about, ...verb, "--help"] : [...options, about];
 }
 
-/** `backup help restore` is `backup restore --help`. */
+/** Turns `backup help restore` into `backup restore --help`. */
 function asHelpOfVerb(argv: readonly string[], name: string): readonly string[] {
   const place = argv.indexOf(name);
   return argv[place + 1] === "help" ? [...argv.slice(0, place + 1), ...argv.slice(place + 2), "--help"] : argv;
 }
 
-/** The verb of a group's line, and the line with it right behind the group's name. Null without one. */
+/**
+ * Returns the verb of a group's line, and the line with the verb right behind the group's name. Null without a verb.
+ */
 function withVerb(
   argv: readonly string[],
   name: string,
@@ -57,7 +58,7 @@ function withVerb(
   const place = argv.indexOf(name);
   const at = firstWord(argv, place + 1, group);
   const word = argv[at];
-  // `backup DIR` as restic has it. Behind an option it may be that option's value.
+  // `backup DIR`, as in restic. After an option the word may be that option's value.
   if (name === "backup" && at === place + 1 && word !== undefined && /^\.{1,2}$|\//.test(word))
     return { argv: argv.toSpliced(place + 1, 0, "create"), verb: "create" };
   if (word === undefined || !Object.hasOwn(group.verbs ?? {}, word)) return null;
@@ -67,7 +68,7 @@ function withVerb(
   };
 }
 
-/** The place of the first word from `start` on that is neither an option nor the value of one; the line's end without one. */
+/** Index of the first word from `start` on that is neither an option nor an option's value; the line's length without one. */
 function firstWord(argv: readonly string[], start: number, { options = [] }: CommandDefinition): number {
   const valued = new Set(WITH_VALUE);
   for (const { flags } of options)
@@ -80,17 +81,17 @@ function firstWord(argv: readonly string[], start: number, { options = [] }: Com
   return Math.min(at, argv.length);
 }
 
-/** The line with `--` before a command that has words and options of its own, as `env` and `nice` take it. */
+/** Adds `--` before a command that has its own words and options, as `env` and `nice` accept it. */
 function withOwnWords(argv: readonly string[], definition: CommandDefinition): readonly string[] {
   const at = firstWord(argv, argv.indexOf(definition.name) + 1, definition);
   return at === argv.length || argv[at] === "--" ? argv : [...argv.slice(0, at), "--", ...argv.slice(at)];
 }
 
-/** Command that a line names, as far as that is known. */
+/** The command that a line names, if known. */
 interface Named {
-  /** The line with `help` and a group's verb where they are parsed. */
+  /** The line with `help` and a group's verb moved to the position at which they are parsed. */
   argv: readonly string[];
-  /** The command, or the group where its verb is not known; undefined where neither is. */
+  /** The command, or the group if its verb is unknown; undefined if both are unknown. */
   definition: CommandDefinition | undefined;
   group: CommandDefinition | undefined;
 }
@@ -107,12 +108,12 @@ async function named(given: readonly string[]): Promise<Named> {
   return { argv: chosen?.argv ?? argv, definition, group };
 }
 
-/** The name of the command, or of the group, that arguments name, though they be wrong otherwise; null without one. */
+/** The name of the command or group in the arguments, even if the rest is wrong; null without one. */
 export async function understoodName(argv: readonly string[]): Promise<string | null> {
   return (await named(argv)).definition?.name ?? null;
 }
 
-/** Reads the arguments. Throws `usage`. */
+/** Parses the arguments. Throws `usage`. */
 export async function parse(given: readonly string[]): Promise<Parsed> {
   const { argv, definition, group } = await named(given);
   const name = definition?.name;
@@ -138,7 +139,7 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
     const shown =
       error instanceof CommanderError && ["commander.helpDisplayed", "commander.version"].includes(error.code);
     if (shown) return { kind: "print", name: name ?? null, text: printed, json };
-    // `commander.help` only says that there was no command.
+    // `commander.help` only means that no command was given.
     if (!(error instanceof CommanderError)) throw error;
     if (error.code !== "commander.help") throw await usageError(error, name, definition);
   }
@@ -153,7 +154,7 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
   return { kind: "call", name, definition, input: new Input(call.args as string[], call.options), globals };
 }
 
-/** Throws `usage` where a word behind `help` is no command: the help of what stands before it would hide that. */
+/** Throws `usage` if a word after `help` is no command, instead of printing the help of the group. */
 async function refuseHelpOfNothing(given: readonly string[], definition: CommandDefinition | undefined): Promise<void> {
   if (commandNameOf(given) !== "help" || definition === undefined) return;
   const words = given.slice(given.indexOf("help") + 1).filter((word) => !word.startsWith("-"));
@@ -195,7 +196,7 @@ async function usageError(
   return usage(first, suggestion === "" ? named : `${suggestion} ${help}`);
 }
 
-/** Says what an option does without being given, where only its opposite can be given. */
+/** Explains an option that is the default, if only its opposite exists. */
 function oppositeOf(name: string, own: readonly string[]): string | null {
   if (own.includes(`--no-${name}`)) return `--${name} is the default unless --no-${name} is given: leave it out`;
   const bare = name.replace(/^no-/, "");
@@ -204,7 +205,7 @@ function oppositeOf(name: string, own: readonly string[]): string | null {
     : null;
 }
 
-/** Words of git, restic and borg, with the line that does the same here, or with a sentence. */
+/** Words of git, restic and borg, with the equivalent line or a sentence. */
 const WORDS: Readonly<Record<string, string>> = {
   add: "save",
   commit: "save",
@@ -249,7 +250,6 @@ const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
   compact: "backup prune",
   backup: "backup create",
 };
-/** Options of restic, with those that do the same here. */
 const OPTIONS_OF_RESTIC: Readonly<Record<string, string>> = {
   "--target": "--to DIR",
   "--delete": "--in-place",
@@ -259,8 +259,8 @@ const OPTIONS_OF_RESTIC: Readonly<Record<string, string>> = {
   "--retry-lock": "--lock-timeout TIME",
 };
 /**
- * A sentence that names what a word may have meant; null where nothing is near. A verb that changes something is named only for
- * its beginning, and for a whole word of another program that does the same.
+ * Returns a sentence with the commands that a word may mean; null if none is similar. A verb that changes something is
+ * proposed only for its beginning, or for an equivalent word of another program.
  */
 async function insteadOf(word: string, group: CommandDefinition | undefined): Promise<string | null> {
   const table = group?.verbs ?? COMMANDS;
@@ -287,7 +287,7 @@ async function insteadOf(word: string, group: CommandDefinition | undefined): Pr
   return near.length === 0 ? null : `did you mean ${near.map(line).join(" or ")}?`;
 }
 
-/** Tells whether one letter more, less or other, or two that changed places, make one word of the other. */
+/** True if one letter added, removed or replaced, or two letters exchanged, turn one word into the other. */
 function isMisspelt(word: string, name: string): boolean {
   if (name.length < 4 || Math.abs(word.length - name.length) > 1) return false;
   let start = 0;
@@ -303,11 +303,11 @@ type Called = (args: unknown[], options: Record<string, unknown>) => void;
 
 interface Wanted {
   definition: CommandDefinition | undefined;
-  /** The group that the definition is a verb of, or is itself. */
+  /** The group that has the definition as a verb, or that is the definition. */
   group: CommandDefinition | undefined;
 }
 
-/** The whole program; only one command, if any, with its arguments and options. */
+/** Builds the parser with all commands; at most one of them has its arguments and options. */
 function buildProgram({ definition, group }: Wanted, called: Called): Command {
   const program = new Command("cairn")
     .description("Keeps every state of the folders that agents and people work in.")

@@ -7,15 +7,15 @@ import type { Style } from "./style.ts";
 export interface BisectView {
   result: BisectResult;
   shorten: Shorten;
-  /** the command that shows what the first bad point changed */
+  /** the command that shows the changes of the first bad point */
   next: string;
-  /** of the first bad point in the page of `cairn ui` */
+  /** address of the first bad point in the page of `cairn ui` */
   address: string | null;
   style: Style;
   now: number;
 }
 
-/** Members of a cause that say which agent made a point. */
+/** Members of a cause that identify the agent of a point. */
 const AGENT = ["agent", "session", "turn"];
 
 export function renderBisect({ result, shorten, next, address, style, now }: BisectView): string {

@@ -33,7 +33,7 @@ export function renderVerify(result: VerifyResult, shorten: Shorten, style: Styl
   ].join("\n");
 }
 
-/** Prints what was found, then the engine in use and why it is none of the better ones. */
+/** Prints the findings, then the engine in use and why no better engine is used. */
 export function renderDoctor(result: DoctorResult, style: Style): string {
   const { engine_reasons: reasons } = result;
   const at = reasons.findIndex(({ chosen }) => chosen);
@@ -61,9 +61,9 @@ function renderFindings(result: DoctorResult, style: Style): string {
 export interface CleanupView {
   plan: CleanupPlan;
   shorten: Shorten;
-  /** The command that runs the plan; absent when it runs now. */
+  /** The command that runs the plan; absent if the plan runs now. */
   next?: string;
-  /** True: nobody gave a rule, so nothing can be dropped. */
+  /** True: no rule was given, so no point can be removed. */
   ruleless?: boolean;
   style: Style;
 }
@@ -99,7 +99,7 @@ export function renderCleanupResult(result: CleanupResult, style: Style): string
 export interface RemovedPathsView {
   result: RemovePathsResult;
   shorten: Shorten;
-  /** The command that removes what a dry run lists. */
+  /** The command that removes the points of a dry run. */
   next: string;
   style: Style;
 }

@@ -4,7 +4,7 @@ import type { Style } from "./style.ts";
 
 type Table = DiffDatabaseResult["tables"][number];
 
-/** Shows what is defined otherwise, then each table with the counts of its rows and the first of them. */
+/** Shows changed definitions, then each table with the counts of its changed rows and the first of them. */
 export function renderDatabaseDiff({ path, schema, tables }: DiffDatabaseResult, style: Style): string {
   const lines = schema.flatMap(({ type, name, sql_before: before, sql_after: after }) => {
     const sign = before === null ? style.green("A") : after === null ? style.red("D") : style.yellow("M");

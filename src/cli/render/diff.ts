@@ -38,13 +38,13 @@ export function renderSummary(entries: readonly DiffEntry[]): string {
 
 export interface TextDiff {
   entry: DiffEntry;
-  /** Null: the file is not there on that side. */
+  /** Null: the file does not exist on that side. */
   before: Uint8Array | null;
   after: Uint8Array | null;
 }
 
 const NOTHING = new Uint8Array(0);
-/** A unified diff of two texts; null when they differ too much. Of what is no text a line says that it differs, as git's does. */
+/** Returns a unified diff of two texts; null if they differ too much. For other content a line says that it differs, as in git. */
 export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   const before = decodeText(diff.before ?? NOTHING);
   const after = decodeText(diff.after ?? NOTHING);
@@ -53,7 +53,7 @@ export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   if (before === null || after === null) return style.bold(`Binary files ${oldName} and ${newName} differ`);
   const hunks = textHunks(before, after);
   if (hunks === null) return null;
-  // Without a tab patch takes what follows a blank for a time.
+  // Without a tab patch takes the text after a blank for a time.
   const [old, now] = [oldName, newName].map((name) => (name.includes(" ") ? `${name}\t` : name));
   const lines = [style.bold(`--- ${old}`), style.bold(`+++ ${now}`)];
   for (const hunk of hunks) {

@@ -48,7 +48,7 @@ test("durations get coarser when they get longer", () => {
   ]);
 });
 
-test("ages are told in one unit, also those to come", () => {
+test("ages have one unit, also ages in the future", () => {
   const now = Date.parse("2026-11-20T12:00:00Z");
   const age = (instant: string): string => formatAge(instant, now);
   assert.equal(age("2026-11-20T11:59:58Z"), "just now");
@@ -60,14 +60,14 @@ test("ages are told in one unit, also those to come", () => {
   assert.equal(age("nonsense"), "nonsense");
 });
 
-test("counts are words, nothing when all are zero", () => {
+test("counts are printed in words, and all zeros as nothing", () => {
   assert.equal(formatCounts({ added: 1200, modified: 0, removed: 1 }), "1,200 added, 1 removed");
   assert.equal(formatCounts({ added: 0 }), "nothing");
   assert.deepEqual([0, 999, 1000, 1_234_567, -1000].map(formatCount), ["0", "999", "1,000", "1,234,567", "-1,000"]);
   assert.deepEqual([plural(1, "entry"), plural(0, "entry"), plural(2, "file")], ["1 entry", "0 entries", "2 files"]);
 });
 
-test("control characters and direction marks are shown, not sent", () => {
+test("control characters and direction marks are escaped", () => {
   assert.equal(printable("a\u001b[2Jb\nc\td\u0085\u202e\u2066é"), "a\\u001b[2Jb\\nc\\td\\u0085\\u202e\\u2066é");
   assert.equal(firstLine("one\ntwo"), "one");
 });
@@ -80,7 +80,7 @@ test("modes look as in ls", () => {
   assert.equal(formatMode("file", 0o1666), "-rw-rw-rwT");
 });
 
-test("long lists say how many are missing", () => {
+test("long lists end with the number of further items", () => {
   assert.deepEqual(limited(["a", "b", "c"], 3, PLAIN), ["a", "b", "c"]);
   assert.deepEqual(limited(["a", "b", "c"], 1, PLAIN), ["a", "… and 2 more (all with --json)"]);
 });
@@ -125,7 +125,7 @@ test("columns are aligned whatever the letters' widths and colours", async () =>
   );
 });
 
-test("lists tell the date and time of a moment, with its age where that lies ahead by more than a day", () => {
+test("lists show local date and time, and the distance if it is more than a day ahead", () => {
   const now = Date.parse("2026-11-20T12:00:00Z");
   for (const near of ["2019-03-04T05:06:07Z", "2026-11-20T11:59:58Z", "2026-11-20T12:05:00Z"])
     assert.equal(formatMinute(near, now), formatInstant(near).slice(0, 16));

@@ -47,7 +47,7 @@ export function formatInstant(instant: string): string {
 
 const DAY_MS = 86_400_000;
 
-/** When something was made, for lists and as a target may be given: local time to the minute; `2031-01-02 10:11 (in 4 years)`. */
+/** Local time to the minute, for lists; a target may have this form. `2031-01-02 10:11 (in 4 years)`. */
 export function formatMinute(instant: string, now: number): string {
   const age = now - Date.parse(instant);
   if (Number.isNaN(age)) return instant;
@@ -55,7 +55,7 @@ export function formatMinute(instant: string, now: number): string {
   return age > -DAY_MS ? minute : `${minute} (${formatAge(instant, now)})`;
 }
 
-/** `3 added, 1 modified`; `nothing` when all are zero. */
+/** `3 added, 1 modified`; `nothing` if all counts are zero. */
 export function formatCounts(counts: object): string {
   const parts = Object.entries(counts).filter(([, count]) => (count as number) > 0);
   return parts.length === 0
@@ -63,11 +63,11 @@ export function formatCounts(counts: object): string {
     : parts.map(([word, count]) => `${formatCount(count as number)} ${word}`).join(", ");
 }
 
-// Names come from anywhere: nothing in them may steer the terminal or pretend to be another line.
+// Names may come from anybody: they must not control the terminal or look like another line.
 // oxlint-disable-next-line no-control-regex
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]/g;
 
-/** The text with control characters and direction marks shown as escapes. */
+/** Shows control characters and direction marks as escapes. */
 export function printable(text: string): string {
   return text.replace(UNPRINTABLE, (character) => {
     if (character === "\n") return "\\n";
@@ -76,7 +76,7 @@ export function printable(text: string): string {
   });
 }
 
-/** A path below a folder, which is `.` itself. */
+/** Shows a path below a folder; the folder itself is `.`. */
 export function shownPath(path: string): string {
   return path === "" ? "." : printable(path);
 }
@@ -85,7 +85,7 @@ export function firstLine(text: string): string {
   return printable(text.split("\n", 1)[0] ?? "");
 }
 
-/** `drwxr-sr-t` of a kind and its permission bits. */
+/** For example `drwxr-sr-t`, from a kind and its permission bits. */
 export function formatMode(kind: string, mode: number): string {
   const first: Record<string, string> = {
     directory: "d",
@@ -106,7 +106,7 @@ export function formatMode(kind: string, mode: number): string {
   return text;
 }
 
-/** At most `limit` lines, then how many more there are. */
+/** At most `limit` lines, then the number of the others. */
 export function limited(lines: readonly string[], limit: number, style: Style): string[] {
   if (lines.length <= limit) return [...lines];
   return [...lines.slice(0, limit), style.dim(`… and ${formatCount(lines.length - limit)} more (all with --json)`)];

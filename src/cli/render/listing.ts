@@ -5,7 +5,6 @@ import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
-/** Entries at a path. */
 type Listing = NamedPath & { entries: ListedEntry[] };
 
 export async function renderListing(shown: Listing, style: Style): Promise<string[]> {
@@ -19,7 +18,7 @@ export async function renderListing(shown: Listing, style: Style): Promise<strin
   return renderTable(rows, [2]);
 }
 
-/** Below the folder that was asked for. */
+/** The name below the listed folder. */
 function describeName(entry: ListedEntry, shown: Listing, style: Style): string {
   const prefix = `${shown.path}/`;
   const name = printable(entry.path.startsWith(prefix) ? entry.path.slice(prefix.length) : entry.path);

@@ -28,7 +28,7 @@ export interface SaveView {
   /** True: nothing had changed and no point was made. */
   skipped: boolean;
   shorten: Shorten;
-  /** The command that comes back to this point. */
+  /** The command that restores this point. */
   again: string;
   style: Style;
 }
@@ -65,12 +65,12 @@ export function renderSave(view: SaveView): string {
 
 const LEFT_OUT_LIMIT = 20;
 
-/** Lists what was not recorded or not restored, with how many that is in all; nothing when the list is empty. */
+/** Lists entries that were not recorded or restored, with their number; empty for an empty list. */
 export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count = leftOut.length): string[] {
   if (leftOut.length === 0) return [];
   const lines = leftOut.map((entry) => {
     const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
-    // The whole, or the folder itself.
+    // The entry is a file, or the folder itself.
     return `    ${shownPath(entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
   });
   return [`  ${style.yellow(`left out: ${plural(count, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
@@ -78,16 +78,17 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count =
 
 export interface HistoryView {
   result: HistoryResult;
-  /** Points of each line, newest first: of more than one only their number is told. */
+  /** Points of each line, newest first; for several points only their number is printed. */
   rows: readonly (readonly SavePoint[])[];
-  /** Text where there is nothing to list. */
   empty: string;
   shorten: Shorten;
   style: Style;
   now: number;
 }
 
-/** The points of a history as lines: saves in a row that changed nothing, and of which nobody said anything, are one. */
+/**
+ * Returns the points of a history as lines. Consecutive saves without a change and without a message become one line.
+ */
 export function foldSaves({ save_points: points, head }: HistoryResult): SavePoint[][] {
   const rows: SavePoint[][] = [];
   let isOpen = false;
@@ -150,7 +151,7 @@ export async function renderDays(
   return (await renderTable([heading, ...rows], [1])).join("\n");
 }
 
-/** The points that changed a path, each with what it did and what led to it. */
+/** The points that changed a path, each with its change and its cause. */
 export async function renderWhy(
   { path, changes, truncated, damaged }: WhyResult,
   { shorten, style, now }: Pick<HistoryView, "shorten" | "style" | "now">,
@@ -164,7 +165,7 @@ export async function renderWhy(
     ].join("  "),
     [
       ...(point.message === "" ? [] : [firstLine(point.message)]),
-      // What an undo point says of itself is its cause.
+      // The message of an undo point repeats its cause.
       ...(point.cause.kind === "person" || isUndoPoint(point) ? [] : [style.dim(`(${describeCause(point)})`)]),
       ...point.tags.map((tag) => style.cyan(`#${printable(tag)}`)),
     ].join("  "),
@@ -185,7 +186,7 @@ function describeChange(
   if (change === "added") return style.green(change) + (after === undefined ? "" : ` ${formatBytes(after)}`);
   const isContent = aspects.some((aspect) => CONTENT.has(aspect));
   const others = aspects.filter((aspect) => !CONTENT.has(aspect));
-  // Times go along with whatever else has changed.
+  // Times change with everything else, so they are left out beside other changes.
   const told = isContent || others.length > 1 ? others.filter((aspect) => aspect !== "times") : others;
   const words = [...(isContent ? [change] : []), ...told].join(", ");
   const sizes = before === undefined || after === undefined || before === after ? [] : [before, after];
@@ -204,13 +205,13 @@ export function describePoint(point: SavePoint, style: Style): string {
   return parts.join("  ");
 }
 
-/** A message says what was wanted, so only a command that failed is told beside it. */
+/** The message already tells the wish, so only a failed command is added. */
 function describeFailure({ cause }: SavePoint, style: Style): string[] {
   const exit = cause["exit_code"];
   return typeof exit === "number" && exit !== 0 ? [style.red(`exit ${exit}`)] : [];
 }
 
-/** A program may call the cause of a point of its own so, which was made of what came after. */
+/** Kinds of causes of undo points. A program may give its own points such a kind, so `isUndoPoint` checks more. */
 const OPERATIONS: Readonly<Record<string, string>> = {
   restore: "a restore",
   rewind: "a rewind",

@@ -30,7 +30,7 @@ async function fakeStatus(changed: Partial<StatusResult>): Promise<string> {
   return renderStatus({ status, shorten, save: "cairn save", style: PLAIN, now });
 }
 
-test("status tells clean, changed, never saved and gone back", async () => {
+test("status shows a clean, a changed, an unsaved and a restored folder", async () => {
   assert.match(await fakeStatus({}), /^state +changed since the last save point: 1 added, 2 removed$/m);
   assert.match(await fakeStatus({ clean: true }), /^state +clean$/m);
   const none = { added: 0, modified: 0, removed: 0 };
@@ -48,7 +48,7 @@ test("status tells clean, changed, never saved and gone back", async () => {
   );
 });
 
-test("status says that the folder is as it was saved, but that the save point does not hold all of it", async () => {
+test("status says that the folder is unchanged, but its save point is incomplete", async () => {
   const incomplete = {
     count: 12,
     left_out: [{ path: "key", reason: "unreadable" as const, detail: "permission denied" }],
@@ -62,7 +62,7 @@ test("status says that the folder is as it was saved, but that the save point do
   assert.match(await fakeStatus({ head_incomplete: incomplete }), /^state +changed since .*: 1 added, 2 removed$/m);
 });
 
-test("status names points whose content is not there", async () => {
+test("status names points whose content is missing", async () => {
   assert.match(await fakeStatus({ missing: [ID_B] }), /^MISSING: the content of 1 point is missing: 5f6e7d8c; /m);
 });
 
@@ -75,7 +75,7 @@ const recovered = (minutes: number, more: Partial<Recovered> = {}): Recovered =>
   ...more,
 });
 
-test("status tells what was recovered last and when, not what was recovered earlier", async () => {
+test("status shows the last recovery and its time, and only counts earlier ones", async () => {
   const both = [recovered(9, { detail: "old" }), recovered(5, { detail: "one" }), recovered(5, { detail: "other" })];
   const text = await fakeStatus({ recovered: both });
   assert.deepEqual(
@@ -85,7 +85,7 @@ test("status tells what was recovered last and when, not what was recovered earl
   assert.doesNotMatch(await fakeStatus({ recovered: [recovered(25 * 60)] }), /recovered/);
 });
 
-test("status tells what was recovered, who has files open and what rules hide", async () => {
+test("status shows recoveries, processes with open files and ignored entries", async () => {
   const text = await fakeStatus({
     recovered: [recovered(5, { kept: [{ path: "edited.txt" }] })],
     holders: [{ pid: 7, command: "vi", path: "a" }],
@@ -96,7 +96,7 @@ test("status tells what was recovered, who has files open and what rules hide", 
   assert.match(text, /ignored: the rules leave out 1 entry\n {2}node_modules/);
 });
 
-test("history says when the folder does not stand at the latest point", async () => {
+test("history says if the folder is not at the latest point", async () => {
   const older = {
     ...POINT,
     save_point_id: ID_B,
@@ -115,7 +115,7 @@ test("history says when the folder does not stand at the latest point", async ()
   );
 });
 
-test("history folds saves that changed nothing, and has what undo goes back to above head", async () => {
+test("history folds saves without changes, and shows undo points above head", async () => {
   const point = (digit: string, more: Partial<SavePoint>): SavePoint => {
     const id = ID_A.replaceAll(/./g, digit) as SavePoint["save_point_id"];
     return { ...POINT, save_point_id: id, message: "", tags: [], ...more };
@@ -156,7 +156,7 @@ test("history folds saves that changed nothing, and has what undo goes back to a
   assert.deepEqual(found, []);
 });
 
-test("why says what happened to a path and what led to it", async () => {
+test("why shows each change of a path and its cause", async () => {
   const change = (save_point: Partial<SavePoint>, more: Partial<WhyResult["changes"][0]>): WhyResult["changes"][0] => ({
     save_point: { ...POINT, tags: [], ...save_point },
     change: "modified",
@@ -201,7 +201,7 @@ test("a point is shown with all of its message", async () => {
   assert.match(shown[at + 2]!, /^cause/);
 });
 
-test("a cause is told in words", () => {
+test("a cause is described in words", () => {
   const told = (cause: typeof POINT.cause): string => describeCause({ ...POINT, cause });
   assert.equal(told({ kind: "restore", restored_to: "5f6e7d8c" }), "before a restore");
   assert.equal(told({ kind: "undo", restored_to: "5f6e7d8c" }), "before an undo");
@@ -210,7 +210,7 @@ test("a cause is told in words", () => {
   assert.equal(told({ kind: "tool_call" }), "tool_call");
 });
 
-test("restore says so when nothing was saved yet", () => {
+test("restore says that there is no save point yet", () => {
   const result = {
     restored_to: null,
     undo_id: null,
@@ -225,13 +225,13 @@ test("restore says so when nothing was saved yet", () => {
   );
 });
 
-test("restore names the files that came apart from names that were not asked for", () => {
+test("restore names files that are no longer hard links of unselected names", () => {
   const result = { ...RESTORED, unlinked: [{ path: "a" }, { path: "b\nc" }] };
   const text = renderRestore({ result, shorten, undo: "cairn undo", style: PLAIN });
   assert.match(text, /\n {2}no longer hard-linked to names that were not restored: 2 entries\n {4}a\n {4}b\\nc\n/);
 });
 
-test("a plan lists what would change, an empty one says that nothing would", () => {
+test("a plan lists the changes, and an empty plan says that nothing would change", () => {
   const plan = {
     id: "p",
     restored_to: ID_A,
@@ -253,7 +253,7 @@ test("a plan lists what would change, an empty one says that nothing would", () 
   );
 });
 
-test("a plan names what the point lacks, and what is kept but once", () => {
+test("a plan names entries that the point lacks, and each kept entry once", () => {
   const left = (path: string): LeftOut => ({ path, reason: "unreadable", detail: "it was not saved" });
   const plan = {
     id: "p",
@@ -320,7 +320,7 @@ test("bytes are text only when they are UTF-8 without NUL", () => {
   assert.equal(odd, "--- /dev/null\n+++ b/a b\t\n@@ -0,0 +1,1 @@\n+x");
 });
 
-test("a cleanup plan says what goes and why, and how to do it", () => {
+test("a cleanup plan lists the points to remove, the reasons and the command", () => {
   const plan = {
     plan_id: "c1",
     created_at: "",
@@ -343,14 +343,14 @@ test("a cleanup plan says what goes and why, and how to do it", () => {
   );
 });
 
-test("what a cleanup freed is told to be of the store, as trees are not counted", () => {
+test("a cleanup says that the freed bytes are those of the store, because trees are not counted", () => {
   const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0, complete: true, still_held: null }, PLAIN);
   assert.equal(told, "removed 2 points, 0 B freed in the store");
   const partly = renderCleanupResult({ removed: [], bytes_freed: 10, complete: false, still_held: null }, PLAIN);
   assert.match(partly, /^removed 0 points, 10 B freed in the store; not done yet: /);
 });
 
-test("doctor tells what a repair would do, did or could not do", () => {
+test("doctor shows what a repair would do, did or could not do", () => {
   const finding = { kind: "index", severity: "damage", detail: "gone", repair: "make it again" } as const;
   const told = (repaired?: boolean): string =>
     renderDoctor(
@@ -367,7 +367,7 @@ test("doctor tells what a repair would do, did or could not do", () => {
   assert.match(told(false), /could not be repaired: make it again/);
 });
 
-test("status tells the engine, and doctor why it is none of the better ones", async () => {
+test("status shows the engine, and doctor why no better engine is used", async () => {
   const reasons = [
     { engine: "btrfs-snapshot", chosen: false, reason: "not btrfs" },
     { engine: "reflink-copy", chosen: false, reason: "no clones", hint: "make it with them" },
@@ -391,7 +391,7 @@ test("status tells the engine, and doctor why it is none of the better ones", as
   assert.equal(doctor(0), "healthy: no problem found\nengine btrfs-snapshot (not btrfs)");
 });
 
-test("status tells what the engine could not do at the last save", async () => {
+test("status shows the engine's limitation at the last save", async () => {
   assert.match(
     await fakeStatus({ degraded: [{ what: "btrfs-snapshot", reason: "no subvolume" }] }),
     /^note at the last save, btrfs-snapshot: no subvolume$/m,
@@ -415,7 +415,7 @@ test("run says when the state after the command was not saved", () => {
   );
 });
 
-test("a comparison of databases has a line for each definition, table and row", () => {
+test("a database diff has a line for each definition, table and row", () => {
   const rows = [
     { before: null, after: { id: "4", name: "'mug'" } },
     { before: { id: "3", name: "'cup'" }, after: null },

@@ -16,9 +16,9 @@ import type { Style } from "./style.ts";
 export interface RestoreView {
   result: RestoreResult;
   shorten: Shorten;
-  /** The command that takes it back. */
+  /** The command that reverts the restore. */
   undo: string;
-  /** The other folder that it went to. */
+  /** The other folder into which the point was restored. */
   to?: string;
   style: Style;
 }
@@ -34,7 +34,7 @@ export function renderRestore(view: RestoreView): string {
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
   ];
-  // A point that nothing leads back from is in the list.
+  // If nothing was restored, the undo point is only in the list of points.
   if (result.undo_id !== null && !isNothing) {
     lines.push(
       `  the state before is saved as ${style.bold(shorten(result.undo_id))}; take it back: ${style.cyan(view.undo)}`,
@@ -68,7 +68,7 @@ export const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", kee
 
 export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, most = PLAN_LIMIT): string {
   const to = style.bold(shorten(plan.restored_to));
-  // What is kept stands among the entries.
+  // Entries that are kept are in the list of entries already.
   const kept = new Set(plan.entries.filter(({ action }) => action === "keep").map(nameOf));
   const lacking = renderLeftOut(
     plan.left_out.filter((each) => !kept.has(nameOf(each))),

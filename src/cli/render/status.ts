@@ -19,7 +19,6 @@ import { renderTable } from "./table.ts";
 export interface StatusView {
   status: StatusResult;
   shorten: Shorten;
-  /** The command that saves. */
   save: string;
   style: Style;
   now: number;
@@ -64,13 +63,13 @@ export async function renderStatus(view: StatusView): Promise<string> {
 
 const RECENT_MS = 24 * 3600 * 1000;
 
-/** Shows what was recovered last, for a day or until the next save; the record of it goes further back. */
+/** Shows the last recovery, for a day or until the next save; `--json` has earlier ones. */
 function renderRecovered({ status: { recovered, last_save_at: savedAt }, style, now }: StatusView): string[] {
   const newest = recovered.at(-1)?.at;
   if (newest === undefined || now - Date.parse(newest) > RECENT_MS) return [];
   if (savedAt !== null && Date.parse(savedAt) > Date.parse(newest)) return [];
   const last = recovered.filter(({ at }) => at === newest);
-  // The detail says what it was, and whether it was finished or taken back.
+  // The detail names the operation, and whether it was finished or taken back.
   const lines = last.flatMap(({ detail, kept, incomplete }) => [
     `${style.yellow("recovered")} ${formatAge(newest, now)}: ${printable(detail)}`,
     ...(incomplete === undefined
@@ -94,7 +93,7 @@ function describeState(view: StatusView): string {
   return style.yellow(`changed since the last save point: ${counts.join(", ")}`);
 }
 
-/** Names the point of the last backup, and what is not in it. */
+/** Names the point of the last backup, and the changes since. */
 function describeBackup({ status, shorten, now, style }: StatusView): string {
   const { last_backup: last, clean, changes } = status;
   if (last === null) return "never";
@@ -113,7 +112,7 @@ function describeHead(view: StatusView): string {
   return `${head}${saved} ${style.yellow(`(restored; the latest point is ${shorten(status.latest)})`)}`;
 }
 
-/** Says what became of a folder that was converted in place, and where it lies as it was. */
+/** Reports the conversion of a folder in place, and the path of the original. */
 export function renderConversion({ original, entries, bytes, duration_ms: duration }: Conversion): string[] {
   return [
     `converted into a subvolume in place: ${plural(entries, "entry")}, ${formatBytes(bytes)}, copied and compared in ${formatDuration(duration)}`,
@@ -129,7 +128,7 @@ export function renderEngineReasons(reasons: readonly EngineReason[], style: Sty
   });
 }
 
-/** Lists what a save point lacks of its folder; nothing where it is whole. */
+/** Lists entries of the folder that a save point lacks; empty if it is complete. */
 export function renderIncomplete(incomplete: Incomplete | null, style: Style): string[] {
   if (incomplete === null) return [];
   const { count, left_out: leftOut } = incomplete;

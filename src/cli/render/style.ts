@@ -2,7 +2,7 @@ import { styleText } from "node:util";
 
 type Format = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
 
-/** Ways in which text is set off; the plain one changes nothing. */
+/** Formats of text; the plain style changes nothing. */
 export type Style = Record<Format, (text: string) => string>;
 
 const FORMATS: readonly Format[] = ["bold", "dim", "red", "green", "yellow", "cyan"];
@@ -17,17 +17,22 @@ export function makeStyle(coloured: boolean): Style {
 
 export const PLAIN = makeStyle(false);
 
-/** Cairn's own characters beyond ASCII. */
+/** ASCII replacements of Cairn's own characters. */
 const ASCII: Record<string, string> = { "·": "-", "→": "->", "…": "...", "–": "-", "█": "#", "░": ".", "␍": "^M" };
 
-/** Returns what gives text the characters of the locale: ASCII for Cairn's own ones where that is C or POSIX; JSON stays as it is. */
+/**
+ * Returns a function that replaces Cairn's own characters by ASCII in the locales C and POSIX; JSON stays unchanged.
+ */
 export function inLocale(env: Record<string, string | undefined>): (text: string) => string {
   const locale = [env["LC_ALL"], env["LC_CTYPE"], env["LANG"]].find((each) => each !== undefined && each !== "");
   if (locale !== "C" && locale !== "POSIX") return (text) => text;
   return (text) => (text.startsWith("{") ? text : text.replaceAll(/[·→…–█░␍]/g, (each) => ASCII[each]!));
 }
 
-/** Colour only on a terminal, never with NO_COLOR (https://no-color.org: any non-empty value) or a dumb one; elsewhere too with FORCE_COLOR. */
+/**
+ * Uses colour only on a terminal, never with NO_COLOR (https://no-color.org: any non-empty value) or a dumb terminal;
+ * always with FORCE_COLOR.
+ */
 export function wantsColour(isTerminal: boolean, env: Record<string, string | undefined>, option: boolean): boolean {
   if (!option || (env["NO_COLOR"] ?? "") !== "") return false;
   const forced = env["FORCE_COLOR"] ?? "";

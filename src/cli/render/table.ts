@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from "node:util";
 
 type Measure = (text: string) => number;
 
-// Widths of anything beyond ASCII need tables that take longer to load than most commands run.
+// Widths of other characters need tables that take longer to load than most commands run.
 const ASCII = /^[\u0020-\u007e]*$/;
 
 async function measureFor(rows: readonly (readonly string[])[]): Promise<Measure> {
@@ -12,7 +12,7 @@ async function measureFor(rows: readonly (readonly string[])[]): Promise<Measure
   return (text) => stringWidth(text);
 }
 
-/** Rows as aligned columns, two blanks between them; columns named in `right` are aligned to the right. */
+/** Returns rows as aligned columns with two blanks in between; columns named in `right` are aligned to the right. */
 export async function renderTable(
   rows: readonly (readonly string[])[],
   right: readonly number[] = [],

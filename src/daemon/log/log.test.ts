@@ -20,7 +20,7 @@ const RECEIVER = `
 `;
 
 test(
-  "the journal gets an entry with its fields, and no name in it makes another one",
+  "the journal gets an entry with its fields, and a line break in a name adds no field",
   { skip: spawnSync("perl", ["-MSocket", "-e", "1"]).status === 0 ? false : "perl is not installed" },
   async (t) => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-journal-"));
@@ -61,7 +61,7 @@ test(
   },
 );
 
-test("the journal is used where standard error is a stream of it, and lines with their times are written elsewhere", () => {
+test("the journal is used if standard error is its stream, otherwise lines with times are written", () => {
   const { dev, ino } = fs.fstatSync(2, { bigint: true });
   assert.equal(journalOf({ JOURNAL_STREAM: `${dev}:${ino}` }, "/s"), "/s");
   for (const other of [undefined, "", "1:2", `${dev}:${ino}x`, "nonsense"])
@@ -71,11 +71,11 @@ test("the journal is used where standard error is a stream of it, and lines with
   assert.match(lines.join("\n"), /^\d{4}-\d\d-\d\dT[\d:.]+Z two\\nlines$/);
 });
 
-test("a line is written where the journal does not take an entry", () => {
+test("a line is written if the journal refuses an entry", () => {
   assert.equal(sendToJournal("/nowhere/socket", { MESSAGE: "x" }), false);
 });
 
-test("a user and password in an address are in no line, and a line has an end", () => {
+test("a line has no user and password of an address, and is cut at its limit", () => {
   assert.equal(
     logText("rest:https://ann:s3cret@host/a and sftp://x:y@z, https://host/b@c"),
     "rest:https://host/a and sftp://z, https://host/b@c",

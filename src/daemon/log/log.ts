@@ -1,38 +1,37 @@
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { journalOf, sendToJournal } from "./journal.ts";
 
-/** Facts of a line, for whoever filters by them. */
+/** Fields of a line by which an operator can filter. */
 export interface LogFields {
-  /** As syslog has it; default `info`. */
+  /** A priority of syslog; default `info`. */
   priority?: Priority;
   workspace?: string | Uint8Array | undefined;
   verb?: string;
-  /** User who asked for it. */
+  /** The user who made the call. */
   uid?: number;
   duration_ms?: number;
   /** `ok`, or the code of an error. */
   outcome?: string;
 }
 
-/** Writes a line of the operator's log. */
 export type Log = (message: string, fields?: LogFields) => void;
 
 const PRIORITIES = { error: 3, warning: 4, info: 6 } as const;
 type Priority = keyof typeof PRIORITIES;
 
-/** Characters of a line, and of a field; callers choose names. */
+/** The most characters of a line, and of a field: callers choose names and paths. */
 const MOST = 4000;
 
 /**
- * The text as a log has it: on one line, without a user and password in an address, and not longer than a line may be. No
- * field is ever made of the content of a file, a variable, or an option of a call.
+ * Returns the text in one line, without user and password in addresses, and cut to the longest line. Callers pass no
+ * file content, variables or option values.
  */
 export function logText(text: string | Uint8Array): string {
   const shown = printablePath(text).replaceAll(/(\b[a-z][a-z0-9+.-]*:\/\/)[^/@\s]*@/gi, "$1");
   return shown.length > MOST ? `${shown.slice(0, MOST)}…` : shown;
 }
 
-/** Members of a journal's entry. All values are on one line. */
+/** Fields of a journal entry. All values are on one line. */
 export function membersOf(message: string, fields: LogFields): Readonly<Record<string, string | undefined>> {
   const { priority = "info", workspace, verb, uid, duration_ms: ms, outcome } = fields;
   return {
@@ -47,7 +46,10 @@ export function membersOf(message: string, fields: LogFields): Readonly<Record<s
   };
 }
 
-/** The daemon's log: systemd's journal where stderr is one, else `line` for each, which is printable and begins with the time. */
+/**
+ * Opens the daemon's log: systemd's journal if stderr is a stream of it, else `line` is called with each printable
+ * line, which begins with the time.
+ */
 export function openLog(line: (text: string) => void, env = process.env): Log {
   const socket = journalOf(env);
   return (message, fields = {}) => {

@@ -6,23 +6,23 @@ import { CairnError, throwIfAborted } from "../../errors.ts";
 import { logText } from "./log.ts";
 
 export interface ReadLog {
-  /** The daemon of all users, by its unit of the system; else the user's own. */
+  /** True: the daemon of all users, by its unit of the system. False: the user's own. */
   isSystem: boolean;
   unit: string;
-  /** The newest so many; null: all. */
+  /** The number of newest lines; null: all. */
   lines: number | null;
-  /** A folder; only lines about it. */
+  /** A folder: only lines about this folder. */
   workspace: string | null;
-  /** As `journalctl --since` takes it. */
+  /** A time in the form of `journalctl --since`. */
   since: string | null;
-  /** True: goes on with what comes. */
+  /** True: goes on with new lines. */
   follow: boolean;
-  /** False: systemd keeps no journal here, of which journalctl says nothing. */
+  /** False: systemd keeps no journal here; journalctl does not report that. */
   isKept: boolean;
   signal: AbortSignal;
 }
 
-/** Lines of the daemon's log, oldest first, as systemd's journal has them. Throws `not_found` where there is no journal. */
+/** Yields lines of the daemon's log from systemd's journal, oldest first. Throws `not_found` if there is no journal. */
 export async function* readLog(options: ReadLog): AsyncGenerator<LogRecord> {
   const { isSystem, unit, lines, workspace, since, follow, isKept, signal } = options;
   throwIfAborted(signal);
@@ -70,7 +70,7 @@ function noJournal(why: string): CairnError {
   });
 }
 
-/** One entry of `journalctl --output=json`; null for a line that is none. */
+/** Parses one entry of `journalctl --output=json`; null if the line is not an entry. */
 function recordOf(line: string): LogRecord | null {
   let entry: Record<string, unknown>;
   try {
@@ -80,7 +80,7 @@ function recordOf(line: string): LogRecord | null {
   }
   const text = (name: string): string | null => {
     const value = entry[name];
-    // Bytes that are no text come as numbers, and a field that is there twice as a list.
+    // journalctl gives bytes that are not text as numbers, and a repeated field as a list.
     if (Array.isArray(value))
       return logText(value.every(Number.isInteger) ? Buffer.from(value as number[]) : String(value[0]));
     return typeof value === "string" ? logText(value) : null;

@@ -7,29 +7,28 @@ import { displayPath } from "../../fs/paths/safe-path.ts";
 import { folderOf } from "../state/kept-state.ts";
 import type { Records, Row } from "./records.ts";
 
-/** Bounds of what is kept. */
 const MOST = 100_000;
 const KEPT_MS = 7 * 86_400_000;
-/** Events after which it is looked at what goes. */
+/** Appended events after which old events are removed. */
 const PRUNE_EVERY = 1_000;
-/** Milliseconds for which events wait to be written with others. */
+/** Milliseconds that events wait to be written in one transaction. */
 const WAIT_MS = 20;
-/** Numbers for each millisecond in which a daemon starts: no number comes twice, also where the database was lost. */
+/** Event numbers for each millisecond of start times: no number is used twice, even if the database was lost. */
 const PER_MS = 2 ** 11;
 
-/** The workspace of an event, by which is decided who may see it. */
+/** The workspace of an event; its owner decides who may see the event. */
 export type EventPlace = Pick<ServedWorkspace, "id" | "path" | "path_b64" | "owner_uid">;
 
 export interface Happening<T extends EventType = EventType> {
-  /** Null: it is about no workspace. */
+  /** Null: the event is about no workspace. */
   workspace: EventPlace | null;
   type: T;
   data: EventData[T];
-  /** The one user, beside operators, for whom it is; absent: whoever may act on the workspace. */
+  /** The only user, besides operators, who may see the event. Absent: every user with a right on the workspace. */
   uid?: number;
 }
 
-/** An event, and for whom it is. */
+/** An event with the workspace and user that decide who may see it. */
 export interface Noted {
   place: EventPlace | null;
   uid: number | null;
@@ -37,8 +36,8 @@ export interface Noted {
 }
 
 /**
- * Events in order. Whoever listens is told at once; a moment later they are written, many in one transaction. What a kill
- * takes of them is told by the `reset` with which the next daemon begins.
+ * Events in order. Listeners are told at once; events are written a moment later, many in one transaction. A kill may
+ * lose events that wait: the next daemon begins with `reset` to say so.
  */
 export class Events {
   readonly #records: Records;
@@ -49,10 +48,10 @@ export class Events {
   #timer: NodeJS.Timeout | undefined;
   #last: number;
   #sincePruned = PRUNE_EVERY;
-  /** The newest event that could not be written; null: none since the last that was. */
+  /** The newest event that could not be written; null: all events since the last successful write are kept. */
   #lost: number | null = null;
 
-  /** `killed`: the daemon before this one ended without saying so. */
+  /** `killed`: the daemon before this one did not end in order. */
   constructor(records: Records, { killed, log }: { killed: boolean; log: (message: string) => void }) {
     this.#records = records;
     this.#log = log;
@@ -69,17 +68,16 @@ export class Events {
     this.flush();
   }
 
-  /** Fires when the daemon lets go of who listens. */
+  /** Fires when the daemon ends the connections of listeners. */
   get closing(): AbortSignal {
     return this.#closing.signal;
   }
 
-  /** The number of the newest event. */
   get last(): number {
     return this.#last;
   }
 
-  /** Adds an event. Returns its number, which is above all before. Members of the data that its schema does not name are left out. */
+  /** Adds an event. Returns its number, the highest so far. Drops members of the data that the event's schema does not name. */
   append<T extends EventType>(happening: Happening<T>): number {
     const id = ++this.#last;
     const noted = notedOf(happening, id);
@@ -89,7 +87,7 @@ export class Events {
     return id;
   }
 
-  /** Tells those who listen now of what is not kept. */
+  /** Tells present listeners of an event that is not stored. */
   tell<T extends EventType>(happening: Happening<T>): void {
     if (this.#listeners.listenerCount("event") > 0) this.#listeners.emit("event", notedOf(happening, null));
   }
@@ -99,7 +97,7 @@ export class Events {
     return { [Symbol.dispose]: () => void this.#listeners.off("event", take) };
   }
 
-  /** Writes what waits. Where that fails it is lost to those who come later, who are told so. */
+  /** Writes the waiting events. If that fails they are lost for later readers, who get `reset`. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -148,32 +146,33 @@ export class Events {
     this.#records.run("DELETE FROM events WHERE id <= ?", [old!]);
   }
 
-  /** The highest number that is not kept any more. */
+  /** The highest number of a removed event. */
   get #floor(): number {
     return Number(this.#records.get("SELECT value FROM facts WHERE name = 'events_gone'")?.["value"] ?? 0);
   }
 
-  /** True where each event after this one is kept. */
+  /** True if every event after `id` is kept. */
   knows(id: number): boolean {
     this.flush();
     if (id === this.#floor) return true;
     return this.#records.get("SELECT 1 FROM events WHERE id = ?", id) !== undefined;
   }
 
-  /** The next events after a number, at most so many. None: all after it are told to who listens from now on. */
+  /**
+   * Returns the next events after a number, at most `most`. Empty: all later events go to those who listen from now on.
+   */
   after(id: number, most: number): Noted[] {
     this.flush();
     return this.#records.all("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", id, most).map(fromRow);
   }
 
-  /** Lets go of who listens. */
   close(): void {
     this.#closing.abort();
     this.flush();
   }
 }
 
-/** In the place of events that could not be written. */
+/** Stands for events that could not be written. */
 const NOT_KEPT: Happening<"reset"> = {
   workspace: null,
   type: "reset",

@@ -9,35 +9,33 @@ import { type Caller, isWholeOperator, keyOf } from "../state/peer.ts";
 import type { EventPlace, Events } from "./events.ts";
 import type { Records, Row } from "./records.ts";
 
-/** Bounds of what is kept of jobs that have ended. */
 const KEPT_MS = 86_400_000;
 const MOST = 10_000;
 const MOST_BYTES = 256 << 20;
 const MOST_ANSWER_BYTES = 4 << 20;
 const MOST_WARNINGS = 1_000;
-/** Jobs that end before it is looked at what goes. */
+/** Ended jobs after which old jobs are removed. */
 const PRUNE_EVERY = 100;
 /** Milliseconds between two events of a job's progress. */
 const PROGRESS_MS = 250;
 
-/** A call that becomes a job. */
 export interface JobCall {
   verb: string;
-  /** The workspace's or folder's path as the caller gave it; null: the call has none. */
+  /** The workspace's or folder's path as the caller gave it; null: the call has no path. */
   path: string | null;
   place: EventPlace | null;
-  /** Null: the caller gave none. */
+  /** The idempotency key; null: the caller gave none. */
   key: string | null;
   /** Digest of caller, key, verb and body. */
   request: string;
 }
 
-/** Tells a job how far its work is, and the work when it is to end. */
+/** Reports a job's progress, and tells the work when to end. */
 export interface Hand extends Required<Pick<CallOptions, "onProgress" | "onWarning">> {
   signal: AbortSignal;
-  /** The work's turn has come. */
+  /** Called when the work's turn has come. */
   onBegin(): void;
-  /** Milliseconds since 1970 at which the same was begun first, where it is not known how that ended; else null. */
+  /** If an earlier call with this key ended in an unknown state: its start, in milliseconds since 1970. Else null. */
   since: number | null;
 }
 
@@ -53,7 +51,7 @@ interface Live extends JobCall {
   id: string;
   number: number;
   uid: number;
-  /** Its user, or the token by which they asked. */
+  /** The user, or the token with which the user called. */
   owner: string;
   since: number;
   created: number;
@@ -68,16 +66,16 @@ interface Live extends JobCall {
   toldAt: number;
 }
 
-// Steps of a job: its row is written (with a key so that it outlives a power cut), the verb is done with its own commit point,
-// the row gets the answer, whoever listens is told. A kill before the row has the answer leaves it `interrupted` at the next
-// start: asked for by its key again, the call is begun anew, and looks first if the verb had got as far as its commit point.
+// Steps of a job: its row is written (durably if it has a key), the verb runs with its own commit point, the row gets
+// the answer, listeners are told. A kill before the row has the answer leaves the job `interrupted` at the next start.
+// A repeated call with its key begins anew, and first checks whether the verb had reached its commit point.
 
-/** Calls that no connection has to wait for. */
+/** Calls that run without a connection that waits for them. */
 export class Jobs {
   readonly #records: Records;
   readonly #events: Events;
   readonly #log: (message: string) => void;
-  /** Jobs that have not ended, and those whose end could not be written. */
+  /** Jobs that have not ended, and jobs whose end could not be written. */
   readonly #live = new Map<string, Live>();
   #sincePruned = 0;
 
@@ -95,8 +93,9 @@ export class Jobs {
   }
 
   /**
-   * Begins a job, or finds the one that has the key; `ended` is called once when it has ended. Throws `conflict` where the
-   * key is of another call, and what the system says where the job cannot be written: nothing is begun then.
+   * Starts a job that runs `work`, or returns the job that has the same key. Calls `ended` once when the job has ended.
+   * Throws `conflict` if the key belongs to another call, and a system error if the job cannot be written: nothing is
+   * started then.
    */
   begin(peer: Caller, call: JobCall, work: (hand: Hand) => Promise<unknown>, ended: () => void): string {
     const before = call.key === null ? null : this.#ofKey(keyOf(peer), call);
@@ -131,7 +130,7 @@ export class Jobs {
     return live.id;
   }
 
-  /** The job that has the key. `isAnew`: it did not end as it should have, so that the same is begun again. */
+  /** The job that has the key. `isAnew`: the job did not end in order, so the call is started again. */
   #ofKey(owner: string, { key, request }: JobCall): { id: string; since: number; isAnew: boolean } | null {
     const row = this.#records.get("SELECT * FROM jobs WHERE owner = ? AND key = ?", owner, key);
     if (row === undefined || (row["ended"] !== null && Number(row["ended"]) < Date.now() - KEPT_MS)) return null;
@@ -161,7 +160,7 @@ export class Jobs {
 
   async #carryOut(live: Live, since: number | null, work: (hand: Hand) => Promise<unknown>): Promise<void> {
     const { signal } = live.cancel;
-    // One that waits for its turn need not wait any longer to be cancelled: it is not done when that comes.
+    // A job that waits for its turn ends at once when it is cancelled, and its work never runs.
     signal.addEventListener("abort", () => {
       if (live.started === null)
         this.#end(live, failure(signal, new CairnError("interrupted", "cancelled before it began")));
@@ -216,7 +215,7 @@ export class Jobs {
     live.done.resolve();
   }
 
-  /** False where it cannot be written: it is known while this process is then. */
+  /** False if the row cannot be written: the outcome is then known only while this process runs. */
   #record({ id, started, ended, warnings }: Live, { state, answer, error }: Outcome): boolean {
     let text = toWire(answer);
     let kept = error;
@@ -247,7 +246,7 @@ export class Jobs {
     }
   }
 
-  /** The oldest go first, of those who have many. */
+  /** Removes the oldest jobs of the owners with the most jobs first. */
   #prune(): void {
     this.#sincePruned = 0;
     this.#records.run("DELETE FROM jobs WHERE ended < ?", [Date.now() - KEPT_MS]);
@@ -259,10 +258,7 @@ export class Jobs {
     );
   }
 
-  /**
-   * Resolves with the answer and the warnings of a job. Throws its error. `listener` is told from now on, and at once what it
-   * was warned of before.
-   */
+  /** Resolves with the answer of a job. Throws its error. `listener` gets the earlier warnings at once, and new ones as they come. */
   async answer(id: string, listener: Listener): Promise<unknown> {
     const live = this.#live.get(id);
     if (live !== undefined) {
@@ -279,7 +275,7 @@ export class Jobs {
     return answer;
   }
 
-  /** A job of the caller's, for operators one of anybody's. Throws `not_found`. */
+  /** Returns a job of the caller, for operators a job of any user. Throws `not_found`. */
   find(peer: Caller, id: string): Job {
     const row = this.#records.get("SELECT * FROM jobs WHERE id = ?", id);
     if (row !== undefined && isSeen(peer, row)) return this.#jobOf(row);
@@ -288,7 +284,10 @@ export class Jobs {
     });
   }
 
-  /** Jobs that the caller may see, the newest first. `after`: the last one of the page before. Throws `not_found` for that. */
+  /**
+   * Jobs that the caller may see, the newest first. `after`: the last job of the previous page. Throws `not_found` if
+   * it is unknown.
+   */
   list(peer: Caller, { after, most }: { after: string | null; most: number }): JobList {
     if (after !== null) this.find(peer, after);
     const rows = this.#records.all(
@@ -303,7 +302,7 @@ export class Jobs {
     return { jobs, next: rows.length > most ? jobs.at(-1)!.job_id : null };
   }
 
-  /** Ends a job that has not ended, and waits for that for `patience` milliseconds. Throws `not_found`. */
+  /** Cancels a job and waits at most `patience` milliseconds for its end. Throws `not_found`. */
   async cancel(peer: Caller, id: string, patience = 1_000): Promise<Job> {
     this.find(peer, id);
     const live = this.#live.get(id);
@@ -317,7 +316,6 @@ export class Jobs {
     return this.find(peer, id);
   }
 
-  /** Resolves when no job is under way. */
   async idle(): Promise<void> {
     await Promise.all([...this.#live.values()].map(async ({ done }) => done.promise));
   }
@@ -359,19 +357,19 @@ function stateOf({ outcome, started }: Live): JobState {
   return outcome?.state ?? (started === null ? "queued" : "running");
 }
 
-/** Stopped by its caller, by the end of the daemon, or failed by itself. */
+/** The outcome of a job that its caller or the daemon's end stopped, or that failed. */
 function failure(signal: AbortSignal, error: CairnError): Outcome {
   const state = error.code !== "interrupted" ? "failed" : signal.aborted ? "cancelled" : "interrupted";
   return { state, answer: null, error: tellError(error) };
 }
 
-/** True where the end of a job says nothing of how the same would end now. */
+/** True if a repeated call may end differently from this job. */
 function isToBeDoneAnew(state: JobState, error: ErrorRecord | null): boolean {
   if (state === "queued" || state === "running" || state === "done") return false;
   return state !== "failed" || error === null || ERROR_TABLE[error.code].retryable;
 }
 
-/** Callers whom something narrows see what is their own; others what is their user's. */
+/** Callers with a narrow token see only their own jobs, other callers all jobs of their user. */
 function isSeen(peer: Caller, { uid, owner }: Row): boolean {
   return isNarrow(peer) ? owner === keyOf(peer) : isWholeOperator(peer) || peer.uid === Number(uid);
 }

@@ -14,7 +14,7 @@ export class KeptRecords {
   readonly jobs: Jobs;
   readonly #records: Records;
 
-  /** Throws as `Records.open`. `killed`: the daemon before this one ended without saying so. */
+  /** Throws the errors of `Records.open()`. `killed`: the daemon before this one did not end in order. */
   constructor(directory: string, { killed, log }: { killed: boolean; log: (message: string) => void }) {
     this.#records = Records.open(directory, log);
     this.events = new Events(this.#records, { killed, log });

@@ -66,7 +66,7 @@ function begun(jobs: Jobs, given: JobCall, peer: Caller = ME) {
 
 const quiet = { onProgress: () => undefined, onWarning: () => undefined };
 
-test("events are told at once, and kept in order with numbers that rise over restarts, also of a lost database", (t) => {
+test("events are reported at once, and their numbers rise over restarts, even after a lost database", (t) => {
   const directory = folder(t);
   const first = open(directory);
   const heard: Noted[] = [];
@@ -96,7 +96,7 @@ test("events are told at once, and kept in order with numbers that rise over res
   fourth.records.close();
 });
 
-test("events that are old or too many go, and are not known any more", (t) => {
+test("old events and events beyond the limit are removed, and are unknown afterwards", (t) => {
   const directory = folder(t);
   const { records, events } = open(directory);
   const old = changed(events, 1);
@@ -119,7 +119,7 @@ test("events that are old or too many go, and are not known any more", (t) => {
   records.close();
 });
 
-test("events whose writing fails are told, said once in the log, and are not known to those who come later", (t) => {
+test("events that cannot be written reach listeners, are logged once, and are unknown to later readers", (t) => {
   const { records, events, log } = open(folder(t));
   const before = events.last;
   t.mock.method(records, "write", () => {
@@ -144,7 +144,7 @@ test("events whose writing fails are told, said once in the log, and are not kno
   records.close();
 });
 
-test("a database that is cut, spoiled or no file is set aside and made anew, and a newer one is refused and stays", (t) => {
+test("a damaged database is renamed and replaced, and a newer one is refused and stays", (t) => {
   const directory = folder(t);
   const file = path.join(directory, "records.db");
   const filled = open(directory);
@@ -176,7 +176,7 @@ test("a database that is cut, spoiled or no file is set aside and made anew, and
   assert.deepEqual(fs.readFileSync(file), before);
 });
 
-test("a job's answer, error and warnings outlive the process, and one that had not ended is interrupted", async (t) => {
+test("a job's answer, error and warnings survive a restart, and an unfinished job is interrupted", async (t) => {
   const directory = folder(t);
   const first = open(directory);
   const good = begun(first.jobs, call({ verb: "verify" }));
@@ -229,7 +229,7 @@ test("a job's answer, error and warnings outlive the process, and one that had n
   records.close();
 });
 
-test("a key joins the call that goes on, gives its answer again, is refused for another call, and is another user's own", async (t) => {
+test("a repeated key joins the running call or returns its answer, is refused for another call, and is separate for each user", async (t) => {
   const directory = folder(t);
   const { jobs, records } = open(directory);
   const one = begun(jobs, call({ key: "k" }));
@@ -252,7 +252,7 @@ test("a key joins the call that goes on, gives its answer again, is refused for 
   records.close();
 });
 
-test("a key whose call was interrupted, cancelled or failed for a while is begun anew, and told when that was begun first", async (t) => {
+test("a repeated key starts an interrupted, cancelled or retryable call again, with the time of its first start", async (t) => {
   const directory = folder(t);
   const first = open(directory);
   const begun1 = begun(first.jobs, call({ key: "k" }));
@@ -278,7 +278,7 @@ test("a key whose call was interrupted, cancelled or failed for a while is begun
   records.close();
 });
 
-test("a job under way is cancelled by its signal, by whoever made it alone", async (t) => {
+test("a running job is cancelled by its signal, and only by its maker", async (t) => {
   const { jobs, records } = open(folder(t));
   const one = begun(jobs, call());
   const { signal, onBegin } = await one.hand;
@@ -294,7 +294,7 @@ test("a job under way is cancelled by its signal, by whoever made it alone", asy
   records.close();
 });
 
-test("jobs that cannot be written are not begun, and an end that cannot is known to this process", async (t) => {
+test("a job that cannot be written is not started, and an end that cannot be written is known to this process", async (t) => {
   const directory = folder(t);
   const { jobs, records, log } = open(directory);
   const one = begun(jobs, call({ key: "k" }));
@@ -315,7 +315,7 @@ test("jobs that cannot be written are not begun, and an end that cannot is known
   later.records.close();
 });
 
-test("answers that are too long are given once and not kept, and of many jobs those of the busiest user go first", async (t) => {
+test("too long answers are returned once and not kept, and jobs of the busiest user are removed first", async (t) => {
   const { jobs, records } = open(folder(t));
   const long = begun(jobs, call({ key: "k" }));
   const whole = jobs.answer(long.id, quiet);

@@ -5,7 +5,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
-/** Layout: docs/formats/records.md. */
+/** The layout is in docs/formats/records.md. */
 const NAME = "records.db";
 const VERSION = 1;
 const SCHEMA = `
@@ -26,7 +26,7 @@ PRAGMA user_version = ${VERSION};
 
 export type Row = Record<string, string | number | Uint8Array | null>;
 
-/** The daemon's database of events and jobs. No other process has it open meanwhile. */
+/** The daemon's database of events and jobs. No other process opens it meanwhile. */
 export class Records {
   readonly path: string;
   readonly #db: DatabaseSync;
@@ -38,8 +38,8 @@ export class Records {
   }
 
   /**
-   * Opens the database in the state directory, or makes it. A damaged one gets another name, which `log` is told. Throws
-   * `newer_version`, `no_space` and what else the system says.
+   * Opens the database in the state directory, or makes it. Renames a damaged database and tells `log` so. Throws
+   * `newer_version`, `no_space` and other system errors.
    */
   static open(directory: string, log: (message: string) => void): Records {
     const path = join(directory, NAME);
@@ -117,8 +117,8 @@ export class Records {
   }
 
   /**
-   * Does what `work` runs, all or nothing. `durable`: it outlives a power cut when this returns; else a kill only. Throws
-   * `no_space`, `damaged`, `io`.
+   * Runs `work` in one transaction. `durable`: the change survives a power cut once this returns; else only a kill.
+   * Throws `no_space`, `damaged`, `io`.
    */
   write(work: () => void, { durable = false }: { durable?: boolean } = {}): void {
     try {

@@ -2,23 +2,23 @@ import type { ScheduledRun, ServedWorkspace } from "../../formats/records/daemon
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Limits } from "../config.ts";
 
-/** Times of the last good save, backup and proof of a workspace; null: there was none, or nobody can tell. */
+/** Times of the last good save, backup and proof of a workspace; null: there was none, or the time is unknown. */
 export interface Ages {
   last_save_at: string | null;
   last_backup_at: string | null;
   last_proof_at: string | null;
-  /** Limits that are passed. */
+  /** Kinds whose limit is passed. */
   overdue: Kind[];
 }
 
 type Kind = "save" | "backup" | "proof";
 
-/** A last good time that a limit is held against. */
+/** The last good time of a job that has a limit. */
 export interface Measured {
   kind: Kind;
-  /** Null: there was none. */
+  /** Null: the job never succeeded. */
   at: string | null;
-  /** From then on there was to be one. */
+  /** When the first run was due. */
   since: string;
   repository: string | null;
 }
@@ -31,9 +31,8 @@ function latest(times: readonly (string | null)[]): string | null {
 }
 
 /**
- * Ages of a workspace at a time, and sentences on the limits that are passed. A backup that found nothing new is as good as
- * one that made a snapshot. A limit is held against each repository by itself: one that fails is not hidden by another. What
- * never was counts from when it was first asked for.
+ * Returns the ages of a workspace at `now`, and sentences about passed limits. A backup that finds nothing new counts
+ * as good. Each repository has its own limit. A job that never succeeded counts from when its first run was due.
  */
 export function agesOf(
   served: Pick<ServedWorkspace, "id" | "registered_at" | "saved_at"> & { path: string; last_point_at: string | null },
@@ -47,7 +46,7 @@ export function agesOf(
       ({ kind, repository: at, workspace }) =>
         at === repository && (kind === "verify" || (kind === "restore-check" && workspace === served.id)),
     );
-    // A repository that is sound proves nothing of a folder that has no backup there.
+    // A sound repository proves nothing about a folder without a backup in it.
     const at = stored === null ? null : latest(of.map((run) => run.good_at));
     return of.length === 0 ? [] : [{ kind: "proof", at, since: of[0]!.since, repository }];
   });

@@ -57,7 +57,7 @@ function place(state: DaemonState["schedules"] = {}) {
   };
 }
 
-test("the alarm is called once when a backup fails and once when it is well again, also over restarts", async () => {
+test("the alarm is called once when a backup fails and once when it succeeds again, also over restarts", async () => {
   const { judge, states, told, restart, kept } = place();
   await judge(job("well"));
   await judge(job("failed"));
@@ -82,7 +82,7 @@ test("the alarm is called once when a backup fails and once when it is well agai
   assert.deepEqual(kept.state.schedules.alarms, []);
 });
 
-test("each job has its own alarm, and a job that is gone has none", async () => {
+test("each job has its own alarm, and a removed job has none", async () => {
   const { judge, states } = place();
   await judge(job("late", { what: "save", repository: null }), job("failed"), job("failed", { repository: "/other" }));
   assert.deepEqual(states(), ["save late", "backup failed", "backup failed"]);
@@ -108,7 +108,7 @@ test("an alarm that cannot be called is logged, and called again after ten minut
   assert.deepEqual(states(), ["backup failed", "backup well"]);
 });
 
-test("a call that the end of the daemon stopped is made by the next start", async () => {
+test("the next start repeats an alarm that the daemon's end stopped", async () => {
   const here = place();
   here.fail(true);
   here.alarms().judge([job("failed")], "alarm");

@@ -12,7 +12,7 @@ import type { Log } from "../log/log.ts";
 import type { KeptState } from "../state/kept-state.ts";
 import { keyOf } from "./scheduler.ts";
 
-/** Present state of a job of which the alarm tells. */
+/** The present state of a job, for the alarm. */
 export interface WatchedJob extends Pick<AlarmFacts, "state" | "error" | "repository"> {
   what: AlarmJob;
   /** Null: the job is about a repository alone. */
@@ -48,7 +48,7 @@ interface Options {
 export class Alarms {
   readonly #options: Options;
   readonly #stopped = new AbortController();
-  /** The state's records. They go on here if the state cannot be written, for example because the disk is full. */
+  /** The state's records. Kept here too if the state cannot be written, for example because the disk is full. */
   #raised: readonly RaisedAlarm[];
   #next: { jobs: readonly WatchedJob[]; alarm: string | null } | null = null;
   #failed: { alarm: string; at: number } | null = null;
@@ -60,7 +60,7 @@ export class Alarms {
     this.#raised = options.kept.state.schedules.alarms ?? [];
   }
 
-  /** Compares `jobs`, which are all that there are, with the records. Returns before the alarm is called. Null as `alarm`: none. */
+  /** Compares `jobs`, the complete list, with the records. Returns before the alarm is called. `alarm` null: there is no alarm. */
   judge(jobs: readonly WatchedJob[], alarm: string | null): void {
     this.#next = { jobs, alarm };
     if (!this.#isWorking) this.#working = this.#work();
@@ -87,7 +87,7 @@ export class Alarms {
     this.#isWorking = false;
   }
 
-  /** True for some minutes after a call failed: the receiver may be away for as long as the repository. */
+  /** True for some minutes after a failed call, so that an absent receiver is not called too often. */
   #mustWait(alarm: string): boolean {
     const age = this.#failed?.alarm === alarm ? this.#options.now() - this.#failed.at : Infinity;
     return age >= 0 && age < RETRY_MS;
@@ -110,7 +110,7 @@ export class Alarms {
       this.#failed = null;
       log(`the alarm was called: ${alarmText(facts)}`);
     } catch (failed) {
-      // The next start calls it.
+      // The next start calls the alarm.
       if (this.#stopped.signal.aborted) return;
       this.#failed = { alarm, at: this.#options.now() };
       const { message } = toCairnError(failed);
@@ -137,7 +137,7 @@ export class Alarms {
     }
   }
 
-  /** Stops a call that is under way, and begins none any more. */
+  /** Stops a running call, and starts no other. */
   async stop(): Promise<void> {
     this.#stopped.abort();
     await this.#working;
@@ -154,7 +154,7 @@ function namesOf({ what, workspace, repository }: WatchedJob): AlarmName {
   return { what, workspace: workspace?.id ?? null, repository };
 }
 
-/** The record of a job that was `before`; none of a job that is well and of whose failure nobody was told. */
+/** The new record of a job whose record was `before`; empty for a job that is well and whose failure was never told. */
 function following(before: RaisedAlarm | undefined, job: WatchedJob, now: string): RaisedAlarm[] {
   const { state } = job;
   if (before === undefined) return state === "well" ? [] : [{ ...namesOf(job), state, since: now, told: false }];

@@ -61,7 +61,7 @@ test("a folder is saved once it was quiet, and not again before it changes", asy
   assert.equal(saved.length, 2);
 });
 
-test("a folder that never is quiet is saved after the longest time", async () => {
+test("a folder that is never quiet is saved after the longest time", async () => {
   const { clock, saves, saved, change } = place();
   saves.set(RULES, ["a"]);
   for (let second = 0; second < 900; second += 10) {
@@ -74,7 +74,7 @@ test("a folder that never is quiet is saved after the longest time", async () =>
   );
 });
 
-test("a change during a save leads to another one", async () => {
+test("a change during a save leads to another save", async () => {
   const { clock, saves, saved, change } = place({ takes: 60 * SECOND });
   saves.set(RULES, ["a"]);
   await clock.pass(40 * SECOND);
@@ -99,7 +99,7 @@ test("a save that fails is tried again after the longest time, though nothing ch
   );
 });
 
-test("a save is tried every so often when nobody tells of changes", async () => {
+test("a save is tried at intervals when there are no change notices", async () => {
   const { clock, saves, saved } = place({ watched: false });
   saves.set(RULES, ["a", "b"]);
   await clock.pass(650 * SECOND);
@@ -111,7 +111,7 @@ test("a save is tried every so often when nobody tells of changes", async () => 
   ]);
 });
 
-test("a folder in which nothing changes is looked at in time for a limit on its age", async () => {
+test("an unchanged folder is checked in time for the limit on its age", async () => {
   const { clock, saves, saved } = place();
   saves.set({ ...RULES, idleMs: 1800 * SECOND }, ["a"]);
   await clock.pass(4000 * SECOND);
@@ -133,7 +133,7 @@ test("a folder is saved soon after a sleep and after the clock was set back", as
   assert.equal(saved.length, 2);
 });
 
-test("few saves go on at once, and none any more once it was stopped", async () => {
+test("at most two saves run at once, and none after a stop", async () => {
   const { clock, saves, saved, change, most, isListening } = place({ takes: 5 * SECOND });
   saves.set(
     RULES,
@@ -150,7 +150,7 @@ test("few saves go on at once, and none any more once it was stopped", async () 
   assert.equal(clock.timers, 0);
 });
 
-test("rules that are taken away end the saves, and a folder that is served no longer is left alone", async () => {
+test("removing the rules ends the saves, and a folder that is no longer served is not saved", async () => {
   const { clock, saves, saved, isListening } = place();
   saves.set(RULES, ["a", "b"]);
   saves.set(RULES, ["b"]);

@@ -1,46 +1,46 @@
 import { type Clock, wakeAt } from "./clock.ts";
 
-/** Tells of changes in workspaces, by their ids. */
+/** Notices of changes in workspaces, by workspace id. */
 export interface Changes {
-  /** Until what it returns is called; also of changes that it may have missed. */
+  /** Calls `listener` for changes, and for changes that may have been missed, until the returned function is called. */
   listen(listener: (workspaceId: string) => void): () => void;
-  /** False for a workspace of which it tells nothing. */
+  /** False for a workspace without change notices. */
   tells(workspaceId: string): boolean;
 }
 
 export interface SaveRules {
-  /** Milliseconds without a change after which a folder is saved; only where changes are told. */
+  /** Milliseconds without a change after which a folder is saved; only with change notices. */
   quietMs: number;
-  /** Longest time for which changes go unsaved; without change notices a save is tried as often. */
+  /** The longest time that changes stay unsaved; without change notices the time between two tries. */
   mostMs: number;
-  /** With change notices a save is tried so long after the last one also where nothing changed; null: never. */
+  /** With change notices: the time after the last try until a save is tried even without a change; null: never. */
   idleMs: number | null;
 }
 
 interface Options {
   clock: Clock;
   changes: Changes;
-  /** Saves a workspace where it changed. Throws where it could not. */
+  /** Saves the workspace if it changed. Throws if the save fails. */
   save: (id: string, signal: AbortSignal) => Promise<void>;
 }
 
-/** Saves by the clock at once; calls of people and agents are not counted. */
+/** The most saves by the clock that run at once; calls of people and agents do not count. */
 const AT_ONCE = 2;
 
 /** A workspace that is saved by the clock. Times are milliseconds since 1970. */
 interface Watched {
-  /** First and last change that the newest save may lack; null: none is known. */
+  /** Times of the first and last change that the newest save may lack; null: no such change is known. */
   firstAt: number | null;
   lastAt: number;
-  /** When a save was tried last, or the workspace came. */
+  /** Time of the last try, or of the workspace's arrival. */
   triedAt: number;
   isSaving: boolean;
   cancel: (() => void) | null;
 }
 
 /**
- * Saves workspaces by themselves: with change notices when one has been quiet for so long, and at the latest so long after
- * the first change that is not saved; without, every so long. A change while a save goes on counts for the next one.
+ * Saves workspaces by the clock. With change notices: when the folder has been quiet, and at the latest some time after
+ * the first unsaved change. Without: at intervals. A change during a save counts for the next save.
  */
 export class AutoSaves {
   readonly #options: Options;
@@ -55,7 +55,7 @@ export class AutoSaves {
     this.#options = options;
   }
 
-  /** Goes by these rules for these workspaces from now on; null: saves none. */
+  /** Applies these rules to these workspaces from now on; null: no workspace is saved. */
   set(rules: SaveRules | null, ids: readonly string[]): void {
     if (this.#stopped.signal.aborted) return;
     this.#rules = rules;
@@ -67,7 +67,7 @@ export class AutoSaves {
     }
     const now = this.#options.clock.now();
     for (const id of wanted) {
-      // Nobody knows what was changed before it was listened for.
+      // Changes before this moment are unknown.
       if (!this.#watched.has(id))
         this.#watched.set(id, { firstAt: now, lastAt: now, triedAt: now, isSaving: false, cancel: null });
       this.#wait(id);
@@ -82,7 +82,7 @@ export class AutoSaves {
     if (each === undefined) return;
     each.lastAt = this.#options.clock.now();
     each.firstAt ??= each.lastAt;
-    // It may be due sooner than it was when it began to wait.
+    // The new rules may make the save due sooner.
     each.cancel?.();
     each.cancel = null;
     this.#wait(id);
@@ -97,7 +97,7 @@ export class AutoSaves {
     return Math.min(idle, this.#within(lastAt, quietMs), this.#within(firstAt, mostMs));
   }
 
-  /** Now, where the clock was set back since. */
+  /** Returns the due time, or now if the clock was set back after `start`. */
   #within(start: number, ms: number): number {
     const isToCome = start !== Infinity && start > this.#options.clock.now();
     return isToCome ? 0 : start + ms;
@@ -134,13 +134,13 @@ export class AutoSaves {
   async #save(id: string, each: Watched): Promise<void> {
     const { clock, save } = this.#options;
     each.isSaving = true;
-    // From here on a change is one that this save may lack.
+    // This save may lack every change from here on.
     each.firstAt = null;
     each.triedAt = clock.now();
     try {
       await save(id, this.#stopped.signal);
     } catch {
-      // It is unsaved still. It is tried again after the longest time, or when it is quiet after a further change.
+      // The changes are unsaved. The save is tried again after the longest time, or when the folder is quiet after a change.
       each.firstAt = clock.now();
       each.lastAt = Infinity;
     }
@@ -148,7 +148,7 @@ export class AutoSaves {
     if (this.#watched.get(id) === each && each.cancel === null && this.#rules !== null) this.#wait(id);
   }
 
-  /** Stops saves that are under way, and begins none any more. */
+  /** Stops running saves, and starts no other. */
   async stop(): Promise<void> {
     this.#stopped.abort(new Error("the daemon stops"));
     this.#unlisten?.();

@@ -17,11 +17,11 @@ import type { BackupRow } from "../config.ts";
 import { partCount, partsToRead, partTimes } from "./read-parts.ts";
 import type { Task } from "./scheduler.ts";
 
-/** Hands that a backup by the clock needs; a daemon has them. */
+/** Functions of the daemon that a scheduled backup calls. */
 export interface BackupHands {
   openRepository: (options: RepositoryOptions) => Promise<BackupRepository>;
   client: (served: ServedWorkspace) => Promise<Client>;
-  /** Saves the folder where it changed, in its turn. */
+  /** Saves the folder in its turn if it changed. */
   save: (served: ServedWorkspace, signal: AbortSignal) => Promise<SaveResult>;
   now: () => number;
 }
@@ -34,7 +34,7 @@ export function backupTasks(
   served: (row: BackupRow) => readonly ServedWorkspace[],
   hands: BackupHands,
 ): Task[] {
-  // A row for one folder goes before one for all.
+  // A row for one folder takes precedence over a row for all.
   const inOrder = rows.toSorted((a, b) => Number(a.workspace === null) - Number(b.workspace === null));
   return inOrder.flatMap((row) => {
     const { repository } = row;
@@ -71,7 +71,7 @@ interface Call {
   signal: AbortSignal;
 }
 
-/** The password in a row's file. Throws `usage` for one that is empty or that age encrypted. */
+/** The password in a row's file. Throws `usage` if the file is empty or encrypted by age. */
 export function passwordIn(file: string): Uint8Array {
   let bytes: Uint8Array;
   try {
@@ -101,7 +101,7 @@ async function withRepository<T>(
   }
 }
 
-/** Backs up the folder as it is now; no snapshot where the newest one holds the same. */
+/** Backs up the folder as it is now. Makes no snapshot if the newest one has the same content. */
 async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Promise<void> {
   const { hands, signal } = call;
   const { save_point_id: point } = await hands.save(served, signal);
@@ -111,7 +111,7 @@ async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Prom
   });
 }
 
-/** Restores the newest snapshot of a workspace to a passing place, and compares it with what was saved. Throws `damaged`. */
+/** Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws `damaged`. */
 async function checkRestore(row: BackupRow, { path }: ServedWorkspace, call: Call): Promise<void> {
   const { signal } = call;
   await withRepository(row, call, async (open) => {
@@ -126,8 +126,8 @@ async function checkRestore(row: BackupRow, { path }: ServedWorkspace, call: Cal
 }
 
 /**
- * Reads the parts of the packs whose turn it is. Parts that were read count also where a later one fails. Damage is an error
- * that names the first of it.
+ * Reads the parts of the packs that are due. Parts that were read count even if a later one fails. Damage is an error
+ * that names the first problem.
  */
 async function verifyParts(row: BackupRow, before: ScheduledRun, call: Call): Promise<Partial<ScheduledRun>> {
   const { hands, signal } = call;
@@ -159,7 +159,7 @@ async function verifyParts(row: BackupRow, before: ScheduledRun, call: Call): Pr
   };
 }
 
-/** Null where nothing is damaged. */
+/** Null if nothing is damaged. */
 function damageIn({ problems, location }: VerifyBackupResult): string | null {
   const damage = problems.filter(({ severity }) => severity === "damage");
   const [first] = damage;
@@ -167,7 +167,9 @@ function damageIn({ problems, location }: VerifyBackupResult): string | null {
   return `${plural(damage.length, "problem")} in ${location}: ${first.kind} ${first.object.slice(0, 12)}: ${first.detail}`;
 }
 
-/** Forgets snapshots of the row's workspaces by its rules, and frees what no snapshot needs. Those of others stay. */
+/**
+ * Forgets snapshots of the row's workspaces by its rules, and frees unneeded blobs. Snapshots of other folders stay.
+ */
 async function prune(row: BackupRow, served: readonly ServedWorkspace[], call: Call): Promise<void> {
   const { signal } = call;
   await withRepository(row, call, async (open) => {

@@ -1,8 +1,8 @@
-/** The time of the day, and timers; a test has its own. */
+/** The time of day and timers; tests pass their own. */
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number;
-  /** Calls back after so many milliseconds in which the machine is awake. Returns what takes that back. */
+  /** Calls `work` after `ms` milliseconds in which the machine is awake. Returns a function that cancels the call. */
   after(ms: number, work: () => void): () => void;
 }
 
@@ -14,12 +14,12 @@ export const SYSTEM_CLOCK: Clock = {
   },
 };
 
-/** A timer does not count while the machine sleeps, so the clock is looked at again after so many milliseconds. */
+/** Milliseconds between two looks at the clock: a timer does not count while the machine sleeps. */
 const LOOK_AGAIN_MS = 10 * 60_000;
 
 /**
- * Calls back once the clock has come to a time, which is asked for anew at each look: the machine may have slept, and the
- * clock may have been set. Returns what takes that back.
+ * Calls `work` once the clock reaches the time of `due`. Each look calls `due` again, because the machine may have
+ * slept and the clock may have been set. Returns a function that cancels the call.
  */
 export function wakeAt(clock: Clock, due: () => number, work: () => void): () => void {
   let cancel = (): void => undefined;

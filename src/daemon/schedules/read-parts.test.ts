@@ -43,7 +43,7 @@ test("no more than one part is read at a time when nothing was missed", () => {
   }
 });
 
-test("runs that were missed are made up for by reading more at the next one", () => {
+test("after missed runs the next run reads more parts", () => {
   const rules = { withinMs: 30 * DAY, everyMs: DAY };
   // Away for five days, from wherever the turn is: nothing was read longer than 30 days ago.
   for (let start = 30; start < 80; start++)
@@ -54,13 +54,13 @@ test("runs that were missed are made up for by reading more at the next one", ()
   assert.equal(partsToRead(times, { now: 90 * DAY, ...rules }).length, 24);
 });
 
-test("another number of parts makes none look newer than it is", () => {
+test("a changed number of parts makes no part look newer than it is", () => {
   const at = (day: number): string => new Date(day * DAY).toISOString();
   assert.deepEqual(partTimes([at(3), at(1), at(2)], 2, at(0)), [DAY, DAY]);
   assert.deepEqual(partTimes([at(3), at(1)], 2, at(0)), [3 * DAY, DAY]);
 });
 
-test("all packs are read each time when no time is given", () => {
+test("all packs are read each time when no time limit is given", () => {
   assert.equal(partCount(null, DAY), 1);
   assert.deepEqual(partsToRead([0], { now: 5 * DAY, withinMs: null, everyMs: DAY }), [0]);
 });

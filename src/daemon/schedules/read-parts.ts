@@ -1,17 +1,17 @@
 /**
- * Parts of a repository's packs, so that a verification of some of them each time reads every pack again within a set time. A
- * pack belongs to one part by its name, so that each part has packs that were written since, too.
+ * Parts of a repository's packs. Each verification reads some parts, so that every pack is read again within a set
+ * time. A pack's name decides its part, so new packs belong to a part, too.
  */
 
-/** The part of the time in which all is read; the rest is for runs that do not take place. */
+/** The part of the time in which all packs are read; the rest allows for missed runs. */
 const PLANNED = 0.8;
 
-/** The number of parts, one for each run of that time. */
+/** Returns the number of parts, one for each planned run. */
 export function partCount(withinMs: number | null, everyMs: number): number {
   return withinMs === null ? 1 : Math.max(1, Math.floor((PLANNED * withinMs) / everyMs));
 }
 
-/** When each part was read last, milliseconds since 1970, in a new number of parts where it was another: nothing counts as newer than it is. */
+/** Returns the time of each part's last read, in ms since 1970. If the number of parts changed, all parts get the oldest time. */
 export function partTimes(known: readonly string[] | undefined, count: number, since: string): number[] {
   const times = (known ?? [since]).map((at) => Date.parse(at));
   const oldest = Math.min(...times);
@@ -19,8 +19,7 @@ export function partTimes(known: readonly string[] | undefined, count: number, s
 }
 
 /**
- * The parts to be read now, from 0: the one that was read longest ago, and those that would be too old when their turn came,
- * with one in each run to come.
+ * Returns the parts to read now, from 0: the oldest, and parts that would be late if each later run read only one part.
  */
 export function partsToRead(
   times: readonly number[],

@@ -32,7 +32,7 @@ function place(clock = new TestClock()) {
   return { clock, did, said, start, task, runs: () => runs };
 }
 
-test("a task is done when its time has come, and one that is wanted soon at once", async () => {
+test("a task runs when it is due, and a task with isSoon at once", async () => {
   const { clock, did, start, task, runs } = place();
   start().set([task("cleanup"), task("backup", { isSoon: true })], SCHEDULED);
   await clock.pass(5_000);
@@ -42,7 +42,7 @@ test("a task is done when its time has come, and one that is wanted soon at once
   assert.ok(runs().every(({ ran_at, good_at, error }) => ran_at !== null && good_at === ran_at && error === null));
 });
 
-test("a run that was missed is done once when the daemon starts again, however long it was away", async () => {
+test("a missed task runs once when the daemon starts again, however long it was down", async () => {
   const { clock, did, start, task } = place();
   const before = start();
   before.set([task("cleanup")], SCHEDULED);
@@ -54,7 +54,7 @@ test("a run that was missed is done once when the daemon starts again, however l
   assert.deepEqual(did, ["cleanup", "cleanup"]);
 });
 
-test("a run that came due while the machine slept is done soon after it wakes, and once", async () => {
+test("a task that came due while the machine slept runs once soon after the wake-up", async () => {
   const { clock, did, start, task } = place();
   start().set([task("cleanup", { everyMs: 24 * HOUR })], SCHEDULED);
   await clock.pass(HOUR);
@@ -63,7 +63,7 @@ test("a run that came due while the machine slept is done soon after it wakes, a
   assert.deepEqual(did, ["cleanup"]);
 });
 
-test("a task that never ran comes due although the daemon is started more often than that", async () => {
+test("a task that never ran comes due although the daemon restarts more often than its interval", async () => {
   const { clock, did, start, task } = place();
   for (let day = 0; day < 4; day++) {
     const one = start();
@@ -74,7 +74,7 @@ test("a task that never ran comes due although the daemon is started more often 
   assert.deepEqual(did, ["cleanup"]);
 });
 
-test("a clock that was wrong when a run was recorded holds up no later one", async () => {
+test("a run recorded by a wrong clock delays no later run", async () => {
   const { clock, did, start, task } = place();
   clock.jump(10_000 * HOUR);
   const before = start();
@@ -88,7 +88,7 @@ test("a clock that was wrong when a run was recorded holds up no later one", asy
   assert.deepEqual(did, ["backup", "backup", "backup"]);
 });
 
-test("one task is done at a time when several are due", async () => {
+test("due tasks run one at a time", async () => {
   const { clock, start, task } = place();
   let [under, most] = [0, 0];
   const slow = async (): Promise<void> => {
@@ -128,7 +128,7 @@ test("a run that fails is recorded with its error and leaves the last good time"
   assert.ok(bad!.ran_at! > good!.ran_at!);
 });
 
-test("a run that fails at what may pass is tried again after ten minutes, another at its time", async () => {
+test("a run with a temporary error is tried again after ten minutes, other failed runs at their time", async () => {
   const { clock, did, start, task } = place();
   const failing = (code: "io" | "damaged") => async (): Promise<void> => {
     did.push(code);
@@ -148,7 +148,7 @@ test("a run that fails at what may pass is tried again after ten minutes, anothe
   );
 });
 
-test("a run that failed is done again when the configuration is read again", async () => {
+test("a failed task runs again when the configuration is read again", async () => {
   const { clock, did, start, task } = place();
   const scheduler = start();
   const run = async (): Promise<void> => {
@@ -162,7 +162,7 @@ test("a run that failed is done again when the configuration is read again", asy
   assert.deepEqual(did, ["backup", "backup"]);
 });
 
-test("a run that is stopped is not recorded, and the next start does it again", async () => {
+test("a stopped run is not recorded, and the next start repeats it", async () => {
   const { clock, start, task, runs } = place();
   const one = start();
   let stopped = false;
@@ -182,7 +182,7 @@ test("a run that is stopped is not recorded, and the next start does it again", 
   assert.equal(clock.timers, 0);
 });
 
-test("a state that cannot be written has nothing done again and again, and no run is claimed", async () => {
+test("when the state cannot be written a task does not run again and again, and no run is reported", async () => {
   const { clock, did, task, said } = place();
   let isFull = false;
   const scheduler = new Scheduler({
@@ -201,7 +201,7 @@ test("a state that cannot be written has nothing done again and again, and no ru
   assert.match(said[0]!, /cannot record that .* ran: the disk is full/);
 });
 
-test("records of tasks that are no more go, and those of a later version stay", async () => {
+test("records of removed tasks are dropped, and records of a later version stay", async () => {
   const { clock, start, task, runs } = place();
   const one = start();
   one.set([task("backup"), task("hologram")], ["backup"]);

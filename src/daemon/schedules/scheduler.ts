@@ -3,41 +3,38 @@ import { failpoint } from "../../failpoint.ts";
 import type { ScheduledRun } from "../../formats/records/daemon-state.ts";
 import { type Clock, wakeAt } from "./clock.ts";
 
-/** Names the record of a task. */
+/** The key of a task's record. */
 export type TaskName = Pick<ScheduledRun, "kind" | "repository" | "workspace">;
 
-/** One thing that is done by the clock. */
 export interface Task extends TaskName {
   everyMs: number;
-  /** True: one that was never done is done now, and not after one span. */
+  /** True: a task without a run so far runs now, not after one interval. */
   isSoon?: boolean;
-  /** Does it, and says what is to be recorded besides. Throws where it failed. */
+  /** Runs the task and returns further members of its record. Throws if the task fails. */
   run: (signal: AbortSignal, before: ScheduledRun) => Promise<Partial<ScheduledRun> | void>;
 }
 
-/** A machine that has just started has other things to do. */
+/** Milliseconds before the first run: a machine that has just started is busy. */
 const FIRST_MS = 1_000;
-/** Milliseconds after which what may succeed later is tried again, where it is not due sooner. */
+/** Milliseconds until a task with a temporary error is tried again, unless it is due sooner. */
 const RETRY_MS = 10 * 60_000;
 
-/** The task whose record this is. */
+/** The key of a task's record, as text. */
 export function keyOf({ kind, repository, workspace }: TaskName): string {
   return JSON.stringify([kind, repository, workspace]);
 }
 
 interface Options {
   clock: Clock;
-  /** Records of before. */
   runs: readonly ScheduledRun[];
-  /** Keeps all records durably. Throws what the system says. */
+  /** Saves all records durably. Throws system errors. */
   keep: (runs: ScheduledRun[]) => void;
   log: (message: string) => void;
 }
 
 /**
- * Does tasks when they are due, one at a time, the one that waits longest first. One that was missed while nothing ran or the
- * machine slept is done once. A run: the work, then its record ●; a kill between both leaves the record of before, and the
- * next start does the work again.
+ * Runs tasks when they are due, one at a time, the most overdue first. A task that was missed several times runs once.
+ * A run: the work, then its record ●. A kill in between leaves the old record, and the next start does the work again.
  */
 export class Scheduler {
   readonly #options: Options;
@@ -46,7 +43,7 @@ export class Scheduler {
   #running: { key: string; ended: Promise<void> } | null = null;
   #cancel = (): void => undefined;
   readonly #stopped = new AbortController();
-  /** Tasks whose last run failed at what may pass, as a server that does not answer. */
+  /** Tasks whose last run had a temporary error, for example a server that does not answer. */
   readonly #passing = new Set<string>();
   readonly #again = new Set<string>();
 
@@ -56,11 +53,11 @@ export class Scheduler {
   }
 
   /**
-   * Does these tasks from now on. A run that is under way ends as it began. Records of tasks that are no more are dropped, but
-   * for kinds of which this version knows nothing. Throws what the system says where that cannot be kept.
+   * Replaces the tasks. A run that is under way ends with its old task. Drops records of removed tasks, but keeps
+   * records of kinds that are not in `known`. Throws system errors if the records cannot be saved.
    */
   set(tasks: readonly Task[], known: readonly string[]): void {
-    // The first of a name counts.
+    // Of tasks with the same key the first one counts.
     this.#tasks = new Map();
     for (const task of tasks) if (!this.#tasks.has(keyOf(task))) this.#tasks.set(keyOf(task), task);
     let isChanged = false;
@@ -76,13 +73,13 @@ export class Scheduler {
     if (isChanged) this.#options.keep([...this.#runs.values()]);
   }
 
-  /** Has what failed last done again soon: somebody may have mended what it failed at. */
+  /** Runs failed tasks again soon: a person may have removed the cause. */
   retryFailed(): void {
     for (const [key, { error }] of this.#runs) if (error !== null) this.#again.add(key);
     this.#wait();
   }
 
-  /** Milliseconds since 1970. A time that is yet to come was written by a wrong clock, and counts for nothing. */
+  /** Milliseconds since 1970. A recorded time in the future came from a wrong clock and is ignored. */
   #dueAt(task: Task): number {
     const key = keyOf(task);
     const { ran_at, since } = this.#runs.get(key)!;
@@ -132,7 +129,7 @@ export class Scheduler {
       found = { error: message, code, ...(hint === undefined ? {} : { hint }) };
       if (retryable) this.#passing.add(key);
     }
-    // One that was stopped is done again by the next start; one that nobody wants any more has no record.
+    // The next start runs a stopped task again; a task that was removed has no record.
     const before = this.#runs.get(key);
     if (before === undefined || (signal.aborted && found.error !== null)) return;
     failpoint("daemon.schedule-ran");
@@ -142,13 +139,13 @@ export class Scheduler {
     try {
       keep([...this.#runs.values()]);
     } catch (error) {
-      // Nothing is said that is not kept; that it ran only keeps it from being done again at once.
+      // A result that is not saved is not reported; the time of the run is kept so that the task does not run again at once.
       this.#runs.set(key, { ...before, ran_at: at });
       log(`cannot record that ${task.kind} ran: ${toCairnError(error).message}`);
     }
   }
 
-  /** Record of each task, and when it is done next; null: it is under way. */
+  /** Returns each task's record and the time of its next run; null: the task runs now. */
   facts(): { task: Task; run: ScheduledRun; nextAt: string | null }[] {
     return [...this.#tasks].map(([key, task]) => {
       const next = Math.max(this.#dueAt(task), this.#options.clock.now());
@@ -160,7 +157,7 @@ export class Scheduler {
     });
   }
 
-  /** Stops a run that is under way, and begins none any more. */
+  /** Stops a running task, and starts no other. */
   async stop(): Promise<void> {
     this.#stopped.abort(new CairnError("interrupted", "the daemon stops"));
     this.#cancel();

@@ -17,9 +17,9 @@ import { keyOf, Scheduler, type Task } from "./scheduler.ts";
 export interface ScheduleHands extends Omit<BackupHands, "now"> {
   kept: KeptState;
   changes: Changes;
-  /** When the newest point of a workspace was made; null: nobody can tell now, or there is none. */
+  /** Time of the newest point of a workspace; null: there is none, or the points cannot be read now. */
   lastPointAt: (served: ServedWorkspace) => string | null;
-  /** Removes points by the keep rules: how many, and where it failed. */
+  /** Removes points by the keep rules. Returns their number, and the failures. */
   cleanUp: (signal: AbortSignal) => Promise<{ removed: number; failed: string[] }>;
   /** A line for the operator's log. */
   log: Log;
@@ -27,12 +27,14 @@ export interface ScheduleHands extends Omit<BackupHands, "now"> {
 
 const QUIET_MS = 30_000;
 const MOST_MS = 5 * 60_000;
-/** Longest time after which limits are compared with the clock again. */
+/** Milliseconds between two comparisons of the limits with the clock. */
 const LOOK_MS = 60_000;
 
 type Row = DaemonStatus["schedules"][number];
 
-/** All that a daemon does by the clock: saves, and one at a time cleanup, backups, verifications, restore checks and prunes. */
+/**
+ * A daemon's work by the clock: saves, and one at a time cleanups, backups, verifications, restore checks and prunes.
+ */
 export class Schedules {
   readonly #hands: ScheduleHands;
   readonly #clock: Clock;
@@ -62,7 +64,7 @@ export class Schedules {
     this.#saves = new AutoSaves({ clock, changes, save: async (id, signal) => this.#saveBySelf(id, signal) });
   }
 
-  /** Goes by a configuration from now on. */
+  /** Applies a configuration from now on. */
   begin(config: DaemonConfig): void {
     this.#config = config;
     this.refresh();
@@ -78,7 +80,7 @@ export class Schedules {
         );
   }
 
-  /** Goes on with the workspaces that are served by now. */
+  /** Applies the configuration to the workspaces that are served now. */
   refresh(): void {
     const { kept, log } = this.#hands;
     const config = this.#config!;
@@ -123,7 +125,7 @@ export class Schedules {
     return { error: failed[0] ?? null };
   }
 
-  /** Saves a folder, and notes that it is as its newest point then; the note is kept with the next change of the state. */
+  /** Saves a folder and notes the time at which it equals its newest point. The next change of the state writes the note. */
   async #save(served: ServedWorkspace, signal: AbortSignal): ReturnType<BackupHands["save"]> {
     const at = new Date(this.#clock.now()).toISOString();
     const noted = (): ServedWorkspace | undefined =>
@@ -148,7 +150,10 @@ export class Schedules {
     }
   }
 
-  /** Calls the alarm for jobs that began to fail and for jobs that are well again. A timer repeats this, because a limit passes without a run. */
+  /**
+   * Calls the alarm for jobs that began to fail and for jobs that are well again. A timer repeats this, because a limit
+   * passes without a run.
+   */
   #look(): void {
     this.#cancelLook();
     const config = this.#config;
@@ -160,7 +165,7 @@ export class Schedules {
     this.#cancelLook = this.#clock.after(Math.min(LOOK_MS, ...spans), () => this.#look());
   }
 
-  /** State of each job of which the alarm tells. A failure counts until a success, also if the job is late. */
+  /** State of each job that the alarm watches. A failure counts until a success, even if the job is late. */
   #jobs(config: DaemonConfig): WatchedJob[] {
     const { kept } = this.#hands;
     const now = this.#clock.now();
@@ -232,7 +237,7 @@ export class Schedules {
     }
   }
 
-  /** The work of a task, with a line in the log for each run. */
+  /** Returns the work of a task, with a line in the log for each run. */
   #logged(task: Task): Task["run"] {
     const { log, kept } = this.#hands;
     const clock = this.#clock;
@@ -262,12 +267,12 @@ export class Schedules {
     };
   }
 
-  /** Records of all runs, as they are kept. */
+  /** Records of all runs, in the form of the state file. */
   get runs(): readonly ScheduledRun[] {
     return this.#hands.kept.state.schedules.runs ?? [];
   }
 
-  /** Everything that is done by the clock of which a caller may know. `isAll`: also what concerns no workspace by itself. */
+  /** Scheduled work that a caller may know of. `isAll`: also work that is about no single workspace. */
   facts(ids: ReadonlySet<string>, isAll: boolean): Pick<DaemonStatus, "schedules" | "retention" | "saves"> {
     const now = this.#clock.now();
     const all = this.#scheduler.facts();
@@ -316,7 +321,7 @@ export class Schedules {
     };
   }
 
-  /** Stops what is under way, and begins nothing any more. */
+  /** Stops running work, and starts no other. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#cancelLook();
@@ -324,11 +329,11 @@ export class Schedules {
   }
 }
 
-/** Null where the configuration has no saves. */
+/** Null if the configuration has no saves. */
 function saveRules({ saves, limits }: DaemonConfig): SaveRules | null {
   const { when_quiet_ms: quietMs, at_most_every_ms: mostMs } = saves;
   if (quietMs === null && mostMs === null) return null;
-  // Of a folder in which nothing changes it is to be known in time, too, that nothing did.
+  // An unchanged folder is checked in time too, so that the age of its last save stays below the limit.
   const idleMs = limits.save_age_ms === null ? null : limits.save_age_ms / 2;
   return { quietMs: quietMs ?? QUIET_MS, mostMs: mostMs ?? MOST_MS, idleMs };
 }

@@ -9,13 +9,13 @@ import { Tokens } from "./tokens.ts";
 
 export type { DaemonState, FolderMove, ServedWorkspace } from "../../formats/records/daemon-state.ts";
 
-/** The state in memory and on disk, which are the same after each change. */
+/** The state in memory and on disk. Both are equal after each change. */
 export class KeptState {
   readonly tokens: Tokens;
   readonly marks: Marks;
   readonly #file: StateFile;
   #state: DaemonState | null = null;
-  /** Entries by their paths, in latin1. */
+  /** Workspaces by path, in latin1. */
   #byPath = new Map<string, ServedWorkspace>();
 
   constructor(places: DaemonPlaces) {
@@ -37,14 +37,14 @@ export class KeptState {
     return { ...loaded, notes: [...loaded.notes, ...this.tokens.load()] };
   }
 
-  /** Sets a state aside that cannot be read. Returns sentences for the log. */
+  /** Renames a state that cannot be read. Returns sentences for the log. */
   giveUp(): string[] {
     const notes: string[] = [];
     this.#file.giveUp(notes);
     return notes;
   }
 
-  /** Goes on from this state, which is saved. Throws what the system says. */
+  /** Makes `state` the present state and saves it. Throws system errors. */
   begin(state: DaemonState): void {
     this.#set(state);
     this.save();
@@ -55,12 +55,12 @@ export class KeptState {
     this.#byPath = new Map(state.workspaces.map((each) => [folderOf(each).toString("latin1"), each]));
   }
 
-  /** Saves it with what was counted since. Throws what the system says. */
+  /** Saves the state with the newest counts of points. Throws system errors. */
   save(): void {
     this.#file.save(this.state);
   }
 
-  /** Changes it, durably. Throws what the system says; nothing has changed then. */
+  /** Changes the state, durably. Throws system errors; nothing has changed then. */
   change(changes: Partial<DaemonState>): void {
     const before = this.state;
     this.#set({ ...before, ...changes });
@@ -77,7 +77,7 @@ export class KeptState {
     this.change({ workspaces: this.state.workspaces.map((each) => (each.id === served.id ? served : each)) });
   }
 
-  /** The workspace at or above a real path; null where there is none. */
+  /** Returns the workspace at or above a real path; null if none is served there. */
   at(place: Buffer): ServedWorkspace | null {
     for (let at = place.toString("latin1"); ; at = at.slice(0, Math.max(at.lastIndexOf("/"), 0)) || "/") {
       const served = this.#byPath.get(at);
@@ -87,12 +87,12 @@ export class KeptState {
   }
 }
 
-/** The folder of a workspace, raw. */
+/** Path of a workspace's folder, in raw bytes. */
 export function folderOf(served: RecordedPath): Buffer {
   return Buffer.from(rawPath(served));
 }
 
-/** The entry of a folder that is served from now on, whether it is there or not. */
+/** The entry of a folder that is served from now on, even if the folder is missing. */
 export function entryOf(
   recorded: RecordedPath,
   facts: Pick<ServedWorkspace, "id" | "registered_at" | "origin_backend" | "control_directory">,

@@ -22,29 +22,29 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { DaemonConfig } from "../config.ts";
 
 /**
- * A btrfs in a file of the state directory, for machines that have none. The image is made under another name, formatted and
- * flushed, and renamed: the rename is the commit. A kill before it leaves a file that the next start makes anew, a kill after it
- * an image that the next start mounts.
+ * A btrfs in a file of the state directory, for machines without btrfs. The image is made under another name,
+ * formatted, flushed and renamed: the rename is the commit. A kill before the rename leaves a file that the next start
+ * replaces.
  */
 
 const IMAGE = "btrfs.img";
 const UNFINISHED = "btrfs.img.unfinished";
-/** The image takes no more of what is free. */
+/** The part of the free space that the image may take. */
 const PART_OF_FREE = 0.8;
-/** The least that mkfs.btrfs takes, with some room. */
+/** The smallest size that mkfs.btrfs accepts, with some room. */
 const LEAST_BYTES = 256 << 20;
-/** The size of an image that is made without `loop.size`. */
+/** The size of a new image without `loop.size`. */
 const DEFAULT_BYTES = 30 * 2 ** 30;
 
-/** The image's place and that of its mount: by the state directory, or those of an image that ws-ckpt made. */
+/** Paths of the image and its mount: in the state directory, or those of an image that ws-ckpt made. */
 export function loopPlaces(state: string, known: LoopImage | null = null): { image: string; mount: string } {
   if (known?.mount !== undefined) return { image: known.path, mount: known.mount };
   return { image: join(state, IMAGE), mount: join(state, "btrfs") };
 }
 
 /**
- * Mounts the image, and makes it where none is known. One of its own that is smaller than the configuration's `size` is grown; none is
- * ever shrunk. Throws `unsupported` naming what is in the way, `no_space`.
+ * Mounts the image, and makes it if none is known. Grows Cairn's own image up to the configured `size`; never shrinks
+ * an image. Throws `no_space`, and `unsupported` that names the obstacle.
  */
 export function mountImage(state: string, known: LoopImage | null, { loop }: Pick<DaemonConfig, "loop">): LoopImage {
   const { image, mount } = loopPlaces(state, known);
@@ -52,7 +52,7 @@ export function mountImage(state: string, known: LoopImage | null, { loop }: Pic
   const disk = freeSpace(state);
   const has = statSync(image, { throwIfNoEntry: false })?.size ?? 0;
   const most = Math.min(loop.bytes ?? (has > 0 ? has : DEFAULT_BYTES), (disk.totalBytes * loop.percent_of_disk) / 100);
-  // All of it is taken at once: what the image promises the disk has.
+  // The image takes all its space at once, so the disk always has the space that the image promises.
   const wanted = Math.floor(Math.min(most, has + disk.freeBytes * PART_OF_FREE) / 4096) * 4096;
   if (known === null && !existsSync(image)) makeImage(state, wanted);
   const mounted = mountOf(mount);
@@ -63,7 +63,7 @@ export function mountImage(state: string, known: LoopImage | null, { loop }: Pic
     });
   device ??= attach(image, mount);
   const bytes = statSync(image).size;
-  // The size of an image that was adopted is its maker's choice.
+  // The maker of an adopted image chose its size.
   if (known?.mount !== undefined) return { ...known, bytes, last_device: device };
   if (bytes >= wanted && bytes === (known?.bytes ?? bytes)) return { path: image, bytes, last_device: device };
   grow(image, { device, mount, bytes: Math.max(bytes, wanted) });
@@ -92,20 +92,20 @@ function makeImage(state: string, bytes: number): void {
   failpoint("daemon-loop.named");
 }
 
-/** Mounts an image through a loop device that goes when it is unmounted; past the page cache where that can be. */
+/** Mounts an image through a loop device that ends with the unmount. Bypasses the page cache if the file system can. */
 function attach(image: string, mount: string): string {
   const known = run("losetup", ["--noheadings", "--output", "NAME", "--associated", image])
     .trim()
     .split("\n")[0]!
     .trim();
   const device = known === "" ? run("losetup", ["--find", "--show", image]).trim() : known;
-  // Not every file system below does it; then the page cache has all twice.
+  // Not every file system supports direct I/O; without it the page cache has the data twice.
   spawnSync("losetup", ["--direct-io=on", device], { env: withSbin() });
   failpoint("daemon-loop.attached");
   try {
     run("mount", ["-t", "btrfs", "-o", "nodiscard", device, mount]);
   } finally {
-    // It goes with its last mount from now on, or at once where there is none.
+    // The device ends with its last mount from now on, or at once if there is no mount.
     run("losetup", ["--detach", device]);
   }
   if (!isSeenByHost(mount)) {
@@ -123,7 +123,7 @@ function attach(image: string, mount: string): string {
   return device;
 }
 
-/** Takes the room of a file on the disk; nothing is given back where that fails. */
+/** Allocates a file's space on the disk. Removes the file if that fails. */
 function allocate(file: string, bytes: number): void {
   try {
     run("fallocate", ["--length", String(bytes), file]);
@@ -141,14 +141,14 @@ function allocate(file: string, bytes: number): void {
 }
 
 function grow(image: string, { device, mount, bytes }: { device: string; mount: string; bytes: number }): void {
-  // One that cannot grow stays as large as it is.
+  // An image that cannot grow keeps its size.
   if (statSync(image).size < bytes) run("fallocate", ["--length", String(bytes), image]);
   failpoint("daemon-loop.grown");
   run("losetup", ["--set-capacity", device]);
   run("btrfs", ["filesystem", "resize", "max", mount]);
 }
 
-/** True where the first process has the mount too, or nobody can tell. */
+/** True if process 1 has the mount too, or if its mounts cannot be read. */
 function isSeenByHost(mount: string): boolean {
   try {
     return readFileSync(`/proc/1/mountinfo`, "utf8").includes(` ${mount} `);
@@ -170,7 +170,7 @@ function withSbin(): NodeJS.ProcessEnv {
   return { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`, LC_ALL: "C" };
 }
 
-/** Output of a program of the system. Throws `unsupported` with what it complained of. */
+/** Returns the output of a program of the system. Throws `unsupported` with the program's error text. */
 export function run(program: string, args: readonly string[]): string {
   const done = spawnSync(program, args, { env: withSbin(), encoding: "utf8", maxBuffer: 64 << 20 });
   if (done.status === 0) return done.stdout;

@@ -14,8 +14,9 @@ import type { DaemonPlaces } from "../places.ts";
 type Marked = Pick<ServedWorkspace, "path" | "path_b64" | "link">;
 
 /**
- * Marks of the folders that root's daemon keeps. A mark is written before the folder is adopted and removed after it is given up,
- * so that no kill leaves a folder that is kept and not marked. A user's own daemon has none: the user reads its records.
+ * Marks of the folders that root's daemon keeps. A mark is written before the folder is adopted and removed after it is
+ * given up, so that every kept folder is marked after a kill, too. A user's own daemon has no marks: the user reads its
+ * records.
  */
 export class Marks {
   readonly #places: DaemonPlaces;
@@ -26,21 +27,21 @@ export class Marks {
     this.#places = places;
   }
 
-  /** Has this process take the registry of its state directory for its own, and believe no mark of its own. */
+  /** Makes this process use the registry of its state directory, and ignore the marks that it wrote itself. */
   begin(): void {
     const { isSystem, state } = this.#places;
     if (isSystem) process.env["XDG_STATE_HOME"] = state;
     if (realPathOf(systemStateDirectory()).equals(Buffer.from(state))) process.env["CAIRN_STATE_DIR"] = state;
   }
 
-  /** Marks a folder, also after its identity has changed, as by an exchange of subvolumes. */
+  /** Marks a folder, also after its identity has changed, for example by an exchange of subvolumes. */
   add(served: Marked): void {
     const { isSystem, state, socket } = this.#places;
     if (!isSystem) return;
     this.#names.set(keyOf(served), writeMarks(state, markOf(rawPath(served), { socket, link: served.link })));
   }
 
-  /** The path at which this daemon keeps a folder that was moved since; null for other folders. */
+  /** The old path of a folder that this daemon keeps and that was moved since; null for other folders. */
   movedFrom(folder: string): string | null {
     const { isSystem, state } = this.#places;
     const from = isSystem ? markedElsewhere(state, Buffer.from(folder)) : null;
@@ -53,7 +54,7 @@ export class Marks {
     this.sweep();
   }
 
-  /** Removes marks of folders that are kept no more, also those that a kill left. */
+  /** Removes marks of folders that are no longer kept, also marks that a kill left. */
   sweep(): void {
     const { isSystem, state } = this.#places;
     if (!isSystem) return;

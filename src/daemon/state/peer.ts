@@ -7,34 +7,34 @@ import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { membersOf } from "../../fs/users.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
-/** Whoever is at the other end of a connection, as the kernel knows them. */
+/** The process at the other end of a connection, as the kernel reports it. */
 export interface Peer {
   pid: number;
   uid: number;
   gid: number;
 }
 
-/** Whoever makes a call: a user, and what narrows what they may do. */
+/** The user who makes a call, and the limits on this call. */
 export interface Caller extends Peer {
-  /** An agent may do nothing by which something could be lost. */
+  /** An agent may not make calls that can lose data. */
   isAgent: boolean;
-  /** Id of the token by which they call; null: the kernel named them. */
+  /** Id of the caller's token; null: the kernel named the user. */
   token: string | null;
-  /** Ids of the workspaces to which the token is narrowed; null: all of the user's. */
+  /** Ids of the workspaces to which the token is limited; null: all workspaces of the user. */
   only: ReadonlySet<string> | null;
 }
 
-/** Tells callers apart: by the token that they have, else by the user. */
+/** Tells callers apart: by their token, else by the user. */
 export function keyOf({ token, uid }: Caller): string {
   return token ?? String(uid);
 }
 
-/** True for an operator whom nothing narrows: what the daemon's process may do, they may. */
+/** True for an operator without limits, who may do everything that the daemon's process may do. */
 export function isWholeOperator(caller: Caller): boolean {
   return isOperator(caller) && !caller.isAgent && caller.only === null;
 }
 
-/** True for root and for whoever runs the daemon. */
+/** True for root and for the user who runs the daemon. */
 export function isOperator({ uid }: Peer): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
@@ -46,13 +46,13 @@ export function isBeside(path: string, fork: string): boolean {
 
 const [READ, WRITE, SEARCH] = [4, 2, 1];
 
-/** `owner`: the folder's own user, root, and whoever runs the daemon; `writer`: may write to the folder. */
+/** `owner`: the folder's user, root, and the user who runs the daemon; `writer`: may write to the folder. */
 export type Right = "owner" | "writer";
 
 /**
- * The right of a caller on a workspace. Its owner is the user to whom the folder belonged when it was registered, as far as that
- * is known. The folder at the path decides with that: of one that another user has put there, and of one that is gone, nobody
- * gets points who did not have them. Throws `permission`.
+ * Returns a caller's right on a workspace. The owner is the user who owned the folder at registration, if known. If the
+ * folder now belongs to another user, only operators have a right; if the folder is gone, only operators and the owner.
+ * Throws `permission`.
  */
 export function rightOn(peer: Caller, served: Pick<ServedWorkspace, "id" | "path" | "path_b64" | "owner_uid">): Right {
   const folder = Buffer.from(rawPath(served));
@@ -77,8 +77,8 @@ export function rightOn(peer: Caller, served: Pick<ServedWorkspace, "id" | "path
 }
 
 /**
- * Throws `permission` for a control directory that somebody besides root could have made or may exchange: what it says root
- * would restore for a caller, with any owner and mode.
+ * Throws `permission` if a user other than root could have made or may exchange a control directory: root would restore
+ * its content for a caller, with any owner and mode.
  */
 export function requireRootsOwn(control: string, folder: Buffer): void {
   for (let at = realpathSync.native(control); ; at = dirname(at)) {
@@ -98,10 +98,7 @@ export function requireRootsOwn(control: string, folder: Buffer): void {
 
 const STICKY = 0o1000;
 
-/**
- * Throws `permission` for a folder in which somebody besides root could put another thing at the place where root is about to
- * make something for a caller.
- */
+/** Throws `permission` if a user other than root could exchange entries of `folder`, in which root makes something for a caller. */
 export function requireRootsPlace(folder: string): void {
   const { mode } = lstatSync(folder);
   if ((mode & 0o022) === 0) return requireRootsOwn(folder, Buffer.from(folder));
@@ -110,7 +107,7 @@ export function requireRootsPlace(folder: string): void {
   });
 }
 
-/** Throws `permission` for a caller who does not own a folder; root may act on all. */
+/** Throws `permission` if the caller does not own the folder; root may act on every folder. */
 export function requireOwner(peer: Peer, folder: Buffer): void {
   if (peer.uid === 0 || statSync(folder, { throwIfNoEntry: false })?.uid === peer.uid) return;
   throw notAllowed(peer, folder, "does not own the folder");
@@ -122,7 +119,7 @@ function notAllowed({ uid }: Peer, folder: Buffer, why: string): CairnError {
   });
 }
 
-/** True where every folder above a path lets the peer through. */
+/** True if every folder above a path lets the peer through. */
 function mayReach(peer: Peer, path: Buffer): boolean {
   for (let at = dirname(path.toString("latin1")); ; at = dirname(at)) {
     if (!mayDo(peer, Buffer.from(at, "latin1"), SEARCH)) return false;
@@ -130,14 +127,14 @@ function mayReach(peer: Peer, path: Buffer): boolean {
   }
 }
 
-/** By the permission bits. Where an access list stands behind them they do not say what somebody may: then nobody may. */
+/** Answers by the permission bits. An access list may allow less than the bits show, so with an access list the answer is false. */
 function mayDo(peer: Peer, folder: Buffer, wanted: number): boolean {
   return allows(statSync(folder), peer, wanted) && !attributesOf(folder).some((each) => each.startsWith(ACCESS_LIST));
 }
 
 const ACCESS_LIST = "system.posix_acl_access=";
 
-/** True where the bits of an entry that a point recorded let a peer do something with it. */
+/** True if the bits of an entry that a point recorded let a peer read a file or search a folder. */
 export function mayByBits(peer: Peer, entry: OwnedMode, isFolder: boolean): boolean {
   return allows(entry, peer, isFolder ? SEARCH : READ);
 }

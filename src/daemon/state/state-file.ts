@@ -12,12 +12,12 @@ const NAME = "state.json";
 const PREVIOUS = "state.previous.json";
 const MAX_STATE_BYTES = 64 << 20;
 
-/** A state that was read, and what had to be done for it, in sentences for the log. */
+/** A state, and sentences for the log about problems when it was read. */
 export interface LoadedState {
-  /** Null: there is none, or none that can be read. */
+  /** Null: no state exists, or no generation can be read. */
   state: DaemonState | null;
   notes: string[];
-  /** Files of a state of which no generation can be read; empty where one can, or where there never was a state. */
+  /** Files of a state of which no generation can be read; empty if one can be read, or if there never was a state. */
   lost: string[];
 }
 
@@ -28,7 +28,7 @@ export interface LoadedState {
 export class StateFile {
   readonly path: string;
   readonly #previous: string;
-  /** Bytes of the generation that lies on disk; null: none that can be read. */
+  /** Bytes of the generation on disk; null: none can be read. */
   #current: Uint8Array | null = null;
 
   constructor(directory: string) {
@@ -37,8 +37,8 @@ export class StateFile {
   }
 
   /**
-   * Reads the state. A damaged file is set aside, and the generation before it counts. If neither can be read, both files stay in
-   * place. Throws `newer_version` and the system's errors.
+   * Reads the state. A damaged file is renamed, and the generation before it counts. If neither can be read, both files
+   * stay in place. Throws `newer_version` and the system's errors.
    */
   load(): LoadedState {
     const notes: string[] = [];
@@ -56,7 +56,7 @@ export class StateFile {
     return { state: null, notes, lost: own === null && before === null ? this.#aside() : [this.path, this.#previous] };
   }
 
-  /** Sets both generations aside, for a person who has decided to go on without them. */
+  /** Renames both generations, after a person decided to start without them. */
   giveUp(notes: string[]): void {
     for (const path of [this.path, this.#previous]) {
       const read = readOrTell(path, MAX_STATE_BYTES, decodeDaemonState);
@@ -64,13 +64,13 @@ export class StateFile {
     }
   }
 
-  /** Generations that were set aside while none was there to go on from. */
+  /** Renamed generations, of a directory without a state that can be read. */
   #aside(): string[] {
     const directory = dirname(this.path);
     return namesIn(directory).flatMap((name) => (name.startsWith(`${NAME}.damaged-`) ? [join(directory, name)] : []));
   }
 
-  /** Replaces it, durably. Throws what the system says, and leaves it as it was then. */
+  /** Replaces the state, durably. Throws system errors; the old state stays then. */
   save(state: DaemonState): void {
     const bytes = encodeChecked(state, encodeDaemonState, decodeDaemonState);
     if (this.#current !== null && Buffer.compare(this.#current, bytes) === 0) return;
@@ -86,7 +86,7 @@ interface Damage {
   damage: string;
 }
 
-/** Reads a file of the daemon, or says why it is damaged; null where it is not there. Throws `newer_version`, and what the system says. */
+/** Reads a file of the daemon, or returns its damage; null if it does not exist. Throws `newer_version` and system errors. */
 function readOrTell<T>(
   path: string,
   most: number,
@@ -114,7 +114,7 @@ function setAside(path: string, { damage }: Damage, notes: string[]): void {
   notes.push(`${printablePath(path)} cannot be read (${damage}) and was moved to ${printablePath(aside)}`);
 }
 
-/** Reads a file of the daemon as {@link readOrTell} does; a damaged one is set aside, and null. */
+/** Reads a file of the daemon as {@link readOrTell} does; renames a damaged file and returns null. */
 export function readOrSetAside<T>(
   path: string,
   most: number,

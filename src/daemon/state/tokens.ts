@@ -18,15 +18,15 @@ import { type Caller, isOperator, isWholeOperator } from "./peer.ts";
 import { readOrSetAside } from "./state-file.ts";
 
 const MAX_FILE_BYTES = 16 << 20;
-/** Tokens that one user may have at once; operators are not bound. */
+/** The most tokens that one user may have at once; operators have no limit. */
 const MOST_OF_ONE = 100;
-/** Forks that are made with one token, or of one folder by its user; each is a workspace for good. */
+/** The most forks that one token, or one folder's user, may make. Each fork stays a workspace. */
 export const MOST_FORKS = 100;
 const DEFAULT_SPAN = "30d";
 const LONGEST_MS = 366 * 24 * 3_600_000;
 const FORM = /^cairn_([0-9a-f]{16})_([0-9a-f]{64})$/;
 
-/** Nobody is known by what a request has for a token. `details.reason` is for the log. */
+/** A request whose token is not valid. The answer gives no reason; `details.reason` is for the log. */
 export class NotAdmitted extends CairnError {
   constructor(reason: string) {
     super("permission", "a valid token is required", {
@@ -36,7 +36,7 @@ export class NotAdmitted extends CairnError {
   }
 }
 
-/** A caller whom a token names, until it ends. */
+/** The caller whom a valid token names. */
 export interface Admitted {
   caller: Caller;
   /** Fires when the token is revoked. */
@@ -45,8 +45,8 @@ export interface Admitted {
 }
 
 /**
- * Tokens by which programs act for a user. They are in one file, which is replaced as a whole: the rename is the commit of each
- * change, and a kill leaves the tokens of before or of after it.
+ * Tokens by which programs act for a user. All tokens are in one file, which is replaced as a whole: the rename is the
+ * commit of each change, and a kill leaves the old tokens or the new ones.
  */
 export class Tokens {
   readonly #path: string;
@@ -58,7 +58,9 @@ export class Tokens {
     this.#path = join(directory, "tokens.json");
   }
 
-  /** Reads them: sentences for the log. Where the file is damaged no token counts. Throws `newer_version`. */
+  /**
+   * Reads the tokens. Returns sentences for the log. If the file is damaged no token is valid. Throws `newer_version`.
+   */
   load(): string[] {
     const notes: string[] = [];
     const read = readOrSetAside(this.#path, MAX_FILE_BYTES, decodeTokens, notes);
@@ -66,7 +68,7 @@ export class Tokens {
     return notes.map((each) => `${each}; tokens that were made before are not valid any more`);
   }
 
-  /** A token that acts for its maker, and its secret, which is told to nobody again. Throws `usage`, `refused`. */
+  /** Makes a token that acts for its maker. The secret is returned only here. Throws `usage`, `refused`. */
   create(
     maker: Caller,
     { kind = "agent", expires = DEFAULT_SPAN, name = "" }: TokenOptions,
@@ -102,19 +104,19 @@ export class Tokens {
     return { ...infoOf(kept), token: `cairn_${id}_${secret}` };
   }
 
-  /** Those of a user; to operators all. */
+  /** Returns the tokens of a user, for operators all tokens. */
   list(caller: Caller): TokenInfo[] {
     return [...this.#tokens.values()].filter((each) => isTheirs(caller, each)).map(infoOf);
   }
 
-  /** From now on it counts no more, and calls by it end. Throws `not_found`, and what the system says: it counts again after a restart then. */
+  /** Revokes a token and ends its calls. Throws `not_found`, and system errors: the token is then valid again after a restart. */
   revoke(caller: Caller, id: string): TokenInfo {
     const token = this.#tokens.get(id);
     if (token === undefined || !isTheirs(caller, token))
       throw new CairnError("not_found", `you have no token ${JSON.stringify(id.slice(0, 40))}`, {
         hint: advice`${call("service token list", "tokenList")} shows the ids`,
       });
-    // On a full disk, too.
+    // The token is revoked in memory even if the disk is full.
     this.#tokens.delete(id);
     this.#ends.get(id)?.abort(new Error("the token was revoked"));
     this.#ends.delete(id);
@@ -122,7 +124,7 @@ export class Tokens {
     return infoOf(token);
   }
 
-  /** Throws `refused` where no more forks are made with a token. */
+  /** Throws `refused` if the token has made as many forks as it may. */
   requireForkable(id: string): void {
     const forks = this.#tokens.get(id)?.workspaces?.filter((each) => each.fork === true) ?? [];
     if (forks.length < MOST_FORKS) return;
@@ -131,7 +133,7 @@ export class Tokens {
     });
   }
 
-  /** A fork is one of the workspaces of the token with which it was made. */
+  /** Adds a fork to the workspaces of the token with which it was made. */
   addWorkspace(id: string, workspace: ServedWorkspace): void {
     this.#change(
       this.#alive().map((each) =>
@@ -142,13 +144,13 @@ export class Tokens {
     );
   }
 
-  /** The workspace of a token that was made for one, forks apart; null for others and for no token. */
+  /** The workspace of a token that was made for one, without its forks; null for other tokens and without a token. */
   workspaceOf(id: string | null): string | null {
     const made = (this.#tokens.get(id ?? "")?.workspaces ?? []).filter((each) => each.fork !== true);
     return made.length === 1 ? made[0]!.path : null;
   }
 
-  /** The caller whom an `Authorization` header names. Throws `NotAdmitted`. */
+  /** Returns the caller whom an `Authorization` header names. Throws `NotAdmitted`. */
   admit(authorization: string | undefined, agents: ReadonlySet<number>): Admitted {
     const [, given] = /^Bearer +(\S{1,200})$/i.exec(authorization ?? "") ?? [];
     const [, id, secret] = FORM.exec(given ?? "") ?? [];

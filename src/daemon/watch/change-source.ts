@@ -5,40 +5,40 @@ export interface WatchedPlace {
   /** The folder's path as latin1. */
   readonly root: string;
   fileSystem: string;
-  /** Number of the mount that it lies on. */
+  /** Number of the folder's mount. */
   mount: number;
   device: number;
 }
 
-/** Tells of a change: the path of its directory as latin1, or null where it is in no watched folder. */
+/** Receives a change: the path of its directory as latin1, or null if the directory is in no watched folder. */
 export type Told = (directory: string | null, change: Change) => void;
 
-/** Says that changes may not have been told. */
+/** Receives reports that changes may be missing. */
 export interface Lost {
-  /** Those of all folders. */
+  /** Changes of all folders may be missing. */
   all(why: string): void;
-  /** Those of one, which is not at its path now. */
+  /** Events of one folder were lost because the folder was moved. */
   away(root: string): void;
-  /** Those of one, which is watched no more. */
+  /** One folder is no longer watched. */
   ended(root: string, why: string): void;
 }
 
-/** Somebody who is told by the kernel what changes. */
+/** A queue of the kernel that reports changes. */
 export interface ChangeSource {
-  /** Something can be read from it when there is something to tell. */
+  /** The descriptor can be read when changes wait. */
   readonly fd: number;
-  /** True where it tells of each change, by whichever name and mount it is made, so that a scan may go by it. */
+  /** True if the source reports each change, by every name and mount, so that a scan may rely on it. */
   readonly isWhole: boolean;
-  /** False for a type of file system on which it is not told of each change. */
+  /** False for a type of file system on which the source misses changes. */
   tells(type: string): boolean;
-  /** Watches a folder from when it resolves on. False where that is not possible; `why` is in the log then. */
+  /** Watches a folder from when the call resolves. False if that is impossible; the source then logs the reason. */
   watch(place: WatchedPlace): Promise<boolean> | boolean;
   unwatch(place: WatchedPlace): void;
-  /** Tells what waits, or a part of it. False: nothing waits. */
+  /** Reports waiting changes, or some of them. False: no change waits. */
   read(told: Told, lost: Lost): boolean;
-  /** Paths may be others now than those that it knows. */
+  /** Drops known paths, which may have changed. */
   forget(): void;
-  /** Nothing more is read for now. */
+  /** Stops reading for now. */
   pause(): void;
   close(): void;
 }

@@ -2,26 +2,26 @@ import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { type Change, FanotifyQueue } from "../../fs/linux/fanotify.ts";
 import type { ChangeSource, Lost, Told, WatchedPlace } from "./change-source.ts";
 
-/** On btrfs only what is no subvolume can be watched as a whole. */
+/** File systems that can be watched as a whole. btrfs cannot, because of its subvolumes. */
 const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs"]);
-/** Directories whose paths are known. */
+/** The most directories whose paths are kept. */
 const MOST_PATHS = 50_000;
 
-/** Changes on whole file systems, for root: none is missed, whoever makes it and by which name. */
+/** Changes on whole file systems, for root: none is missed, whichever process makes it and by whichever name. */
 export class FanotifySource implements ChangeSource {
   readonly isWhole = true;
   readonly #queue: FanotifyQueue;
   readonly #places = new Map<string, WatchedPlace>();
-  /** Paths of directories by what the kernel says of each; null: in none of the folders. */
+  /** Paths of directories by the kernel's file handle; null: the directory is in no watched folder. */
   readonly #paths = new Map<string, string | null>();
-  /** Descriptors on the mounts, open as long as changes are read: they keep the mounts in use. */
+  /** Descriptors of the mounts, open as long as changes are read: they keep the mounts in use. */
   readonly #mounts = new Map<number, number>();
 
   private constructor(queue: FanotifyQueue) {
     this.#queue = queue;
   }
 
-  /** Null where the kernel has it not, or not for this user. */
+  /** Null if the kernel lacks fanotify, or does not allow it to this user. */
   static open(): FanotifySource | null {
     const queue = FanotifyQueue.open();
     return queue === null ? null : new FanotifySource(queue);
@@ -37,7 +37,7 @@ export class FanotifySource implements ChangeSource {
 
   watch(place: WatchedPlace): boolean {
     const path = Buffer.from(place.root, "latin1").toString("utf8");
-    // Done again it is of no effect, unless the file system was unmounted meanwhile, which ends it.
+    // A repeated call has no effect, unless the file system was unmounted meanwhile, which removes the mark.
     if (!this.#queue.watch(path)) return false;
     this.#places.set(place.root, place);
     this.forget();
@@ -52,7 +52,7 @@ export class FanotifySource implements ChangeSource {
     return this.#queue.read(
       (change) => {
         const path = this.#pathOf(change, lost);
-        // A directory with another name gives all below it other paths.
+        // A renamed directory changes the paths of everything below it.
         if (change.isDirectory && change.moved) this.forget();
         told(path, change);
       },
@@ -90,7 +90,7 @@ export class FanotifySource implements ChangeSource {
     return found;
   }
 
-  /** Minus one where the folder is not at its path: another one on the mount is asked for. */
+  /** Minus one if the folder is not at its path: the caller tries another folder of the mount. */
   #mountOf({ root, device, mount }: WatchedPlace, lost: Lost): number {
     const known = this.#mounts.get(mount);
     if (known !== undefined) return known;

@@ -5,19 +5,18 @@ import { InotifyQueue } from "../../fs/linux/inotify.ts";
 import { newPacer } from "../../pacer.ts";
 import type { ChangeSource, Lost, Told, WatchedPlace } from "./change-source.ts";
 
-/** Elsewhere another machine may make changes, of which nobody is told here. */
+/** File systems on which only this machine makes changes. Elsewhere the kernel does not report the changes of other machines. */
 const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs", "btrfs", "overlay"]);
-/** Directories of one folder: each takes a kibibyte of the kernel, and some time before anything is told. */
+/** The most directories of one folder: each takes a kibibyte of kernel memory, and delays the start of the watch. */
 const MOST_OF_ONE = 50_000;
 
 /**
- * Changes in each directory of the folders, for any user. What is changed by a name outside of its folder is not told of, nor what
- * lies in a directory that was closed: it serves those who want to hear of changes, and no scan goes by it.
+ * Changes in each directory of the folders, for any user. Misses changes by a name outside the folder and changes in
+ * unreadable directories. So the reports only wake listeners; no scan relies on them.
  */
 export class InotifySource implements ChangeSource {
   readonly isWhole = false;
   readonly #queue: InotifyQueue;
-  /** Paths by the numbers of their watches, and the folder of each. */
   readonly #watches = new Map<number, { path: string; root: string }>();
   readonly #roots = new Map<string, number>();
   #lost: Lost | null = null;
@@ -29,7 +28,7 @@ export class InotifySource implements ChangeSource {
     this.#most = most;
   }
 
-  /** `most`: directories of one folder. */
+  /** `most`: the most directories of one folder. */
   static open(most = MOST_OF_ONE): InotifySource | null {
     const queue = InotifyQueue.open();
     return queue === null ? null : new InotifySource(queue, most);
@@ -50,14 +49,14 @@ export class InotifySource implements ChangeSource {
     return this.#roots.has(root);
   }
 
-  /** Watches a directory and all below it; ends early where it cannot. */
+  /** Watches a directory and all below it; stops early at the limit. */
   *#walk(path: string, root: string): Generator<string> {
     const left = [path];
     for (let at = left.pop(); at !== undefined; at = left.pop()) {
       const watch = this.#queue.add(at);
       if (watch === -system.errno.ENOSPC || (this.#roots.get(root) ?? this.#most) >= this.#most)
         return this.#giveUp(root);
-      // It is gone, or closed to this user, as it is to a scan.
+      // The directory is gone, or this user may not read it; a scan cannot read it either.
       if (watch < 0) continue;
       if (!this.#watches.has(watch)) this.#roots.set(root, this.#roots.get(root)! + 1);
       this.#watches.set(watch, { path: at, root });
@@ -90,7 +89,7 @@ export class InotifySource implements ChangeSource {
       change: (watch, change) => this.#change(watch, change, told),
       gone: (watch) => void this.#watches.delete(watch),
       lost: () => {
-        // Directories may have come of which nothing was told.
+        // Directories may have been created without a report.
         for (const root of this.#roots.keys()) for (const _directory of this.#walk(root, root));
         lost.all("more files changed at once than the kernel's queue holds");
       },
@@ -100,18 +99,18 @@ export class InotifySource implements ChangeSource {
   #change(watch: number, change: Change, told: Told): void {
     const at = this.#watches.get(watch);
     if (at === undefined) return;
-    // What lies in it came before it was watched, or has another path now.
+    // Entries of a new or moved directory came before its watch, or have another path now.
     if (change.isDirectory && change.arrived && change.name !== null)
       for (const _directory of this.#walk(`${at.path}/${change.name}`, at.root));
     told(at.path, change);
   }
 
   forget(): void {
-    // Each watch is of a directory and not of a path.
+    // Each watch follows its directory, not a path.
   }
 
   pause(): void {
-    // Nothing is open but the queue.
+    // The queue is the only open descriptor.
   }
 
   close(): void {

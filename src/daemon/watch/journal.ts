@@ -4,35 +4,35 @@ import type { Change } from "../../fs/linux/fanotify.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { FolderChanges, HeldCache, ScanBasis } from "../../workspace/store/engine.ts";
 
-/** With more changed directories than this, or names of files, all is looked at. */
+/** If more directories or names of files changed, the next scan reads the whole folder. */
 const MOST = 20_000;
 const MOST_NAMES = 500_000;
 const MOST_INODES = 200_000;
-/** Milliseconds after which a stat cache in memory is written into its file, and after which it need not be in memory. */
+/** Milliseconds after which a stat cache in memory is written to its file, and after which the memory is freed. */
 const SAVED_AFTER_MS = 30_000;
 const LET_GO_AFTER_MS = 600_000;
-/** Names of changed entries that a notice has. */
+/** The most names of changed entries in a notice. */
 const NAMED = 20;
 
-/** A change in a folder, by the directory below its root as latin1. */
+/** A change in a folder. Its directory is a path below the folder, as latin1. */
 export type FolderChange = Change & { directory: string };
 
-/** Changes of a folder since its listeners were told last. */
+/** Changes of a folder since the last notice. */
 export interface ChangeNotice {
-  /** Changes of entries; one that changed often counts as often. */
+  /** The number of changes; each change of the same entry counts. */
   count: number;
-  /** Some of the entries' paths below the root, as latin1. */
+  /** Some of the entries' paths below the folder, as latin1. */
   paths: string[];
 }
 
-/** Inodes of files that were changed or got a name somewhere: the name may be gone since, and the file be in a folder by another one. */
+/** Inodes of files that were changed or got a name outside the watched folders. The file may be in a folder by another name. */
 export class Arrivals {
-  /** By the mark after which they were noted, oldest first. */
+  /** Inodes by the mark after which they were noted, oldest first. */
   readonly #byMark = new Map<number, Set<number>>();
   #count = 0;
   #lostBefore = 0;
 
-  /** `inode`: the low 32 bits of its number. */
+  /** `inode`: the low 32 bits of the inode's number. */
   note(inode: number, mark: number): void {
     let noted = this.#byMark.get(mark);
     if (noted === undefined) this.#byMark.set(mark, (noted = new Set()));
@@ -47,47 +47,46 @@ export class Arrivals {
     }
   }
 
-  /** Those after a mark; null where some may be missing. */
+  /** Returns the inodes after a mark; null if some may be missing. */
   since(mark: number): number[] | null {
     if (mark <= this.#lostBefore) return null;
     return [...this.#byMark].flatMap(([at, inodes]) => (at >= mark ? [...inodes] : []));
   }
 }
 
-/** Things that the journals of all folders share. */
+/** Functions that the journals of all folders use together. */
 export interface Shared {
-  /** All that has changed until now is noted. Returns the next mark. */
+  /** Notes all changes until now. Returns the next mark. */
   takeNote(journal: ChangeJournal): number;
-  /** The last mark. */
   mark(): number;
   readonly arrivals: Arrivals;
-  /** True where the mappings of all are seen. */
+  /** True if the mappings of all processes are visible. */
   readonly seesMappings: boolean;
-  /** Inodes of files that somebody has mapped, by their low 32 bits: what is stored through a mapping is told by nobody. */
+  /** Inodes of files that a process has mapped, by their low 32 bits: the kernel does not report writes through a mapping. */
   mapped(): readonly number[];
   /** Called when a stat cache is kept in memory. */
   onHold(journal: ChangeJournal): void;
 }
 
-/** Changes of one folder since its last scan, as long as none was missed. */
+/** Changes of one folder since its last scan, if none was missed. */
 export class ChangeJournal implements FolderChanges {
   readonly root: Uint8Array;
   readonly #shared: Shared;
-  /** Changed directories, and the mark after which each changed last. */
+  /** Changed directories, each with the mark after which it changed last. */
   readonly #touched = new Map<string, { names: Set<string> | null; deep: boolean; mark: number }>();
   /** Changes before this mark may be missing. */
   #lostBefore = 0;
   /** The latest mark that a state was kept for. */
   #keptMark = 0;
   #basis: (ScanBasis & { mark: number; young: boolean }) | null = null;
-  /** The file in which the stat cache of that state was written; null: in none yet. */
+  /** The file with the stat cache of that state; null: the cache is not written yet. */
   #saved: string | null = null;
   #held: HeldCache | null = null;
   #save: (() => string | null) | null = null;
   #saveLater: NodeJS.Timeout | undefined;
   #letGoLater: NodeJS.Timeout | undefined;
   #index: BlobIndex | null = null;
-  /** Names that were noted since it was empty. */
+  /** Names noted since `#touched` was empty. */
   #names = 0;
   #notice: ChangeNotice = { count: 0, paths: [] };
 
@@ -111,7 +110,7 @@ export class ChangeJournal implements FolderChanges {
   }
 
   keep(basis: ScanBasis, mark: number, isWhole: boolean): void {
-    // One that began later has pruned what this one does not know.
+    // A later scan has removed entries that this scan needs.
     if (mark <= this.#lostBefore || mark < this.#keptMark) return;
     this.#keptMark = mark;
     if (this.#basis?.cache !== basis.cache) this.#saved = null;
@@ -133,7 +132,7 @@ export class ChangeJournal implements FolderChanges {
     this.#shared.onHold(this);
   }
 
-  /** The state that changes are counted from is the one in the file from then on, where it was written. */
+  /** Changes are counted from the written file from now on, if the write worked. */
   #saveNow(): void {
     clearTimeout(this.#saveLater);
     this.#saveLater = undefined;
@@ -152,7 +151,7 @@ export class ChangeJournal implements FolderChanges {
     this.#index = index;
   }
 
-  /** Keeps nothing in memory; what is not in its file yet is written. */
+  /** Frees the memory. Writes a stat cache that is not in its file yet. */
   letGo(): void {
     clearTimeout(this.#letGoLater);
     this.#saveNow();
@@ -161,28 +160,27 @@ export class ChangeJournal implements FolderChanges {
     this.#index = null;
   }
 
-  /** Bytes of what is in memory. */
+  /** Bytes of the stat cache and index in memory. */
   get heldBytes(): number {
     const { records, names, extras } = this.#held?.cache.table.buffers ?? {};
     const index = this.#index?.shared.table.byteLength ?? 0;
     return (records?.byteLength ?? 0) + (names?.byteLength ?? 0) + (extras?.byteLength ?? 0) + index;
   }
 
-  /** Takes note of a change. */
   note({ directory, name, names, arrived, isDirectory }: FolderChange): void {
     const path = name === null || name === "." ? directory : directory === "" ? name : `${directory}/${name}`;
     this.#notice.count++;
     if (this.#notice.paths.length < NAMED && !this.#notice.paths.includes(path)) this.#notice.paths.push(path);
-    // What it hides may lie anywhere below.
+    // An ignore file may hide entries anywhere below it.
     if (name === IGNORE_FILE) return this.lose();
     this.touch(directory, names || name === null || name === "." ? null : name);
-    // Its own times, or rights, are in the record that the directory above has of it.
+    // The directory's own times and rights are in the record of its parent.
     if ((names || name === ".") && directory !== "") this.touch(above(directory), nameOf(directory));
-    // Another tree may lie there now, of which nothing was told.
+    // A moved directory brings a tree whose entries had no report.
     if (arrived && isDirectory) this.touch(path, null, true);
   }
 
-  /** `name`: of the entry that may have changed; null: any, and there may be other names now. */
+  /** `name`: the entry that may have changed; null: any entry, and names may have been added or removed. */
   touch(directory: string, name: string | null, deep = false): void {
     const known = this.#touched.get(directory);
     const names = name === null || known?.names === null ? null : (known?.names ?? new Set());
@@ -194,7 +192,7 @@ export class ChangeJournal implements FolderChanges {
     if (this.#touched.size > MOST || this.#names > MOST_NAMES) this.lose();
   }
 
-  /** Changes may have been missed: the next scan looks at all. */
+  /** Notes that changes may be missing: the next scan reads the whole folder. */
   lose(): void {
     this.#basis = null;
     this.#touched.clear();
@@ -203,7 +201,7 @@ export class ChangeJournal implements FolderChanges {
     this.#notice.count++;
   }
 
-  /** Changes since this was asked last; null where there were none. */
+  /** Changes since the last call; null if there were none. */
   takeNotice(): ChangeNotice | null {
     const notice = this.#notice;
     if (notice.count === 0) return null;
@@ -212,7 +210,7 @@ export class ChangeJournal implements FolderChanges {
   }
 }
 
-/** The path of the directory that an entry lies in. */
+/** The directory of an entry. */
 export function above(path: string): string {
   return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 }

@@ -10,11 +10,11 @@ import { type ChangeListener, Watcher } from "./watcher.ts";
 
 export type { ChangesOf };
 
-/** Watches the workspaces of a daemon, where the kernel tells what changes in them. */
+/** Watches the workspaces of a daemon if the kernel reports their changes. */
 export class WatchedWorkspaces {
   readonly #kept: KeptState;
   readonly #log: (message: string) => void;
-  /** Those that are needed so far; the one that is told more comes first. */
+  /** Watchers that are needed so far; the one with complete reports comes first. */
   readonly #watchers: Watcher[] = [];
   readonly #listeners = new Map<ChangeListener, (() => void)[]>();
   #hasSingle = false;
@@ -28,7 +28,6 @@ export class WatchedWorkspaces {
 
   readonly changesOf: ChangesOf = (root) => this.#watchers.find(({ isWhole }) => isWhole)?.journalOf(root) ?? null;
 
-  /** Watches one from now on. */
   add(served: ServedWorkspace): void {
     void this.#add(served).catch(() => undefined);
   }
@@ -40,7 +39,7 @@ export class WatchedWorkspaces {
     for (const [listener, ends] of this.#listeners) ends.push(watcher.onChange(listener));
   }
 
-  /** By directory only what cannot be watched as a whole. */
+  /** Uses inotify, directory by directory, only for folders that cannot be watched as a whole. */
   async #add(served: ServedWorkspace): Promise<void> {
     const folder = folderOf(served);
     for (const watcher of this.#watchers) {
@@ -57,7 +56,7 @@ export class WatchedWorkspaces {
     for (const watcher of this.#watchers) watcher.remove(folderOf(served));
   }
 
-  /** Whoever wants to hear of changes, by the workspaces' ids. */
+  /** Notices of changes, by the workspaces' ids. */
   readonly changes: Changes = {
     listen: (listener) =>
       this.#onChange((root) => {
@@ -70,7 +69,7 @@ export class WatchedWorkspaces {
     },
   };
 
-  /** Tells of changes as events. */
+  /** Appends changes as events. */
   tell(events: KeptRecords["events"]): void {
     this.#onChange((root, { count, paths }) => {
       const workspace = this.#kept.at(root);

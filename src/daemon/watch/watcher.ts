@@ -8,39 +8,39 @@ import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import type { ChangeSource, Lost, WatchedPlace } from "./change-source.ts";
 import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "./journal.ts";
 
-/** Milliseconds for which changes gather: programs make many at once. */
+/** Milliseconds for which changes gather, because programs make many at once. */
 const GATHER_MS = 20;
-/** Bytes of stat caches in memory, of all folders. */
+/** The most bytes of stat caches in memory, of all folders. */
 const MOST_HELD = 128 << 20;
 
 interface Watched extends WatchedPlace {
   journal: ChangeJournal;
-  /** Paths below it of which no change counts, as latin1. */
+  /** Paths below the folder whose changes are ignored, as latin1. */
   skip: readonly string[];
   inode: number;
-  /** Number of its mount that no other ever has; null: the kernel does not say. */
+  /** A mount number that the kernel never reuses; null: the kernel does not report one. */
   mountId: bigint | null;
-  /** False where its file system does not tell each change. */
+  /** False if the file system does not report each change. */
   isTelling: boolean;
-  /** Path on the file system itself, as latin1, whatever mount shows it. */
+  /** Path on the file system itself, as latin1, independent of the mount. */
   within: string;
-  /** Mounts at the folder and below it, as the kernel lists them. */
+  /** Mounts at the folder and below it, in the kernel's order. */
   mounts: string;
-  /** Directories below it on which something is mounted, as latin1: their parents are looked at in any case. */
+  /** Directories below the folder on which a file system is mounted, as latin1. A scan always reads their parents. */
   mountedIn: readonly string[];
 }
 
 export type ChangeListener = (root: Buffer, notice: ChangeNotice) => void;
 
-/** Tells what changes in folders, and keeps a journal of each, on file systems that tell it. */
+/** Reports changes in folders, and keeps a journal of each folder, on file systems that report changes. */
 export class Watcher {
   readonly #source: ChangeSource;
   readonly #log: (message: string) => void;
   readonly #listeners = new Set<ChangeListener>();
   readonly #watched = new Map<string, Watched>();
-  /** Folders that are about to be watched. */
+  /** Folders whose watch is being set up. */
   readonly #coming = new Set<string>();
-  /** Most that the kernel's queue holds, with the note that it was full: what was in it when a reading began is read after so many. */
+  /** The most entries of the kernel's queue, and the overflow entry: after so many, all that waited at the start was read. */
   readonly #mostQueued = Math.max(...["fanotify", "inotify"].map(queueOf)) + 1;
   readonly #endWaiting: () => Promise<void>;
   readonly #shared: Shared;
@@ -65,22 +65,22 @@ export class Watcher {
     };
   }
 
-  /** Null where the kernel tells this user nothing. */
+  /** Null if the kernel reports no changes to this user. */
   static start(log: (message: string) => void, source: ChangeSource | null): Watcher | null {
     return source === null ? null : new Watcher(source, log);
   }
 
-  /** The journal of a folder; null where it is not watched. */
+  /** The journal of a folder; null if the folder is not watched. */
   journalOf(root: Uint8Array): ChangeJournal | null {
     return this.#watched.get(Buffer.from(root).toString("latin1"))?.journal ?? null;
   }
 
-  /** True where a scan may go by the journals. */
+  /** True if a scan may rely on the journals. */
   get isWhole(): boolean {
     return this.#source.isWhole;
   }
 
-  /** Watches a folder, where its file system tells what changes. `skip`: absolute paths below it of which no change counts. */
+  /** Watches a folder if its file system reports changes. `skip`: absolute paths below the folder whose changes are ignored. */
   async add(folder: Buffer, skip: readonly string[]): Promise<void> {
     const root = folder.toString("latin1");
     if (this.#watched.has(root) || this.#coming.has(root)) return;
@@ -92,17 +92,17 @@ export class Watcher {
     if (fileSystem === null) return;
     const { dev, ino } = facts!;
     const place = { root, fileSystem, device: dev, ...this.#mountsAt(folder) };
-    // What is changed in two folders at once is told of one.
+    // A change that lies in two folders would be reported for only one.
     if ([...this.#watched.values()].some((other) => overlaps(other, place))) return;
     this.#coming.add(root);
     const isWatched = this.#source.watch(place);
-    // What is told at once has its journal at once.
+    // If the watch is set up at once, its journal exists before the first report.
     const can = typeof isWatched === "boolean" ? isWatched : await isWatched;
     if (!this.#coming.delete(root) || !can) return this.#source.unwatch(place);
     const journal = new ChangeJournal(folder, this.#shared);
     const below = skip.filter((each) => each.startsWith(`${root}/`)).map((each) => each.slice(root.length + 1));
     this.#watched.set(root, { ...place, journal, skip: below, inode: ino, mountId: uniqueMountId(root) });
-    // Whoever waits for changes hears of them from now on.
+    // Listeners get changes of this folder from now on.
     for (const listener of this.#listeners) listener(folder, { count: 0, paths: [] });
   }
 
@@ -116,7 +116,7 @@ export class Watcher {
     this.#watched.delete(root);
   }
 
-  /** Calls the listener some time after changes in a folder; returns what ends that. */
+  /** Calls the listener some time after changes in a folder. Returns a function that ends that. */
   onChange(listener: ChangeListener): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
@@ -140,7 +140,7 @@ export class Watcher {
     }
   }
 
-  /** All that was changed before is noted, and what the kernel tells nobody. */
+  /** Notes all earlier changes, and files whose writes the kernel does not report. */
   #takeNote(journal: ChangeJournal): number {
     this.#read();
     if (this.#mountTable.hasChanged()) this.#lookAtMounts();
@@ -156,7 +156,9 @@ export class Watcher {
     return ++this.#mark;
   }
 
-  /** A mount that is another one, or has others in it now, may show other files. What its marks were on may be gone. */
+  /**
+   * Handles changes of the mount table. A folder whose mount changed may show other files, and its watch may be gone.
+   */
   #lookAtMounts(): void {
     this.#source.forget();
     const all = parseMountinfo(this.#readMounts());
@@ -169,7 +171,7 @@ export class Watcher {
     }
   }
 
-  /** Watches what lies at the path now. */
+  /** Watches the directory that is at the path now. */
   #watchAnew(watched: Watched): void {
     const folder = Buffer.from(watched.root, "latin1");
     const facts = lstatSync(folder, { throwIfNoEntry: false });
@@ -215,10 +217,10 @@ export class Watcher {
   #note(directory: string | null, change: Change): void {
     const { name, isDirectory } = change;
     const watched = directory === null ? undefined : this.#folderAbove(directory);
-    // The name may be one of several, or be gone already.
+    // The name may be one of several, or already removed.
     if (!isDirectory) for (const word of change.words) this.#arrivals.note(word, this.#mark);
     if (watched === undefined) {
-      // A folder, or one above it, may have another name for a while: what is changed there then is in no folder.
+      // A watched folder, or one above it, may be moved away for a while. Changes in it are outside every folder then.
       if (isDirectory && change.moved) this.#mayBeAway = true;
       return;
     }
@@ -258,7 +260,7 @@ export class Watcher {
     };
   }
 
-  /** Keeps the stat caches in memory within bounds: that of the folder that was scanned last stays. */
+  /** Limits the stat caches in memory: the cache of the folder that was scanned last stays. */
   #limitHeld(last: ChangeJournal): void {
     let left = MOST_HELD - last.heldBytes;
     for (const { journal } of this.#watched.values()) {
@@ -291,7 +293,7 @@ function withinFileSystem({ root, mountPoint }: Mount, folder: Buffer): string {
   return above + folder.toString("latin1").slice(at.length);
 }
 
-/** True where one of two folders lies in the other, by another mount. */
+/** True if one of two folders lies in the other, perhaps through another mount. */
 function overlaps(a: Pick<Watched, "device" | "within">, b: Pick<Watched, "device" | "within">): boolean {
   return a.device === b.device && (isIn(a.within, b.within) || isIn(b.within, a.within));
 }

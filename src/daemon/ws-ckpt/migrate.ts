@@ -12,29 +12,31 @@ import { namesOfIndexes, type OldState, readOldState } from "./old-loop.ts";
 export { oldStateDirectory } from "./old-loop.ts";
 
 /**
- * Takes over what the checkpoint daemon ws-ckpt has left, of its layouts v0 and v1. Nothing of it is changed or removed: the live
- * subvolumes become workspaces where they lie, each snapshot a point with its id, message, time and pin. A snapshot that is a
- * point already is passed over, so that what was killed goes on with the next start.
+ * Takes over the workspaces of the checkpoint daemon ws-ckpt, layouts v0 and v1, and changes nothing of them. Live
+ * subvolumes become workspaces in place, each snapshot a point with its id, message, time and pin. Snapshots that are
+ * points already are skipped, so the next start continues after a kill.
  */
 
-/** The mount of its image, where its state does not say another. */
+/** The mount of ws-ckpt's image, unless its state names another. */
 const LOOP_MOUNT = "/mnt/btrfs-workspace";
 const MAX_INDEX_BYTES = 256 << 20;
 const WORKSPACE = /^ws-[0-9a-f]{6}(?:-\d+)?$/;
 
 export interface OldPlaces {
-  /** The old state directory; only v1 has one. */
+  /** The old state directory; v0 has none. */
   state: string;
-  /** The folder with the live subvolumes and `snapshots`; null: as the old state says. */
+  /** The folder with the live subvolumes and `snapshots`; null: the folder that the old state names. */
   dataRoot: string | null;
 }
 
 export interface Migration {
   /** Opens a folder as a workspace that the daemon serves. `link`: the path that is a link to it. */
   register(folder: string, link: string | undefined): Promise<Client>;
-  /** Snapshots of an old workspace that were taken over: what its user has removed since is not brought back. */
+  /**
+   * Names of snapshots of an old workspace that were taken over. A point that its user removed since is not made again.
+   */
   taken(id: string): readonly string[];
-  /** Notes them, durably. */
+  /** Records the names, durably. */
   note(id: string, names: readonly string[]): void;
   log(message: string): void;
 }
@@ -44,19 +46,18 @@ interface OldSnapshot {
   pinned: boolean;
   createdAt: string | undefined;
   metadata: unknown;
-  /** False: only its subvolume is there. */
+  /** False: the workspace has only a subvolume, and no entry in the old state. */
   isListed: boolean;
 }
 
-/** Counts of a migration. */
 export interface Migrated {
   workspaces: number;
   points: number;
-  /** Sentences: what could not be taken over, and why. */
+  /** Sentences about things that were not taken over, with the reasons. */
   problems: string[];
 }
 
-/** Takes over all that is there and not taken over yet; one bad file stops no good one. */
+/** Takes over everything that is not taken over yet. A bad file does not stop the others. */
 export async function migrateOld(places: OldPlaces, migration: Migration): Promise<Migrated> {
   const done: Migrated = { workspaces: 0, points: 0, problems: [] };
   const problem = (what: string, error: unknown): void =>
@@ -109,7 +110,7 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
 
 type Problem = (what: string, error: unknown) => void;
 
-/** The old state; null where there is none, or it cannot be read. */
+/** The old state; null if it does not exist or cannot be read. */
 function oldState(directory: string, problem: Problem): OldState | null {
   try {
     const state = readOldState(directory);
@@ -121,7 +122,7 @@ function oldState(directory: string, problem: Problem): OldState | null {
   }
 }
 
-/** The path that its user has, if that is a link to the live folder. */
+/** The workspace's path of the user, if it is a link to the live folder. */
 function linkTo(live: string, path: string | undefined): string | undefined {
   if (path === undefined || lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return undefined;
   return readlinkSync(path) === live ? path : undefined;
@@ -133,7 +134,7 @@ function oldWorkspaces(dataRoot: string, listed: readonly string[]): string[] {
   return [...new Set(names.filter((name) => WORKSPACE.test(name)))].toSorted();
 }
 
-/** Snapshots of a workspace, oldest first: those of its indexes, and subvolumes that no index has. */
+/** Snapshots of a workspace, oldest first: those in its indexes, and subvolumes without an index entry. */
 function oldSnapshots(
   state: string,
   { dataRoot, id }: { dataRoot: string; id: string },
@@ -177,7 +178,7 @@ function snapshotOf(entry: unknown): OldSnapshot {
   };
 }
 
-/** A name of somebody's choice becomes part of a path only as one entry of a directory. */
+/** True if a name that a user chose is a single entry of a directory, so that it may become part of a path. */
 function isPlainName(name: string): boolean {
   return name !== "" && name !== "." && name !== ".." && !/[/\0]/.test(name) && name.length <= 255;
 }
@@ -202,7 +203,7 @@ async function take(client: Client, { id, name, tree, snapshot }: Taken): Promis
   try {
     await client.importTree(tree, { ...options, id: name });
   } catch (error) {
-    // A point has it already, or it means another one, as `latest`.
+    // A point has the name already, or the name has a special meaning, for example `latest`.
     if (!["already_exists", "invalid_id"].includes(toCairnError(error).code)) throw error;
     await client.importTree(tree, { ...options, tags: [name] });
   }

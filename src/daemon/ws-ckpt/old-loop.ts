@@ -7,7 +7,7 @@ import type { DaemonConfig } from "../config.ts";
 import { backingFile } from "../state/loop-image.ts";
 import type { DaemonPlaces } from "../places.ts";
 
-/** The places at which the checkpoint daemon ws-ckpt had its things, where its state does not say others. */
+/** The usual places of the checkpoint daemon ws-ckpt, unless its state names others. */
 const STATE = "/var/lib/ws-ckpt";
 const MOUNT = "/mnt/btrfs-workspace";
 const IMAGE = "btrfs-data.img";
@@ -23,13 +23,13 @@ export interface OldState {
   workspaces: { id: string; path: string }[];
 }
 
-/** The image that ws-ckpt has left, and the workspaces that its records name, to be shown. */
+/** The image that ws-ckpt has left, and the workspaces of its records, as text for messages. */
 export interface OldLoop {
   image: LoopImage;
   workspaces: string[];
 }
 
-/** The state directory of ws-ckpt from which this daemon takes over; null: it takes nothing over. */
+/** The state directory of ws-ckpt from which this daemon takes workspaces over; null: this daemon takes none over. */
 export function oldStateDirectory(
   { migrate }: Pick<DaemonConfig, "migrate">,
   { isSystem }: DaemonPlaces,
@@ -37,7 +37,7 @@ export function oldStateDirectory(
   return migrate.state ?? (isSystem || migrate.data_root !== null ? STATE : null);
 }
 
-/** Reads the state of ws-ckpt; null where there is none. Throws what keeps it from being read. */
+/** Reads the state of ws-ckpt; null if it does not exist. Throws errors of reading and parsing. */
 export function readOldState(directory: string): OldState | null {
   const bytes = readSmallFile(join(directory, "state.json"), MAX_STATE_BYTES);
   if (bytes === null) return null;
@@ -55,7 +55,7 @@ export function readOldState(directory: string): OldState | null {
   };
 }
 
-/** The image of ws-ckpt and the mount at which its users' links lead. Null where it had none, or had a btrfs of its own. */
+/** The image of ws-ckpt and the mount to which its users' links lead. Null if ws-ckpt had no image, or used an existing btrfs. */
 export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPlaces): OldLoop | null {
   const directory = oldStateDirectory(config, places);
   if (directory === null || process.geteuid?.() !== 0) return null;
@@ -63,7 +63,7 @@ export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPla
   try {
     state = readOldState(directory);
   } catch {
-    // The migration says what is wrong with it; its image may be there.
+    // The migration reports the unreadable state; the image may still exist.
   }
   if (state !== null && state.backend !== null && state.backend !== "BtrfsLoop") return null;
   const mount = state?.mount ?? config.migrate.data_root ?? MOUNT;
@@ -72,7 +72,7 @@ export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPla
   const possible = [mounted, state?.image, join(directory, IMAGE), ...(directory === STATE ? [OLDER_IMAGE] : [])];
   const named = possible.filter((each) => each !== null && each !== undefined);
   const known = state === null ? [] : state.workspaces;
-  // One that the state names and that is gone is missed only where something lay on it.
+  // A missing image counts only if workspaces lay on it.
   const path = named.find((each) => existsSync(each)) ?? (known.length > 0 ? named[0] : undefined);
   if (path === undefined) return null;
   const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0;

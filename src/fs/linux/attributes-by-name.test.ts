@@ -46,7 +46,7 @@ function scratch(t: TestContext): string | null {
   return null;
 }
 
-test("attributes of files and directories are the same by each way to them", (t) => {
+test("attributes of files and directories are equal by each kind of call", (t) => {
   const folder = scratch(t);
   if (folder === null) return;
   const ways = [attributesByName(syscalls()), directly(), byOpening(syscalls())];
@@ -54,7 +54,7 @@ test("attributes of files and directories are the same by each way to them", (t)
     for (const name of ["directory", "file"]) assert.deepEqual(saidOf(way, folder, name), [true, "value", 0], name);
 });
 
-test("a link is not followed by any way to its attributes, and a pipe is not opened", (t) => {
+test("no kind of call follows a link to its target or opens a pipe", (t) => {
   const folder = scratch(t);
   if (folder === null) return;
   const usual = attributesByName(syscalls());

@@ -1,7 +1,4 @@
-/**
- * Request numbers of linux/btrfs.h: direction « 30 | size of the argument « 16 | 0x94 « 8 | number.
- * They are the same on x64 and arm64.
- */
+/** Request numbers of linux/btrfs.h: direction « 30 | size of the argument « 16 | 0x94 « 8 | number. Equal on x64 and arm64. */
 export const REQUEST = {
   /** _IOW(15, btrfs_ioctl_vol_args) */
   SNAP_DESTROY: 0x5000940f,
@@ -28,7 +25,7 @@ export const REQUEST = {
   SNAP_DESTROY_V2: 0x5000943f,
 } as const;
 
-/** Bytes of every structure that carries a name; its last byte stays NUL. */
+/** Bytes of every structure that has a name; the last byte stays NUL. */
 export const ARGUMENT_SIZE = 4096;
 /** btrfs_ioctl_vol_args: s64 fd, char name[4088]. */
 export const VOL_ARGS_NAME = 8;
@@ -88,7 +85,7 @@ export const DIRECTORY_ITEM = { INDEX: 96, NAME_LENGTH: 27, NAME: 30 } as const;
 
 export const READ_ONLY = 2n;
 export const SPEC_BY_ID = 16n;
-/** Inode number of every subvolume's root directory, and of nothing else. */
+/** Inode number of every subvolume's root directory. No other entry has this number. */
 export const ROOT_INODE = 256;
 export const BTRFS_MAGIC = 0x9123683e;
 export const NAME_MAX = 255;

@@ -24,7 +24,7 @@ async function has(name: string, since = 0): Promise<boolean | null> {
   return withOpen(path.join(volume, name), async (fd) => hasNewName(fd, (each) => NAME.equals(each), { since }));
 }
 
-test("a name is found wherever it lies, and as new only where it came after a transaction", { skip }, async () => {
+test("a name is found in any directory, and as new only if it was made after the transaction", { skip }, async () => {
   const folder = path.join(volume, "folder");
   await makeSubvolume(Buffer.from(folder));
   // More than one answer holds, names and small content.
@@ -54,7 +54,7 @@ test("a name is found wherever it lies, and as new only where it came after a tr
   assert.deepEqual([await has("sixth", fifth)], [true]);
 });
 
-test("who does not administer the machine is told nothing", { skip }, async () => {
+test("a search answers null without administrator rights", { skip }, async () => {
   const folder = path.join(volume, "of-others");
   await makeSubvolume(Buffer.from(folder));
   fs.chmodSync(folder, 0o755);

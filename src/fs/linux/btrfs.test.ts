@@ -47,7 +47,7 @@ describe("btrfs subvolumes", { skip }, () => {
     if (!("reason" in made)) made.close();
   });
 
-  test("the file system is told by its UUID, from anywhere in it", (t) => {
+  test("every path of a file system has the file system's UUID", (t) => {
     const { at } = folder(t);
     fs.mkdirSync(at("inside"));
     const shown = spawnSync("btrfs", ["filesystem", "show", root], { encoding: "utf8" }).stdout;
@@ -57,7 +57,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.equal(mayBeLimited(Buffer.from(root)), false);
   });
 
-  test("a subvolume is told from everything else", async (t) => {
+  test("only the root of a subvolume counts as a subvolume", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     fs.mkdirSync(at("plain"));
@@ -72,7 +72,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.throws(() => btrfs.isSubvolume(at("none")), refusal("not_found"));
   });
 
-  test("a snapshot holds what was there at its moment, also what no disk has yet", async (t) => {
+  test("a snapshot has the content of its moment, also content that is not on the disk yet", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -84,7 +84,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.equal(fs.readFileSync(at("snap/file"), "latin1"), Buffer.alloc(300_000, "before ").toString("latin1"));
   });
 
-  test("info names the subvolume, where it is and what it came from", async (t) => {
+  test("info has the subvolume's name, parent and source", async (t) => {
     const { at, fd } = folder(t);
     const name = Buffer.from([0x73, 0xff, 0x0a, 0x20]);
     await btrfs.createSubvolume(fd, name);
@@ -140,7 +140,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.throws(() => btrfs.isReadOnly(fd), refusal("unsupported", "EINVAL"));
   });
 
-  test("subvolumes inside are found by their raw paths, those inside them are not", async (t) => {
+  test("direct subvolumes are listed by raw path, and deeper ones are not", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -158,7 +158,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.equal(btrfs.nestedSubvolumes(sub).length, 2);
   });
 
-  test("all subvolumes inside are found when there are more than one answer holds", async (t) => {
+  test("all direct subvolumes are listed when they do not fit into one answer", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -170,7 +170,7 @@ describe("btrfs subvolumes", { skip }, () => {
     );
   });
 
-  test("a removed subvolume is gone, read-only or not", async (t) => {
+  test("a subvolume can be removed, read-only or not", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -190,7 +190,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.deepEqual(fs.readdirSync(at(".")), ["plain"]);
   });
 
-  test("names that no directory can hold are refused before anything is done", async (t) => {
+  test("names that are invalid in a directory are refused before any change", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -204,7 +204,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.deepEqual(fs.readdirSync(at(".")), ["sub"]);
   });
 
-  test("what cannot be snapshot is said, and nothing is made", async (t) => {
+  test("an impossible snapshot fails with its reason, and nothing is made", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     fs.mkdirSync(at("plain"));
@@ -247,7 +247,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.ok(btrfs.subvolumeInfo(fd).generation <= Number(transaction) + 2);
   });
 
-  test("many calls at once end, each with its own answer", async (t) => {
+  test("many concurrent calls end, each with its own answer", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -297,7 +297,7 @@ describe("btrfs as an ordinary user", { skip }, () => {
     return { said: said.map(String), own };
   }
 
-  test("makes what is its own, and is told what its removal needs", async (t) => {
+  test("makes own subvolumes and snapshots, and an error names the needs of a removal", async (t) => {
     const { said, own } = await runIn(t, []);
     if (said.length === 0) return;
     const refused = /^permission EPERM mount with user_subvol_rm_allowed/;
@@ -315,7 +315,7 @@ describe("btrfs as an ordinary user", { skip }, () => {
     assert.deepEqual(emptied, ["sub"]);
   });
 
-  test("removes its own with user_subvol_rm_allowed, once it is writable", async (t) => {
+  test("removes an own writable subvolume with user_subvol_rm_allowed", async (t) => {
     const { said, own } = await runIn(t, ["user_subvol_rm_allowed"]);
     if (said.length === 0) return;
     assert.match(said[4]!, /^permission EROFS make the read-only snapshot writable first/);

@@ -28,45 +28,47 @@ import type { RawPath } from "../paths/safe-path.ts";
 import { EINTR, errnoName, inDirectory, openOwnWay } from "./syscalls.ts";
 
 /**
- * Makes and removes subvolumes and snapshots of btrfs, by ioctl on held directories. What may wait for the disk runs on
- * a thread of the pool and cannot be stopped. Errors have `details.errno`: `unsupported` (not btrfs, not a subvolume, a
- * swap file in use), `usage` (an unfit name), `conflict` (subvolumes inside), else what the errno means.
+ * Makes and removes subvolumes and snapshots of btrfs, by ioctl on open directories. Calls that may wait for the disk
+ * run on a thread of the pool and cannot be stopped. Errors have `details.errno`: `unsupported` (not btrfs, not a
+ * subvolume, a swap file in use), `usage` (an unfit name), `conflict` (subvolumes inside), else the errno's own code.
  */
 
-/** More than any has; the number of the kind comes first. */
+/** Larger than struct statfs on every system; the type number comes first. */
 const STATFS_SIZE = 256;
 const EOVERFLOW = 75;
 
 export interface SubvolumeInfo {
-  /** Unique in the file system, never used again. */
+  /** Unique in the file system; never reused. */
   readonly id: number;
-  /** Its name in the directory that holds it; empty for the top level. */
+  /** The subvolume's name in its directory; empty for the top level. */
   readonly name: Buffer;
-  /** The subvolume and the directory in that which hold it; 0 for the top level and when it is deleted. */
+  /**
+   * The parent subvolume and the directory in it that has this subvolume; 0 for the top level and a deleted subvolume.
+   */
   readonly parentId: number;
   readonly directoryInode: number;
-  /** Transaction of the last change of its tree on disk. */
+  /** Transaction of the last change of the subvolume's tree on disk. */
   readonly generation: number;
   readonly readOnly: boolean;
   readonly uuid: string;
-  /** UUIDs of what it is a snapshot of, and of what it was received from; null when it is neither. */
+  /** UUIDs of a snapshot's source and of the source of a received subvolume; null without one. */
   readonly parentUuid: string | null;
   readonly receivedUuid: string | null;
-  /** Transactions of the last change of its tree, as `changed`, and of its creation. */
+  /** Transactions of the last change of the tree (at `changed`), and of the creation. */
   readonly ctransid: number;
   readonly otransid: number;
   /**
-   * When its tree was changed last, in ms since 1970; in a snapshot, when that of its source was before the commit that
-   * made it. Content that is written to a file that is there changes the tree only once the kernel writes it out.
+   * Time of the tree's last change, in ms since 1970. In a snapshot: of the source's last change before the snapshot's
+   * commit. A write to an existing file changes the tree only when the kernel writes the content out.
    */
   readonly changed: number;
-  /** When it was made, in ms since 1970. */
+  /** Time of the creation, in ms since 1970. */
   readonly made: number;
 }
 
 export interface NestedSubvolume {
   readonly id: number;
-  /** Below the directory asked about, raw bytes; null where this user may not look up the way to it. */
+  /** Path below the directory asked about, raw bytes; null if this user may not look the path up. */
   readonly path: Buffer | null;
 }
 
@@ -82,7 +84,7 @@ function ioctl(): Ioctl {
   return bound;
 }
 
-/** 0, or the errno. For what only looks at memory. */
+/** Calls btrfs. Returns 0 or the errno. Only for calls that do not wait for the disk. */
 function ask(fd: number, request: number, argument: Arena): number {
   const call = ioctl();
   for (;;) {
@@ -92,21 +94,21 @@ function ask(fd: number, request: number, argument: Arena): number {
   }
 }
 
-/** 0, or the errno; waits on a thread of the pool, so that timers and signals go on. */
+/** Calls btrfs. Returns 0 or the errno. Waits on a thread of the pool, so timers and signals go on. */
 async function callBtrfs(fd: number, request: number, argument: Arena): Promise<number> {
   const call = ioctl();
   if (call.async === undefined) return ask(fd, request, argument);
   for (;;) {
     const errno = await new Promise<number>((resolve, reject) => {
       const ended = (error: unknown, result: number): void => {
-        // The callback finds the errno of its own call.
+        // The callback's thread still has the errno of its own call.
         if (error) reject(toCairnError(error, "call btrfs"));
         else resolve(result >= 0 ? 0 : lastErrno());
       };
       try {
         call.async!(fd, request, argument.address, ended);
       } catch {
-        // There is a limit to how many calls wait at once.
+        // The pool limits the number of waiting calls.
         resolve(ask(fd, request, argument));
       }
     });
@@ -133,7 +135,7 @@ const HINTS: Readonly<Record<string, string>> = {
   ETXTBSY: "turn the swap file off with swapoff, or move it to a subvolume of its own",
 };
 
-/** Meanings of an errno here, where its name does not say it. */
+/** Texts for errnos whose names do not explain the failure here. */
 const MEANINGS: Readonly<Record<string, string>> = { ETXTBSY: "it contains a swap file that is in use (ETXTBSY)" };
 
 type Hints = Readonly<Record<string, string>>;
@@ -147,18 +149,18 @@ function failure(errno: number, doing: string, hints: Hints = {}): CairnError {
   });
 }
 
-/** Returns the place where something was tried, for an error's message. */
+/** Returns the path at which a call was tried, for an error's message. */
 function shownPlace(parentFd: number, name: string | Uint8Array): string {
   let parent = Buffer.from("?");
   try {
     parent = fs.readlinkSync(`/proc/self/fd/${parentFd}`, { encoding: "buffer" });
   } catch {
-    // The message does without it.
+    // The message says `?` instead of the folder.
   }
   return printablePath(Buffer.concat([parent, Buffer.from("/"), rawBytes(name)]));
 }
 
-/** A new argument with a name in it. Throws `usage` for what cannot be the name of a directory. */
+/** Returns a new argument with a name in it. Throws `usage` if the name cannot be a directory's name. */
 function namedArgument(name: string | Uint8Array, at: number): Arena {
   const bytes = rawBytes(name);
   checkName(bytes);
@@ -180,7 +182,7 @@ function textAt(argument: Arena, at: number): Buffer {
   return Buffer.from(argument.bytes.subarray(at, argument.bytes.indexOf(0, at)));
 }
 
-/** True when a directory (a path, a last link is not followed; or a descriptor) is the root of a btrfs subvolume. */
+/** True if a directory (a path whose last link is not followed, or a descriptor) is the root of a btrfs subvolume. */
 export function isSubvolume(place: RawPath | number): boolean {
   try {
     const stats = typeof place === "number" ? fs.fstatSync(place) : fs.lstatSync(place);
@@ -194,7 +196,7 @@ export function isSubvolume(place: RawPath | number): boolean {
 
 let fstatfs: NativeFunction | null | undefined;
 
-/** Returns the number of the kind of file system that holds an open directory. */
+/** Returns the type number of the file system that holds an open directory. */
 function magicOf(fd: number): number {
   fstatfs ??= bindNative("int fstatfs(int fd, uint64_t facts)");
   if (fstatfs === null) return fs.statfsSync(`/proc/self/fd/${fd}`).type;
@@ -206,7 +208,7 @@ function magicOf(fd: number): number {
   }
 }
 
-/** Throws `unsupported`, saying what is there instead and what to do, when a directory is not a subvolume. */
+/** Throws `unsupported` if a directory is not a subvolume. The error names the actual kind of folder and a remedy. */
 export function requireSubvolume(fd: number, shown: string): void {
   if (isSubvolume(fd)) return;
   const { name } = kindOfMagic(magicOf(fd));
@@ -219,8 +221,7 @@ export function requireSubvolume(fd: number, shown: string): void {
 }
 
 /**
- * Returns what btrfs knows of the subvolume that holds an open file or directory, in a few µs, whatever its size. Any
- * user may ask.
+ * Returns the kernel's facts about the subvolume of an open file or directory, in a few µs for any size, for any user.
  */
 export function subvolumeInfo(fd: number): SubvolumeInfo {
   const argument = newArena(INFO.SIZE);
@@ -234,7 +235,7 @@ export function subvolumeInfo(fd: number): SubvolumeInfo {
     parentId: number(INFO.PARENT_ID),
     directoryInode: number(INFO.DIRECTORY),
     generation: number(INFO.GENERATION),
-    // Here the flags are those on disk, where read-only is bit 0; in GETFLAGS and SETFLAGS it is bit 1.
+    // On disk read-only is bit 0 of the flags; in GETFLAGS and SETFLAGS read-only is bit 1.
     readOnly: (view.getBigUint64(INFO.FLAGS, true) & 1n) !== 0n,
     uuid: uuidAt(argument, INFO.UUID) ?? "",
     parentUuid: uuidAt(argument, INFO.PARENT_UUID),
@@ -246,7 +247,7 @@ export function subvolumeInfo(fd: number): SubvolumeInfo {
   };
 }
 
-/** The uuid of the subvolume whose root lies at a path (a last link is not followed), as 32 hex digits. */
+/** Returns the UUID of the subvolume whose root is at a path (a last link is not followed), as 32 hex digits. */
 export function subvolumeUuid(place: RawPath): string {
   const fd = fs.openSync(place, FOLDER | fs.constants.O_NOFOLLOW);
   try {
@@ -262,14 +263,14 @@ function uuidAt(argument: Arena, at: number): string | null {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** Makes an empty subvolume `name` in a held directory; durable with the file system's next commit. */
+/** Makes an empty subvolume `name` in an open directory; durable with the file system's next commit. */
 export async function createSubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
   const argument = namedArgument(name, VOL_ARGS_V2.NAME);
   const errno = await callBtrfs(parentFd, REQUEST.SUBVOL_CREATE_V2, argument);
   if (errno !== 0) throw failure(errno, `make the subvolume ${shownPlace(parentFd, name)}`);
 }
 
-/** Makes an empty subvolume at an absolute path that does not exist; throws as {@link createSubvolume} does. */
+/** Makes an empty subvolume at an absolute path that does not exist. Throws the errors of {@link createSubvolume}. */
 export async function makeSubvolume(place: Buffer): Promise<void> {
   const at = place.lastIndexOf(0x2f);
   const parent = openFolder(at <= 0 ? "/" : place.subarray(0, at));
@@ -289,9 +290,9 @@ function openFolder(place: RawPath): number {
 }
 
 /**
- * Makes `name` in a held directory a snapshot of the subvolume whose root is `fromFd`, durable when it returns. The
- * call writes the page cache out, then commits; content written between the two and not synced is missing, so that a
- * file has its earlier content or is cut short. An ordinary user must own the root of the subvolume.
+ * Makes `name` in an open directory a snapshot of the subvolume whose root is `fromFd`, durable when this returns. The
+ * call writes the page cache out, then commits; unsynced writes between both are missing, so a file may have its
+ * earlier content or be cut short. An ordinary user must own the subvolume's root.
  */
 export async function createSnapshot(
   fromFd: number,
@@ -317,13 +318,13 @@ function snapshotArgument(fromFd: number, name: string | Uint8Array, readOnly: b
 }
 
 /**
- * Has what was written to the subvolume whose root is `fromFd` reach its tree, and nothing committed: by asking for a
- * snapshot under a name that is taken, which the kernel refuses after it has written everything out. False where it
- * answers something else. That it does the one before the other nobody promises: whoever relies on it tries it first.
+ * Writes unsynced content of the subvolume `fromFd` into its tree without a commit: asks for a snapshot under the taken
+ * name `taken`, which the kernel refuses after the write-out. False if the kernel answers otherwise. The order is not
+ * documented, so callers test it first.
  */
 export async function settleSubvolume(fromFd: number, parentFd: number, taken: string | Uint8Array): Promise<boolean> {
   const errno = await callBtrfs(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, taken, true));
-  // The name was free after all.
+  // The name was free, so the kernel made a snapshot.
   if (errno === 0) await destroySubvolume(parentFd, taken);
   return errnoName(errno) === "EEXIST";
 }
@@ -337,9 +338,9 @@ const DESTROY_HINTS: Hints = {
 };
 
 /**
- * Removes the subvolume `name` of a held directory with all that is in it: gone at once, durably with the next commit;
- * the kernel gives the space back later. An ordinary user needs the mount option `user_subvol_rm_allowed`, and a
- * writable subvolume ({@link setReadOnly}). Throws `conflict` while another subvolume lies inside.
+ * Removes the subvolume `name` of an open directory with its content: gone at once, durably with the next commit; the
+ * kernel frees the space later. An ordinary user needs the mount option `user_subvol_rm_allowed`, and a writable
+ * subvolume ({@link setReadOnly}). Throws `conflict` if another subvolume lies inside.
  */
 export async function destroySubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
   const argument = namedArgument(name, VOL_ARGS_NAME);
@@ -348,9 +349,9 @@ export async function destroySubvolume(parentFd: number, name: string | Uint8Arr
 }
 
 /**
- * Removes an open subvolume of a held directory without waiting for the event loop, whatever name it has by now: it is made
- * writable first, and where it cannot be removed as a whole (it holds others, this user may not, the kernel is older than
- * 5.7) that is all, so that its entries can be removed. True when it is gone; its descriptor is still to be closed.
+ * Removes an open subvolume of an open directory without waiting for the event loop, even if it was renamed. Makes it
+ * writable first; if it cannot be removed as a whole (subvolumes inside, no right, a kernel before 5.7), its entries
+ * can then be removed. True if it is gone. The caller closes its descriptor.
  */
 export function destroyOpenSubvolume(parentFd: number, fd: number): boolean {
   const argument = newArena(8);
@@ -375,14 +376,14 @@ function flagsOf(fd: number, argument: Arena): bigint {
   return viewOf(argument).getBigUint64(0, true);
 }
 
-/** True when the subvolume whose root is `fd` refuses every write, also root's. */
+/** True if the subvolume whose root is `fd` refuses every write, even root's. */
 export function isReadOnly(fd: number): boolean {
   return (flagsOf(fd, newArena(8)) & READ_ONLY) !== 0n;
 }
 
 /**
- * Makes the subvolume whose root is `fd` read-only or writable; for its owner and root.
- * Whoever holds a file in it open for writing can go on with that after it was made read-only.
+ * Makes the subvolume whose root is `fd` read-only or writable; for its owner and root. A process that has a file open
+ * for writing can still write to it afterwards.
  */
 export async function setReadOnly(fd: number, readOnly: boolean): Promise<void> {
   const argument = newArena(8);
@@ -398,8 +399,8 @@ export async function setReadOnly(fd: number, readOnly: boolean): Promise<void> 
 }
 
 /**
- * The subvolumes directly inside the one whose root is `fd` (not those inside these), by id; as an ordinary user too.
- * Costs some µs and some per subvolume found, whatever the number of files. Mounts are not looked at.
+ * Returns the subvolumes directly inside the subvolume whose root is `fd` (one level), by id; any user may ask. Takes a
+ * few µs plus a few per subvolume, whatever the number of files. Skips mounts.
  */
 export function nestedSubvolumes(fd: number): NestedSubvolume[] {
   const argument = newArena(ARGUMENT_SIZE);
@@ -407,7 +408,7 @@ export function nestedSubvolumes(fd: number): NestedSubvolume[] {
   const found: NestedSubvolume[] = [];
   for (;;) {
     const errno = ask(fd, REQUEST.GET_SUBVOL_ROOTREF, argument);
-    // EOVERFLOW: there are more, and the kernel has put where to go on.
+    // EOVERFLOW: more follow, and the kernel has written the next position into the argument.
     if (errno !== 0 && errno !== EOVERFLOW) throw failure(errno, "list the subvolumes inside a subvolume");
     for (let i = 0; i < argument.bytes[ROOTREF.COUNT]!; i++) {
       const at = ROOTREF.ITEMS + i * ROOTREF.ITEM_SIZE;
@@ -423,13 +424,13 @@ function pathOf(fd: number, id: bigint, directory: bigint): Buffer | null {
   const view = viewOf(argument);
   view.setBigUint64(LOOKUP.DIRECTORY, directory, true);
   view.setBigUint64(LOOKUP.ID, id, true);
-  // Gone since it was listed, a directory that this user may not read, or a path beyond what the structure holds.
+  // The subvolume is gone, this user may not read its directory, or the path is longer than the structure.
   if (ask(fd, REQUEST.INO_LOOKUP_USER, argument) !== 0) return null;
-  // The way to the directory ends in a slash, or is empty.
+  // The directory's path ends in a slash, or is empty.
   return Buffer.concat([textAt(argument, LOOKUP.PATH), textAt(argument, LOOKUP.NAME)]);
 }
 
-/** Begins to commit the file system that holds `fd`; the transaction to wait for with {@link waitSync}. */
+/** Starts a commit of the file system that holds `fd`. Returns the transaction for {@link waitSync}. */
 export function startSync(fd: number): bigint {
   const argument = newArena(8);
   const errno = ask(fd, REQUEST.START_SYNC, argument);
@@ -437,7 +438,7 @@ export function startSync(fd: number): bigint {
   return viewOf(argument).getBigUint64(0, true);
 }
 
-/** Waits until a transaction of {@link startSync} is on disk; 0n: the one that runs. */
+/** Waits until a transaction of {@link startSync} is on disk; 0n: the running transaction. */
 export async function waitSync(fd: number, transaction: bigint): Promise<void> {
   const argument = newArena(8);
   viewOf(argument).setBigUint64(0, transaction, true);
@@ -445,10 +446,7 @@ export async function waitSync(fd: number, transaction: bigint): Promise<void> {
   if (errno !== 0) throw failure(errno, "wait for a commit of btrfs");
 }
 
-/**
- * Has the file system of a directory commit: what was done to it by then is durable when it returns, but for content that
- * was written to files and not synced.
- */
+/** Commits the file system of a directory. Earlier changes are durable when this returns, except unsynced content of files. */
 export async function commitFileSystem(place: RawPath): Promise<void> {
   const fd = openFolder(place);
   try {
@@ -471,9 +469,9 @@ interface SearchKey {
 }
 
 /**
- * Tells whether the subvolume of an open directory has an entry with a wanted name from transaction `since` or later; an
- * older one may count, where something beside it in the tree is not. 0 asks about all of it; null where only an
- * administrator may ask. Takes as long as what was written since is large.
+ * True if the subvolume of an open directory has an entry with a wanted name from transaction `since` or later; 0
+ * searches all. May count an older entry beside a newer one in the tree. Null if only an administrator may ask. The
+ * time grows with the changes since.
  */
 export async function hasNewName(
   fd: number,
@@ -491,7 +489,7 @@ export async function hasNewName(
   return mayAsk ? isFound : null;
 }
 
-/** An inode that was changed, and the path by which it is found: of one with several names any of them, of a directory without a slash at the end. */
+/** A changed inode and one of its paths; a directory's path has no slash at the end. */
 export interface ChangedInode {
   path: Buffer;
   isDirectory: boolean;
@@ -499,9 +497,9 @@ export interface ChangedInode {
 }
 
 /**
- * The inodes of the snapshot of an open directory that were changed after transaction `since`, but for those that have no name
- * any more; of what may be written to some would be missing. Null where only an administrator may ask, and for more than `most`.
- * Takes as long as what was written since is large.
+ * Returns the named inodes of the snapshot of an open directory that were changed after transaction `since`; files with
+ * several names get one path only. Null if only an administrator may ask, and beyond `most`. The time grows with the
+ * changes since.
  */
 export async function inodesChangedSince(
   fd: number,
@@ -526,8 +524,8 @@ export async function inodesChangedSince(
 }
 
 /**
- * Calls `visit` with the place of each item of a subvolume that lies beside something written in transaction `since` or later, in the
- * order of their keys, until it returns true. False where only an administrator may ask.
+ * Calls `visit` with the position of each item that lies beside an item written in transaction `since` or later, in the
+ * order of their keys, until `visit` returns true. False if only an administrator may ask.
  */
 async function searchTree(
   fd: number,
@@ -560,7 +558,7 @@ function keyAt(view: DataView, at: number): SearchKey {
   };
 }
 
-/** Null where it has none any more, or one beyond what the structure holds. */
+/** Null if the inode has no name any more, or if its path is longer than the structure. */
 function pathOfInode(fd: number, inode: bigint): Buffer | null {
   if (inode === FIRST_INODE) return Buffer.alloc(0);
   const argument = newArena(ARGUMENT_SIZE);
@@ -584,7 +582,7 @@ function askFrom(view: DataView, from: SearchKey, since: number): void {
   view.setBigUint64(SEARCH.ROOM, BigInt(ROOM), true);
 }
 
-/** The key right after another; null after the last of all. */
+/** The next possible key; null after the last. */
 function keyAfter({ object, type, offset }: SearchKey): SearchKey | null {
   if (offset < HIGHEST) return { object, type, offset: offset + 1n };
   if (type < 255) return { object, type: type + 1, offset: 0n };
@@ -592,8 +590,8 @@ function keyAfter({ object, type, offset }: SearchKey): SearchKey | null {
 }
 
 /**
- * Tells whether a quota group may limit the subvolume at a path (raw bytes): its own group, or one of a higher level,
- * of which the kernel tells only root the members. False where quotas are off. From sysfs, since Linux 5.9.
+ * True if a quota group may limit the subvolume at a path (raw bytes): its own group, or one of a higher level, whose
+ * members only root can read. False if quotas are off. From sysfs, since Linux 5.9.
  */
 export function mayBeLimited(place: Buffer): boolean {
   const uuid = filesystemUuid(place);
@@ -605,7 +603,7 @@ export function mayBeLimited(place: Buffer): boolean {
     .some((name) => hasLimit(path.join(groups, name, "limit_flags")));
 }
 
-/** A group that went meanwhile limits nothing. */
+/** A group that was removed meanwhile limits nothing. */
 function hasLimit(file: string): boolean {
   try {
     return Number(fs.readFileSync(file, "latin1")) !== 0;

@@ -10,14 +10,14 @@ function isRetryable(error: unknown): boolean {
   return error instanceof CairnError && error.code === "io" && error.retryable && error.hint !== undefined;
 }
 
-test("an errno is an entry's own when it says something of that entry", () => {
+test("an errno about an entry is returned as that entry's fault", () => {
   assert.equal(faultOfEntry(-errno.EACCES), "EACCES");
   assert.equal(faultOfEntry(-errno.EIO), "EIO");
   throwIfRanOut(Object.assign(new Error("closed"), { code: "EACCES" }));
   throwIfRanOut(null);
 });
 
-test("an errno ends the work with a retryable error when the process or the system has run out of something", () => {
+test("an errno about exhausted descriptors or memory throws a retryable error", () => {
   for (const name of ["EMFILE", "ENFILE", "ENOMEM"] as const) {
     assert.throws(() => faultOfEntry(-errno[name]), isRetryable, name);
     assert.throws(() => throwIfRanOut(Object.assign(new Error("full"), { code: name })), isRetryable, name);

@@ -1,7 +1,7 @@
 import os from "node:os";
 import { CairnError, codeOfErrno, hintOfErrno, RAN_OUT } from "../../errors.ts";
 
-/** Results of failed system calls: minus errno, whose values are not the same on every system. */
+/** Results of failed system calls: minus errno. The values differ between systems. */
 
 const { errno } = os.constants;
 
@@ -28,7 +28,7 @@ export const EPERM = -errno.EPERM;
 export const EROFS = -errno.EROFS;
 export const EXDEV = -errno.EXDEV;
 
-/** Errors of calls for attributes where there is none, or none for this user. */
+/** Errors of attribute calls that mean: no attribute, or none for this user. */
 export const HAS_NO_ATTRIBUTE: ReadonlySet<number> = new Set([
   0,
   EACCES,
@@ -54,8 +54,7 @@ const NOT_HELD: ReadonlySet<unknown> = new Set([
 ]);
 
 /**
- * Tells whether an error's name is what file systems say of names, kinds, links and sizes that they cannot hold, and of
- * a name that is another's to them.
+ * True for an errno of a file system that cannot hold a name, kind, link or size, or that takes the name for another.
  */
 export function isNotHeld(errnoName: unknown): boolean {
   return NOT_HELD.has(errnoName);
@@ -63,7 +62,7 @@ export function isNotHeld(errnoName: unknown): boolean {
 
 const ERRNO_NAMES = new Map<number, string>();
 
-/** The name of an errno value, e.g. 2 → `ENOENT`. */
+/** The name of an errno value, for example 2 → `ENOENT`. */
 export function errnoName(value: number): string {
   if (ERRNO_NAMES.size === 0) {
     for (const [name, each] of Object.entries(errno)) if (!ERRNO_NAMES.has(each)) ERRNO_NAMES.set(each, name);
@@ -71,7 +70,7 @@ export function errnoName(value: number): string {
   return ERRNO_NAMES.get(value) ?? `errno ${value}`;
 }
 
-/** A CairnError for a negative result. */
+/** Returns a CairnError for a negative result. */
 export function syscallError(
   result: number,
   doing: string,
@@ -82,8 +81,8 @@ export function syscallError(
 }
 
 /**
- * The name of the errno (a negative result) for which an entry cannot be read, so that the others are gone on with. Throws
- * `io` where it says nothing of the entry, because the process or the system has no descriptor or no memory left.
+ * Returns the name of the errno (a negative result) for an unreadable entry, so that the caller continues with the
+ * others. Throws `io` if the process or the system is out of descriptors or memory, which is no fault of the entry.
  */
 export function faultOfEntry(result: number): string {
   const name = errnoName(-result);
@@ -91,7 +90,7 @@ export function faultOfEntry(result: number): string {
   return name;
 }
 
-/** Throws that for what Node has failed with, too. */
+/** Throws `io` if a failed call, also one of Node, ran out of descriptors or memory. */
 export function throwIfRanOut(failed: unknown): void {
   const name = typeof failed === "string" ? failed : (failed as { code?: unknown } | null)?.code;
   const hint = typeof name === "string" ? RAN_OUT.get(name) : undefined;

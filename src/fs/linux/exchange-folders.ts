@@ -4,13 +4,12 @@ import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR } from "./errno.ts";
 import { printablePath } from "../paths/safe-path.ts";
 import { newStatBuffer, openOwnWay, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
 
-/** An entry's name in an open directory. */
 export interface OpenPlace {
   fd: number;
   name: Arena;
 }
 
-/** Two entries (absolute paths, raw bytes) change places in one call; there is no moment without either. Throws what the errno means. */
+/** Exchanges two entries (absolute paths, raw bytes) in one call; both paths exist at every moment. Throws the errno's error. */
 export function exchangePlaces(one: Buffer, other: Buffer): void {
   const result = inPlaces(other, one, (from, to) =>
     syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.EXCHANGE),
@@ -18,19 +17,19 @@ export function exchangePlaces(one: Buffer, other: Buffer): void {
   if (result < 0) throw syscallError(result, `exchange ${printablePath(one)} and ${printablePath(other)}`);
 }
 
-/** An entry takes another name (absolute paths, raw bytes), also that of an empty folder. Throws what the errno means. */
+/** Renames an entry (absolute paths, raw bytes), also over an empty folder. Throws the errno's error. */
 export function moveInPlace(from: Buffer, to: Buffer): void {
   const result = inPlaces(from, to, (one, other) => syscalls().rename(one.fd, one.name, 0, other.fd, other.name, 0, 0));
   if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
 }
 
-/** An entry takes another name (absolute paths, raw bytes) that nothing has. Throws what the errno means. */
+/** Renames an entry to a free name (absolute paths, raw bytes). Throws the errno's error. */
 export function moveToFree(from: Buffer, to: Buffer): void {
   const result = inPlaces(from, to, renameToFree);
   if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
 }
 
-/** Moves a folder to a free name where the system promises it; false, and nothing is done, where it does not. */
+/** Moves a folder to a free name if the system can guarantee that nothing is replaced. False, without a change, if it cannot. */
 export function movedToFree(from: Buffer, to: Buffer): boolean {
   const result = inPlaces(from, to, renameNoReplace);
   if (result === EINVAL || result === ENOSYS) return false;
@@ -43,7 +42,8 @@ function renameNoReplace(from: OpenPlace, to: OpenPlace): number {
 }
 
 /**
- * A rename that replaces nothing; after a look where it cannot be promised (network file systems): somebody quicker may lose an entry there. 0 or minus errno.
+ * Renames without replacing. If the system cannot guarantee that (network file systems), looks first: an entry made in
+ * between may be lost. Returns 0 or minus errno.
  */
 export function renameToFree(from: OpenPlace, to: OpenPlace): number {
   const sys = syscalls();
@@ -54,7 +54,7 @@ export function renameToFree(from: OpenPlace, to: OpenPlace): number {
   return sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
 }
 
-/** Sets the mode of a directory, through no link. */
+/** Sets the mode of a directory; follows no link. */
 export function setModeInPlace(folder: Buffer, mode: number): void {
   const name = newArena(512);
   putName(name, 0, nameOf(folder));
@@ -62,7 +62,7 @@ export function setModeInPlace(folder: Buffer, mode: number): void {
   if (result < 0) throw syscallError(result, `change the mode of ${printablePath(folder)}`);
 }
 
-/** Makes a link at a free name (absolute raw path). Throws what the errno means, `already_exists` where the name is taken. */
+/** Makes a link at a free name (absolute raw path). Throws `already_exists` if the name is taken, else the errno's error. */
 export function linkInPlace(place: Buffer, target: Buffer): void {
   const [name, to] = [newArena(512), newArena(4096)];
   putName(name, 0, nameOf(place));
@@ -71,7 +71,7 @@ export function linkInPlace(place: Buffer, target: Buffer): void {
   if (result < 0) throw syscallError(result, `make the link ${printablePath(place)}`);
 }
 
-/** Makes a directory that only its owner may enter, at a free name (absolute raw path). Throws what the errno means. */
+/** Makes a directory that only its owner may enter, at a free name (absolute raw path). Throws the errno's error. */
 export function makeInPlace(place: Buffer): void {
   const name = newArena(512);
   putName(name, 0, nameOf(place));
@@ -90,7 +90,7 @@ function inPlaces(one: Buffer, other: Buffer, work: (one: OpenPlace, other: Open
   );
 }
 
-/** Works on the directory that an absolute raw path lies in, which is held meanwhile. Throws `conflict` where another user has it, or one above, be a link. */
+/** Calls `work` with the open directory of an absolute raw path. Throws `conflict` if the path has a link of another user. */
 export function inParentOf<T>(path: Buffer, work: (fd: number) => T): T {
   const fd = openOwnWay(parentOf(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {
@@ -100,13 +100,13 @@ export function inParentOf<T>(path: Buffer, work: (fd: number) => T): T {
   }
 }
 
-/** The directory that an absolute raw path lies in. */
+/** Returns the directory of an absolute raw path. */
 export function parentOf(path: Buffer): Buffer {
   const at = path.lastIndexOf(0x2f);
   return at <= 0 ? Buffer.from("/") : path.subarray(0, at);
 }
 
-/** The last name of an absolute raw path. */
+/** Returns the last name of an absolute raw path. */
 export function nameOf(path: Buffer): Buffer {
   return path.subarray(path.lastIndexOf(0x2f) + 1);
 }

@@ -3,7 +3,7 @@ import { constants as system, endianness } from "node:os";
 import { type Arena, bindNative, bindNativeLater, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import { AT_FDCWD } from "./syscall-abi.ts";
 
-/** Kernel reports of changes to a whole file system, with the directory of each by its handle: fanotify(7). For root alone. */
+/** The kernel's reports of changes on a whole file system, each with a handle of its directory: fanotify(7). Only for root. */
 
 const [CLOEXEC, NONBLOCK, REPORT_TARGET, REPORT_FID, REPORT_DIRECTORY, REPORT_NAME] = [
   1, 2, 0x1000, 0x200, 0x400, 0x800,
@@ -11,35 +11,35 @@ const [CLOEXEC, NONBLOCK, REPORT_TARGET, REPORT_FID, REPORT_DIRECTORY, REPORT_NA
 const MARK_ADD_FILE_SYSTEM = 0x1 | 0x100;
 const [MODIFY, ATTRIBUTES, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE] = [2, 4, 8, 0x40, 0x80, 0x100, 0x200];
 const [OVERFLOW, FILE_SYSTEM_ERROR, ON_DIRECTORY] = [0x4000, 0x8000, 0x40000000];
-/** Kinds of records that follow an event: of an object, of a directory with a name in it, of a directory. */
+/**
+ * Kinds of records that follow an event: a handle of the object, of a directory with an entry's name, of a directory.
+ */
 const [OF_OBJECT, OF_NAME, OF_DIRECTORY] = [1, 2, 3];
 const [HEAD_BYTES, INFO_BYTES] = [24, 12];
 const BUFFER_BYTES = 256 << 10;
 const PATH_ONLY = 0o10000000;
 
-/** One change. */
 export interface Change {
-  /** The directory in which it is, by its file system and handle; null: the kernel does not say. */
+  /** The changed entry's directory, by file system and handle; null if the kernel does not report it. */
   directory: string | null;
-  /** The entry's name, raw bytes as latin1; `.`: the directory itself; null where none is said. */
+  /** The entry's name, raw bytes as latin1; `.`: the directory itself; null without a name. */
   name: string | null;
-  /** Words of the entry's handle, one of which has the low 32 bits of its inode's number; none where the kernel does not tell it. */
+  /** Words of the entry's handle; one has the low 32 bits of the inode number. Empty if the kernel does not report a handle. */
   words: readonly number[];
-  /** The names in the directory are others now. */
+  /** True: names in the directory were added, removed or changed. */
   names: boolean;
-  /** An entry came to be under the name: made, linked or moved. */
+  /** True: the entry got this name by a creation, link or move. */
   arrived: boolean;
-  /** The entry had another name before, or has one now. */
+  /** True: the entry was renamed from or to this name. */
   moved: boolean;
-  /** It is a directory. */
   isDirectory: boolean;
 }
 
-/** Events that are asked for: inotify has the same numbers. */
+/** The events to report; inotify uses the same numbers. */
 export const CHANGES = MODIFY | ATTRIBUTES | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE;
 const NOWHERE = { directory: null, name: null, words: [] };
 
-/** Says by an event's mask what kind of change it is; inotify has the same numbers. */
+/** Returns the kind of change for an event's mask; inotify uses the same numbers. */
 export function kindOf(mask: number): Pick<Change, "names" | "arrived" | "moved" | "isDirectory"> {
   return {
     names: (mask & (MOVED_FROM | MOVED_TO | CREATE | DELETE)) !== 0,
@@ -56,7 +56,7 @@ interface Calls {
   mark: NativeFunction;
 }
 
-/** Changes on file systems since each was watched, in the order in which they were made. */
+/** Changes on each file system since its watch began, in order. */
 export class FanotifyQueue {
   readonly fd: number;
   readonly #calls: Calls;
@@ -69,7 +69,7 @@ export class FanotifyQueue {
     this.#view = new DataView(this.#buffer.bytes.buffer, this.#buffer.bytes.byteOffset);
   }
 
-  /** Null where the kernel has it not, or not for this user. */
+  /** Null if the kernel lacks fanotify, or does not allow it to this user. */
   static open(): FanotifyQueue | null {
     const init = bindNative("int fanotify_init(unsigned int flags, unsigned int event_flags)");
     const mark = bindNative("int fanotify_mark(int fd, unsigned int flags, uint64_t mask, int dirfd, str path)");
@@ -82,12 +82,12 @@ export class FanotifyQueue {
     return fd < 0 ? null : new FanotifyQueue(fd, { read, close, openByHandle, mark });
   }
 
-  /** Watches all of the file system of a path. False where the file system does not tell its changes in this way. */
+  /** Watches the whole file system of a path. False if the file system does not support that. */
   watch(path: string): boolean {
     return this.#calls.mark(this.fd, MARK_ADD_FILE_SYSTEM, CHANGES | ON_DIRECTORY, AT_FDCWD, path) === 0;
   }
 
-  /** Gives what waits, at most a buffer of it. False: nothing waits. `lost`: some changes are told by nobody. */
+  /** Reports waiting changes, at most one buffer. False: no change waits. `lost`: the kernel dropped some changes. */
   read(told: (change: Change) => void, lost: () => void): boolean {
     const length = this.#calls.read(this.fd, this.#buffer.address, BUFFER_BYTES);
     if (length <= 0) {
@@ -129,8 +129,8 @@ export class FanotifyQueue {
   }
 
   /**
-   * The path of a directory by what {@link Change} says of it, as latin1, through the mount that a descriptor is open on. Null where it is
-   * gone; undefined where it cannot be told.
+   * Returns the path of a directory handle of {@link Change}, as latin1, through the mount of an open descriptor. Null
+   * if the directory is gone; undefined if its path cannot be read.
    */
   pathOf(directory: string, mount: number): string | null | undefined {
     const handle = newArena(directory.length);
@@ -153,13 +153,13 @@ export class FanotifyQueue {
 
 const LITTLE = endianness() === "LE";
 const FSID_BYTES = 8;
-/** The inode's number comes first, or after its generation (tmpfs). */
+/** The inode number is the first word, or follows the generation (tmpfs). */
 const HANDLE_WORDS = 2;
 
 const statfs = bindNativeLater("int statfs(str path, uint64_t facts)");
 const FSID_AT = 56;
 
-/** The file system of a path as it begins each {@link Change.directory}: statfs(2). Null where that is not told. */
+/** The id of a path's file system, with which each {@link Change.directory} begins: statfs(2). Null if it cannot be read. */
 export function fileSystemId(path: string): string | null {
   const facts = newArena(120);
   if (statfs()?.(path, facts.address) !== 0) return null;

@@ -20,15 +20,17 @@ const fsync = promisify(fs.fsync);
 const run = promisify(execFile);
 
 /**
- * Has all that waits to be written on a folder's file system written, while this thread goes on. Where nobody may make
- * the call the program `sync` is asked. Throws what the folder cannot be opened for; `io` or `no_space` where the
- * file system says that something it was given could not be written, be it somebody else's.
+ * Writes all waiting data of a folder's file system while this thread goes on. If syncfs(2) is not allowed, runs the
+ * program `sync`. Throws errors of opening the folder, and `io` or `no_space` if the file system reports a failed
+ * write, also of another process.
  */
 export async function flushFileSystem(folder: string | Buffer): Promise<void> {
   await holding(folder, async (fd) => flushAt(fd, folder));
 }
 
-/** With a descriptor of a folder, which stands for its file system also while the folder is taken away to be made anew. */
+/**
+ * Calls `work` with a descriptor of the folder. The descriptor keeps the file system even if the folder is replaced.
+ */
 async function holding<T>(folder: string | Buffer, work: (fd: number) => Promise<T>): Promise<T> {
   let fd: number;
   try {
@@ -59,7 +61,7 @@ function notFlushed(folder: string | Buffer, error: unknown): CairnError {
   return toCairnError(error, `write the file system of ${printablePath(Buffer.from(folder))} back`);
 }
 
-/** It is said once, by the first flush after it. */
+/** The kernel reports a failed write once, to the next flush. */
 function notWritten(folder: string | Buffer, errno: string): CairnError {
   return new CairnError(
     codeOfErrno(errno),
@@ -68,17 +70,17 @@ function notWritten(folder: string | Buffer, errno: string): CairnError {
   );
 }
 
-/** Null where the system has no such call, or lets nobody make it. */
+/** Null if the system lacks the call or does not allow it. */
 function syncfsCall(): Waiting | null {
   const call = syncfs() as Waiting | null;
   return call === null || call(-1) === 0 || lastErrno() !== -EBADF ? null : call;
 }
 
-/** 0, or the errno. */
+/** Returns 0 or the errno. */
 async function ended(call: Waiting, fd: number): Promise<number> {
   if (call.async === undefined) return call(fd) === 0 ? 0 : lastErrno();
   return new Promise((resolve, reject) => {
-    // The callback finds the errno of its own call.
+    // The callback's thread still has the errno of its own call.
     call.async!(fd, (error, result) => {
       if (error) reject(toCairnError(error, "syncfs"));
       else resolve(result === 0 ? 0 : lastErrno());
@@ -96,24 +98,23 @@ async function isSyncedByProgram(): Promise<boolean> {
 }
 
 /**
- * Has the system give up what it holds in memory of an open file that was flushed, so that it is read from the disk.
- * False where it cannot be asked.
+ * Drops the page cache of an open, flushed file, so that it is read from the disk. False if the system lacks the call.
  */
 export function forgetPages(fd: number): boolean {
   return fadvise()?.(fd, 0, 0, DONT_NEED) === 0;
 }
 
-/** Has the system begin to read a part of an open file, without waiting for it. */
+/** Starts to read a part of an open file ahead, without waiting for it. */
 export function fetchPages(fd: number, offset: number, length: number): void {
   fadvise()?.(fd, offset, length, WILL_NEED);
 }
 
-/** Between two flushes while work goes on. */
+/** Milliseconds between two flushes during work. */
 const PAUSE_MS = 200;
 
 /**
- * Runs work that fills a folder, and has all that it has written on the disk at the end: most of it goes there meanwhile,
- * so that there is little to wait for. Throws as {@link flushFileSystem} does.
+ * Runs work that fills a folder, and flushes the file system repeatedly, so that little is left for the last flush. All
+ * data is on the disk at the end. Throws the errors of {@link flushFileSystem}.
  */
 export async function flushing<T>(folder: string | Buffer, work: () => Promise<T>): Promise<T> {
   return holding(folder, async (fd) => flushingAt(fd, { folder, work }));
@@ -125,14 +126,14 @@ async function flushingAt<T>(
 ): Promise<T> {
   const over = new AbortController();
   const flush = async (): Promise<void> => {
-    // A whole program would be started each time.
+    // Without the call each flush would start the program `sync`.
     if (syncfsCall() === null) return;
     while (!over.signal.aborted) {
       await sleep(PAUSE_MS, undefined, { signal: over.signal }).catch(() => undefined);
       if (!over.signal.aborted) await flushAt(fd, folder);
     }
   };
-  // What one flush was told the next one is not.
+  // An error is reported to one flush only, so the first is kept.
   const flushed = flush().then(
     () => null,
     (error: unknown) => ({ error }),
@@ -143,7 +144,7 @@ async function flushingAt<T>(
   } finally {
     over.abort();
   }
-  // Work that has failed waits for no disk.
+  // After failed work nothing is flushed.
   const failure = await flushed;
   if (failure !== null) throw failure.error;
   await flushAt(fd, folder);

@@ -40,7 +40,7 @@ function kindsOf(folder: string, pid: number | undefined): string[] {
     .sort();
 }
 
-test("working directory, readers and writers are told with their paths", { skip: SKIP }, async (context) => {
+test("working directories, readers and writers are found with their paths", { skip: SKIP }, async (context) => {
   const directory = scratch(context);
   const shell = "exec 3<read 4>>sub/write 5<../outside; echo ready; exec sleep 60";
   const child = await start(context, "sh", ["-c", shell], join(directory, "ws"));
@@ -54,11 +54,11 @@ test("working directory, readers and writers are told with their paths", { skip:
   await eventually("all are told with its name", () => [...commands()].join() === "sleep");
 });
 
-test("nobody holds a folder when nobody works in it", { skip: SKIP }, (context) => {
+test("a folder without processes in it has no holders", { skip: SKIP }, (context) => {
   assert.deepEqual(findHolders(join(scratch(context), "ws")).holders, []);
 });
 
-test("a removed file is held by nobody", { skip: SKIP }, async (context) => {
+test("a removed open file is no holder", { skip: SKIP }, async (context) => {
   const directory = scratch(context);
   const child = await start(context, "sh", [
     "-c",
@@ -72,7 +72,7 @@ test("a removed file is held by nobody", { skip: SKIP }, async (context) => {
 const python = spawnSync("python3", ["--version"]).status === 0;
 
 test(
-  "a writable shared mapping is told when its descriptor is closed",
+  "a writable shared mapping is found after its descriptor is closed",
   { skip: SKIP || (python ? false : "needs python3") },
   async (context) => {
     const directory = scratch(context);
@@ -86,7 +86,7 @@ test(
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
 test(
-  "a holder in another mount namespace is told by the folder's own paths",
+  "a holder in another mount namespace is found with paths of this namespace",
   { skip: SKIP || (unshare ? false : "needs the right to mount") },
   async (context) => {
     const directory = scratch(context);
@@ -112,7 +112,7 @@ test(
 );
 
 test(
-  "it says so when other users' processes cannot be read",
+  "the answer says that other users' processes cannot be read",
   { skip: SKIP || (process.getuid?.() === 0 ? false : "needs root to become another user") },
   (context) => {
     const directory = scratch(context);
@@ -123,14 +123,14 @@ test(
   },
 );
 
-test("it says so when there is no /proc", { skip: whyProcStays() ?? false }, (context) => {
+test("the answer says that there is no /proc", { skip: whyProcStays() ?? false }, (context) => {
   const folder = join(scratch(context), "ws");
   const imports = { holders: new URL("holders.ts", import.meta.url).href };
   const found = withoutProc(imports, `return holders.findHolders(${JSON.stringify(folder)});`);
   assert.deepEqual(found, { holders: [], unknown: ["no-proc"] });
 });
 
-test("time is bounded and said when it ran out", { skip: SKIP }, (context) => {
+test("the search has a time limit, and the answer says if it was reached", { skip: SKIP }, (context) => {
   assert.ok(findHolders(join(scratch(context), "ws"), { budgetMs: -1 }).unknown.includes("out-of-time"));
 });
 

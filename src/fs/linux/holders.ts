@@ -30,15 +30,15 @@ export type HolderKind = "cwd" | "open-write" | "open-read" | "mapping";
 
 export interface Holder {
   readonly pid: number;
-  /** The process's short name, as the kernel has it. */
+  /** The process's short name from the kernel. */
   readonly command: string;
-  /** `mapping`: a writable shared mapping, whose stores need not change the file's times at once. */
+  /** `mapping`: a writable shared mapping. Writes through it need not change the file's times at once. */
   readonly kind: HolderKind;
-  /** Raw path relative to the folder; empty for the folder itself. */
+  /** Raw path below the folder; empty for the folder itself. */
   readonly path: Buffer;
 }
 
-/** Reasons for which there may be holders that were not seen. */
+/** Reasons why holders may be missing from the answer. */
 export type UnknownReason =
   | "unreadable-processes"
   | "other-pid-namespaces"
@@ -61,20 +61,20 @@ export const WHY_UNKNOWN: Readonly<Record<UnknownReason, string>> = {
 
 export interface Holders {
   readonly holders: Holder[];
-  /** Empty when every process that could hold something was asked. */
+  /** Empty if every process that could hold the folder was examined. */
   readonly unknown: UnknownReason[];
 }
 
 export interface HolderOptions {
-  /** Milliseconds to look; 200. */
+  /** The most milliseconds to search; default 200. */
   budgetMs?: number;
-  /** Look at this process too; it is left out unless told. */
+  /** True: this process counts, too. */
   includeSelf?: boolean;
-  /** Look at no others than these. */
+  /** Only these processes are examined. */
   among?: readonly number[];
 }
 
-/** A place as the file system itself names it: the same through every mount and in every namespace. */
+/** A place by the file system's own name for it: equal through every mount and in every namespace. */
 interface Place {
   readonly device: string;
   readonly path: Buffer;
@@ -89,14 +89,14 @@ function placeOf(path: Buffer, mounts: readonly Mount[]): Place | null {
   return { device: mount.device, path: joined.length === 0 ? Buffer.from("/") : joined };
 }
 
-/** The folder looked into, and how to tell whether a path of some process lies in it. */
+/** The folder, and the test whether a path of a process lies in it. */
 class Target {
   readonly #root: Buffer;
   readonly #place: Place | null;
   readonly #ownNamespace: string;
   readonly #ownMounts: Mount[];
   readonly #otherMounts = new Map<string, Mount[]>();
-  /** Process that was asked last: each is asked about many paths, one after the other. */
+  /** The last process and its namespace: many paths of one process are tested in a row. */
   #last = { pid: 0, namespace: "" };
 
   constructor(root: Buffer) {
@@ -106,7 +106,7 @@ class Target {
     this.#ownNamespace = linkText("/proc/self/ns/mnt");
   }
 
-  /** The path relative to the folder, null when it lies elsewhere. */
+  /** Returns the path below the folder, or null if the path is elsewhere. */
   relative(pid: number, path: Buffer): Buffer | null {
     if (path[0] !== 0x2f) return null;
     if (this.#last.pid !== pid) this.#last = { pid, namespace: linkText(`/proc/${pid}/ns/mnt`) };
@@ -115,7 +115,7 @@ class Target {
     if (!foreign && isAtOrBelow(path, this.#root)) return below(path, this.#root);
     if (this.#place === null) return null;
     const mounts = foreign ? this.#mountsOf(pid, namespace) : this.#ownMounts;
-    // Only a second mount of the same file system can show the folder under another path.
+    // Only another mount of the same file system can show the folder under another path.
     if (!foreign && mounts.filter((mount) => mount.device === this.#place!.device).length < 2) return null;
     const place = placeOf(path, mounts);
     if (place === null || place.device !== this.#place.device) return null;
@@ -155,9 +155,7 @@ function readText(path: string): string {
 
 const DELETED = Buffer.from(" (deleted)");
 
-/**
- * Returns the target of a link under /proc; null when it is gone or leads to a removed entry, which is in no folder.
- */
+/** Returns the target of a link under /proc; null if the link is gone or leads to a removed entry, which is in no folder. */
 function linkTarget(path: string): Buffer | null {
   const target = readLink(path);
   if (target.length <= DELETED.length || !target.subarray(-DELETED.length).equals(DELETED)) return target;
@@ -166,7 +164,9 @@ function linkTarget(path: string): Buffer | null {
 
 let link: { path: Arena; target: Arena } | undefined;
 
-/** The target of a link, until the next call; most are no paths, and Node would make a copy and more of each. */
+/**
+ * Reads a link into a reused buffer. Most targets are no paths, so the copies and exceptions of Node would be wasted.
+ */
 function readLink(path: string): Buffer {
   link ??= { path: newArena(64), target: newArena(4096) };
   const { path: name, target } = link;
@@ -216,7 +216,7 @@ function addHolder(search: Search, pid: number, kind: HolderKind, path: Buffer):
 function searchDirectories(search: Search, pid: number): void {
   for (const name of ["cwd", "root"]) {
     const target = linkTarget(`/proc/${pid}/${name}`);
-    // Every process has a root; only one that was moved into the folder holds it.
+    // Every process has a root directory; it counts only if it was changed into the folder.
     if (target === null || (name === "root" && target.length === 1)) continue;
     const path = search.target.relative(pid, target);
     if (path !== null) addHolder(search, pid, "cwd", path);
@@ -240,7 +240,7 @@ function searchDescriptors(search: Search, pid: number): void {
 
 const MAX_MAPS_BYTES = 4 << 20;
 
-/** The mappings of a process, bounded: a process with millions of them must not stop a save. */
+/** Reads the mappings of a process, up to a limit: a process with millions of mappings must not stop a save. */
 export function readMaps(path: string): { text: string; whole: boolean } {
   const descriptor = openSync(path, "r");
   try {
@@ -258,7 +258,7 @@ export function readMaps(path: string): { text: string; whole: boolean } {
   }
 }
 
-/** Permissions of shared mappings that may be written to; few processes have any. */
+/** Permissions of writable shared mappings; few processes have any. */
 const WRITABLE_SHARED = [" rw-s ", " rwxs ", " -w-s ", " -wxs "];
 
 function searchMappings(search: Search, pid: number): void {
@@ -281,7 +281,7 @@ function searchProcess(search: Search, pid: number): void {
     try {
       part(search, pid);
     } catch (error) {
-      // Anything but a refusal means that the process has ended meanwhile, or is a kernel thread.
+      // Other errors mean that the process has ended, or is a kernel thread.
       if (!isDenied(error)) continue;
       search.unknown.add("unreadable-processes");
       return;
@@ -290,8 +290,8 @@ function searchProcess(search: Search, pid: number): void {
 }
 
 /**
- * The kernel's own threads run no program and have nothing open; they are half of what runs. Asks no other file system, and
- * makes no exception for each: that costs ten times as much as the call.
+ * True for a thread of the kernel, which has no program and no open files; half of all processes are such threads. Uses
+ * a raw call, because an exception of Node for each would take ten times as long.
  */
 export function isKernelThread(pid: number): boolean {
   link ??= { path: newArena(64), target: newArena(4096) };
@@ -309,7 +309,7 @@ function addBlindSpots(unknown: Set<UnknownReason>, root: Buffer, pids: readonly
   if (place === "network" || place === "fuse" || place === "unknown") unknown.add("other-hosts");
 }
 
-/** Lists the numbers of all processes that are seen; none where there is no /proc, as in a chroot. */
+/** Lists the numbers of all visible processes; empty without /proc, for example in a chroot. */
 export function processNumbers(): number[] {
   try {
     return readdirSync("/proc")
@@ -321,8 +321,8 @@ export function processNumbers(): number[] {
 }
 
 /**
- * Finds other processes that work in a folder, through whatever mount or container they see it. Bounded in time;
- * `unknown` says why the answer may lack some. Throws `not_found` when the folder is missing.
+ * Finds other processes that work in a folder, through any mount or container. Bounded in time; `unknown` tells why
+ * holders may be missing. Throws `not_found` if the folder is missing.
  */
 export function findHolders(folder: RawPath, options: HolderOptions = {}): Holders {
   let root: Buffer;
@@ -348,7 +348,7 @@ export function findHolders(folder: RawPath, options: HolderOptions = {}): Holde
   return { holders: search.holders, unknown: [...search.unknown].sort() };
 }
 
-/** Mount points that show the folder (its real path) or something in it under another path, in every namespace that can be asked. */
+/** Mount points that show the folder (its real path) or a part of it under another path, in every namespace that can be read. */
 export function mountedElsewhere(folder: Buffer, mounts: readonly Mount[] = readMounts()): Buffer[] {
   const own = mountOf(folder, mounts);
   if (own === null) return [];
@@ -363,21 +363,21 @@ export function mountedElsewhere(folder: Buffer, mounts: readonly Mount[] = read
   return found;
 }
 
-/** A process of each other mount namespace. */
+/** One process of each other mount namespace. */
 function onePerNamespace(): string[] {
   const byNamespace = new Map<string, string>();
   for (const pid of readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name))) {
     try {
       byNamespace.set(readlinkSync(`/proc/${pid}/ns/mnt`), pid);
     } catch {
-      // Another user's, or gone.
+      // The process belongs to another user, or has ended.
     }
   }
   byNamespace.delete(readlinkSync("/proc/self/ns/mnt"));
   return [...byNamespace.values()];
 }
 
-/** Sockets in the folder that a program of this network namespace has bound, by the path that it named. */
+/** Sockets in the folder that a program of this network namespace has bound, by the path that the program used. */
 export function boundSockets(folder: Buffer): Buffer[] {
   const lines = readText("/proc/net/unix").split("\n").slice(1);
   const paths = lines.flatMap((line) => /^(?:\S+\s+){7}(\/.*)$/.exec(line)?.[1] ?? []);
@@ -387,7 +387,7 @@ export function boundSockets(folder: Buffer): Buffer[] {
   );
 }
 
-/** Files in the folder that the system swaps to. */
+/** Swap files of the system in the folder. */
 export function swapFiles(folder: Buffer): Buffer[] {
   const lines = readText("/proc/swaps").split("\n").slice(1);
   return inFolder(

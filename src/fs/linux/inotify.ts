@@ -2,7 +2,7 @@ import { constants as system, endianness } from "node:os";
 import { type Arena, bindNative, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import { type Change, CHANGES, kindOf } from "./fanotify.ts";
 
-/** Kernel reports of changes in single directories, for any user: inotify(7). */
+/** The kernel's reports of changes in single directories, for any user: inotify(7). */
 
 const [CLOEXEC, NONBLOCK] = [0o2000000, 0o4000];
 const [OVERFLOW, IGNORED, ONLY_DIRECTORY, NO_LINK] = [0x4000, 0x8000, 0x1000000, 0x2000000];
@@ -18,7 +18,7 @@ interface Calls {
   remove: NativeFunction;
 }
 
-/** Changes in directories since each was watched, in the order in which they were made. */
+/** Changes in each directory since its watch began, in order. */
 export class InotifyQueue {
   readonly fd: number;
   readonly #calls: Calls;
@@ -32,7 +32,7 @@ export class InotifyQueue {
     this.#view = new DataView(this.#buffer.bytes.buffer, this.#buffer.bytes.byteOffset);
   }
 
-  /** Null where the kernel has it not, or this user has too many. */
+  /** Null if the kernel lacks inotify, or this user has too many instances. */
   static open(): InotifyQueue | null {
     const init = bindNative("int inotify_init1(int flags)");
     const add = bindNative("int inotify_add_watch(int fd, uint64_t path, uint32_t mask)");
@@ -44,7 +44,7 @@ export class InotifyQueue {
     return fd < 0 ? null : new InotifyQueue(fd, { read, close, add, remove });
   }
 
-  /** Watches a directory by its path as latin1: its number, which is the same for the same directory; or minus errno. */
+  /** Watches a directory by its path as latin1. Returns the watch number, the same for the same directory; or minus errno. */
   add(path: string): number {
     const bytes = Buffer.from(`${path}\0`, "latin1");
     if (bytes.length > PATH_BYTES) return -system.errno.ENAMETOOLONG;
@@ -58,8 +58,8 @@ export class InotifyQueue {
   }
 
   /**
-   * Gives what waits, at most a buffer of it; `gone`: a directory is watched no more. False: nothing waits. `lost`: some changes
-   * are told by nobody.
+   * Reports waiting changes, at most one buffer. False: no change waits. `gone`: a watch has ended. `lost`: the kernel
+   * dropped some changes.
    */
   read(told: {
     change: (watch: number, change: Change) => void;

@@ -5,7 +5,7 @@ import { bindNative, lastErrno, newArena } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
 import { mountOf } from "./mounts.ts";
 
-/** Open-file-description locks: held by the open file, gone with the process, exclusive within one process too. */
+/** Open-file-description locks: the open file holds the lock, which ends with the process and excludes other opens of a process. */
 
 const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;
@@ -19,7 +19,7 @@ let flock: Arena | undefined;
 
 function bind(): NativeFunction | null {
   if (fcntl === undefined) {
-    // The layout of struct flock below is that of 64-bit Linux; elsewhere owner files do the work.
+    // The struct flock below is that of 64-bit Linux; other systems use owner files.
     const known = process.arch === "x64" || process.arch === "arm64";
     fcntl = known ? bindNative("int fcntl(int fd, int command, uint64_t lock)") : null;
     if (fcntl !== null) flock = newArena(STRUCT_FLOCK_BYTES);
@@ -27,12 +27,12 @@ function bind(): NativeFunction | null {
   return fcntl;
 }
 
-/** True when this process can take kernel locks at all. */
+/** True if this process can take kernel locks. */
 export function kernelLocksAvailable(): boolean {
   return bind() !== null;
 }
 
-/** Bytes of a file that are locked; 0 as the length: to its end. */
+/** The locked bytes of a file; length 0: to the end. */
 export interface LockRange {
   start: number;
   length: number;
@@ -51,8 +51,8 @@ function packFlock(type: number, { start, length }: LockRange = WHOLE): Arena {
 }
 
 /**
- * Takes the lock on an open file without waiting: false when another open file holds it.
- * Throws `unsupported` where the file system has no such locks.
+ * Takes the lock on an open file without waiting; false if another open file holds it. Throws `unsupported` if the file
+ * system has no such locks.
  */
 export function tryKernelLock(descriptor: number, shared: boolean, range?: LockRange): boolean {
   const call = bind();
@@ -64,13 +64,13 @@ export function tryKernelLock(descriptor: number, shared: boolean, range?: LockR
   throw new CairnError("unsupported", `the file system refused a kernel lock (errno ${errno})`);
 }
 
-/** Gives the lock up; closing the file does too unless a child process inherited it. */
+/** Releases the lock. A close releases it too, unless a child process inherited the descriptor. */
 export function releaseKernelLock(descriptor: number, range?: LockRange): void {
   const call = bind();
   if (call !== null) call(descriptor, F_OFD_SETLK, packFlock(LOCK_TYPES.none, range).address);
 }
 
-/** Processes that this one sees hold a lock of POSIX whose first byte is wanted. */
+/** Visible processes with a POSIX lock whose first byte is wanted. */
 export function processesWithLocks(isWanted: (start: number) => boolean): number[] {
   let text: string;
   try {
@@ -84,7 +84,7 @@ export function processesWithLocks(isWanted: (start: number) => boolean): number
 
 export type HeldMode = "exclusive" | "shared" | "none";
 
-/** Returns how other open files hold the lock of this one. */
+/** Returns the mode in which other open files hold the lock of this file. */
 export function kernelLockState(descriptor: number): HeldMode {
   const call = bind();
   if (call === null) return "none";
@@ -102,8 +102,8 @@ function deviceInLockTable(path: string): string | null {
 }
 
 /**
- * Returns how it is held by reading the kernel's table, which also has processes of other pid namespaces, so a record
- * in the file is never asked for this. Null where there is no table.
+ * Returns the mode from the kernel's lock table, which includes processes of other pid namespaces, so the record in the
+ * file is not needed. Null if the table cannot be read.
  */
 export function kernelLockFromTable(path: string): HeldMode | null {
   const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;

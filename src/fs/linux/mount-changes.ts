@@ -5,12 +5,12 @@ import { AT_FDCWD } from "./syscall-abi.ts";
 const [POLLERR, POLLPRI] = [8, 2];
 const poll = bindNativeLater("int poll(uint64_t fds, unsigned long count, int timeout)");
 
-/** Tells when something was mounted or unmounted: proc(5), poll on mountinfo. */
+/** Detects mounts and unmounts: proc(5), poll on mountinfo. */
 export class MountTable {
   readonly #fd = openSync("/proc/self/mountinfo", "r");
   readonly #asked = newArena(8);
 
-  /** Since it was asked last, or may have been. */
+  /** True if the mount table has changed since the last call, or may have. */
   hasChanged(): boolean {
     const words = new Int32Array(this.#asked.bytes.buffer, this.#asked.bytes.byteOffset, 2);
     words.set([this.#fd, POLLPRI]);
@@ -28,7 +28,7 @@ const UNIQUE_ID = 0x4000;
 const [MASK_AT, ID_AT, BYTES] = [0, 144, 256];
 const statx = bindNativeLater("int statx(int fd, uint64_t path, int flags, unsigned int mask, uint64_t facts)");
 
-/** Number of the mount at a path, as latin1, which no other mount ever has: statx(2), Linux 6.8. Null where that is not told. */
+/** A mount number that the kernel never reuses, for the mount at a path (latin1): statx(2), Linux 6.8. Null on older kernels. */
 export function uniqueMountId(path: string): bigint | null {
   const name = newArena(path.length + 1);
   name.bytes.set(Buffer.from(path, "latin1"));

@@ -48,7 +48,7 @@ test("a path resolves to the mount on top when mounts hide each other", () => {
   assert.equal(sourceOf("/deep/er/x"), "stacked");
 });
 
-test("a mount of JuiceFS is told from those around, below and above it, and from names that only begin alike", () => {
+test("a mount of JuiceFS is distinguished from other mounts and from similar names", () => {
   const mounts = parseMountinfo(
     String.raw`
 27 1 254:0 / / rw - ext4 /dev/vda rw
@@ -73,7 +73,7 @@ test("a mount of JuiceFS is told from those around, below and above it, and from
   assert.equal(mounts.at(-1)!.root.toString(), "/team\\a");
 });
 
-test("two folders are on one mount by the list of mounts, and by their devices where there is none", () => {
+test("the list of mounts decides whether two folders are on one mount, and without it their devices", () => {
   assert.deepEqual([onSameMount("/", "/bin"), onSameMount("/", "/proc")], [true, false]);
   assert.deepEqual([onSameMount("/", "/bin", []), onSameMount("/", "/proc", [])], [true, false]);
   assert.throws(() => onSameMount("/", "/nothing", []), { code: "not_found" });
@@ -84,7 +84,7 @@ test("two folders are on one mount by the list of mounts, and by their devices w
     );
 });
 
-test("the mounts of this machine hold the temporary folder", () => {
+test("the temporary folder is on a mount of this machine", () => {
   const mounts = readMounts();
   assert.ok(mounts.length > 0);
   const mount = mountOf(tmpdir());
@@ -96,7 +96,7 @@ test("the mounts of this machine hold the temporary folder", () => {
   );
 });
 
-test("kinds are told by magic number", () => {
+test("the magic number identifies the kind of file system", () => {
   assert.equal(kindOfMagic(0xff534d42).place, "network");
   assert.equal(kindOfMagic(0xff534d42 | 0).name, "cifs");
   assert.equal(kindOfMagic(0x794c7630).overlay, true);
@@ -108,7 +108,7 @@ test("kinds are told by magic number", () => {
   assert.ok(uuid === null || uuid.length >= 8);
 });
 
-test("what is kept back for root is neither free nor used", (context) => {
+test("space reserved for root is neither free nor used", (context) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-mounts-"));
   context.after(() => rmSync(folder, { recursive: true, force: true }));
   const [image, mounted] = [join(folder, "image"), join(folder, "mounted")];
@@ -173,7 +173,7 @@ test(
   },
 );
 
-test("a file system has one id wherever it is asked, and none where there is no folder", (t) => {
+test("all folders of a file system have one id, and a missing folder has none", (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-fsid-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const id = filesystemId(folder);
@@ -183,7 +183,7 @@ test("a file system has one id wherever it is asked, and none where there is no 
   assert.equal(filesystemId(join(folder, "absent")), null);
 });
 
-test("file systems of one type have ids of their own when each was made anew", (t) => {
+test("two new file systems of one type have different ids", (t) => {
   const ids = [loopFileSystem(t, "btrfs"), loopFileSystem(t, "btrfs")].map((volume) =>
     volume === null ? null : filesystemId(volume.root),
   );

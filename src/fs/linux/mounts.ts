@@ -20,15 +20,15 @@ import type { RawPath } from "../paths/safe-path.ts";
 export interface Mount {
   readonly id: number;
   readonly parentId: number;
-  /** `major:minor` of the file system, as the kernel's lock table shows it too. */
+  /** `major:minor` of the file system, in the form of the kernel's lock table. */
   readonly device: string;
-  /** Directory of the file system that is mounted; other than `/` for bind mounts and subvolumes. */
+  /** The mounted directory of the file system; not `/` for bind mounts and subvolumes. */
   readonly root: Buffer;
   readonly mountPoint: Buffer;
   readonly options: readonly string[];
-  /** Options of the file system, for all its mounts, as the kernel writes them. */
+  /** Options of the file system, for all its mounts, in the kernel's form. */
   readonly fileSystemOptions: string;
-  /** File system type, e.g. `ext4`, `fuse.juicefs`. */
+  /** File system type, for example `ext4`, `fuse.juicefs`. */
   readonly type: string;
   readonly source: string;
 }
@@ -36,7 +36,7 @@ export interface Mount {
 const BACKSLASH = 0x5c;
 const UP = Buffer.from("/..");
 
-/** The kernel writes blanks, tabs, newlines, backslashes and `#` as three octal digits. */
+/** Decodes octal escapes: the kernel writes blanks, tabs, newlines, backslashes and `#` as three octal digits. */
 export function unescapeOctal(field: string): Buffer {
   const bytes = Buffer.from(field, "latin1");
   let length = 0;
@@ -68,7 +68,7 @@ function parseLine(line: string): Mount | null {
   };
 }
 
-/** The mounts in a text of the form of /proc/self/mountinfo (bytes read as latin1); lines not understood are skipped. */
+/** Parses the text of /proc/self/mountinfo (bytes read as latin1); skips lines that do not parse. */
 export function parseMountinfo(text: string): Mount[] {
   const mounts: Mount[] = [];
   for (const line of text.split("\n")) {
@@ -78,7 +78,7 @@ export function parseMountinfo(text: string): Mount[] {
   return mounts;
 }
 
-/** The mounts that this process sees; none where the kernel has no mountinfo. */
+/** The mounts that this process sees; empty if the kernel has no mountinfo. */
 export function readMounts(): Mount[] {
   try {
     return parseMountinfo(readFileSync("/proc/self/mountinfo", "latin1"));
@@ -92,7 +92,7 @@ const NO_LIST = {
   hint: "mount /proc: mount -t proc proc /proc",
 };
 
-/** Says why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves. */
+/** Returns why the mounts in a folder are unknown, with a remedy; null if they are known. Scans detect mounts without the list. */
 export function whyMountsUnknown(mounts: readonly Mount[] = readMounts()): typeof NO_LIST | null {
   return mounts.length === 0 ? NO_LIST : null;
 }
@@ -106,8 +106,8 @@ function real(path: RawPath): Buffer {
 }
 
 /**
- * The mount that a look-up of a real path ends in. It goes from the root mount to the child that lies on the way
- * with the shortest mount point: that one is met first, so it hides longer ones mounted on the same parent.
+ * Returns the mount at the end of a look-up of a real path. Goes from the root mount to the child mount with the
+ * shortest mount point on the way. The look-up meets that one first, so it hides longer ones on the same parent.
  */
 export function resolveMount(path: Uint8Array, mounts: readonly Mount[]): Mount | null {
   const onTheWay = mounts.filter((mount) => isAtOrBelow(path, mount.mountPoint));
@@ -126,27 +126,24 @@ export function resolveMount(path: Uint8Array, mounts: readonly Mount[]): Mount 
 function shortest(mounts: readonly Mount[]): Mount | null {
   let best: Mount | null = null;
   for (const mount of mounts) {
-    // Of two mounts on one point under one parent the later one is on top.
+    // Of two mounts on one point under one parent the later is on top.
     if (best === null || mount.mountPoint.length <= best.mountPoint.length) best = mount;
   }
   return best;
 }
 
-/** The mount that holds `path` (links are followed). Throws `not_found` for a missing path; null without mountinfo. */
+/** Returns the mount that holds `path` (links are followed); null without mountinfo. Throws `not_found` if the path is missing. */
 export function mountOf(path: RawPath, mounts: readonly Mount[] = readMounts()): Mount | null {
   return resolveMount(real(path), mounts);
 }
 
-/**
- * Tells whether two existing paths lie on one mount; where there is no list of mounts, on one device. Throws
- * `not_found`.
- */
+/** True if two existing paths are on one mount; without a list of mounts, on one device. Throws `not_found`. */
 export function onSameMount(one: RawPath, other: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
   if (mounts.length === 0) return statSync(real(one)).dev === statSync(real(other)).dev;
   return mountOf(one, mounts)?.id === mountOf(other, mounts)?.id;
 }
 
-/** True when `path` itself is where something is mounted; where there is no list of mounts, by its device. */
+/** True if `path` itself is a mount point; without a list of mounts, decided by its device. */
 export function isMountPoint(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
   const resolved = real(path);
   if (mounts.length === 0)
@@ -154,7 +151,7 @@ export function isMountPoint(path: RawPath, mounts: readonly Mount[] = readMount
   return mounts.some((mount) => mount.mountPoint.equals(resolved));
 }
 
-/** The visible mounts strictly below `path` (directories and bind-mounted files), sorted by mount point. */
+/** Returns the visible mounts strictly below `path` (directories and bind-mounted files), sorted by mount point. */
 export function mountsInside(path: RawPath, mounts: readonly Mount[] = readMounts()): Mount[] {
   const root = real(path);
   const inside = mounts.filter((mount) => mount.mountPoint.length > root.length && isAtOrBelow(mount.mountPoint, root));
@@ -163,12 +160,12 @@ export function mountsInside(path: RawPath, mounts: readonly Mount[] = readMount
 }
 
 export interface FilesystemKind {
-  /** e.g. `ext4`; `unknown` for a magic number that is not in the table. */
+  /** For example `ext4`; `unknown` for a magic number that is not in the table. */
   readonly name: string;
   readonly magic: number;
-  /** Place where the state lives. Only `local` and `memory` have locks that one kernel decides alone. */
+  /** The location of the data. Only on `local` and `memory` one kernel alone decides about locks. */
   readonly place: "local" | "memory" | "network" | "fuse" | "unknown";
-  /** True for a union of layers: what is written there goes away with its container. */
+  /** True for a union of layers: new content is lost with its container. */
   readonly overlay: boolean;
 }
 
@@ -210,14 +207,14 @@ const MAGICS: readonly (readonly [magic: number, name: string, place: Place])[] 
   [0x65735546, "fuse", "fuse"],
 ];
 
-/** The kind behind a statfs magic number. */
+/** Returns the kind for a statfs magic number. */
 export function kindOfMagic(magic: number): FilesystemKind {
   const row = MAGICS.find(([known]) => known === magic >>> 0);
   if (row === undefined) return { name: "unknown", magic, place: "unknown", overlay: false };
   return { name: row[1], magic, place: row[2], overlay: row[1] === "overlay" };
 }
 
-/** Returns the kind of file system that holds an existing path. */
+/** Returns the kind of the file system that holds an existing path. */
 export function filesystemKind(path: RawPath): FilesystemKind {
   try {
     return kindOfMagic(statfsSync(path).type);
@@ -227,9 +224,8 @@ export function filesystemKind(path: RawPath): FilesystemKind {
 }
 
 /**
- * File systems of this kernel that change a directory's times with every name that comes, goes or is renamed in it, at
- * the moment when it does. Others (network ones, those of other programs) may do it late or not at all. An overlay's upper
- * layer is one of these.
+ * File systems of this kernel that change a directory's times at once when a name in it is added, removed or renamed.
+ * Network file systems and FUSE may change them late or never. An overlay's upper layer is one of these.
  */
 const KEEPS_TIMES: ReadonlySet<string> = new Set([
   "ext4",
@@ -242,26 +238,26 @@ const KEEPS_TIMES: ReadonlySet<string> = new Set([
   "overlay",
 ]);
 
-/** True where a directory with unchanged times is known to hold unchanged names. */
+/** True if unchanged times of a directory prove that its names are unchanged. */
 export function keepsDirectoryTimes(path: Uint8Array): boolean {
   return KEEPS_TIMES.has(nameOfKind(path));
 }
 
-/** False where an entry may get other extended attributes and keep all of its times: JuiceFS, which is a FUSE. */
+/** False if an entry's extended attributes may change without a change of its times: JuiceFS, which is a FUSE. */
 export function keepsAttributeTimes(path: Uint8Array): boolean {
   return nameOfKind(path) !== "fuse";
 }
 
 /**
- * False where a file may get other content and keep all of its times: what lies in memory alone is never written back, which
- * is when a store through a mapping moves them.
+ * False if a file's content may change without a change of its times. tmpfs and ramfs never write back, which is when a
+ * write through a mapping changes the times.
  */
 export function keepsContentTimes(path: Uint8Array): boolean {
   const name = nameOfKind(path);
   return name !== "tmpfs" && name !== "ramfs";
 }
 
-/** The kind's name, `unknown` where the kernel tells none. */
+/** The kind's name, `unknown` if the kernel does not report one. */
 function nameOfKind(path: Uint8Array): string {
   try {
     return filesystemKind(Buffer.from(path)).name;
@@ -270,7 +266,7 @@ function nameOfKind(path: Uint8Array): string {
   }
 }
 
-/** Numbers of the file systems that are mounted inside a folder and whose files may do so, each in one word. */
+/** Numbers of the file systems mounted inside a folder whose files may change without a change of times, each in one word. */
 export function devicesInMemory(folder: RawPath): number[] {
   const mounts = mountsInside(folder).filter(({ type }) => type === "tmpfs" || type === "ramfs");
   return [...new Set(mounts.map(({ device }) => device))].map((device) => {
@@ -279,15 +275,15 @@ export function devicesInMemory(folder: RawPath): number[] {
   });
 }
 
-/** One word for a device. */
+/** Returns a device number in one word. */
 export function deviceNumber(major: number, minor: number): number {
   return ((major << 20) | minor) >>> 0;
 }
 
-/** File systems of Linux that give a new file the mode it is made with, less the umask, whatever they are mounted with. */
+/** File systems of Linux that give a new file exactly the requested mode, less the umask, under all mount options. */
 const KEEP_MODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "tmpfs"]);
 
-/** The umask by a look that does not change it for a moment; all bits where that cannot be. */
+/** Reads the umask without changing it; all bits if it cannot be read. */
 export function umaskNow(): number {
   try {
     const line = /^Umask:\s*([0-7]+)$/mu.exec(readFileSync("/proc/self/status", "latin1"));
@@ -297,7 +293,10 @@ export function umaskNow(): number {
   }
 }
 
-/** The permission bits that a new file below a folder has when it is made with them, where no access list is passed on and nobody changes this process's umask meanwhile. */
+/**
+ * The permission bits that a new file below a folder surely gets if it asks for them, unless an access list is
+ * inherited or the umask changes meanwhile.
+ */
 export function bitsOfNewFiles(folder: Buffer): number {
   return KEEP_MODES.has(filesystemKind(folder).name) ? 0o777 & ~umaskNow() : 0;
 }
@@ -305,10 +304,10 @@ export function bitsOfNewFiles(folder: Buffer): number {
 export interface FreeSpace {
   /** Bytes that this user may still write. */
   readonly freeBytes: number;
-  /** Bytes that all that lies on it takes; what is neither free nor used is kept for others than this user. */
+  /** Bytes in use. Space that is neither free nor used is reserved for other users. */
   readonly usedBytes: number;
   readonly totalBytes: number;
-  /** Inodes left; null where the file system makes them as needed. */
+  /** Inodes left; null if the file system makes inodes as needed. */
   readonly freeInodes: number | null;
 }
 
@@ -327,21 +326,21 @@ export function freeSpace(path: RawPath): FreeSpace {
   }
 }
 
-/** Questions that a file system answers with 16 bytes of UUID. */
+/** An ioctl whose answer has the 16 bytes of a UUID. */
 interface UuidQuestion {
   request: number;
   bytes: number;
-  /** where the answer has it; null where this is no answer */
+  /** Offset of the UUID in the answer; null if the answer has none. */
   at(answer: Uint8Array): number | null;
 }
 
-// FS_IOC_GETFSUUID, Linux 6.9: one length byte, then up to 16 bytes. btrfs does not know it.
+// FS_IOC_GETFSUUID, Linux 6.9: one length byte, then up to 16 bytes. Not supported by btrfs.
 const GET_FILESYSTEM_UUID: UuidQuestion = {
   request: 0x80111500,
   bytes: 32,
   at: (answer) => (answer[0] === 16 ? 1 : null),
 };
-// BTRFS_IOC_FS_INFO: the highest number of a device and their count before it, 8 bytes each.
+// BTRFS_IOC_FS_INFO: the highest device number and the device count come first, 8 bytes each.
 const BTRFS_INFO: UuidQuestion = { request: 0x8400941f, bytes: 1024, at: () => 16 };
 let ioctl: NativeFunction | null | undefined;
 
@@ -370,7 +369,7 @@ function uuidFromUdev(path: RawPath): string | null {
   return null;
 }
 
-/** The UUID of the file system that holds `path`, where kernel or udev tell it; else null. */
+/** The UUID of the file system that holds `path`, from the kernel or udev; else null. */
 export function filesystemUuid(path: RawPath): string | null {
   const asks = [
     () => uuidFromKernel(path, GET_FILESYSTEM_UUID),
@@ -389,8 +388,8 @@ export function filesystemUuid(path: RawPath): string | null {
 }
 
 /**
- * Tells a folder's file system from others, also after a reboot: its UUID where that is known, else what is mounted
- * there. Null where there is no such folder.
+ * An id of a folder's file system that stays equal after a reboot: its UUID if known, else its mount's type and source.
+ * Null if the folder does not exist.
  */
 export function filesystemId(path: RawPath): string | null {
   if (!existsSync(path)) return null;
@@ -399,14 +398,14 @@ export function filesystemId(path: RawPath): string | null {
 }
 
 const LOST_AND_FOUND = "lost+found";
-/** Names that JuiceFS's mounts show of themselves, by either of the names that it can be told to use. */
+/** Names in the root of JuiceFS's mounts, in both forms that JuiceFS can use. */
 const OF_JUICEFS = [".accesslog", ".config", ".stats", ".trash"].flatMap((name) => [name, `.jfs${name}`]);
-/** Inodes that JuiceFS gives to nothing that somebody made begin here; a folder of it that is mounted may have such names. */
+/** The first inode of JuiceFS's own entries; a mounted subdirectory may have user files with these names. */
 const FIRST_OF_JUICEFS = 0x7fff_ffff_0000_0000n;
 
 /**
- * Lists names that a file system has put into its own root, if `folder` is that, and that nobody saves, restores or
- * removes. `folder`: raw bytes of a real path.
+ * Lists names that a file system has put into its own root, if `folder` is that root; these names are never saved,
+ * restored or removed. `folder`: raw bytes of a real path.
  */
 export function ownEntries(folder: Buffer): string[] {
   const lost = look(folder, LOST_AND_FOUND);

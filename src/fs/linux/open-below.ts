@@ -2,19 +2,19 @@ import fs from "node:fs";
 import type { Arena } from "../../native.ts";
 import type { Syscalls } from "./syscall-abi.ts";
 
-/** Longest path handed to the kernel in one piece. */
+/** The longest path that one call takes. */
 const PIECE = 4000;
 const SLASH = 47;
 const DOT = 46;
 const INTERMEDIATE = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-/** Flags with which directories are opened: no link is followed, and nothing waits. */
+/** Flags for opening directories: no link is followed, and the call never waits. */
 export const DIRECTORY =
   fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /**
- * Opens an entry by its path below a held directory: a descriptor, or minus errno. No link is followed, neither on
- * the way nor at the end (`ELOOP`, `ENOTDIR`); the path may be longer than the system takes. Empty: the directory itself.
- * `scratch` holds at least 4096 bytes.
+ * Opens an entry by its path below an open directory. Returns a descriptor or minus errno. Follows no link, on the way
+ * or at the end (`ELOOP`, `ENOTDIR`); the path may be longer than PATH_MAX. Empty: the directory itself. `scratch` has
+ * at least 4096 bytes.
  */
 export function openBelow(sys: Syscalls, root: number, path: Uint8Array, flags: number, scratch: Arena): number {
   if (path.length === 0) {

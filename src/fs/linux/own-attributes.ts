@@ -2,23 +2,23 @@ import { type Arena, newArena } from "../../native.ts";
 import { HAS_NO_ATTRIBUTE } from "./errno.ts";
 import { inDirectory, putName, syscalls } from "./syscalls.ts";
 
-/** Extended attributes of one folder; for the few folders that no scan has read. */
+/** Bytes for the extended attributes of one folder; used for the few folders that no scan has read. */
 
 const ROOM = 64 << 10;
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
-/** Layout of an access list: version 2, then entries of a tag, bits and an id. */
+/** The layout of an access list: version 2, then entries with a tag, bits and an id. */
 const LIST_VERSION = 2;
 const TAG_GROUP = 0x04;
 const TAG_MASK = 0x10;
 
-/** Made when it is first needed, and kept: to allocate it takes longer than to ask. Nothing waits while it is in use. */
+/** Arenas made at the first use and kept, because an allocation takes longer than the call. No caller awaits while it uses them. */
 let kept: { name: Arena; answer: Arena } | undefined;
 
 function arenas(): { name: Arena; answer: Arena } {
   return (kept ??= { name: newArena(512), answer: newArena(ROOM) });
 }
 
-/** Names and values, as text that is equal for equal attributes. */
+/** Returns names and values as text; equal attributes give equal text. */
 export function attributesOf(folder: Buffer): string[] {
   const sys = syscalls();
   const { name, answer } = arenas();
@@ -36,7 +36,7 @@ export function attributesOf(folder: Buffer): string[] {
   });
 }
 
-/** Attributes of an entry of an open directory, in the order of their names; null where not all can be read. */
+/** Returns the attributes of an entry of an open directory, sorted by name; null if some cannot be read. */
 export function attributesIn(directory: number, entry: Uint8Array): { name: Uint8Array; value: Uint8Array }[] | null {
   const sys = syscalls();
   const { name, answer } = arenas();
@@ -55,15 +55,15 @@ export function attributesIn(directory: number, entry: Uint8Array): { name: Uint
 }
 
 /**
- * Returns what a folder's access list says of its group, as permission bits; undefined where it has none, or where this
- * user may not look into the folder. Its mode has the list's mask in their place then, which limits them.
+ * Returns the group's permission bits from a folder's access list; undefined without a list, or if this user may not
+ * read the folder. With a list, the group bits of the mode are the list's mask, which limits them.
  */
 export function listedGroupBits(folder: Buffer): number | undefined {
   const list = accessListOf(folder);
   if (list === null || list.length < 4 || list.readUInt32LE(0) !== LIST_VERSION) return undefined;
   const bits = new Map<number, number>();
   for (let at = 4; at + 8 <= list.length; at += 8) bits.set(list.readUInt16LE(at), list.readUInt16LE(at + 2) & 7);
-  // Without a mask the mode has the group's own.
+  // Without a mask the mode has the group's own bits.
   return bits.has(TAG_MASK) ? bits.get(TAG_GROUP) : undefined;
 }
 

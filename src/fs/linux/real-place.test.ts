@@ -18,7 +18,7 @@ function scratch(t: TestContext): string {
 }
 
 test(
-  "a directory is not opened through another user's link, in the middle of its path or by what a link leads to",
+  "a directory is not opened through another user's link, in its path or in a link's target",
   { skip: ONLY_ROOT },
   (t) => {
     const folder = scratch(t);
@@ -35,7 +35,7 @@ test(
   },
 );
 
-test("a link of this user's in another user's folder is not followed: he may exchange it", { skip: ONLY_ROOT }, (t) => {
+test("a link of this user in another user's folder is not followed", { skip: ONLY_ROOT }, (t) => {
   const folder = scratch(t);
   symlinkSync("../v", join(folder, "h/mine"));
   closeSync(openDirectory(join(folder, "h/mine/main")));
@@ -55,7 +55,7 @@ test("a directory is opened through links of this user, dots and slashes, and by
   inDirectory(join(folder, "h"), (fd) => closeSync(openDirectory(`/proc/self/fd/${fd}/p`)));
 });
 
-test("what was opened is not taken for what lies at its path now", (t) => {
+test("an opened directory is not confused with the directory that is at its path now", (t) => {
   const folder = scratch(t);
   const place = join(folder, "h/p/main");
   const fd = openDirectory(place);
@@ -73,7 +73,7 @@ test("what was opened is not taken for what lies at its path now", (t) => {
   renameSync(join(folder, "h/q"), join(folder, "h/p"));
 });
 
-test("why it cannot be looked at again where it lies is said as the system says it", (t) => {
+test("an error while a path is opened again, name by name, is the system's error", (t) => {
   const folder = scratch(t);
   const links = join(folder, "links");
   mkdirSync(links);

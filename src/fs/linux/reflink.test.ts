@@ -30,7 +30,7 @@ function cloneIn(volume: LoopFileSystem, sys: Syscalls, from: number, name: stri
 
 void describe("clones of files", () => {
   for (const kind of ["xfs", "btrfs"] as const) {
-    test(`a clone holds the same content and takes no space on ${kind}`, (t) => {
+    test(`a clone has the same content and takes no space on ${kind}`, (t) => {
       const volume = loopFileSystem(t, kind);
       if (volume === null) return;
       withFiles(volume, (from, to) => {
@@ -71,7 +71,7 @@ void describe("clones of files", () => {
     });
   });
 
-  test("a clone is refused, and nothing is written, on a file system that has none", (t) => {
+  test("a clone is refused, and nothing is written, on a file system without clones", (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
     withFiles(volume, (from, to) => {
@@ -80,7 +80,7 @@ void describe("clones of files", () => {
     });
   });
 
-  test("two file systems are told from one that clones nothing", (t) => {
+  test("the results for two file systems and for one without clones differ", (t) => {
     const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "btrfs")];
     if (one === null || other === null) return;
     withFiles(one, (from) =>
@@ -92,7 +92,7 @@ void describe("clones of files", () => {
     );
   });
 
-  test("pieces are counted", (t) => {
+  test("extents of a file are counted", (t) => {
     const volume = loopFileSystem(t, "xfs");
     if (volume === null) return;
     withFiles(volume, (from, to) => {

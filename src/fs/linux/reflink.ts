@@ -4,13 +4,13 @@ import { type Arena, bindNative, lastErrno, type NativeFunction, newArena } from
 import { ENOSYS, EXDEV } from "./errno.ts";
 import { EINTR, type Syscalls } from "./syscall-abi.ts";
 
-/** Clones of files: a second file that shares the first one's blocks until either is written to. */
+/** Clones of files: a second file that shares the first file's blocks until either is written to. */
 
 const FICLONE = 0x40049409;
 const FS_IOC_FIEMAP = 0xc020660b;
 const FIEMAP_FLAG_SYNC = 1;
 const FIEMAP_EXTENT_INLINE = 0x200;
-/** Bytes of the question, and of each extent that is told of; in the latter its flags. */
+/** Sizes of the request and of each extent in the answer; offset of the flags in an extent. */
 const FIEMAP_BYTES = 32;
 const EXTENT_BYTES = 56;
 const EXTENT_FLAGS = 40;
@@ -19,7 +19,7 @@ const FS_IOC_SETFLAGS = 0x40086602;
 const FS_IOC_GETVERSION = 0x80087601;
 const FS_NOCOW_FL = 0x00800000;
 const FS_COMPR_FL = 0x4;
-/** Written at once, not dumped, access times not kept, directory written at once, and what is made in it not copied on write. */
+/** Flags of chattr: written at once, not dumped, no access times, directory written at once, new entries not copied on write. */
 const CARRIED = 0x8 | 0x40 | 0x80 | 0x10000 | FS_NOCOW_FL;
 
 const CODES: Record<string, number> = os.constants.errno;
@@ -42,21 +42,21 @@ export function ioctl(fd: number, request: number, argument: number): number {
 }
 
 /**
- * Makes an open empty file a clone of another, in one moment: 0, or minus errno (`cloneAnswer` says what that means).
- * What has not been written back of the first is written first. Holes stay; metadata is not touched.
+ * Makes an open empty file an atomic clone of another. Returns 0 or minus errno (see `cloneAnswer`). The kernel first
+ * writes back the source's cached data. Holes stay; metadata is not cloned.
  */
 export function cloneFile(from: number, to: number): number {
   return ioctl(to, FICLONE, from);
 }
 
-/** A name in a held directory that stands for nothing yet. */
+/** A free name in an open directory. */
 export interface NewName {
   directory: number;
   names: Arena;
   name: number;
 }
 
-/** Makes a new file that is a clone of an open one: its descriptor, or minus errno. */
+/** Makes a new file that is a clone of an open file. Returns its descriptor or minus errno. */
 export function cloneTo(sys: Syscalls, from: number, place: NewName): number {
   const { directory, names, name } = place;
   const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
@@ -69,24 +69,21 @@ export function cloneTo(sys: Syscalls, from: number, place: NewName): number {
   return result;
 }
 
-/**
- * Returns what the result of these calls says: refused for this file or file system (a copy may do), no space, or
- * failed.
- */
+/** Returns the meaning of a clone call's result: refused for this file or file system (a copy may work), no space, or failed. */
 export function cloneAnswer(result: number): "cloned" | "refused" | "full" | "failed" {
   if (result >= 0) return "cloned";
   if (REFUSED.has(result)) return "refused";
   return FULL.has(result) ? "full" : "failed";
 }
 
-/** True when the two files lie on different file systems. */
+/** True if the two files are on different file systems. */
 export function isOtherFileSystem(result: number): boolean {
   return result === EXDEV;
 }
 
 let kept: { address: number; words: Uint32Array } | undefined;
 
-/** Room for what the calls below ask and answer; made when it is first wanted, since it loads native code. */
+/** The buffer for requests and answers; made at the first use, because it loads native code. */
 function argument(): { address: number; words: Uint32Array } {
   if (kept === undefined) {
     const { bytes, address } = newArena(FIEMAP_BYTES + EXTENT_BYTES);
@@ -95,7 +92,7 @@ function argument(): { address: number; words: Uint32Array } {
   return kept;
 }
 
-/** Asks about all of an open file's extents: how many there are, or minus errno. With `room` the first is told of, too. */
+/** Asks for all extents of an open file. Returns their number or minus errno. With `room` the answer has the first extent, too. */
 function mapExtents(fd: number, { flags, room }: { flags: number; room: 0 | 1 }): number {
   const { address, words } = argument();
   words.fill(0);
@@ -107,31 +104,33 @@ function mapExtents(fd: number, { flags, room }: { flags: number; room: 0 | 1 })
   return result < 0 ? result : words[5]!;
 }
 
-/** Number of extents of an open file, which a clone takes time for; minus errno where the file system does not say. */
+/** The number of extents of an open file, which decides how long a clone takes; minus errno if the file system does not report it. */
 export function extentCount(fd: number): number {
   return mapExtents(fd, { flags: 0, room: 0 });
 }
 
 /**
- * Writes out what an open file holds and tells whether all of it lies in the file system's metadata then, as btrfs has
- * small files: it becomes durable with the names and at the same instant as they do.
+ * Writes out an open file's data and returns true if all of it is in the file system's metadata then, as btrfs stores
+ * small files. Such content becomes durable together with its name.
  */
 export function isHeldInMetadata(fd: number): boolean {
   if (mapExtents(fd, { flags: FIEMAP_FLAG_SYNC, room: 1 }) !== 1) return false;
   return (argument().words[(FIEMAP_BYTES + EXTENT_FLAGS) / 4]! & FIEMAP_EXTENT_INLINE) !== 0;
 }
 
-/** No file system that clones has smaller blocks, so so many extents have at least so many of these. */
+/** No file system with clones has smaller blocks, so n extents take at least n blocks of this size. */
 const SMALLEST_BLOCK = 1024;
 
-/** True when an open file that occupies so many bytes is in more pieces than `limit`. Bytes tell first, since counting takes a call. */
+/**
+ * True if an open file has more than `limit` extents. Checks its `occupied` bytes first, because counting takes a call.
+ */
 export function isFragmented(fd: number, occupied: number, limit: number): boolean {
   return occupied >= limit * SMALLEST_BLOCK && extentCount(fd) > limit;
 }
 
 /**
- * Gives an empty file the mark "written in place" when the other has it: btrfs clones only between files that agree.
- * True when it was set.
+ * Sets the NOCOW flag of an empty file if the other file has it: btrfs clones only between files with equal flags. True
+ * if the flag was set.
  */
 export function takeOverNoCow(from: number, to: number): boolean {
   const { address, words } = argument();
@@ -143,8 +142,8 @@ export function takeOverNoCow(from: number, to: number): boolean {
 }
 
 /**
- * Gives a directory the marks of another that chattr(1) sets and that nothing else carries over. Compression is an
- * attribute, which these calls would change: where it is set they are left alone.
+ * Copies a directory's chattr(1) flags that no other call copies. Compression is also an attribute, which these calls
+ * would change: directories with that flag are skipped.
  */
 export function takeOverMarks(from: number, to: number): void {
   const { address, words } = argument();
@@ -157,10 +156,7 @@ export function takeOverMarks(from: number, to: number): void {
   ioctl(to, FS_IOC_SETFLAGS, address);
 }
 
-/**
- * Returns a number that tells an open file from another one that had its inode number before; null where the file
- * system does not say.
- */
+/** Returns the inode's generation, which tells a reused inode number; null if the file system does not report it. */
 export function generationOf(fd: number): number | null {
   const { address, words } = argument();
   words[0] = 0;

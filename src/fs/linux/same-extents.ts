@@ -1,20 +1,20 @@
 import { ioctl } from "./reflink.ts";
 import { type Arena, newArena } from "../../native.ts";
 
-/** Tells of two files that they share their content, without reading it. */
+/** Detects that two files share their content, without reading it. */
 
 const FS_IOC_FIEMAP = 0xc020660b;
 const FLAG_SYNC = 1;
-/** Offsets in the question, and in each extent that is told of. */
+/** Offsets in the request, and in each extent of the answer. */
 const ASKED = { START: 0, LENGTH: 8, FLAGS: 16, MAPPED: 20, ROOM: 24, EXTENTS: 32 } as const;
 const EXTENT = { LOGICAL: 0, PHYSICAL: 8, LENGTH: 16, FLAGS: 40, SIZE: 56 } as const;
 const LAST = 0x1;
 const UNWRITTEN = 0x800;
-/** Flags beside which a place on the disk says what lies there: last, unwritten, merged, shared. */
+/** Flags of an extent whose place on the disk identifies its content: last, unwritten, merged, shared. */
 const PLAIN = LAST | UNWRITTEN | 0x1000 | 0x2000;
 const ROOM = 256;
 
-/** A piece of a file that lies in one piece on the disk. */
+/** A piece of a file that is contiguous on the disk. */
 interface Run {
   logical: bigint;
   physical: bigint;
@@ -23,8 +23,8 @@ interface Run {
 }
 
 /**
- * True when two open files of one file system and one size surely have the same content: all of it lies at the same places on
- * the disk, once what waits to be written has been. False where that is not so, or the file system does not tell.
+ * True if two open files of one file system and equal size surely have the same content: after a write-out all extents
+ * are at the same places on the disk. False if they differ, or if the file system does not report extents.
  */
 export function haveSameExtents(a: number, b: number): boolean {
   const one = runsOf(a);
@@ -39,7 +39,10 @@ export function haveSameExtents(a: number, b: number): boolean {
   }
 }
 
-/** Each as long as it can be, however the file system divides them; null, as the last, where it tells something else. */
+/**
+ * Yields the longest contiguous runs, however the file system divides them. Yields null and ends if an extent's place
+ * does not identify its content.
+ */
 function* runsOf(fd: number): Generator<Run | null, void> {
   const argument = newArena(ASKED.EXTENTS + ROOM * EXTENT.SIZE);
   let run: Run | null = null;
@@ -80,7 +83,7 @@ function goesOn(run: Run, next: Run): boolean {
   );
 }
 
-/** Number of extents that it tells of, or minus errno. */
+/** Returns the number of extents in the answer, or minus errno. */
 function ask(fd: number, argument: Arena, start: bigint): number {
   argument.bytes.fill(0, 0, ASKED.EXTENTS);
   const view = viewOf(argument);

@@ -8,7 +8,7 @@ function kept(...names: string[]): string[] {
   return list.toString("latin1", 0, length).split("\0").slice(0, -1);
 }
 
-test("names of lists that are shown a second time are taken out wherever they stand", () => {
+test("names of second access lists are removed from a list at every position", () => {
   const shadows = ["trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"];
   assert.deepEqual(kept(shadows[0]!, "user.a", shadows[1]!, "user.b"), ["user.a", "user.b"]);
   assert.deepEqual(kept("user.a", ...shadows), ["user.a"]);
@@ -16,7 +16,7 @@ test("names of lists that are shown a second time are taken out wherever they st
   assert.ok(shadows.every((name) => isShadow(Buffer.from(name))));
 });
 
-test("names that only hold such a name stay", () => {
+test("names that only contain such a name stay", () => {
   const names = ["user.trusted.SGI_ACL_FILE", "trusted.SGI_ACL_", "trusted.other"];
   assert.deepEqual(kept(...names), names);
   assert.ok(!names.some((name) => isShadow(Buffer.from(name))));

@@ -1,15 +1,15 @@
 /**
- * xfs shows each access list to root a second time, as an attribute of its own. Where that is written it becomes the
- * list, on xfs at once, and elsewhere when it gets there; so only the list itself is read and written.
+ * xfs shows root each access list a second time, as its own attribute. A write to that attribute changes the list, on
+ * xfs at once, and elsewhere after a copy to xfs. So only the list itself is read and written.
  */
 const PREFIX = Buffer.from("trusted.SGI_ACL_");
 
-/** Tells whether an attribute of this name is an access list shown a second time. */
+/** True if an attribute of this name is the second form of an access list. */
 export function isShadow(name: Uint8Array): boolean {
   return name.length > PREFIX.length && PREFIX.equals(name.subarray(0, PREFIX.length));
 }
 
-/** Takes such names out of a list of names, each with a NUL behind it; its new length. What is no length stays as it is. */
+/** Removes such names from a list of NUL-terminated names. Returns the new length. A negative `length` is returned as it is. */
 export function withoutShadows(length: number, list: Uint8Array): number {
   if (length <= 0) return length;
   if (!Buffer.from(list.buffer, list.byteOffset, length).includes(PREFIX)) return length;

@@ -3,28 +3,31 @@ import { constants as system } from "node:os";
 import { type Arena, bindNativeLater, lastErrno, newArena } from "../../native.ts";
 
 const ioctl = bindNativeLater("int ioctl(int fd, unsigned long request, uint64_t argument)");
-/** Asks for the next mapping of some kind from an address on, which costs a hundredth of the text: proc_pid_maps(5), Linux 6.11. */
+/** Asks for the next matching mapping from an address, a hundred times faster than reading the text: proc_pid_maps(5), Linux 6.11. */
 const PROCMAP_QUERY = 0xc0686611;
-/** Shared mappings of files. They need not be writable now: what was stored is there all the same. */
+/** Shared mappings of files, also those that are not writable now: earlier writes through them may be unreported. */
 const SHARED_FILE_OR_NEXT = 0x08 | 0x10 | 0x20;
 const [QUERY_BYTES, NAME_BYTES] = [104, 4096];
-/** Places of 64 bits. */
+/** Offsets in 64-bit words. */
 const AT = { SIZE: 0, FLAGS: 1, ADDRESS: 2, END: 4, INODE: 8, DEVICE: 9, NAME_SIZE: 10, NAME: 11 } as const;
 const MAJOR = 0xffffffffn;
-/** Name of the ring by which a program writes with no call that anybody is told of: io_setup(2). */
+/** The name of a ring of asynchronous I/O, by which a program writes without a call that is reported: io_setup(2). */
 const RING = "/[aio]";
 
 let kept: { query: Arena; words: BigUint64Array; name: Arena } | undefined;
 
-/** Mapping of a file that a process shares with others. */
+/** A mapping of a file that a process shares with others. */
 export interface SharedMapping {
-  /** The low 32 bits of its inode's number. */
+  /** The low 32 bits of the file's inode number. */
   inode: number;
-  /** It is the ring of asynchronous writes, which go to any file that the process has open. */
+  /** True for a ring of asynchronous writes, which can go to any file that the process has open. */
   isRing: boolean;
 }
 
-/** Gives each shared mapping of a file of the process whose maps lie at a path: how many; -1: the kernel does not answer in this way. */
+/**
+ * Calls `given` with each shared mapping of a file; `path`: the maps file of a process. Returns their number; -1 if the
+ * kernel lacks the request.
+ */
 export function eachSharedMapping(path: string, given: (mapping: SharedMapping) => void): number {
   const maps = openSync(path, "r");
   try {
@@ -63,7 +66,7 @@ function isNamed(maps: number, address: bigint): boolean {
   return Buffer.from(bytes.buffer, bytes.byteOffset, RING.length).toString("latin1") === RING;
 }
 
-/** No such mapping is left, or the process is gone. */
+/** No such mapping is left, or the process has ended. */
 function isEnd(errno: number): boolean {
   return errno === system.errno.ENOENT || errno === system.errno.ESRCH;
 }

@@ -15,7 +15,7 @@ export interface Syscalls {
    */
   openBelow(dirfd: number, names: Arena, path: number, flags: number): number;
   close(fd: number): number;
-  /** getdents64(2): fills the buffer from `offset` with kernel dirents; bytes filled, 0 at the end. */
+  /** getdents64(2): fills the buffer from `offset` with kernel dirents. Returns the bytes filled, 0 at the end. */
   getdents(fd: number, buffer: Arena, offset: number): number;
   /** statx(2) without following a last link; an empty name means the descriptor itself. */
   stat(dirfd: number, names: Arena, name: number, out: StatBuffer): number;
@@ -27,7 +27,7 @@ export interface Syscalls {
   fgetxattr(fd: number, names: Arena, name: number, out: Arena, offset: number): number;
   fsetxattr(fd: number, names: Arena, name: number, value: Arena, offset: number, length: number): number;
   fremovexattr(fd: number, names: Arena, name: number): number;
-  /** llistxattr/lgetxattr/lsetxattr by path, for what cannot be opened (links, pipes, devices). */
+  /** llistxattr/lgetxattr/lsetxattr by path, for entries that cannot be opened (links, pipes, devices). */
   llistxattr(dirfd: number, names: Arena, name: number, out: Arena): number;
   lgetxattr(dirfd: number, names: Arena, name: number, attribute: Uint8Array, out: Arena, offset: number): number;
   lsetxattr(dirfd: number, names: Arena, name: number, attribute: Uint8Array, value: Uint8Array): number;
@@ -51,12 +51,12 @@ export interface Syscalls {
   chmod(dirfd: number, names: Arena, name: number, mode: number): number;
   fchown(fd: number, uid: number, gid: number): number;
   lchown(dirfd: number, names: Arena, name: number, uid: number, gid: number): number;
-  /** Sets mtime (and atime to the same) exactly; an empty name means the descriptor itself. */
+  /** Sets mtime and atime to exactly this time; an empty name means the descriptor itself. */
   utimens(dirfd: number, names: Arena, name: number, seconds: number, nanoseconds: number): number;
   ftruncate(fd: number, size: number): number;
   /** lseek with SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
   seek(fd: number, offset: number, whence: 3 | 4): number;
-  /** sync_file_range over the whole file: start write-back, or wait until all of it is on its way down. */
+  /** sync_file_range over the whole file: starts the write-back, or waits until all data was sent to the disk. */
   startWriteback(fd: number): number;
   settle(fd: number): number;
   fdatasync(fd: number): number;
@@ -64,7 +64,7 @@ export interface Syscalls {
   syncfs(fd: number): number;
 }
 
-/** Calls on what is open, on names, and on extended attributes: the parts of which an implementation is made. */
+/** Calls on descriptors, on names, and on extended attributes: the parts of an implementation. */
 export type DescriptorCalls = Pick<
   Syscalls,
   | "close"
@@ -88,7 +88,7 @@ export type AttributeCalls = Pick<
 >;
 export type NameCalls = Omit<Syscalls, keyof DescriptorCalls | keyof AttributeCalls>;
 
-/** Open flags that node:fs does not name. */
+/** Open flags that node:fs lacks. */
 export const OPEN = {
   CLOEXEC: 0o2000000,
   PATH: 0o10000000,
@@ -98,7 +98,7 @@ export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 export const AT_FDCWD = -100;
 export const EINTR = 4;
 
-/** Result of statx: 256 bytes as u32 words. */
+/** The result of statx: 256 bytes as u32 words. */
 export interface StatBuffer {
   readonly arena: Arena;
   readonly words: Uint32Array;
@@ -134,8 +134,8 @@ export const ATTRIBUTE_APPEND = 0x20;
 export const TYPE = { PIPE: 1, CHARDEV: 2, DIRECTORY: 4, BLOCKDEV: 6, FILE: 8, LINK: 10, SOCKET: 12 } as const;
 
 /**
- * A symbolic link's permission bits say nothing, and not every system can set them: they are told as 0777, as Linux's own
- * file systems have them. macOS and BSD, and what is mounted from there, have what the umask left.
+ * Sets the permission bits of a symbolic link to 0777, as Linux's own file systems have them. macOS and BSD, and mounts
+ * from there, report bits that depend on the umask and have no effect.
  */
 export function evenLinkMode(words: Uint32Array): void {
   if ((words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.LINK) words[STAT.MODE] = (TYPE.LINK << 12) | 0o777;
@@ -162,7 +162,7 @@ const CONTENT_WORDS = [
   STAT.INO + 1,
 ];
 
-/** True when nothing was changed between two looks at one entry, as far as its times tell. */
+/** True if the times and other fields show no change between two looks at an entry. */
 export function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
   for (const word of CONTENT_WORDS) if (a[word] !== b[word]) return false;
   return true;

@@ -62,7 +62,7 @@ function create({ sys, fd, name }: Subject, file: string, content: string): numb
 /** What both implementations promise. */
 function contract(label: string, make: () => Syscalls): void {
   void describe(label, () => {
-    test("files are opened, written, read and cut relative to a held directory", (t) => {
+    test("files are opened, written, read and cut relative to an open directory", (t) => {
       const at = subject(t, make());
       const { sys, folder, fd, name } = at;
       const file = create(at, "file", "some text");
@@ -85,7 +85,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.ok(sys.open(AT_FDCWD, name(path.join(folder, "file")), 0, O_RDONLY, 0) >= 0);
     });
 
-    test("every type of entry is told by stat, by name and by descriptor", (t) => {
+    test("stat reports every type of entry, by name and by descriptor", (t) => {
       const at = subject(t, make());
       const { sys, folder, fd, name } = at;
       create(at, "file", "12345");
@@ -135,7 +135,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.readlink(fd, name("file"), 0, target), -errno["EINVAL"]!);
     });
 
-    test("links, removals and renames do what they say and replace nothing unasked", (t) => {
+    test("links, removals and renames work and replace nothing by default", (t) => {
       const at = subject(t, make());
       const { sys, folder, fd, name } = at;
       const read = (file: string): string => fs.readFileSync(path.join(folder, file), "utf8");
@@ -276,7 +276,7 @@ function contract(label: string, make: () => Syscalls): void {
 
 contract("system calls through the C library", syscalls);
 
-test("a symbolic link has the mode that Linux gives it when another system's is told", () => {
+test("a symbolic link has Linux's mode even if the file system reports another", () => {
   const { words } = newStatBuffer();
   for (const [told, evened] of [
     [0o120755, 0o120777],
@@ -291,7 +291,7 @@ test("a symbolic link has the mode that Linux gives it when another system's is 
   }
 });
 
-test("a name is too long, as for a system, when there is no room for it and its end", () => {
+test("a name without room in the arena fails as ENAMETOOLONG", () => {
   const arena = newArena(64);
   assert.equal(putName(arena, 10, Buffer.alloc(53, "n")), 64);
   assert.equal(arena.bytes[63], 0);
@@ -305,7 +305,7 @@ test("an errno becomes a typed error that names it", () => {
   assert.equal(errnoName(99_999), "errno 99999");
 });
 
-test("the mode of what is no link is set where there is no /proc, and that of a link is not", (t) => {
+test("without /proc a mode is set, except for a link", (t) => {
   if (!ROOT) return t.skip("needs Linux's calls and root");
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-syscalls-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));

@@ -47,7 +47,7 @@ function required(signature: string): Call {
   return call;
 }
 
-/** A call that is made again when a signal has interrupted it; minus errno where it fails. */
+/** Returns a call that is repeated after a signal interrupts it; a failure is minus errno. */
 function bind(signature: string): Call {
   const call = required(signature);
   return (...args) => {
@@ -66,7 +66,7 @@ const INTERMEDIATE = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | O_NOFOLL
 const OPENAT2 = 437;
 const RESOLVE_NO_LINKS_BENEATH = 0x02 | 0x04 | 0x08;
 
-/** openat2 where the kernel has it and nothing forbids it, else the same by single names. */
+/** Uses openat2 if the kernel has it and allows it, else opens name by name. */
 function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
   const openat2 = bindNative("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t how, uint64_t size)");
   const how = newArena(24);
@@ -76,7 +76,7 @@ function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
     words[0] = flags | OPEN.CLOEXEC;
     for (;;) {
       const result = settleResult(openat2!(OPENAT2, d, path, how.address, 24));
-      // The kernel gives up when something is renamed meanwhile.
+      // The kernel gives up if an entry is renamed meanwhile.
       if (result !== EAGAIN) return result;
     }
   };
@@ -94,7 +94,7 @@ function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
   return (d, names, n, flags) => openByNames(byName, d, names, n, flags);
 }
 
-/** Opens one name at a time, where the kernel has no openat2(2) for {@link Syscalls.openBelow}. */
+/** Opens one name at a time, for kernels without openat2(2): {@link Syscalls.openBelow}. */
 export function openByNames(
   sys: Pick<Syscalls, "open" | "close">,
   root: number,
@@ -190,7 +190,7 @@ function nameCalls(): NameCalls {
   const unlinkat = required("int unlinkat(int d, uint64_t n, int f)");
   const renameat2 = required("int renameat2(int a, uint64_t b, int c, uint64_t d, uint f)");
   const fchmodat = required("int fchmodat(int d, uint64_t n, uint m, int f)");
-  // C libraries before 2020 refuse the flag before they look at anything else; with it they ask the kernel in several steps.
+  // C libraries before 2020 refuse the flag before they look at the descriptor. Newer ones emulate the flag with several calls.
   const anyName = newArena(2);
   anyName.bytes.set([0x78, 0]);
   const tried = settleResult(fchmodat(-1, anyName.address, 0, AT_SYMLINK_NOFOLLOW));
@@ -219,7 +219,7 @@ function nameCalls(): NameCalls {
     rename: (fd, from, fn, d, to, n, flags) => settleResult(renameat2(fd, from.address + fn, d, to.address + n, flags)),
     chmod: (d, names, n, mode) => {
       const result = settleResult(fchmodat(d, names.address + n, mode, chmodFlags));
-      // In several steps it goes through /proc, and without one says of everything what it says of links.
+      // The emulation uses /proc. Without /proc it returns the error for links for every entry.
       if (result !== EOPNOTSUPP || chmodFlags === 0 || mayBeLink(d, names, n)) return result;
       return settleResult(fchmodat(d, names.address + n, mode, 0));
     },
@@ -242,12 +242,12 @@ function attributeCalls(): Omit<AttributeCalls, keyof AttributesByName> {
   };
 }
 
-/** Extended attributes by a name below a held directory, for what cannot be opened. */
+/** Extended attributes by a name below an open directory, for entries that cannot be opened. */
 export type AttributesByName = Pick<Syscalls, "llistxattr" | "lgetxattr" | "lsetxattr">;
 
 const EMPTY = new Uint8Array(1);
 
-/** By way of /proc; where there is none by the calls of Linux 6.13, before it by opening what can be. */
+/** Uses /proc. Without /proc uses the calls of Linux 6.13, and on older kernels opens the entries. */
 export function attributesByName(sys: Omit<Syscalls, keyof AttributesByName>): AttributesByName {
   if (hasProc()) return throughProc();
   return directly() ?? byOpening(sys);
@@ -269,7 +269,7 @@ function throughProc(): AttributesByName {
     }
     return scratch.address;
   };
-  // Behind the path.
+  // Written behind the path.
   const called = (attribute: Uint8Array): number => put(scratch, 6000, attribute);
   return {
     llistxattr: (d, names, n, out) =>
@@ -284,10 +284,10 @@ function throughProc(): AttributesByName {
 const SETXATTRAT = 463;
 const GETXATTRAT = 464;
 const LISTXATTRAT = 465;
-/** struct xattr_args: where the value is, 8 bytes; its size and flags, 4 each. */
+/** struct xattr_args: the value's address, 8 bytes; its size and flags, 4 each. */
 const ARGUMENTS = 16;
 
-/** Null where the kernel has no such calls, or does not let them be made. */
+/** Null if the kernel lacks these calls or does not allow them. */
 export function directly(): AttributesByName | null {
   const list = required("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t f, uint64_t b, uint64_t l)");
   const call = required(
@@ -323,8 +323,8 @@ export function directly(): AttributesByName | null {
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /**
- * Reads attributes of files and directories by opening them. Links have none that belong to a state; whether pipes,
- * devices and sockets have some cannot be told, which `EBADF` says.
+ * Reads attributes of files and directories by opening them. Links have no attributes that belong to a state. For
+ * pipes, devices and sockets the answer is `EBADF`: their attributes cannot be read.
  */
 export function byOpening(sys: Omit<Syscalls, keyof AttributesByName>): AttributesByName {
   const stat = newStatBuffer();
@@ -354,7 +354,7 @@ export function byOpening(sys: Omit<Syscalls, keyof AttributesByName>): Attribut
   };
 }
 
-/** Writes a name and its NUL; where it is. */
+/** Writes a name and its NUL. Returns the name's address. */
 function put(arena: Arena, at: number, name: Uint8Array): number {
   arena.bytes.set(name, at);
   arena.bytes[at + name.length] = 0;
@@ -366,7 +366,7 @@ function over(value: Uint8Array): Arena {
 }
 
 function deviceNumber(major: number, minor: number): number {
-  // glibc's makedev for majors and minors below 2^20, which is all that Linux has.
+  // glibc's makedev for majors and minors below 2^20, the largest in Linux.
   return (minor & 0xff) + (major & 0xfff) * 256 + Math.floor(minor / 256) * 2 ** 20;
 }
 
@@ -377,14 +377,14 @@ export function newStatBuffer(): StatBuffer {
 
 let chosen: Syscalls | null = null;
 
-/** Returns the system calls of this thread. Throws `unsupported` where there are none. */
+/** Returns the system calls of this thread. Throws `unsupported` if the system has none. */
 export function syscalls(): Syscalls {
   return (chosen ??= nativeSyscalls());
 }
 
 /**
- * Writes a name and its NUL at an offset of an arena; returns the offset after it. Throws as a system does for a name that
- * is too long for it where there is no room for it.
+ * Writes a name and its NUL at an offset of an arena. Returns the offset after both. If the arena is too small, throws
+ * the system's error for a name that is too long.
  */
 export function putName(arena: Arena, offset: number, name: Uint8Array): number {
   if (offset + name.length >= arena.bytes.length)
@@ -395,16 +395,16 @@ export function putName(arena: Arena, offset: number, name: Uint8Array): number 
 }
 
 /**
- * Opens a directory by absolute path for holding it; the descriptor, or throws, also for a link to one, and `conflict`
- * where another user has put a link among those above it.
+ * Opens a directory by absolute path. Returns the descriptor. Throws system errors, also for a link to a directory, and
+ * `conflict` if another user has put a link into the path.
  */
 export function openDirectory(path: string | Buffer): number {
   return openOwnWay(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
 }
 
 /**
- * Opens a directory with flags that say whether it is held for reading, and whether a last link is followed, if it is
- * nobody else's.
+ * Opens a directory with these flags, which also decide whether a last link is followed. Throws `conflict` if another
+ * user's link led there.
  */
 export function openOwnWay(path: string | Buffer, flags: number): number {
   const fd = fs.openSync(path, flags);
@@ -417,7 +417,7 @@ export function openOwnWay(path: string | Buffer, flags: number): number {
   return fd;
 }
 
-/** Works on a directory that is held meanwhile; throws as {@link openDirectory} does. */
+/** Calls `work` with an open directory. Throws the errors of {@link openDirectory}. */
 export function inDirectory<T>(path: string | Buffer, work: (fd: number) => T): T {
   const fd = openDirectory(path);
   try {
@@ -430,18 +430,18 @@ export function inDirectory<T>(path: string | Buffer, work: (fd: number) => T): 
 const ROOT = Buffer.from("/");
 const PATH_ROOM = 4096;
 const MOST_LINKS = 40;
-/** One more name on the way: may be searched only, and is no link. */
+/** Flags for one name of a path: a directory that this user may only search, and no link. */
 const STEP = fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | OPEN.PATH;
 const THROUGH_DESCRIPTOR = /^\/proc\/self\/fd\/\d+(?:\/[^/]*)?$/;
 
 /**
- * Throws `conflict` where an open directory was reached by its path through a symbolic link that another user may have
- * put there: whoever owns a folder above another can exchange it for a link at any moment. Links of root and of this
- * user in their own folders are followed.
+ * Throws `conflict` if an open directory was reached through a symbolic link that another user may have made: the owner
+ * of a folder on the way can replace a folder in it by a link at any moment. Links of root and of this user in their
+ * own folders are followed.
  */
 export function requireOwnWay(sys: Syscalls, fd: number, path: string | Buffer): void {
   const bytes = Buffer.from(path as string);
-  // One call, in all but a few cases: the kernel's name of it has no link in it.
+  // One call is enough in most cases: if the kernel's path of the descriptor is `path`, no link was followed.
   if (isNameOf(fd, bytes) || THROUGH_DESCRIPTOR.test(bytes.toString("latin1"))) return;
   const again = new OwnWay(sys).open(bytes);
   if (again < 0) throw syscallError(again, `open ${printablePath(bytes)} name by name`);
@@ -454,12 +454,12 @@ function isNameOf(fd: number, path: Buffer): boolean {
   try {
     return fs.readlinkSync(`/proc/self/fd/${fd}`, { encoding: "buffer" }).equals(path);
   } catch {
-    // There is no /proc, or the name is longer than it tells.
+    // /proc is missing, or the path is longer than /proc shows.
     return false;
   }
 }
 
-/** Opens a path name by name, each below the one that is held. */
+/** Opens a path name by name, each below the directory opened before. */
 class OwnWay {
   readonly #sys: Syscalls;
   readonly #name: Arena = newArena(PATH_ROOM);
@@ -471,7 +471,7 @@ class OwnWay {
     this.#sys = sys;
   }
 
-  /** A descriptor, or minus errno. */
+  /** Returns a descriptor or minus errno. */
   open(path: Buffer): number {
     let fd = this.#step(AT_FDCWD, path[0] === SLASH ? ROOT : Buffer.from("."));
     let rest = namesOf(path);
@@ -497,7 +497,7 @@ class OwnWay {
     return this.#put(name) ? this.#sys.open(fd, this.#name, 0, STEP, 0) : ENAMETOOLONG;
   }
 
-  /** Null for what is no link. */
+  /** Returns a link's target; null if the entry is not a link. */
   #targetOf(fd: number, { name, path }: { name: Buffer; path: Buffer }): Buffer | null {
     const { words } = this.#stat;
     this.#put(name);

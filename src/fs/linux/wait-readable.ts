@@ -6,8 +6,9 @@ const [EFD_CLOEXEC, EFD_NONBLOCK] = [0o2000000, 0o4000];
 type Asynchronous = { async(...given: unknown[]): void };
 
 /**
- * Calls back each time something can be read from a descriptor that Node itself cannot wait for, and waits again once that has
- * resolved. It keeps no process alive. Returns what ends it, which resolves when the descriptor may be closed.
+ * Calls `onReadable` when a descriptor that Node cannot watch has data, and waits again once the call has resolved.
+ * Does not keep the process alive. Returns a function that stops the wait; it resolves when the descriptor may be
+ * closed.
  */
 export function waitReadable(fd: number, onReadable: () => Promise<void>): () => Promise<void> {
   const poll = bindNative("int poll(uint64_t fds, unsigned long count, int timeout)") as unknown as Asynchronous;

@@ -3,26 +3,26 @@ import { INITIAL_PID_NAMESPACE, isDenied, isKernelThread, processNumbers, readMa
 import { eachSharedMapping } from "./shared-mappings.ts";
 
 /**
- * Inodes of files that somebody may write to without the kernel telling it, by the low 32 bits of their numbers: what processes have
- * mapped together, what those have open who write by libaio, and the images of loop devices. Null where that cannot be said of all.
+ * Inodes of files that processes may write to without a report by the kernel (low 32 bits of each number): files with
+ * shared mappings, files open in processes that use libaio, and images of loop devices. Null if some cannot be found.
  */
 export function writtenUntold(): number[] | null {
   const inodes = new Set<number>();
-  // Processes outside of a container write to its files too.
+  // Processes outside a container write to its files too.
   if (readlinkSync("/proc/self/ns/pid") !== INITIAL_PID_NAMESPACE) return null;
   for (const pid of processNumbers()) {
     try {
       const maps = mapsOf(pid);
       if (maps !== null && !addMapped(pid, maps, inodes)) return null;
     } catch (error) {
-      // The first process of a machine may be kept from everybody; it is no user's.
+      // Process 1 may be hidden from other users; it belongs to no user.
       if (isDenied(error) && pid !== 1) return null;
     }
   }
   return addLoopImages(inodes) ? [...inodes] : null;
 }
 
-/** Null for the kernel's own threads. The first thread of a process may have ended, which shows no maps any more. */
+/** Null for threads of the kernel. If the first thread of a process has ended, its maps are empty, so another thread's are read. */
 function mapsOf(pid: number): string | null {
   if (!isKernelThread(pid)) return `/proc/${pid}/maps`;
   if (statSync(`/proc/${pid}/task`).nlink <= NO_OTHER_THREAD) return null;
@@ -30,10 +30,10 @@ function mapsOf(pid: number): string | null {
   return other === undefined ? null : `/proc/${pid}/task/${other}/maps`;
 }
 
-/** Links of the folder of a process's threads when it has one. */
+/** Link count of a process's `task` folder if the process has one thread. */
 const NO_OTHER_THREAD = 3;
 
-/** False where not all mappings of the process could be read. */
+/** False if some mappings of the process could not be read. */
 function addMapped(pid: number, maps: string, inodes: Set<number>): boolean {
   let hasRing = false;
   const count = eachSharedMapping(maps, ({ inode, isRing }) => {
@@ -58,7 +58,7 @@ function addFile(path: string | Buffer, inodes: Set<number>): void {
   if (facts?.isFile() === true) inodes.add(Number(facts.ino & 0xffffffffn));
 }
 
-/** False where it is not told what lies behind one. */
+/** False if the image of a loop device cannot be read. */
 function addLoopImages(inodes: Set<number>): boolean {
   try {
     for (const device of readdirSync("/sys/block")) {
@@ -72,10 +72,10 @@ function addLoopImages(inodes: Set<number>): boolean {
   }
 }
 
-/** Null for a device with nothing behind it. */
+/** Null for a device without an image. */
 function backingFile(device: string): Buffer | null {
   try {
-    // Its last byte ends the line.
+    // The last byte is a newline.
     return readFileSync(`/sys/block/${device}/loop/backing_file`).subarray(0, -1);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT" || (error as NodeJS.ErrnoException).code === "ENXIO")

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { isMountDead, toCairnError } from "../../errors.ts";
 
-/** Names in a directory; none where it cannot be listed, for whoever can do without. */
+/** Names in a directory; empty if it cannot be listed. For callers that do not need the names. */
 export function namesIn(directory: string): string[] {
   try {
     return readdirSync(directory);
@@ -10,7 +10,7 @@ export function namesIn(directory: string): string[] {
   }
 }
 
-/** Names in a directory; none where it is not there. Throws what else keeps it from being listed. */
+/** Names in a directory; empty if it does not exist. Throws other errors of the listing. */
 export function namesIfThere(directory: string): string[] {
   try {
     return readdirSync(directory);

@@ -55,19 +55,19 @@ test("a join keeps the root when the path is empty and adds one slash when it is
   assert.equal(joinRaw("/", "a").toString(), "/a");
 });
 
-test("one name is refused when it is none or more than one", () => {
+test("a name is refused when it is empty, `.`, `..` or has a slash", () => {
   for (const name of ["", "a/b", "..", "."]) assert.throws(() => checkName(name), isUsage);
   checkName("...");
 });
 
-test("typed paths are put in their one form", () => {
+test("typed paths are normalized", () => {
   assert.equal(normalizeTyped("./a//b/").toString(), "a/b");
   assert.equal(normalizeTyped(".").toString(), "");
   assert.throws(() => normalizeTyped("a/../b"), isUsage);
   assert.throws(() => normalizeTyped("/a"), isUsage);
 });
 
-test("a displayed path has base64 only when it is not UTF-8, and leads back", () => {
+test("a displayed path has base64 only if it is not UTF-8, and converts back to the raw path", () => {
   assert.deepEqual(displayPath(Buffer.from("a\nä")), { path: "a\nä" });
   const shown = displayPath(ODD);
   assert.equal(shown.path, "a\\xff/\nä");
@@ -75,25 +75,25 @@ test("a displayed path has base64 only when it is not UTF-8, and leads back", ()
   assert.throws(() => pathOfDisplayed({ path: "a", path_b64: "*" }), CairnError);
 });
 
-test("a printed path cannot steer a terminal", () => {
+test("control characters in a printed path are escaped", () => {
   assert.equal(printablePath("a\u001b[31m\nb\u202ec\u009b"), "a\\x1b[31m\\nb\\u202ec\\x9b");
 });
 
-test("a quoted path names what is not UTF-8, and its quotation marks end it nowhere", () => {
+test("a quoted path escapes bytes that are not UTF-8, and quotation marks in it", () => {
   assert.equal(quotedPath(ODD), '"a\\xff/\\nä"');
   assert.equal(quotedPath('a "b"'), '"a \\"b\\""');
 });
 
-test("words are quoted as a shell takes them", () => {
+test("words are quoted for a shell", () => {
   assert.deepEqual(["a/b-c", "a b", "it's", ""].map(shellQuote), ["a/b-c", "'a b'", `'it'\\''s'`, "''"]);
 });
 
-test("a path in a line to be run is one word that the shell leaves alone", () => {
+test("a path in a command line is one word without expansion", () => {
   assert.equal(shellPath("/a b/$(id)`id`"), "'/a b/$(id)`id`'");
   assert.equal(shellPath(Buffer.from("/it's\n")), `'/it'\\''s\\n'`);
 });
 
-test("being below goes by whole names", () => {
+test("isAtOrBelow compares whole names", () => {
   assert.equal(isAtOrBelow("/a/b", "/a"), true);
   assert.equal(isAtOrBelow("/ab", "/a"), false);
   assert.equal(isAtOrBelow("/a", "/a"), true);

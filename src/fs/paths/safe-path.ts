@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { advice, CairnError, call, either, type Hint } from "../../errors.ts";
 
-/** A path as Node takes it: text (UTF-8) or raw bytes. */
+/** A path in Node's forms: text (UTF-8) or raw bytes. */
 export type RawPath = string | Buffer;
 
 const SLASH = 0x2f;
@@ -27,8 +27,8 @@ function reasonAgainst(path: Buffer, start: number, end: number): string | undef
 }
 
 /**
- * The names along a relative raw path, each a view into it. The empty path is the root: no names.
- * Throws `usage` when it is absolute, holds NUL, or a part is empty, `.` or `..`.
+ * The names of a relative raw path, each a view into it. The empty path is the root: no names. Throws `usage` if the
+ * path is absolute, has a NUL, or has a part that is empty, `.` or `..`.
  */
 export function splitRaw(path: string | Uint8Array): Buffer[] {
   const bytes = rawBytes(path);
@@ -47,7 +47,7 @@ export function splitRaw(path: string | Uint8Array): Buffer[] {
   return parts;
 }
 
-/** Throws `usage` when one name may not be an entry of a directory. */
+/** Throws `usage` if a name cannot be an entry of a directory. */
 export function checkName(name: string | Uint8Array): void {
   const bytes = rawBytes(name);
   if (bytes.length === 0) throw unfit(bytes, "it is empty");
@@ -55,8 +55,8 @@ export function checkName(name: string | Uint8Array): void {
 }
 
 /**
- * The one checked join: `root` ‖ `/` ‖ `relative`. It cannot lead out of the root by its text;
- * links on the way are the business of the opens that use it.
+ * Joins `root`, `/` and `relative` after a check. The text of the result stays inside the root; links are checked by
+ * the calls that open the path.
  */
 export function joinRaw(root: string | Uint8Array, relative: string | Uint8Array): Buffer {
   splitRaw(relative);
@@ -71,7 +71,7 @@ export function joinRaw(root: string | Uint8Array, relative: string | Uint8Array
   return joined;
 }
 
-/** A relative path as a person types it (`./a//b/`) in its one checked form (`a/b`; the root is empty). */
+/** Normalizes a relative path that a person typed: `./a//b/` becomes `a/b`; the root is empty. */
 export function normalizeTyped(path: string | Uint8Array): Buffer {
   const bytes = rawBytes(path);
   if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute");
@@ -84,7 +84,7 @@ export function normalizeTyped(path: string | Uint8Array): Buffer {
   return joined;
 }
 
-/** True when `path` is `ancestor` or lies below it, by the text of two normal absolute paths. */
+/** True if `path` is `ancestor` or lies below it, by the text of two normal absolute paths. */
 export function isAtOrBelow(path: string | Uint8Array, ancestor: string | Uint8Array): boolean {
   const inner = rawBytes(path);
   const outer = rawBytes(ancestor);
@@ -97,7 +97,7 @@ function escapeByte(byte: number): string {
   return `\\x${byte.toString(16).padStart(2, "0")}`;
 }
 
-/** Length in bytes of the valid UTF-8 sequence at `at`, 0 when there is none. */
+/** Length in bytes of the valid UTF-8 sequence at `at`, 0 if there is none. */
 function sequenceLength(bytes: Buffer, at: number): number {
   for (let length = 1; length <= 4 && at + length <= bytes.length; length++) {
     if (isUtf8(bytes.subarray(at, at + length))) return length;
@@ -116,13 +116,13 @@ function escapeInvalid(bytes: Buffer): string {
 }
 
 export interface DisplayedPath {
-  /** The exact text when the bytes are UTF-8, else a readable form with `\xHH` for what is not. */
+  /** The exact text if the bytes are UTF-8, else with `\xHH` for other bytes. */
   path: string;
-  /** The raw bytes in base64, only where they are not UTF-8. */
+  /** The raw bytes in base64, only if they are not UTF-8. */
   path_b64?: string;
 }
 
-/** A raw path as JSON output has it. */
+/** Returns a raw path in the form of JSON output. */
 export function displayPath(path: string | Uint8Array): DisplayedPath {
   if (typeof path === "string") return { path };
   const bytes = rawBytes(path);
@@ -130,7 +130,7 @@ export function displayPath(path: string | Uint8Array): DisplayedPath {
   return { path: escapeInvalid(bytes), path_b64: bytes.toString("base64") };
 }
 
-/** The raw bytes that `displayPath` was given. Throws `damaged` when `path_b64` is not base64. */
+/** Returns the raw path for which `displayPath` made `shown`. Throws `damaged` if `path_b64` is not base64. */
 export function pathOfDisplayed(shown: DisplayedPath): Buffer {
   if (shown.path_b64 === undefined) return Buffer.from(shown.path, "utf8");
   const bytes = Buffer.from(shown.path_b64, "base64");
@@ -149,7 +149,7 @@ function escapeCharacter(character: string): string {
   return code < 0x100 ? escapeByte(code) : `\\u${code.toString(16).padStart(4, "0")}`;
 }
 
-/** A raw path for a terminal: what is not UTF-8 and what would steer a terminal is escaped. */
+/** Returns a raw path for a terminal: escapes bytes that are not UTF-8 and characters that control a terminal. */
 export function printablePath(path: string | Uint8Array): string {
   return displayPath(path).path.replace(STEERING, escapeCharacter);
 }
@@ -159,17 +159,17 @@ export function quotedPath(path: string | Uint8Array): string {
   return `"${printablePath(path).replaceAll('"', '\\"')}"`;
 }
 
-/** A word as a POSIX shell takes it. */
+/** Quotes a word for a POSIX shell. */
 export function shellQuote(word: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** A path in a line that somebody is told to run: nothing that it holds is the shell's, or steers a terminal. */
+/** Quotes a path for a command line that a person copies: the shell expands nothing in it, and it cannot control the terminal. */
 export function shellPath(path: string | Uint8Array): string {
   return shellQuote(printablePath(path));
 }
 
-/** A line that releases a folder. A program opens it first. */
+/** A command line that releases a folder, after a program has opened it. */
 export const releaseLine = (folder: string | Uint8Array): Hint =>
   opened(folder, `release ${shellPath(folder)}`, call("release"));
 
@@ -182,7 +182,7 @@ function opened(folder: string | Uint8Array, command: string, then: Hint): Hint 
 
 const LISTED = 5;
 
-/** The first few of what is named in a message, and how many more there are. */
+/** Lists the first few names for a message, and the number of the others. */
 export function listedNames(names: readonly string[], between = ", "): string {
   const some = names.slice(0, LISTED).join(between);
   return names.length > LISTED ? `${some} and ${names.length - LISTED} more` : some;

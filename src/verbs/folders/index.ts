@@ -1,4 +1,4 @@
-/** Verbs that begin to keep a folder, find it, move it and open what was kept. */
+/** Verbs that start to keep a folder, find it, move it and open its records. */
 export { adopt } from "./adopt.ts";
 export { detectEngine, validateEngine } from "./engine.ts";
 export { find } from "./find.ts";

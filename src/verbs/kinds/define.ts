@@ -14,7 +14,6 @@ type Carried<R extends GenericSchema, H> = H extends "stream"
   ? AsyncIterable<Of<R>> | Promise<AsyncIterable<Of<R>>>
   : Of<R> | Promise<Of<R>>;
 
-/** A verb with the types of its schemas. */
 type Known<T, O, R, H> = Rights &
   Pick<Verb, "command" | "event"> & {
     about: string;
@@ -30,7 +29,6 @@ type Known<T, O, R, H> = Rights &
 interface Kinds<T, O, R extends GenericSchema, H> {
   workspace: { tool?: Tool } & (
     | {
-        /** a workspace */
         needs?: undefined;
         /** The verb may need contents or digests. A save point that only a clone holds is sealed first. */
         seals?: boolean | ((...given: Given<T, O>) => boolean);
@@ -61,7 +59,7 @@ type Constructor<K extends Kind> = <
   declared: Declared<T, O, R, H> & Kinds<T, O, R, H>[K],
 ) => Known<T, O, R, H>;
 
-/** Makes the constructor of one kind. It adds `usual` and the defaults to the fields that a verb's file gives. */
+/** Makes the constructor of one kind, which adds `usual` and the defaults to the fields of a verb's file. */
 function constructorOf<K extends Kind>(usual: Rights = {}): Constructor<K> {
   const fill = (declared: Partial<Verb>) => ({
     ...usual,
@@ -80,7 +78,7 @@ export const workspaceVerb = constructorOf<"workspace">();
 /** A verb that needs no open workspace. For operators unless `by` says otherwise. */
 export const libraryVerb = constructorOf<"library">({ by: "operators" });
 
-/** A verb of an open repository. No daemon does it: the repository is open in its caller's process. */
+/** A verb of an open repository. No daemon offers it: the repository is open in its caller's process. */
 export const repositoryVerb = constructorOf<"repository">();
 
 /** A call of a daemon about its own affairs. */

@@ -9,7 +9,6 @@ import { plural } from "../../formats/sizes.ts";
 export type Given = Record<string, unknown>;
 
 export interface Answer {
-  /** The typed result. */
   data: Record<string, unknown>;
   /** The result for a model, in a few lines. */
   words: string;
@@ -18,12 +17,11 @@ export interface Answer {
 export interface Tool {
   title: string;
   about: string;
-  /** Members of the call. */
   takes: Entries;
   output: AnySchema;
-  /** It changes the folder or its points; false: it only looks. */
+  /** True: the tool changes the folder or its points. False: it only looks. */
   changes: boolean;
-  /** It adopts a folder that is no workspace yet. */
+  /** True: the tool adopts a folder that is no workspace yet. */
   adopts?: boolean;
   run(client: Client, given: Given, options: CallOptions): Promise<Answer>;
 }
@@ -32,7 +30,7 @@ export const LISTED = 200;
 
 export const RECENT = 20;
 
-/** Lines for a model, and how many more there are; `none` in their place where there is nothing. */
+/** Returns lines for a model, and the number of further ones; `none` without lines. */
 export function listed(lines: readonly string[], more: number, none: string): string {
   return lines.length === 0 ? none : `${lines.join("\n")}${more === 0 ? "" : `\n… and ${more} more`}`;
 }
@@ -40,7 +38,7 @@ export function listed(lines: readonly string[], more: number, none: string): st
 export const leftOut = (entries: readonly unknown[]): string =>
   entries.length === 0 ? "" : `; ${plural(entries.length, "entry")} left out, see left_out`;
 
-/** A call's members that its options know, with the options of every call. */
+/** Returns the members of a call that its options have, with the options of every call. */
 export function optionsOf<T>(given: Given, names: readonly string[], options: CallOptions): T {
   return {
     ...options,

@@ -14,7 +14,7 @@ export const read = workspaceVerb({
   errors: ["not_found", "damaged", "conflict"],
   looks: true,
   agents: ["offset", "length", "archive", "paths"],
-  // The folder as it is now.
+  // A call without a point reads the present folder.
   opensPaths: ({ target: read }) => (read ?? null) === null,
   givesContent: true,
   run: async ({ workspace }, target, path, options) =>

@@ -1,4 +1,4 @@
-/** Verbs of virtual machines, which lie in one folder by their names. */
+/** Verbs of virtual machines, which are in one folder by name. */
 export { cloneMachine } from "./clone-machine.ts";
 export { createMachine } from "./create-machine.ts";
 export { exportMachine } from "./export-machine.ts";

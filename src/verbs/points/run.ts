@@ -13,11 +13,11 @@ export const run = workspaceVerb({
   unserved: "it runs a program, which is its caller's to run",
   needs: "nothing",
   run: async ({ client, within }, command, options) => {
-    // Asked at once: the client may be closed while the code is loaded.
+    // Read before the import, because the client may be closed while the code is loaded.
     const root = client.workspacePath(options.workspaceName);
     const { run: runCommand } = await import("../../operations/run.ts");
     return runCommand(command, options, {
-      // By no call of the client: that may have been closed when the command ends.
+      // Saves without the client, which may be closed when the command ends.
       save: async (saving) =>
         within(saving.workspaceName, async (workspace) =>
           (await import("../../operations/save.ts")).save(workspace, saving),

@@ -15,7 +15,7 @@ const tool: Tool = {
   adopts: true,
   async run(client, given, options) {
     const call = optionsOf<SaveOptions>(given, ["message", "tags", "cause"], options);
-    // By its kind a tag is known for an agent's.
+    // The kind of its cause identifies an agent's point.
     if (call.cause !== undefined && call.cause.kind !== "tool_call")
       throw new CairnError("usage", "the cause of an agent's save must be of the kind tool_call", {
         hint: 'describe the tool call, for example {"kind":"tool_call","tool":"bash"}',

@@ -7,22 +7,19 @@ import { shellQuote } from "../../render/format.ts";
 import type { Edit, Syntax } from "./edit.ts";
 import { MARK } from "./told.ts";
 
-/**
- * Entries that each tool wants, in the files and forms that it documents: of Claude Code 2.1, Codex 0.171, Gemini CLI 0.61,
- * opencode 1.18.
- */
+/** Entries for each tool, in the tool's documented files and forms: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
 
 export type Environment = Record<string, string | undefined>;
 
 export interface Scope {
-  /** Folder of the project; null: for all of a user's. */
+  /** Folder of the project; null: for all projects of a user. */
   project: string | null;
   env: Environment;
-  /** Program and arguments that are this command. */
+  /** Program and arguments of this command. */
   command: readonly string[];
-  /** Points at turns alone, or at tool calls too. */
+  /** When hooks make points: after turns only, or after tool calls too. */
   each: "turn" | "tool";
-  /** Address of a daemon's MCP server, to which the tool connects instead of starting one. */
+  /** Address of a daemon's MCP server, to which the tool connects instead of starting a server. */
   http?: string | undefined;
 }
 
@@ -32,7 +29,7 @@ export const TOKEN_VARIABLE = "CAIRN_TOKEN";
 export interface AgentTool {
   title: string;
   edits(scope: Scope): Edit[];
-  /** Step that its user has to take before the tool takes the entries. */
+  /** The step that the user must take before the tool uses the entries. */
   afterwards: string;
 }
 
@@ -133,10 +130,10 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
   },
 };
 
-/** opencode adds this member to a file that has none. `agent remove` would then find another file than `install` wrote. */
+/** opencode adds this member to a file without it. `agent remove` would then find another file than `install` wrote. */
 const OPENCODE_FRESH = '{\n  "$schema": "https://opencode.ai/config.json"\n}\n';
 
-/** opencode installs 4000 files of packages into each project that has a plugin. The first hook would have to save them. */
+/** opencode installs 4000 files of packages into each project with a plugin. The first hook would have to save them. */
 function withoutPackages(folder: string): Edit {
   const lines = [
     "# Written by `cairn agent install`, as the plugin that runs `cairn agent hook`; `cairn agent remove` takes it away.",
@@ -147,7 +144,7 @@ function withoutPackages(folder: string): Edit {
   return { form: "file", file: join(folder, ".cairnignore"), text: lines.join("\n"), yields: true };
 }
 
-/** `/cairn-rewind`, in the form that Claude Code and opencode share. Both have commands called undo or rewind of their own. */
+/** `/cairn-rewind`, in the form of Claude Code and opencode. Both have their own commands called undo or rewind. */
 function slashCommand(folder: string): Edit {
   const lines = [
     "---",
@@ -174,14 +171,14 @@ export const geminiHome = (env: Environment): string => absolutePath(env, "GEMIN
 
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
 
-/** The MCP server as a tool starts it. The entry names what decides the place of the records: Codex passes no such variable. */
+/** The MCP server as a tool starts it, with the variables that decide where records lie, because Codex passes none of them. */
 function serverOf({ command, env }: Scope): { program: string; args: string[]; variables: { env?: object } } {
   const [program = "", ...args] = command;
   const variables = decidingVariables(env);
   return { program, args: [...args, "mcp"], variables: Object.keys(variables).length === 0 ? {} : { env: variables } };
 }
 
-/** Program and arguments of the hook of a tool. */
+/** Program and arguments of a tool's hook. */
 export function hookWords({ command, env }: Scope, tool: string): string[] {
   const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${value}`);
   return [...(variables.length === 0 ? [] : ["env", ...variables]), ...command, "agent", "hook", tool];
@@ -214,7 +211,6 @@ interface Events {
 const CLAUDE_EVENTS: Events = { turn: ["UserPromptSubmit", "Stop"], tool: ["PreToolUse", "PostToolUse"] };
 const GEMINI_EVENTS: Events = { turn: ["BeforeAgent", "AfterAgent"], tool: ["BeforeTool", "AfterTool"] };
 
-/** Hooks in the form that these tools share. */
 function hooks(on: {
   scope: Scope;
   file: string;
@@ -239,10 +235,10 @@ function hooks(on: {
   ];
 }
 
-/** A plugin in opencode's form, which runs the hook. It throws nothing: opencode would refuse the call. */
+/** A plugin in opencode's form, which runs the hook. The plugin never throws, because opencode would refuse the tool call. */
 function pluginText(scope: Scope): string {
   const [program, ...args] = hookWords(scope, "opencode");
-  // Lines by themselves: the build takes none that begins like a module's for text.
+  // The lines are built separately: the build would take an import in a text for a real import.
   const call = (event: string, facts: string): string =>
     `hook({ event: "${event}", session: ${facts}, cwd: directory }`;
   const ofTool = "call.sessionID, tool: call.tool";

@@ -4,28 +4,28 @@ import { isDeepStrictEqual } from "node:util";
 import { CairnError } from "../../../errors.ts";
 import { MARK } from "./told.ts";
 
-// Node has the package whole as `default`, since its form for Node hides what it exports; the build has a module.
+// In Node the whole package is in `default`, because Node cannot see the named exports of its CommonJS form. The build
+// has a module with named exports.
 const whole = (Reflect.get(jsonc, "default") ?? jsonc) as typeof jsonc;
 const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = whole;
 
-/** Returns the value of JSON that may have comments. What is wrong with the text is passed over. */
+/** Returns the value of JSON that may have comments. Ignores syntax errors. */
 export const parseJson = (text: string): unknown => parse(text);
 
 /** The JSON that a tool reads: strict, with comments, or with comments and trailing commas. */
 export type Syntax = "json" | "json with comments" | "jsonc";
 
-/** One entry in a tool's file. */
 export type Edit =
   /** A member of JSON. `fresh`: the text of a new file before the entry; by default an empty object. */
   | { form: "member"; file: string; syntax: Syntax; path: readonly string[]; value: unknown; fresh?: string }
-  /** An element of a list of JSON, at its end: some tools know the others by their places. */
+  /** An element at the end of a list of JSON. Some tools identify the other elements by index. */
   | { form: "element"; file: string; syntax: Syntax; path: readonly string[]; value: unknown }
   /** A table of TOML, at the end of the file. */
   | { form: "table"; file: string; name: string; lines: readonly string[] }
-  /** A file of its own. With `yields`, a file of that name that somebody else wrote stays; otherwise it is an error. */
+  /** A whole file. With `yields` an existing file of another author stays; otherwise it is an error. */
   | { form: "file"; file: string; text: string; yields?: true };
 
-/** The text of a file with an entry in it, as it is where it is in it already; `text` null: there is no file. Throws `refused`. */
+/** Returns a file's text with an entry in it, unchanged if it has the entry. `text` null: there is no file. Throws `refused`. */
 export function withEdit(edit: Edit, text: string | null): string {
   switch (edit.form) {
     case "file":
@@ -56,7 +56,7 @@ export function withEdit(edit: Edit, text: string | null): string {
   }
 }
 
-/** The text of a file without an entry; null: nothing is left of it. Throws `refused` for what is not understood. */
+/** Returns the text of a file without an entry; null: the file becomes empty. Throws `refused` for text that does not parse. */
 export function withoutEdit(edit: Edit, text: string | null): string | null {
   if (text === null) return null;
   switch (edit.form) {
@@ -103,7 +103,7 @@ export function withoutEdit(edit: Edit, text: string | null): string | null {
 
 const freshOf = (edit: Edit): string => (edit.form === "member" ? edit.fresh : undefined) ?? "{}\n";
 
-/** Takes away what is empty now, from the inside out. */
+/** Removes empty objects and lists, from the inside out. */
 function withoutEmpty(text: string, path: readonly string[]): string {
   let left = text;
   for (let end = path.length; end > 0; end--) {
@@ -115,14 +115,14 @@ function withoutEmpty(text: string, path: readonly string[]): string {
   return left;
 }
 
-/** Changes one place; what lies beside it keeps each of its bytes. */
+/** Changes one place; all bytes beside it stay. */
 function set(text: string, path: readonly (string | number)[], value: unknown): string {
   const root = parseTree(text)!;
   if (value === undefined) return cut(text, findNodeAtLocation(root, [...path]));
   const edits = modify(text, [...path], value, { isArrayInsertion: path.at(-1) === -1 });
   const [edit] = edits;
   if (edit === undefined || edits.length > 1) return applyEdits(text, edits);
-  // Levels that are there already: what is put into them is indented so far.
+  // The new value is indented below the levels that exist already.
   let depth = path.findIndex((_, i) => findNodeAtLocation(root, path.slice(0, i + 1)) === undefined);
   if (depth < 0) depth = path.length - 1;
   const inner = UNIT.repeat(depth + 1);
@@ -147,7 +147,7 @@ function set(text: string, path: readonly (string | number)[], value: unknown): 
 
 const UNIT = "  ";
 
-/** Takes a member or element out, with the comma that it brought. The only one may have a comma of its own behind it. */
+/** Removes a member or element, with the comma that came with it. A single one may have a trailing comma. */
 function cut(text: string, node: jsonc.Node | undefined): string {
   const item = node?.parent?.type === "property" ? node.parent : node;
   const siblings = item?.parent?.children;
@@ -215,7 +215,7 @@ function requireToml(file: string, text: string): void {
   }
 }
 
-/** True if somebody else wrote the file, and the entry yields to it. Throws `already_exists` if it does not. */
+/** True if another author wrote the file, and the entry yields to it. Throws `already_exists` if the entry does not yield. */
 function isForeign({ file, yields }: Edit & { form: "file" }, text: string | null): text is string {
   if (text === null || text.includes(MARK)) return false;
   if (yields === true) return true;

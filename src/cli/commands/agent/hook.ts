@@ -11,9 +11,9 @@ import { messageOf, readInput, toldBy } from "./told.ts";
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
 const READ_MS = 1000;
 const HAND_OVER_MS = 1300;
-/** An aborted save ends within a tenth of a second. If it does not, the process ends all the same: the next save recovers. */
+/** Milliseconds within which an aborted save normally ends. After them the process exits in any case; the next save recovers. */
 const ABORT_MS = 250;
-/** A background save that reports no progress for this long is ended. */
+/** Milliseconds without progress after which a background save is ended. */
 const SILENCE_MS = 600_000;
 const LOCK_MS = 600_000;
 
@@ -38,7 +38,7 @@ export const command: CommandDefinition = {
         ? await makeLateSaves(context)
         : await saveInTime(context, input.required(0), await readInput(READ_MS));
     } catch (error) {
-      // Whatever is wrong with a save is no reason for the agent's turn to fail.
+      // A failed save must not fail the agent's turn.
       done.said = (error as Error).message;
     }
     return { data: { save_point_id: done.id }, text: () => (input.flag("verbose") ? done.said : "") };
@@ -53,7 +53,7 @@ interface Done {
 
 const NOTHING: Done = { id: null, said: "no point was made: the folder is not a workspace, or nothing had changed" };
 
-/** Saves the workspace in which the tool works. A save that takes too long is given to the background process. */
+/** Saves the workspace in which the tool works. Hands a slow save to the background process. */
 async function saveInTime(context: Context, agent: string, text: string): Promise<Done> {
   const hook: LateHook = { agent, told: toldBy(text), asked_at: new Date().toISOString() };
   const { cwd } = hook.told;

@@ -95,7 +95,7 @@ const isAt =
 
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
-/** The workspace in which a hook is checked. A project is adopted if it is none; with `--user`, null if there is none. */
+/** The workspace in which a hook is checked. Adopts a project that is no workspace yet; with `--user`, null if there is none. */
 async function workspaceOf(context: Context, input: Input, { project }: Scope): Promise<Client | null> {
   if (project === null) {
     const folder = await (await context.library()).find(context.folder(), context.callOptions());
@@ -116,7 +116,7 @@ async function workspaceOf(context: Context, input: Input, { project }: Scope): 
   }
 }
 
-/** Asks on a terminal. Without one, the answer is no. */
+/** Asks on a terminal. Without a terminal the answer is no. */
 async function isConfirmed(question: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   const asking = createInterface({ input: process.stdin, output: process.stderr });
@@ -127,7 +127,7 @@ async function isConfirmed(question: string): Promise<boolean> {
   }
 }
 
-/** Makes the first point of a workspace, so that no hook has to read all of the folder. */
+/** Makes the first point of a workspace, so that no hook has to read the whole folder. */
 async function firstPoint(context: Context, client: Client): Promise<void> {
   if (await client.hasSavePoints()) return;
   await client.save({ ...context.callOptions(), message: "before agent install" });
@@ -153,7 +153,7 @@ export const remove: CommandDefinition = {
       return { file, before, text: kept === null ? text() : kept.before, made: kept?.made ?? null };
     });
     for (const change of changes) write(change);
-    // A folder was made for the first file in it, and is empty after the last one.
+    // A folder was made for its first file, and is empty after the removal of the last one.
     for (const { file, made } of changes.toReversed()) forgetBefore(file, made);
     return {
       data: dataOf(input, changes),
@@ -181,7 +181,7 @@ function scopeOf(context: Context, input: Input): Scope {
   };
 }
 
-/** Throws `usage` for what is no address of a server. */
+/** Throws `usage` for text that is not an HTTP address. */
 function addressOf(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   const url = URL.parse(text);
@@ -199,7 +199,7 @@ interface Change {
   text: string | null;
 }
 
-/** Files as they would be with all edits, each of which is understood before any is written. */
+/** Returns the files with all edits. Every edit is applied in memory before any file is written. */
 function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | null) => string | null): Change[] {
   const changes = new Map<string, Change>();
   for (const edit of edits) {
@@ -214,7 +214,7 @@ function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | nu
   return [...changes.values()];
 }
 
-/** Writes one file whole, through a link to where it lies, with the mode that it has. Returns the topmost folder that it made. */
+/** Writes one file as a whole with its present mode; for a link, the link's target. Returns the topmost folder that it made. */
 function write({ file, before, text }: Change): string | null {
   if (text === before) return null;
   const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true;

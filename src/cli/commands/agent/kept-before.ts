@@ -4,13 +4,13 @@ import { dirname, join } from "node:path";
 import { durableMkdir, durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
 
-/** A tool's file before `install` wrote into it: `remove` gives its very bytes back where nobody has changed it since. */
+/** A tool's file before `install` changed it. `remove` restores the same bytes if the file was not changed since. */
 export interface KeptBefore {
   /** null: there was no file */
   before: string | null;
-  /** digest of what `install` wrote */
+  /** digest of the text that `install` wrote */
   after: string;
-  /** topmost folder that was made for it; null: none */
+  /** topmost folder that was made for the file; null: none */
   made: string | null;
 }
 
@@ -18,7 +18,7 @@ const LIMIT = 128 << 20;
 const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
 const placeOf = (file: string): string => join(userStateDirectory(), "agents", `${digestOf(file)}.json`);
 
-/** Returns what was kept of a file; null where nothing was, or where `text` is not what `install` wrote. */
+/** Returns the record of a file; null if there is none, or if `text` is not the text that `install` wrote. */
 export function keptBefore(file: string, text: string | null): KeptBefore | null {
   const record = readSmallFile(placeOf(file), LIMIT, true);
   if (record === null || text === null) return null;
@@ -30,7 +30,7 @@ export function keptBefore(file: string, text: string | null): KeptBefore | null
   }
 }
 
-/** Keeps what a file was. Done again after another `install`, the first text stays. */
+/** Records a file's text before an install. A repeated install keeps the first text. */
 export function keepBefore(
   file: string,
   { before, text, made }: { before: string | null; text: string; made: string | null },
@@ -40,13 +40,13 @@ export function keepBefore(
   durableWrite(placeOf(file), Buffer.from(JSON.stringify(kept)), { mode: 0o600 });
 }
 
-/** Forgets what was kept, and removes the folders that were made for the file and are empty. */
+/** Removes the record, and the empty folders that were made for the file. */
 export function forgetBefore(file: string, made: string | null): void {
   rmSync(placeOf(file), { force: true });
   try {
     for (let folder = dirname(file); made !== null && folder.startsWith(made); folder = dirname(folder))
       rmdirSync(folder);
   } catch {
-    // Somebody has put something into it.
+    // A folder is not empty.
   }
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Client } from "../../../contract/index.ts";
 import type { Context } from "../../context.ts";
 
-/** Does a restore, and says which agents have no hooks any more: the point may be older than their installation. */
+/** Runs a restore, and reports agents whose hooks it removed: the point may be older than their installation. */
 export async function tellingOfHooks<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
   const root = client.workspacePath();
   if (![".claude", ".codex", ".gemini", ".opencode"].some((name) => existsSync(join(root, name)))) return restore();

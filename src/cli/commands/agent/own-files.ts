@@ -9,13 +9,13 @@ import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import { codexHome, type Environment, geminiHome } from "./agents.ts";
 import { isOurs, parseJson } from "./edit.ts";
 
-/** Records that the tools keep for themselves. Their forms are not documented, so the answer to anything odd is null: unknown. */
+/** Records of the tools themselves. Their formats are undocumented, so unexpected content gives null: unknown. */
 
 const MOST_BYTES = 64 << 20;
-/** End of a session's file that is searched for a prompt. */
+/** Bytes at the end of a session's file that are searched for a prompt. */
 const TAIL_BYTES = 4 << 20;
 
-// oxlint-disable-next-line typescript/no-explicit-any -- another program's file, which is looked at as it is
+// oxlint-disable-next-line typescript/no-explicit-any -- another program's file, whose form is unknown
 type Loose = any;
 
 function read(file: string, parse: (text: string) => unknown): Loose {
@@ -81,8 +81,9 @@ function foldersAbove(folder: string): string[] {
 }
 
 /**
- * The hooks of Cairn in a file of Codex, each with its key, for example `/p/.codex/hooks.json:pre_tool_use:0:0`, and with the digest
- * that Codex stores when a person approves the hook. A hook that was changed since has another digest, and Codex ignores it.
+ * The hooks of Cairn in a file of Codex, each with its key, for example `/p/.codex/hooks.json:pre_tool_use:0:0`, and
+ * the digest that Codex stores when a person approves the hook. A changed hook has another digest, and Codex ignores
+ * it.
  */
 function codexHooks(file: string): { key: string; hash: string }[] {
   const events = Object.entries((read(file, parseJson)?.hooks ?? {}) as Record<string, unknown>);
@@ -170,13 +171,13 @@ function endsOf(file: string): { head: string; tail: string } {
   }
 }
 
-/** The first line of Codex's file has the folder in which the session began. */
+/** True if the session began in the folder, which the first line of Codex's file names. */
 function isOfFolder(head: string, folder: string): boolean {
   const cwd = (JSON.parse(head.split("\n")[0]!) as Loose)?.payload?.cwd;
   return typeof cwd === "string" && isAtOrBelow(cwd, folder);
 }
 
-/** Returns the time of a line that is a person's prompt; NaN for any other. Both tools have such lines for their own notes, too. */
+/** Returns the time of a line with a person's prompt; NaN for other lines. Both tools write such lines for their own notes, too. */
 function promptTime(line: string, tool: string): number {
   let entry: Loose;
   try {

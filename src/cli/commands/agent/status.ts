@@ -45,7 +45,7 @@ async function allFolders(context: Context): Promise<FolderState[]> {
   );
 }
 
-/** Returns what is known of the agents in a workspace, from its log of hooks and the tools' own files. */
+/** Returns the state of the agents in a workspace, from its log of hooks and the tools' own files. */
 export async function folderState(client: Client, env: Environment): Promise<FolderState> {
   const path = client.workspacePath();
   const { events, watched } = await client.agentEvents({ limit: 1000 });
@@ -58,7 +58,7 @@ export async function folderState(client: Client, env: Environment): Promise<Fol
   return { path, watched, background: saves.state(), agents };
 }
 
-/** Milliseconds by which a prompt must be later than the last hook before the hook is missed. */
+/** Milliseconds by which a prompt must be later than the last hook before that hook counts as missed. */
 const MISSED_MS = 60_000;
 
 function agentState(

@@ -1,9 +1,9 @@
 import type { Told } from "../../late-saves.ts";
 import { isBefore } from "../../../workspace/points/agent-events.ts";
 
-/** Facts that a tool tells its hook on standard input. */
+/** Facts that a tool passes to its hook on standard input. */
 
-/** Words of the command that a tool runs. An entry or a file with them is ours, whatever version wrote it. */
+/** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
 export const MARK = "agent hook";
 
 const LIMIT = 16 << 20;

@@ -10,7 +10,7 @@ import { runFake, runJson } from "../../testing-run.ts";
 const MOUNTED = { path: "data", reason: "mounted", detail: "another file system is mounted there" };
 const CLOSED = { path: "closed", reason: "unreadable", detail: "permission denied (EACCES)" };
 
-test("backup create lists what its save left out, and exits 10 when the point is incomplete", async () => {
+test("backup create lists entries that its save left out, and exits 10 when the point is incomplete", async () => {
   const told = async (result: object): Promise<[number, string[]]> => {
     const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, ...result }) });
     const { status, stdout } = await runFake(["backup", "create", "-r", "x"], { fake });
@@ -32,7 +32,7 @@ test("backup create lists what its save left out, and exits 10 when the point is
   assert.deepEqual(await told(skipped), [0, mounted.slice(1)]);
 });
 
-test("backup create says why all of a database was stored again", async () => {
+test("backup create explains why a whole database was stored again", async () => {
   const facts = { path: "data/app.db", page_size: 4096, pages: 20_000, changed_pages: 20_000 };
   const databases = [
     { ...facts, stored: "base" as const, reason: "19000 of 20000 pages changed, as after VACUUM" },
@@ -45,7 +45,7 @@ test("backup create says why all of a database was stored again", async () => {
   ]);
 });
 
-test("backup create passes on every option of its save, which are of no point and no stream", async () => {
+test("backup create passes on every option of its save, and refuses them for a point and a stream", async () => {
   const options = ["--reread", "--cross-mounts", "--allow", "space"];
   const { fake } = await runFake(["backup", "create", "-r", "x", ...options]);
   const { save, reread, crossMounts, allow } = argsOf(fake, "createBackup")[1] as Record<string, unknown>;
@@ -57,7 +57,7 @@ test("backup create passes on every option of its save, which are of no point an
     }
 });
 
-test("backup create overrides a guard where it adopts a folder, and says which one could be", async () => {
+test("backup create overrides a guard when it adopts a folder, and an error names the guard", async () => {
   const asked: unknown[] = [];
   const openOrAdopt = (_folder: string, { allow }: { allow: string[] }): never => {
     asked.push(allow);
@@ -73,7 +73,7 @@ test("backup create overrides a guard where it adopts a folder, and says which o
   assert.deepEqual(asked, [["home"], ["home"]]);
 });
 
-test("backup create says what leads on when it is given no folder, or one in another workspace", async () => {
+test("backup create names the next command when its argument is no folder, or lies in another workspace", async () => {
   const hint = async (words: string[], fake = fakeLibrary()): Promise<[number, string]> => {
     const { status, envelope } = await runJson(["backup", "create", "-r", "x", ...words], { fake, cwd: "/" });
     return [status, envelope.error?.hint ?? ""];
@@ -91,7 +91,7 @@ test("backup create says what leads on when it is given no folder, or one in ano
   assert.match((await hint(["/etc"], nested))[1], /restored from its backups; --allow nested/);
 });
 
-test("backup create takes digits for what is there, and says both ways where a folder and a point have them", async (t) => {
+test("backup create takes digits for the folder or the point that exists, and names both spellings if both exist", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "cairn-create-"));
   t.after(() => rmSync(root, { recursive: true }));
   for (const name of ["2024", "cafe", "latest"]) mkdirSync(join(root, name));

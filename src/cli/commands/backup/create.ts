@@ -23,7 +23,6 @@ import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snap
 import { omit, pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-/** Options that only a save takes. */
 const FIRST = new VerbOptions(
   omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
 );
@@ -94,7 +93,7 @@ export const command: CommandDefinition = {
     if (point !== undefined) options.point = point;
     const kept = isSaved && options.dryRun !== true ? null : await context.open(folder);
     const backUp = async (repository: Promise<BackupRepository>, isKept: boolean): Promise<CreateBackupResult> => {
-      // A new workspace cuts large files as the repository does, where the user has none yet.
+      // A new workspace cuts large files as the repository does, unless this user has a workspace already.
       const client = kept ?? (await context.openOrAdopt(folder, saving.allow, { before: repository }));
       return client.createBackup(repository, isKept ? { ...options, kept: true } : options);
     };
@@ -116,7 +115,10 @@ export const command: CommandDefinition = {
   },
 };
 
-/** The folder that a word means: no point is called as a path is, and what cannot be a point's name is a folder's. */
+/**
+ * Returns the folder that a word means; undefined for a point. A word with a slash is a path; a word that cannot be a
+ * point's name is a folder.
+ */
 async function folderOf(context: Context, word: string): Promise<string | undefined> {
   const isPath = word.includes("/") || word === "." || word === "..";
   if (!isPath && /^(?:latest|head(?:~\d*)?)$/i.test(word)) return undefined;
@@ -133,12 +135,9 @@ async function folderOf(context: Context, word: string): Promise<string | undefi
   );
 }
 
-/**
- * Tells whether digits that a point's id may begin with are a folder here, and no point's. `ambiguous` where they are
- * both.
- */
+/** True if hexadecimal digits name a folder here, and no point. Throws `ambiguous` if they name both. */
 async function isFolder(context: Context, digits: string): Promise<boolean> {
-  // With -C the folder is named, and the word is of a point in it; no point has more digits.
+  // With -C the folder is named, so the word is a point in it. 32 digits are always a point.
   if (context.globals.directory !== undefined || digits.length === 32) return false;
   if (lookAt(context, digits)?.isDirectory() !== true) return false;
   const asFolder = `the folder is ./${digits}`;
@@ -161,14 +160,14 @@ async function isFolder(context: Context, digits: string): Promise<boolean> {
   );
 }
 
-/** Reads the options that only a save takes; absent where they were not given. */
+/** Reads the options that only a save takes; without those that were not given. */
 function readSaving(context: Context, input: Input): Partial<CreateBackupOptions> {
   const given = FIRST.read(context, input);
   const exclude = readExcludes(context, input);
   return exclude.length === 0 ? given : { ...given, exclude };
 }
 
-/** Undefined also for what this user may not look at. */
+/** Undefined also if this user may not read the path. */
 function lookAt(context: Context, word: string): Stats | undefined {
   try {
     return statSync(context.absolute(word), { throwIfNoEntry: false });
@@ -185,7 +184,7 @@ function noFolder(word: string): CairnError {
   });
 }
 
-/** Adds the command that leads on to an error, where a guard or a point's name is in the way. */
+/** Adds the next command to an error of a guard, or of a missing point that is a folder's name. */
 function leadingOn(context: Context, error: unknown, point: string | undefined): unknown {
   if (!(error instanceof CairnError)) return error;
   if (error.code === "refused" && error.details?.["guard"] === "nested")
@@ -233,7 +232,7 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
-/** Several folders and files, of which no save point is made. */
+/** Backs up several folders and files without a save point. */
 async function runPaths(context: Context, input: Input): Promise<Outcome> {
   const { message, allow, exclude, reread, crossMounts, databases, ...others } = readSaving(context, input);
   const [other] = Object.entries({ message, allow, ...others }).find(([, value]) => value !== undefined) ?? [];
@@ -256,14 +255,14 @@ async function runPaths(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
-/** Opens stdin. Node has no stream of folders and block devices: its stdin ends at once, as if they were empty. */
+/** Opens stdin. Node cannot stream folders and block devices: its stdin ends at once, as if they were empty. */
 function openStdin(): AsyncIterable<Uint8Array> {
   const kind = fstatSync(0);
   if (!kind.isDirectory() && !kind.isBlockDevice()) return process.stdin;
   return createReadStream("", { fd: 0, autoClose: false });
 }
 
-/** Shows what the point could not record: one list, whether a save has just left it out or an earlier one. */
+/** Lists entries that the point lacks, whether this save or an earlier one left them out. */
 function renderLacking(
   { style }: Context,
   { incomplete, left_out: leftOut }: Pick<CreateBackupResult, "incomplete" | "left_out">,
@@ -278,7 +277,7 @@ function namesOf(paths: readonly string[]): string {
   return `${paths.slice(0, 3).map(printable).join(", ")}${more}`;
 }
 
-/** Says why all of a database that was stored before has been stored once more. */
+/** Explains why a whole database was stored again. */
 function databaseLine({ path, reason }: CreateBackupResult["databases"][number]): string[] {
   return reason === null ? [] : [`  ${printable(path)} was stored completely: ${reason}`];
 }
@@ -300,7 +299,7 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
   ].join("\n");
 }
 
-/** Says what can be relied on of a database, where something is to be said. */
+/** Explains the consistency of a stored database, if there is something to report. */
 function labelLine({ path, label, reason }: PathsBackupResult["labels"][number]): string[] {
   return reason === undefined ? [] : [`  ${printable(path)} is ${label}: ${printable(reason)}`];
 }

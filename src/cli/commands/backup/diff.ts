@@ -39,7 +39,9 @@ export const command: CommandDefinition = {
 
 const SIGNS = { added: "+", removed: "-", modified: "~" } as const;
 
-/** With any other difference a file is another one; a directory's time changes with every file in it. */
+/**
+ * Other differences change a file's content. A directory's time changes with every file in it, so it does not count.
+ */
 const METADATA: ReadonlySet<string> = new Set(["mode", "owner", "times", "xattrs"]);
 
 function render({ style }: Context, { entries: all, truncated }: DiffBackupsResult, isMetadataShown: boolean): string {

@@ -8,7 +8,10 @@ import { plural, printable } from "../../render/format.ts";
 import { ownSnapshots } from "./forget.ts";
 import { namedOptions, whileOpeningNamed } from "./repository.ts";
 
-/** A day but for an hour, so that a timer that runs each hour does not back up an hour later each day. */
+/**
+ * Milliseconds since the last backup after which the next is due: an hour less than a day, so that an hourly timer does
+ * not back up an hour later each day.
+ */
 const DUE_AFTER_MS = 23 * 3_600_000;
 
 /** Result for one folder, with the keys of `--json`. */
@@ -62,7 +65,9 @@ interface Folder {
   done: Done;
 }
 
-/** Saves a folder, and backs it up if that is due. Returns true if a part of the folder is missing in the point or the snapshot. */
+/**
+ * Saves a folder, and backs it up if that is due. Returns true if the point or the snapshot lacks a part of the folder.
+ */
 async function serve(context: Context, input: Input, { library, info, done }: Folder): Promise<boolean> {
   const options = context.callOptions();
   await using client = await library.open(info.path, context.openOptions()).catch((error: unknown) => {
@@ -70,13 +75,13 @@ async function serve(context: Context, input: Input, { library, info, done }: Fo
     return null;
   });
   const kept = (await client?.backupRepository(options)) ?? null;
-  // A folder that was deleted is no failure, unless its backups stop.
+  // A deleted folder is no failure, unless its backups stop.
   if (client === null || (!info.present && kept === null)) {
     context.note(`${info.path} is not there, so it was not saved`);
     return false;
   }
   let isPartly = false;
-  // A save that fails does not end this: the backup fails too, and tells the folder's alarm.
+  // After a failed save the backup runs too: it fails as well, and calls the folder's alarm.
   const failed = await client.save({ ...options, skipUnchanged: true, cause: { kind: "schedule" } }).then((saved) => {
     if (saved.made) done.save_point_id = saved.save_point_id;
     isPartly = !saved.complete && saved.left_out.length > 0;

@@ -50,7 +50,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** The rules that were kept for the folder. They are for its own snapshots: others in the repository have rules of their own. */
+/** Returns the folder's kept rules. They apply only to the folder's own snapshots; others in the repository have their own rules. */
 async function keptRules(
   context: Context,
   input: Input,
@@ -70,7 +70,7 @@ async function keptRules(
   };
 }
 
-/** Chooses the snapshots of `folder` on this host, which are those that the folder's kept rules are for. */
+/** Selects the snapshots of `folder` on this host, to which the folder's kept rules apply. */
 export function ownSnapshots({ env }: Context, folder: string): { hosts: string[]; paths: string[] } {
   return { hosts: [given(env, undefined, "HOST")[0] ?? hostname()], paths: [folder] };
 }

@@ -19,9 +19,9 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const library = await context.library();
     const options: InitRepositoryOptions = namedOptions(context, input, { twice: true }).options;
-    // One that is there may have been made so.
+    // An existing repository may have been made by this name.
     if (isRemote(options.repository)) context.requireText(options.repository);
-    // Inside a workspace restic cuts large files there as the workspace does.
+    // Inside a workspace restic cuts large files in the repository as the workspace does.
     const like = context.chosenFolder() ?? (await library.find(context.cwd, context.callOptions()));
     if (like !== null) options.like = like;
     const repository = await library.initRepository(options);

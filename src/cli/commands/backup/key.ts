@@ -80,7 +80,7 @@ async function act(
   return action === "remove" ? repository.removeKey(key!, options) : repository.keys(options);
 }
 
-/** From the options, `CAIRN_NEW_PASSWORD` and its kin, or asked twice. */
+/** Reads the new password from the options or `CAIRN_NEW_PASSWORD` and similar variables, or asks twice. */
 async function newPassword(context: Context, input: Input): Promise<Uint8Array> {
   context.progress.finish();
   const { bytes } = await readPassword({

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { PLAIN } from "../../render/style.ts";
 import { rowOf } from "./list.ts";
 
-test("a snapshot's row tells its size and what it added, as far as its writer says", () => {
+test("a snapshot's row has its size and the bytes that it added, if its writer recorded them", () => {
   const snapshot = { ...CREATED.snapshot!, bytes: 5 << 20, bytes_stored: 2 << 20 };
   const cells = (row: typeof snapshot | { bytes_stored: null }): string[] =>
     rowOf({ ...snapshot, ...row }, PLAIN, Date.now()).slice(3, 5);

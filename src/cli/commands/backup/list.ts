@@ -13,10 +13,9 @@ import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
-/** Options that choose snapshots. */
 const FILTER = new VerbOptions(pick(SnapshotFilter, "hosts", "paths", "tags"));
 export const FILTER_OPTIONS = FILTER.definitions;
-/** `FILTER_OPTIONS` of commands with one snapshot, which may be `latest`. */
+/** `FILTER_OPTIONS` for commands with one snapshot, which may be `latest`. */
 export const LATEST_OPTIONS = FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` }));
 const folded = (name: string): OptionDefinition => ({
   flags: `--i${name} <pattern>`,
@@ -52,21 +51,17 @@ export const command: CommandDefinition = {
   },
 };
 
-/**
- * Reads the snapshots that the filter options and the arguments from there on name; without any, all that the filter
- * takes.
- */
+/** Reads the snapshots that the arguments from `from` on and the filter options name; without any, all that match the filter. */
 export function readChoice(context: Context, input: Input, from = 0): SnapshotChoice {
   const snapshots = input.rest(from);
   return { ...readFilter(context, input), ...(snapshots.length === 0 ? {} : { snapshots }) };
 }
 
-/** Reads the filter options. */
 export function readFilter(context: Context, input: Input): SnapshotFilter {
   return FILTER.read(context, input);
 }
 
-/** Returns a snapshot's row in a list; the fourth cell is its size, the fifth what it added. */
+/** Returns a snapshot's row in a list; the fourth cell is its size, the fifth the bytes that it added. */
 export function rowOf(snapshot: BackupSnapshot, style: Style, now: number): string[] {
   return [
     style.bold(snapshot.snapshot_id.slice(0, 8)),

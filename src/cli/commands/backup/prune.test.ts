@@ -28,18 +28,18 @@ function told(result: Partial<PruneBackupsResult>): string {
   return renderPrune({ style: PLAIN } as Context, { ...NOTHING, ...result }).join("\n");
 }
 
-test("a prune counts packs in no index among those that go, planned or done", () => {
+test("a prune counts unindexed packs among the removed packs, planned or done", () => {
   const packs = { removed_packs: 1, unindexed_packs: 18, bytes_freed: 2048 };
   assert.equal(told({ ...packs, dry_run: true }), "would free 2 KiB: 19 packs unused, 0 packs to repack");
   assert.equal(told(packs), "freed 2 KiB: 19 packs removed, 0 packs repacked, 1 ms");
 });
 
-test("a prune names damaged packs that it leaves alone, planned or done", () => {
+test("a prune names damaged packs that it keeps, planned or done", () => {
   for (const dry_run of [true, false])
     assert.match(told({ dry_run, damaged_packs: ["ab"] }), /\n1 damaged pack not changed: see `cairn backup verify`$/);
 });
 
-test("a prune that could delete nothing says why, and not that it freed nothing", () => {
+test("a prune that could delete nothing names the reason", () => {
   assert.equal(
     told({ postponed: true }),
     "other processes use the repository, or its lists are incomplete: the next prune deletes the rest",

@@ -13,39 +13,41 @@ import { readPassword } from "../../password.ts";
 import { printable } from "../../render/format.ts";
 
 const LIMITS = new VerbOptions(TransferLimits.entries);
-/** Options with which every verb finds its repository and opens it. */
+/** Options with which every verb finds and opens its repository. */
 export const REPOSITORY_OPTIONS = new VerbOptions({
   ...pick(RepositoryOptions, "repository"),
   ...pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"),
 }).definitions.concat(LIMITS.definitions);
 
-/** Options of verbs that make packs of what is new. */
+/** Options of verbs that write packs. */
 export const PACK_OPTIONS = new VerbOptions(pick(RepositoryOptions, "compression", "packSize")).definitions;
 export const PACK_SIZE_OPTION = PACK_OPTIONS[1]!;
 
-/** Hint where files of snapshots are damaged. */
+/** Hint for damaged files of snapshots. */
 export const UNREADABLE_HINT =
   "`cairn backup recover` finds the trees of such a snapshot, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 const MAX_NAME_BYTES = 64 << 10;
 
-/** A repository that a line or the environment names, and how its password is asked for. */
+/** A repository that the line or the environment names, and its password source. */
 export interface NamedOptions {
   options: RepositoryOptions & CallOptions;
-  /** Returns what earlier versions took its password for, where that is another; null until it has been asked for. */
+  /** Returns the password as earlier versions read it from the same source, if that differs; null before the password was read. */
   former: () => string | null;
 }
 
-/** Folder whose kept repository counts. */
+/** The folder whose kept repository counts. */
 interface ForFolder {
-  /** Default: the chosen one, else the nearest workspace. */
+  /** Default: the chosen folder, else the nearest workspace. */
   folder?: string | undefined;
-  /** It is saved: a folder that was renamed is followed. */
+  /** True: the folder is going to be saved, so a renamed folder's records move with it. */
   saves?: boolean;
 }
 
-/** The repository of a line: the one that it or the environment names, else the one that was kept for the folder. */
+/**
+ * Returns the repository of a line: the one that the line or the environment names, else the one kept for the folder.
+ */
 export async function repositoryOptions(
   context: Context,
   input: Input,
@@ -60,7 +62,7 @@ export async function repositoryOptions(
   return { ...namedOptions(context, input, kept === null ? {} : { kept }), isKept: kept !== null };
 }
 
-/** Options for a repository that is named, or that was kept; a password source on the line takes the place of the kept one. */
+/** Returns options for a named or kept repository. A password source on the line replaces the kept one. */
 export function namedOptions(
   context: Context,
   input: Input,
@@ -78,7 +80,7 @@ export function namedOptions(
   });
 }
 
-/** The repository that was kept for a folder, where neither the line nor the environment names one; null without one. */
+/** Returns the repository kept for a folder; null if there is none, or if the line or the environment names a repository. */
 export async function keptRepository(
   context: Context,
   input: Input,
@@ -87,7 +89,7 @@ export async function keptRepository(
   if (nameOf(context, input) !== undefined) return null;
   try {
     const client = await context.open(folder).catch(async (error: unknown) => {
-      // Its save points follow it, and what is kept with them.
+      // The folder's save points move with it, and so do its settings.
       const isRenamed = error instanceof CairnError && error.details?.["moved_from"] !== undefined;
       if (!saves || !isRenamed) throw error;
       return context.openOrAdopt(folder);
@@ -100,7 +102,7 @@ export async function keptRepository(
   }
 }
 
-/** Opens it. What was made with what an earlier version took its password for still opens, with a warning. */
+/** Opens a repository. If the password fails, tries it as earlier versions read it, with a warning. */
 export async function openNamed(context: Context, { options, former }: NamedOptions): Promise<BackupRepository> {
   const library = await context.library();
   try {
@@ -124,16 +126,19 @@ function isWrongPassword(error: unknown): boolean {
 
 interface NamedRepository {
   repository: string;
-  /** File in which its password is looked for. */
+  /** File with the password. */
   file: string | undefined;
   command: string | undefined;
-  /** A file of identities of age, where the line names none. */
+  /** File with age identities, if the line names none. */
   identity?: string | undefined;
   variable: string;
   twice?: boolean;
 }
 
-/** The limits are those of each repository that a line names: of two, one is read and the other written for the most part. */
+/**
+ * Returns the options of one repository. The speed limits of the line apply to each of its repositories: of two, one is
+ * mainly read and the other mainly written.
+ */
 function optionsFor(context: Context, input: Input, { repository, ...asked }: NamedRepository): NamedOptions {
   const { env, cwd, signal, progress } = context;
   const limits = limitsOf(context, input);
@@ -157,7 +162,7 @@ function optionsFor(context: Context, input: Input, { repository, ...asked }: Na
   return { options, former: () => former };
 }
 
-/** As the line says, or the environment. */
+/** Reads compression and pack size from the line, else from the environment. */
 function packStyle(env: Context["env"], input: Input): Pick<RepositoryOptions, "compression" | "packSize"> {
   const style: Pick<RepositoryOptions, "compression" | "packSize"> = {};
   const [how, ofHow] = given(env, input.text("compression"), "COMPRESSION");
@@ -175,7 +180,7 @@ function packStyle(env: Context["env"], input: Input): Pick<RepositoryOptions, "
   return style;
 }
 
-/** A value of the line, else of the environment (`CAIRN_…`, then `RESTIC_…`), and what it is called there. */
+/** Returns a value of the line, else of the environment (`CAIRN_…`, then `RESTIC_…`), and the name of its source. */
 export function given(env: Context["env"], value: string | undefined, variable: string): [string | undefined, string] {
   if (value !== undefined) return [value, `--${variable.toLowerCase().replace("_", "-")}`];
   const name = PREFIXES.map((prefix) => `${prefix}${variable}`).find((each) => (env[each] ?? "") !== "");
@@ -191,7 +196,7 @@ function limitsOf(context: Context, input: Input): TransferLimits | null {
   return Object.keys(limits).length === 0 ? null : limits;
 }
 
-/** The name that the line or the environment gives a repository. */
+/** Returns the repository that the line or the environment names. */
 function nameOf({ env, cwd }: Context, input: Input): string | undefined {
   const option = input.text("repo");
   if (option !== undefined) return option;
@@ -203,7 +208,7 @@ function nameOf({ env, cwd }: Context, input: Input): string | undefined {
   return undefined;
 }
 
-/** The name in a file, without white space at its ends, as restic takes it. */
+/** Returns the repository's name in a file, without white space at its ends, as restic reads it. */
 function nameIn(file: string): string {
   let bytes: Buffer;
   try {
@@ -230,18 +235,18 @@ export function locationOf(context: Context, input: Input): string {
   return absolute(context, location);
 }
 
-/** A relative path is one from the current folder. */
+/** Makes a relative path absolute, from the current folder. */
 function absolute(context: Context, location: string): string {
   const { scheme, rest } = splitLocation(location);
   return scheme === "local" ? context.place(rest) : location;
 }
 
-/** Tells whether a location that is not `local:` begins with a scheme. */
+/** True if a location begins with a scheme other than `local:`. */
 export function isRemote(location: string): boolean {
   return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location);
 }
 
-/** The other repository of a verb that has two: `--to-repo` and its password. */
+/** Returns the second repository of a verb with two: `--to-repo` and its password. */
 export function otherRepositoryOptions(context: Context, input: Input): NamedOptions {
   const location = input.text("toRepo");
   if (location === undefined || location === "") throw usage("no repository to copy into is named: use --to-repo");
@@ -253,7 +258,9 @@ export function otherRepositoryOptions(context: Context, input: Input): NamedOpt
   });
 }
 
-/** Runs work with the repository open and closes it whatever happens. `soon`: what work it is, where that has threads. */
+/**
+ * Runs work with the open repository, and always closes it. `soon`: the kind of work, so that its threads start early.
+ */
 export async function withRepository<T>(
   context: Context,
   input: Input,
@@ -263,7 +270,10 @@ export async function withRepository<T>(
   return whileOpening(context, input, async (opening) => work(await opening), { soon });
 }
 
-/** Opens a repository beside work that begins while the password's key is derived. `folder`: the one that it may be kept for. */
+/**
+ * Opens a repository while `work` begins, because deriving the password's key takes time. `folder`: the folder whose
+ * kept repository may be used.
+ */
 export async function whileOpening<T>(
   context: Context,
   input: Input,
@@ -275,14 +285,14 @@ export async function whileOpening<T>(
   return whileOpeningNamed(context, named, async (opening) => work(opening, named.isKept));
 }
 
-/** Runs `work` beside the opening of a repository that is known already. */
+/** Runs `work` while a known repository is opened. */
 export async function whileOpeningNamed<T>(
   context: Context,
   named: NamedOptions,
   work: (opening: Promise<BackupRepository>) => Promise<T>,
 ): Promise<T> {
   const opening = openNamed(context, named);
-  // It may fail before it is waited for.
+  // The opening may fail before `work` waits for it.
   opening.catch(() => undefined);
   try {
     return await work(opening);
@@ -292,7 +302,7 @@ export async function whileOpeningNamed<T>(
   }
 }
 
-/** A location without the user and password that an address may have. */
+/** Removes the user and password that a location's address may have. */
 function withoutSecret(location: string): string {
   return location.replace(/\/\/[^/@]*@/, "//");
 }

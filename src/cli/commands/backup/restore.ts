@@ -141,7 +141,7 @@ async function inPlace(
   });
 }
 
-/** Gives up a folder that was adopted for a restore which failed before anything was saved. */
+/** Releases a folder that was adopted for a restore, if the restore fails before anything was saved. */
 async function withoutAdoption<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
   try {
     return await restore();
@@ -158,8 +158,8 @@ async function hasNoPoint(client: Client): Promise<boolean> {
 }
 
 /**
- * The folder's workspace. One that was never saved is adopted for a snapshot that is there, and for no dry run. On a new
- * machine the folder is not there yet, and nothing can be saved there.
+ * Returns the folder's workspace. Adopts a folder that was never saved, if the snapshot exists and it is no dry run. On
+ * a new machine the folder does not exist yet, so there is nothing to save.
  */
 async function openedInPlace(
   context: Context,
@@ -183,7 +183,7 @@ async function openedInPlace(
   }
 }
 
-/** A home on a new machine is what comes back most, and a guard is about it: what overrides that is a command of its own. */
+/** On a new machine mostly home directories are restored, and a guard refuses to adopt them. The override is a separate command. */
 async function adopted(context: Context, named: string): Promise<Client> {
   try {
     return await context.openOrAdopt();

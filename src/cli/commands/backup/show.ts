@@ -77,7 +77,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Passes pieces on; the repository is closed when nobody takes any more. */
+/** Passes the pieces on, and closes the repository when the reader stops. */
 async function* closing<T>(repository: BackupRepository, content: AsyncIterable<T>): AsyncGenerator<T> {
   try {
     yield* content;
@@ -90,7 +90,7 @@ async function render(context: Context, shown: ShowBackupResult): Promise<string
   return [...(await snapshotLines(context, shown)), ...(await renderListing(shown, context.style))].join("\n");
 }
 
-/** Returns the head of a snapshot that is shown whole. */
+/** Returns the head lines for a whole snapshot. */
 async function snapshotLines({ style }: Context, { path, snapshot }: ShowBackupResult): Promise<string[]> {
   return path === "" ? [...(await renderTable([rowOf(snapshot, style, Date.now())], [3, 4])), ""] : [];
 }

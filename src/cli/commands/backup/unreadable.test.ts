@@ -22,7 +22,7 @@ test("backup repair snapshots exits 6 with its data when a snapshot cannot be re
   assert.deepEqual((envelope.data as { unreadable: unknown }).unreadable, [UNREADABLE]);
 });
 
-test("what a repair of snapshots leaves as it is is counted where there is any, and told from what it mends", async () => {
+test("backup repair snapshots counts intact snapshots besides the repaired and unreadable ones", async () => {
   const lost = [{ path: "f", kind: "file", detail: "gone" }];
   const repaired = { snapshot_id: "cd".repeat(32), created_at: "x", new_id: null, forgotten: false, lost };
   const told = async (answer: object): Promise<string | undefined> => {
@@ -39,7 +39,7 @@ test("what a repair of snapshots leaves as it is is counted where there is any, 
   assert.equal(await told({ intact: 2, repaired: [repaired] }), "repaired; 2 other snapshots are intact");
 });
 
-test("backup repair index says what was saved and what is lost where there is any", async () => {
+test("backup repair index reports recovered and lost blobs, if there are any", async () => {
   const told = async (saved: number, lost: string[]): Promise<string | undefined> => {
     const dropped = [{ pack: "cd".repeat(32), blobs: 2, reason: "it is gone" }];
     const repair = () => ({ ...answerOf("repair"), dropped_packs: dropped, saved_blobs: saved, lost_blobs: lost });
@@ -52,7 +52,7 @@ test("backup repair index says what was saved and what is lost where there is an
   assert.equal(await told(2, ["ab", "cd"]), "repaired: 2 blobs saved from damaged packs, 2 blobs lost");
 });
 
-test("backup forget shows a snapshot that cannot be read when it was named", async () => {
+test("backup forget shows an unreadable snapshot that was named", async () => {
   const result = { ...answerOf("forget"), unreadable: [UNREADABLE] };
   const told = async (answer: unknown): Promise<string> =>
     (await runFake(["backup", "forget", "abab", ...AT], { fake: fakeLibrary({ forget: () => answer }) })).stdout;
@@ -63,7 +63,7 @@ test("backup forget shows a snapshot that cannot be read when it was named", asy
   assert.match(await told({ ...result, dry_run: true }), /drop abababab.*\n1 snapshot would be removed; nothing was/);
 });
 
-test("backup verify says how to get rid of a snapshot when it cannot be read", async () => {
+test("backup verify names the command that removes an unreadable snapshot", async () => {
   const problem = { object: "ab", detail: "x", severity: "damage", losses: [] };
   const hintOf = async (...kinds: string[]): Promise<string> => {
     const problems = kinds.map((kind) => ({ ...problem, kind }));
@@ -80,7 +80,7 @@ test("backup verify says how to get rid of a snapshot when it cannot be read", a
   assert.doesNotMatch(await hintOf("pack_missing"), /backup forget/);
 });
 
-test("backup verify names a path that is lost once, with the snapshots that had it", async () => {
+test("backup verify names a lost path once, with the snapshots that had it", async () => {
   const loss = (id: string, path: string): object => ({ snapshot_id: id.repeat(32), path });
   const told = async (...losses: object[]): Promise<string> => {
     const problems = [{ kind: "pack_missing", object: "ab", detail: "x", severity: "damage", losses }];

@@ -12,14 +12,14 @@ const KEPT = {
   retention: { keepDaily: 7, keepTags: ["release"] },
 };
 
-test("people are told which repository was kept for the folder, but with -q, with --json and when one is named", async () => {
+test("the kept repository is printed, except with -q, with --json and for a named repository", async () => {
   const told = async (...words: string[]): Promise<string> =>
     (await runFake(["backup", "list", ...words], { fake: fakeLibrary({ backupRepository: () => KEPT }) })).stderr;
   assert.equal(await told(), `cairn: using the repository /srv/backups, set for ${ROOT} by \`backup use\`\n`);
   for (const words of [["-q"], ["--json"], ["-r", "x"]]) assert.equal(await told(...words), "", words.join(" "));
 });
 
-test("backup use says what is kept, and where the password comes from", async () => {
+test("backup use prints the kept repository, and where the password comes from", async () => {
   const shown = async (kept: object | null): Promise<string[]> =>
     (await runFake(["backup", "use"], { fake: fakeLibrary({ backupRepository: () => kept }) })).stdout.split("\n");
   const head = `${ROOT} is backed up into /srv/backups`;
@@ -37,7 +37,7 @@ test("backup use says what is kept, and where the password comes from", async ()
   assert.deepEqual(await shown(null), [`no repository is set for ${ROOT}`, ""]);
 });
 
-test("backup use adopts a folder with the guards that are overridden", async () => {
+test("backup use adopts a folder and overrides the given guards", async () => {
   const { fake } = await runFake(["backup", "use", "/srv/new", "-r", "x", "--allow", "nested"]);
   assert.deepEqual((argsOf(fake, "setBackupRepository")[0] as { repository: string }).repository, `${ROOT}/x`);
 });

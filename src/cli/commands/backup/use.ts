@@ -13,7 +13,7 @@ import { formatAge, printable } from "../../render/format.ts";
 import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repository.ts";
 
 const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"));
-/** Options of `REPOSITORY_OPTIONS` that are kept as they are given. */
+/** Options of `REPOSITORY_OPTIONS` that are kept unchanged. */
 const PASSWORD = new VerbOptions(pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"));
 const ALARM = new VerbOptions(pick(KeptRepositoryEdit, "onFailure"));
 
@@ -52,7 +52,7 @@ export const command: CommandDefinition = {
       const client = await context.open(folder);
       return shown(context, client, await client.setBackupRepository(null, context.callOptions()));
     }
-    // An alarm is changed also while the repository is away.
+    // The alarm can be changed while the repository is not reachable.
     const { onFailure: _alarm, ...others } = edit;
     if (Object.keys(others).length > 0) return keep(context, input, edit);
     const client = await context.open(folder);
@@ -72,7 +72,7 @@ function readEdit(context: Context, input: Input): KeptRepositoryEdit {
   return edit;
 }
 
-/** Opens the repository as a backup would, before anything is kept: what is wrong with it would be found at night. */
+/** Opens the repository as a backup would before the settings are kept, so that errors show now and not in the nightly backup. */
 async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): Promise<Outcome> {
   const folder = input.argument(0);
   const former = edit.repository === undefined ? await context.open(folder) : null;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parsePart } from "../../input.ts";
 
-test("a percentage is any part of so many as come nearest to it, and others are refused", () => {
+test("a percentage selects a random part of about that size, and invalid percentages are refused", () => {
   const parts = new Set(Array.from({ length: 200 }, () => parsePart("50%", "--subset").part));
   assert.deepEqual([...parts].toSorted(), [1, 2]);
   assert.deepEqual(

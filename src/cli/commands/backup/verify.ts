@@ -66,7 +66,7 @@ function hintFor({ problems }: VerifyBackupResult): string {
   return kinds.some(isUnreadable) ? `${rest}; ${UNREADABLE_HINT}` : rest;
 }
 
-/** Snapshots of which this program cannot say anything. */
+/** Returns the number of snapshots that this program cannot verify. */
 function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
 }

@@ -50,7 +50,7 @@ export const command: CommandDefinition = {
       throw usage(`${printable(target)} is a file, not a save point`, `cairn restore head ${shellQuote(target)}`);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
     let options: RestoreOptions = { ...context.callOptions(), ...given, ...(to === undefined ? {} : { to }), target };
-    // The workspace's root itself is the whole of it.
+    // The workspace's root means the whole workspace.
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     const isPlanOnly = input.flag("plan");
     if (isAsked) {
@@ -68,7 +68,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Throws `usage` as for a missing argument if nobody can be asked, or if the questions do not fit the line. */
+/** Throws `usage` for a missing argument if questions are impossible, or if they do not fit the line. */
 function requireTerminal({ globals, env }: Context, to: string | undefined): void {
   const canAsk = process.stdin.isTTY && process.stdout.isTTY && !globals.json && env["TERM"] !== "dumb";
   if (!canAsk || to !== undefined)

@@ -36,7 +36,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Rewinds; on a terminal it asks first if other sessions' changes would be reverted too. */
+/** Rewinds. On a terminal it first asks if changes of other sessions would be reverted too. */
 async function asking(
   context: Context,
   client: Client,

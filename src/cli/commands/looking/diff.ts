@@ -65,7 +65,9 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Returns the newest point of the fork that is the only argument; null if that is a point of this workspace. */
+/**
+ * Returns the newest point of the fork that is the only argument; null if the argument is a point of this workspace.
+ */
 async function forkIn(context: Context, client: Client, input: Input): Promise<string | null> {
   const word = input.argument(0);
   if (word === undefined || input.argument(1) !== undefined) return null;
@@ -97,7 +99,7 @@ async function warnOfUnsaved(context: Context, client: Client, fork: string): Pr
     );
 }
 
-// Enough to read; whoever needs more asks for a path or takes the entries from --json.
+// Limits of a readable diff; for more, name a path or use --json.
 const TEXT_DIFF_LIMIT = 500;
 const TEXT_SIZE_LIMIT = 1024 * 1024;
 

@@ -70,7 +70,7 @@ export const command: CommandDefinition = {
         const isWhole = given.all === true || given.grep !== undefined || given.tag !== undefined;
         const fold = isWhole ? undefined : foldSaves;
         let shown = result;
-        // Saves that are folded are one of so many.
+        // Folded saves count as one line of `limit`.
         for (let more = limit * 2; fold !== undefined && limit > 0 && shown.truncated; more *= 2) {
           if (fold(shown).length > limit) break;
           shown = await client.history(undefined, more, options);
@@ -102,7 +102,7 @@ async function daysText(context: Context, client: Client, result: HistoryDaysRes
   return renderDays(result, { shorten, style: context.style, empty: "no save points yet" });
 }
 
-/** Tells whether a word names a workspace, or what lies outside of the one that is looked at; else it is a path in that. */
+/** True if a word names a workspace, or a path outside the current one; false for a path in the current workspace. */
 async function isWorkspace(context: Context, word: string): Promise<boolean> {
   if (context.globals.directory !== undefined) return false;
   const library = await context.library();
@@ -116,6 +116,6 @@ async function isWorkspace(context: Context, word: string): Promise<boolean> {
   } catch {
     return true;
   }
-  // A workspace inside of another.
+  // A workspace inside another.
   return existsSync(absolute) && controlDirectory === undefined && (await find(absolute)) !== here;
 }

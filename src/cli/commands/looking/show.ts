@@ -74,7 +74,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** The error, with a path that is there in the point when it is taken from the current folder. */
+/** Returns the error; if the path exists in the point relative to the current folder, with that path. */
 async function withPathFromHere(
   context: Context,
   client: Client,
@@ -108,7 +108,7 @@ function listing(context: Context, client: Client, shown: ShowResult): Outcome {
   };
 }
 
-/** Returns the head of a point that is shown whole. */
+/** Returns the head lines for a whole point. */
 async function pointLines(
   { style }: Context,
   client: Client,

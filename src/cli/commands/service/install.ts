@@ -44,7 +44,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Units of the system for root, else of the user. A timer needs no place for a socket, which not every session has. */
+/** Units of the system for root, else of the user. A timer needs no place for a socket, which some sessions lack. */
 function scope(): { isSystem: boolean } {
   return { isSystem: process.geteuid?.() === 0 };
 }

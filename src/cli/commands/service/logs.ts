@@ -56,7 +56,7 @@ export const command: CommandDefinition = {
 
 const LINES = 100;
 
-/** The daemon names a folder by its real path, where it is there. */
+/** Returns the real path of an existing folder, which is the daemon's name for it. */
 function realPath(folder: string): string {
   try {
     return realpathSync.native(folder);

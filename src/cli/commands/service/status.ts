@@ -8,7 +8,7 @@ import { formatAge, formatBytes, formatDuration, plural, printable } from "../..
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 
-/** A call of the first daemon that is there. Throws `no_daemon` where none is. */
+/** Makes a call of the first daemon that answers. Throws `no_daemon` if none does. */
 export async function askDaemon(name: string, members: Record<string, unknown> = {}): Promise<unknown> {
   return ofFirst(socketsOfClient(), name, members);
 }
@@ -38,7 +38,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Says that the timer is on, if no daemon runs. */
+/** Adds to the error without a daemon that the timer is on. */
 function besideTimer(error: unknown, timer: string): unknown {
   if (!(error instanceof CairnError) || error.code !== "no_daemon") return error;
   const scope = process.geteuid?.() === 0 ? "" : "--user ";
@@ -96,7 +96,6 @@ async function render(status: DaemonStatus, { timer, style }: { timer: string | 
   return [...lines, ...(await renderTable(rows, [1]))].join("\n");
 }
 
-/** Ages of the last good save, backup and proof. */
 function ages(workspace: DaemonStatus["workspaces"][number], now: number): string {
   return (["save", "backup", "proof"] as const)
     .map((what) => {

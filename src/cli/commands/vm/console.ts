@@ -4,7 +4,7 @@ import { CairnError, throwIfAborted } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { MACHINES, machinesOf, NAME } from "./place.ts";
 
-/** Ctrl-]: what telnet and virsh leave by. */
+/** Ctrl-], the same key as in telnet and virsh. */
 const LEAVE = 0x1d;
 
 export const command: CommandDefinition = {
@@ -34,7 +34,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Joins the terminal to a machine's console until either ends, or Ctrl-] is typed. */
+/** Connects the terminal to a machine's console until either ends, or Ctrl-] is typed. */
 async function speak(path: string, signal: AbortSignal): Promise<void> {
   const socket = net.connect(path);
   const { stdin, stdout } = process;

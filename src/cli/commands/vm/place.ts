@@ -14,7 +14,7 @@ export const MACHINES: OptionDefinition = {
   text: "folder of the machines (default: $CAIRN_MACHINES, else /var/lib/cairn/machines for root and ~/.local/share/cairn/machines for others)",
 };
 
-/** The folder of machines: that of the option, of the environment, or the one that the hierarchy standard and XDG say. */
+/** Returns the folder of machines: from the option, from the environment, else by the file system hierarchy standard or XDG. */
 export function machinesOf(context: Context, input: Input): string {
   const given = input.text("machines");
   if (given !== undefined) return context.place(given);
@@ -30,7 +30,7 @@ export function shownState({ state, operation }: MachineInfo, style: Style): str
   return operation === null ? word : `${word} (${operation})`;
 }
 
-/** A machine in a few words. */
+/** Describes a machine in a few words. */
 export function hardwareOf({ cpus, memory, disks, nics }: MachineInfo): string {
   const parts = [plural(cpus, "cpu"), formatBytes(memory)];
   if (disks.length > 0) parts.push(`${disks.map(({ size }) => formatBytes(size)).join(" + ")} disk`);
