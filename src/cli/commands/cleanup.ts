@@ -36,7 +36,7 @@ export const command: CommandDefinition = {
     ...LIMITS.definitions,
     {
       flags: "--set-policy",
-      text: "store these rules as the policy. A cleanup without rules uses them, and so does a save that reaches the quota",
+      text: "store these rules as the policy. A cleanup without rules plans by them; the daemon's cleanup and a save that reaches the quota remove by them",
     },
     { flags: "--clear-policy", text: "remove the policy's rules: every point is kept" },
     ...POLICY.definitions.map((option) => ({ ...option, text: `with --set-policy: ${option.text}` })),

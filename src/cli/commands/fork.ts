@@ -39,7 +39,8 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn fork head ../try-it", text: "a second, independent folder with the same state" },
     { line: "cairn fork 1a2b3c4d /mnt/disk/copy --standalone", text: "a fork that does not need the original" },
-    { line: "cairn diff try-it", text: "what changed between head and the fork's newest point" },
+    { line: "cairn save ../try-it", text: "a point of the fork's present" },
+    { line: "cairn diff try-it", text: "what the fork's newest point changed" },
     { line: "cairn adopt ../try-it", text: "make this folder equal to the fork" },
     { line: "cairn fork --remove ../try-it", text: "remove the fork" },
   ],
