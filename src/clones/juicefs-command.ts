@@ -80,7 +80,7 @@ interface Ended {
   code: number | null;
   signal: NodeJS.Signals | null;
   said: string;
-  /** why it could not be started */
+  /** reason for which `juicefs` could not be started; null if it was started */
   error: string | null;
   /** it was killed for taking too long */
   late: boolean;

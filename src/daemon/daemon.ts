@@ -52,7 +52,7 @@ const PATIENCE_MS = 60_000;
 /** Errors of a workspace that has nothing left to release. */
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 
-/** Answer for a folder that was a plain folder before. */
+/** Answer for a folder that is a plain folder already, so that nothing is converted. */
 const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration_ms: 0 };
 
 export interface DaemonOptions extends Pick<ScheduleHands, "log"> {

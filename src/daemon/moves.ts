@@ -71,7 +71,7 @@ export class Moves {
     this.#kept.change({ moves: this.left.filter((each) => each.aside !== aside) });
   }
 
-  /** Makes missing links again. Returns their paths. */
+  /** Makes the links from old paths to moved folders again, if they are missing. Returns their paths. */
   linkAgain(): string[] {
     return this.#kept.state.workspaces.flatMap(({ link, path }) =>
       link !== undefined && linkAgain(link, path) ? [link] : [],

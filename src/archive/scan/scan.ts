@@ -139,7 +139,7 @@ export interface ScanResult {
   draft: Promise<StatCacheDraft | null> | null;
   /** Counts the scanned tree, once. */
   summarise(): ScanSummary;
-  /** Counts differences from the previous table, once. */
+  /** Counts the entries that differ from the table of the previous scan. */
   countChanges(): ChangeCounts;
 }
 

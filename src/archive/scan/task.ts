@@ -69,8 +69,8 @@ export interface ScanTask {
   /** end with {@link FoundDifference} at the first entry whose times, size or mode differ from the old record */
   untilDifferent: boolean;
   /**
-   * no file is read: inode and change time stand for the content, equal in two such scans if unchanged; null: contents
-   * are read
+   * If set, no file is read: inode and change time stand for the content, so an unchanged file is equal in two such scans.
+   * Null: the scan reads contents.
    */
   unread: UnreadScan | null;
   /** one ring of shared memory per thread, for cutting large files */

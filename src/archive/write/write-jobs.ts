@@ -61,7 +61,7 @@ export type Share = (work: DirectoryJob[] | FilesJob) => void;
 export interface LargeFile {
   path: Uint8Array;
   node: TreeNode;
-  /** it existed and holds some or all of its content */
+  /** true: an interrupted restore left the file with some or all of its content */
   isLeft?: boolean;
 }
 

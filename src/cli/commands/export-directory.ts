@@ -20,7 +20,7 @@ const FROM = [
 
 export const TO_DIRECTORY = { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" };
 
-/** Returns the place from exactly one of two options. */
+/** Returns the value of `--to-dir` or `--to-tar`, or of `--from-dir` or `--from-tar`. Throws `usage` unless exactly one is given. */
 function placeOf(input: Input, way: "to" | "from", hint?: string): { place: string; isTar: boolean } {
   const [directory, tar] = [input.text(`${way}Dir`), input.text(`${way}Tar`)];
   const place = directory ?? tar ?? "";

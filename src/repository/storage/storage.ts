@@ -130,7 +130,7 @@ export interface ByteRange {
 export interface Storage {
   /** The location for messages: a path or an address, without secrets. */
   readonly location: string;
-  /** A local folder from which `saveFile` only renames; absent if the storage has none. */
+  /** Local folder whose files `saveFile` takes over by a rename, without a copy; absent for storages on other machines. */
   readonly temporaryDirectory?: string;
   /** True: the store of a control directory. All writers rename there, so a file is never seen in part. */
   readonly isStore?: boolean;

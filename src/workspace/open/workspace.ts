@@ -176,7 +176,7 @@ export class Workspace {
     return id === null ? null : this.points.byId(id);
   }
 
-  /** The point at which a folder stands that equals the point `id`: for an undo point without changes the point before it. */
+  /** Returns the head of a folder that equals the point `id`: the point itself, or for an undo point without changes the point before it. */
   standsAt(id: SavePointId): SavePointId {
     const { undo, unchanged, parent_id: parent } = this.byId(id)?.descriptor ?? {};
     return undo === true && unchanged === true && parent !== null && this.byId(parent!) !== null

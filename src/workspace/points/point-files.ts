@@ -75,7 +75,7 @@ export function claimOf(sequence: number, bytes: Buffer | null): Claim {
   }
 }
 
-/** Tells whether the seal lacks a part that its user could not read, and that only the held tree has. */
+/** Tells if the seal is incomplete: the user who sealed the point could not read some entries, and only the held tree has them. */
 export function isSealedInPart({ descriptor, made }: Point): boolean {
   const lacks = ({ labels }: Descriptor): boolean => labels.some((label) => lackingAspects(label).length > 0);
   return descriptor.omitted_count > made.omitted_count || (lacks(descriptor) && !lacks(made));
