@@ -9,6 +9,7 @@ const KEPT = {
   password_command: null,
   age_identity: null,
   on_failure: null,
+  good_at: null,
   retention: { keepDaily: 7, keepTags: ["release"] },
 };
 
@@ -24,7 +25,8 @@ test("backup use prints the kept repository, and where the password comes from",
     (await runFake(["backup", "use"], { fake: fakeLibrary({ backupRepository: () => kept }) })).stdout.split("\n");
   const head = `${ROOT} is backed up into /srv/backups`;
   const forget = "  forget: keep-daily 7, keep-tag release";
-  assert.deepEqual(await shown(KEPT), [head, "  password: in the file /root/.password", forget, ""]);
+  const backedUp = "  last good backup: none yet";
+  assert.deepEqual(await shown(KEPT), [head, "  password: in the file /root/.password", forget, backedUp, ""]);
   const command = { ...KEPT, password_file: null, password_command: "pass show b" };
   assert.deepEqual((await shown(command))[1], "  password: printed by pass show b");
   const age = { ...KEPT, age_identity: "/root/key" };
@@ -33,7 +35,7 @@ test("backup use prints the kept repository, and where the password comes from",
   assert.match(asked[1]!, /asked for, or from CAIRN_PASSWORD/);
   assert.match(asked[2]!, /no rules/);
   const alarmed = await shown({ ...KEPT, on_failure: "https://hooks.example/secret" });
-  assert.equal(alarmed[3], "  alarm: POST to https://hooks.example");
+  assert.equal(alarmed[4], "  alarm: POST to https://hooks.example");
   assert.deepEqual(await shown(null), [`no repository is set for ${ROOT}`, ""]);
 });
 
