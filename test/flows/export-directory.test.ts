@@ -33,7 +33,7 @@ function exported(): { folder: string; directory: string; digest: unknown } {
   return { folder, directory, digest: data["state_digest"] };
 }
 
-test("an export is imported and cloned with the same state, also where it was copied", () => {
+test("import and clone of an export directory give the same state, also from a copy of it", () => {
   const { directory, digest } = exported();
   const copy = fresh("copy");
   fs.cpSync(directory, copy, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
@@ -58,7 +58,7 @@ test("an export is imported and cloned with the same state, also where it was co
   }
 });
 
-test("an export of a path that is too long says so shortly, and what carries it", () => {
+test("export refuses a path that is too long and suggests restore --to", () => {
   const folder = fresh("long");
   fs.mkdirSync(folder);
   const script = 'for (let i = 0; i < 22; i++) { fs.mkdirSync("d".repeat(200)); process.chdir("d".repeat(200)); }';

@@ -60,7 +60,7 @@ function runService(): Ran {
 }
 
 test(
-  "the timer's service saves what changed, and backs up once a day by the kept rules",
+  "the timer's service saves changed folders, and backs up once a day by the kept rules",
   { skip: whyNoMachine() },
   async () => {
     const place = await newRepository("timer-repository");
@@ -153,25 +153,29 @@ test(
   },
 );
 
-test("without systemd nothing is installed, and the printed line works in a crontab", { skip: whyNoMachine() }, () => {
-  const folder = newFolder("cron");
-  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
-  cairnOk(["init", folder]);
-  const done = onMachine("cairn service install --timer --json", { hasSystemd: false });
-  assert.equal(done.status, 0, done.stderr);
-  const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
-  assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
-  const [, line] = /^17(?: \*){4} {2}(.*)$/.exec(data.text)!;
-  const command = line!.replaceAll("\\%", "%");
-  const env = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin", HOME: process.env["HOME"]! };
-  const ran = spawnSync("/bin/sh", ["-c", command], { cwd: "/", encoding: "utf8", env });
-  assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, "", ""]);
-  const points = cairnOk(["-C", folder, "history"]).data["save_points"] as { cause: unknown }[];
-  assert.deepEqual(
-    points.map(({ cause }) => cause),
-    [{ kind: "schedule" }],
-  );
-});
+test(
+  "service install --timer without systemd installs nothing and prints a line that works in a crontab",
+  { skip: whyNoMachine() },
+  () => {
+    const folder = newFolder("cron");
+    fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+    cairnOk(["init", folder]);
+    const done = onMachine("cairn service install --timer --json", { hasSystemd: false });
+    assert.equal(done.status, 0, done.stderr);
+    const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
+    assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
+    const [, line] = /^17(?: \*){4} {2}(.*)$/.exec(data.text)!;
+    const command = line!.replaceAll("\\%", "%");
+    const env = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin", HOME: process.env["HOME"]! };
+    const ran = spawnSync("/bin/sh", ["-c", command], { cwd: "/", encoding: "utf8", env });
+    assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, "", ""]);
+    const points = cairnOk(["-C", folder, "history"]).data["save_points"] as { cause: unknown }[];
+    assert.deepEqual(
+      points.map(({ cause }) => cause),
+      [{ kind: "schedule" }],
+    );
+  },
+);
 
 /** Has the machine's systemd, as a manager of a user's units, take the place of the system's for the rest of the script. */
 const REAL_SYSTEMD = `export XDG_RUNTIME_DIR=/run/user
@@ -185,7 +189,7 @@ printf '#!/bin/sh\\nexec /usr/bin/systemctl --user "$@"\\n' > '${BIN}/systemctl'
 trap 'kill $manager; wait' EXIT
 `;
 
-test("systemd itself waits for the hour, and runs the service", { skip: whyNoMachine() }, (t) => {
+test("systemd lists the installed timer and runs its service", { skip: whyNoMachine() }, (t) => {
   if (!fs.existsSync("/lib/systemd/systemd")) return t.skip("systemd is not installed");
   const folder = newFolder("systemd");
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
