@@ -227,7 +227,7 @@ describe("abort signals of library calls", () => {
     assertNoLeftovers(own, place, "stopped");
   });
 
-  test("a restore interrupted while it exchanges entries is taken back and keeps the undo target", async () => {
+  test("a restore interrupted while it exchanges entries is rolled back, and undo reverts the earlier restore", async () => {
     const place = newFolder("stopped");
     const own = await clientOf(place);
     const write = (text: string): void => ["a", "b"].forEach((name) => fs.writeFileSync(path.join(place, name), text));
@@ -256,7 +256,7 @@ describe("abort signals of library calls", () => {
     assertNoLeftovers(own, place, "taken back");
   });
 
-  test("an aborted cleanup removes no points, or all that its plan lists", async () => {
+  test("an aborted cleanup removes either no point or every point that its plan lists", async () => {
     const retention = { keepLast: 2 };
     const plans = path.join(client.controlDirectory, "plans");
     const stored = (): number => (fs.existsSync(plans) ? fs.readdirSync(plans).length : 0);

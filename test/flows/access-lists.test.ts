@@ -68,7 +68,7 @@ test("a restore of a subvolume and its undo keep the folder's own access list an
   assert.deepEqual([access(folder), attributes(folder)], own);
 });
 
-test("restore and fork give the group no extra rights if the folder is made anew without its access list", async (t) => {
+test("restore and fork give the group no extra rights if they make a folder without its access list", async (t) => {
   const xfs = loopFileSystem(t, "xfs");
   if (xfs === null) return;
   for (const engine of ["copy", "reflink-copy"] as const) {

@@ -109,7 +109,7 @@ test("a hook leaves a slow save to one background process, which labels the poin
   assert.deepEqual([agents[0].last_hook.asked_at, agents[0].last_point.event], [null, "PreToolUse"]);
 });
 
-test("a background process records the hooks that a killed one left in the queue before newer hooks", () => {
+test("a background process records the hook events that a killed process left in the queue", () => {
   const folder = newProject();
   cairnOk(["save", folder]);
   const waiting = (prompt: string): string =>
@@ -149,7 +149,7 @@ test("agent status shows why a background save failed", () => {
   assert.equal(background.running, false);
 });
 
-test("agent install makes the first point with progress, and runs a hook as a check", () => {
+test("agent install saves the first point, reports progress, and runs a hook as a check", () => {
   const folder = newProject();
   // A small folder is saved before the first report.
   fs.writeFileSync(path.join(folder, "large"), randomBytes(64 << 20));

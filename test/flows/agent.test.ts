@@ -478,7 +478,7 @@ test("a hook exits 0 even if its arguments are wrong or its Node is too old", ()
   assert.match(done.stderr, /Node 24 or newer is needed/);
 });
 
-test("a hook exits 0, by itself and on SIGTERM, if the daemon never ends its call", async (t) => {
+test("a hook exits 0 on its own or on SIGTERM if the daemon never answers the hook's call", async (t) => {
   const folder = newProject();
   cairnOk(["save", folder]);
   const socket = path.join(SCRATCH, "endless.sock");

@@ -28,7 +28,7 @@ async function keptFor(name: string, ...words: string[]): Promise<Kept> {
   return { folder, place, file, here: (...line) => cairnOk(line, { cwd: folder }) };
 }
 
-test("each backup command uses the folder's kept repository if none is named", async () => {
+test("each backup command uses the repository set by backup use if no repository is named", async () => {
   const { folder, place, here, file } = await keptFor("kept");
   const data = here("backup", "create").data as { location: string; snapshot: { snapshot_id: string } };
   assert.equal(data.location, place.location);
@@ -58,7 +58,7 @@ test("each backup command uses the folder's kept repository if none is named", a
   assert.equal(cairnOk(["inspect", file]).data["format"], "kept-repository");
 });
 
-test("a repository from the command line or the environment overrides the kept repository", async () => {
+test("a repository from the command line or the environment overrides the repository set by backup use", async () => {
   const { folder, here, place } = await keptFor("named");
   const other = await newRepository("other");
   assert.equal(here("backup", "list", ...other.options).data["location"], other.location);
@@ -105,7 +105,7 @@ test("backup init refuses user@host:/path without a scheme and suggests sftp:", 
   assert.deepEqual(fs.readdirSync(cwd), []);
 });
 
-test("backup use shows, changes and removes the kept repository and its rules", async () => {
+test("backup use shows, changes and removes the folder's repository and rules", async () => {
   const { folder, place, here } = await keptFor("shown", "--keep-daily", "7", "--keep-tag", "release");
   const retention = { keep_daily: 7, keep_tags: ["release"] };
   const kept = {
@@ -152,7 +152,7 @@ test("backup use refuses a repository that cannot be opened, and an address that
   await assert.rejects(none.setBackupRepository({ retention: { keepLast: 1 } }), hasCode("usage"));
 });
 
-test("the next backup moves the kept repository of a renamed folder to the new path", async () => {
+test("the repository set by backup use follows a renamed folder with the next backup", async () => {
   const { folder, place } = await keptFor("renamed");
   cairnOk(["backup", "create", folder]);
   const now = `${folder}-now`;
@@ -165,7 +165,7 @@ test("the next backup moves the kept repository of a renamed folder to the new p
   assert.equal(cairnOk(["backup", "list"], { cwd: now }).data["location"], place.location);
 });
 
-test("backup forget applies the kept rules only to this folder's snapshots of this host", async () => {
+test("backup forget applies the rules of backup use only to this folder's snapshots of this host", async () => {
   const { folder, place, here } = await keptFor("forget", "--keep-last", "1");
   const ids = (): string[] =>
     (here("backup", "list").data["snapshots"] as { snapshot_id: string }[]).map((each) => each.snapshot_id);
@@ -203,7 +203,7 @@ test("backup forget applies the kept rules only to this folder's snapshots of th
 });
 
 test(
-  "backup commands refuse a record of the kept repository that belongs to another user",
+  "backup commands refuse a repository setting that belongs to another user",
   { skip: whyNoOrdinaryUser() ?? false },
   async () => {
     const { folder, place, file } = await keptFor("others");
@@ -230,7 +230,7 @@ test(
   },
 );
 
-test("the kept --on-failure command runs when backups begin to fail and when they succeed again", async () => {
+test("the --on-failure command runs when backups begin to fail and when they succeed again", async () => {
   const told = path.join(SCRATCH, "alarm-told");
   const { folder, place, here, file } = await keptFor("alarm", "--on-failure", `cat >> ${told}`);
   const lines = (): Record<string, unknown>[] =>

@@ -60,7 +60,7 @@ test("bisect --json prints one object, with the address of the first bad point, 
   assert.deepEqual(unclear.data["candidates"], ids.slice(1));
 });
 
-test("bisect prints each test, the first bad point, its cause and the next commands", () => {
+test("bisect prints each test, the first bad point with its cause, and the next commands", () => {
   const folder = newFolder();
   const cause = JSON.stringify({ kind: "tool_call", tool: "bash", agent: "claude-code", session: "s1" });
   const ids: string[] = [];

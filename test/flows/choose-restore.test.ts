@@ -96,7 +96,7 @@ test("restore on a terminal changes nothing if the plan is declined or the folde
   assert.match(equal.text, /the folder equals [0-9a-f]+; nothing would change/);
 });
 
-test("restore requires a point without a terminal or with --to", async (t) => {
+test("restore requires a point argument if there is no terminal or --to is given", async (t) => {
   const folder = place();
   const piped = cairn(["restore"], { cwd: folder });
   assert.deepEqual([piped.status, piped.error?.message], [2, "missing required argument 'target'"]);

@@ -120,7 +120,7 @@ void describe("a plain folder on btrfs", () => {
   });
 
   for (const [going, when] of [
-    [false, "leaves the original and names its path"],
+    [false, "reports where the original is"],
     [true, "finishes a removal that the earlier build began"],
   ] as const)
     test(`save removes an earlier build's record of the original, and ${when}`, async (t) => {
@@ -184,7 +184,7 @@ void describe("a conversion", () => {
     assert.deepEqual(fs.existsSync(path.join(place.volume.root, ".cairn-control")), false);
   });
 
-  test("a conversion is refused for inner subvolumes, mounts, a listening socket and an immutable file, each named", async (t) => {
+  test("a conversion is refused, with the path, for inner subvolumes, mounts, sockets and immutable files", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder, volume } = place;
@@ -267,7 +267,7 @@ void describe("a conversion", () => {
       assert.equal(fs.readFileSync(path.join(folder, "goes/deep/a"), "utf8"), "a\nlate\n");
     });
 
-  test("a conversion fails if a memory mapping changed the original and was not written back", async (t) => {
+  test("a conversion detects a write through a memory mapping that the kernel has not written back", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;

@@ -165,7 +165,7 @@ test("register refuses to move a folder in which a process works", async (t) => 
   assert.deepEqual([daemon.stateNow().moves ?? [], fs.readdirSync(path.join(daemon.state, "btrfs"))], [[], []]);
 });
 
-test("a folder stays whole if a move onto the image, the way back or a first start is killed at any step", async (t) => {
+test("a folder stays whole if a move to or from the image, or a first start, is killed at any step", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   for (const failpoint of [

@@ -46,7 +46,7 @@ async function historyOf({ daemon, folder }: Place): Promise<HistoryResult["save
   return ((await daemon.call("history", { workspace: folder })) as HistoryResult).save_points;
 }
 
-test("the daemon caches btrfs's answer about a first point before anybody asks for its status", async (t) => {
+test("the daemon caches btrfs's answer about a first point before the first status call", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const daemon = new TestDaemon(t);
@@ -95,7 +95,7 @@ test("a restarted daemon serves its workspaces and does not detect the backend a
   );
 });
 
-test("the daemon refuses to start without its device, names the affected workspaces, and serves them later", async (t) => {
+test("the daemon refuses to start without its device, and names the affected workspaces", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, volume } = here;
@@ -378,7 +378,7 @@ test("the daemon refuses invalid calls and changes nothing", async (t) => {
   assert.equal(done.status, 0, done.stderr);
 });
 
-test("service recover turns a workspace into an equal plain folder, and register takes up its points again", async (t) => {
+test("service recover turns a workspace into an equal plain folder, and register finds its points again", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder } = here;
@@ -527,7 +527,7 @@ test("a call fails if the daemon cannot save its state, and the daemon keeps ser
   assert.equal((await small.status()).workspaces[0]!.path, folder);
 });
 
-test("the daemon freezes an application that offers it while the workspace is saved", async (t) => {
+test("an application that offers to freeze is frozen while the daemon saves its workspace", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder } = here;
@@ -684,7 +684,7 @@ function ask(
   return promise;
 }
 
-test("the daemon refuses malformed requests with a status and a code, and does not count waiting offers as calls", async (t) => {
+test("the daemon refuses malformed requests with a status and a code, and does not count freeze offers as calls", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure('[socket]\ncalls = 2\nconnections = 20\nrequest_size = "10K"\n');
   await daemon.start();

@@ -188,7 +188,7 @@ const DAMAGES: Damage[] = [
 
 describe("damage of Cairn's own files", () => {
   for (const damage of DAMAGES) {
-    test(`doctor --repair makes saves and undamaged points work after ${damage.name}`, async () => {
+    test(`with ${damage.name}, doctor --repair makes saves and undamaged points work`, async () => {
       const at = await scene();
       damage.hurt(at);
       const { folder } = at;
@@ -289,7 +289,7 @@ function pointOf(control: string, id: string): { content: { tree: string } } {
   return descriptors.find(({ save_point_id: own }) => own === id)!;
 }
 
-test("restore of a damaged point restores the rest and lists each damaged entry, and doctor names the damage", async () => {
+test("restore of a damaged point restores the undamaged entries and lists the damaged ones", async () => {
   const folder = newFolder("damage");
   const client = await clientOf(folder);
   const control = client.controlDirectory;

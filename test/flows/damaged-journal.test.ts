@@ -96,7 +96,7 @@ const DAMAGES: Record<string, (journal: string) => void> = {
 };
 
 for (const [name, damage] of Object.entries(DAMAGES)) {
-  test(`doctor --repair sets a killed restore aside if ${name}`, async () => {
+  test(`doctor --repair sets the files of a killed restore aside if ${name}`, async () => {
     const scene = await halfRestored();
     const { client, journal, kept, folder } = scene;
     damage(journal);

@@ -38,7 +38,7 @@ function outcomes(): Record<string, string[]> {
   return JSON.parse(execFileSync("sh", args, { encoding: "utf8" })) as Record<string, string[]>;
 }
 
-test("starting a program fails with io if no file descriptors are left", () => {
+test("starting a program fails with the code io if no file descriptors are left", () => {
   const { ssh, juicefs, command } = outcomes();
   for (const said of [ssh!, juicefs!, command!]) assert.equal(said[0], "io");
   assert.deepEqual([...new Set(ssh)], ["io", "started"]);

@@ -159,7 +159,7 @@ test("show, restore and adopt work on a workspace with its own store, and fork -
   await own.close();
 });
 
-test("a commit in a fork of a git worktree or submodule leaves the original's branch, and restore --to warns", async (t) => {
+test("a commit in a fork of a git worktree or submodule does not move the original's branch", async (t) => {
   const base = newFolder("git");
   const git = (folder: string, ...args: string[]): string =>
     execFileSync("git", ["-C", folder, "-c", "protocol.file.allow=always", ...args], {

@@ -94,7 +94,7 @@ for (const [kind, engine] of [
     assert.deepEqual(cairnOk(["-C", folder, "verify", "--all"]).data["problems"], []);
   });
 
-test("cleanup asks for free space if the disk is full and Cairn has no cache to give up", (t) => {
+test("cleanup asks for free space if the disk is full and Cairn has no cache to delete", (t) => {
   const place = loopFileSystem(t, "ext4");
   if (place === null) return;
   const folder = path.join(place.root, "folder");

@@ -287,7 +287,7 @@ describe("a database that a process has open", { skip }, () => {
     assert.deepEqual(rowsOf(left), ["left"]);
   });
 
-  test("a restore killed while it exchanges a database is finished with a whole database", async (t) => {
+  test("a restore killed while it exchanges a database leaves a consistent database after recovery", async (t) => {
     const made = scene(t, "copy", "wal");
     if (made === null) return;
     const { folder, file } = made;

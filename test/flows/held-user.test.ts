@@ -133,7 +133,7 @@ describe("an ordinary user", { skip }, () => {
     fs.chownSync(path.join(folder, "pgdata"), 999, 999);
   }
 
-  test("points keep snapshots with unreadable entries until a user who can read them seals the points", (t) => {
+  test("a point keeps its snapshot until a user who may read every entry seals the point", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", mountOptions: ["user_subvol_rm_allowed"] });
     if (begun === null) return;
     const { volume, folder, options, run } = begun;
@@ -203,7 +203,7 @@ describe("an ordinary user", { skip }, () => {
     fs.writeFileSync(path.join(folder, "roots/file"), "root's\n");
   }
 
-  test("commands of an ordinary user succeed if old trees cannot be removed, and name what removes them", (t) => {
+  test("commands of an ordinary user succeed if old snapshots cannot be removed, and print the command to remove them", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot" });
     if (begun === null) return;
     const { volume, folder, options, run } = begun;
@@ -309,7 +309,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(saved.degraded[0]?.what, "btrfs-snapshot");
   });
 
-  test("save copies into the store if a clone cannot have the owner of a file", (t) => {
+  test("save copies into the store if a clone cannot get the owner of a file", (t) => {
     const begun = begin(t, { kind: "xfs", engine: "reflink-copy" });
     if (begun === null) return;
     const { folder, run } = begun;

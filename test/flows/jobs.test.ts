@@ -78,7 +78,7 @@ async function ended(daemon: TestDaemon, location: string): Promise<Job> {
   return job;
 }
 
-test("a call with the header prefer: respond-async becomes a job that keeps its answer or error", async (t) => {
+test("a call with the header prefer: respond-async becomes a job that keeps the call's answer or error", async (t) => {
   const { daemon, folder } = await workspace(t);
   const begun = await ask(daemon, "POST", "/v1/save", { body: { workspace: folder }, headers: ASYNC });
   assert.equal(begun.status, 202);
@@ -110,7 +110,7 @@ test("a call with the header prefer: respond-async becomes a job that keeps its 
   assert.equal((await ask(daemon, "PUT", "/v1/jobs")).status, 400);
 });
 
-test("a queued or running job can be cancelled, and each state of a job is an event", async (t) => {
+test("a queued or running job can be cancelled, and each new state of a job is sent as an event", async (t) => {
   const { daemon, folder } = await workspace(t);
   const library = connect({ socket: daemon.socket });
   const heard: ServiceEvent[] = [];
@@ -310,7 +310,7 @@ test("a killed undo by exchange repeated with its key is done once, or refused i
   }
 });
 
-test("a job gets time to end before a stop, and the daemon starts with a damaged job database", async (t) => {
+test("a stopping daemon lets a running job end, and a daemon starts with a damaged job database", async (t) => {
   const { daemon, folder } = await workspace(t);
   for (let i = 0; i < 3_000; i++) fs.writeFileSync(path.join(folder, `f${i}`), `content ${i}`);
   const begun = await ask(daemon, "POST", "/v1/save", { body: { workspace: folder }, headers: ASYNC });
@@ -326,37 +326,33 @@ test("a job gets time to end before a stop, and the daemon starts with a damaged
   await daemon.call("save", { workspace: folder });
 });
 
-test(
-  "a user sees no job of another user, and root sees all jobs",
-  { skip: whyNoOrdinaryUser() ?? false },
-  async (t) => {
-    const { daemon, folder } = await workspace(t);
-    const user = installForOrdinaryUser();
-    t.after(() => user.remove());
-    fs.chmodSync(SCRATCH, 0o755);
-    fs.chmodSync(daemon.folder, 0o755);
-    fs.chmodSync(daemon.socket, 0o666);
-    const own = path.join(daemon.folder, "own");
-    fs.mkdirSync(own);
-    fs.chownSync(own, ORDINARY_USER, ORDINARY_USER);
-    await daemon.call("register", { path: own });
-    const ours = await ask(daemon, "POST", "/v1/save", { body: { workspace: folder }, headers: ASYNC });
-    await ended(daemon, ours.location!);
-    const { prefix, node } = user.optionsIn("/");
-    const [program, ...rest] = [...prefix!, node!];
-    const script = `const [socketPath, method, path, body] = process.argv.slice(1);
+test("only root sees another user's jobs", { skip: whyNoOrdinaryUser() ?? false }, async (t) => {
+  const { daemon, folder } = await workspace(t);
+  const user = installForOrdinaryUser();
+  t.after(() => user.remove());
+  fs.chmodSync(SCRATCH, 0o755);
+  fs.chmodSync(daemon.folder, 0o755);
+  fs.chmodSync(daemon.socket, 0o666);
+  const own = path.join(daemon.folder, "own");
+  fs.mkdirSync(own);
+  fs.chownSync(own, ORDINARY_USER, ORDINARY_USER);
+  await daemon.call("register", { path: own });
+  const ours = await ask(daemon, "POST", "/v1/save", { body: { workspace: folder }, headers: ASYNC });
+  await ended(daemon, ours.location!);
+  const { prefix, node } = user.optionsIn("/");
+  const [program, ...rest] = [...prefix!, node!];
+  const script = `const [socketPath, method, path, body] = process.argv.slice(1);
 require("http").request({ socketPath, method, path, headers: { prefer: "respond-async" } }, (r) => { let s = ""; r.on("data", (d) => (s += d)); r.on("end", () => console.log(s)); }).end(body);`;
-    const as = (method: string, url: string, body = ""): Answered =>
-      JSON.parse(
-        spawnSync(program!, [...rest, "-e", script, daemon.socket, method, url, body], { encoding: "utf8" }).stdout,
-      ) as Answered;
-    assert.equal(as("GET", ours.location!).error?.code, "not_found");
-    assert.equal(as("DELETE", ours.location!).error?.code, "not_found");
-    assert.deepEqual(as("GET", "/v1/jobs").data["jobs"], []);
-    const { job_id: id } = as("POST", "/v1/save", JSON.stringify({ workspace: own })).data as { job_id: string };
-    assert.equal((await ended(daemon, `/v1/jobs/${id}`)).state, "done");
-    assert.equal(as("GET", `/v1/jobs/${id}`).data["state"], "done");
-    const refused = as("POST", "/v1/save", JSON.stringify({ workspace: folder })).data as { job_id: string };
-    assert.equal((await ended(daemon, `/v1/jobs/${refused.job_id}`)).error?.code, "permission");
-  },
-);
+  const as = (method: string, url: string, body = ""): Answered =>
+    JSON.parse(
+      spawnSync(program!, [...rest, "-e", script, daemon.socket, method, url, body], { encoding: "utf8" }).stdout,
+    ) as Answered;
+  assert.equal(as("GET", ours.location!).error?.code, "not_found");
+  assert.equal(as("DELETE", ours.location!).error?.code, "not_found");
+  assert.deepEqual(as("GET", "/v1/jobs").data["jobs"], []);
+  const { job_id: id } = as("POST", "/v1/save", JSON.stringify({ workspace: own })).data as { job_id: string };
+  assert.equal((await ended(daemon, `/v1/jobs/${id}`)).state, "done");
+  assert.equal(as("GET", `/v1/jobs/${id}`).data["state"], "done");
+  const refused = as("POST", "/v1/save", JSON.stringify({ workspace: folder })).data as { job_id: string };
+  assert.equal((await ended(daemon, `/v1/jobs/${refused.job_id}`)).error?.code, "permission");
+});

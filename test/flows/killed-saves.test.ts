@@ -65,7 +65,7 @@ async function assertSound(client: Client, folder: string, what: string): Promis
   resticCheck(client, what);
 }
 
-test("each save after a killed save reuses its packs, and the last save publishes all of them", async () => {
+test("each save after a killed save reuses the stored packs, and the last save publishes all of them", async () => {
   const folder = newFolder("rounds");
   makeBig(folder, 26);
   const before = readFolder(folder);
@@ -146,7 +146,7 @@ test("an interrupted save leaves its packs for the next save", async () => {
   await assertSound(client, folder, "after a stop");
 });
 
-test("a save keeps its packs while another save into the store is killed and its packs are reused", async () => {
+test("a save keeps its packs while another save into the same store is killed and repeated", async () => {
   const folder = newFolder("one");
   fs.writeFileSync(path.join(folder, "seed"), "seed");
   const client = await clientOf(folder);

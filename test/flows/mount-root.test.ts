@@ -62,7 +62,7 @@ test("save leaves out the virtual files that JuiceFS shows at the root of a moun
   assert.equal((cairnOk(["save", root]).data["save_point"] as Saved).payload_root_hash, there.payload_root_hash);
 });
 
-test("a new folder is not taken for a workspace or fork at the same path on another mount", (t) => {
+test("a new folder is not mistaken for a workspace or fork at the same path on another mount", (t) => {
   const [one, other] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "ext4")];
   if (one === null || other === null) return;
   const [old, now, fork] = [one.root, other.root, other.root].map((root, at) =>
@@ -138,7 +138,7 @@ test("a workspace with unsealed points can be relocated onto another file system
   assert.deepEqual(readFolder(now), state);
 });
 
-test("the command that release prints takes up points on another mount", (t) => {
+test("the command that release prints finds the points on another mount", (t) => {
   const [one, other] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "ext4")];
   if (one === null || other === null) return;
   const [folder, fork] = [path.join(one.root, "work"), path.join(other.root, "fork")];

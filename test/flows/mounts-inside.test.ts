@@ -177,7 +177,7 @@ test("restore of one path says if the point left the path out, and why", (t) => 
   assert.equal(fs.readFileSync(path.join(folder, "skipped/file"), "utf8"), "not kept\n");
 });
 
-test("backup restore --in-place leaves mounts inside unchanged, and backup restore --to gives everything back", async (t) => {
+test("backup restore --in-place leaves mounts inside unchanged, and backup restore --to restores everything", async (t) => {
   const folder = newFolder("backed-up");
   const inside = path.join(folder, "m");
   if (!mount(t, inside, ...TMPFS)) return;

@@ -377,7 +377,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     }
   });
 
-  test("restore does not change the other name of a file outside the folder", async () => {
+  test("restore does not change a file outside the folder that has a hard link inside", async () => {
     const folder = newFolder();
     const outside = newFolder("outside");
     const file = path.join(folder, "f");

@@ -136,7 +136,7 @@ describe("an ordinary user", { skip }, () => {
   });
   after(() => user.remove());
 
-  test("restore lists each entry whose owner or type an ordinary user may not set", () => {
+  test("restore reports each entry whose owner or type an ordinary user may not set", () => {
     const files = ["of-a-group", "theirs/of-a-group", "linked-1"];
     for (const name of [...files, "plain"]) fs.writeFileSync(at(name), "as it was");
     fs.linkSync(at("linked-1"), at("linked-2"));
@@ -162,7 +162,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.statSync(at("of-a-group")).gid, ORDINARY_USER);
   });
 
-  test("restore lists only the times of another user's file if only the times differ", () => {
+  test("restore reports only the times of another user's file if nothing else differs", () => {
     const file = path.join(user.place, "mine/of-another");
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, "as it was");
@@ -173,7 +173,7 @@ describe("an ordinary user", { skip }, () => {
     assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [["of-another", "not_permitted", "times"]]);
   });
 
-  test("restore lists the owner of a link and a pipe that now belong to another user", () => {
+  test("restore reports that it cannot set the owner of a link and a pipe that now belong to another user", () => {
     const at = (...names: string[]): string => path.join(user.place, "links", ...names);
     fs.mkdirSync(at());
     fs.symlinkSync("nowhere", at("link"));
@@ -188,7 +188,7 @@ describe("an ordinary user", { skip }, () => {
     ]);
   });
 
-  test("restore lists attributes that an ordinary user may not remove", (t) => {
+  test("restore reports attributes that an ordinary user may not remove", (t) => {
     const at = (...names: string[]): string => path.join(user.place, "attributes", ...names);
     fs.mkdirSync(at("folder"), { recursive: true });
     for (const name of ["able", "file"]) fs.writeFileSync(at(name), name);
@@ -207,7 +207,7 @@ describe("an ordinary user", { skip }, () => {
     assert.doesNotMatch(readFolder(at()).get("able")!, /security/);
   });
 
-  test("restore lists the owner of the folder itself if an ordinary user may not set it", () => {
+  test("restore reports that an ordinary user may not set the owner of the folder itself", () => {
     const file = path.join(user.place, "other/file");
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, "as it was");
@@ -221,7 +221,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.readFileSync(file, "utf8"), "as it was");
   });
 
-  test("restore lists the times of a folder that belongs to another user", () => {
+  test("restore reports that it cannot set the times of a folder that belongs to another user", () => {
     const file = path.join(user.place, "of-all/file");
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, "as it was");

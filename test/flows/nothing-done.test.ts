@@ -26,7 +26,7 @@ test("a refused backup restore --in-place adopts no folder", () => {
   );
 });
 
-test("undo after a restore that changed nothing does not undo an older restore", () => {
+test("undo after a restore that changed nothing does not revert an older restore", () => {
   const folder = path.join(SCRATCH, "undone");
   fs.mkdirSync(folder);
   const file = path.join(folder, "file");

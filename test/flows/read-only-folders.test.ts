@@ -178,7 +178,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     assertFolder(folder, now, "as it was", compare);
   });
 
-  test("restore lists a folder that it may not read once, without the entries inside", () => {
+  test("restore lists an unreadable folder once, without the entries inside", () => {
     const { options, folder, at, write } = newCase();
     write("closed/inside", "1\n");
     write("open", "1\n");

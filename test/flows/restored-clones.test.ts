@@ -55,7 +55,7 @@ async function saved(t: TestContext, kind: "xfs" | "btrfs" = "xfs"): Promise<Sav
 }
 
 for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
-  test(`on ${kind} a restore clones files from the held tree and uses no extra space`, async (t) => {
+  test(`on ${kind} a restore clones files from the held tree and uses almost no extra space`, async (t) => {
     const place = await saved(t, kind);
     if (place === null) return;
     const { client, folder, volume, id, state } = place;
@@ -166,7 +166,7 @@ for (const { title, edit } of someOf(TAMPERINGS, 2)) {
   });
 }
 
-test("a restore of clones that is killed leaves the old or the new state", async (t) => {
+test("a killed restore from clones leaves the old or the new state", async (t) => {
   const place = await saved(t);
   if (place === null) return;
   const { client, folder, id, state } = place;
@@ -191,7 +191,7 @@ test("a restore of clones that is killed leaves the old or the new state", async
   }
 });
 
-test("a fork or restore --to that is killed while it makes clones leaves no folder", async (t) => {
+test("a fork or restore --to killed while it makes clones leaves no folder", async (t) => {
   const place = await saved(t);
   if (place === null) return;
   const { client, folder, volume, id, state } = place;

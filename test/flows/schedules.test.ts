@@ -290,7 +290,7 @@ test("a stopped daemon ends within ten seconds despite a call and a backup in pr
   assert.equal((await daemon.reconciled()).workspaces[0]!.health, "ok");
 });
 
-test("no password and no message appears in the daemon's log, metrics, status or state", async (t) => {
+test("no password and no save message appears in the daemon's log, metrics, status or state", async (t) => {
   const here = await place(t);
   const { daemon, folder, row, repository } = here;
   const secret = "hunter2-hunter2";

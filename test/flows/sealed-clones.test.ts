@@ -218,7 +218,7 @@ test("a point contains writes through a mapping before its save, and none after 
   assert.equal((await client.status()).clean, false);
 });
 
-test("a seal has the clone's content if the file is written to all the time", async (t) => {
+test("a sealed point has the clone's content if a file is written to all the time", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder } = place;
@@ -364,7 +364,7 @@ test("a seal reads the whole clone if its origins file is missing or damaged", a
   assertHeldTidy(place, "after damage");
 });
 
-test("a seal recognises all kinds of unchanged entries, and keeps links and attributes", async (t) => {
+test("a seal reads no unchanged entry of any kind again, and keeps links and attributes", async (t) => {
   const place = await known(t, { fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;

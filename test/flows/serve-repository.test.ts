@@ -167,30 +167,26 @@ describe("restic with serve-repository", { skip: noRestic }, () => {
     await stop(server);
   });
 
-  test(
-    "serve-repository accepts users of the .htpasswd file of restic's rest-server",
-    { skip: noHtpasswd },
-    async () => {
-      const [root, source] = [newFolder("served"), newFolder("source")];
-      makeFirst(source);
-      const made = spawnSync("htpasswd", ["-cbB", path.join(root, ".htpasswd"), "carol", "s3cret"]);
-      assert.equal(made.status, 0, String(made.stderr));
-      const server = await serve(["--path", root, "--private-repositories"]);
-      const at = (password: string, repository: string): string =>
-        server.address.replace("//", `//carol:${password}@`).replace("USER", repository);
-      await restic(at("s3cret", "carol"), "init");
-      await restic(at("s3cret", "carol"), "backup", source);
-      await restic(at("s3cret", "carol"), "check", "--read-data");
-      assert.notEqual((await tryRestic(at("wrong", "carol"), ["snapshots"])).status, 0);
-      // Its own files are no repository.
-      const port = new URL(server.address.slice("rest:".length)).port;
-      const asked = await fetch(`http://127.0.0.1:${port}/.htpasswd`, {
-        headers: { authorization: `Basic ${Buffer.from("carol:s3cret").toString("base64")}` },
-      });
-      assert.ok(asked.status >= 400 && !(await asked.text()).includes("$2y$"));
-      await stop(server);
-    },
-  );
+  test("serve-repository accepts users of rest-server's .htpasswd file", { skip: noHtpasswd }, async () => {
+    const [root, source] = [newFolder("served"), newFolder("source")];
+    makeFirst(source);
+    const made = spawnSync("htpasswd", ["-cbB", path.join(root, ".htpasswd"), "carol", "s3cret"]);
+    assert.equal(made.status, 0, String(made.stderr));
+    const server = await serve(["--path", root, "--private-repositories"]);
+    const at = (password: string, repository: string): string =>
+      server.address.replace("//", `//carol:${password}@`).replace("USER", repository);
+    await restic(at("s3cret", "carol"), "init");
+    await restic(at("s3cret", "carol"), "backup", source);
+    await restic(at("s3cret", "carol"), "check", "--read-data");
+    assert.notEqual((await tryRestic(at("wrong", "carol"), ["snapshots"])).status, 0);
+    // Its own files are no repository.
+    const port = new URL(server.address.slice("rest:".length)).port;
+    const asked = await fetch(`http://127.0.0.1:${port}/.htpasswd`, {
+      headers: { authorization: `Basic ${Buffer.from("carol:s3cret").toString("base64")}` },
+    });
+    assert.ok(asked.status >= 400 && !(await asked.text()).includes("$2y$"));
+    await stop(server);
+  });
 
   test("serve-repository --append-only lets restic back up and read, and refuses removals", async () => {
     const [root, source] = [newFolder("served"), newFolder("source")];
@@ -248,7 +244,7 @@ for (const [step, shows] of [
   ["serve-named", true],
   ["serve-single", true],
 ] as const) {
-  test(`a server killed at ${step} of an upload shows ${shows ? "the whole file" : "nothing of it"}, and the upload can be repeated`, async () => {
+  test(`a server killed at ${step} of an upload lists ${shows ? "the whole file" : "no file"}, and the upload can be repeated`, async () => {
     const root = newFolder("killed");
     const bytes = randomBytes(100_000);
     const name = nameOf(bytes);

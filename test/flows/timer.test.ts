@@ -60,7 +60,7 @@ function runService(): Ran {
 }
 
 test(
-  "the timer's service saves changed folders, and backs up once a day by the kept rules",
+  "the timer's service saves changed folders, and backs up once a day with the rules of backup use",
   { skip: whyNoMachine() },
   async () => {
     const place = await newRepository("timer-repository");
@@ -153,29 +153,25 @@ test(
   },
 );
 
-test(
-  "service install --timer without systemd installs nothing and prints a line that works in a crontab",
-  { skip: whyNoMachine() },
-  () => {
-    const folder = newFolder("cron");
-    fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
-    cairnOk(["init", folder]);
-    const done = onMachine("cairn service install --timer --json", { hasSystemd: false });
-    assert.equal(done.status, 0, done.stderr);
-    const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
-    assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
-    const [, line] = /^17(?: \*){4} {2}(.*)$/.exec(data.text)!;
-    const command = line!.replaceAll("\\%", "%");
-    const env = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin", HOME: process.env["HOME"]! };
-    const ran = spawnSync("/bin/sh", ["-c", command], { cwd: "/", encoding: "utf8", env });
-    assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, "", ""]);
-    const points = cairnOk(["-C", folder, "history"]).data["save_points"] as { cause: unknown }[];
-    assert.deepEqual(
-      points.map(({ cause }) => cause),
-      [{ kind: "schedule" }],
-    );
-  },
-);
+test("without systemd, service install --timer only prints a crontab line that works", { skip: whyNoMachine() }, () => {
+  const folder = newFolder("cron");
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+  cairnOk(["init", folder]);
+  const done = onMachine("cairn service install --timer --json", { hasSystemd: false });
+  assert.equal(done.status, 0, done.stderr);
+  const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
+  assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
+  const [, line] = /^17(?: \*){4} {2}(.*)$/.exec(data.text)!;
+  const command = line!.replaceAll("\\%", "%");
+  const env = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin", HOME: process.env["HOME"]! };
+  const ran = spawnSync("/bin/sh", ["-c", command], { cwd: "/", encoding: "utf8", env });
+  assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, "", ""]);
+  const points = cairnOk(["-C", folder, "history"]).data["save_points"] as { cause: unknown }[];
+  assert.deepEqual(
+    points.map(({ cause }) => cause),
+    [{ kind: "schedule" }],
+  );
+});
 
 /** Has the machine's systemd, as a manager of a user's units, take the place of the system's for the rest of the script. */
 const REAL_SYSTEMD = `export XDG_RUNTIME_DIR=/run/user

@@ -292,7 +292,7 @@ test("tokens cannot be made, listed or revoked with a token", async (t) => {
   assert.equal((await call(daemon.socket, "tokenList", {}))[0], 200);
 });
 
-test("a person's token has its maker's rights, and limited to a workspace it refuses calls with free paths", async (t) => {
+test("a person's token has its maker's rights; limited to a workspace, it refuses calls that name other paths", async (t) => {
   const here = await place(t);
   const { daemon, workspace, folder } = here;
   const whole = makeToken(here, "--person");

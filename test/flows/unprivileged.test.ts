@@ -125,7 +125,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(warned("fork", "head", path.join(place, "root's-fork")), 1);
   });
 
-  test("save and status work in a folder beside a .cairn that links into a closed folder", () => {
+  test("save and status work in a folder beside a link named .cairn that leads into a closed folder", () => {
     const around = path.join(place, "together");
     const folder = path.join(around, "own");
     fs.mkdirSync(folder, { recursive: true });
@@ -291,7 +291,7 @@ describe("a user without a name", { skip: whyNoOrdinaryUser() ?? false }, () => 
   before(() => (user = installForOrdinaryUser(NAMELESS)));
   after(() => user.remove());
 
-  test("a user id without a name can save, restore and back up, also without HOME", () => {
+  test("a user whose id has no name can save, restore and back up, also without HOME", () => {
     const folder = path.join(user.place, "work");
     const home = path.join(user.place, "home");
     fs.mkdirSync(folder);
