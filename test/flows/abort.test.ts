@@ -110,7 +110,7 @@ async function drain(pieces: AsyncIterable<Uint8Array>): Promise<number> {
   return bytes;
 }
 
-describe("stopping a call", () => {
+describe("abort signals of library calls", () => {
   let folder: string;
   let client: Client;
   /** oldest first */
@@ -130,7 +130,7 @@ describe("stopping a call", () => {
     }
   });
 
-  test("proofs and looks stop soon and change nothing", async () => {
+  test("an abort ends verify, doctor, status, diff, history and restore plans soon, and changes nothing", async () => {
     const [first, second] = points;
     const calls: Record<string, Call> = {
       verify: async (options) => client.verify(first!, options),
@@ -154,7 +154,7 @@ describe("stopping a call", () => {
       await assert.rejects(async () => call({ signal: AbortSignal.abort() }), { code: "interrupted" });
   });
 
-  test("folders that are made elsewhere are whole or not there", async () => {
+  test("an aborted fork, view or restore --to leaves no partial folder", async () => {
     const [first] = points;
     const parent = newFolder("elsewhere");
     let made = 0;
@@ -194,7 +194,7 @@ describe("stopping a call", () => {
     });
   });
 
-  test("one large file is told in bytes while it is read and written, and a restore of it can be stopped half way", async () => {
+  test("save and restore report the bytes of one large file, and an abort stops a restore halfway through it", async () => {
     const place = newFolder("large");
     fs.writeFileSync(path.join(place, "big"), randomFillSync(Buffer.alloc(BIG * 3)));
     const own = await clientOf(place);
@@ -227,7 +227,7 @@ describe("stopping a call", () => {
     assertNoLeftovers(own, place, "stopped");
   });
 
-  test("a restore that is stopped while entries change places is taken back, and undo leads where it led", async () => {
+  test("a restore interrupted while it exchanges entries is rolled back, and undo reverts the earlier restore", async () => {
     const place = newFolder("stopped");
     const own = await clientOf(place);
     const write = (text: string): void => ["a", "b"].forEach((name) => fs.writeFileSync(path.join(place, name), text));
@@ -256,7 +256,7 @@ describe("stopping a call", () => {
     assertNoLeftovers(own, place, "taken back");
   });
 
-  test("a clean-up that is stopped has removed nothing, or all that it listed", async () => {
+  test("an aborted cleanup removes either no point or every point that its plan lists", async () => {
     const retention = { keepLast: 2 };
     const plans = path.join(client.controlDirectory, "plans");
     const stored = (): number => (fs.existsSync(plans) ? fs.readdirSync(plans).length : 0);
@@ -294,7 +294,7 @@ describe("stopping a call", () => {
     resticCheck(client, "cleanup");
   });
 
-  test("a repair that reads everything stops soon and can be done again", async () => {
+  test("an aborted doctor --repair ends soon and can be repeated", async () => {
     const data = path.join(client.controlDirectory, "store/data");
     const packs = fs
       .readdirSync(data, { recursive: true, withFileTypes: true })
@@ -322,7 +322,7 @@ describe("stopping a call", () => {
   });
 });
 
-test("a seal that is stopped leaves the point as it was", async (t) => {
+test("an aborted seal leaves the point unsealed and no snapshot in the store", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill, options: { size: 768 << 20 } });
   if (place === null) return;
   const { client, folder } = place;

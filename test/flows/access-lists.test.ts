@@ -19,7 +19,7 @@ function access(file: string): string {
   return execFileSync("getfacl", ["-cnp", file], { encoding: "utf8" });
 }
 
-test("a right that was taken away stays away when its list was saved on xfs and restored there again", (t) => {
+test("restore never writes trusted.SGI_ACL_FILE, in which xfs shows an access list a second time", (t) => {
   const xfs = loopFileSystem(t, "xfs");
   if (xfs === null) return;
   const first = path.join(xfs.root, "first");
@@ -45,7 +45,7 @@ test("a right that was taken away stays away when its list was saved on xfs and 
   assert.doesNotMatch(access(path.join(back, "file")), /user:1000/);
 });
 
-test("the folder's own access list and attributes stay through restores of a subvolume, and through an undo", async (t) => {
+test("a restore of a subvolume and its undo keep the folder's own access list and attributes", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
   const { client, folder } = place;
@@ -68,7 +68,7 @@ test("the folder's own access list and attributes stay through restores of a sub
   assert.deepEqual([access(folder), attributes(folder)], own);
 });
 
-test("a folder's group gets no more where the folder is made anew without its access list", async (t) => {
+test("restore and fork give the group no extra rights if they make a folder without its access list", async (t) => {
   const xfs = loopFileSystem(t, "xfs");
   if (xfs === null) return;
   for (const engine of ["copy", "reflink-copy"] as const) {

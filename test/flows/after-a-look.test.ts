@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
 
-test("a large file that was changed with its time set back is saved, also after status looked at it", async () => {
+test("save stores a large file that was changed with its modification time set back, also after a status", async () => {
   const folder = newFolder();
   const big = path.join(folder, "big");
   fs.writeFileSync(big, randomBytes(1_000_000));

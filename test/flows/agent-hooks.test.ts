@@ -65,7 +65,7 @@ const queueOf = (folder: string): string => {
   return path.join(process.env["XDG_STATE_HOME"]!, "cairn/agents/late", name);
 };
 
-test("a save that takes longer than a hook may is made by one background process, and labelled with its span", async (t) => {
+test("a hook leaves a slow save to one background process, which labels the point with the time span", async (t) => {
   const folder = newProject();
   const gate = path.join(SCRATCH, "gate");
   fs.writeFileSync(gate, "");
@@ -109,7 +109,7 @@ test("a save that takes longer than a hook may is made by one background process
   assert.deepEqual([agents[0].last_hook.asked_at, agents[0].last_point.event], [null, "PreToolUse"]);
 });
 
-test("hooks that a killed background process had not saved are saved before the next hook", () => {
+test("a background process records the hook events that a killed process left in the queue", () => {
   const folder = newProject();
   cairnOk(["save", folder]);
   const waiting = (prompt: string): string =>
@@ -135,7 +135,7 @@ function controlOf(folder: string): string {
   return path.join(control, "workspaces", "main");
 }
 
-test("status shows why a background save failed", () => {
+test("agent status shows why a background save failed", () => {
   const folder = newProject();
   cairnOk(["save", folder]);
   cairnOk(["cleanup", "--set-policy", "--quota", "1MiB", "-C", folder]);
@@ -149,7 +149,7 @@ test("status shows why a background save failed", () => {
   assert.equal(background.running, false);
 });
 
-test("install makes the first point with progress, and checks a hook from end to end", () => {
+test("agent install saves the first point, reports progress, and runs a hook as a check", () => {
   const folder = newProject();
   // A small folder is saved before the first report.
   fs.writeFileSync(path.join(folder, "large"), randomBytes(64 << 20));
@@ -173,7 +173,7 @@ test("install makes the first point with progress, and checks a hook from end to
   assert.match(missing.warnings.join(), /saved nothing: it ended with status 12[67]/);
 });
 
-test("install adopts a home directory only if its caller allows it", () => {
+test("agent install adopts a home directory only if --allow home is given", () => {
   const home = path.join(SCRATCH, "a-home");
   write(path.join(home, "a.txt"), "mine\n");
   const env = { HOME: home };
@@ -186,7 +186,7 @@ test("install adopts a home directory only if its caller allows it", () => {
 });
 
 test(
-  "install on a terminal asks before it adopts a home directory",
+  "agent install on a terminal asks before it adopts a home directory",
   { skip: !fs.existsSync("/usr/bin/script") },
   async () => {
     const home = path.join(SCRATCH, "asked-home");
@@ -207,7 +207,7 @@ test(
   },
 );
 
-test("MCP entries over HTTP have the form of each tool, with the token in a variable", () => {
+test("agent install --http writes an MCP entry in each tool's format, with the token in a variable", () => {
   const url = "https://host:7777/mcp";
   const installed = (tool: string, given = url): Loose => {
     const { data } = cairnOk(["agent", "install", tool, "-C", SCRATCH, "--http", given, "--print"]);
@@ -229,7 +229,7 @@ test("MCP entries over HTTP have the form of each tool, with the token in a vari
     assert.equal(cairn(["agent", "install", "codex", "--http", wrong, "--print"]).error?.code, "usage", wrong);
 });
 
-test("status says for each tool where it is installed, and whether the tool trusts the hooks", () => {
+test("agent status says for each tool where the hooks are installed and whether the tool trusts them", () => {
   const folder = newProject();
   for (const tool of ["claude-code", "codex", "gemini", "opencode"])
     cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
@@ -280,7 +280,7 @@ function approveInCodex(project: string, config: string): void {
   }
 }
 
-test("hooks that were approved in Codex count as trusted until they change, in a git repository and for all projects", () => {
+test("agent status shows hooks approved in Codex as trusted until they change, per project and per user", () => {
   const repository = newProject();
   const folder = path.join(repository, "part");
   const config = path.join(HOME, ".codex/config.toml");
@@ -304,7 +304,7 @@ test("hooks that were approved in Codex count as trusted until they change, in a
   cairnOk(["agent", "remove", "codex", "-C", folder, "--user"]);
 });
 
-test("status and doctor say if a prompt reached no hook", () => {
+test("agent status and doctor warn of a prompt that reached no hook", () => {
   const folder = newProject();
   for (const tool of ["claude-code", "codex"]) cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
   const at = (minutes: number): string => new Date(Date.now() + minutes * 60_000).toISOString();

@@ -53,7 +53,7 @@ const OPENCODE = {
 };
 const CODEX = { ".codex/config.toml": `model = "x" # mine\n\n[mcp_servers.other]\ncommand = "other"\n` };
 
-test("each tool's own files get the entries once, and taking them out gives back every byte", () => {
+test("agent install adds its entries to a tool's files once, and agent remove restores every byte", () => {
   for (const [tool, files] of Object.entries({
     "claude-code": CLAUDE,
     codex: CODEX,
@@ -120,7 +120,7 @@ function contentOf(folder: string): Record<string, string> {
   );
 }
 
-test("taking the entries out gives back files and folders of any shape, as they were before install", () => {
+test("agent remove restores files and folders of any shape to their state before install", () => {
   for (const [tool, files] of SHAPES) {
     const folder = newProject(Object.fromEntries(Object.entries(files).filter(([, text]) => text !== "")));
     for (const [name, text] of Object.entries(files))
@@ -158,7 +158,7 @@ test("taking the entries out gives back files and folders of any shape, as they 
   );
 });
 
-test("the entries have the members that the tools read, and a turn alone where that is asked for", () => {
+test("agent install writes hooks and MCP entries in each tool's format, and with --each turn only turn hooks", () => {
   const claude = newProject(CLAUDE);
   install(claude, "claude-code");
   const { hooks, model } = json(claude, ".claude/settings.json");
@@ -211,7 +211,7 @@ test("the entries have the members that the tools read, and a turn alone where t
   assert.ok(fs.existsSync(path.join(home, "codex/hooks.json")));
 });
 
-test("a file that its tool would not read is left as it is, and --print writes nothing", () => {
+test("agent install leaves a file unchanged that it cannot parse or extend, and --print writes nothing", () => {
   for (const [tool, name, text] of [
     ["claude-code", ".claude/settings.json", '{ "hooks": {}, // no comments here\n }'],
     ["claude-code", ".mcp.json", '{ "mcpServers": [] }'],
@@ -276,7 +276,7 @@ function hook(tool: string, input: string): { status: number | null; stdout: str
   return { status: done.status, stdout: done.stdout, stderr: done.stderr };
 }
 
-test("a hook saves the folder with session, turn and tool as cause, says nothing, and never fails", () => {
+test("a hook saves the folder with session, turn and tool as the cause, prints nothing and exits 0", () => {
   const folder = newProject();
   const inside = path.join(folder, "deep");
   fs.mkdirSync(inside);
@@ -338,7 +338,7 @@ test("a hook saves the folder with session, turn and tool as cause, says nothing
     assert.deepEqual(hook("claude-code", input), silent, input);
 });
 
-test("only the commands of shells are kept as commands: a patch of Codex is none", () => {
+test("a hook records the command of a shell tool, but not the patch of apply_patch", () => {
   const folder = newProject();
   cairnOk(["save", folder]);
   for (const tool_name of ["Bash", "run_shell_command", "apply_patch", "mcp__files__edit"]) {
@@ -359,7 +359,7 @@ test("only the commands of shells are kept as commands: a patch of Codex is none
   );
 });
 
-test("the packages that opencode installs beside its plugin are in no point, and a file of the person's stays", () => {
+test("points leave out the packages of opencode's plugin, unless the person has a .cairnignore there", () => {
   for (const [given, isIn] of [
     [{}, false],
     [{ ".opencode/.cairnignore": "mine\n" }, true],
@@ -378,7 +378,7 @@ test("the packages that opencode installs beside its plugin are in no point, and
   }
 });
 
-test("opencode's plugin runs the hook at each of its events, with the prompt and the shell command", async () => {
+test("opencode's plugin runs the hook at each event, with the prompt or the shell command", async () => {
   const folder = newProject();
   install(folder, "opencode");
   type Plugin = Record<string, (call: object, more?: object) => Promise<void>>;
@@ -410,7 +410,7 @@ test("opencode's plugin runs the hook at each of its events, with the prompt and
   );
 });
 
-test("an MCP server that is started with the entry's own variables alone works on the person's workspace", async (t) => {
+test("an MCP server started with only the variables of its entry saves into the person's workspace", async (t) => {
   const folder = newProject();
   install(folder, "codex");
   const { command, args, env } = (parse(read(folder, ".codex/config.toml")) as Loose)["mcp_servers"].cairn as {
@@ -429,7 +429,7 @@ test("an MCP server that is started with the entry's own variables alone works o
   assert.equal(points[0]!.save_point_id, saved["structuredContent"].save_point_id);
 });
 
-test("what install writes runs where the Node that a shell finds is too old", () => {
+test("installed hooks and MCP entries run if the Node in PATH is too old", () => {
   const folder = newProject();
   const old = path.join(SCRATCH, "old-node");
   fs.mkdirSync(old);
@@ -449,7 +449,7 @@ test("what install writes runs where the Node that a shell finds is too old", ()
   assert.deepEqual([served.status, served.stderr], [0, ""]);
 });
 
-test("a restore or undo to a state without hooks names the agents that have none any more", () => {
+test("restore and undo name the agents whose hooks the restored state does not have", () => {
   const folder = newProject();
   const idOfSave = (): string =>
     (cairnOk(["save", folder]).data["save_point"] as { save_point_id: string }).save_point_id;
@@ -468,7 +468,7 @@ test("a restore or undo to a state without hooks names the agents that have none
   assert.deepEqual(named(cairnOk(["undo", "-C", folder])), lost);
 });
 
-test("a hook exits 0 whatever is wrong with its line or its Node: tools take 2 for an order to stop the agent", () => {
+test("a hook exits 0 even if its arguments are wrong or its Node is too old", () => {
   for (const args of [["claude-code", "--no-such"], [], ["emacs"], ["claude-code", "more"]])
     assert.equal(spawnSync(process.execPath, [COMMAND, "agent", "hook", ...args], { input: "{}" }).status, 0);
   const system = spawnSync("/usr/bin/node", ["--version"], { encoding: "utf8" });
@@ -478,7 +478,7 @@ test("a hook exits 0 whatever is wrong with its line or its Node: tools take 2 f
   assert.match(done.stderr, /Node 24 or newer is needed/);
 });
 
-test("a hook ends by itself and by SIGTERM, with 0, where a daemon that lives never ends its call", async (t) => {
+test("a hook exits 0 on its own or on SIGTERM if the daemon never answers the hook's call", async (t) => {
   const folder = newProject();
   cairnOk(["save", folder]);
   const socket = path.join(SCRATCH, "endless.sock");

@@ -41,7 +41,7 @@ function takeSeen(): string[] {
   return kinds;
 }
 
-test("a small change costs two packs, an index, a snapshot and the lock around them", async () => {
+test("a backup of a small change uploads two packs, an index, a snapshot and a lock", async () => {
   const folder = newFolder("bucket");
   makeFirst(folder);
   const options = bucketOptions();
@@ -59,7 +59,7 @@ test("a small change costs two packs, an index, a snapshot and the lock around t
   assert.deepEqual(unchanged, ["PUT locks", "PUT snapshots", "DELETE locks"]);
 });
 
-test("a bucket that is overloaded for a while ends in a whole backup, one that refuses in an error", async () => {
+test("a backup retries an overloaded bucket, and fails with permission if the bucket denies access", async () => {
   const folder = newFolder("bucket");
   makeFirst(folder);
   const options = bucketOptions();
@@ -73,7 +73,7 @@ test("a bucket that is overloaded for a while ends in a whole backup, one that r
   assert.deepEqual([refused.status, refused.error?.code], [9, "permission"]);
 });
 
-test("a backup that is stopped while it uploads leaves no lock, and the next one ends it", async () => {
+test("a backup interrupted during an upload leaves no lock, and the next backup succeeds", async () => {
   const folder = newFolder("bucket");
   makeFirst(folder);
   const options = bucketOptions();

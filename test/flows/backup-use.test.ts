@@ -28,7 +28,7 @@ async function keptFor(name: string, ...words: string[]): Promise<Kept> {
   return { folder, place, file, here: (...line) => cairnOk(line, { cwd: folder }) };
 }
 
-test("every backup verb takes the repository that is kept for the folder when none is named", async () => {
+test("each backup command uses the repository set by backup use if no repository is named", async () => {
   const { folder, place, here, file } = await keptFor("kept");
   const data = here("backup", "create").data as { location: string; snapshot: { snapshot_id: string } };
   assert.equal(data.location, place.location);
@@ -58,7 +58,7 @@ test("every backup verb takes the repository that is kept for the folder when no
   assert.equal(cairnOk(["inspect", file]).data["format"], "kept-repository");
 });
 
-test("a repository that is named or in the environment wins over the kept one", async () => {
+test("a repository from the command line or the environment overrides the repository set by backup use", async () => {
   const { folder, here, place } = await keptFor("named");
   const other = await newRepository("other");
   assert.equal(here("backup", "list", ...other.options).data["location"], other.location);
@@ -69,7 +69,7 @@ test("a repository that is named or in the environment wins over the kept one", 
   assert.equal(cairnOk(["backup", "list"], { cwd: folder, env: password }).data["location"], place.location);
 });
 
-test("a repository is named by a file in the environment, as by restic", async () => {
+test("RESTIC_REPOSITORY_FILE names a file that has the repository's address", async () => {
   const { folder, place } = await keptFor("by-file");
   const other = await newRepository("by-file-other");
   const file = path.join(SCRATCH, "repository-name");
@@ -83,7 +83,7 @@ test("a repository is named by a file in the environment, as by restic", async (
   assert.equal(cairn(["backup", "list"], { cwd: folder, env }).error!.code, "not_found");
 });
 
-test("the host of a snapshot is that of the environment when none is named", async () => {
+test("backup create takes the snapshot's host from RESTIC_HOST if --host is not given", async () => {
   const { folder } = await keptFor("host");
   const made = (...words: string[]): unknown => {
     const env = { RESTIC_HOST: "of-the-environment" };
@@ -95,7 +95,7 @@ test("the host of a snapshot is that of the environment when none is named", asy
   assert.deepEqual([made(), made("--host", "named")], ["of-the-environment", "named"]);
 });
 
-test("a repository on another machine is no folder here when it is named without a scheme", () => {
+test("backup init refuses user@host:/path without a scheme and suggests sftp:", () => {
   const cwd = newFolder("elsewhere");
   const { status, error } = cairn(["backup", "init", "-r", "user@host:/srv/b"], { cwd, env: { CAIRN_PASSWORD: "x" } });
   assert.deepEqual(
@@ -105,7 +105,7 @@ test("a repository on another machine is no folder here when it is named without
   assert.deepEqual(fs.readdirSync(cwd), []);
 });
 
-test("backup use shows what is kept, changes a part of it, and takes it away", async () => {
+test("backup use shows, changes and removes the folder's repository and rules", async () => {
   const { folder, place, here } = await keptFor("shown", "--keep-daily", "7", "--keep-tag", "release");
   const retention = { keep_daily: 7, keep_tags: ["release"] };
   const kept = {
@@ -134,7 +134,7 @@ test("backup use shows what is kept, changes a part of it, and takes it away", a
   assert.match(without.error?.message ?? "", /no repository is named/);
 });
 
-test("backup use keeps nothing that cannot be opened, and no password in an address", async () => {
+test("backup use refuses a repository that cannot be opened, and an address that has a password", async () => {
   const { folder, here, place } = await keptFor("refused");
   const wrong = cairn(["backup", "use", "-r", place.location, "--password-command", "echo wrong"], { cwd: folder });
   assert.equal(wrong.error?.code, "wrong_password");
@@ -152,7 +152,7 @@ test("backup use keeps nothing that cannot be opened, and no password in an addr
   await assert.rejects(none.setBackupRepository({ retention: { keepLast: 1 } }), hasCode("usage"));
 });
 
-test("what is kept for a folder follows it with the next backup when it was renamed", async () => {
+test("the repository set by backup use follows a renamed folder with the next backup", async () => {
   const { folder, place } = await keptFor("renamed");
   cairnOk(["backup", "create", folder]);
   const now = `${folder}-now`;
@@ -165,7 +165,7 @@ test("what is kept for a folder follows it with the next backup when it was rena
   assert.equal(cairnOk(["backup", "list"], { cwd: now }).data["location"], place.location);
 });
 
-test("forget takes the kept rules, for snapshots of the folder on this host only", async () => {
+test("backup forget applies the rules of backup use only to this folder's snapshots of this host", async () => {
   const { folder, place, here } = await keptFor("forget", "--keep-last", "1");
   const ids = (): string[] =>
     (here("backup", "list").data["snapshots"] as { snapshot_id: string }[]).map((each) => each.snapshot_id);
@@ -203,7 +203,7 @@ test("forget takes the kept rules, for snapshots of the folder on this host only
 });
 
 test(
-  "what another user kept is not run with the rights of this one",
+  "backup commands refuse a repository setting that belongs to another user",
   { skip: whyNoOrdinaryUser() ?? false },
   async () => {
     const { folder, place, file } = await keptFor("others");
@@ -230,7 +230,7 @@ test(
   },
 );
 
-test("a kept alarm is called when backups begin to fail and when they are well again", async () => {
+test("the --on-failure command runs when backups begin to fail and when they succeed again", async () => {
   const told = path.join(SCRATCH, "alarm-told");
   const { folder, place, here, file } = await keptFor("alarm", "--on-failure", `cat >> ${told}`);
   const lines = (): Record<string, unknown>[] =>

@@ -27,8 +27,8 @@ interface Point {
   complete: boolean;
 }
 
-describe("folders that do not hold still", () => {
-  test("pipes, sockets and devices are recorded, never opened", async () => {
+describe("special files and files that change during a save", () => {
+  test("save records pipes, sockets and devices without opening them", async () => {
     const folder = newFolder();
     for (const [name, type] of [
       ["pipe", TYPE.PIPE],
@@ -43,7 +43,7 @@ describe("folders that do not hold still", () => {
     assertFolder(folder, state, "restored");
   });
 
-  test("files that grow, vanish and change while they are read end no save, and no point holds half of one unnamed", async (t) => {
+  test("save completes while files grow, vanish and change, and says if the point is incomplete", async (t) => {
     const folder = newFolder();
     for (let i = 0; i < 200; i++) fs.writeFileSync(path.join(folder, `steady-${i}`), `${i}`);
     fs.writeFileSync(path.join(folder, "grows"), Buffer.alloc(8 << 20, "x"));
@@ -68,7 +68,7 @@ fs.mkdirSync(at("dir-" + (i % 3) + "/deep"), { recursive: true }); fs.rmSync(at(
 });
 
 describe("a disk that is full", { skip: skipMount }, () => {
-  test("a save and a restore fail cleanly, and go on when there is room", async (t) => {
+  test("save and restore fail with no_space on a full disk, and succeed once there is room", async (t) => {
     const mounted = mountSmall(t, 40);
     const folder = path.join(mounted, "work");
     fs.mkdirSync(folder);
@@ -118,7 +118,7 @@ describe("a disk that is full", { skip: skipMount }, () => {
 });
 
 describe("a control directory that cannot be written", { skip: skipDrop }, () => {
-  test("everything that only looks works, the rest says why not", async (t) => {
+  test("commands that only read work if the control directory is read-only; save, restore and pin fail", async (t) => {
     const folder = newFolder();
     makeFirst(folder);
     const client = await clientOf(folder);
@@ -155,8 +155,8 @@ describe("a control directory that cannot be written", { skip: skipDrop }, () =>
   });
 });
 
-describe("a file that may not be read", { skip: skipDrop }, () => {
-  test("is said by status for as long as head does not hold it", async () => {
+describe("an unreadable file", { skip: skipDrop }, () => {
+  test("status lists an unreadable file until a point contains it", async () => {
     const folder = newFolder();
     fs.writeFileSync(path.join(folder, "open"), "open");
     fs.writeFileSync(path.join(folder, "closed"), "closed", { mode: 0 });
@@ -177,8 +177,8 @@ describe("a file that may not be read", { skip: skipDrop }, () => {
   });
 });
 
-describe("what a point lacks, since it could not be read", { skip: skipDrop }, () => {
-  test("is listed by every way to give the point back where nothing lies there any more", () => {
+describe("entries that a point lacks because the save could not read them", { skip: skipDrop }, () => {
+  test("restore, fork, view and backups report the entries that a save could not read", () => {
     const folder = newFolder();
     const at = (name: string): string => path.join(folder, name);
     fs.mkdirSync(at("dir"));
@@ -236,8 +236,8 @@ describe("what a point lacks, since it could not be read", { skip: skipDrop }, (
   });
 });
 
-describe("ids and paths that mean nothing", () => {
-  test("are refused by name, with the exit status of their kind", async () => {
+describe("invalid ids and paths", () => {
+  test("commands refuse invalid ids and paths with the exit status of the error code", async () => {
     const folder = newFolder();
     fs.writeFileSync(path.join(folder, "f"), "x");
     await (await clientOf(folder)).save();
@@ -271,8 +271,8 @@ describe("ids and paths that mean nothing", () => {
   });
 });
 
-describe("stopping", () => {
-  test("a signal to the command and to the library's call ends it at once, with the state as before", async () => {
+describe("interrupting a save", () => {
+  test("an abort signal or SIGINT ends a save and leaves no files behind", async () => {
     const folder = newFolder();
     for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(folder, `f${i}`), noise(4000, i));
     const client = await clientOf(folder);
@@ -302,7 +302,7 @@ describe("stopping", () => {
   });
 });
 
-test("a restore that is stopped at any moment ends as before or as wanted", async () => {
+test("a restore aborted at any moment leaves the old or the new state", async () => {
   const folder = newFolder();
   makeFirst(folder);
   const client = await clientOf(folder);

@@ -41,7 +41,7 @@ function controlOf(folder: string, options: RunOptions = {}): string {
   return workspaces.find((each) => each.path === folder)!.control_directory;
 }
 
-test("bisect prints one object, whatever the command prints, with the point's address in the page", () => {
+test("bisect --json prints one object, with the address of the first bad point, whatever the command prints", () => {
   const folder = newFolder();
   const ids = series(folder, 5);
   const done = cairn(bisect(folder, [ids[0]!, "head"], "echo to stdout; [ $(cat n) -lt 3 ]"), { own: true });
@@ -60,7 +60,7 @@ test("bisect prints one object, whatever the command prints, with the point's ad
   assert.deepEqual(unclear.data["candidates"], ids.slice(1));
 });
 
-test("bisect tells a person each test, the first bad point, its cause and what to do next", () => {
+test("bisect prints each test, the first bad point with its cause, and the next commands", () => {
   const folder = newFolder();
   const cause = JSON.stringify({ kind: "tool_call", tool: "bash", agent: "claude-code", session: "s1" });
   const ids: string[] = [];
@@ -90,7 +90,7 @@ test("bisect tells a person each test, the first bad point, its cause and what t
 });
 
 for (const signal of ["SIGINT", "SIGTERM"] as const)
-  test(`${signal} ends a bisect and its command, and removes the folder`, async () => {
+  test(`${signal} ends bisect and the tested command, and removes the temporary folder`, async () => {
     const folder = newFolder();
     const ids = series(folder, 3);
     const mark = path.join(SCRATCH, `mark-${signal}`);
@@ -107,7 +107,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
     assert.throws(() => process.kill(pid, 0), /ESRCH/);
   });
 
-test("what a killed bisect leaves is removed by the next save", () => {
+test("the next save removes the temporary folder of a killed bisect", () => {
   const folder = newFolder();
   const ids = series(folder, 5);
   for (const failpoint of ["bisect.placed", "bisect.removed", "bisect.placed:2"]) {
@@ -120,8 +120,8 @@ test("what a killed bisect leaves is removed by the next save", () => {
 });
 
 const ENGINES: readonly [LoopKind, HoldingEngine, string][] = [
-  ["btrfs", "btrfs-snapshot", "clones points of btrfs-snapshot that are not sealed, and seals none"],
-  ["xfs", "reflink-copy", "of points of reflink-copy that are not sealed seals those that it tests"],
+  ["btrfs", "btrfs-snapshot", "clones unsealed points of btrfs-snapshot, and seals none"],
+  ["xfs", "reflink-copy", "seals the unsealed points of reflink-copy that it tests"],
 ];
 
 for (const [kind, engine, what] of ENGINES)
@@ -164,7 +164,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     return { folder, options: user.optionsIn(folder) };
   }
 
-  test("bisects, and an incomplete point is skipped", (t) => {
+  test("bisect by an ordinary user skips an incomplete point", (t) => {
     const { folder, options } = begin(t, (place) => fs.mkdtempSync(path.join(place, "work-")))!;
     const ids = series(folder, 3, options);
     fs.writeFileSync(path.join(folder, "secret"), "root's", { mode: 0o600 });
@@ -180,7 +180,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.deepEqual(fs.readdirSync(path.join(controlOf(folder, options), "tmp")), []);
   });
 
-  test("bisects subvolumes and removes the clones", (t) => {
+  test("bisect by an ordinary user clones subvolumes and removes the clones", (t) => {
     const volume = loopFileSystem(t, "btrfs", {});
     if (volume === null) return;
     fs.chownSync(volume.root, ORDINARY_USER, ORDINARY_USER);

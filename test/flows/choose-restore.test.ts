@@ -24,7 +24,7 @@ function contents(folder: string): string[] {
   return FILES.map((name) => fs.readFileSync(path.join(folder, name), "utf8").split(" ")[0]!);
 }
 
-test("a person finds a point by its message, chooses files, sees the plan and confirms", async (t) => {
+test("restore on a terminal lets a person find a point by message, choose files and confirm the plan", async (t) => {
   const folder = place();
   const terminal = new Terminal(t, ["restore"], folder);
   await terminal.type("Restore which save point?", "FIRST dr");
@@ -40,7 +40,7 @@ test("a person finds a point by its message, chooses files, sees the plan and co
   assert.deepEqual(contents(folder), ["third", "first", "third"]);
 });
 
-test("a point is found by the time and the cause that the list shows, and everything is restored", async (t) => {
+test("restore on a terminal finds a point by the time and the cause in its list", async (t) => {
   const folder = place();
   cairnOk(["run", "--", "true"], { cwd: folder });
   fs.writeFileSync(path.join(folder, "letter"), "fourth");
@@ -55,7 +55,7 @@ test("a point is found by the time and the cause that the list shows, and everyt
   assert.deepEqual(contents(folder), ["third", "third", "third"]);
 });
 
-test("Ctrl-C at any question changes nothing and exits 130", async (t) => {
+test("Ctrl-C at any question of restore changes nothing and exits 130", async (t) => {
   const folder = place();
   const points = (): number => (cairnOk(["history", "--all"], { cwd: folder }).data["save_points"] as unknown[]).length;
   const before = points();
@@ -76,7 +76,7 @@ test("Ctrl-C at any question changes nothing and exits 130", async (t) => {
   assert.equal(points(), before);
 });
 
-test("a no to the plan changes nothing, and a folder that equals the point is told so", async (t) => {
+test("restore on a terminal changes nothing if the plan is declined or the folder equals the point", async (t) => {
   const folder = place();
   const declined = new Terminal(t, ["restore"], folder);
   await declined.type("Restore which save point?", KEYS.enter);
@@ -96,7 +96,7 @@ test("a no to the plan changes nothing, and a folder that equals the point is to
   assert.match(equal.text, /the folder equals [0-9a-f]+; nothing would change/);
 });
 
-test("without a terminal, and with --to, a restore needs a point", async (t) => {
+test("restore requires a point argument if there is no terminal or --to is given", async (t) => {
   const folder = place();
   const piped = cairn(["restore"], { cwd: folder });
   assert.deepEqual([piped.status, piped.error?.message], [2, "missing required argument 'target'"]);

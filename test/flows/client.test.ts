@@ -8,7 +8,7 @@ import { TestDaemon } from "../fixtures/daemon.ts";
 
 /** The package's client: the library's own calls, each done by a daemon. */
 
-test("a program saves, looks, reads and goes back by a daemon, with the library's calls and errors", async (t) => {
+test("the package's client saves, reads and restores through a daemon, with the library's calls and errors", async (t) => {
   const daemon = await new TestDaemon(t).start();
   const folder = path.join(SCRATCH, "by-client");
   fs.mkdirSync(folder);
@@ -43,7 +43,7 @@ test("a program saves, looks, reads and goes back by a daemon, with the library'
   );
 });
 
-test("closing a client leaves the calls of the library's other clients alone", async (t) => {
+test("closing one client does not end the calls of the library's other clients", async (t) => {
   const daemon = await new TestDaemon(t).start();
   const folder = fs.mkdtempSync(path.join(SCRATCH, "closed-client-"));
   cairnOk(["save", folder], daemon.asked);
@@ -55,7 +55,7 @@ test("closing a client leaves the calls of the library's other clients alone", a
   assert.deepEqual(await Promise.all(answers), Array(20).fill(true));
 });
 
-test("a program is told which socket no daemon answers at, and its client works once a daemon does", async (t) => {
+test("the package's client names the socket if no daemon answers, and works once a daemon runs", async (t) => {
   const daemon = new TestDaemon(t);
   const library = connect({ socket: daemon.socket });
   const folder = fs.mkdtempSync(path.join(SCRATCH, "by-later-client-"));

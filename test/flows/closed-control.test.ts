@@ -12,7 +12,7 @@ describe("a self-contained workspace of another user", { skip: whyNoOrdinaryUser
   let user: OrdinaryUser;
   after(() => user?.remove());
 
-  test("is told of, and nothing is adopted over it", () => {
+  test("commands refuse a closed self-contained workspace of another user and begin no new one", () => {
     user = installForOrdinaryUser();
     const place = newFolder("closed");
     fs.chmodSync(place, 0o755);

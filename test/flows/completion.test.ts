@@ -131,27 +131,27 @@ function offersOf(lines: string): Offer[] {
 const SHELLS = { bash: bashOffers, zsh: zshOffers, fish: fishOffers };
 
 for (const [name, offers] of Object.entries(SHELLS)) {
-  describe(`in ${name}`, () => {
+  describe(`completion in ${name}`, () => {
     const words = (line: string): string[] =>
       offers(line)
         .map(({ word }) => word)
         .toSorted();
 
-    test("commands are offered, also after an option with a value", (t) => {
+    test("completion offers commands, also after an option with a value", (t) => {
       if (!isThere(t, name)) return;
       assert.deepEqual(words("cairn re"), ["receipt", "redo", "release", "relocate", "restore", "rewind"]);
       assert.deepEqual(words(`cairn -C ${other} re`), ["receipt", "redo", "release", "relocate", "restore", "rewind"]);
       assert.deepEqual(words("cairn __c"), []);
     });
 
-    test("options are offered, those of the command and those of every one", (t) => {
+    test("completion offers the options of the command and the global options", (t) => {
       if (!isThere(t, name)) return;
       assert.deepEqual(words("cairn restore --pl"), ["--plan"]);
       assert.deepEqual(words("cairn history --jso"), ["--json"]);
       assert.deepEqual(words("cairn status --pl"), []);
     });
 
-    test("points are offered, those of the folder that is named", (t) => {
+    test("completion offers points of the current folder, or of the folder that -C names", (t) => {
       if (!isThere(t, name)) return;
       const here = offers(`cairn restore ${ids.first.slice(0, 3)}`);
       assert.deepEqual(
@@ -164,7 +164,7 @@ for (const [name, offers] of Object.entries(SHELLS)) {
       assert.deepEqual(words(`cairn -C ${other} pin ${ids.first.slice(0, 6)}`), []);
     });
 
-    test("files, folders and shells are offered where they are meant", (t) => {
+    test("completion offers files, folders and shell names for the arguments that take them", (t) => {
       if (!isThere(t, name)) return;
       assert.ok(words(`cairn restore ${ids.first} fi`).some((word) => word.startsWith("file.txt")));
       assert.ok(words("cairn status a").some((word) => /^a(\\| )/.test(word)));

@@ -28,7 +28,7 @@ async function found(store: string, query: string): Promise<string[]> {
   return (await find(open, query, { mode: "words" })).map(({ uri }) => uri);
 }
 
-test("a point of a store brings files and index back together", async () => {
+test("restore and undo bring the files and the index of a context store back together", async () => {
   const store = newStore("saved");
   cairnOk(["save", store]);
   cairnOk(["context", "rm", "viking://resources/docs", "-C", store]);
@@ -44,7 +44,7 @@ test("a point of a store brings files and index back together", async () => {
   assert.deepEqual(await found(store, "ships"), ["viking://resources/other/harbour.md"]);
 });
 
-test("a backup of a store comes back elsewhere, proven by a receipt, and is searched there", async () => {
+test("a backup of a context store is restored elsewhere with a receipt, and the copy can be searched", async () => {
   const store = newStore("backed-up");
   cairnOk(["save", store]);
   const repository = path.join(SCRATCH, "repository");
@@ -60,7 +60,7 @@ test("a backup of a store comes back elsewhere, proven by a receipt, and is sear
   assert.deepEqual(await found(to, "keeper"), ["viking://resources/docs/lighthouse.md"]);
 });
 
-test("a point that is made while a store is served and changed has a store that is whole", async () => {
+test("a point saved while a context store is served and changed contains a consistent store", async () => {
   const store = newStore("served");
   const args = [buildCommand(), "-C", store, "serve-context", "--listen", "127.0.0.1:0", "--no-auth", "--json"];
   const server = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
@@ -82,7 +82,7 @@ test("a point that is made while a store is served and changed has a store that 
   assert.equal((await found(fork, "keeper")).length, 4);
 });
 
-test("a disk that is full leaves a store as it was, and an export leaves no file", async (t: TestContext) => {
+test("on a full disk, context add and bundle import leave the store unchanged, and bundle export leaves no file", async (t: TestContext) => {
   const made = loopFileSystem(t, "ext4", { size: 48 << 20 });
   if (made === null) return;
   const place = made.root;

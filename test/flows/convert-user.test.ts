@@ -45,7 +45,7 @@ void describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => 
   }
 
   for (const mountOptions of [SUBVOLUMES_MAY_GO, []])
-    test(`converts a folder of his own, mount options ${mountOptions.join() || "none"}`, (t) => {
+    test(`an ordinary user converts a folder of their own, mount options ${mountOptions.join() || "none"}`, (t) => {
       const place = begin(t, mountOptions);
       if (place === null) return;
       const { volume, folder, options, init } = place;
@@ -63,7 +63,7 @@ void describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => 
     });
 
   for (const mountOptions of [SUBVOLUMES_MAY_GO, []])
-    test(`is told what he lacks, and nothing is left, mount options ${mountOptions.join() || "none"}`, (t) => {
+    test(`a conversion names the right that an ordinary user lacks, mount options ${mountOptions.join() || "none"}`, (t) => {
       const place = begin(t, mountOptions);
       if (place === null) return;
       const { volume, folder, options, init } = place;

@@ -48,7 +48,7 @@ function assertUntouched(place: Place, state: FolderState, context: string): voi
 }
 
 void describe("a plain folder on btrfs", () => {
-  test("is adopted as a subvolume that has everything it had, and the original stays beside it", async (t) => {
+  test("adopt converts a plain folder into an equal subvolume and keeps the original beside it", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -81,7 +81,7 @@ void describe("a plain folder on btrfs", () => {
     assertNoLeftovers(client, folder, "converted");
   });
 
-  test("keeps its history when its engine is changed, and both kinds of points give back what they hold", async (t) => {
+  test("setEngine converts a plain folder and keeps its history, and points of both engines can be restored", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -107,7 +107,7 @@ void describe("a plain folder on btrfs", () => {
     assertNoLeftovers(client, folder, "engine set");
   });
 
-  test("is converted from the command line, which says where the original is", (t) => {
+  test("init --engine btrfs-snapshot converts a plain folder and reports the path of the original", (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -120,10 +120,10 @@ void describe("a plain folder on btrfs", () => {
   });
 
   for (const [going, when] of [
-    [false, "leaves it there, and says where"],
-    [true, "goes on with its removal where an earlier build was killed in that"],
+    [false, "reports where the original is"],
+    [true, "finishes a removal that the earlier build began"],
   ] as const)
-    test(`that an earlier build converted loses the record of its original: the next command ${when}`, async (t) => {
+    test(`save removes an earlier build's record of the original, and ${when}`, async (t) => {
       const place = plainFolder(t);
       if (place === null) return;
       const { folder } = place;
@@ -164,7 +164,7 @@ void describe("a plain folder on btrfs", () => {
 });
 
 void describe("a conversion", () => {
-  test("is refused while a process works in the folder or has something in it open, and names it", async (t) => {
+  test("a conversion is refused, and names the process, while a process works in the folder or has a file open", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -184,7 +184,7 @@ void describe("a conversion", () => {
     assert.deepEqual(fs.existsSync(path.join(place.volume.root, ".cairn-control")), false);
   });
 
-  test("is refused for subvolumes and mounts inside, for a mount point, a socket and what nobody may change, each by name", async (t) => {
+  test("a conversion is refused, with the path, for inner subvolumes, mounts, sockets and immutable files", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder, volume } = place;
@@ -240,12 +240,12 @@ void describe("a conversion", () => {
   });
 
   for (const { when, failpoint } of [
-    { when: "after it was copied", failpoint: "convert.copied" },
-    { when: "after both were compared", failpoint: "convert.compared" },
-    { when: "after everything was looked at", failpoint: "convert.known" },
+    { when: "after the copy", failpoint: "convert.copied" },
+    { when: "after the comparison", failpoint: "convert.compared" },
+    { when: "after every entry was looked at", failpoint: "convert.known" },
     { when: "into the original after the exchange", failpoint: "convert.exchanged" },
   ])
-    test(`changes nothing when somebody writes ${when}, and what was written is there`, async (t) => {
+    test(`a conversion changes nothing and keeps the new content if somebody writes ${when}`, async (t) => {
       const place = plainFolder(t);
       if (place === null) return;
       const { folder, volume } = place;
@@ -267,7 +267,7 @@ void describe("a conversion", () => {
       assert.equal(fs.readFileSync(path.join(folder, "goes/deep/a"), "utf8"), "a\nlate\n");
     });
 
-  test("sees what is stored through a mapping of the original, which nobody writes back", async (t) => {
+  test("a conversion detects a write through a memory mapping that the kernel has not written back", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -297,7 +297,7 @@ sys.stdin.read()
     assertUntouched(place, readFolder(folder), "mapped");
   });
 
-  test("keeps both when somebody writes into the original and into what took its place", async (t) => {
+  test("a conversion keeps both versions if somebody writes into the original and into its copy", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder, volume } = place;
@@ -318,7 +318,7 @@ sys.stdin.read()
     assert.equal(fs.readFileSync(path.join(volume.root, beside!, "goes/deep/a"), "utf8"), "a\nto the copy\n");
   });
 
-  test("that is stopped leaves the folder as it is, and nothing behind", async (t) => {
+  test("an aborted conversion leaves the folder unchanged and no files behind", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -339,7 +339,7 @@ sys.stdin.read()
     }
   });
 
-  test("has its original named by doctor, and a release leaves it where it is", async (t) => {
+  test("doctor names the original of a conversion, and release leaves the original in place", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -352,7 +352,7 @@ sys.stdin.read()
     assertFolder(original, readFolder(folder), "the original");
   });
 
-  test("that finds no room leaves nothing behind and says so", async (t) => {
+  test("a conversion fails with no_space and leaves no files behind if the disk is full", async (t) => {
     const place = plainFolder(t, { size: 128 << 20 });
     if (place === null) return;
     const { folder } = place;

@@ -21,7 +21,7 @@ function crontab(text: string): { line: string; env: Record<string, string> } {
   return { line, env };
 }
 
-test("the nightly line of the docs backs a home directory up under cron, says nothing, and mails what goes wrong", () => {
+test("the crontab line of the docs backs up a home directory silently and prints only errors", () => {
   const root = path.join(SCRATCH, "crontab");
   const at = (name: string): string => path.join(root, name);
   const home = at("ann");

@@ -69,7 +69,7 @@ function messagesOf({ asUser, folder }: Place): string[] {
   return (data["save_points"] as { message: string }[]).map(({ message }) => message);
 }
 
-test("a user's folder that root's daemon keeps gets no second history while the daemon is down", async (t) => {
+test("a user's commands are refused, and begin no second history, while root's daemon is down", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, asUser } = here;
@@ -116,7 +116,7 @@ test("a user's folder that root's daemon keeps gets no second history while the 
   assert.equal(listed.filter((each) => each.path === folder).length, 1);
 });
 
-test("root works on its daemon's folders while the daemon is down, in the same history", async (t) => {
+test("root's commands use the daemon's history while the daemon is down", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, asRoot, asUser } = here;
@@ -144,7 +144,7 @@ test("root works on its daemon's folders while the daemon is down, in the same h
   assert.deepEqual((await daemon.reconciled()).workspaces, []);
 });
 
-test("a folder that was unregistered is its user's own, and a mark of an adoption that was killed goes with the next start", async (t) => {
+test("an unregistered folder is its user's own; the daemon's next start clears the mark of a killed adoption", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, asUser } = here;
@@ -166,7 +166,7 @@ test("a folder that was unregistered is its user's own, and a mark of an adoptio
   assert.equal((await daemon.status()).workspaces.length, 1);
 });
 
-test("a subvolume that a restore exchanged and that was moved is known as root's daemon's while the daemon is down", async (t) => {
+test("a moved subvolume that a restore exchanged still belongs to root's daemon while the daemon is down", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   fs.chmodSync(volume.root, 0o755);

@@ -47,7 +47,7 @@ async function history(daemon: TestDaemon, folder: string): Promise<HistoryResul
   return ((await daemon.call("history", { workspace: folder })) as HistoryResult).save_points;
 }
 
-test("a folder is moved onto the image and back, equal at its path at any time, and nothing of it is removed", async (t) => {
+test("the daemon moves a folder onto its btrfs image and back, with equal content and nothing removed", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   await daemon.start();
@@ -108,7 +108,7 @@ test("a folder is moved onto the image and back, equal at its path at any time, 
   assertFolder(folder, state, "the first point");
 });
 
-test("an image that is gone is not made anew, and one that is to be larger is grown while it is in use", async (t) => {
+test("the daemon refuses to start without its image, and grows the image to a larger configured size", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   await daemon.start();
@@ -150,7 +150,7 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   assert.equal((await history(daemon, folder)).length, 2);
 });
 
-test("a folder that is written to while it is moved, or that somebody works in, stays where it is", async (t) => {
+test("register refuses to move a folder in which a process works", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   await daemon.start();
@@ -165,7 +165,7 @@ test("a folder that is written to while it is moved, or that somebody works in, 
   assert.deepEqual([daemon.stateNow().moves ?? [], fs.readdirSync(path.join(daemon.state, "btrfs"))], [[], []]);
 });
 
-test("a move, the way back and a first start that are killed at any step leave the folder whole at its path", async (t) => {
+test("a folder stays whole if a move to or from the image, or a first start, is killed at any step", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   for (const failpoint of [
@@ -211,7 +211,7 @@ test("a move, the way back and a first start that are killed at any step leave t
   }
 });
 
-test("a folder whose link was renamed while its move was not ended keeps its content, and stops no start", async (t) => {
+test("a folder whose link was renamed during an unfinished move keeps its content, and the daemon starts", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   const folder = filled("renamed");
@@ -227,7 +227,7 @@ test("a folder whose link was renamed while its move was not ended keeps its con
   assert.equal(fs.readFileSync(path.join(target, "since"), "utf8"), "work");
 });
 
-test("what is guarded is not moved, and a link that somebody has replaced is not taken back over", async (t) => {
+test("register refuses to move a .git directory, and recover refuses if the link was replaced by a folder", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   await daemon.start();
@@ -249,7 +249,7 @@ test("what is guarded is not moved, and a link that somebody has replaced is not
   assert.equal(fs.readFileSync(path.join(other, "new"), "utf8"), "new");
 });
 
-test("a state that is lost is not guessed where there are traces of it", async (t) => {
+test("the daemon does not rebuild a lost state by itself if its image or its records exist", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   await daemon.start();
@@ -281,7 +281,7 @@ test("a state that is lost is not guessed where there are traces of it", async (
   assert.equal((await history(daemon, folder)).length, 1);
 });
 
-test("a state of btrfs-loop that names no image has no new one made in its place", async (t) => {
+test("the daemon creates no image if a btrfs-loop state names none", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   const selected = { type: "btrfs-loop", selection_method: "auto-detect", selected_at: "2026-05-01T10:00:00.000Z" };
@@ -309,7 +309,7 @@ test("a state of btrfs-loop that names no image has no new one made in its place
   }
 });
 
-test("a folder that is made anew in the place of a workspace's link is no second workspace: the first one keeps the path", async (t) => {
+test("register and save refuse a new folder in the place of a workspace's link", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   await daemon.start();

@@ -46,7 +46,7 @@ async function historyOf({ daemon, folder }: Place): Promise<HistoryResult["save
   return ((await daemon.call("history", { workspace: folder })) as HistoryResult).save_points;
 }
 
-test("the daemon asks btrfs about a first point before anybody calls for its status", async (t) => {
+test("the daemon caches btrfs's answer about a first point before the first status call", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const daemon = new TestDaemon(t);
@@ -67,7 +67,7 @@ test("the daemon asks btrfs about a first point before anybody calls for its sta
   assert.equal(await daemon.stop(), 0);
 });
 
-test("a daemon that starts again serves the workspaces of before, and detects nothing", async (t) => {
+test("a restarted daemon serves its workspaces and does not detect the backend again", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, points } = here;
@@ -95,7 +95,7 @@ test("a daemon that starts again serves the workspaces of before, and detects no
   );
 });
 
-test("a daemon refuses to start when its device is lost, names all that is affected, and serves all when it is back", async (t) => {
+test("the daemon refuses to start without its device, and names the affected workspaces", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, volume } = here;
@@ -119,7 +119,7 @@ test("a daemon refuses to start when its device is lost, names all that is affec
   assert.equal((await historyOf(here)).length, 2);
 });
 
-test("a daemon takes no other file system at the data root for the one of its state", async (t) => {
+test("the daemon refuses a data root on another file system than its state names", async (t) => {
   const here = await place(t);
   const other = here === null ? null : loopFileSystem(t, "btrfs");
   if (here === null || other === null) return;
@@ -135,7 +135,7 @@ test("a daemon takes no other file system at the data root for the one of its st
   assert.equal((await historyOf(here)).length, 2);
 });
 
-test("a kill is told once, a stop is not, and a second daemon is refused while the first serves", async (t) => {
+test("the daemon reports an unclean shutdown once after a kill, and refuses a second daemon", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon } = here;
@@ -154,7 +154,7 @@ test("a kill is told once, a stop is not, and a second daemon is refused while t
   assert.equal((await daemon.status()).unclean_shutdown, null);
 });
 
-test("a point whose snapshot is lost is kept and refused, the others work, and it counts again once it is back", async (t) => {
+test("a point whose snapshot is missing is kept but not restored, and works again once the snapshot is back", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, volume, points } = here;
@@ -179,7 +179,7 @@ test("a point whose snapshot is lost is kept and refused, the others work, and i
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
 });
 
-test("a snapshot whose record is lost becomes a point once, pinned, and is listed", async (t) => {
+test("a snapshot without its record becomes one pinned, recovered point", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, points } = here;
@@ -209,7 +209,7 @@ test("a snapshot whose record is lost becomes a point once, pinned, and is liste
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
 });
 
-test("a workspace whose folder is gone stops no other, and is served again once it is back", async (t) => {
+test("a workspace whose folder is missing affects no other, and is served again once the folder is back", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, volume } = here;
@@ -231,7 +231,7 @@ test("a workspace whose folder is gone stops no other, and is served again once 
   assert.equal((await historyOf(here)).length, 2);
 });
 
-test("a state file that is cut, empty or gone is set aside, and every workspace is served", async (t) => {
+test("the daemon sets a damaged state file aside and still serves every workspace", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon } = here;
@@ -261,7 +261,7 @@ test("a state file that is cut, empty or gone is set aside, and every workspace 
   assert.equal((JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>)["version"], 2);
 });
 
-test("a state of which no generation can be read is made anew only when a person says so", async (t) => {
+test("the daemon rebuilds an unreadable state only if --rebuild-state is given", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon } = here;
@@ -284,7 +284,7 @@ test("a state of which no generation can be read is made anew only when a person
   assert.equal((await historyOf(here)).length, 2);
 });
 
-test("btrfs-base is begun on btrfs alone, and a state directory may be reached through a link", async (t) => {
+test("the btrfs-base backend is refused outside btrfs, and the state directory may be a link", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const daemon = new TestDaemon(t);
@@ -305,7 +305,7 @@ test("btrfs-base is begun on btrfs alone, and a state directory may be reached t
   }
 });
 
-test("the command runs programs and releases folders that a daemon serves, and goes by the nearer workspace", async (t) => {
+test("run and release work on folders that a daemon serves, and commands use the nearest workspace", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, volume } = here;
@@ -340,7 +340,7 @@ test("the command runs programs and releases folders that a daemon serves, and g
   assert.equal(fs.readFileSync(other.socket, "utf8"), "precious");
 });
 
-test("a configuration that does not parse stops a start and a reload, with its line", async (t) => {
+test("a start and a reload fail with the line number if the configuration does not parse", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure("[backend]\ntype = plain\n");
   const { status, error } = await daemon.refused();
@@ -353,7 +353,7 @@ test("a configuration that does not parse stops a start and a reload, with its l
   assert.ok((await daemon.status()).retention.next_at !== null);
 });
 
-test("a call that is not right is refused, and nothing is changed", async (t) => {
+test("the daemon refuses invalid calls and changes nothing", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder } = here;
@@ -378,7 +378,7 @@ test("a call that is not right is refused, and nothing is changed", async (t) =>
   assert.equal(done.status, 0, done.stderr);
 });
 
-test("a workspace that is recovered is a plain folder of the same content, and can be taken up again with its points", async (t) => {
+test("service recover turns a workspace into an equal plain folder, and register finds its points again", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder } = here;
@@ -397,7 +397,7 @@ test("a workspace that is recovered is a plain folder of the same content, and c
   assert.equal((await historyOf(here)).length, 2);
 });
 
-test("points of several workspaces are named by ids of their makers, listed together, and removed without their workspace", async (t) => {
+test("save --id names points per workspace, and cleanup --anywhere removes points by id", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, volume } = here;
@@ -460,7 +460,7 @@ test("points of several workspaces are named by ids of their makers, listed toge
 });
 
 test(
-  "callers act on what they may write to, and nobody else's daemon lets them in",
+  "callers of root's daemon may act only on workspaces that they may write to",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const here = await place(t);
@@ -500,7 +500,7 @@ test(
   },
 );
 
-test("a state that cannot be saved fails the call that changed it, and the daemon goes on", async (t) => {
+test("a call fails if the daemon cannot save its state, and the daemon keeps serving", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, volume } = here;
@@ -527,7 +527,7 @@ test("a state that cannot be saved fails the call that changed it, and the daemo
   assert.equal((await small.status()).workspaces[0]!.path, folder);
 });
 
-test("an application that offers it stands still while it is saved", async (t) => {
+test("an application that offers to freeze is frozen while the daemon saves its workspace", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder } = here;
@@ -563,7 +563,7 @@ test("an application that offers it stands still while it is saved", async (t) =
 });
 
 test(
-  "root's daemon gives a caller nothing that they could not have themselves",
+  "root's daemon gives callers no access that they do not have themselves",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const here = await place(t);
@@ -684,7 +684,7 @@ function ask(
   return promise;
 }
 
-test("requests that are no calls are refused with a status and a code, and too many at once too", async (t) => {
+test("the daemon refuses malformed requests with a status and a code, and does not count freeze offers as calls", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure('[socket]\ncalls = 2\nconnections = 20\nrequest_size = "10K"\n');
   await daemon.start();
@@ -727,7 +727,7 @@ test("requests that are no calls are refused with a status and a code, and too m
   await failures;
 });
 
-test("a configuration that was named has to be there, and a check tries what it names", async (t) => {
+test("a start and daemon --check refuse a missing configuration, and --check tries what the file names", async (t) => {
   const daemon = new TestDaemon(t);
   fs.rmSync(daemon.config);
   const missing = await daemon.refused();

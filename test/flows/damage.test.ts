@@ -186,9 +186,9 @@ const DAMAGES: Damage[] = [
   },
 ];
 
-describe("damage", () => {
+describe("damage of Cairn's own files", () => {
   for (const damage of DAMAGES) {
-    test(`${damage.name}: named, and the rest works`, async () => {
+    test(`with ${damage.name}, doctor --repair makes saves and undamaged points work`, async () => {
       const at = await scene();
       damage.hurt(at);
       const { folder } = at;
@@ -244,7 +244,7 @@ describe("damage", () => {
   }
 });
 
-test("a save is told as done when another workspace's points cannot be listed to shorten its id", async () => {
+test("save succeeds and prints the full id if another workspace's points cannot be listed", async () => {
   const folder = newFolder("damage");
   const client = await clientOf(folder);
   fs.writeFileSync(path.join(folder, "file"), "first");
@@ -289,7 +289,7 @@ function pointOf(control: string, id: string): { content: { tree: string } } {
   return descriptors.find(({ save_point_id: own }) => own === id)!;
 }
 
-test("a restore over damage gives back the rest, leaves what is there, lists each entry, and doctor knows it", async () => {
+test("restore of a damaged point restores the undamaged entries and lists the damaged ones", async () => {
   const folder = newFolder("damage");
   const client = await clientOf(folder);
   const control = client.controlDirectory;
@@ -326,7 +326,7 @@ test("a restore over damage gives back the rest, leaves what is there, lists eac
   assert.equal((await client.planRestore({ target: second.save_point_id })).entries.length, 0);
 });
 
-test("a restore that gives nothing back, as all of it is damaged, makes no point and leaves undo its target", async () => {
+test("a restore of only damaged entries makes no point and keeps the undo target", async () => {
   const folder = newFolder("damage");
   const client = await clientOf(folder);
   fs.mkdirSync(path.join(folder, "deep"));

@@ -84,19 +84,19 @@ async function checkMended(scene: Scene): Promise<void> {
 }
 
 const DAMAGES: Record<string, (journal: string) => void> = {
-  "what is under way is cut": (journal) => fs.truncateSync(path.join(journal, "restore.json"), 100),
-  "one bit of it is another": (journal) => flip(path.join(journal, "restore.json"), 0.6),
-  "one bit of the steps is another": (journal) => flip(path.join(journal, "restore.steps"), 0.5),
-  "a step is missing": (journal) => {
+  "its journal is truncated": (journal) => fs.truncateSync(path.join(journal, "restore.json"), 100),
+  "one bit of its journal is flipped": (journal) => flip(path.join(journal, "restore.json"), 0.6),
+  "one bit of its steps is flipped": (journal) => flip(path.join(journal, "restore.steps"), 0.5),
+  "one of its steps is missing": (journal) => {
     const file = path.join(journal, "restore.steps");
     const lines = fs.readFileSync(file, "utf8").split("\n");
     fs.writeFileSync(file, [...lines.slice(0, 2), ...lines.slice(3)].join("\n"));
   },
-  "the steps are empty": (journal) => fs.truncateSync(path.join(journal, "restore.steps")),
+  "its steps file is empty": (journal) => fs.truncateSync(path.join(journal, "restore.steps")),
 };
 
 for (const [name, damage] of Object.entries(DAMAGES)) {
-  test(`a restore that was killed is taken out of the way by doctor when ${name}`, async () => {
+  test(`doctor --repair sets the files of a killed restore aside if ${name}`, async () => {
     const scene = await halfRestored();
     const { client, journal, kept, folder } = scene;
     damage(journal);
@@ -129,7 +129,7 @@ for (const [name, damage] of Object.entries(DAMAGES)) {
   });
 }
 
-test("a repair of a damaged journal that is killed is gone on with by the next", async () => {
+test("the next doctor --repair finishes a killed repair of a damaged journal", async () => {
   for (const failpoint of ["doctor.staging-kept", "doctor.journal-kept", "doctor.journal-kept:2"]) {
     const scene = await halfRestored();
     const { journal, folder, kept } = scene;
@@ -142,7 +142,7 @@ test("a repair of a damaged journal that is killed is gone on with by the next",
   }
 });
 
-test("journals of a cleanup, an exchange and a conversion that cannot be read are taken out of the way too", async () => {
+test("doctor --repair sets unreadable journals of a cleanup, an exchange and a conversion aside", async () => {
   const folder = newFolder("journals");
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -159,7 +159,7 @@ test("journals of a cleanup, an exchange and a conversion that cannot be read ar
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("a journal of a newer version is refused by name, and a repair leaves it and what it is about", async () => {
+test("commands refuse a journal of a newer version, and doctor --repair leaves the journal in place", async () => {
   const folder = newFolder("newer");
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -185,7 +185,7 @@ test("a journal of a newer version is refused by name, and a repair leaves it an
   }
 });
 
-test("steps of a newer version are refused by name, and neither a repair nor a release touches them", async () => {
+test("commands refuse restore steps of a newer version, and repair and release leave the steps in place", async () => {
   const { folder, client, journal, kept, half } = await halfRestored();
   const file = path.join(journal, "restore.steps");
   const own = fs.readFileSync(file, "utf8");
@@ -206,7 +206,7 @@ test("steps of a newer version are refused by name, and neither a repair nor a r
   assert.deepEqual(fs.readdirSync(journal), []);
 });
 
-test("a restore is finished whose journal is from before its steps had a version, and programs from then refuse one of today by name", async () => {
+test("save finishes a killed restore whose journal was written before its steps had a version", async () => {
   const { folder, client, journal, before } = await halfRestored();
   const intentFile = path.join(journal, "restore.json");
   const { checksum: _, ...intent } = JSON.parse(fs.readFileSync(intentFile, "utf8")) as Record<string, unknown>;
@@ -228,7 +228,7 @@ test("a restore is finished whose journal is from before its steps had a version
   assertFolder(folder, before, "what was there before the restore");
 });
 
-test("a repair leaves the staging folder of another workspace's restore where it is", async () => {
+test("doctor --repair leaves the staging folder of another workspace's restore in place", async () => {
   const scene = await halfRestored();
   const { client, folder, journal } = scene;
   const fork = path.join(newFolder("parent"), "fork");

@@ -14,7 +14,7 @@ function diff(folder: string, ...words: string[]): Found {
   return cairnOk(["-C", folder, "diff", "--sql", path.join(folder, "data/app.db"), ...words]).data as unknown as Found;
 }
 
-test("rows of a database that differ between points, and from the folder's while it is in use, are shown", () => {
+test("diff --sql shows the rows that differ between points, and between a point and a database in use", () => {
   const folder = path.join(SCRATCH, "shop");
   fs.mkdirSync(path.join(folder, "data"), { recursive: true });
   const file = path.join(folder, "data/app.db");

@@ -13,7 +13,7 @@ import { cairnLibrary } from "../fixtures/work.ts";
 
 const SUBVOLUME = { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst } as const;
 
-test("points of several engines live in one history when the engine is changed", async (t) => {
+test("points of several engines stay in one history if the engine is changed", async (t) => {
   const place = await heldPlace(t, SUBVOLUME);
   if (place === null) return;
   const { client, folder } = place;
@@ -37,7 +37,7 @@ test("points of several engines live in one history when the engine is changed",
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("an engine that does not work at a place is refused, with why", async (t) => {
+test("adopt refuses an engine that does not work on the file system", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");
@@ -62,7 +62,7 @@ test("an engine that does not work at a place is refused, with why", async (t) =
   );
 });
 
-test("an engine that clones is asked for where the path of a new workspace is absent or an empty folder", async (t) => {
+test("init accepts reflink-copy for an absent or empty path if the file system supports clones", async (t) => {
   const [plain, cloning] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "xfs")];
   if (plain === null || cloning === null) return;
   const library = await cairnLibrary();
@@ -78,7 +78,7 @@ test("an engine that clones is asked for where the path of a new workspace is ab
   }
 });
 
-test("a subvolume is adopted with snapshots and a plain folder with copy when no engine is asked for", async (t) => {
+test("adopt chooses btrfs-snapshot for a subvolume and copy for a plain folder", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const library = await cairnLibrary();
@@ -99,7 +99,7 @@ test("a subvolume is adopted with snapshots and a plain folder with copy when no
   }
 });
 
-test("a folder that is no subvolume any more is saved into the store, and the point says why", async (t) => {
+test("save copies into the store, and says why, if the folder is no longer a subvolume", async (t) => {
   const place = await heldPlace(t, SUBVOLUME);
   if (place === null) return;
   const { client, folder } = place;
@@ -120,7 +120,7 @@ test("a folder that is no subvolume any more is saved into the store, and the po
   );
 });
 
-test("a folder with a swap file that is in use is saved into the store, and the point says why", async (t) => {
+test("save copies into the store, and says why, if the folder has a swap file in use", async (t) => {
   const place = await heldPlace(t, SUBVOLUME);
   if (place === null) return;
   const { client, folder } = place;
@@ -145,7 +145,7 @@ test("a folder with a swap file that is in use is saved into the store, and the 
   assert.deepEqual([engine, degraded], ["btrfs-snapshot", []]);
 });
 
-test("an engine that works and is not used is there for the asking, wherever engines are told", async (t) => {
+test("status, doctor and setEngine list the other working engines and how to choose them", async (t) => {
   const place = await heldPlace(t, SUBVOLUME);
   if (place === null) return;
   const { client, folder } = place;

@@ -75,7 +75,7 @@ async function raw(
   return response;
 }
 
-test("what is done in a workspace is told in order, with what it was, and a client that asks again misses and doubles nothing", async (t) => {
+test("the event stream reports calls in order, and resumes without gaps or duplicates", async (t) => {
   const daemon = await started(t);
   const folder = await workspace(daemon, "told");
   const live = collect(t, daemon, { workspace: folder, after: 0 });
@@ -112,7 +112,7 @@ test("what is done in a workspace is told in order, with what it was, and a clie
   }
 });
 
-test("a client goes on by itself over an orderly restart without a gap or a double, and over a kill is told of one", async (t) => {
+test("an event client reconnects without gaps after a restart, and gets a reset event after a kill", async (t) => {
   const daemon = await started(t);
   const folder = await workspace(daemon, "again");
   const { events } = collect(t, daemon, { workspace: folder, after: 0, types: ["pin", "save", "started"] });
@@ -146,7 +146,7 @@ test("a client goes on by itself over an orderly restart without a gap or a doub
   );
 });
 
-test("the stream is what EventSource reads, and what is asked for wrongly is refused", async (t) => {
+test("the event stream has the format of EventSource, and invalid queries are refused", async (t) => {
   const daemon = await started(t);
   const folder = await workspace(daemon, "raw");
   await daemon.call("save", { workspace: folder });
@@ -193,7 +193,7 @@ test("the stream is what EventSource reads, and what is asked for wrongly is ref
   page.resume();
 });
 
-test("a reader who takes nothing loses the connection, and others hear all at once", async (t) => {
+test("the daemon closes the stream of a reader that does not read, and others get events at once", async (t) => {
   const daemon = await started(t);
   const folder = await workspace(daemon, "slow");
   await daemon.call("save", { workspace: folder });
@@ -216,7 +216,7 @@ test("a reader who takes nothing loses the connection, and others hear all at on
   await daemon.call("pin", { workspace: folder, target: "head" });
 });
 
-test("streams end at once when the daemon stops, and are no calls under way", async (t) => {
+test("event streams end when the daemon stops, and do not count as calls", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure('[backend]\ntype = "plain"\n[socket]\ncalls = 4\n');
   await daemon.start();
@@ -237,7 +237,7 @@ test("streams end at once when the daemon stops, and are no calls under way", as
 });
 
 test(
-  "events are for those who may act on the workspace at that time, and jobs for whoever made them",
+  "a user gets only the events of workspaces on which they may act at that time",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const daemon = await started(t);

@@ -33,7 +33,7 @@ function exported(): { folder: string; directory: string; digest: unknown } {
   return { folder, directory, digest: data["state_digest"] };
 }
 
-test("an export is imported and cloned with the same state, also where it was copied", () => {
+test("import and clone of an export directory give the same state, also from a copy of it", () => {
   const { directory, digest } = exported();
   const copy = fresh("copy");
   fs.cpSync(directory, copy, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
@@ -58,7 +58,7 @@ test("an export is imported and cloned with the same state, also where it was co
   }
 });
 
-test("an export of a path that is too long says so shortly, and what carries it", () => {
+test("export refuses a path that is too long and suggests restore --to", () => {
   const folder = fresh("long");
   fs.mkdirSync(folder);
   const script = 'for (let i = 0; i < 22; i++) { fs.mkdirSync("d".repeat(200)); process.chdir("d".repeat(200)); }';
@@ -72,7 +72,7 @@ test("an export of a path that is too long says so shortly, and what carries it"
   cairnOk(["restore", "head", "--to", fresh("restored"), "-C", folder]);
 });
 
-test("an export into its own workspace is refused by the name that was given", () => {
+test("export refuses a target inside its own workspace and names the target", () => {
   const folder = fresh("own");
   fs.mkdirSync(folder);
   cairnOk(["save", folder]);
@@ -82,7 +82,7 @@ test("an export into its own workspace is refused by the name that was given", (
   assert.deepEqual(fs.readdirSync(folder), []);
 });
 
-test("a tar file of an export unpacks to the same directory, and comes back with the same state", () => {
+test("a tar file of an export unpacks to an export directory and imports with the same state", () => {
   const folder = newWorkspace();
   const [tar, directory] = [fresh("tar"), fresh("unpacked")];
   const { data } = cairnOk(["export", "head", "--to-tar", tar, "-C", folder]);
@@ -115,7 +115,7 @@ test("a tar file of an export unpacks to the same directory, and comes back with
   assert.equal(cairn(["import", "--from-tar", tar, "--from-dir", directory, made]).error?.code, "usage");
 });
 
-test("a directory in which a byte is another, one is missing, or something is too much is refused by name", () => {
+test("clone refuses an export directory with a changed, missing or extra file and names the file", () => {
   const { directory } = exported();
   const refused = (code: string, name: RegExp): void => {
     const to = fresh("refused");
@@ -155,7 +155,7 @@ test("a directory in which a byte is another, one is missing, or something is to
   cairnOk(["clone", "--from-dir", directory, fresh("whole")]);
 });
 
-test("an envelope that is missing, no JSON or of another version is told apart", () => {
+test("import distinguishes a missing, an invalid and a newer envelope", () => {
   const { directory } = exported();
   const file = path.join(directory, "snapshot.json");
   const text = fs.readFileSync(file, "utf8");
@@ -175,7 +175,7 @@ test("an envelope that is missing, no JSON or of another version is told apart",
   assert.equal(cairn(["clone", fresh("x")]).error?.code, "usage");
 });
 
-test("of two exports to one place exactly one wins, and a place with something in it is left", async () => {
+test("of several exports to one target exactly one succeeds, and an existing target is left unchanged", async () => {
   const folder = newWorkspace();
   const to = fresh("raced");
   const run = async (): Promise<number | null> => {
@@ -194,7 +194,7 @@ test("of two exports to one place exactly one wins, and a place with something i
   );
 });
 
-test("an export and an import that are killed at any step leave nothing, or all of it", () => {
+test("an export or import killed at any step leaves nothing or a complete result", () => {
   const folder = newWorkspace();
   const line = (to: string): string[] => ["export", "head", "--to-dir", to, "-C", folder];
   for (const pass of chosenPasses(passesOf(line(fresh("traced"))), 8)) {

@@ -38,7 +38,7 @@ function outcomes(): Record<string, string[]> {
   return JSON.parse(execFileSync("sh", args, { encoding: "utf8" })) as Record<string, string[]>;
 }
 
-test("a program that cannot be started is an io error, and nothing worse, when no descriptors are left", () => {
+test("starting a program fails with the code io if no file descriptors are left", () => {
   const { ssh, juicefs, command } = outcomes();
   for (const said of [ssh!, juicefs!, command!]) assert.equal(said[0], "io");
   assert.deepEqual([...new Set(ssh)], ["io", "started"]);
@@ -48,7 +48,7 @@ test("a program that cannot be started is an io error, and nothing worse, when n
 });
 
 test(
-  "a save has all entries and a verification finds nothing damaged, or they can be tried again, when few descriptors are left",
+  "save and verify succeed or fail with a retryable error if few file descriptors are left",
   { timeout: 240_000 },
   (t) => {
     const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-few-"));

@@ -8,7 +8,7 @@ import { newFolder } from "../fixtures/work.ts";
 
 /** What commands say to whoever meets them first. */
 
-test("a tag with a comma is two, with every command that gives tags", () => {
+test("save, tag and run split a tag at commas", () => {
   const folder = newFolder();
   const tags = (): string[] => {
     const { save_points } = cairnOk(["-C", folder, "history", "--json"]).data as { save_points: { tags: string[] }[] };
@@ -28,7 +28,7 @@ function said(args: readonly string[], cwd: string): string {
   return stderr + stdout.replaceAll(/\b[0-9a-f]{8}\b/g, "ID");
 }
 
-test("a pin that changes nothing says so", () => {
+test("pin and unpin say if they change nothing", () => {
   const folder = newFolder();
   cairnOk(["save", folder]);
   assert.equal(said(["unpin", "head"], folder), "ID was not pinned\n");
@@ -36,7 +36,7 @@ test("a pin that changes nothing says so", () => {
   assert.equal(said(["pin", "head"], folder), "ID was pinned already\n");
 });
 
-test("a quoted tilde, an empty folder and a relative one are told as what they are", () => {
+test("save explains a quoted tilde, reports an empty folder, and prints the full path of a relative one", () => {
   const folder = newFolder();
   const quoted = cairn(["save", "~/x"], { cwd: folder });
   assert.deepEqual([quoted.status, quoted.error?.code], [3, "not_found"]);

@@ -24,7 +24,7 @@ async function plain(): Promise<Place> {
 }
 
 for (const engine of ["copy", "btrfs-snapshot"]) {
-  test(`${engine}: points of a fork are targets, and a fork is adopted and undone`, async (t) => {
+  test(`${engine}: points of a fork can be restored, and adopting the fork can be undone`, async (t) => {
     const place = engine === "copy" ? await plain() : await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -74,7 +74,7 @@ for (const engine of ["copy", "btrfs-snapshot"]) {
   });
 }
 
-test("a fork that is removed is kept as a point of the original, and nothing else lies at its path", async () => {
+test("fork --remove saves the fork as a point of the original and removes its folder", async () => {
   const { client, folder } = await plain();
   await client.save();
   const to = `${folder}-fork`;
@@ -94,7 +94,7 @@ test("a fork that is removed is kept as a point of the original, and nothing els
     assert.equal(cairn(["-C", folder, ...words]).error!.code, "not_found", words.join(" "));
 });
 
-test("a fork that is killed while it is removed is whole, or its last state is a point of the original", async () => {
+test("a killed fork --remove leaves the fork whole, or its last state as a point of the original", async () => {
   for (const failpoint of ["receive.staged", "fork.taken-over", "release.marked", "fork.released"]) {
     // oxlint-disable-next-line no-await-in-loop
     const { client, folder } = await plain();
@@ -112,7 +112,7 @@ test("a fork that is killed while it is removed is whole, or its last state is a
   }
 });
 
-test("points of a workspace with a store of its own are received first, and only a fork of the workspace is removed", async () => {
+test("show, restore and adopt work on a workspace with its own store, and fork --remove refuses it", async () => {
   const { client, folder } = await plain();
   await client.save();
   const compare = { withoutRootTime: true };
@@ -159,7 +159,7 @@ test("points of a workspace with a store of its own are received first, and only
   await own.close();
 });
 
-test("a fork of a git worktree and of a submodule commits to a state of its own, and a copy elsewhere is warned of", async (t) => {
+test("a commit in a fork of a git worktree or submodule does not move the original's branch", async (t) => {
   const base = newFolder("git");
   const git = (folder: string, ...args: string[]): string =>
     execFileSync("git", ["-C", folder, "-c", "protocol.file.allow=always", ...args], {

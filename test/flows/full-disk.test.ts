@@ -34,7 +34,7 @@ function controlOf(root: string): string {
 }
 
 for (const kind of firstOf(["ext4", "xfs"] as const, 1)) {
-  test(`points are read, and a cleanup makes room, when the disk is full: ${kind}`, (t) => {
+  test(`points can be read, and cleanup frees space, on a full disk: ${kind}`, (t) => {
     const place = loopFileSystem(t, kind);
     if (place === null) return;
     const folder = path.join(place.root, "folder");
@@ -68,7 +68,7 @@ for (const [kind, engine] of [
   ["btrfs", "btrfs-snapshot"],
   ["xfs", "reflink-copy"],
 ] as const)
-  test(`a cleanup makes room when held trees have filled the disk, which nothing removed from the folder frees: ${engine}`, async (t) => {
+  test(`cleanup frees space on a disk that held trees have filled: ${engine}`, async (t) => {
     const place = await heldPlace(t, { kind, engine });
     if (place === null) return;
     const { folder, volume, client } = place;
@@ -94,7 +94,7 @@ for (const [kind, engine] of [
     assert.deepEqual(cairnOk(["-C", folder, "verify", "--all"]).data["problems"], []);
   });
 
-test("a cleanup says what to do when there is no room for it and nothing to give up", (t) => {
+test("cleanup asks for free space if the disk is full and Cairn has no cache to delete", (t) => {
   const place = loopFileSystem(t, "ext4");
   if (place === null) return;
   const folder = path.join(place.root, "folder");
@@ -111,7 +111,7 @@ test("a cleanup says what to do when there is no room for it and nothing to give
   cairnOk(["-C", folder, "cleanup", "--only", first]);
 });
 
-test("a restore and its undo go through when clones have filled the disk", async (t) => {
+test("restore and undo in a btrfs-snapshot workspace succeed on a full disk", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
   const { folder, volume } = place;
@@ -127,7 +127,7 @@ test("a restore and its undo go through when clones have filled the disk", async
   assertFolder(folder, present, "as it was before");
 });
 
-test("a restore that needs room says how much, and what a cleanup would free", (t) => {
+test("a restore without enough space says how much it needs and what a cleanup would free", (t) => {
   const place = loopFileSystem(t, "ext4");
   if (place === null) return;
   const folder = path.join(place.root, "folder");
@@ -148,7 +148,7 @@ test("a restore that needs room says how much, and what a cleanup would free", (
 });
 
 for (const how of [["--prove-from", "memory"], ["--no-prove"], []])
-  test(`a restore ends in nothing when the system could not write all of it: ${how.join(" ")}`, async (t) => {
+  test(`backup restore leaves no folder if the system could not write all content: ${how.join(" ")}`, async (t) => {
     // Into a file system that believes that it has room.
     const place = loopFileSystem(t, "ext4", { room: 24 << 20 });
     if (place === null) return;

@@ -23,8 +23,8 @@ function mount(t: TestContext, ...args: string[]): boolean {
   return true;
 }
 
-describe("a restore that was killed is finished", () => {
-  test("when what it had made was removed since", async () => {
+describe("a killed restore", () => {
+  test("the next save finishes a killed restore, without files that were removed since", async () => {
     const folder = newFolder();
     for (const name of ["a", "b", "c"]) fs.writeFileSync(path.join(folder, name), `${name}\n`);
     const client = await clientOf(folder);
@@ -36,7 +36,7 @@ describe("a restore that was killed is finished", () => {
     assert.deepEqual(fs.readdirSync(folder), ["b", "c"], "what was removed since stays away, the rest is finished");
   });
 
-  test("without touching what was written to since", async () => {
+  test("the next save finishes a killed restore without touching a file that was edited since", async () => {
     const folder = newFolder();
     for (const name of ["a", "b"]) fs.writeFileSync(path.join(folder, name), "before\n", { mode: 0o600 });
     const client = await clientOf(folder);
@@ -51,7 +51,7 @@ describe("a restore that was killed is finished", () => {
     assert.equal(fs.statSync(path.join(folder, "b")).mode & 0o777, 0o600);
   });
 
-  test("when folder and control directory were moved together since", async () => {
+  test("a killed restore is finished after the folder and its control directory were moved together", async () => {
     const whole = path.join(SCRATCH, "self-contained");
     cairnOk(["init", whole, "--self-contained"]);
     const folder = path.join(whole, "main");
@@ -77,7 +77,7 @@ const DROPPED = [
 const canDrop = process.geteuid?.() === 0 && spawnSync("setpriv", ["--version"]).error === undefined;
 
 test(
-  "what a restore leaves out is said by whoever finishes it after a kill",
+  "the command that finishes a killed restore lists the entries left out",
   { skip: !canDrop && "needs root and setpriv" },
   () => {
     const folder = newFolder();
@@ -126,8 +126,8 @@ test(
   },
 );
 
-describe("a restore leaves what is mounted alone and lists it", () => {
-  test("where a file is mounted on a file that differs", async (t) => {
+describe("restore and mounts inside the folder", () => {
+  test("restore leaves a mounted file alone and lists it", async (t) => {
     const folder = newFolder();
     const at = path.join(folder, "env");
     fs.writeFileSync(at, "first\n");
@@ -146,7 +146,7 @@ describe("a restore leaves what is mounted alone and lists it", () => {
     cairnOk(["save", "-C", folder]);
   });
 
-  test("where a folder is mounted in which the target has entries", async (t) => {
+  test("restore leaves a mounted folder alone and lists it", async (t) => {
     const folder = newFolder();
     const at = path.join(folder, "sub");
     fs.mkdirSync(path.join(at, "deep"), { recursive: true });

@@ -97,7 +97,7 @@ function requireRefused(done: Outcome, what: string): void {
 describe("a database that a process has open", { skip }, () => {
   for (const [i, [engine, mode, ...views]] of firstOf(CASES, 3).entries())
     for (const view of firstOf(views, 1))
-      test(`in ${view} is neither replaced nor damaged by a restore: ${engine}, ${mode}`, async (t) => {
+      test(`restore refuses to replace a database that is open in ${view}: ${engine}, ${mode}`, async (t) => {
         const made = scene(t, engine, mode);
         if (made === null) return;
         const { folder, file } = made;
@@ -138,7 +138,7 @@ describe("a database that a process has open", { skip }, () => {
         assert.ok(rowsOf(file).includes("later"));
       });
 
-  test("is not replaced by a restore of a copy, nor by a snapshot that is put over the folder", async (t) => {
+  test("database restore, database capture and backup restore refuse to replace an open database", async (t) => {
     const made = scene(t, "copy", "delete");
     if (made === null) return;
     const { folder, file } = made;
@@ -170,7 +170,7 @@ describe("a database that a process has open", { skip }, () => {
     assert.ok(!rowsOf(file).includes("newest"));
   });
 
-  test("keeps a journal that ignore rules hide, and no message says to move it away", async (t) => {
+  test("restore keeps the journal of an open database if ignore rules hide the journal", async (t) => {
     const made = scene(t, "copy", "delete");
     if (made === null) return;
     const { folder, file } = made;
@@ -198,7 +198,7 @@ describe("a database that a process has open", { skip }, () => {
   });
 
   for (const way of ["restore", "database restore"] as const)
-    test(`keeps its place when a program opens it while ${way} exchanges it`, async (t) => {
+    test(`${way} puts a database back if a program opens it during the exchange`, async (t) => {
       const made = scene(t, "copy", "wal");
       if (made === null) return;
       const { folder, file } = made;
@@ -227,7 +227,7 @@ describe("a database that a process has open", { skip }, () => {
       assert.ok(rowsOf(file).includes("newest"));
     });
 
-  test("keeps its place when a program opens it while the whole folder is exchanged", async (t) => {
+  test("restore --method exchange is refused if a program opens a database during the exchange", async (t) => {
     const made = scene(t, "btrfs-snapshot", "wal");
     if (made === null) return;
     const { folder, file } = made;
@@ -249,7 +249,7 @@ describe("a database that a process has open", { skip }, () => {
     assert.deepEqual(rowsOf(file), ["saved"]);
   });
 
-  test("and any file that is to stay keeps its place when a program opens it right before the folder is exchanged", async (t) => {
+  test("restore --method exchange keeps late writes to an unchanged file that a program opened just before", async (t) => {
     const made = scene(t, "btrfs-snapshot", "wal");
     if (made === null) return;
     const { folder } = made;
@@ -271,7 +271,7 @@ describe("a database that a process has open", { skip }, () => {
     assert.deepEqual([fs.readFileSync(log, "utf8"), fs.readFileSync(notes, "utf8")], ["late\n", "two"]);
   });
 
-  test("goes with its directory when a killed program left it, though no point has the index of its log", (t) => {
+  test("restore removes a database that a killed program left, and undo gives its rows back", (t) => {
     const made = scene(t, "copy", "wal");
     if (made === null) return;
     const { folder } = made;
@@ -287,7 +287,7 @@ describe("a database that a process has open", { skip }, () => {
     assert.deepEqual(rowsOf(left), ["left"]);
   });
 
-  test("has one of two states after a kill while a restore exchanges it", async (t) => {
+  test("a restore killed while it exchanges a database leaves a consistent database after recovery", async (t) => {
     const made = scene(t, "copy", "wal");
     if (made === null) return;
     const { folder, file } = made;
@@ -300,7 +300,7 @@ describe("a database that a process has open", { skip }, () => {
     assert.ok(rowsOf(file).includes("later"));
   });
 
-  test("is left with its log by a restore that had begun to change other files when it was opened", async (t) => {
+  test("recovery of a killed restore does not replace a database that a program has opened since", async (t) => {
     const made = scene(t, "copy", "wal");
     if (made === null) return;
     const { folder, file } = made;
@@ -320,7 +320,7 @@ describe("a database that another user's process has open", { skip: whyNoOrdinar
   after(() => user.remove());
 
   for (const mode of MODES)
-    test(`is neither replaced nor damaged by its owner's restore: ${mode}`, async (t) => {
+    test(`restore refuses to replace a database that another user's process has open: ${mode}`, async (t) => {
       const folder = path.join(user.place, `work-${mode}`);
       fs.mkdirSync(folder);
       const file = path.join(folder, "app.db");
@@ -337,7 +337,7 @@ describe("a database that another user's process has open", { skip: whyNoOrdinar
       assert.deepEqual(rowsOf(file), ["saved"]);
     });
 
-  test("of a file that is another's is not replaced where nobody can tell who has it open", async (t) => {
+  test("restore refuses to replace another user's database if Cairn cannot find out who has it open", async (t) => {
     const folder = path.join(user.place, "others");
     fs.mkdirSync(folder);
     const file = path.join(folder, "app.db");

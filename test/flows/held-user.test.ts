@@ -60,7 +60,7 @@ describe("an ordinary user", { skip }, () => {
     2,
   )) {
     const how = [kind, engine, ...mountOptions].join(", ");
-    test(`keeps folders that nobody may write to, the topmost one too, and leaves nothing of them: ${how}`, (t) => {
+    test(`an ordinary user restores, forks and removes points of read-only folders: ${how}`, (t) => {
       const lock = (folder: string): void => void spawnSync("chmod", ["-R", "a-w", folder]);
       const begun = begin(t, { kind, engine, mountOptions, fill: lock });
       if (begun === null) return;
@@ -96,9 +96,8 @@ describe("an ordinary user", { skip }, () => {
   }
 
   for (const mountOptions of firstOf([[], ["user_subvol_rm_allowed"]], 1)) {
-    const how =
-      mountOptions.length > 0 ? "with user_subvol_rm_allowed" : "where subvolumes may only be removed entry by entry";
-    test(`saves, seals, restores, cleans up and releases snapshots of its own, ${how}`, (t) => {
+    const how = mountOptions.length > 0 ? "with user_subvol_rm_allowed" : "without user_subvol_rm_allowed";
+    test(`an ordinary user saves, seals, restores, cleans up and releases btrfs snapshots, ${how}`, (t) => {
       const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", mountOptions });
       if (begun === null) return;
       const { volume, folder, run } = begun;
@@ -134,7 +133,7 @@ describe("an ordinary user", { skip }, () => {
     fs.chownSync(path.join(folder, "pgdata"), 999, 999);
   }
 
-  test("keeps in its points' trees what it may not read, however often they are sealed, until somebody seals them whole", (t) => {
+  test("a point keeps its snapshot until a user who may read every entry seals the point", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", mountOptions: ["user_subvol_rm_allowed"] });
     if (begun === null) return;
     const { volume, folder, options, run } = begun;
@@ -177,7 +176,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.readFileSync(path.join(to, "pgdata/base"), "utf8"), "a database\n");
   });
 
-  test("goes back by an exchange to all of a point that was sealed without what it may not read, and takes that back", (t) => {
+  test("restore --method exchange gives back entries that an ordinary user's seal could not read", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", mountOptions: ["user_subvol_rm_allowed"] });
     if (begun === null) return;
     const { folder, run } = begun;
@@ -204,7 +203,7 @@ describe("an ordinary user", { skip }, () => {
     fs.writeFileSync(path.join(folder, "roots/file"), "root's\n");
   }
 
-  test("goes on after a cleanup, restores and a save whose trees it may not remove, and is told what removes them", (t) => {
+  test("commands of an ordinary user succeed if old snapshots cannot be removed, and print the command to remove them", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot" });
     if (begun === null) return;
     const { volume, folder, options, run } = begun;
@@ -253,7 +252,7 @@ describe("an ordinary user", { skip }, () => {
     );
   });
 
-  test("leaves nothing where doctor and init look whether snapshots work that it may not remove", (t) => {
+  test("doctor and engine leave no test snapshots that an ordinary user cannot remove", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: addRoots });
     if (begun === null) return;
     const { volume, folder, options, run } = begun;
@@ -273,7 +272,7 @@ describe("an ordinary user", { skip }, () => {
     assert.match(`${finding?.kind} ${finding?.detail}`, /^engine .*only root and the owner/);
   });
 
-  test("keeps its points in its own state directory where somebody else was first at the mount's root", (t) => {
+  test("save puts a user's points in their state directory if another user owns .cairn-control at the mount", (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
     const [first, folder] = ["first", "second"].map((name) => path.join(volume.root, name)) as [string, string];
@@ -299,7 +298,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.readdirSync(shared).length, before.length + 2);
   });
 
-  test("has a folder whose subvolume is somebody else's saved into the store, and the point says why", (t) => {
+  test("save copies into the store, and says why, if the subvolume belongs to another user", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot" });
     if (begun === null) return;
     const { folder, run } = begun;
@@ -310,7 +309,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(saved.degraded[0]?.what, "btrfs-snapshot");
   });
 
-  test("has what a clone cannot be given saved into the store, whole", (t) => {
+  test("save copies into the store if a clone cannot get the owner of a file", (t) => {
     const begun = begin(t, { kind: "xfs", engine: "reflink-copy" });
     if (begun === null) return;
     const { folder, run } = begun;
@@ -329,7 +328,7 @@ describe("an ordinary user", { skip }, () => {
 });
 
 describe("a folder that is the mount of a subvolume", { skip }, () => {
-  test("is held by snapshots whose control directory lies on another mount of the file system, and restored entry by entry", (t) => {
+  test("a mounted subvolume whose control directory lies on another mount is saved by snapshots", (t) => {
     const volume = loopFileSystem(t, "btrfs");
     if (volume === null) return;
     execFileSync("btrfs", ["-q", "subvolume", "create", path.join(volume.root, "inner")]);

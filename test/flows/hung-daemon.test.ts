@@ -34,7 +34,7 @@ const pointsOf = async (daemon: TestDaemon, folder: string): Promise<number> =>
 const BOUND = { timeoutMs: 60_000 };
 
 test(
-  "a command works without its user's daemon that hangs, and what it saved is there when the daemon goes on",
+  "commands work while the user's own daemon hangs, and the daemon has their points when it resumes",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const user = installForOrdinaryUser();
@@ -80,7 +80,7 @@ test(
 );
 
 test(
-  "nobody adopts a folder that a hung daemon may keep, and the package's client says busy",
+  "commands and the package's client fail with busy, and adopt nothing, while root's daemon hangs",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const { daemon } = await served(t);
@@ -111,7 +111,7 @@ test(
   },
 );
 
-test("a call whose caller gave up is not begun when the daemon goes on", async (t) => {
+test("the daemon does not begin a call whose caller disconnected while the daemon hung", async (t) => {
   const { daemon, folder } = await served(t);
   for (const isKept of [false, true]) {
     const before = await pointsOf(daemon, folder);

@@ -17,7 +17,7 @@ function failing(args: readonly string[], calls: string, place?: string): Outcom
   return cairn([...args], { prefix: ["strace", "-f", "-qq", "-o", "/dev/null", ...where, ...inject] });
 }
 
-test("an I/O error names the path that it is of", { skip }, async () => {
+test("an I/O error message names the path that failed", { skip }, async () => {
   const folder = newFolder("names-path");
   fs.writeFileSync(path.join(folder, "file"), "one");
   const client = await clientOf(folder);
@@ -37,7 +37,7 @@ test("an I/O error names the path that it is of", { skip }, async () => {
   }
 });
 
-test("what the disk did not take is no right that is missing", { skip }, async () => {
+test("restore reports a failed write as io_error, not as not_permitted", { skip }, async () => {
   const folder = newFolder("no-right");
   fs.writeFileSync(path.join(folder, "file"), "one");
   const client = await clientOf(folder);

@@ -78,7 +78,7 @@ async function ended(daemon: TestDaemon, location: string): Promise<Job> {
   return job;
 }
 
-test("a call that prefers it becomes a job, whose answer or error is there when its caller comes back", async (t) => {
+test("a call with the header prefer: respond-async becomes a job that keeps the call's answer or error", async (t) => {
   const { daemon, folder } = await workspace(t);
   const begun = await ask(daemon, "POST", "/v1/save", { body: { workspace: folder }, headers: ASYNC });
   assert.equal(begun.status, 202);
@@ -110,7 +110,7 @@ test("a call that prefers it becomes a job, whose answer or error is there when 
   assert.equal((await ask(daemon, "PUT", "/v1/jobs")).status, 400);
 });
 
-test("a job is cancelled, also while it waits for its workspace, and tells of itself", async (t) => {
+test("a queued or running job can be cancelled, and each new state of a job is sent as an event", async (t) => {
   const { daemon, folder } = await workspace(t);
   const library = connect({ socket: daemon.socket });
   const heard: ServiceEvent[] = [];
@@ -141,7 +141,7 @@ test("a job is cancelled, also while it waits for its workspace, and tells of it
   await hearing;
 });
 
-test("one user has only so many jobs under way, hears of them all the same, and each of them makes its point", async (t) => {
+test("the daemon limits the jobs of one user, and each accepted save makes one point", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure('[backend]\ntype = "plain"\n[socket]\ncalls = 4\n');
   await daemon.start();
@@ -161,7 +161,7 @@ test("one user has only so many jobs under way, hears of them all the same, and 
   assert.equal((await points(daemon, folder)).length, done.length);
 });
 
-test("a key makes one point however often and at once it is asked for, and is refused for another call", async (t) => {
+test("an idempotency key makes one point for repeated calls, and is refused for another call", async (t) => {
   const { daemon, folder } = await workspace(t);
   const once = async (key: string, options: object = {}): Promise<Answered> =>
     ask(daemon, "POST", "/v1/save", { body: { workspace: folder, options }, headers: { "idempotency-key": key } });
@@ -201,7 +201,7 @@ test("a key makes one point however often and at once it is asked for, and is re
   assert.equal((await points(daemon, folder)).length, 3);
 });
 
-test("a save that is killed anywhere and asked for again with its key makes one point", async (t) => {
+test("a killed save that is repeated with its idempotency key makes one point", async (t) => {
   for (const [failpoint, made] of [
     ["job.recorded", 0],
     ["call.done", 1],
@@ -231,7 +231,7 @@ test("a save that is killed anywhere and asked for again with its key makes one 
   }
 });
 
-test("an undo that is killed and asked for again with its key is not taken back, and one that somebody else followed is refused", async (t) => {
+test("a killed undo repeated with its key is done once; a repeated restore that was undone since is refused", async (t) => {
   for (const failpoint of ["restore.intent", "restore.committed", "call.done"]) {
     const { daemon, folder } = await workspace(t);
     const file = path.join(folder, "a");
@@ -273,7 +273,7 @@ test("an undo that is killed and asked for again with its key is not taken back,
   assert.equal(fs.readFileSync(file, "utf8"), "two");
 });
 
-test("an undo that is killed when whole trees have changed places is not done twice: it is refused where nobody can tell", async (t) => {
+test("a killed undo by exchange repeated with its key is done once, or refused if its outcome is unknown", async (t) => {
   for (const [failpoint, status] of [
     ["exchange.known", 200],
     ["exchange.exchanged", 409],
@@ -310,7 +310,7 @@ test("an undo that is killed when whole trees have changed places is not done tw
   }
 });
 
-test("jobs that a stop does not wait for any longer are interrupted, and a damaged database stops nothing", async (t) => {
+test("a stopping daemon lets a running job end, and a daemon starts with a damaged job database", async (t) => {
   const { daemon, folder } = await workspace(t);
   for (let i = 0; i < 3_000; i++) fs.writeFileSync(path.join(folder, `f${i}`), `content ${i}`);
   const begun = await ask(daemon, "POST", "/v1/save", { body: { workspace: folder }, headers: ASYNC });
@@ -326,7 +326,7 @@ test("jobs that a stop does not wait for any longer are interrupted, and a damag
   await daemon.call("save", { workspace: folder });
 });
 
-test("nobody sees another user's jobs, but for root", { skip: whyNoOrdinaryUser() ?? false }, async (t) => {
+test("only root sees another user's jobs", { skip: whyNoOrdinaryUser() ?? false }, async (t) => {
   const { daemon, folder } = await workspace(t);
   const user = installForOrdinaryUser();
   t.after(() => user.remove());

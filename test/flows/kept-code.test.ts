@@ -43,7 +43,7 @@ function settled(run: () => void): Map<string, bigint> {
 }
 
 test(
-  "nothing is kept in another user's cache folder when root has that user's home",
+  "a command writes no compiled code into a cache folder that belongs to another user",
   { skip: process.geteuid?.() === 0 ? false : "only root may give folders away" },
   () => {
     const home = path.join(SCRATCH, "cache");
@@ -57,7 +57,7 @@ test(
   },
 );
 
-test("a command runs from kept code, which it leaves as it is, and runs when all of that is damaged", () => {
+test("a command runs from its compile cache, and runs if the cache is damaged", () => {
   const folder = path.join(SCRATCH, "work");
   mkdirSync(folder);
   // So many that worker threads look at them, which keep code of their own.

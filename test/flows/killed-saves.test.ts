@@ -65,7 +65,7 @@ async function assertSound(client: Client, folder: string, what: string): Promis
   resticCheck(client, what);
 }
 
-test("each save after a killed one stores less, and the last one publishes what they have all stored", async () => {
+test("each save after a killed save reuses the stored packs, and the last save publishes all of them", async () => {
   const folder = newFolder("rounds");
   makeBig(folder, 26);
   const before = readFolder(folder);
@@ -94,7 +94,7 @@ test("each save after a killed one stores less, and the last one publishes what 
   assertFolder(to, before, "restored");
 });
 
-test("a pack that is cut or changed is stored anew, and so is all of it that the folder has", async () => {
+test("save discards a truncated or changed pack of a killed save and stores the content again", async () => {
   const folder = newFolder("damaged");
   makeBig(folder, 12);
   const client = await clientOf(folder);
@@ -110,7 +110,7 @@ test("a pack that is cut or changed is stored anew, and so is all of it that the
   await assertSound(client, folder, "without damaged packs");
 });
 
-test("packs of which the folder has nothing any more are not published", async () => {
+test("save does not publish packs of a killed save whose content the folder no longer has", async () => {
   const folder = newFolder("unused");
   makeBig(folder, 12);
   const client = await clientOf(folder);
@@ -124,7 +124,7 @@ test("packs of which the folder has nothing any more are not published", async (
   await assertSound(client, folder, "without unused packs");
 });
 
-test("a save that a signal stops leaves its packs for the next one, and one that goes on meanwhile keeps its own", async () => {
+test("an interrupted save leaves its packs for the next save", async () => {
   const folder = newFolder("stopped");
   makeBig(folder, 12);
   const client = await clientOf(folder);
@@ -146,7 +146,7 @@ test("a save that a signal stops leaves its packs for the next one, and one that
   await assertSound(client, folder, "after a stop");
 });
 
-test("of two saves into one store the one that goes on loses nothing when the other is killed and its packs are taken", async () => {
+test("a save keeps its packs while another save into the same store is killed and repeated", async () => {
   const folder = newFolder("one");
   fs.writeFileSync(path.join(folder, "seed"), "seed");
   const client = await clientOf(folder);
@@ -175,7 +175,7 @@ test("of two saves into one store the one that goes on loses nothing when the ot
   assertFolder(to, before, "restored");
 });
 
-test("a cleanup, a repair and a restore remove what a killed save has stored, as before", async () => {
+test("cleanup, doctor --repair and restore remove the packs of a killed save", async () => {
   const folder = newFolder("removed");
   fs.writeFileSync(path.join(folder, "seed"), "seed");
   const client = await clientOf(folder);
@@ -193,7 +193,7 @@ test("a cleanup, a repair and a restore remove what a killed save has stored, as
   }
 });
 
-test("a quota counts the packs of a killed save as those of the save that publishes them", async () => {
+test("the quota counts reused packs of a killed save as part of the new save", async () => {
   const folder = newFolder("quota");
   fs.writeFileSync(path.join(folder, "seed"), "seed");
   const client = await clientOf(folder);
@@ -216,7 +216,7 @@ test("a quota counts the packs of a killed save as those of the save that publis
 });
 
 for (const isFirst of [true, false])
-  test(`packs of a killed save do not keep a ${isFirst ? "first" : "later"} save from a disk that they have filled`, async (t) => {
+  test(`a ${isFirst ? "first" : "later"} save succeeds on a disk that the packs of a killed save have filled`, async (t) => {
     const place = loopFileSystem(t, "ext4", { size: 232 * MIB });
     if (place === null) return;
     const folder = path.join(place.root, "folder");

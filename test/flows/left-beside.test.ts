@@ -13,7 +13,7 @@ function pathsOf(folder: string): string[] {
   return entries.map(({ path: name }) => name).sort();
 }
 
-test("what a killed export left beside its target is in no point and goes with the next command", () => {
+test("the temporary folder of a killed export is in no point, and the next save removes it", () => {
   const [folder, out] = [path.join(SCRATCH, "work"), path.join(SCRATCH, "work/deep")];
   fs.mkdirSync(out, { recursive: true });
   fs.writeFileSync(path.join(folder, "file"), "1");
@@ -36,7 +36,7 @@ test("what a killed export left beside its target is in no point and goes with t
   assert.deepEqual(leftIn(folder), [".cairn-tmp-notes"]);
 });
 
-test("an import removes what a killed one left beside its target, and nothing of a process that is at work", () => {
+test("import removes the temporary folder of a killed import, and keeps that of a running process", () => {
   const [folder, place] = [path.join(SCRATCH, "source"), path.join(SCRATCH, "place")];
   for (const each of [folder, place]) fs.mkdirSync(each);
   fs.writeFileSync(path.join(folder, "file"), "1");

@@ -6,7 +6,7 @@ import { cairnOk } from "../fixtures/command.ts";
 import { newRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 
-test("verify finds a point whole when parts of a snapshot, without the first name of a file, were restored beside it", async () => {
+test("verify finds no problem after a part of a snapshot with a hard link was restored in place", async () => {
   const folder = newFolder("linked");
   const at = (name: string): string => path.join(folder, name);
   fs.mkdirSync(at("d"));

@@ -35,7 +35,7 @@ const points = (folder: string): string[] =>
     ({ save_point_id: id }) => id,
   );
 
-test("a cleanup that has lost its lock removes nothing of what another has pinned meanwhile", async () => {
+test("a cleanup that lost its lock removes no points", async () => {
   const { folder, ids, lock, pause } = await scene("lost-cleanup");
   const running = startCairn(["cleanup", "-C", folder, "--keep-last", "1"], { failpoint: `cleanup.checked@${pause}` });
   await running.paused;
@@ -50,7 +50,7 @@ test("a cleanup that has lost its lock removes nothing of what another has pinne
 });
 
 for (const failpoint of ["restore.staged", "restore.folder-durable"])
-  test(`a restore that has lost its lock at ${failpoint} leaves head and journal to who has taken over`, async () => {
+  test(`a restore that lost its lock at ${failpoint} changes neither head nor journal of the next restore`, async () => {
     const { folder, ids, lock, pause } = await scene(`lost-${failpoint}`);
     const running = startCairn(["restore", ids[0]!, "-C", folder], { failpoint: `${failpoint}@${pause}` });
     await running.paused;
@@ -64,7 +64,7 @@ for (const failpoint of ["restore.staged", "restore.folder-durable"])
     assert.equal(cairn(["doctor", "-C", folder]).status, 0);
   });
 
-test("a save that has lost its lock makes no point and takes no claim of another's away", async () => {
+test("a save that lost its lock makes no point and does not affect the save that took over", async () => {
   const { folder, ids, lock, pause } = await scene("lost-save");
   fs.writeFileSync(path.join(folder, "a"), "four");
   const running = startCairn(["save", "-C", folder], { failpoint: `save.staged@${pause}` });
@@ -81,7 +81,7 @@ test("a save that has lost its lock makes no point and takes no claim of another
   assert.equal(cairn(["doctor", "-C", folder]).status, 0);
 });
 
-test("a lock of the store that a crash left empty keeps nothing waiting, and doctor removes it", async () => {
+test("commands remove an empty store lock that a crash left, and doctor reports the lock", async () => {
   const folder = newFolder("empty-lock");
   fs.writeFileSync(path.join(folder, "file"), "one");
   const client = await clientOf(folder);

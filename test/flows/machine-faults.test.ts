@@ -24,7 +24,7 @@ suite("machines on other kernels and hosts", () => {
     ["cloud", cloud, skipCloud],
   ] as const)
     test(
-      `clone and restore warn of equal random numbers if the guest's kernel cannot hear of them: ${kind}`,
+      `vm clone and vm restore warn if the guest's kernel has no VM generation driver: ${kind}`,
       { skip },
       async () => {
         if ("reason" in files) return;
@@ -53,7 +53,7 @@ suite("machines on other kernels and hosts", () => {
     );
 
   test(
-    "a machine on a full disk is stopped and removed, and says why its guest ended",
+    "vm stop and vm rm work if QEMU ended on a full disk, and vm inspect says why",
     { skip: skipOrdinary },
     async (t) => {
       if ("reason" in ordinary) return;
@@ -76,7 +76,7 @@ suite("machines on other kernels and hosts", () => {
     },
   );
 
-  test("a running machine on a full disk is stopped", { skip: skipOrdinary }, async (t) => {
+  test("vm stop --force stops a running machine on a full disk", { skip: skipOrdinary }, async (t) => {
     if ("reason" in ordinary) return;
     const place = loopFileSystem(t, "ext4", { size: 512 << 20 });
     if (place === null) return;
@@ -93,7 +93,7 @@ suite("machines on other kernels and hosts", () => {
     cairnOk(["vm", "rm", "full", ...run]);
   });
 
-  test("the QEMU that probes for KVM ends when its command is killed", { skip: skipOrdinary }, async () => {
+  test("the QEMU process that probes for KVM ends if its command is killed", { skip: skipOrdinary }, async () => {
     const machines = path.join(SCRATCH, "probed");
     const line = ["vm", "create", "first", "--image", "/dev/null", "--machines", machines];
     const child = spawn(process.execPath, [buildCommand(), ...line], { stdio: "ignore" });
@@ -102,7 +102,7 @@ suite("machines on other kernels and hosts", () => {
     await eventually("the probe ends", () => processesOf("isa-debug-exit").length === 0);
   });
 
-  test("an image of another program is refused and not taken for a raw disk", { skip: skipOrdinary }, () => {
+  test("vm create refuses a VMDK image instead of using it as a raw disk", { skip: skipOrdinary }, () => {
     const image = path.join(SCRATCH, "disk.vmdk");
     fs.writeFileSync(image, Buffer.concat([Buffer.from("KDMV"), Buffer.alloc(1 << 16)]));
     const { error } = cairn(["vm", "create", "vmdk", "--image", image, "--machines", MACHINES]);

@@ -64,7 +64,7 @@ suite("virtual machines", { skip }, () => {
   });
   after(() => endMachines());
 
-  test("a machine goes on after it was saved, and a clone of it goes on from there as another", async () => {
+  test("a saved machine keeps running, and a clone continues from the saved state with its own identity", async () => {
     const [last] = (await a.counted(2)).slice(-1);
     assert.ok(last!.count > saved.count);
     assert.equal(last!.token, saved.token);
@@ -89,7 +89,7 @@ suite("virtual machines", { skip }, () => {
     assert.equal(new Set(drawn).size, drawn.length);
   });
 
-  test("a clone is saved with the memory that it maps, and cloned again", async () => {
+  test("a clone can be saved and cloned again with its memory", async () => {
     const b = new Guest("b");
     const before = (await b.counted()).at(-1)!;
     vm("save", "b");
@@ -101,7 +101,7 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "b2", "--force");
   });
 
-  test("sixteen clones at once of a read-only directory have identities of their own", async () => {
+  test("sixteen simultaneous clones of a read-only export have different identities", async () => {
     execFileSync("chmod", ["-R", "a-w", GOLDEN]);
     const names = Array.from({ length: 16 }, (_, i) => `many-${i}`);
     const ended = names.map(async (name) => {
@@ -137,7 +137,7 @@ suite("virtual machines", { skip }, () => {
     for (const name of names) vm("rm", name, "--force");
   });
 
-  test("each file of a directory that is a byte shorter or has another bit is refused, and the machine runs on", async () => {
+  test("vm restore and vm clone refuse an export with a truncated or changed file", async () => {
     const pid = a.pid();
     const names = fs.readdirSync(path.join(GOLDEN, "content"), { recursive: true, encoding: "utf8" });
     for (const name of names) {
@@ -180,7 +180,7 @@ suite("virtual machines", { skip }, () => {
     assert.ok(!fs.existsSync(path.join(MACHINES, "spoilt")));
   });
 
-  test("a restore brings memory and disk back; a state of another machine needs force, and its network its size", async () => {
+  test("vm restore brings back memory and disk, and needs --force for the state of another machine", async () => {
     const before = (await a.counted()).at(-1)!;
     const mac = before.mac;
     vm("restore", "a", "--from-dir", GOLDEN);
@@ -211,7 +211,7 @@ suite("virtual machines", { skip }, () => {
     await a.counted();
   });
 
-  test("a state that QEMU does not take puts the old set back, and its guest goes on", async () => {
+  test("vm restore puts the old state back if QEMU cannot load the new one, and the guest continues", async () => {
     const broken = path.join(SCRATCH, "broken");
     fs.cpSync(GOLDEN, broken, { recursive: true });
     breakDevices(broken);
@@ -229,7 +229,7 @@ suite("virtual machines", { skip }, () => {
     );
   });
 
-  test("a saved machine is in points and backups like any folder, and a machine is made of what a backup gives back", async () => {
+  test("a saved machine can be backed up, and cloned from the restored folder", async () => {
     const repository = path.join(SCRATCH, "repository");
     const env = { CAIRN_PASSWORD: "secret" };
     const folder = path.join(MACHINES, "a/saved");
@@ -250,7 +250,7 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "from-backup", "--force");
   });
 
-  test("an export of a disk of 10 GiB with 25 MiB in it moves those alone", () => {
+  test("vm export stores only the 25 MiB of data of a 10 GiB disk", () => {
     const content = path.join(GOLDEN, "content");
     const [base] = fs
       .readdirSync(path.join(content, "blobs"))
@@ -260,7 +260,7 @@ suite("virtual machines", { skip }, () => {
     assert.ok(allocated(path.join(GOLDEN, "content")) < 256 << 20, "holes of memory are holes");
   });
 
-  test("a directory whose files are links or pipes, or of another size, is refused, whatever its envelope says", () => {
+  test("vm clone refuses an export whose files are links, pipes or empty, even if its envelope matches", () => {
     const victim = path.join(SCRATCH, "victim.qcow2");
     execFileSync("qemu-img", ["create", "-q", "-f", "qcow2", victim, "10G"]);
     type Envelope = {
@@ -315,7 +315,7 @@ suite("virtual machines", { skip }, () => {
     assert.ok(!fs.existsSync(path.join(MACHINES, "hostile")));
   });
 
-  test("a new machine takes nobody's folder, and what no machine can have is a usage error", () => {
+  test("vm create refuses an existing folder and invalid options", () => {
     const kernel = ["--kernel", (files as { kernel: string }).kernel];
     fs.mkdirSync(path.join(MACHINES, "documents"));
     fs.writeFileSync(path.join(MACHINES, "documents/thesis"), "years");
@@ -341,7 +341,7 @@ suite("virtual machines", { skip }, () => {
     for (const name of ["odd", "odd-2"]) vm("rm", name, "--delete-points");
   });
 
-  test("a guest that was paused while its state moved goes on when QEMU answers too late", async () => {
+  test("a guest paused by vm save continues if QEMU answers late or the command is killed", async () => {
     const before = (await a.counted()).at(-1)!;
     const line = ["vm", "save", "a", "--machines", MACHINES];
     const gate = path.join(SCRATCH, "gate");
@@ -380,7 +380,7 @@ suite("virtual machines", { skip }, () => {
     );
   });
 
-  test("a machine with a tap is cloned with another, saved and brought back", { skip: noTap() }, async () => {
+  test("a machine with a tap device is cloned with another tap, saved and restored", { skip: noTap() }, async () => {
     const taps = ["cairntest0", "cairntest1"];
     for (const tap of taps) execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
     try {
@@ -412,7 +412,7 @@ suite("virtual machines", { skip }, () => {
     }
   });
 
-  test("a machine whose QEMU does not answer is ended all the same", async () => {
+  test("vm stop --force ends a machine whose QEMU does not answer", async () => {
     const { kernel, initrd } = files as { kernel: string; initrd: string };
     const deaf = await boot("deaf", { kernel, initrd });
     process.kill(deaf.pid()!, "SIGSTOP");
@@ -420,7 +420,7 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "deaf");
   });
 
-  test("a machine stops, starts afresh, is saved at rest, and is removed only with its points", async () => {
+  test("a machine is stopped, started and saved while stopped, and vm rm requires --delete-points", async () => {
     vm(
       "create",
       "rest",

@@ -17,7 +17,7 @@ function withLittleMemory(...words: string[]): void {
   assert.equal(status, 0, stderr.slice(0, 2000));
 }
 
-test("a restore makes and removes tens of thousands of files with little memory", () => {
+test("restore and undo of 40,000 files run with a heap of 36 MiB", () => {
   const folder = newFolder();
   for (let d = 0; d < DIRECTORIES; d++) {
     const directory = path.join(folder, `directory ${d}`);

@@ -45,7 +45,7 @@ async function clientOf(t: TestContext, url: string, token: string): Promise<Cli
   return client;
 }
 
-test("an agent saves, looks, goes back and forks over HTTP, in the workspace of its token", async (t) => {
+test("an MCP agent over HTTP saves, reads, restores and forks in the workspace of its token", async (t) => {
   const { daemon, workspace, token } = await place(t);
   const client = await clientOf(t, `${daemon.url}/mcp`, token);
   const file = path.join(workspace, "a.txt");
@@ -67,7 +67,7 @@ test("an agent saves, looks, goes back and forks over HTTP, in the workspace of 
   assert.match((await callTool(other, "history")).words, /the folder is based on this point/);
 });
 
-test("a tool may do no more over HTTP than the call that it is, and each refusal is logged", async (t) => {
+test("an MCP tool over HTTP has only the rights of its token, and the daemon logs each refusal", async (t) => {
   const { daemon, workspace, token } = await place(t);
   const other = path.join(SCRATCH, "mcp-http-other");
   fs.mkdirSync(other);
@@ -102,7 +102,7 @@ test("a tool may do no more over HTTP than the call that it is, and each refusal
 const inspector = findPeer("mcp-inspector");
 
 test(
-  "the inspector's command line lists the tools and calls them, on standard input and over HTTP",
+  "mcp-inspector lists and calls the tools over standard input and over HTTP",
   { skip: "reason" in inspector ? inspector.reason : false },
   async (t) => {
     assert.ok("program" in inspector);

@@ -36,7 +36,7 @@ function newFolder(name: string): string {
   return folder;
 }
 
-test("an agent saves, looks, goes back and forward, and starts a second folder, by tools with typed answers", async () => {
+test("an MCP agent saves, compares, restores, undoes and forks, with answers that match each tool's schema", async () => {
   const folder = newFolder("kept");
   const file = path.join(folder, "a.txt");
   const client = await serve(folder);
@@ -80,7 +80,7 @@ test("an agent saves, looks, goes back and forward, and starts a second folder, 
   assert.equal(cairnOk(["status", "-C", folder]).data["clean"], true);
 });
 
-test("the tools remove no points, and what is not understood is told to the model", async () => {
+test("the MCP server has no tool that removes points, and explains invalid calls", async () => {
   const client = await serve(newFolder("capable"));
   const { tools } = await client.listTools();
   assert.deepEqual(
@@ -117,7 +117,7 @@ test("the tools remove no points, and what is not understood is told to the mode
   );
 });
 
-test("an agent without XDG_STATE_HOME begins no second history of a folder that the person's state directory keeps", async () => {
+test("an MCP server without XDG_STATE_HOME begins no second history of a folder that is kept already", async () => {
   fs.mkdirSync(process.env["HOME"]!, { recursive: true });
   const folder = newFolder("kept-elsewhere");
   cairnOk(["save", folder]);

@@ -23,7 +23,7 @@ function snapshot(dataRoot: string, id: string, name: string, content: string): 
 
 const at = (minute: number): string => `2026-05-01T10:0${minute}:00.123456Z`;
 
-test("the old layouts are taken over once, bad files stop no good ones, and nothing of theirs is changed", async (t) => {
+test("the daemon migrates ws-ckpt layouts once, skips damaged files, and keeps the old snapshots", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const dataRoot = path.join(volume.root, "ws-ckpt-data");
@@ -180,7 +180,7 @@ function oldImage(t: TestContext): OldImage | null {
 }
 
 for (const backend of ["btrfs-loop", "plain"] as const)
-  test(`an older daemon's image is mounted by its migration and by each start after it, with the backend ${backend}`, async (t) => {
+  test(`each start mounts the image of a migrated ws-ckpt daemon, with the backend ${backend}`, async (t) => {
     const here = oldImage(t);
     if (here === null) return;
     const { daemon, old, image, mount, project } = here;
@@ -218,7 +218,7 @@ for (const backend of ["btrfs-loop", "plain"] as const)
     assert.equal(fs.existsSync(image), false);
   });
 
-test("an older daemon's image that cannot be mounted is named with its workspaces, and nothing is made", async (t) => {
+test("a start names the workspaces of a ws-ckpt image that cannot be mounted, and creates nothing", async (t) => {
   const here = oldImage(t);
   if (here === null) return;
   const { daemon, old, image, project } = here;

@@ -14,7 +14,7 @@ import { pauseFile } from "../fixtures/work.ts";
 const isRoot = process.geteuid?.() === 0;
 const skip = isRoot && spawnSync("mkfs.ext4", ["-V"]).error === undefined ? false : "needs root and mkfs.ext4";
 
-test("what a file system keeps at its own root is no part of a workspace there", { skip }, (t) => {
+test("save leaves out lost+found at the root of a file system, and restore keeps it", { skip }, (t) => {
   const image = path.join(SCRATCH, "volume.img");
   const folder = path.join(SCRATCH, "volume");
   fs.writeFileSync(image, "");
@@ -34,7 +34,7 @@ test("what a file system keeps at its own root is no part of a workspace there",
   assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "one");
 });
 
-test("what JuiceFS shows of itself at the root of a mount is no part of a workspace there", (t) => {
+test("save leaves out the virtual files that JuiceFS shows at the root of a mount", (t) => {
   const volume = juicefsVolume(t, "real");
   if (volume === null) return;
   const { root } = volume;
@@ -62,7 +62,7 @@ test("what JuiceFS shows of itself at the root of a mount is no part of a worksp
   assert.equal((cairnOk(["save", root]).data["save_point"] as Saved).payload_root_hash, there.payload_root_hash);
 });
 
-test("a workspace or fork that lies in another mount than its control directory is not met at the same path in that one", (t) => {
+test("a new folder is not mistaken for a workspace or fork at the same path on another mount", (t) => {
   const [one, other] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "ext4")];
   if (one === null || other === null) return;
   const [old, now, fork] = [one.root, other.root, other.root].map((root, at) =>
@@ -92,7 +92,7 @@ test("a workspace or fork that lies in another mount than its control directory 
   }
 });
 
-test("save points do not lie in what another user has put at a mount's root, where everybody may write", (t) => {
+test("save puts no points into a .cairn-control that another user made at a world-writable mount root", (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   fs.chmodSync(disk.root, 0o1777);
@@ -121,7 +121,7 @@ test("save points do not lie in what another user has put at a mount's root, whe
   assert.ok(gone.message.includes(path.join(theirs, id!)), gone.message);
 });
 
-test("a folder whose points were never read is relocated onto another file system", async (t) => {
+test("a workspace with unsealed points can be relocated onto another file system", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   const other = loopFileSystem(t, "ext4");
   if (place === null || other === null) return;
@@ -138,7 +138,7 @@ test("a folder whose points were never read is relocated onto another file syste
   assert.deepEqual(readFolder(now), state);
 });
 
-test("the line that a release prints takes the points up again also where they lie in another mount", (t) => {
+test("the command that release prints finds the points on another mount", (t) => {
   const [one, other] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "ext4")];
   if (one === null || other === null) return;
   const [folder, fork] = [path.join(one.root, "work"), path.join(other.root, "fork")];
@@ -152,7 +152,7 @@ test("the line that a release prints takes the points up again also where they l
   assert.equal((cairnOk(["-C", fork, "history"]).data["save_points"] as unknown[]).length, 1);
 });
 
-test("a folder whose mount has gone is told in one way, before a call and during it, and with a mount whose program has ended", async (t) => {
+test("commands report a folder whose mount is gone as not_found, before and during a call", async (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   const folder = path.join(disk.root, "work");

@@ -63,7 +63,7 @@ function pathsLeftOut(data: Record<string, unknown>): string[] {
     .toSorted();
 }
 
-test("a control directory on what is mounted inside is no part of a point, and no restore touches it", async (t) => {
+test("save --cross-mounts and restore skip another workspace's control directory on a mount inside", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const other = path.join(volume.root, "other");
@@ -87,7 +87,7 @@ test("a control directory on what is mounted inside is no part of a point, and n
   assert.deepEqual((await (await clientOf(other)).verifyAll()).problems, []);
 });
 
-test("the folder's own control directory, seen through a mount inside it, is no part of a point either", (t) => {
+test("save --cross-mounts skips the folder's own control directory if a mount inside shows it", (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const folder = path.join(volume.root, "deep/ws");
@@ -112,7 +112,7 @@ test("the folder's own control directory, seen through a mount inside it, is no 
   }
 });
 
-test("what lies where something was mounted, and left out, stays when that is not mounted any more", (t) => {
+test("restore keeps files under a former mount point that the point left out", (t) => {
   const folder = newFolder("left-out");
   const inside = path.join(folder, "m");
   write([path.join(folder, "own"), "first\n"], [path.join(inside, "under"), "below the mount\n"]);
@@ -140,7 +140,7 @@ test("what lies where something was mounted, and left out, stays when that is no
   assert.equal(fs.readFileSync(path.join(folder, "own"), "utf8"), "first\n");
 });
 
-test("a path that the save point left out is refused with the reason, and one that is in neither as such", (t) => {
+test("restore of one path says if the point left the path out, and why", (t) => {
   const folder = newFolder("left-out");
   const inside = path.join(folder, "m");
   write([path.join(folder, "own"), "own\n"], [path.join(folder, "skipped/file"), "not kept\n"]);
@@ -177,7 +177,7 @@ test("a path that the save point left out is refused with the reason, and one th
   assert.equal(fs.readFileSync(path.join(folder, "skipped/file"), "utf8"), "not kept\n");
 });
 
-test("a backup of a point that went into mounts comes back beside them, and all of it elsewhere", async (t) => {
+test("backup restore --in-place leaves mounts inside unchanged, and backup restore --to restores everything", async (t) => {
   const folder = newFolder("backed-up");
   const inside = path.join(folder, "m");
   if (!mount(t, inside, ...TMPFS)) return;
@@ -206,7 +206,7 @@ test("a backup of a point that went into mounts comes back beside them, and all 
   assertFolder(to, state, "elsewhere");
 });
 
-test("what an interrupted restore left in a folder that was not mounted at its recovery is named", (t) => {
+test("doctor names the staging folder of a killed restore whose folder was unmounted during the recovery", (t) => {
   const folder = newFolder("mounted");
   const source = newFolder("volume");
   const own = path.join(folder, "own");
@@ -240,7 +240,7 @@ const PLACES = {
 };
 
 for (const [where, make] of Object.entries(PLACES))
-  test(`what lies ${where} is left and listed by a restore, and --to gives it back`, (t) => {
+  test(`restore leaves and lists entries ${where}, and restore --to gives them back`, (t) => {
     const folder = newFolder("left");
     const inside = path.join(folder, "m");
     if (!make(t, folder)) return;
@@ -322,7 +322,7 @@ function textsIn(folder: string): Record<string, string> {
   );
 }
 
-test("a restore that an earlier version staged in a mount inside is finished, also when it was killed meanwhile", async (t) => {
+test("a restore that an earlier version staged in a mount is finished, also after another kill", async (t) => {
   for (const point of [undefined, "restore.step", "restore.step:2", "restore.displaced-checked", "restore.recorded"]) {
     const at = await olderRestore(t, true);
     if (at === null) return;
@@ -337,7 +337,7 @@ test("a restore that an earlier version staged in a mount inside is finished, al
   }
 });
 
-test("what somebody wrote into what an earlier version displaced in a mount inside is kept beside it", async (t) => {
+test("a late write to a file that an earlier version displaced in a mount is kept, and a warning names it", async (t) => {
   const at = await olderRestore(t, true);
   if (at === null) return;
   const { folder, source } = at;
@@ -348,7 +348,7 @@ test("what somebody wrote into what an earlier version displaced in a mount insi
   assert.equal(fs.readFileSync(/lies in (.*);/.exec(warnings[0]!)![1]!, "utf8"), "first\nlate\n");
 });
 
-test("a restore that an earlier version had only staged in a mount inside is taken back", async (t) => {
+test("a restore that an earlier version only staged in a mount is rolled back", async (t) => {
   const at = await olderRestore(t, false);
   if (at === null) return;
   const { recovered } = cairnOk(["status", "-C", at.folder]).data as { recovered: { outcome: string }[] };
@@ -356,7 +356,7 @@ test("a restore that an earlier version had only staged in a mount inside is tak
   assert.deepEqual(textsIn(at.source), { f: "first\n", gone: "gone\n" });
 });
 
-test("a restore that an earlier version staged in a mount inside touches nothing of what is mounted there now", async (t) => {
+test("recovery of an earlier version's restore does not touch another file system that is mounted there now", async (t) => {
   const at = await olderRestore(t, true);
   if (at === null) return;
   const inside = path.join(at.folder, "m");

@@ -36,7 +36,7 @@ function leftOut(data: Record<string, unknown>): LeftOut[] {
 }
 
 describe("a restore loses nothing", () => {
-  test("when an ignore file that came after the target hides everything written since", async () => {
+  test("restore and undo keep files that a newer ignore file hides", async () => {
     const folder = newFolder();
     fs.writeFileSync(path.join(folder, "a"), "first\n");
     const client = await clientOf(folder);
@@ -53,7 +53,7 @@ describe("a restore loses nothing", () => {
     assertFolder(folder, before, "undone");
   });
 
-  test("when the target ignores a name that stands where another entry of it must go", async () => {
+  test("undo brings back an ignored folder that a restored file replaced", async () => {
     const folder = newFolder();
     const at = (name: string): string => path.join(folder, name);
     fs.writeFileSync(at("build"), "a file once\n");
@@ -72,7 +72,7 @@ describe("a restore loses nothing", () => {
   });
 
   for (const rules of ["build/*\n", "made\n", "build/*/\n", "build/**\n!build/plain\n", "/build\n*.o\n"]) {
-    test(`when the target ignores what lies in a folder that stands where a file of it must go: ${rules.trim()}`, async () => {
+    test(`undo brings back a folder with ignored files that a restored file replaced: ${rules.trim()}`, async () => {
       const folder = newFolder();
       const at = (name: string): string => path.join(folder, name);
       fs.writeFileSync(at(".cairnignore"), rules);
@@ -93,7 +93,7 @@ describe("a restore loses nothing", () => {
     });
   }
 
-  test("when a folder goes that still holds something the target ignores", async () => {
+  test("restore keeps a folder that still has ignored files", async () => {
     const folder = newFolder();
     const at = (name: string): string => path.join(folder, name);
     fs.writeFileSync(at(".cairnignore"), "*.log\n");
@@ -130,7 +130,7 @@ describe("a restore loses nothing", () => {
       (at: string) => (fs.rmSync(at), fs.mkdirSync(at), fs.writeFileSync(path.join(at, "x"), "written in between\n")),
     ],
   ] as const) {
-    test(`when a file is ${name} between the undo point and the swap`, async () => {
+    test(`restore leaves and lists a file that is ${name} after the undo point was made`, async () => {
       const folder = newFolder();
       const file = path.join(folder, "f");
       fs.writeFileSync(file, "first first\n");
@@ -157,7 +157,7 @@ describe("a restore loses nothing", () => {
     });
   }
 
-  test("when files come between the undo point and the swap, where others go or come", async () => {
+  test("restore keeps files that are created while it runs", async () => {
     const folder = newFolder();
     const at = (name: string): string => path.join(folder, name);
     fs.writeFileSync(at("comes"), "from the first point\n");
@@ -180,7 +180,7 @@ describe("a restore loses nothing", () => {
     assert.ok(leftOut(done.data).some(({ path: where }) => where.startsWith("goes")));
   });
 
-  test("when a link is put where a directory was, towards a folder outside", async () => {
+  test("restore does not write through a link that replaced a directory while it runs", async () => {
     const folder = newFolder();
     const outside = newFolder("outside");
     fs.writeFileSync(path.join(outside, "f"), "not ours\n");
@@ -202,7 +202,7 @@ describe("a restore loses nothing", () => {
     assert.equal(fs.readFileSync(path.join(folder, "moved/f"), "utf8"), "second\n");
   });
 
-  test("when a displaced file of two names is written to late, and others are named as it is put aside", async () => {
+  test("restore keeps late writes to both names of a hard-linked file that it displaced", async () => {
     const folder = newFolder();
     const at = (name: string): string => path.join(folder, name);
     const linked = (name: string, other: string, text: string): void => {
@@ -245,7 +245,7 @@ describe("a restore loses nothing", () => {
     assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
   });
 
-  test("when a process goes on writing to a displaced file through a mapping", async (t) => {
+  test("restore keeps late writes to a displaced file through a memory mapping", async (t) => {
     if (spawnSync("python3", ["--version"]).error !== undefined) return t.skip("python3 is not installed");
     const folder = newFolder();
     const file = path.join(folder, "mapped");
@@ -281,7 +281,7 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     ["on another file system", (): string | null => (MEMORY ? fs.mkdtempSync(path.join(MEMORY, "cairn-")) : null)],
   ] as const)
     test(
-      `when what was displaced is written to and closed to everybody meanwhile, ${place}: it is kept, and named`,
+      `restore keeps and names a displaced file that was written to and made unreadable, ${place}`,
       { skip: canDrop ? false : "needs root and setpriv" },
       async (t) => {
         const folder = begin();
@@ -322,7 +322,7 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     );
 
   test(
-    "when what was displaced has more attributes meanwhile than can be listed: it is kept, and named",
+    "restore keeps and names a displaced file that got more attributes than can be listed",
     { skip: MEMORY === undefined ? "needs a file system in memory" : false },
     async (t) => {
       const folder = fs.mkdtempSync(path.join(MEMORY!, "cairn-"));
@@ -352,7 +352,7 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     },
   );
 
-  test("when a mapping is written to after a save, which moves no time until the page is written back", async (t) => {
+  test("save stores a write through a memory mapping that did not change the file's time", async (t) => {
     if (spawnSync("python3", ["--version"]).error !== undefined) return t.skip("python3 is not installed");
     const folder = newFolder();
     const file = path.join(folder, "mapped");
@@ -377,7 +377,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     }
   });
 
-  test("of a file that has another name outside the folder", async () => {
+  test("restore does not change a file outside the folder that has a hard link inside", async () => {
     const folder = newFolder();
     const outside = newFolder("outside");
     const file = path.join(folder, "f");
@@ -401,7 +401,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     assert.equal(fs.readFileSync(file, "utf8"), "of the store outside\n");
   });
 
-  test("when times are set back, so that a changed file looks like the saved one", async () => {
+  test("restore and its undo detect a changed file whose size and time look unchanged", async () => {
     const folder = newFolder();
     const file = path.join(folder, "f");
     fs.writeFileSync(file, "first first\n");
@@ -418,7 +418,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
   });
 
   test(
-    "with entries that cannot be read: they stay, and are listed",
+    "restore leaves and lists entries that it cannot read",
     { skip: canDrop ? false : "needs root and setpriv" },
     async () => {
       const folder = newFolder();
@@ -456,7 +456,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
   );
 
   test(
-    "with entries that the target's save could not read: they stay, whoever can read them now",
+    "restore keeps and lists entries that the target's save could not read",
     { skip: canDrop ? false : "needs root and setpriv" },
     async () => {
       const folder = newFolder();
@@ -491,7 +491,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     },
   );
 
-  test("with a file system mounted inside: it is left alone and listed", { skip: noRoot }, async (t) => {
+  test("restore leaves a mounted file system alone and lists it", { skip: noRoot }, async (t) => {
     const folder = newFolder();
     const inside = path.join(folder, "goes/mounted");
     fs.writeFileSync(path.join(folder, "f"), "first\n");
@@ -512,7 +512,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     assert.equal(fs.existsSync(path.join(folder, "goes/beside")), false);
   });
 
-  test("of names that try to be something else", async () => {
+  test("restore and undo handle file names with control characters, quotes and invalid UTF-8", async () => {
     const folder = newFolder();
     const names = [
       "-rf",
@@ -559,7 +559,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     cairnOk(["restore", "head~1", "-C", folder, "--", path.join(folder, "-rf"), path.join(folder, "--json")]);
   });
 
-  test("of paths that are longer than any system call takes", async () => {
+  test("restore and undo handle paths longer than PATH_MAX", async () => {
     const folder = newFolder();
     const part = "d".repeat(200);
     spawnSync("python3", [
@@ -586,7 +586,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     assertFolder(folder, before, "from nothing");
   });
 
-  test("of attributes, modes and owners that only metadata tells apart", async () => {
+  test("restore brings back modes, attributes and times without writing the content again", async () => {
     const folder = newFolder();
     const file = path.join(folder, "f");
     fs.writeFileSync(file, "same\n");

@@ -26,7 +26,7 @@ const REFUSED: [string, string][] = [
 ];
 
 test(
-  "names that exFAT refuses are left out when a snapshot is restored over a folder there, also after a kill",
+  "backup restore --in-place on exFAT leaves out names that exFAT refuses, also after a kill",
   { skip: process.getuid?.() !== 0 && "this is not root" },
   async (t) => {
     const root = exfat(t);
@@ -81,7 +81,7 @@ test(
 );
 
 test(
-  "of directories whose names exFAT takes for one the one that is there keeps what is in it, and the others are left out, also after a kill",
+  "backup restore --in-place on exFAT keeps one of the directories whose names differ only in case",
   { skip: process.getuid?.() !== 0 && "this is not root" },
   async (t) => {
     const root = exfat(t);
@@ -125,7 +125,7 @@ test(
   },
 );
 
-test("a file that is larger than files may be is left out, and the rest is restored, in place and elsewhere", (t) => {
+test("restore leaves out a file above the file size limit and restores the rest", (t) => {
   if (spawnSync("prlimit", ["--version"]).error !== undefined) return t.skip("prlimit is not installed");
   const folder = newFolder("large");
   const large = Buffer.concat(Array<Buffer>(80).fill(randomBytes(1 << 20)));

@@ -69,7 +69,7 @@ describe("devices that cannot be made", { skip }, () => {
     assert.deepEqual(fs.readdirSync(at("in/folder")), [], context);
   }
 
-  test("are left out, each named, when the rest is restored, and what stands in their place stays", () => {
+  test("restore lists each device that it may not make, and keeps the entries in their place", () => {
     assert.deepEqual(leftOf(cairn(["restore", point], without())).toSorted(), cannotBeMade(...DEVICES));
     assertAsFarAsAllowed("restored");
     cairnOk(["undo"], { cwd: folder });
@@ -80,7 +80,7 @@ describe("devices that cannot be made", { skip }, () => {
     assertFolder(folder, edited, "undone again");
   });
 
-  test("stay out when the restore was killed and is finished by the next command", () => {
+  test("recovery of a killed restore leaves out devices that the user may not make", () => {
     for (const failpoint of ["restore.staged", "restore.committed", "restore.swapped"]) {
       assert.equal(cairn(["restore", point], { ...without(), failpoint }).killed, true, failpoint);
       cairn(["status"], without());
@@ -93,7 +93,7 @@ describe("devices that cannot be made", { skip }, () => {
     }
   });
 
-  test("are left out when a snapshot of a repository is restored over the folder", async () => {
+  test("backup restore --in-place leaves out devices that the user may not make", async () => {
     const repository = await newRepository();
     cairnOk(["backup", "create", "-C", folder, ...repository.options, point]);
     const done = cairn(["backup", "restore", point, "--in-place", ...repository.options], without());
@@ -104,7 +104,7 @@ describe("devices that cannot be made", { skip }, () => {
   });
 });
 
-test("attributes that came on what has no content go when it is restored", { skip }, (t) => {
+test("restore removes attributes that were added to links, pipes, devices and sockets", { skip }, (t) => {
   const folder = newFolder();
   const at = (name: string): string => path.join(folder, name);
   fs.symlinkSync("nowhere", at("link"));
@@ -136,7 +136,7 @@ describe("an ordinary user", { skip }, () => {
   });
   after(() => user.remove());
 
-  test("is told once of each entry what could not be set or made, and of what stayed why", () => {
+  test("restore reports each entry whose owner or type an ordinary user may not set", () => {
     const files = ["of-a-group", "theirs/of-a-group", "linked-1"];
     for (const name of [...files, "plain"]) fs.writeFileSync(at(name), "as it was");
     fs.linkSync(at("linked-1"), at("linked-2"));
@@ -162,7 +162,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.statSync(at("of-a-group")).gid, ORDINARY_USER);
   });
 
-  test("is told of a file of another's only what is not as it was", () => {
+  test("restore reports only the times of another user's file if nothing else differs", () => {
     const file = path.join(user.place, "mine/of-another");
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, "as it was");
@@ -173,7 +173,7 @@ describe("an ordinary user", { skip }, () => {
     assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [["of-another", "not_permitted", "times"]]);
   });
 
-  test("is told that a link and a pipe, which are another's now, were theirs", () => {
+  test("restore reports that it cannot set the owner of a link and a pipe that now belong to another user", () => {
     const at = (...names: string[]): string => path.join(user.place, "links", ...names);
     fs.mkdirSync(at());
     fs.symlinkSync("nowhere", at("link"));
@@ -188,7 +188,7 @@ describe("an ordinary user", { skip }, () => {
     ]);
   });
 
-  test("is told of attributes that came and that they may not take away, but not of those that go by themselves", (t) => {
+  test("restore reports attributes that an ordinary user may not remove", (t) => {
     const at = (...names: string[]): string => path.join(user.place, "attributes", ...names);
     fs.mkdirSync(at("folder"), { recursive: true });
     for (const name of ["able", "file"]) fs.writeFileSync(at(name), name);
@@ -207,7 +207,7 @@ describe("an ordinary user", { skip }, () => {
     assert.doesNotMatch(readFolder(at()).get("able")!, /security/);
   });
 
-  test("is told that the folder itself has another owner than it had", () => {
+  test("restore reports that an ordinary user may not set the owner of the folder itself", () => {
     const file = path.join(user.place, "other/file");
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, "as it was");
@@ -221,7 +221,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.readFileSync(file, "utf8"), "as it was");
   });
 
-  test("is told that the folder, which is another's, has another time than it had", () => {
+  test("restore reports that it cannot set the times of a folder that belongs to another user", () => {
     const file = path.join(user.place, "of-all/file");
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, "as it was");

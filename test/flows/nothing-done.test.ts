@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
-test("a restore in place that is refused leaves a folder that was no workspace as none", () => {
+test("a refused backup restore --in-place adopts no folder", () => {
   const [one, other, target] = ["one", "other", "target"].map((name) => {
     const folder = path.join(SCRATCH, name);
     fs.mkdirSync(folder);
@@ -26,7 +26,7 @@ test("a restore in place that is refused leaves a folder that was no workspace a
   );
 });
 
-test("undo after a restore that changed nothing takes no older restore back", () => {
+test("undo after a restore that changed nothing does not revert an older restore", () => {
   const folder = path.join(SCRATCH, "undone");
   fs.mkdirSync(folder);
   const file = path.join(folder, "file");

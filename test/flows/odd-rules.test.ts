@@ -5,7 +5,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 
-test("a save warns of ignore files whose rules do not hold: a link, a pipe, a directory, UTF-16", () => {
+test("save warns of a .cairnignore that is a link, a pipe, a directory or UTF-16", () => {
   const folder = path.join(SCRATCH, "work");
   const rulesIn = (name: string): string => {
     fs.mkdirSync(path.join(folder, name), { recursive: true });

@@ -56,7 +56,7 @@ async function ask(
   });
 }
 
-test("each call that the daemon describes takes and answers what it says", async (t) => {
+test("each call accepts and answers what the daemon's OpenAPI document describes", async (t) => {
   const daemon = await new TestDaemon(t).start();
   const workspace = path.join(SCRATCH, "described");
   fs.mkdirSync(workspace);
@@ -130,7 +130,7 @@ test("each call that the daemon describes takes and answers what it says", async
   }
 });
 
-test("events and jobs are as the daemon describes them", async (t) => {
+test("events and jobs match the daemon's OpenAPI document", async (t) => {
   const daemon = await new TestDaemon(t).start();
   const workspace = path.join(SCRATCH, "described-jobs");
   fs.mkdirSync(workspace);
@@ -166,7 +166,7 @@ test("events and jobs are as the daemon describes them", async (t) => {
   assert.deepEqual([...seen].toSorted(), ["job", "registered", "reset", "save"]);
 });
 
-test("the daemon's metrics say how its workspaces are, in the format that Prometheus reads", async (t) => {
+test("the daemon's metrics have the Prometheus format and describe its workspaces", async (t) => {
   const daemon = await new TestDaemon(t).start();
   const workspace = path.join(SCRATCH, 'odd "name');
   fs.mkdirSync(workspace);

@@ -25,7 +25,7 @@ function newWhole(name: string): { whole: string; folder: string } {
 }
 
 describe("root in a workspace of another user", { skip: noRoot }, () => {
-  test("does not finish a restore that they began, and does one of its own", () => {
+  test("root finishes its own killed restore, but not one that another user began", () => {
     const { whole, folder } = newWhole("others-restore");
     for (const name of ["a", "b", "c"]) fs.writeFileSync(path.join(folder, name), `${name}\n`);
     cairnOk(["save", "-C", folder]);
@@ -57,7 +57,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     assert.deepEqual(fs.readdirSync(folder), ["a", "b", "c"], "what root began there");
   });
 
-  test("leaves folders alone that they say were being made", () => {
+  test("root leaves unfinished folders that another user's records name", () => {
     const { whole, folder } = newWhole("others-partial");
     fs.writeFileSync(path.join(folder, "a"), "a\n");
     cairnOk(["save", "-C", folder]);
@@ -73,7 +73,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     assert.deepEqual(left(), []);
   });
 
-  test("removes no folder and no control directory that their records name", () => {
+  test("root removes no folder or control directory that another user's records name", () => {
     const { whole, folder } = newWhole("others-records");
     fs.writeFileSync(path.join(folder, "a"), "a\n");
     cairnOk(["save", "-C", folder]);
@@ -110,7 +110,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     cairnOk(["history", "-C", other]);
   });
 
-  test("begins control directories where a link of theirs leads on the way", () => {
+  test("init by root follows another user's link on the way to a new control directory", () => {
     const place = newFolder("others-link");
     fs.mkdirSync(path.join(place, "theirs"));
     fs.symlinkSync("theirs", path.join(place, "link"));
@@ -135,7 +135,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     for (const each of [other, fork]) cairnOk(["save", "-C", each], { env });
   });
 
-  test("begins a control directory on a file system that gives everything to one of them", (t) => {
+  test("init by root works on a file system that gives all files to another user", (t) => {
     const [base, place] = [newFolder("given-base"), newFolder("given")];
     const given = ["--force-user=4321", "--force-group=4321", "--create-as-mounter", "--chown-ignore", base, place];
     if (spawnSync("bindfs", given).status !== 0) return t.skip("bindfs is not installed, or mounting is not allowed");
@@ -151,7 +151,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     assert.deepEqual(fs.readdirSync(folder), ["a"], "its own restore is finished");
   });
 
-  test("is told where a folder is gone whose control directory they stand in", () => {
+  test("history works in another user's control directory if the folder is gone", () => {
     const { whole, folder } = newWhole("others-gone");
     cairnOk(["save", "-C", folder]);
     giveAll(whole, OTHER);
@@ -159,7 +159,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     cairnOk(["history", "-C", path.join(whole, ".cairn")]);
   });
 
-  test("is not led to a folder by a control directory that they planted where root stands", () => {
+  test("root refuses another user's control directory that names a folder with another owner", () => {
     const control = path.join(SCRATCH, "planted");
     const folder = newFolder("of-root");
     cairnOk(["init", folder, "--control-dir", control]);

@@ -11,7 +11,7 @@ function assertNamed({ status, error }: Outcome): void {
   assert.match(error!.hint!, /each takes an inode/);
 }
 
-test("init and save on a file system without inodes say so, and what helps", (t) => {
+test("init and save on a file system without free inodes name the cause", (t) => {
   const disk = path.join(SCRATCH, "disk");
   fs.mkdirSync(disk);
   const mount = (options: string): number | null =>
@@ -35,7 +35,7 @@ test("init and save on a file system without inodes say so, and what helps", (t)
   assertNamed(cairn(["save", folder]));
 });
 
-test("a command that may open few files says so and ends without a stack trace", (t) => {
+test("a command that may open too few files names ulimit -n and prints no stack trace", (t) => {
   const folder = path.join(SCRATCH, "few");
   fs.mkdirSync(folder);
   cairnOk(["save", folder]);

@@ -19,7 +19,7 @@ function details(words: string[]): Record<string, string> {
   return Object.fromEntries(left.map(({ path: name, detail }) => [name, detail]));
 }
 
-test("a restore says of immutable and append-only entries which flag keeps them", (t) => {
+test("restore names the chattr flag that protects an immutable or append-only entry", (t) => {
   if (spawnSync("chattr", ["-V"]).error !== undefined) return t.skip("no chattr");
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;

@@ -31,7 +31,7 @@ for (const [kind, engine] of [
     return at;
   };
 
-  test(`a save is refused when what was sealed is at the quota, and what is held is sealed all the same: ${engine}`, async (t) => {
+  test(`save is refused if the sealed points reach the quota, and seal still works: ${engine}`, async (t) => {
     const at = await place(t);
     if (at === null) return;
     const { client, folder } = at;
@@ -54,7 +54,7 @@ for (const [kind, engine] of [
 
   // A clone is as old as its file system says, whatever the clock is taken for.
   if (engine === "btrfs-snapshot")
-    test(`a save at the quota removes what the policy drops, says so, and goes on: ${engine}`, async (t) => {
+    test(`save at the quota removes points by the policy and warns: ${engine}`, async (t) => {
       t.mock.timers.enable({ apis: ["Date"], now: Date.now() - 30 * 86_400_000 });
       const at = await place(t);
       if (at === null) return;
@@ -69,7 +69,7 @@ for (const [kind, engine] of [
       assert.match(warnings.join("\n"), /quota .* 1 point/);
     });
 
-  test(`a folder is held when the store cannot be opened to be measured: ${engine}`, async (t) => {
+  test(`save succeeds with a warning if the store cannot be measured for the quota: ${engine}`, async (t) => {
     const at = await place(t);
     if (at === null) return;
     await saveNew(at);

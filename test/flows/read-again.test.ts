@@ -54,21 +54,21 @@ async function changed(args: readonly string[], to: string, change: (staging: st
 }
 
 const CHANGES: Record<string, (staging: string) => void> = {
-  "content is": (at) => fs.writeFileSync(path.join(at, "same/kept.txt"), "never chanqes\n"),
-  "a byte of a large file is": (at) => {
+  "content differs": (at) => fs.writeFileSync(path.join(at, "same/kept.txt"), "never chanqes\n"),
+  "a byte of a large file differs": (at) => {
     const fd = fs.openSync(path.join(at, "chunked"), "r+");
     fs.writeSync(fd, "other", 2_000_000);
     fs.closeSync(fd);
   },
-  "a link's target is": (at) => {
+  "a link's target differs": (at) => {
     fs.rmSync(path.join(at, "link"));
     fs.symlinkSync("/etc/passwd", path.join(at, "link"));
   },
-  "more is there than": (at) => fs.writeFileSync(path.join(at, "same/more"), ""),
-  "less is there than": (at) => fs.rmSync(path.join(at, "same/kept.txt")),
+  "a file was added": (at) => fs.writeFileSync(path.join(at, "same/more"), ""),
+  "a file is missing": (at) => fs.rmSync(path.join(at, "same/kept.txt")),
 };
 
-test("parts of a snapshot are read again where that is asked for", async () => {
+test("backup restore of chosen paths reads the files again only with --prove", async () => {
   const at = await saved();
   const to = newFolder("parts");
   const args = restoring(at, to, "same", "chunked", "link");
@@ -81,7 +81,7 @@ test("parts of a snapshot are read again where that is asked for", async () => {
 });
 
 for (const [what, change] of Object.entries(CHANGES))
-  test(`a restore ends in nothing when ${what} not what was saved, in parts and beside what is lost`, async () => {
+  test(`backup restore leaves no folder if ${what} after the write`, async () => {
     const at = await saved();
     const parts = path.join(newFolder("in"), "parts");
     const partly = await changed(restoring(at, parts, "same", "chunked", "link", "--prove"), parts, change);
@@ -97,7 +97,7 @@ for (const [what, change] of Object.entries(CHANGES))
     assert.deepEqual([damaged.status, fs.existsSync(rest)], [6, false], damaged.stdout + damaged.stderr);
   });
 
-test("a whole restore is read again from where it was said, which proof and receipt say, and ends in nothing when it is otherwise", async () => {
+test("backup restore proves a snapshot from memory or from disk, and leaves no folder if content differs", async () => {
   const at = await saved();
   for (const from of ["memory", "disk"]) {
     const done = cairnOk(restoring(at, newFolder(), "--prove-from", from));
@@ -107,7 +107,7 @@ test("a whole restore is read again from where it was said, which proof and rece
     const shown = spawnSync(process.execPath, [buildCommand(), "receipt", "verify", receipt], { encoding: "utf8" });
     assert.equal(shown.stdout.includes("from memory"), from === "memory", shown.stdout + shown.stderr);
     const to = path.join(newFolder("in"), "back");
-    const other = await changed(restoring(at, to, "--prove-from", from), to, CHANGES["content is"]!);
+    const other = await changed(restoring(at, to, "--prove-from", from), to, CHANGES["content differs"]!);
     assert.deepEqual([other.status, fs.existsSync(to)], [6, false], other.stdout + other.stderr);
   }
   assert.equal(cairnOk(restoring(at, newFolder())).data["read_from"], "disk");
@@ -124,7 +124,7 @@ test("a whole restore is read again from where it was said, which proof and rece
 const CHOSEN: Record<string, readonly string[]> = { "a whole snapshot": [], parts: ["same", "link", "--prove"] };
 
 for (const [what, args] of Object.entries(CHOSEN))
-  test(`the restore of ${what} lists what has another mode, and puts all in place, when the file system keeps none`, async () => {
+  test(`backup restore of ${what} lists entries whose mode the file system did not keep`, async () => {
     const at = await saved();
     const to = path.join(newFolder("in"), "back");
     const moded = await changed(restoring(at, to, ...args), to, (staging) => {
@@ -152,7 +152,7 @@ for (const [what, args] of Object.entries(CHOSEN))
   });
 
 for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", "--prove"] }))
-  test(`the restore of ${what} lists what has other names than it had, and puts all in place`, async () => {
+  test(`backup restore of ${what} lists files whose hard links the file system did not keep`, async () => {
     const at = await saved();
     fs.writeFileSync(path.join(at.folder, "other/single"), "several names\n");
     fs.linkSync(path.join(at.folder, "other/linked-1"), path.join(at.folder, "other/linked-0"));
@@ -185,7 +185,7 @@ for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", 
   });
 
 test(
-  "a restore ends in nothing when a device is not the one that was saved",
+  "backup restore leaves no folder if a device has another number than the saved one",
   { skip: process.geteuid?.() !== 0 && "needs root" },
   async () => {
     const folder = newFolder("device");
@@ -223,7 +223,7 @@ const noBindfs =
     ? false
     : "bindfs is not installed, or this is not root";
 
-test("a mount that ignores modes gets all of a snapshot, which is listed", { skip: noBindfs }, async (t) => {
+test("backup restore lists the modes that a mount does not keep", { skip: noBindfs }, async (t) => {
   const at = await saved();
   fs.chmodSync(path.join(at.folder, "moded/mode"), 0o640);
   cairnOk(["backup", "create", at.folder, ...at.place.options]);
@@ -238,7 +238,7 @@ test("a mount that ignores modes gets all of a snapshot, which is listed", { ski
 });
 
 test(
-  "exFAT gets all that it can hold of a snapshot, and the rest is listed",
+  "backup restore onto exFAT restores all that exFAT can hold and lists the rest",
   { skip: process.getuid?.() !== 0 && "this is not root" },
   async (t) => {
     const at = await saved();
@@ -264,7 +264,7 @@ test(
   },
 );
 
-test("what a restore says that compared entries is what it did", { skip: noRestic }, async () => {
+test("backup restore says that every entry is equal only if it compared the entries", { skip: noRestic }, async () => {
   const at = await saved();
   const said = (...args: string[]): string => inWords(restoring(at, newFolder("to"), ...args));
   assert.match(said("same"), /were not read again; --prove does that/);
@@ -279,7 +279,7 @@ test("what a restore says that compared entries is what it did", { skip: noResti
   assert.match(inWords(restoring({ place }, newFolder("to"))), /read again: every entry is equal to the snapshot$/m);
 });
 
-test("parts that are restored in place are read again where that is asked for, and what is otherwise is listed", async () => {
+test("backup restore --in-place --prove reads the chosen paths again and lists differences", async () => {
   const at = await saved();
   const inPlace = (...args: string[]): string[] => [
     "backup",
@@ -320,7 +320,7 @@ test("parts that are restored in place are read again where that is asked for, a
   assert.deepEqual([done.status, done.data["read_again"]], [10, false]);
 });
 
-test("what is left of a damaged snapshot is read again, and said to be as it was", async () => {
+test("backup restore of a damaged snapshot reads the undamaged entries again", async () => {
   const at = await saved();
   fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
   cairnOk(["backup", "create", at.folder, ...at.place.options]);
@@ -331,12 +331,12 @@ test("what is left of a damaged snapshot is read again, and said to be as it was
   assert.deepEqual([status, left, data["proof"], data["read_again"]], [10, ["lost"], null, true]);
   assert.equal(fs.readFileSync(path.join(to, "same/kept.txt"), "utf8"), "never changes\n");
   const other = path.join(newFolder("in"), "other");
-  const both = await changed(restoring(at, other), other, CHANGES["content is"]!);
+  const both = await changed(restoring(at, other), other, CHANGES["content differs"]!);
   assert.deepEqual([both.status, fs.existsSync(other)], [6, false], both.stdout + both.stderr);
   assert.match(both.error!.message, /differently at .*kept\.txt/);
 });
 
-test("what the repository has under another name ends a restore that is proven, and is left out of one that is not", async () => {
+test("backup restore fails if the repository has wrong content, and with --no-prove leaves that file out", async () => {
   const at = await saved();
   const { location: repository } = at.place;
   const opened = await (await cairnLibrary()).openRepository({ repository, password: passwordOf(at.place) });
@@ -346,7 +346,7 @@ test("what the repository has under another name ends a restore that is proven, 
   await opened.close();
   cairnOk(["backup", "forget", first!.snapshot_id, ...at.place.options]);
   const to = path.join(newFolder("in"), "back");
-  const failed = await changed(restoring(at, to), to, CHANGES["content is"]!);
+  const failed = await changed(restoring(at, to), to, CHANGES["content differs"]!);
   assert.deepEqual([failed.status, fs.existsSync(to)], [6, false], failed.stdout + failed.stderr);
   assert.match(failed.error!.message, /differently at .*kept\.txt and 1 more/);
   assert.match(failed.error!.hint!, /--no-prove/);
@@ -373,7 +373,7 @@ function damageLost({ place }: Saved): void {
   fs.writeFileSync(pack, bytes);
 }
 
-test("a snapshot that restic made is compared entry by entry", { skip: noRestic }, async () => {
+test("backup restore compares a snapshot that restic made entry by entry", { skip: noRestic }, async () => {
   const folder = newFolder("of-restic");
   makeFirst(folder);
   // Of more than restic's largest piece.
@@ -383,7 +383,7 @@ test("a snapshot that restic made is compared entry by entry", { skip: noRestic 
   restic(place, "backup", folder);
   const { data } = cairnOk(restoring({ place }, newFolder("back")));
   assert.deepEqual([data["read_again"], data["proof"], data["left_out"]], [true, null, []]);
-  for (const what of ["content is", "a byte of a large file is"]) {
+  for (const what of ["content differs", "a byte of a large file differs"]) {
     const to = path.join(newFolder("in"), "changed");
     const done = await changed(restoring({ place }, to), to, (staging) => CHANGES[what]!(path.join(staging, folder)));
     assert.deepEqual([done.status, fs.existsSync(to)], [6, false], done.stdout + done.stderr);

@@ -65,7 +65,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     return { ...made, first, states };
   }
 
-  test("take what a backup puts over them, and have their modes again", () => {
+  test("backup restore --to writes into read-only folders and restores their modes", () => {
     const { options, folder, write, at } = newCase();
     write("mod/v1/go.mod", "module one\n");
     write("mod/v1/deep/file", "deep\n");
@@ -88,7 +88,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     assert.deepEqual(fs.readdirSync(target!).toSorted(), ["mine", "mod"]);
   });
 
-  test("come back whole, and a restore is undone and done again", () => {
+  test("restore, undo and redo bring read-only folders back whole", () => {
     const { options, folder, first, states } = twoStates();
     for (const [args, state] of [
       [["restore", first], 0],
@@ -112,9 +112,10 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     return state;
   }
 
-  test("have their modes after a kill at any step, old or new", () => killEverywhere(twoStates(), {}));
+  test("a restore of read-only folders that is killed at any step leaves the old or the new modes", () =>
+    killEverywhere(twoStates(), {}));
 
-  test("have their modes after a kill at any step of a restore that stages in them", (t) => {
+  test("a restore that stages in read-only folders and is killed at any step leaves the old or the new modes", (t) => {
     const state = stateElsewhere(t);
     if (state === null) return t.skip("there is no second file system");
     killEverywhere(twoStates({ XDG_STATE_HOME: state }), { withoutRootTime: true });
@@ -139,7 +140,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     }
   }
 
-  test("have their modes after a restore of paths, at the top too", () => {
+  test("a restore of paths in read-only folders keeps the folders' modes", () => {
     const { options, folder, at, first } = twoStates();
     const compare = { withoutRootTime: true };
     const was = readFolder(folder, compare);
@@ -152,7 +153,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     assertFolder(folder, was, "undone", compare);
   });
 
-  test("that belong to somebody else stay as they are, each named once and for what it is", () => {
+  test("restore leaves folders of another user unchanged and lists each once with the reason", () => {
     const { options, folder, at, write } = newCase();
     write("theirs/kept", "1\n");
     fs.chownSync(at("theirs"), 0, 0);
@@ -177,7 +178,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     assertFolder(folder, now, "as it was", compare);
   });
 
-  test("that cannot be looked into are named once, without what they had", () => {
+  test("restore lists an unreadable folder once, without the entries inside", () => {
     const { options, folder, at, write } = newCase();
     write("closed/inside", "1\n");
     write("open", "1\n");

@@ -10,7 +10,7 @@ import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 
 /** Kernels mount a file system read-only after an error: just when one wants to get at what it holds. */
 
-test("points are read and written elsewhere when their file system is mounted read-only", (t) => {
+test("points on a read-only mount can be read and restored elsewhere", (t) => {
   const place = loopFileSystem(t, "ext4");
   if (place === null) return;
   const folder = path.join(place.root, "folder");
@@ -60,7 +60,7 @@ test("points are read and written elsewhere when their file system is mounted re
   }
 });
 
-test("what is sealed is read, and head compared, when held points cannot be sealed on a read-only file system", (t) => {
+test("sealed points on a read-only btrfs can be read, and commands on unsealed points fail with permission", (t) => {
   const place = loopFileSystem(t, "btrfs");
   if (place === null) return;
   const folder = path.join(place.root, "folder");
@@ -108,7 +108,7 @@ test("what is sealed is read, and head compared, when held points cannot be seal
   assert.ok(tree !== undefined && !fs.existsSync(path.join(tree, "big")) && fs.existsSync(tree), error?.hint ?? "");
 });
 
-test("a restore says how a subvolume that was made read-only is written to again", (t) => {
+test("restore names the command that makes a read-only subvolume writable", (t) => {
   const place = loopFileSystem(t, "btrfs");
   if (place === null) return;
   const folder = path.join(place.root, "folder");

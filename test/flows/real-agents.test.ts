@@ -217,7 +217,7 @@ const turnIds = (body: string): string[] =>
 for (const [name, agent] of Object.entries(AGENTS)) {
   const peer = findPeer(agent.peer);
   const skip = "reason" in peer ? peer.reason : false;
-  test(`${name}: two turns are saved, and taken back by the command and by the agent's own tool`, { skip }, async (t) =>
+  test(`${name}: two turns are saved, and reverted by cairn rewind and by the agent's MCP tool`, { skip }, async (t) =>
     flow(t, name, agent, peer as Peer),
   );
 }

@@ -12,7 +12,7 @@ for (const [kind, engine] of [
   ["xfs", "reflink-copy"],
   ["btrfs", "btrfs-snapshot"],
 ] as const) {
-  test(`${engine}: a point whose clone was made again without a path is restored by exchange`, async (t) => {
+  test(`${engine}: restore --method exchange works for a point after cleanup --path removed a file from it`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -46,7 +46,7 @@ const LESSER = [
   "--",
 ];
 
-test("a path that only a clone has, since nobody could read it for a seal, is removed by a user who can read it", async (t) => {
+test("cleanup --path removes a file that only a clone has, if the user can read the file", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;

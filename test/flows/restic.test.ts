@@ -91,7 +91,7 @@ function randomBytes(size: number): Buffer {
   return bytes;
 }
 
-describe("restic in our store", { skip }, () => {
+describe("restic in Cairn's store", { skip }, () => {
   let folder: string;
   let client: Client;
   const states = new Map<string, FolderState>();
@@ -108,7 +108,7 @@ describe("restic in our store", { skip }, () => {
   const snapshotOf = (id: string): Snapshot =>
     snapshots(client).find(({ tags }) => tags?.includes(`cairn:${id}`) === true)!;
 
-  test("it lists a snapshot for every point and finds nothing wrong with any byte", async () => {
+  test("restic lists a snapshot for every point, and restic check --read-data finds no error", async () => {
     const { save_points: points } = await client.history(undefined, 0, { all: true });
     const listed = snapshots(client);
     assert.equal(listed.length, points.length);
@@ -116,7 +116,7 @@ describe("restic in our store", { skip }, () => {
     restic(client, "check", "--read-data");
   });
 
-  test("it restores every point identically", () => {
+  test("restic restores every point identically", () => {
     for (const [id, state] of states) {
       const target = path.join(SCRATCH, `restic-${id}`);
       restic(client, "restore", snapshotOf(id).id, "--target", target, "--include", folder);
@@ -125,7 +125,7 @@ describe("restic in our store", { skip }, () => {
     }
   });
 
-  test("it loses just what is known, and we do not", async () => {
+  test("restic restore loses only the known kinds of entries, and cairn restore loses none", async () => {
     const odd = newFolder("odd");
     const at = (name: string): string => path.join(odd, name);
     fs.symlinkSync(Buffer.from([0x61, 0xff, 0x62]), at("raw-target"));
@@ -157,7 +157,7 @@ describe("restic in our store", { skip }, () => {
     assert.ok(fs.statSync(at("sparse")).blocks <= 16);
   });
 
-  test("it may back up, forget and prune here: our points stay whole and new ones can be made", async () => {
+  test("restic can back up, forget and prune in the store without damage to points", async () => {
     const other = newFolder("other");
     makeFirst(other);
     restic(client, "backup", other, "--tag", "foreign");
@@ -178,7 +178,7 @@ describe("restic in our store", { skip }, () => {
     assert.ok(snapshots(client).some(({ tags }) => tags?.includes("foreign") === true));
   });
 
-  test("what a forgotten snapshot of ours took with it is named, and the rest is well", async () => {
+  test("verify reports damage only in the point whose snapshot restic forgot", async () => {
     const { save_points: points } = await client.history(undefined, 0, { all: true });
     const victim = points.find(({ message }) => message === "after")!;
     restic(client, "forget", snapshotOf(victim.save_point_id).id, "--prune");

@@ -55,7 +55,7 @@ async function saved(t: TestContext, kind: "xfs" | "btrfs" = "xfs"): Promise<Sav
 }
 
 for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
-  test(`on ${kind} a restore clones files back from the held tree, and they take no room`, async (t) => {
+  test(`on ${kind} a restore clones files from the held tree and uses almost no extra space`, async (t) => {
     const place = await saved(t, kind);
     if (place === null) return;
     const { client, folder, volume, id, state } = place;
@@ -81,7 +81,7 @@ for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
     assertHeldTidy(place, "after an undo");
   });
 
-  test(`on ${kind} forks, views and restores elsewhere are clones of the held tree`, async (t) => {
+  test(`on ${kind} forks, views and restores elsewhere clone files from the held tree`, async (t) => {
     const place = await saved(t, kind);
     if (place === null) return;
     const { client, folder, volume, id, state } = place;
@@ -116,7 +116,7 @@ function unseen(file: string, edit: (file: string) => void): void {
 const TAMPERINGS: readonly { title: string; edit: (tree: string) => void }[] = [
   { title: "is gone", edit: (tree) => fs.rmSync(tree, { recursive: true }) },
   {
-    title: "has other content in files whose sizes and times were set back",
+    title: "has other content in files whose times were set back",
     edit: (tree) => {
       for (const name of ["large", "same/updated.txt"])
         unseen(path.join(tree, name), (file) => {
@@ -127,7 +127,7 @@ const TAMPERINGS: readonly { title: string; edit: (tree: string) => void }[] = [
     },
   },
   {
-    title: "has a folder in the place of another, with files of the same sizes and times",
+    title: "has two folders with files of the same sizes and times swapped",
     edit: (tree) => {
       const at = (name: string): string => path.join(tree, "twins", name);
       fs.renameSync(at("one"), at("away"));
@@ -136,7 +136,7 @@ const TAMPERINGS: readonly { title: string; edit: (tree: string) => void }[] = [
     },
   },
   {
-    title: "has links where files and folders were",
+    title: "has links in the place of files and folders",
     edit: (tree) => {
       fs.writeFileSync(path.join(tree, "../elsewhere"), "NEVER");
       fs.rmSync(path.join(tree, "same/updated.txt"));
@@ -148,7 +148,7 @@ const TAMPERINGS: readonly { title: string; edit: (tree: string) => void }[] = [
 ];
 
 for (const { title, edit } of someOf(TAMPERINGS, 2)) {
-  test(`a held tree that ${title} gives nothing back: the store does`, async (t) => {
+  test(`restore takes content from the store if a held tree ${title}`, async (t) => {
     const place = await saved(t);
     if (place === null) return;
     const { client, folder, volume, id, state } = place;
@@ -166,7 +166,7 @@ for (const { title, edit } of someOf(TAMPERINGS, 2)) {
   });
 }
 
-test("a restore of clones that is killed leaves the old state or the new one", async (t) => {
+test("a killed restore from clones leaves the old or the new state", async (t) => {
   const place = await saved(t);
   if (place === null) return;
   const { client, folder, id, state } = place;
@@ -191,7 +191,7 @@ test("a restore of clones that is killed leaves the old state or the new one", a
   }
 });
 
-test("a fork or a restore elsewhere that is killed while clones are made is not there", async (t) => {
+test("a fork or restore --to killed while it makes clones leaves no folder", async (t) => {
   const place = await saved(t);
   if (place === null) return;
   const { client, folder, volume, id, state } = place;
@@ -212,7 +212,7 @@ test("a fork or a restore elsewhere that is killed while clones are made is not 
   assertFolder(to, state, "at last");
 });
 
-test("a fork that is stopped leaves nothing, whatever it is made of", async (t) => {
+test("an aborted fork leaves no folder", async (t) => {
   const place = await saved(t);
   if (place === null) return;
   const { client, volume, id } = place;

@@ -97,14 +97,14 @@ const BY_VERBS: Attack[] = [
     attack: async (here: Here, way: Way) => refused(here, way, name, bodyOf(here)),
   })),
   {
-    name: "calls what no daemon does",
+    name: "calls verbs that the daemon does not offer",
     attack: async (here, way) => {
       for (const [name, code] of Object.entries(UNKNOWN))
         await refused(here, way, name, { workspace: here.work }, code);
     },
   },
   {
-    name: "runs the plan of a cleanup that it may only look at",
+    name: "runs a cleanup plan that it may only preview",
     attack: async (here, way) => {
       const given = {
         workspace: here.work,
@@ -130,7 +130,7 @@ const BY_VERBS: Attack[] = [
     },
   },
   {
-    name: "leaves things out of points, or has the daemon open and cross what it should not",
+    name: "saves with options that an agent may not use",
     attack: async (here, way) => {
       for (const option of [
         { exclude: ["*"] },
@@ -148,7 +148,7 @@ const BY_VERBS: Attack[] = [
     },
   },
   {
-    name: "restores to places and by ways of its choice",
+    name: "restores to other places and by other methods",
     attack: async (here, way) => {
       for (const option of [
         { to: "/etc/cron.d" },
@@ -161,7 +161,7 @@ const BY_VERBS: Attack[] = [
     },
   },
   {
-    name: "says that a person, the clock or an earlier call made its point",
+    name: "forges the cause of its point",
     attack: async (here, way) => {
       for (const cause of [{ kind: "person" }, { kind: "schedule" }, { kind: "tool_call", request: "0".repeat(32) }])
         await refused(here, way, "save", { workspace: here.work, options: { cause } });
@@ -171,7 +171,7 @@ const BY_VERBS: Attack[] = [
     },
   },
   {
-    name: "forks to other places, over what is there, and with names that are tricks",
+    name: "forks to forbidden paths, existing folders and misleading names",
     attack: async (here, way) => {
       const { work, own, person, folder } = here;
       for (const to of [
@@ -234,7 +234,7 @@ const BY_VERBS: Attack[] = [
     },
   },
   {
-    name: "asks for the same as jobs and with idempotency keys",
+    name: "makes forbidden calls as jobs and with idempotency keys",
     attack: async (here, way) => {
       const { daemon } = here;
       for (const name of ["unpin", "setPolicy", "release", "recover", "relocate", "reconcile"]) {
@@ -270,7 +270,7 @@ const changed = (token: string, at: number): string =>
 
 const AS_OTHERS: Attack[] = [
   {
-    name: "replays tokens that were revoked or have expired, and tries bytes of those that count",
+    name: "sends revoked, expired and altered tokens",
     by: "token",
     attack: async (here) => {
       const { daemon, work } = here;
@@ -344,7 +344,7 @@ const AS_OTHERS: Attack[] = [
     },
   },
   {
-    name: "looks for what others have: lists, metrics, health, events, jobs",
+    name: "reads lists, metrics, health, events and jobs for data of others",
     attack: async (here, way) => {
       const { daemon, person } = here;
       const seen = [await done(way, "daemon", {}), await done(way, "list", {})];
@@ -358,7 +358,7 @@ const AS_OTHERS: Attack[] = [
     },
   },
   {
-    name: "listens to all events, also those of before",
+    name: "listens to all events, also past ones",
     by: "token",
     attack: async (here) => {
       const { daemon, person, work } = here;
@@ -415,7 +415,7 @@ const AS_OTHERS: Attack[] = [
     },
   },
   {
-    name: "calls the same through the tools of MCP",
+    name: "makes forbidden calls through MCP tools",
     attack: async (here, way) => {
       const { work, person, folder, daemon } = here;
       const tool = async (workspace: string, name: string, given: object): Promise<string> => {
@@ -446,7 +446,7 @@ const deep = (depth: number): string => `${'{"a":['.repeat(depth)}1${"]}".repeat
 
 const BY_REQUESTS: Attack[] = [
   {
-    name: "hides a request in another one",
+    name: "smuggles a request inside another one",
     attack: async (here, way) => {
       const { daemon, work } = here;
       const inner = `POST /v1/unpin HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}`;
@@ -475,7 +475,7 @@ const BY_REQUESTS: Attack[] = [
     },
   },
   {
-    name: "sends heads and bodies that are too large, or end too early",
+    name: "sends request heads and bodies that are too large or cut off",
     attack: async (here, way) => {
       const { daemon, work } = here;
       let since = daemon.log.length;
@@ -497,7 +497,7 @@ const BY_REQUESTS: Attack[] = [
     },
   },
   {
-    name: "sends JSON that is deep, or names what objects inherit",
+    name: "sends deeply nested JSON and names of inherited members",
     attack: async (here, way) => {
       const { work } = here;
       const cause = (value: string): string =>
@@ -524,7 +524,7 @@ const BY_REQUESTS: Attack[] = [
     },
   },
   {
-    name: "gives values of other types than are asked for",
+    name: "sends values of wrong types",
     attack: async (here, way) => {
       const { work } = here;
       const bytes = { $b64: Buffer.from(work).toString("base64") };
@@ -572,7 +572,7 @@ const BY_REQUESTS: Attack[] = [
     },
   },
   {
-    name: "goes by paths that lead elsewhere",
+    name: "names paths that lead out of its workspace",
     attack: async (here, way) => {
       const { work, person, folder, rogue } = here;
       await rogue.run(({ fs: files }, from, to) => files.symlinkSync(to, from), path.join(work, "to-person"), person);
@@ -603,7 +603,7 @@ const BY_REQUESTS: Attack[] = [
     },
   },
   {
-    name: "comes as a web page would",
+    name: "sends the headers of a web page",
     by: "token",
     attack: async (here) => {
       for (const headers of [{ origin: "http://evil" }, { "sec-fetch-site": "cross-site" }]) {
@@ -640,7 +640,7 @@ function neverEnding(here: Here): () => boolean {
 const reason = whyNoOrdinaryUser();
 
 test(
-  "a rogue agent that calls what it may not takes no point, sees nothing of others, and leaves a line for each refusal",
+  "a rogue agent removes no point and sees nothing of others, and the daemon logs each refusal",
   { skip: reason ?? false },
   async (t) => {
     const here = await rogueAgent(t);

@@ -32,7 +32,7 @@ import {
 
 const BY_FOLDER: Attack[] = [
   {
-    name: "hides everything by ignore rules, and takes files away",
+    name: "hides everything by ignore rules and deletes files",
     attack: async (here, way) => {
       const { work, rogue } = here;
       await rogue.run(({ fs: files }, at) => files.writeFileSync(`${at}/.cairnignore`, "*\n!.cairnignore\n"), work);
@@ -46,7 +46,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "has ignore files that are huge, endless, links and full of stars",
+    name: "makes ignore files that are huge, endless, links or full of wildcards",
     attack: async (here, way) => {
       const { work, rogue, secret } = here;
       const set = (kind: string): Promise<void> =>
@@ -83,7 +83,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "has a save read through links and names of others' files",
+    name: "puts links to others' files into its folder before a save",
     attack: async (here, way) => {
       const { work, rogue, secret, person } = here;
       await rogue.run(
@@ -115,7 +115,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "has a restore write through links",
+    name: "puts links into its folder before a restore",
     attack: async (here, way) => {
       const { work, rogue, secret, person } = here;
       await rogue.run(({ fs: files }, at) => {
@@ -142,7 +142,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "has a restore set owner and mode of a file outside by a second name",
+    name: "hard-links an outside file before a restore sets owner and mode",
     attack: async (here, way) => {
       const { work, rogue, folder } = here;
       // One that the agent may write to, as a file of its group: it may give that another name.
@@ -166,7 +166,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "exchanges a folder with a link for as long as saves and restores go on",
+    name: "swaps a folder and a link during saves and restores",
     attack: async (here, way) => {
       const { work, rogue, person } = here;
       await rogue.run(
@@ -221,7 +221,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "has pipes, sockets and odd names in its folder, and names that look like lines of the log",
+    name: "fills its folder with pipes, sockets and names that look like log lines",
     attack: async (here, way) => {
       const { work, rogue, daemon } = here;
       const since = daemon.log.length;
@@ -247,7 +247,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "puts a link in the place of its workspace",
+    name: "replaces its workspace with a link",
     attack: async (here, way) => {
       const { own, home, person, rogue } = here;
       const before = (await pointsOf(here, own)).length;
@@ -272,7 +272,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "puts a link in the place of its workspace while the daemon saves by itself",
+    name: "replaces its workspace with a link while the daemon saves automatically",
     by: "uid",
     attack: async (here) => {
       const { own, rogue, daemon, person } = here;
@@ -304,7 +304,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "puts another folder in the place of its workspace",
+    name: "replaces its workspace with another folder",
     attack: async (here, way) => {
       const { own, rogue } = here;
       const aside = `${own}.away-${way.name}`;
@@ -332,7 +332,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "changes what the daemon keeps, as far as its user may",
+    name: "tries to change the daemon's own files",
     by: "uid",
     attack: async ({ daemon, rogue, work }) => {
       const { control_directory: control } = (await daemon.call("at", { path: work })) as never as Record<
@@ -376,7 +376,7 @@ const BY_FOLDER: Attack[] = [
     },
   },
   {
-    name: "asks for files of its points that its user may not read",
+    name: "reads files of its points that its user may not read",
     by: "uid",
     attack: async (here, way) => {
       const { work, daemon, rogue } = here;
@@ -442,7 +442,7 @@ const BY_MASSES: Attack[] = [
     },
   },
   {
-    name: "makes more calls at once than are its share",
+    name: "makes more calls at once than its limit",
     attack: async (here, way) => {
       const { daemon, person } = here;
       const since = daemon.log.length;
@@ -457,7 +457,7 @@ const BY_MASSES: Attack[] = [
     },
   },
   {
-    name: "hides a refusal among refusals of words that are no calls",
+    name: "floods the log with refusals of unknown calls",
     attack: async (here, way) => {
       const word = (i: number): string =>
         `flood${String(i).replaceAll(/\d/g, (digit) => "abcdefghij"[Number(digit)]!)}`;
@@ -490,7 +490,7 @@ const BY_MASSES: Attack[] = [
     },
   },
   {
-    name: "makes points until the quota is met",
+    name: "makes points until the quota is reached",
     attack: async (here, way) => {
       const { daemon, work, rogue } = here;
       const { bytes } = ((await daemon.call("status", { workspace: work })) as { store: { bytes: number } }).store;
@@ -520,12 +520,12 @@ const BY_MASSES: Attack[] = [
 const reason = whyNoOrdinaryUser();
 
 test(
-  "a rogue agent leads the daemon nowhere by its folder, and keeps it from no others by masses",
+  "a rogue agent's folder does not mislead the daemon, and its floods do not block other callers",
   { skip: reason ?? false },
   async (t) => {
     const here = await rogueAgent(t);
     for (const attacks of [BY_FOLDER, BY_MASSES]) await attacksOn(t, here, attacks);
-    await t.test("a cleanup by the rules after the flood keeps what is pinned", async () => {
+    await t.test("cleanup by the rules keeps pinned points after the flood", async () => {
       const { daemon, work } = here;
       cairnOk(["-C", work, "cleanup", "--keep-last", "1"], daemon.asked);
       const left = await pointsOf(here, work);

@@ -36,7 +36,7 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
 
   after(() => user.remove());
 
-  test("is told before it restores, and the user can restore all the same and is told what gives back what root wrote", () => {
+  test("root is warned before a restore with a user's repository, and the user is told how to own the files again", () => {
     const restore = ["backup", "restore", "latest", "-r", repository, "--to"];
     const { warnings } = cairnOk([...restore, path.join(user.place, "of-root")], asRoot);
     const told = warnings.filter((each) => ROOT_MADE.test(each));
@@ -60,7 +60,7 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
     assert.deepEqual(again.warnings, []);
   });
 
-  test("is told before it adds to the user's repository, and the user what gives that back", () => {
+  test("root is warned before it adds to a user's repository, and the user is told how to own the files again", () => {
     const { warnings } = cairnOk(["backup", "create", "-r", repository], asRoot);
     const told = warnings.filter((each) => each.startsWith(repository));
     assert.equal(told.length, 1, warnings.join("\n"));

@@ -59,7 +59,7 @@ function snapshots({ repository }: Place): unknown[] {
   return backup(repository, "list").data["snapshots"] as unknown[];
 }
 
-test("a folder is saved by itself where it changed, and a save that finds nothing new is as good", async (t) => {
+test("the daemon saves a changed folder on a schedule, and a save without changes makes no point", async (t) => {
   const here = await place(t);
   const { daemon, folder } = here;
   await configure(here, '[saves]\nat_most_every = "1s"\n[limits]\nsave_age = "10s"\n');
@@ -81,7 +81,7 @@ test("a folder is saved by itself where it changed, and a save that finds nothin
   assert.equal((await get(daemon, "/v1/ready")).status, 200);
 });
 
-test("a backup is made, recorded and missed ones are caught up once after a stop", async (t) => {
+test("the daemon makes and records backups on a schedule, and makes one missed backup after a stop", async (t) => {
   const here = await place(t);
   const { daemon, folder, row } = here;
   await configure(here, `${row}every = "1h"\n[limits]\nbackup_age = "2h"\n`);
@@ -112,7 +112,7 @@ test("a backup is made, recorded and missed ones are caught up once after a stop
   assert.equal(cairn(["service", "status"], daemon.asked).status, 0);
 });
 
-test("a kill between a backup and its record has it done again, which is harmless", async (t) => {
+test("a backup whose daemon was killed before it recorded the backup is made again, without a second snapshot", async (t) => {
   const here = await place(t);
   const { daemon, row } = here;
   await daemon.stop();
@@ -126,7 +126,7 @@ test("a kill between a backup and its record has it done again, which is harmles
   assert.equal(snapshots(here).length, 1);
 });
 
-test("the alarm of the configuration is called once for each change, also over a restart", async (t) => {
+test("the daemon calls the alarm command once for each change of state, also over a restart", async (t) => {
   const here = await place(t);
   const { daemon, folder, repository, row } = here;
   const told = path.join(daemon.folder, "told");
@@ -172,7 +172,7 @@ test("the alarm of the configuration is called once for each change, also over a
   assert.match(daemon.log, /the alarm was called: save of /);
 });
 
-test("every pack is read again within the time, part by part", async (t) => {
+test("the daemon verifies every pack within read_all_within, in parts", async (t) => {
   const here = await place(t);
   const { folder, row } = here;
   for (let i = 0; i < 4; i++) fs.writeFileSync(path.join(folder, `f${i}`), `${i}`.repeat(1000));
@@ -194,7 +194,7 @@ test("every pack is read again within the time, part by part", async (t) => {
   assert.ok(last_proof_at! > begun);
 });
 
-test("a restore check that finds a damaged repository fails the limit on proofs, and passes once it is mended", async (t) => {
+test("a scheduled restore check of a damaged repository makes the proof overdue until the repository is repaired", async (t) => {
   const here = await place(t);
   const { daemon, repository, row } = here;
   const config = `${row}every = "1h"\nrestore_check_every = "1s"\n[limits]\nproof_age = "8s"\n`;
@@ -223,7 +223,7 @@ test("a restore check that finds a damaged repository fails the limit on proofs,
   assert.match(metrics.body, /cairn_workspace_last_save_time_seconds/);
 });
 
-test("snapshots of a folder go by its rules with a prune, and those of others stay", async (t) => {
+test("a scheduled prune applies the rules only to snapshots of the daemon's folder", async (t) => {
   const here = await place(t);
   const { folder, row, repository } = here;
   const other = newFolder("not-scheduled");
@@ -241,7 +241,7 @@ test("snapshots of a folder go by its rules with a prune, and those of others st
   assert.equal(snapshots(here).length, 2);
 });
 
-test("a daemon that is stopped ends within ten seconds with a call and a backup under way, and leaves nothing half done", async (t) => {
+test("a stopped daemon ends within ten seconds despite a call and a backup in progress", async (t) => {
   const here = await place(t);
   const { daemon, folder, row, repository } = here;
   // A server that takes everything and answers nothing.
@@ -290,7 +290,7 @@ test("a daemon that is stopped ends within ten seconds with a call and a backup 
   assert.equal((await daemon.reconciled()).workspaces[0]!.health, "ok");
 });
 
-test("no password, key, message or address with a password gets into the log, the metrics, the status or the state", async (t) => {
+test("no password and no save message appears in the daemon's log, metrics, status or state", async (t) => {
   const here = await place(t);
   const { daemon, folder, row, repository } = here;
   const secret = "hunter2-hunter2";
@@ -323,7 +323,7 @@ test("no password, key, message or address with a password gets into the log, th
   assert.match(daemon.log, /run .* by user \d+: unsupported/);
 });
 
-test("a name with a line break or control bytes makes no second line in the log", async (t) => {
+test("a folder name with a line break or control bytes adds no line to the daemon's log", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure("");
   await daemon.start();

@@ -15,7 +15,7 @@ async function sealedCount(client: Client): Promise<number> {
   return (await client.history()).save_points.filter(({ sealed }) => sealed).length;
 }
 
-test("a client that is asked to seals its points when no call is under way, and not once it is closed", async (t) => {
+test("sealWhenIdle seals points while no call runs, and seals nothing once the client is closed", async (t) => {
   const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -53,7 +53,7 @@ async function sealedByItself(client: Client): Promise<void> {
   }
 }
 
-test("a client that is asked to seals nothing while the content of a file is read, and then does", async (t) => {
+test("sealWhenIdle seals nothing while a file is read, and seals afterwards", async (t) => {
   const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -69,7 +69,7 @@ test("a client that is asked to seals nothing while the content of a file is rea
   await client.close();
 });
 
-test("a client that is asked to in the middle of a call seals once that has ended", async (t) => {
+test("sealWhenIdle called during a save seals after the save", async (t) => {
   const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
   if (place === null) return;
   const { client } = place;
@@ -80,7 +80,7 @@ test("a client that is asked to in the middle of a call seals once that has ende
   await client.close();
 });
 
-test("a client that seals while it is idle gives the lock back when another one waits for it", async (t) => {
+test("sealWhenIdle releases the lock if another client waits for it", async (t) => {
   const place = await heldPlace(t, {
     kind: "xfs",
     engine: "reflink-copy",

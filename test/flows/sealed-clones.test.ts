@@ -104,7 +104,7 @@ async function assertDigests({ client, folder }: HeldPlace, wanted: { state: str
 }
 
 for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
-  test(`on ${kind} only what changed is read when a clone is sealed, and nothing when nothing did`, async (t) => {
+  test(`on ${kind} a seal of a clone reads only the changed files`, async (t) => {
     const place = await known(t, { kind });
     if (place === null) return;
     const { client, folder } = place;
@@ -122,7 +122,7 @@ for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
   });
 }
 
-test("what was changed before a save in ways that hide it is read when the clone is sealed", async (t) => {
+test("a seal reads changed files even if their size and times look unchanged", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder } = place;
@@ -146,7 +146,7 @@ test("what was changed before a save in ways that hide it is read when the clone
   assert.deepEqual(await seal(place), { files: 0, bytes: 0 });
 });
 
-test("folders that change places between a save and its seal do not pass for each other", async (t) => {
+test("a seal does not confuse two folders that were swapped between the save and the seal", async (t) => {
   const file = (folder: string, name: string, text: string): void => {
     fs.mkdirSync(path.join(folder, name));
     fs.writeFileSync(path.join(folder, name, "f"), text);
@@ -187,7 +187,7 @@ for line in sys.stdin:
 `;
 import { firstOf } from "../fixtures/long.ts";
 
-test("stores through a mapping before a save are in its point, those after it are not", async (t) => {
+test("a point contains writes through a mapping before its save, and none after it", async (t) => {
   if (spawnSync("python3", ["-c", "import mmap"]).status !== 0) return t.skip("python3 is not installed");
   const place = await known(t);
   if (place === null) return;
@@ -218,7 +218,7 @@ test("stores through a mapping before a save are in its point, those after it ar
   assert.equal((await client.status()).clean, false);
 });
 
-test("a clone of a file that is written to all the time is sealed as the clone is", async (t) => {
+test("a sealed point has the clone's content if a file is written to all the time", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder } = place;
@@ -246,7 +246,7 @@ test("a clone of a file that is written to all the time is sealed as the clone i
   await assertDigests(place, wanted);
 });
 
-test("a file that changed just before its clone was made is read once more by the next seal", async (t) => {
+test("the next seal reads a file again that changed just before its clone was made", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder } = place;
@@ -268,7 +268,7 @@ test("a file that changed just before its clone was made is read once more by th
   assert.deepEqual(await seal(place), { files: 0, bytes: 0 });
 });
 
-test("a folder that changed just before it was cloned is listed once more by the next seal", async (t) => {
+test("the next seal lists a folder again that changed just before its clone was made", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder } = place;
@@ -293,7 +293,7 @@ test("a folder that changed just before it was cloned is listed once more by the
   assert.equal(listed, 1);
 });
 
-test("a clone is sealed when its folder has gone meanwhile, or is another one", async (t) => {
+test("a clone can be sealed after its folder was removed or replaced", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -317,7 +317,7 @@ test("a clone is sealed when its folder has gone meanwhile, or is another one", 
   assert.equal(fs.existsSync(path.join(volume.root, "ws")), true);
 });
 
-test("a clone that was changed after it was made is refused, however its times look", async (t) => {
+test("a seal refuses a clone that was changed after it was made, also with times set back", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder } = place;
@@ -336,7 +336,7 @@ test("a clone that was changed after it was made is refused, however its times l
   await assert.rejects(seal(place), { code: "damaged", message: /was changed after it was made/ });
 });
 
-test("without what is known of the sources, or with a damaged file of it, a clone is read", async (t) => {
+test("a seal reads the whole clone if its origins file is missing or damaged", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, folder } = place;
@@ -364,7 +364,7 @@ test("without what is known of the sources, or with a damaged file of it, a clon
   assertHeldTidy(place, "after damage");
 });
 
-test("all kinds of entries are known again, and links and attributes are what they were", async (t) => {
+test("a seal reads no unchanged entry of any kind again, and keeps links and attributes", async (t) => {
   const place = await known(t, { fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -383,7 +383,7 @@ test("all kinds of entries are known again, and links and attributes are what th
   assert.deepEqual([copied.payload_root_hash, copied.metadata_digest], [wanted.state, point!.metadata_digest]);
 });
 
-test("a fork is a clone of the held tree, and the first seal in it reads nothing", async (t) => {
+test("the first seal in a fork reads only files that changed since the fork", async (t) => {
   const place = await known(t);
   if (place === null) return;
   const { client, volume } = place;

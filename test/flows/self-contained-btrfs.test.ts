@@ -12,7 +12,7 @@ import { cairnLibrary } from "../fixtures/work.ts";
 import { killAt, passesOf } from "../crash/rounds.ts";
 
 void describe("a self-contained workspace on btrfs", () => {
-  test("is made with a subvolume and held by snapshots, asked for or not, and goes back to what it saved", async (t) => {
+  test("init makes a self-contained workspace on btrfs as a subvolume with the engine btrfs-snapshot", async (t) => {
     const volume = loopFileSystem(t, "btrfs");
     if (volume === null) return;
     const library = await cairnLibrary();
@@ -39,7 +39,7 @@ void describe("a self-contained workspace on btrfs", () => {
     assert.deepEqual([copied.engineType, isSubvolume(copied.workspace.path)], ["copy", false]);
   });
 
-  test("is refused the engine elsewhere, with why, and made with copy when none is asked for", async (t) => {
+  test("init refuses btrfs-snapshot outside btrfs, and chooses copy if no engine is given", async (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
     const place = path.join(volume.root, "place");
@@ -51,7 +51,7 @@ void describe("a self-contained workspace on btrfs", () => {
     assert.equal((await (await cairnLibrary()).open(place)).engineType, "copy");
   });
 
-  test("is one when several processes make it at once, or when they are killed while they do", async (t) => {
+  test("simultaneous or killed inits of a self-contained workspace leave one whole workspace", async (t) => {
     const volume = loopFileSystem(t, "btrfs");
     if (volume === null) return;
     const library = await cairnLibrary();

@@ -92,8 +92,8 @@ function nameOf(bytes: Uint8Array): string {
 
 before(() => void buildCommand());
 
-describe("restic on our server", { skip: noRestic }, () => {
-  test("it makes a repository, backs up, checks every byte, restores, forgets and prunes, also after a restart", async () => {
+describe("restic with serve-repository", { skip: noRestic }, () => {
+  test("restic makes, fills, checks, restores and prunes a repository of serve-repository, also after a restart", async () => {
     const [root, source] = [newFolder("served"), newFolder("source")];
     makeFirst(source);
     fs.writeFileSync(path.join(source, "large"), randomBytes(20 << 20));
@@ -126,7 +126,7 @@ describe("restic on our server", { skip: noRestic }, () => {
     assert.deepEqual(fs.readdirSync(path.join(root, "some/repo/locks")), []);
   });
 
-  test("users, their own repositories and TLS are held against it", { skip: noOpenssl }, async () => {
+  test("serve-repository enforces users, private repositories and TLS", { skip: noOpenssl }, async () => {
     const [root, source] = [newFolder("served"), newFolder("source")];
     makeFirst(source);
     const [key, certificate, users] = ["key.pem", "cert.pem", "users"].map((name) => path.join(newFolder("tls"), name));
@@ -167,7 +167,7 @@ describe("restic on our server", { skip: noRestic }, () => {
     await stop(server);
   });
 
-  test("users of restic's own server are known, where that keeps them", { skip: noHtpasswd }, async () => {
+  test("serve-repository accepts users of rest-server's .htpasswd file", { skip: noHtpasswd }, async () => {
     const [root, source] = [newFolder("served"), newFolder("source")];
     makeFirst(source);
     const made = spawnSync("htpasswd", ["-cbB", path.join(root, ".htpasswd"), "carol", "s3cret"]);
@@ -188,7 +188,7 @@ describe("restic on our server", { skip: noRestic }, () => {
     await stop(server);
   });
 
-  test("on an append-only server it backs up and reads, and what would remove anything is refused", async () => {
+  test("serve-repository --append-only lets restic back up and read, and refuses removals", async () => {
     const [root, source] = [newFolder("served"), newFolder("source")];
     makeFirst(source);
     const server = await serve(["--path", root, "--no-auth", "--append-only"]);
@@ -208,7 +208,7 @@ describe("restic on our server", { skip: noRestic }, () => {
   });
 });
 
-test("backups of ours go there and come back, and restic reads them", async () => {
+test("cairn backup works through serve-repository, and restic reads the snapshot", async () => {
   const [root, source] = [newFolder("served"), newFolder("work")];
   makeFirst(source);
   const server = await serve(["--path", root, "--no-auth", "--append-only"]);
@@ -244,7 +244,7 @@ for (const [step, shows] of [
   ["serve-named", true],
   ["serve-single", true],
 ] as const) {
-  test(`a server killed at ${step} of an upload shows ${shows ? "the whole file" : "nothing of it"}, and it can be saved again`, async () => {
+  test(`a server killed at ${step} of an upload lists ${shows ? "the whole file" : "no file"}, and the upload can be repeated`, async () => {
     const root = newFolder("killed");
     const bytes = randomBytes(100_000);
     const name = nameOf(bytes);
@@ -263,7 +263,7 @@ for (const [step, shows] of [
   });
 }
 
-test("a server killed in the middle of an upload shows nothing of it", async () => {
+test("a server killed in the middle of an upload lists no partial file", async () => {
   const root = newFolder("killed");
   const server = await serve(["--path", root, "--no-auth"]);
   const storage = await RestStorage.create(`${server.address}r`);
@@ -283,7 +283,7 @@ test("a server killed in the middle of an upload shows nothing of it", async () 
   await stop(next);
 });
 
-test("it does not start without a word on who may use it, a folder, or what fits together", () => {
+test("serve-repository refuses to start without a folder or users, or with contradictory options", () => {
   const root = newFolder("served");
   const refused = (args: readonly string[], status: number, pattern: RegExp): void => {
     const listen = args.includes("--listen") ? [] : ["--listen", "127.0.0.1:0"];

@@ -35,7 +35,7 @@ const ENTRY = {
   CAIRN_OUTCOME: "io",
 };
 
-test("the log is read from the journal of the unit, as records and as lines", () => {
+test("service logs reads the unit's journal as JSON records and as text lines", () => {
   const bytes = [...Buffer.from("odd \u001b[2J")];
   const { folder, words } = journal([
     ENTRY,
@@ -85,7 +85,7 @@ test("the log is read from the journal of the unit, as records and as lines", ()
   assert.equal(plain.stdout.trimEnd().split("\n").length, 2);
 });
 
-test("a word of a caller is never an option of journalctl", () => {
+test("service logs passes no argument of a caller as an option of journalctl", () => {
   const { folder, words } = journal([]);
   logs(folder, "--since=--rotate", "--workspace", "/--flush");
   assert.ok(words().includes("--since=--rotate"));
@@ -94,7 +94,7 @@ test("a word of a caller is never an option of journalctl", () => {
   assert.equal(logs(folder, "-f").status, 2, "one object has an end");
 });
 
-test("what comes is given as it comes, until it is stopped", async (t) => {
+test("the followed log yields entries as they arrive, until it is aborted", async (t) => {
   const { folder } = journal([ENTRY], "echo\nexec /bin/sleep 600");
   const path0 = process.env["PATH"];
   process.env["PATH"] = folder;
@@ -108,7 +108,7 @@ test("what comes is given as it comes, until it is stopped", async (t) => {
   await assert.rejects(next, { code: "interrupted" });
 });
 
-test("the log is said to be elsewhere where there is no journal, and what journalctl says is told", () => {
+test("service logs explains a missing journal, and passes on the error of journalctl", () => {
   const none = logs(newFolder("empty"));
   assert.equal(none.status, 3);
   assert.match(none.error!.message, /journalctl is not installed/);

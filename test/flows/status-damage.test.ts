@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
-test("status warns of a lost pack, of a damaged record and of what a verification found, until it is mended", () => {
+test("status warns of a missing pack, a damaged record and a failed verification until they are repaired", () => {
   const folder = path.join(SCRATCH, "work");
   fs.mkdirSync(folder);
   const save = (): string => {

@@ -27,7 +27,7 @@ async function swapped(
   return { ended: await running.ended, staging };
 }
 
-test("what others put in the place of a restore's staging directory stays when the restore ends", async (t) => {
+test("restore does not remove a folder that others put in the place of its staging directory", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");
@@ -48,7 +48,7 @@ test("what others put in the place of a restore's staging directory stays when t
   assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "one\n");
 });
 
-test("what others put in the place of a folder that is restored elsewhere stays, and is not given its name", async () => {
+test("restore --to does not use a folder that others put in the place of its partial folder", async () => {
   const folder = newFolder("ws");
   fs.mkdirSync(folder, { recursive: true });
   fs.writeFileSync(path.join(folder, "file"), "one\n");

@@ -48,7 +48,7 @@ function makeCertificate(folder: string, name: string): { cert: string; key: str
 const withTls = ({ cert, key }: { cert: string; key: string }): string =>
   `listen = "127.0.0.1:0"\ncertificate = "${cert}"\nkey = "${key}"`;
 
-test("an address that others reach is refused without a certificate, and so is a certificate that does not fit", async (t) => {
+test("the daemon refuses a public address without a certificate, and a certificate that does not fit its key", async (t) => {
   const daemon = new TestDaemon(t);
   const { cert, key } = makeCertificate(daemon.folder, "one");
   for (const [http, said] of [
@@ -68,7 +68,7 @@ test("an address that others reach is refused without a certificate, and so is a
   }
 });
 
-test("with a certificate it speaks TLS alone, and takes another certificate when it reads its configuration again", async (t) => {
+test("the daemon with a certificate accepts only TLS, and takes a new certificate on a reload", async (t) => {
   const folder = fs.mkdtempSync(path.join(SCRATCH, "certificate-"));
   const files = makeCertificate(folder, "first");
   const { daemon, workspace, token } = await place(t, withTls(files));
@@ -104,7 +104,7 @@ test("with a certificate it speaks TLS alone, and takes another certificate when
   assert.equal((await (await trusting.open(workspace)).status()).clean, true);
 });
 
-test("nobody gets in on TCP without a token that counts, whatever is asked", async (t) => {
+test("the daemon answers 401 to each TCP request without a valid token", async (t) => {
   const { daemon, workspace, token } = await place(t);
   const wrong = token.replace(/.$/, (last) => (last === "0" ? "1" : "0"));
   for (const headers of [
@@ -144,7 +144,7 @@ test("nobody gets in on TCP without a token that counts, whatever is asked", asy
   assert.equal((await ask({ at: daemon.url, method: "GET", path: "/metrics", token, body: "" })).status, 200);
 });
 
-test("strangers who take every connection starve neither the socket nor who has a token", async (t) => {
+test("clients without a token that take every connection block neither the socket nor token holders", async (t) => {
   const { daemon, workspace, token } = await place(t, undefined, "[socket]\nconnections = 8");
   const { port } = new URL(daemon.url);
   const sockets: net.Socket[] = [];
@@ -163,7 +163,7 @@ test("strangers who take every connection starve neither the socket nor who has 
   for (let i = 0; i < 10; i++) assert.equal((await call(daemon.url, "status", { workspace }, token))[0], 200);
 });
 
-test("one token has a share of connections and of calls, and what is too large is refused", async (t) => {
+test("the daemon limits the connections, calls and request size of one token", async (t) => {
   const { daemon, workspace, token } = await place(
     t,
     undefined,
@@ -192,7 +192,7 @@ test("one token has a share of connections and of calls, and what is too large i
   for (const each of lasting) assert.match(await textOf(each), /"schema_version":1/, "it has ended");
 });
 
-test("a program calls a daemon on TCP by the library's calls, those of the package and of operators too", async (t) => {
+test("a client on TCP can make the library's calls, those of the package and of operators", async (t) => {
   const { daemon, workspace, token } = await place(t);
   const library = connect({ url: daemon.url, token });
   await using client = await library.open(workspace);

@@ -60,7 +60,7 @@ function runService(): Ran {
 }
 
 test(
-  "the timer's service saves what changed, and backs up once a day by the kept rules",
+  "the timer's service saves changed folders, and backs up once a day with the rules of backup use",
   { skip: whyNoMachine() },
   async () => {
     const place = await newRepository("timer-repository");
@@ -153,7 +153,7 @@ test(
   },
 );
 
-test("without systemd nothing is installed, and the printed line works in a crontab", { skip: whyNoMachine() }, () => {
+test("without systemd, service install --timer only prints a crontab line that works", { skip: whyNoMachine() }, () => {
   const folder = newFolder("cron");
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
   cairnOk(["init", folder]);
@@ -185,7 +185,7 @@ printf '#!/bin/sh\\nexec /usr/bin/systemctl --user "$@"\\n' > '${BIN}/systemctl'
 trap 'kill $manager; wait' EXIT
 `;
 
-test("systemd itself waits for the hour, and runs the service", { skip: whyNoMachine() }, (t) => {
+test("systemd lists the installed timer and runs its service", { skip: whyNoMachine() }, (t) => {
   if (!fs.existsSync("/lib/systemd/systemd")) return t.skip("systemd is not installed");
   const folder = newFolder("systemd");
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");

@@ -45,7 +45,7 @@ function makeToken({ daemon }: Place, ...options: string[]): string {
 
 const idOf = (token: string): string => token.split("_")[1]!;
 
-test("a token is told once, listed without its secret, and counts no more when it was revoked", async (t) => {
+test("a token is shown once, listed without its secret, and refused after it was revoked", async (t) => {
   const here = await place(t);
   const { daemon, workspace, other } = here;
   const made = cairnOk(["service", "token", "create", "--workspace", workspace, "--name", "mine"], daemon.asked).data;
@@ -79,7 +79,7 @@ test("a token is told once, listed without its secret, and counts no more when i
   assert.ok(!daemon.log.includes(secret!));
 });
 
-test("a token that would be too wide or too long is not made", async (t) => {
+test("service token create refuses invalid workspaces, names and lifetimes", async (t) => {
   const here = await place(t);
   const { daemon, workspace } = here;
   const refused = (...options: string[]): unknown =>
@@ -133,7 +133,7 @@ const AGENTS: Readonly<Record<string, string>> = {
   register: "",
 };
 
-test("an agent's token makes the calls of its list alone, with the options of its list alone", async (t) => {
+test("an agent's token allows only the listed calls and options", async (t) => {
   const here = await place(t);
   const { daemon, workspace } = here;
   const token = makeToken(here, "--workspace", workspace);
@@ -165,7 +165,7 @@ test("an agent's token makes the calls of its list alone, with the options of it
   );
 });
 
-test("an agent saves, looks, goes back and undoes in its own workspace, and is known as one", async (t) => {
+test("an agent saves, reads, restores and undoes in its own workspace, with the cause tool_call", async (t) => {
   const here = await place(t);
   const { daemon, workspace } = here;
   const token = makeToken(here, "--workspace", workspace);
@@ -205,7 +205,7 @@ test("an agent saves, looks, goes back and undoes in its own workspace, and is k
   assert.deepEqual(await call(daemon.url, "at", { path: here.other }, token), [403, "permission"]);
 });
 
-test("an agent forks beside its workspace, and the fork is its own from then on", async (t) => {
+test("an agent may fork only beside its workspace, and may use the fork afterwards", async (t) => {
   const here = await place(t);
   const { daemon, workspace, folder } = here;
   const token = makeToken(here, "--workspace", workspace);
@@ -236,7 +236,7 @@ test("an agent forks beside its workspace, and the fork is its own from then on"
   assert.deepEqual(await call(daemon.url, "status", { workspace: made }, another), [403, "permission"]);
 });
 
-test("a fork that a kill interrupted is whole and served, or was never begun", async (t) => {
+test("a fork whose daemon was killed is whole and served after a restart", async (t) => {
   const here = await place(t);
   const { daemon, workspace } = here;
   const token = makeToken(here, "--workspace", workspace);
@@ -253,7 +253,7 @@ test("a fork that a kill interrupted is whole and served, or was never begun", a
   }
 });
 
-test("a revoked or expired token ends at once, on a connection that is kept and in a call under way", async (t) => {
+test("a revoked or expired token is refused at once, also on a kept connection and in a running call", async (t) => {
   const here = await place(t);
   const { daemon, workspace } = here;
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
@@ -282,7 +282,7 @@ test("a revoked or expired token ends at once, on a connection that is kept and 
   await eventually("the token expires", async () => (await asked(short)) === 401);
 });
 
-test("tokens are made by whom the kernel names, and not with a token", async (t) => {
+test("tokens cannot be made, listed or revoked with a token", async (t) => {
   const here = await place(t);
   const { daemon } = here;
   const person = makeToken(here, "--person");
@@ -292,7 +292,7 @@ test("tokens are made by whom the kernel names, and not with a token", async (t)
   assert.equal((await call(daemon.socket, "tokenList", {}))[0], 200);
 });
 
-test("a person's token is as its maker, and where it is narrowed it does nothing that goes by paths of its choice", async (t) => {
+test("a person's token has its maker's rights; limited to a workspace, it refuses calls that name other paths", async (t) => {
   const here = await place(t);
   const { daemon, workspace, folder } = here;
   const whole = makeToken(here, "--person");
@@ -320,7 +320,7 @@ test("a person's token is as its maker, and where it is narrowed it does nothing
   assert.equal((await call(daemon.url, "reload", {}, whole))[0], 200);
 });
 
-test("tokens that cannot be read are set aside and count no more, and newer ones stop a start", async (t) => {
+test("the daemon drops tokens that it cannot read, and refuses to start with tokens of a newer version", async (t) => {
   const here = await place(t);
   const { daemon, workspace } = here;
   const token = makeToken(here, "--person");
@@ -338,7 +338,7 @@ test("tokens that cannot be read are set aside and count no more, and newer ones
 });
 
 test(
-  "a user who is named as an agent's may do no more on the socket than an agent, and a user's tokens are their own",
+  "a user listed as an agent has only an agent's rights on the socket, and sees only their own tokens",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const here = await place(t);

@@ -64,7 +64,7 @@ class Project {
   }
 }
 
-test("turns have the prompt, the shell commands, what changed and the state before, by session", () => {
+test("turns lists the prompt, the shell commands, the changed paths and the session of each turn", () => {
   const project = new Project();
   project.claudeTurn();
   project.geminiTurn("do b", "two");
@@ -122,7 +122,7 @@ test("rewind restores what tools and shell commands changed, as one operation th
   assert.deepEqual([some.changes?.created, project.names()], [2, ["b", "c", "src/a"]]);
 });
 
-test("a rewind names what another session changed since, and reverts that only if told to", () => {
+test("rewind refuses to revert changes of another session, and reverts them with --over", () => {
   const project = new Project();
   project.claudeTurn();
   project.geminiTurn("do b", "two");
@@ -138,7 +138,7 @@ test("a rewind names what another session changed since, and reverts that only i
   assert.equal(fs.readFileSync(path.join(project.folder, "b"), "utf8"), "one");
 });
 
-test("a turn whose first point was saved after its hook had returned has no state before", () => {
+test("rewind is refused for a turn whose first point was saved after its hook had returned", () => {
   const project = new Project();
   const cause = { kind: "tool_call", agent: "codex", event: "UserPromptSubmit", session: "s", turn: "t" };
   const late = JSON.stringify({ ...cause, asked_at: new Date(Date.now() - 9000).toISOString() });

@@ -177,7 +177,7 @@ async function follow(page: string, shell: Shell): Promise<void> {
   }
 }
 
-test("a tutorial fails if a command fails, a word of the output is another, or two ids are mixed up", async (t) => {
+test("the tutorial check fails on a failed command, another output or mixed-up ids", async (t) => {
   const shell = new Shell("faults");
   t.after(() => shell.end());
   await assert.rejects(
@@ -198,7 +198,7 @@ test("a tutorial fails if a command fails, a word of the output is another, or t
 
 for (const page of fs.readdirSync(FOLDER)) {
   test(
-    `the commands of docs/tutorials/${page} print what it shows, and leave nothing of it`,
+    `the commands of docs/tutorials/${page} print the shown output and leave no files`,
     { timeout: 600_000 },
     async (t) => {
       if (spawnSync("curl", ["--version"]).error !== undefined) return t.skip("needs curl");

@@ -47,7 +47,7 @@ async function contentOf(client: PageClient, url: string, as: object): Promise<s
   return (await fetch(new URL(at, url))).text();
 }
 
-test("a page looks, reads, restores and hears of another process's save, and Ctrl-C ends its server", async (t) => {
+test("the page reads, restores and gets an event of another process's save, and Ctrl-C ends its server", async (t) => {
   const folder = workspace("page");
   cairnOk(["save", folder, "-m", "first"]);
   const ui = await start(t, [folder, "--no-open", "--json"]);
@@ -101,7 +101,7 @@ test("a page looks, reads, restores and hears of another process's save, and Ctr
   await assert.rejects(client.about(), { code: "io" });
 });
 
-test("a page that only looks changes nothing", async (t) => {
+test("the page of cairn ui --read-only changes nothing", async (t) => {
   const folder = workspace("looks");
   cairnOk(["save", folder]);
   const ui = await start(t, [folder, "--no-open", "--read-only"]);
@@ -114,7 +114,7 @@ test("a page that only looks changes nothing", async (t) => {
   assert.equal(await ui.end("SIGTERM"), 0);
 });
 
-test("the browser gets its code from a file of its user, which goes when it is used and when the server ends", async (t) => {
+test("cairn ui gives the browser a one-time code in a private file, and removes the file", async (t) => {
   const runtime = path.join(SCRATCH, "runtime");
   const folder = path.join(runtime, "cairn", "ui");
   fs.mkdirSync(folder, { recursive: true });
@@ -150,7 +150,7 @@ test("the browser gets its code from a file of its user, which goes when it is u
   await Promise.all([next.end(), quiet.end()]);
 });
 
-test("over SSH the command prints the line for a tunnel, and opens no browser", async (t) => {
+test("cairn ui over SSH prints the command for a tunnel and opens no browser", async (t) => {
   const env = {
     SSH_CONNECTION: "10.0.0.1 5000 10.0.0.2 2222",
     DISPLAY: ":9",
@@ -163,7 +163,7 @@ test("over SSH the command prints the line for a tunnel, and opens no browser", 
   assert.equal(await ui.end(), 0);
 });
 
-test("a page hears of a daemon's events, and its calls go on when the daemon starts again", async (t) => {
+test("the page gets events of a daemon, and its calls work again after the daemon restarts", async (t) => {
   const daemon = await new TestDaemon(t).start();
   const folder = workspace("of-daemon");
   cairnOk(["save", folder], daemon.asked);

@@ -15,7 +15,7 @@ function points(folder: string): number {
   return (cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length;
 }
 
-test("a link to a disk that is not mounted is named with what it leads to", () => {
+test("a command names the target of a link to a disk that is not mounted", () => {
   const [link, target] = [path.join(SCRATCH, "link"), path.join(SCRATCH, "disk/workspace")];
   fs.symlinkSync(target, link);
   const { status, error } = cairn(["-C", link, "history"]);
@@ -23,7 +23,7 @@ test("a link to a disk that is not mounted is named with what it leads to", () =
   assert.match(error!.hint!, /^mount the disk/);
 });
 
-test("a workspace whose disk is not mounted is neither saved, backed up nor restored until that is allowed", (t) => {
+test("save, backup and restore are refused if the workspace's disk is not mounted, unless that is allowed", (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   const folder = disk.root;
@@ -61,7 +61,7 @@ test("a workspace whose disk is not mounted is neither saved, backed up nor rest
   });
 });
 
-test("a workspace is saved wherever its disk is mounted: another device, a bind mount, a plain folder again", (t) => {
+test("save works if the workspace lies on another device, a bind mount or a plain folder than before", (t) => {
   const [one, other] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "ext4")];
   if (one === null || other === null) return;
   const [folder, real] = [path.join(SCRATCH, "bound"), path.join(one.root, "real")];
@@ -91,7 +91,7 @@ test("a workspace is saved wherever its disk is mounted: another device, a bind 
   cairnOk(["save", folder]);
 });
 
-test("a disk inside a workspace that is not mounted is not saved as an empty folder by --cross-mounts", (t) => {
+test("save --cross-mounts is refused if a disk inside the workspace is not mounted", (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   const folder = path.join(SCRATCH, "around");
@@ -110,7 +110,7 @@ test("a disk inside a workspace that is not mounted is not saved as an empty fol
   cairnOk(["save", folder, "--cross-mounts"]);
 });
 
-test("a process in a mount namespace without the disk does not save the empty mount point", (t) => {
+test("save is refused in a mount namespace without the workspace's disk", (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   const folder = path.join(disk.root, "work");

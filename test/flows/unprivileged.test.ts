@@ -32,7 +32,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
 
   after(() => user.remove());
 
-  test("saves, restores and undoes what is its own, whole", () => {
+  test("an ordinary user saves, restores and undoes their own folder completely", () => {
     makeFirst(folder);
     spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
     const state = readFolder(folder);
@@ -49,7 +49,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(fs.statSync(path.join(place, "state/cairn/control")).mode & 0o077, 0);
   });
 
-  test("saves, restores and backs up a whole home, in which its save points lie and stay what they are", () => {
+  test("an ordinary user saves, restores and backs up a home that contains its own save points", () => {
     const home = path.join(place, "home");
     fs.writeFileSync(path.join(home, "letter"), "first\n");
     spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, home]);
@@ -78,7 +78,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     cairnOk(["verify", "--all"], run);
   });
 
-  test("is not kept from their points by what root wrote among them, which root is warned of", () => {
+  test("root is warned if it saves among a user's points, and the user is told how to own the files again", () => {
     const folder = path.join(place, "shared");
     fs.mkdirSync(folder);
     const asked = user.optionsIn(folder);
@@ -110,7 +110,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.deepEqual(cairnOk(["verify", "--all"], ask).data["problems"], []);
   });
 
-  test("has points that root is warned of by each command that writes there, and by none that only looks", () => {
+  test("root is warned by each command that writes to a user's store, but not by status, history or doctor", () => {
     const folder = path.join(place, "looked-at");
     fs.mkdirSync(folder);
     fs.chownSync(folder, ORDINARY_USER, ORDINARY_USER);
@@ -125,7 +125,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(warned("fork", "head", path.join(place, "root's-fork")), 1);
   });
 
-  test("is not shut out of a folder by a link beside it into what is closed to them", () => {
+  test("save and status work in a folder beside a link named .cairn that leads into a closed folder", () => {
     const around = path.join(place, "together");
     const folder = path.join(around, "own");
     fs.mkdirSync(folder, { recursive: true });
@@ -136,7 +136,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     cairnOk(["status"], user.optionsIn(folder));
   });
 
-  test("is told at each backup what of the folder it could not read", () => {
+  test("each backup create lists the entries that the user could not read", () => {
     const source = path.join(place, "partly");
     fs.mkdirSync(source);
     fs.writeFileSync(path.join(source, "plain"), "plain\n");
@@ -159,7 +159,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(snapshots.length, 3);
   });
 
-  test("saves and restores where thousands of entries cannot be read, and keeps all of these", () => {
+  test("save and restore list and keep thousands of entries that the user could not read", () => {
     const many = path.join(place, "many");
     const names = ["a", "b", "c"].flatMap((parent) => Array.from({ length: 600 }, (_, i) => `${parent}/${1000 + i}`));
     for (const parent of ["a", "b", "c"]) fs.mkdirSync(path.join(many, parent), { recursive: true });
@@ -186,7 +186,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     for (const name of names) assert.equal(fs.readFileSync(path.join(many, name), "utf8"), "secret\n");
   });
 
-  test("is told what it has not the right to set, and gets the rest", async () => {
+  test("restore lists the owners and devices that an ordinary user may not set, and restores the rest", async () => {
     const source = path.join(place, "owned");
     fs.mkdirSync(source);
     fs.writeFileSync(path.join(source, "plain"), "plain\n");
@@ -215,7 +215,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(fs.existsSync(path.join(to, "null")), false);
   });
 
-  describe("with a snapshot of root's", () => {
+  describe("a snapshot that root made", () => {
     let source: string;
     let repository: string[];
 
@@ -249,14 +249,14 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
       assert.equal((checked.data["restored"] as { state_digest: null }[])[0]?.state_digest, null);
     }
 
-    test("gets what can be made, unproven, when a device cannot", () => {
+    test("backup restore by an ordinary user leaves out a device and writes no receipt", () => {
       makeNode(path.join(source, "null"), TYPE.CHARDEV, [1, 3]);
       backUp();
       assertRestored("without-device", [["null", "not_permitted"]]);
       fs.rmSync(path.join(source, "null"));
     });
 
-    test("restores nothing when the receipt has no place", () => {
+    test("backup restore restores nothing if the receipt cannot be written", () => {
       backUp();
       const to = path.join(place, "home/refused");
       for (const [receipt, code] of [
@@ -271,7 +271,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
       assert.equal(fs.existsSync(to), false);
     });
 
-    test("gets all of it, unproven, when modes keep it from being read again", () => {
+    test("backup restore writes no receipt if modes keep the user from reading the files again", () => {
       for (const name of ["closed", "locked"]) fs.chmodSync(path.join(source, name), 0);
       backUp();
       assertRestored("closed", [
@@ -291,7 +291,7 @@ describe("a user without a name", { skip: whyNoOrdinaryUser() ?? false }, () => 
   before(() => (user = installForOrdinaryUser(NAMELESS)));
   after(() => user.remove());
 
-  test("saves, restores and backs up, and needs no home where other folders are named", () => {
+  test("a user whose id has no name can save, restore and back up, also without HOME", () => {
     const folder = path.join(user.place, "work");
     const home = path.join(user.place, "home");
     fs.mkdirSync(folder);

@@ -36,7 +36,7 @@ function isTold(heard: readonly ServiceEvent[], name: string): boolean {
   return heard.some(({ type, data }) => type === "changed" && (data as { names: string[] }).names.includes(name));
 }
 
-test("a change is told of, and the folder is saved by itself when it has been quiet", async (t) => {
+test("the daemon reports a change and saves the folder once it has been quiet", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure('[saves]\nwhen_quiet = "1s"\nat_most_every = "1h"\n');
   await daemon.start();
@@ -65,7 +65,7 @@ test("a change is told of, and the folder is saved by itself when it has been qu
   }
 });
 
-test("what others save of a folder, and what is written while no daemon runs, is in the next point", async (t) => {
+test("the daemon's next save sees saves of other processes and changes made while no daemon ran", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure("");
   await daemon.start();
@@ -94,7 +94,7 @@ test("what others save of a folder, and what is written while no daemon runs, is
   }
 });
 
-test("a user's own daemon is told of changes too", { skip: whyNoOrdinaryUser() ?? false }, async (t) => {
+test("an ordinary user's daemon reports changes in its folders", { skip: whyNoOrdinaryUser() ?? false }, async (t) => {
   const user = installForOrdinaryUser();
   t.after(() => user.remove());
   const own = path.join(user.place, "home");

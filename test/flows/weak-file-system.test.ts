@@ -9,7 +9,7 @@ import { backup, repositoryPlace, tryBackup } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 
-test("a repository on exFAT, which has no hard links, is made once, filled, read whole and restored from", (t) => {
+test("backup init, create, verify and restore work with a repository on exFAT, which has no hard links", (t) => {
   const root = exfat(t);
   if (root === null) return;
   assert.throws(() => {

@@ -26,7 +26,7 @@ function subvolumesOf(volume: string): string[] {
   return listed.split("\n").flatMap((line) => line.split(" path ")[1] ?? []);
 }
 
-test("the store takes the content, and everything says why, where there is no /proc", { skip }, async (t) => {
+test("save copies into the store, and says why, if /proc is missing", { skip }, async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
   const { folder } = place;
@@ -60,7 +60,7 @@ test("the store takes the content, and everything says why, where there is no /p
   assert.equal(after["effective_engine"], "btrfs-snapshot");
 });
 
-test("attributes of directories and pipes are saved and restored where there is no /proc", { skip }, async (t) => {
+test("save and restore keep attributes of directories and pipes if /proc is missing", { skip }, async (t) => {
   if (directly() === null) return t.skip("Linux tells them of pipes since 6.13");
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
@@ -79,7 +79,7 @@ test("attributes of directories and pipes are saved and restored where there is 
   assert.deepEqual([value.toString(), rights()], ["keep", before]);
 });
 
-test("a restore leaves a subvolume inside as it is where there is no /proc", { skip }, async (t) => {
+test("restore leaves a subvolume inside the folder unchanged if /proc is missing", { skip }, async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
   const { folder } = place;
@@ -92,19 +92,15 @@ test("a restore leaves a subvolume inside as it is where there is no /proc", { s
   assertFolder(folder, second, "restored");
 });
 
-test(
-  "what is mounted inside is not gone into where there is no /proc, as a control directory may lie there",
-  { skip },
-  () => {
-    const folder = newFolder();
-    const { status, error } = cairn(["save", folder, "--cross-mounts"], CHROOT);
-    assert.deepEqual([status, error!.code], [2, "unsupported"]);
-    assert.match(error!.message, new RegExp(REASON));
-    assert.match(error!.hint!, /mount -t proc/);
-  },
-);
+test("save --cross-mounts is refused if /proc is missing", { skip }, () => {
+  const folder = newFolder();
+  const { status, error } = cairn(["save", folder, "--cross-mounts"], CHROOT);
+  assert.deepEqual([status, error!.code], [2, "unsupported"]);
+  assert.match(error!.message, new RegExp(REASON));
+  assert.match(error!.hint!, /mount -t proc/);
+});
 
-test("a folder is not converted, and says why, where there is no /proc", { skip }, async (t) => {
+test("init does not convert a folder, and says why, if /proc is missing", { skip }, async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
   const plain = path.join(path.dirname(place.folder), "plain");
