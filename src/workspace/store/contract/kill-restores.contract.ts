@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { killAt, oneOf, passesOf } from "../../../../test/crash/rounds.ts";
-import { cairnOk } from "../../../../test/fixtures/command.ts";
+import { cairn, cairnOk } from "../../../../test/fixtures/command.ts";
 import { type EngineClauses, removeFolder } from "../../../../test/fixtures/engine-clauses.ts";
 import { assertFolder } from "../../../../test/fixtures/folder-state.ts";
 import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
@@ -90,6 +90,13 @@ async function killForks({ holds }: EngineClauses, scene: KillScene, isSealed: b
   resticCheck(client, "forked");
 }
 
+/** Kills a command at the last pass of its trace, by the name of that failpoint. */
+function killAtLast(args: readonly string[], names: readonly string[]): string {
+  const last = names.at(-1)!;
+  assert.ok(cairn(args, { failpoint: last }).killed, `killed at ${last}`);
+  return last;
+}
+
 async function killRestores(
   scene: KillScene,
   how: { method: "exchange" | "entries"; isSealed: boolean; thorough: boolean },
@@ -116,7 +123,8 @@ async function killRestores(
     assertFolder(folder, first, `before pass ${pass}`);
     const restore = await prepare();
     const { save_points: old } = await client.history(undefined, 0, { all: true });
-    const killed = [killAt(restore, pass)];
+    // A restore after a restore may seal points first, so its last pass has another number than in the traced one.
+    const killed = [pass === names.length ? killAtLast(restore, names) : killAt(restore, pass)];
     // The next call finishes the restore or rolls it back. If that call is killed too, the one after it does.
     if (pass % 2 === 0) killed.push(killAt(["-C", folder, "save"], anyPass(6)));
     const where = `killed at ${killed.join(" and ")}`;
