@@ -275,7 +275,7 @@ test("a folder keeps its content if the power fails during or after a conversion
   }
 });
 
-test("relocate moves what a killed conversion left beside the folder, and the conversion is finished there", async (t) => {
+test("relocate moves the tree that a killed conversion left beside the folder, and finishes the conversion", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const library = await cairnLibrary();

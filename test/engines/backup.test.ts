@@ -65,7 +65,7 @@ for (const [engine, kind] of HOLDERS)
   });
 
 for (const [engine, kind] of HOLDERS.slice(0, 2))
-  test(`backup create with a save by ${engine} stores what sealing reads of the new point, and seals no older point`, async (t) => {
+  test(`backup create with a save by ${engine} stores the new point in its sealing pass, and seals no older point`, async (t) => {
     const place = await heldPlace(t, { engine, kind, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;

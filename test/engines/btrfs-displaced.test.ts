@@ -47,7 +47,7 @@ function writeAsBefore(client: Client, sequence: number): void {
   fs.writeFileSync(file, encodeDescriptorFile({ ...descriptor, rules: { ...descriptor.rules, ignore_file: true } }));
 }
 
-void describe("what a restore by exchange displaced", () => {
+void describe("folders that a restore by exchange displaced", () => {
   for (const saved of firstOf(["is in no point", "is head", "is head, which is sealed"] as const, 2))
     for (const method of ["exchange", "entries"] as const)
       for (const earlier of method === "entries" ? firstOf([true, false], 1) : [false]) {

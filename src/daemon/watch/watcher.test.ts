@@ -115,7 +115,7 @@ async function isSeen(
   assert.deepEqual(await kept.check(what), { looked, made }, what);
 }
 
-describe("watching a whole file system", { skip: why }, () => {
+describe("a watch of a whole file system", { skip: why }, () => {
   test("a watched folder is not scanned as a whole if an entry changes", async (t) => {
     const kept = await watched(t);
     const at = (name: string): string => path.join(kept.folder, name);
@@ -403,7 +403,7 @@ describe("watching a whole file system", { skip: why }, () => {
   });
 });
 
-describe("watching directory by directory", { skip: why }, () => {
+describe("a watch of each directory of a folder", { skip: why }, () => {
   test("a folder watched by directory is not scanned as a whole if an entry changes, even in a new folder", async (t) => {
     const kept = await watched(t, disk, single);
     const at = (name: string): string => path.join(kept.folder, name);
