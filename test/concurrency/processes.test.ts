@@ -18,7 +18,7 @@ interface Point {
   message: string;
 }
 
-test("two processes that save at the same time make all their points, in one line of parents", async () => {
+test("two processes that save at the same time make all their points, each the parent of the next", async () => {
   const folder = newFolder();
   fs.writeFileSync(path.join(folder, "f"), "0");
   const client = await clientOf(folder);

@@ -478,7 +478,7 @@ test("a call runs in the library, and gives its answer, its error and one event"
     assert.equal((await served.call(name, members)).status, 400, name);
 });
 
-test("a read-only page may call no verb that changes something", async (t) => {
+test("a read-only page cannot call a verb that changes something", async (t) => {
   const served = await serving(t, { isReadOnly: true });
   const names = [CLIENT_VERBS, LIBRARY_VERBS, DAEMON_CALLS].flatMap((table) => Object.keys(table));
   const done: string[] = [];

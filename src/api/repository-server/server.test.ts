@@ -60,7 +60,7 @@ test("the server answers the requests of the protocol as restic documents them",
   assert.deepEqual(readdirSync(join(root, "r/.cairn-uploads")), []);
 });
 
-test("an upload is readable by the group if the config file is", async (t) => {
+test("an upload is readable by the group if the group can read the config file", async (t) => {
   const usual = process.umask(0o077);
   t.after(() => process.umask(usual));
   const { ask, root } = await serve(t);
@@ -185,7 +185,7 @@ test("two simultaneous uploads of the same file leave one file", async (t) => {
   assert.deepEqual(configs.map(({ status }) => status).toSorted(), [200, 403, 403, 403]);
 });
 
-test("the server refuses files that are too large, with or without a length", async (t) => {
+test("the server refuses files that are too large, with or without a Content-Length", async (t) => {
   const { ask, raw, root } = await serve(t, { maximumFileBytes: 1000 });
   await ask("POST", "r/?create=true");
   const name = "ab".repeat(32);

@@ -182,7 +182,7 @@ test("a stopped run is not recorded, and the next start runs it again", async ()
   assert.equal(clock.timers, 0);
 });
 
-test("a task does not run again and again if the state cannot be written", async () => {
+test("a task is not repeated at once if the state cannot be written", async () => {
   const { clock, did, task, said } = place();
   let isFull = false;
   const scheduler = new Scheduler({
