@@ -103,7 +103,7 @@ async function killBoth(name: string, { folder, traced, limit, passed }: Both): 
   if (noRestic === false) restic(place, "check", "--read-data");
 }
 
-test("backup create of an unsaved folder, if killed, can be repeated, and then the point and the snapshot are complete", async () => {
+test("backup create of an unsaved folder, if killed, can be repeated, and then point and snapshot are whole", async () => {
   const [folder, traced] = [newFolder("backup"), newFolder("backup")];
   makeFirst(folder);
   makeFirst(traced);
