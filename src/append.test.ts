@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { append } from "./append.ts";
 
-test("append adds a list with more members than a call takes arguments", () => {
+test("append adds a list that is too long for the arguments of one call", () => {
   const into = [-1];
   append(
     into,

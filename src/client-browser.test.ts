@@ -42,7 +42,7 @@ const failed = (code: string, retryable = false): object => ({
   error: { code, message: "no", hint: "do so", retryable },
 });
 
-test("a call sends its members, reports progress and warnings, and returns the answer", async (t) => {
+test("call sends its members, reports progress and warnings, and returns the answer", async (t) => {
   const asked: unknown[] = [];
   const client = await serving(t, (request, response, body) => {
     asked.push(request.method, request.url, body);
@@ -75,7 +75,7 @@ test("bytes keep their values in both directions, even if a line or a character 
   assert.deepEqual(warnings, ["ä"]);
 });
 
-test("an error has the server's code, message, hint and retryable", async (t) => {
+test("a failed call throws the server's code, message, hint and retryable", async (t) => {
   const client = await serving(t, (_request, response) => {
     response.writeHead(423).end(lines(failed("busy", true)));
   });
@@ -86,7 +86,7 @@ test("an error has the server's code, message, hint and retryable", async (t) =>
   });
 });
 
-test("an answer that ends early and a missing server throw io, and a signal throws interrupted", async (t) => {
+test("call throws io if the answer ends early or the server is gone, and interrupted on a signal", async (t) => {
   const client = await serving(t, (request, response) => {
     if (request.url === "/v1/status") response.end(lines({ warning: "odd" }));
     else if (request.url === "/v1/about") response.destroy();
@@ -99,7 +99,7 @@ test("an answer that ends early and a missing server throw io, and a signal thro
   await assert.rejects(client.call("save", { workspace: "/w" }, options), { code: "interrupted" });
 });
 
-test("events begin with open, continue after a number, and end with io or the server's error", async (t) => {
+test("events starts with open, continues after a given event number, and ends with io or the server's error", async (t) => {
   const event = { id: 8, at: "", workspace: "/w", workspace_id: null, type: "changed", data: { paths: 1, names: [] } };
   const after: unknown[] = [];
   const client = await serving(t, (request, response) => {
@@ -118,7 +118,7 @@ test("events begin with open, continue after a number, and end with io or the se
   assert.deepEqual(after, ["7", undefined]);
 });
 
-test("the client is small for a page", async () => {
+test("the bundled browser client is smaller than its limit", async () => {
   const made = await build({
     entryPoints: [path.join(import.meta.dirname, "client-browser.ts")],
     bundle: true,

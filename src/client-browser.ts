@@ -67,7 +67,7 @@ export interface PageClient {
     members: VerbCalls[N]["members"],
     options?: PageCallOptions,
   ): AsyncGenerator<VerbCalls[N]["answer"], void>;
-  /** Yields `open` once the server listens, then events. Throws `io` if the connection ends; `after` continues. */
+  /** Yields `open` once the server listens, then events after number `after`. Throws `io` if the connection ends. */
   events(options?: { after?: number; signal?: AbortSignal }): AsyncGenerator<ServiceEvent | "open", void>;
   /** Makes an address from which the content can be fetched once, within a minute. */
   ticket(options: TicketOptions): Promise<{ url: string }>;

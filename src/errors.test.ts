@@ -17,7 +17,7 @@ import {
 } from "./errors.ts";
 import { errorOf, tellError } from "./contract/error-record.ts";
 
-test("a system's error keeps its meaning, and a full disk has a way out", () => {
+test("toCairnError maps a system error to a code, with a hint for a full disk", () => {
   const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
   const told = toCairnError(full, "writing a pack");
   assert.deepEqual([told.code, told.message], ["no_space", `writing a pack: ${full.message}`]);
@@ -42,7 +42,7 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
   assert.equal(toCairnError(told), told);
 });
 
-test("a path of thousands of characters is cut in the message of a failed call", () => {
+test("toCairnError cuts a path of thousands of characters in the message", () => {
   const path = `/begin/${"x".repeat(3000)}/end`;
   const error = Object.assign(new Error(`ENAMETOOLONG: name too long, rename '${path}' -> '${path}'`), {
     code: "ENAMETOOLONG",
@@ -52,7 +52,7 @@ test("a path of thousands of characters is cut in the message of a failed call",
   assert.match(message, /^move: ENAMETOOLONG: name too long, rename '\/begin\/x+…x+\/end' -> '\/begin\/x+…x+\/end'$/);
 });
 
-test("a reworded error keeps the fields that are not given", () => {
+test("reworded keeps the fields of an error that are not given", () => {
   const first = new CairnError("busy", "locked by 7", { hint: "wait", details: { pid: 7 } });
   const other = reworded(first, { message: "the store is locked by 7" });
   assert.deepEqual(
@@ -64,7 +64,7 @@ test("a reworded error keeps the fields that are not given", () => {
   assert.deepEqual([hinted.message, hinted.hint, hinted.cause], ["locked by 7", "go", cause]);
 });
 
-test("the first failure is reported when a cleanup fails after it", () => {
+test("toCairnError reports the first failure if a cleanup failed after it", () => {
   const first = Object.assign(new Error("ENOTCONN: socket is not connected, read"), { code: "ENOTCONN" });
   const both = new SuppressedError(new Error("close failed"), first, "An error was suppressed during disposal");
   const told = toCairnError(both, "read a file");
@@ -73,7 +73,7 @@ test("the first failure is reported when a cleanup fails after it", () => {
   assert.match(told.hint ?? "", /mount the file system again/);
 });
 
-test("a hint names the command to people and the call that does the same to programs", () => {
+test("a hint names the command for people, and the same call for programs", () => {
   const repair = call("doctor --repair", "doctor", { repair: true });
   const said: readonly (readonly [Hint, string, string])[] = [
     [advice`run ${repair}`, "run `cairn doctor --repair`", "run `doctor({ repair: true })`"],
@@ -113,7 +113,7 @@ test("a hint names the command to people and the call that does the same to prog
   }
 });
 
-test("a hint keeps its calls in copies of the error and across threads and sockets", () => {
+test("a hint keeps its calls in copies of the error, and across threads and sockets", () => {
   const hint = advice`run ${call("doctor --repair", "doctor", { repair: true })}`;
   const error = reworded(new CairnError("damaged", "lost", { hint }), { message: "all lost" });
   assert.equal(error.hint, "run `cairn doctor --repair`");

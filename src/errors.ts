@@ -225,17 +225,17 @@ export interface VerbTables {}
 type Table = VerbTables[keyof VerbTables];
 type NamesIn<T> = T extends T ? keyof T & string : never;
 type GivenIn<T, V extends string> = T extends Record<V, (...given: infer G) => unknown> ? G : never;
-/** A hint may leave out arguments that do not matter for it. */
+/** Makes the arguments of a call in a hint optional. */
 type Loose<G> = { [I in keyof G]?: Partial<G[I]> };
 type VerbName = NamesIn<Table>;
 type Given<V extends VerbName> = Loose<GivenIn<Table, V>> & readonly unknown[];
-/** The last argument has the options. */
+/** Names of a verb's options: the members of its last argument. */
 type LastOf<G> = G extends readonly [...unknown[], infer O] ? keyof O : never;
 type OptionsOf<F> = F extends (...given: infer G) => unknown ? LastOf<Required<G>> : never;
 type OptionIn<T> = T extends T ? OptionsOf<T[keyof T]> : never;
 type OptionName = Exclude<OptionIn<Table> & string, keyof string>;
 
-/** Tag of a template: text with calls and options in it. */
+/** Tag of a template. Returns a hint: text with calls and options in it. */
 export function advice(texts: TemplateStringsArray, ...given: readonly (Hint | number)[]): Hint {
   return texts.flatMap((text, i) => {
     const before = i === 0 ? [] : given[i - 1]!;

@@ -17,7 +17,7 @@ const CLIENT = [
   .join(" ")
   .split(" ");
 
-test("the root export has the promised names and every verb of the library", () => {
+test("the root export has exactly the promised names, and every verb of the library", () => {
   assert.deepEqual(
     Object.keys(LIBRARY_VERBS).filter((name) => !(name in cairn)),
     [],
@@ -57,14 +57,14 @@ test("a client has the promised names, and the library works without any set-up"
   );
 });
 
-test("detectEngine explains the engine of a self-contained folder, and the system's root is not adopted", async () => {
+test("detectEngine explains why a self-contained folder uses copy, and openOrAdopt refuses the system's root", async () => {
   const { engine, engine_reasons } = await cairn.detectEngine("/");
   assert.deepEqual([engine, engine_reasons.length], ["copy", 4]);
   assert.match(engine_reasons[0]!.reason, /^the save points lie inside the folder, at \//);
   await assert.rejects(cairn.openOrAdopt("/"), { code: "refused", message: /it is the root of the whole system$/ });
 });
 
-test("a hint of the library names calls", async (t) => {
+test("a hint of the library names calls of the library", async (t) => {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-index-")));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   writeFileSync(join(root, "a"), "one");

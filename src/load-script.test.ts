@@ -42,7 +42,7 @@ function keptFiles(): string[] {
   return readdirSync(kept).map((name) => `${name} ${statSync(path.join(kept, name), { bigint: true }).mtimeNs}`);
 }
 
-test("a script runs with the scripts that it requires, and its code is cached for the next run", () => {
+test("a script runs with the scripts that it requires, and the next run uses its cached code", () => {
   const first = load();
   assert.equal(first.exports["answer"], 42);
   assert.equal(first.exports["url"], pathToFileURL(path.join(dist, "cli.js")).href);
@@ -55,7 +55,7 @@ test("a script runs with the scripts that it requires, and its code is cached fo
   assert.deepEqual(keptFiles(), before, "V8 took all of it");
 });
 
-test("a script with characters beyond ASCII keeps its text", () => {
+test("a script keeps its text if the text has characters beyond ASCII", () => {
   script("part-B.cjs", `exports.twice = (n) => n * 2 + " é→😀";`);
   for (let run = 0; run < 2; run++) {
     const loaded = load();
@@ -64,7 +64,7 @@ test("a script with characters beyond ASCII keeps its text", () => {
   }
 });
 
-test("damaged, cut or empty cached code is made again, and the script runs", () => {
+test("a script runs and is cached again if its cached code is damaged, cut or empty", () => {
   load().keep();
   const file = path.join(kept, "part-B.cjs.code");
   const whole = readFileSync(file);
@@ -79,14 +79,14 @@ test("damaged, cut or empty cached code is made again, and the script runs", () 
   }
 });
 
-test("a script's new text runs although code of an older text of the same length is cached", () => {
+test("a changed script runs even if cached code of a text of the same length exists", () => {
   load().keep();
   script("part-B.cjs", `exports.twice = (n) => n * 3;`);
   assert.equal(load().exports["answer"], 63);
 });
 
 test(
-  "cached code of another user does not run",
+  "cached code of another user is not run",
   { skip: process.geteuid?.() === 0 ? false : "only root may give files away" },
   () => {
     load().keep();
@@ -99,7 +99,7 @@ test(
   },
 );
 
-test("a script runs when its code cannot be cached", () => {
+test("a script runs even if its code cannot be cached", () => {
   writeFileSync(path.join(scratch, "kept"), "a file");
   const { exports, keep } = load();
   assert.equal(exports["answer"], 42);
@@ -107,7 +107,7 @@ test("a script runs when its code cannot be cached", () => {
   assert.equal(readFileSync(path.join(scratch, "kept"), "utf8"), "a file");
 });
 
-test("cached code of removed scripts stays a day, for another installation", () => {
+test("cached code of removed scripts is kept for a day", () => {
   load().keep();
   const old = path.join(kept, "part-OLD.cjs.code");
   const young = path.join(kept, "part-YOUNG.cjs.code");
@@ -119,7 +119,7 @@ test("cached code of removed scripts stays a day, for another installation", () 
   assert.deepEqual(readdirSync(kept).toSorted(), ["main-A.cjs.code", "part-B.cjs.code", "part-YOUNG.cjs.code"]);
 });
 
-test("a script that has failed fails again when it is required again", () => {
+test("a script that failed fails again if it is required again", () => {
   script("main-A.cjs", `exports.part = () => require("./part-B.cjs");`);
   script("part-B.cjs", `exports.half = true; throw new Error("no part");`);
   const { exports, keep } = load();
@@ -127,12 +127,12 @@ test("a script that has failed fails again when it is required again", () => {
   keep();
 });
 
-test("an error of a script is passed on, with the script's place", () => {
+test("an error of a script is passed on with the script's file in its stack", () => {
   script("part-B.cjs", `throw new Error("no part");`);
   assert.throws(load, (error: Error) => error.message === "no part" && error.stack!.includes("part-B.cjs"));
 });
 
-test("two scripts of the library share a script that both require", () => {
+test("two scripts of the library share one instance of a script that both require", () => {
   script("other-C.cjs", `exports.twice = require("./part-B.cjs").twice;`);
   const base = pathToFileURL(path.join(dist, "index.js")).href;
   const first = loadLibrary("main-A.cjs", base);

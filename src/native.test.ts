@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 
-test("another platform is refused in one line with its name", () => {
+test("native calls on another platform fail with one line that names the platform", () => {
   const script = `Object.defineProperty(process, "platform", { value: "darwin" });
 const { newArena } = await import(${JSON.stringify(new URL("./native.ts", import.meta.url).href)});
 try { newArena(1); } catch ({ code, message }) { console.log(code, message); }`;

@@ -159,7 +159,7 @@ export function trimMemory(): void {
 
 let collect: (() => void) | undefined;
 
-/** Runs the collector, in some tens of ms: it does not count shared memory, so by itself it frees that late. */
+/** Runs the garbage collector, in some tens of ms. V8 does not count shared memory, so on its own it frees that late. */
 export function collectMemory(): void {
   if (collect === undefined) {
     setFlagsFromString("--expose-gc");

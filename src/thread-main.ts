@@ -8,7 +8,7 @@ const KINDS: KindsOfWork = {
   verify: async () => (await import("./repository/verify/pack-thread.ts")).VerifyRunner,
 };
 
-/** `onWorked`: see `serve`. */
+/** Serves the kinds of work in a worker thread. `onWorked`: see `serve`. */
 export async function main(onWorked: () => void = () => undefined): Promise<void> {
   await serve(KINDS, onWorked);
 }

@@ -79,7 +79,7 @@ function remember(value: unknown): void {
 
 let first = "";
 
-test("init, save and history print what they promise", () => {
+test("init, save, history and why print the keys that docs/json.md promises", () => {
   const { data } = run("init");
   atLeast(4, data["engine_reasons"]);
   assert.equal(data["adopted"], true);
@@ -95,7 +95,7 @@ test("init, save and history print what they promise", () => {
   assert.deepEqual([why["path"], why["changes"][0].change, why["changes"][0].size_after], ["a.txt", "added", 4]);
 });
 
-test("status and diff print what they promise", () => {
+test("status and diff print the keys that docs/json.md promises", () => {
   assert.equal(run("status").data["clean"], true);
   write("a.txt", "one\nmore\n");
   write("new.txt", "new\n");
@@ -110,7 +110,7 @@ test("status and diff print what they promise", () => {
   assert.deepEqual([data["from"], data["to"]], [first, null]);
 });
 
-test("save, restore and undo print what they promise, names that are not UTF-8 too", () => {
+test("restore, undo, redo and bisect print the promised keys, and names that are not UTF-8 as base64", () => {
   writeFileSync(Buffer.concat([Buffer.from(`${WORK}/`), Buffer.from([0x66, 0xff])]), "raw");
   const second = run("save -m second").data["save_point"].save_point_id;
   const raw = (run("diff head~1 head").data["entries"] as { path_b64?: string }[]).find(
@@ -134,7 +134,7 @@ test("save, restore and undo print what they promise, names that are not UTF-8 t
   run(`restore ${first} --to ${path.join(SCRATCH, "elsewhere")}`);
 });
 
-test("turns, rewind, adopt and fork --remove print what they promise", () => {
+test("turns, rewind, adopt and fork --remove print the keys that docs/json.md promises", () => {
   const cause = { kind: "tool_call", agent: "codex", event: "UserPromptSubmit", session: "s", turn: "t", prompt: "p" };
   run(`save --cause ${JSON.stringify(cause)}`);
   write("by-agent", "x\n");
@@ -151,7 +151,7 @@ test("turns, rewind, adopt and fork --remove print what they promise", () => {
   assert.match(run(`fork --remove ${to}`).data["save_point_id"], /^[0-9a-f]{32}$/);
 });
 
-test("show gives entries, and a file's bytes", () => {
+test("show prints the entries of a point, or the bytes of a file as base64", () => {
   const { data } = run("show head");
   atLeast(3, data["entries"]);
   const done = cairn(["show", `${first}:a.txt`], { cwd: WORK, own: true });
@@ -166,21 +166,21 @@ test("show gives entries, and a file's bytes", () => {
   assert.equal(Buffer.from(String(done.data["content_b64"]), "base64").toString(), "one\n");
 });
 
-test("verify and doctor print what they promise", () => {
+test("verify and doctor print the keys that docs/json.md promises", () => {
   run("verify");
   run("verify --all");
   const doctor = run("doctor").data;
   atLeast(4, doctor["engine_reasons"]);
 });
 
-test("fork and view print what they promise", () => {
+test("fork and view print the keys that docs/json.md promises", () => {
   run(`fork head ${path.join(SCRATCH, "forked")}`);
   const { view } = run("view head").data;
   atLeast(1, run("view --list").data["views"]);
   run(`view --close ${view.view_id}`);
 });
 
-test("backup prints what it promises", () => {
+test("the backup commands print the keys that docs/json.md promises", () => {
   const repository = ["-r", path.join(SCRATCH, "backups"), "--password-command", "pwd"].join(" ");
   run(`backup init ${repository}`);
   const created = run(`backup create ${repository}`).data;
@@ -216,7 +216,7 @@ test("backup prints what it promises", () => {
   atLeast(1, run(`backup list ${repository}`).data["snapshots"]);
 });
 
-test("run prints what it promises and passes the exit status on", () => {
+test("run prints the promised keys, and exits with the status of its program", () => {
   const done = cairn(["run", "--json", "--", "sh", "-c", "echo out; echo more >> a.txt; exit 3"], {
     cwd: WORK,
     own: true,
@@ -229,7 +229,7 @@ test("run prints what it promises and passes the exit status on", () => {
   run("run --json -- true");
 });
 
-test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what they promise", async () => {
+test("pin, tag, store, engine, bundle and service commands print the keys that docs/json.md promises", async () => {
   for (const line of ["pin head", "unpin head", "tag head x"]) run(line);
   const { repository } = run("store").data;
   assert.equal(run(`inspect ${repository}/config`).data["format"], "restic-config");
@@ -258,7 +258,7 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   ran.add("__complete");
 });
 
-test("export, import and clone print what they promise", () => {
+test("export, import and clone print the keys that docs/json.md promises", () => {
   const at = (name: string): string => path.join(SCRATCH, name);
   run(`export head --to-dir ${at("exported")}`);
   for (const verb of ["import", "clone"]) {
@@ -266,7 +266,7 @@ test("export, import and clone print what they promise", () => {
   }
 });
 
-test("the commands of context stores print what they promise", () => {
+test("the commands of context stores print the keys that docs/json.md promises", () => {
   const at = (name: string): string => path.join(SCRATCH, name);
   mkdirSync(at("docs"));
   writeFileSync(path.join(at("docs"), "a.md"), "# Words\n");
@@ -287,22 +287,22 @@ test("the commands of context stores print what they promise", () => {
   inStore(`bundle restore ${at("all.ovpack")} --on-conflict overwrite`);
 });
 
-test("the commands of agents print what they promise", () => {
+test("the agent commands print the keys that docs/json.md promises", () => {
   run("agent install claude-code --print");
   run("agent remove gemini");
   run("agent status");
   run("agent status --all");
 });
 
-test("the MCP server prints what it promises when it is asked for JSON", () => {
+test("mcp --json prints the keys that docs/json.md promises", () => {
   run("mcp");
 });
 
-test("the commands of machines print what they promise", () => {
+test("the vm commands print the keys that docs/json.md promises", () => {
   run(`vm list --machines ${path.join(SCRATCH, "machines")}`);
 });
 
-test("the commands of databases print what they promise", () => {
+test("the database commands print the keys that docs/json.md promises", () => {
   new DatabaseSync(path.join(SCRATCH, "db")).exec("CREATE TABLE t (a); INSERT INTO t VALUES (1)");
   const at = (name: string): string => path.join(SCRATCH, name);
   const listed = run(`database list ${at("db")}`).data;
@@ -311,7 +311,7 @@ test("the commands of databases print what they promise", () => {
   run(`database restore ${at("image")} --to ${at("new")}`);
 });
 
-test("cleanup prints what it promises", () => {
+test("cleanup prints the keys that docs/json.md promises", () => {
   const { plan } = run("cleanup --keep-last 3 --plan").data;
   atLeast(1, plan.reasons);
   run(`cleanup --run ${plan.plan_id}`);
@@ -319,7 +319,7 @@ test("cleanup prints what it promises", () => {
   run("cleanup --keep-last 3 --set-policy");
 });
 
-test("failures print one object with an error that says what to do", () => {
+test("a failed command prints one JSON object with the error's code", () => {
   const failures: [string, number, string][] = [
     ["restore ffffffff", 3, "not_found"],
     ["restore x!", 2, "invalid_id"],
@@ -339,17 +339,17 @@ test("failures print one object with an error that says what to do", () => {
   assert.equal(cairn([], { cwd: WORK, own: true }).status, 2);
 });
 
-test("ui names a folder that is no workspace when it is asked for JSON", () => {
+test("ui --json reports not_a_workspace for a folder that is no workspace", () => {
   assert.equal(run(`ui ${SCRATCH}`, { status: 3 }).error?.code, "not_a_workspace");
 });
 
-test("relocate and release print what they promise", () => {
+test("relocate and release print the keys that docs/json.md promises", () => {
   renameSync(WORK, MOVED);
   run(`relocate ${WORK} ${MOVED}`, { cwd: SCRATCH });
   run(`release ${MOVED}`, { cwd: SCRATCH });
 });
 
-test("all other commands print what they promise for their first example", async () => {
+test("all other commands print the promised keys for their first example", async () => {
   const cwd = path.join(SCRATCH, "forked");
   for (const [name, { load }] of Object.entries(COMMANDS))
     if (!ran.has(name)) run(wordsOf((await load()).command.examples[0]!.line), { cwd });

@@ -36,7 +36,7 @@ function run(root: string, words: readonly string[], input = ""): Ran {
   return { status, stdout, stderr };
 }
 
-test("the orchestrator's job goes on where the last one ended, also after a crash", (t) => {
+test("the orchestrator example continues from its last point, even after a crash", (t) => {
   const root = scratch(t);
   const shared = path.join(root, "agent-7");
   const log = (): string[] =>
@@ -60,7 +60,7 @@ test("the orchestrator's job goes on where the last one ended, also after a cras
   assert.ok(!log().includes("run after nothing", 1));
 });
 
-test("the agent's hook makes a point per turn and rolls back by id without losing the present", (t) => {
+test("the agent hook example makes a point per turn, and its rollback keeps unsaved files in an undo point", (t) => {
   const root = scratch(t);
   const folder = path.join(root, "project");
   mkdirSync(folder);

@@ -22,7 +22,7 @@ const ROOM = 2 ** 31;
 const WANTED = ["save", "restore", "undo", "killed"];
 const LATE = 9;
 
-const title = `every point gives back what the folder was, whatever happens in between (seed ${SEED})`;
+const title = `every point restores the folder as it was saved, after random operations and kills (seed ${SEED})`;
 
 test(title, async (t) => runModels(t, { engines: ["copy"], root: newFolder("models"), seconds: SECONDS }));
 

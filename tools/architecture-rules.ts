@@ -267,7 +267,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
   ],
 };
 
-/** Packages that only one place may know, and why. */
+/** Packages, the one place that may import each of them, and the reason. */
 export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: string }[] = [
   { name: "koffi", home: /^native\.ts$/, reason: "one file loads native code and says so where it cannot" },
   { name: "age-encryption", home: /^crypto\/age\.ts$/, reason: "only whoever reads or writes such a file loads it" },
@@ -319,7 +319,7 @@ export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; re
   },
 ];
 
-/** What some files may not have in them: those of `formats` give the same answer for the same bytes, always and everywhere. */
+/** Words that some files may not have. A file of `formats` must give the same answer for the same bytes at any time. */
 export const FORBIDDEN_WORDS: readonly { files: RegExp; forbidden: RegExp; reason: string }[] = [
   {
     files: /^formats\//,
@@ -341,10 +341,10 @@ export const FORBIDDEN_WORDS: readonly { files: RegExp; forbidden: RegExp; reaso
 
 export const FORBIDDEN_FOLDERS: readonly string[] = ["utils", "util", "common", "helpers", "shared", "misc", "lib"];
 
-/** A file is one thing and as long as that thing. */
+/** The most lines of a file. */
 export const FILE_LINES = 800;
 
-/** Limits that keep the source small enough to be held in one head; functions of at most 80 lines are the linter's. */
+/** Limits that keep the source small enough for one reader. oxlint limits functions to 80 lines. */
 export const LIMITS = {
   "files in a folder": 25,
   "files in the longest chain of value imports": 15,
@@ -358,10 +358,10 @@ export const LIMITS = {
 /** The most lines of a folder's README.md, which says what the folder owns, its doors, and what it never does. */
 export const README_LINES = 15;
 
-/** How a doc comment begins that cannot be read alone. */
+/** Beginnings of doc comments that cannot be read alone. */
 export const LEANING_COMMENT = /^(?:The same|Likewise|What|Whether|Where|Of|Who|Whose|Which|How|Why|That)\b/;
 
-/** Words that make a reader search for the thing that is meant, each with the limit on comments that have them. */
+/** Words that do not name the thing that is meant, each with the limit on comments that have such words. */
 export const RIDDLES: readonly { limit: keyof typeof LIMITS; words: RegExp }[] = [
   {
     limit: 'comments with "what" as a noun',
@@ -382,10 +382,7 @@ export const RIDDLES: readonly { limit: keyof typeof LIMITS; words: RegExp }[] =
 /** The most lines of a doc comment. */
 export const COMMENT_LINES = 3;
 
-/**
- * What is above a limit today, with its number: a ratchet, so it may only be lowered. The key is the limit, then the folder
- * or file that it is about.
- */
+/** Counts that are above their limit today, and may only be lowered. The key is the limit, then the folder or file. */
 export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   "files that one file imports: backup/create/create.ts": 25,
   "files that one file imports: workspace/care/convert.ts": 26,

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { KERNELS, kernelModuleText } from "./build-kernel.ts";
 
-test("a committed kernel is what its source assembles to", async () => {
+test("each committed kernel equals what its source assembles to", async () => {
   for (const kernel of KERNELS)
     assert.equal(readFileSync(new URL(`../${kernel.module}`, import.meta.url), "utf8"), await kernelModuleText(kernel));
 });

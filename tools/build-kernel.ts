@@ -4,7 +4,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import wabtFactory from "wabt";
 
-/** Each `.wat` file and what the constant in the `-kernel.ts` file beside it is called. */
+/** Each `.wat` file, and the name of the constant in the `-kernel.ts` file beside it. */
 export const KERNELS = [
   {
     source: "src/repository/packs/chunker-kernel.wat",
@@ -20,7 +20,7 @@ export const KERNELS = [
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** The text of the module that belongs to the present source. */
+/** Returns the text of the module that the present source assembles to. */
 export async function kernelModuleText(kernel: (typeof KERNELS)[number]): Promise<string> {
   const wabt = await wabtFactory();
   const file = path.basename(kernel.source);

@@ -35,12 +35,12 @@ const RUNTIME = path.join(ROOT, ".runtime");
 const DIST = path.join(ROOT, "dist");
 /** Native code cannot be bundled; these two are the package's only dependencies. */
 const EXTERNAL = ["koffi"];
-/** Another process may still load a chunk of the build it started from. */
+/** Milliseconds that chunks of older builds stay: another process may still load them. */
 const KEEP_OLD_CHUNKS_MS = 3_600_000;
 
 const WORKER_URL = /new URL\(\s*(["'])[^"']*?([\w-]+-worker)\.ts\1\s*,\s*import\.meta\.url,?\s*\)/g;
 
-/** All output lies flat in dist/, so a worker is beside whatever chunk its owner ends up in. */
+/** All output lies flat in dist/, so a worker lies beside each chunk that may start it. */
 const workersBesideChunks: Plugin = {
   name: "workers-beside-chunks",
   setup(setup) {
@@ -61,12 +61,14 @@ const workersBesideChunks: Plugin = {
 
 const LAZY = /\bimport\("(\.[^"]+)"\)/g;
 
-/** Name of the script with the code of a verb: those of one room are loaded together, which is faster than many small files. */
+/**
+ * Returns the name of the script with a verb's code. Verbs of one room share a script, which loads faster than many files.
+ */
 function roomOf(file: string): string {
   return /^src\/(backup|bundle|capture|operations\/(?:context|inspect|machines))\//.exec(file)?.[1] ?? "workspace";
 }
 
-/** Has the files in src/verbs load their code by room. */
+/** Makes the files in src/verbs load their code from the script of their room. */
 const verbsByRoom: Plugin = {
   name: "verbs-by-room",
   setup(setup) {
@@ -122,7 +124,7 @@ interface Manifest {
   readonly licenses?: readonly { readonly type: string }[];
 }
 
-/** The licences of what is bundled travel with it. */
+/** Returns the licence texts of all bundled packages. */
 function thirdPartyNotices(inputs: Record<string, object>): string {
   const folders = new Set<string>();
   for (const input of Object.keys(inputs)) {
@@ -157,12 +159,12 @@ const BUNDLED = {
   logLevel: "warning",
 } as const satisfies BuildOptions;
 
-/** Entry points of the library. Its code is the command's, so both are scripts. */
+/** Entry points of the library. The library shares code with the command, so both are scripts. */
 const LIBRARY = ["src/index.ts", "src/client.ts"];
-/** What the command and its threads run, behind entry points that are the same from source; the library. */
+/** Source files that become scripts: the code of the command, of its threads and of the library. */
 const SCRIPTS = ["src/cli/program/main.ts", "src/thread-main.ts", ...LIBRARY];
 
-/** `exports`: names that the script's module exports. */
+/** A script that the build made. `exports`: names that the script's module exports. */
 interface MadeScript {
   readonly name: string;
   readonly exports: readonly string[];
@@ -187,7 +189,9 @@ async function bundle(stage: string): Promise<void> {
   chmodSync(path.join(stage, "cli.js"), 0o755);
 }
 
-/** What `require` loads. A Node that is too old requires no module, and would say that instead of what is wrong. */
+/**
+ * Bundles the entry point for `require`. It checks the version of Node first, because an old Node can require no module.
+ */
 async function makeRequired(stage: string): Promise<void> {
   const contents = 'require("./src/node-version.ts");\nmodule.exports = require("./index.js");\n';
   await build({
@@ -201,8 +205,9 @@ async function makeRequired(stage: string): Promise<void> {
 }
 
 /**
- * Scripts, which src/load-script.ts loads: Node gives no code of modules that have run. Each is one function; `__url` is
- * what `import.meta.url` is in dist. `made`: by source file.
+ * Bundles the scripts that src/load-script.ts loads. Modules cannot be scripts: Node gives out no compiled code of a
+ * module that has run. Each script is one function; its `__url` is the value of `import.meta.url` in dist. `made`: scripts
+ * by source file.
  */
 async function makeScripts(stage: string): Promise<{ made: Map<string, MadeScript>; inputs: Metafile["inputs"] }> {
   const outdir = path.join(stage, "modules");
@@ -242,7 +247,7 @@ function scriptName(moduleName: string): string {
   return moduleName.replace(/\.js$/, ".cjs");
 }
 
-/** In place of a module that is a script: one that loads the script and has the same exports. */
+/** Replaces the module of a script by a module that loads the script and has the same exports. */
 function scriptsInstead(scripts: ReadonlyMap<string, MadeScript>): Plugin {
   return {
     name: "scripts-instead",
@@ -273,14 +278,14 @@ function libraryLoader({ name, exports }: MadeScript): string {
 
 const BUILTIN_IMPORT = /^import (?:\{([^}]*)\}|\* as ([\w$]+)|([\w$]+)) from "(node:[\w/]+)";\n/gm;
 
-/** commander and the pager import it for what most commands never do; it brings the network modules with it, 3 ms. */
+/** commander and the pager import this module, but most commands never use it. It loads the network modules, in 3 ms. */
 const LAZY_BUILTIN = "node:child_process";
 /** An object of functions that load the module when they are called. */
 const LAZY_FUNCTIONS = `new Proxy({}, { get: (_, name) => (...args) => process.getBuiltinModule("${LAZY_BUILTIN}")[name](...args) })`;
 
 /**
- * Built-in modules without the ES module around them: that one reads every export once, which loads streams, readline
- * and promises for whoever only wants `node:fs`. Saves 3 ms of `--version` and 7 of a save.
+ * Takes built-in modules without Node's ES module around them, which reads every export. For a file that only needs
+ * `node:fs`, those reads would load streams, readline and promises. Saves 3 ms of `--version` and 7 ms of a save.
  */
 function takeBuiltinsDirectly(stage: string): void {
   for (const name of readdirSync(stage)) {
@@ -307,7 +312,7 @@ function takeBuiltinsDirectly(stage: string): void {
   }
 }
 
-/** Declarations of the library: the compiler's of what has no schema, and the contract printed. */
+/** Writes the library's declarations: the compiler's for types without a schema, and the printed contract. */
 function declarations(stage: string): void {
   const out = path.join(stage, "types");
   const emitted = path.join(stage, "emitted");
@@ -339,7 +344,7 @@ function declarations(stage: string): void {
   rmSync(emitted, { recursive: true });
 }
 
-/** The client of a web page, one module without packages. */
+/** Bundles the client of a web page as one module without packages. */
 async function makeBrowserClient(stage: string): Promise<void> {
   await build({
     absWorkingDir: ROOT,
@@ -358,7 +363,7 @@ async function writeManualPages(stage: string): Promise<void> {
   for (const [name, text] of await manualPages()) writeFileSync(path.join(stage, "man", name), text);
 }
 
-/** Chunks first, entry points last, so whoever starts meanwhile finds what its entry names. */
+/** Moves chunks first and entry points last, so that a process that starts meanwhile finds all chunks of its entry. */
 function moveIntoPlace(stage: string): void {
   mkdirSync(DIST, { recursive: true });
   const names = readdirSync(stage).toSorted((a, b) => Number(isEntry(a)) - Number(isEntry(b)));
@@ -379,7 +384,7 @@ function isEntry(name: string): boolean {
   return name === "cli.js" || name === "client.js" || /^index\.c?js$/.test(name) || name.endsWith("-worker.js");
 }
 
-/** What a killed build left behind. */
+/** Removes the files that a killed build left. */
 function removeLeftovers(): void {
   mkdirSync(RUNTIME, { recursive: true });
   for (const name of readdirSync(RUNTIME)) {

@@ -42,7 +42,7 @@ for (const statement of [
   'const seal = await import("../crypto/seal.ts");',
   'new Worker(new URL("../crypto/seal.ts", import.meta.url));',
 ]) {
-  test(`an upward import is an error when written as ${JSON.stringify(statement)}`, (t) => {
+  test(`an import from a higher layer is an error if it is written as ${JSON.stringify(statement)}`, (t) => {
     const errors = errorsIn(t, { "formats/tree.ts": `${statement}\n`, "crypto/seal.ts": "export const seal = 1;\n" });
     assert.equal(errors.length, 1);
     assert.match(
@@ -52,7 +52,7 @@ for (const statement of [
   });
 }
 
-test("an import cycle is an error when it goes through three files", (t) => {
+test("an import cycle of three files is an error", (t) => {
   const errors = errorsIn(t, {
     "fs/a.ts": 'import "./b.ts";\n',
     "fs/b.ts": 'import "./c.ts";\n',
@@ -63,12 +63,12 @@ test("an import cycle is an error when it goes through three files", (t) => {
   assert.match(errors[0] ?? "", /import cycle: fs\/. → fs\/|import cycle/);
 });
 
-test("a file is an error when it has more than 800 lines", (t) => {
+test("a file with more than 800 lines is an error", (t) => {
   assert.deepEqual(errorsIn(t, { "fs/a.ts": "\n".repeat(800) }), []);
   assert.match(errorsIn(t, { "fs/a.ts": "\n".repeat(801) }).join(""), /801 lines/);
 });
 
-test("folders and files that say nothing are errors", (t) => {
+test("an empty folder, an unknown layer and names like utils and helpers are errors", (t) => {
   const errors = errorsIn(t, { "fs/utils/a.ts": "", "fs/helpers.ts": "", "capture/": "", "web/x.ts": "" });
   assert.equal(errors.length, 4);
   for (const name of ["fs/utils/", "fs/helpers.ts", "capture/: an empty folder", "web is no layer"]) {
@@ -79,7 +79,7 @@ test("folders and files that say nothing are errors", (t) => {
   }
 });
 
-test("a package is an error when it is imported outside its home", (t) => {
+test("a package is an error if it is imported outside its home", (t) => {
   const koffi = 'createRequire(import.meta.url)("koffi");\n';
   assert.deepEqual(errorsIn(t, { "native.ts": koffi }), []);
   const errors = errorsIn(t, {
@@ -90,7 +90,7 @@ test("a package is an error when it is imported outside its home", (t) => {
   assert.equal(errors.length, 3);
 });
 
-test("a byte layout is an error when it reads a disk or a clock", (t) => {
+test("a file in formats/ is an error if it reads a disk or a clock", (t) => {
   const errors = errorsIn(t, {
     "formats/a.ts": 'import { readFileSync } from "node:fs";\n',
     "formats/b.ts": "const time = Date.now();\n",
@@ -103,7 +103,7 @@ test("a byte layout is an error when it reads a disk or a clock", (t) => {
   );
 });
 
-test("a list that is spread into a call is an error, however it is written", (t) => {
+test("a list that is spread into push is an error, on one line or several", (t) => {
   const files = {
     "fs/one.ts": "export const add = (all: string[], more: string[]): number => all.push(...more);\n",
     "fs/other.ts": "export const add = (all: string[], more: string[]): number =>\n  all.push(\n    ...more,\n  );\n",
@@ -114,7 +114,7 @@ test("a list that is spread into a call is an error, however it is written", (t)
   assert.deepEqual(errors, ["fs/one.ts", "fs/other.ts"]);
 });
 
-test("a worker and what starts it are no cycle", (t) => {
+test("a worker script that imports the file that starts it is no cycle", (t) => {
   const files = {
     "archive/a.ts": 'new Worker(new URL("./b-worker.ts", import.meta.url));\n',
     "archive/b-worker.ts": 'import "./a.ts";\n',
@@ -122,7 +122,7 @@ test("a worker and what starts it are no cycle", (t) => {
   assert.deepEqual(errorsIn(t, files), []);
 });
 
-test("an adapter is an error when anything but compose.ts names it", (t) => {
+test("an import of a storage is an error in every file except compose.ts", (t) => {
   const local = 'import { LocalStorage } from "./repository/storage/local.ts";\n';
   const errors = errorsIn(t, {
     "repository/storage/local.ts": "",
@@ -136,7 +136,7 @@ test("an adapter is an error when anything but compose.ts names it", (t) => {
   );
 });
 
-test("an import is an error when its target is missing or a test", (t) => {
+test("an import is an error if its target is missing, a test or outside src", (t) => {
   const errors = errorsIn(t, {
     "fs/a.ts": 'import "./gone.ts";\nimport "./b.test.ts";\nimport "../../tools/x.ts";\n',
     "fs/b.test.ts": "",

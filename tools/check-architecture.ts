@@ -29,17 +29,17 @@ interface SourceFile {
   lines: number;
   /** Paths below src/. */
   imports: string[];
-  /** Files started as workers: they count for layers, but load on their own and so close no cycle. */
+  /** Files started as workers. They count for layers, but not for cycles, because a worker loads on its own. */
   workers: string[];
   packages: string[];
-  /** The forbidden words of a pure folder that occur. */
+  /** Forbidden words that the file has. */
   impurities: string[];
 }
 
 const IMPORT =
   /^\s*(?:import|export)\b[^;'"()]*?\bfrom\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)|new URL\(\s*["'](\.[^"']+\.ts)["']/gm;
 
-/** Every finding about the tree below `source`, errors first. */
+/** Returns every finding about the files below `source`, errors first. */
 export function checkArchitecture(source: string): Finding[] {
   const findings: Finding[] = [];
   const files = readTree(source, findings);
@@ -117,12 +117,12 @@ function impurities(file: string, text: string): string[] {
   });
 }
 
-/** Good enough for this code base: no import hides in a string or a regular expression. */
+/** Removes comments. Parses no strings, because no import of this source hides in a string or regular expression. */
 function withoutComments(text: string): string {
   return text.replaceAll(/^\s*\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
 }
 
-/** Tests and what only tests use (`testing-*.ts`): they may import anything, nothing else may import them. */
+/** True for tests and their helpers (`testing-*.ts`): they may import every file, but only tests may import them. */
 function isTest(file: string): boolean {
   return /\.(?:test|contract)\.ts$|(?:^|\/)test(?:ing)?-[^/]*\.ts$/.test(file);
 }
@@ -167,7 +167,7 @@ function layerOf(file: string): string {
   return file.split("/")[0] ?? file;
 }
 
-/** One finding per group of files that reach each other, by Tarjan's algorithm. */
+/** Returns one finding per group of files that import each other, by Tarjan's algorithm. */
 function cycles(files: ReadonlyMap<string, SourceFile>): Finding[] {
   const order = new Map<string, number>();
   const low = new Map<string, number>();

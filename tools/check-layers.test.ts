@@ -31,11 +31,11 @@ const SOUND = {
   "room/door.ts": 'import { b } from "./left/b.ts";\nimport { c } from "./right/c.ts";\nexport const d = b + c;\n',
 };
 
-test("values from lower layers and types from anywhere are no finding", (t) => {
+test("values from lower layers and types from any layer are no finding", (t) => {
   assert.deepEqual(messages(tree(t, SOUND)), []);
 });
 
-test("a value from a higher layer or from one of the same row is a finding, also if it is loaded later", (t) => {
+test("a value imported from a higher layer or the same row is a finding, even by a dynamic import", (t) => {
   for (const [file, text] of [
     ["room/low/a.ts", 'import { b } from "../left/b.ts";\nexport const a = b;\n'],
     ["room/right/c.ts", 'import { b } from "../left/b.ts";\nexport const c = b;\n'],
@@ -47,7 +47,7 @@ test("a value from a higher layer or from one of the same row is a finding, also
   }
 });
 
-test("a folder without a row, a row without files and a room of folders without rows are findings", (t) => {
+test("a folder without a row, a row without files, and a room with folders but no rows are findings", (t) => {
   const source = tree(t, { ...SOUND, "room/new/e.ts": "export const e = 1;\n", "hall/f/g.ts": "", "hall/h.ts": "" });
   rmSync(path.join(source, "room/right"), { recursive: true });
   writeFileSync(path.join(source, "room/door.ts"), "");

@@ -9,7 +9,7 @@ import { productionFiles } from "./source-lines.ts";
 
 const LAZY = /\bimport\(\s*"(\.[^"]+)"\s*\)/g;
 
-/** Findings about folders of rooms. `rooms`: rows of each room, the lowest first. */
+/** Returns findings about folders of rooms. `rooms`: rows of each room, the lowest first. */
 export function checkLayers(
   source: string,
   rooms: Readonly<Record<string, readonly RoomLayer[]>> = ROOM_LAYERS,
@@ -38,7 +38,7 @@ export function checkLayers(
   return findings;
 }
 
-/** Folder of a file inside its room; `.` for the room's own files. */
+/** Returns the folder of a file inside its room; `.` for the room's own files. */
 function folderOf(file: string): string {
   return path.posix.relative(file.split("/")[0]!, path.posix.dirname(file)) || ".";
 }

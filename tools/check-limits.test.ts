@@ -26,7 +26,7 @@ function found(t: TestContext, files: Record<string, string>, above: Record<stri
   return checkLimits(sourceOf(t, files), above).map(({ severity, file, message }) => `${severity} ${file}: ${message}`);
 }
 
-test("a folder is an error when it has more than 25 files, tests not counted", (t) => {
+test("a folder with more than 25 files is an error, tests not counted", (t) => {
   const tests = { "fs/a.test.ts": "", "fs/testing-a.ts": "", "fs/a.contract.ts": "" };
   assert.deepEqual(found(t, { ...numbered(25, () => ""), ...tests }), []);
   assert.deepEqual(
@@ -38,7 +38,7 @@ test("a folder is an error when it has more than 25 files, tests not counted", (
   );
 });
 
-test("a chain of value imports is an error when it has more than 15 files", (t) => {
+test("a chain of value imports with more than 15 files is an error", (t) => {
   const chain = (by: string) => numbered(16, (n) => (n < 15 ? `${by} "./f${n + 1}.ts";\n` : ""));
   const [error, ...others] = found(t, chain("import { x } from"));
   assert.match(error!, /^error : 16 files in the longest chain of value imports, at most 15: fs\/f0\.ts → fs\/f1\.ts/);
@@ -47,7 +47,7 @@ test("a chain of value imports is an error when it has more than 15 files", (t) 
     assert.deepEqual(found(t, chain(erased)), [], erased);
 });
 
-test("a file is an error when it imports more than 20 others, types counted", (t) => {
+test("a file that imports more than 20 others is an error, types counted", (t) => {
   const others = numbered(21, () => "");
   const all = Object.keys(others).map((file) => `import type { x } from "./${path.basename(file)}";\n`);
   assert.deepEqual(found(t, { ...others, "fs/a.ts": all.join("") }), [
@@ -55,7 +55,7 @@ test("a file is an error when it imports more than 20 others, types counted", (t
   ]);
 });
 
-test("a folder is an error when it has no README.md, or one of more than 15 lines", (t) => {
+test("a folder without README.md, or with one of more than 15 lines, is an error", (t) => {
   const source = sourceOf(t, { "fs/a.ts": "", "fs/linux/b.ts": "" });
   rmSync(path.join(source, "fs/README.md"));
   writeFileSync(path.join(source, "fs/linux/README.md"), "line\n".repeat(16));
@@ -65,14 +65,14 @@ test("a folder is an error when it has no README.md, or one of more than 15 line
   );
 });
 
-test("a doc comment is an error when it cannot be read alone, or has more than three lines", (t) => {
+test("a doc comment that refers to another comment, or has more than three lines, is an error", (t) => {
   const long = "/**\n * Reads it.\n * a\n * b\n * c\n */\n";
   const list = "/**\n * Reads it:\n * - a\n * - b\n * - c\n */\n";
   const [error] = found(t, { "fs/a.ts": `/** The same for b. */\n/** Reads it. */\n${long}${list}` });
   assert.equal(error, "error : 2 doc comments that do not stand alone, at most 0: fs/a.ts:1, fs/a.ts:3");
 });
 
-test("what is above a limit already may fall and may not rise", (t) => {
+test("a count above its limit may fall and may not rise", (t) => {
   const files = { "fs/a.ts": "/** Whether it was. */\n/** Whether it is. */\n" };
   const key = "doc comments that do not stand alone";
   assert.deepEqual(found(t, files, { [key]: 2 }), []);
@@ -85,7 +85,7 @@ test("lines are counted by room, with the change since the last release", (t) =>
   assert.equal(linesMessage(linesByRoom(source), 3), "4 production lines, +1 since the last release: fs 3, (top) 1");
 });
 
-test("a comment whose words make a reader search for the thing is an error, for each room", (t) => {
+test("a comment with a pronoun as subject, 'what' as a noun or 'where' for 'if' is an error in each room", (t) => {
   const files = {
     "fs/a.ts":
       "/** What was read. */\n/** Says what changed. */\n// Null where\n// the rest is damaged.\nf(); // nothing of what is kept\n",

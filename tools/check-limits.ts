@@ -4,7 +4,7 @@ import { ABOVE_LIMITS, COMMENT_LINES, LEANING_COMMENT, LIMITS, README_LINES, RID
 import type { Finding } from "./check-architecture.ts";
 import { productionFiles } from "./source-lines.ts";
 
-/** A number that has a limit: which limit, and the folder or file that it is about, empty for the whole source. */
+/** A measured number: the name of its limit, and the folder or file that was measured; empty for the whole source. */
 export interface Measure {
   limit: keyof typeof LIMITS;
   of: string;
@@ -17,11 +17,11 @@ const IMPORT = /^(?:import|export)\s+(type\s+)?([^;'"]*?)\s*from\s*"(\.[^"]+)";|
 
 export interface Imports {
   all: Set<string>;
-  /** Files of which something is there at run time. */
+  /** Files from which the file imports a value, not only types. */
   values: Set<string>;
 }
 
-/** Findings about limits, and about folders without a README.md. An entry of `above` that is too high is a warning. */
+/** Returns findings about limits and missing README.md files. An entry of `above` that can be lowered is a warning. */
 export function checkLimits(source: string, above: Readonly<Record<string, number>> = ABOVE_LIMITS): Finding[] {
   const findings: Finding[] = [];
   const measures = measuresOf(source);
@@ -51,7 +51,7 @@ function keyOf(limit: string, of: string): string {
   return of === "" ? limit : `${limit}: ${of}`;
 }
 
-/** Every number of the tree below `source` that has a limit. */
+/** Returns every number below `source` that has a limit. */
 export function measuresOf(source: string): Measure[] {
   const files = productionFiles(source);
   const imports = new Map(files.map((file) => [file, importsOf(source, file)]));
@@ -88,7 +88,7 @@ export function importsOf(source: string, file: string): Imports {
   return { all, values };
 }
 
-/** The longest way from a file to one that imports nothing; there are no cycles. */
+/** Returns the longest chain of imports, which ends at a file without imports. The imports have no cycles. */
 function longestChain(imports: ReadonlyMap<string, Imports>): string[] {
   const known = new Map<string, string[]>();
   const from = (file: string): string[] => {
@@ -124,7 +124,7 @@ function leaningComments(source: string, files: readonly string[]): { number: nu
   return { number: found.length, detail: found.slice(0, 20).join(", ") };
 }
 
-/** Comments of each room that have {@link RIDDLES}. Lines of `//` that follow each other are one comment. */
+/** Counts the comments of each room that have {@link RIDDLES}. Adjacent lines of `//` are one comment. */
 function riddles(source: string, files: readonly string[]): Measure[] {
   const rooms = Map.groupBy(files, (file) => (file.includes("/") ? file.slice(0, file.indexOf("/")) : ""));
   return [...rooms].flatMap(([of, inside]) => {

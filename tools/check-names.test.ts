@@ -26,7 +26,7 @@ function found(t: TestContext, pages: Record<string, string>): string[] {
   });
 }
 
-test("a README may name files of its folder, of a folder that it names with them, and paths from the root", (t) => {
+test("a README may name files of its folder, of a folder that the README names, and paths from the root", (t) => {
   const pages = {
     "src/fs/README.md": "# fs\n\n- `lock.ts`, `src/errors.ts`, `errors.ts`\n- `linux/` has `flush.ts`\n",
     "src/fs/linux/README.md": "Beside `../lock.ts`, and not `*.test.ts` or `run x.ts`.\n",
@@ -36,7 +36,7 @@ test("a README may name files of its folder, of a folder that it names with them
   assert.deepEqual(found(t, pages), []);
 });
 
-test("a file that a README names without its folder is an error", (t) => {
+test("a README that names a file without its folder is an error", (t) => {
   const missing = (name: string): string =>
     `there is no \`${name}\` beside the page or in a folder that is named with it`;
   assert.deepEqual(found(t, { "src/fs/README.md": "- `linux/`\n- `flush.ts`: a door\n" }), [
@@ -48,7 +48,7 @@ test("a file that a README names without its folder is an error", (t) => {
   ]);
 });
 
-test("a function is in the file that follows it, or else in the last one before it", (t) => {
+test("a function belongs to the file named after it, or else to the last file named before it", (t) => {
   const row = (text: string): string[] =>
     found(t, { "docs/reading-the-source.md": `| q | a |\n| --- | --- |\n${text}\n` });
   assert.deepEqual(
@@ -67,7 +67,7 @@ test("a function is in the file that follows it, or else in the last one before 
   ]);
 });
 
-test("a function without a file is an error if no file has it", (t) => {
+test("a function without a file is an error if no source file has it", (t) => {
   assert.deepEqual(found(t, { "docs/reading-the-source.md": "Then `acquire()` locks, and `gone()` ends.\n" }), [
     "docs/reading-the-source.md: `gone()` is in no file of src/",
   ]);

@@ -15,7 +15,7 @@ const NAMED = /`([^`\n]+)`/g;
 const FILE = /^[\w./@-]*\w\.tsx?$/;
 /** `name()`, `#name()` or `Class.name()`. */
 const CALL = /^(?:(\w+)\.)?(#?\w+)\(\)$/;
-/** `ClassName` or `LIST_NAME`, which are looked for in rows alone: elsewhere they may be anything. */
+/** `ClassName` or `LIST_NAME`. Checked only in rows of tables: elsewhere such a word may be anything. */
 const CAPITALS = /^[A-Z]\w{3,}$/;
 
 interface Place {
@@ -24,7 +24,7 @@ interface Place {
   file: string;
 }
 
-/** Findings about the pages below `root`. `file` is a path below its src/, as in the other checks. */
+/** Returns findings about the pages below `root`. `file` is a path below its src/, as in the other checks. */
 export function checkNames(root: string): Finding[] {
   const exclude = (name: string): boolean => path.basename(name) === "node_modules";
   return globSync(PAGES, { cwd: root, exclude }).flatMap((page) =>
@@ -38,7 +38,7 @@ export function checkNames(root: string): Finding[] {
   );
 }
 
-/** Rows of tables, items of lists and paragraphs. */
+/** Returns the rows of tables, items of lists and paragraphs of a page. */
 function blocksOf(text: string): string[] {
   return text.split(/\n(?=\s*\n|\||- |\d+\. )/);
 }
@@ -68,7 +68,7 @@ function checkBlock(root: string, page: string, block: string): string[] {
   return problems;
 }
 
-/** Folders in which a file of a block may be: the page's own, the root, and those that the block names. */
+/** Returns the folders in which a block's file may be: the page's own, the root, and the folders that the block names. */
 function nearFolders(root: string, page: string, names: readonly { name: string }[]): string[] {
   const own = [path.join(root, path.dirname(page)), root].flatMap((folder) => [folder, path.join(folder, "src")]);
   const named = names.flatMap(({ name }) =>
@@ -89,7 +89,7 @@ function everyFile(root: string): string[] {
   return existsSync(source) ? productionFiles(source).map((file) => path.join(source, file)) : [];
 }
 
-/** True for a declaration; a member's line does not end as that of a call does. */
+/** True if `file` declares `name`. A line that ends with `);` is a call, not a member's declaration. */
 function declares(file: string, name: string): boolean {
   const declared = `\\b(?:function\\*?|class|const|let|type|interface) ${name}\\b`;
   const member = `^  (?:(?:static|async|get|override|private|protected) )*\\*?${name}[(<](?!.*\\);$)`;

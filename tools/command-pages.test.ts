@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { COMMANDS } from "../src/cli/program/commands.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
 
-test("the page of commands has each command with all its options, and none that is hidden", async () => {
+test("the page of commands has each visible command with all its options, and no hidden command", async () => {
   const page = await commandsPage();
   for (const [name, { hidden, load }] of Object.entries(COMMANDS)) {
     assert.equal(page.includes(`\n## cairn ${name}\n`), hidden !== true, name);
@@ -16,7 +16,7 @@ test("the page of commands has each command with all its options, and none that 
   }
 });
 
-test("a man page is there for each command and verb, and groff takes it without a warning", async (t) => {
+test("each command and verb has a man page, and groff formats each without a warning", async (t) => {
   const pages = await manualPages();
   for (const name of ["cairn.1", "cairn-save.1", "cairn-backup-restore.1"]) assert.ok(pages.has(name), name);
   if (spawnSync("groff", ["--version"]).status !== 0) return t.skip("groff is not installed");

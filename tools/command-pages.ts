@@ -44,7 +44,7 @@ function table(head: string, rows: readonly (readonly [string, string])[]): stri
 const ofArgument = ({ name, text }: ArgumentDefinition): readonly [string, string] => [name, text];
 const ofOption = ({ flags, text }: OptionDefinition): readonly [string, string] => [flags, text];
 
-/** docs/cli.md: every command with its arguments, options and examples. */
+/** Returns docs/cli.md: every command with its arguments, options and examples. */
 export async function commandsPage(): Promise<string> {
   const pages = await commandPages();
   const lists = [...Map.groupBy(pages, ({ group }) => group)].flatMap(([group, inside]) => [
@@ -83,7 +83,7 @@ export async function commandsPage(): Promise<string> {
   ].join("\n");
 }
 
-/** Text that troff prints as it stands. */
+/** Escapes text, so that troff prints it unchanged. */
 function escaped(text: string): string {
   return text
     .replaceAll("\\", "\\e")
@@ -124,7 +124,7 @@ function manualPage(page: CommandPage, others: readonly CommandPage[]): string {
 
 const heading = (name: string): string[] => [`.TH ${escaped(name.toUpperCase())} 1 "" "cairn ${VERSION}"`];
 
-/** The man pages, by file name: one of each command, and `cairn.1` that lists them. */
+/** Returns the man pages by file name: one for each command, and `cairn.1` that lists the commands. */
 export async function manualPages(): Promise<ReadonlyMap<string, string>> {
   const pages = await commandPages();
   const made = new Map(pages.map((page) => [`${anchor(page.line)}.1`, manualPage(page, pages)]));

@@ -36,7 +36,7 @@ const tokenizer = JSON.parse(readFileSync(path.join(model, "tokenizer.json"), "u
 const parts: string[] = [];
 for (const [part, id] of Object.entries(tokenizer.model.vocab)) parts[id] = part;
 
-/** The model's vector of each part alone: a tokenizer of our own gives it the id that a made-up word stands for. */
+/** Returns the model's vector of each part alone. Our own tokenizer gives each part's id to a made-up word. */
 function vectorsOfParts(): Float32Array[] {
   const { Embedder } = createRequire(import.meta.url)(path.join(packages, "embed/dist/engine.cjs")) as {
     Embedder: new (

@@ -7,7 +7,7 @@ import { parse } from "../src/cli/program/program.ts";
 const ROOT = path.resolve(import.meta.dirname, "..");
 const PAGES = globSync(["*.md", "docs/**/*.md"], { cwd: ROOT });
 
-test("every file that the docs name or link to is there", () => {
+test("every file that the docs name or link to exists", () => {
   const missing: string[] = [];
   for (const page of PAGES) {
     const text = readFileSync(path.join(ROOT, page), "utf8");
@@ -21,18 +21,18 @@ test("every file that the docs name or link to is there", () => {
   assert.deepEqual(missing, []);
 });
 
-test("no page names a line number, which would be wrong by tomorrow", () => {
+test("no page names a line number of a source file", () => {
   for (const page of PAGES) assert.doesNotMatch(readFileSync(path.join(ROOT, page), "utf8"), /\.ts:\d+/, page);
 });
 
-test("the glossary has at most 60 words, and each of them once", () => {
+test("the glossary has at most 60 words, and no word twice", () => {
   const rows = readFileSync(path.join(ROOT, "docs/glossary.md"), "utf8").matchAll(/^\| (?!word |-)([^|]+) \|/gm);
   const words = [...rows].flatMap(([, words = ""]) => [words.trim()]);
   assert.ok(words.length > 0 && words.length <= 60, `${words.length} words`);
   assert.equal(new Set(words).size, words.length);
 });
 
-test("at most 50 decisions are written down, in five lines each", () => {
+test("docs/decisions.md has at most 50 decisions of at most five lines", () => {
   const entries = readFileSync(path.join(ROOT, "docs/decisions.md"), "utf8").split(/^### /m).slice(1);
   assert.ok(entries.length > 0 && entries.length <= 50, `${entries.length} entries`);
   for (const entry of entries) {
@@ -41,7 +41,7 @@ test("at most 50 decisions are written down, in five lines each", () => {
   }
 });
 
-test("the README has at most 700 words to read, and the two commands that begin with a fresh clone", () => {
+test("the README has at most 700 words, and the commands for a first save and the tests", () => {
   const readme = readFileSync(path.join(ROOT, "README.md"), "utf8");
   const shown = readme.replaceAll(/\]\([^)]*\)|<[^>]*>|!\[[^\]]*/g, " ");
   const words = shown.split(/\s+/).filter((word) => /[\p{L}\p{N}]/u.test(word));
@@ -70,7 +70,7 @@ function commandsIn(text: string): string[] {
   });
 }
 
-test("every command that the pages show has the arguments and options that they give it", async () => {
+test("every command on the pages has arguments and options that the parser accepts", async () => {
   const wrong: string[] = [];
   let count = 0;
   for (const page of PAGES) {

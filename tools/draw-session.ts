@@ -4,16 +4,16 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 
 /**
- * Draws docs/session.svg, the moving terminal at the top of the README: it runs the commands in a folder of its own and draws their
- * output. Ids, times and places are always the same. A script stands for the agent: it runs the hooks that `agent install` wrote, and
- * a shell command, as an agent does. docs/session-still.svg is for those who want no motion. `--check` fails if a file is another.
+ * Draws docs/session.svg, the moving terminal at the top of the README: runs the commands in a new folder and draws
+ * their output with fixed ids, times and places. A script plays the agent: it runs a shell command and the hooks that
+ * `agent install` wrote. docs/session-still.svg has no motion. `--check` fails if a drawing differs from its file.
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const PROMPT = "Remove the code that nobody uses";
 const COMMANDS = ["cairn -q agent install claude-code", `agent "${PROMPT}"`, "ls", "cairn turns", "cairn rewind", "ls"];
 
-/** The script in the agent's place. */
+/** Returns the script that plays the agent. */
 function agent(folder: string): string {
   const hook = (event: string, facts: object): string =>
     `printf %s '${JSON.stringify({ session_id: "4f3a91c7", ...facts, cwd: folder, hook_event_name: event })}' | cairn agent hook claude-code`;
@@ -83,7 +83,7 @@ function alwaysTheSame(screen: string, places: Readonly<Record<string, string>>)
     .replaceAll(/\b[\d.]+ m?s\b/g, "40 ms");
 }
 
-/** Seconds from one step to the next: a command, then its output. The picture stays a while before it begins anew. */
+/** Seconds from one step to the next: a command is one step, its output the next. Below: seconds that the end is shown. */
 const STEP = 1.2;
 const STAY = 5;
 

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { ERROR_TABLE } from "../src/errors.ts";
 import { errorPage, jsonTables, promisedKeys } from "./generate-docs.ts";
 
-test("the page has one section per code and lists each code under its exit status", () => {
+test("the page of errors has one section per code, and lists each code under its exit status", () => {
   const page = errorPage(ERROR_TABLE);
   const sections = [...page.matchAll(/^### (\w+)$/gm)].map((match) => match[1]);
   assert.deepEqual(sections, Object.keys(ERROR_TABLE));
@@ -13,7 +13,7 @@ test("the page has one section per code and lists each code under its exit statu
   }
 });
 
-test("the keys that docs/json.md promises are read with their command or object", () => {
+test("promisedKeys reads the keys of docs/json.md with their command or object", () => {
   const page = [
     "| `key` | of no table |",
     "<!-- made by `npm run docs` -->",
@@ -31,7 +31,7 @@ test("the keys that docs/json.md promises are read with their command or object"
   );
 });
 
-test("docs/json.md promises the keys that the commands and their verbs have, and no others", () => {
+test("docs/json.md promises exactly the keys that the commands and their verbs have", () => {
   const page = readFileSync(new URL("../docs/json.md", import.meta.url), "utf8");
   const made = `<!-- made by \`npm run docs\` -->\n${jsonTables()}<!-- end -->`;
   assert.ok(promisedKeys(page).size > 500);

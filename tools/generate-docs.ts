@@ -31,7 +31,7 @@ const EXIT_MEANINGS: readonly (readonly [number, string])[] = [
   [130, "interrupted"],
 ];
 
-/** The whole page, one anchor per code. */
+/** Returns docs/errors.md, with one anchor per code. */
 export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
   const rows = Object.entries(table);
   const exits = EXIT_MEANINGS.map(([exit, meaning]) => {
@@ -65,7 +65,7 @@ export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
 const isObject = (schema: Node): boolean => schema.type === "object";
 const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 
-/** A type, with a link to each object that has a table of its own. */
+/** Returns a type as text, with a link to each object that has its own table. */
 function linked(schema: Node): string {
   return cell(typeOf(schema).replaceAll(/\/\*\*.*?\*\/\n?/g, "")).replaceAll(/\b[A-Z]\w+/g, (name) => {
     const hasTable = [...named].some(([each, known]) => known === name && isObject(each as Node));
@@ -77,7 +77,7 @@ function membersOf(schema: Node): [string, Node][] {
   return Object.entries(schema.entries).map(([name, each]) => [each.type === "optional" ? `${name}?` : name, each]);
 }
 
-/** Objects with a name that a schema has in it, itself first. */
+/** Yields the named objects in a schema, the schema itself first. */
 function* objectsIn(schema: Node): Generator<Node> {
   const whole = (schema.original ?? schema) as Node;
   if (isObject(whole)) {
@@ -87,7 +87,7 @@ function* objectsIn(schema: Node): Generator<Node> {
   else if (whole.item !== undefined) yield* objectsIn(whole.item);
 }
 
-/** The tables of docs/json.md: what each command prints, and the objects in it. */
+/** Returns the tables of docs/json.md: the output of each command, and the objects in it. */
 export function jsonTables(): string {
   const data = Object.entries(COMMAND_DATA) as [string, Node][];
   const rows = data.map(([line, schema]) => {
@@ -127,7 +127,7 @@ const WHAT_TABLES_ARE: Readonly<Record<string, readonly [heading: string, about:
   ],
 };
 
-/** docs/api.md: every call of the library with its options and errors. */
+/** Returns docs/api.md: every call of the library with its options and errors. */
 export function apiPage(): string {
   const sections = Object.entries(WHAT_TABLES_ARE).flatMap(([table, [heading, about]]) => [
     `## ${heading}`,
@@ -174,7 +174,7 @@ function optionTable(options: readonly [string, Node][]): string[] {
   return ["| option | type | |", "| --- | --- | --- |", ...rows, ""];
 }
 
-/** A type without the comments of its members. */
+/** Returns a type without the comments of its members. */
 function typeCell(schema: Node): string {
   return `\`${cell(
     typeOf(schema)
@@ -186,13 +186,13 @@ function typeCell(schema: Node): string {
 
 const MADE = /<!-- made by `npm run docs` -->\n[^]*<!-- end -->/;
 
-/** docs/json.md with its tables as the contract has them. */
+/** Returns docs/json.md with tables made from the contract. */
 function jsonPage(): string {
   const page = readFileSync(path.join(DOCS, "json.md"), "utf8");
   return page.replace(MADE, () => `<!-- made by \`npm run docs\` -->\n${jsonTables()}<!-- end -->`);
 }
 
-/** Keys that the tables of a page promise, each behind its command or object: `status: clean`, `SavePoint: tags`. */
+/** Returns the keys that the tables of a page promise, with their command or object: `status: clean`, `SavePoint: tags`. */
 export function promisedKeys(page: string): Set<string> {
   const keys = new Set<string>();
   let object: string | undefined;
@@ -206,21 +206,21 @@ export function promisedKeys(page: string): Set<string> {
   return keys;
 }
 
-/** package.json with each man page: npm links none that it is given a folder of. */
+/** Returns package.json with each man page by path, because npm links no pages of a folder. */
 async function manifest(): Promise<string> {
   const before = JSON.parse(readFileSync(path.join(DOCS, "../package.json"), "utf8")) as object;
   const man = [...(await manualPages()).keys()].toSorted().map((name) => `dist/man/${name}`);
   return `${JSON.stringify({ ...before, man }, null, 2)}\n`;
 }
 
-/** src/index.ts with the name of every verb of the library: a module names its exports one by one. */
+/** Returns src/index.ts with the name of every verb of the library, because a module must name its exports. */
 function libraryIndex(): string {
   const source = readFileSync(path.join(DOCS, "../src/index.ts"), "utf8");
   const names = Object.keys(LIBRARY_VERBS).toSorted();
   return source.replace(/(?<=export const \{\n)[^}]*/, () => names.map((name) => `  ${name},\n`).join(""));
 }
 
-/** index.ts of each group of verbs, with every verb that a file of the folder exports. */
+/** Returns the index.ts of each group of verbs, with every verb that a file of the folder exports. */
 async function verbIndexes(): Promise<(readonly [string, string])[]> {
   const root = path.join(DOCS, "../src/verbs");
   const indexes: (readonly [string, string])[] = [];

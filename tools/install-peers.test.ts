@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 const SCRIPT = path.join(import.meta.dirname, "install-peers");
 
-test("peers that cannot be built here are named with the reason, each of them", (t) => {
+test("install-peers names each program that it cannot build, with the reason", (t) => {
   const folder = mkdtempSync(path.join(tmpdir(), "cairn-peers-"));
   t.after(() => rmSync(folder, { recursive: true }));
   // A search path without builders.
@@ -33,7 +33,7 @@ test("peers that cannot be built here are named with the reason, each of them", 
   assert.equal(spawnSync("/bin/sh", [SCRIPT], { env: { PATH: bare } }).status, 2);
 });
 
-test("a word that begins with a dash shows the usage, and no folder is made", (t) => {
+test("install-peers shows its usage and makes no folder for a word that begins with a dash", (t) => {
   const cwd = mkdtempSync(path.join(tmpdir(), "cairn-peers-"));
   t.after(() => rmSync(cwd, { recursive: true }));
   const run = (...words: string[]): [number | null, boolean, boolean] => {

@@ -15,7 +15,7 @@ const MOST_BYTES = 150_000;
 interface Shot {
   theme: "light" | "dark";
   route: Route;
-  /** Selector of what the picture waits for. */
+  /** Selector of the element for which the picture waits. */
   shown: string;
   /** Text of an entry to click first. */
   click?: string;

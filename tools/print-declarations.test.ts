@@ -23,7 +23,7 @@ test("every module whose types the package exports is in the list of names", () 
   );
 });
 
-test("every type that a verb names in the package's declarations is exported by them", () => {
+test("the package's declarations export every type that they name", () => {
   const printed = contractDeclarations(EMITTED);
   const known = new Set([...printed.matchAll(/^export (?:interface|type) (\w+)/gm)].map(([, name]) => name!));
   const builtIn = new Set(
@@ -39,7 +39,7 @@ test("every type that a verb names in the package's declarations is exported by 
   );
 });
 
-test("declarations that are printed are the types that the schemas have", (t) => {
+test("the printed declarations equal the types of the schemas", (t) => {
   const folder = mkdtempSync(path.join(ROOT, ".runtime/printed-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const printed = contractDeclarations(EMITTED).replaceAll('.js"', '.ts"').replaceAll('"../', '"../../src/');

@@ -79,7 +79,7 @@ function declarationOf(name: string, schema: Node): string {
   return `${doc}export interface ${name}${heritage} {\n${indented(left.map(memberOf))}}\n`;
 }
 
-/** The method that a verb is, without its comment. */
+/** Returns a verb as the declaration of a method, without its comment. */
 export function declarationOfMethod([name, verb]: [string, Verb]): string {
   const given = verb.takes.map((each) => {
     const schema = each.schema as Node;
@@ -101,14 +101,14 @@ function methodOf([name, verb]: [string, Verb]): string {
   return docOf(verb.about + errors) + declarationOfMethod([name, verb]);
 }
 
-/** Verbs by the interface that they are methods of. */
+/** Verbs by the interface whose methods they are. */
 export const TABLES: Readonly<Record<string, Readonly<Record<string, Verb>>>> = {
   Client: CLIENT_VERBS,
   CairnLibrary: LIBRARY_VERBS,
   BackupRepository: REPOSITORY_VERBS,
 };
 
-/** The declarations of `src/contract`; `emitted`: those of the compiler, with the members of interfaces that are no verbs. */
+/** Returns the declarations of `src/contract`. `emitted`: the compiler's, with interface members that are no verbs. */
 export function contractDeclarations(...emitted: readonly string[]): string {
   const types = [...named].map(([schema, name]) => declarationOf(name, schema as Node));
   const interfaces = Object.entries(TABLES).map(([name, table]) => {
@@ -126,7 +126,7 @@ export type ServiceEvent = { [T in EventType]: {\n${indented(Object.entries(serv
   return `import type { ErrorCode } from "../errors.js";\nimport type { ControlId, SavePointId, WorkspaceId } from "../ids.js";\n${types.join("")}${events}${interfaces.join("")}`;
 }
 
-/** The declarations of `src/index.ts`, of which `source` is the text. */
+/** Returns the declarations of `src/index.ts`. `source`: the text of that file. */
 export function libraryDeclarations(source: string): string {
   const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type)/.test(line));
   const verbs = Object.entries(LIBRARY_VERBS).map(
@@ -136,7 +136,9 @@ export function libraryDeclarations(source: string): string {
   return text.replaceAll('.ts";', '.js";');
 }
 
-/** The declarations of `src/client.ts`, of which `source` is the text; `parts`: those of the files whose interfaces it gives on. */
+/**
+ * Returns the declarations of `src/client.ts` from its text. `parts`: declarations with the interfaces that it re-exports.
+ */
 export function clientDeclarations(source: string, parts: readonly string[]): string {
   const own = /^(?:\/\/\/|export \{|export type (?!.*api\/client\/))/;
   const others = source.split("\n").filter((line) => own.test(line));
@@ -159,7 +161,7 @@ function verbCallOf([name, verb]: [string, Verb]): string {
   return `${docOf(verb.about)}${name}: { members: {\n${indented(members)}}; answer: ${typeOf(verb.output as Node)} };\n`;
 }
 
-/** The declarations of `src/client-browser.ts`, of which `source` is the text. */
+/** Returns the declarations of `src/client-browser.ts`. `source`: the text of that file. */
 export function browserDeclarations(source: string): string {
   const others = source.split("\n").filter((line) => /^(?:\/\/\/|export type [{*])/.test(line));
   const { listWorkspaces } = LIBRARY_VERBS;

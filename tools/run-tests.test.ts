@@ -6,7 +6,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { chosenFiles, summaryLines } from "./run-tests.ts";
 
-test("the summary names slow files, every failure and every reason for a skip, and ends with the counts", () => {
+test("the summary names slow files, failures and reasons of skips, and ends with the counts", () => {
   const skipped = new Map([
     ["needs root", 2],
     ["restic is not installed", 5],
@@ -24,7 +24,7 @@ test("the summary names slow files, every failure and every reason for a skip, a
   ]);
 });
 
-test("files that a pattern after an exclamation mark matches are left out", () => {
+test("a pattern after an exclamation mark excludes its files", () => {
   const here = path.relative(path.resolve(import.meta.dirname, ".."), import.meta.filename);
   const names = (patterns: string[]): string[] => chosenFiles(patterns).map((file) => path.basename(file));
   assert.ok(names(["tools/*.test.ts"]).includes(path.basename(here)));
@@ -47,12 +47,12 @@ function runOf(t: TestContext, lines: string): { folder: string; said: string[] 
   return { folder, said: (ran.stdout + ran.stderr).trimEnd().split("\n") };
 }
 
-test("a suite that is skipped is counted by its reason when it is all that there is", (t) => {
+test("a skipped suite without other tests is counted with its reason", (t) => {
   const { said } = runOf(t, `require("node:test").describe("x", { skip: "no such program" }, () => {});`);
   assert.deepEqual(said, ["skipped 1: no such program", "0 passed, 0 failed, 1 skipped"]);
 });
 
-test("files of a run share what was compiled for them, and it is gone when the run ends", (t) => {
+test("the files of a run share a compile cache that is removed when the run ends", (t) => {
   const { folder, said } = runOf(
     t,
     `const fs = require("node:fs");

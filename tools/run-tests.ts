@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const FILE_TIMEOUT_MS = 15 * 60_000;
-/** One more than CI has cores: a quarter of the time a test waits for disks and servers. */
+/** Processes at a time: one more than CI has cores, because a test waits for disks and servers a quarter of its time. */
 const AT_ONCE = 3;
 
 export interface Totals {
@@ -29,7 +29,7 @@ export interface Totals {
 
 const SLOW_MS = 5000;
 
-/** The lines that end a run; the last is `N passed, N failed, N skipped`. */
+/** Returns the lines that end a run; the last is `N passed, N failed, N skipped`. */
 export function summaryLines(totals: Totals): string[] {
   const skipped = [...totals.skipped].toSorted((a, b) => b[1] - a[1]);
   const slow = [...totals.durations].filter(([, ms]) => ms > SLOW_MS).toSorted((a, b) => b[1] - a[1]);
@@ -42,7 +42,7 @@ export function summaryLines(totals: Totals): string[] {
   ];
 }
 
-/** The files that some pattern matches and none after a `!` does, sorted; relative patterns are the repository's. */
+/** Returns the sorted files that match a pattern, but no pattern after a `!`. Relative patterns start at the repository. */
 export function chosenFiles(patterns: readonly string[]): string[] {
   const matching = (some: string[]): string[] =>
     some.flatMap((pattern) => globSync(pattern, { cwd: ROOT })).map((file) => path.resolve(ROOT, file));

@@ -15,7 +15,7 @@ function run(text: string, others: Record<string, object> = {}): Record<string, 
   return exports;
 }
 
-test("a module runs as a script with what it imports, and exports under its names", async () => {
+test("scriptOf makes a module into a script with the same imports and exports", async () => {
   const text = [
     'import {\n  one,\n  two$1 as deux\n} from "./a-B1.js";',
     'import "./c-D2.js";',
@@ -30,7 +30,7 @@ test("a module runs as a script with what it imports, and exports under its name
   assert.equal(run("var lib = () => 5;\nexport default lib();\n")["default"], 5);
 });
 
-test("a script is ASCII when only comments of its module are not", () => {
+test("scriptOf makes ASCII of a module that has other characters only in comments", () => {
   const text = 'var A = class {\n  /** What → was told. */\n  n = "\\u2192";\n};\nexport {\n  A\n};\n';
   const script = scriptOf(text, "it.js");
   assert.match(script, /\/\*\* What \? was told\. \*\//);
@@ -38,19 +38,19 @@ test("a script is ASCII when only comments of its module are not", () => {
   assert.ok(isAscii(Buffer.from(script)));
 });
 
-test("a source file is refused when it exports a variable", () => {
+test("a source file that exports a variable is refused", () => {
   for (const kept of ["export const n = 1;", "export function n() {}", "let n = 1;\nexport const m = n;"])
     checkConstantExports(kept, "it.ts");
   for (const refused of ["import 'a';\nexport let n = 1;", "export var n;"])
     assert.throws(() => checkConstantExports(refused, "it.ts"), /it.ts exports the variable n/, refused);
 });
 
-test("a module is refused when it has an import or export of another form", () => {
+test("scriptOf refuses a module with an import or export of another form", () => {
   for (const text of ['import fs from "node:fs";\n', "export const n = 1;\n", 'x = import("node:fs");\n'])
     assert.throws(() => scriptOf(text, "it.js"), /no script can have/, text);
 });
 
-test("scripts are refused when they import each other", () => {
+test("scripts that require each other are refused", () => {
   const chain = new Map([
     ["a", ["b", "c"]],
     ["b", ["c"]],

@@ -1,21 +1,21 @@
 /**
- * An ES module of the bundle as the script that src/load-script.ts loads. Only what esbuild prints is understood: imports
- * first, one list of exports last. Each import is a constant, as fast as a module's own; so nothing that is exported may
- * be assigned later (`checkConstantExports`), and no two scripts may import each other (`checkAcyclic`).
+ * Turns an ES module of the bundle into a script for src/load-script.ts. Understands only esbuild's output: imports first,
+ * one list of exports last. Each import is a constant, as fast as a module's own variable. So no export may be assigned
+ * later (`checkConstantExports`), and scripts may not import each other (`checkAcyclic`).
  */
 
 const IMPORT = /^import (?:\{([^}]*)\} from )?"\.\/([\w.-]+)\.js";\n/gm;
 const EXPORTS = /^export \{([^}]*)\};\n?$/m;
-/** Of a package that is no ES module. */
+/** The default export of a package that is no ES module. */
 const EXPORT_DEFAULT = /^export default (.*);$/m;
-/** esbuild escapes what is not ASCII, but for comments that are on members of classes. */
+/** A line of a comment. esbuild escapes all text to ASCII except comments on class members. */
 const COMMENT_LINE = /^\s*(?:\/\*|\*|\/\/).*$/gm;
 const NOT_ASCII = /[^\0-\x7f]/gu;
 const DYNAMIC_IMPORT = /\bimport\("\.\/([\w.-]+)\.js"\)/g;
 
 /**
- * Throws for a source file, by name, that exports a variable: those that import it would go on with its first value. An enum or
- * namespace as TypeScript prints it has its value when its file has run, which is before anybody imports it.
+ * Throws if a source file, called `file` in the error, exports a variable: importers would keep its first value. Enums and
+ * namespaces of TypeScript are allowed, because their value is complete once their file has run.
  */
 export function checkConstantExports(source: string, file: string): void {
   const filled = source.replaceAll(/^export var ([\w$]+);\n\(function \(\1\) \{$/gm, "");
@@ -24,7 +24,7 @@ export function checkConstantExports(source: string, file: string): void {
     throw new Error(`${file} exports the variable ${variable[1]}; export a function that tells it`);
 }
 
-/** Throws for text that is not understood. */
+/** Returns a module's text as a script. Throws if the module has imports or exports of another form. */
 export function scriptOf(text: string, name: string): string {
   const exported = [...(EXPORTS.exec(text)?.[1] ?? "").matchAll(/([\w$]+)(?: as ([\w$]+))?/g)];
   const body = text
@@ -43,7 +43,7 @@ export function scriptOf(text: string, name: string): string {
   return `(function (require, exports, __url) {"use strict";${body}\n})`;
 }
 
-/** Throws when modules of a bundle import each other. `imports`: by name. */
+/** Throws if modules of a bundle import each other. `imports`: the imported modules by module. */
 export function checkAcyclic(imports: ReadonlyMap<string, readonly string[]>): void {
   const done = new Set<string>();
   const visit = (name: string, above: readonly string[]): void => {

@@ -1,14 +1,14 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 
-/** Files of src/ that are no tests and not only for tests, by their paths below it, sorted. */
+/** Returns the sorted paths of production files below `source`: no tests, and no files that only tests use. */
 export function productionFiles(source: string): string[] {
   return readdirSync(source, { recursive: true, encoding: "utf8" })
     .filter((file) => file.endsWith(".ts") && !/\.(?:test|contract)\.ts$|(?:^|\/)test(?:ing)?-[^/]*\.ts$/.test(file))
     .toSorted();
 }
 
-/** Production lines of each room, which is a folder of src/ or its top. */
+/** Counts the production lines of each folder of `source`, and of its top. */
 export function linesByRoom(source: string): Map<string, number> {
   const rooms = new Map<string, number>();
   for (const file of productionFiles(source)) {
@@ -19,7 +19,7 @@ export function linesByRoom(source: string): Map<string, number> {
   return rooms;
 }
 
-/** One line: all production lines, the change since the last release, and the lines of each room, most first. */
+/** Returns one line: all production lines, the change since the last release, and the lines of each room, most first. */
 export function linesMessage(rooms: ReadonlyMap<string, number>, atRelease: number): string {
   const total = [...rooms.values()].reduce((sum, lines) => sum + lines, 0);
   const change = total - atRelease;
@@ -27,7 +27,7 @@ export function linesMessage(rooms: ReadonlyMap<string, number>, atRelease: numb
   return `${total} production lines, ${change > 0 ? "+" : ""}${change} since the last release: ${each.join(", ")}`;
 }
 
-/** Production lines at the last release, 0.1.0 before it was made smaller; to be set anew with each release. */
+/** Production lines at release 0.1.0, before it was made smaller. Update this number with each release. */
 export const LINES_AT_RELEASE = 83_864;
 
 if (import.meta.main)

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { parseConfig } from "./config.ts";
 
-test("a configuration is read with its defaults", () => {
+test("parseConfig reads a configuration and adds defaults", () => {
   const config = parseConfig(
     '[backend]\ntype = "btrfs-loop"\n[loop]\nsize = "2GiB"\n[socket]\ngroup = "cairn"\n[retention]\nevery = "15m"\nkeep = { last = 5, within = "30d", max_age = "1y" }\n',
     "c.toml",
@@ -23,7 +23,7 @@ test("a configuration is read with its defaults", () => {
 
 const ROW = '[[backup]]\nrepository = "/r"\npassword_file = "/p"\nevery = "1d"\n';
 
-test("schedules and limits are read with their defaults", () => {
+test("parseConfig reads schedules and limits and adds defaults", () => {
   const none = parseConfig("", "c.toml");
   assert.deepEqual([none.saves, none.backup], [{ when_quiet_ms: null, at_most_every_ms: null }, []]);
   const { saves, limits, backup } = parseConfig(
@@ -47,7 +47,7 @@ test("schedules and limits are read with their defaults", () => {
   ]);
 });
 
-test("the example in the documentation is a valid configuration", () => {
+test("the example in docs/daemon.md is a valid configuration", () => {
   const page = readFileSync(new URL("../../docs/daemon.md", import.meta.url), "utf8");
   const [, example] = /```toml\n([^]*?)```/.exec(page)!;
   const { alarm, backup, saves, limits } = parseConfig(example!.replace('"builder"', "1001"), "daemon.md");
@@ -58,7 +58,7 @@ test("the example in the documentation is a valid configuration", () => {
   assert.equal(limits.backup_age_ms, 2 * 86_400_000);
 });
 
-test("an error in a configuration is reported with its line", () => {
+test("parseConfig reports an error with its line", () => {
   for (const [text, line, problem] of [
     ["[backend\n", 1, /./],
     ["[backend]\n\ntype = 3\n", 3, /type: must be one of/],

@@ -57,7 +57,7 @@ export interface DaemonConfig {
     keep: Retention | null;
     every_ms: number;
   };
-  /** Both null: the daemon saves no folder by the clock. */
+  /** Both null: the daemon saves no folder automatically. */
   saves: {
     /** Time without a change after which a folder is saved, if changes are watched. */
     when_quiet_ms: number | null;
@@ -87,7 +87,7 @@ export interface BackupRow {
   repository: string;
   password_file: string;
   every_ms: number;
-  /** Null: packs are not read by the clock. */
+  /** Null: packs are not read on a schedule. */
   verify_every_ms: number | null;
   /** The time within which each pack is read again; null: every verification reads all packs. */
   read_all_within_ms: number | null;

@@ -62,7 +62,9 @@ export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf">) => Promise<CairnLibrary>;
 }
 
-/** Serves many workspaces of one host: the list of workspaces, the rights on them, and saves, backups and cleanups by the clock. */
+/**
+ * Serves many workspaces of one host: the list of workspaces, rights on them, and scheduled saves, backups and cleanups.
+ */
 export class Daemon {
   readonly #options: DaemonOptions;
   readonly #kept: KeptState;

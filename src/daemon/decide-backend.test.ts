@@ -16,7 +16,7 @@ const ON_BTRFS = { kind: "btrfs", uuid: "u" };
 const ELSEWHERE = { kind: "ext4", uuid: "e" };
 const NOWHERE = { kind: null, uuid: null };
 
-test("the configuration wins, then the state, and only without both is a backend detected", () => {
+test("the configured backend wins over the recorded one, and a backend is detected only without both", () => {
   const rows: [
     configured: BackendType | null,
     kept: BackendType | null,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type FreezeLine, FreezeWindows } from "./freeze.ts";
 
-test("a window waits only a limited time for an application that does not answer, and warns", async () => {
+test("a freeze waits only a limited time for an application that does not answer, and warns", async () => {
   const windows = new FreezeWindows({ answerMs: 1 });
   const [told, warnings]: [FreezeLine[], string[]] = [[], []];
   const gone = new AbortController();
@@ -25,7 +25,7 @@ test("a window waits only a limited time for an application that does not answer
   assert.equal(windows.isOffered("w"), false);
 });
 
-test("a window ends by itself, and longer work gets a warning", async () => {
+test("a freeze ends after its time limit, and a longer save gets a warning", async () => {
   const windows = new FreezeWindows({ watchdogMs: 1 });
   const warnings: string[] = [];
   const thawed = Promise.withResolvers<void>();

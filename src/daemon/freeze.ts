@@ -12,7 +12,7 @@ export type FreezeLine = { freeze: string } | { thaw: string };
 
 interface Offer {
   tell(line: FreezeLine): void;
-  /** By window: the questions whose end the application was not told yet. */
+  /** Open questions to the application, by window: the application was not told their end yet. */
   tokens: Map<string, { token: string; frozen: PromiseWithResolvers<void> }>;
 }
 

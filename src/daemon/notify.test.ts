@@ -27,7 +27,7 @@ function folder(t: { after: (work: () => void) => void }): string {
 
 for (const kind of ["a path", "an abstract name"])
   test(
-    `the daemon's state reaches the service manager when its socket is ${kind}`,
+    `notify tells the service manager the daemon's state if its socket is ${kind}`,
     {
       skip: spawnSync("perl", ["-MSocket", "-e", "1"]).status === 0 ? false : "perl is not installed",
     },
@@ -43,7 +43,7 @@ for (const kind of ["a path", "an abstract name"])
     },
   );
 
-test("notify succeeds when no service manager listens", (t) => {
+test("notify succeeds if no service manager listens", (t) => {
   notify("READY=1", {});
   notify("READY=1", { NOTIFY_SOCKET: path.join(folder(t), "nobody") });
   notify("READY=1", { NOTIFY_SOCKET: `/${"x".repeat(200)}` });

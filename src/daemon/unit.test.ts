@@ -19,7 +19,7 @@ function folder(t: { after: (work: () => void) => void }): string {
   return made;
 }
 
-test("a unit is installed and removed, with the commands for systemd", (t) => {
+test("installUnit and uninstallUnit return the commands for systemd", (t) => {
   const root = folder(t);
   const { unit, commands, started } = installUnit(SYSTEM, root);
   assert.equal(unit, `${root}/etc/systemd/system/cairn.service`);
@@ -37,12 +37,12 @@ test("a unit is installed and removed, with the commands for systemd", (t) => {
   assert.throws(() => uninstallUnit(SYSTEM, root), { code: "not_found" });
 });
 
-test("words of a unit's command line are quoted", () => {
+test("unitText quotes the words of the command line", () => {
   const text = unitText(SYSTEM, ["/opt/my node/bin/node", '/opt/100%/"a"$b\\c.js']);
   assert.ok(text.includes('ExecStart="/opt/my node/bin/node" "/opt/100%%/\\"a\\"$$b\\\\c.js" daemon\n'), text);
 });
 
-test("a timer is installed with its service and removed, and never beside the daemon", (t) => {
+test("installTimer writes a timer with its service, and refuses if the daemon's unit is installed", (t) => {
   const root = folder(t);
   const units = `${root}/etc/systemd/system`;
   const { unit, commands } = installTimer(SYSTEM, root)!;
@@ -61,7 +61,7 @@ test("a timer is installed with its service and removed, and never beside the da
   assert.throws(() => installTimer(SYSTEM, root), { code: "refused", message: /cairn\.service is installed/ });
 });
 
-test("the timer's service has the variables that decide where records are", () => {
+test("the timer's service has the environment variables that decide where records are", () => {
   const env = { XDG_STATE_HOME: "/st ate/$5 100%", CAIRN_SOCKET: "none", HOME: "/home/ann" };
   const [[, text]] = timerTexts(SYSTEM, ["/n", "/c"], env) as [[string, string]];
   assert.ok(text.includes('Environment="XDG_STATE_HOME=/st ate/$5 100%%"\nEnvironment="CAIRN_SOCKET=none"\n'), text);
@@ -69,7 +69,7 @@ test("the timer's service has the variables that decide where records are", () =
 });
 
 test(
-  "systemd finds nothing wrong with the units",
+  "systemd-analyze finds no error in the units",
   {
     skip: spawnSync("systemd-analyze", ["--version"]).error === undefined ? false : "systemd-analyze is not installed",
   },

@@ -137,9 +137,7 @@ export function installTimer(scope: Scope, root = ""): InstalledUnit | null {
   return install(scope, "timer", timerTexts(scope, thisProgram(), process.env), root);
 }
 
-/**
- * Throws `refused` if the other of the daemon and the timer is installed, because both save and back up by the clock.
- */
+/** Throws `refused` if the other of the daemon and the timer is installed, because both save and back up on a schedule. */
 function install(scope: Scope, what: Installable, texts: readonly [string, string][], root: string): InstalledUnit {
   const other = installedUnit(scope, what === "daemon" ? "timer" : "daemon", root);
   if (other !== null)

@@ -18,7 +18,7 @@ interface Point {
   message: string;
 }
 
-test("two processes that save at once both make their points, in one line", async () => {
+test("two processes that save at the same time make all their points, each the parent of the next", async () => {
   const folder = newFolder();
   fs.writeFileSync(path.join(folder, "f"), "0");
   const client = await clientOf(folder);
@@ -45,7 +45,7 @@ test("two processes that save at once both make their points, in one line", asyn
   resticCheck(client, "two writers");
 });
 
-test("a process that saves and one that restores leave the folder at some point, whole", async () => {
+test("a save and a restore at the same time leave the folder in one of the saved states", async () => {
   const folder = newFolder();
   const client = await clientOf(folder);
   const states = [];
@@ -75,7 +75,7 @@ test("a process that saves and one that restores leave the folder at some point,
   for (const point of points) assert.ok(digests.has(point.payload_root_hash), `${point.message} holds a mixture`);
 });
 
-test("eight processes that open or make one self-contained workspace end with one id and no error", async () => {
+test("eight processes that open or create one self-contained workspace all get the same workspace", async () => {
   buildCommand();
   const place = path.join(SCRATCH, "together");
   const script = `const { openOrInit } = await import(${JSON.stringify(path.join(ROOT, "dist/index.js"))});
@@ -112,7 +112,7 @@ function controls(): number {
   return fs.readdirSync(path.join(SCRATCH, "state/cairn/control")).length;
 }
 
-test("a standalone fork that is under way keeps its control directory when another folder is adopted", async () => {
+test("init fails as busy while a standalone fork is in progress, and the fork is completed", async () => {
   const folder = newFolder();
   fs.writeFileSync(path.join(folder, "f"), "0");
   const client = await clientOf(folder);
@@ -134,7 +134,7 @@ test("a standalone fork that is under way keeps its control directory when anoth
   cairnOk(["init", other]);
 });
 
-test("a second writer is told who holds the workspace, and goes on at once when that one dies", async () => {
+test("a save names the process that holds the workspace, and succeeds at once if that process dies", async () => {
   const folder = newFolder();
   fs.writeFileSync(path.join(folder, "f"), "x");
   const client = await clientOf(folder);

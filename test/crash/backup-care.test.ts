@@ -98,7 +98,7 @@ function killed({ on, args, passes, limit }: Kills, check: (place: TestRepositor
   failed--;
 }
 
-test("forget and prune that are killed lose nothing that the rules keep, and the next one ends it", () => {
+test("forget with --prune, if killed, loses no snapshot that the rules keep, and a second run completes it", () => {
   const { place, ids } = SCENE;
   const args = (at: TestRepository): string[] => ["backup", "forget", "--keep-last", "2", "--prune", ...at.options];
   const passes = ["remove.snapshot-removed", "sweep.index-written", "sweep.index-removed", "sweep.pack-removed"];
@@ -113,7 +113,7 @@ test("forget and prune that are killed lose nothing that the rules keep, and the
   });
 });
 
-test("a copy that is killed leaves whole snapshots in the target, and the next one brings the others", async () => {
+test("a copy between repositories, if killed, leaves a sound target, and a second run copies the other snapshots", async () => {
   const { place, ids } = SCENE;
   const [, location, , password] = place.options;
   const args = (at: TestRepository): string[] => {
@@ -163,7 +163,7 @@ function assertMended(at: TestRepository, where: string): void {
   assertSound(at, where);
 }
 
-test("a repair of packs that is killed gives up nothing that can be read, and the next one ends it", () => {
+test("a repair of packs, if killed, loses no snapshot that needs no lost content, and a second run completes it", () => {
   const packs = (at: TestRepository): string[] => ["backup", "repair", "packs", ...at.options];
   const passes = ["repair.packs-written", "repair.index-written", "repair.index-removed", "repair.pack-removed"];
   killed({ on: damagedCopy(), args: packs, passes, limit: 4 }, (at, where) => {
@@ -172,7 +172,7 @@ test("a repair of packs that is killed gives up nothing that can be read, and th
   });
 });
 
-test("a repair of snapshots that is killed leaves the old ones or the new ones too, and the next one ends it", () => {
+test("a repair of snapshots, if killed, keeps the undamaged snapshots, and a second run completes it", () => {
   const place = damagedCopy();
   backup(place, "repair", "packs");
   assert.equal(tryBackup(place, "verify").status, 6);
@@ -185,7 +185,7 @@ test("a repair of snapshots that is killed leaves the old ones or the new ones t
   killed({ on: place, args: repairSnapshots, passes, limit: 4 }, assertMended);
 });
 
-test("a rewrite that is killed leaves the old snapshots or the new ones too, and the next one ends it", () => {
+test("a rewrite of snapshots, if killed, leaves a sound repository, and a second run completes it", () => {
   const { place, ids } = SCENE;
   const args = (at: TestRepository): string[] => ["backup", "rewrite", "--exclude", "lost", "--forget", ...at.options];
   const passes = [
@@ -203,7 +203,7 @@ test("a rewrite that is killed leaves the old snapshots or the new ones too, and
   });
 });
 
-test("a tagging that is killed leaves each snapshot by its old id or its new one, and the next one ends it", () => {
+test("backup tag, if killed, leaves a sound repository, and a second run tags every snapshot", () => {
   const { place, ids } = SCENE;
   const args = (at: TestRepository): string[] => [
     "backup",
@@ -234,7 +234,7 @@ test("a tagging that is killed leaves each snapshot by its old id or its new one
   });
 });
 
-test("keys that are added or removed under a kill are there or not, and what opened the repository still does", async () => {
+test("key add and key remove have their effect if killed after the write, and the other key still works", async () => {
   const place = await newRepository("keys");
   const other = repositoryPlace("other");
   const add = ["backup", "key", "add", ...place.options, "--new-password-file", other.passwordFile];

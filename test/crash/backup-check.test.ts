@@ -7,7 +7,7 @@ import { backup, newRepository } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 
-test("a check by restoring that is killed leaves a folder that the next one removes", async () => {
+test("a restore check, if killed, leaves a scratch folder that the next restore check removes", async () => {
   const folder = newFolder("checked");
   makeFirst(folder);
   const place = await newRepository("checked-by-restoring");

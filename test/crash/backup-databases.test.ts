@@ -16,7 +16,7 @@ after(() => {
   if (failed) process.stderr.write(`backup-databases.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
-test("a kill leaves no snapshot that lacks a file of its database, and the next call makes it", async () => {
+test("backup create, if killed, leaves no snapshot with half a database, and a second run makes the snapshot", async () => {
   const place = await newRepository("of-databases");
   const folder = newFolder("databases");
   const file = path.join(folder, "large.db");

@@ -84,7 +84,7 @@ function leftPacks(cache: string): string[] {
     .map((name) => path.join(cache, name));
 }
 
-test("a restore that was killed anywhere while it fetched goes on with the packs that had come", async () => {
+test("a restore from a remote repository reuses the packs that a killed restore had fetched", async () => {
   const at = await scene("killed");
   const wanted = readFolder(at.folder);
   server.seen.length = 0;
@@ -110,7 +110,7 @@ test("a restore that was killed anywhere while it fetched goes on with the packs
   }
 });
 
-test("what a restore has left is used only as far as it is what was stored", async () => {
+test("a restore fetches a pack again if the copy that a killed restore left was changed", async () => {
   const at = await scene("changed");
   const wanted = readFolder(at.folder);
   assert.ok((await at.restore({ failpoint: "restore-backup.written" }).ended).killed);
@@ -129,28 +129,32 @@ test("what a restore has left is used only as far as it is what was stored", asy
   assert.equal(oneOf(at.target, { wanted }, "with packs that were changed"), "wanted");
 });
 
-test("what a restore has left goes after a day with any restore from another repository", variant, async () => {
-  const at = await scene("forgotten");
-  assert.ok((await at.restore({ failpoint: "restore-backup.written" }).ended).killed);
-  const packs = leftPacks(at.cache);
-  const folders = new Set(packs.map((pack) => path.dirname(pack)));
-  assert.ok(folders.size > 0);
-  const other = await scene("other");
-  const env = { target: path.join(newFolder("other-target"), "restored") };
-  fs.rmSync(other.cache, { recursive: true });
-  fs.symlinkSync(at.cache, other.cache);
-  await ok(other.restore(env));
-  assert.ok(leftPacks(at.cache).length > 0, "it is young");
-  const old = Date.now() / 1000 - 25 * 3600;
-  for (const pack of packs) fs.utimesSync(pack, old, old);
-  for (const folder of folders)
-    for (const each of [folder, path.dirname(folder), path.dirname(path.dirname(folder))])
-      fs.utimesSync(each, old, old);
-  await ok(other.restore({ target: path.join(newFolder("other-target"), "again") }));
-  assert.deepEqual(leftPacks(at.cache), []);
-});
+test(
+  "a restore removes packs that a killed restore of another repository left more than a day ago",
+  variant,
+  async () => {
+    const at = await scene("forgotten");
+    assert.ok((await at.restore({ failpoint: "restore-backup.written" }).ended).killed);
+    const packs = leftPacks(at.cache);
+    const folders = new Set(packs.map((pack) => path.dirname(pack)));
+    assert.ok(folders.size > 0);
+    const other = await scene("other");
+    const env = { target: path.join(newFolder("other-target"), "restored") };
+    fs.rmSync(other.cache, { recursive: true });
+    fs.symlinkSync(at.cache, other.cache);
+    await ok(other.restore(env));
+    assert.ok(leftPacks(at.cache).length > 0, "it is young");
+    const old = Date.now() / 1000 - 25 * 3600;
+    for (const pack of packs) fs.utimesSync(pack, old, old);
+    for (const folder of folders)
+      for (const each of [folder, path.dirname(folder), path.dirname(path.dirname(folder))])
+        fs.utimesSync(each, old, old);
+    await ok(other.restore({ target: path.join(newFolder("other-target"), "again") }));
+    assert.deepEqual(leftPacks(at.cache), []);
+  },
+);
 
-test("a disk that is full where packs are fetched to ends a restore, and gets its room back", async (t) => {
+test("a restore fails and removes its fetched packs if the disk with the fetched packs is full", async (t) => {
   const at = await scene("full");
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=40m", "none", at.cache]);
   if (mounted.status !== 0) return t.skip("no right to mount");
@@ -201,7 +205,7 @@ async function gets(folder: string, ms: number): Promise<boolean> {
   return false;
 }
 
-test("files are written while a pack that others need has not come", async () => {
+test("a restore writes files while a pack that other files need has not arrived", async () => {
   const at = await scene("overlap", { small: "small" });
   const wanted = readFolder(at.folder);
   server.seen.length = 0;

@@ -26,7 +26,7 @@ for (const { lost, steps } of [
   { lost: true, steps: ["repair.index-written", "repair.index-removed", "receive.staged"] },
 ]) {
   const store = lost ? " of a workspace whose store has lost its packs" : "";
-  test(`a restore of a snapshot over a folder${store} that is killed anywhere leaves the old state or the new one, and is repeated`, async () => {
+  test(`a restore of a snapshot in place${store}, if killed, leaves the old or the new state, and can be repeated`, async () => {
     const source = newFolder("source");
     makeFirst(source);
     const place = await newRepository("in-place");

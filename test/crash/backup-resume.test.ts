@@ -57,7 +57,7 @@ function change(file: string, at: number): void {
   fs.utimesSync(file, atime, mtime);
 }
 
-test("a restore that was killed keeps what it had written, as far as that is what was saved", async () => {
+test("a restore keeps the correct files that a killed restore wrote, and writes the other files again", async () => {
   const { folder, parent, args } = await scene();
   const wanted = readFolder(folder);
   const target = path.join(parent, "target");
@@ -79,7 +79,7 @@ test("a restore that was killed keeps what it had written, as far as that is wha
   failed = false;
 });
 
-test("a restore that goes on and is killed anywhere ends the same, and one of something else begins anew", async () => {
+test("a resumed restore can be killed and resumed again, and a restore of other paths starts from zero", async () => {
   failed = true;
   const { folder, parent, args } = await scene();
   const wanted = readFolder(folder);
@@ -104,7 +104,7 @@ test("a restore that goes on and is killed anywhere ends the same, and one of so
   failed = false;
 });
 
-test("a restore of a folder that was killed goes on with that folder of it, and with no other", async () => {
+test("a restore of a subfolder resumes a killed restore only if that restored the same subfolder", async () => {
   failed = true;
   const { folder, place, parent, args } = await scene();
   for (const [name, file] of [
@@ -134,7 +134,7 @@ test("a restore of a folder that was killed goes on with that folder of it, and 
   failed = false;
 });
 
-test("a restore goes on only in its own folder, not in what somebody has put in its place", async () => {
+test("a restore does not resume in a link or in another user's folder at the path of its partial folder", async () => {
   failed = true;
   const { folder, parent, args } = await scene();
   const wanted = readFolder(folder);
@@ -172,7 +172,7 @@ test("a restore goes on only in its own folder, not in what somebody has put in 
   failed = false;
 });
 
-test("a restore writes nothing through a link that is put in place of its folder while it fills it", async () => {
+test("a restore writes nothing through a link that replaces its partial folder while it runs", async () => {
   failed = true;
   const { parent, args } = await scene();
   const victim = newFolder("victim");
@@ -191,7 +191,7 @@ test("a restore writes nothing through a link that is put in place of its folder
   failed = false;
 });
 
-test("a restore that was killed needs no room twice, neither for the same again nor for something else", async (t) => {
+test("a restore reuses or frees the disk space that a killed restore to the same target took", async (t) => {
   failed = true;
   const { folder, parent, args } = await scene();
   if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=32m", "none", parent]).status !== 0)
@@ -213,7 +213,7 @@ test("a restore that was killed needs no room twice, neither for the same again 
   failed = false;
 });
 
-test("a restore that goes on gives nothing an access list that only the folder around it has", async (t) => {
+test("a resumed restore gives a file no access list that only the parent folder has", async (t) => {
   failed = true;
   const { folder, place, parent, args } = await scene();
   const inside = path.join(folder, "listed");
@@ -236,7 +236,7 @@ for (const [what, more] of [
   ["that is not proven", ["--no-prove"]],
   ["of chosen paths", ["one", "two", "same", "middle"]],
 ] as const)
-  test(`a restore ${what} is whole after a power cut, once it was said to be done`, async (t) => {
+  test(`a restore ${what} leaves a complete folder if the power fails after the command has ended`, async (t) => {
     const disk = loopFileSystem(t, "ext4");
     if (disk === null) return;
     failed = true;

@@ -30,7 +30,7 @@ function ids(place: TestRepository): string[] {
   return (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
 }
 
-test("a backup that is killed anywhere loses nothing that was there, and the next one is whole", async () => {
+test("backup create, if killed, keeps all earlier snapshots, and a second run makes a complete snapshot", async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const place = await newRepository("killed");
@@ -103,7 +103,7 @@ async function killBoth(name: string, { folder, traced, limit, passed }: Both): 
   if (noRestic === false) restic(place, "check", "--read-data");
 }
 
-test("a folder that is saved and backed up in one is whole in both wherever it was killed before", async () => {
+test("backup create of an unsaved folder, if killed, can be repeated, and then point and snapshot are whole", async () => {
   const [folder, traced] = [newFolder("backup"), newFolder("backup")];
   makeFirst(folder);
   makeFirst(traced);
@@ -111,7 +111,7 @@ test("a folder that is saved and backed up in one is whole in both wherever it w
 });
 
 test(
-  "a folder that is held and backed up in one is whole in both wherever it was killed before",
+  "backup create of an unsaved btrfs folder, if killed, can be repeated, and then point and snapshot are whole",
   variant,
   async (t) => {
     const [place, traced] = [await btrfsPlace(t, makeFirst), await btrfsPlace(t, makeFirst)];
@@ -121,7 +121,7 @@ test(
   },
 );
 
-test("a stream that is killed anywhere leaves no snapshot of it or a whole one, and the next one is whole", async () => {
+test("a backup of a stream, if killed, leaves no snapshot or a complete one, and a second run makes a snapshot", async () => {
   const place = await newRepository("stream");
   const file = `${place.location}.content`;
   fs.writeFileSync(file, randomBytes(40_000_000));
@@ -149,7 +149,7 @@ test("a stream that is killed anywhere leaves no snapshot of it or a whole one, 
   if (noRestic === false) restic(place, "check", "--read-data");
 });
 
-test("an init that is killed leaves a place where the next one makes a repository", () => {
+test("backup init, if killed, leaves an empty repository or a place for a second backup init", () => {
   for (const pass of [1, 2, 3]) {
     const place = repositoryPlace("init");
     const killed = killAt(["backup", "init", ...place.options], pass);
@@ -163,7 +163,7 @@ test("an init that is killed leaves a place where the next one makes a repositor
   }
 });
 
-test("a restore that is killed leaves no folder or a whole one, and the next one removes what it left", async () => {
+test("backup restore, if killed, leaves no folder or a complete one, and the next restore removes leftovers", async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const place = await newRepository("restored");
@@ -185,7 +185,7 @@ test("a restore that is killed leaves no folder or a whole one, and the next one
   }
 });
 
-test("a backup of several folders that is killed leaves no snapshot or a whole one, and the next one is whole", async () => {
+test("a backup of several folders, if killed, can be repeated, and then makes a complete snapshot", async () => {
   const [folder, other] = [newFolder("several"), newFolder("several")];
   makeFirst(folder);
   fs.writeFileSync(path.join(other, "file"), "other\n");
@@ -205,7 +205,7 @@ test("a backup of several folders that is killed leaves no snapshot or a whole o
   }
 });
 
-test("a restore over a folder that is killed leaves each file as it was or as it is to be, and the next one finishes it", async () => {
+test("a restore with --overwrite, if killed, leaves each file old or new, and a second run completes it", async () => {
   const folder = newFolder("over-folder");
   makeFirst(folder);
   const place = await newRepository("put-over");
@@ -265,7 +265,7 @@ function filesBelow(folder: string): string[] {
     .map(({ parentPath, name }) => path.relative(folder, path.join(parentPath, name)));
 }
 
-test("a change of password that is killed leaves a repository that both open, and is repeated", async () => {
+test("key passwd, if killed, leaves a repository that both passwords open, and can be repeated", async () => {
   const place = await newRepository("passwd");
   const fresh = repositoryPlace("passwd-new");
   const args = ["backup", "key", "passwd", ...place.options, "--new-password-file", fresh.passwordFile];

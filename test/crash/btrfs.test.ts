@@ -13,7 +13,7 @@ import { cairnLibrary, pauseFile } from "../fixtures/work.ts";
 
 /** Kills beside other workspaces of the same control directory. Those of one workspace: the engines' contract. */
 
-test("an exchange that was killed is finished when the engine has been changed since by another workspace", async (t) => {
+test("a killed exchange is finished even if another workspace has changed the engine since", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -37,7 +37,7 @@ test("an exchange that was killed is finished when the engine has been changed s
 /** Without what lets root read everything. */
 const LESSER = ["--bounding-set", "--inh-caps"].map((each) => `${each}=-dac_override,-dac_read_search,-fowner`);
 
-test("a seal that is made anew by who can read more, and killed at any step, is the old or the new one, with one snapshot", async (t) => {
+test("a second seal by a user who can read more files, if killed, leaves either the old seal or the new one", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -63,7 +63,7 @@ test("a seal that is made anew by who can read more, and killed at any step, is 
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("an exchange is finished when somebody makes a subvolume in what it has displaced, which the undo point has whole", async (t) => {
+test("an exchange is finished, and its undo point complete, if a subvolume is made in the displaced folder", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -96,7 +96,7 @@ test("an exchange is finished when somebody makes a subvolume in what it has dis
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("what an exchange has displaced is kept where it can neither be held nor read whole", async (t) => {
+test("the next command keeps the displaced folder of a killed exchange if it cannot read all its files", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -130,7 +130,7 @@ test("what an exchange has displaced is kept where it can neither be held nor re
   assert.ok(fs.existsSync(path.join(folder, "inner")));
 });
 
-test("a workspace of several, killed while its held points are deleted, leaves the others whole and no subvolume", async (t) => {
+test("a release, if killed while it deletes held points, leaves the other workspaces whole and no subvolume", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, volume } = place;
@@ -165,7 +165,7 @@ function history(folder: string): { head: string; points: Point[] } {
   return { head: data.head, points: data.save_points };
 }
 
-test("a point is there when the power fails right after it was answered, and so is what a restore did", async (t) => {
+test("points and restores on btrfs survive a power cut right after their commands have ended", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -193,7 +193,7 @@ test("a point is there when the power fails right after it was answered, and so 
   assertHeldTidy(place, "after all");
 });
 
-test("nothing of a restore's own lies in the folder when the power fails right after it was answered", (t) => {
+test("a restore leaves no temporary files in the folder if the power fails right after the command has ended", (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   for (const kept of ["elsewhere", "on the same file system"]) {
@@ -220,7 +220,7 @@ test("nothing of a restore's own lies in the folder when the power fails right a
   }
 });
 
-test("a claim becomes a point when its tree is the one that was announced, and nothing when it is another", async (t) => {
+test("the claim of a killed save becomes a point only if its tree is the announced snapshot", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { folder } = place;
@@ -245,7 +245,7 @@ test("a claim becomes a point when its tree is the one that was announced, and n
   assertHeldTidy(place, "after all");
 });
 
-test("a restore that ends before it changed anything leaves the folder's own time as it was", async (t) => {
+test("recovery of a restore that has changed nothing leaves the folder's own modification time as it was", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { folder } = place;
@@ -260,7 +260,7 @@ test("a restore that ends before it changed anything leaves the folder's own tim
   assertHeldTidy(place, "after all");
 });
 
-test("a sealing that was killed before its point's descriptor was damaged keeps nobody from the other points", async (t) => {
+test("a killed seal does not block later saves if the descriptor of its point was damaged since", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -281,7 +281,7 @@ test("a sealing that was killed before its point's descriptor was damaged keeps 
   }
 });
 
-test("a release that was killed after its commit is finished with its snapshots by the next one of the same folder", async (t) => {
+test("a second release of the same folder finishes a killed release and deletes its snapshots", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { root } = place.volume;

@@ -38,7 +38,7 @@ async function listed(client: Client): Promise<string[]> {
   return save_points.map(({ save_point_id }) => save_point_id).toReversed();
 }
 
-test("a cleanup that is killed at any step has removed nothing or exactly what was listed, and no content that is needed", async () => {
+test("a cleanup, if killed at any step, removes no points or exactly the planned ones, and no needed content", async () => {
   const folder = newFolder("cleanup");
   fs.writeFileSync(path.join(folder, "shared"), randomBytes(60_000));
   const client = await clientOf(folder);
@@ -103,7 +103,7 @@ async function isStored(client: Client, content: string): Promise<boolean | null
   return done.error === undefined ? done.status === 0 : null;
 }
 
-test("a secret leaves the store with a cleanup that has room, whatever was killed of the removal that had none", async (t) => {
+test("a cleanup deletes a secret from the store once the disk has space, after a killed removal on a full disk", async (t) => {
   const place = loopFileSystem(t, "ext4");
   if (place === null) return;
   const folder = path.join(place.root, "folder");

@@ -14,7 +14,7 @@ after(() => {
 });
 
 /** Saves that merge small packs and indexes are the same command; every so many of them does it. */
-test("a save that is killed while it merges small packs leaves every point whole, and merging goes on later", async () => {
+test("a save, if killed while it merges small packs, leaves every point whole, and packs can be merged later", async () => {
   const folder = newFolder("compaction");
   const client = await clientOf(folder);
   const file = path.join(folder, "f");

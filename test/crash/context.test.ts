@@ -76,15 +76,15 @@ async function killed(line: (store: string) => string[]): Promise<void> {
   assert.deepEqual([...outcomes].toSorted(), ["new", "old"], names.join(" "));
 }
 
-test("adding in the place of something that is killed at any step is not done or done whole", async () => {
+test("context add with --overwrite, if killed at any step, takes effect completely or not at all", async () => {
   await killed(() => ["context", "add", "viking://resources/docs", docs, "--overwrite"]);
 });
 
-test("a removal that is killed at any step is not done or done whole", async () => {
+test("context rm, if killed at any step, takes effect completely or not at all", async () => {
   await killed(() => ["context", "rm", "viking://resources/docs"]);
 });
 
-test("an import and a restore that are killed at any step are not done or done whole", async () => {
+test("bundle import and bundle restore, if killed at any step, take effect completely or not at all", async () => {
   const from = newStore();
   cairnOk(["context", "add", "viking://resources/docs", docs, "--overwrite", "-C", from]);
   const [bundle, backup] = [path.join(SCRATCH, "docs.ovpack"), path.join(SCRATCH, "all.ovpack")];
@@ -95,7 +95,7 @@ test("an import and a restore that are killed at any step are not done or done w
   await killed(() => ["bundle", "restore", backup, "--on-conflict", "overwrite", "--exact"]);
 });
 
-test("an export that is killed at any step leaves no bundle or a whole one", () => {
+test("bundle export, if killed at any step, leaves no bundle or a complete one", () => {
   const store = newStore();
   const to = (name: string): string => path.join(SCRATCH, name);
   const line = (file: string): string[] => ["bundle", "export", "viking://resources/docs", file, "-C", store];

@@ -62,7 +62,7 @@ async function forget(client: Client, folder: string): Promise<void> {
   else fs.rmSync(folder, { recursive: true });
 }
 
-test("a conversion that is killed at any step, and its recovery too, leaves the old folder or the new one, whole", async (t) => {
+test("a conversion to a subvolume, if killed, even in its recovery, leaves the old or the new folder whole", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   failed++;
@@ -122,7 +122,7 @@ test("a conversion that is killed at any step, and its recovery too, leaves the 
   failed--;
 });
 
-test("a subvolume that is made plain and killed at any step is the old folder or the new one, whole, with all its points", async (t) => {
+test("a conversion to a plain folder, if killed, leaves the old or the new folder whole, with all its points", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   failed++;
@@ -169,7 +169,7 @@ test("a subvolume that is made plain and killed at any step is the old folder or
   failed--;
 });
 
-test("an adoption that converts and is killed at any step leaves a workspace or none, and the folder whole", async (t) => {
+test("init with a conversion, if killed, leaves a workspace or none, and the folder's content unchanged", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   failed++;
@@ -196,7 +196,7 @@ test("an adoption that converts and is killed at any step leaves a workspace or 
   failed--;
 });
 
-test("a conversion that was killed after the exchange is taken back when the original was written to, also by a killed recovery", async (t) => {
+test("recovery takes a killed conversion back if a program wrote to the original after the exchange", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const library = await cairnLibrary();
@@ -243,7 +243,7 @@ test("a conversion that was killed after the exchange is taken back when the ori
   assert.equal(fs.readFileSync(path.join(both.beside, file), "utf8"), "a\ninto the copy\n");
 });
 
-test("a conversion that loses its power has the folder whole, and the original beside it", async (t) => {
+test("a folder keeps its content if the power fails during or after a conversion", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const library = await cairnLibrary();
@@ -275,7 +275,7 @@ test("a conversion that loses its power has the folder whole, and the original b
   }
 });
 
-test("what a killed conversion has beside a folder goes with that when it is relocated, and is finished there", async (t) => {
+test("relocate moves the tree that a killed conversion left beside the folder, and finishes the conversion", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const library = await cairnLibrary();

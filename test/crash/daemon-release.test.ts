@@ -22,7 +22,7 @@ for (const [deletePoints, steps] of [
   [false, KEEPING],
   [true, REMOVING],
 ] as const)
-  test(`a release ${deletePoints ? "with its points " : ""}that was killed at any step is finished by the daemon's next start`, async (t) => {
+  test(`the daemon's next start finishes a release ${deletePoints ? "with deletion of points " : ""}that was killed at any step`, async (t) => {
     const daemon = new TestDaemon(t);
     daemon.configure('[backend]\ntype = "plain"\n');
     for (const step of steps) {

@@ -71,7 +71,7 @@ async function assertPointsThere(daemon: TestDaemon, told: Told, where: string):
   }
 }
 
-test("a daemon that is killed at any step of its work has all that it told of, and lists nothing twice", async (t) => {
+test("a daemon, if killed at any step, keeps all workspaces and points that it confirmed, and lists none twice", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   failed++;
@@ -120,7 +120,7 @@ test("a daemon that is killed at any step of its work has all that it told of, a
   failed--;
 });
 
-test("a daemon that is killed again and again at any moment has all that it told of", async (t) => {
+test("a daemon, if killed again and again, keeps all workspaces and points that it confirmed", async (t) => {
   const volume = loopFileSystem(t, "btrfs", { size: 2 ** 31 });
   if (volume === null) return;
   failed++;

@@ -8,7 +8,7 @@ import { chosenPasses, killAt, passesOf } from "./rounds.ts";
 
 for (const remembered of [true, false]) {
   const memory = remembered ? "its id is remembered" : "nothing remembers its id";
-  test(`a repair of a damaged descriptor gives the point back when it is killed at any step and ${memory}`, async () => {
+  test(`doctor --repair gives a damaged point back if an earlier repair was killed and ${memory}`, async () => {
     const folder = newFolder("doctor");
     fs.writeFileSync(path.join(folder, "first"), "only in the first\n".repeat(500));
     const client = await clientOf(folder);

@@ -70,15 +70,15 @@ function partial(control: string): string[] {
   }
 }
 
-test("a fork that is killed at any step is not there or whole", async () => {
+test("fork, if killed at any step, leaves no fork or a complete one", async () => {
   await killForks("fork", []);
 });
 
-test("a standalone fork that is killed at any step is not there or whole", async () => {
+test("fork --standalone, if killed at any step, leaves no fork or a complete one", async () => {
   await killForks("alone", ["--standalone"]);
 });
 
-test("a restore into another folder that is killed at any step leaves nothing or all", async () => {
+test("restore --to, if killed at any step, leaves no folder or a complete one", async () => {
   const folder = newFolder("elsewhere");
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -102,7 +102,7 @@ test("a restore into another folder that is killed at any step leaves nothing or
   failed = false;
 });
 
-test("a restore into another folder is whole after a power cut, once it was said to be done", async (t) => {
+test("restore --to leaves a complete folder if the power fails after the command has ended", async (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   failed = true;
@@ -116,7 +116,7 @@ test("a restore into another folder is whole after a power cut, once it was said
   failed = false;
 });
 
-test("what one command recovers is of one instant, whatever was interrupted", async () => {
+test("all recoveries that one command makes have the same time", async () => {
   const folder = newFolder("both");
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -132,7 +132,7 @@ test("what one command recovers is of one instant, whatever was interrupted", as
   assert.equal(new Set(recovered.map(({ at }) => at)).size, 1);
 });
 
-test("a folder is released whatever became of forks of it that were killed, also when it is gone", async () => {
+test("release removes the leftovers of killed forks, even if the workspace's folder is missing", async () => {
   for (const more of [[], ["--standalone"]])
     for (const isGone of [false, true]) {
       const folder = newFolder("released");

@@ -6,7 +6,7 @@ import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { cairnLibrary, resticCheck } from "../fixtures/work.ts";
 import { chosenPasses, killAt, passesOf } from "./rounds.ts";
 
-test("an init that is killed at any step is simply done again, and leaves nothing beside", async () => {
+test("init --self-contained, if killed at any step, can be repeated, and leaves no other files", async () => {
   const names = passesOf(["init", "--self-contained", path.join(SCRATCH, "listed")]);
   assert.ok(names.length >= 5, names.join(" "));
   const library = await cairnLibrary();

@@ -47,7 +47,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
 
   const line = (...words: string[]): string[] => ["vm", ...words, "--machines", MACHINES];
 
-  test("a save that is killed lets its guest go on, and leaves a state that is whole", async () => {
+  test("vm save, if killed, lets the guest run on, and leaves every saved state whole", async () => {
     vm("clone", "a", "mapped");
     for (const name of ["a", "mapped"]) {
       const guest = new Guest(name);
@@ -67,7 +67,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     vm("rm", "mapped", "--force", "--delete-points");
   });
 
-  test("a restore that is killed leaves the old state or the new one, and the guest runs", async () => {
+  test("a machine runs after vm restore was killed at any step", async () => {
     const restoring = line("restore", "a", "--from-dir", GOLDEN);
     for (const at of [...PAUSED.restore, ...chosenPasses(passesOf(restoring), 6)]) {
       kill(restoring, at);
@@ -78,7 +78,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     }
   });
 
-  test("a clone, a new machine and a removal that are killed leave a machine or none", async () => {
+  test("vm clone, vm create and vm rm, if killed, leave a machine that can be used or removed, or none", async () => {
     const cloning = (name: string): string[] => line("clone", "--from-dir", GOLDEN, name);
     for (const at of ["vm-go-on.waits", ...chosenPasses(passesOf(cloning("traced")), 6)]) {
       kill(cloning("killed"), at);

@@ -59,13 +59,13 @@ async function killEverywhere({ folder, client, state, remove }: Scene): Promise
   assert.deepEqual([...outcomes].toSorted(), ["given back", "missing"]);
 }
 
-test("a restore of a missing folder that is killed at any step leaves it missing or whole", async () => {
+test("a restore of a missing folder, if killed at any step, leaves no folder or a complete one", async () => {
   const { folder, client, state } = await savedFolder("missing");
   const remove = (): void => fs.rmSync(folder, { recursive: true });
   await killEverywhere({ folder, client, state, remove });
 });
 
-test("a missing subvolume is given back as one, whole or not at all, wherever its restore is killed", async (t) => {
+test("a restore of a missing subvolume, if killed at any step, leaves no subvolume or a complete one", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -78,7 +78,7 @@ test("a missing subvolume is given back as one, whole or not at all, wherever it
   assert.equal(engine, "btrfs-snapshot");
 });
 
-test("a restore that was killed behind its commit, and whose folder was deleted then, loses nothing that it displaced", async () => {
+test("a restore, if killed after its commit, has displaced files in its undo point even if its folder is deleted", async () => {
   const { folder } = await savedFolder("displaced");
   makeUnsaved(folder);
   const unsaved = readFolder(folder);
@@ -89,7 +89,7 @@ test("a restore that was killed behind its commit, and whose folder was deleted 
   assertFolder(folder, unsaved, "undone");
 });
 
-test("a restore that was killed before its commit, and whose folder was deleted then, is in nobody's way", async () => {
+test("a restore that was killed before its commit does not block the next restore if its folder was deleted", async () => {
   const { folder, client, state } = await savedFolder("before-commit");
   makeUnsaved(folder);
   for (const failpoint of ["restore.intent", "restore.staging-made", "restore.staged"]) {
@@ -103,7 +103,7 @@ test("a restore that was killed before its commit, and whose folder was deleted 
   }
 });
 
-test("a restore in a subvolume inside that was killed before its commit, and whose folder was deleted then, is in nobody's way", async (t) => {
+test("doctor --repair clears a restore that was killed before its commit in a deleted folder with a subvolume", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -130,7 +130,7 @@ test("a restore in a subvolume inside that was killed before its commit, and who
   }
 });
 
-test("an exchange that was killed behind its commit, and whose folder was deleted then, loses nothing that it displaced", async (t) => {
+test("an exchange, if killed after its commit, has displaced files in its undo point even if its folder is deleted", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -146,7 +146,7 @@ test("an exchange that was killed behind its commit, and whose folder was delete
   assertFolder(folder, unsaved, "undone");
 });
 
-test("a restore whose folder was deleted with what it had displaced into it is not called complete", async (t) => {
+test("recovery reports a killed restore as rolled back if its folder was deleted with the displaced files", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -164,7 +164,7 @@ test("a restore whose folder was deleted with what it had displaced into it is n
   assertFolder(folder, unsaved, "what was there before");
 });
 
-test("a folder that somebody makes where a restore was killed before it had made one is left alone", async () => {
+test("recovery of a killed restore leaves a folder alone that the user made at the missing folder's path", async () => {
   const { folder, client } = await savedFolder("somebody's");
   for (const failpoint of ["give-back.intent", "give-back.made", "give-back.known"]) {
     fs.rmSync(folder, { recursive: true });
@@ -176,7 +176,7 @@ test("a folder that somebody makes where a restore was killed before it had made
   }
 });
 
-test("what is mounted on a folder that a killed restore had made stays, and is in nobody's way", async (t) => {
+test("status and cleanup leave a file system alone that is mounted on a folder that a killed restore made", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const { folder, client, state } = await savedFolder("mounted");
@@ -194,7 +194,7 @@ test("what is mounted on a folder that a killed restore had made stays, and is i
   assertNoLeftovers(client, folder, "mounted");
 });
 
-test("what lies at a missing folder's path and is no folder is named, and is in nobody's way", async () => {
+test("commands name a file or link that lies at a missing folder's path, and leave it as it is", async () => {
   const { folder, state } = await savedFolder("taken");
   fs.rmSync(folder, { recursive: true });
   for (const take of [() => fs.symlinkSync("nowhere", folder), () => fs.writeFileSync(folder, "precious")]) {
@@ -223,7 +223,7 @@ test("what lies at a missing folder's path and is no folder is named, and is in 
   assertFolder(folder, state, "given back");
 });
 
-test("a folder is given back to whoever stands in it", async () => {
+test("restore makes a deleted folder again if that is the command's current directory", async () => {
   const { folder, state } = await savedFolder("stood-in");
   const command = `cd '${folder}' && rm -rf '${folder}' && exec "$@"`;
   const done = cairn(["restore", "head"], { prefix: ["sh", "-c", command, "sh"], own: true });
@@ -232,7 +232,7 @@ test("a folder is given back to whoever stands in it", async () => {
   assertFolder(folder, state, "given back");
 });
 
-test("a folder whose disk is not mounted is not made on the one below", async (t) => {
+test("restore refuses to make a missing folder if the folder's disk is not mounted", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const folder = path.join(volume.root, "work");

@@ -130,7 +130,7 @@ for (const [kind, engine] of [
   ["xfs", "reflink-copy"],
   ["btrfs", "btrfs-snapshot"],
 ] as const) {
-  test(`${engine}: a removal of paths that is killed at any step is finished by the next command, or had not begun`, async (t) => {
+  test(`${engine}: a removal of paths, if killed at any step, has no effect or is finished by the next command`, async (t) => {
     const place = await placeOf(t, kind, engine);
     if (place === null) return;
     failed = true;
@@ -180,7 +180,7 @@ for (const [kind, engine] of [
   });
 }
 
-test("a killed removal of paths is finished in one workspace while another process uses the other, and then there", async (t) => {
+test("a killed removal of paths is finished per workspace, as soon as no other process uses the workspace", async (t) => {
   const place = await placeOf(t, null, "copy");
   const { client, folder, fork } = place!;
   const secrets = await saveSecrets(place!, 0);

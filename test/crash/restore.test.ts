@@ -86,21 +86,17 @@ async function killEverywhere(
   resticCheck(client, args.join(" "));
 }
 
-test("a restore that is killed at any step ends exactly old or exactly new, and can be undone", async () => {
+test("restore, if killed at any step, leaves the old or the new state, and can be undone", async () => {
   const at = await scene("restore");
   await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 10 });
 });
 
-test(
-  "a restore that is killed again and again while it is finished ends exactly old or exactly new",
-  variant,
-  async () => {
-    const at = await scene("again");
-    await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 7, again: 2 });
-  },
-);
+test("restore, if its recovery is killed several times too, leaves the old or the new state", variant, async () => {
+  const at = await scene("again");
+  await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 7, again: 2 });
+});
 
-test("a partial restore that is killed at any step changes only its paths, whole or not at all", async () => {
+test("a partial restore, if killed at any step, restores all of its paths or none, and no other path", async () => {
   const at = await scene("partial");
   const compare = { withoutRootTime: true };
   const wanted = readFolder(at.folder, compare);
@@ -110,7 +106,7 @@ test("a partial restore that is killed at any step changes only its paths, whole
   await killEverywhere(at, { args: ["restore", at.firstId, ...paths, "-C", at.folder], wanted, compare, limit: 6 });
 });
 
-test("a restore that stages in the workspace, because the control directory is elsewhere, leaves nothing there", async (t) => {
+test("a restore that stages files in the workspace, if killed, leaves no staged file there", async (t) => {
   const elsewhere = "/dev/shm";
   if (!fs.existsSync(elsewhere) || fs.statSync(elsewhere).dev === fs.statSync(SCRATCH).dev)
     return t.skip("there is no second file system");
@@ -132,7 +128,7 @@ test("a restore that stages in the workspace, because the control directory is e
   );
 });
 
-test("an undo that is killed at any step ends exactly old or exactly new", async () => {
+test("undo, if killed at any step, leaves the old or the new state", async () => {
   const at = await scene("undo");
   const unsaved = readFolder(at.folder);
   await at.client.restore({ target: at.firstId });
@@ -140,7 +136,7 @@ test("an undo that is killed at any step ends exactly old or exactly new", async
   await killEverywhere(at, { args: ["undo", "-C", at.folder], wanted: unsaved, limit: 6, back });
 });
 
-test("what is edited in a half-restored folder is kept, listed, and in the point that undoes it", async () => {
+test("files that were edited after a restore was killed are kept, listed, and part of the undo point", async () => {
   const at = await scene("edited");
   const { folder, client } = at;
   const args = ["restore", at.firstId, "-C", folder];

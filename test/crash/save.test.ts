@@ -17,7 +17,7 @@ after(() => {
   if (failed) process.stderr.write(`save.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
-test("a first save that is killed at any step, adoption included, is simply done again", async () => {
+test("a first save, if killed at any step, can be repeated, and leaves no other files", async () => {
   const first = newFolder("listed");
   makeFirst(first);
   const names = passesOf(["save", first]);
@@ -49,7 +49,7 @@ test("a first save that is killed at any step, adoption included, is simply done
   );
 });
 
-test("a save that uses what a killed one has stored may be killed at any step, too", async () => {
+test("a save that reuses the packs of a killed save can be killed and repeated, too", async () => {
   const killed = (name: string): string => {
     const folder = newFolder(name);
     makeFirst(folder);
@@ -80,7 +80,7 @@ test("a save that uses what a killed one has stored may be killed at any step, t
   }
 });
 
-test("a cache that was never finished goes later", async () => {
+test("save removes old unfinished cache files that a killed save left", async () => {
   const folder = newFolder("cache");
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -96,7 +96,7 @@ test("a cache that was never finished goes later", async () => {
   );
 });
 
-test("a point that was killed after its commit becomes head", async () => {
+test("a point becomes head if its save is killed after the commit", async () => {
   const folder = newFolder("head");
   makeFirst(folder);
   const client = await clientOf(folder);

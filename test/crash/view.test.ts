@@ -57,7 +57,7 @@ async function settle({ client, folder }: Scene, pass: number): Promise<string |
   return second;
 }
 
-test("a view that is killed while it is opened is not there or open and whole, and its point protected", async () => {
+test("view, if killed at any step, leaves no view, or an open one whose point is protected", async () => {
   const at = await scene("view");
   const { client, folder, point } = at;
   const args = ["view", point, "-C", folder];
@@ -77,7 +77,7 @@ test("a view that is killed while it is opened is not there or open and whole, a
   resticCheck(client, "view");
 });
 
-test("a view that is killed while it is closed is open and whole, or gone", async () => {
+test("view --close, if killed at any step, leaves the view open and whole, or closed", async () => {
   const at = await scene("close");
   const { client, folder, point } = at;
   const argsFor = (id: string): string[] => ["view", "--close", id, "-C", folder];
@@ -97,7 +97,7 @@ test("a view that is killed while it is closed is open and whole, or gone", asyn
   assert.deepEqual([...outcomes].toSorted(), [0, 1], "both outcomes were seen");
 });
 
-test("what a killed view leaves goes with the next command also when its control directory has moved", async () => {
+test("the next command removes what a killed view left, even if the control directory has moved", async () => {
   const root = newFolder("moves");
   const library = await cairnLibrary();
   let place = path.join(root, "0");
@@ -121,7 +121,7 @@ test("what a killed view leaves goes with the next command also when its control
   }
 });
 
-test("looking at the list of views changes nothing, and a list that is killed neither", async () => {
+test("view --list changes nothing, even if killed at any step", async () => {
   const at = await scene("list");
   const { client, folder, point } = at;
   const { view_id: id } = await client.view(point);
@@ -133,7 +133,7 @@ test("looking at the list of views changes nothing, and a list that is killed ne
   );
 });
 
-test("a view outlives the process that opened it, and is closed also when somebody removed its folder", async () => {
+test("a view outlives the process that opened it, and can be closed even if its folder was removed", async () => {
   const at = await scene("lease");
   const { client, folder, point } = at;
   const { data } = cairn(["view", point, "-C", folder]);

@@ -20,7 +20,7 @@ const POINTS = LONG ? 13 : 3;
 
 /** A killed program's transaction, whose journals name a file by the folder's path, in each place where a point comes. */
 for (const moment of ["before", "after"] as const)
-  test(`a point gives back what a killed program left of a transaction, ${moment} its commit, in every place the same`, async (t) => {
+  test(`a point restores databases to one state in every folder if their program was killed ${moment} a commit`, async (t) => {
     const names = ["a/one.db", "two.db", "a/b/three.db"];
     const place = await btrfsPlace(t, () => undefined);
     if (place === null) return;
@@ -53,7 +53,7 @@ for (const moment of ["before", "after"] as const)
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
-test("an image has a transaction rolled back whose databases another program recovers while it is made", async () => {
+test("database capture rolls a transaction back even if another program recovers its databases meanwhile", async () => {
   const folder = path.join(SCRATCH, "recovered-meanwhile");
   makeHalfTransaction(folder, { names: NAMES, moment: "before" });
   const [file, wait] = [path.join(folder, NAMES[1]), `${folder}.wait`];
@@ -72,7 +72,7 @@ test("an image has a transaction rolled back whose databases another program rec
   assert.equal(valuesOf(`${folder}.image`), "0");
 });
 
-test("databases of a program in another PID namespace are kept still too, and their labels say nothing against it", async (t) => {
+test("save freezes the databases of a program in another PID namespace, and labels them transaction-consistent", async (t) => {
   const place = await btrfsPlace(t, (folder) => {
     fs.mkdirSync(path.join(folder, "a"));
     makeDatabase(path.join(folder, NAMES[0]), "wal", 4096, path.join(folder, NAMES[1]));
@@ -125,7 +125,7 @@ function transactionsIn(folder: string): number[] {
 
 const MODES: readonly JournalMode[] = LONG ? ["delete", "truncate", "persist", "wal"] : ["delete", "wal"];
 for (const mode of MODES)
-  test(`no point of btrfs gives back half a transaction over two databases without a word, journal mode ${mode}`, async (t) => {
+  test(`no btrfs point restores half of a transaction over two databases without a label, journal mode ${mode}`, async (t) => {
     const place = await btrfsPlace(t, (folder) => {
       fs.mkdirSync(path.join(folder, "a"));
       makeDatabase(path.join(folder, NAMES[0]), mode, 4096, path.join(folder, NAMES[1]));

@@ -40,7 +40,7 @@ async function newRepository(name: string): Promise<BackupRepository> {
 }
 
 for (const [engine, kind] of HOLDERS)
-  test(`points held by ${engine} are backed up as they were, the older one too`, async (t) => {
+  test(`backup create of an older or newer point held by ${engine} stores the state that the point has`, async (t) => {
     const place = await heldPlace(t, { engine, kind, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -65,7 +65,7 @@ for (const [engine, kind] of HOLDERS)
   });
 
 for (const [engine, kind] of HOLDERS.slice(0, 2))
-  test(`what sealing reads of a new point by ${engine} goes into the repository in the same pass, and of older ones nothing`, async (t) => {
+  test(`backup create with a save by ${engine} stores the new point in its sealing pass, and seals no older point`, async (t) => {
     const place = await heldPlace(t, { engine, kind, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -94,7 +94,7 @@ for (const [engine, kind] of HOLDERS.slice(0, 2))
     await Promise.all([first.close(), second.close()]);
   });
 
-test("equal folders have equal manifests, whatever holds them and wherever they are kept", async (t) => {
+test("equal folders have equal manifests on every engine and at every path", async (t) => {
   const plain = newFolder("manifests");
   const fill = (folder: string): void => {
     makeFirst(folder);

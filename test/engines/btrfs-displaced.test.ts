@@ -47,12 +47,12 @@ function writeAsBefore(client: Client, sequence: number): void {
   fs.writeFileSync(file, encodeDescriptorFile({ ...descriptor, rules: { ...descriptor.rules, ignore_file: true } }));
 }
 
-void describe("what a restore by exchange displaced", () => {
+void describe("folders that a restore by exchange displaced", () => {
   for (const saved of firstOf(["is in no point", "is head", "is head, which is sealed"] as const, 2))
     for (const method of ["exchange", "entries"] as const)
       for (const earlier of method === "entries" ? firstOf([true, false], 1) : [false]) {
         const of = earlier ? ", its undo point being of an earlier version" : "";
-        test(`comes back with what its ignore file hides when it ${saved}: undone by ${method}${of}`, async (t) => {
+        test(`undo by ${method} brings back files that an ignore file hides if the displaced folder ${saved}${of}`, async (t) => {
           const place = await begin(t);
           if (place === null) return;
           const { client, folder, target, hidden } = place;
@@ -84,7 +84,7 @@ void describe("what a restore by exchange displaced", () => {
         });
       }
 
-  test("has no rules when it is gone back to by name, sealed or not", async (t) => {
+  test("a restore of an undo point brings back ignored files, whether the undo point is sealed or not", async (t) => {
     const place = await begin(t);
     if (place === null) return;
     const { client, folder, target, hidden } = place;
@@ -99,7 +99,7 @@ void describe("what a restore by exchange displaced", () => {
     assert.equal((await pointOf(client, undo!)).payload_root_hash === null, false);
   });
 
-  test("is no witness that no ignore file lies in a point that was made after it was put back", async (t) => {
+  test("a restore keeps ignored files if the ignore file came back with an exchange that was undone", async (t) => {
     const place = await begin(t);
     if (place === null) return;
     const { client, folder, target } = place;
@@ -118,7 +118,7 @@ void describe("what a restore by exchange displaced", () => {
     assert.equal(fs.readFileSync(hidden, "utf8"), "of no point\n");
   });
 
-  test("is sealed whole, and the points after it by their own rules", async (t) => {
+  test("a seal keeps ignored files of an undo point, and leaves them out of the points after it", async (t) => {
     const place = await begin(t);
     if (place === null) return;
     const { client, target, hidden } = place;

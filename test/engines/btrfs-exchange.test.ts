@@ -13,7 +13,7 @@ import { assertNoLeftovers } from "../fixtures/work.ts";
 const EXCHANGE = { method: "exchange" } as const;
 
 void describe("a restore by exchange", () => {
-  test("gives every state back, undone and done again, and leaves nothing but points", async (t) => {
+  test("restore by exchange gives every state back, with undo and redo, and leaves nothing but points", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -46,7 +46,7 @@ void describe("a restore by exchange", () => {
     assert.ok(subvolumesOf(volume.root).length <= held + 1, "no tree without its point");
   });
 
-  test("leaves no point behind that could not be used any more when older ones are not sealed", async (t) => {
+  test("restore by exchange leaves every point usable if older points are not sealed", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -62,7 +62,7 @@ void describe("a restore by exchange", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
-  test("makes no point where the folder is as the target's tree still", async (t) => {
+  test("restore makes no undo point if the folder still equals the tree of the target", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -75,7 +75,7 @@ void describe("a restore by exchange", () => {
     assert.equal(fs.readFileSync(path.join(folder, "more"), "utf8"), "more\n");
   });
 
-  test("goes entry by entry when ignore rules have a part in the point, so that what is ignored stays", async (t) => {
+  test("restore goes entry by entry if the point has ignore rules, and keeps ignored files", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -90,7 +90,7 @@ void describe("a restore by exchange", () => {
     assert.equal(fs.readFileSync(path.join(folder, "cache/kept"), "utf8"), "after\n");
   });
 
-  test("waits for no seal of a point in which no ignore rule can have a part", async (t) => {
+  test("restore by exchange seals no point that ignore rules cannot affect", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -127,7 +127,7 @@ void describe("a restore by exchange", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
-  test("goes entry by entry when an ignore file has come since a point without rules, wherever it lies", async (t) => {
+  test("restore goes entry by entry if an ignore file was added after a point without ignore rules", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -155,7 +155,7 @@ void describe("a restore by exchange", () => {
     assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "excluded\n");
   });
 
-  test("goes entry by entry when only some paths are asked for, or a subvolume lies inside", async (t) => {
+  test("restore goes entry by entry if only some paths are restored or a subvolume lies inside the folder", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -172,7 +172,7 @@ void describe("a restore by exchange", () => {
     assert.equal(whole.method, "entries");
   });
 
-  test("goes entry by entry where the folder is mounted elsewhere too, also where only others see it, or a program listens in it", async (t) => {
+  test("restore goes entry by entry if the folder is mounted elsewhere or a program listens on a socket in it", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -209,7 +209,7 @@ void describe("a restore by exchange", () => {
     assert.equal((await client.restore({ target, ...EXCHANGE })).method, "exchange");
   });
 
-  test("goes entry by entry where a quota group limits the folder, which stays limited", async (t) => {
+  test("restore goes entry by entry if a quota group limits the folder, and keeps the limit", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -242,7 +242,7 @@ void describe("a restore by exchange", () => {
     }
   });
 
-  test("keeps what a process wrote into the displaced tree until then in the undo point", async (t) => {
+  test("restore by exchange keeps the last write into the displaced folder in the undo point", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;

@@ -16,7 +16,7 @@ function command(args: readonly string[]): void {
   execFileSync(args[0]!, args.slice(1), { stdio: ["ignore", "ignore", "pipe"] });
 }
 
-test("a folder with a subvolume inside is saved into the store, whole, and forked whole", async (t) => {
+test("a folder with a subvolume inside is saved into the store completely, and forked completely", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -69,7 +69,7 @@ test("a folder with a subvolume inside is saved into the store, whole, and forke
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("what is mounted inside the folder is no part of its points, and what lies below is once it is seen", async (t) => {
+test("a point leaves out a file system mounted in the folder, and later includes the files below the mount", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -96,7 +96,7 @@ test("what is mounted inside the folder is no part of its points, and what lies 
   assertFolder(folder, state, "restored");
 });
 
-test("a fork of a point that holds no tree is a subvolume, which is held at once from then on", async (t) => {
+test("a fork of a point without a tree is a subvolume, and its next save makes a snapshot", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;

@@ -17,7 +17,7 @@ import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 const TOO_LONG = `${"# nothing\n".repeat(MAX_IGNORE_FILE_BYTES / 10)}hidden\n`;
 
 void describe("a held tree", () => {
-  test("is sealed with what an ignore file beyond what is read may hide, and keeps nobody from other points", async (t) => {
+  test("a seal keeps files that only a too long ignore file hides, and does not block other points", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -63,7 +63,7 @@ void describe("a held tree", () => {
     assertHeldTidy(place, "after all");
   });
 
-  test("is sealed without rules where they are more than its record may have, and can be read afterwards", async (t) => {
+  test("a seal without rules keeps all files if the rules are too long for its record, and can be read", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -97,7 +97,7 @@ void describe("a held tree", () => {
     assertHeldTidy(place, "after all");
   });
 
-  test("keeps nobody from other points when its seal would have more than can be read", async (t) => {
+  test("a seal of several points skips a point whose record would be too long", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -121,7 +121,7 @@ void describe("a held tree", () => {
     );
   });
 
-  test("goes back entry by entry when an ignore file that was too long is short by then", async (t) => {
+  test("restore goes entry by entry if an ignore file that was too long is short in the target", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;

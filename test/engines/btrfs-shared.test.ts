@@ -55,7 +55,7 @@ async function assertGiven(place: HeldPlace, wanted: ReturnType<typeof readFolde
 }
 
 void describe("points of an untouched folder", () => {
-  test("hold one tree, and are each as good as the first", async (t) => {
+  test("points of an unchanged folder share one tree, and each of them can be restored, forked and verified", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -84,7 +84,7 @@ void describe("points of an untouched folder", () => {
     resticCheck(client, "shared");
   });
 
-  test("are sealed before the one that the tree lies with goes", async (t) => {
+  test("a cleanup of the point that owns a shared tree seals the other points first", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -104,7 +104,7 @@ void describe("points of an untouched folder", () => {
     assertHeldTidy(place, "after all");
   });
 
-  test("keep their tree as long as one of them is not sealed, and as the newest", async (t) => {
+  test("a shared tree is kept until all its points are sealed, and if it is the newest tree", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -126,7 +126,7 @@ void describe("points of an untouched folder", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
-  test("are named with the one whose tree is gone or was changed, and what is sealed is not", async (t) => {
+  test("verify names each unsealed point whose shared tree is missing or replaced, and no sealed point", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -149,7 +149,7 @@ void describe("points of an untouched folder", () => {
     assert.equal((await client.verify(shared)).problems.length, 0);
   });
 
-  test("lose nothing when the removal of the one that their tree lies with is killed", async (t) => {
+  test("points lose nothing if the cleanup of the point that owns their shared tree is killed", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -192,7 +192,7 @@ void describe("points of an untouched folder", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
-  test("keep the one that their tree lies with while they cannot be sealed", async (t) => {
+  test("a cleanup keeps the point that owns a shared tree while another point of that tree cannot be sealed", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -218,7 +218,7 @@ void describe("points of an untouched folder", () => {
     assert.equal(subvolumesOf(volume.root).length, 1);
   });
 
-  test("are known to need a tree by their marks, by their descriptors, and when nothing tells", async (t) => {
+  test("needingTrees finds the points that share a tree by links or descriptors, or reports an unknown tree", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     await save(place);
@@ -254,7 +254,7 @@ void describe("points of an untouched folder", () => {
 });
 
 void describe("an empty folder in a snapshot's place", () => {
-  test("is not taken for what was saved, nor is a copy of the snapshot", async (t) => {
+  test("an empty folder or a copy in place of a snapshot is reported as damage", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -278,7 +278,7 @@ void describe("an empty folder in a snapshot's place", () => {
     for (const id of ids) await assert.rejects(client.restore({ target: id }), { code: "damaged" });
   });
 
-  test("is not taken for a folder that was saved empty either", async (t) => {
+  test("an empty folder in place of the snapshot of an empty folder is reported as damage", async (t) => {
     const place = await btrfsPlace(t, () => undefined);
     if (place === null) return;
     const { client } = place;

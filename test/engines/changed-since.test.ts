@@ -74,7 +74,7 @@ function edit(folder: string): void {
   ])();
 }
 
-test("status, save and diff of snapshots say by changed inodes what they say by trees of the store", async (t) => {
+test("status, save and diff report the same changes by changed inodes as by sealed trees", async (t) => {
   t.diagnostic(`CAIRN_TEST_SEED=${SEED}`);
   const place = await btrfsPlace(t, fill);
   if (place === null) return;
@@ -106,7 +106,7 @@ test("status, save and diff of snapshots say by changed inodes what they say by 
   for (const [i, said] of byInodes.entries()) assert.deepEqual(said, byTrees[i]);
 });
 
-test("changed inodes are not asked about where names of one file, or another subvolume, have to be looked at", async (t) => {
+test("changed inodes are not used if a file has several names or another subvolume lies inside", async (t) => {
   const place = await btrfsPlace(t, fill);
   if (place === null) return;
   const { client, folder } = place;
@@ -128,7 +128,7 @@ test("changed inodes are not asked about where names of one file, or another sub
   );
 });
 
-test("a save of a snapshot counts nothing where an ignore file may have a part", async (t) => {
+test("a save by btrfs counts no changes if an ignore file may affect them", async (t) => {
   const place = await btrfsPlace(t, fill);
   if (place === null) return;
   const { client, folder } = place;
@@ -145,7 +145,7 @@ test("a save of a snapshot counts nothing where an ignore file may have a part",
   assert.deepEqual((await client.save()).changes, { added: 0, modified: 1, removed: 0 });
 });
 
-test("a status that is killed leaves nothing that the next save does not remove", async (t) => {
+test("the next save removes the snapshot that a killed status left", async (t) => {
   const place = await btrfsPlace(t, fill);
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -164,7 +164,7 @@ test("a status that is killed leaves nothing that the next save does not remove"
   );
 });
 
-test("a change below a directory that was moved into the place of its parent is seen", async (t) => {
+test("status and diff see a change below a directory that was moved to the place of its parent", async (t) => {
   const place = await btrfsPlace(t, (folder) => {
     fs.mkdirSync(path.join(folder, "d/sub"), { recursive: true });
     fs.writeFileSync(path.join(folder, "d/sub/f"), "first");

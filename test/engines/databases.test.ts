@@ -29,7 +29,7 @@ const PLACES: readonly [HeldKind, HoldingEngine][] = [
 ];
 for (const [kind, engine] of PLACES)
   for (const mode of ["wal", "delete"] as const)
-    test(`points of ${engine} have a database of one transaction when a program writes to it, journal mode ${mode}`, async (t) => {
+    test(`a point by ${engine} has a database at one transaction while a program writes to it, journal mode ${mode}`, async (t) => {
       const fill = (folder: string): void => makeDatabase(path.join(folder, "app.db"), mode);
       const place = await heldPlace(t, { kind, engine, fill });
       if (place === null) return;
@@ -60,7 +60,7 @@ for (const [kind, engine] of PLACES)
       assert.deepEqual((await client.verifyAll()).problems, []);
     });
 
-test("a save by reflink-copy lists a database that may be torn as left out, so that the command ends with exit 10", async (t) => {
+test("a save by reflink-copy lists a possibly torn database as left out, and is not complete", async (t) => {
   const fill = (folder: string): void => makeDatabase(path.join(folder, "app.db"), "wal");
   const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill });
   if (place === null) return;

@@ -39,7 +39,7 @@ function writeProgram(program: string, lines: string): void {
   fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
 }
 
-test("a folder on JuiceFS is adopted with clones when they are asked for, whose points lie at the root of its mount; without the program copy is used, and says why", async (t) => {
+test("a folder on JuiceFS is cloned if juicefs-clone is requested, and saved by copy if the program is missing", async (t) => {
   const volume = juicefsVolume(t, "stand-in");
   if (volume === null) return;
   const library = await cairnLibrary();
@@ -79,7 +79,7 @@ test("a folder on JuiceFS is adopted with clones when they are asked for, whose 
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("looking for the best engine ends with its signal while a clone is tried, and leaves nothing behind", async (t) => {
+test("the choice of an engine can be interrupted during a trial clone, and leaves no files", async (t) => {
   const volume = juicefsVolume(t, "stand-in");
   if (volume === null) return;
   const [folder, began] = [path.join(volume.root, "ws"), path.join(volume.programs, "began")];
@@ -101,7 +101,7 @@ test("looking for the best engine ends with its signal while a clone is tried, a
   }
 });
 
-test("a clone by JuiceFS that is not whole, or that fails, is saved into the store whole, and the point says why", async (t) => {
+test("a save stores the folder by copy if JuiceFS makes a broken clone, and the point gives the reason", async (t) => {
   const at = await faultyClones(t);
   if (at === null) return;
   const { folder, client, program } = at;
@@ -123,7 +123,7 @@ test("a clone by JuiceFS that is not whole, or that fails, is saved into the sto
   assertNoLeftovers(client, folder, "fallen back");
 });
 
-test("an entry that a clone by JuiceFS misses because it was being replaced is named with its folder", async (t) => {
+test("a save lists an entry that a JuiceFS clone misses as left out, with its folder, if the entry was replaced", async (t) => {
   const at = await faultyClones(t);
   if (at === null) return;
   const { client, program } = at;
@@ -137,7 +137,7 @@ test("an entry that a clone by JuiceFS misses because it was being replaced is n
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("a clone that goes on after its save was killed comes to nothing", async (t) => {
+test("a JuiceFS clone that runs on after its save was killed leaves no point and no folder", async (t) => {
   const at = await faultyClones(t);
   if (at === null) return;
   const { volume, folder, client, program, whole } = at;

@@ -179,8 +179,8 @@ const COMBINATIONS: [HoldingEngine, HeldKind, Record<string, Variant>][] = [
 
 for (const [engine, kind, variants] of COMBINATIONS)
   for (const build of ["this build", "an earlier build"])
-    void describe(`in the place of a tree that ${engine} of ${build} made`, () => {
-      test("only that tree counts, and the point is missing until it is back", async (t) => {
+    void describe(`a changed tree that ${engine} of ${build} made`, () => {
+      test("a point with another folder in place of its tree is damaged until its own tree is back", async (t) => {
         const place = await heldPlace(t, { kind, engine });
         if (place === null) return;
         const { client, folder } = place;
@@ -227,7 +227,7 @@ for (const [engine, kind, variants] of COMBINATIONS)
       });
     });
 
-test("a snapshot of the same state is not the tree either, is neither backed up nor served as well, and stays where a cleanup removes the point", async (t) => {
+test("a snapshot of the same state does not replace a point's tree, and cleanup keeps it aside", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
   const { client, folder } = place;

@@ -29,7 +29,7 @@ for (const [engine, kind] of [
   ["reflink-copy", "xfs"],
   ["btrfs-snapshot", "btrfs"],
 ] as [HoldingEngine, "xfs" | "btrfs"][])
-  test(`verify --deep finds a byte that changed in a tree of ${engine}, and the point is restored from the store from then on`, (t) => {
+  test(`verify --deep finds a changed byte in a tree of ${engine}, and later restores read the store instead`, (t) => {
     const disk = loopFileSystem(t, kind);
     if (disk === null) return;
     const folder = path.join(disk.root, "ws");

@@ -45,7 +45,7 @@ function makeUntold({ folder }: HeldPlace): void {
 }
 
 for (const [kind, engine] of ENGINES) {
-  test(`status and diff of ${engine} say without a seal what they say with one`, async (t) => {
+  test(`status and diff of ${engine} report the same before and after a seal`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -71,7 +71,7 @@ for (const [kind, engine] of ENGINES) {
     assert.deepEqual(unread, await look());
   });
 
-  test(`history and why of a path of ${engine} say without a seal what they say with one`, async (t) => {
+  test(`history and why of a path of ${engine} report the same before and after a seal`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -135,7 +135,7 @@ for (const [kind, engine] of ENGINES) {
     if (byInodes !== null) assert.deepEqual(last, byInodes);
   });
 
-  test(`a verb that needs the content of a point of ${engine} seals that one alone`, async (t) => {
+  test(`a command that reads the content of a point of ${engine} seals only that point`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder, volume } = place;
@@ -160,7 +160,7 @@ for (const [kind, engine] of ENGINES) {
     assert.equal(fs.readFileSync(path.join(volume.root, "to/turn"), "utf8"), "2\n");
   });
 
-  test(`a file of a point of ${engine} is read from its tree, but for what is not part of the point`, async (t) => {
+  test(`read of a file of an unsealed point by ${engine} reads the tree, and seals only for a path it cannot read there`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -188,7 +188,7 @@ for (const [kind, engine] of ENGINES) {
     }
   });
 
-  test(`status and diff of ${engine} refuse a tree that is gone`, async (t) => {
+  test(`status and diff of ${engine} fail as damaged if a tree is missing`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -208,7 +208,7 @@ function bytesRead(): number {
 }
 
 for (const [kind, engine] of ENGINES)
-  test(`a large file of a point of ${engine} comes back as a clone, and its present stays one`, async (t) => {
+  test(`restore clones a large file of a point by ${engine}, and the undo point keeps a clone of the present file`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst, options: { size: 1 << 30 } });
     if (place === null) return;
     const { client, folder } = place;
@@ -270,7 +270,7 @@ test("a save does not wait until verify --all has sealed every point", async (t)
 });
 
 for (const [kind, engine] of ENGINES)
-  test(`a name that comes back is linked to a file whose inode was touched: ${engine}`, async (t) => {
+  test(`restore by ${engine} links a removed name again to a file whose inode was changed`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: (folder) => fs.mkdirSync(path.join(folder, "d")) });
     if (place === null) return;
     const { client, folder } = place;
@@ -285,7 +285,7 @@ for (const [kind, engine] of ENGINES)
     assertFolder(folder, saved, "restored");
   });
 
-test("a file that is written to while it is restored by clones is kept aside", async (t) => {
+test("a restore by clones keeps a file that is written during the restore", async (t) => {
   const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -308,7 +308,7 @@ test("a file that is written to while it is restored by clones is kept aside", a
   assert.ok(leftOut.length === 1 || /was changed during the restore/.test(warnings.join("\n")), warnings.join("\n"));
 });
 
-test("a fork of a point in which no ignore rule has a part is a clone, and nothing is sealed for it", async (t) => {
+test("a fork of a point without ignore rules is a clone, and seals no point", async (t) => {
   const place = await btrfsPlace(t, makeFirst);
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -342,7 +342,7 @@ test("a fork of a point in which no ignore rule has a part is a clone, and nothi
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("a fork of a point in which an ignore file lies has nothing of what that hides", async (t) => {
+test("a fork of a point with an ignore file leaves out the ignored files", async (t) => {
   const place = await btrfsPlace(t, makeFirst);
   if (place === null) return;
   const { client, folder, volume } = place;
@@ -357,7 +357,7 @@ test("a fork of a point in which an ignore file lies has nothing of what that hi
   assert.deepEqual(await sealed(client), [false, true]);
 });
 
-test("what btrfs said of a point's ignore files is kept for the next command, and holds for that snapshot alone", async (t) => {
+test("the cached answer that a snapshot has no ignore file is used only for that very snapshot", async (t) => {
   const place = await btrfsPlace(t, makeFirst);
   if (place === null) return;
   const { client, folder } = place;
@@ -386,7 +386,7 @@ test("what btrfs said of a point's ignore files is kept for the next command, an
 });
 
 for (const [kind, engine] of ENGINES)
-  test(`a restore by clones of ${engine} that is stopped while entries change places is taken back`, async (t) => {
+  test(`a restore by clones of ${engine} is rolled back if it is interrupted while it exchanges entries`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -408,7 +408,7 @@ for (const [kind, engine] of ENGINES)
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
-test("history says of a point that is not sealed that its clone is gone", async (t) => {
+test("history shows an unsealed point as damaged if its clone is missing", async (t) => {
   const place = await btrfsPlace(t, makeFirst);
   if (place === null) return;
   const { client, folder } = place;

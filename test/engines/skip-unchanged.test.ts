@@ -18,7 +18,7 @@ const HOLDERS: [HoldingEngine, HeldKind][] = [
 ];
 
 for (const [engine, kind] of HOLDERS)
-  test(`a save by ${engine} that skips what is unchanged holds the folder where it has changed, and makes no point where not`, async (t) => {
+  test(`save --skip-unchanged by ${engine} makes a point of a changed folder, and none of an unchanged folder`, async (t) => {
     const place = await heldPlace(t, { engine, kind, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -81,7 +81,7 @@ for (const [engine, kind] of HOLDERS)
     assert.equal(points.length, 4 + Object.keys(changes).length);
   });
 
-test("a save that skips what is unchanged and reads every file makes a point of what it read", async (t) => {
+test("save --skip-unchanged --reread reads every file, and makes no second point of an unchanged folder", async (t) => {
   const place = await heldPlace(t, { engine: "btrfs-snapshot", kind: "btrfs", fill: makeFirst });
   if (place === null) return;
   const { client } = place;
@@ -92,7 +92,7 @@ test("a save that skips what is unchanged and reads every file makes a point of 
   assert.ok(again.read_bytes > 0);
 });
 
-test("a save that skips what is unchanged holds the folder when the store is gone that tells what head has", async (t) => {
+test("save --skip-unchanged makes a point and warns if the store of the head point cannot be read", async (t) => {
   const place = await heldPlace(t, { engine: "btrfs-snapshot", kind: "btrfs", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -110,7 +110,7 @@ test("a save that skips what is unchanged holds the folder when the store is gon
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("a save that skips what is unchanged holds the folder when its user could not read all that head holds", (t) => {
+test("save --skip-unchanged makes a point if its user could not read all files of the head point", (t) => {
   const why = whyNoOrdinaryUser();
   if (why !== null) return t.skip(why);
   const volume = heldVolume(t, "btrfs");

@@ -33,7 +33,7 @@ async function withFork({ client, volume, folder }: HeldPlace): Promise<{ fork: 
 }
 
 void describe("verify --all of points that are only held", () => {
-  test("reads the points of the other workspaces too, and changes none of their folders", async (t) => {
+  test("verify --all reads unsealed points of other workspaces, and changes none of their folders", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { fork } = await withFork(place);
@@ -44,7 +44,7 @@ void describe("verify --all of points that are only held", () => {
     assert.equal(fs.readFileSync(path.join(fork, "file"), "utf8"), "not saved");
   });
 
-  test("lists those whose workspace is locked, verifies the others, and ends with exit 10", async (t) => {
+  test("verify --all lists the points of a locked workspace as unverified, and exits 10", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { fork, ids } = await withFork(place);
@@ -67,7 +67,7 @@ void describe("verify --all of points that are only held", () => {
     cairnOk(["-C", fork, "verify", "--all"]);
   });
 
-  test("reads the points of a workspace that was released", async (t) => {
+  test("verify --all reads the points of a released workspace", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { fork } = await withFork(place);
@@ -76,7 +76,7 @@ void describe("verify --all of points that are only held", () => {
     assert.equal((data["checked"] as { points: number }).points, 4);
   });
 
-  test("does not call whole what it could not read where nothing can be written", async (t) => {
+  test("verify --all lists a point as unverified if its file system is read-only", async (t) => {
     const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
     if (place === null) return;
     const { save_point_id: id } = await place.client.save();
@@ -95,7 +95,7 @@ void describe("verify --all of points that are only held", () => {
   });
 });
 
-test("doctor offers no repair for a held tree that is gone, and names the one way out, which works", async (t) => {
+test("doctor names cleanup as the way out for a point whose tree is missing, and offers no repair", async (t) => {
   const place = await btrfsPlace(t, makeFirst);
   if (place === null) return;
   const { client, folder } = place;

@@ -145,7 +145,7 @@ async function contentOf(file: string): Promise<Record<string, string>> {
   return content;
 }
 
-test(`of ${ROUNDS} bundles with something changed none is taken for another, none ends a program, none is written by half`, async (t) => {
+test(`import refuses each of ${ROUNDS} changed bundles or reads its original content, and changes nothing in the store`, async (t) => {
   using scratch = new Scratch();
   await using store = await scratch.store(
     { "resources/docs/mine.md": "mine" },

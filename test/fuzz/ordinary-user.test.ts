@@ -7,7 +7,7 @@ import { addTaken, Chance, shownTaken, takeWalk, type Taken, walksOf } from "./w
 
 /** A walk as of test/fuzz/workspace.test.ts, by commands of an ordinary user; every command is a process. */
 test(
-  "an ordinary user loses nothing by a restore and its undo, whoever has what of the folder",
+  "restore and undo by an ordinary user lose nothing, even if other users own files of the folder",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const user = installForOrdinaryUser();

@@ -10,7 +10,7 @@ import { firstOf } from "../fixtures/long.ts";
  * CAIRN_FUZZ_SEED, CAIRN_FUZZ_RUNS and CAIRN_FUZZ_STEPS take others.
  */
 test(
-  "a repository that Cairn and restic use by turns gives every snapshot back after any walk of random steps",
+  "every snapshot can be restored after Cairn and restic took random steps in turn",
   { skip: noRestic },
   async (t) => {
     const { seeds, steps: count } = walksOf({ seeds: firstOf([1, 2], 1), steps: 14 });

@@ -168,19 +168,27 @@ function count({ status, error }: Outcome): void {
   said[key] = (said[key] ?? 0) + 1;
 }
 
-test("no prune beside backups loses what a snapshot needs, whatever lists are wrong", { skip: noRestic }, async (t) => {
-  const place = await newRepository("lies");
-  const server = new LyingServer(place.location);
-  const location = await server.listen();
-  t.after(() => server.close());
-  const far: TestRepository = { ...place, location, options: ["-r", location, "--password-file", place.passwordFile] };
-  const [ours, theirs] = ["ours", "theirs"].map((name) => path.join(SCRATCH, `lies-${name}`)) as [string, string];
-  const create = ["backup", "create", ...far.options, "-C", ours];
-  for (let round = 0; round < ROUNDS; round++) await oneRound(t, { server, place, far, create, ours, theirs, round });
-  const checked = await startRestic(place, ["check", "--read-data"]);
-  assert.equal(checked.status, 0, checked.said);
-  t.diagnostic(`prunes of ${ROUNDS} rounds: ${JSON.stringify(said)}`);
-});
+test(
+  "prune beside running backups keeps all content that a snapshot needs, even if the storage lists files wrongly",
+  { skip: noRestic },
+  async (t) => {
+    const place = await newRepository("lies");
+    const server = new LyingServer(place.location);
+    const location = await server.listen();
+    t.after(() => server.close());
+    const far: TestRepository = {
+      ...place,
+      location,
+      options: ["-r", location, "--password-file", place.passwordFile],
+    };
+    const [ours, theirs] = ["ours", "theirs"].map((name) => path.join(SCRATCH, `lies-${name}`)) as [string, string];
+    const create = ["backup", "create", ...far.options, "-C", ours];
+    for (let round = 0; round < ROUNDS; round++) await oneRound(t, { server, place, far, create, ours, theirs, round });
+    const checked = await startRestic(place, ["check", "--read-data"]);
+    assert.equal(checked.status, 0, checked.said);
+    t.diagnostic(`prunes of ${ROUNDS} rounds: ${JSON.stringify(said)}`);
+  },
+);
 
 interface Round {
   server: LyingServer;

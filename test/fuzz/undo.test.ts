@@ -144,7 +144,7 @@ async function revert(
   to.push({ before, left: new Map(top.before), changed: top.changed });
 }
 
-test("undo and redo go through all operations, and lose no edit made in between", async (t) => {
+test("undo and redo step through all operations, and lose no edit made in between", async (t) => {
   const { seeds, steps: count } = walksOf({
     seeds: Array.from({ length: LONG ? 200 : 12 }, (_none, i) => i + 1),
     steps: 40,

@@ -27,11 +27,15 @@ for (const [kind, engines, seeds] of [
   ["xfs", ["reflink-copy", "copy"], [3, 4]],
   ["ext4", ["copy"], [5, 6]],
 ] as const) {
-  test(`a workspace on ${kind} is what it must be after any walk of random steps`, { skip: noGit }, async (t) => {
-    const volume = loopFileSystem(t, kind, { size: ROOM, room: DISK });
-    if (volume !== null)
-      await walkAll(t, { kind, engines, base: volume.root, ...walksOf({ seeds: firstOf(seeds, 1), steps: 30 }) });
-  });
+  test(
+    `a workspace on ${kind} is in the expected state after any sequence of random steps`,
+    { skip: noGit },
+    async (t) => {
+      const volume = loopFileSystem(t, kind, { size: ROOM, room: DISK });
+      if (volume !== null)
+        await walkAll(t, { kind, engines, base: volume.root, ...walksOf({ seeds: firstOf(seeds, 1), steps: 30 }) });
+    },
+  );
 }
 
 async function walkAll(

@@ -37,7 +37,7 @@ function opening(place: TestRepository, file: string, identity: string): TestRep
 }
 
 test(
-  "a key for people is opened by each of them, by age too, and restic works beside it",
+  "each recipient of an age-encrypted key can open the repository with Cairn, and with age and restic",
   { skip: noAge },
   async () => {
     const place = await newRepository("age");
@@ -71,7 +71,7 @@ test(
   },
 );
 
-test("a password that age encrypted opens and makes repositories", { skip: noAge }, async () => {
+test("an age-encrypted password file opens a repository, and can make a new one", { skip: noAge }, async () => {
   const place = await newRepository("by-age");
   const { file: identity, recipient } = newIdentity(place, "identity");
   const password = fs.readFileSync(place.passwordFile, "utf8");
@@ -86,7 +86,7 @@ test("a password that age encrypted opens and makes repositories", { skip: noAge
 });
 
 test(
-  "a key for people that is killed before it is there leaves a file that opens nothing",
+  "key add for age recipients, if killed before it writes the key, leaves a file that opens nothing",
   { skip: noAge },
   async () => {
     const place = await newRepository("age-killed");

@@ -33,7 +33,7 @@ function created(outcome: { data: Record<string, unknown> }): Created {
   return outcome.data as unknown as Created;
 }
 
-test("what backup create wrote is checked and restored by restic, every file of it", { skip: noRestic }, async () => {
+test("restic checks and restores every file of a snapshot that backup create wrote", { skip: noRestic }, async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const place = await newRepository();
@@ -54,7 +54,7 @@ test("what backup create wrote is checked and restored by restic, every file of 
   assert.equal(walkDigests(path.join(target, folder)).state, wanted);
 });
 
-test("an unchanged point adds one snapshot and nothing else, and none when that is asked for", async () => {
+test("a backup of an unchanged point adds only a snapshot, and adds nothing with --skip-if-unchanged", async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const place = await newRepository();
@@ -73,49 +73,57 @@ test("an unchanged point adds one snapshot and nothing else, and none when that 
 // Of version 1, which knows no compression; version 2 is in all the others.
 {
   const version = 1;
-  test(`a repository of version ${version} that restic made takes backups of both`, { skip: noRestic }, async () => {
-    const folder = newFolder("backup");
-    makeFirst(folder);
-    const place = resticRepository(version);
-    restic(place, "backup", folder);
-    const [theirs] = resticSnapshots(place);
-    const ours = created(backup(place, "create", "-C", folder));
-    assert.equal(ours.parent, theirs?.id, "the parent is restic's snapshot of the same path");
-    fs.writeFileSync(path.join(folder, "more"), "more");
-    restic(place, "backup", folder);
-    backup(place, "create", "-C", folder);
-    assert.equal((backup(place, "list").data["snapshots"] as unknown[]).length, 4);
-    restic(place, "forget", "--keep-last", "1", "--prune");
-    restic(place, "check", "--read-data");
-    // What restic removed is found missing and comes again.
-    backup(place, "create", "-C", folder);
-    restic(place, "check", "--read-data");
-  });
+  test(
+    `a repository of version ${version} that restic made takes backups of both programs`,
+    { skip: noRestic },
+    async () => {
+      const folder = newFolder("backup");
+      makeFirst(folder);
+      const place = resticRepository(version);
+      restic(place, "backup", folder);
+      const [theirs] = resticSnapshots(place);
+      const ours = created(backup(place, "create", "-C", folder));
+      assert.equal(ours.parent, theirs?.id, "the parent is restic's snapshot of the same path");
+      fs.writeFileSync(path.join(folder, "more"), "more");
+      restic(place, "backup", folder);
+      backup(place, "create", "-C", folder);
+      assert.equal((backup(place, "list").data["snapshots"] as unknown[]).length, 4);
+      restic(place, "forget", "--keep-last", "1", "--prune");
+      restic(place, "check", "--read-data");
+      // What restic removed is found missing and comes again.
+      backup(place, "create", "-C", folder);
+      restic(place, "check", "--read-data");
+    },
+  );
 }
 
-test("what restic made is verified and restored, and its damage named", { skip: noRestic }, () => {
-  const folder = newFolder("backup");
-  makeFirst(folder);
-  const place = resticRepository(2);
-  restic(place, "backup", folder);
-  const verified = backup(place, "verify").data as { problems: unknown[]; checked: { snapshots: number } };
-  assert.deepEqual([verified.problems, verified.checked.snapshots], [[], 1]);
-  const target = path.join(SCRATCH, "from-restic");
-  backup(place, "restore", "latest", "--to", target);
-  assert.equal(walkDigests(path.join(target, folder)).state, walkDigests(folder).state);
-  const [pack] = filesOf(place, "data")
-    .map((name) => path.join(place.location, "data", name))
-    .toSorted((a, b) => fs.statSync(b).size - fs.statSync(a).size);
-  const bytes = fs.readFileSync(pack!);
-  bytes[100] = bytes[100]! ^ 1;
-  fs.chmodSync(pack!, 0o600);
-  fs.writeFileSync(pack!, bytes);
-  const damaged = tryBackup(place, "verify");
-  assert.equal(damaged.status, 6);
-  assert.match(JSON.stringify(damaged.data), new RegExp(path.basename(folder)));
-});
+test(
+  "Cairn verifies and restores a snapshot that restic made, and verify names damaged paths in it",
+  { skip: noRestic },
+  () => {
+    const folder = newFolder("backup");
+    makeFirst(folder);
+    const place = resticRepository(2);
+    restic(place, "backup", folder);
+    const verified = backup(place, "verify").data as { problems: unknown[]; checked: { snapshots: number } };
+    assert.deepEqual([verified.problems, verified.checked.snapshots], [[], 1]);
+    const target = path.join(SCRATCH, "from-restic");
+    backup(place, "restore", "latest", "--to", target);
+    assert.equal(walkDigests(path.join(target, folder)).state, walkDigests(folder).state);
+    const [pack] = filesOf(place, "data")
+      .map((name) => path.join(place.location, "data", name))
+      .toSorted((a, b) => fs.statSync(b).size - fs.statSync(a).size);
+    const bytes = fs.readFileSync(pack!);
+    bytes[100] = bytes[100]! ^ 1;
+    fs.chmodSync(pack!, 0o600);
+    fs.writeFileSync(pack!, bytes);
+    const damaged = tryBackup(place, "verify");
+    assert.equal(damaged.status, 6);
+    assert.match(JSON.stringify(damaged.data), new RegExp(path.basename(folder)));
+  },
+);
 
-test("a repository on a server takes backups, is verified and restored", async (t) => {
+test("a repository on a rest server takes backups, and can be verified, restored and pruned", async (t) => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const served = newFolder("served");
@@ -142,7 +150,7 @@ test("a repository on a server takes backups, is verified and restored", async (
   assert.equal((backup(far, "list").data["snapshots"] as unknown[]).length, 1);
 });
 
-test("a folder is named as restic wants it, and is saved first", async () => {
+test("backup create takes a folder name as restic does, and saves the folder first", async () => {
   const place = await newRepository();
   const folder = newFolder("named");
   makeFirst(folder);
@@ -165,7 +173,7 @@ test("a folder is named as restic wants it, and is saved first", async () => {
   assert.ok(listed !== undefined, "a relative path is one from the current folder");
 });
 
-test("two workspaces back up into one repository at once", async () => {
+test("two workspaces can back up into one repository at the same time", async () => {
   const place = await newRepository();
   const folders = [newFolder("backup"), newFolder("backup")];
   for (const [i, folder] of folders.entries()) {
@@ -178,7 +186,7 @@ test("two workspaces back up into one repository at once", async () => {
   if (noRestic === false) restic(place, "check", "--read-data");
 });
 
-test("a repository that cannot be opened is said so, by a status of its own", async () => {
+test("each reason why a repository cannot be opened has its own exit status", async () => {
   const folder = newFolder("backup");
   await clientOf(folder);
   const place = await newRepository();

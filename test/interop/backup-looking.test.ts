@@ -48,7 +48,7 @@ for (const [kind, at] of firstOf(Object.entries(PLACES), 2)) {
       return { location, passwordFile, options: ["-r", location, "--password-file", passwordFile] };
     };
 
-    test("is listed, searched, compared, counted and printed", async () => {
+    test("list, find, diff, stats and cat read snapshots of two backups", async () => {
       const [folder, one] = [newFolder("looking"), place("one")];
       makeFirst(folder);
       await makeEmpty(one);
@@ -77,7 +77,7 @@ for (const [kind, at] of firstOf(Object.entries(PLACES), 2)) {
       assert.deepEqual(content.paths, [folder]);
     });
 
-    test("says what was mistyped, each with a status and what to do", () => {
+    test("a mistyped argument gives an error with its own exit status and a hint", () => {
       const one = { ...place("one") };
       const wrong = (status: number, pattern: RegExp, ...words: string[]): void => {
         const done = tryBackup(one, words[0]!, ...words.slice(1));
@@ -105,7 +105,7 @@ for (const [kind, at] of firstOf(Object.entries(PLACES), 2)) {
   });
 }
 
-test("a prefix that fits several snapshots is ambiguous, and names them", async () => {
+test("diff fails as ambiguous if a prefix matches several snapshots", async () => {
   const [folder, one] = [newFolder("looking"), await newRepository("ambiguous")];
   fs.writeFileSync(path.join(folder, "a"), "a");
   const ids: string[] = [];

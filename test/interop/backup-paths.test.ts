@@ -38,7 +38,7 @@ function restored(at: Scene, ...args: string[]): string {
   return target;
 }
 
-test("several folders and a file are one snapshot with whole paths, and no save point", async () => {
+test("backup create of several folders and a file makes one snapshot with full paths, and no save point", async () => {
   const at = await scene("several");
   const { place, one, other, file } = at;
   const made = backup(place, "create", other, one, file).data as unknown as PathsBackupResult;
@@ -53,7 +53,7 @@ test("several folders and a file are one snapshot with whole paths, and no save 
   backup(place, "verify");
 });
 
-test("the next snapshot of them has that parent, reads what has changed, and stores nothing else", async () => {
+test("a second snapshot of the same folders has the first as its parent, and stores only changed files", async () => {
   const at = await scene("again");
   const { place, one, other } = at;
   const first = backup(place, "create", one, other).data as unknown as PathsBackupResult;
@@ -73,7 +73,7 @@ test("the next snapshot of them has that parent, reads what has changed, and sto
   backup(place, "verify");
 });
 
-test("a file of paths may have comments and patterns, and names what is not there", async () => {
+test("--files-from accepts comments and patterns, and missing paths are listed as left out", async () => {
   const at = await scene("listed");
   const { place, one, other, file } = at;
   const list = path.join(SCRATCH, "listed.txt");
@@ -101,7 +101,7 @@ test("a file of paths may have comments and patterns, and names what is not ther
   assert.deepEqual(ofOther.snapshot!.paths, [other]);
 });
 
-test("what a folder's rules and other file systems leave out is told apart from what could not be read", async () => {
+test("a backup of several folders is complete if only ignore rules leave files out", async () => {
   const { place, one, other } = await scene("left");
   fs.writeFileSync(path.join(one, ".cairnignore"), "same\n");
   fs.writeFileSync(path.join(other, "same"), "not left out here\n");
@@ -115,7 +115,7 @@ test("what a folder's rules and other file systems leave out is told apart from 
   assert.equal(names.filter((name) => name === `${other}/deep/file`).length, 1);
 });
 
-test("what only a save point has is refused for several", async () => {
+test("backup create of several folders refuses options that only apply to save points", async () => {
   const { place, one, other } = await scene("refused");
   for (const words of [["--no-save"], ["-m", "x"], ["--dry-run"], ["--exclude-caches"]])
     assert.equal(tryBackup(place, "create", one, other, ...words).error?.code, "usage", words.join(" "));
@@ -123,23 +123,27 @@ test("what only a save point has is refused for several", async () => {
   assert.equal(tryBackup(place, "create", one, place.location).error?.code, "refused");
 });
 
-test("restic reads such a snapshot, and takes it for the parent of its own", { skip: noRestic }, async () => {
-  const at = await scene("restic");
-  const { place, one, other } = at;
-  backup(place, "create", one, other);
-  restic(place, "check", "--read-data");
-  const [made] = resticSnapshots(place);
-  assert.deepEqual(made!.paths, [one, other].toSorted());
-  const target = path.join(SCRATCH, "restic-paths");
-  restic(place, "restore", "latest", "--target", target);
-  for (const folder of [one, other])
-    assert.deepEqual(
-      differencesOf(
-        readFolder(path.join(target, folder), { withoutRootTime: true }),
-        readFolder(folder, { withoutRootTime: true }),
-      ),
-      [],
-    );
-  restic(place, "backup", one, other);
-  assert.equal(resticSnapshots(place).find(({ id }) => id !== made!.id)!.parent, made!.id);
-});
+test(
+  "restic restores a snapshot of several folders, and uses it as the parent of its own snapshot",
+  { skip: noRestic },
+  async () => {
+    const at = await scene("restic");
+    const { place, one, other } = at;
+    backup(place, "create", one, other);
+    restic(place, "check", "--read-data");
+    const [made] = resticSnapshots(place);
+    assert.deepEqual(made!.paths, [one, other].toSorted());
+    const target = path.join(SCRATCH, "restic-paths");
+    restic(place, "restore", "latest", "--target", target);
+    for (const folder of [one, other])
+      assert.deepEqual(
+        differencesOf(
+          readFolder(path.join(target, folder), { withoutRootTime: true }),
+          readFolder(folder, { withoutRootTime: true }),
+        ),
+        [],
+      );
+    restic(place, "backup", one, other);
+    assert.equal(resticSnapshots(place).find(({ id }) => id !== made!.id)!.parent, made!.id);
+  },
+);

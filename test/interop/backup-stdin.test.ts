@@ -31,7 +31,7 @@ function ids(place: TestRepository): string[] {
 
 for (const version of firstOf([2, 1] as const, 1)) {
   test(
-    `a stream in a repository of version ${version} is read by restic, and restic's here`,
+    `Cairn and restic read each other's backups of a stream in a repository of version ${version}`,
     { skip: noRestic },
     () => {
       const place = resticRepository(version);
@@ -55,7 +55,7 @@ for (const version of firstOf([2, 1] as const, 1)) {
   );
 }
 
-test("a command that fails, an empty stream and wrong words leave no snapshot, each with its status", async () => {
+test("a backup of a stream makes no snapshot if the command fails, the stream is empty or options are wrong", async () => {
   const place = await newRepository();
   const file = `${place.location}.input`;
   fs.writeFileSync(file, "content");
@@ -85,7 +85,7 @@ test("a command that fails, an empty stream and wrong words leave no snapshot, e
   assert.equal(ids(place).length, 1);
 });
 
-test("a long stream is taken with little memory", async () => {
+test("a backup of a long stream uses little memory", async () => {
   const place = await newRepository();
   const told = "process.on('exit', () => process.stderr.write(`peak ${process.resourceUsage().maxRSS}\\n`))";
   const stream = ["--stdin-from-command", "--", "head", "-c", "800M", "/dev/zero"];

@@ -48,7 +48,7 @@ async function serve(store: ContextStore, version: Version): Promise<ContextServ
 }
 
 for (const version of ["0.3", "0.4", "0.5"] as const) {
-  test(`the client of OpenViking ${version} works with our server as with its own`, async (t) => {
+  test(`the client of OpenViking ${version} works with Cairn's server as with OpenViking's own`, async (t) => {
     const folder = folderOf(t, version);
     if (folder === null) return;
     await using store = await scratch.store(FILES);
@@ -101,7 +101,7 @@ attempt(lambda: c.check_consistency("viking://resources")["ok"])
     await server.stop();
   });
 
-  test(`bundles go both ways with a server of OpenViking ${version}`, async (t) => {
+  test(`Cairn and a server of OpenViking ${version} import each other's bundles`, async (t) => {
     const folder = folderOf(t, version);
     if (folder === null) return;
     const layout = LAYOUTS[version];
@@ -188,7 +188,7 @@ attempt(lambda: c.read("viking://user/alice/memories/preferences/tea.md"))
   });
 }
 
-test("a backup with agents and sessions is restored by OpenViking 0.5 once it is converted", async (t) => {
+test("OpenViking 0.5 restores a backup with agents and sessions after bundle convert", async (t) => {
   const folder = folderOf(t, "0.5");
   if (folder === null) return;
   await using store = await scratch.store({

@@ -46,7 +46,7 @@ function newTarget(): string {
 
 for (const program of OTHER_PROGRAMS) {
   void describe(`repositories shared with ${program.name}`, { skip: program.missing }, () => {
-    test("what backup create wrote is checked and restored, but for what the program is known to lose", async () => {
+    test(`${program.name} checks and restores a snapshot of backup create, except for its known losses`, async () => {
       const folder = newFolder("backup");
       if (isRoot) makeCorpus(folder);
       else makeFirst(folder);
@@ -62,7 +62,7 @@ for (const program of OTHER_PROGRAMS) {
       );
     });
 
-    test("what the program wrote is verified and restored, and stays sound when both forget and prune", () => {
+    test(`Cairn restores snapshots of ${program.name}, and the repository stays sound if both forget and prune`, () => {
       const folder = newFolder("backup");
       makeFirst(folder);
       const place = repositoryPlace("theirs");
@@ -97,7 +97,7 @@ for (const program of OTHER_PROGRAMS) {
       assert.equal(walkDigests(path.join(ours, folder)).state, walkDigests(folder).state);
     });
 
-    test("what backup create made takes backups, removals and pruning of the program, and goes on", async () => {
+    test(`a repository of backup create stays sound if ${program.name} backs up, forgets and prunes in it`, async () => {
       const folder = newFolder("backup");
       makeFirst(folder);
       const place = await newRepository();
@@ -119,7 +119,7 @@ for (const program of OTHER_PROGRAMS) {
       assert.deepEqual(verified(place).problems, []);
     });
 
-    test("its copy of what backup create made holds the same trees, and proves the same states", async () => {
+    test(`a copy of a repository by ${program.name} has the same trees and state digests`, async () => {
       const folder = newFolder("backup");
       makeFirst(folder);
       const place = await newRepository();
@@ -136,7 +136,7 @@ for (const program of OTHER_PROGRAMS) {
       assert.equal(walkDigests(target).state, walkDigests(folder).state);
     });
 
-    test("what mends or rewrites snapshots finds nothing to change in those of backup create", async () => {
+    test(`repair and rewrite commands of ${program.name} change nothing in snapshots of backup create`, async () => {
       const folder = newFolder("backup");
       if (isRoot) makeCorpus(folder);
       else makeFirst(folder);
@@ -156,7 +156,7 @@ for (const program of OTHER_PROGRAMS) {
 const [restic] = OTHER_PROGRAMS;
 
 test(
-  "a snapshot that restic rewrote without some files is sound, and restored without them",
+  "a snapshot from which restic removed files is sound, and is restored without these files",
   { skip: restic!.missing },
   async () => {
     const folder = newFolder("backup");

@@ -33,7 +33,7 @@ function textFolder(name: string): string {
 }
 
 test(
-  "a backup is compressed as it was asked for, of a new point, of an old one and of a stream, and restic reads each",
+  "backup create compresses points and streams as --compression says, and restic reads the packs",
   { skip: noRestic },
   async () => {
     const folder = textFolder("compressed");
@@ -59,7 +59,7 @@ test(
 );
 
 test(
-  "packs have the size that was asked for, in a backup and a copy, and restic reads them",
+  "backup create and copy write packs of the size that --pack-size says, and restic reads them",
   { skip: noRestic },
   async () => {
     const folder = newFolder("sized");
@@ -92,7 +92,7 @@ test(
   },
 );
 
-test("a compression or a pack size that restic does not take is refused before anything is opened", async () => {
+test("backup create refuses a compression or pack size that restic does not accept", async () => {
   const line = ["backup", "create", "-r", path.join(SCRATCH, "nowhere")];
   for (const words of [
     ["--compression", "9"],

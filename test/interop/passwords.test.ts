@@ -25,40 +25,30 @@ function by(place: TestRepository, password: Uint8Array, name: string): TestRepo
   return { ...place, passwordFile, options: ["-r", place.location, "--password-file", passwordFile] };
 }
 
-test(
-  "a password that is not UTF-8 is opened by restic as we made it, by us as restic made it, and by no other one",
-  { skip: noRestic },
-  () => {
-    const ours = placeWith("bytes", Buffer.concat([BYTES, Buffer.from(" \n")]));
-    backup(ours, "init");
-    restic(ours, "snapshots");
-    assert.equal(tryBackup(by(ours, OTHER, "other"), "list").error?.code, "wrong_password");
+test("Cairn and restic open each other's repositories with a password that is not UTF-8", { skip: noRestic }, () => {
+  const ours = placeWith("bytes", Buffer.concat([BYTES, Buffer.from(" \n")]));
+  backup(ours, "init");
+  restic(ours, "snapshots");
+  assert.equal(tryBackup(by(ours, OTHER, "other"), "list").error?.code, "wrong_password");
 
-    const theirs = placeWith("bytes-of-restic", Buffer.from("gehe\xefm-p\xe4ss\n", "latin1"));
-    restic(theirs, "init");
-    const { location, passwordFile } = theirs;
-    assert.deepEqual(backup(theirs, "list").warnings, []);
-    cairnOk(["backup", "list", "-r", location, "--password-command", `cat ${passwordFile}`]);
-    for (const name of ["CAIRN_PASSWORD", "RESTIC_PASSWORD"]) {
-      const prefix = ["/bin/sh", "-c", `${name}="$(cat ${passwordFile})" exec "$@"`, "sh"];
-      cairnOk(["backup", "list", "-r", location], { prefix, own: true });
-    }
+  const theirs = placeWith("bytes-of-restic", Buffer.from("gehe\xefm-p\xe4ss\n", "latin1"));
+  restic(theirs, "init");
+  const { location, passwordFile } = theirs;
+  assert.deepEqual(backup(theirs, "list").warnings, []);
+  cairnOk(["backup", "list", "-r", location, "--password-command", `cat ${passwordFile}`]);
+  for (const name of ["CAIRN_PASSWORD", "RESTIC_PASSWORD"]) {
+    const prefix = ["/bin/sh", "-c", `${name}="$(cat ${passwordFile})" exec "$@"`, "sh"];
+    cairnOk(["backup", "list", "-r", location], { prefix, own: true });
+  }
 
-    const changed = by(theirs, BYTES, "changed");
-    backup(theirs, "key", "passwd", "--new-password-file", changed.passwordFile);
-    restic(changed, "snapshots");
-    backup(
-      changed,
-      "key",
-      "add",
-      "--new-password-command",
-      `cat ${ours.passwordFile.replace(ours.location, location)}`,
-    );
-    restic(theirs, "snapshots");
-  },
-);
+  const changed = by(theirs, BYTES, "changed");
+  backup(theirs, "key", "passwd", "--new-password-file", changed.passwordFile);
+  restic(changed, "snapshots");
+  backup(changed, "key", "add", "--new-password-command", `cat ${ours.passwordFile.replace(ours.location, location)}`);
+  restic(theirs, "snapshots");
+});
 
-test("a password that age encrypted is its bytes", { skip: noAge }, () => {
+test("a password that is not UTF-8 keeps its bytes in an age-encrypted file", { skip: noAge }, () => {
   const place = placeWith("bytes-by-age", BYTES);
   backup(place, "init");
   const [identity, encrypted] = [`${place.location}.identity`, `${place.location}.age`];
@@ -77,7 +67,7 @@ test("a password that age encrypted is its bytes", { skip: noAge }, () => {
   assert.equal(opened(by(place, OTHER, "other").passwordFile).error?.code, "wrong_password");
 });
 
-test("what was made with what a password was taken for before still opens, with a warning, until the password is changed to itself", () => {
+test("a repository made with the altered password of earlier versions opens with a warning until key passwd", () => {
   const place = placeWith("former", BYTES);
   // As an earlier version made it.
   const former = by(place, Buffer.from(BYTES.toString("utf8")), "former");
@@ -102,7 +92,7 @@ test("what was made with what a password was taken for before still opens, with 
   assert.equal(tryBackup(by(place, OTHER, "other"), "list").error?.code, "wrong_password");
 });
 
-test("`inspect` takes a password file as it is", () => {
+test("inspect reads the bytes of a password file unchanged", () => {
   const place = placeWith("inspected", BYTES);
   backup(place, "init");
   const look = (file: string): ReturnType<typeof cairn> =>

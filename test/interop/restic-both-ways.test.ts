@@ -45,27 +45,23 @@ function assertRead(place: TestRepository, folder: string, inside = folder): voi
   assert.equal(walkDigests(path.join(target, inside)).state, walkDigests(folder).state);
 }
 
-test("a repository of version 1 is listed, verified and restored", { skip: noRestic }, () => {
+test("Cairn lists, verifies and restores a repository of version 1", { skip: noRestic }, () => {
   const folder = filled();
   const place = resticRepository(1);
   restic(place, "backup", folder);
   assertRead(place, folder);
 });
 
-test(
-  "what restic stored without compression, beside what it compressed, is read",
-  { skip: noRestic, ...variant },
-  () => {
-    const folder = filled();
-    const place = resticRepository(2);
-    restic(place, "backup", "--compression", "off", folder);
-    makeSecond(folder);
-    restic(place, "backup", "--compression", "max", folder);
-    assertRead(place, folder);
-  },
-);
+test("Cairn reads both uncompressed and compressed snapshots of restic", { skip: noRestic, ...variant }, () => {
+  const folder = filled();
+  const place = resticRepository(2);
+  restic(place, "backup", "--compression", "off", folder);
+  makeSecond(folder);
+  restic(place, "backup", "--compression", "max", folder);
+  assertRead(place, folder);
+});
 
-test("each of several keys opens, whoever added it", { skip: noRestic }, () => {
+test("each key opens the repository in both programs, whichever program added the key", { skip: noRestic }, () => {
   const folder = filled();
   const place = resticRepository(2);
   const [theirs, ours] = [repositoryPlace("second-key"), repositoryPlace("third-key")];
@@ -77,7 +73,7 @@ test("each of several keys opens, whoever added it", { skip: noRestic }, () => {
   assert.equal((backup(place, "key", "list").data["keys"] as unknown[]).length, 3);
 });
 
-test("a repository of many small packs is read, and merged by a prune of ours", { skip: noRestic }, () => {
+test("Cairn reads a repository of restic with many small packs, and prune merges the packs", { skip: noRestic }, () => {
   const folder = newFolder("small");
   const place = resticRepository(2);
   for (let round = 0; round < 9; round++) {
@@ -93,7 +89,7 @@ test("a repository of many small packs is read, and merged by a prune of ours", 
   restic(place, "check", "--read-data");
 });
 
-test("snapshots of a relative path, of several paths and of stdin are read", { skip: noRestic }, () => {
+test("Cairn restores restic's snapshots of a relative path, of several paths and of stdin", { skip: noRestic }, () => {
   const folder = filled();
   const other = newFolder("other");
   fs.writeFileSync(path.join(other, "file"), "other\n");
@@ -114,7 +110,7 @@ test("snapshots of a relative path, of several paths and of stdin are read", { s
   assert.deepEqual(backup(place, "verify").data["problems"], []);
 });
 
-test("a snapshot of ours and one of restic's are compared by the folder that both have", { skip: noRestic }, () => {
+test("diff compares a snapshot of Cairn with one of restic by the folder that both contain", { skip: noRestic }, () => {
   const folder = filled();
   for (const [named, cwd] of [
     [folder, "/"],
@@ -151,7 +147,7 @@ test("a snapshot of ours and one of restic's are compared by the folder that bot
 });
 
 test(
-  "names of one file are one again and no others, when two file systems number alike",
+  "restore keeps hard links of restic apart if two file systems use the same inode numbers",
   { skip: noRestic, ...variant },
   (t) => {
     const folder = newFolder("devices");
@@ -179,35 +175,39 @@ test(
   },
 );
 
-test("restic finds, copies, forgets and prunes what is ours, and goes on with it", { skip: noRestic }, async () => {
-  const folder = filled();
-  const place = await newRepository("ours");
-  backup(place, "create", "-C", folder);
-  makeSecond(folder);
-  backup(place, "create", "-C", folder);
-  const found = JSON.parse(restic(place, "find", "--json", "kept.txt")) as { hits: number }[];
-  assert.deepEqual(
-    found.map(({ hits }) => hits),
-    [1, 1],
-  );
-  const copy = repositoryPlace("copy-of-ours");
-  restic(copy, "init");
-  restic(copy, "copy", "--from-repo", place.location, "--from-password-file", place.passwordFile);
-  restic(copy, "check", "--read-data");
-  const proven = backup(copy, "verify").data as { problems: unknown[]; checked: { digests: number } };
-  assert.deepEqual([proven.problems, proven.checked.digests], [[], 2]);
-  assertRestoresHere(copy, folder);
-  restic(place, "backup", folder);
-  restic(place, "forget", "--group-by", "", "--keep-last", "2", "--prune");
-  restic(place, "check", "--read-data");
-  assert.deepEqual(backup(place, "verify").data["problems"], []);
-  const next = backup(place, "create", "-C", folder).data as {
-    snapshot: { snapshot_id: string };
-    parent: string | null;
-  };
-  assert.ok(next.parent !== null);
-  assertRestoresHere(place, folder, next.snapshot.snapshot_id);
-});
+test(
+  "restic finds, copies, forgets and prunes snapshots of Cairn, and Cairn goes on backing up",
+  { skip: noRestic },
+  async () => {
+    const folder = filled();
+    const place = await newRepository("ours");
+    backup(place, "create", "-C", folder);
+    makeSecond(folder);
+    backup(place, "create", "-C", folder);
+    const found = JSON.parse(restic(place, "find", "--json", "kept.txt")) as { hits: number }[];
+    assert.deepEqual(
+      found.map(({ hits }) => hits),
+      [1, 1],
+    );
+    const copy = repositoryPlace("copy-of-ours");
+    restic(copy, "init");
+    restic(copy, "copy", "--from-repo", place.location, "--from-password-file", place.passwordFile);
+    restic(copy, "check", "--read-data");
+    const proven = backup(copy, "verify").data as { problems: unknown[]; checked: { digests: number } };
+    assert.deepEqual([proven.problems, proven.checked.digests], [[], 2]);
+    assertRestoresHere(copy, folder);
+    restic(place, "backup", folder);
+    restic(place, "forget", "--group-by", "", "--keep-last", "2", "--prune");
+    restic(place, "check", "--read-data");
+    assert.deepEqual(backup(place, "verify").data["problems"], []);
+    const next = backup(place, "create", "-C", folder).data as {
+      snapshot: { snapshot_id: string };
+      parent: string | null;
+    };
+    assert.ok(next.parent !== null);
+    assertRestoresHere(place, folder, next.snapshot.snapshot_id);
+  },
+);
 
 function assertRestoresHere(place: TestRepository, folder: string, snapshot = "latest"): void {
   const target = path.join(newFolder("restored"), "here");
@@ -222,21 +222,25 @@ const noFuse =
       ? false
       : "FUSE is not installed";
 
-test("restic mounts what is ours, and every file in it reads the same", { skip: noFuse }, async (t) => {
-  const folder = filled();
-  const place = await newRepository("mounted");
-  const { snapshot } = backup(place, "create", "-C", folder).data as { snapshot: { snapshot_id: string } };
-  const mounted = await mount(t, place);
-  if (mounted === null) return t.skip("this user may not mount");
-  const root = path.join(mounted, "ids", snapshot.snapshot_id.slice(0, 8), folder);
-  const files = fs.readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  assert.ok(files.length > 8);
-  for (const { parentPath, name } of files) {
-    const own = path.join(parentPath, name);
-    assert.ok(fs.readFileSync(own).equals(fs.readFileSync(path.join(root, path.relative(folder, own)))), own);
-  }
-  assert.equal(fs.readlinkSync(path.join(root, "link")), "same/kept.txt");
-});
+test(
+  "restic mounts a snapshot of Cairn, and every file in the mount has the saved content",
+  { skip: noFuse },
+  async (t) => {
+    const folder = filled();
+    const place = await newRepository("mounted");
+    const { snapshot } = backup(place, "create", "-C", folder).data as { snapshot: { snapshot_id: string } };
+    const mounted = await mount(t, place);
+    if (mounted === null) return t.skip("this user may not mount");
+    const root = path.join(mounted, "ids", snapshot.snapshot_id.slice(0, 8), folder);
+    const files = fs.readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    assert.ok(files.length > 8);
+    for (const { parentPath, name } of files) {
+      const own = path.join(parentPath, name);
+      assert.ok(fs.readFileSync(own).equals(fs.readFileSync(path.join(root, path.relative(folder, own)))), own);
+    }
+    assert.equal(fs.readlinkSync(path.join(root, "link")), "same/kept.txt");
+  },
+);
 
 /** Null where nothing can be mounted; ends with the test. */
 async function mount(t: TestContext, place: TestRepository): Promise<string | null> {
@@ -265,7 +269,7 @@ async function startRestic(place: TestRepository, ...args: string[]): Promise<{ 
 }
 
 test(
-  "both write into one repository at once, and each waits for or refuses what would harm the other",
+  "Cairn and restic use one repository at the same time, and neither loses an acknowledged snapshot",
   { skip: noRestic },
   async () => {
     const [ours, theirs] = [filled(), filled()];

@@ -53,7 +53,7 @@ function restored(place: TestRepository, word: string): string {
 
 describe("a folder of a snapshot that restic made", { skip: noRestic }, () => {
   for (const version of firstOf([2, 1] as const, 1))
-    test(`comes alone by its whole path, with a slash before it or not (version ${version})`, () => {
+    test(`restore takes a subfolder by its full path, with or without a leading slash (version ${version})`, () => {
       const folder = makeFolder();
       const place = resticRepository(version);
       restic(place, "backup", folder);
@@ -66,7 +66,7 @@ describe("a folder of a snapshot that restic made", { skip: noRestic }, () => {
       assert.equal(tryBackup(place, "restore", `latest:${src}/link`, "--to", newTarget()).error?.code, "conflict");
     });
 
-  test("comes alone by its name where restic saved the folder that it stood in", () => {
+  test("restore takes a subfolder by its name if restic backed up its current folder", () => {
     const folder = makeFolder();
     const place = resticRepository(2);
     runOn(place, "restic", ["backup", "."], { cwd: folder });
@@ -74,7 +74,7 @@ describe("a folder of a snapshot that restic made", { skip: noRestic }, () => {
     assert.deepEqual(differencesOf(readFolder(target), readFolder(path.join(folder, "src"))), []);
   });
 
-  test("comes alone out of one that has several folders", () => {
+  test("restore takes a subfolder of a snapshot that has several folders", () => {
     const [one, two] = [makeFolder(), makeFolder()];
     const place = resticRepository(2);
     restic(place, "backup", one, two);
@@ -84,7 +84,7 @@ describe("a folder of a snapshot that restic made", { skip: noRestic }, () => {
 });
 
 describe(
-  "a folder of a snapshot of ours is the same to restic and to us",
+  "Cairn and restic agree on a subfolder of a snapshot that Cairn made",
   { skip: "reason" in newer ? newer.reason : false },
   () => {
     const theirs = (place: TestRepository, ...args: string[]): string => {
@@ -93,7 +93,7 @@ describe(
     };
     const below = (at: string): unknown[] => [...readFolder(at, { withoutRootTime: true })].slice(1);
 
-    test("when it is restored, all of it or what fits a pattern", async () => {
+    test("restore of a subfolder writes the same files as restic, with and without patterns", async () => {
       const folder = makeFolder();
       const place = await newRepository();
       backup(place, "create", "-C", folder);
@@ -106,7 +106,7 @@ describe(
       }
     });
 
-    test("when two are compared", async () => {
+    test("diff of two subfolders lists the same paths as restic", async () => {
       const folder = makeFolder();
       const place = await newRepository();
       const create = (): string =>

@@ -24,7 +24,7 @@ const RULES = [
   ["--keep-daily", "1", "--keep-within-monthly", "3m", "--keep-tag", ""],
 ];
 
-test("forget keeps what restic would, whatever its rule", { skip: noRestic }, () => {
+test("forget keeps the same snapshots as restic under each retention rule", { skip: noRestic }, () => {
   const place = resticRepository(2);
   const folder = newFolder("kept");
   fs.writeFileSync(path.join(folder, "file"), "same");
@@ -33,7 +33,7 @@ test("forget keeps what restic would, whatever its rule", { skip: noRestic }, ()
   for (const rule of someOf(RULES)) assertKeepsAlike(place, rule);
 });
 
-test("forget is about the snapshots that restic takes, whatever it is asked to take", { skip: noRestic }, () => {
+test("forget selects the same snapshots as restic for each filter", { skip: noRestic }, () => {
   const place = resticRepository(2);
   const [one, other] = ["one", "other"].map((name) => newFolder(name)) as [string, string];
   for (const folder of [one, other]) fs.writeFileSync(path.join(folder, "file"), "same");

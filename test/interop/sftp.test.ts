@@ -53,7 +53,7 @@ function snapshotsOf(remote: TestRepository): { id: string }[] {
   return JSON.parse(restic(remote, ...byClient(), "snapshots", "--json")) as { id: string }[];
 }
 
-test("restic checks and restores what cairn backup wrote to a server", { skip: noPeer }, () => {
+test("restic checks and restores a backup that Cairn wrote over SFTP", { skip: noPeer }, () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const remote = place();
@@ -70,7 +70,7 @@ test("restic checks and restores what cairn backup wrote to a server", { skip: n
   assert.equal(walkDigests(path.join(target, folder)).state, wanted);
 });
 
-test("cairn lists, verifies and backs up into what restic made on a server", { skip: noPeer }, () => {
+test("Cairn lists, verifies and extends a repository that restic made over SFTP", { skip: noPeer }, () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const remote = place();
@@ -88,7 +88,7 @@ test("cairn lists, verifies and backs up into what restic made on a server", { s
   assert.equal(listed.length, snapshotsOf(remote).length);
 });
 
-test("a backup whose connections are killed again and again is whole in the end", { skip: unable }, async () => {
+test("a backup over SFTP succeeds although its connections are killed three times", { skip: unable }, async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const remote = place();
@@ -108,7 +108,7 @@ test("a backup whose connections are killed again and again is whole in the end"
   assert.equal(listed.length, 1);
 });
 
-test("a slow backup that is stopped ends with its lock gone, and the next one goes on", { skip: unable }, async () => {
+test("an interrupted backup over SFTP removes its lock, and the next backup succeeds", { skip: unable }, async () => {
   const folder = newFolder("backup");
   fs.writeFileSync(path.join(folder, "random"), randomBytes(8 << 20));
   const remote = place();
@@ -129,7 +129,7 @@ test("a slow backup that is stopped ends with its lock gone, and the next one go
   assert.equal((backup(remote, "list").data["snapshots"] as unknown[]).length, 1);
 });
 
-test("a server whose key is not known gets no backup", { skip: unable }, () => {
+test("backup init refuses an SSH server whose host key is unknown", { skip: unable }, () => {
   const remote = place();
   process.env["CAIRN_SSH_COMMAND"] = running().command("-o UserKnownHostsFile=/dev/null");
   try {

@@ -14,7 +14,7 @@ const noPython = spawnSync("python3", ["--version"]).error === undefined ? false
 const PAGE = new URL("../../docs/formats/sqlite-pages.md", import.meta.url);
 
 test(
-  "a database that is stored page by page is rebuilt from what restic restores",
+  "the script in the docs rebuilds a database that was stored page by page from a restore by restic",
   { skip: noRestic || noPython },
   async () => {
     const script = /```python\n([\s\S]*?)```/.exec(fs.readFileSync(PAGE, "utf8"))![1]!;

@@ -60,7 +60,7 @@ function oddFolder(): string {
 const isRoot = process.geteuid?.() === 0;
 
 describe("an archive of a snapshot", { skip: isRoot ? false : "needs root" }, () => {
-  test("gives GNU tar everything but sockets back, with names, links, times, owners and attributes", async () => {
+  test("GNU tar extracts all entries of a tar archive except sockets, with their metadata", async () => {
     const folder = oddFolder();
     const place = await newRepository("tar-of");
     backup(place, "create", folder);
@@ -79,7 +79,7 @@ describe("an archive of a snapshot", { skip: isRoot ? false : "needs root" }, ()
     assert.deepEqual(listed(archived(place, "latest:same/kept.txt").bytes), ["same/kept.txt"]);
   });
 
-  test("goes into a file whole or not at all, and so does a file", async () => {
+  test("show --target writes a complete file or archive, or leaves the existing file unchanged", async () => {
     const folder = newFolder("archived");
     makeFirst(folder);
     const place = await newRepository("tar-into");
@@ -105,7 +105,7 @@ describe("an archive of a snapshot", { skip: isRoot ? false : "needs root" }, ()
     assert.equal(fs.statSync(file).size, data["bytes"]);
   });
 
-  test("has the names that `restic dump` has", { skip: noRestic }, () => {
+  test("a tar archive has the same names as one by restic dump", { skip: noRestic }, () => {
     const folder = oddFolder();
     const place = resticRepository(2);
     restic(place, "backup", folder);

@@ -52,13 +52,13 @@ function pathWithoutNode(): string {
   return folder;
 }
 
-test("the launcher says what to install when there is neither Node nor npm", () => {
+test("the launcher says what to install if neither Node nor npm is there", () => {
   const outcome = clone.run(clone.launcher, ["--version"], { env: { PATH: pathWithoutNode() } });
   assert.equal(outcome.status, 1);
   assert.match(outcome.stderr, /npm is needed .* install Node\.js with npm/);
 });
 
-test("the launcher names the network when npm brings nothing, and leaves nothing behind", () => {
+test("the launcher names the network if npm fetches nothing, and leaves no files", () => {
   const folder = pathWithoutNode();
   // As npm does it with an optional package that it cannot fetch.
   writeFileSync(path.join(folder, "npm"), "#!/bin/sh\nmkdir -p node_modules\n", { mode: 0o755 });
@@ -69,7 +69,7 @@ test("the launcher names the network when npm brings nothing, and leaves nothing
   assert.ok(!existsSync(path.join(clone.folder, ".runtime/bin/node")));
 });
 
-test("a kill in the middle of the first run leaves nothing half", async (t) => {
+test("the launcher, if killed in its first run, leaves no incomplete node_modules", async (t) => {
   if (!needsRegistry(t)) return;
   for (const delay of [500, 3000]) {
     const run = clone.start(clone.launcher, ["--version"]);
@@ -87,7 +87,7 @@ test("a kill in the middle of the first run leaves nothing half", async (t) => {
   rmSync(path.join(clone.scratch, "npm-cache"), { recursive: true, force: true });
 });
 
-test("two first runs at once install once and both answer after kills and with an empty npm cache", async (t) => {
+test("two first runs at the same time install once, and both work after earlier kills with an empty npm cache", async (t) => {
   if (!needsRegistry(t)) return;
   const runs = [clone.start(clone.launcher, ["--version"]), clone.start(clone.launcher, ["--version"])];
   const outcomes = await Promise.all(runs.map((run) => run.outcome));
@@ -102,7 +102,7 @@ test("two first runs at once install once and both answer after kills and with a
   );
 });
 
-test("later runs need no network and say nothing when called through a link from elsewhere", (t) => {
+test("a later run needs no network and prints nothing else, even if called through a link", (t) => {
   if (!needsRegistry(t)) return;
   const link = path.join(clone.scratch, "link-to-cairn");
   symlinkSync(path.join("a clone with  blanks", "cairn"), link);
@@ -112,7 +112,7 @@ test("later runs need no network and say nothing when called through a link from
   assert.equal(outcome.stderr, "");
 });
 
-test("the bundle is built again when a source is newer", (t) => {
+test("the launcher builds the bundle again if a source file is newer", (t) => {
   if (!needsRegistry(t)) return;
   const file = path.join(clone.folder, "src/formats/program.ts");
   const source = readFileSync(file, "utf8");
@@ -122,7 +122,7 @@ test("the bundle is built again when a source is newer", (t) => {
   assertVersion(clone.run(clone.launcher, ["--version"]));
 });
 
-test("the launcher looks at sources as deep as they lie", () => {
+test("the launcher checks source files at every folder depth", () => {
   const launcher = readFileSync(path.join(ROOT, "cairn"), "utf8");
   const reached = [...launcher.matchAll(/"\$root"\/src((?:\/\*)*)\/\*\.ts/g)].map(([, folders]) => folders!.length / 2);
   const sources = readdirSync(path.join(ROOT, "src"), { recursive: true, encoding: "utf8" });
@@ -130,7 +130,7 @@ test("the launcher looks at sources as deep as they lie", () => {
   assert.deepEqual(reached.toSorted(), [...new Set(depths)].toSorted());
 });
 
-test("a lockfile that was only touched installs nothing", (t) => {
+test("the launcher installs nothing if the lockfile was only touched", (t) => {
   if (!needsRegistry(t)) return;
   const file = path.join(clone.folder, "package-lock.json");
   writeFileSync(file, readFileSync(file));
@@ -139,13 +139,13 @@ test("a lockfile that was only touched installs nothing", (t) => {
   assert.equal(outcome.stderr, "");
 });
 
-test("npm scripts get Node 24 when the machine's is older", (t) => {
+test("npm scripts run with Node 24 if the machine's Node is older", (t) => {
   if (!needsRegistry(t)) return;
   const outcome = clone.run("npm", ["run", "--silent", "ok", "--", "no-such-step"], { cwd: clone.folder });
   assert.match(outcome.stdout, /no such step/);
 });
 
-test("another user runs it from a clone that is not theirs to write", (t) => {
+test("another user can run the command from a clone that they may not write to", (t) => {
   if (!needsRegistry(t)) return;
   if (process.getuid?.() !== 0) return t.skip("needs root");
   const asNobody = ["--reuid=65534", "--regid=65534", "--clear-groups", clone.launcher, "--version"];
@@ -161,7 +161,7 @@ test("another user runs it from a clone that is not theirs to write", (t) => {
   assert.match(outcome.stderr, /may not write to '.*a clone with {2}blanks'\. Run '.*' once as its owner/);
 });
 
-test("an ordinary user has a first run of their own", variant, (t) => {
+test("an ordinary user can do the first run in their own clone", variant, (t) => {
   if (!needsRegistry(t)) return;
   if (process.getuid?.() !== 0) return t.skip("needs root");
   const own = path.join(clone.scratch, "own clone");
@@ -184,7 +184,7 @@ test("an ordinary user has a first run of their own", variant, (t) => {
   );
 });
 
-test("the entry names the Node it needs when it is started with an older one", (t) => {
+test("the command names the Node version it needs if it is started with an older one", (t) => {
   if (!needsRegistry(t)) return;
   const old = clone.run("node", ["--version"]).stdout.trim();
   if (Number.parseInt(old.slice(1), 10) >= 24) return t.skip("the machine's own Node is new enough");

@@ -53,7 +53,7 @@ async function registryWith(
 }
 
 test(
-  "the packed package holds only what a user needs and works when it is installed elsewhere",
+  "the npm package has only what a user needs, and works after an installation elsewhere",
   { timeout: 300_000 },
   async (t) => {
     if (!registryAnswers()) return t.skip("the npm registry cannot be reached");
@@ -70,7 +70,7 @@ test(
     const [tarball, model] = [pack(), pack("-w", "cairnstate-model")];
     const names = tarball.files.map((file) => file.path);
 
-    await t.test("nothing but code, types, man pages, docs and licences", () => {
+    await t.test("the package has only code, types, man pages, docs and licences", () => {
       for (const name of [
         "LICENSE",
         "README.md",
@@ -104,7 +104,7 @@ test(
       assert.ok(tarball.size <= MOST_BYTES.packed && tarball.unpackedSize <= MOST_BYTES.unpacked);
     });
 
-    await t.test("the package of the model has its version, the model and its licence", () => {
+    await t.test("the package of the model has Cairn's version, the model and its licence", () => {
       assert.equal(model.version, VERSION);
       const manifest = JSON.parse(readFileSync(path.join(clone.folder, "package.json"), "utf8")) as Manifest;
       assert.deepEqual(manifest.peerDependencies, { "cairnstate-model": VERSION });
@@ -132,45 +132,55 @@ test(
     const prefix = path.join(clone.scratch, "global");
     const forAll = ["-g", "--prefix", prefix];
 
-    await t.test("an installation for all brings the man pages of all commands", () => {
+    await t.test("a global installation brings the man pages of all commands", () => {
       npm(...forAll, archive);
       const pages = names.filter((name) => name.startsWith("dist/man/")).map((name) => path.basename(name));
       assert.deepEqual(readdirSync(path.join(prefix, "share/man/man1")).toSorted(), pages.toSorted());
     });
 
-    await t.test("a context store is searched by words, and by meaning once the package of the model is there", () => {
-      const commands = [path.join(home, "node_modules/.bin/cairn"), path.join(prefix, "bin/cairn")];
-      const run = (command: string, ...args: string[]): Outcome => {
-        const done = clone.run(command, args, { env, cwd: home });
-        assert.equal(done.status, 0, done.stderr);
-        return done;
-      };
-      const places = ["in the project", "for all"];
-      const stores = places.map((name) => ["-C", path.join(home, name), "context"]);
-      writeFileSync(path.join(home, "bread.md"), "The sourdough starter is fed with flour and water.\n");
-      for (const [at, command] of commands.entries()) {
-        assert.match(run(command, "context", "init", places[at]!).stderr, /npm install -g cairnstate-model/);
-        run(command, ...stores[at]!, "add", "viking://resources/bread.md", path.join(home, "bread.md"));
-        const { stdout, stderr } = run(command, ...stores[at]!, "find", "leaven or flour");
-        assert.match(stdout, /bread\.md/);
-        assert.match(stderr, /npm install -g cairnstate-model/);
-        assert.match(run(command, ...stores[at]!, "find", "leaven for baking").stdout, /nothing was found/);
-      }
-      npm(path.join(clone.scratch, model.filename));
-      npm(...forAll, path.join(clone.scratch, model.filename));
-      for (const [at, command] of [clone.launcher, ...commands].entries()) {
-        const { stdout, stderr } = run(command, ...stores[at % 2]!, "find", "leaven for baking", "--mode", "semantic");
-        assert.match(stdout, /bread\.md/);
-        assert.equal(stderr, "");
-      }
-    });
+    await t.test(
+      "a context store is searched by words, and also by meaning if the package of the model is installed",
+      () => {
+        const commands = [path.join(home, "node_modules/.bin/cairn"), path.join(prefix, "bin/cairn")];
+        const run = (command: string, ...args: string[]): Outcome => {
+          const done = clone.run(command, args, { env, cwd: home });
+          assert.equal(done.status, 0, done.stderr);
+          return done;
+        };
+        const places = ["in the project", "for all"];
+        const stores = places.map((name) => ["-C", path.join(home, name), "context"]);
+        writeFileSync(path.join(home, "bread.md"), "The sourdough starter is fed with flour and water.\n");
+        for (const [at, command] of commands.entries()) {
+          assert.match(run(command, "context", "init", places[at]!).stderr, /npm install -g cairnstate-model/);
+          run(command, ...stores[at]!, "add", "viking://resources/bread.md", path.join(home, "bread.md"));
+          const { stdout, stderr } = run(command, ...stores[at]!, "find", "leaven or flour");
+          assert.match(stdout, /bread\.md/);
+          assert.match(stderr, /npm install -g cairnstate-model/);
+          assert.match(run(command, ...stores[at]!, "find", "leaven for baking").stdout, /nothing was found/);
+        }
+        npm(path.join(clone.scratch, model.filename));
+        npm(...forAll, path.join(clone.scratch, model.filename));
+        for (const [at, command] of [clone.launcher, ...commands].entries()) {
+          const { stdout, stderr } = run(
+            command,
+            ...stores[at % 2]!,
+            "find",
+            "leaven for baking",
+            "--mode",
+            "semantic",
+          );
+          assert.match(stdout, /bread\.md/);
+          assert.equal(stderr, "");
+        }
+      },
+    );
 
-    await t.test("the command answers", () => {
+    await t.test("the installed command answers", () => {
       const outcome = clone.run(path.join(home, "node_modules/.bin/cairn"), ["--version"], { env, cwd: home });
       assert.equal(outcome.stdout.trim(), VERSION, outcome.stderr);
     });
 
-    await t.test("a folder is saved and restored by the installed command", () => {
+    await t.test("the installed command saves and restores a folder", () => {
       const folder = path.join(clone.scratch, "work");
       mkdirSync(folder);
       writeFileSync(path.join(folder, "a.txt"), "one");
@@ -203,7 +213,7 @@ test(
       assert.equal(outcome.stdout.trim(), "true", outcome.stderr);
     });
 
-    await t.test("the library says which Node it needs to an older one", (older) => {
+    await t.test("the library names the Node version it needs if an older Node imports it", (older) => {
       const old = clone.run("node", ["--version"]).stdout.trim().slice(1);
       if (Number.parseInt(old, 10) >= 24) return older.skip("the machine's own Node is new enough");
       const withoutModules = Number.parseInt(old, 10) < 20 ? [] : [["--no-experimental-require-module", ...uses[1]!]];
@@ -214,41 +224,44 @@ test(
       }
     });
 
-    await t.test("npm and npx bring the command into a clean home, and an older Node gives one line", async (npx) => {
-      const manifest = JSON.parse(readFileSync(path.join(clone.folder, "package.json"), "utf8")) as object;
-      await using registry = await registryWith(archive, manifest, clone.environment()["npm_config_registry"]!);
-      const clean = path.join(clone.scratch, "clean");
-      mkdirSync(clean);
-      const forHome = { HOME: clean, npm_config_registry: registry.url, npm_config_update_notifier: "false" };
-      const run = async (program: string, args: string[], more = {}): Promise<Outcome> =>
-        clone.start(program, args, { env: { ...forHome, ...more }, cwd: clean }).outcome;
-      const brought = await run("npx", ["--yes", "cairnstate", "--version"], env);
-      assert.deepEqual([brought.status, brought.stdout.trim()], [0, VERSION], brought.stderr);
-      const installed = await run("npm", ["install", "-g", "--prefix", path.join(clean, "npm"), "cairnstate"], env);
-      assert.equal(installed.status, 0, installed.stderr);
-      const onPath = (name: string): string => `${path.join(clean, "npm/bin")}:${name}`;
-      const answered = await run("cairn", ["--version"], { PATH: onPath(env.PATH) });
-      assert.equal(answered.stdout.trim(), VERSION, answered.stderr);
+    await t.test(
+      "npm and npx install the command into a clean home, and an older Node prints one line",
+      async (npx) => {
+        const manifest = JSON.parse(readFileSync(path.join(clone.folder, "package.json"), "utf8")) as object;
+        await using registry = await registryWith(archive, manifest, clone.environment()["npm_config_registry"]!);
+        const clean = path.join(clone.scratch, "clean");
+        mkdirSync(clean);
+        const forHome = { HOME: clean, npm_config_registry: registry.url, npm_config_update_notifier: "false" };
+        const run = async (program: string, args: string[], more = {}): Promise<Outcome> =>
+          clone.start(program, args, { env: { ...forHome, ...more }, cwd: clean }).outcome;
+        const brought = await run("npx", ["--yes", "cairnstate", "--version"], env);
+        assert.deepEqual([brought.status, brought.stdout.trim()], [0, VERSION], brought.stderr);
+        const installed = await run("npm", ["install", "-g", "--prefix", path.join(clean, "npm"), "cairnstate"], env);
+        assert.equal(installed.status, 0, installed.stderr);
+        const onPath = (name: string): string => `${path.join(clean, "npm/bin")}:${name}`;
+        const answered = await run("cairn", ["--version"], { PATH: onPath(env.PATH) });
+        assert.equal(answered.stdout.trim(), VERSION, answered.stderr);
 
-      const old = clone.run("node", ["--version"]).stdout.trim().slice(1);
-      if (Number.parseInt(old, 10) >= 24) return npx.skip("the machine's own Node is new enough");
-      const path20 = clone.environment()["PATH"]!;
-      for (const [program, ...args] of [
-        ["npx", "--yes", "cairnstate", "--version"],
-        ["cairn", "save"],
-      ] as const) {
-        const { status, stdout, stderr } = await run(program, args, { PATH: onPath(path20) });
-        const lines = stderr
-          .trim()
-          .split("\n")
-          .filter((line) => !line.startsWith("npm "));
-        assert.deepEqual([status, stdout, lines.length], [2, "", 1], stderr);
-        assert.match(
-          lines[0]!,
-          /^cairn: Node 24 or newer is needed, this is \d+\.\d+\.\d+ \(.*\): install it from https:.*archive/,
-        );
-      }
-    });
+        const old = clone.run("node", ["--version"]).stdout.trim().slice(1);
+        if (Number.parseInt(old, 10) >= 24) return npx.skip("the machine's own Node is new enough");
+        const path20 = clone.environment()["PATH"]!;
+        for (const [program, ...args] of [
+          ["npx", "--yes", "cairnstate", "--version"],
+          ["cairn", "save"],
+        ] as const) {
+          const { status, stdout, stderr } = await run(program, args, { PATH: onPath(path20) });
+          const lines = stderr
+            .trim()
+            .split("\n")
+            .filter((line) => !line.startsWith("npm "));
+          assert.deepEqual([status, stdout, lines.length], [2, "", 1], stderr);
+          assert.match(
+            lines[0]!,
+            /^cairn: Node 24 or newer is needed, this is \d+\.\d+\.\d+ \(.*\): install it from https:.*archive/,
+          );
+        }
+      },
+    );
 
     await t.test("man finds the pages of an installation on the path", (man) => {
       if (spawnSync("man", ["--version"]).error !== undefined) return man.skip("man is not installed");
@@ -258,7 +271,7 @@ test(
       }
     });
 
-    await t.test("the library's types are found under strict settings", () => {
+    await t.test("TypeScript finds the library's types under strict settings", () => {
       const program =
         'import { openOrInit, type SavePoint } from "cairnstate";\nimport { connect } from "cairnstate/client";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\nexport const made = async (): Promise<P> => (await connect({ socket: "/s" }).open("/a")).save();\nexport const told = async (): Promise<string | undefined> => {\n  for await (const event of connect().events({ types: ["save"] })) if (event.type === "save") return event.data.save_point_id;\n  return (await connect().jobs()).next ?? undefined;\n};\n';
       // Each type by its name, and each verb by what it takes and gives.

@@ -49,7 +49,7 @@ function whyNoRoot(): string | null {
 }
 
 test(
-  "an archive of the release holds all that a machine without Node needs, and equal sources give an equal archive",
+  "a release archive works on a machine without Node, and equal sources give equal bytes",
   { timeout: 600_000 },
   async (t) => {
     if (!registryAnswers()) return t.skip("the npm registry cannot be reached");
@@ -68,7 +68,7 @@ test(
     const archive = path.join(release, `${NAME}.tar.gz`);
     const at = (...names: string[]): string => path.join(clone.scratch, NAME, ...names);
 
-    await t.test("SHA256SUMS has the archive and both packages", () => {
+    await t.test("SHA256SUMS lists the archive and both packages", () => {
       assert.deepEqual(
         sums
           .trim()
@@ -80,7 +80,7 @@ test(
       assert.ok(sums.includes(createHash("sha256").update(readFileSync(archive)).digest("hex")));
     });
 
-    await t.test("it has the command, man pages, licences and a folded changelog, and nothing else", () => {
+    await t.test("the archive has only the command, man pages, licences and the folded changelog", () => {
       assert.equal(clone.run("tar", ["-xzf", archive], { cwd: clone.scratch }).status, 0);
       const listed = (...names: string[]): string[] => readdirSync(at(...names)).toSorted();
       assert.deepEqual(listed(), [
@@ -125,40 +125,43 @@ test(
       assert.deepEqual([...new Set(same)].toSorted(), either);
     });
 
-    await t.test("it saves, restores and hooks an agent in a root without Node, also through a link", (inRoot) => {
-      const why = whyNoRoot();
-      if (why !== null) return inRoot.skip(why);
-      const root = path.join(clone.scratch, "root");
-      for (const name of ["tmp", "home/work", "opt", "usr/local/bin"])
-        mkdirSync(path.join(root, name), { recursive: true });
-      bring(root, "/bin/sh", "/bin/sh");
-      bring(root, "/usr/bin/readlink", "/bin/readlink");
-      // Beside libc Node needs the library of C++, which apt brings to each Debian.
-      for (const each of ["/bin/sh", "/usr/bin/readlink", at("lib/node")]) bringLibraries(root, each);
-      cpSync(at(), path.join(root, "opt/cairn of ann"), { recursive: true });
-      symlinkSync("../../../opt/cairn of ann/bin/cairn", path.join(root, "usr/local/bin/cairn"));
-      writeFileSync(path.join(root, "home/work/letter"), "dear Ben");
-      const began = performance.now();
-      const ran = runIn(
-        root,
-        `command -v node && exit 98
+    await t.test(
+      "the archive's command saves, restores and hooks an agent in a root without Node, even through a link",
+      (inRoot) => {
+        const why = whyNoRoot();
+        if (why !== null) return inRoot.skip(why);
+        const root = path.join(clone.scratch, "root");
+        for (const name of ["tmp", "home/work", "opt", "usr/local/bin"])
+          mkdirSync(path.join(root, name), { recursive: true });
+        bring(root, "/bin/sh", "/bin/sh");
+        bring(root, "/usr/bin/readlink", "/bin/readlink");
+        // Beside libc Node needs the library of C++, which apt brings to each Debian.
+        for (const each of ["/bin/sh", "/usr/bin/readlink", at("lib/node")]) bringLibraries(root, each);
+        cpSync(at(), path.join(root, "opt/cairn of ann"), { recursive: true });
+        symlinkSync("../../../opt/cairn of ann/bin/cairn", path.join(root, "usr/local/bin/cairn"));
+        writeFileSync(path.join(root, "home/work/letter"), "dear Ben");
+        const began = performance.now();
+        const ran = runIn(
+          root,
+          `command -v node && exit 98
         cd /home/work && cairn save && cairn agent install claude-code && echo 'dear Cleo' > letter && cairn restore head letter`,
-      );
-      inRoot.diagnostic(`a point, a hooked agent and a restore after ${Math.round(performance.now() - began)} ms`);
-      assert.equal(ran.status, 0, ran.stdout + ran.stderr);
-      assert.match(ran.stdout, /checked: a hook saved this folder/);
-      assert.equal(readFileSync(path.join(root, "home/work/letter"), "utf8"), "dear Ben");
-      const direct = runIn(root, "cd '/opt/cairn of ann/bin' && ./cairn --version && sh cairn --version");
-      assert.equal(direct.stdout, `${VERSION}\n${VERSION}\n`, direct.stderr);
-      // Native packages and the model.
-      const found = runIn(
-        root,
-        `cd /home && cairn context init notes && cairn -C notes context add viking://resources/letter.md work/letter && cairn -C notes context find epistle --mode semantic`,
-      );
-      assert.match(found.stdout, /letter\.md/, found.stderr);
-    });
+        );
+        inRoot.diagnostic(`a point, a hooked agent and a restore after ${Math.round(performance.now() - began)} ms`);
+        assert.equal(ran.status, 0, ran.stdout + ran.stderr);
+        assert.match(ran.stdout, /checked: a hook saved this folder/);
+        assert.equal(readFileSync(path.join(root, "home/work/letter"), "utf8"), "dear Ben");
+        const direct = runIn(root, "cd '/opt/cairn of ann/bin' && ./cairn --version && sh cairn --version");
+        assert.equal(direct.stdout, `${VERSION}\n${VERSION}\n`, direct.stderr);
+        // Native packages and the model.
+        const found = runIn(
+          root,
+          `cd /home && cairn context init notes && cairn -C notes context add viking://resources/letter.md work/letter && cairn -C notes context find epistle --mode semantic`,
+        );
+        assert.match(found.stdout, /letter\.md/, found.stderr);
+      },
+    );
 
-    await t.test("the same sources give the same bytes", (again) => {
+    await t.test("a second release of the same sources has the same bytes", (again) => {
       if (!LONG) return again.skip("takes another half a minute; CAIRN_TEST_LONG=1 runs it");
       assert.equal(make(), sums);
     });

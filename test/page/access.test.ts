@@ -52,7 +52,7 @@ for (const [theme, width, height] of [
   ["dark", 360, 740],
 ] as const)
   test(
-    `axe finds nothing in any view, ${theme} at ${width} pixels, and nothing is wider`,
+    `axe finds no problem in any view, ${theme} at ${width} pixels, and no view is wider than the window`,
     { skip: SKIP },
     async (t) => {
       const { page, go } = await open(t, shop.folder, { theme, width, height });
@@ -69,7 +69,7 @@ for (const [theme, width, height] of [
     },
   );
 
-test("axe finds nothing in dialogs, errors and the sign-in", { skip: SKIP }, async (t) => {
+test("axe finds no problem in dialogs, in an empty list and in the sign-in", { skip: SKIP }, async (t) => {
   const { page, go, context, origin } = await open(t, shop.folder);
   await page.locator(".point-row").first().waitFor();
   await page.keyboard.press("?");

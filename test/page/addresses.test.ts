@@ -13,7 +13,7 @@ before(() => {
   if (SKIP === false) shop = makeShop("addresses");
 });
 
-test("the address of each view survives reload, back and forward", { skip: SKIP }, async (t) => {
+test("the address of each view shows the same view after reload, back and forward", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, shop.folder);
   const { folder: workspace, ids } = shop;
   const point = ids["a shell command"]!;
@@ -50,26 +50,30 @@ test("the address of each view survives reload, back and forward", { skip: SKIP 
   }
 });
 
-test("a restore keeps other files on request, and its undo point is shown on request", { skip: SKIP }, async (t) => {
-  const { folder: workspace, ids } = makeShop("kept");
-  const { page, go } = await open(t, workspace);
-  await go({ view: "restore", workspace, point: ids["the template"]!, paths: [] });
-  await page.getByText("4 removed").waitFor();
-  await page.getByLabel("keep what the save point does not have").check();
-  await page.getByText("4 removed").waitFor({ state: "detached" });
-  await page.getByRole("button", { name: "Restore", exact: true }).click();
-  await page.getByRole("status").getByText("Restored").waitFor();
-  assert.equal(fs.readFileSync(path.join(workspace, "src/a.ts"), "utf8"), "export const a = 1;\n");
-  assert.equal(fs.readFileSync(path.join(workspace, "docs/readme.md"), "utf8"), "# Shop\n");
-  await go({ view: "timeline", workspace });
-  await page.getByText("5 save points").waitFor();
-  await page.getByLabel("undo points").check();
-  await page.getByText("6 save points").waitFor();
-  await page.getByLabel("undo points").uncheck();
-  await page.getByText("5 save points").waitFor();
-});
+test(
+  "a restore on the page keeps additional files if asked to, and the timeline can show its undo point",
+  { skip: SKIP },
+  async (t) => {
+    const { folder: workspace, ids } = makeShop("kept");
+    const { page, go } = await open(t, workspace);
+    await go({ view: "restore", workspace, point: ids["the template"]!, paths: [] });
+    await page.getByText("4 removed").waitFor();
+    await page.getByLabel("keep what the save point does not have").check();
+    await page.getByText("4 removed").waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Restore", exact: true }).click();
+    await page.getByRole("status").getByText("Restored").waitFor();
+    assert.equal(fs.readFileSync(path.join(workspace, "src/a.ts"), "utf8"), "export const a = 1;\n");
+    assert.equal(fs.readFileSync(path.join(workspace, "docs/readme.md"), "utf8"), "# Shop\n");
+    await go({ view: "timeline", workspace });
+    await page.getByText("5 save points").waitFor();
+    await page.getByLabel("undo points").check();
+    await page.getByText("6 save points").waitFor();
+    await page.getByLabel("undo points").uncheck();
+    await page.getByText("5 save points").waitFor();
+  },
+);
 
-test("nothing moves for people who asked for less motion", { skip: SKIP }, async (t) => {
+test("the page has no transitions and animations for users who prefer reduced motion", { skip: SKIP }, async (t) => {
   const { page } = await open(t, shop.folder);
   await page.locator(".point-row").first().waitFor();
   await page.keyboard.press("Control+k");

@@ -10,7 +10,7 @@ import { makeShop, newFolder, unzipped } from "./shop.ts";
 
 const read = (folder: string, name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
 
-test("an earlier version of a file is found and restored", { skip: SKIP }, async (t) => {
+test("a user finds an earlier version of a file by its name and restores the file", { skip: SKIP }, async (t) => {
   const shop = makeShop("version");
   shop.write("src/total.ts", "broken\n");
   shop.save("broken");
@@ -27,7 +27,7 @@ test("an earlier version of a file is found and restored", { skip: SKIP }, async
   assert.equal(read(shop.folder, "src/a.ts"), "export const a = 1;\n");
 });
 
-test("a restore is taken back by one button", { skip: SKIP }, async (t) => {
+test("a user undoes a restore with one button", { skip: SKIP }, async (t) => {
   const shop = makeShop("undone");
   const before = cairnOk(["status", "-C", shop.folder]).data;
   const { page, go } = await open(t, shop.folder);
@@ -49,7 +49,7 @@ test("a restore is taken back by one button", { skip: SKIP }, async (t) => {
   assert.deepEqual([after["clean"], after["head"]], [before["clean"], before["head"]]);
 });
 
-test("what one turn of an agent changed is seen, and only that is taken back", { skip: SKIP }, async (t) => {
+test("a user sees the changes of one turn of an agent, and undoes only these changes", { skip: SKIP }, async (t) => {
   const shop = makeShop("turn");
   shop.write("notes.md", "of the person\n");
   shop.save("notes by hand");
@@ -72,7 +72,7 @@ test("what one turn of an agent changed is seen, and only that is taken back", {
   assert.deepEqual([...fs.readFileSync(path.join(shop.folder, "blob.bin"))], [0, 1, 2, 4, 5]);
 });
 
-test("two files are restored at once, and everything into another folder", { skip: SKIP }, async (t) => {
+test("a user restores two chosen files, and a whole point into another folder", { skip: SKIP }, async (t) => {
   const shop = makeShop("two");
   for (const name of ["a.ts", "total.ts"]) fs.rmSync(path.join(shop.folder, "src", name));
   const { page, go } = await open(t, shop.folder);
@@ -96,7 +96,7 @@ test("two files are restored at once, and everything into another folder", { ski
   assert.equal(fs.existsSync(path.join(shop.folder, "docs/readme.md")), false);
 });
 
-test("a folder is downloaded with all that is in it", { skip: SKIP }, async (t) => {
+test("a user downloads a folder with all its files as a zip archive", { skip: SKIP }, async (t) => {
   const shop = makeShop("download");
   const { page } = await open(t, shop.folder);
   await page.getByRole("link", { name: "Files", exact: true }).click();
@@ -112,7 +112,7 @@ test("a folder is downloaded with all that is in it", { skip: SKIP }, async (t) 
   for (const [name, content] of Object.entries(files)) assert.equal(content, read(shop.folder, name));
 });
 
-test("an error is the API's own, with its hint, and nothing changes", { skip: SKIP }, async (t) => {
+test("the page shows the error of the API, and a failed restore changes nothing", { skip: SKIP }, async (t) => {
   const shop = makeShop("error");
   const { page, go } = await open(t, shop.folder, { expected: / 409 \(Conflict\)$/ });
   await go({ view: "restore", workspace: shop.folder, point: shop.ids["the template"]!, paths: [] });

@@ -33,7 +33,7 @@ const ATTEMPTS = `async (origin) => {
 }`;
 
 test(
-  "a page of another port can neither read, call nor frame the server, and no cookie is set",
+  "a page of another port can neither read, call nor frame the server, and the server sets no cookie",
   { skip: SKIP },
   async (t) => {
     // All that is refused is told on the console of the other page.
@@ -54,51 +54,51 @@ test(
   },
 );
 
+test("a tab is signed in by another open tab, and asks for a code if there is none", { skip: SKIP }, async (t) => {
+  const folder = workspace("tabs");
+  const { context, origin, page } = await open(t, folder, { expected: / 403 \(Forbidden\)$/ });
+  const second = await context.newPage();
+  await second.goto(origin);
+  await second.getByRole("heading", { name: /Workspaces/ }).waitFor();
+  await page.close();
+  await second.evaluate("sessionStorage.clear()");
+  await second.reload();
+  await second.getByRole("textbox", { name: "Code or address" }).fill("A".repeat(22));
+  await second.getByRole("button", { name: "Sign in" }).click();
+  await second.getByRole("alert").getByText("does not accept this code").waitFor();
+});
+
 test(
-  "a tab of the same server is signed in by another tab, and one without any asks for a code",
+  "ten tabs share one stream of events, even if the tab that reads the stream is closed",
   { skip: SKIP },
   async (t) => {
-    const folder = workspace("tabs");
-    const { context, origin, page } = await open(t, folder, { expected: / 403 \(Forbidden\)$/ });
-    const second = await context.newPage();
-    await second.goto(origin);
-    await second.getByRole("heading", { name: /Workspaces/ }).waitFor();
+    const folder = workspace("ten");
+    const { context, page, origin } = await open(t, folder);
+    let streams = 0;
+    context.on("request", (request) => void (streams += request.url().includes("/v1/events") ? 1 : 0));
+    await page.locator(".point-row", { hasText: "first" }).waitFor();
+    const others = await Promise.all(
+      Array.from({ length: 9 }, async () => {
+        const tab = await context.newPage();
+        await tab.goto(`${origin}/#/timeline?w=${encodeURIComponent(folder)}`);
+        await tab.locator(".point-row", { hasText: "first" }).waitFor();
+        return tab;
+      }),
+    );
+    const saved = async (message: string, tabs: typeof others): Promise<void> => {
+      fs.writeFileSync(path.join(folder, "secret.txt"), message);
+      cairnOk(["save", folder, "-m", message]);
+      await Promise.all(tabs.map(async (tab) => tab.locator(".point-row", { hasText: message }).waitFor()));
+    };
+    await saved("for all ten", [page, ...others]);
+    assert.equal(streams, 0, "the first tab had read the events before");
     await page.close();
-    await second.evaluate("sessionStorage.clear()");
-    await second.reload();
-    await second.getByRole("textbox", { name: "Code or address" }).fill("A".repeat(22));
-    await second.getByRole("button", { name: "Sign in" }).click();
-    await second.getByRole("alert").getByText("does not accept this code").waitFor();
+    await saved("for the other nine", others);
+    assert.equal(streams, 1);
   },
 );
 
-test("ten tabs share one stream of events, also when the tab that reads it is closed", { skip: SKIP }, async (t) => {
-  const folder = workspace("ten");
-  const { context, page, origin } = await open(t, folder);
-  let streams = 0;
-  context.on("request", (request) => void (streams += request.url().includes("/v1/events") ? 1 : 0));
-  await page.locator(".point-row", { hasText: "first" }).waitFor();
-  const others = await Promise.all(
-    Array.from({ length: 9 }, async () => {
-      const tab = await context.newPage();
-      await tab.goto(`${origin}/#/timeline?w=${encodeURIComponent(folder)}`);
-      await tab.locator(".point-row", { hasText: "first" }).waitFor();
-      return tab;
-    }),
-  );
-  const saved = async (message: string, tabs: typeof others): Promise<void> => {
-    fs.writeFileSync(path.join(folder, "secret.txt"), message);
-    cairnOk(["save", folder, "-m", message]);
-    await Promise.all(tabs.map(async (tab) => tab.locator(".point-row", { hasText: message }).waitFor()));
-  };
-  await saved("for all ten", [page, ...others]);
-  assert.equal(streams, 0, "the first tab had read the events before");
-  await page.close();
-  await saved("for the other nine", others);
-  assert.equal(streams, 1);
-});
-
-test("a lost connection is told, and the page goes on by itself", { skip: SKIP }, async (t) => {
+test("the page shows new points after a lost connection is back", { skip: SKIP }, async (t) => {
   const folder = workspace("lost");
   const { context, page } = await open(t, folder, { expected: /^Failed to load resource: / });
   await page.locator(".point-row", { hasText: "first" }).waitFor();
@@ -110,7 +110,7 @@ test("a lost connection is told, and the page goes on by itself", { skip: SKIP }
   await page.locator(".point-row", { hasText: "while it was away" }).waitFor();
 });
 
-test("a server that ends is told, and the address of a new one signs in again", { skip: SKIP }, async (t) => {
+test("the page says so if its server has ended", { skip: SKIP }, async (t) => {
   const folder = workspace("ends");
   const { page, ui } = await open(t, folder, { expected: /^Failed to load resource: / });
   await page.locator(".point-row", { hasText: "first" }).waitFor();

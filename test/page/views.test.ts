@@ -14,24 +14,28 @@ before(() => {
 });
 const workspace = (): string => shop.folder;
 
-test("without a workspace the page shows the first command", { skip: SKIP }, async (t) => {
+test("the page shows the first command to run if there is no workspace", { skip: SKIP }, async (t) => {
   const { page } = await open(t, null, { env: { XDG_STATE_HOME: newFolder("no-state") } });
   await page.getByRole("heading", { name: "No workspace yet" }).waitFor();
   await page.getByText("cairn save FOLDER").waitFor();
 });
 
-test("the workspaces are listed with their last save, and what is not saved yet", { skip: SKIP }, async (t) => {
-  const { page, go } = await open(t, workspace());
-  await go({ view: "workspaces" });
-  const card = page.locator(".workspace", { hasText: workspace() }).first();
-  await card.getByText("save points").waitFor();
-  await card.getByText("nothing").waitFor();
-  await page.locator(".workspace", { hasText: shop.fork }).first().click();
-  await page.getByText("fork of").first().waitFor();
-});
+test(
+  "the list of workspaces shows save points and unsaved changes, and opens a workspace",
+  { skip: SKIP },
+  async (t) => {
+    const { page, go } = await open(t, workspace());
+    await go({ view: "workspaces" });
+    const card = page.locator(".workspace", { hasText: workspace() }).first();
+    await card.getByText("save points").waitFor();
+    await card.getByText("nothing").waitFor();
+    await page.locator(".workspace", { hasText: shop.fork }).first().click();
+    await page.getByText("fork of").first().waitFor();
+  },
+);
 
 test(
-  "the timeline has days, sessions with turns, counts, labels, the fork and undo points",
+  "the timeline shows days, sessions, counts, labels, forks and undo points, and can be filtered",
   { skip: SKIP },
   async (t) => {
     const { page } = await open(t, workspace());
@@ -63,7 +67,7 @@ test(
   },
 );
 
-test("a save of another process is a new row at once", { skip: SKIP }, async (t) => {
+test("the timeline shows a point at once if another process saves it", { skip: SKIP }, async (t) => {
   const folder = newFolder("live");
   fs.writeFileSync(path.join(folder, "a"), "1");
   cairnOk(["save", folder, "-m", "first"]);
@@ -74,7 +78,7 @@ test("a save of another process is a new row at once", { skip: SKIP }, async (t)
   await page.locator(".point-row", { hasText: "second" }).waitFor();
 });
 
-test("a point shows its changes as a tree, and texts in one column or side by side", { skip: SKIP }, async (t) => {
+test("a point shows its changes as a tree, and text changes in one or two columns", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "point", workspace: workspace(), point: shop.ids["edit the total"]! });
   await page.getByRole("treeitem", { name: /total\.ts/ }).waitFor();
@@ -92,25 +96,29 @@ test("a point shows its changes as a tree, and texts in one column or side by si
   await page.getByRole("button", { name: "Ignore white space" }).click();
 });
 
-test("pictures lie side by side, databases by rows, other files by size and hash", { skip: SKIP }, async (t) => {
-  const { page, go } = await open(t, workspace());
-  const point = shop.ids["a shell command"]!;
-  const at = (file: string): Promise<void> =>
-    go({ view: "point", workspace: workspace(), point, file: { path: file } });
-  await at("img/logo.png");
-  await page.getByText("40 × 20").waitFor();
-  await page.getByText("60 × 20").waitFor();
-  await at("data/shop.db");
-  await page.getByText("'Grace'").waitFor();
-  await page.locator("td[data-changed='true']", { hasText: "1250" }).waitFor();
-  await at("blob.bin");
-  await page.getByText("This is no text.").waitFor();
-  assert.equal(await page.locator(".sides code").count(), 2);
-  await page.getByText("5 B").first().waitFor();
-});
+test(
+  "a point shows changed images side by side, changed database rows, and other files by size and hash",
+  { skip: SKIP },
+  async (t) => {
+    const { page, go } = await open(t, workspace());
+    const point = shop.ids["a shell command"]!;
+    const at = (file: string): Promise<void> =>
+      go({ view: "point", workspace: workspace(), point, file: { path: file } });
+    await at("img/logo.png");
+    await page.getByText("40 × 20").waitFor();
+    await page.getByText("60 × 20").waitFor();
+    await at("data/shop.db");
+    await page.getByText("'Grace'").waitFor();
+    await page.locator("td[data-changed='true']", { hasText: "1250" }).waitFor();
+    await at("blob.bin");
+    await page.getByText("This is no text.").waitFor();
+    assert.equal(await page.locator(".sides code").count(), 2);
+    await page.getByText("5 B").first().waitFor();
+  },
+);
 
 test(
-  "a point is compared with the folder now, another point and the state before a turn",
+  "a point can be compared with the present folder, another point and the state before a turn",
   { skip: SKIP },
   async (t) => {
     const { page, go } = await open(t, workspace());
@@ -131,7 +139,7 @@ test(
   },
 );
 
-test("files are browsed, sorted, previewed and chosen by keys and by mouse", { skip: SKIP }, async (t) => {
+test("the files view can be browsed, sorted, previewed and selected with keys and mouse", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "files", workspace: workspace(), point: "latest", at: { path: "" } });
   await page.getByRole("row", { name: /data/ }).waitFor();
@@ -154,7 +162,7 @@ test("files are browsed, sorted, previewed and chosen by keys and by mouse", { s
   await page.getByRole("row", { name: /blob\.bin/ }).waitFor();
 });
 
-test("a folder and a selection are downloaded as an archive", { skip: SKIP }, async (t) => {
+test("the files view downloads a folder or the selected files as a zip archive", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "files", workspace: workspace(), point: shop.ids["write two files"]!, at: { path: "src" } });
   await page.getByRole("row", { name: /deep/ }).waitFor();
@@ -175,7 +183,7 @@ test("a folder and a selection are downloaded as an archive", { skip: SKIP }, as
   for (const name of ["blob.bin", "docs/readme.md", "src/deep/er/b.ts"]) assert.ok(all.includes(name), name);
 });
 
-test("the history of a file has every version, and any two are compared", { skip: SKIP }, async (t) => {
+test("the history of a file lists all versions, and shows the difference of two", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "file-history", workspace: workspace(), at: { path: "src/total.ts" } });
   await page.getByText("3 versions").waitFor();
@@ -186,7 +194,7 @@ test("the history of a file has every version, and any two are compared", { skip
   assert.ok((await page.locator(".text-diff tr[data-sign='-']").count()) >= 3);
 });
 
-test("a search finds names of all points, also of what is gone", { skip: SKIP }, async (t) => {
+test("the search finds file names in all points, even of deleted files", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "search", workspace: workspace(), q: "" });
   await page.getByRole("searchbox", { name: "Names in all save points" }).fill("readme");
@@ -196,7 +204,7 @@ test("a search finds names of all points, also of what is gone", { skip: SKIP },
   await page.getByText("2 versions").waitFor();
 });
 
-test("a point is pinned, tagged and forked", { skip: SKIP }, async (t) => {
+test("a point can be pinned, tagged and forked on the page", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "point", workspace: workspace(), point: shop.ids["edit the total"]! });
   await page.getByRole("button", { name: "Pin" }).click();
@@ -213,7 +221,7 @@ test("a point is pinned, tagged and forked", { skip: SKIP }, async (t) => {
   assert.match(fs.readFileSync(path.join(fork, "src/total.ts"), "utf8"), /1\.19/);
 });
 
-test("a page that only looks offers nothing that changes something", { skip: SKIP }, async (t) => {
+test("a read-only page has no buttons that change anything", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace(), { args: ["--read-only"] });
   await page.getByText("read-only").waitFor();
   await go({ view: "point", workspace: workspace(), point: shop.ids["edit the total"]! });
@@ -222,7 +230,7 @@ test("a page that only looks offers nothing that changes something", { skip: SKI
     assert.equal(await page.getByRole("button", { name, exact: true }).count(), 0, name);
 });
 
-test("keys are listed, and the palette finds actions by their words", { skip: SKIP }, async (t) => {
+test("the page lists its keys, and the command palette finds an action by its words", { skip: SKIP }, async (t) => {
   const { page } = await open(t, workspace());
   await page.locator(".point-row").first().waitFor();
   await page.keyboard.press("?");

@@ -3,7 +3,7 @@ import path from "node:path";
 import { type Command, runCommand } from "./measure.ts";
 import { CairnStore, type Place, type Store } from "./stores.ts";
 
-/** A workspace of Cairn, and a repository off it that its points are put into. */
+/** A workspace of Cairn, and a repository elsewhere for backups of its points. */
 export class CairnBackupStore implements Store {
   readonly name = "cairn";
   readonly workspace: CairnStore;
@@ -32,7 +32,7 @@ export class CairnBackupStore implements Store {
     this.freshRepository();
   }
 
-  /** Only the repository anew: the workspace keeps its points. */
+  /** Makes only the repository anew; the workspace keeps its points. */
   freshRepository(): void {
     if (path.isAbsolute(this.repository)) rmSync(this.repository, { recursive: true, force: true });
     this.forgetCache();
@@ -41,7 +41,7 @@ export class CairnBackupStore implements Store {
     runCommand(this.command("init"));
   }
 
-  /** As on a machine that has never seen the repository. */
+  /** Removes the caches, as on a machine that has never seen the repository. */
   forgetCache(): void {
     rmSync(path.join(this.#folder, "cache"), { recursive: true, force: true });
   }
@@ -57,12 +57,12 @@ export class CairnBackupStore implements Store {
     return { program, args: all, env: { ...env, XDG_CACHE_HOME: cache, ...this.#place.env } };
   }
 
-  /** The whole: the folder is read into a point, the point into the repository. */
+  /** Reads the folder into a point, and the point into the repository. */
   save(): Command {
     return this.command("create");
   }
 
-  /** From the point that is there. */
+  /** Reads the existing point into the repository. */
   create(): Command {
     return this.command("create", "--no-save");
   }

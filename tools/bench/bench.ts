@@ -8,14 +8,14 @@ import { CairnBackupStore } from "./backup-stores.ts";
 import { type PeerStore, peerStores } from "./peer-stores.ts";
 import { BorgStore, CairnStore, GitStore, ResticStore, type Store, isInstalled } from "./stores.ts";
 
-/** One row of the table of bars, measured on each of its data sets. */
+/** One row of the table of bars, measured on each of the row's data sets. */
 export interface DataCase {
   readonly name: string;
   readonly data: readonly DataName[];
   run(bench: Bench, data: DataSet): Promise<Result> | Result;
 }
 
-/** One that makes its own workspace. */
+/** A case that makes its own workspace. */
 export interface OwnCase {
   readonly name: string;
   readonly data: null;
@@ -24,7 +24,7 @@ export interface OwnCase {
 
 export type BenchCase = DataCase | OwnCase;
 
-/** What every case works with. */
+/** The scratch folder, settings and stores that every case uses. */
 export class Bench {
   readonly scratch: string;
   readonly repeats: number;
@@ -60,19 +60,19 @@ export class Bench {
     return isInstalled("borg") ? new BorgStore(this.folder(data.name, "borg"), data.folder) : null;
   }
 
-  /** Further programs, where they are installed. */
+  /** Returns the stores of further programs that are installed. */
   peers(data: DataSet): PeerStore[] {
     return peerStores((name) => this.folder(data.name, name), data.folder).stores;
   }
 
-  /** The same with at least one point of the data in each. */
+  /** Returns the stores of `peers()` with at least one point of the data in each. */
   savedPeers(data: DataSet): PeerStore[] {
     const peers = this.peers(data);
     fill(data, peers);
     return peers;
   }
 
-  /** Cairn's and restic's stores with at least one point of the data in each, and a warm cache. */
+  /** Returns Cairn's and restic's stores with at least one point of the data in each, and a warm cache. */
   saved(data: DataSet): { cairn: CairnStore; restic: ResticStore } {
     const cairn = this.cairn(data);
     const restic = this.restic(data);
@@ -80,7 +80,7 @@ export class Bench {
     return { cairn, restic };
   }
 
-  /** The same with a repository of Cairn's. */
+  /** Returns Cairn's backup store and restic's store, with at least one point of the data in each. */
   backedUp(data: DataSet): { cairn: CairnBackupStore; restic: ResticStore } {
     const cairn = this.backup(data);
     const restic = this.restic(data);
@@ -88,7 +88,7 @@ export class Bench {
     return { cairn, restic };
   }
 
-  /** The same with borg's, where it is installed. */
+  /** Returns the stores of `backedUp()`, and borg's store if borg is installed. */
   backedUpByAll(data: DataSet): { cairn: CairnBackupStore; restic: ResticStore; borg: BorgStore | null } {
     const borg = this.borg(data);
     if (borg !== null) fill(data, [borg]);
@@ -101,7 +101,7 @@ export class Bench {
     rmSync(this.folder(), { recursive: true, force: true });
   }
 
-  /** A run that was killed leaves its file systems mounted. */
+  /** Unmounts the file systems that a killed run left mounted. */
   unmount(): void {
     for (const line of readFileSync("/proc/mounts", "utf8").split("\n")) {
       const mountPoint = line.split(" ")[1] ?? "";
@@ -119,7 +119,7 @@ function fill(data: DataSet, stores: readonly (Store & { exists: boolean })[]): 
   warm(data.folder);
 }
 
-/** The samples by contender as a plain object. */
+/** Returns the samples by contender as a plain object. */
 export function samplesOf(times: ReadonlyMap<string, number[]>): Record<string, number[]> {
   return Object.fromEntries(times);
 }

@@ -5,20 +5,20 @@ import { startSshServer } from "../../test/fixtures/ssh-server.ts";
 import type { Line } from "./line.ts";
 import type { Place } from "./stores.ts";
 
-/** A real server of this machine that repositories can be on. */
+/** A real server on this machine that can hold repositories. */
 export interface FarServer {
   /** On 127.0.0.1. */
   readonly port: number;
   readonly isHttp: boolean;
-  /** The repository of that name for each program, over a line. */
+  /** Returns the places of a repository for both programs, over a line. */
   places(line: Line, name: string): { cairn: Place; restic: Place };
-  /** How many requests there were, and how many of them write, since the last call that forgot them. */
+  /** Counts all requests and the writing requests since the last `forgetRequests()`. */
   requests(line: Line): { all: number; writing: number };
   forgetRequests(line: Line): void;
   close(): Promise<void>;
 }
 
-/** Debian's radosgw with one bucket; or why there can be none here. */
+/** Starts Debian's radosgw with one bucket, or returns the reason why that is impossible. */
 export async function startS3(): Promise<FarServer | { reason: string }> {
   const server = await startRadosgw();
   if ("reason" in server) return server;
@@ -45,7 +45,7 @@ const SFTP_SERVER = "/usr/lib/openssh/sftp-server";
 const WRITING =
   /request \d+: (write|remove|rename|mkdir|rmdir|setstat|fsetstat|symlink|posix-rename|link|fsync|hardlink)/;
 
-/** Debian's OpenSSH server; its SFTP part writes down what it was asked. */
+/** Starts Debian's OpenSSH server, whose SFTP part logs its requests. */
 export async function startSftp(folder: string): Promise<FarServer | { reason: string }> {
   mkdirSync(folder, { recursive: true });
   const log = path.join(folder, "sftp-requests");

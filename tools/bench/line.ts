@@ -3,15 +3,15 @@ import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { Command } from "./measure.ts";
 
-/** A way to a port of this machine that takes as long as a long line does. */
+/** A connection to a port of this machine that is as slow as a long line. */
 export interface Line {
   readonly host: string;
   readonly port: number;
-  /** Which of the two ways it is, and why. */
+  /** The kind of this line, and the reason for it. */
   readonly note: string;
-  /** The same command, where the line begins. */
+  /** Returns the command, to be run at the client's end of the line. */
   over(command: Command): Command;
-  /** The first lines of the HTTP requests that went over it. */
+  /** Returns the first lines of the HTTP requests on the line. */
   requests(): string[];
   forgetRequests(): void;
   close(): Promise<void>;
@@ -20,21 +20,21 @@ export interface Line {
 export interface LineOptions {
   /** The server's port on 127.0.0.1. */
   port: number;
-  /** What a round trip takes longer, in milliseconds. */
+  /** Milliseconds that are added to a round trip. */
   roundTrip: number;
   /** Bytes a second that each direction carries at most; absent: any. */
   rate?: number | undefined;
-  /** For its log. */
+  /** Folder for the line's log. */
   folder: string;
-  /** Whether requests are to be noted. */
+  /** True: HTTP requests on the line are noted. */
   isHttp: boolean;
 }
 
 const IP = "/sbin/ip";
-/** Of the range that is kept free for benchmarks. */
+/** Addresses of the range that is reserved for benchmarks. */
 const [NEAR, FAR] = ["198.18.77.1", "198.18.77.2"];
 
-/** Through a network namespace with netem where the kernel has it, else through a proxy that waits. */
+/** Opens a line: a network namespace with netem if the kernel has it, else a proxy that waits. */
 export async function openLine(options: LineOptions): Promise<Line> {
   const namespace = `cairn-bench-${process.pid}`;
   const reason = makeNamespace(namespace, options.roundTrip / 2, options.rate);
@@ -77,7 +77,7 @@ async function firstNumber(proxy: ChildProcess): Promise<number> {
   return promise;
 }
 
-/** Null, or why there can be none here: then nothing is left of it. */
+/** Makes the namespace. Returns null, or the reason why that is impossible; nothing is left then. */
 function makeNamespace(name: string, delayMs: number, rate: number | undefined): string | null {
   if (process.getuid?.() !== 0) return "not root";
   const near = `cb${process.pid}`;
@@ -103,7 +103,7 @@ function makeNamespace(name: string, delayMs: number, rate: number | undefined):
   return null;
 }
 
-/** Its end of the pair goes with it. */
+/** Removes the namespace, and with it the namespace's end of the pair. */
 function removeNamespace(name: string): void {
   spawnSync(IP, ["netns", "delete", name], { stdio: "ignore" });
 }

@@ -2,7 +2,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { runCommand } from "./measure.ts";
 
-/** How each kind is made. */
+/** The programs that make each kind of file system. */
 const MAKERS = {
   ext4: ["/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-N", "2400000", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
   btrfs: ["/sbin/mkfs.btrfs", "-q", "-f"],
@@ -12,8 +12,8 @@ const MAKERS = {
 export type VolumeKind = keyof typeof MAKERS;
 
 /**
- * A fresh file system in a sparse file: on ext4 creating files on one where many were just deleted is slow, which would
- * punish whoever comes second. The file is read and written directly, so that no second page cache below stands for a disk.
+ * A fresh file system in a sparse file. On ext4 new files are slow where many files were just deleted, which would slow the
+ * second program. Reads and writes of the sparse file are direct, so that no second page cache stands for a disk.
  */
 export class LoopVolume {
   readonly mountPoint: string;

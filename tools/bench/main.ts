@@ -32,7 +32,7 @@ const ALL_CASES = [
   ...PAGE_CASES,
 ];
 
-/** By the word that names them. */
+/** Groups of cases, by the word that selects a group. */
 const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
   "save-points": CASES,
   engines: ENGINE_CASES,

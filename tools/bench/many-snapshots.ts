@@ -23,7 +23,7 @@ export interface ManySnapshots {
   large: number;
 }
 
-/** A repository of many snapshots of one folder, made by the library in this process, once. */
+/** Makes a repository with many snapshots of one folder, by the library in this process, unless it exists. */
 export async function repositoryOfMany(folder: string, on: ManySnapshots): Promise<CairnBackupStore> {
   const store = storeIn(folder);
   const data = path.join(folder, "workspace");
@@ -61,7 +61,7 @@ export function storeIn(folder: string, copy?: string): CairnBackupStore {
   return new CairnBackupStore(path.join(folder, "store"), path.join(folder, "workspace"), place);
 }
 
-/** The newest restic that is there, on a repository that Cairn made; the password file and its caches lie beside Cairn's. */
+/** Returns the newest installed restic, on a repository that Cairn made. Password file and caches lie beside Cairn's. */
 export function resticOn(folder: string, repository: string): ResticStore {
   const peer = findPeer("restic", NEWER_RESTIC);
   const place = { location: repository };
@@ -73,10 +73,10 @@ export function idsByTime(restic: ResticStore): string[] {
   return snapshots.toSorted((a, b) => Date.parse(a.time) - Date.parse(b.time)).map(({ id }) => id);
 }
 
-/** By the name of what is done: the command of Cairn and that of restic. */
+/** The commands of Cairn and restic, by the name of the operation. */
 export type Verbs = Readonly<Record<string, readonly [own: Command, theirs: Command]>>;
 
-/** Times each pair by turns, and takes the peak of each; the limits are ratios of medians. */
+/** Times each pair of commands in turns, and takes their peak memory. Limits are ratios of medians. */
 export async function besideRestic(
   bench: Bench,
   verbs: Verbs,

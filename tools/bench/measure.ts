@@ -38,7 +38,7 @@ export function runCommand(command: Command): string {
   return result.stdout;
 }
 
-/** Milliseconds of the whole command, from spawn to exit, after a sync unless what is not written back is part of it. */
+/** Returns the milliseconds from spawn to exit. Syncs first, unless unwritten data is part of the measurement. */
 export function timeCommand(command: Command, options: { sync?: boolean } = {}): number {
   if (options.sync !== false) spawnSync("sync");
   const start = performance.now();
@@ -81,7 +81,7 @@ export function alternate(
   return times;
 }
 
-/** Peak resident bytes of a command and all its descendants: the largest sum of the high-water marks of those alive together. */
+/** Returns the peak memory of a command with its descendants: the largest sum of high-water marks of living processes. */
 export async function peakMemory(command: Command): Promise<number> {
   const child = spawn(command.program, command.args, {
     cwd: command.cwd,

@@ -5,15 +5,15 @@ import { type Command, runCommand } from "./measure.ts";
 import { programPath, ResticStore, type Store } from "./stores.ts";
 
 /**
- * Programs beyond those of Debian, where they are installed (`tools/install-peers`): measured beside the others, named
- * with their versions, and no bar is about them.
+ * Programs that Debian does not have, if `tools/install-peers` installed them. They are measured beside the other programs
+ * and named with their versions, and have no bar.
  */
 export interface PeerStore extends Store {
   readonly exists: boolean;
   readonly repository: string;
   /** Reads every byte of the repository. */
   check(): Command;
-  /** The last point into a folder that is absent. */
+  /** Restores the last point into a missing folder. */
   restore(target: string): Command;
 }
 
@@ -25,7 +25,7 @@ const MAKERS: readonly { name: "restic" | "rustic" | "kopia"; atLeast?: string; 
   { name: "kopia", make: (peer, folder, data) => new KopiaStore(peer, folder, data) },
 ];
 
-/** A store of each that is here in a folder of its name; and why the others are not. */
+/** Returns a store of each installed program, and the reasons why the other programs are missing. */
 export function peerStores(
   folderOf: (name: string) => string,
   data: string,
@@ -41,7 +41,7 @@ export function peerStores(
   return { stores, missing };
 }
 
-/** A program with all that it keeps in one folder. */
+/** A program that keeps all its files in one folder. */
 class FolderOfPeer {
   readonly name: string;
   readonly repository: string;
@@ -62,7 +62,7 @@ class FolderOfPeer {
   }
 }
 
-/** With its usual settings: zstd 3, chunks as restic's. */
+/** rustic with its usual settings: zstd 3, and chunks as restic's. */
 class RusticStore extends FolderOfPeer implements PeerStore {
   fresh(): void {
     rmSync(this.folder, { recursive: true, force: true });
@@ -90,7 +90,7 @@ class RusticStore extends FolderOfPeer implements PeerStore {
   }
 }
 
-/** With zstd, which it has switched off unless told, and without its housekeeping beside a save. */
+/** kopia with zstd, which is off by default, and without maintenance beside a save. */
 class KopiaStore extends FolderOfPeer implements PeerStore {
   fresh(): void {
     rmSync(this.folder, { recursive: true, force: true });

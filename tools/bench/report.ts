@@ -72,7 +72,7 @@ const NAMES = 220;
 const ROW = 26;
 const VALUES = 90;
 
-/** A horizontal bar for each contender, Cairn's in colour. */
+/** Returns a chart with a horizontal bar for each contender, Cairn's in colour. */
 function chart(result: Result): string {
   const rows = rowsOf(result);
   const most = Math.max(...rows.map(({ value }) => value));
@@ -91,7 +91,7 @@ const OVERVIEW = {
 };
 const GAP = 10;
 
-/** Cairn and its newest peers with a real source tree, all bars by one measure. */
+/** Returns a chart of Cairn and its newest peers with a real source tree, all bars on one scale. */
 export function overview(results: readonly Result[]): string {
   const groups = Object.entries(OVERVIEW).flatMap(([name, title]) => {
     const result = results.find((each) => each.case === name && each.data === "tree");

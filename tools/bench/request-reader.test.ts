@@ -9,7 +9,7 @@ const SENT = [
 ].join("");
 const LINES = ["PUT /bucket/one HTTP/1.1", "GET /bucket/one HTTP/1.1", "DELETE /bucket/one HTTP/1.1"];
 
-test("requests are found when their bytes come in pieces of any size", () => {
+test("RequestReader finds requests in chunks of any size", () => {
   for (const size of [1, 2, 3, 7, 64, SENT.length]) {
     const lines: string[] = [];
     const reader = new RequestReader((line) => void lines.push(line));
@@ -18,7 +18,7 @@ test("requests are found when their bytes come in pieces of any size", () => {
   }
 });
 
-test("a body of unknown length makes the count unknown", () => {
+test("RequestReader reports a request whose body has no known length as uncounted", () => {
   const lines: string[] = [];
   const reader = new RequestReader((line) => void lines.push(line));
   reader.take(Buffer.from("PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));

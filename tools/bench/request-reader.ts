@@ -1,4 +1,4 @@
-/** Finds the requests in what a client sends over one HTTP/1.1 connection, and says each one's first line. */
+/** Finds the requests in a client's bytes on one HTTP/1.1 connection, and reports the first line of each. */
 export class RequestReader {
   readonly #say: (line: string) => void;
   #head: Buffer = Buffer.alloc(0);
@@ -19,7 +19,7 @@ export class RequestReader {
     }
   }
 
-  /** What follows the head, if it ends here. */
+  /** Returns the bytes after the head, if the head ends in `bytes`. */
   #takeHead(bytes: Buffer): Buffer {
     if (bytes.length === 0) return bytes;
     this.#head = Buffer.concat([this.#head, bytes]);

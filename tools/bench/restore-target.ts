@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import path from "node:path";
 import { LoopVolume } from "./loop-volume.ts";
 
-/** An absent folder to restore into: on a fresh file system of its own where one can be mounted. */
+/** A missing folder to restore into, on a fresh file system if one can be mounted. */
 export class RestoreTarget {
   readonly folder: string;
   readonly notes: readonly string[];
@@ -17,7 +17,7 @@ export class RestoreTarget {
       this.#volume === null ? ["not root: on the scratch folder's own file system instead of a fresh one"] : [];
   }
 
-  /** Before each restore. */
+  /** Called before each restore. */
   readonly fresh = (): void => {
     if (this.#volume === null) rmSync(this.#plain, { recursive: true, force: true });
     else this.#volume.fresh();
@@ -29,7 +29,7 @@ export class RestoreTarget {
   }
 }
 
-/** The arguments of a restore that reads again what the system still holds of it. */
+/** Returns the arguments of a restore whose proof reads the files from the page cache. */
 export function memoryProof({ folder }: RestoreTarget): [string, ...string[]] {
   return ["restore", "latest", "--prove-from", "memory", "--to", folder];
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { newestBar, ratioBars, resultLines } from "./result.ts";
 
-test("a contender that no bar is about is shown with its ratio, and Cairn's other ways of doing it are not", () => {
+test("a result shows the ratio to a program without a limit, and no ratio between two ways of Cairn", () => {
   const samples = { cairn: [100, 120, 110], "cairn, from a point": [50], restic: [200], "rustic 0.11.4": [440] };
   const shown = resultLines({
     case: "x",
@@ -17,7 +17,7 @@ test("a contender that no bar is about is shown with its ratio, and Cairn's othe
   assert.doesNotMatch(shown, /cairn \/ cairn|cairn \/ restic +0\.550 +no bar/);
 });
 
-test("the bar is of the faster of the newest restic and rustic, and none where neither was measured", () => {
+test("newestBar compares with the faster of the newest restic and rustic, and has no limit if neither was measured", () => {
   const samples = { cairn: [30], "cairn, cold": [80], restic: [10], "restic 0.18.1": [120], "rustic 0.11.4": [100] };
   const bar = { what: "cairn / rustic 0.11.4, the faster", value: 0.3, limit: 0.33, unit: "ratio" };
   assert.deepEqual(newestBar(samples, 0.33), [bar]);

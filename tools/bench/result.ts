@@ -10,7 +10,7 @@ export interface Bar {
   unit: "ratio" | Unit;
 }
 
-/** What one case found on one data set. */
+/** The result of one case on one data set. */
 export interface Result {
   case: string;
   data?: DataName | undefined;
@@ -18,7 +18,7 @@ export interface Result {
   /** Contender → samples. */
   samples: Record<string, number[]>;
   bars: Bar[];
-  /** What the numbers mean, in a sentence. */
+  /** A sentence that explains the numbers. */
   meaning: string;
   notes: string[];
 }
@@ -30,7 +30,9 @@ export function median(samples: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-/** Bars of Cairn's median against the medians of others, e.g. `{ restic: 0.37 }`. A contender that was not measured has no bar. */
+/**
+ * Returns bars of Cairn's median against medians of others, for example `{ restic: 0.37 }`. No bar without a measurement.
+ */
 export function ratioBars(
   samples: Readonly<Record<string, readonly number[]>>,
   limits: Readonly<Record<string, number>>,
@@ -43,10 +45,10 @@ export function ratioBars(
   });
 }
 
-/** The programs that publish the newest form of what Cairn does; others are measured beside them. */
+/** The newest versions of the programs that do the same as Cairn. Other versions are only measured. */
 const NEWEST = /^(?:restic \d|rustic )/;
 
-/** The bar of Cairn's median, or of another contender's, against that of the faster of the newest restic and rustic; none where neither was measured. */
+/** Returns the bar of Cairn's or another contender's median against the faster of the newest restic and rustic, if any. */
 export function newestBar(samples: Readonly<Record<string, readonly number[]>>, limit: number, own = "cairn"): Bar[] {
   const newest = Object.entries(samples).filter(([name]) => NEWEST.test(name));
   const mine = samples[own];
@@ -59,7 +61,7 @@ export function limitBar(what: string, value: number, limit: number, unit: Bar["
   return { what, value, limit, unit };
 }
 
-/** The lines that a person reads. */
+/** Returns the lines that a person reads. */
 export function resultLines(result: Result): string[] {
   const title = result.data === undefined ? result.case : `${result.case}, ${result.data}`;
   const bare = ratiosWithoutBar(result);
@@ -88,7 +90,7 @@ export function resultLines(result: Result): string[] {
   ];
 }
 
-/** Cairn's median against those of programs that no bar is about. */
+/** Returns the ratios of Cairn's median to the medians of programs without a bar. */
 function ratiosWithoutBar({ samples, bars }: Result): { what: string; value: number }[] {
   const own = samples["cairn"];
   if (own === undefined) return [];
@@ -98,7 +100,7 @@ function ratiosWithoutBar({ samples, bars }: Result): { what: string; value: num
     .filter(({ what }) => !bars.some((bar) => bar.what === what));
 }
 
-/** A value as a person reads it. */
+/** Formats a value for a person. */
 export function shown(value: number, unit: "ratio" | Unit): string {
   if (unit === "ratio") return value.toFixed(3);
   if (unit === "count") return String(value);

@@ -5,8 +5,8 @@ import type { Peer } from "../../test/fixtures/peers.ts";
 import { type Command, runCommand } from "./measure.ts";
 
 /**
- * Where each program keeps what it saved of one data set, and its command lines. Every store is
- * made anew by `fresh()`; all of them lie on the same file system.
+ * Stores of each program for one data set, and their command lines. `fresh()` makes a store anew. All stores lie on the
+ * same file system.
  */
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
@@ -18,7 +18,7 @@ export interface Store {
   save(message?: string): Command;
 }
 
-/** Where a repository is when it is not below its store's folder, and what its program must know to get there. */
+/** The place of a repository outside its store's folder, and the settings with which its program reaches it. */
 export interface Place {
   readonly location: string;
   readonly args?: readonly string[];
@@ -49,7 +49,7 @@ export class CairnStore implements Store {
     runCommand(this.command("init", this.#data, "--control-dir", this.controlDirectory));
   }
 
-  /** Its registry lies beside it, never in the user's. */
+  /** Returns a command of Cairn whose registry lies beside the store, never in the user's folders. */
   command(...args: string[]): Command {
     const env = { XDG_STATE_HOME: path.join(this.#folder, "state"), NO_COLOR: "1" };
     return { program: CAIRN, args, env };
@@ -87,7 +87,7 @@ export class ResticStore implements Store {
   readonly #data: string;
   readonly #place: Place;
 
-  /** `peer`: another restic than the system's. */
+  /** `peer`: a restic other than the system's. */
   constructor(folder: string, data: string, { place, peer }: { place?: Place; peer?: Peer } = {}) {
     this.#folder = folder;
     this.#data = data;
@@ -108,7 +108,7 @@ export class ResticStore implements Store {
     runCommand(this.command("init"));
   }
 
-  /** As on a machine that has never seen the repository. */
+  /** Removes the caches, as on a machine that has never seen the repository. */
   forgetCache(): void {
     rmSync(path.join(this.#folder, "cache"), { recursive: true, force: true });
   }
@@ -177,7 +177,9 @@ export class BorgStore implements Store {
   }
 }
 
-/** Its objects are many small files. Deleting them would slow the next creation on ext4, so that waits for the end. */
+/**
+ * A git repository. Its objects are many small files: deleting them would slow the next creation on ext4, so they go last.
+ */
 export class GitStore implements Store {
   readonly name = "git";
   readonly #folder: string;
@@ -201,7 +203,7 @@ export class GitStore implements Store {
     runCommand({ program: "git", args: ["--git-dir", this.#directory, "--work-tree", this.#data, "init", "-q"] });
   }
 
-  /** One shell, two commands, as a person would type it; no housekeeping in the background. */
+  /** Runs two commands in one shell, as a person would, without maintenance in the background. */
   save(): Command {
     const git =
       'git --git-dir "$1" --work-tree "$2" -c gc.auto=0 -c maintenance.auto=false -c user.name=bench -c user.email=bench@localhost -c core.excludesFile=/dev/null';
@@ -212,13 +214,13 @@ export class GitStore implements Store {
   }
 }
 
-/** Where the search path has a program; null where it has none. */
+/** Returns the path of a program; null if the search path does not have the program. */
 export function programPath(program: string): string | null {
   const { status, stdout } = spawnSync("sh", ["-c", 'command -v "$1"', "sh", program], { encoding: "utf8" });
   return status === 0 ? stdout.trim() : null;
 }
 
-/** True when the program is there to be compared with. */
+/** True if the program is installed. */
 export function isInstalled(program: string): boolean {
   return programPath(program) !== null;
 }

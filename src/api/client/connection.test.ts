@@ -27,7 +27,7 @@ async function listening(t: TestContext, serve: RequestListener): Promise<Connec
   return connection;
 }
 
-test("a call waits as long as the daemon answers other requests, before and after the call has begun", async (t) => {
+test("a call waits as long as the daemon answers readiness checks", async (t) => {
   let asked = 0;
   const connection = await listening(t, (request, response) => {
     if (request.url === "/v1/ready") {
@@ -51,7 +51,7 @@ test("a call waits as long as the daemon answers other requests, before and afte
   assert.equal(await connection.call("save", {}), 7);
 });
 
-test("a call to a daemon that answers nothing fails as busy, and may be repeated", async (t) => {
+test("a call to a daemon that answers nothing fails as busy and retryable", async (t) => {
   const connection = await listening(t, () => undefined);
   await assert.rejects(connection.call("save", {}), (error) => {
     assert.ok(error instanceof NoDaemon);
@@ -60,14 +60,14 @@ test("a call to a daemon that answers nothing fails as busy, and may be repeated
   });
 });
 
-test("a call fails with io when the daemon falls silent after the call has begun", async (t) => {
+test("a call fails with io if the daemon falls silent after the call has begun", async (t) => {
   const connection = await listening(t, (request, response) => {
     if (request.url !== "/v1/ready") response.writeHead(200).flushHeaders();
   });
   await assert.rejects(connection.call("save", {}), { code: "io", retryable: true, message: /has sent nothing/ });
 });
 
-test("a socket with a full queue of connections counts as a hung daemon", async (t) => {
+test("a call to a socket with a full queue of connections fails as busy", async (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-connection-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));
   const at = path.join(folder, "s");

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { advice, CairnError, call, type Hint, line, option, word } from "../../errors.ts";
 import { answerTo } from "./answers.ts";
 
-test("an answer words its hint as requests, and leaves out a hint without a request", () => {
+test("answerTo words a hint as requests, and leaves out a hint that names no request", () => {
   const messageOf = (hint: Hint): unknown =>
     JSON.parse(JSON.stringify(answerTo(new CairnError("usage", "no", { hint })))).body.error.message;
   assert.equal(messageOf("wait"), "no; wait");

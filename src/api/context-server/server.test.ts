@@ -279,7 +279,7 @@ test("a Unix socket serves only its own user", async () => {
   assert.equal(served.url, `unix:${socket}`);
 });
 
-test("forms that are invalid, too long or cut short are refused, and leave no file", async () => {
+test("the server refuses a form that is invalid, too long or cut short, and leaves no file", async () => {
   await using served = await serve();
   const long = await upload(served, Buffer.alloc((1 << 20) + 1));
   assert.deepEqual([long.status, long.body.error.code], [400, "INVALID_ARGUMENT"]);
@@ -310,7 +310,7 @@ async function eventually(isSo: () => boolean): Promise<void> {
   assert.ok(isSo());
 }
 
-test("old uploads are removed for new ones, and uploads of a program that has ended are removed", async () => {
+test("a new upload removes the oldest upload, and a new server removes uploads of an ended one", async () => {
   const left = async (served: Served): Promise<string> => {
     const folder = path.join(served.store.folder, ".context/uploads/4000000-x");
     fs.mkdirSync(folder, { recursive: true });
@@ -338,7 +338,7 @@ test("old uploads are removed for new ones, and uploads of a program that has en
   await second.stop();
 });
 
-test("a form without an end is refused, and a silent connection is closed", async () => {
+test("the server refuses a form without an end, and closes a silent connection", async () => {
   await using served = await serve();
   const body = '--a\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n--a--\r\n';
   const response = await fetch(`${served.url}/api/v1/resources/temp_upload`, {

@@ -18,7 +18,7 @@ async function textOf(hint: Hint): Promise<string> {
   return (content as { text: string }[])[0]!.text;
 }
 
-test("a tool's error names tools, or a command for a person", async () => {
+test("a hint in a tool's error names tools, or commands that a person can run", async () => {
   assert.equal(await textOf("wait"), "conflict: no\nwait");
   assert.equal(await textOf(see("history")), "conflict: no\nsee `history()`");
   const repair = call("doctor --repair", "doctor", { repair: true });

@@ -31,7 +31,7 @@ function counting(): Counted {
 
 const noDaemon = (): CairnError => new CairnError("no_daemon", "gone");
 
-test("a workspace is opened once, and the least recently used one is closed", async () => {
+test("a workspace is opened once, and the least recently used workspace is closed", async () => {
   const { workspaces, opened, closed } = counting();
   const paths = Array.from({ length: 17 }, (_, i) => `/${i}`);
   for (const path of [...paths.slice(0, 16), "/0"]) await workspaces.with(path, async () => undefined);
@@ -45,7 +45,7 @@ test("a workspace is opened once, and the least recently used one is closed", as
   assert.equal(closed.length, opened.length);
 });
 
-test("a call is repeated with a new library when its daemon is gone", async () => {
+test("a call is repeated once with a new library if its daemon is gone", async () => {
   const counted = counting();
   const { workspaces, closed } = counted;
   let calls = 0;
@@ -61,7 +61,7 @@ test("a call is repeated with a new library when its daemon is gone", async () =
   assert.equal(counted.libraries, 3, "only once more");
 });
 
-test("a folder that was no workspace, or is no workspace any more, is opened again", async () => {
+test("a folder that was not or is no longer a workspace is opened again by the next call", async () => {
   const { workspaces, opened, closed, gone } = counting();
   gone.add("/a");
   const use = async (): Promise<string> => workspaces.with("/a", async () => "used");

@@ -190,7 +190,7 @@ test("a build without a page names the command that builds it", async (t) => {
   assert.match(body, /npm run build/);
 });
 
-test("every address refuses requests by another host name and of pages of another origin", async (t) => {
+test("every address refuses requests with another host name or from pages of another origin", async (t) => {
   const served = await serving(t);
   const { port } = served.server;
   const own = `127.0.0.1:${port}`;
@@ -234,7 +234,7 @@ test("every address refuses requests by another host name and of pages of anothe
   assert.equal((await served.signedIn("/v1/about", { headers: navigation })).status, 403);
 });
 
-test("a code signs in once, within ten minutes, and any other text is refused", async (t) => {
+test("a sign-in code works once within ten minutes, and any other text is refused", async (t) => {
   const served = await serving(t);
   const [code, late] = [served.code(), served.code()];
   assert.match(code, /^[\w-]{22}$/);
@@ -263,7 +263,7 @@ test("the use of a code is reported once", async (t) => {
   assert.equal(used, 1);
 });
 
-test("every address except the page needs this server's token", async (t) => {
+test("every address except the page requires this server's token", async (t) => {
   const [served, other] = [await serving(t), await serving(t)];
   const { token } = served;
   assert.notEqual(token, other.token);
@@ -298,7 +298,7 @@ test("every address except the page needs this server's token", async (t) => {
   assert.equal((await served.ask("/v1/about", { headers: cookie })).status, 401);
 });
 
-test("a ticket gives content once, within a minute, and a browser does not execute it", async (t) => {
+test("a ticket gives content once within a minute, and browsers may not execute the content", async (t) => {
   const served = await serving(t);
   const types = {
     "page.html": "application/octet-stream",
@@ -350,7 +350,7 @@ test("a folder or a selection is downloaded as one archive", async (t) => {
   }
 });
 
-test("the name of a download keeps its letters, and other characters are replaced", async (t) => {
+test("the name of a download keeps its letters, and its unsafe characters are replaced", async (t) => {
   const served = await serving(t);
   for (const [name, kept] of [
     ["a b'(1)*.txt", "a b'(1)*.txt"],
@@ -365,7 +365,7 @@ test("the name of a download keeps its letters, and other characters are replace
   }
 });
 
-test("unreadable content is an error, and a failure in the middle breaks the download off", async (t) => {
+test("unreadable content gives an error, and a failure during a download breaks the connection", async (t) => {
   const failing: { error?: CairnError } = {};
   const served = await serving(t, { failing });
   const [missing, broken] = [await served.ticket("none"), await served.ticket("broken")];
@@ -430,7 +430,7 @@ test("requests for unknown or malformed addresses are refused", async (t) => {
   assert.deepEqual(served.called, []);
 });
 
-test("bodies that are too large, too deep or not JSON are refused", async (t) => {
+test("the server refuses bodies that are too large, too deep or not JSON", async (t) => {
   const served = await serving(t);
   const of = (bytes: number): string => JSON.stringify({ code: "x".repeat(bytes) });
   assert.equal((await served.ask("/session", { method: "POST", body: of(2_000) })).status, 400);
@@ -441,7 +441,7 @@ test("bodies that are too large, too deep or not JSON are refused", async (t) =>
   assert.deepEqual(served.called, []);
 });
 
-test("a call runs in the library and gives its answer, its error and one event", async (t) => {
+test("a call runs in the library, and gives its answer, its error and one event", async (t) => {
   const failing: { error?: CairnError } = {};
   const served = await serving(t, { failing });
   const events = await follow(served);
@@ -478,7 +478,7 @@ test("a call runs in the library and gives its answer, its error and one event",
     assert.equal((await served.call(name, members)).status, 400, name);
 });
 
-test("a read-only page is refused every verb that changes something", async (t) => {
+test("a read-only page cannot call a verb that changes something", async (t) => {
   const served = await serving(t, { isReadOnly: true });
   const names = [CLIENT_VERBS, LIBRARY_VERBS, DAEMON_CALLS].flatMap((table) => Object.keys(table));
   const done: string[] = [];
@@ -504,7 +504,7 @@ test("a read-only page is refused every verb that changes something", async (t) 
   assert.equal(about.data.read_only, true);
 });
 
-test("the server takes another port when its port is taken", async (t) => {
+test("the server takes another port if its port is taken", async (t) => {
   const first = await serving(t);
   const second = await serving(t, { port: first.server.port });
   assert.notEqual(second.server.port, first.server.port);

@@ -18,7 +18,7 @@ function basic(user: string, password: string): { authorization: string } {
   return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}` };
 }
 
-test("connections beyond the limit are not accepted", async (t) => {
+test("the server accepts no more connections than its limit", async (t) => {
   const { raw, ask } = await serve(t, { maximumConnections: 3 });
   const wires = [await raw(), await raw(), await raw()];
   // Seen by the server once they have been answered.
@@ -33,7 +33,7 @@ test("connections beyond the limit are not accepted", async (t) => {
   );
 });
 
-test("requests of a web page are refused", async (t) => {
+test("the server refuses requests of a web page", async (t) => {
   const { raw, root } = await serve(t);
   for (const header of ["Origin: http://elsewhere", "Origin: null", "Sec-Fetch-Site: cross-site"]) {
     const wire = await raw();
@@ -43,7 +43,7 @@ test("requests of a web page are refused", async (t) => {
   assert.deepEqual(readdirSync(root), []);
 });
 
-test("users log in with either form of password, and the file is read again when it changes", async (t) => {
+test("users log in with either form of password, and the file of users is read again if it changes", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, "users");
@@ -95,7 +95,7 @@ function msOf({ user, system }: NodeJS.CpuUsage): number {
   return (user + system) / 1000;
 }
 
-test("users log in with bcrypt passwords, whose checks delay no other request", async (t) => {
+test("users log in with bcrypt passwords, and checks of bcrypt run outside the main thread", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, "users");
@@ -114,7 +114,7 @@ test("users log in with bcrypt passwords, whose checks delay no other request", 
   assert.ok(mine < all / 3, `this thread has done ${Math.round(mine)} of ${Math.round(all)} ms of the work`);
 });
 
-test("the work of a refused login does not reveal whether the name exists", async (t) => {
+test("a refused login takes as much work for an unknown name as for a known name", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, "users");
@@ -152,7 +152,7 @@ test("the server does not start with a missing or invalid file of users", async 
   start("usage", /line 1: .*bcrypt/);
 });
 
-test("a renewed certificate is used, and a broken one is ignored", { skip: noOpenssl }, async (t) => {
+test("the server uses a renewed certificate, and ignores a broken one", { skip: noOpenssl }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-tls-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const [certificate, key] = [join(folder, "cert"), join(folder, "key")];

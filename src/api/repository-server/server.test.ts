@@ -25,7 +25,7 @@ import { RepositoryServer } from "./server.ts";
 import { nameOf, serve } from "./testing-server.ts";
 import { TlsFiles } from "../tls-files.ts";
 
-test("the protocol's requests are answered as restic documents them", async (t) => {
+test("the server answers the requests of the protocol as restic documents them", async (t) => {
   const { ask, root } = await serve(t);
   const bytes = randomBytes(1000);
   const name = nameOf(bytes);
@@ -60,7 +60,7 @@ test("the protocol's requests are answered as restic documents them", async (t) 
   assert.deepEqual(readdirSync(join(root, "r/.cairn-uploads")), []);
 });
 
-test("an upload is readable by the group when config is", async (t) => {
+test("an upload is readable by the group if the group can read the config file", async (t) => {
   const usual = process.umask(0o077);
   t.after(() => process.umask(usual));
   const { ask, root } = await serve(t);
@@ -108,7 +108,7 @@ test("a range request gives exactly the requested bytes", async (t) => {
   }
 });
 
-test("paths that lead out of the folder are refused", async (t) => {
+test("the server refuses paths that lead out of its folder", async (t) => {
   const { raw, root } = await serve(t, { root: mkdtempSync(join(tmpdir(), "cairn-server-")) });
   t.after(() => rmSync(root, { recursive: true, force: true }));
   const secret = nameOf("secret");
@@ -150,7 +150,7 @@ test("only regular files with a digest as their name are listed and read", async
   for (const name of [pipe, folder, linked]) assert.equal((await ask("HEAD", `r/index/${name}`)).status, 404);
 });
 
-test("an upload that its client breaks off leaves no file", async (t) => {
+test("an upload that its client aborts leaves no file", async (t) => {
   const { ask, raw, root, problems } = await serve(t);
   await ask("POST", "r/?create=true");
   const bytes = randomBytes(100_000);
@@ -170,7 +170,7 @@ test("an upload that its client breaks off leaves no file", async (t) => {
   assert.equal((await ask("POST", `r/data/${nameOf(bytes)}`, { body: bytes })).status, 200);
 });
 
-test("two uploads of the same file at once both succeed and leave one file", async (t) => {
+test("two simultaneous uploads of the same file leave one file", async (t) => {
   const { ask, root } = await serve(t);
   await ask("POST", "r/?create=true");
   const bytes = randomBytes(300_000);
@@ -185,7 +185,7 @@ test("two uploads of the same file at once both succeed and leave one file", asy
   assert.deepEqual(configs.map(({ status }) => status).toSorted(), [200, 403, 403, 403]);
 });
 
-test("files that are too large are refused, with or without a length, and the connection stays open", async (t) => {
+test("the server refuses files that are too large, with or without a Content-Length", async (t) => {
   const { ask, raw, root } = await serve(t, { maximumFileBytes: 1000 });
   await ask("POST", "r/?create=true");
   const name = "ab".repeat(32);
@@ -206,7 +206,7 @@ test("files that are too large are refused, with or without a length, and the co
   await asked.say("x").until(/HTTP\/1\.1 200 /);
 });
 
-test("a head that never ends, silence and noise cost only their own connection", async (t) => {
+test("an endless header, silence and noise on one connection do not affect other connections", async (t) => {
   const { ask, raw, root } = await serve(t);
   await ask("POST", "r/?create=true");
   const slow = await (await serve(t, { root, headMs: 200 })).raw();
@@ -227,7 +227,7 @@ test("a head that never ends, silence and noise cost only their own connection",
   assert.equal((await ask("GET", "r/data/")).text, "[]");
 });
 
-test("a full disk is reported, and the unfinished file is not listed", async (t) => {
+test("the server answers 507 if the disk is full, and does not list the unfinished file", async (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 16 << 20 });
   if (disk === null) return;
   const { ask, root, problems } = await serve(t, { root: disk.root, maximumFileBytes: 1 << 30 });
@@ -244,7 +244,7 @@ test("a full disk is reported, and the unfinished file is not listed", async (t)
   assert.equal((await ask("POST", `r/data/${nameOf(again)}`, { body: again })).status, 200);
 });
 
-test("uploads of a killed server are removed after an hour, younger ones stay", async (t) => {
+test("uploads that a killed server left are removed after an hour", async (t) => {
   const { ask, root } = await serve(t);
   await ask("POST", "r/?create=true");
   const uploads = join(root, "r/.cairn-uploads");
@@ -257,7 +257,7 @@ test("uploads of a killed server are removed after an hour, younger ones stay", 
   assert.deepEqual(readdirSync(uploads), ["young"]);
 });
 
-test("stop lets an active upload finish, and breaks off a stalled one", async (t) => {
+test("stop lets an active upload finish, and aborts a stalled one", async (t) => {
   const { server, ask, raw, root } = await serve(t, { graceMs: 60_000 });
   await ask("POST", "r/?create=true");
   const bytes = randomBytes(1000);
@@ -280,7 +280,7 @@ test("stop lets an active upload finish, and breaks off a stalled one", async (t
   await eventually("it is gone", () => readdirSync(uploads).length === 0);
 });
 
-test("the error names a port that is taken and an address of another machine", async (t) => {
+test("start fails with the reason if its port is taken, its address is foreign or its certificate is invalid", async (t) => {
   const { server, root } = await serve(t);
   const options = {
     root,

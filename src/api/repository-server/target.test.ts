@@ -5,7 +5,7 @@ import { parseTarget } from "./target.ts";
 
 const NAME = "ab".repeat(32);
 
-test("a request's address names a repository, a list or a file", () => {
+test("parseTarget finds the repository, list or file that an address names", () => {
   assert.deepEqual(parseTarget("/"), { repository: [], kind: null, name: null, query: "" });
   assert.deepEqual(parseTarget("/?create=true"), { repository: [], kind: null, name: null, query: "create=true" });
   assert.deepEqual(parseTarget("/a/b%20c?x"), { repository: ["a", "b c"], kind: null, name: null, query: "x" });
@@ -14,7 +14,7 @@ test("a request's address names a repository, a list or a file", () => {
   assert.deepEqual(parseTarget(`/%C3%BC/index/${NAME}`), { repository: ["ü"], kind: "index", name: NAME, query: "" });
 });
 
-test("an address that could lead out of the folder is refused", () => {
+test("parseTarget refuses an address that could lead out of the folder", () => {
   for (const address of [
     "",
     "*",
@@ -64,7 +64,7 @@ test("an address that could lead out of the folder is refused", () => {
     );
 });
 
-test("a file's name that is not a digest is not found", () => {
+test("parseTarget does not find a file whose name is not a digest", () => {
   for (const name of ["x", NAME.toUpperCase(), `${NAME}0`, `${NAME}%00`, "..", "%2e%2e", ".", "tmp-1"])
     assert.throws(
       () => parseTarget(`/a/data/${name}`),

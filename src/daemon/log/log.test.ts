@@ -20,7 +20,7 @@ const RECEIVER = `
 `;
 
 test(
-  "the journal gets an entry with its fields, and a line break in a name adds no field",
+  "the journal receives an entry with its fields, and a line break in a name adds no field",
   { skip: spawnSync("perl", ["-MSocket", "-e", "1"]).status === 0 ? false : "perl is not installed" },
   async (t) => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-journal-"));
@@ -61,7 +61,7 @@ test(
   },
 );
 
-test("the journal is used if standard error is its stream, otherwise lines with times are written", () => {
+test("the log uses the journal if standard error is the journal's stream, else it writes lines with times", () => {
   const { dev, ino } = fs.fstatSync(2, { bigint: true });
   assert.equal(journalOf({ JOURNAL_STREAM: `${dev}:${ino}` }, "/s"), "/s");
   for (const other of [undefined, "", "1:2", `${dev}:${ino}x`, "nonsense"])
@@ -71,11 +71,11 @@ test("the journal is used if standard error is its stream, otherwise lines with 
   assert.match(lines.join("\n"), /^\d{4}-\d\d-\d\dT[\d:.]+Z two\\nlines$/);
 });
 
-test("a line is written if the journal refuses an entry", () => {
+test("sendToJournal returns false if the journal refuses an entry", () => {
   assert.equal(sendToJournal("/nowhere/socket", { MESSAGE: "x" }), false);
 });
 
-test("a line has no user and password of an address, and is cut at its limit", () => {
+test("logText removes user and password from an address, and cuts long lines", () => {
   assert.equal(
     logText("rest:https://ann:s3cret@host/a and sftp://x:y@z, https://host/b@c"),
     "rest:https://host/a and sftp://z, https://host/b@c",

@@ -66,7 +66,7 @@ function begun(jobs: Jobs, given: JobCall, peer: Caller = ME) {
 
 const quiet = { onProgress: () => undefined, onWarning: () => undefined };
 
-test("events are reported at once, and their numbers rise over restarts, even after a lost database", (t) => {
+test("event numbers rise over restarts, even if the database was lost", (t) => {
   const directory = folder(t);
   const first = open(directory);
   const heard: Noted[] = [];
@@ -96,7 +96,7 @@ test("events are reported at once, and their numbers rise over restarts, even af
   fourth.records.close();
 });
 
-test("old events and events beyond the limit are removed, and are unknown afterwards", (t) => {
+test("old events and events beyond the limit are removed, and knows() is false for them", (t) => {
   const directory = folder(t);
   const { records, events } = open(directory);
   const old = changed(events, 1);
@@ -144,7 +144,7 @@ test("events that cannot be written reach listeners, are logged once, and are un
   records.close();
 });
 
-test("a damaged database is renamed and replaced, and a newer one is refused and stays", (t) => {
+test("a damaged database is renamed and replaced, and a newer database is refused", (t) => {
   const directory = folder(t);
   const file = path.join(directory, "records.db");
   const filled = open(directory);
@@ -176,7 +176,7 @@ test("a damaged database is renamed and replaced, and a newer one is refused and
   assert.deepEqual(fs.readFileSync(file), before);
 });
 
-test("a job's answer, error and warnings survive a restart, and an unfinished job is interrupted", async (t) => {
+test("a job's answer, error and warnings survive a restart, and an unfinished job becomes interrupted", async (t) => {
   const directory = folder(t);
   const first = open(directory);
   const good = begun(first.jobs, call({ verb: "verify" }));
@@ -229,7 +229,7 @@ test("a job's answer, error and warnings survive a restart, and an unfinished jo
   records.close();
 });
 
-test("a repeated key joins the running call or returns its answer, is refused for another call, and is separate for each user", async (t) => {
+test("a repeated idempotency key joins the running call or returns its answer, for the same user and request", async (t) => {
   const directory = folder(t);
   const { jobs, records } = open(directory);
   const one = begun(jobs, call({ key: "k" }));
@@ -252,7 +252,7 @@ test("a repeated key joins the running call or returns its answer, is refused fo
   records.close();
 });
 
-test("a repeated key starts an interrupted, cancelled or retryable call again, with the time of its first start", async (t) => {
+test("a repeated idempotency key starts an interrupted, cancelled or retryable call again", async (t) => {
   const directory = folder(t);
   const first = open(directory);
   const begun1 = begun(first.jobs, call({ key: "k" }));
@@ -278,7 +278,7 @@ test("a repeated key starts an interrupted, cancelled or retryable call again, w
   records.close();
 });
 
-test("a running job is cancelled by its signal, and only by its maker", async (t) => {
+test("only its maker can cancel a running job, and the job's signal is aborted", async (t) => {
   const { jobs, records } = open(folder(t));
   const one = begun(jobs, call());
   const { signal, onBegin } = await one.hand;
@@ -294,7 +294,7 @@ test("a running job is cancelled by its signal, and only by its maker", async (t
   records.close();
 });
 
-test("a job that cannot be written is not started, and an end that cannot be written is known to this process", async (t) => {
+test("a job that cannot be recorded is not started, and an unrecorded end is known until a restart", async (t) => {
   const directory = folder(t);
   const { jobs, records, log } = open(directory);
   const one = begun(jobs, call({ key: "k" }));
@@ -315,7 +315,7 @@ test("a job that cannot be written is not started, and an end that cannot be wri
   later.records.close();
 });
 
-test("too long answers are returned once and not kept, and jobs of the busiest user are removed first", async (t) => {
+test("an answer that is too long is returned once, and jobs of the busiest user are removed first", async (t) => {
   const { jobs, records } = open(folder(t));
   const long = begun(jobs, call({ key: "k" }));
   const whole = jobs.answer(long.id, quiet);

@@ -25,7 +25,7 @@ const SERVED = {
   last_point_at: daysAgo(10),
 };
 
-test("a save without changes and either kind of proof count, but not those of other workspaces", () => {
+test("ages count a save without changes and both kinds of proof, but no runs of other workspaces", () => {
   const runs = [
     run("backup", 1),
     run("backup", 0, { workspace: OTHER, repository: "/other" }),
@@ -40,14 +40,14 @@ test("a save without changes and either kind of proof count, but not those of ot
   );
 });
 
-test("a limit is passed when the last good run is older, whatever failed since", () => {
+test("a limit is exceeded if the last good run is older, even if later runs failed", () => {
   const runs = [run("backup", 3, { error: "no" }), run("restore-check", 9)];
   assert.deepEqual(agesOf(SERVED, { runs, limits: LIMITS, now: NOW }).ages.overdue, ["save", "backup", "proof"]);
   const none = { save_age_ms: null, backup_age_ms: null, proof_age_ms: null };
   assert.deepEqual(agesOf(SERVED, { runs, limits: none, now: NOW }).ages.overdue, []);
 });
 
-test("a job that never ran is late once the workspace is older than the limit", () => {
+test("a job that never ran is overdue once the workspace is older than the limit", () => {
   const fresh = { ...SERVED, registered_at: daysAgo(0.1), last_point_at: null };
   assert.deepEqual(agesOf(fresh, { runs: [], limits: LIMITS, now: NOW }).ages.overdue, []);
   const old = { ...fresh, registered_at: daysAgo(9) };
@@ -57,7 +57,7 @@ test("a job that never ran is late once the workspace is older than the limit", 
   assert.equal(agesOf(fresh, { runs, limits: LIMITS, now: NOW }).ages.last_proof_at, null);
 });
 
-test("a repository without a recent good backup is late, although another repository has one", () => {
+test("a repository without a recent good backup is overdue, even if another repository has one", () => {
   const runs = [run("backup", 0), run("backup", 5, { repository: "/far" })];
   const { ages, reasons } = agesOf(
     { ...SERVED, saved_at: daysAgo(0) },

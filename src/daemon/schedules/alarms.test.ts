@@ -57,7 +57,7 @@ function place(state: DaemonState["schedules"] = {}) {
   };
 }
 
-test("the alarm is called once when a backup fails and once when it succeeds again, also over restarts", async () => {
+test("the alarm is called once if a backup fails and once if it succeeds again, even over restarts", async () => {
   const { judge, states, told, restart, kept } = place();
   await judge(job("well"));
   await judge(job("failed"));
@@ -91,7 +91,7 @@ test("each job has its own alarm, and a removed job has none", async () => {
   assert.deepEqual(states().slice(3), ["save well"]);
 });
 
-test("an alarm that cannot be called is logged, and called again after ten minutes", async () => {
+test("an alarm whose command fails is logged, and called again after ten minutes", async () => {
   const { judge, states, said, fail, pass } = place();
   fail(true);
   await judge(job("failed"), job("failed", { repository: "/other" }));
@@ -108,7 +108,7 @@ test("an alarm that cannot be called is logged, and called again after ten minut
   assert.deepEqual(states(), ["backup failed", "backup well"]);
 });
 
-test("the next start repeats an alarm that the daemon's end stopped", async () => {
+test("the next start calls an alarm again that the daemon's stop interrupted", async () => {
   const here = place();
   here.fail(true);
   here.alarms().judge([job("failed")], "alarm");
@@ -123,7 +123,7 @@ test("the next start repeats an alarm that the daemon's end stopped", async () =
   assert.deepEqual(here.states(), ["backup failed"]);
 });
 
-test("the alarm is called although the state cannot be written", async () => {
+test("the alarm is called once even if the state cannot be written", async () => {
   const { judge, states, fillDisk } = place();
   fillDisk();
   await judge(job("failed"));
@@ -131,7 +131,7 @@ test("the alarm is called although the state cannot be written", async () => {
   assert.deepEqual(states(), ["backup failed"]);
 });
 
-test("without an alarm in the configuration nothing is recorded", async () => {
+test("no alarm is recorded if the configuration has none", async () => {
   const { judge, states, stopUsing, kept } = place();
   await judge(job("failed"));
   stopUsing();

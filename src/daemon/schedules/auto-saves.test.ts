@@ -43,7 +43,7 @@ function place({ watched = true, takes = 0 } = {}) {
   };
 }
 
-test("a folder is saved once it was quiet, and not again before it changes", async () => {
+test("a folder is saved once it was quiet, and again only after a change", async () => {
   const { clock, saves, saved, change } = place();
   saves.set(RULES, ["a"]);
   // Nobody knows what changed before.
@@ -61,7 +61,7 @@ test("a folder is saved once it was quiet, and not again before it changes", asy
   assert.equal(saved.length, 2);
 });
 
-test("a folder that is never quiet is saved after the longest time", async () => {
+test("a folder that is never quiet is saved at the longest interval", async () => {
   const { clock, saves, saved, change } = place();
   saves.set(RULES, ["a"]);
   for (let second = 0; second < 900; second += 10) {
@@ -86,7 +86,7 @@ test("a change during a save leads to another save", async () => {
   );
 });
 
-test("a save that fails is tried again after the longest time, though nothing changes", async () => {
+test("a failed save is tried again after the longest interval, even if nothing changes", async () => {
   const { clock, saves, saved, fail } = place();
   fail(true);
   saves.set(RULES, ["a"]);
@@ -99,7 +99,7 @@ test("a save that fails is tried again after the longest time, though nothing ch
   );
 });
 
-test("a save is tried at intervals when there are no change notices", async () => {
+test("a folder without change notices is saved at intervals", async () => {
   const { clock, saves, saved } = place({ watched: false });
   saves.set(RULES, ["a", "b"]);
   await clock.pass(650 * SECOND);
@@ -111,7 +111,7 @@ test("a save is tried at intervals when there are no change notices", async () =
   ]);
 });
 
-test("an unchanged folder is checked in time for the limit on its age", async () => {
+test("an unchanged folder is saved again before the limit on its age", async () => {
   const { clock, saves, saved } = place();
   saves.set({ ...RULES, idleMs: 1800 * SECOND }, ["a"]);
   await clock.pass(4000 * SECOND);
@@ -121,7 +121,7 @@ test("an unchanged folder is checked in time for the limit on its age", async ()
   );
 });
 
-test("a folder is saved soon after a sleep and after the clock was set back", async () => {
+test("a folder is saved soon after the machine slept or the clock was set back", async () => {
   const { clock, saves, saved } = place({ watched: false });
   saves.set({ ...RULES, mostMs: 3600 * SECOND }, ["a"]);
   await clock.pass(60 * SECOND);
@@ -133,7 +133,7 @@ test("a folder is saved soon after a sleep and after the clock was set back", as
   assert.equal(saved.length, 2);
 });
 
-test("at most two saves run at once, and none after a stop", async () => {
+test("at most two saves run at the same time, and none after a stop", async () => {
   const { clock, saves, saved, change, most, isListening } = place({ takes: 5 * SECOND });
   saves.set(
     RULES,
@@ -150,7 +150,7 @@ test("at most two saves run at once, and none after a stop", async () => {
   assert.equal(clock.timers, 0);
 });
 
-test("removing the rules ends the saves, and a folder that is no longer served is not saved", async () => {
+test("no folder is saved after its rules are removed or it is no longer served", async () => {
   const { clock, saves, saved, isListening } = place();
   saves.set(RULES, ["a", "b"]);
   saves.set(RULES, ["b"]);

@@ -24,10 +24,10 @@ interface Options {
   save: (id: string, signal: AbortSignal) => Promise<void>;
 }
 
-/** The most saves by the clock that run at once; calls of people and agents do not count. */
+/** The most automatic saves that run at once; calls of people and agents do not count. */
 const AT_ONCE = 2;
 
-/** A workspace that is saved by the clock. Times are milliseconds since 1970. */
+/** A workspace that is saved automatically. Times are milliseconds since 1970. */
 interface Watched {
   /** Times of the first and last change that the newest save may lack; null: no such change is known. */
   firstAt: number | null;
@@ -39,7 +39,7 @@ interface Watched {
 }
 
 /**
- * Saves workspaces by the clock. With change notices: when the folder has been quiet, and at the latest some time after
+ * Saves workspaces automatically. With change notices: when the folder has been quiet, and at the latest some time after
  * the first unsaved change. Without: at intervals. A change during a save counts for the next save.
  */
 export class AutoSaves {
@@ -88,7 +88,7 @@ export class AutoSaves {
     this.#wait(id);
   }
 
-  /** Infinity: not before the next change. */
+  /** Returns the time of the next save; infinity if the workspace waits for a change. */
   #dueAt(id: string, { firstAt, lastAt, triedAt }: Watched): number {
     const { quietMs, mostMs, idleMs } = this.#rules!;
     if (!this.#options.changes.tells(id)) return this.#within(triedAt, mostMs);

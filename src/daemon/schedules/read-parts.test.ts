@@ -19,7 +19,7 @@ function longest(rules: { withinMs: number; everyMs: number }, runsOn: (day: num
   return most / DAY;
 }
 
-test("every part is read again within the time when each run takes place", () => {
+test("every part is read again within the time limit if every run takes place", () => {
   for (const [within, every] of [
     [30, 1],
     [30, 7],
@@ -33,7 +33,7 @@ test("every part is read again within the time when each run takes place", () =>
   }
 });
 
-test("no more than one part is read at a time when nothing was missed", () => {
+test("each run reads one part if no run was missed", () => {
   const rules = { withinMs: 30 * DAY, everyMs: DAY };
   let times = partTimes(undefined, partCount(rules.withinMs, rules.everyMs), new Date(0).toISOString());
   for (let day = 0; day < 100; day++) {
@@ -43,7 +43,7 @@ test("no more than one part is read at a time when nothing was missed", () => {
   }
 });
 
-test("after missed runs the next run reads more parts", () => {
+test("the run after missed runs reads more parts", () => {
   const rules = { withinMs: 30 * DAY, everyMs: DAY };
   // Away for five days, from wherever the turn is: nothing was read longer than 30 days ago.
   for (let start = 30; start < 80; start++)
@@ -60,7 +60,7 @@ test("a changed number of parts makes no part look newer than it is", () => {
   assert.deepEqual(partTimes([at(3), at(1)], 2, at(0)), [3 * DAY, DAY]);
 });
 
-test("all packs are read each time when no time limit is given", () => {
+test("each run reads all packs if there is no time limit", () => {
   assert.equal(partCount(null, DAY), 1);
   assert.deepEqual(partsToRead([0], { now: 5 * DAY, withinMs: null, everyMs: DAY }), [0]);
 });

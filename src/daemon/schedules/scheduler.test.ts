@@ -32,7 +32,7 @@ function place(clock = new TestClock()) {
   return { clock, did, said, start, task, runs: () => runs };
 }
 
-test("a task runs when it is due, and a task with isSoon at once", async () => {
+test("a task runs when it is due, and a task with isSoon runs at once", async () => {
   const { clock, did, start, task, runs } = place();
   start().set([task("cleanup"), task("backup", { isSoon: true })], SCHEDULED);
   await clock.pass(5_000);
@@ -42,7 +42,7 @@ test("a task runs when it is due, and a task with isSoon at once", async () => {
   assert.ok(runs().every(({ ran_at, good_at, error }) => ran_at !== null && good_at === ran_at && error === null));
 });
 
-test("a missed task runs once when the daemon starts again, however long it was down", async () => {
+test("a missed task runs once after the daemon starts again, even after a long downtime", async () => {
   const { clock, did, start, task } = place();
   const before = start();
   before.set([task("cleanup")], SCHEDULED);
@@ -54,7 +54,7 @@ test("a missed task runs once when the daemon starts again, however long it was 
   assert.deepEqual(did, ["cleanup", "cleanup"]);
 });
 
-test("a task that came due while the machine slept runs once soon after the wake-up", async () => {
+test("a task that came due while the machine slept runs once after the wake-up", async () => {
   const { clock, did, start, task } = place();
   start().set([task("cleanup", { everyMs: 24 * HOUR })], SCHEDULED);
   await clock.pass(HOUR);
@@ -63,7 +63,7 @@ test("a task that came due while the machine slept runs once soon after the wake
   assert.deepEqual(did, ["cleanup"]);
 });
 
-test("a task that never ran comes due although the daemon restarts more often than its interval", async () => {
+test("a task becomes due even if the daemon restarts more often than the task's interval", async () => {
   const { clock, did, start, task } = place();
   for (let day = 0; day < 4; day++) {
     const one = start();
@@ -74,7 +74,7 @@ test("a task that never ran comes due although the daemon restarts more often th
   assert.deepEqual(did, ["cleanup"]);
 });
 
-test("a run recorded by a wrong clock delays no later run", async () => {
+test("a run that was recorded by a wrong clock delays no later run", async () => {
   const { clock, did, start, task } = place();
   clock.jump(10_000 * HOUR);
   const before = start();
@@ -104,7 +104,7 @@ test("due tasks run one at a time", async () => {
   assert.equal(most, 1);
 });
 
-test("a run that fails is recorded with its error and leaves the last good time", async () => {
+test("a failed run is recorded with its error, and the time of the last good run stays", async () => {
   const { clock, start, task, runs } = place();
   let fails = false;
   start().set(
@@ -128,7 +128,7 @@ test("a run that fails is recorded with its error and leaves the last good time"
   assert.ok(bad!.ran_at! > good!.ran_at!);
 });
 
-test("a run with a temporary error is tried again after ten minutes, other failed runs at their time", async () => {
+test("a run that failed with a temporary error is tried again after ten minutes, other runs when due", async () => {
   const { clock, did, start, task } = place();
   const failing = (code: "io" | "damaged") => async (): Promise<void> => {
     did.push(code);
@@ -148,7 +148,7 @@ test("a run with a temporary error is tried again after ten minutes, other faile
   );
 });
 
-test("a failed task runs again when the configuration is read again", async () => {
+test("a failed task runs again after the configuration is read again", async () => {
   const { clock, did, start, task } = place();
   const scheduler = start();
   const run = async (): Promise<void> => {
@@ -162,7 +162,7 @@ test("a failed task runs again when the configuration is read again", async () =
   assert.deepEqual(did, ["backup", "backup"]);
 });
 
-test("a stopped run is not recorded, and the next start repeats it", async () => {
+test("a stopped run is not recorded, and the next start runs it again", async () => {
   const { clock, start, task, runs } = place();
   const one = start();
   let stopped = false;
@@ -182,7 +182,7 @@ test("a stopped run is not recorded, and the next start repeats it", async () =>
   assert.equal(clock.timers, 0);
 });
 
-test("when the state cannot be written a task does not run again and again, and no run is reported", async () => {
+test("a task is not repeated at once if the state cannot be written", async () => {
   const { clock, did, task, said } = place();
   let isFull = false;
   const scheduler = new Scheduler({
@@ -201,7 +201,7 @@ test("when the state cannot be written a task does not run again and again, and 
   assert.match(said[0]!, /cannot record that .* ran: the disk is full/);
 });
 
-test("records of removed tasks are dropped, and records of a later version stay", async () => {
+test("records of removed tasks are removed, and records of a later version are kept", async () => {
   const { clock, start, task, runs } = place();
   const one = start();
   one.set([task("backup"), task("hologram")], ["backup"]);

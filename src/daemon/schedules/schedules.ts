@@ -32,9 +32,7 @@ const LOOK_MS = 60_000;
 
 type Row = DaemonStatus["schedules"][number];
 
-/**
- * A daemon's work by the clock: saves, and one at a time cleanups, backups, verifications, restore checks and prunes.
- */
+/** A daemon's scheduled work: saves, and one at a time cleanups, backups, verifications, restore checks and prunes. */
 export class Schedules {
   readonly #hands: ScheduleHands;
   readonly #clock: Clock;
@@ -192,7 +190,7 @@ export class Schedules {
     const ages = (last_point_at: string | null): ReturnType<typeof agesOf> =>
       agesOf({ ...served, last_point_at }, { runs: this.runs, limits, now });
     let { measured, late } = ages(null);
-    // The newest point is looked for only if saves by the clock are too old.
+    // The newest point is looked for only if automatic saves are too old.
     if (failed !== undefined || late.some(({ kind }) => kind === "save"))
       ({ measured, late } = ages(this.#hands.lastPointAt(served)));
     const isWatched = {

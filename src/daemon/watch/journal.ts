@@ -132,7 +132,7 @@ export class ChangeJournal implements FolderChanges {
     this.#shared.onHold(this);
   }
 
-  /** Changes are counted from the written file from now on, if the write worked. */
+  /** Writes the stat cache to its file. After a successful write, changes count from the file. */
   #saveNow(): void {
     clearTimeout(this.#saveLater);
     this.#saveLater = undefined;

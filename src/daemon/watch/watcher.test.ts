@@ -115,8 +115,8 @@ async function isSeen(
   assert.deepEqual(await kept.check(what), { looked, made }, what);
 }
 
-describe("a watched folder", { skip: why }, () => {
-  test("is not scanned as a whole when an entry changes", async (t) => {
+describe("a watch of a whole file system", { skip: why }, () => {
+  test("a watched folder is not scanned as a whole if an entry changes", async (t) => {
     const kept = await watched(t);
     const at = (name: string): string => path.join(kept.folder, name);
     const deep = at("a/deep/er/four");
@@ -147,7 +147,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "nothing again", () => undefined, { made: false });
   });
 
-  test("is not scanned as a whole after its stat cache in memory was freed", async (t) => {
+  test("a watched folder is not scanned as a whole after its stat cache in memory was freed", async (t) => {
     const kept = await watched(t);
     const file = path.join(kept.folder, "a/deep/er/four");
     await isSeen(kept, "a write", () => fs.writeFileSync(file, "other"));
@@ -159,7 +159,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "one more write", () => fs.writeFileSync(file, "a third"));
   });
 
-  test("has changed attributes in the next save", async (t) => {
+  test("a save of a watched folder has changed attributes", async (t) => {
     const kept = await watched(t);
     const file = path.join(kept.folder, "a/two");
     const set = spawnSync("setfattr", ["-n", "user.x", "-v", "1", file]);
@@ -167,7 +167,7 @@ describe("a watched folder", { skip: why }, () => {
     assert.deepEqual(await kept.check("an attribute"), { looked: false, made: true });
   });
 
-  test("has moved trees in the next save, also with changes made before the move", async (t) => {
+  test("a save of a watched folder has moved trees, even if they were changed before the move", async (t) => {
     const kept = await watched(t);
     const at = (name: string): string => path.join(kept.folder, name);
     const outside = `${kept.folder}-outside`;
@@ -199,7 +199,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "a write by that", () => fs.writeFileSync(at("third/deep/er/four"), "latest"));
   });
 
-  test("has writes through a hard link in the next save, inside and outside", async (t) => {
+  test("a save of a watched folder has writes through a hard link inside or outside the folder", async (t) => {
     const kept = await watched(t);
     const at = (name: string): string => path.join(kept.folder, name);
     const outside = `${kept.folder}-name`;
@@ -216,7 +216,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "a mode by the name outside", () => fs.chmodSync(outside, 0o600));
   });
 
-  test("has writes through a mapping in the next save, during the mapping and after", async (t) => {
+  test("a save of a watched folder has writes through a memory mapping", async (t) => {
     if (spawnSync("python3", ["-c", "import mmap"]).status !== 0) return t.skip("python3 is not installed");
     const kept = await watched(t);
     const file = path.join(kept.folder, "a/deep/mapped");
@@ -239,7 +239,7 @@ describe("a watched folder", { skip: why }, () => {
     assert.equal((await content(kept.client, "a/deep/mapped")).subarray(0, 4).toString(), "last");
   });
 
-  test("is scanned as a whole once after an ignore file changed", async (t) => {
+  test("a watched folder is scanned as a whole once after its ignore file changed", async (t) => {
     const kept = await watched(t);
     const rules = path.join(kept.folder, ".cairnignore");
     await isSeen(kept, "new rules", () => fs.writeFileSync(rules, "four\n"), { looked: true });
@@ -248,7 +248,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "no rules", () => fs.rmSync(rules), { looked: true });
   });
 
-  test("is scanned as a whole once after another folder took its path", async (t) => {
+  test("a watched folder is scanned as a whole once after another folder took its path", async (t) => {
     const kept = await watched(t);
     const old = `${kept.folder}-old`;
     t.after(() => fs.rmSync(old, { recursive: true, force: true }));
@@ -265,7 +265,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "a write in it", () => fs.writeFileSync(path.join(kept.folder, "other"), "more"));
   });
 
-  test("has writes made while it, or a folder above it, was renamed", async (t) => {
+  test("a save of a watched folder has writes made while the folder or its parent was renamed", async (t) => {
     const above = { ...disk!, root: path.join(disk!.root, "above") };
     fs.mkdirSync(above.root, { recursive: true });
     const kept = await watched(t, above);
@@ -285,7 +285,7 @@ describe("a watched folder", { skip: why }, () => {
     }
   });
 
-  test("has writes made after its file system was mounted again", async (t) => {
+  test("a save of a watched folder has writes made after its file system was mounted again", async (t) => {
     const place = loopFileSystem(t, "ext4");
     if (place === null) return;
     const kept = await watched(t, place);
@@ -295,7 +295,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "one more", () => fs.writeFileSync(file, "and after"));
   });
 
-  test("has writes through a descriptor of an unlinked name", async (t) => {
+  test("a save of a watched folder has writes through a descriptor of an unlinked name", async (t) => {
     const kept = await watched(t);
     const at = (name: string): string => path.join(kept.folder, name);
     const fd = fs.openSync(at("a/one"), "r+");
@@ -307,7 +307,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "a write", () => void fs.writeSync(fd, "written", 0));
   });
 
-  test("follows an ignore file that was changed through a hard link", async (t) => {
+  test("a save of a watched folder follows an ignore file that was changed through a hard link", async (t) => {
     const kept = await watched(t);
     const other = `${kept.folder}-rules`;
     t.after(() => fs.rmSync(other, { force: true }));
@@ -320,7 +320,7 @@ describe("a watched folder", { skip: why }, () => {
     assert.deepEqual(entries, []);
   });
 
-  test("is not watched a second time through another mount", async (t) => {
+  test("a watched folder is not watched a second time through another mount", async (t) => {
     const kept = await watched(t);
     const other = `${kept.folder}-bound`;
     fs.mkdirSync(other);
@@ -331,7 +331,7 @@ describe("a watched folder", { skip: why }, () => {
     assert.equal(whole.watcher.journalOf(Buffer.from(other)), null);
   });
 
-  test("is scanned as a whole once after a mount in it, and once after the unmount", async (t) => {
+  test("a watched folder is scanned as a whole once after a mount in it, and once after the unmount", async (t) => {
     const kept = await watched(t);
     const inside = path.join(kept.folder, "a/deep");
     if (spawnSync("mount", ["-t", "tmpfs", "none", inside]).status !== 0) return t.skip("nothing can be mounted here");
@@ -344,7 +344,7 @@ describe("a watched folder", { skip: why }, () => {
     assert.equal((await kept.check("no mount any more")).looked, true);
   });
 
-  test("is scanned as a whole once when the kernel's queue overflows", async (t) => {
+  test("a watched folder is scanned as a whole once if the kernel's queue overflows", async (t) => {
     const kept = await watched(t);
     const many = path.join(kept.folder, "many");
     // No turn of the event loop in between: nobody reads what the kernel tells.
@@ -354,7 +354,7 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "one of them", () => fs.writeFileSync(path.join(many, "f77"), "x"));
   });
 
-  test("notifies listeners soon after a change in it, and not of changes elsewhere", async (t) => {
+  test("a change in a watched folder notifies listeners, and a change beside it does not", async (t) => {
     const kept = await watched(t);
     const told: { root: string; notice: ChangeNotice }[] = [];
     t.after(whole.watcher.onChange((root, notice) => told.push({ root: root.toString(), notice })));
@@ -372,7 +372,7 @@ describe("a watched folder", { skip: why }, () => {
     ["xfs", "of the file system"],
     ["ext4", "of each directory"],
   ] as const)
-    test(`gives equal saves by its journal and by a full scan on ${kind}, told ${how}, whatever a program does`, async (t) => {
+    test(`the journal and a full scan give equal saves on ${kind}, with notices ${how}, after random changes`, async (t) => {
       const place = loopFileSystem(t, kind);
       if (place === null) return;
       const isSingle = how === "of each directory";
@@ -391,7 +391,7 @@ describe("a watched folder", { skip: why }, () => {
       assert.ok(byJournal > rounds / 2, `${byJournal} of ${rounds} went by the journal`);
     });
 
-  test("gives equal saves by its journal and by a full scan while a program writes", async (t) => {
+  test("the journal and a full scan give equal saves while a program writes", async (t) => {
     const kept = await watched(t);
     const writer = spawn(process.execPath, ["-e", WRITER, kept.folder], { stdio: ["pipe", "inherit", "inherit"] });
     t.after(() => void writer.kill("SIGKILL"));
@@ -403,8 +403,8 @@ describe("a watched folder", { skip: why }, () => {
   });
 });
 
-describe("a folder that is watched directory by directory", { skip: why }, () => {
-  test("is not scanned as a whole when an entry changes, also in a new folder", async (t) => {
+describe("a watch of each directory of a folder", { skip: why }, () => {
+  test("a folder watched by directory is not scanned as a whole if an entry changes, even in a new folder", async (t) => {
     const kept = await watched(t, disk, single);
     const at = (name: string): string => path.join(kept.folder, name);
     await isSeen(kept, "nothing", () => undefined, { made: false });
@@ -417,7 +417,7 @@ describe("a folder that is watched directory by directory", { skip: why }, () =>
     await isSeen(kept, "a mode", () => fs.chmodSync(at("a/deep"), 0o700));
   });
 
-  test("is scanned as a whole once when the kernel's queue overflows, and new folders are watched", async (t) => {
+  test("a folder watched by directory is scanned as a whole once if the kernel's queue overflows", async (t) => {
     const kept = await watched(t, disk, single);
     for (let i = 0; i < 6000; i++) fs.writeFileSync(path.join(kept.folder, "b", `f${i}`), "x");
     fs.mkdirSync(path.join(kept.folder, "b/new/er"), { recursive: true });
@@ -426,7 +426,7 @@ describe("a folder that is watched directory by directory", { skip: why }, () =>
     await isSeen(kept, "a write in a new folder", () => fs.writeFileSync(path.join(kept.folder, "b/new/er/file"), "x"));
   });
 
-  test("is no longer watched when it has more directories than the limit", async (t) => {
+  test("a folder with more directories than the limit is no longer watched", async (t) => {
     const place = loopFileSystem(t, "ext4");
     if (place === null) return;
     const said: string[] = [];

@@ -12,13 +12,13 @@ import { ResticStore } from "../stores.ts";
 import { listFiles } from "./change-files.ts";
 
 const ROUND_TRIPS = [0, 20, 100];
-/** 100 Mbit/s: what a line of the longest round trip may well have, and less than a disk takes. */
+/** Bytes a second of a line with 100 Mbit/s: plausible for the longest round trip, and slower than a disk. */
 const RATE = 12_500_000;
-/** Of the time that the bytes alone need on such a line: then it is what limits a restore. */
+/** The most time of a restore, as a multiple of the time that such a line needs for the bytes alone. */
 const LINE_BAR = 1.25;
 const EDITED = 10;
 const WRITES_BAR = 4;
-/** Five times the speed. */
+/** The ratio of the times at five times the speed. */
 const RESTORE_BAR = 0.2;
 
 export const backupS3: DataCase = {
@@ -39,7 +39,7 @@ export const backupSftp: DataCase = {
 interface Kind {
   name: string;
   start: () => Promise<FarServer | { reason: string }>;
-  /** Whether issue 4 has bars for it. */
+  /** True if issue 4 has bars for this kind of server. */
   isBar: boolean;
 }
 
@@ -105,7 +105,7 @@ async function measureLine(bench: Bench, data: DataSet, run: FarRun): Promise<vo
   }
 }
 
-/** Restores over a line that carries only so much: how much of their time is the line's. */
+/** Measures restores over a line with a limited rate: the part of their time that the line needs for the bytes. */
 async function measureNarrowLine(
   bench: Bench,
   data: DataSet,
@@ -143,7 +143,7 @@ interface FarStores {
   restic: ResticStore;
 }
 
-/** The same stores over whichever line: a repository is known by its id, wherever it is. */
+/** Returns the stores over a line. A repository is known by its id, so that each line leads to the same repository. */
 function storesOver(line: Line, on: { server: FarServer; folder: string; data: string }): FarStores {
   const cairn = on.server.places(line, "cairn").cairn;
   const restic = on.server.places(line, "restic").restic;
@@ -181,7 +181,7 @@ function savesOf({ cairn, restic }: FarStores): Contender[] {
   return [cairn, restic].map((store) => ({ name: `small backup: ${store.name}`, command: store.save() }));
 }
 
-/** Notes what the last of its runs asked of the server. */
+/** Notes the requests that the contender's last run made to the server. */
 function countingIts(contender: Contender, { server, roundTrip, found, kind }: FarRun, line: Line): Contender {
   const label = `${contender.name}, ${roundTrip} ms`;
   return {

@@ -4,7 +4,7 @@ import type { OwnCase } from "../bench.ts";
 import { besideRestic, idsByTime, repositoryOfMany, resticOn, storeIn, type Verbs } from "../many-snapshots.ts";
 import { runCommand } from "../measure.ts";
 
-/** A thousand snapshots with 25 small files that are new in each: what walks all of them. */
+/** A thousand snapshots with 25 new small files each: measures the commands that walk all snapshots. */
 export const backupMany: OwnCase = {
   name: "backup-many",
   data: null,

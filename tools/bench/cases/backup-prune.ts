@@ -12,7 +12,7 @@ const LARGE_BYTES = 4 << 20;
 const BAR = 0.5;
 const BAR_MB = 300;
 
-/** Both prune copies of the same repository, in which every second of many snapshots is forgotten. */
+/** Cairn and restic prune copies of one repository, in which every second of many snapshots was forgotten. */
 export const backupPrune: OwnCase = {
   name: "backup-prune",
   data: null,

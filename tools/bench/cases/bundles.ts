@@ -78,7 +78,7 @@ interface Through {
   time: (name: string, ms: number) => number;
 }
 
-/** Import and export, timed where the client calls; which of the two servers is first changes by turns. */
+/** Times import and export in the client. The two servers take turns at going first. */
 async function throughClients(bench: Bench, { folder, packed, time }: Through): Promise<void> {
   const found = findOpenViking("0.4");
   if ("reason" in found) return;

@@ -2,7 +2,7 @@ import { lstatSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { Random } from "../data/generator.ts";
 
-/** All files below a folder, in a stable order. */
+/** Returns all files below a folder, in a stable order. */
 export function listFiles(folder: string): string[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -10,7 +10,7 @@ export function listFiles(folder: string): string[] {
     .toSorted();
 }
 
-/** Changes some bytes inside one file in a hundred, another one in each round, and returns their paths. */
+/** Changes some bytes in one file of a hundred, in other files each round. Returns the paths of these files. */
 export function changeOnePercent(files: readonly string[], round: number): string[] {
   const random = new Random(Date.now() + round);
   const changed = files.filter((_, i) => i % 100 === (round * 37) % 100);
@@ -22,7 +22,7 @@ export function changeOnePercent(files: readonly string[], round: number): strin
   return changed;
 }
 
-/** Path → inode and change time, by which a file that was not touched is known. */
+/** Returns the inode and change time of each path: both stay equal if a file was not touched. */
 export function fingerprints(files: readonly string[]): Map<string, string> {
   return new Map(
     files.map((file) => {

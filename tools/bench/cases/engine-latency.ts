@@ -28,7 +28,7 @@ const ENGINES = [
   { kind: "ext4", engine: "copy" },
 ] as const;
 
-/** Each engine where it belongs: save and going back, with so much just written and not yet on the disk. */
+/** Save and restore by each engine on its own file system, while some written data is not yet on the disk. */
 export const engineLatency: OwnCase = {
   name: "engine-latency",
   data: null,
@@ -134,7 +134,7 @@ function peersOf({ folder, root }: EnginePlace, on: Setting): Peer[] {
 
 const DIRTY_NAME = "dirty";
 
-/** Rewrites a file of so many bytes, which then wait in the page cache; none for 0. */
+/** Rewrites a file of `bytes` bytes, which then wait in the page cache. 0: writes nothing. */
 function makeDirty(folder: string, bytes: number): void {
   if (bytes === 0) return;
   const piece = randomBytes(Math.min(bytes, 8 * MB));

@@ -18,7 +18,7 @@ interface Library {
   adopt(folder: string, options: { engineType: string }): Promise<Client>;
 }
 
-/** A workspace with so many small files on a fresh file system of its own. */
+/** A workspace with many small files on a fresh file system of its own. */
 export class EnginePlace {
   readonly folder: string;
   readonly root: string;
@@ -65,7 +65,7 @@ export class EnginePlace {
   }
 }
 
-/** Milliseconds of one call. */
+/** Returns the milliseconds of one call. */
 export async function timed(call: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await call();

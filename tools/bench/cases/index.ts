@@ -30,7 +30,7 @@ import { storeSize } from "./store-size.ts";
 import { unchanged } from "./unchanged.ts";
 import { verify } from "./verify.ts";
 
-/** In running order: what needs a store with one point comes before what adds points and edits the data. */
+/** Cases in running order: cases that need a store with one point come before cases that add points and edit the data. */
 export const CASES: readonly BenchCase[] = [
   firstSave,
   memory,
@@ -44,10 +44,10 @@ export const CASES: readonly BenchCase[] = [
   manyPoints,
 ];
 
-/** Engines that hold whole trees, each on a file system of its own; needs root. */
+/** Engines that hold whole trees, each on its own file system; needs root. */
 export const ENGINE_CASES: readonly BenchCase[] = [snapshots, reflinkClone, reflinkLarge, engineLatency];
 
-/** Repositories off the machine; the last of those with data edit it. */
+/** Repositories on other machines. The last cases with data edit the data. */
 export const REPOSITORY_CASES: readonly BenchCase[] = [
   backupFirst,
   backupFirstHeld,
@@ -75,7 +75,7 @@ export const MACHINE_CASES: readonly BenchCase[] = [machines, exportDirectory];
 /** The daemon over its socket. */
 export const SERVICE_CASES: readonly BenchCase[] = [service];
 
-/** What docs/benchmarks.md shows: each has a bar against the newest programs that do the same. */
+/** Cases of docs/benchmarks.md: each has a bar against the newest programs that do the same. */
 export const SHOWN_CASES: readonly BenchCase[] = [
   firstSave,
   memory,

@@ -96,7 +96,7 @@ async function says(log: string, what: RegExp): Promise<void> {
   while (!existsSync(log) || !what.test(readFileSync(log, "latin1"))) await sleep(1);
 }
 
-/** Milliseconds in which QEMU's own snapshot, into the disk's image, stops the guest. */
+/** Returns the milliseconds for which QEMU's own snapshot, into the disk's image, stops the guest. */
 async function snapshot(pid: number): Promise<number> {
   using qmp = await Qmp.connect(`/proc/${pid}/cwd/qmp.sock`, { deadlineMs: 5000 });
   // It is to save memory too.

@@ -12,7 +12,7 @@ interface Library {
   open(path: string): Promise<{ save(options: { message: string }): Promise<unknown>; close?(): Promise<void> }>;
 }
 
-/** A small workspace with that many points, one edited file between each; made by the library in this process. */
+/** Makes a small workspace with `points` points and one edited file between two points, by the library in this process. */
 export async function workspaceWithPoints(bench: Bench, name: string, points: number): Promise<CairnStore> {
   const folder = bench.folder(name, "workspace");
   mkdirSync(folder, { recursive: true });

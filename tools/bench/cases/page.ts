@@ -97,7 +97,7 @@ function resultOf(samples: Record<string, number[]>, count: number): Result {
   };
 }
 
-/** Index, what it names, and the timeline's own files. */
+/** Returns the bytes of the index, of the files that it names, and of the timeline's own files. */
 function firstViewBytes(): number {
   const index = readFileSync(path.join(DIST, "page/index.html"), "utf8");
   const names = new Set(readdirSync(path.join(DIST, "page/assets")).filter((name) => /\.(?:js|css)$/.test(name)));
@@ -115,7 +115,7 @@ interface Library {
   open(path: string): Promise<Client>;
 }
 
-/** One workspace with wide folders and a long text that was edited, and one with many points. */
+/** Makes one workspace with wide folders and a long edited text, and one workspace with many points. */
 async function makeWorkspaces(bench: Bench, count: number): Promise<{ folder: string; long: string }> {
   const root = bench.folder("page");
   rmSync(root, { recursive: true, force: true });
@@ -175,15 +175,15 @@ async function startPage(folder: string): Promise<Server> {
   throw new Error(`cairn ui ended: ${said}`);
 }
 
-/** In the tab: resolves once something is shown. */
+/** Script for the tab that waits until `selector` exists. */
 const WAITED = "while (document.querySelector(selector) === null) await new Promise(requestAnimationFrame);";
 
-/** Milliseconds from the navigation until something is shown, by the clock of the tab. */
+/** Returns the milliseconds from the navigation until the tab shows an element, by the tab's own clock. */
 async function shownAfter(tab: Page, selector: string): Promise<number> {
   return tab.evaluate(`(async (selector) => { ${WAITED} return performance.now(); })(${JSON.stringify(selector)})`);
 }
 
-/** The same from a change of the view within the tab. */
+/** Returns the milliseconds from a change of the view in the tab until the tab shows an element. */
 async function change(tab: Page, to: Route, selector: string): Promise<number> {
   const script = `(async (selector, address) => { const from = performance.now(); location.hash = address;
     ${WAITED} return performance.now() - from; })`;

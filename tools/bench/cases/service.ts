@@ -21,7 +21,7 @@ const SLOW = 100;
 const CALLS_EACH = 5;
 const TOLD = 200;
 
-/** The daemon over its socket: saves and looks of a watched folder, how soon changes are told, and a thousand clients at once. */
+/** The daemon over its socket: saves and status of a watched folder, delay of events, and a thousand clients at once. */
 export const service: OwnCase = {
   name: "service",
   data: null,
@@ -110,7 +110,7 @@ function startGit(tree: string): boolean {
   return true;
 }
 
-/** Its repository lies beside the folder, which would have twice as many files else. */
+/** Runs git with a repository beside the folder, because inside it would double the number of the folder's files. */
 function git(tree: string, ...words: string[]): void {
   const done = spawnSync("git", [`--git-dir=${tree}.git`, `--work-tree=${tree}`, ...words], { cwd: tree });
   if (done.status !== 0) throw new Error(`git ${words.join(" ")}: ${done.stderr.toString()}`);
@@ -126,7 +126,7 @@ async function startDaemon(folder: string): Promise<{ child: ChildProcess; socke
   return { child, socket };
 }
 
-/** Milliseconds of saves of a small folder in which nothing changed, by an agent's server that goes on. */
+/** Returns the milliseconds of saves of a small unchanged folder by an agent's MCP server that stays running. */
 async function unchangedByMcp(tree: string, socket: string, count: number): Promise<number[]> {
   const folder = path.join(path.dirname(tree), "small");
   makeTree(folder, 10);
@@ -154,7 +154,7 @@ async function unchangedByMcp(tree: string, socket: string, count: number): Prom
   return times;
 }
 
-/** Milliseconds from a write to a file until a client has the event of it. */
+/** Returns the milliseconds from a write to a file until a client receives the event of the write. */
 async function toldAfter(socket: string, tree: string, count: number): Promise<number[]> {
   const stop = new AbortController();
   const events = connect({ socket }).events({ workspace: tree, types: ["changed"], signal: stop.signal });
@@ -183,7 +183,7 @@ async function toldAfter(socket: string, tree: string, count: number): Promise<n
   return times;
 }
 
-/** Calls of many clients at once, some of which are slow: milliseconds of those of the others, and how many of them failed. */
+/** Makes calls of many clients at once, some of them slow. Returns the milliseconds and failures of the other clients. */
 async function crowded(socket: string, tree: string, clients: number): Promise<{ times: number[]; errors: number }> {
   const slow = Array.from({ length: Math.ceil((clients * SLOW) / CLIENTS) }, (_, i) => {
     const held = net.connect(socket);

@@ -12,9 +12,9 @@ import { ResticStore } from "../stores.ts";
 import { bytesBelow } from "./store-size.ts";
 
 const PAGE = 4096;
-/** So long that a page holds one row. */
+/** Bytes of a row, so that a page holds exactly one row. */
 const ROW_BYTES = 3_700;
-/** Of a row: a multiple of 4. */
+/** Offset of the random bytes in a row: a multiple of 4. */
 const RANDOM_FROM = 1_848;
 const TEXT = "the mail of the day, and what was answered to it; ";
 
@@ -104,7 +104,7 @@ function makeDatabase(file: string, rows: number): DatabaseSync {
   return database;
 }
 
-/** Half text, half what does not compress. */
+/** Returns a row's content: half text, half incompressible bytes. */
 function body(random: Random): Buffer {
   const bytes = Buffer.alloc(ROW_BYTES, TEXT);
   random.fill(bytes.subarray(RANDOM_FROM));
@@ -121,7 +121,7 @@ function changeRows(database: DatabaseSync, rows: number, spread: Spread, round:
   database.exec("COMMIT");
 }
 
-/** The bytes that the pages which differ take together, compressed as blobs are. */
+/** Returns the bytes of all pages that differ, compressed together as blobs are. */
 function compressedChanges(before: string, after: string): number {
   const [old, now] = [readFileSync(before), readFileSync(after)];
   const changed: Buffer[] = [];

@@ -4,7 +4,7 @@ import { Random, sourceText } from "./generator.ts";
 
 const BLOCK = 1 << 20;
 
-/** One file: half of its mebibytes are text, a third random, the rest zeros and repetitions of earlier text. */
+/** Makes one file: half of its mebibytes are text, a third random, the rest zeros and repetitions of earlier text. */
 export function makeBigFile(folder: string, bytes: number): void {
   mkdirSync(folder, { recursive: true });
   const random = new Random(77);
@@ -25,7 +25,7 @@ export function makeBigFile(folder: string, bytes: number): void {
   }
 }
 
-/** Shuffled pieces of 16 KiB: text that is not simply the corpus once more. */
+/** Fills a block with shuffled pieces of 16 KiB, so that its text is not simply the corpus once more. */
 function fillText(block: Buffer, text: Buffer, random: Random): void {
   const piece = 16 << 10;
   for (let at = 0; at < block.length; at += piece) {

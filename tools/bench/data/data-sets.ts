@@ -12,10 +12,10 @@ export interface DataSet {
   what: string;
 }
 
-/** A file that is younger than this when it is read is read again by the next save, so fresh data must settle. */
+/** Milliseconds until fresh data has settled: a save reads a file again that was younger when the last save read it. */
 const SETTLE_MS = 65_000;
 
-/** Makes the data where it is missing (`data/NAME` below the scratch folder) and waits until it has settled. */
+/** Makes the data if it is missing (`data/NAME` below the scratch folder), and waits until it has settled. */
 export async function dataSet(name: DataName, options: { scratch: string; quick: boolean }): Promise<DataSet> {
   const folder = path.join(options.scratch, "data", options.quick ? `${name}-quick` : name);
   const done = `${folder}.done`;
@@ -35,7 +35,7 @@ export async function dataSet(name: DataName, options: { scratch: string; quick:
   return { name, folder, what: describe(folder) };
 }
 
-/** Says that a case has edited the data: whoever asks for it next gets it settled again. */
+/** Notes that a case has edited the data, so that the next case waits until it has settled. */
 export function noteEdited(data: DataSet): void {
   writeFileSync(`${data.folder}.done`, "");
 }
@@ -72,7 +72,7 @@ function describe(folder: string): string {
   return `${sizes.length} files, ${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }
 
-/** Reads everything once, so that no measurement pays for a cold cache. */
+/** Reads all files once, so that no measurement pays for a cold cache. */
 export function warm(folder: string): void {
   spawnSync("sh", ["-c", 'find "$1" -type f -print0 | xargs -0 -n 2000 cat >/dev/null', "sh", folder], {
     stdio: "ignore",

@@ -5,7 +5,7 @@ import { Random, sourceText } from "./generator.ts";
 const FILES_PER_FOLDER = 100;
 const CORPUS_BYTES = 24 << 20;
 
-/** `count` files of 1 to 8 KiB, 100 to a folder: nine in ten read like source code, the others are half random. */
+/** Makes `count` files of 1 to 8 KiB, 100 to a folder: nine in ten read like source code, the others are half random. */
 export function makeSmallFiles(folder: string, count: number): void {
   const random = new Random(20_24);
   const corpus = sourceText(CORPUS_BYTES, 7);
@@ -21,7 +21,7 @@ export function makeSmallFiles(folder: string, count: number): void {
   }
 }
 
-/** One file's bytes: a header of its own, then a piece of the corpus, then noise in a binary one. */
+/** Returns the bytes of a file: its own header, then a piece of the corpus, then noise in a binary file. */
 function content(i: number, from: { random: Random; corpus: Uint8Array; noise: Uint8Array }): Uint8Array {
   const { random, corpus, noise } = from;
   const size = random.between(1024, 8193);
