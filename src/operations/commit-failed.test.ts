@@ -53,7 +53,7 @@ test("a restore that fails half-way says that the next command finishes it", asy
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "two");
 });
 
-test("restoreBackup that fails after its commit keeps the point's snapshot", async (t) => {
+test("a restoreBackup that fails after its commit keeps the point's snapshot", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   const { save_point_id: gone } = await client.createBackup(repository, { save: true });
   write("a.txt", "changed\n");

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { IdleSealer } from "./idle-sealer.ts";
 
-test("close waits for a slow seal, and only one seal runs at a time", async () => {
+test("IdleSealer.close waits for a slow seal, and only one seal runs at a time", async () => {
   const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
   const { promise: began, resolve: begin } = Promise.withResolvers<void>();
   let [running, most, ended] = [0, 0, 0];
@@ -44,7 +44,7 @@ test("IdleSealer does not seal before calls have ended that were already running
   await sealer.close();
 });
 
-test("begin waits until a running seal has stopped, also that of an earlier IdleSealer", async () => {
+test("IdleSealer.begin waits until a running seal has stopped, also that of an earlier IdleSealer", async () => {
   const { promise: began, resolve: begin } = Promise.withResolvers<void>();
   let isHeld = false;
   const seal = async (signal: AbortSignal): Promise<void> => {

@@ -35,7 +35,7 @@ function begun(place: { control: string; target: Buffer }): NewFolder {
   return partial;
 }
 
-test("commit moves the entries back if moving them into a mount's root fails half-way", (t) => {
+test("NewFolder.commit moves the entries back if moving them into a mount's root fails half-way", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -55,7 +55,7 @@ test("commit moves the entries back if moving them into a mount's root fails hal
   assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
 });
 
-test("commit fails and moves its entries back if another program made an entry of the same name in the mount's root", (t) => {
+test("NewFolder.commit fails and moves its entries back if another program made one of the same name in the target", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -96,7 +96,7 @@ test("recovery finishes a killed move into a mount's root, except for a name tha
   assert.equal(fs.readFileSync(path.join(target, last!, "file"), "utf8"), last);
 });
 
-test("commit moves the entries into the target if the target is the process's current folder", (t) => {
+test("NewFolder.commit moves the entries into the target if the target is the process's current folder", (t) => {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const target = path.join(root, "here");
@@ -210,7 +210,7 @@ for (const mode of [0o700, 0o500])
       assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
     });
 
-test("commit gives the target its former mode back if the target cannot be filled", (t) => {
+test("NewFolder.commit gives the target its former mode back if the target cannot be filled", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -279,7 +279,7 @@ function besideOthers(t: TestContext): { root: string; partial: NewFolder; swap:
   return { root, partial, swap };
 }
 
-test("commit fails and keeps another program's folder that replaced the staging folder", (t) => {
+test("NewFolder.commit fails and keeps another program's folder that replaced the staging folder", (t) => {
   const { root, partial, swap } = besideOthers(t);
   swap();
   assert.throws(
@@ -296,7 +296,7 @@ test("commit fails and keeps another program's folder that replaced the staging 
   assert.deepEqual(fs.readdirSync(path.join(root, "control/partial")), []);
 });
 
-test("abandon does not follow a symbolic link that replaced the staging folder", (t) => {
+test("NewFolder.abandon does not follow a symbolic link that replaced the staging folder", (t) => {
   const { root, partial } = besideOthers(t);
   fs.renameSync(partial.staging, path.join(root, "ours"));
   fs.symlinkSync("theirs", partial.staging);
@@ -322,7 +322,7 @@ test("recovery neither takes over nor removes another program's folder that repl
   assert.deepEqual(fs.readdirSync(control.partial), []);
 });
 
-test("takeOver uses a staging folder that has the recorded inode", (t) => {
+test("NewFolder.takeOver uses a staging folder that has the recorded inode", (t) => {
   const { root, partial } = besideOthers(t);
   partial.noteMade();
   const control = controlPaths(path.join(root, "control"));

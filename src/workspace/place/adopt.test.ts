@@ -191,7 +191,7 @@ test("a cairn.json alone does not make a folder a control directory", async (con
 });
 
 test(
-  "findWorkspace ignores another user's control directory beside a folder, unless the folder or its parent is theirs too",
+  "findWorkspace ignores another user's control directory beside a folder, unless the folder is theirs too",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);

@@ -34,7 +34,7 @@ function isRefused(guard?: GuardName): (error: unknown) => boolean {
   };
 }
 
-test("an ordinary folder is accepted", (context) => {
+test("checkLocation accepts an ordinary folder", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "a.git"));
   check(join(directory, "a.git"));

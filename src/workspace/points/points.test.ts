@@ -78,7 +78,7 @@ function hasCode(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
-test("list returns the newest points first, at most as many as the limit", (context) => {
+test("Points.list returns the newest points first, at most as many as the limit", (context) => {
   const { points } = scratch(context);
   assert.deepEqual(points.list(), { points: [], damaged: [], truncated: false });
   const ids = [1, 2, 3, 4].map(() => save(points));
@@ -95,7 +95,7 @@ test("list returns the newest points first, at most as many as the limit", (cont
   assert.equal(points.list({ limit: 4 }).truncated, false);
 });
 
-test("claim throws conflict if the sequence number is already claimed", (context) => {
+test("Points.claim throws conflict if the sequence number is already claimed", (context) => {
   const { points } = scratch(context);
   const sequence = points.nextSequence();
   points.claim(sequence, newSavePointId());
@@ -106,7 +106,7 @@ test("claim throws conflict if the sequence number is already claimed", (context
   assert.equal(points.nextSequence(), sequence);
 });
 
-test("commit throws conflict if the writer's claim was removed", (context) => {
+test("Points.commit throws conflict if the writer's claim was removed", (context) => {
   const { points } = scratch(context);
   points.claim(1, newSavePointId());
   assert.deepEqual(points.removeLeftovers(), ["0000000001"]);
@@ -118,7 +118,7 @@ test("commit throws conflict if the writer's claim was removed", (context) => {
   assert.equal(points.committed().length, 1);
 });
 
-test("list reports damaged descriptors and still returns the other points", (context) => {
+test("Points.list reports damaged descriptors and still returns the other points", (context) => {
   const { points, paths } = scratch(context);
   const ids = [1, 2, 3, 4].map(() => save(points));
   writeFileSync(points.pathsOf(2).descriptor, "{}");
@@ -142,7 +142,7 @@ test("list reports damaged descriptors and still returns the other points", (con
   assert.equal(resolveTarget(points, "head~3", ids[3]!).sequence, 1);
 });
 
-test("commit refuses a descriptor that is too long, and the claim can be abandoned", (context) => {
+test("Points.commit refuses a descriptor that is too long, and the claim can be abandoned", (context) => {
   const { points } = scratch(context);
   save(points);
   points.claim(2, newSavePointId());
@@ -152,7 +152,7 @@ test("commit refuses a descriptor that is too long, and the claim can be abandon
   assert.deepEqual(points.sequences(), [1]);
 });
 
-test("list reports a descriptor of a newer version with the code newer_version", (context) => {
+test("Points.list reports a descriptor of a newer version with the code newer_version", (context) => {
   const { points } = scratch(context);
   save(points);
   const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":3');
@@ -317,7 +317,7 @@ test("a time as a target means the newest point saved at or before that time", (
     assert.throws(() => idOf(target), hasCode("invalid_id"), target);
 });
 
-test("latest returns the newest point that is not an undo point, or null if there is none", (context) => {
+test("Points.latest returns the newest point that is not an undo point, or null if there is none", (context) => {
   const { points } = scratch(context);
   assert.equal(points.latest(), null);
   save(points, { undo: true });
@@ -347,7 +347,7 @@ test("points are found even if the point catalog is empty, cut or wrong", (conte
   assert.equal(new Points(paths).ids().size, 4);
 });
 
-test("byId does not find a removed point, even if a new point has its sequence number", (context) => {
+test("Points.byId does not find a removed point, even if a new point has the same sequence number", (context) => {
   const { points, paths } = scratch(context);
   const first = save(points);
   const second = save(points);
@@ -417,7 +417,7 @@ test("listing 20 of 3000 points, or finding one by prefix or as the latest, read
   assert.ok(prefix < 20 && latest < 20, `${prefix} calls for a prefix, ${latest} for the latest`);
 });
 
-test("claim succeeds at the second try if another process took the number within one clock tick", (context) => {
+test("Points.claim succeeds at the second try if another process took the number within one clock tick", (context) => {
   const { paths, points } = scratch(context);
   const past = new Date(Date.now() - 60_000 + 0.5);
   utimesSync(paths.points, past, past);
@@ -430,7 +430,7 @@ test("claim succeeds at the second try if another process took the number within
 });
 
 test(
-  "claim leaves no directory if the disk is full",
+  "Points.claim leaves no directory if the disk is full",
   { skip: spawnSync("mount", ["--version"]).error !== undefined || process.geteuid?.() !== 0 },
   (context) => {
     const { paths, points } = scratch(context);
