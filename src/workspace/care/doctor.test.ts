@@ -415,7 +415,8 @@ void describe("doctor", () => {
 
   test("doctor only warns of records that this user may not read, and does not change them", async (t) => {
     if (!rightsCount()) {
-      if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "may only not read")) t.skip("setpriv is missing");
+      if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "records that this user may not read"))
+        t.skip("setpriv is missing");
       return;
     }
     const of = await scene(t);
