@@ -105,7 +105,7 @@ for (const name of ["cairn.json", "workspaces/main/workspace.json"])
     });
   });
 
-test("foreign files and folders in the folder of the workspaces are ignored", async (t) => {
+test("calls ignore foreign files and folders among the workspaces of a control directory", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   const workspaces = join(client.controlDirectory, "workspaces");

@@ -144,7 +144,7 @@ test("inspect shows the fields of each entry in the stat cache", async (t) => {
   await assert.rejects(library.inspect(cache), hasCode("damaged"));
 });
 
-test("inspect reports the damage of a damaged file and refuses files that Cairn did not write", async (t) => {
+test("inspect fails with damaged for a damaged file, and with unsupported for a file that Cairn did not write", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const descriptor = filesBelow(join(client.controlDirectory, "workspaces")).find((path) =>

@@ -29,7 +29,7 @@ async function text(pieces: AsyncIterable<Uint8Array>): Promise<string> {
   return Buffer.concat(all).toString("utf8");
 }
 
-test("diff lists changed entries with what changed in them, and lists a rename as one entry", async (t) => {
+test("diff lists each changed entry with the changed aspects, and a rename as one entry", async (t) => {
   const { client, folder, write } = await testFolder(t, {
     a: "one",
     "b/c": "two",

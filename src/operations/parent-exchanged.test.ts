@@ -91,7 +91,7 @@ test(
 );
 
 test(
-  "a restore with --to makes nothing elsewhere if a parent folder is replaced by a link meanwhile",
+  "a restore with --to changes nothing outside the target if a parent folder is replaced by a link meanwhile",
   { skip: ONLY_ROOT },
   async (t) => {
     const { library, work, at, victim } = await hostileParent(t);

@@ -61,7 +61,7 @@ test("shortIds returns ids that are long enough to be unique", async (t) => {
   assert.equal((await client.resolve(id.slice(0, 13))).save_point_id, id);
 });
 
-test("shortIds is fast with 2000 points in the catalog", async (t) => {
+test("shortIds takes the ids of 2000 points from the catalog, without their descriptors", async (t) => {
   const { client } = await testFolder(t);
   const { save_point_id: id } = await client.save();
   const points = join(client.controlDirectory, "workspaces", "main", "points");

@@ -46,7 +46,7 @@ test("a save of an unchanged folder stores nothing, and with skipUnchanged makes
   assert.equal((await client.history()).save_points.length, 2);
 });
 
-test("an invalid tag is refused before anything is saved", async (t) => {
+test("save refuses an invalid tag and makes no point", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await assert.rejects(client.save({ tags: ["good", " "] }), hasCode("usage"));
   assert.equal(await client.hasSavePoints(), false);

@@ -93,7 +93,7 @@ test("a restore keeps caches and large files that the point's save left out", as
   assert.deepEqual(read(), ["2", "2", "1"]);
 });
 
-test("given patterns override --exclude-caches, and ignored folders are not searched for caches", async (t) => {
+test("patterns given to a save override excludeCaches, and ignored folders are not searched for caches", async (t) => {
   const { client, folder, root } = await testFolder(t, {
     "cache/CACHEDIR.TAG": SIGNATURE,
     "cache/kept.txt": "1",

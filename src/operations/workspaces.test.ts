@@ -58,7 +58,7 @@ test("listWorkspaces lists a moved self-contained workspace at its new path afte
   assert.deepEqual(readdirSync(join(root, "state/cairn/self-contained")), []);
 });
 
-test("listWorkspaces lists a copy of a self-contained workspace besides the original", async (t) => {
+test("listWorkspaces lists a copy of a self-contained workspace in addition to the original", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   const [first, copy] = [join(root, "first"), join(root, "copy")];
@@ -95,7 +95,7 @@ test("listWorkspaces lists a relocated self-contained workspace at its new path"
   );
 });
 
-test("listWorkspaces lists a self-contained workspace once that replaced a removed one at the same path", async (t) => {
+test("listWorkspaces lists a self-contained workspace only once if it replaced a removed one at the same path", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   for (const round of [1, 2]) {
