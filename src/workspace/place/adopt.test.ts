@@ -213,7 +213,7 @@ test(
 );
 
 test(
-  "adopt chooses no control directory that another user may rename, and warns of a given one",
+  "chooseControlDirectory avoids a path that another user may rename, and controlWarnings names such a path",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   (context) => {
     const directory = scratch(context);

@@ -42,7 +42,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "doctor reports unsealed points as healthy and leaves them, and verify --all seals and verifies them",
+    "doctor finds unsealed points healthy, and verify --all seals and verifies them",
     async ({ client, folder }) => {
       await client.save();
       makeSecond(folder);

@@ -65,7 +65,7 @@ export function holderClauses({ clause, atomic }: EngineClauses): void {
   );
 
   clause(
-    "a point has a file open for writing as it was at the save, and the next point has the later writes",
+    "a point contains a file open for writing as of the save, and the next point contains the later writes",
     async ({ client, folder, volume }, t) => {
       const { end } = await hold(
         t,
