@@ -116,7 +116,7 @@ const NONE: Record<string, [(client: Client) => unknown] | [null, (repository: B
   "copyTo: argument 2.snapshots": [null, (repository) => repository.copyTo(repository, { snapshots: [] })],
 };
 
-test("an empty list of paths, points or names is refused, and does not mean everything", async (t) => {
+test("calls refuse an empty list of paths, points or names instead of taking everything", async (t) => {
   const { root, library, client, folder, write } = await testFolder(t, { a: "one" });
   await client.save();
   write("a", "two");
@@ -130,14 +130,14 @@ test("an empty list of paths, points or names is refused, and does not mean ever
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "two");
 });
 
-test("an undefined option has its default", async (t) => {
+test("an option that is undefined has its default value", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await client.save({ message: undefined, tags: undefined, other: undefined } as Loose);
   await client.history(undefined, undefined, { path: undefined } as Loose);
   assert.equal((await client.diff("head", null)).entries.length, 0);
 });
 
-test("an unexpected error of a call, also of a stream, is a CairnError with the code internal", async (t) => {
+test("calls and streams throw an unexpected error as a CairnError with the code internal", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await client.save();
   t.mock.method(Points.prototype, "latest", () => {
@@ -171,7 +171,7 @@ function failing(t: TestContext): {
   return { callbacks, said };
 }
 
-test("a save succeeds if its callbacks throw, and the process warns once of each callback", async (t) => {
+test("save and restore succeed if their callbacks throw, and the process warns once of each callback", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   writeFileSync(join(client.controlDirectory, "policy.json"), "{");
   const { callbacks, said } = failing(t);
@@ -216,7 +216,7 @@ test("a backup succeeds and its locks are removed if onWarning throws", async (t
   assert.deepEqual(readdirSync(join(place, "locks")), []);
 });
 
-test("a callback is called on its options", async (t) => {
+test("a callback is called with its options object as this", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const told = new Set<unknown>();
   const callbacks = {
@@ -278,7 +278,7 @@ test("every call with an aborted signal is interrupted before it changes anythin
   await repository.close();
 });
 
-test("a promised repository that fails to open rejects only its own promise if the call with it never began", async (t) => {
+test("a repository that fails to open causes no unhandled rejection if the call that was given it never began", async (t) => {
   const { library, client } = await testFolder(t, { a: "one" });
   const unheard: unknown[] = [];
   const heard = (reason: unknown): void => void unheard.push(reason);
@@ -296,7 +296,7 @@ test("a promised repository that fails to open rejects only its own promise if t
   assert.deepEqual(unheard, []);
 });
 
-test("an aborted call fails with its signal's reason, before it begins and while it waits for another process", async (t) => {
+test("an aborted call fails with the signal's reason, also while it waits for another process", async (t) => {
   const { client, root, library } = await testFolder(t, { a: "one" });
   const reason = new Error("the user closed the tab");
   await assert.rejects(client.save({ signal: AbortSignal.abort(reason) }), { code: "interrupted", cause: reason });
@@ -316,7 +316,7 @@ test("an aborted call fails with its signal's reason, before it begins and while
   await assert.rejects(library.forget("/nowhere", { signal: waiting.signal }), { code: "interrupted", cause: reason });
 });
 
-test("a closed client or repository refuses every call, and a command that runs meanwhile is saved", async (t) => {
+test("a closed client or repository refuses every call, but a run that has begun still saves", async (t) => {
   const { client, root, library } = await testFolder(t, { a: "one" });
   const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   const running = client.run(["sleep", "0.3"]);
@@ -337,7 +337,7 @@ test("a closed client or repository refuses every call, and a command that runs 
   await assert.rejects(other.createBackup(repository), { code: "usage", message: /opened and not closed$/ });
 });
 
-test("a verification throws the damage that it found if throwOnDamage is set", async (t) => {
+test("verify throws the damage that it found if throwOnDamage is set", async (t) => {
   const { client, root, library } = await testFolder(t, { a: "one" });
   await client.save();
   await using repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });

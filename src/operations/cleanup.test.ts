@@ -40,7 +40,7 @@ async function checkWithRestic(context: TestContext, { client }: TestFolder): Pr
   assert.equal(done.status, 0, done.stdout + done.stderr);
 }
 
-test("a cleanup removes points that no rule keeps and frees content that only they held", async (context) => {
+test("cleanup removes points that no rule keeps, and frees content that no other point has", async (context) => {
   const at = await saved(context, 5);
   const { client, points, folder } = at;
   const before = await storeBytes(at);
@@ -73,7 +73,7 @@ test("a cleanup removes points that no rule keeps and frees content that only th
   await assert.rejects(client.runCleanup(plan.plan_id), hasCode("not_found"));
 });
 
-test("without rules only undo points are candidates, and the policy is the default", async (context) => {
+test("previewCleanup without rules applies the policy's rules, or lists no saved point if none are set", async (context) => {
   const at = await saved(context, 3);
   const { client, points } = at;
   assert.deepEqual((await client.previewCleanup()).reclaimable_save_points, []);
@@ -81,7 +81,7 @@ test("without rules only undo points are candidates, and the policy is the defau
   assert.deepEqual([...(await client.previewCleanup()).reclaimable_save_points].sort(), idsOf(points.slice(0, 2)));
 });
 
-test("undo points follow keep-undo alone, and the point that undo needs stays", async (context) => {
+test("cleanup removes undo points by keep-undo, but not the one that the next undo needs", async (context) => {
   const { client, points } = await saved(context, 2);
   for (let i = 0; i < 3; i++) await client.restore({ target: points[i % 2]!.save_point_id });
   const plan = await client.previewCleanup({ retention: { keepUndo: { count: 0, within: "0h" } } });
@@ -91,7 +91,7 @@ test("undo points follow keep-undo alone, and the point that undo needs stays", 
   assert.notEqual(restored_to, null);
 });
 
-test("a plan is refused if one of its points is needed by now, but not after a save", async (context) => {
+test("runCleanup refuses a plan if one of its points was pinned, restored or tagged since", async (context) => {
   const { client, points, folder } = await saved(context, 4);
   const plan = async (): Promise<string> => (await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id;
   const pinned = await plan();
@@ -115,7 +115,7 @@ test("a plan is refused if one of its points is needed by now, but not after a s
   await assert.rejects(client.runCleanup("../../etc"), hasCode("invalid_id"));
 });
 
-test("pins, forks' origins and other workspaces' content survive", async (context) => {
+test("cleanup keeps pinned points, origins of forks, and content that other workspaces need", async (context) => {
   const at = await saved(context, 4);
   const { client, points, root, library } = at;
   await client.pin(points[0]!.save_point_id);
@@ -133,7 +133,7 @@ test("pins, forks' origins and other workspaces' content survive", async (contex
   await checkWithRestic(context, at);
 });
 
-test("exactly the named points are removed with --only, even if they share a pack with others", async (context) => {
+test("cleanup --only removes exactly the named points, even if they share a pack with other points", async (context) => {
   const at = await saved(context, 3);
   const { client, points, folder } = at;
   await assert.rejects(client.previewCleanup({ only: [points[2]!.save_point_id] }), hasCode("refused"));
@@ -151,14 +151,14 @@ test("exactly the named points are removed with --only, even if they share a pac
   await checkWithRestic(context, at);
 });
 
-test("a size limit drops the oldest points, but no point of the last day", async (context) => {
+test("a size limit drops no point of the last day", async (context) => {
   const { client } = await saved(context, 3);
   const { reclaimable_save_points, reasons } = await client.previewCleanup({ retention: { maxBytes: 1000 } });
   assert.deepEqual(reclaimable_save_points, []);
   assert.deepEqual([...new Set(reasons.slice(1).flatMap((each) => each.reasons))], ["under a day old"]);
 });
 
-test("a cleanup warns if the protected points exceed the given size", async (context) => {
+test("cleanup warns if the points that it must keep exceed the size limit", async (context) => {
   const { client } = await saved(context, 2);
   const warningsAt = async (maxBytes: number): Promise<string[]> => {
     const warnings: string[] = [];
@@ -187,7 +187,7 @@ test("a size limit drops the oldest points that other rules keep, but no point t
   assert.deepEqual(await dropped({ keepLast: 5, maxBytes: 350_000, keepTags: ["t2"] }), idsOf([first, third, fourth]));
 });
 
-test("an unreadable point keeps its content while its snapshot exists, and stops the cleanup without it", async (context) => {
+test("cleanup keeps the content of an unreadable point, and fails if that point's snapshot is missing too", async (context) => {
   const at = await saved(context, 3);
   const { client, points } = at;
   const descriptor = join(client.controlDirectory, "workspaces", "main", "points", "0000000001", "descriptor.json");
@@ -231,7 +231,7 @@ async function damagedIn({ client }: TestFolder): Promise<(string | null)[]> {
   return [...new Set((await client.verifyAll()).problems.map(({ point }) => point))].toSorted();
 }
 
-test("points whose trees are lost are removed if all of them are named, and none if one would stay", async (context) => {
+test("cleanup --only removes points with lost trees only if all of these points are named", async (context) => {
   const { at, lost, whole } = await withLost(context, (size) => !ofData(size));
   const { client, points } = at;
   await assert.rejects(client.previewCleanup({ only: [lost[0]!.save_point_id] }), {
@@ -251,7 +251,7 @@ test("points whose trees are lost are removed if all of them are named, and none
 const TOLD_OF_LOST =
   /^the store has lost (a blob \(|\d+ blobs \(the first: )[0-9a-f]{8}\) of remaining save points: `cairn verify --all` .*`cairn doctor --repair`/;
 
-test("a cleanup removes points and frees content although a remaining point has lost content, and keeps content that doctor repairs", async (context) => {
+test("cleanup removes points although a remaining point has lost content, and keeps packs that doctor can use", async (context) => {
   const { at, lost, whole, aside } = await withLost(context, ofData);
   const { client, points } = at;
   // In no index any more: somebody may yet have it read again.
@@ -291,7 +291,7 @@ function packsIn(repository: string): string[] {
   });
 }
 
-test("a release with deletePoints reports content that points of other workspaces in the store have lost", async (context) => {
+test("release with deletePoints warns of lost content of points that stay in the store", async (context) => {
   const { at, lost } = await withLost(context, ofData);
   const other = join(at.root, "other");
   fs.mkdirSync(other);

@@ -93,7 +93,7 @@ async function tellOfSize({ found, engine }: Workspace, maxBytes: number, option
   );
 }
 
-/** Returns the rules of a cleanup without rules of its own, and of a save that reaches the quota. */
+/** Returns the policy: the rules for cleanups that are given no rules, and for saves that reach the quota. */
 export function policy(control: ControlPaths): PolicyResult {
   return publicPolicy(readPolicy(control));
 }

@@ -18,7 +18,7 @@ function failAfterCommit(context: TestContext): void {
   });
 }
 
-test("a point whose save failed after its commit keeps its snapshot", async (t) => {
+test("a save that fails after its commit keeps the point's snapshot", async (t) => {
   const { client, write } = await testFolder(t, { "a.txt": "a\n" });
   await client.save();
   write("a.txt", "changed\n");
@@ -33,7 +33,7 @@ test("a point whose save failed after its commit keeps its snapshot", async (t) 
   assert.deepEqual((await client.doctor()).findings, []);
 });
 
-test("a restore that fails while it changes the folder says so, and names the call that finishes it", async (t) => {
+test("a restore that fails half-way says that the next command finishes it", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "one" });
   const { save_point_id: target } = await client.save();
   for (const name of ["a", "b"]) write(name, "two");
@@ -53,7 +53,7 @@ test("a restore that fails while it changes the folder says so, and names the ca
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "two");
 });
 
-test("a point that was received keeps its snapshot when its commit failed at the end", async (t) => {
+test("a restoreBackup that fails after its commit keeps the point's snapshot", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   const { save_point_id: gone } = await client.createBackup(repository, { save: true });
   write("a.txt", "changed\n");

@@ -8,7 +8,7 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 const METHODS = ["latest", "claim", "commit", "byId"] as const;
 
-test("a call fails with a message about its control directory if that disappears, and nothing is damaged when it is back", async (t) => {
+test("calls fail with not_found if the control directory disappears meanwhile, and damage nothing", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const control = client.controlDirectory;
@@ -50,7 +50,7 @@ test("a call fails with a message about its control directory if that disappears
 });
 
 for (const part of ["cairn.json", "workspaces"])
-  test(`a control directory without its ${part} is not said to be away, and its folder can be forgotten`, async (t) => {
+  test(`open fails with a message that names ${part} if only that is missing, and forget still works`, async (t) => {
     const { client, library, folder } = await testFolder(t, { a: "one" });
     await client.save();
     rmSync(join(client.controlDirectory, part), { recursive: true });
@@ -62,7 +62,7 @@ for (const part of ["cairn.json", "workspaces"])
     await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
   });
 
-test("a folder whose workspace's records are all missing is refused, not adopted as new", async (t) => {
+test("openOrAdopt fails with damaged if all records of the folder's workspace are missing", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   rmSync(join(client.controlDirectory, "workspaces/main"), { recursive: true });
@@ -75,7 +75,7 @@ test("a folder whose workspace's records are all missing is refused, not adopted
   assert.notEqual((await library.openOrAdopt(folder)).controlDirectory, client.controlDirectory);
 });
 
-test("a store without its config, and a head without its descriptor, are damage that doctor is named for", async (t) => {
+test("save and status name doctor in the hint if the store's config or head's descriptor is missing", async (t) => {
   const { client, folder, library } = await testFolder(t, { a: "one" });
   const { sequence } = await client.save();
   await client.pin("head");
@@ -96,7 +96,7 @@ test("a store without its config, and a head without its descriptor, are damage 
 });
 
 for (const name of ["cairn.json", "workspaces/main/workspace.json"])
-  test(`the hint for a damaged ${name} is not doctor, which needs the file too`, async (t) => {
+  test(`the hint for a damaged ${name} names a copy or restic, not doctor`, async (t) => {
     const { client, library, folder } = await testFolder(t, { a: "one" });
     writeFileSync(join(client.controlDirectory, name), "{");
     await assert.rejects(library.open(folder), (error: CairnError) => {
@@ -105,7 +105,7 @@ for (const name of ["cairn.json", "workspaces/main/workspace.json"])
     });
   });
 
-test("foreign files and folders among the workspaces of a control directory are ignored", async (t) => {
+test("calls ignore foreign files and folders among the workspaces of a control directory", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   const workspaces = join(client.controlDirectory, "workspaces");
@@ -121,7 +121,7 @@ test("foreign files and folders among the workspaces of a control directory are 
   assert.equal((await again.runCleanup(plan)).removed.length, 1);
 });
 
-test("a self-contained workspace without cairn.json is not made again, by any of its paths", async (t) => {
+test("openOrAdopt makes no new workspace at a self-contained workspace without cairn.json", async (t) => {
   const { root, library } = await testFolder(t);
   const place = join(root, "self");
   const client = await library.init(place);
@@ -139,7 +139,7 @@ test("a self-contained workspace without cairn.json is not made again, by any of
   assert.equal((await (await library.open(place)).history()).save_points.length, 1);
 });
 
-test("a store without a working key can be released with its points, and its folder adopted again", async (t) => {
+test("release with deletePoints works without a key of the store, and the folder can be adopted again", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   for (const name of ["store-key", "store-password"]) rmSync(join(client.controlDirectory, name));

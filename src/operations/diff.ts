@@ -129,7 +129,7 @@ function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): voi
   throw new CairnError("not_found", `${displayPath(path).path} is in neither of the two compared states`);
 }
 
-/** Pairs removed with added files: a file with the same content and size elsewhere was renamed. */
+/** Pairs removed with added files: two with the same content and size become one rename. */
 function entriesOf(differences: readonly Difference[], isLeftOut: (each: Difference) => boolean): DiffEntry[] {
   const gone = new Map<string, Difference[]>();
   for (const difference of differences) {

@@ -7,7 +7,7 @@ import { loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
 import { cairnLibrary } from "../../test/fixtures/work.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("status probes the engines again if the folder is on another file system, or the kernel is another one", async (t) => {
+test("status probes the engines again if the folder's file system or the kernel changed", async (t) => {
   const { client } = await testFolder(t, { file: "x" });
   const file = path.join(client.controlDirectory, "cache/engines-main.json");
   const told = JSON.parse(fs.readFileSync(file, "utf8"));
@@ -27,7 +27,7 @@ test("status probes the engines again if the folder is on another file system, o
   }
 });
 
-test("status probes the engines again if the folder became a subvolume, or its mount got other options", async (t) => {
+test("status probes the engines again if the folder became a subvolume or the mount options changed", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");
@@ -47,7 +47,7 @@ test("status probes the engines again if the folder became a subvolume, or its m
   assert.match(fs.readFileSync(file, "utf8"), /user_subvol_rm_allowed/);
 });
 
-test("an engine that cannot be tried since the disk is full is no_space, not unsupported", async (t) => {
+test("setEngine fails with no_space, not unsupported, if the disk is too full to try the engine", async (t) => {
   const volume = loopFileSystem(t, "xfs");
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");
@@ -68,7 +68,7 @@ test("an engine that cannot be tried since the disk is full is no_space, not uns
   assert.equal((await client.setEngine("reflink-copy")).engine, "reflink-copy");
 });
 
-test("the check of an engine at a missing path fails with not_found", async (t) => {
+test("validateEngine fails with not_found if the path does not exist", async (t) => {
   const { library, root } = await testFolder(t);
   await assert.rejects(library.validateEngine(path.join(root, "absent"), "reflink-copy"), hasCode("not_found"));
 });

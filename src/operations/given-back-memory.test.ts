@@ -26,7 +26,7 @@ function takenRecords(t: TestContext): SharedArrayBuffer[] {
   return taken;
 }
 
-test("a call frees the memory of its scans at its end", async (t) => {
+test("save, status and restore clear the memory of their scans at the end", async (t) => {
   if (process.platform !== "linux") return t.skip("Linux's way");
   const { client, folder, write } = await testFolder(t);
   mkdirSync(join(folder, "many"));

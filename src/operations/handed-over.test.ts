@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { handedOver } from "./handed-over.ts";
 
-test("pieces arrive in order, each on request, and the work has ended at the end", async () => {
+test("handedOver yields each piece on request and in order, and ends after the work has ended", async () => {
   let handed = 0;
   let isOver = false;
   const taken: number[] = [];
@@ -19,7 +19,7 @@ test("pieces arrive in order, each on request, and the work has ended at the end
   assert.deepEqual([taken, isOver], [[0, 1, 2, 3, 4], true]);
 });
 
-test("an error of the work is thrown after its last piece", async () => {
+test("handedOver throws the work's error after the last piece", async () => {
   const failure = new Error("no more");
   const taken: number[] = [];
   const take = async (): Promise<void> => {
@@ -33,7 +33,7 @@ test("an error of the work is thrown after its last piece", async () => {
   assert.deepEqual(taken, [1]);
 });
 
-test("work whose consumer stops fails, and its end is awaited", async () => {
+test("handedOver waits until the work has ended if the consumer stops early", async () => {
   let end = "";
   for await (const piece of handedOver<number>(async (hand) => {
     try {

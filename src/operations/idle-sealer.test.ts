@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { IdleSealer } from "./idle-sealer.ts";
 
-test("the next call and close wait for a slow sealing to stop", async () => {
+test("IdleSealer.close waits for a slow seal, and only one seal runs at a time", async () => {
   const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
   const { promise: began, resolve: begin } = Promise.withResolvers<void>();
   let [running, most, ended] = [0, 0, 0];
@@ -26,7 +26,7 @@ test("the next call and close wait for a slow sealing to stop", async () => {
   assert.deepEqual([running, most, ended], [0, 1, 1]);
 });
 
-test("sealing does not begin before a call that was already running has ended", async () => {
+test("IdleSealer does not seal before calls have ended that were already running", async () => {
   const { promise: sealed, resolve } = Promise.withResolvers<void>();
   let isEnded = false;
   const seal = async (): Promise<void> => {
@@ -44,7 +44,7 @@ test("sealing does not begin before a call that was already running has ended", 
   await sealer.close();
 });
 
-test("a call begins after a running sealing has stopped, also a sealing of an earlier sealer", async () => {
+test("IdleSealer.begin waits until a running seal has stopped, also that of an earlier IdleSealer", async () => {
   const { promise: began, resolve: begin } = Promise.withResolvers<void>();
   let isHeld = false;
   const seal = async (signal: AbortSignal): Promise<void> => {

@@ -13,7 +13,7 @@ function filesBelow(folder: string): string[] {
     .filter((path) => statSync(path).isFile());
 }
 
-test("inspect names every file that Cairn wrote and shows no secret", async (t) => {
+test("inspect names the format of every file that Cairn wrote, and shows no secret", async (t) => {
   const { root, client, library, write } = await testFolder(t, { a: "one", "deep/b": "two" });
   const first = await client.save({ message: "first" });
   write("a", "changed");
@@ -42,7 +42,7 @@ test("inspect names every file that Cairn wrote and shows no secret", async (t) 
   for (const secret of secrets) assert.ok(!shown.includes(String(secret)));
 });
 
-test("inspect decodes the marks and links in a control directory, and reports a damaged one", async (t) => {
+test("inspect decodes the marks and journal links in a control directory", async (t) => {
   const { client, library } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const workspace = join(client.controlDirectory, "workspaces/main");
@@ -103,7 +103,7 @@ test("inspect decodes the files of a repository", async (t) => {
   );
 });
 
-test("inspect decodes the files of the state directory after a restore, and a cache", async (t) => {
+test("inspect decodes the files in the state and cache directories after a restore of a backup", async (t) => {
   const { client, library, root } = await testFolder(t, { a: "one" });
   await client.save();
   const env = { ...process.env, XDG_CACHE_HOME: join(root, "caches") };
@@ -144,7 +144,7 @@ test("inspect shows the fields of each entry in the stat cache", async (t) => {
   await assert.rejects(library.inspect(cache), hasCode("damaged"));
 });
 
-test("inspect reports the damage of a damaged file and refuses files that Cairn did not write", async (t) => {
+test("inspect fails with damaged for a damaged file, and with unsupported for a file that Cairn did not write", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const descriptor = filesBelow(join(client.controlDirectory, "workspaces")).find((path) =>
@@ -165,7 +165,7 @@ test("inspect reports the damage of a damaged file and refuses files that Cairn 
   await assert.rejects(library.inspect(join(folder, "nowhere")), hasCode("not_found"));
 });
 
-test("inspect cuts long lists and says so", async (t) => {
+test("inspect cuts long lists and gives the number of omitted items", async (t) => {
   const { client, library, root } = await testFolder(t);
   const id = "a".repeat(32);
   const lines = Array.from({ length: 1500 }, (_, i) => `${String(i + 1).padStart(10, "0")} ${id} s\n`);
@@ -177,7 +177,7 @@ test("inspect cuts long lists and says so", async (t) => {
   await client.close();
 });
 
-test("the formats of all records are documented", () => {
+test("docs/formats names the format of every record", () => {
   const source = new URL("../", import.meta.url).pathname;
   const formats = new Set<string>();
   for (const path of filesBelow(source)) {

@@ -54,7 +54,7 @@ async function relocated(t: TestContext): Promise<Relocated> {
 }
 
 for (const [name, call] of Object.entries({ ...WRITERS, ...READERS }))
-  test(`${name} of a client that was open when its folder was relocated fails with the new path`, async (t) => {
+  test(`${name} fails and names the new path if the folder was relocated after the client was opened`, async (t) => {
     const { client, library, folder, moved } = await relocated(t);
     await assert.rejects(call(client), elsewhere("conflict", moved));
     assert.equal(existsSync(folder), false);
@@ -62,7 +62,7 @@ for (const [name, call] of Object.entries({ ...WRITERS, ...READERS }))
     assert.deepEqual([again.workspace.id, (await again.history()).save_points.length], [client.workspace.id, 2]);
   });
 
-test("a folder that was made at the old path is neither saved nor changed by a client from before", async (t) => {
+test("a client opened before a relocate neither saves nor changes a new folder at the old path", async (t) => {
   const { client, library, folder, moved } = await relocated(t);
   mkdirSync(folder);
   writeFileSync(join(folder, "foreign"), "else");
@@ -71,7 +71,7 @@ test("a folder that was made at the old path is neither saved nor changed by a c
   assert.equal((await (await library.open(moved)).history()).save_points.length, 2);
 });
 
-test("a client that waits for the lock while its folder is relocated fails when it gets the lock", async (t) => {
+test("a restore that waits for the lock fails if the folder is relocated meanwhile", async (t) => {
   const { client, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const control = controlPaths(client.controlDirectory);
@@ -101,7 +101,7 @@ test("run saves nothing of another folder when its command relocates the workspa
   assert.deepEqual(readdirSync(moved), ["a"]);
 });
 
-test("a client of a moved self-contained workspace does nothing to a new one at its path", async (t) => {
+test("a client of a moved self-contained workspace does not change a new workspace at the old path", async (t) => {
   const { library, root } = await testFolder(t);
   const [place, moved] = [join(root, "place"), join(root, "moved")];
   const client = await library.init(place, { engineType: "copy" });
@@ -137,7 +137,7 @@ test("a client of a released folder saves nothing until the folder is adopted ag
   await assert.rejects(client.save(), hasCode("not_found"));
 });
 
-test("an open client warns once that another folder is at its path", async (t) => {
+test("an open client warns once if another folder replaced its folder", async (t) => {
   const { client, folder, root, write } = await testFolder(t, { a: "one" });
   await client.save();
   renameSync(folder, join(root, "aside"));
@@ -148,7 +148,7 @@ test("an open client warns once that another folder is at its path", async (t) =
   assert.match(warnings[0]!, /is not the folder that was saved before/);
 });
 
-test("a client that is open has the engine that another process has set", async (t) => {
+test("an open client uses the engine that another process has set", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const file = join(client.controlDirectory, "cairn.json");
   const record = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;

@@ -6,7 +6,7 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 /** Restores of chosen paths: of one that is nowhere, and of a hard link of what was not asked for. */
 
-test("a restore of a path that is nowhere leaves no save point behind", async (t) => {
+test("a restore of a path that does not exist anywhere makes no undo point", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const { save_point_id: first } = await client.save();
   write("a", "two");
@@ -17,7 +17,7 @@ test("a restore of a path that is nowhere leaves no save point behind", async (t
   assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, 2);
 });
 
-test("a file restored without its changed other names is listed as unlinked, and undo links the names again", async (t) => {
+test("a restore lists a file as unlinked if its other hard links were changed, and undo links them again", async (t) => {
   const { client, folder, write } = await testFolder(t);
   const at = (name: string): string => join(folder, name);
   const inodes = (...names: string[]): number => new Set(names.map((name) => statSync(at(name)).ino)).size;
@@ -39,7 +39,7 @@ test("a file restored without its changed other names is listed as unlinked, and
   assert.deepEqual([whole.unlinked, inodes("a", "b", "c")], [[], 1]);
 });
 
-test("a restored file is linked to an unchanged name outside the selected paths, and not to changed ones", async (t) => {
+test("a restore of some paths links a file to its unchanged other names, but not to changed ones", async (t) => {
   const { client, folder, write } = await testFolder(t);
   const at = (name: string): string => join(folder, name);
   write("a", "one");

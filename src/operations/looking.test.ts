@@ -29,7 +29,7 @@ async function text(pieces: AsyncIterable<Uint8Array>): Promise<string> {
   return Buffer.concat(all).toString("utf8");
 }
 
-test("a diff names changed entries with their aspects, and pairs renamed ones", async (t) => {
+test("diff lists each changed entry with the changed aspects, and a rename as one entry", async (t) => {
   const { client, folder, write } = await testFolder(t, {
     a: "one",
     "b/c": "two",
@@ -75,7 +75,7 @@ test("a diff names changed entries with their aspects, and pairs renamed ones", 
   await assert.rejects(client.diff("head~1", "head", { paths: ["nowhere"] }), hasCode("not_found"));
 });
 
-test("times alone make a folder unclean and are a difference", async (t) => {
+test("status and diff report an entry of which only the times changed", async (t) => {
   const { client, folder } = await testFolder(t, { a: "one" });
   await client.save();
   assert.equal((await client.status()).clean, true);
@@ -88,7 +88,7 @@ test("times alone make a folder unclean and are a difference", async (t) => {
   );
 });
 
-test("entries of a directory that becomes a file are counted alike by status, save and diff", async (t) => {
+test("status, save and diff count the same changes if a directory becomes a file", async (t) => {
   const files = { "d/1": "1", "d/2": "2", "d/deep/3": "3", "in/e/4": "4", "in/f": "f" };
   const { client, folder, write } = await testFolder(t, files);
   await client.save();
@@ -104,7 +104,7 @@ test("entries of a directory that becomes a file are counted alike by status, sa
   assert.deepEqual((await client.save()).changes, counted);
 });
 
-test("history is filtered by words, tags and paths, and cut at a limit", async (t) => {
+test("history filters points by words, tags and paths, and stops at a limit", async (t) => {
   const { client, write } = await testFolder(t, { a: "one", b: "one" });
   const first = await client.save({ message: "The Beginning", tags: ["start"] });
   write("a", "two");
@@ -127,7 +127,7 @@ test("history is filtered by words, tags and paths, and cut at a limit", async (
   await assert.rejects(client.history("other"), hasCode("not_found"));
 });
 
-test("history in pages lists each point once, with or without a filter, and gives the total", async (t) => {
+test("history in pages lists each point once, with or without a filter", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save({ message: "0" });
   for (let i = 1; i < 5; i++) {
@@ -147,7 +147,7 @@ test("history in pages lists each point once, with or without a filter, and give
   await assert.rejects(client.history(undefined, 0, { skip: -1 }), hasCode("usage"));
 });
 
-test("history by pages finds its place again after a cleanup, and without the catalog", async (t) => {
+test("history in pages continues at the same point after a cleanup, also without the catalog", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   for (let i = 0; i < 6; i++) {
     write("a", `turn ${i}`);
@@ -163,7 +163,7 @@ test("history by pages finds its place again after a cleanup, and without the ca
   assert.equal(await page(), before);
 });
 
-test("history counts the changes of each point, also after the point before it was removed", async (t) => {
+test("history counts the changes of each point, also if the point before it was removed", async (t) => {
   const { client, write, folder } = await testFolder(t, { a: "one", "d/b": "one" });
   await client.save();
   write("a", "two");
@@ -183,7 +183,7 @@ test("history counts the changes of each point, also after the point before it w
   assert.equal((await client.history()).changes, undefined);
 });
 
-test("history by days counts points in the local time zone, those with a wrong clock too", async (t) => {
+test("historyDays counts points by days of the local time zone", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   for (let i = 0; i < 3; i++) {
     write("a", `turn ${i}`);
@@ -201,7 +201,7 @@ test("history by days counts points in the local time zone, those with a wrong c
   assert.equal(total, 53);
 });
 
-test("history has undo points with all, and always the point that the folder is based on", async (t) => {
+test("history lists undo points with all, and an undo point that is head also without all", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save();
   assert.equal((await client.history()).undo, null);
@@ -222,7 +222,7 @@ test("history has undo points with all, and always the point that the folder is 
   assert.equal((await client.history()).undo?.save_point_id, undone.undo_id);
 });
 
-test("history has the points of a time, of a day from its beginning to its end", async (t) => {
+test("history lists the points between since and until, both days included", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   await client.save();
   write("a", "two");
@@ -296,7 +296,7 @@ test("why lists each point's change of a path, also unsaved changes that only an
   assert.deepEqual(await changed(), ["back", "mode", "", "created"]);
 });
 
-test("why names the earlier point whose state a restore or undo brought back", async (t) => {
+test("why names the earlier point whose content a restore or undo brought back", async (t) => {
   const { client, write } = await testFolder(t, { f: "one" });
   const ids: string[] = [];
   const save = async (): Promise<void> => void ids.push((await client.save()).save_point_id);
@@ -340,7 +340,7 @@ test("show lists a point's folders and read returns its files as they were saved
   await assert.rejects(client.show("head", "src/nothing"), hasCode("not_found"));
 });
 
-test("show lists a folder by pages in the order of names, sizes, times and kinds", async (t) => {
+test("show lists a folder in pages, sorted by name, size, time or kind", async (t) => {
   const { client, folder, write } = await testFolder(t, { "d/b": "22", "d/a": "4444", "d/c": "1", "d/sub/x": "" });
   for (const [at, name] of ["c", "sub", "a", "b"].entries()) utimesSync(join(folder, "d", name), 1000 + at, 1000 + at);
   write("e", "");
@@ -361,7 +361,7 @@ test("show lists a folder by pages in the order of names, sizes, times and kinds
   await assert.rejects(client.show("head", "d", { limit: 1.5 }), hasCode("usage"));
 });
 
-test("a restore touches nothing that matches, and keeps the root's inode", async (t) => {
+test("a restore does not touch entries that already match, and keeps the root's inode", async (t) => {
   const { client, folder, write } = await testFolder(t, { same: "same", other: "one", "deep/same": "same" });
   const first = await client.save();
   write("other", "two");
@@ -380,7 +380,7 @@ test("a restore touches nothing that matches, and keeps the root's inode", async
   assert.deepEqual([facts(), statSync(folder).ino], [before, root]);
 });
 
-test("a restore counts directories whose mode or own time changes as the plan does, but not those whose entries changed", async (t) => {
+test("restore and planRestore count directories whose mode or time changes, but not those with changed entries", async (t) => {
   const files = { "empty/f": "one", "moded/f": "one", "timed/f": "one", "moved/goes": "one", same: "one" };
   const { client, folder, write } = await testFolder(t, files);
   rmSync(join(folder, "empty/f"));
@@ -400,7 +400,7 @@ test("a restore counts directories whose mode or own time changes as the plan do
   assert.equal(statSync(join(folder, "moded")).mode & 0o777, 0o755);
 });
 
-test("undo reverts the paths of a partial restore, keeps edits made since unless told otherwise, and redo reverts the undo", async (t) => {
+test("undo of a partial restore keeps files that were edited since, unless over is set", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "one" });
   const first = await client.save();
   write("a", "two");
@@ -424,7 +424,7 @@ test("undo reverts the paths of a partial restore, keeps edits made since unless
   assert.deepEqual(await read(), ["edited since", "three"]);
 });
 
-test("an undo makes no directory for a path that its point does not have", async (t) => {
+test("undo makes no directory for a path that the undo point lacks", async (t) => {
   const { client, folder } = await testFolder(t, { "inside/file": "one", "gone/file": "one" });
   const first = await client.save();
   for (const name of ["inside", "gone"]) rmSync(join(folder, name, "file"));
@@ -436,7 +436,7 @@ test("an undo makes no directory for a path that its point does not have", async
   assert.equal(readFileSync(join(folder, "inside"), "utf8"), "a file by now");
 });
 
-test("undo removes directories that a restore of paths made above them, unless they have other entries by now", async (t) => {
+test("undo removes directories that a restore made above the chosen paths, unless they have other entries now", async (t) => {
   const { client, folder } = await testFolder(t, {
     "d/e/f": "one",
     "new/file": "one",
@@ -466,7 +466,7 @@ test("undo removes directories that a restore of paths made above them, unless t
   assert.deepEqual(readdirSync(folder, { recursive: true }).toSorted(), names);
 });
 
-test("status takes a restored large file as unchanged, and a save stores a large file that only status has read", async (t) => {
+test("status reports no change of a restored large file, and a save stores a large file that status has read", async (t) => {
   const { client, folder, write } = await testFolder(t, { small: "one" });
   const large = (seed: number): string =>
     Array.from({ length: 150_000 }, (_, i) => ((i * 7919 + seed) % 99_991).toString(36)).join(" ");
@@ -495,7 +495,7 @@ test("a folder is clean after a restore that gave a large file another size", as
   assert.equal((await client.status()).clean, false);
 });
 
-test("diff and planRestore know fields that only manifests have, as a restore does", async (t) => {
+test("diff, planRestore and restore notice changed hard links of pipes", async (t) => {
   const { client, folder } = await testFolder(t);
   const pipes = ["p", "q"].map((name) => join(folder, name));
   const make = (): void => void execFileSync("mkfifo", [pipes[0]!]);
@@ -516,7 +516,7 @@ test("diff and planRestore know fields that only manifests have, as a restore do
   assert.equal(statSync(pipes[0]!).ino, statSync(pipes[1]!).ino);
 });
 
-test("a large file that was written to in place, with its size and time kept, is seen by every look", async (t) => {
+test("status and diff notice a large file that was changed in place with its size and time kept", async (t) => {
   const { client, folder, write } = await testFolder(t);
   const large = join(folder, "large");
   const keepTime = (): void => utimesSync(large, 1_600_000_000, 1_600_000_000);

@@ -20,7 +20,7 @@ function assertBack({ folder }: TestFolder): void {
   assert.equal(lstatSync(folder).mode & 0o7777, 0o750);
 }
 
-test("a restore makes a deleted folder again, and an undo removes its entries", async (t) => {
+test("a restore creates a deleted folder again, and an undo removes its entries", async (t) => {
   const of = await deleted(t);
   const restored = await of.client.restore({ target: "head" });
   assert.deepEqual(restored.changes, { created: 3, updated: 0, deleted: 0, metadata: 0 });
@@ -43,7 +43,7 @@ test("a restore makes a deleted folder again, and an undo removes its entries", 
   assert.deepEqual(readdirSync(of.folder), [], "an undo gives back what was there before the restore");
 });
 
-test("a restore of some paths makes a deleted folder again, with the point's metadata", async (t) => {
+test("a restore of some paths creates a deleted folder again with the mode of the point", async (t) => {
   const of = await deleted(t);
   const { changes } = await of.client.restore({ target: "head", paths: ["b"] });
   assert.equal(changes?.created, 2);
@@ -51,7 +51,7 @@ test("a restore of some paths makes a deleted folder again, with the point's met
   assert.equal(lstatSync(of.folder).mode & 0o7777, 0o750);
 });
 
-test("a plan for a deleted folder lists all entries and makes nothing", async (t) => {
+test("planRestore for a deleted folder lists all entries and creates nothing", async (t) => {
   const { client, folder } = await deleted(t);
   const { entries } = await client.planRestore({ target: "head" });
   assert.deepEqual(
@@ -86,14 +86,14 @@ test("calls that need a deleted folder fail with its path and the ways to restor
   assert.ok(!existsSync(folder));
 });
 
-test("a failed restore leaves a deleted folder missing", async (t) => {
+test("a failed restore does not create the deleted folder", async (t) => {
   const { client, folder } = await deleted(t);
   await assert.rejects(client.restore({ target: "head", paths: ["nothing"] }), hasCode("not_found"));
   assert.ok(!existsSync(folder));
   assert.deepEqual(readdirSync(join(client.controlDirectory, "workspaces/main/journal")), []);
 });
 
-test("a deleted folder is not made again while its parent is missing", async (t) => {
+test("a restore does not create a deleted folder while its parent folder is missing", async (t) => {
   const { library, root } = await testFolder(t);
   const folder = join(root, "above/work");
   mkdirSync(folder, { recursive: true });
@@ -109,7 +109,7 @@ test("a deleted folder is not made again while its parent is missing", async (t)
   assert.deepEqual(readdirSync(folder), []);
 });
 
-test("the folder of a self-contained workspace is given back wherever that was moved to", async (t) => {
+test("a restore creates the deleted main folder of a self-contained workspace that was moved", async (t) => {
   const { library, root } = await testFolder(t);
   const client = await library.init(join(root, "self"));
   await client.save();

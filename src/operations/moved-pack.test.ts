@@ -8,7 +8,7 @@ import { nothing } from "../contract/schema.ts";
 import { CairnError } from "../errors.ts";
 import { workspaceVerb } from "../verbs/kinds/define.ts";
 
-test("a verb that only looks is tried again after another process moved a pack away, a verb that writes is not", async (t) => {
+test("a reading verb is tried again if a pack is missing, but a writing verb is not", async (t) => {
   const scratch = mkdtempSync(join(tmpdir(), "cairn-moved-"));
   t.after(() => rmSync(scratch, { recursive: true, force: true }));
   const library = await openLibrary();

@@ -34,7 +34,7 @@ async function isLeftAlone({ client, ids }: Scene, file: string): Promise<void> 
   assert.deepEqual(points.map(({ save_point_id: id }) => id).toReversed(), ids);
 }
 
-test("a lease of a newer version lets no cleanup remove anything, and is not told to be deleted", async (t) => {
+test("cleanup fails with newer_version if a view's record has a newer version", async (t) => {
   const scene = await twoPoints(t);
   const { client, ids } = scene;
   const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
@@ -48,7 +48,7 @@ test("a lease of a newer version lets no cleanup remove anything, and is not tol
   assert.ok(fs.existsSync(join(client.controlDirectory, "views", view, "a")));
 });
 
-test("a folder that a newer version is making stays with its record, and doctor names it", async (t) => {
+test("save and doctor keep an unfinished folder of a newer version with its record", async (t) => {
   const scene = await twoPoints(t);
   const { client, root, write } = scene;
   const staging = join(root, "out.cairn-partial-0123456789abcdef");

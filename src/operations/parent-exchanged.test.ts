@@ -64,7 +64,7 @@ async function hostileParent(
 }
 
 test(
-  "a restore changes nothing elsewhere when a folder above becomes a link meanwhile, and is finished or taken back after",
+  "a restore changes nothing outside the folder if a parent folder is replaced by a link meanwhile",
   { skip: ONLY_ROOT },
   async (t) => {
     const { library, work, at, victim } = await hostileParent(t);
@@ -91,7 +91,7 @@ test(
 );
 
 test(
-  "a restore into another folder makes nothing elsewhere when a folder above becomes a link meanwhile",
+  "a restore with --to changes nothing outside the target if a parent folder is replaced by a link meanwhile",
   { skip: ONLY_ROOT },
   async (t) => {
     const { library, work, at, victim } = await hostileParent(t);

@@ -10,7 +10,7 @@ import { rawPath } from "../formats/records/record.ts";
 import { displayPath } from "../fs/paths/safe-path.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 
-/** Returns a point as the library returns it and `--json` prints it. */
+/** Converts a point to the form that the library returns and `--json` prints. */
 export function publicPoint(point: Point): SavePoint {
   const { descriptor } = point;
   const { files, directories, links, other } = descriptor.entries;

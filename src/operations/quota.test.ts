@@ -23,7 +23,7 @@ async function atQuota(context: TestContext, ageDays: number): Promise<{ at: Tes
   return { at, points };
 }
 
-test("a save at the quota is refused, and nothing is removed when no policy was set", async (context) => {
+test("a save at the quota fails with no_space and removes nothing if no policy is set", async (context) => {
   const { at } = await atQuota(context, 30);
   await assert.rejects(saveNew(at), hasCode("no_space"));
   assert.equal((await at.client.history()).save_points.length, 3);
@@ -31,7 +31,7 @@ test("a save at the quota is refused, and nothing is removed when no policy was 
   await saveNew(at);
 });
 
-test("a folder of more than a fifth of its disk can be saved repeatedly, and status warns from half of the disk on", async (context) => {
+test("status warns if the points take more than half of the file system", async (context) => {
   const disk = loopFileSystem(context, "ext4", { size: 64 << 20 });
   if (disk === null) return;
   const { library } = await testFolder(context);
@@ -59,7 +59,7 @@ function bytesBelow(folder: string): number {
     .reduce((sum, each) => sum + (each.isFile() ? fs.statSync(join(each.parentPath, each.name)).size : 0), 0);
 }
 
-test("a save stops when it reaches the quota, makes no point and frees what it wrote", async (context) => {
+test("a save that reaches the quota stops, makes no point and frees the space that it used", async (context) => {
   const at = await testFolder(context, { small: "1" });
   const { client, folder } = at;
   await client.save();
@@ -80,7 +80,7 @@ test("a save stops when it reaches the quota, makes no point and frees what it w
   assert.equal((await client.verify(saved.save_point_id, { deep: true })).problems.length, 0);
 });
 
-test("a save that reaches the quota goes on with the space that the policy frees", async (context) => {
+test("a save that reaches the quota continues with the space that the policy frees", async (context) => {
   const at = await testFolder(context, { kept: "in all" });
   context.mock.timers.enable({ apis: ["Date"], now: Date.now() - 30 * 86_400_000 });
   await saveNew(at);
@@ -93,7 +93,7 @@ test("a save that reaches the quota goes on with the space that the policy frees
   assert.equal((await at.client.history()).save_points.length, 2);
 });
 
-test("a save at the quota removes points that the policy drops, warns, and goes on", async (context) => {
+test("a save at the quota removes points by the policy, warns and continues", async (context) => {
   const { at, points } = await atQuota(context, 30);
   await at.client.pin(points[0]!.save_point_id);
   await at.client.setPolicy({ quotaBytes: 320_000, retention: { keepLast: 1 } });
@@ -104,14 +104,14 @@ test("a save at the quota removes points that the policy drops, warns, and goes 
   assert.match(warnings.join("\n"), /quota .* 1 point/);
 });
 
-test("the last day is not touched at the quota, whatever the policy says", async (context) => {
+test("a save at the quota removes no point of the last day", async (context) => {
   const { at } = await atQuota(context, 0.5);
   await at.client.setPolicy({ retention: { keepLast: 1 } });
   await assert.rejects(saveNew(at), hasCode("no_space"));
   assert.equal((await at.client.history()).save_points.length, 3);
 });
 
-test("a folder is added up only when its file system could hold too much, holes left out", async (context) => {
+test("estimateBytes adds up a folder without holes, and only if its file system could exceed the given space", async (context) => {
   const { folder } = await testFolder(context, { a: "x".repeat(10_000), "sub/b": "y".repeat(10_000) });
   fs.truncateSync(join(folder, "sub/b"), 50_000_000);
   assert.equal(estimateBytes(Buffer.from(folder), Number.MAX_SAFE_INTEGER), 0);
@@ -119,7 +119,7 @@ test("a folder is added up only when its file system could hold too much, holes 
   assert.ok(some >= 20_000 && some < 40_000, String(some));
 });
 
-test("a policy's words become the rules of a cleanup", () => {
+test("retentionOf turns a stored policy into cleanup rules, and storedRetention turns them back", () => {
   const stored = { keep_last: 3, keep_undo: { count: 1 }, max_age: "1y", keep_tags: ["a"] };
   const rules = { keepLast: 3, keepUndo: { count: 1 }, maxAge: "1y", keepTags: ["a"] };
   assert.deepEqual([retentionOf(stored), storedRetention(rules)], [rules, stored]);

@@ -34,7 +34,7 @@ async function restored(t: TestContext): Promise<{ client: Client; folder: strin
 }
 
 for (const looks of [false, true])
-  test(`a save after a restore reads nothing that the restore wrote${looks ? ", when status looked before" : ""}`, async (t) => {
+  test(`a save after a restore${looks ? " and a status" : ""} reads none of the files that the restore wrote`, async (t) => {
     const { client, folder, first } = await restored(t);
     await sleep(TICK_MS);
     if (looks) assert.equal((await client.status()).clean, true);
@@ -45,7 +45,7 @@ for (const looks of [false, true])
     assert.equal(walkDigests(folder).state, first);
   });
 
-test("a save finds changes made right after a restore, also with the same size or times", async (t) => {
+test("a save finds changes made right after a restore, even if size or times are the same", async (t) => {
   const { client, folder, first } = await restored(t);
   fs.writeFileSync(join(folder, "changed"), "six");
   const { atime, mtime } = fs.statSync(join(folder, "big"));

@@ -9,7 +9,7 @@ import { read } from "./content/read.ts";
 import { show } from "./show.ts";
 import { testFolder } from "./testing-folder.ts";
 
-test("reading points goes on while other saves merge the store's packs", async (t) => {
+test("diff, show, read and history work while other saves merge the store's packs", async (t) => {
   const { client, folder, write } = await testFolder(t, { "dir/a": "first" });
   const { save_point_id: first } = await client.save();
   write("dir/a", "second");

@@ -8,7 +8,7 @@ const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
 for (const words of [["pin"], ["tag", "kept"], ["verify"]]) {
   const [verb] = words as [string];
-  test(`the next save removes leftovers of a killed ${verb}`, async (t) => {
+  test(`save removes the temporary files of a killed ${verb}`, async (t) => {
     const { client, folder, write } = await testFolder(t, { a: "one" });
     const { save_point_id: id } = await client.save();
     const unfinished = (): string[] =>

@@ -6,7 +6,7 @@ import type { SavePointId } from "../ids.ts";
 import type { Retention } from "../contract/index.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("a pin is set and taken back, and again changes nothing", async (t) => {
+test("pin and unpin can be repeated", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   for (let round = 0; round < 2; round++) {
@@ -19,7 +19,7 @@ test("a pin is set and taken back, and again changes nothing", async (t) => {
   assert.equal((await client.resolve(id)).descriptor_checksum.length, 64);
 });
 
-test("tags are added and removed while the descriptor stays unchanged", async (t) => {
+test("tag adds and removes tags without changing the descriptor", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const made = await client.save({ tags: ["first", "first"] });
   assert.deepEqual(made.tags, ["first"]);
@@ -32,7 +32,7 @@ test("tags are added and removed while the descriptor stays unchanged", async (t
   await assert.rejects(client.tag("head", { add: [" "] }), hasCode("usage"));
 });
 
-test("store gives the size of its packs without asking for each, and a line that restic takes", async (t) => {
+test("store returns the size of the packs, the number of points and a restic command", async (t) => {
   const { client, write } = await testFolder(t, { a: "one", "with space/b": "two" });
   await client.save();
   write("a", "x".repeat(100_000));
@@ -50,7 +50,7 @@ test("store gives the size of its packs without asking for each, and a line that
   assert.equal(statSync(password_file).mode & 0o777, 0o600);
 });
 
-test("short ids grow until they are unique among all points of the control directory", async (t) => {
+test("shortIds returns ids that are long enough to be unique", async (t) => {
   const { client } = await testFolder(t);
   const { save_point_id: id } = await client.save();
   const twin = `${id.slice(0, 12)}${id[12] === "0" ? "1" : "0"}${id.slice(13)}` as SavePointId;
@@ -61,7 +61,7 @@ test("short ids grow until they are unique among all points of the control direc
   assert.equal((await client.resolve(id.slice(0, 13))).save_point_id, id);
 });
 
-test("short ids of many points come from the catalog", async (t) => {
+test("shortIds takes the ids of 2000 points from the catalog, without their descriptors", async (t) => {
   const { client } = await testFolder(t);
   const { save_point_id: id } = await client.save();
   const points = join(client.controlDirectory, "workspaces", "main", "points");
@@ -91,7 +91,7 @@ const RETENTION: Retention = {
   maxAge: "90d",
 };
 
-test("a policy keeps each setting as it was set", async (t) => {
+test("setPolicy changes only the given settings", async (t) => {
   const { client, library, folder } = await testFolder(t);
   const unset = { retention: null, quota_bytes: null, kept_trees: null };
   assert.deepEqual(await client.policy(), unset);
@@ -110,7 +110,7 @@ test("a policy keeps each setting as it was set", async (t) => {
   for (const keptTrees of [-1, 1.5, 10_001]) await assert.rejects(client.setPolicy({ keptTrees }), hasCode("usage"));
 });
 
-test("unknown members of a policy survive an edit, and a damaged policy is named and can be cleared", async (t) => {
+test("setPolicy keeps unknown members, and can replace a damaged policy as a whole", async (t) => {
   const { client } = await testFolder(t);
   await client.setPolicy({ quotaBytes: 7 });
   const file = join(client.controlDirectory, "policy.json");
@@ -131,7 +131,7 @@ test("unknown members of a policy survive an edit, and a damaged policy is named
   assert.deepEqual(await client.setPolicy(edit), whole);
 });
 
-test("a policy of earlier versions, without the number of held trees, is read and edited", async (t) => {
+test("policy and setPolicy accept a policy of an earlier version without kept_trees", async (t) => {
   const { client } = await testFolder(t);
   const file = join(client.controlDirectory, "policy.json");
   writeFileSync(file, '{"format":"cairn.policy","version":1,"retention":null,"quota_bytes":7}');
@@ -139,14 +139,14 @@ test("a policy of earlier versions, without the number of held trees, is read an
   assert.deepEqual(await client.setPolicy({ keptTrees: 3 }), { retention: null, quota_bytes: 7, kept_trees: 3 });
 });
 
-test("init and adopt set the quota that they were given", async (t) => {
+test("init sets the given quota", async (t) => {
   const { library, root } = await testFolder(t);
   const client = await library.init(join(root, "self"), { quotaBytes: 5000 });
   assert.deepEqual(await client.policy(), { retention: null, quota_bytes: 5000, kept_trees: null });
   await assert.rejects(library.init(join(root, "bad"), { quotaBytes: -1 }), hasCode("usage"));
 });
 
-test("workspaces are listed with their points", async (t) => {
+test("listWorkspaces returns a workspace with its number of points and the size of its store", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   const [info, ...others] = await library.listWorkspaces();
@@ -155,7 +155,7 @@ test("workspaces are listed with their points", async (t) => {
   assert.ok(info!.store_bytes > 0 && info!.last_save_at !== null);
 });
 
-test("a guard that was overridden once is not asked again, and init asks too", async (t) => {
+test("adopt and init refuse a folder in a workspace unless nested is allowed, and later saves need no guard", async (t) => {
   const { library, root, folder } = await testFolder(t, { a: "one" });
   await (await library.open(folder)).save();
   const inner = join(folder, ".git", "inner");

@@ -19,7 +19,7 @@ function abortedAt(asks: number): AbortSignal {
   return Object.defineProperty(signal, "aborted", { get: () => ++asked > asks });
 }
 
-test("an aborted recovery ends between two operations, reports the finished ones and leaves the others to the next command", async (t) => {
+test("an aborted recovery reports the finished operations, and the next command recovers the others", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const { head } = await client.history();

@@ -62,7 +62,7 @@ function notesOf({ root }: TestFolder): string[] {
 }
 
 for (const kind of ["default", "named", "self-contained"] as const) {
-  test(`a release of a ${kind} control directory that is killed before it removes it leaves everything kept`, async (t) => {
+  test(`a release killed before it renames a ${kind} control directory deletes nothing`, async (t) => {
     const scene = await killedRelease(t, kind, "release.noted");
     const { library, kept, saved, control } = scene;
     const { save_points } = await (await library.open(kept)).history();
@@ -78,7 +78,7 @@ for (const kind of ["default", "named", "self-contained"] as const) {
     ["release.control-renamed", "release.control-unregistered", "release.control-removed"],
     2,
   )) {
-    test(`a release of a ${kind} control directory killed at ${failpoint} has no points left`, async (t) => {
+    test(`a release killed at ${failpoint} leaves no points of a ${kind} control directory`, async (t) => {
       const scene = await killedRelease(t, kind, failpoint);
       const { library, kept, control } = scene;
       assert.deepEqual(
@@ -96,7 +96,7 @@ for (const kind of ["default", "named", "self-contained"] as const) {
 }
 
 for (const kind of firstOf(["self-contained", "named"] as const, 1)) {
-  void describe(`what a killed release left of a ${kind} control directory`, () => {
+  void describe(`leftovers of a killed release of a ${kind} control directory`, () => {
     const next: [string, (scene: KilledRelease) => Promise<unknown>][] = [
       ["a second release", async ({ kept }) => assert.equal(cairn(["release", kept, "--delete-points"]).status, 0)],
       ["the next adoption", async ({ library, kept }) => library.adopt(kept)],
@@ -113,7 +113,7 @@ for (const kind of firstOf(["self-contained", "named"] as const, 1)) {
         async ({ library, kept, place }) => (rmSync(kept, { recursive: true }), library.init(place)),
       ]);
     for (const [what, does] of next) {
-      test(`is removed by ${what}`, async (t) => {
+      test(`${what} removes the leftovers of a killed release`, async (t) => {
         const scene = await killedRelease(t, kind);
         await does(scene);
         assert.deepEqual([leftIn(scene), notesOf(scene)], [[], []]);
@@ -151,7 +151,7 @@ test("doctor reports leftovers of a killed release as not repaired if the regist
   assert.deepEqual([leftIn(scene), notesOf(scene)], [[], []]);
 });
 
-test("a release's note removes only folders with temporary names, and waits for a place that is missing", async (t) => {
+test("a release's note stays while its folder is missing, and removes only folders with temporary names", async (t) => {
   const scene = await killedRelease(t, "named");
   const away = join(scene.root, "away");
   renameSync(scene.place, away);
@@ -174,7 +174,7 @@ test("a release's note removes only folders with temporary names, and waits for 
 });
 
 for (const failpoint of ["release.marked", "release.unregistered"]) {
-  test(`a release that keeps the points, killed at ${failpoint}, is done and can be taken back`, async (t) => {
+  test(`a release without --delete-points killed at ${failpoint} releases the folder and keeps the points`, async (t) => {
     const { client, folder, library } = await testFolder(t, { a: "one" });
     await client.save();
     assert.equal(cairn(["release", folder], failpoint).signal, "SIGKILL");
@@ -191,7 +191,7 @@ for (const failpoint of ["release.marked", "release.unregistered"]) {
   });
 }
 
-test("a workspace of several, killed while its points are deleted, leaves the others whole and nothing behind", async (t) => {
+test("a release killed while it deletes the points of one workspace keeps the points of the other", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const other = join(root, "other");
   mkdirSync(other);

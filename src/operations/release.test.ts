@@ -12,7 +12,7 @@ function cairn(words: readonly string[]): { status: number | null; stdout: strin
   return spawnSync(process.execPath, [ENTRY, ...words], { encoding: "utf8" });
 }
 
-test("a released folder is kept no more, and its points are taken up by the next adoption", async (t) => {
+test("adopt of a released folder finds the workspace and the points again", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const point = await client.save({ message: "kept" });
   const { workspace, points_deleted } = await client.release();
@@ -27,7 +27,7 @@ test("a released folder is kept no more, and its points are taken up by the next
   assert.deepEqual([save_points.map(({ message }) => message), head], [["kept"], point.save_point_id]);
 });
 
-test("adopt finds the points of a released folder in the control directory that was named at first", async (t) => {
+test("adopt finds the points of a released folder in the control directory given to the first adopt", async (t) => {
   const { library, root } = await testFolder(t);
   const folder = join(root, "other");
   mkdirSync(folder);
@@ -40,7 +40,7 @@ test("adopt finds the points of a released folder in the control directory that 
   assert.equal((await again.history()).save_points.length, 1);
 });
 
-test("a folder that was released can be released once more, with its points", async (t) => {
+test("release --delete-points works on a folder that is already released", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await assert.rejects(library.open(join(root), { released: true }), hasCode("not_a_workspace"));
   await client.save();
@@ -60,13 +60,13 @@ test("a folder that was released can be released once more, with its points", as
   assert.deepEqual(readdirSync(self), ["main"]);
 });
 
-test("the release of a workspace without save points does not say that points stay", async (t) => {
+test("release of a workspace without save points does not say that points stay", async (t) => {
   const { client, folder } = await testFolder(t, { a: "one" });
   assert.match(cairn(["release", folder]).stdout, /it had no save points$/m);
   assert.equal(existsSync(client.controlDirectory), true);
 });
 
-test("init takes a released self-contained workspace up again, and deletePoints removes it as a whole", async (t) => {
+test("openOrInit opens a released self-contained workspace again with its points", async (t) => {
   const { library, root } = await testFolder(t);
   const path = join(root, "self");
   const client = await library.init(path);
@@ -82,7 +82,7 @@ test("init takes a released self-contained workspace up again, and deletePoints 
   assert.equal(readFileSync(join(path, "main", "a"), "utf8"), "one");
 });
 
-test("release with deletePoints removes the control directory with the last workspace only", async (t) => {
+test("release with deletePoints removes the control directory only with its last workspace", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const other = join(root, "other");
   mkdirSync(other);
@@ -103,7 +103,7 @@ test("release with deletePoints removes the control directory with the last work
   assert.ok(existsSync(join(folder, "a")) && existsSync(join(other, "b")));
 });
 
-test("a store with snapshots of other programs stays", async (t) => {
+test("release with deletePoints keeps a store that has snapshots of other programs", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await client.save();
   const { repository, password_file } = await client.store();
@@ -119,7 +119,7 @@ test("a store with snapshots of other programs stays", async (t) => {
   assert.equal(readdirSync(join(repository, "snapshots")).length, 1);
 });
 
-test("a folder whose control directory cannot be renamed for its removal is still kept", async (t) => {
+test("a release that cannot rename the control directory leaves the folder registered with its points", async (t) => {
   const { client, folder, library } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const control = client.controlDirectory;
@@ -133,7 +133,7 @@ test("a folder whose control directory cannot be renamed for its removal is stil
   assert.deepEqual([points_deleted, existsSync(control)], [1, false]);
 });
 
-test("a folder whose control directory is missing can be forgotten", async (t) => {
+test("release forgets a folder whose control directory is missing", async (t) => {
   const { client, library, folder } = await testFolder(t);
   await assert.rejects(library.forget(folder), hasCode("conflict"));
   rmSync(client.controlDirectory, { recursive: true });

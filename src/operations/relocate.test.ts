@@ -10,7 +10,7 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
-test("the points follow a folder that was moved", async (t) => {
+test("relocate records the new path of a moved folder, and keeps its points", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const moved = join(root, "moved");
@@ -26,7 +26,7 @@ test("the points follow a folder that was moved", async (t) => {
   await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
 });
 
-test("a repeated relocate returns the same, and is refused for another old path or while the old folder exists", async (t) => {
+test("a repeated relocate returns the same result and changes nothing", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const moved = join(root, "moved");
@@ -47,7 +47,7 @@ test("a repeated relocate returns the same, and is refused for another old path 
   await assert.rejects(library.relocate(folder, away), hasCode("not_found"));
 });
 
-test("relocate refuses a folder that was not moved, another folder and another workspace", async (t) => {
+test("relocate refuses a folder that was not moved, and a target that is a different folder or workspace", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one", b: "two" });
   await client.save();
   const other = join(root, "other");
@@ -63,7 +63,7 @@ test("relocate refuses a folder that was not moved, another folder and another w
   assert.equal((await library.relocate(folder, moved)).workspace.path, moved);
 });
 
-test("relocate replaces a workspace without points that a command made in the moved folder", async (t) => {
+test("relocate replaces an empty workspace that was adopted at the new path", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const moved = join(root, "moved");
@@ -91,7 +91,7 @@ test("relocate replaces a workspace without points that a command made in the mo
 });
 
 for (const released of [false, true]) {
-  test(`the points follow when folder and control directory were moved${released ? ", also after a release" : ""}`, async (t) => {
+  test(`relocate finds the points if folder and control directory were moved${released ? " after a release" : ""}`, async (t) => {
     const { client, library, folder, root } = await testFolder(t, { a: "one" });
     const { save_point_id: id } = await client.save();
     const fork = join(root, "fork");
@@ -142,7 +142,7 @@ test("relocate records a moved control directory, but not a copy of one", async 
   );
 });
 
-test("relocate takes a copy that has the names of the last point", async (t) => {
+test("relocate accepts a copy of the folder that has the entries of the last point", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one", b: "two" });
   await client.save();
   const copied = join(root, "copied");
@@ -151,7 +151,7 @@ test("relocate takes a copy that has the names of the last point", async (t) => 
   assert.equal((await library.relocate(folder, copied)).workspace.path, copied);
 });
 
-test("a self-contained workspace that was moved is found at once, and relocate records it", async (t) => {
+test("relocate records the new path of a moved self-contained workspace", async (t) => {
   const { library, root } = await testFolder(t);
   const [old, now] = [join(root, "old"), join(root, "now")];
   await (await library.init(old)).save();
@@ -161,7 +161,7 @@ test("a self-contained workspace that was moved is found at once, and relocate r
   assert.equal((await (await library.open(now)).history()).save_points.length, 1);
 });
 
-test("relocate of a folder moved with its control directory waits for a process that writes there", async (t) => {
+test("relocate of a moved self-contained workspace waits for the workspace's lock", async (t) => {
   const { library, root } = await testFolder(t);
   const [old, now] = [join(root, "old"), join(root, "now")];
   await (await library.init(old)).save();
@@ -177,7 +177,7 @@ test("relocate of a folder moved with its control directory waits for a process 
 });
 
 for (const failpoint of ["relocate.registered", "relocate.moved"]) {
-  test(`the next relocate finishes one that was killed at ${failpoint}`, async (t) => {
+  test(`relocate finishes a relocate that was killed at ${failpoint}`, async (t) => {
     const { client, library, folder, root } = await testFolder(t, { a: "one" });
     await client.save();
     const moved = join(root, "moved");
@@ -192,7 +192,7 @@ for (const failpoint of ["relocate.registered", "relocate.moved"]) {
   });
 }
 
-test("openOrAdopt refuses a control directory that does not keep the folder, and accepts a copy of the one that does", async (t) => {
+test("openOrAdopt refuses a control directory without the folder's workspace, and accepts a copy of the right one", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const other = join(root, "other");
   await assert.rejects(library.openOrAdopt(folder, { controlDirectory: other }), hasCode("conflict"));
@@ -201,7 +201,7 @@ test("openOrAdopt refuses a control directory that does not keep the folder, and
   assert.equal((await library.openOrAdopt(folder, { controlDirectory: other })).controlDirectory, other);
 });
 
-test("doctor rebuilds a descriptor with the content of its own folder, also if moved folders and forks saved the same content", async (t) => {
+test("doctor rebuilds a descriptor with the right content, even if moved folders and forks saved the same content", async (t) => {
   const { client, library, folder, root } = await testFolder(t, {
     a: "one",
     "below/b": "two",
@@ -240,7 +240,7 @@ test("doctor rebuilds a descriptor with the content of its own folder, also if m
   }
 });
 
-test("a folder that was moved into another workspace is relocated if the nested guard is allowed", async (t) => {
+test("relocate of a folder that lies in another workspace needs the guard nested to be allowed", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   const [inner, moved] = [join(folder, "inner"), join(folder, "moved")];
@@ -299,7 +299,7 @@ test("a bind mount of a folder at a second path does not count as a move", async
   }
 });
 
-test("a folder that was moved is adopted with the way back to its points, and follows it", async (t) => {
+test("adopt of a moved folder warns with the commands that bring its points back", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const moved = join(root, "moved");

@@ -28,7 +28,7 @@ test("a sparse file larger than the disk is saved, restored and backed up, as ho
   }
 });
 
-test("a copy of a point can be forced if there seems to be too little space", async (t) => {
+test("a restore into another folder fails with no_space if space seems short, unless the guard space is allowed", async (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 64 * MIB });
   if (disk === null) return;
   const { client, folder } = await testFolder(t);

@@ -33,7 +33,7 @@ test("run saves before and after and records how the command ended", async (t) =
   assert.equal(readFileSync(join(folder, "b"), "utf8"), "two\n");
 });
 
-test("run uses the workspace's folder by default, and passes the words unchanged", async (t) => {
+test("run executes the command in the workspace's folder by default, and passes its arguments unchanged", async (t) => {
   const { client, folder, root } = await testFolder(t);
   await client.run(["touch", "here and $HOME"]);
   assert.ok(existsSync(join(folder, "here and $HOME")));
@@ -43,7 +43,7 @@ test("run uses the workspace's folder by default, and passes the words unchanged
   assert.equal((await client.history()).save_points.length, 4);
 });
 
-test("run has a shell's exit status for a command that cannot be started or that a signal ended", async (t) => {
+test("run returns a shell's exit status for a command that cannot be started or is ended by a signal", async (t) => {
   const { client, write } = await testFolder(t);
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
@@ -65,7 +65,7 @@ test("run starts nothing when the first save fails", async (t) => {
   assert.ok(!existsSync(join(folder, "x")));
 });
 
-test("an aborted run ends the command and reports that the state after it was not saved", async (t) => {
+test("an aborted run ends the command and reports that the state after the command was not saved", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const controller = new AbortController();
   const started = performance.now();
@@ -82,7 +82,7 @@ test("an aborted run ends the command and reports that the state after it was no
   );
 });
 
-test("a cause keeps the beginning of a command that is very long", async (t) => {
+test("run cuts a very long command in the point's cause", async (t) => {
   const { client } = await testFolder(t);
   const { after } = await client.run(["true", ...Array.from({ length: 100 }, () => "x".repeat(1000))]);
   assert.equal(after?.cause["command_truncated"], true);
@@ -98,7 +98,7 @@ test("save refuses a cause without a kind and a cause that is too large", async 
   await assert.rejects(client.save({ cause: circular }), hasCode("usage"));
 });
 
-test("nothing of a signal is left when the command could not be started, or has ended", async (t) => {
+test("run leaves no listener on the abort signal", async (t) => {
   const { client } = await testFolder(t);
   const { signal } = new AbortController();
   await client.run(["/nowhere/no-such-program"], { signal });

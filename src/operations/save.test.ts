@@ -20,7 +20,7 @@ import { EmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { acquireLock } from "../repository/locks.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("a save after a restore of an older point follows that point, or is refused with onDetached", async (t) => {
+test("a save after a restore of an older point has that point as its parent, or fails with onDetached: refuse", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save();
   write("a", "two");
@@ -34,7 +34,7 @@ test("a save after a restore of an older point follows that point, or is refused
   assert.deepEqual([status.head, status.latest, status.detached], [third.save_point_id, third.save_point_id, false]);
 });
 
-test("a save of an unchanged folder stores nothing, and makes no point with skipUnchanged", async (t) => {
+test("a save of an unchanged folder stores nothing, and with skipUnchanged makes no point", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   // Within a tick of the kernel's clock it would be read again for being young.
   await sleep(60);
@@ -46,13 +46,13 @@ test("a save of an unchanged folder stores nothing, and makes no point with skip
   assert.equal((await client.history()).save_points.length, 2);
 });
 
-test("an invalid tag is refused before anything is saved", async (t) => {
+test("save refuses an invalid tag and makes no point", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await assert.rejects(client.save({ tags: ["good", " "] }), hasCode("usage"));
   assert.equal(await client.hasSavePoints(), false);
 });
 
-test("tags that are targets like latest or dates, or that have invisible characters, are refused", async (t) => {
+test("save refuses tags that read as other targets (latest, dates, ids, paths) or have invisible characters", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const words = ["latest", "Latest", "head", "HEAD", "head~1", "@", "@^", "undo", "now", "yesterday", "2026-11-23"];
   const ids = ["cafe", "DEADBEEF", "0".repeat(32)];
@@ -67,7 +67,7 @@ test("tags that are targets like latest or dates, or that have invisible charact
   await assert.rejects(client.tag(id, { add: ["a\tb"] }), hasCode("usage"));
 });
 
-test("an agent's tag is refused if a person has the tag, and yields to a person's later one", async (t) => {
+test("a save by an agent may not take a person's tag, and a person's later save takes an agent's tag", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const agent = { cause: { kind: "tool_call", tool: "mcp" } };
   const early = await client.save({ tags: ["early"], ...agent });
@@ -84,7 +84,7 @@ test("an agent's tag is refused if a person has the tag, and yields to a person'
   await assert.rejects(client.save({ tags: ["good"], ...agent }), hasCode("already_exists"));
 });
 
-test("reread reads every file again, whatever the times say", async (t) => {
+test("save with reread reads every file again, even if its times are unchanged", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "two two" });
   // An hour old, so that nothing is read again for being young.
   for (const name of ["a", "b"]) utimesSync(join(folder, name), 1, 1);
@@ -106,7 +106,7 @@ test("a restore with keepPresent keeps entries that the point lacks", async (t) 
   assert.equal(existsSync(join(folder, "new")), false);
 });
 
-test("a folder that keepPresent keeps at a file's path is listed once, with the reason keep_present", async (t) => {
+test("a restore with keepPresent lists a folder that it keeps at a file's path once, with the reason keep_present", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "two" });
   const first = await client.save();
   for (const name of ["a", "b"]) rmSync(join(folder, name));
@@ -121,7 +121,7 @@ test("a folder that keepPresent keeps at a file's path is listed once, with the 
   assert.deepEqual([readdirSync(join(folder, "a")), readFileSync(join(folder, "b"), "utf8")], [["inside"], "two"]);
 });
 
-test("a replaced folder at the same path keeps its points, with one warning", async (t) => {
+test("save warns once of a new folder at the path of the saved folder, and keeps the points", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const first = await client.save();
   renameSync(folder, join(root, "aside"));
@@ -146,7 +146,7 @@ function packsOf(client: { controlDirectory: string }): string[] {
     .map((name) => join(data, name));
 }
 
-test("a save succeeds while another process blocks the removal of lost blobs from the index, and the next save removes them", async (t) => {
+test("a save succeeds if another process prevents the removal of lost blobs from the index", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   await client.save();
   const [pack] = packsOf(client);
@@ -168,7 +168,7 @@ test("a save succeeds while another process blocks the removal of lost blobs fro
   assert.deepEqual((await client.verify(saved.save_point_id)).problems, []);
 });
 
-test("a save is made although its head cannot be read and no earlier scan is kept", async (t) => {
+test("a save succeeds although head is unreadable and the cache is missing", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   await client.save();
   packsOf(client).forEach((file) => rmSync(file));
@@ -184,7 +184,7 @@ for (const [how, lose] of [
   ["cut", (file: string) => truncateSync(file, 60)],
   ["empty", (file: string) => truncateSync(file, 0)],
 ] as const)
-  test(`a save stores content again whose packs are ${how}`, async (t) => {
+  test(`a save stores content again if its packs are ${how}`, async (t) => {
     const { client, folder, write } = await testFolder(t, { a: "one", "deep/b": "two", "deep/c": "three" });
     // Within a tick of the kernel's clock they would be read again for being young.
     await sleep(60);
@@ -203,7 +203,7 @@ for (const [how, lose] of [
     assert.equal(warnings.length, 1);
   });
 
-test("a restore stores present content again whose packs are missing, before it replaces the files", async (t) => {
+test("a restore stores the present files again before it replaces them, if their packs are missing", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "other" });
   const read = (): string => readFileSync(join(folder, "a"), "utf8");
   const first = await client.save();
@@ -224,7 +224,7 @@ test("a restore stores present content again whose packs are missing, before it 
   assert.equal(read(), "two");
 });
 
-test("a restore, undo or restoreLatest that changes nothing makes no point, and a later undo does not revert an earlier restore", async (t) => {
+test("a restore, undo or restoreLatest that changes nothing makes no undo point", async (t) => {
   const { client, write, folder } = await testFolder(t, { a: "none", b: "same" });
   const older = await client.save();
   write("a", "one");
@@ -261,7 +261,7 @@ test("a restore, undo or restoreLatest that changes nothing makes no point, and 
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "one");
 });
 
-test("a restore to an equal older point moves head and makes no point", async (t) => {
+test("a restore to a point that the folder already equals moves head and makes no undo point", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save();
   write("a", "two");
@@ -273,7 +273,7 @@ test("a restore to an equal older point moves head and makes no point", async (t
   assert.deepEqual([(await client.status()).head, again.parent_id], [first.save_point_id, first.save_point_id]);
 });
 
-test("the first save into memory warns with the points' place and that a reboot removes them", async (t) => {
+test("the first save into a file system in memory warns that a reboot deletes the points", async (t) => {
   if (mountOf("/dev/shm")?.type !== "tmpfs") return t.skip("/dev/shm is not in memory");
   const root = mkdtempSync("/dev/shm/cairn-save-");
   t.after(() => rmSync(root, { recursive: true, force: true }));
@@ -288,7 +288,7 @@ test("the first save into memory warns with the points' place and that a reboot 
   assert.deepEqual(warnings, [said]);
 });
 
-test("entries that a new rule leaves out are listed as not kept, not as removed", async (t) => {
+test("status, diff and save list entries that a new ignore rule leaves out as not kept, not as removed", async (t) => {
   const { folder, client } = await testFolder(t);
   mkdirSync(join(folder, "modules/deep"), { recursive: true });
   for (const name of ["modules/deep/one", "modules/two", "gone", "kept"]) writeFileSync(join(folder, name), name);

@@ -8,7 +8,7 @@ import { testFolder } from "./testing-folder.ts";
 
 const FILES = { "src/main.ts": "code", ".env": "TOKEN=1", ".env.example": "TOKEN=", "keys/id_ed25519": "private" };
 
-test("a save lists the files that look like credentials, each time, and names those that are new", async (t) => {
+test("every save lists the files that look like credentials, and warns only of new ones", async (t) => {
   const { client, write } = await testFolder(t, FILES);
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
@@ -28,7 +28,7 @@ test("a save lists the files that look like credentials, each time, and names th
   assert.match(warnings.join("\n"), /^1 file in the point looks like credentials: server\.pem;/m);
 });
 
-test("a save without secrets leaves them out and says so, and a restore lets them stay", async (t) => {
+test("a save with secrets: false leaves out files that look like credentials, and a restore keeps those files", async (t) => {
   const { client, folder, write } = await testFolder(t, FILES);
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
@@ -57,7 +57,7 @@ test("a backup lists the files that look like credentials", async (t) => {
   assert.deepEqual((await client.createBackup(repository, { point })).secrets, wanted);
 });
 
-test("a file looks like credentials by its name and its folder's name", () => {
+test("suspectAt recognises credentials by the names of the file and its folder", () => {
   const looks = (path: string): boolean => suspectAt(Buffer.from(path)) !== null;
   for (const path of ["id_rsa", "a/id_rsa", ".env.local", "x/.aws/credentials", "client_secret_1.json", "a.p12"])
     assert.ok(looks(path), path);
@@ -101,7 +101,7 @@ const PLAIN: Readonly<Record<string, string>> = {
   primary_key: "id\n",
 };
 
-test("a file's content tells secrets from files that only have such a name", async (t) => {
+test("save reads a file with a suspicious name to tell whether it contains a secret", async (t) => {
   const { client, write } = await testFolder(t, { ...SECRET_FILES, ...BY_FOLDER, ...PLAIN });
   const all = await client.save();
   assert.deepEqual(all.secrets?.map(({ path }) => path).toSorted(), Object.keys(SECRET_FILES).toSorted());

@@ -10,7 +10,7 @@ import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entr
 import { mustFind, unlessMoved } from "./content/read.ts";
 import { publicPoint } from "./public-point.ts";
 
-/** Lists a point's entries at a path: those of a directory, or the one entry itself. */
+/** Lists a point's entries at a path: the entries of a directory, or the single entry at the path. */
 export async function show(
   workspace: Workspace,
   target: string,

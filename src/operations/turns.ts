@@ -208,7 +208,7 @@ async function requireOwnChanges(
   const others = new Map<string, Set<string>>();
   for (let i = start! + 1; i < log.length; i++) {
     const event = log[i]!;
-    // A hook before a turn or a tool call finds changes that its own session has not made.
+    // A save before a turn or a tool call contains changes that the hook's own session has not made.
     if (!event.made || sessionOf(event) === own || isBefore(event.event)) continue;
     const changed = await differencesBetween(workspace, log[i - 1]!.save_point_id, event.save_point_id, call);
     const names = others.get(sessionOf(event)) ?? new Set();

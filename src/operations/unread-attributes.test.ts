@@ -45,7 +45,7 @@ function told(result: { left_out: LeftOut[] }): unknown[] {
   return result.left_out.map(({ path, reason, aspects }) => [path, reason, aspects?.join()]);
 }
 
-test("a directory whose attributes cannot be listed is saved with its entries, and named", async (t) => {
+test("save keeps a directory whose attributes cannot be listed with its entries, and lists it as unreadable", async (t) => {
   const made = await folderWithMany(t);
   if (made === null) return;
   const { client, root } = made;
@@ -69,7 +69,7 @@ test("a directory whose attributes cannot be listed is saved with its entries, a
   assert.equal(readFileSync(join(out, "d/below/g"), "utf8"), "deep");
 });
 
-test("a restore keeps an entry whose attributes cannot be listed, and lists it", async (t) => {
+test("restore keeps present entries whose attributes cannot be listed, and lists them as unreadable", async (t) => {
   const made = await folderWithMany(t);
   if (made === null) return;
   const { client, folder, write } = made;
@@ -90,7 +90,7 @@ test("a restore keeps an entry whose attributes cannot be listed, and lists it",
   assert.equal(readFileSync(at("new/inside"), "utf8"), "stays");
 });
 
-test("attributes stay, and are reported, if the restored point does not know the saved ones", async (t) => {
+test("restore keeps the present attributes of an entry if the point lacks the saved attributes", async (t) => {
   const made = await folderWithMany(t);
   if (made === null) return;
   const { client, folder, write } = made;
@@ -111,7 +111,7 @@ test("attributes stay, and are reported, if the restored point does not know the
   assert.equal(attributesOf(at("d")), before);
 });
 
-test("a warning says that a clone has entries that its seal lacks if attributes in it cannot be listed", async (t) => {
+test("seal warns of entries in a clone whose attributes cannot be listed", async (t) => {
   const place = await btrfsPlace(t, (folder) => {
     mkdirSync(join(folder, "d"));
     setAttributes(join(folder, "d"), MANY);

@@ -37,7 +37,7 @@ function said({ left_out: left }: { left_out: LeftOut[] }): [string, string][] {
   return left.map(({ path, reason }) => [path, reason]);
 }
 
-test("caches and large files that a save left out stay when its point is restored, and an older point restores them", async (t) => {
+test("a restore keeps caches and large files that the point's save left out", async (t) => {
   const { client, folder, root, write } = await testFolder(t, {
     "target/CACHEDIR.TAG": `${SIGNATURE}\n# comment`,
     "target/debug/out.o": "1",
@@ -93,7 +93,7 @@ test("caches and large files that a save left out stay when its point is restore
   assert.deepEqual(read(), ["2", "2", "1"]);
 });
 
-test("given patterns override the search for caches, and ignored folders are not searched", async (t) => {
+test("patterns given to a save override excludeCaches, and ignored folders are not searched for caches", async (t) => {
   const { client, folder, root } = await testFolder(t, {
     "cache/CACHEDIR.TAG": SIGNATURE,
     "cache/kept.txt": "1",
@@ -134,7 +134,7 @@ test("given patterns override the search for caches, and ignored folders are not
   assert.ok(fs.existsSync(join(folder, "cache/gone")));
 });
 
-test("an unwanted entry whose name is not UTF-8 is left out if its pattern matches no other name, else kept with a warning", async (t) => {
+test("a cache whose name is not UTF-8 is left out only if its pattern matches no other name, else kept with a warning", async (t) => {
   const { client, folder, root } = await testFolder(t);
   for (const name of ["caf\xe9", "am\xe8", "a b\xa0[*]", "\xc3\xa4"]) {
     raw(folder, `${name}/CACHEDIR.TAG`, SIGNATURE);
@@ -157,7 +157,7 @@ test("an unwanted entry whose name is not UTF-8 is left out if its pattern match
   );
 });
 
-test("a save that would leave everything out, or has an invalid kind to leave out, saves nothing", async (t) => {
+test("save fails if its exclusions would leave out the whole folder or are invalid", async (t) => {
   const { client, write } = await testFolder(t, { "CACHEDIR.TAG": SIGNATURE, x: "1" });
   for (const asked of [
     { excludeCaches: true },
@@ -175,7 +175,7 @@ test("a save that would leave everything out, or has an invalid kind to leave ou
   assert.deepEqual((await client.save({ excludeCaches: true, excludeIfPresent: ["y"] })).left_out, []);
 });
 
-test("a folder that stops being a cache during a save is in the resulting point", async (t) => {
+test("a point contains a folder that stopped being a cache during the save", async (t) => {
   const { client, folder, root } = await testFolder(t, { "cache/CACHEDIR.TAG": SIGNATURE, "cache/x": "1" });
   const gate = join(root, "gate");
   fs.writeFileSync(gate, "");
@@ -196,7 +196,7 @@ test("a folder that stops being a cache during a save is in the resulting point"
   assert.equal((await client.history()).save_points.length, 2);
 });
 
-test("entries left out of a backup stay on another machine, and are the ones that restic leaves out", async (t) => {
+test("a backup leaves out the same entries as restic, and a restore elsewhere keeps such entries", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root, write, place } = at;
   write("target/CACHEDIR.TAG", SIGNATURE);
@@ -266,7 +266,7 @@ function largeOfScene(folder: string): string[] {
     .map((name) => `many/${name}`);
 }
 
-test("hundreds of caches are left out, and a status and a second save skip them too", async (t) => {
+test("save and status leave out hundreds of caches", async (t) => {
   const { client, folder, root } = await testFolder(t);
   for (let i = 0; i < 300; i++) {
     raw(folder, `d${i % 50}/p${i}/cache/CACHEDIR.TAG`, SIGNATURE);

@@ -30,7 +30,7 @@ test("a view is a read-only copy that keeps its point from cleanups until it is 
   await assert.rejects(client.closeView("../../etc"), hasCode("invalid_id"));
 });
 
-test("a view is listed and closed at its present place if its control directory was moved", async (context) => {
+test("listViews and closeView use a view's new path after the control directory was moved", async (context) => {
   const { library, root } = await testFolder(context);
   const [old, now] = [join(root, "old"), join(root, "now")];
   const client = await library.init(old);

@@ -14,7 +14,7 @@ async function all(entries: AsyncIterable<ListedEntry>): Promise<ListedEntry[]> 
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`a walk lists all of a point and of its snapshot ${scheme === "far" ? "far away" : "here"}, folders before their entries`, async (t) => {
+  test(`walk lists all entries of a point and of its ${scheme === "far" ? "remote" : "local"} snapshot, folders before their entries`, async (t) => {
     const { client, repository, folder, place } = await backupScene(t, scheme);
     mkdirSync(join(folder, "deep/er/est"), { recursive: true });
     mkdirSync(join(folder, "empty"));
@@ -53,7 +53,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.deepEqual(readdirSync(join(place, "locks")), []);
   });
 
-test("a walk of a folder whose tree is damaged fails with damaged", async (t) => {
+test("walk fails with damaged if a tree is damaged", async (t) => {
   const { client, repository, place } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   damagePack(place, (size) => size >> 1, "smallest");

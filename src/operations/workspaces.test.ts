@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("self-contained workspaces are listed after they were made or opened here", async (t) => {
+test("listWorkspaces lists a self-contained workspace after init or open on this machine", async (t) => {
   const { root, library, folder } = await testFolder(t);
   const made = await library.init(join(root, "agent"));
   writeFileSync(join(root, "agent/main/file"), "x");
@@ -27,7 +27,7 @@ test("self-contained workspaces are listed after they were made or opened here",
   );
 });
 
-test("a moved self-contained workspace is listed at its new path once opened, and a deleted one until it is forgotten", async (t) => {
+test("listWorkspaces lists a moved self-contained workspace at its new path after open", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   const before = join(root, "before");
@@ -58,7 +58,7 @@ test("a moved self-contained workspace is listed at its new path once opened, an
   assert.deepEqual(readdirSync(join(root, "state/cairn/self-contained")), []);
 });
 
-test("a copy of a self-contained workspace is listed beside its original, by its own path", async (t) => {
+test("listWorkspaces lists a copy of a self-contained workspace in addition to the original", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   const [first, copy] = [join(root, "first"), join(root, "copy")];
@@ -82,7 +82,7 @@ test("a copy of a self-contained workspace is listed beside its original, by its
   );
 });
 
-test("a relocated self-contained workspace is listed at its new path", async (t) => {
+test("listWorkspaces lists a relocated self-contained workspace at its new path", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   await library.init(join(root, "before"));
@@ -95,7 +95,7 @@ test("a relocated self-contained workspace is listed at its new path", async (t)
   );
 });
 
-test("a self-contained workspace made at the place of a removed one is listed once", async (t) => {
+test("listWorkspaces lists a self-contained workspace only once if it replaced a removed one at the same path", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   for (const round of [1, 2]) {
@@ -110,7 +110,7 @@ test("a self-contained workspace made at the place of a removed one is listed on
   }
 });
 
-test("a self-contained workspace works if the state directory cannot note it", async (t) => {
+test("a self-contained workspace works although the state directory cannot register it", async (t) => {
   const { root, library } = await testFolder(t);
   rmSync(join(root, "state/cairn/self-contained"), { recursive: true, force: true });
   writeFileSync(join(root, "state/cairn/self-contained"), "in the way");
@@ -130,7 +130,7 @@ test("the name of a self-contained workspace has letters, digits, - and _", asyn
   assert.equal((await library.init(join(root, "new"), { name: "Agent_7-x" })).created, true);
 });
 
-test("doctor names a kept folder that is missing, and so does the error for a folder without save points", async (t) => {
+test("doctor names a registered folder that is missing, and so does the error for a folder without a workspace", async (t) => {
   const { root, library, folder, client } = await testFolder(t);
   await client.save();
   mkdirSync(join(root, "other"));

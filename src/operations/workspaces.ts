@@ -23,8 +23,8 @@ import type { CallOptions } from "../contract/words.ts";
 import type { WorkspaceInfo } from "../contract/care.ts";
 
 /**
- * Lists every folder that this user keeps, by path: also self-contained ones that were opened here, missing ones, and
- * those with unreadable records.
+ * Lists this user's workspaces by path, including self-contained ones that were opened here, missing folders, and
+ * workspaces with unreadable records.
  */
 export async function listWorkspaces(parts: WorkspaceParts, options: CallOptions): Promise<WorkspaceInfo[]> {
   const infos = new Map<string, WorkspaceInfo>();

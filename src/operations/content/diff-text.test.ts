@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { testFolder } from "../testing-folder.ts";
 
-test("the lines of a file are compared between points and with the folder", async (t) => {
+test("diffText compares the lines of a file between two points, or between a point and the folder", async (t) => {
   const { folder, client } = await testFolder(t, { "a.txt": "one\ntwo\nthree\n" });
   const put = (name: string, content: string | Uint8Array): void => writeFileSync(path.join(folder, name), content);
   put("b.bin", Buffer.from([0, 1, 2]));

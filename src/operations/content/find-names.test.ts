@@ -9,7 +9,7 @@ async function pathsOf(client: Client, pattern: string, options: FindNamesOption
   return (await client.findNames(pattern, options)).found.map(({ path }) => path);
 }
 
-test("find lists each path that ever had the name, and the points that have it", async (t) => {
+test("find lists each path with the name in any point, with its newest and oldest point", async (t) => {
   const { client, folder, write } = await testFolder(t, { "a/report.txt": "1", "b/Reporter": "", other: "" });
   const first = await client.save();
   rmSync(join(folder, "a/report.txt"));
@@ -48,7 +48,7 @@ test("find lists each path that ever had the name, and the points that have it",
   assert.deepEqual(await pathsOf(client, "REPORTER", { ignoreCase: true }), ["b/Reporter"]);
 });
 
-test("find takes patterns of names and of paths, and stops at its limit", async (t) => {
+test("find accepts patterns for names and paths, and stops at its limit", async (t) => {
   const { client, folder } = await testFolder(t, {
     "src/deep/main.ts": "",
     "src/main.js": "",
@@ -73,7 +73,7 @@ test("find takes patterns of names and of paths, and stops at its limit", async 
   await assert.rejects(client.findNames("main", { limit: 0 }), hasCode("usage"));
 });
 
-test("find searches undo points with all, and warns of a point that it cannot read", async (t) => {
+test("find searches undo points only with all, and warns of unreadable points", async (t) => {
   const { client, write } = await testFolder(t, { a: "" });
   const first = await client.save();
   write("never-saved", "");
@@ -89,7 +89,7 @@ test("find searches undo points with all, and warns of a point that it cannot re
   assert.match(warnings.join(), /^1 save point could not be read and searched: /);
 });
 
-test("find with all searches the other workspaces of the control directory, and stops at its limit there, too", async (t) => {
+test("find with all searches the other workspaces of the control directory, up to the limit", async (t) => {
   const { client, root, write } = await testFolder(t, { "key.pem": "1" });
   await client.save();
   write("key.pem", "2");

@@ -29,7 +29,7 @@ async function bytesOf(
   return Buffer.concat(pieces);
 }
 
-test("a range of a file is that of its bytes, in a point and in the folder", async (t) => {
+test("read returns the given range of a file's bytes, from a point and from the folder", async (t) => {
   const { client, folder } = await testFolder(t);
   const all = Buffer.concat([randomBytes(5 << 20), Buffer.alloc(3 << 20), Buffer.from("the end")]);
   writeFileSync(join(folder, "large"), all);
@@ -55,7 +55,7 @@ test("a range of a file is that of its bytes, in a point and in the folder", asy
   }
 });
 
-test("a range of a file is read although the blobs before it are damaged", async (t) => {
+test("read returns a range of a file although other packs of the file are damaged", async (t) => {
   const { client, folder } = await testFolder(t);
   const all = randomBytes(40 << 20);
   writeFileSync(join(folder, "large"), all);
@@ -107,7 +107,7 @@ function listed(folder: string): string {
   return lines.toSorted().join("\n");
 }
 
-test("a folder is read as a tar archive that tar extracts", async (t) => {
+test("read returns a folder as a tar archive that tar extracts", async (t) => {
   const { client, root, folder } = await oddFolder(t);
   const tar = join(root, "d.tar");
   writeFileSync(tar, await bytesOf(client, "head", "d", { archive: "tar" }));
@@ -118,7 +118,7 @@ test("a folder is read as a tar archive that tar extracts", async (t) => {
   assert.equal(statSync(join(to, "d/a")).ino, statSync(join(to, "d/again")).ino);
 });
 
-test("a folder is read as a zip archive that Python finds sound, with modes, times, links and exact names", async (t) => {
+test("read returns a folder as a zip archive that Python accepts, with modes, times, links and exact names", async (t) => {
   const { client, root, folder } = await oddFolder(t);
   const zip = join(root, "d.zip");
   const warnings: string[] = [];
@@ -155,7 +155,7 @@ print(json.dumps([[i.filename.encode("cp437" if not i.flag_bits & 0x800 else "ut
   assert.equal(statSync(join(to, "d/a")).mtimeMs, 1_700_000_001_000);
 });
 
-test("an archive of several paths has each entry once, and a missing path fails before the first byte", async (t) => {
+test("an archive of several paths contains each entry once, and a missing path fails with not_found", async (t) => {
   const { client, root } = await testFolder(t, { "d/a": "1", "d/sub/b": "2", e: "3", f: "4" });
   await client.save();
   const tar = join(root, "some.tar");
@@ -169,7 +169,7 @@ test("an archive of several paths has each entry once, and a missing path fails 
   await assert.rejects(bytesOf(client, "head", "", { archive: "zip", offset: 1 }), hasCode("usage"));
 });
 
-test("an archive stops with an error that names the file that cannot be read", async (t) => {
+test("an archive stops with an error that names the unreadable file", async (t) => {
   const { client, folder } = await testFolder(t, { "d/a": "1" });
   writeFileSync(join(folder, "d/lost"), randomBytes(8 << 20));
   await client.save();

@@ -20,7 +20,7 @@ async function namesWith(client: Client, name: string): Promise<string[]> {
   return (await client.findNames(name, { all: true })).found.map(({ path }) => path);
 }
 
-test("a removed path leaves every point, and the points keep their ids, numbers and other content", async (t) => {
+test("removePaths removes a path from every point, and the points keep their ids, numbers and other content", async (t) => {
   const { client, folder, write, root } = await testFolder(t, { ".env": SECRET, "deep/er/.env": SECRET, kept: "1" });
   // Cut into several pieces, with holes, and under two names.
   fs.writeFileSync(join(folder, "large"), randomBytes(3 << 20));
@@ -83,7 +83,7 @@ test("a removed path leaves every point, and the points keep their ids, numbers 
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("a removal of paths names other paths with the same content, paths in the folder, and databases", async (t) => {
+test("removePaths names other paths with the same content, removed paths in the folder, and databases", async (t) => {
   const warnings: string[] = [];
   const { client, folder } = await testFolder(t, { ".env": SECRET, "copy of env": SECRET });
   const database = new DatabaseSync(join(folder, "app.db"));
@@ -111,7 +111,7 @@ test("a removal of paths names other paths with the same content, paths in the f
   assert.deepEqual([none.point_count, none.complete], [0, true]);
 });
 
-test("a removal of paths is refused while a view shows such a path, and for a pattern that matches everything", async (t) => {
+test("removePaths fails while a view shows a removed path, and for patterns that match everything", async (t) => {
   const { client } = await testFolder(t, { ".env": SECRET });
   await client.save();
   const { view_id: view } = await client.view("head");
@@ -124,7 +124,7 @@ test("a removal of paths is refused while a view shows such a path, and for a pa
   assert.equal((await client.removePaths({ paths: [".env"] })).point_count, 1);
 });
 
-test("a receipt of a point says which paths were removed from the point since, and the repository that has them is named", async (t) => {
+test("verifyReceipt lists the paths that removePaths removed from the point after the receipt", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   fs.writeFileSync(join(folder, ".env"), SECRET);
   await client.createBackup(repository, { save: true });

@@ -30,7 +30,7 @@ const texts = fc
   .array(fc.constantFrom("a", "b", "c", "d", "", "  a"), { maxLength: 40 })
   .chain((lines) => fc.constantFrom(lines.join("\n"), lines.map((each) => `${each}\n`).join("")));
 
-test("the hunks of any two texts turn one text into the other", () => {
+test("textHunks returns hunks that turn the first text into the second", () => {
   fc.assert(
     fc.property(texts, texts, fc.integer({ min: 0, max: 4 }), (before, after, context) => {
       assert.equal(apply(before, textHunks(before, after, { context })!), after);
@@ -38,7 +38,7 @@ test("the hunks of any two texts turn one text into the other", () => {
   );
 });
 
-test("patch accepts the hunks, also of files without a last line end", (t) => {
+test("patch accepts the hunks of textHunks, also of files without a newline at the end", (t) => {
   if (spawnSync("patch", ["--version"]).error !== undefined) return t.skip("patch is not installed");
   const folder = mkdtempSync(path.join(tmpdir(), "cairn-text-diff-"));
   t.after(() => rmSync(folder, { recursive: true }));
@@ -61,12 +61,12 @@ test("patch accepts the hunks, also of files without a last line end", (t) => {
   return undefined;
 });
 
-test("lines that differ only in blanks are equal on request", () => {
+test("textHunks ignores differences in white space with ignoreWhitespace", () => {
   assert.deepEqual(textHunks("a  b\n\tc\n", "a b\nc \n", { ignoreWhitespace: true }), []);
   assert.equal(textHunks("a  b\n", "a b\n")!.length, 1);
 });
 
-test("texts of a megabyte are compared however much of them differs", () => {
+test("textHunks compares texts of a megabyte, even if every line differs", () => {
   const lines = Array.from(
     { length: 22_000 },
     (_, i) => `line ${i} ${(i * 2_654_435_761) % 1_000_003} some text to fill`,

@@ -6,7 +6,7 @@ import { addToContext, checkContext, findInContext, initContext, reindexContext 
 const scratch = new Scratch();
 after(() => scratch[Symbol.dispose]());
 
-test("each answer of a store says if the model's package is missing, unless nothing was ranked by meaning", async () => {
+test("calls on a context store warn of a missing model package, unless they do not need the model", async () => {
   const warnings: string[] = [];
   const onWarning = (text: string): void => void warnings.push(text);
   const said = async (work: Promise<unknown>): Promise<boolean> => {

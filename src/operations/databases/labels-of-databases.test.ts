@@ -7,7 +7,7 @@ import { testFolder } from "../testing-folder.ts";
 
 /** Labels of databases that nobody uses say what SQLite found. */
 
-test("a save labels a resting database consistent if SQLite finds it sound, but no truncated or damaged one", async (t) => {
+test("save labels an unused database transaction-consistent if SQLite finds no damage, else crash-consistent", async (t) => {
   const { client, folder } = await testFolder(t, {});
   const place = (name: string): string => path.join(folder, `${name}.db`);
   for (const name of ["whole", "short", "damaged", "wal"]) makeDatabase(place(name), name === "wal" ? "wal" : "delete");
@@ -37,7 +37,7 @@ test("a save labels a resting database consistent if SQLite finds it sound, but 
   );
 });
 
-test("databases that are saved as files are labelled as not checked", async (t) => {
+test("save with databases: copy labels a database crash-consistent and says that it was not checked", async (t) => {
   const { client, folder } = await testFolder(t, {});
   makeDatabase(path.join(folder, "app.db"), "delete");
   const { labels } = await client.save({ databases: "copy" });

@@ -40,7 +40,7 @@ async function scene(t: TestContext, mode: JournalMode) {
 }
 
 for (const mode of ["wal", "delete"] as const)
-  test(`a point has a database as after a transaction although a program writes to it, journal mode ${mode}`, async (t) => {
+  test(`a point contains a database as after a transaction while a program writes (journal mode ${mode})`, async (t) => {
     const { client, root, writer } = await scene(t, mode);
     for (let i = 0; i < 5; i++) {
       const before = await writer.commits();
@@ -56,7 +56,7 @@ for (const mode of ["wal", "delete"] as const)
     await writer.stop();
   });
 
-test("a save of a resting database that did not change reads nothing", async (t) => {
+test("a save of an unused, unchanged database reports no change and leaves no log", async (t) => {
   const { client, folder, writer } = await scene(t, "wal");
   await client.save();
   await writer.stop();
@@ -69,7 +69,7 @@ test("a save of a resting database that did not change reads nothing", async (t)
 });
 
 for (const whose of ["its own", "another database's"])
-  test(`a save keeps a database's log that no process has open unchanged, ${whose}`, async (t) => {
+  test(`save and restore keep a database's log that no process has open unchanged, if the log is ${whose}`, async (t) => {
     const { client, root, folder } = await testFolder(t, { "notes.txt": "one" });
     const [live, other] = [join(root, "live.db"), join(root, "other.db")];
     for (const file of [live, other]) makeDatabase(file, "wal");
@@ -114,7 +114,7 @@ async function openScene(t: TestContext) {
   return { ...made, file, writer, saved };
 }
 
-test("a restore that would replace an open database is refused and names the process", async (t) => {
+test("a restore fails and names the process if it would replace a database that the process has open", async (t) => {
   const { client, folder, file, writer, saved } = await openScene(t);
   const { pid } = writer.child;
   await assert.rejects(client.restore({ target: saved.save_point_id }), (error: CairnError) => {
@@ -158,7 +158,7 @@ test("a program sees the restored content if the restore writes its open databas
   assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
 });
 
-test("a save stores only some pages of a database of which some changed", async (t) => {
+test("a save stores only the changed parts of a large database", async (t) => {
   const { client, folder } = await testFolder(t);
   const database = new DatabaseSync(join(folder, "app.db"));
   t.after(() => database.close());
@@ -173,7 +173,7 @@ test("a save stores only some pages of a database of which some changed", async 
   assert.ok(stored < 5 * 80_000, String(stored));
 });
 
-test("a snapshot of several folders has a database as after a transaction although a program writes to it", async (t) => {
+test("a snapshot of several folders contains a database as after a transaction while a program writes", async (t) => {
   const { library, root, folder, writer } = await scene(t, "wal");
   const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   t.after(async () => repository.close());
@@ -229,7 +229,7 @@ function filesNamed(file: string): unknown[] {
   }
 }
 
-test("files that a database names are read after the database, so no file added meanwhile is missing", async (t) => {
+test("a save with --with reads a database's files after the database, so that no named file is missing", async (t) => {
   const { client, root } = await attachedScene(t, ({ database, folder }) => {
     writeFileSync(join(folder, "files/three"), "3");
     database.exec("INSERT INTO t VALUES ('three')");
@@ -241,14 +241,14 @@ test("files that a database names are read after the database, so no file added 
   assert.deepEqual(readdirSync(join(root, "back/files")).toSorted(), ["one", "three", "two"]);
 });
 
-test("a file that existed when its database was captured, and is deleted before it is read, is listed", async (t) => {
+test("a save with --with lists a file that was deleted after its database was captured", async (t) => {
   const { client } = await attachedScene(t, ({ folder }) => rmSync(join(folder, "files/two")));
   const { complete, left_out: left } = await client.save({ with: ["mail.db=files"] });
   assert.deepEqual([complete, left.map(({ path, reason }) => [path, reason])], [false, [["files/two", "changing"]]]);
   assert.match(left[0]!.detail ?? "", /was removed after mail\.db had been captured, and before Cairn read it/);
 });
 
-test("a save refuses --with for a database that is missing or no database", async (t) => {
+test("a save fails if --with names a missing database or a file that is not a database", async (t) => {
   const { client } = await testFolder(t, { "files/one": "1", "text.db": "no database" });
   await assert.rejects(client.save({ with: ["text.db=files"] }), { code: "usage" });
   await assert.rejects(client.save({ with: ["mail.db"] }), { code: "usage" });
@@ -272,7 +272,7 @@ async function logLeft(t: TestContext) {
   return { ...made, file, log, left, target };
 }
 
-test("a restore of a database alone removes the foreign log beside it, and undo restores that log", async (t) => {
+test("a restore of only a database removes the foreign log beside the database, and undo restores the log", async (t) => {
   const { client, file, log, left, target } = await logLeft(t);
   const { entries } = await client.planRestore({ target, paths: ["app.db"] });
   assert.deepEqual(
@@ -292,7 +292,7 @@ test("a restore of a database alone removes the foreign log beside it, and undo 
   assert.deepEqual([existsSync(file), readFileSync(log).equals(left)], [false, true]);
 });
 
-test("a restore is refused if a log that stays would damage the database", async (t) => {
+test("a restore with keepPresent fails if the log that stays would damage the database", async (t) => {
   const { client, file, log, left, target } = await logLeft(t);
   await assert.rejects(client.restore({ target, keepPresent: true }), (error: CairnError) => {
     assert.equal(error.code, "refused");
@@ -305,7 +305,7 @@ test("a restore is refused if a log that stays would damage the database", async
   assert.equal(commitOf(file), 0);
 });
 
-test("a snapshot restored over a folder leaves out a database beside which a foreign log lies", async (t) => {
+test("a snapshot restored over a folder leaves out a database that has a foreign log beside it", async (t) => {
   const { client, library, folder, file, log, target, root } = await logLeft(t);
   const place = { repository: join(root, "repository"), password: "x" };
   await makeRepository(place);

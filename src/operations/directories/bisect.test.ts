@@ -58,7 +58,7 @@ for (const [count, bad] of [
     assertNothingLeft(client);
   });
 
-test("a bisect runs the command in a folder with the point's content and tells it the point", async (t) => {
+test("bisect runs the command in a folder with the point's content, with the point's id in CAIRN_BISECT_POINT", async (t) => {
   const { client, ids, root, folder } = await series(t, 3);
   const seen = join(root, "seen");
   await client.bisect(ids[0]!, ids[2]!, [
@@ -72,7 +72,7 @@ test("a bisect runs the command in a folder with the point's content and tells i
   assert.equal(fs.readFileSync(join(folder, "other"), "utf8"), "as ever");
 });
 
-test("a bisect changes neither the folder nor head nor any point", async (t) => {
+test("bisect changes neither the workspace's folder nor head nor any point", async (t) => {
   const { client, ids, folder, write } = await series(t, 9);
   await client.restore({ target: ids[7]! });
   write("n", "unsaved");
@@ -87,7 +87,7 @@ test("a bisect changes neither the folder nor head nor any point", async (t) => 
   assertNothingLeft(client);
 });
 
-test("status 125 skips a point, and the first bad point is still found", async (t) => {
+test("bisect skips a point if the command ends with status 125, and still finds the first bad point", async (t) => {
   const { client, ids } = await series(t, 17);
   const found = await client.bisect(ids[0]!, ids[16]!, below(5, [8, 7]));
   assert.equal(found.first_bad?.save_point_id, ids[5]);
@@ -98,7 +98,7 @@ test("status 125 skips a point, and the first bad point is still found", async (
   ]);
 });
 
-test("all candidates are listed if skipped points hide the first bad point", async (t) => {
+test("bisect lists all candidates if skipped points hide the first bad point", async (t) => {
   const { client, ids } = await series(t, 9);
   const found = await client.bisect(ids[0]!, ids[8]!, below(5, [4, 5]));
   assert.deepEqual([found.first_bad, found.last_good], [null, ids[3]]);
@@ -110,7 +110,7 @@ test("all candidates are listed if skipped points hide the first bad point", asy
   ]);
 });
 
-test("a bisect whose command cannot be started fails at once, and a shell's 127 is bad", async (t) => {
+test("bisect fails at once if the command cannot be started, but counts a shell's status 127 as bad", async (t) => {
   const { client, ids } = await series(t, 5);
   let tests = 0;
   await assert.rejects(client.bisect(ids[0]!, ids[4]!, ["no-such-program"], { onTest: () => tests++ }), (error) => {
@@ -129,7 +129,7 @@ test("a bisect whose command cannot be started fails at once, and a shell's 127 
   assertNothingLeft(client);
 });
 
-test("a signal that ends the command, or a status like one, stops the bisect with a hint how to continue", async (t) => {
+test("bisect stops with a hint to continue if a signal ends the command, or the status stands for a signal", async (t) => {
   const { client, ids } = await series(t, 9);
   for (const [end, words] of [
     ["kill -9 $$", "was ended by SIGKILL"],
@@ -147,7 +147,7 @@ test("a signal that ends the command, or a status like one, stops the bisect wit
   }
 });
 
-test("a bisect that is aborted ends its command and removes the folder", async (t) => {
+test("an aborted bisect ends its command and removes its folder", async (t) => {
   const { client, ids } = await series(t, 3);
   const controller = new AbortController();
   const started = performance.now();
@@ -158,7 +158,7 @@ test("a bisect that is aborted ends its command and removes the folder", async (
   assertNothingLeft(client);
 });
 
-test("a bisect is refused unless the good point is older than the bad point and led to it", async (t) => {
+test("bisect fails unless the good point is an ancestor of the bad point", async (t) => {
   const place = await series(t, 5);
   const { client, ids } = place;
   const refused = async (good: string, bad: string, words: RegExp): Promise<void> => {
@@ -175,7 +175,7 @@ test("a bisect is refused unless the good point is older than the bad point and 
   await assert.rejects(client.bisect("00000000", "head", ["true"]), hasCode("not_found"));
 });
 
-test("a bisect tests the points that led to the bad point, without undo points and points of other lines", async (t) => {
+test("bisect tests only ancestors of the bad point, and no undo points", async (t) => {
   const place = await series(t, 5);
   const { client, ids, write } = place;
   write("n", "unsaved");
@@ -190,7 +190,7 @@ test("a bisect tests the points that led to the bad point, without undo points a
   ]);
 });
 
-test("points that a cleanup removed, and a point with a damaged record, are skipped", async (t) => {
+test("bisect skips points that a cleanup removed, and points with a damaged record", async (t) => {
   const { client, ids } = await series(t, 9);
   const plan = await client.previewCleanup({ only: [ids[3]!, ids[4]!] });
   await client.runCleanup(plan.plan_id);
@@ -205,7 +205,7 @@ test("points that a cleanup removed, and a point with a damaged record, are skip
   assert.ok(found.tested.every(({ save_point_id: id }) => ![3, 4, 6].includes(ids.indexOf(id))));
 });
 
-test("a point whose content is damaged is skipped, and the command does not see it", async (t) => {
+test("bisect skips a point with damaged content without running the command", async (t) => {
   const place = await testFolder(t);
   const { client, write, folder } = place;
   const ids = [await next(place, 0)];

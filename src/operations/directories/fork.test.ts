@@ -8,7 +8,7 @@ import { hasCode, testFolder } from "../testing-folder.ts";
 
 const FILES = { "a.txt": "a", "sub/b.txt": "b", "sub/deep/c.txt": "c" };
 
-test("a fork is a workspace of its own, equal to its point, and clean from the start", async (context) => {
+test("a fork is a separate workspace that equals its point and has no changes at the start", async (context) => {
   const { root, folder, client, library, write } = await testFolder(context, FILES);
   fs.linkSync(join(folder, "a.txt"), join(folder, "sub", "linked"));
   fs.symlinkSync("../a.txt", join(folder, "sub", "link"));
@@ -58,7 +58,7 @@ test("a save in a fresh fork finds a changed file, even if its size and times ar
   );
 });
 
-test("a second fork gets a unique name, and a taken name or path is refused", async (context) => {
+test("a second fork gets a unique name, and fork refuses a name or path that is taken", async (context) => {
   const { root, client, folder } = await testFolder(context, FILES);
   await client.save();
   await client.fork("head", join(root, "x", "same"));
@@ -114,7 +114,7 @@ test("a fork leaves out damaged files, lists them, and writes the rest", async (
   assert.deepEqual(fs.readdirSync(join(root, "damaged")).sort(), ["a.txt", "sub"]);
 });
 
-test("a restore into another folder touches nothing else, and takes paths", async (context) => {
+test("a restore into another folder changes nothing else, and can be limited to some paths", async (context) => {
   const { root, client, folder } = await testFolder(context, FILES);
   const saved = await client.save();
   fs.writeFileSync(join(folder, "a.txt"), "unsaved");
@@ -142,7 +142,7 @@ test("a restore into another folder touches nothing else, and takes paths", asyn
   assert.deepEqual(fs.readdirSync(root).sort(), ["part", "state", "whole", "work"]);
 });
 
-test("an interrupted fork leaves nothing behind", async (context) => {
+test("an aborted fork leaves no folder and no workspace", async (context) => {
   const { root, client } = await testFolder(context, FILES);
   await client.save();
   await assert.rejects(

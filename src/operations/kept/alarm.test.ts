@@ -19,7 +19,7 @@ const FACTS: AlarmFacts = {
   error: { code: "no_space", message: "the disk is full", hint: null },
 };
 
-test("a command gets the facts as JSON on stdin, and a failure is tried once more", async (t) => {
+test("an alarm command gets the facts as JSON on stdin, and is run again once if it fails", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-alarm-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const file = join(folder, "told");
@@ -32,14 +32,14 @@ test("a command gets the facts as JSON on stdin, and a failure is tried once mor
   assert.equal(readFileSync(file, "utf8"), "called\ncalled\n");
 });
 
-test("a command that does not end is killed with its children when the caller stops", async () => {
+test("an abort kills the alarm command and its children", async () => {
   const stop = new AbortController();
   const ended = assert.rejects(callAlarm("sleep 600 & sleep 600; wait", FACTS, stop.signal), { code: "interrupted" });
   setImmediate(() => stop.abort());
   await ended;
 });
 
-test("an address gets a POST with its password in a header, and no error shows its path", async (t) => {
+test("an alarm address gets a POST with its password in a header, and errors do not show its path", async (t) => {
   const requests: { method: string; authorization: string; body: string }[] = [];
   let status = 204;
   const server = createServer((request: IncomingMessage, response) => {

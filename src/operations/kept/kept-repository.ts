@@ -17,7 +17,7 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax } from "./alarm.ts";
 import type { Opened } from "../hand.ts";
 
-/** Returns the repository that is kept for a workspace; null if there is none. Throws `refused` if another user kept it. */
+/** Returns the workspace's backup repository; null if none is set. Throws `refused` if another user set it. */
 export function backupRepository({ found }: Workspace): KeptRepository | null {
   const kept = ownRecord(found.paths);
   if (kept === null) return null;
@@ -27,7 +27,10 @@ export function backupRepository({ found }: Workspace): KeptRepository | null {
   return { repository, password_file, password_command, age_identity, on_failure, retention: rules, good_at };
 }
 
-/** Keeps another repository, or changes the kept one; null keeps none. Throws `usage`, `busy`. */
+/**
+ * Sets a workspace's backup repository, or changes the given settings of the present one; null: removes it. Throws
+ * `usage`, `busy`.
+ */
 export async function setBackupRepository(
   workspace: Workspace,
   edit: KeptRepositoryEdit | null,
@@ -52,8 +55,9 @@ export async function setBackupRepository(
 }
 
 /**
- * Runs a backup into the kept repository, and records when it was good. Calls the record's `on_failure` if the backup fails and the one
- * before did not, and if the backup is good and the one before failed. A failed call is a warning, and the next backup calls again.
+ * Runs a backup into the workspace's backup repository and records when it succeeded. Calls `on_failure` at the first
+ * failure after a success, and at the first success after a failure. If that call fails, warns, and the next backup
+ * calls again.
  */
 export async function recordingEnd<T>(
   within: Opened["within"],

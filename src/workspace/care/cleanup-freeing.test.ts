@@ -31,7 +31,7 @@ function place(t: TestContext) {
   return { control, asked, free };
 }
 
-test("snapshots that a busy store kept are removed once, by the next cleanup that frees space", async (t) => {
+test("freeRemoved repeats the removal of postponed snapshots until a busy store has freed their content", async (t) => {
   const { control, asked, free } = place(t);
   assert.equal(await free({ postponed: true }, [A], false), true);
   assert.equal(await free({ postponed: true }, [B], true), false);
@@ -50,7 +50,7 @@ test("snapshots that a busy store kept are removed once, by the next cleanup tha
   assert.equal(isUnfreed(control), false);
 });
 
-test("a damaged note of unfreed content makes the cleanup thorough, and a newer version's note stays", async (t) => {
+test("freeRemoved is thorough if a note of unfreed content is damaged, and keeps a newer version's note", async (t) => {
   const { control, asked, free } = place(t);
   noteUnfreed(control, { points: [A], thorough: false });
   const [name] = fs.readdirSync(control.unfreed);

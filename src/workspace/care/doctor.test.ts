@@ -113,7 +113,7 @@ async function allPointsAreWell(of: Scene): Promise<void> {
 }
 
 void describe("doctor", () => {
-  test("finds no damage in a healthy workspace, and repairs nothing", async (t) => {
+  test("doctor finds and repairs nothing in a healthy workspace", async (t) => {
     const of = await scene(t);
     assertWell(await of.client.doctor());
     assertWell(await of.client.doctor({ repair: true }));
@@ -121,19 +121,23 @@ void describe("doctor", () => {
   });
 
   for (const [what, damage, expected] of [
-    ["the keys' file is damaged", (of) => overwrite(path.join(of.control, "store-key"), "nonsense"), ["key"]],
+    ["the store-key file is damaged", (of) => overwrite(path.join(of.control, "store-key"), "nonsense"), ["key"]],
     [
-      "the keys' file is that of another store",
+      "the store-key file belongs to another store",
       (of) => overwrite(path.join(of.control, "store-key"), otherKeys()),
       ["key"],
     ],
     ["the password file is missing", (of) => fs.rmSync(path.join(of.control, "store-password")), ["password"]],
     ["the password file is empty", (of) => overwrite(path.join(of.control, "store-password"), ""), ["password"]],
     ["the password is wrong", (of) => overwrite(path.join(of.control, "store-password"), "wrong\n"), ["password"]],
-    ["the key file is damaged", (of) => overwrite(files(path.join(of.store, "keys"))[0]!, "{}"), ["key", "password"]],
-    ["the key file is missing", (of) => fs.rmSync(files(path.join(of.store, "keys"))[0]!), ["password"]],
-    ["the config is missing", (of) => fs.rmSync(path.join(of.store, "config")), ["config"]],
-    ["the config is damaged", (of) => flip(path.join(of.store, "config"), 30), ["config"]],
+    [
+      "the repository's key file is damaged",
+      (of) => overwrite(files(path.join(of.store, "keys"))[0]!, "{}"),
+      ["key", "password"],
+    ],
+    ["the repository's key file is missing", (of) => fs.rmSync(files(path.join(of.store, "keys"))[0]!), ["password"]],
+    ["the store's config is missing", (of) => fs.rmSync(path.join(of.store, "config")), ["config"]],
+    ["the store's config is damaged", (of) => flip(path.join(of.store, "config"), 30), ["config"]],
     ["an index file is damaged", (of) => flip(files(path.join(of.store, "index"))[0]!, 30), ["content", "index"]],
     [
       "all index files are missing",
@@ -147,17 +151,21 @@ void describe("doctor", () => {
       (of) => fs.writeFileSync(path.join(of.store, "data/ab", "ab".repeat(32)), randomBytes(100)),
       ["leftovers"],
     ],
-    ["the state is missing", (of) => fs.rmSync(path.join(of.control, "workspaces/main/state.json")), ["state"]],
-    ["the state is damaged", (of) => overwrite(path.join(of.control, "workspaces/main/state.json"), "{"), ["state"]],
+    ["state.json is missing", (of) => fs.rmSync(path.join(of.control, "workspaces/main/state.json")), ["state"]],
+    ["state.json is damaged", (of) => overwrite(path.join(of.control, "workspaces/main/state.json"), "{"), ["state"]],
     [
       "a cache is damaged",
       (of) => files(path.join(of.control, "cache")).forEach((file) => overwrite(file, "nonsense")),
       ["cache"],
     ],
-    ["others may look in", (of) => fs.chmodSync(of.control, 0o755), ["permissions"]],
-    ["others may read the keys", (of) => fs.chmodSync(path.join(of.control, "store-key"), 0o644), ["permissions"]],
+    ["other users may list the control directory", (of) => fs.chmodSync(of.control, 0o755), ["permissions"]],
     [
-      "a dead process left a folder",
+      "other users may read the store-key file",
+      (of) => fs.chmodSync(path.join(of.control, "store-key"), 0o644),
+      ["permissions"],
+    ],
+    [
+      "a dead process left a temporary folder",
       (of) => fs.mkdirSync(path.join(of.control, "tmp", `work-${"0".repeat(8)}-999999-1-0-0`)),
       [],
     ],
@@ -169,14 +177,14 @@ void describe("doctor", () => {
     ["a pin is damaged", (of) => fs.writeFileSync(pointFile(of, 1, "pin.json"), "{"), ["pin"]],
     ["edited tags are damaged", (of) => fs.writeFileSync(pointFile(of, 2, "tags.json"), "{"), ["tags"]],
     [
-      "the folder is another one",
+      "the folder was replaced by a copy",
       (of) =>
         fs.cpSync(of.folder, `${of.folder}2`, { recursive: true, preserveTimestamps: true }) ??
         (fs.rmSync(of.folder, { recursive: true }), fs.renameSync(`${of.folder}2`, of.folder)),
       ["folder"],
     ],
   ] satisfies [string, (of: Scene) => unknown, string[]][]) {
-    test(`names the finding and repairs it when ${what}`, async (t) => {
+    test(`doctor leaves a healthy workspace if ${what}`, async (t) => {
       const of = await scene(t);
       damage(of);
       const { found, repaired, left } = await mend(of);
@@ -193,7 +201,7 @@ void describe("doctor", () => {
     });
   }
 
-  test("rebuilds a damaged descriptor from its snapshot", async (t) => {
+  test("doctor rebuilds a damaged descriptor from its snapshot", async (t) => {
     const of = await scene(t);
     const before = await of.client.resolve(of.ids[0]!);
     overwrite(pointFile(of, 1), "{}");
@@ -212,7 +220,7 @@ void describe("doctor", () => {
     assert.equal(fs.readFileSync(path.join(of.folder, "only-first"), "utf8"), FIRST);
   });
 
-  test("rebuilds a descriptor with the rules of its ignore files, so that a restore keeps ignored files", async (t) => {
+  test("doctor rebuilds a descriptor with its ignore rules, so that a restore keeps ignored files", async (t) => {
     const of = await scene(t);
     of.write(".cairnignore", "*.key\n");
     fs.mkdirSync(path.join(of.folder, "sub/build"), { recursive: true });
@@ -235,7 +243,7 @@ void describe("doctor", () => {
     );
   });
 
-  test("rebuilds a descriptor that was its point's only file, also after a save", async (t) => {
+  test("doctor rebuilds a descriptor that was its point's only file, also after a later save", async (t) => {
     const of = await scene(t);
     fs.rmSync(pointFile(of, 1));
     assert.deepEqual(fs.readdirSync(path.dirname(pointFile(of, 1))), []);
@@ -252,7 +260,7 @@ void describe("doctor", () => {
     await allPointsAreWell(of);
   });
 
-  test("removes a snapshot whose point is missing", async (t) => {
+  test("doctor removes a snapshot whose point is missing", async (t) => {
     const of = await scene(t);
     fs.rmSync(path.dirname(pointFile(of, 1)), { recursive: true });
     const { found, repaired, left } = await mend(of);
@@ -267,7 +275,7 @@ void describe("doctor", () => {
     ["missing", (file: string) => fs.rmSync(file)],
     ["cut", (file: string) => overwrite(file, fs.readFileSync(file).subarray(0, 20))],
   ] as const) {
-    test(`a pack is ${what}: its lost content is named, other points work, and content that the folder still has is stored again`, async (t) => {
+    test(`doctor names the lost content if a pack is ${what}, and the next save stores content again that the folder has`, async (t) => {
       const of = await scene(t);
       const second = await placeOf(of, "second\n".repeat(300));
       damage(second.file);
@@ -293,7 +301,7 @@ void describe("doctor", () => {
     });
   }
 
-  test("content that only a full read sees is found after verify, and is stored again by the next save", async (t) => {
+  test("doctor reports content that verify found damaged until a save with reread stores the content again", async (t) => {
     const of = await scene(t);
     const { file, offset } = await placeOf(of, "both\n".repeat(300));
     flip(file, offset + 20);
@@ -321,7 +329,7 @@ void describe("doctor", () => {
     resticAgrees(of);
   });
 
-  test("a damaged pack header is mended without a loss", async (t) => {
+  test("doctor repairs a damaged pack header without losing content", async (t) => {
     const of = await scene(t);
     flip((await placeOf(of, FIRST)).file, -30);
     assert.ok((await of.client.verifyAll()).problems.every((problem) => problem.point === null));
@@ -332,7 +340,7 @@ void describe("doctor", () => {
     await allPointsAreWell(of);
   });
 
-  test("makes folders again that a copy without empty folders lacks", async (t) => {
+  test("doctor creates empty folders that a copy of the control directory lacks", async (t) => {
     const of = await scene(t);
     const folders = ["workspaces/main/journal", "store/locks"].map((name) => path.join(of.control, name));
     for (const folder of folders) fs.rmSync(folder, { recursive: true });
@@ -345,7 +353,7 @@ void describe("doctor", () => {
   });
 
   for (const name of ["data", "index", "snapshots", "keys"]) {
-    test(`names the loss if the folder ${name} of the store is missing, and repairs the rest`, async (t) => {
+    test(`doctor reports that the store's folder ${name} is missing, and a save works after the repair`, async (t) => {
       const of = await scene(t);
       fs.rmSync(path.join(of.store, name), { recursive: true });
       const { found } = await mend(of);
@@ -358,7 +366,7 @@ void describe("doctor", () => {
     ["is gone", () => undefined],
     ["is a file", (points: string) => fs.writeFileSync(points, "")],
   ] as const) {
-    test(`makes no new folder of points that ${how}: the workspace is healthy once the folder is back`, async (t) => {
+    test(`doctor fails if the folder of points ${how}, and finds the workspace healthy once the folder is back`, async (t) => {
       const of = await scene(t);
       const points = path.join(of.control, "workspaces/main/points");
       fs.renameSync(points, `${points}.aside`);
@@ -377,7 +385,7 @@ void describe("doctor", () => {
     });
   }
 
-  test("reports no interrupted command while a process works", async (t) => {
+  test("doctor reports no interrupted command while a process holds the workspace's lock", async (t) => {
     const of = await scene(t);
     const claim = pointFile(of, 3, "intent");
     fs.mkdirSync(path.dirname(claim));
@@ -388,7 +396,7 @@ void describe("doctor", () => {
     assert.deepEqual([kinds(during), kinds(await of.client.doctor())], [[], ["interrupted"]]);
   });
 
-  test("leaves records of a newer version to that version", async (t) => {
+  test("doctor does not change records of a newer version", async (t) => {
     const of = await scene(t);
     await of.client.pin(of.ids[0]!);
     const records = [path.join(of.control, "workspaces/main/state.json"), pointFile(of, 1, "pin.json")];
@@ -405,9 +413,10 @@ void describe("doctor", () => {
     );
   });
 
-  test("reports no loss of files that this user may not read", async (t) => {
+  test("doctor only warns of records that this user may not read, and does not change them", async (t) => {
     if (!rightsCount()) {
-      if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "may only not read")) t.skip("setpriv is missing");
+      if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "records that this user may not read"))
+        t.skip("setpriv is missing");
       return;
     }
     const of = await scene(t);
@@ -435,7 +444,7 @@ void describe("doctor", () => {
     );
   });
 
-  test("leaves a journal of a newer version to that version", async (t) => {
+  test("doctor does not change a journal of a newer version", async (t) => {
     const of = await scene(t);
     const journal = path.join(of.control, "workspaces/main/journal");
     const staging = path.join(of.control, "tmp", `.cairn-restore-${"c".repeat(16)}`);
@@ -448,7 +457,7 @@ void describe("doctor", () => {
     await assert.rejects(of.client.save(), (error) => error instanceof CairnError && error.code === "newer_version");
   });
 
-  test("the folder is gone: said with the way back, which helps, and nothing else fails", async (t) => {
+  test("doctor reports a deleted folder and names the restore that brings the folder back", async (t) => {
     const of = await scene(t);
     fs.rmSync(of.folder, { recursive: true });
     const result = await of.client.doctor({ repair: true });
@@ -459,7 +468,7 @@ void describe("doctor", () => {
     assertWell(await of.client.doctor());
   });
 
-  test("records a replaced folder without facts of the former one", async (t) => {
+  test("doctor records a replaced folder and drops the recorded facts of the former folder", async (t) => {
     const of = await scene(t);
     const file = path.join(of.control, "workspaces/main/workspace.json");
     const recorded = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
@@ -470,7 +479,7 @@ void describe("doctor", () => {
     assert.deepEqual(mended, { ...recorded, later: 1 });
   });
 
-  test("reports nothing about a self-contained workspace copied from another host, as a save accepts it", async (t) => {
+  test("doctor reports nothing about a self-contained workspace that was copied from another host", async (t) => {
     const { root, library } = await testFolder(t);
     const client = await library.init(path.join(root, "whole"));
     await client.save();
@@ -480,7 +489,7 @@ void describe("doctor", () => {
     assert.deepEqual((await client.doctor()).findings, []);
   });
 
-  test("registers a folder again that is in no registry", async (t) => {
+  test("doctor registers a folder again that the registry has lost", async (t) => {
     const of = await scene(t);
     fs.rmSync(path.join(of.root, "state/cairn/workspaces"), { recursive: true });
     const found = await of.client.doctor();
@@ -490,7 +499,7 @@ void describe("doctor", () => {
     assert.equal((await of.library.open(of.folder)).workspace.id, of.client.workspace.id);
   });
 
-  test("says that nothing can be opened when both keys are gone", async (t) => {
+  test("doctor reports a lost key if both the store-key file and the password are missing", async (t) => {
     const of = await scene(t);
     fs.rmSync(path.join(of.control, "store-key"));
     fs.rmSync(path.join(of.control, "store-password"));

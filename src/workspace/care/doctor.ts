@@ -21,7 +21,10 @@ type Doctored = Pick<DoctorResult, "healthy" | "findings">;
 /** Kinds of findings that prevent reading the store. */
 const CLOSED = ["store", "key", "config"];
 
-/** The key of the finding about damage that only a full read can name; after such a read the damage is named. */
+/**
+ * Key of the finding that a verification has found damage. It is dropped after doctor has read the damaged points
+ * itself.
+ */
 const RECORDED = "recorded";
 
 /**

@@ -19,7 +19,7 @@ export interface HeldPoint {
   paths: WorkspacePaths;
 }
 
-/** The most paths of one tree that are named. */
+/** Most paths of one tree that the problems name. */
 const NAMED = 100;
 /** Aspects that the state digest covers. */
 const OF_THE_STATE: ReadonlySet<DiffAspect> = new Set(["content", "mode", "type", "target"]);

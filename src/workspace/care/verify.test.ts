@@ -35,7 +35,7 @@ function descriptorOf({ client }: TestFolder, sequence: number): string {
 }
 
 void describe("verify of a save point", () => {
-  test("finds a healthy point sound, counts the verified files, and records the result", async (t) => {
+  test("verify finds no problem in a healthy point, counts its files and records the result", async (t) => {
     const scene = await saved(t);
     assert.equal((await scene.client.resolve("head")).integrity_state, "unverified");
     const result = await scene.client.verify("head");
@@ -49,7 +49,7 @@ void describe("verify of a save point", () => {
     assert.equal((await scene.client.resolve(scene.ids[0]!)).integrity_state, "verified");
   });
 
-  test("names the path that is damaged, and no other point", async (t) => {
+  test("verify reports a damaged file only for the point that contains the file", async (t) => {
     const scene = await saved(t);
     await flipContent(scene, "first\n".repeat(300));
     assert.deepEqual((await scene.client.verify("head")).problems, []);
@@ -63,7 +63,7 @@ void describe("verify of a save point", () => {
     assert.equal((await scene.client.resolve("head")).integrity_state, "verified");
   });
 
-  test("all: damage in one point hides no problem of other points", async (t) => {
+  test("verify --all reports the problems of all points, not only those of the first damaged point", async (t) => {
     const scene = await saved(t);
     await flipContent(scene, "both\n".repeat(300));
     fs.writeFileSync(descriptorOf(scene, 1), "{}");
@@ -83,7 +83,7 @@ void describe("verify of a save point", () => {
     );
   });
 
-  test("reports a damaged descriptor as a problem of its point, also if a prefix names the point", async (t) => {
+  test("verify reports a damaged descriptor as a problem of its point", async (t) => {
     const scene = await saved(t);
     const file = descriptorOf(scene, 1);
     fs.writeFileSync(file, fs.readFileSync(file).subarray(0, 100));
@@ -94,7 +94,7 @@ void describe("verify of a save point", () => {
     );
   });
 
-  test("finds a descriptor with digests of other content", async (t) => {
+  test("verify finds a descriptor whose digest is not that of its content", async (t) => {
     const scene = await saved(t);
     const file = descriptorOf(scene, 2);
     const descriptor = decodeDescriptorFile(fs.readFileSync(file));
@@ -106,14 +106,14 @@ void describe("verify of a save point", () => {
     );
   });
 
-  test("finds a point sound without its snapshot, which is not part of the point", async (t) => {
+  test("verify --all finds no problem in points whose snapshots are missing", async (t) => {
     const scene = await saved(t);
     const snapshots = path.join(scene.client.controlDirectory, "store/snapshots");
     for (const name of fs.readdirSync(snapshots)) fs.rmSync(path.join(snapshots, name));
     assert.deepEqual((await scene.client.verifyAll()).problems, []);
   });
 
-  test("names a damaged snapshot and a damaged index file", async (t) => {
+  test("verify --all reports damaged snapshots and damaged index files", async (t) => {
     const scene = await saved(t);
     const folder = path.join(scene.client.controlDirectory, "store");
     for (const kind of ["snapshots", "index"]) {
@@ -125,7 +125,7 @@ void describe("verify of a save point", () => {
     assert.ok(kinds.has("index") && kinds.has("snapshot"), [...kinds].join());
   });
 
-  test("all: names a damaged state file, without which restores fail", async (t) => {
+  test("verify --all reports a damaged or missing state file", async (t) => {
     const { client } = await saved(t);
     const state = path.join(client.controlDirectory, "workspaces/main/state.json");
     for (const spoil of [() => fs.writeFileSync(state, "{"), () => fs.rmSync(state)]) {
@@ -137,7 +137,7 @@ void describe("verify of a save point", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
-  test("says that the store cannot be opened when its config or its keys are gone", async (t) => {
+  test("verify reports a problem of the store if the store's config is missing", async (t) => {
     const scene = await saved(t);
     fs.rmSync(path.join(scene.client.controlDirectory, "store/config"));
     assert.deepEqual(

@@ -34,7 +34,7 @@ test("without a rule that keeps points, every point is kept", () => {
   assert.equal(kept(list, { keepUndo: { count: 0 } }), "ab");
 });
 
-test("points go by their times as in restic when the clock was set back", () => {
+test("keep-last orders points by their times, as restic does, if the clock was set back", () => {
   const list = points(["2026-11-20T10:00:00Z", "2026-11-19T10:00:00Z", "2026-11-18T10:00:00Z"]);
   assert.equal(kept(list, { keepLast: 2 }), "ab");
   assert.equal(kept(list, { keepLast: 9 }), "abc");
@@ -74,7 +74,7 @@ test("a point dated 1970 does not displace another point", () => {
   assert.equal(kept(list, { keepWithin: "30d" }), "abde");
 });
 
-test("periods keep the last point of each, and only as many periods as asked", () => {
+test("keep-daily and other period rules keep the last point of each of the newest periods", () => {
   const list = points([
     "2026-11-17T10:00:00Z",
     "2026-11-18T09:10:00Z",
@@ -90,7 +90,7 @@ test("periods keep the last point of each, and only as many periods as asked", (
   assert.equal(kept(list, { keepYearly: 1, keepLast: 2 }), "ef");
 });
 
-test("days, weeks and months follow this machine's time zone", (t) => {
+test("hours, days, weeks and months follow this machine's time zone", (t) => {
   process.env["TZ"] = "America/New_York";
   t.after(() => (process.env["TZ"] = "UTC"));
   // Of two local days morning and evening; each evening is the next day in UTC, the last one the next week and month.
@@ -116,7 +116,7 @@ test("the oldest point stays if there are fewer periods than a rule keeps", () =
   assert.deepEqual(applyRetention(list, { keepYearly: 5 }, NOW).at(-1)?.reasons, ["oldest yearly"]);
 });
 
-test("weeks are those of ISO, also around new year", () => {
+test("keep-weekly uses ISO weeks, also around new year", () => {
   const list = points(["2024-12-29T12:00:00Z", "2024-12-30T12:00:00Z", "2025-01-05T12:00:00Z", "2025-01-06T12:00:00Z"]);
   assert.equal(kept(list, { keepWeekly: 9 }), "acd");
   assert.equal(kept(list, { keepYearly: 2 }), "bd");
@@ -149,7 +149,7 @@ test("a point dated in the future by a wrong clock gets the time of the next poi
   assert.equal(kept(list, { keepWithin: "12h" }), "e");
 });
 
-test("the newest of each period of a span is kept when a rule says so, from the newest point that is not in the future", () => {
+test("keep-within-daily and other period rules with a span keep the newest point of each period in the span", () => {
   const list = points([
     "2025-06-01T08:00:00Z",
     "2026-10-01T08:00:00Z",
@@ -173,12 +173,12 @@ test("the newest of each period of a span is kept when a rule says so, from the 
   );
 });
 
-test("a span longer than dates go back keeps everything", () => {
+test("a span that reaches back beyond the earliest possible date has no limit", () => {
   for (const span of ["274000y", "999999y", "999999m999999y"])
     assert.equal(before(Date.UTC(2026, 10, 23), parseSpan(span)), Number.NEGATIVE_INFINITY, span);
 });
 
-test("a tag keeps its points in spite of age and size limits", () => {
+test("keep-tag keeps points with the tag in spite of a maximum age", () => {
   const list = [
     ...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }),
     ...points(["x", "2026-11-19T00:00:00Z"]).slice(1),
@@ -188,7 +188,7 @@ test("a tag keeps its points in spite of age and size limits", () => {
   assert.equal(kept(list, { keepTags: ["other"] }), "");
 });
 
-test("a rule with several tags keeps points that have all of them, an empty rule points without tags", () => {
+test("keep-tag with several tags keeps points that have all of them, and an empty keep-tag points without tags", () => {
   const tags = [[], ["a"], ["a", "b"], ["a,b"], ["b", "c", "a"], ["c"]];
   const list = points(tags.map((_, i) => `2026-11-1${i}T00:00:00Z`)).map((point, i) => ({ ...point, tags: tags[i]! }));
   assert.equal(kept(list, { keepTags: ["a,b"] }), "cde");
@@ -207,7 +207,7 @@ test("an unlimited count keeps every point, or the last point of every period", 
   assert.equal(kept(list, { keepYearly: "unlimited" }), "abd");
 });
 
-test("undo points go by keep-undo only: the newest so many, and those of the span", () => {
+test("only keep-undo decides which undo points are kept: the newest by count, and those within its span", () => {
   const old = points(
     Array.from({ length: 25 }, () => "2026-01-01T00:00:00Z"),
     { undo: true },
@@ -243,7 +243,7 @@ test("each decision names the rules that apply", () => {
   ]);
 });
 
-test("a month back from its 31st runs over as in Go, and leap days are real", () => {
+test("a span of months that ends on a missing day runs over into the next month, as in Go", () => {
   assert.equal(
     new Date(before(Date.parse("2026-03-31T00:00:00Z"), parseSpan("1m"))).toISOString(),
     "2026-03-03T00:00:00.000Z",

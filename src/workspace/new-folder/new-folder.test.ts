@@ -35,7 +35,7 @@ function begun(place: { control: string; target: Buffer }): NewFolder {
   return partial;
 }
 
-test("a move into a mount's root that fails half-way is reverted", (t) => {
+test("NewFolder.commit moves the entries back if moving them into a mount's root fails half-way", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -55,7 +55,7 @@ test("a move into a mount's root that fails half-way is reverted", (t) => {
   assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
 });
 
-test("an entry that another program makes in a mount's root meanwhile stays, and the move is reverted", (t) => {
+test("NewFolder.commit fails and moves its entries back if another program made one of the same name in the target", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -71,7 +71,7 @@ test("an entry that another program makes in a mount's root meanwhile stays, and
   assert.deepEqual(fs.readdirSync(path.join(place.control, "partial")), []);
 });
 
-test("a move into a mount's root that was killed is finished, also around a name that was taken since", (t) => {
+test("recovery finishes a killed move into a mount's root, except for a name that another program took", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const child = spawnSync(
@@ -96,7 +96,7 @@ test("a move into a mount's root that was killed is finished, also around a name
   assert.equal(fs.readFileSync(path.join(target, last!, "file"), "utf8"), last);
 });
 
-test("entries are moved into the folder if it is the process's current folder", (t) => {
+test("NewFolder.commit moves the entries into the target if the target is the process's current folder", (t) => {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const target = path.join(root, "here");
@@ -111,7 +111,7 @@ test("entries are moved into the folder if it is the process's current folder", 
   assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
 });
 
-test("recovery from inside the folder moves in the entries that a killed process wrote beside it", (t) => {
+test("a process in the target takes over the staging folder that a killed process made beside the target", (t) => {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [target, control] = [path.join(root, "here"), path.join(root, "control")];
@@ -136,7 +136,7 @@ const CLOSED_LETS_NOBODY = spawnSync("setpriv", ["--bounding-set=-all", "--inh-c
 
 for (const failpoint of [null, "partial.opened", "partial.moved-open", "partial.moved"]) {
   test(
-    `a folder that is closed to its owner is moved in and keeps its mode when ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}`,
+    `folders with the modes 0555, 0711 and 0111 keep them in a move into a mount's root if ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}`,
     { skip: !CLOSED_LETS_NOBODY && "setpriv cannot take capabilities away" },
     (t) => {
       const place = mountRoot(t);
@@ -169,7 +169,7 @@ for (const failpoint of [null, "partial.opened", "partial.moved-open", "partial.
   );
 }
 
-test("a folder that another program makes meanwhile keeps its mode, although the expected folder had no write permission", (t) => {
+test("recovery keeps the mode of a folder that another program made in place of a read-only one", (t) => {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [target, control] = [path.join(root, "here"), path.join(root, "control")];
@@ -192,7 +192,7 @@ test("a folder that another program makes meanwhile keeps its mode, although the
 
 for (const mode of [0o700, 0o500])
   for (const failpoint of [null, "partial.moving", "partial.moved", "partial.moved:3"])
-    test(`a folder that is filled has the mode 0${mode.toString(8)} when ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}, and is open to nobody else before`, (t) => {
+    test(`a filled target has the mode 0${mode.toString(8)}, and 0700 while it is filled, if ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}`, (t) => {
       const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
       t.after(() => fs.rmSync(root, { recursive: true, force: true }));
       const [target, control] = [path.join(root, "here"), path.join(root, "control")];
@@ -210,7 +210,7 @@ for (const mode of [0o700, 0o500])
       assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
     });
 
-test("a folder that cannot be filled gets its mode back", (t) => {
+test("NewFolder.commit gives the target its former mode back if the target cannot be filled", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -279,7 +279,7 @@ function besideOthers(t: TestContext): { root: string; partial: NewFolder; swap:
   return { root, partial, swap };
 }
 
-test("a foreign folder that replaces an unfinished folder is kept and not taken as finished", (t) => {
+test("NewFolder.commit fails and keeps another program's folder that replaced the staging folder", (t) => {
   const { root, partial, swap } = besideOthers(t);
   swap();
   assert.throws(
@@ -296,7 +296,7 @@ test("a foreign folder that replaces an unfinished folder is kept and not taken 
   assert.deepEqual(fs.readdirSync(path.join(root, "control/partial")), []);
 });
 
-test("taking back an unfinished folder does not follow a link that replaced it", (t) => {
+test("NewFolder.abandon does not follow a symbolic link that replaced the staging folder", (t) => {
   const { root, partial } = besideOthers(t);
   fs.renameSync(partial.staging, path.join(root, "ours"));
   fs.symlinkSync("theirs", partial.staging);
@@ -305,7 +305,7 @@ test("taking back an unfinished folder does not follow a link that replaced it",
   assert.equal(fs.lstatSync(path.join(root, "theirs")).mode & 0o777, 0o755);
 });
 
-test("a foreign folder at the place of a killed restore's folder is neither taken over nor removed", (t) => {
+test("recovery neither takes over nor removes another program's folder that replaced the staging folder", (t) => {
   const { root, partial, swap } = besideOthers(t);
   partial.noteMade();
   assert.match(partial.record.inode ?? "", /^\d+$/);
@@ -322,7 +322,7 @@ test("a foreign folder at the place of a killed restore's folder is neither take
   assert.deepEqual(fs.readdirSync(control.partial), []);
 });
 
-test("an unfinished folder with the recorded inode is taken over, and recovery removes it", (t) => {
+test("NewFolder.takeOver uses a staging folder that has the recorded inode", (t) => {
   const { root, partial } = besideOthers(t);
   partial.noteMade();
   const control = controlPaths(path.join(root, "control"));

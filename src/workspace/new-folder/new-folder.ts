@@ -210,7 +210,7 @@ export class NewFolder {
     return isInside(this.#record);
   }
 
-  /** Takes the folder at the temporary name as the one that was made, also after a caller replaced it. */
+  /** Opens the folder at the temporary name and treats it as the one that was made, also after a caller replaced it. */
   hold(): void {
     this.#made.hold();
   }
@@ -354,7 +354,7 @@ export class NewFolder {
 /** File systems on which a directory keeps its inode number. */
 const LASTING_INODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs"]);
 
-/** Moves back a folder that was not the wanted one. */
+/** Moves a folder back to its old path, because it was not the recorded folder. */
 function putBack(from: Buffer, to: Buffer): void {
   try {
     moveToFree(from, to);

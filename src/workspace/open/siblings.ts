@@ -8,7 +8,10 @@ import { NO_SEQUENCE, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { resolveTarget } from "../points/targets.ts";
 
-/** Finds points of other workspaces: of the same control directory (such as forks), which share the store, and of other ones. */
+/**
+ * Finds points of other workspaces: those of the same control directory (such as forks), which share the store, and
+ * those of other control directories.
+ */
 
 const LEAST_DIGITS = 4;
 
@@ -70,7 +73,7 @@ function asSibling(point: Point, workspace: PlacedWorkspace): SiblingPoint {
   return { point: { ...point, descriptor, sequence: NO_SEQUENCE }, workspace };
 }
 
-/** The point of a workspace that was made from another workspace's point; null if there is none. */
+/** Returns the point in `points` that was made from another workspace's point `id`; null if there is none. */
 export function takenOver(points: Points, id: SavePointId): Point | null {
   const isMadeOf = ({ descriptor: { cause, undo } }: Point): boolean =>
     undo && cause.kind === "adopt" && cause["from"] === id;

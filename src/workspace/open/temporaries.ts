@@ -27,7 +27,7 @@ export function removeTemporaries({ found }: Workspace, usesPacks = false): void
   );
   for (const directory of [paths.root, paths.journal]) removeLeftovers(directory, { exclusive: true });
   removeLeftovers(control.root);
-  // A process that is writing a cache at this moment loses it, and goes on.
+  // A process that is writing a cache right now loses the cache file, and continues without an error.
   removeLeftovers(control.cache, { exclusive: true });
   removeUnfinished(found.folder.toString("utf8"));
   // A killed `init` left files beside a self-contained control directory.
@@ -62,8 +62,8 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
 const SPARE_BYTES = 1 << 20;
 
 /**
- * Keeps a spare file that is deleted if a cleanup lacks room. Held trees may fill a disk, and then removing files from
- * the folder frees nothing. Waits until there is room for it.
+ * Makes a spare file, if there is room, that a cleanup deletes if it lacks room. Held trees may fill a disk, and then
+ * removing files from the folder frees nothing. If there is no room now, a later call makes the file.
  */
 export function keepSpareRoom({ cache, spare }: ControlPaths): void {
   if (fs.lstatSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;

@@ -133,8 +133,8 @@ export class Workspace {
   }
 
   /**
-   * The point that was made here from a point with another store. Throws an error if there is none: its
-   * `details.outside` names the point that the caller receives first.
+   * Returns the point that was made here from the point `outside` of another store. If there is none yet, throws an
+   * error with `outside` in its details: the caller receives that point and tries again.
    */
   #received(outside: OutsidePoint | null, unknown: unknown): Point {
     if (outside === null) throw unknown;
@@ -176,7 +176,9 @@ export class Workspace {
     return id === null ? null : this.points.byId(id);
   }
 
-  /** Returns the head of a folder that equals the point `id`: the point itself, or for an undo point without changes the point before it. */
+  /**
+   * The point to record as head of a folder that equals point `id`. For an unchanged undo point: the point before it.
+   */
   standsAt(id: SavePointId): SavePointId {
     const { undo, unchanged, parent_id: parent } = this.byId(id)?.descriptor ?? {};
     return undo === true && unchanged === true && parent !== null && this.byId(parent!) !== null

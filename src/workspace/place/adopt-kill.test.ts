@@ -36,7 +36,7 @@ const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
 const POPULATE =
   'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
 
-test("processes that adopt or init at the same time all get one control directory", async (context) => {
+test("processes that adopt or init the same folder at the same time get the same control directory", async (context) => {
   const directory = scratch(context);
   for (const call of [
     `adoptFolder(${JSON.stringify(join(directory, "ws"))}`,
@@ -53,7 +53,7 @@ test("processes that adopt or init at the same time all get one control director
   assert.deepEqual(readdirSync(join(directory, "new")).sort(), [".cairn", "main"]);
 });
 
-test("a killed adoption leaves the folder free or adopted, and the next adoption leaves one control directory", async (context) => {
+test("adopt after an adopt that was killed at any step leaves exactly one new control directory", async (context) => {
   const directory = scratch(context);
   for (const name of [
     "workspace-staged",
@@ -79,7 +79,7 @@ test("a killed adoption leaves the folder free or adopted, and the next adoption
   }
 });
 
-test("a killed init is finished by the next one", (context) => {
+test("init finishes the work of an init that was killed", (context) => {
   const directory = scratch(context);
   for (const name of ["init-folder-made", "workspace-staged", "control-staged", "control-named"]) {
     const root = join(directory, `root-${name}`);

@@ -52,7 +52,7 @@ async function adopt(folder: string, more: object = {}): Promise<Adopted> {
   return adoptFolder(folder, { ...OPTIONS, ...more });
 }
 
-test("an adopted folder is found at, below and through a link, and is not touched", async (context) => {
+test("findWorkspace finds an adopted folder by its path, by paths below it and through a symbolic link", async (context) => {
   const directory = scratch(context);
   const { found, created } = await adopt(join(directory, "ws"));
   assert.equal(created, true);
@@ -83,7 +83,7 @@ const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
 const POPULATE =
   'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
 
-test("a self-contained folder is found from its root, its main and its control directory, also after it moved", async (context) => {
+test("findWorkspace finds a self-contained workspace by its root, main folder and control directory, also after a move", async (context) => {
   const directory = scratch(context);
   const { found } = await initSelfContained(join(directory, "whole"), OPTIONS);
   assert.equal(found.control.root, join(directory, "whole", ".cairn"));
@@ -124,7 +124,7 @@ test("init refuses a folder that is not empty", async (context) => {
   );
 });
 
-test("a missing control directory throws an error and prevents a second adoption", async (context) => {
+test("findWorkspace and adopt fail with not_found if the folder's control directory is missing", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   renameSync(found.control.root, join(directory, "away"));
@@ -140,7 +140,7 @@ test("a missing control directory throws an error and prevents a second adoption
   assert.equal(findWorkspace(join(directory, "ws")), null);
 });
 
-test("a damaged record is named and prevents a second adoption", async (context) => {
+test("findWorkspace and adopt fail with damaged if the workspace's record is damaged", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   writeFileSync(found.paths.file, "{");
@@ -155,7 +155,7 @@ test("a damaged record is named and prevents a second adoption", async (context)
   assert.equal(listRegistered()[0]!.problem?.code, "damaged");
 });
 
-test("a control directory that lost its workspaces causes a warning and does not block adoptions of other folders", async (context) => {
+test("adopt warns of a control directory that lost its workspaces, and still adopts another folder", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   unregister(join(directory, "ws"));
@@ -191,7 +191,7 @@ test("a cairn.json alone does not make a folder a control directory", async (con
 });
 
 test(
-  "another user's control directory beside a folder does not keep the folder",
+  "findWorkspace ignores another user's control directory beside a folder, unless the folder is theirs too",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);
@@ -213,7 +213,7 @@ test(
 );
 
 test(
-  "a place that another user may rename is not chosen, and causes a warning when it was given",
+  "chooseControlDirectory avoids a path that another user may rename, and controlWarnings names such a path",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   (context) => {
     const directory = scratch(context);
@@ -236,7 +236,7 @@ test(
 );
 
 test(
-  "a registered folder is not adopted anew when its control directory belongs to another user now",
+  "adopt fails with not_found if another user's control directory replaced that of the folder",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);
@@ -265,7 +265,7 @@ test("a dangling .cairn link beside a folder does not prevent its adoption", asy
 });
 
 test(
-  "another user's .cairn link beside a folder is not followed, whoever owns its target",
+  "findWorkspace does not follow another user's .cairn link beside a folder",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);
@@ -280,7 +280,7 @@ test(
 );
 
 test(
-  "a folder with another user's .cairn inside is not a self-contained workspace",
+  "findWorkspace ignores another user's .cairn in a folder, unless that user owns the folder too",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const around = join(scratch(context), "whole");
@@ -292,7 +292,7 @@ test(
   },
 );
 
-test("a replaced folder at the path is noticed, and a released folder is no longer kept", async (context) => {
+test("isOtherFolder notices a new folder at the workspace's path, and findWorkspace ignores a released workspace", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   renameSync(join(directory, "ws"), join(directory, "old"));
@@ -303,7 +303,7 @@ test("a replaced folder at the path is noticed, and a released folder is no long
   assert.equal(findWorkspace(join(directory, "ws")), null);
 });
 
-test("workspaces of one control directory get unique names and keep their state", async (context) => {
+test("createWorkspace gives each workspace of a control directory a unique name", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   mkdirSync(join(directory, "fork"));
@@ -328,7 +328,7 @@ test("workspaces of one control directory get unique names and keep their state"
   assert.deepEqual(readdirSync(found.control.temporary), []);
 });
 
-test("a given control directory is used, shared by two folders, and refused inside the folder", async (context) => {
+test("adopt uses a given control directory, also for a second folder, but refuses one inside the folder", async (context) => {
   const directory = scratch(context);
   const controlDirectory = join(directory, "given");
   const { found } = await adopt(join(directory, "ws"), { controlDirectory });
@@ -367,7 +367,7 @@ test("workspace names are encoded as directory names and decoded", () => {
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
 test(
-  "a folder on another file system gets its control directory at the mount's root and is found at any mount point",
+  "adopt puts the control directory at the root of a mount, and the folder is found after the mount moved",
   { skip: unshare ? false : "needs the right to mount" },
   (context) => {
     const directory = scratch(context);
@@ -417,7 +417,7 @@ test(
   },
 );
 
-test("choosing a control directory gives a reason and creates nothing", (context) => {
+test("chooseControlDirectory returns a path with the reason for it, and creates nothing", (context) => {
   const directory = scratch(context);
   const id = newControlId();
   const chosen = chooseControlDirectory(Buffer.from(join(directory, "ws")), { id });

@@ -253,7 +253,7 @@ function alreadyThere(found: FoundWorkspace): Adopted {
   return { found, created: false, reason: "it is a workspace already", warnings: [] };
 }
 
-/** Chooses a place. If there is none, an error of the guard about the folder itself comes first. */
+/** Chooses the control directory. If that fails, the guard's error about the folder, if any, is thrown instead. */
 function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): ChosenControl {
   try {
     return chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });

@@ -76,7 +76,7 @@ export function isAroundDaemons(folder: Buffer): boolean {
   return readMark(systemStateDirectory(), nameOf("above", folder)) !== null;
 }
 
-/** Removes all marks except those in `kept`, and those of folders that are away, whose identity is unknown now. */
+/** Removes all marks except those in `kept` and those of missing folders, whose identity cannot be read now. */
 export function removeOtherMarks(
   state: string,
   kept: ReadonlySet<string>,

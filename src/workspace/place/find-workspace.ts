@@ -59,8 +59,8 @@ import { controlOf, listRegistered, listSelfContained, readRegistration, registe
 import { userStateDirectory } from "../../fs/users.ts";
 
 /**
- * Finds a folder's workspace: by a control directory beside it or at the root of its mount, else by the registry.
- * Checks a workspace again that was found earlier.
+ * Finds a folder's workspace: by a control directory beside it or at the root of its mount, else by the registry. Also
+ * checks whether a workspace that was found earlier is still there.
  */
 
 export interface FoundWorkspace {
@@ -73,7 +73,7 @@ export interface FoundWorkspace {
   readonly controlFile: ControlFile;
   readonly workspace: PlacedWorkspace;
   readonly paths: WorkspacePaths;
-  /** While a fork is made: the path that it will get. */
+  /** The final path of a fork that is still being made. */
   readonly recordedFolder?: Buffer;
 }
 
@@ -156,7 +156,7 @@ export function pathIs(workspace: PlacedWorkspace, folder: Buffer): boolean {
   return folder.equals(rawPath(workspace));
 }
 
-/** The first workspace that fits and is not released; null if there is none. */
+/** Returns the first workspace for which `fits` is true and that is not released; null if there is none. */
 export function keptWorkspace(
   listed: readonly ListedWorkspace[],
   fits: (workspace: PlacedWorkspace) => boolean,
@@ -166,7 +166,9 @@ export function keptWorkspace(
   );
 }
 
-/** Finds like {@link keptWorkspace}. If none fits, throws the problem of an unreadable record, which may be the one. */
+/**
+ * Like {@link keptWorkspace}. If no workspace fits, throws the problem of an unreadable record: that workspace may fit.
+ */
 export function requireReadable(
   listed: readonly ListedWorkspace[],
   fits: (workspace: PlacedWorkspace) => boolean,
@@ -177,7 +179,10 @@ export function requireReadable(
   return workspace;
 }
 
-/** The workspace that a control directory keeps at a path, or kept until it was released; null if there is none. */
+/**
+ * Returns the control directory's workspace with this folder, preferably one that is not released; null if there is
+ * none.
+ */
 export function workspaceOnceOf(control: ControlPaths, folder: Buffer): PlacedWorkspace | null {
   const there = listWorkspaces(control).flatMap(({ workspace }) =>
     workspace !== null && pathIs(workspace, folder) ? [workspace] : [],
@@ -298,7 +303,7 @@ class Lookup {
       try {
         return readNearAgain(`${directory}/${id}`) ?? [];
       } catch {
-        // Another user's is unreadable. A damaged one of this user is found by the registry.
+        // This user cannot read another user's control directory. The registry finds a damaged one of this user.
         return [];
       }
     });
@@ -604,8 +609,8 @@ export interface MovedFolder {
 }
 
 /**
- * Finds the kept folder that was moved to `folder`: same device and inode, and born before its registration, so that
- * the inode is not a reused one. Null if there is none, or the file system has no birth times.
+ * Finds the registered folder that was moved to `folder`: same device and inode, and born before its registration, so
+ * that the inode is not a reused one. Null if there is none, or the file system has no birth times.
  */
 export function movedHere(folder: Buffer): MovedFolder | null {
   const facts = statSync(folder, { bigint: true });
@@ -637,9 +642,9 @@ export interface KeptElsewhere {
 }
 
 /**
- * Finds the workspace at or above a folder (its real path) that another state directory of this user keeps, as
- * processes with another XDG_STATE_HOME see it. Null if there is none. The control directory must confirm the note,
- * which may be old.
+ * Finds the workspace at or above a folder (its real path) that is registered in another state directory of this user,
+ * for example by a process with another XDG_STATE_HOME. Null if there is none. The control directory must confirm the
+ * note, which may be old.
  */
 export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
   for (let at = folder; at.length > 1; at = parentOf(at)) {

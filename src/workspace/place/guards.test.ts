@@ -34,13 +34,13 @@ function isRefused(guard?: GuardName): (error: unknown) => boolean {
   };
 }
 
-test("an ordinary folder is accepted", (context) => {
+test("checkLocation accepts an ordinary folder", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "a.git"));
   check(join(directory, "a.git"));
 });
 
-test("the root and paths that are no directory are refused whatever is allowed", (context) => {
+test("checkLocation refuses / and paths that are not directories, even if all guards are allowed", (context) => {
   const directory = scratch(context);
   assert.throws(() => check("/", ["home", "nested", "git", "space"]), isRefused());
   writeFileSync(join(directory, "file"), "");
@@ -52,12 +52,12 @@ test("the root and paths that are no directory are refused whatever is allowed",
   assert.throws(() => checkLocation(Buffer.from("/.cairn/x"), { allow: ["nested"] }), isRefused());
 });
 
-test("folders of /proc and /sys are refused whatever is allowed", () => {
+test("checkLocation refuses folders in /proc and /sys, even if all guards are allowed", () => {
   for (const path of ["/proc", "/proc/self", "/sys", "/sys/kernel"])
     assert.throws(() => check(path, ["home", "nested", "git", "space"]), isRefused(), path);
 });
 
-test("a home directory and a folder around one are refused unless allowed", (context) => {
+test("a home directory and folders around it are refused unless the guard home is allowed", (context) => {
   const directory = scratch(context);
   const home = process.env["HOME"];
   context.after(() => {
@@ -74,7 +74,7 @@ test("a home directory and a folder around one are refused unless allowed", (con
   check(join(homedir(), "project"));
 });
 
-test("a folder inside a .git is refused unless allowed", (context) => {
+test("a folder inside a .git is refused unless the guard git is allowed", (context) => {
   const path = join(scratch(context), "repo", ".git", "objects");
   mkdirSync(path, { recursive: true });
   assert.throws(() => check(path), isRefused("git"));
@@ -82,7 +82,7 @@ test("a folder inside a .git is refused unless allowed", (context) => {
   check(join(path, "..", ".."));
 });
 
-test("folders in and around a workspace are refused unless allowed", async (context) => {
+test("folders inside or around a workspace with points are refused unless the guard nested is allowed", async (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "outer", "ws", "inner"), { recursive: true });
   const { found } = await adoptFolder(join(directory, "outer", "ws"), OPTIONS);
@@ -96,7 +96,7 @@ test("folders in and around a workspace are refused unless allowed", async (cont
   check(join(directory, "outer", "ws"));
 });
 
-test("folders in a control directory are refused whatever is allowed, around one unless allowed", async (context) => {
+test("a folder in a control directory is always refused, a folder around one unless the guard nested is allowed", async (context) => {
   const directory = scratch(context);
   const { found } = await initSelfContained(join(directory, "whole"), OPTIONS);
   for (const path of [found.control.root, found.control.temporary]) {
@@ -112,7 +112,7 @@ test("folders in a control directory are refused whatever is allowed, around one
   assert.throws(() => check(join(directory, "state"), []), isRefused("nested"));
 });
 
-test("Cairn's own directories in a folder are listed by real path when the folder was given by a link", (context) => {
+test("ownInside lists Cairn's directories in a folder by real path, also if XDG variables name them through a link", (context) => {
   const directory = scratch(context);
   const before = process.env["XDG_CACHE_HOME"];
   context.after(() => {
@@ -133,7 +133,7 @@ test("Cairn's own directories in a folder are listed by real path when the folde
   assert.deepEqual(inside(join(home, "cache/cairn")), []);
 });
 
-test("too little space exits with 8 and can be allowed", (context) => {
+test("checkSpace fails with exit status 8 if space is short, unless the guard space is allowed", (context) => {
   const control = join(scratch(context), "not", "yet");
   checkSpace(control, 1);
   assert.throws(
@@ -169,7 +169,7 @@ test("the error of a reached quota names the bytes in the store and the command 
   );
 });
 
-test("the error of a missing folder says if its path lost bytes that are not UTF-8", (context) => {
+test("the error for a missing folder mentions non-UTF-8 names if the path has a replacement character", (context) => {
   const directory = scratch(context);
   const hintFor = (name: string): string | undefined => {
     try {
@@ -183,7 +183,7 @@ test("the error of a missing folder says if its path lost bytes that are not UTF
   assert.match(hintFor("non\uFFFDutf") ?? "", /not UTF-8/);
 });
 
-test("a folder that another state directory of this user keeps is refused, as are folders in it", async (context) => {
+test("a folder that is adopted in another state directory of the user is refused unless nested is allowed", async (context) => {
   const directory = scratch(context);
   const [home, folder] = [join(directory, "home"), join(directory, "kept")];
   for (const path of [home, join(folder, "below")]) mkdirSync(path, { recursive: true });

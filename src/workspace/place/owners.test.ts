@@ -7,7 +7,7 @@ import { CairnError } from "../../errors.ts";
 import { controlPaths } from "./control-layout.ts";
 import { unlessNotOwn, warnRoot } from "./owners.ts";
 
-test("an error in a control directory with an unknown owner stays unchanged", (context) => {
+test("unlessNotOwn returns the error unchanged if the control directory does not exist", (context) => {
   const directory = mkdtempSync(join(tmpdir(), "cairn-owner-"));
   context.after(() => rmSync(directory, { recursive: true, force: true }));
   const control = controlPaths(join(directory, "gone"));

@@ -139,7 +139,7 @@ export function unlessNotOwn({ root }: ControlPaths, error: unknown): unknown {
   return isOwn && toCairnError(error).hint === undefined ? unlessOthersWrote([root], error) : error;
 }
 
-/** Adds that hint to an error in one of this user's own directories. */
+/** Adds the hint of {@link hintOfOthers} to an error that names one of `places`, directories of this user. */
 export function unlessOthersWrote(places: readonly string[], error: unknown): unknown {
   const place = places.find((each) => toCairnError(error).message.includes(each));
   const hint = place === undefined ? null : hintOfOthers(place, error);
@@ -155,7 +155,7 @@ export function hintOfOthers(place: string, error: unknown): string | null {
   return `root or another user wrote files there that you may not use; to become their owner: ${giveBack(found.path, found.owner)}`;
 }
 
-/** True if the path that the system refused belongs to another user, or lies in such a directory. */
+/** True if the system refused access to a path that belongs to another user or lies in another user's directory. */
 function isClosedByAnother(error: unknown, own: number): boolean {
   for (let each = error; each instanceof Error; each = each.cause) {
     const { code, path } = each as NodeJS.ErrnoException;

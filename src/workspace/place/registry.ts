@@ -113,8 +113,8 @@ function noteElsewhere(entry: NewRegistration): void {
 const MOST_LOOKED_AT = 20;
 
 /**
- * Reads the record of this user's other state directory for exactly this real path, as far as HOME leads to it or to a
- * note of it. Null if there is none, or if it is unreadable.
+ * Returns the registration of exactly this real path in another state directory of this user: the default one below
+ * HOME, or one with a note there. Null if there is none, or if it is unreadable.
  */
 export function registeredElsewhere(folder: RawPath): Registration | null {
   const state = homeState();
@@ -136,7 +136,9 @@ export function noteReleased(entry: NewRegistration): void {
   durableWrite(fileOf("released", entry.folder), encoded(entry));
 }
 
-/** The registration of a released folder; for root also that of its daemon. Null if there is none, or if it is unreadable. */
+/**
+ * Returns a released folder's registration; for root also from its daemon's registry. Null if missing or unreadable.
+ */
 export function releasedRegistration(folder: RawPath): Registration | null {
   const states = [userStateDirectory(), daemonsRegistry()].filter((each) => each !== null);
   for (const state of states)

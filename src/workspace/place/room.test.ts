@@ -29,14 +29,14 @@ test("a save and a restore keep the same reserve free on a small file system", (
     );
 });
 
-test("the nearest existing folder above a path is found for raw and relative paths", () => {
+test("existingAncestor finds the nearest existing folder above absolute, relative and non-UTF-8 paths", () => {
   const odd = Buffer.concat([Buffer.from("/proc/self/none/"), Buffer.of(0xff), Buffer.from("/deep")]);
   assert.equal(existingAncestor(odd).toString(), "/proc/self");
   assert.equal(existingAncestor("none-here/deep").toString(), ".");
   assert.equal(existingAncestor("/").toString(), "/");
 });
 
-test("a place in memory, on a removable disk or on USB causes a warning", (t) => {
+test("whatMayGo warns of points in memory, on a removable disk, on USB and inside the folder", (t) => {
   const system = mkdtempSync(join(tmpdir(), "cairn-sys-"));
   t.after(() => rmSync(system, { recursive: true, force: true }));
   mkdirSync(join(system, "dev/block"), { recursive: true });

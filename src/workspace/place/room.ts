@@ -97,7 +97,7 @@ function removableDisk({ device, source }: Mount, system: string): string | null
     const isRemovable = readRegular(join(disk, "removable")).toString("latin1").trim() === "1";
     return isRemovable || /\/usb\d+\//.test(disk) ? basename(disk) : null;
   } catch {
-    // The kernel knows no disk for it.
+    // The device has no disk in sysfs, for example a network file system.
     return null;
   }
 }

@@ -44,7 +44,7 @@ export function keptTrees(control: ControlPaths, onWarning?: (message: string) =
   }
 }
 
-/** Name of a tree while it is removed. A tree under its own name is whole. */
+/** Name of a tree while it is removed. A tree named `tree` is complete. */
 const GOING = "tree-going";
 /** Name of a tree while it is made again; a kill may leave it. */
 const COMING = "tree-coming";
@@ -87,8 +87,8 @@ function isSealedWhole(points: Points, sequence: number): boolean {
 }
 
 /**
- * Returns points that stay and need a leaving point's tree, since nothing else has all of their content, each with the
- * leaving point's number. Number null: the point's link is unreadable.
+ * Returns the remaining points that need the tree of a point in `leaving`, because only that tree has all of their
+ * content. Each key is a remaining point, its value the leaving point, or null if the link to it is unreadable.
  */
 export function needingTrees(points: Points, leaving: readonly number[]): Map<number, number | null> {
   const gone = new Set(leaving);

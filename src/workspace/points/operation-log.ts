@@ -5,7 +5,7 @@ export { isReverting, type OperationKind } from "../../formats/records/control.t
 
 /** An operation that `undo` or `redo` can revert. */
 export interface Revertible {
-  /** of the operation that a person asked for: neither undo nor redo */
+  /** kind of the original operation, for example `restore`; never `undo` or `redo` */
   kind: OperationKind;
   at: string;
   /** point to go to */

@@ -1,7 +1,7 @@
 import { deserialize, serialize } from "node:v8";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 
-/** Items that are read in order, any number of times; an array is one. */
+/** Items that can be iterated in order any number of times, for example an array. */
 export interface Listed<T> extends Iterable<T> {
   readonly length: number;
 }
@@ -51,7 +51,9 @@ export class PackedList<T> implements Listed<T> {
   }
 }
 
-/** Finds items for a caller that asks in the order of the list. At the end the search begins anew. */
+/**
+ * Returns a function that finds the next item for which `fits` is true, after the last result. Continues at the start.
+ */
 export function inOrder<T>(list: Listed<T>): (fits: (item: T) => boolean) => T | undefined {
   let items = list[Symbol.iterator]();
   return (fits) => {

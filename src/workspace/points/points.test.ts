@@ -78,7 +78,7 @@ function hasCode(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
-test("points are listed newest first and only as many as asked for", (context) => {
+test("Points.list returns the newest points first, at most as many as the limit", (context) => {
   const { points } = scratch(context);
   assert.deepEqual(points.list(), { points: [], damaged: [], truncated: false });
   const ids = [1, 2, 3, 4].map(() => save(points));
@@ -95,7 +95,7 @@ test("points are listed newest first and only as many as asked for", (context) =
   assert.equal(points.list({ limit: 4 }).truncated, false);
 });
 
-test("a sequence number is claimed once, and a second claim throws conflict", (context) => {
+test("Points.claim throws conflict if the sequence number is already claimed", (context) => {
   const { points } = scratch(context);
   const sequence = points.nextSequence();
   points.claim(sequence, newSavePointId());
@@ -106,7 +106,7 @@ test("a sequence number is claimed once, and a second claim throws conflict", (c
   assert.equal(points.nextSequence(), sequence);
 });
 
-test("a writer whose claim was cleared away does not commit", (context) => {
+test("Points.commit throws conflict if the writer's claim was removed", (context) => {
   const { points } = scratch(context);
   points.claim(1, newSavePointId());
   assert.deepEqual(points.removeLeftovers(), ["0000000001"]);
@@ -118,7 +118,7 @@ test("a writer whose claim was cleared away does not commit", (context) => {
   assert.equal(points.committed().length, 1);
 });
 
-test("a damaged descriptor is listed as damaged and hides nothing", (context) => {
+test("Points.list reports damaged descriptors and still returns the other points", (context) => {
   const { points, paths } = scratch(context);
   const ids = [1, 2, 3, 4].map(() => save(points));
   writeFileSync(points.pathsOf(2).descriptor, "{}");
@@ -142,7 +142,7 @@ test("a damaged descriptor is listed as damaged and hides nothing", (context) =>
   assert.equal(resolveTarget(points, "head~3", ids[3]!).sequence, 1);
 });
 
-test("a descriptor that is too long is not written, and its claim can be abandoned", (context) => {
+test("Points.commit refuses a descriptor that is too long, and the claim can be abandoned", (context) => {
   const { points } = scratch(context);
   save(points);
   points.claim(2, newSavePointId());
@@ -152,7 +152,7 @@ test("a descriptor that is too long is not written, and its claim can be abandon
   assert.deepEqual(points.sequences(), [1]);
 });
 
-test("a descriptor of a newer version throws newer_version and stays unchanged", (context) => {
+test("Points.list reports a descriptor of a newer version with the code newer_version", (context) => {
   const { points } = scratch(context);
   save(points);
   const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":3');
@@ -160,7 +160,7 @@ test("a descriptor of a newer version throws newer_version and stays unchanged",
   assert.equal(points.list().damaged[0]?.problem.code, "newer_version");
 });
 
-test("pins, tags and verification lie beside the descriptor, whose checksum stays", (context) => {
+test("pins, edited tags and verifications do not change the descriptor's checksum", (context) => {
   const { points } = scratch(context);
   save(points);
   const { checksum, tags } = points.read(1);
@@ -177,7 +177,7 @@ test("pins, tags and verification lie beside the descriptor, whose checksum stay
   assert.equal(points.read(1).pin, null);
 });
 
-test("an unreadable pin still pins its point, and is reported", (context) => {
+test("a point with an unreadable pin file stays pinned and has a problem", (context) => {
   const { points } = scratch(context);
   save(points);
   writeFileSync(points.pathsOf(1).pin, "?");
@@ -186,7 +186,7 @@ test("an unreadable pin still pins its point, and is reported", (context) => {
   assert.equal(point.problems.length, 1);
 });
 
-test("targets are resolved by id, prefix and word", (context) => {
+test("a target can be an id, a prefix of an id, or a word such as latest or head~1", (context) => {
   const { points } = scratch(context);
   const first = save(points, { save_point_id: `abcd1${"0".repeat(27)}` as SavePointId });
   const second = save(points, { save_point_id: `abcd2${"0".repeat(27)}` as SavePointId });
@@ -230,7 +230,7 @@ test("targets are resolved by id, prefix and word", (context) => {
   );
 });
 
-test("an id that a caller chose is found whole first, then by a unique prefix, whatever its characters", (context) => {
+test("a target that equals a chosen id means its point, although other ids begin with the same characters", (context) => {
   const { points } = scratch(context);
   const hex = save(points, { chosen_id: "1a2b3c4d" });
   const word = save(points, { chosen_id: "step-12", tags: ["step-12"] });
@@ -258,7 +258,7 @@ test("an id that a caller chose is found whole first, then by a unique prefix, w
   for (const id of ["a b", "2026-05-02"]) requireChosenId(points, id, true);
 });
 
-test("an id that an agent chose hides neither a person's later tag nor the own ids of other points", (context) => {
+test("an id that an agent chose does not hide a person's later tag or another point's id", (context) => {
   const { points } = scratch(context);
   const cause: Descriptor["cause"] = { kind: "tool_call" };
   for (const chosen_id of ["release", "abcd1234"]) save(points, { cause, chosen_id, tags: [chosen_id] });
@@ -284,7 +284,7 @@ test("undo points do not count in head~N", (context) => {
   assert.throws(() => idOf("head~3"), hasCode("not_found"));
 });
 
-test("a time means the newest point that was saved by then", (context) => {
+test("a time as a target means the newest point saved at or before that time", (context) => {
   const { points } = scratch(context);
   const now = new Date(2026, 10, 24, 15, 30, 20).getTime();
   const at = (...given: [number, number, number]): string => new Date(2026, 10, ...given).toISOString();
@@ -317,7 +317,7 @@ test("a time means the newest point that was saved by then", (context) => {
     assert.throws(() => idOf(target), hasCode("invalid_id"), target);
 });
 
-test("latest skips undo points, and is null without points", (context) => {
+test("Points.latest returns the newest point that is not an undo point, or null if there is none", (context) => {
   const { points } = scratch(context);
   assert.equal(points.latest(), null);
   save(points, { undo: true });
@@ -329,7 +329,7 @@ test("latest skips undo points, and is null without points", (context) => {
   assert.equal(points.latest()?.descriptor.save_point_id, id);
 });
 
-test("a lost, torn or wrong catalog changes no result", (context) => {
+test("points are found even if the point catalog is empty, cut or wrong", (context) => {
   const { points, paths } = scratch(context);
   const ids = [1, 2, 3].map(() => save(points));
   const whole = readFileSync(paths.catalog);
@@ -347,7 +347,7 @@ test("a lost, torn or wrong catalog changes no result", (context) => {
   assert.equal(new Points(paths).ids().size, 4);
 });
 
-test("a removed point is gone and a later one with its number is not taken for it", (context) => {
+test("Points.byId does not find a removed point, even if a new point has the same sequence number", (context) => {
   const { points, paths } = scratch(context);
   const first = save(points);
   const second = save(points);
@@ -362,7 +362,7 @@ test("a removed point is gone and a later one with its number is not taken for i
   assert.equal(fresh.byId(first)?.sequence, 1);
 });
 
-test("a killed writer leaves no point or a whole one, and the next clean-up removes the rest", (context) => {
+test("a killed commit or remove leaves a complete point or none, and removeLeftovers removes the rest", (context) => {
   const { paths } = scratch(context);
   const script = (failpoint: string): string => `
     process.env.CAIRN_FAILPOINT = ${JSON.stringify(failpoint)};
@@ -388,7 +388,7 @@ test("a killed writer leaves no point or a whole one, and the next clean-up remo
   }
 });
 
-test("listing 20 of 3000 points, finding a prefix and finding the latest read only the points that they return", (context) => {
+test("listing 20 of 3000 points, or finding one by prefix or as the latest, reads only the returned points", (context) => {
   const { points, paths } = scratch(context);
   const descriptor = descriptorOf(1);
   let lines = "";
@@ -417,7 +417,7 @@ test("listing 20 of 3000 points, finding a prefix and finding the latest read on
   assert.ok(prefix < 20 && latest < 20, `${prefix} calls for a prefix, ${latest} for the latest`);
 });
 
-test("a claim succeeds after one conflict when another process claimed the number within one clock tick", (context) => {
+test("Points.claim succeeds at the second try if another process took the number within one clock tick", (context) => {
   const { paths, points } = scratch(context);
   const past = new Date(Date.now() - 60_000 + 0.5);
   utimesSync(paths.points, past, past);
@@ -430,7 +430,7 @@ test("a claim succeeds after one conflict when another process claimed the numbe
 });
 
 test(
-  "a claim that cannot be written leaves no directory",
+  "Points.claim leaves no directory if the disk is full",
   { skip: spawnSync("mount", ["--version"]).error !== undefined || process.geteuid?.() !== 0 },
   (context) => {
     const { paths, points } = scratch(context);

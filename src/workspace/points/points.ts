@@ -78,7 +78,7 @@ export interface ListOptions {
   limit?: number;
   /** Only points with a smaller sequence number. */
   before?: number;
-  /** Lists no undo points except this one; null: none. */
+  /** Lists this undo point and no other undo points; null: no undo points. */
   savesAnd?: SavePointId | null;
   /** Leaves out this many of the newest listed points. Reads only the catalog for them. */
   skip?: number;
@@ -156,7 +156,7 @@ export class Points {
 
   /**
    * Writes the descriptor into a claim, right before the point's clone is made. The file system's next commit makes
-   * both durable. Without the clone the descriptor counts for nothing.
+   * both durable. Readers ignore the descriptor as long as the clone is missing.
    */
   announce(descriptor: Descriptor): void {
     orderedWrite(this.pathsOf(descriptor.sequence).intent, encodeDescriptorFile(descriptor));
@@ -461,7 +461,7 @@ export class Points {
   }
 
   /**
-   * The newest point that is no undo point; null if there is none. Skips damaged points. Prefers saved points to
+   * The newest point that is not an undo point; null if there is none. Skips damaged points. Prefers saved points to
    * imported ones, which may be older than their number.
    */
   latest(): Point | null {

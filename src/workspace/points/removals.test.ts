@@ -29,7 +29,7 @@ function heldUp(t: TestContext): {
   return { folder, removals, tree, endOne: () => waiting.shift()!() };
 }
 
-test("an added tree is moved aside at once and removed in the background", async (t) => {
+test("Removals.add moves a tree aside at once and removes it in the background", async (t) => {
   const { folder, removals, tree, endOne } = heldUp(t);
   const place = tree(0);
   await removals.add(place, undefined);
@@ -40,7 +40,7 @@ test("an added tree is moved aside at once and removed in the background", async
   assert.deepEqual(readdirSync(folder), []);
 });
 
-test("adding a tree waits while four removals run", async (t) => {
+test("Removals.add waits while four removals run", async (t) => {
   const { folder, removals, tree, endOne } = heldUp(t);
   for (let n = 0; n < 4; n++) await removals.add(tree(n), undefined);
   const place = tree(4);
@@ -56,7 +56,7 @@ test("adding a tree waits while four removals run", async (t) => {
   assert.deepEqual(readdirSync(folder), []);
 });
 
-test("a tree that cannot be moved aside is removed before the call returns", async (t) => {
+test("Removals.add removes a tree before it returns if the tree cannot be moved aside", async (t) => {
   const { folder } = heldUp(t);
   const removed: string[] = [];
   const removals = new Removals(async (place) => Promise.resolve(void removed.push(place)));
@@ -65,7 +65,7 @@ test("a tree that cannot be moved aside is removed before the call returns", asy
   assert.deepEqual(removed, [absent]);
 });
 
-test("a tree that cannot be removed causes a warning and no error", async (t) => {
+test("a background removal that fails causes a warning and no error", async (t) => {
   const { tree } = heldUp(t);
   const warnings: string[] = [];
   const removals = new Removals(async () => Promise.reject(new Error("not today")));

@@ -41,7 +41,7 @@ function fileOf(step: object): Uint8Array {
   return Buffer.from(`${lines}${JSON.stringify(end)}\n`);
 }
 
-test("steps are read as they were written", () => {
+test("decodeSteps returns the steps that encodeSteps wrote", () => {
   const steps = Object.entries(STEPS).map(([op, rest]) => ({ op, path: at, ...rest }) as Step);
   const leftOut = [{ path: Buffer.alloc(0), reason: "mounted", detail: "why" } as const];
   const read = decodeSteps(Buffer.concat([...encodeSteps({ steps, leftOut })]));
@@ -52,7 +52,7 @@ test("steps are read as they were written", () => {
   assert.deepEqual(read.leftOut, leftOut);
 });
 
-test("an invalid step throws damaged even when the checksum is right", () => {
+test("decodeSteps throws damaged for an invalid step, even if the checksum is right", () => {
   const path = at.toString("base64");
   for (const [op, rest] of Object.entries(STEPS)) {
     assert.equal(decodeSteps(fileOf({ op, path, ...rest })).steps.length, 1);

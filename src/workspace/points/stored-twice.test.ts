@@ -95,7 +95,7 @@ async function spoilt(at: Twice, work: (name: string, files: string[]) => Promis
     }
 }
 
-test("doctor keeps a killed save's pack when the second copy of its content is damaged", async (t) => {
+test("doctor repairs the store from an unindexed pack if the indexed copy of its content is damaged", async (t) => {
   const at = await storedTwice(t, "unlisted");
   const { client, sets } = at;
   assert.equal(sets[0].length, sets[1].length);
@@ -109,7 +109,7 @@ test("doctor keeps a killed save's pack when the second copy of its content is d
 const READ_ELSEWHERE =
   /is damaged or missing: Cairn reads its blobs from other packs.*`cairn doctor --repair` repairs the store/;
 
-test("restore, fork, view and read use another pack's copy when a blob is damaged or lost", async (t) => {
+test("restore, fork, view and read use another pack's copy if a blob is damaged or lost", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client, root, digest } = at;
   const warnings: string[] = [];
@@ -135,7 +135,7 @@ test("restore, fork, view and read use another pack's copy when a blob is damage
   for (const warning of warnings) assert.match(warning, READ_ELSEWHERE);
 });
 
-test("a restore in place uses another pack's copy when a blob is damaged or lost", async (t) => {
+test("a restore in place uses another pack's copy if a blob is damaged or lost", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client, folder, digest } = at;
   await spoilt(at, async (name) => {
@@ -147,7 +147,7 @@ test("a restore in place uses another pack's copy when a blob is damaged or lost
   });
 });
 
-test("a backup uses another pack's copy when a blob of the store is damaged or lost", async (t) => {
+test("a backup uses another pack's copy if a blob of the store is damaged or lost", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client, library, root, digest } = at;
   await spoilt(at, async (name) => {
@@ -160,7 +160,7 @@ test("a backup uses another pack's copy when a blob of the store is damaged or l
   });
 });
 
-test("a verification names the damaged pack, and no point when another pack has copies of its blobs", async (t) => {
+test("verify names a damaged pack, but no point if another pack has copies of the pack's blobs", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client } = at;
   await spoilt(at, async (name, files) => {
@@ -202,7 +202,7 @@ test("a verification names the damaged pack, and no point when another pack has 
 });
 
 for (const repaired of [false, true])
-  test(`${repaired ? "doctor" : "a save"} stores content again when its listed pack is lost and an unlisted copy is damaged`, async (t) => {
+  test(`a save${repaired ? " after doctor" : ""} stores content again if its indexed pack is lost and an unindexed copy damaged`, async (t) => {
     const at = await storedTwice(t, "unlisted");
     const { client } = at;
     spoil(await packsOf("data", at, at.sets[0]), "first blob");

@@ -30,14 +30,14 @@ function chain(depth: number, size: number): TreeSource {
   };
 }
 
-test("a difference below 20,000 nested directories is found", () => {
+test("diffTrees finds a difference below 20,000 nested directories", () => {
   const depth = 20_000;
   const found = [...diffTrees(chain(depth, 1), chain(depth, 2))];
   assert.equal(found.length, 1);
   assert.deepEqual([found[0]!.path.length, found[0]!.aspects], [depth * 2 + 1, ["content"]]);
 });
 
-test("entries below a removed directory follow it directly, before its neighbours", () => {
+test("diffTrees lists a removed directory before the entries below it", () => {
   const nothing: TreeSource = { root: EMPTY, list: () => [], content: () => [] };
   const paths = [...diffTrees(chain(2, 1), nothing)].map(({ path }) => Buffer.from(path).toString());
   assert.deepEqual(paths, ["a", "a/a", "a/a/a"]);
@@ -60,7 +60,7 @@ function wide(count: number): TreeSource & { lists: number } {
   return source;
 }
 
-test("a directory is listed only a few times when thousands of its entries have fields in the manifest", () => {
+test("exactDifferences lists a directory only a few times for thousands of its entries with manifest fields", () => {
   const [before, after] = [wide(3000), wide(3000)];
   const fields = (value: string) =>
     Array.from(before.list(EMPTY), ({ name }) => ({
@@ -76,7 +76,7 @@ test("a directory is listed only a few times when thousands of its entries have 
   assert.ok(same.lists < 3, "of what both say the same nobody asks the nodes");
 });
 
-test("a path below a file is not found", () => {
+test("NodeFinder finds no entry at a path below a file", () => {
   const finder = new NodeFinder(chain(2, 1));
   assert.deepEqual(
     ["a", "a/a", "a/a/a", "a/a/a/a", "b"].map((path) => finder.at(Buffer.from(path))?.type ?? null),

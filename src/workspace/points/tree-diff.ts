@@ -30,8 +30,8 @@ export interface Difference {
 export type OnDamagedDirectory = (path: Uint8Array, error: CairnError) => void;
 
 /**
- * Compares two states in raw pre-order, and skips directories that both have by the same reference. A directory that
- * only one state has comes with everything below it. Throws `damaged` without `onDamaged`, and for the root.
+ * Compares two states in raw pre-order, and skips directories that have the same reference in both states. A directory
+ * that only one state has comes with everything below it. Throws `damaged` without `onDamaged`, and for the root.
  */
 export function* diffTrees(
   before: TreeSource,

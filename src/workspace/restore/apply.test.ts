@@ -33,7 +33,7 @@ function identityAt(root: string, name: string): Identity {
   }
 }
 
-test("a restore works on a file system whose rename takes no flags, and replaces no unsaved file", (t) => {
+test("StepRunner replaces no unsaved file on a file system whose rename takes no flags", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -66,7 +66,7 @@ test("a restore works on a file system whose rename takes no flags, and replaces
   assert.equal(fs.readFileSync(path.join(staging, displacedName(9)), "utf8"), "old");
 });
 
-test("a kill between two renames is repaired on a file system whose rename takes no flags", (t) => {
+test("StepRunner finishes a step that was killed between two renames, if rename takes no flags", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -96,7 +96,7 @@ test("a kill between two renames is repaired on a file system whose rename takes
   ]);
 });
 
-test("entries whose names the file system refuses are left out with all below them, also after a kill", (t) => {
+test("StepRunner leaves out entries whose names the file system refuses, and everything below them", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -130,7 +130,7 @@ test("entries whose names the file system refuses are left out with all below th
   }
 });
 
-test("recovery continues with nested directories that were made before a kill", (t) => {
+test("StepRunner accepts nested directories that a killed restore already made", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -146,7 +146,7 @@ test("recovery continues with nested directories that were made before a kill", 
   }
 });
 
-test("after a kill, a file that a directory replaced counts as removed, and entries made since are listed", (t) => {
+test("StepRunner after a kill counts a replaced file as removed, and lists entries that were made since", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -174,7 +174,7 @@ test("after a kill, a file that a directory replaced counts as removed, and entr
   assert.deepEqual(run([...removed, ...comes], true), [0, 2, listed]);
 });
 
-test("on a case-insensitive file system new entries go into a directory that stays only if the restore was to remove that directory", (t) => {
+test("if names ignore case, StepRunner fills a directory of another spelling only if it was to remove that directory", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];

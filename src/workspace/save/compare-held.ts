@@ -12,7 +12,7 @@ import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 
 /**
  * Compares held trees with each other, and with the folder, without a store: a file with the same inode, size and times
- * has the same content. If size and times leave it open, the contents are compared.
+ * has the same content. If size and times do not decide, the contents are compared.
  */
 
 /** A tree that is compared. */
@@ -56,7 +56,10 @@ export function heldSide(workspace: Workspace, point: Point, call: WorkspaceCall
 /** Two scanned trees and their differences. */
 export class HeldComparison {
   readonly #sides: { from: Looked; to: Looked };
-  /** The trees are compared from the later one, whose scan knows the entries that both share. */
+  /**
+   * True if `from` is the later tree. The comparison always goes from the later tree to the earlier one, because only
+   * the later scan knows the entries that both trees share.
+   */
   readonly #isTurned: boolean;
   readonly #sources: { later: TreeSource; earlier: TreeSource };
 
@@ -102,7 +105,7 @@ export class HeldComparison {
     return this.#isTurned ? this.#sources.earlier : this.#sources.later;
   }
 
-  /** Lists the differences. Contents of files are compared if size and times leave it open; with `exactly` always. */
+  /** Lists the differences. Contents of files are compared if size and times do not decide; with `exactly` always. */
   async differences({
     exactly,
     signal,

@@ -29,9 +29,9 @@ export interface InodesCall extends WorkspaceCall {
 }
 
 /**
- * Lists differences of a point and another point or the present folder (null), from the inodes that btrfs lists as
- * changed since one was made of the other. Null if btrfs cannot tell, this user is not root, or ignore rules may
- * matter.
+ * Lists the differences between a point and another point, or the present folder (`to` null), from the inodes that
+ * btrfs lists as changed since both trees were one. Returns null if btrfs cannot tell, this user is not root, or ignore
+ * rules may matter.
  */
 export async function differencesByInodes(
   workspace: Workspace,
@@ -76,7 +76,7 @@ function isIgnoreFile({ path: own, after }: Difference): boolean {
 async function besideFolder(workspace: Workspace, from: Point, call: InodesCall): Promise<Difference[] | null> {
   const { points, root } = workspace;
   const head = workspace.byId(workspace.state().head);
-  // The folder is read by head's rules, and a point of its whole tree by none.
+  // The folder is read by head's rules, but a point that holds its whole tree is read without rules.
   if (head === null || head.descriptor.rules.exclude.length > 0) return null;
   if (isOfAll(from.descriptor) && from.sequence !== head.sequence) return null;
   const tree = Buffer.from(treePlace(points, from));
@@ -91,7 +91,7 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
     return null;
   const { exactly, signal } = call;
   return withSnapshot(workspace, call, async (now) => {
-    // Another folder may have replaced it meanwhile.
+    // Another folder may have replaced the workspace's folder meanwhile.
     if (inDirectory(now, subvolumeInfo).parentUuid !== own) return null;
     const listed = await changedSince(tree, now, { since, signal });
     if (listed === null || (!isOfAll(from.descriptor) && listed.some(isIgnoreFile))) return null;

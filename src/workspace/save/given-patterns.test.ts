@@ -13,7 +13,7 @@ function scene(t: TestContext): { own: string; folder: Buffer; link: string } {
   return { own, folder: Buffer.from(join(own, "disk/home")), link: join(own, "link/home") };
 }
 
-test("a pattern that begins with the folder's path, or a link to it, counts from the folder", (t) => {
+test("a pattern that begins with the folder's path, or a link to it, is made relative to the folder", (t) => {
   const { folder, link } = scene(t);
   const given = [`${folder.toString()}/.ssh`, `${link}/a/*.o`, `!${link}/keep/`, "./z", "!./y"];
   const wanted = ["/.ssh", "/a/*.o", "!/keep/", "/z", "!/y"];
@@ -25,7 +25,7 @@ test("a pattern that begins with the folder's path, or a link to it, counts from
     assert.throws(() => givenPatterns(folder, [whole], undefined), { code: "usage" });
 });
 
-test("a pattern with the folder's own path counts from the folder, with a warning, if the folder has an entry of its first name", (t) => {
+test("a pattern with the folder's path stays unchanged, with a warning, if the folder has an entry of its first name", (t) => {
   const { own, folder } = scene(t);
   const first = own.split("/")[1]!;
   mkdirSync(join(folder.toString(), first));

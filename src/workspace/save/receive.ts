@@ -44,8 +44,8 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
 }
 
 /**
- * Makes a point of this workspace with the content of another workspace's sealed point. Returns the existing one if
- * that was done before. The point becomes neither head nor latest. The caller holds the workspace's lock.
+ * Makes a point of this workspace with the content of another workspace's sealed point. Returns the existing point if
+ * an earlier call made it. The point becomes neither head nor latest. The caller holds the workspace's lock.
  */
 export async function takeOverPoint(workspace: Workspace, from: Point): Promise<Point> {
   const { save_point_id: id, workspace_name: name, message } = from.descriptor;
@@ -89,7 +89,7 @@ export interface TakeInInput extends WorkspaceCall {
   cause: Cause;
   /** the point's id, if known beforehand */
   id?: SavePointId;
-  /** the point that the new one follows; absent if it follows none */
+  /** parent of the new point; null or absent: no parent */
   head?: Point | null;
   /** why the workspace's own engine was not used */
   degraded?: readonly Degradation[];

@@ -12,14 +12,14 @@ export interface Roots {
   to: Buffer;
 }
 
-/** Returns a difference as seen from the other tree. */
+/** Returns a difference with its two sides exchanged. */
 export function turnedRound(difference: Difference): Difference {
   return { ...difference, before: difference.after, after: difference.before };
 }
 
 /**
- * Compares contents of files if nothing else tells that they differ. With `exactly` compares all, and reads the content
- * of added and removed files.
+ * Settles differences of files: compares the contents if no other aspect differs, and drops equal files. With `exactly`
+ * compares the contents of all listed files, and reads added and removed files.
  */
 export async function settled(
   listed: readonly Difference[],

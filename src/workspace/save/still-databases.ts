@@ -14,7 +14,7 @@ import { stillDatabases } from "../open/describe.ts";
 /** Programs wait at most this long for a save, in milliseconds. */
 const BUDGET_MS = 500;
 const HOLDERS_BUDGET_MS = 50;
-/** Databases are searched in this many points, from head on, until one is sealed. */
+/** Number of points, from head back, whose databases are looked up. The search ends at the first sealed point. */
 const LOOK_BACK = 4;
 
 interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<HolderCall, "announce"> {
@@ -66,7 +66,7 @@ function knownDatabases(workspace: Workspace): Uint8Array[] {
   return open.length > 0 || [...found.values()].some(isInUse) ? [...found.values()] : [];
 }
 
-/** Returns the point before another; null also if its record is damaged: the save goes on. */
+/** Returns a point's parent; null also if the parent's record is damaged, so that the save continues. */
 function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
   try {
     return workspace.byId(descriptor.parent_id);

@@ -4,7 +4,7 @@ import { readRegular } from "../../fs/regular-file.ts";
 
 /**
  * A file beside a stat cache with the names of the index files that the cache relies on. If one of them is gone,
- * content that the cache knows may have left the store. A missing or odd file vouches for nothing.
+ * content that the cache knows may have left the store. If the file is missing or invalid, the cache is not trusted.
  */
 
 const FORMAT = "cairn.cache-basis";

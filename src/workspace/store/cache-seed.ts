@@ -38,7 +38,7 @@ export interface Seed {
   folder: Uint8Array;
 }
 
-/** Leaves a seed if the other workspace has a stat cache of that state. */
+/** Makes the seed, if the stat cache `seed.from` describes the state `seed.tree`. */
 export function leaveSeed(seed: Seed): void {
   try {
     if (!isCacheOf(seed.from, seed.tree)) return;

@@ -28,7 +28,7 @@ export class KeptScan {
   readonly #changes: FolderChanges | null;
   /** The scan under way: the mark after which it began, and its ignore rules; null if nobody reports changes of its folder. */
   #begun: { mark: number; rules: string; isWhole: boolean; cache: string } | null = null;
-  /** The cache that was loaded last, if other operations may have it too. */
+  /** The cache that was loaded last, if other operations may use it too. */
   #shared: StatCache | null = null;
 
   /** `file`: the workspace's stat cache; `changes`: changes of its folder, if a watcher reports them. */

@@ -70,7 +70,7 @@ function headOf(staged: StagedContent): HeadContent {
 }
 
 void describe("the copy engine", () => {
-  test("a staged folder is found at its path in a snapshot, with its manifest beside it", async (t) => {
+  test("stage stores the folder at its path in a snapshot, and the manifest in .cairn", async (t) => {
     const { root, engine, stage } = await setUp(t);
     fs.mkdirSync(path.join(root, "dir"));
     fs.writeFileSync(path.join(root, "dir/file"), "content");
@@ -103,7 +103,7 @@ void describe("the copy engine", () => {
     );
   });
 
-  test("a save stores nothing when the folder is unchanged, and only changed files else", async (t) => {
+  test("stage stores only changed files, and nothing if the folder is unchanged", async (t) => {
     const { root, stage, control } = await setUp(t);
     for (let i = 0; i < 20; i++) fs.writeFileSync(path.join(root, `f${i}`), randomBytes(50_000));
     const first = await stage();
@@ -123,7 +123,7 @@ void describe("the copy engine", () => {
     assert.ok(fourth.bytesStored < 3000);
   });
 
-  test("a clean-up loads the index once before and once after, and the store keeps the new index", async (t) => {
+  test("freeContent loads the index once before and once after it removes content", async (t) => {
     const { root, engine, stage } = await setUp(t);
     const free = async (pointIds: string[], content: PointContent): Promise<number> => {
       const kept = (): KeptContent => ({ contents: [content], unreadable: [] });
@@ -146,7 +146,7 @@ void describe("the copy engine", () => {
     assert.equal(load.mock.callCount(), 3);
   });
 
-  test("a failed clean-up throws its first error, also when the index cannot be read afterwards", async (t) => {
+  test("freeContent throws the first error, even if the index cannot be read afterwards", async (t) => {
     const { root, engine, stage } = await setUp(t);
     fs.writeFileSync(path.join(root, "f"), "content");
     await stage();
@@ -162,7 +162,7 @@ void describe("the copy engine", () => {
     await assert.rejects(freeing, { code: "no_space", message: "what failed first" });
   });
 
-  test("a save with a lost pack warns and goes on when an unindexed pack is unreadable for this user", async (t) => {
+  test("stage replaces a lost pack and warns of an unindexed pack that this user may not read", async (t) => {
     const { root, engine, stage } = await setUp(t);
     fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
     const head = headOf(await stage());
@@ -184,7 +184,7 @@ void describe("the copy engine", () => {
     assert.match(warnings.join("\n"), /^packs .* may not store their blobs again: this user may not read it$/);
   });
 
-  test("content that left the store is stored again by the next save, also when status looked at the folder before it", async (t) => {
+  test("stage stores content again that the store has lost, even if status looked at the folder before", async (t) => {
     const { root, control, stage } = await setUp(t);
     const indexes = (): string[] => fs.readdirSync(path.join(control, "store/index"));
     fs.writeFileSync(path.join(root, "other"), "stays");
@@ -204,7 +204,7 @@ void describe("the copy engine", () => {
     assert.equal(Buffer.concat([...source.content(file!)].map((part) => Buffer.from(part))).toString(), "content");
   });
 
-  test("a point is written exactly as it was saved, also by another process's engine", async (t) => {
+  test("another engine object writes a point exactly as it was saved", async (t) => {
     const { root, stage, control } = await setUp(t);
     fs.mkdirSync(path.join(root, "a"));
     fs.writeFileSync(path.join(root, "a/file"), "x");
@@ -224,7 +224,7 @@ void describe("the copy engine", () => {
     assert.equal(fs.statSync(path.join(target, "a/file")).blocks, fs.statSync(path.join(root, "a/file")).blocks);
   });
 
-  test("the store opens by its password when the key file is lost, and throws when both are lost", async (t) => {
+  test("a store opens by its password if the key file is lost, and throws damaged if both are lost", async (t) => {
     const { control, root, stage } = await setUp(t);
     fs.writeFileSync(path.join(root, "file"), "x");
     const staged = await stage();
@@ -240,7 +240,7 @@ void describe("the copy engine", () => {
     await assert.rejects(EmbeddedStore.open(control), { code: "damaged" });
   });
 
-  test("an unfinished store is made anew by the next creation", async (t) => {
+  test("createEmbeddedStore replaces a store whose creation was not finished", async (t) => {
     const control = temporaryFolder(t);
     const paths = storePaths(control);
     await createEmbeddedStore(control);
@@ -250,7 +250,7 @@ void describe("the copy engine", () => {
     (await EmbeddedStore.open(control)).close();
   });
 
-  test("reading a point throws damaged when a blob is missing", async (t) => {
+  test("reading a point throws damaged if a blob is missing", async (t) => {
     const { control, root, stage, engine } = await setUp(t);
     fs.writeFileSync(path.join(root, "file"), "x");
     const staged = await stage();

@@ -118,7 +118,7 @@ export class PointStore {
     return this.adding(signal, async (store, lock) => {
       const { repository, index, paths, workDirectory: directory } = store;
       const left = { keys: repository.keys, index, parent: paths.temporary, directory, signal };
-      // The second run forwards nothing: the first one has.
+      // The second run has no `forward`: the first run has already forwarded the content.
       return withAbandonedPacks(left, async (again) =>
         this.#stageLocked(again ? { ...request, forward: undefined } : request, { store, cache, lock }),
       );

@@ -8,7 +8,7 @@ import { temporaryFolder, TestStore } from "./testing-store.ts";
 
 const HOLE = 40 << 20;
 
-test("the zero blob of a hole is read once when a sparse file is written", async (t) => {
+test("reading a sparse file loads the zero blob of its hole only once", async (t) => {
   const store = await TestStore.create(t);
   const root = temporaryFolder(t);
   const file = fs.openSync(path.join(root, "sparse"), "w");

@@ -72,7 +72,7 @@ export interface StoreFinding {
 export interface ExamineRequest {
   /** every point of every workspace whose descriptor can be read */
   points: readonly { id: string; createdAt: string; content: PointContent }[];
-  /** a point, a damaged point or an unfinished save has this id; asked after the store was listed */
+  /** true if a point, a damaged point or an unfinished save has this id; called after the store was listed */
   known(id: string): boolean;
   /** number of points with an unreadable descriptor and a lost id: snapshots may belong to them */
   nameless: number;

@@ -162,7 +162,7 @@ async function twoPoints(t: TestContext): Promise<Scene> {
 }
 
 void describe("a healthy store", () => {
-  test("is proven when it has every kind of entry", async (t) => {
+  test("provePoints finds no problem in points with every kind of entry", async (t) => {
     const scene = await Scene.create(t);
     const { root } = scene;
     scene.write("empty", "");
@@ -199,14 +199,14 @@ void describe("a healthy store", () => {
     }
   });
 
-  test("is proven when a point is empty, and when no point is asked for", async (t) => {
+  test("provePoints finds no problem in an empty point, or if no points are given", async (t) => {
     const scene = await Scene.create(t);
     assert.deepEqual((await scene.verify()).problems, []);
     await scene.save("empty");
     assert.deepEqual((await scene.verify()).problems, []);
   });
 
-  test("is not read further after the caller aborts", async (t) => {
+  test("provePoints throws interrupted if the caller aborts", async (t) => {
     const scene = await Scene.create(t);
     for (let i = 0; i < 40; i++) scene.write(`f${i}`, randomBytes(500_000));
     await scene.save("point");
@@ -218,7 +218,7 @@ void describe("a healthy store", () => {
     assert.deepEqual((await scene.verify({ onProgress: ({ done }) => void seen.push(done) })).problems, []);
   });
 
-  test("computes a whole-file hash when the manifest lacks it", async (t) => {
+  test("provePoints computes a file's hash if the manifest lacks the hash", async (t) => {
     const scene = await Scene.create(t);
     // Longer than the longest chunk: of a single one the blob's id is the whole file's hash.
     scene.write("big", randomBytes(9_000_000));
@@ -230,13 +230,13 @@ void describe("a healthy store", () => {
   });
 });
 
-void describe("damage is named with the points and paths it hurts", () => {
+void describe("a damaged store", () => {
   for (const [what, at] of [
-    ["its IV", 3],
-    ["its middle", -40],
-    ["its MAC", -2],
+    ["the IV", 3],
+    ["the middle", -40],
+    ["the MAC", -2],
   ] as const) {
-    test(`a flipped byte in a file's blob, in ${what}`, async (t) => {
+    test(`provePoints names the file and point if a bit is flipped in ${what} of a blob`, async (t) => {
       const scene = await twoPoints(t);
       const { file, offset, length } = await placeOf(scene, kept);
       flip(file, offset + (at < 0 ? length + at : at));
@@ -253,7 +253,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     });
   }
 
-  test("a flipped byte in a blob that all points share", async (t) => {
+  test("provePoints names every point that contains a damaged blob", async (t) => {
     const scene = await twoPoints(t);
     const { file, offset } = await placeOf(scene, shared);
     flip(file, offset + 20);
@@ -264,7 +264,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     ]);
   });
 
-  test("a flipped byte in a tree", async (t) => {
+  test("provePoints names the directory whose tree is damaged", async (t) => {
     const scene = await twoPoints(t);
     const store = await scene.store();
     const dir = store.tree(scene.points[0]!.tree).find((node) => Buffer.from(node.name).toString() === "dir")!;
@@ -276,14 +276,14 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual(soundness(result), { first: false, second: true });
   });
 
-  test("a flipped byte in the root's tree", async (t) => {
+  test("provePoints names the point whose root tree is damaged", async (t) => {
     const scene = await twoPoints(t);
     const { file, offset } = await placeOfTree(scene, scene.points[1]!.tree);
     flip(file, offset + 20);
     assert.deepEqual(lines(await scene.verify()), ["- pack -", "second tree "]);
   });
 
-  test("a flipped byte in the tree of a snapshot above the workspace", async (t) => {
+  test("provePoints reports a damaged tree above the workspace as a problem of the snapshot", async (t) => {
     const scene = await twoPoints(t);
     const { file, offset } = await placeOfTree(scene, scene.points[0]!.snapshotTree!);
     flip(file, offset + 20);
@@ -296,7 +296,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     ["the header", -30],
     ["the length of the header", -1],
   ] as const) {
-    test(`a flipped byte in ${what} of a pack: its blobs are still proven by the index`, async (t) => {
+    test(`provePoints reports the pack but no point if a bit is flipped in ${what} of the pack`, async (t) => {
       const scene = await twoPoints(t);
       const { file } = await placeOf(scene, kept);
       flip(file, at);
@@ -307,7 +307,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     });
   }
 
-  test("a pack that is cut, missing, empty", async (t) => {
+  test("provePoints names the file whose pack is cut, missing or empty", async (t) => {
     const scene = await twoPoints(t);
     const { file, offset } = await placeOf(scene, kept);
     fs.chmodSync(file, 0o600);
@@ -324,7 +324,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual((await scene.verify()).problems, []);
   });
 
-  test("every tree pack missing", async (t) => {
+  test("provePoints names the point whose tree pack is missing", async (t) => {
     const scene = await twoPoints(t);
     const { file } = await placeOfTree(scene, scene.points[0]!.tree);
     fs.rmSync(file);
@@ -333,7 +333,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.match(result.problems.find((problem) => problem.kind === "tree")!.detail, /is missing/);
   });
 
-  test("two packs under each other's name", async (t) => {
+  test("provePoints reports two packs that have each other's names", async (t) => {
     const scene = await twoPoints(t);
     const { file } = await placeOf(scene, kept);
     const other = (await placeOfTree(scene, scene.points[0]!.tree)).file;
@@ -346,7 +346,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.equal(soundness(result)["first"], false);
   });
 
-  test("a missing index file", async (t) => {
+  test("provePoints names the trees that the index lacks if an index file is missing", async (t) => {
     const scene = await twoPoints(t);
     const index = path.join(scene.paths.repository, "index");
     const oldest = fs
@@ -360,7 +360,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.ok(lines(result).includes("second tree shared"), lines(result).join());
   });
 
-  test("a recorded digest that differs from the content", async (t) => {
+  test("provePoints reports recorded digests that differ from the content", async (t) => {
     const scene = await twoPoints(t);
     scene.points[0] = { ...scene.points[0]!, stateDigest: randomBytes(32) };
     scene.points[1] = { ...scene.points[1]!, metadataDigest: randomBytes(32) };
@@ -368,7 +368,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual(lines(result), ["first digest -", "first manifest -", "second digest -", "second manifest -"]);
   });
 
-  test("damage in unneeded content, only when all packs are verified", async (t) => {
+  test("provePoints reports damage in content that no given point contains only if allPacks is set", async (t) => {
     const scene = await twoPoints(t);
     const { file, offset } = await placeOf(scene, kept);
     flip(file, offset + 20);
@@ -380,7 +380,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual(all.damagedPacks, [path.basename(file)]);
   });
 
-  test("every byte of a pack", async (t) => {
+  test("provePoints finds a flipped bit at every tried place of a pack", async (t) => {
     const scene = await Scene.create(t);
     scene.write("file", "short");
     await scene.save("point");
@@ -400,7 +400,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual((await scene.verify()).problems, []);
   });
 
-  test("a chunk of a large file", async (t) => {
+  test("provePoints names a large file of which one chunk is damaged", async (t) => {
     const scene = await Scene.create(t);
     // More than the longest chunk, 8 MiB, so that there is a second one wherever the first ends.
     scene.write("dir/big", randomBytes(9_000_000));
@@ -412,7 +412,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual(lines(await scene.verify({ deep: true })), ["- pack -", "point content dir/big"]);
   });
 
-  test("a large file with a wrong recorded hash, with its path, when files are hashed as a whole", async (t) => {
+  test("provePoints names a large file with a wrong recorded hash if deep is set", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     // Longer than the longest chunk: a single one's id would be its hash.

@@ -12,7 +12,7 @@ import { KEPT_TREES } from "../../../formats/records/policy.ts";
 export function cleanupClauses(clauses: EngineClauses): void {
   const { clause, holds, atomic } = clauses;
   clause(
-    "a cleanup and a release leave nothing of the removed points",
+    "cleanup and release leave no trees and no content of the points that they remove",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const states: ReturnType<typeof readFolder>[] = [];
@@ -60,7 +60,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
   );
 
   clause(
-    "a release removes the points of one workspace and leaves the others of its control directory whole",
+    "release removes the points of its workspace, and none of another workspace in the control directory",
     async (place) => {
       const { client, volume } = place;
       await client.save();
@@ -82,7 +82,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
 
   if (!holds) return;
   clause(
-    "as many sealed points keep their trees as the policy says, and all when the policy is unreadable",
+    "seal keeps as many trees of sealed points as the policy says, or all trees if the policy is unreadable",
     async ({ client, folder, volume }) => {
       const turn = path.join(folder, "turn");
       const saveTurn = async (number: number): Promise<void> => {

@@ -14,7 +14,7 @@ import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
 /** On a full disk calls fail with `no_space`, leave nothing half done, and work again when there is room. */
 export function fullDiskClauses({ clause }: EngineClauses): void {
   clause(
-    "a save, a restore and a fork on a full disk fail with no_space, leave nothing, and work again when there is room",
+    "save, restore and fork on a full disk leave nothing half done, and work again once space is free",
     async (place) => {
       const { client, folder, volume } = place;
       const first = readFolder(folder);

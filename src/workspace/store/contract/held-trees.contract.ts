@@ -15,7 +15,7 @@ import { walkDigests } from "../testing-walk.ts";
 export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void {
   if (!holds) return;
   clause(
-    "a held tree equals the saved folder, also after a restore of its point",
+    "a held tree equals the saved folder, even after a restore of its point and an edit of the folder",
     async (place) => {
       const { client, folder } = place;
       const first = readFolder(folder);
@@ -42,7 +42,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "doctor calls unsealed points healthy, and verify seals and verifies them",
+    "doctor finds unsealed points healthy, and verify --all seals and verifies them",
     async ({ client, folder }) => {
       await client.save();
       makeSecond(folder);
@@ -75,7 +75,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a held tree that is missing or changed is named, and other points stay usable",
+    "verify and restore report points whose held tree is missing or changed, and other points stay usable",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const states = new Map<string, ReturnType<typeof readFolder>>();
@@ -144,7 +144,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a head with a missing tree is named in an error, and the next save succeeds",
+    "status fails and names the head if the head's held tree is missing, and the next save succeeds",
     async ({ client, folder, engine }) => {
       await client.save();
       const { save_point_id: head } = await client.save();
@@ -166,7 +166,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a held tree that was changed after sealing is not used for restores",
+    "restore and fork do not use a held tree that was changed after its point was sealed",
     async ({ client, folder, volume, engine }) => {
       const state = readFolder(folder);
       const { save_point_id: id } = await client.save();

@@ -24,7 +24,7 @@ const HOLDERS = [
 /** A restore names processes that work in the folder, and leaves their open files alone. */
 export function holderClauses({ clause, atomic }: EngineClauses): void {
   clause(
-    "a restore goes entry by entry and names the process that works in the folder or has a file of it open",
+    "restore replaces single entries instead of the whole folder if a process uses the folder",
     async ({ client, folder }, t) => {
       const first = readFolder(folder);
       const { save_point_id: target } = await client.save();
@@ -65,7 +65,7 @@ export function holderClauses({ clause, atomic }: EngineClauses): void {
   );
 
   clause(
-    "a file that a process has open for writing is whole in a point, and later writes are in the next point",
+    "a point contains a file open for writing as of the save, and the next point contains the later writes",
     async ({ client, folder, volume }, t) => {
       const { end } = await hold(
         t,

@@ -16,55 +16,51 @@ export function killRemovalClauses(clauses: EngineClauses): void {
   const { holds, thorough, subject } = clauses;
   const title = "killed";
 
-  killClause(
-    clauses,
-    "a cleanup that is killed at any step removes no point or exactly the listed points",
-    async (scene) => {
-      const { client, folder } = scene.place;
-      for (let i = 0; i < 4; i++) await scene.save();
-      const run = async (): Promise<string[]> => {
-        const { plan_id: plan } = await client.previewCleanup({ retention: { keepLast: 3 } });
-        return ["cleanup", "--run", plan, "-C", folder];
-      };
-      const names = passesOf(await run());
-      assert.ok(names.includes("cleanup.trees-removed"), names.join(" "));
-      const outcomes = new Set<number>();
-      // Do not repeat the store's own steps for engines with trees.
-      const own =
-        thorough && holds
-          ? /^(?!remove\.|free\.|sweep\.)/
-          : /^held-tree\.|^cleanup\.(?:checked|trees-removed)$|^points\.moved-away$/;
-      for (const pass of passesToKill(names, { thorough: false, own })) {
-        for (let i = 0; i < 3; i++) await scene.save();
-        const before = await scene.ids(title);
-        const args = await run();
-        // A point that is not sealed, and that the cleanup does not remove.
-        const young = await scene.save();
-        const kills = [killAt(args, pass)];
-        if (pass % 2 === 0) kills.push(killAt([holds ? "seal" : "save", "-C", folder], anyPass(holds ? 20 : 6)));
-        const where = `cleanup killed at ${kills.join(", then ")}`;
-        // The next call finishes the cleanup, if there is something to finish.
-        const last = await scene.save();
-        const now = await scene.ids(where);
-        const listed = now.filter((id) => before.includes(id));
-        assert.deepEqual(listed, listed.length === before.length ? before : before.slice(-3), where);
-        const since = now.slice(listed.length);
-        if (holds) assert.deepEqual(since, [young, last], where);
-        // The killed save may have made its point.
-        else if (since.length === 3) scene.same(since[1]!, young);
-        assert.deepEqual([since[0], since.at(-1)], [young, last], where);
-        outcomes.add(listed.length);
-        await scene.check(where, kills.length === 1 ? 1 : 0);
-        if (pass % 8 === 0) resticCheck(client, where);
-      }
-      assert.ok(outcomes.size >= 2, "both outcomes were seen");
-      resticCheck(client, title);
-    },
-  );
+  killClause(clauses, "a cleanup killed at any step removes no point or exactly the planned points", async (scene) => {
+    const { client, folder } = scene.place;
+    for (let i = 0; i < 4; i++) await scene.save();
+    const run = async (): Promise<string[]> => {
+      const { plan_id: plan } = await client.previewCleanup({ retention: { keepLast: 3 } });
+      return ["cleanup", "--run", plan, "-C", folder];
+    };
+    const names = passesOf(await run());
+    assert.ok(names.includes("cleanup.trees-removed"), names.join(" "));
+    const outcomes = new Set<number>();
+    // Do not repeat the store's own steps for engines with trees.
+    const own =
+      thorough && holds
+        ? /^(?!remove\.|free\.|sweep\.)/
+        : /^held-tree\.|^cleanup\.(?:checked|trees-removed)$|^points\.moved-away$/;
+    for (const pass of passesToKill(names, { thorough: false, own })) {
+      for (let i = 0; i < 3; i++) await scene.save();
+      const before = await scene.ids(title);
+      const args = await run();
+      // A point that is not sealed, and that the cleanup does not remove.
+      const young = await scene.save();
+      const kills = [killAt(args, pass)];
+      if (pass % 2 === 0) kills.push(killAt([holds ? "seal" : "save", "-C", folder], anyPass(holds ? 20 : 6)));
+      const where = `cleanup killed at ${kills.join(", then ")}`;
+      // The next call finishes the cleanup, if there is something to finish.
+      const last = await scene.save();
+      const now = await scene.ids(where);
+      const listed = now.filter((id) => before.includes(id));
+      assert.deepEqual(listed, listed.length === before.length ? before : before.slice(-3), where);
+      const since = now.slice(listed.length);
+      if (holds) assert.deepEqual(since, [young, last], where);
+      // The killed save may have made its point.
+      else if (since.length === 3) scene.same(since[1]!, young);
+      assert.deepEqual([since[0], since.at(-1)], [young, last], where);
+      outcomes.add(listed.length);
+      await scene.check(where, kills.length === 1 ? 1 : 0);
+      if (pass % 8 === 0) resticCheck(client, where);
+    }
+    assert.ok(outcomes.size >= 2, "both outcomes were seen");
+    resticCheck(client, title);
+  });
 
   killClause(
     clauses,
-    "a release with the points that is killed at any step leaves all of them or none",
+    "a release with --delete-points killed at any step leaves all points or none",
     async ({ place: { volume, client: begun, folder: first } }) => {
       await begun.release({ deletePoints: true });
       removeFolder(volume, first);

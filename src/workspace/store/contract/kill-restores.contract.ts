@@ -20,23 +20,23 @@ export function killRestoreClauses(clauses: EngineClauses): void {
   for (const method of atomic ? (["exchange", "entries"] as const) : (["entries"] as const)) {
     killClause(
       clauses,
-      `a restore by ${method} that is killed at any step, and again during recovery, ends in the old or the new state and loses nothing`,
+      `a restore by ${method} killed at any step ends in the old or the new state, even if its recovery is killed too`,
       async (scene) => killRestores(scene, { method, isSealed: true, thorough: method === "exchange" }),
     );
   }
   if (holds) {
     killClause(
       clauses,
-      "a restore by clones of a point that is not sealed ends in the old or the new state when it is killed, and nothing is lost",
+      "a restore of an unsealed point by clones, killed at any step, ends in the old or the new state",
       async (scene) => killRestores(scene, { method: "entries", isSealed: false, thorough: false }),
     );
   }
 
-  killClause(clauses, "a fork that is killed at any step is not there or whole", async (scene) =>
+  killClause(clauses, "a fork killed at any step is complete or does not exist", async (scene) =>
     killForks(clauses, scene, true),
   );
   if (atomic)
-    killClause(clauses, "a fork of a point that is not sealed is not there or whole when it is killed", async (scene) =>
+    killClause(clauses, "a fork of an unsealed point killed at any step is complete or does not exist", async (scene) =>
       killForks(clauses, scene, false),
     );
 }

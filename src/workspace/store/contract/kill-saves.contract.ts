@@ -13,7 +13,7 @@ export function killSaveClauses(clauses: EngineClauses): void {
 
   killClause(
     clauses,
-    "a save that is killed at any step leaves the old points or one more, whole, and nothing grows",
+    "a save killed at any step makes one complete point or none, and the next save removes its leftovers",
     async (scene) => {
       const { client, folder } = scene.place;
       scene.edit();
@@ -61,7 +61,7 @@ export function killSaveClauses(clauses: EngineClauses): void {
   if (!holds) return;
   killClause(
     clauses,
-    "a seal that is killed at any step is repeated by the next call, and stores nothing twice",
+    "a seal killed at any step loses no point, and the next call finishes the seal",
     async (scene) => {
       const { client, folder } = scene.place;
       // More points than the number of kept trees, so that old trees are removed.

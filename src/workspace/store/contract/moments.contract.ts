@@ -14,7 +14,7 @@ import { walkDigests } from "../testing-walk.ts";
 /** A point equals the folder at the time of the save. A call is done or not done. The folder always exists. */
 export function momentClauses({ clause, holds, atomic }: EngineClauses): void {
   clause(
-    "writes after a save are not in that point, also when the point is sealed later",
+    "a point does not contain writes after its save, even if the point is sealed later",
     async ({ client, folder, volume }) => {
       const before = { state: readFolder(folder), digest: walkDigests(folder).state };
       const open = fs.openSync(path.join(folder, "same/updated.txt"), "r+");
@@ -39,7 +39,7 @@ export function momentClauses({ clause, holds, atomic }: EngineClauses): void {
   // Writes that are synced before the next write belong to one moment, also if the file is named as changing.
   for (const sync of atomic ? [false, true] : [false])
     clause(
-      `a point names files that may be half written when others write${sync ? " and sync" : ""}, and has the other files of one moment when the engine is atomic`,
+      `a point names files that a process wrote${sync ? " and synced" : ""} during the save, and is otherwise consistent if the engine is atomic`,
       async (place, t) => {
         const { client, folder, volume } = place;
         // Two files with the same number, one after the other, each replaced whole.
@@ -85,7 +85,7 @@ for (let i = 1; ; i++) {
     );
 
   clause(
-    "an aborted save leaves the old points or one more, and nothing else",
+    "an aborted save makes one complete point or none, and leaves no temporary files",
     async (place) => {
       const { client, folder } = place;
       await client.save();
@@ -121,7 +121,7 @@ for (let i = 1; ; i++) {
   );
 
   clause(
-    "an aborted restore leaves the folder unchanged or fully restored",
+    "an aborted restore leaves the folder unchanged or completely restored",
     async (place) => {
       const { client, folder } = place;
       const first = readFolder(folder);

@@ -17,7 +17,7 @@ import { walkDigests } from "../testing-walk.ts";
 /** Several processes at once: readers see whole points, and no point is lost. */
 export function readerClauses({ clause, holds }: EngineClauses): void {
   clause(
-    "processes that save, seal and read at the same time lose no point",
+    "processes that save, seal and verify at the same time lose no point",
     async (place) => {
       const { client, folder } = place;
       await client.save();
@@ -50,7 +50,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "readers find whole points while others save and clean up",
+    "verify, diff and restore find complete points while other processes save and clean up",
     async (place) => {
       const { client, folder, volume } = place;
       const states = new Map<string, FolderState>();
@@ -95,7 +95,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "a view stays equal to its point and read-only, whatever happens to the folder and other points",
+    "a view keeps its point's content while the folder changes and a cleanup removes other points",
     async (place) => {
       const { client, folder } = place;
       const { save_point_id: id } = await client.save();
@@ -132,7 +132,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
 
 function unsealedClauses(clause: EngineClauses["clause"]): void {
   clause(
-    "a point that another process saves during verify --all is not reported as damage, and can be read",
+    "verify --all does not report a point as damaged that another process saves meanwhile",
     async ({ client, folder }) => {
       await client.save();
       await client.seal();

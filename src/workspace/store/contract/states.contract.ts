@@ -13,7 +13,7 @@ import { walkDigests } from "../testing-walk.ts";
 /** Restored states equal saved ones, and have the digests of an independent walk. */
 export function stateClauses({ clause, holds }: EngineClauses): void {
   clause(
-    "points are saved, sealed, verified, restored and forked with the digests of an independent walk",
+    "save, seal, verify, restore and fork agree with the digests that an independent walk computes",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const first = { state: readFolder(folder), digests: walkDigests(folder) };
@@ -53,7 +53,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "ignore files and exclusions apply as of the save, also when the point is sealed later",
+    "a point that is sealed later leaves out the entries that were ignored or excluded at its save",
     async ({ client, folder, volume }) => {
       fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
       fs.writeFileSync(path.join(folder, "same/noise.log"), "noise\n");
@@ -87,7 +87,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "caches and large files that a save excludes are in no point, also when it is sealed later, and stay in the folder",
+    "caches and large files that a save excludes are not in its point, even if the point is sealed later",
     async ({ client, folder, volume }) => {
       const tag = path.join(folder, "cache/CACHEDIR.TAG");
       fs.mkdirSync(path.join(folder, "cache/deep"), { recursive: true });
@@ -265,7 +265,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
   });
 
   clause(
-    "a change of attributes alone is detected, saved and restored, also when no time of the entry changes",
+    "a change of extended attributes alone is detected, saved and restored, even if no time changes",
     async ({ client, folder }) => {
       for (const name of ["moded/time", "goes"]) setAttribute(path.join(folder, name), "user.note", "first");
       const first = readFolder(folder);
