@@ -264,7 +264,7 @@ describe("btrfs subvolumes", { skip }, () => {
   });
 });
 
-describe("an ordinary user on btrfs", { skip }, () => {
+describe("btrfs as an ordinary user", { skip }, () => {
   const body = (own: string): string => `
     const { default: fs } = await import("node:fs");
     const said = [];
@@ -297,7 +297,7 @@ describe("an ordinary user on btrfs", { skip }, () => {
     return { said: said.map(String), own };
   }
 
-  test("may create subvolumes and snapshots, and the error of a removal names the needed mount option", async (t) => {
+  test("an ordinary user may create subvolumes, and the error of a removal names the needed mount option", async (t) => {
     const { said, own } = await runIn(t, []);
     if (said.length === 0) return;
     const refused = /^permission EPERM mount with user_subvol_rm_allowed/;
@@ -315,7 +315,7 @@ describe("an ordinary user on btrfs", { skip }, () => {
     assert.deepEqual(emptied, ["sub"]);
   });
 
-  test("may remove a writable subvolume of their own if mounted with user_subvol_rm_allowed", async (t) => {
+  test("an ordinary user may remove an own writable subvolume if mounted with user_subvol_rm_allowed", async (t) => {
     const { said, own } = await runIn(t, ["user_subvol_rm_allowed"]);
     if (said.length === 0) return;
     assert.match(said[4]!, /^permission EROFS make the read-only snapshot writable first/);
