@@ -247,7 +247,7 @@ test("IgnoreRules match 20,000 paths against 40,000 patterns of single paths wit
   assert.ok(performance.now() - started < 20_000);
 });
 
-test("a pattern with many stars fails quickly", () => {
+test("an ignore pattern with 60 stars is matched within 20 seconds", () => {
   const rules = IgnoreRules.fromExcludes(["*a".repeat(60) + "b"]);
   const started = performance.now();
   assert.equal(rules.ignores("a".repeat(250), false), false);

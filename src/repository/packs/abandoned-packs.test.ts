@@ -67,7 +67,7 @@ test("a save reuses complete packs of an ended process, and publishes only packs
   assert.equal(claims(options.index, used!), true, "after the session the blobs are as unknown as before");
 });
 
-test("beginSession without packs keeps the packs of the previous session", async () => {
+test("BlobIndex.beginSession without packs keeps the packs of the previous session", async () => {
   using scratch = testPacks();
   const [pack] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const { index, ...options } = optionsOf(scratch);

@@ -44,7 +44,7 @@ function verifyFile(scratch: TestPacks, path: string, size: number) {
   }
 }
 
-test("view and readWindow return the stored content", () => {
+test("BlobReader's view and readWindow return the stored content", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, MIXED);
   const reader = scratch.reader();

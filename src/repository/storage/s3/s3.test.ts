@@ -186,7 +186,7 @@ describe("errors of s3 storage", () => {
     [418, "", "unsupported", /S3 server/],
   ];
   for (const [status, s3Code, code, words] of cases) {
-    test(`${status} ${s3Code} is ${code}`, async () => {
+    test(`s3 storage throws ${code} for HTTP status ${status} ${s3Code}`, async () => {
       const { server, storage } = await pair();
       server.fail(
         "GET",
@@ -294,7 +294,7 @@ test("s3 storage repeats a failed test of conditional writes at the first save o
   await assert.rejects(open(), coded("not_found", /bucket/));
 });
 
-test("removing a missing file throws permission if removals are forbidden", async () => {
+test("s3 storage throws permission for the removal of a missing file if removals are forbidden", async () => {
   const { server, storage } = await pair();
   await assert.rejects(storage.remove("snapshots", NAME), coded("not_found"));
   server.fail("DELETE", errorReply(403, "AccessDenied", "no"));

@@ -415,7 +415,7 @@ test("creating a repository at or below a file throws already_exists", async (t)
     );
 });
 
-test("sync throws damaged if the server has lost a saved file", async (t) => {
+test("sync of sftp storage throws damaged if the server has lost a saved file", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
