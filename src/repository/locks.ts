@@ -10,16 +10,19 @@ import type { Repository } from "./repository.ts";
 /** restic's locks: one sealed file each, shared or exclusive. A lock is placed first, then the other locks are read. */
 
 const REFRESH_MS = 5 * 60_000;
-/** After so long without a refresh, others may soon take a lock for stale. */
+/** After so many milliseconds without a refresh, other processes may soon treat a lock as stale. */
 const LOST_MS = 25 * 60_000;
-/** A rival that placed its lock later finds ours and gives up within this time; restic does so after 0.2 s. */
+/**
+ * A process that placed its lock later finds the earlier lock and gives up within this time; restic does so after 0.2
+ * s.
+ */
 const RIVAL_MS = 2000;
 /** The pause between placing a lock and reading the others. Remote storages may list late; a local disk does not. */
 const SETTLE_MS = 200;
 
 export interface LockOptions {
   exclusive: boolean;
-  /** Milliseconds to wait for others before `busy`. Default 0. */
+  /** Milliseconds to wait for other locks before the call throws `busy`. Default 0. */
   waitMs?: number;
   signal?: AbortSignal | undefined;
   /** Gets a warning if the lock cannot be removed after the work. */
@@ -51,7 +54,9 @@ export class RepositoryLock {
   #sealedAt: Instant;
   #released = false;
   #releasing: Promise<void> | null = null;
-  /** True once others may have taken this lock for stale or have removed it: they may undo the work. */
+  /**
+   * True once other processes may have removed this lock, or treated it as stale: their clean-ups may undo the work.
+   */
   #lost = false;
   #refreshing: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;

@@ -106,7 +106,7 @@ export class PackCopier {
     return true;
   }
 
-  /** Copies one blob whose sealed bytes the caller has proven. One that was copied already is skipped. */
+  /** Copies one blob whose sealed bytes the caller has proven. Skips a blob that was copied before. */
   async add(sealed: Uint8Array, blob: PackHeaderEntry): Promise<void> {
     if (this.#copied.has(keyOf(blob))) return;
     this.#copied.add(keyOf(blob));

@@ -42,7 +42,7 @@ export interface SweepOptions extends LockCall {
   unreadableHint?: (files: readonly DamagedFile[]) => Hint;
   /** True: a repository that has packs but no snapshot may be emptied. */
   mayBeEmpty?: boolean;
-  /** True: a missing snapshot counts no more, even if it is missing only since today. */
+  /** True: a missing snapshot no longer keeps its content, even if it is missing for less than 24 hours. */
   instant?: boolean;
   /** A pack is rewritten if more than this share of it is dead. Default 0.2. */
   maxWaste?: number;
@@ -135,8 +135,9 @@ export interface Roots {
 const LOOKS_AT_ONCE = 16;
 
 /**
- * Returns the root trees of all snapshots that count and of the caller, and the missing snapshots. Throws `damaged` if
- * a snapshot is unreadable. Asks for each missing snapshot by name: a server may have it and not list it.
+ * Returns the root trees of the snapshots (without `withoutSnapshots`) and of the caller, and the missing snapshots.
+ * Throws `damaged` if a snapshot is unreadable. Asks for each missing snapshot by name: a server may have it and not
+ * list it.
  */
 export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Roots> {
   const { storage, seen } = repository;
@@ -175,7 +176,9 @@ export function namesOfMissing(missing: readonly MissingSnapshot[]): string {
   return [...shown, ...(missing.length > shown.length ? [`${missing.length - shown.length} more`] : [])].join(", ");
 }
 
-/** Throws `damaged` if a snapshot that counts cannot be read, because the blobs that it needs are unknown. */
+/**
+ * Throws `damaged` if a snapshot outside `withoutSnapshots` is unreadable, because the blobs that it needs are unknown.
+ */
 export function requireReadable(
   damaged: readonly DamagedFile[],
   { withoutSnapshots, unreadableHint }: Pick<SweepOptions, "withoutSnapshots" | "unreadableHint">,
@@ -388,8 +391,8 @@ class KeptPlaces {
   }
 
   /**
-   * Call again until it returns false. True means that the plan must be made again: the index prefers other places now,
-   * or more packs are unsound or closed.
+   * Returns true if the plan must be made again: the index prefers other places now, or more packs are unsound or
+   * closed. Call `change` again until it returns false.
    */
   async change(going: Going): Promise<boolean> {
     const known = this.unsound.size + this.closed.size;

@@ -37,8 +37,9 @@ export function holdsCompletePack(directory: string): boolean {
 }
 
 /**
- * Gives the packs of dead writers to the index's session, then runs `work`, which stores new content. A call that is stopped
- * leaves its complete packs. If there is no room beside packs of dead writers, they go and `work` runs again (`again`).
+ * Gives the packs of dead writers to the index's session, then runs `work`, which stores new content. An aborted call
+ * keeps its complete packs for the next call. If the disk is full, removes the packs of dead writers and runs `work`
+ * again (`again`).
  */
 export async function withAbandonedPacks<T>(
   options: AbandonedPacksOptions,

@@ -16,9 +16,9 @@ import {
 import { WrappedStorage } from "./wrapped.ts";
 
 /**
- * Keeps the sealed files of a remote storage's snapshots on this machine: every backup reads all of them, and they
- * never change. A kept file is compared with its name, its digest. Only the storage tells which exist. A cache that
- * cannot be used is skipped without an error.
+ * Keeps the sealed files of a remote storage's snapshots on this machine: every backup reads all snapshots, and
+ * snapshots never change. Compares a kept file with its name, its digest. Lists always come from the storage. Skips a
+ * cache that cannot be used, without an error.
  */
 export class CachedStorage extends WrappedStorage {
   /** The folder of the kept files; null without a cache. */

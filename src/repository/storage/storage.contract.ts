@@ -16,8 +16,8 @@ function coded(code: string): (error: unknown) => boolean {
 }
 
 /**
- * What every storage must do; `make` gives an empty one, in `folder` where it needs one. `rootIn`: where its files then
- * lie on this machine, if they do.
+ * Tests the promises that every storage keeps. `make` returns an empty storage, which may use `folder`. `rootIn`
+ * returns the folder of the storage's files, if it is on this machine.
  */
 export function storageContract(
   label: string,
