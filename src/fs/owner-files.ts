@@ -272,7 +272,10 @@ export class OwnerFiles {
     rewriteOwner(claim.path, claim.owner);
   }
 
-  /** Releases a record: at once for this process, for others once the mark can be written, now or later. Throws system errors. */
+  /**
+   * Releases a record at once for this process, and for others once it is marked as released. Marks it later if marking
+   * fails now. Throws system errors.
+   */
   release(claim: Claim): void {
     givenUp.add(claim.owner.nonce);
     let isMarked = false;

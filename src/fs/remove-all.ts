@@ -112,7 +112,10 @@ interface Facts extends DirectoryIdentity {
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const OWNER = 0o700;
-/** The most open directories of one branch; those above are reopened from below. */
+/**
+ * The most open directories of one branch. Directories further up are closed, and reopened through `..` of the next
+ * one.
+ */
 const MOST_OPEN = 64;
 /** The most tries to empty a directory into which others write, or whose listing misses entries that are moved meanwhile. */
 const MOST_ROUNDS = 3;

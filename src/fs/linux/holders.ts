@@ -74,7 +74,7 @@ export interface HolderOptions {
   among?: readonly number[];
 }
 
-/** A place by the file system's own name for it: equal through every mount and in every namespace. */
+/** A path within its file system: equal through every mount and in every mount namespace. */
 interface Place {
   readonly device: string;
   readonly path: Buffer;
