@@ -140,7 +140,7 @@ test("StageSealer uses a new random base for each stage", () => {
   assert.equal(tops.size, 50);
 });
 
-test("reserve returns -1 for a blob that does not fit, and grows an empty stage", () => {
+test("StageSealer.reserve returns -1 for a blob that does not fit, and grows an empty stage", () => {
   const stage = new StageSealer(knownKeys(), 1024);
   fill(stage, [500]);
   assert.equal(stage.reserve(600), -1);
@@ -149,7 +149,7 @@ test("reserve returns -1 for a blob that does not fit, and grows an empty stage"
   assert.deepEqual(Buffer.from(openMessage(knownKeys(), large!)), Buffer.alloc(3_000_000, 1));
 });
 
-test("commit throws if no space was reserved for the blob", () => {
+test("StageSealer.commit throws if no space was reserved for the blob", () => {
   const stage = new StageSealer(knownKeys(), 4096);
   assert.throws(() => stage.commit(10), /reserved/);
   fill(stage, [10]);

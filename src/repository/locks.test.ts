@@ -173,7 +173,7 @@ describe("locks", () => {
     });
   });
 
-  test("a valid lock still excludes others if reading it returned wrong bytes", async () => {
+  test("acquireLock throws busy if reading another process's valid lock returns wrong bytes", async () => {
     await withRepository(async (fixture) => {
       for (const fault of ["flip", "truncate"] as const) {
         const faulty = new FaultyStorage(fixture.storage, [{ operation: "load", kind: "locks", fault, times: 2 }]);
@@ -189,7 +189,7 @@ describe("locks", () => {
     });
   });
 
-  test("an unreadable lock excludes others until a user removes it", async () => {
+  test("an unreadable lock excludes other locks until a user removes it", async () => {
     await withRepository(async ({ repository, path, storage }) => {
       writeFileSync(join(path, "locks", "ab".repeat(32)), "half of a lock");
       await assert.rejects(
@@ -223,7 +223,7 @@ describe("locks", () => {
     });
   });
 
-  test("releasing a lock without permission to remove its file warns", async () => {
+  test("RepositoryLock.release warns if this user may not remove the lock file", async () => {
     await withRepository(async ({ repository, storage }) => {
       const remove = storage.remove.bind(storage);
       storage.remove = async () => Promise.reject(new CairnError("permission", "nothing is removed here"));
@@ -240,7 +240,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck of a lock throws busy if another process has placed an exclusive lock since", async () => {
+  test("RepositoryLock.recheck throws busy if another process has placed an exclusive lock meanwhile", async () => {
     await withRepository(async ({ repository }) => {
       const lock = await acquireLock(repository, { exclusive: false });
       await repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere" }));
@@ -249,7 +249,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck checks its own lock file separately only if the list lacks it", async () => {
+  test("RepositoryLock.recheck looks for its own lock file by name only if the list lacks the file", async () => {
     await withRepository(async ({ repository, storage }) => {
       const late = new FaultyStorage(storage);
       await withLock(repository.over(late), { exclusive: false }, async (lock) => {
@@ -263,7 +263,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck waits for another lock to be removed, and throws busy if its own lock is gone", async () => {
+  test("RepositoryLock.recheck waits for another lock to be removed, and throws busy if its own lock is gone", async () => {
     await withRepository(async ({ repository, storage }) => {
       const lock = await acquireLock(repository, { exclusive: false });
       const rival = await repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere" }));
@@ -380,7 +380,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck throws busy after a refresh if another program had removed the lock", async (t) => {
+  test("RepositoryLock.recheck throws busy after a refresh if another program had removed the lock", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
       const lock = await acquireLock(repository, { exclusive: false });

@@ -29,7 +29,7 @@ function sealedBytes({ storage }: Fixture, { id, blobs }: { id: Uint8Array; blob
   );
 }
 
-test("copied blobs of any size have the same sealed bytes in the new packs", async () => {
+test("PackCopier.copy writes the same sealed bytes of each blob into the new packs", async () => {
   await withRepository(async (fixture) => {
     const { repository, storage } = fixture;
     const packs = await savedPacks(fixture);
@@ -52,7 +52,7 @@ test("copied blobs of any size have the same sealed bytes in the new packs", asy
   });
 });
 
-test("copy returns false and copies nothing if a wanted blob is damaged, or the pack is truncated or missing", async () => {
+test("PackCopier.copy returns false if a wanted blob is damaged, or the pack is truncated or missing", async () => {
   await withRepository(async (fixture) => {
     const [data] = (await savedPacks(fixture)).filter(({ blobs }) => blobs[0]!.type === "data");
     const name = objectIdOf(data!.id);
@@ -81,7 +81,7 @@ test("copy returns false and copies nothing if a wanted blob is damaged, or the 
   });
 });
 
-test("copy returns false for a pack with a bad sector, and copies other packs", async (t) => {
+test("PackCopier.copy returns false for a pack with a bad sector, and copies other packs", async (t) => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
     const [data, tree] = ["data", "tree"].map((type) => packs.find(({ blobs }) => blobs[0]!.type === type)!);
@@ -102,7 +102,7 @@ test("copy returns false for a pack with a bad sector, and copies other packs", 
   });
 });
 
-test("copy returns false if the pack's blobs do not have the listed ids", async () => {
+test("PackCopier.copy returns false if the pack's blobs do not have the listed ids", async () => {
   await withRepository(async (fixture) => {
     const packs: IndexedPack[] = [];
     for (const prefix of ["a", "b"]) {

@@ -16,7 +16,7 @@ function listed(...places: [offset: number, length: number][]): IndexedPack {
   return new IndexedPack(columns, columns.packs[0]!);
 }
 
-test("isContiguous is true if blobs without gaps are listed in any order", () => {
+test("IndexedPack.isContiguous is true if blobs without gaps are listed in any order", () => {
   const pack = listed([100, 60], [0, 100], [160, 40]);
   assert.equal(pack.isContiguous, true);
   assert.deepEqual(
@@ -27,7 +27,7 @@ test("isContiguous is true if blobs without gaps are listed in any order", () =>
   assert.equal(pack.blobCount, 3);
 });
 
-test("isContiguous is false if the listed blobs have a gap or overlap", () => {
+test("IndexedPack.isContiguous is false if the listed blobs have a gap or overlap", () => {
   assert.equal(listed([0, 100], [101, 60]).isContiguous, false);
   assert.equal(listed([0, 100], [99, 60]).isContiguous, false);
   assert.equal(listed([1, 100]).isContiguous, false);

@@ -60,7 +60,7 @@ test("BlobReader's view and readWindow return the stored content", () => {
   reader.close();
 });
 
-test("readWindow reads places far apart, and the same place twice", () => {
+test("BlobReader.readWindow reads blobs that are far apart in a pack, and the same blob twice", () => {
   using scratch = testPacks();
   const plains = Array.from({ length: 600 }, (_, number) => noiseBlob(number, 1000 + number * 10));
   const places = fillPacks(scratch, plains);
@@ -78,7 +78,7 @@ test("readWindow reads places far apart, and the same place twice", () => {
   reader.close();
 });
 
-test("view and readWindow throw damaged for an impossible place before they allocate memory", () => {
+test("BlobReader throws damaged for an impossible place before it allocates memory", () => {
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
   const reader = scratch.reader();
@@ -102,7 +102,7 @@ test("view and readWindow throw damaged for an impossible place before they allo
   reader.close();
 });
 
-test("the error of a damaged blob names the pack, blob and offset, and readWindow reads the other blobs", () => {
+test("BlobReader names the pack, blob and offset of a damaged blob, and readWindow reads the other blobs", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, [textBlob(1, 1000), textBlob(2, 1000), textBlob(3, 1000)]);
   const [pack] = scratch.packs;
@@ -134,7 +134,7 @@ test("the error of a damaged blob names the pack, blob and offset, and readWindo
   reader.close();
 });
 
-test("view throws damaged if a blob does not match its id, unless isComparedLater is set", () => {
+test("BlobReader throws damaged if a blob does not match its id, unless isComparedLater is set", () => {
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
   const other = { ...place!, id: new Uint8Array(32) };
@@ -145,7 +145,7 @@ test("view throws damaged if a blob does not match its id, unless isComparedLate
   assert.deepEqual([scratch.reader().view(later).length, seen], [1000, [1000]]);
 });
 
-test("BlobReader keeps at most 66 packs open, and close closes all", () => {
+test("BlobReader keeps at most 66 packs open, and close() closes all of them", () => {
   using scratch = testPacks();
   for (let number = 0; number < 80; number++) {
     const writer = scratch.writer();
@@ -172,7 +172,7 @@ test("BlobReader keeps at most 66 packs open, and close closes all", () => {
   reader.close();
 });
 
-test("the verifier finds no problems in a sound pack and passes on every blob", () => {
+test("PackVerifier finds no problems in a sound pack and calls onBlob for every blob", () => {
   using scratch = testPacks();
   fillPacks(scratch, MIXED);
   const [pack] = scratch.packs;
@@ -181,7 +181,7 @@ test("the verifier finds no problems in a sound pack and passes on every blob", 
   assert.equal(healthy.length, MIXED.length);
 });
 
-test("the verifier names the blob or the header that contains a changed byte", () => {
+test("PackVerifier names the blob or the header that contains a changed byte", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, [textBlob(1, 200), noiseBlob(2, 20), textBlob(3, 300)]);
   const [pack] = scratch.packs;
@@ -208,7 +208,7 @@ test("the verifier names the blob or the header that contains a changed byte", (
   }
 });
 
-test("the verifier finds every truncation of a pack, also if the file is shorter than the stated size", () => {
+test("PackVerifier finds every truncation of a pack, also if the file is shorter than the stated size", () => {
   using scratch = testPacks();
   fillPacks(scratch, [textBlob(1, 200), noiseBlob(2, 20)]);
   const [pack] = scratch.packs;
@@ -236,7 +236,7 @@ test("readPackHeader throws damaged for a header that was encrypted with other k
 
 /** Run in a process without native calls: checks the pack in argv, then writes one of its own. */
 
-test("view throws damaged for a blob with a false size of 1 GiB, without allocating that memory", () => {
+test("BlobReader.view throws damaged for a blob with a false size of 1 GiB, without allocating that memory", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, MIXED);
   const reader = scratch.reader();
@@ -256,7 +256,7 @@ test("view throws damaged for a blob with a false size of 1 GiB, without allocat
   reader.close();
 });
 
-test("handOver returns a large blob without copying it", () => {
+test("BlobReader.handOver returns the memory of a large blob instead of a copy", () => {
   using scratch = testPacks();
   const large = textBlob(7, 20_000_000);
   const [place, small] = fillPacks(scratch, [large, MIXED[0]!]) as [NamedPlace, NamedPlace];
@@ -290,7 +290,7 @@ test("handOver returns a large blob without copying it", () => {
   assert.match(problemOf({}, 1000)!, /stated length/);
 });
 
-test("pieces reads a large blob in parts of at most 1 MiB, and throws if the id or length is wrong", () => {
+test("BlobReader.pieces reads a large blob in parts of at most 1 MiB, and throws if its id is wrong", () => {
   using scratch = testPacks();
   const large = textBlob(7, 20_000_000);
   const [place, small] = fillPacks(scratch, [large, MIXED[0]!]) as [NamedPlace, NamedPlace];

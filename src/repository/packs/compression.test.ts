@@ -28,7 +28,7 @@ test("decompress returns the compressed bytes, at several levels and sizes", () 
   }
 });
 
-test("compress returns 0 if the result is not smaller, there is no room, or compression is off", () => {
+test("Compressor.compress returns 0 if the result is not smaller, there is no room, or compression is off", () => {
   const target = newArena(5000);
   assert.equal(new Compressor().compress(arenaOf(noiseBlob(1, 4096)), 0, 4096, target, 0, 5000), 0);
   assert.equal(new Compressor().compress(arenaOf(Buffer.from("a")), 0, 1, target, 0, 5000), 0);

@@ -19,7 +19,7 @@ storageContract("cached", (folder) => {
   return cached;
 });
 
-test("the cache loads a snapshot from the storage once, and again if the cached file is damaged", async () => {
+test("CachedStorage loads a snapshot from the storage once, and again if the cached file is damaged", async () => {
   await withFolder(async (folder) => {
     const inner = new CountingStorage(new MemoryStorage());
     await inner.save("snapshots", NAME, BYTES);
@@ -35,7 +35,7 @@ test("the cache loads a snapshot from the storage once, and again if the cached 
   });
 });
 
-test("the cache drops removed snapshots, and never stores a damaged snapshot", async () => {
+test("CachedStorage drops removed snapshots, and never stores a damaged snapshot", async () => {
   await withFolder(async (folder) => {
     const inner = new MemoryStorage();
     const cached = new CachedStorage(inner);

@@ -194,7 +194,7 @@ test("retrying storage throws io if three loads return different wrong bytes", a
   assert.match(told.pop()!, /is damaged there/);
 });
 
-test("retrying storage succeeds if a failed call has had its effect on the storage", async () => {
+test("retrying storage succeeds if the storage has done the work of a call that failed", async () => {
   const { faulty, storage, memory } = patient();
   faulty.arm({ operation: "save", fault: "late_success" });
   await storage.save("config", "config", BYTES);

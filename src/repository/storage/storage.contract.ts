@@ -34,7 +34,7 @@ export function storageContract(
       }
     };
 
-    test("load returns a saved file, or the asked range of its bytes", async () => {
+    test("load returns a saved file, or the requested range of its bytes", async () => {
       await within(async (storage) => {
         for (const kind of FOLDER_KINDS) {
           for (const durable of [true, false]) {
@@ -121,7 +121,7 @@ export function storageContract(
       });
     });
 
-    test("save throws already_exists for an existing config, and accepts other existing files", async () => {
+    test("save throws already_exists for an existing config, but not for other existing files", async () => {
       await within(async (storage) => {
         assert.deepEqual(await storage.list("config"), []);
         await storage.save("config", "config", Buffer.from("one"));

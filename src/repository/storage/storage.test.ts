@@ -155,7 +155,7 @@ test("faulty storage injects the armed faults, then works normally", async () =>
   assert.equal(await storage.exists("index", NAME), false);
 });
 
-test("counting storage counts calls by kind, and bytes", async () => {
+test("CountingStorage counts calls by operation and kind, and the bytes read and written", async () => {
   const storage = new CountingStorage(new MemoryStorage());
   await storage.save("data", NAME, Buffer.alloc(10));
   await storage.load("data", NAME);

@@ -308,7 +308,7 @@ describe("a misbehaving REST server", () => {
     });
   });
 
-  test("withoutSecrets hides long secrets everywhere, and short ones only as whole words", () => {
+  test("withoutSecrets hides long secrets anywhere in a text, and short secrets only as whole words", () => {
     const text = "not known, no=no; xs3cret-tokenx";
     assert.equal(withoutSecrets(text, ["no", "", "s3cret-token"]), "not known, ***=***; x***x");
   });

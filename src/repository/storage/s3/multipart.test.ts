@@ -40,7 +40,7 @@ test("an abort of saveFile also aborts the multipart upload on the server", asyn
   assert.deepEqual([server.objects.size, server.uploads.size], [0, 0]);
 });
 
-test("saveFile throws io and aborts the upload if completing it fails with status 200", async () => {
+test("s3 storage throws io and aborts a multipart upload whose completion fails with status 200", async () => {
   const { server, storage } = await pair({}, { multipart: { above: 10, partSize: 1000 } });
   server.fail("POST", { status: 200, body: "<R><UploadId>none</UploadId></R>" });
   const file = temporary(BYTES);
@@ -57,7 +57,7 @@ test("saveFile throws io and aborts the upload if completing it fails with statu
   assert.deepEqual(server.objects.get(`${PREFIX}/data/${NAME.slice(0, 2)}/${NAME}`), BYTES);
 });
 
-test("clearTemporaries aborts unfinished uploads that are old by the server's clock", async () => {
+test("clearTemporaries of s3 storage aborts unfinished uploads that are old by the server's clock", async () => {
   const { server, storage } = await pair();
   const key = (name: string): string => `${PREFIX}/data/${name.slice(0, 2)}/${name}`;
   const begun = (hours: number): Date => new Date(Date.now() - hours * 3_600_000);

@@ -198,7 +198,7 @@ test("saving a config throws already_exists if another process writes a config a
   assert.deepEqual(filesIn(made.root), ["config"]);
 });
 
-test("a save throws io if its connection breaks, and the storage does not list the file", async (t) => {
+test("sftp storage throws io if the connection breaks during a save, and does not list the file", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const pace = atPiece(40, () => made.server.dropConnections());
@@ -213,7 +213,7 @@ test("a save throws io if its connection breaks, and the storage does not list t
   await storage.close();
 });
 
-test("with retries, a save and a load succeed although the connection breaks in between", async (t) => {
+test("retried saves and loads of sftp storage succeed although the connection breaks", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { name, bytes } = named(8 << 20);
@@ -244,7 +244,7 @@ test("with retries, a save and a load succeed although the connection breaks in 
   }
 });
 
-test("after an abort ended a transfer, the caller can still remove its lock", async (t) => {
+test("a caller of sftp storage can remove its lock after it has aborted a transfer", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const stop = new AbortController();
@@ -293,7 +293,7 @@ test("sftp storage connects again after the server was restarted", async (t) => 
   await storage.close();
 });
 
-test("a call throws io if the server stops answering, and the next call connects again", async (t) => {
+test("sftp storage throws io if the server stops answering, and connects again at the next call", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const root = join(server.folder, "repo");
@@ -309,7 +309,7 @@ test("a call throws io if the server stops answering, and the next call connects
   assert.deepEqual(await storage.list("data"), [], "the next call connects again");
 });
 
-test("a save throws no_space on a full disk, and leaves no file", async (t) => {
+test("sftp storage throws no_space on a full disk, and leaves no file", async (t) => {
   if ("reason" in shared) return void t.skip(shared.reason);
   const disk = loopFileSystem(t, "ext4", { size: 16 << 20 });
   if (disk === null) return;
@@ -330,7 +330,7 @@ test("a save throws no_space on a full disk, and leaves no file", async (t) => {
   await storage.close();
 });
 
-test("a durable save flushes the file before and after the rename", async (t) => {
+test("sftp storage flushes a durable file before and after the rename", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const calls: string[] = [];
@@ -429,7 +429,7 @@ test("sync of sftp storage throws damaged if the server has lost a saved file", 
   }
 });
 
-test("clearTemporaries removes unfinished files that are old by the server's clock", async (t) => {
+test("clearTemporaries of sftp storage removes unfinished files that are old by the server's clock", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -447,7 +447,7 @@ test("clearTemporaries removes unfinished files that are old by the server's clo
   assert.deepEqual(readdirSync(root).toSorted(), ["data", "index", "keys", "locks", "snapshots"]);
 });
 
-test("list skips folders and dangling links, and follows links to files", async (t) => {
+test("list of sftp storage skips folders and dangling links, and follows links to files", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -466,7 +466,7 @@ test("list skips folders and dangling links, and follows links to files", async 
   assert.equal((await storage.list("data")).length, 1);
 });
 
-test("a save that is killed at any step leaves the whole file or none, and the next save succeeds", async (t) => {
+test("a process killed at any step of an sftp save leaves the whole file or none", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, root, storage } = made;

@@ -143,7 +143,7 @@ test("error messages that ssh prints before the session are mapped to error code
   assert.equal(await told("/x/config: line 1: Bad configuration option: foo"), "usage");
 });
 
-test("connecting throws io if the server is down or speaks another protocol", async (t) => {
+test("connecting to an SFTP server throws io if the server is down or speaks another protocol", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   assert.deepEqual(await listBy(server, server.command()), []);
@@ -155,7 +155,7 @@ test("connecting throws io if the server is down or speaks another protocol", as
   await assert.rejects(SftpSession.open(target), { code: "io" });
 });
 
-test("connecting throws io after its time limit, and waits for a slow server", async (t) => {
+test("SftpSession.open throws io after its time limit, and waits for a slow server", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const silent = createServer();

@@ -173,7 +173,7 @@ test("an aborted ssh leaves no process and no open files, even if it has started
   await eventually("no process is left, nor a zombie", () => children() === "");
 });
 
-test("connecting throws io when ssh ends, even if a child process of ssh keeps running", async () => {
+test("SftpSession.open throws io when ssh ends, even if a child process of ssh keeps running", async () => {
   const command = `sh -c 'sleep 60 >/dev/null & echo no way >&2; exit 255'`;
   const begun = performance.now();
   const opening = SftpSession.open({ host: "behind", user: undefined, port: undefined, command });
@@ -181,7 +181,7 @@ test("connecting throws io when ssh ends, even if a child process of ssh keeps r
   assert.ok(performance.now() - begun < 20_000);
 });
 
-test("saving and loading a lock is not slowed by the rate limit for packs", async (t) => {
+test("sftp storage saves and loads locks without the rate limit for packs", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { storage, atPiece } = made;
