@@ -319,7 +319,7 @@ export class OwnerFiles {
 
 /** Errors of a removed file: JuiceFS and NFS report them for an open descriptor if another machine removed the file. */
 const SWEPT = ["ENOENT", "EBADF", "ESTALE"];
-/** So many sweeps in a row are not chance. */
+/** Number of tries after which removed temporary files are no coincidence. */
 const LINK_TRIES = 20;
 
 function createWithoutLink(path: string, owner: LockOwner): boolean {

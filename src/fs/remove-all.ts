@@ -322,7 +322,7 @@ function failure(result: number, doing: string, name: Uint8Array): Error {
   return Object.assign(new Error(message), { code, errno: result });
 }
 
-/** The message that another entry lies at a place instead of the directory that was made. */
+/** Returns the message that another entry has replaced the directory that was made at a place. */
 export function otherFolder(place: RawPath): string {
   return `${printablePath(place)} is not the folder that Cairn made there`;
 }

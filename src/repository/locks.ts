@@ -10,7 +10,7 @@ import type { Repository } from "./repository.ts";
 /** restic's locks: one sealed file each, shared or exclusive. A lock is placed first, then the other locks are read. */
 
 const REFRESH_MS = 5 * 60_000;
-/** After so many milliseconds without a refresh, other processes may soon treat a lock as stale. */
+/** Milliseconds without a refresh after which other processes may soon treat a lock as stale. */
 const LOST_MS = 25 * 60_000;
 /**
  * A process that placed its lock later finds the earlier lock and gives up within this time; restic does so after 0.2
@@ -180,7 +180,7 @@ export class RepositoryLock {
   }
 }
 
-/** One moment on two clocks, in milliseconds. `up` goes on while the machine sleeps, and nobody can set it. */
+/** One moment on two clocks, in milliseconds. `up` continues while the machine sleeps, and cannot be set. */
 interface Instant {
   wall: number;
   up: number;

@@ -26,7 +26,7 @@ import { labelOf, mayBeDone, type SaveOptions, type Storage, type StoredFile } f
 import { SeenSnapshots } from "./seen-snapshots.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
-/** For a password of 32 random bytes: nobody can guess it, so a cheap key derivation is enough. */
+/** For a password of 32 random bytes, which cannot be guessed: a cheap key derivation is enough. */
 const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
 
 /** The most bytes of an index file. restic reads larger ones, but writes none. */

@@ -89,7 +89,7 @@ function placeOf(path: Buffer, mounts: readonly Mount[]): Place | null {
   return { device: mount.device, path: joined.length === 0 ? Buffer.from("/") : joined };
 }
 
-/** The folder, and the test whether a path of a process lies in it. */
+/** The folder, and the test whether a path of a process is in the folder. */
 class Target {
   readonly #root: Buffer;
   readonly #place: Place | null;

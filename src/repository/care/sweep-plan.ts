@@ -30,7 +30,7 @@ export interface SweepOptions extends LockCall {
    * exclusive lock.
    */
   roots(): Promise<Uint8Array[]>;
-  /** Called now and then with the number of marked trees. */
+  /** Called repeatedly with the number of trees marked so far. */
   onTree?: (done: number) => void;
   /** See `BlobSourceOptions`; called for packs of trees. */
   onElsewhere?: (pack: string) => void;
@@ -46,14 +46,14 @@ export interface SweepOptions extends LockCall {
   instant?: boolean;
   /** A pack is rewritten if more than this share of it is dead. Default 0.2. */
   maxWaste?: number;
-  /** A pack below so many bytes is rewritten for any dead blob. Default `SMALL_PACK`. */
+  /** Bytes below which a pack is rewritten for any dead blob. Default `SMALL_PACK`. */
   smallPack?: number;
   /**
    * Returns the bytes that may be written into new packs before old ones are removed; called for each plan. Default:
    * unlimited.
    */
   roomForCopies?: () => number;
-  /** True: roots may need blobs that no index lists. Indexed packs are freed all the same; packs in no index stay. */
+  /** True: roots may need blobs that no index lists. Indexed packs are then freed as usual; unindexed packs stay. */
   mayLackData?: boolean;
   /** A folder for fetched and copied packs. Required if the repository is not local. */
   work?: WorkDirectory;
@@ -356,8 +356,8 @@ interface Going {
 }
 
 /**
- * Proves blobs that lie in several packs, before one of these packs is removed: the place that stays may be damaged,
- * and the removed place the only sound one.
+ * Proves blobs that several packs contain, before one of these packs is removed: the copy that stays may be damaged,
+ * and the removed copy the only sound one.
  */
 class KeptPlaces {
   /** Names of packs with blobs that are sound at none of their places. */
@@ -370,7 +370,7 @@ class KeptPlaces {
   readonly #gone: ReadonlySet<string>;
   readonly #options: SweepOptions;
   readonly #proven: EntrySet;
-  /** The needed entries that also lie in a pack in no index, by the pack's name. */
+  /** The needed entries that an unindexed pack contains too, by the pack's name. */
   readonly #beside = new Map<string, readonly number[]>();
 
   constructor(

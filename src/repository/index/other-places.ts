@@ -39,7 +39,7 @@ export class OtherPlaces {
     return new Uint8Array(this.#buffer, HEADER_WORDS * 4, this.count * ROW * 4);
   }
 
-  /** Makes so many rows; the caller fills them through `rows`. */
+  /** Makes `rows` empty rows; the caller fills them through the property `rows`. */
   reserve(rows: number): void {
     this.#grow(rows);
     this.#words[W_COUNT] = rows;
@@ -61,7 +61,7 @@ export class OtherPlaces {
     return places;
   }
 
-  /** Yields the entry of each row; an entry with several places comes several times. */
+  /** Yields the entry of each row; yields an entry several times if it has several places. */
   *entries(): Generator<number> {
     for (let row = 0; row < this.count; row++) yield this.#words[HEADER_WORDS + row * ROW]!;
   }

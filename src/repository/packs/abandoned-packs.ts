@@ -16,8 +16,8 @@ import { readPackHeader } from "./pack-read.ts";
 import { COMPLETE_PACK, type FinishedPack } from "./pack-writer.ts";
 
 /**
- * Packs that a killed or aborted writer completed but did not publish. They lie in the writer's work directory, in no
- * repository. The next save from the same store uses them, so that it stores less.
+ * Packs that a killed or aborted writer completed but did not publish. They are in the writer's work directory, in no
+ * repository. The next save into the same store uses these packs, so that it stores less.
  */
 
 export interface AbandonedPacksOptions {

@@ -13,7 +13,7 @@ import { readRegular } from "../../fs/regular-file.ts";
 export interface HttpConnectionOptions {
   /** Concurrent requests; more wait. Default 5. */
   connections?: number | undefined;
-  /** A connection without any data for so many milliseconds is closed. Default two minutes. */
+  /** Milliseconds without any data after which a connection is closed. Default two minutes. */
   silenceMs?: number | undefined;
   /** PEM file with the CA certificates of the server, instead of the system's. */
   caFile?: string | undefined;

@@ -71,7 +71,7 @@ export interface RetryEvent {
 /** The caller of a storage. Calls of different callers run concurrently, and each caller may abort alone. */
 export interface StorageCall {
   /**
-   * Ends a running call with `interrupted`. A call that starts after the abort runs all the same, so that an aborted
+   * Ends a running call with `interrupted`. A call that starts after the abort runs to its end, so that an aborted
    * caller can finish a commit and remove its lock.
    */
   signal?: AbortSignal | undefined;
@@ -98,8 +98,8 @@ export interface SaveOptions extends StorageCall {
   /** False: a power cut may lose the bytes until `sync` of this kind returns. Default true. */
   durable?: boolean;
   /**
-   * Called now and then with the number of bytes of `saveFile` that have reached the other machine. A repeated call
-   * starts again from 0. Local storages do not call it.
+   * Called repeatedly with the number of bytes of `saveFile` that have reached the other machine. A retry starts again
+   * from 0. Local storages do not call `onSent`.
    */
   onSent?: ((bytes: number) => void) | undefined;
 }

@@ -3,8 +3,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 
 /**
- * A small S3 server in this process, for what a real one does not do when it is asked to: faults, hostile answers,
- * conditional writes that are ignored, other regions. It checks signatures and payload hashes by itself, without aws4fetch.
+ * A small S3 server in this process, for tests that need faults, hostile answers, ignored conditional writes or other
+ * regions. It checks signatures and payload hashes with its own code, without aws4fetch.
  */
 export interface S3ServerOptions {
   accessKeyId: string;
