@@ -259,7 +259,7 @@ class Removal {
     this.#sys.close(fd);
   }
 
-  /** Returns the descriptor of a level. Reopens a closed one through the level below it. */
+  /** Returns the descriptor of a level. Reopens a closed level through the level below it. */
   #held(level: Level, below?: Level): number {
     if (level.fd < 0) {
       const fd = this.#open(below!.fd, ABOVE);
@@ -373,8 +373,8 @@ export class MadeFolder {
   }
 
   /**
-   * Removes the folder with everything in it; false if another folder is there, which stays. Without an identity
-   * removes any entry at the place.
+   * Removes the folder with everything in it. Returns false, without a change, if another folder is at its place.
+   * Without an identity removes any entry at the place.
    */
   remove(): boolean {
     const made = this.identity();

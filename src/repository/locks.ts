@@ -17,7 +17,10 @@ const LOST_MS = 25 * 60_000;
  * s.
  */
 const RIVAL_MS = 2000;
-/** The pause between placing a lock and reading the others. Remote storages may list late; a local disk does not. */
+/**
+ * Milliseconds between placing a lock and reading the other locks. A remote storage may list new files late; a local
+ * disk does not.
+ */
 const SETTLE_MS = 200;
 
 export interface LockOptions {
@@ -50,7 +53,9 @@ export class RepositoryLock {
   readonly #repository: Repository;
   readonly #onWarning: LockOptions["onWarning"];
   #id: ObjectId;
-  /** The time in the lock's file, which others compare; placing the lock may have taken long. */
+  /**
+   * The time in the lock's file, by which other processes judge the lock's age; placing the lock may have taken long.
+   */
   #sealedAt: Instant;
   #released = false;
   #releasing: Promise<void> | null = null;
@@ -162,7 +167,8 @@ export class RepositoryLock {
   }
 
   /**
-   * Places a new lock file, then removes the old one, so that one always exists. Does not renew a lock that has ended.
+   * Places a new lock file, then removes the old lock file, so that a lock file always exists. Does not renew a lock
+   * that has expired.
    */
   async #refresh(): Promise<void> {
     try {
@@ -308,7 +314,7 @@ export async function removeDeadLocks(repository: Repository): Promise<number> {
   return removed;
 }
 
-/** Returns all locks except `own`, and whether `own` is listed. Removes dead ones. */
+/** Returns all locks except `own`, and whether `own` is listed. Removes dead locks. */
 async function lookAround(repository: Repository, own: string): Promise<{ others: HeldLock[]; isListed: boolean }> {
   const { held, dead, hasExcepted } = await lookAtLocks(repository, { except: own, ours });
   for (const id of dead) await dropLock(repository, id);

@@ -49,7 +49,7 @@ export interface CreateOptions {
   kdf?: ScryptParameters;
   /** Master keys of the new repository; default: new ones. */
   keys?: MasterKeys;
-  /** Lower-case hex; default: a new irreducible one. */
+  /** Lower-case hex; default: a new irreducible polynomial. */
   chunkerPolynomial?: string;
   /** True: if the place has only key files, they are leftovers of a killed creation, and are removed at the end. */
   replaceUnfinished?: boolean;
@@ -449,8 +449,8 @@ export async function keysFromPassword(storage: Storage, password: Uint8Array | 
 }
 
 /**
- * A key file that the password opens. If there are several, prefers the one whose keys are `right`: a killed creation
- * may have left another.
+ * A key file that the password opens. If there are several, the key file whose keys are `right` is preferred: a killed
+ * creation may have left another key file.
  */
 interface FoundKey {
   readonly name: string;

@@ -21,12 +21,12 @@ export interface SweepOptions extends LockCall {
   /** Path of the index cache; null for no cache. */
   cachePath: string | null;
   /**
-   * An index that was loaded before. Loaded anew only if one of its index files is gone. The sweep changes the
-   * preferred places in it.
+   * An index that was loaded before. The sweep loads it again only if one of its index files is gone, and changes its
+   * preferred places.
    */
   index?: BlobIndex | undefined;
   /**
-   * Returns root trees (32 bytes each) that are needed in addition to those of the snapshots. Called again under the
+   * Returns root trees (32 bytes each) that are needed in addition to the snapshots' trees. Called again under the
    * exclusive lock.
    */
   roots(): Promise<Uint8Array[]>;
@@ -258,7 +258,7 @@ export async function markAll(
   return { sound: preferFound(index, blobs), gone: new Set(gone) };
 }
 
-/** Makes the index prefer the sound places that a source found. Returns these entries. */
+/** Makes the index prefer the sound places that a source found. Returns the entries whose place changed. */
 function preferFound(index: BlobIndex, { elsewhere }: BlobSource): ReadonlySet<number> {
   for (const [entry, { place }] of elsewhere) index.prefer(entry, place);
   return new Set(elsewhere.keys());
@@ -552,8 +552,8 @@ function copyBytesOf(facts: PackFacts): number {
 }
 
 /**
- * Returns all wasteful packs, or those with the least copying for each freed byte that fit into `room`. If other files
- * are removed, the next run has more room, so nothing is copied now.
+ * Returns all wasteful packs, or as many as fit into `room`, packs with the least copying for each freed byte first. If
+ * other files are removed, the next run has more room, so nothing is copied now.
  */
 function chooseRepack(
   wasteful: PackFacts[],

@@ -66,7 +66,7 @@ export class BlobIndex {
   #table: BlobTable;
   #others: OtherPlaces;
   #session: ClaimTable | null;
-  /** The packs that the session began with, and the range of each one's claimed blobs. */
+  /** The packs given to `beginSession`, and the range of each pack's claimed blobs. */
   #given: { pack: FinishedPack; from: number; to: number }[] = [];
   #epoch: Uint8Array = randomBytes(16);
   #packNumbers: Map<string, number> | null = null;

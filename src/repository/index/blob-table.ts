@@ -26,7 +26,10 @@ const FLAG_TREE = 1;
 
 const MIN_SLOTS = 4096;
 const MAX_SLOTS = 2 ** 27;
-/** A slot holds an entry number + 1 and five bits of its id, so that a walk past other ids rarely looks at them. */
+/**
+ * A slot holds an entry number + 1 and five bits of its id, so that a lookup rarely compares the whole id of another
+ * entry.
+ */
 const ENTRY_MASK = 0x07ffffff;
 const PRINT_MASK = ~ENTRY_MASK;
 

@@ -16,7 +16,7 @@ import { readPackHeader } from "./pack-read.ts";
 import { COMPLETE_PACK, type FinishedPack } from "./pack-writer.ts";
 
 /**
- * Packs that a killed or aborted writer completed but did not publish. They are in the writer's work directory, in no
+ * Packs that a killed or aborted writer completed but did not publish, in the writer's work directory and no
  * repository. The next save into the same store uses these packs, so that it stores less.
  */
 

@@ -266,7 +266,7 @@ export class NearPacks implements PackFiles {
 
 /**
  * Returns a storage's packs. Packs of a remote storage are fetched into the folder `name` of the work directory, which
- * is made only for them.
+ * is made only in that case.
  */
 export function nearPacksIn(storage: Storage, work: (() => string) | undefined, name: string): NearPacks {
   if (storage.localPath !== undefined) return new NearPacks(storage, "");

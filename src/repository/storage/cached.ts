@@ -96,7 +96,7 @@ export class CachedStorage extends WrappedStorage {
     if (this.#directory !== null && isFileName("snapshots", name)) rmSync(join(this.#directory, name), { force: true });
   }
 
-  /** Removes kept files that the storage no longer has. */
+  /** Removes kept files of snapshots that the storage no longer has. */
   #forgetOthers(files: readonly StoredFile[]): void {
     if (this.#directory === null) return;
     const present = new Set(files.map(({ name }) => name));

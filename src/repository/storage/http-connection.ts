@@ -41,7 +41,9 @@ export interface HttpRequest {
 
 export const CONNECTIONS = 5;
 const SILENCE_MS = 120_000;
-/** Shorter than most servers keep an idle connection, so that a server seldom closes one just when it is used. */
+/**
+ * Shorter than most servers keep an idle connection, so that a server seldom closes a connection just when it is used.
+ */
 const IDLE_MS = 15_000;
 const CHUNK_BYTES = 256 << 10;
 const SENT_EVERY_MS = 200;

@@ -56,7 +56,7 @@ const TELLS: Readonly<Record<FileKind, Hint>> = {
   data: advice`run ${call("backup verify", "verify")} to see whether the pack is there`,
 };
 
-/** Checks before another attempt whether the failed one did its work after all. */
+/** Checks before another attempt whether the failed attempt did its work after all. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
 
 interface Work<T, Call extends StorageCall> {
@@ -76,8 +76,8 @@ export class RetryingStorage extends WrappedStorage {
   readonly #told = new WeakMap<NonNullable<StorageCall["onRetry"]>, Map<string, number>>();
   readonly #closing = new AbortController();
   /**
-   * Signal of a caller → a signal that fires with it or on closing. Made once a caller: one for each call would pile
-   * up.
+   * Signal of a caller → a signal that fires with the caller's signal or on closing. Made once a caller: signals of
+   * single calls would pile up.
    */
   readonly #ends = new WeakMap<AbortSignal, AbortSignal>();
 
