@@ -116,7 +116,7 @@ test("decodeManifest refuses holes that overlap, touch, are out of order or are 
   }
 });
 
-test("decoding a truncated or changed manifest never fails except with damaged", () => {
+test("decoding a truncated or changed manifest throws no error other than damaged or newer_version", () => {
   const bytes = encode(sample);
   everyCutIsDamage(decodeManifest, bytes, { optionalTail: 1 });
   everyFlipIsDamageOrDecodes(decodeManifest, bytes);

@@ -33,7 +33,7 @@ test("the field read_from of a receipt is disk, memory or absent", () => {
   assert.throws(() => encodeReceiptBody({ ...BODY, read_from: "tape" as "disk" }), /read_from/);
 });
 
-test("decodeReceipt never fails except with damaged, for truncated and changed bytes", () => {
+test("decodeReceipt throws no error other than damaged or newer_version for changed bytes", () => {
   everyCutIsDamage(decodeReceipt, BYTES, { optionalTail: 1, step: 7 });
   everyFlipIsDamageOrDecodes(decodeReceipt, BYTES, { step: 5 });
 });

@@ -323,7 +323,7 @@ for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(file
     }
   });
 
-  test(`decoding a truncated or changed ${name} file never fails except with damaged`, () => {
+  test(`decoding a truncated or changed ${name} file throws no error other than damaged or newer_version`, () => {
     const bytes = encode(record);
     everyCutIsDamage(decode, bytes, { optionalTail: 1 });
     everyFlipIsDamageOrDecodes(decode, bytes);
@@ -331,7 +331,7 @@ for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(file
   });
 }
 
-test("decoding a truncated or changed descriptor never fails except with damaged", () => {
+test("decoding a truncated or changed descriptor throws no error other than damaged or newer_version", () => {
   const bytes = encodeDescriptor(descriptor);
   everyCutIsDamage(decodeDescriptor, bytes, { optionalTail: 1 });
   everyFlipIsDamageOrDecodes(decodeDescriptor, bytes);

@@ -153,7 +153,7 @@ test("decodeIndex returns no pack from an index file with an invalid length", ()
   }
 });
 
-test("decodeIndex never fails except with damaged", () => {
+test("decodeIndex throws no error other than damaged or newer_version for changed bytes", () => {
   const writer = new IndexWriter();
   writer.addPack(idOf(1), [
     { id: idOf(2), type: "data", length: 77, uncompressedLength: 5 },

@@ -158,7 +158,7 @@ const decoders: [string, (bytes: Uint8Array) => unknown, Uint8Array][] = [
 ];
 
 for (const [name, decode, bytes] of decoders) {
-  test(`decoding a truncated or changed ${name} never fails except with damaged`, () => {
+  test(`decoding a truncated or changed ${name} throws no error other than damaged or newer_version`, () => {
     const tail = bytes.length - Buffer.from(bytes).toString().trimEnd().length;
     everyCutIsDamage(decode, bytes, { optionalTail: tail });
     everyFlipIsDamageOrDecodes(decode, bytes);

@@ -272,7 +272,7 @@ test("decodeTree names the node with an invalid value", () => {
   }
 });
 
-test("decodeTree never fails except with damaged", () => {
+test("decodeTree throws no error other than damaged or newer_version for changed bytes", () => {
   const target = Buffer.from([0xff]);
   const xattrs = [{ name: Buffer.from("user.x"), value: Buffer.from("v") }];
   const sample = [
