@@ -31,13 +31,13 @@ test("each recipient of a secret can decrypt it, and other identities cannot", a
   assert.equal(Buffer.from(await decryptWithIdentities(forAlice, `${BOB.identity}\n${ALICE.identity}`)).length, 13);
 });
 
-test("a file of the program age is opened, without armor too", async () => {
+test("decryptWithIdentities opens an unarmored file that the age program wrote", async () => {
   const file = Buffer.from(BY_AGE, "base64");
   assert.ok(isAgeFile(file));
   assert.equal(Buffer.from(await decryptWithIdentities(file, ALICE.identity)).toString(), "from age itself\n");
 });
 
-test("every flip and every cut of a file is an error with a code", async () => {
+test("decryptWithIdentities throws a CairnError for a file with a flipped bit, and for a truncated file", async () => {
   const file = Buffer.from(BY_AGE, "base64");
   for (let at = 0; at < file.length; at += 3) {
     const bad = Buffer.from(file);
@@ -47,7 +47,7 @@ test("every flip and every cut of a file is an error with a code", async () => {
   }
 });
 
-test("an invalid recipient or identity is an error whose message never has a secret key", async () => {
+test("an invalid recipient or identity is refused with a message that contains no secret key", async () => {
   for (const recipient of ["", "age1qqqq", "bob", ALICE.identity, `${ALICE.recipient}x`])
     await assert.rejects(encryptForRecipients("x", [recipient]), (error: Error) => {
       assert.ok(!`${error.message} ${(error as CairnError).hint}`.includes("AGE-SECRET-KEY-1"));

@@ -5,7 +5,7 @@ import { sha256, Sha256Stream } from "./hash.ts";
 import { clampR, hashAt } from "./primitives.ts";
 import { deriveKeys, newMasterKeys, splitKeys } from "./key-derivation.ts";
 
-test("deriveKeys gives RFC 7914's scrypt vector when asked with its parameters", async () => {
+test("deriveKeys returns the scrypt test vector of RFC 7914", async () => {
   const keys = await deriveKeys("pleaseletmein", Buffer.from("SodiumChloride"), { N: 16_384, r: 8, p: 1 });
   const all = Buffer.concat([keys.encrypt, keys.macK, keys.macR]).toString("hex");
   assert.equal(
@@ -37,14 +37,14 @@ test("newMasterKeys gives different, clamped keys each time", () => {
   assert.ok(first.encrypt.some((byte) => byte !== 0));
 });
 
-test("splitKeys copies, so that the source may be wiped", () => {
+test("splitKeys returns copies, so that the caller may wipe the source bytes", () => {
   const source = Buffer.alloc(64, 9);
   const keys = splitKeys(source);
   source.fill(0);
   assert.deepEqual(Buffer.from(keys.encrypt), Buffer.alloc(32, 9));
 });
 
-test("one-shot, arena and streaming SHA-256 agree", () => {
+test("sha256, hashAt and Sha256Stream return the same digest", () => {
   const arena = newArena(1000);
   arena.bytes.fill(65, 100, 900);
   const target = newArena(40);

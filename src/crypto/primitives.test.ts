@@ -10,7 +10,7 @@ test("this Node's libcrypto passes the self-test", () => {
   assert.ok(givesKnownAnswers(proven));
 });
 
-test("the self-test fails if one result is wrong", () => {
+test("the self-test fails if a hash is wrong or random bytes are all zero", () => {
   const wrongHash: Primitives = {
     ...proven,
     sha256: (_source, _offset, _length, target, at) => void target.bytes.fill(1, at, at + 32),
@@ -23,7 +23,7 @@ test("the self-test fails if one result is wrong", () => {
   assert.equal(givesKnownAnswers(noRandom), false);
 });
 
-test("ciphertexts equal those of AES-256-CTR in node:crypto, with a carrying counter, at every length and offset", () => {
+test("the cipher and sha256 return the same bytes as node:crypto at many lengths and offsets", () => {
   const iv = Buffer.from("0102030405060708ffffffffffffffff", "hex");
   const plain = Buffer.from(Array.from({ length: 700 }, (_, index) => (index * 31) & 0xff));
   const counter = newArena(16);
@@ -44,7 +44,7 @@ test("ciphertexts equal those of AES-256-CTR in node:crypto, with a carrying cou
   }
 });
 
-test("random bytes differ from call to call", () => {
+test("fillRandom returns different bytes on each call", () => {
   const target = newArena(64);
   proven.fillRandom(target, 0, 32);
   proven.fillRandom(target, 32, 32);

@@ -93,7 +93,7 @@ class NativeCipher {
     this.#oneTimeKey = new Uint32Array(scratch.bytes.buffer, scratch.bytes.byteOffset + ONE_TIME_KEY, 8);
   }
 
-  /** AES-256-CTR of `length` bytes; the 16-byte counter lies at `iv`. Source and target may be the same place. */
+  /** AES-256-CTR of `length` bytes; the 16-byte counter is at `iv`. Source and target may be the same place. */
   counter(
     iv: Arena,
     ivOffset: number,

@@ -43,7 +43,7 @@ function counterOf(sealed: Buffer): bigint {
   return BigInt(`0x${sealed.subarray(0, 16).toString("hex")}`);
 }
 
-test("openMessage returns the sealed plaintext, and each seal has a new IV", () => {
+test("openMessage returns the plaintext that sealMessage sealed with a new IV each time", () => {
   const keys = newMasterKeys();
   const plain = Buffer.from("one two three");
   const first = sealMessage(keys, plain);
@@ -54,7 +54,7 @@ test("openMessage returns the sealed plaintext, and each seal has a new IV", () 
   assert.deepEqual(Buffer.from(openMessage(keys, second)), plain);
 });
 
-test("openMessage refuses a message with a flipped byte, a cut message, and other keys", () => {
+test("openMessage refuses a changed message, a truncated message and wrong keys", () => {
   const keys = newMasterKeys();
   const sealed = sealMessage(keys, Buffer.from("secret"));
   const damaged = (bytes: Uint8Array) => assert.throws(() => openMessage(keys, bytes), { code: "damaged" });
@@ -67,14 +67,14 @@ test("openMessage refuses a message with a flipped byte, a cut message, and othe
   assert.throws(() => openMessage(newMasterKeys(), sealed), { code: "damaged" });
 });
 
-test("an empty message is never sealed", () => {
+test("sealMessage and StageSealer refuse an empty plaintext", () => {
   assert.throws(() => sealMessage(newMasterKeys(), new Uint8Array(0)), CairnError);
   const stage = new StageSealer(newMasterKeys(), 4096);
   stage.reserve(10);
   assert.throws(() => stage.commit(0), /empty blob/);
 });
 
-test("every blob of a stage opens on its own, with its IV at base plus its block", () => {
+test("each blob that StageSealer sealed can be opened alone, and its IV is the base plus its block number", () => {
   const lengths = [1, 15, 16, 17, 4096, 31, 32, 33, 2000];
   for (const implementation of [proven]) {
     const base = "00112233445566778899aabb00000010";
@@ -91,7 +91,7 @@ test("every blob of a stage opens on its own, with its IV at base plus its block
   }
 });
 
-test("counters carry through all four low bytes and never out of them", () => {
+test("StageSealer's counters carry within the lowest four bytes of the IV only", () => {
   for (const implementation of [proven]) {
     for (const base of [
       "ffffffffffffffffffffffff7ffffffe",
@@ -118,7 +118,7 @@ test("counters carry through all four low bytes and never out of them", () => {
   }
 });
 
-test("counter ranges within a stage are disjoint for any lengths", () => {
+test("counter ranges of blobs in one stage do not overlap, for any blob lengths", () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 40 }), (lengths) => {
       const stage = new StageSealer(knownKeys(), 64 * 1024);
@@ -133,14 +133,14 @@ test("counter ranges within a stage are disjoint for any lengths", () => {
   );
 });
 
-test("each stage has a base of its own when a sealer is used again", () => {
+test("StageSealer uses a new random base for each stage", () => {
   const stage = new StageSealer(knownKeys(), 4096);
   const tops = new Set<string>();
   for (let round = 0; round < 50; round++) tops.add(sealAll(stage, [20])[0]!.subarray(0, 12).toString("hex"));
   assert.equal(tops.size, 50);
 });
 
-test("a blob that does not fit waits for the next stage, and a stage grows when empty", () => {
+test("StageSealer.reserve returns -1 for a blob that does not fit, and grows an empty stage", () => {
   const stage = new StageSealer(knownKeys(), 1024);
   fill(stage, [500]);
   assert.equal(stage.reserve(600), -1);
@@ -149,7 +149,7 @@ test("a blob that does not fit waits for the next stage, and a stage grows when 
   assert.deepEqual(Buffer.from(openMessage(knownKeys(), large!)), Buffer.alloc(3_000_000, 1));
 });
 
-test("nothing is committed without a reservation of its own", () => {
+test("StageSealer.commit throws if no space was reserved for the blob", () => {
   const stage = new StageSealer(knownKeys(), 4096);
   assert.throws(() => stage.commit(10), /reserved/);
   fill(stage, [10]);
@@ -158,7 +158,7 @@ test("nothing is committed without a reservation of its own", () => {
   assert.throws(() => stage.commit(10), /reserved/);
 });
 
-test("a stage is never sealed again when sealing failed", () => {
+test("StageSealer refuses further calls after seal has failed", () => {
   let broken = true;
   const failing: Primitives = {
     ...proven,
@@ -183,7 +183,7 @@ test("a stage is never sealed again when sealing failed", () => {
   assert.throws(() => stage.commit(5), /never sealed again/);
 });
 
-test("an opener checks before it decrypts and works in place", () => {
+test("BlobOpener leaves the memory unchanged if the blob is damaged, and decrypts a sound blob in place", () => {
   for (const implementation of [proven]) {
     const keys = newMasterKeys();
     const plain = Buffer.alloc(1000, 3);

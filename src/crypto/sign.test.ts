@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isSignedBy, newSigningKey, signBytes, signingKeyOf } from "./sign.ts";
 
-test("a signature holds for its bytes and its key alone", () => {
+test("isSignedBy accepts a signature only for the signed bytes and the signing key", () => {
   const key = newSigningKey();
   const bytes = Buffer.from("what was proven");
   const signature = signBytes(key, bytes);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { ByteReader, ByteWriter, compareBytes, joinPath, putDecimal } from "./bytes.ts";
 
-test("integers of every width read back equal", () => {
+test("ByteReader returns the integers of every width that ByteWriter wrote", () => {
   const u64 = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
   const i64 = fc.bigInt({ min: -(1n << 63n), max: (1n << 63n) - 1n });
   const u32 = fc.integer({ min: 0, max: 0xffffffff });
@@ -23,7 +23,7 @@ test("integers of every width read back equal", () => {
   );
 });
 
-test("decimal, hex and text write the same bytes as Node", () => {
+test("ByteWriter's decimal, hex and text write the same bytes as Node", () => {
   fc.assert(
     fc.property(fc.maxSafeInteger().map(Math.abs), fc.uint8Array(), fc.string({ unit: "binary" }), (n, bytes, text) => {
       const w = new ByteWriter(1);
@@ -43,7 +43,7 @@ test("decimal, hex and text write the same bytes as Node", () => {
   }
 });
 
-test("appendRange copies short and long ranges, and reset keeps the memory", () => {
+test("appendRange copies short and long ranges of bytes", () => {
   const source = Uint8Array.from({ length: 200 }, (_, i) => i);
   const w = new ByteWriter(16);
   w.appendRange(source, 3, 10);
@@ -56,7 +56,7 @@ test("appendRange copies short and long ranges, and reset keeps the memory", () 
   assert.equal(w.length, 1);
 });
 
-test("a ByteWriter that grows byte by byte is copied only when its size doubles", () => {
+test("ByteWriter allocates new memory only when its size doubles", () => {
   const w = new ByteWriter(16);
   const places = new Set<Uint8Array>();
   for (let i = 0; i < 1 << 16; i++) {
@@ -66,14 +66,14 @@ test("a ByteWriter that grows byte by byte is copied only when its size doubles"
   assert.equal(places.size, 13);
 });
 
-test("a read past the end is damage, and the message has the wanted and the actual bytes", () => {
+test("ByteReader throws damaged with the wanted and the available bytes for a read past the end", () => {
   const r = new ByteReader(new Uint8Array(3), "the file");
   assert.throws(() => r.u32(), /the file: wanted 4 bytes at 0, found 3/);
   assert.throws(() => r.take(4), { code: "damaged" });
   assert.throws(() => new ByteReader(new Uint8Array(8).fill(255), "x").u64(), { code: "damaged" });
 });
 
-test("compareBytes orders as Buffer.compare does", () => {
+test("compareBytes orders bytes like Buffer.compare", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 4 }), fc.uint8Array({ maxLength: 4 }), (a, b) => {
       assert.equal(Math.sign(compareBytes(a, b)), Buffer.compare(a, b));
@@ -81,7 +81,7 @@ test("compareBytes orders as Buffer.compare does", () => {
   );
 });
 
-test("joinPath puts one slash between two parts, none if either is empty, and returns a copy", () => {
+test("joinPath puts a slash between two parts unless one is empty", () => {
   const name = Buffer.from("name");
   const joined = ["a/b", "", "a"].map((directory) => joinPath(Buffer.from(directory), name).toString());
   assert.deepEqual(joined, ["a/b/name", "name", "a/name"]);

@@ -119,12 +119,12 @@ class Digester {
 
 const files = readdirSync(FOLDER).filter((name) => name.endsWith(".json"));
 
-test("the folder of digest vectors holds every vector", () => {
+test("the folder of digest vectors contains 15 files", () => {
   assert.equal(files.length, 15);
 });
 
 for (const file of files) {
-  test(`both digests equal the independent script's for ${file}`, () => {
+  test(`the state digest and the metadata digest equal the vector ${file}`, () => {
     const vector = JSON.parse(readFileSync(new URL(file, FOLDER), "utf8")) as Vector;
     const groups = groupsOf(vector.root.entries);
     const state = new Digester(false, groups);
@@ -138,7 +138,7 @@ for (const file of files) {
   });
 }
 
-test("digest refuses an entry without its hash instead of digesting nothing", () => {
+test("appendStateEntry throws for a file without a hash and for a directory with a short node digest", () => {
   const w = new ByteWriter();
   const entry = { name: Buffer.from("x"), mode: 0, size: 0, major: 0, minor: 0, mtimeSec: 0, mtimeNs: 0 };
   const rest = { uid: 0, gid: 0, xattrs: [] };
@@ -146,7 +146,7 @@ test("digest refuses an entry without its hash instead of digesting nothing", ()
   assert.throws(() => appendStateEntry(w, { ...entry, ...rest, type: "d", node: new Uint8Array(31) }), TypeError);
 });
 
-test("isDigestedAttribute takes user, ACL and capability attributes only", () => {
+test("isDigestedAttribute is true only for user, ACL and capability attributes", () => {
   const yes = ["user.a", "user.", "system.posix_acl_access", "system.posix_acl_default", "security.capability"];
   const no = ["user", "trusted.user.a", "security.selinux", "security.capability2", "system.nfs4_acl", ""];
   for (const name of yes) assert.equal(isDigestedAttribute(Buffer.from(name)), true, name);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { CairnError } from "../errors.ts";
 
-/** What every decoder of this folder owes to bytes that are not what was written. */
+/** Options of the checks that every decoder of this folder passes for damaged and hostile bytes. */
 export interface HostileOptions {
   /** Bytes at the end that may be cut off without harm, e.g. a final newline. */
   optionalTail?: number;
@@ -33,7 +33,7 @@ export function everyCutIsDamage(
   }
 }
 
-/** Changes each byte in several ways: each is `damaged` or decodes to something, never anything else. */
+/** Changes each byte in several ways: decoding succeeds or throws `damaged` or `newer_version`, and no other error. */
 export function everyFlipIsDamageOrDecodes(
   decode: (bytes: Uint8Array) => unknown,
   bytes: Uint8Array,

@@ -11,7 +11,7 @@ function folder(t: { after(work: () => void): void }): string {
   return place;
 }
 
-test("a file replaces the previous file and leaves nothing beside it", (t) => {
+test("putDisposable replaces the previous file and leaves no temporary file", (t) => {
   const place = folder(t);
   const [temporary, file] = [path.join(place, "file.1.tmp"), path.join(place, "file")];
   for (const content of ["first", "second", "third"]) {
@@ -22,7 +22,7 @@ test("a file replaces the previous file and leaves nothing beside it", (t) => {
   }
 });
 
-test("a file that cannot be renamed into place stays under its temporary name", (t) => {
+test("putDisposable keeps the temporary file if the rename fails", (t) => {
   const place = folder(t);
   const temporary = path.join(place, "file.1.tmp");
   fs.writeFileSync(temporary, "kept");

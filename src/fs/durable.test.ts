@@ -41,7 +41,7 @@ function hasCode(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
-test("a durable write replaces the file and leaves nothing beside it", (context) => {
+test("durableWrite replaces the file and leaves no temporary file", (context) => {
   const directory = scratch(context);
   const path = join(directory, "file");
   durableWrite(path, Buffer.from("one"));
@@ -53,7 +53,7 @@ test("a durable write replaces the file and leaves nothing beside it", (context)
   assert.deepEqual(readdirSync(directory), ["file"]);
 });
 
-test("a durable write replaces a link and not its target", (context) => {
+test("durableWrite replaces a symbolic link instead of writing to its target", (context) => {
   const directory = scratch(context);
   writeFileSync(join(directory, "target"), "kept");
   symlinkSync("target", join(directory, "link"));
@@ -61,7 +61,7 @@ test("a durable write replaces a link and not its target", (context) => {
   assert.equal(readFileSync(join(directory, "target"), "utf8"), "kept");
 });
 
-test("an exclusive write fails and keeps the old bytes when the name is taken", (context) => {
+test("an exclusive durableWrite throws already_exists and keeps an existing file", (context) => {
   const directory = scratch(context);
   const path = join(directory, "file");
   durableWrite(path, Buffer.from("one"), { exclusive: true });
@@ -87,7 +87,7 @@ function withoutHardLinks(context: TestContext): void {
   });
 }
 
-test("a failed exclusive write leaves nothing at its name on a file system without hard links", (context) => {
+test("a failed exclusive durableWrite leaves no file on a file system without hard links", (context) => {
   const directory = scratch(context);
   const path = join(directory, "file");
   withoutHardLinks(context);
@@ -107,7 +107,7 @@ test("a failed exclusive write leaves nothing at its name on a file system witho
   assert.deepEqual(readdirSync(directory), ["file"]);
 });
 
-test("an exclusive write excludes others on a file system without hard links", (context) => {
+test("an exclusive durableWrite excludes other writers on a file system without hard links", (context) => {
   const path = join(scratch(context), "file");
   withoutHardLinks(context);
   const { renameSync } = fs;
@@ -127,7 +127,7 @@ test("an exclusive write excludes others on a file system without hard links", (
   assert.equal(readFileSync(path, "utf8"), "one");
 });
 
-test("a durable write names its path when the directory is missing", (context) => {
+test("durableWrite throws not_found with the path if the directory is missing", (context) => {
   const path = join(scratch(context), "no", "file");
   assert.throws(
     () => durableWrite(path, Buffer.alloc(1)),
@@ -135,7 +135,7 @@ test("a durable write names its path when the directory is missing", (context) =
   );
 });
 
-test("missing parents are made, and the result tells whether the directory is new", (context) => {
+test("durableMkdir creates missing parents, and returns true only if the directory is new", (context) => {
   const directory = scratch(context);
   const deep = join(directory, "a", "b", "c");
   assert.equal(durableMkdir(deep), true);
@@ -147,7 +147,7 @@ test("missing parents are made, and the result tells whether the directory is ne
   assert.throws(() => durableMkdir(join(directory, "dangling")), hasCode("already_exists"));
 });
 
-test("a link to a directory counts as the directory", (context) => {
+test("durableMkdir accepts a symbolic link to a directory", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "big"));
   symlinkSync(join(directory, "big"), join(directory, "state"));
@@ -156,7 +156,7 @@ test("a link to a directory counts as the directory", (context) => {
   assert.ok(existsSync(join(directory, "big/below")));
 });
 
-test("the error names a place in which no folder can be made, even if the system reports ENOENT", (context) => {
+test("durableMkdir throws not_found with the path for a folder in /proc", (context) => {
   if (!existsSync("/proc/self")) return context.skip("no /proc");
   for (const path of ["/proc/cairn", "/proc/cairn/below"])
     assert.throws(
@@ -165,7 +165,7 @@ test("the error names a place in which no folder can be made, even if the system
     );
 });
 
-test("a durable rename and a durable removal work", (context) => {
+test("durableRename moves a file, and durableRemove returns whether the file existed", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "other"));
   writeFileSync(join(directory, "a"), "x");
@@ -174,7 +174,7 @@ test("a durable rename and a durable removal work", (context) => {
   assert.equal(durableRemove(join(directory, "other", "b")), false);
 });
 
-test("a small file's size is checked before it is read", (context) => {
+test("readSmallFile throws damaged if a file is larger than the limit", (context) => {
   const path = join(scratch(context), "file");
   assert.equal(readSmallFile(path, 10), null);
   writeFileSync(path, "0123456789");
@@ -185,7 +185,7 @@ test("a small file's size is checked before it is read", (context) => {
   assert.throws(() => readSmallFile(path, 199_999), hasCode("damaged"));
 });
 
-test("leftovers of a killed writer are removed, those of a running writer and young ones stay", (context) => {
+test("removeLeftovers without the lock removes only old temporary files of ended processes", (context) => {
   const directory = scratch(context);
   const gone = spawnSync("true").pid;
   const names = [
@@ -204,7 +204,7 @@ test("leftovers of a killed writer are removed, those of a running writer and yo
   assert.deepEqual(removeLeftovers(join(directory, "missing")), []);
 });
 
-test("a leftover folder is removed with its content, and links in it are not followed", (context) => {
+test("removeLeftovers removes a folder with its content, and follows no symbolic link in it", (context) => {
   const directory = scratch(context);
   writeFileSync(join(directory, "kept"), "x");
   const leftover = join(directory, temporaryName());
@@ -217,7 +217,7 @@ test("a leftover folder is removed with its content, and links in it are not fol
 });
 
 test(
-  "a failed write says permission when the directory is read-only",
+  "durableWrite throws permission if the directory is read-only",
   { skip: process.getuid?.() === 0 ? "root may write anywhere" : false },
   (context) => {
     const directory = scratch(context);

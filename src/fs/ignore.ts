@@ -36,7 +36,10 @@ interface Level {
   /** Characters to skip in a path from the root: the directory's own path and its slash. */
   readonly skip: number;
   readonly patterns: readonly IgnorePattern[];
-  /** Indexes of patterns that can match only one place, by that place; a file or a call may have tens of thousands of them. */
+  /**
+   * Indexes of patterns that can match only one place, by that place; an ignore file or a call may have tens of
+   * thousands of such patterns.
+   */
   readonly places: ReadonlyMap<string, readonly number[]>;
   /** Indexes of all other patterns. */
   readonly others: readonly number[];

@@ -29,7 +29,7 @@ function list(sys: Syscalls, listing: DirectoryListing, at: string): { names: Bu
 }
 
 void describe("a directory listing", () => {
-  test("names with any byte are in raw order", (t) => {
+  test("DirectoryListing returns names in byte order, including names that are not UTF-8", (t) => {
     const sys = syscalls();
     const at = folder(t);
     const listing = new DirectoryListing();
@@ -45,7 +45,7 @@ void describe("a directory listing", () => {
     assert.deepEqual(found.directories, [Buffer.from("n")]);
   });
 
-  test("a directory larger than the buffer is listed, and the next listing replaces the names", (t) => {
+  test("DirectoryListing returns all names of a directory that is larger than the read buffer", (t) => {
     const sys = syscalls();
     const at = folder(t);
     const other = folder(t);

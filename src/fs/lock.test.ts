@@ -30,7 +30,7 @@ import { encodeOwner } from "./owner-files.ts";
 const ROOT = process.getuid?.() === 0;
 const NO_WAIT = { timeoutMs: 0 };
 const MODES: { name: string; options: AcquireOptions }[] = [
-  { name: "the kernel", options: {} },
+  { name: "kernel locks", options: {} },
   { name: "owner files", options: { forceOwnerFiles: true } },
 ];
 
@@ -72,7 +72,7 @@ async function kill(child: ChildProcess): Promise<void> {
 }
 
 for (const { name, options } of MODES) {
-  test(`the busy error names the holder when ${name} decides`, async (context) => {
+  test(`the busy error names the process that holds the lock, with ${name}`, async (context) => {
     const path = scratch(context);
     const child = await startHolder(path, {}, options);
     context.after(() => kill(child));
@@ -86,7 +86,7 @@ for (const { name, options } of MODES) {
     assert.equal(lockHolder(path)?.pid, child.pid);
   });
 
-  test(`the lock of a killed holder is taken over at once when ${name} decides`, async (context) => {
+  test(`acquireLock takes over the lock of a killed process at once, with ${name}`, async (context) => {
     const path = scratch(context);
     for (let round = 0; round < 3; round++) {
       const child = await startHolder(path, {}, options);
@@ -96,7 +96,7 @@ for (const { name, options } of MODES) {
     assert.ok(readdirSync(join(path, "..")).length <= 3, "leftovers grow");
   });
 
-  test(`two locks of one process exclude each other when ${name} decides`, async (context) => {
+  test(`two exclusive locks in one process exclude each other, with ${name}`, async (context) => {
     const path = scratch(context);
     const first = await acquireLock(path, options);
     for (const mode of MODES) await assert.rejects(acquireLock(path, { ...mode.options, ...NO_WAIT }), isBusy);
@@ -111,7 +111,7 @@ for (const { name, options } of MODES) {
     assert.equal(lockHolder(path), null);
   });
 
-  test(`a lock released while its directory was gone is free for this process when the directory is back, when ${name} decides`, async (context) => {
+  test(`this process can take a lock again that it released while the directory was away, with ${name}`, async (context) => {
     const directory = join(dirname(scratch(context)), "directory");
     const path = join(directory, "lock");
     for (const shared of [false, true]) {
@@ -125,7 +125,7 @@ for (const { name, options } of MODES) {
     }
   });
 
-  test(`a lock released while its directory was gone is free for another process when the directory is back, when ${name} decides`, async (context) => {
+  test(`another process can take a lock that was released while the directory was away, with ${name}`, async (context) => {
     const directory = join(dirname(scratch(context)), "directory");
     const path = join(directory, "lock");
     for (const shared of [false, true]) {
@@ -142,7 +142,7 @@ for (const { name, options } of MODES) {
     }
   });
 
-  test(`shared holders exclude an exclusive holder when ${name} decides`, async (context) => {
+  test(`shared and exclusive locks exclude each other, with ${name}`, async (context) => {
     const path = scratch(context);
     const readers = [];
     for (const mode of [...MODES, { options }])
@@ -157,13 +157,13 @@ for (const { name, options } of MODES) {
     writer.release();
   });
 
-  test(`a killed shared holder excludes no exclusive holder when ${name} decides`, async (context) => {
+  test(`the shared lock of a killed process does not block an exclusive lock, with ${name}`, async (context) => {
     const path = scratch(context);
     await kill(await startHolder(path, {}, { ...options, shared: true }));
     for (const mode of MODES) (await acquireLock(path, { ...mode.options, ...NO_WAIT })).release();
   });
 
-  test(`only one of many processes has the lock at a time when ${name} decides`, async (context) => {
+  test(`only one of 12 concurrent callers has the lock at a time, with ${name}`, async (context) => {
     const path = scratch(context);
     const counter = `${path}.counter`;
     writeFileSync(counter, "0");
@@ -181,7 +181,7 @@ for (const { name, options } of MODES) {
   });
 }
 
-test("a waiter gets the lock when the holder releases it", async (context) => {
+test("a waiting acquireLock gets the lock when the holder releases it", async (context) => {
   const path = scratch(context);
   const first = await acquireLock(path);
   setTimeout(() => first.release(), 60);
@@ -189,7 +189,7 @@ test("a waiter gets the lock when the holder releases it", async (context) => {
   second.release();
 });
 
-test("abort stops a waiter before its timeout", async (context) => {
+test("an abort ends a waiting acquireLock before its timeout", async (context) => {
   const path = scratch(context);
   using _held = await acquireLock(path);
   const controller = new AbortController();
@@ -206,7 +206,7 @@ function seenSince(lockPath: string): bigint {
   return BigInt(/"at":"(\d+)"/.exec(readFileSync(join(dirname(lockPath), name), "utf8"))![1]!);
 }
 
-test("a remote holder keeps the lock until its heartbeat is old, over several short waits", async (context) => {
+test("a remote process keeps the lock until its heartbeat is stale, counted over several acquireLock calls", async (context) => {
   const path = scratch(context);
   const elsewhere = { ...newOwner("elsewhere", false), host: "far", pid_namespace: "pid:[1]", seen: 3 };
   writeFileSync(`${path}.owner-0000000007`, encodeOwner(elsewhere));
@@ -225,7 +225,7 @@ test("a remote holder keeps the lock until its heartbeat is old, over several sh
   assert.deepEqual(readdirSync(join(path, "..")), ["lock.owner-0000000008"]);
 });
 
-test("a holder that lost its lock notices that and does not release the new holder's lock", async (context) => {
+test("releasing a lost lock does not release the lock of the new holder", async (context) => {
   const path = scratch(context);
   const sleeper = await acquireLock(path, { forceOwnerFiles: true });
   const stolen = { ...newOwner("new", false) };
@@ -235,26 +235,26 @@ test("a holder that lost its lock notices that and does not release the new hold
   await assert.rejects(acquireLock(path, { forceOwnerFiles: true, ...NO_WAIT }), isBusy);
 });
 
-test("a record of another boot on a local file system is dead", async (context) => {
+test("acquireLock ignores an owner file of an earlier boot on a local file system", async (context) => {
   const path = scratch(context);
   writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("before", false), boot_id: "other", pid: 1 }));
   (await acquireLock(path, NO_WAIT)).release();
 });
 
-test("a process with a reused pid does not count as the holder", async (context) => {
+test("acquireLock ignores an owner file whose pid now belongs to another process", async (context) => {
   const path = scratch(context);
   writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("before", false), start_time: "1" }));
   (await acquireLock(path, NO_WAIT)).release();
 });
 
-test("an unreadable record blocks only until it is old", async (context) => {
+test("an unreadable owner file blocks acquireLock only until it is stale", async (context) => {
   const path = scratch(context);
   writeFileSync(`${path}.owner-0000000001`, "");
   await assert.rejects(acquireLock(path, { staleAfterMs: 3_600_000, timeoutMs: 20 }), isBusy);
   (await acquireLock(path, { staleAfterMs: 300, timeoutMs: 20_000 })).release();
 });
 
-test("breakLock takes the lock of a remote holder, and never of a local one", async (context) => {
+test("breakLock removes the lock of a remote process, and refuses the lock of a running local process", async (context) => {
   const path = scratch(context);
   writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("far", false), pid_namespace: "pid:[1]" }));
   breakLock(path);
@@ -266,7 +266,7 @@ test("breakLock takes the lock of a remote holder, and never of a local one", as
   lock.release();
 });
 
-test("a lock in a missing directory throws not_found", async (context) => {
+test("acquireLock throws not_found if the directory is missing", async (context) => {
   await assert.rejects(
     acquireLock(join(scratch(context), "no", "lock")),
     (error) => error instanceof CairnError && error.code === "not_found",
@@ -274,7 +274,7 @@ test("a lock in a missing directory throws not_found", async (context) => {
 });
 
 test(
-  "a process without write access gets a shared lock, and an error for an exclusive one",
+  "acquireLock without write access gives a shared lock, and throws permission for an exclusive lock",
   { skip: ROOT ? false : "needs root to become another user" },
   (context) => {
     const path = scratch(context);
@@ -293,7 +293,7 @@ test(
   },
 );
 
-test("a lock is taken although a sweep removes its record before it is linked", async (context) => {
+test("acquireLock succeeds even if a cleanup removes its temporary owner file before the link", async (context) => {
   const path = scratch(context);
   const gate = join(dirname(path), "gate");
   writeFileSync(gate, "");
@@ -307,7 +307,7 @@ test("a lock is taken although a sweep removes its record before it is linked", 
   assert.equal(lockHolder(path)?.pid, child.pid);
 });
 
-test("a lock is taken although a sweep removes its record during the write, with the errors of JuiceFS and NFS", async (context) => {
+test("acquireLock succeeds even if a cleanup removes its owner file during the write on JuiceFS or NFS", async (context) => {
   const path = scratch(context);
   for (const code of ["EBADF", "ESTALE"]) {
     const { writeFileSync: whole } = fs;
@@ -330,7 +330,7 @@ test("a lock is taken although a sweep removes its record during the write, with
   }
 });
 
-test("lockHolder does not wait when the lock file is a pipe", (context) => {
+test("lockHolder throws damaged instead of waiting if the lock file is a pipe", (context) => {
   const path = scratch(context);
   assert.equal(spawnSync("mkfifo", [path]).status, 0);
   const script = `import { lockHolder } from ${JSON.stringify(new URL("lock.ts", import.meta.url).href)};

@@ -11,7 +11,7 @@ function scratch(t: TestContext): string {
   return folder;
 }
 
-test("a folder and its missing parents are made private, and existing ones stay", (t) => {
+test("makeFolder creates missing parents with mode 0700, and keeps existing folders", (t) => {
   const root = scratch(t);
   const folder = path.join(root, "a/b/c");
   makeFolder(folder);
@@ -23,7 +23,7 @@ test("a folder and its missing parents are made private, and existing ones stay"
   assert.deepEqual(fs.readdirSync(folder), ["kept"]);
 });
 
-test("a folder is not made below a file, or below a link to a missing target", (t) => {
+test("makeFolder fails below a file, and below a symbolic link to a missing target", (t) => {
   const root = scratch(t);
   fs.writeFileSync(path.join(root, "file"), "");
   fs.symlinkSync("nowhere", path.join(root, "link"));
@@ -34,7 +34,7 @@ test("a folder is not made below a file, or below a link to a missing target", (
 });
 
 test(
-  "a folder is refused when the kernel says ENOENT although its parent is there",
+  "makeFolder throws ENOENT for a path in /proc, which exists but accepts no folders",
   { skip: fs.existsSync("/proc/self") ? false : "there is no /proc" },
   () => {
     for (const each of ["/proc/cairn", "/proc/cairn/a/b"])

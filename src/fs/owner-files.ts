@@ -272,7 +272,10 @@ export class OwnerFiles {
     rewriteOwner(claim.path, claim.owner);
   }
 
-  /** Releases a record: at once for this process, for others once the mark can be written, now or later. Throws system errors. */
+  /**
+   * Releases a record at once for this process, and for others once it is marked as released. Marks it later if marking
+   * fails now. Throws system errors.
+   */
   release(claim: Claim): void {
     givenUp.add(claim.owner.nonce);
     let isMarked = false;
@@ -316,7 +319,7 @@ export class OwnerFiles {
 
 /** Errors of a removed file: JuiceFS and NFS report them for an open descriptor if another machine removed the file. */
 const SWEPT = ["ENOENT", "EBADF", "ESTALE"];
-/** So many sweeps in a row are not chance. */
+/** Number of tries after which removed temporary files are no coincidence. */
 const LINK_TRIES = 20;
 
 function createWithoutLink(path: string, owner: LockOwner): boolean {

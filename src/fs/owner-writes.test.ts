@@ -8,7 +8,7 @@ import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { changingInside, makePrivate } from "./owner-writes.ts";
 import { openDirectory, syscalls } from "./linux/syscalls.ts";
 
-test("a directory gets its mode and times back after failed work, and is not changed if it cannot be read", (t) => {
+test("changingInside restores the directory's mode and times if the work fails", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-inside-"));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   fs.utimesSync(folder, 1000, 2000);
@@ -26,7 +26,7 @@ test("a directory gets its mode and times back after failed work, and is not cha
   assert.throws(() => changingInside(syscalls(), fd, () => assert.fail("it was changed")), { message: /EBADF/ });
 });
 
-test("a directory is made private, even one with mode 0; a link is refused, and its target keeps its mode", (t) => {
+test("makePrivate changes a directory with mode 0, and refuses a symbolic link", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-private-"));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   const [closed, theirs, link] = ["closed", "theirs", "link"].map((name) => path.join(folder, name)) as [
@@ -51,7 +51,7 @@ const [major, minor] = os.release().split(".").map(Number) as [number, number];
 const hasCall = major > 6 || (major === 6 && minor >= 6);
 
 test(
-  "a directory with mode 0 is removed without /proc",
+  "removeAll removes a directory with mode 0 if /proc is missing",
   { skip: whyProcStays() ?? (hasCall ? false : "needs Linux 6.6") },
   (t) => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-closed-"));

@@ -6,7 +6,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { openRegular, readRegular, writeRegular } from "./regular-file.ts";
 
-test("a pipe, a link, a folder or a device instead of a file is an error at once", (t) => {
+test("readRegular and writeRegular refuse a pipe, a symbolic link, a folder or a device without blocking", (t) => {
   const place = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-regular-"));
   t.after(() => fs.rmSync(place, { recursive: true }));
   const at = (name: string): string => path.join(place, name);

@@ -78,7 +78,7 @@ export function writeRegular(
   }
 }
 
-/** Adds the path to an error of a descriptor, which the system reports without one. */
+/** Adds the path to an error of a descriptor, which the system reports without a path. */
 function withPath(error: unknown, path: RawPath): unknown {
   const failed = error as NodeJS.ErrnoException;
   if (failed.syscall !== undefined && failed.path === undefined) failed.message += ` '${printablePath(path)}'`;

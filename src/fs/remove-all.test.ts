@@ -10,7 +10,7 @@ import { clearAway, removeAll } from "./remove-all.ts";
 /** Where nothing can be: what is tried there fails, and what clears up after it fails otherwise. */
 const NOWHERE = path.join(os.tmpdir(), "x".repeat(300));
 
-test("an error of a removal without a name in Node gets the system's code", () => {
+test("a failed fs.rmSync whose error has an empty code becomes a retryable io error", () => {
   let thrown: unknown;
   try {
     fs.rmSync(NOWHERE, { recursive: true, force: true });
@@ -22,7 +22,7 @@ test("an error of a removal without a name in Node gets the system's code", () =
   assert.deepEqual([told.code, told.retryable, told.message.startsWith("rm: ")], ["io", true, true]);
 });
 
-test("a failed cleanup does not hide an earlier failure", () => {
+test("durableWrite and orderedWrite throw the write's error even if removing the temporary file fails", () => {
   clearAway(NOWHERE);
   for (const write of [durableWrite, orderedWrite])
     assert.throws(
@@ -31,7 +31,7 @@ test("a failed cleanup does not hide an earlier failure", () => {
     );
 });
 
-test("leftovers are removed whatever their modes are", () => {
+test("clearAway removes a folder that contains a read-only directory", () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-clear-"));
   fs.mkdirSync(path.join(folder, "closed/in"), { recursive: true });
   fs.chmodSync(path.join(folder, "closed"), 0o500);
@@ -39,7 +39,7 @@ test("leftovers are removed whatever their modes are", () => {
   assert.equal(fs.existsSync(folder), false);
 });
 
-test("a link that Node cannot remove is not followed, and its target keeps its modes", (t) => {
+test("removeAll removes a symbolic link without changing its target, even if fs.rmSync fails with EPERM", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-clear-"));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   fs.mkdirSync(path.join(folder, "theirs/closed"), { recursive: true });

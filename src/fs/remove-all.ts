@@ -112,7 +112,10 @@ interface Facts extends DirectoryIdentity {
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const OWNER = 0o700;
-/** The most open directories of one branch; those above are reopened from below. */
+/**
+ * The most open directories of one branch. Directories further up are closed, and reopened through `..` of the next
+ * one.
+ */
 const MOST_OPEN = 64;
 /** The most tries to empty a directory into which others write, or whose listing misses entries that are moved meanwhile. */
 const MOST_ROUNDS = 3;
@@ -256,7 +259,7 @@ class Removal {
     this.#sys.close(fd);
   }
 
-  /** Returns the descriptor of a level. Reopens a closed one through the level below it. */
+  /** Returns the descriptor of a level. Reopens a closed level through the level below it. */
   #held(level: Level, below?: Level): number {
     if (level.fd < 0) {
       const fd = this.#open(below!.fd, ABOVE);
@@ -319,7 +322,7 @@ function failure(result: number, doing: string, name: Uint8Array): Error {
   return Object.assign(new Error(message), { code, errno: result });
 }
 
-/** The message that another entry lies at a place instead of the directory that was made. */
+/** Returns the message that another entry has replaced the directory that was made at a place. */
 export function otherFolder(place: RawPath): string {
   return `${printablePath(place)} is not the folder that Cairn made there`;
 }
@@ -370,8 +373,8 @@ export class MadeFolder {
   }
 
   /**
-   * Removes the folder with everything in it; false if another folder is there, which stays. Without an identity
-   * removes any entry at the place.
+   * Removes the folder with everything in it. Returns false, without a change, if another folder is at its place.
+   * Without an identity removes any entry at the place.
    */
   remove(): boolean {
     const made = this.identity();

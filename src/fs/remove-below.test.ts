@@ -32,7 +32,7 @@ function assertUntouched(root: string): void {
   assert.equal(fs.statSync(path.join(root, "theirs/b")).mode & 0o777, 0o500);
 }
 
-test("a removal does not follow a link that replaces a directory before it is entered", (t) => {
+test("removal does not follow a symbolic link that replaces a directory before the directory is opened", (t) => {
   const { root, fd } = treeAndTheirs(t);
   for (const step of removal(fd, Buffer.from("tree"))) {
     void step;
@@ -45,7 +45,7 @@ test("a removal does not follow a link that replaces a directory before it is en
   assert.deepEqual(fs.readdirSync(root).toSorted(), ["kept", "theirs"]);
 });
 
-test("a removal does not follow a link that replaces a directory while it is emptied", (t) => {
+test("removal does not follow a symbolic link that replaces a directory while the directory is emptied", (t) => {
   const { root, fd } = treeAndTheirs(t);
   const steps = removal(fd, Buffer.from("tree"));
   // That of `tree`, then that of `a`, which is open by now.
@@ -60,7 +60,7 @@ test("a removal does not follow a link that replaces a directory while it is emp
   assert.deepEqual(fs.readdirSync(path.join(root, "kept")), []);
 });
 
-test("a removal of a path does not follow a link that replaces a directory meanwhile", (t) => {
+test("removeAll does not follow a symbolic link that replaces a directory during the removal", (t) => {
   const { root } = treeAndTheirs(t);
   let isSwapped = false;
   const swap = (): void => {
@@ -96,7 +96,7 @@ test("a removal of a path does not follow a link that replaces a directory meanw
   assertUntouched(root);
 });
 
-test("a tree deeper than the limit of open descriptors is removed, whatever its modes are", (t) => {
+test("removeBelow removes a tree 300 levels deep that contains a directory with mode 0", (t) => {
   const { root, fd } = treeAndTheirs(t);
   let at = path.join(root, "tree");
   for (let i = 0; i < 300; i++) {
@@ -113,7 +113,7 @@ test("a tree deeper than the limit of open descriptors is removed, whatever its 
   assert.equal(removeBelow(fd, Buffer.from("tree")), true);
 });
 
-test("a removal stops when its branch is moved elsewhere meanwhile", (t) => {
+test("removal throws ENOTDIR and deletes nothing outside the tree if a directory is moved out of the tree", (t) => {
   const { root, fd } = treeAndTheirs(t);
   const branch = Array.from({ length: 100 }, () => "d").join("/");
   fs.mkdirSync(path.join(root, "tree", branch), { recursive: true });
@@ -133,7 +133,7 @@ test("a removal stops when its branch is moved elsewhere meanwhile", (t) => {
   assert.deepEqual(fs.readdirSync(path.join(root, "elsewhere")), ["d"]);
 });
 
-test("only the directory with the expected identity is removed", (t) => {
+test("removeOnly and removeBelow remove a directory only if it has the expected inode", (t) => {
   const { root, fd } = treeAndTheirs(t);
   const own = openDirectory(path.join(root, "tree"));
   const meant = identityOf(own);
@@ -148,7 +148,7 @@ test("only the directory with the expected identity is removed", (t) => {
   assert.equal(removeOnly(path.join(root, "absent"), isMeant), true);
 });
 
-test("a removal does not follow a link to a subvolume", async (t) => {
+test("removeAll does not delete a subvolume behind a symbolic link that replaces a directory during the removal", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null || volume === undefined) return;
   const at = (name: string): Buffer => Buffer.from(path.join(volume.root, name));
@@ -191,7 +191,7 @@ test("a removal does not follow a link to a subvolume", async (t) => {
   assert.equal(fs.readFileSync(at("theirs/s/file"), "utf8"), "theirs/s");
 });
 
-test("subvolumes in a tree are removed with it, also read-only and nested ones", async (t) => {
+test("removeAll removes a tree that contains nested and read-only subvolumes", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null || volume === undefined) return;
   const at = (name: string): Buffer => Buffer.from(path.join(volume.root, name));

@@ -30,7 +30,7 @@ export function secretIn(directory: number, path: Uint8Array, scratch: Arena): s
   }
 }
 
-/** Returns the files below a folder that are secrets, without those that only have the name of one. */
+/** Returns the `suspects` below a folder that are secrets, by their content if the name is not enough. */
 export function realSecrets<T extends { path: Uint8Array }>(folder: Uint8Array, suspects: readonly T[]): T[] {
   if (suspects.length === 0) return [];
   const [root, scratch] = [openDirectory(Buffer.from(folder)), newArena(4096)];

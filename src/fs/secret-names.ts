@@ -40,7 +40,7 @@ function hasPrivateKey(text: string): boolean {
   return /-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----/.test(text);
 }
 
-/** Names of files that are examples of such files. */
+/** Names of example files, which have no real credentials. */
 const EXAMPLES = [".env.example", ".env.sample", ".env.template", ".env.dist"];
 
 /** Ignore patterns for all files that are secrets by their name alone. */
@@ -52,7 +52,7 @@ export const SECRET_PATTERNS: readonly string[] = [
 ];
 
 /**
- * False for `tokens/*.json` and the like: to list such files, the path of each file with this ending would be checked.
+ * False for patterns such as `tokens/*.json`, whose last name fits too many files: each would need a check of its path.
  */
 const isKnownAlone = (name: string): boolean => !/\/.*\*/.test(name);
 const LAST_NAMES = oneOf(
@@ -72,7 +72,8 @@ function oneOf(names: readonly string[]): RegExp {
 }
 
 /**
- * True if a name, some bytes of many, may be a secret's last name, in any folder. A first save asks this of every file.
+ * True if the name at `at` in `names` may be the name of a file with a secret, in any folder. A first save calls it for
+ * every file.
  */
 export function maySecret(names: Uint8Array, at: number, length: number): boolean {
   if (!isWorthReading(names, at, length)) return false;

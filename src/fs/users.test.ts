@@ -3,17 +3,17 @@ import { test } from "node:test";
 import { userInfo } from "node:os";
 import { absolutePath, groupName, homeDirectories, homeDirectory, parseNames, userName } from "./users.ts";
 
-test("a known number has its name", () => {
+test("userName and groupName return the names of root's uid and gid", () => {
   assert.equal(userName(0), "root");
   assert.notEqual(groupName(0), "");
   assert.ok(homeDirectories().includes("/root"));
 });
 
-test("an unknown number has no name", () => {
+test("userName returns an empty string for an unknown uid", () => {
   assert.equal(userName(4_000_000_000), "");
 });
 
-test("odd lines are skipped and the first of two counts", () => {
+test("parseNames skips invalid lines of a passwd file, and keeps the first name of each id", () => {
   const names = parseNames("# x:y:1:\na:x:5:\nb:x:5:\na:x:6:\nbad\n+::::::\nc:x:-1:\n");
   assert.deepEqual(
     [...names],
@@ -24,7 +24,7 @@ test("odd lines are skipped and the first of two counts", () => {
   );
 });
 
-test("a relative HOME counts as unset", (t) => {
+test("homeDirectory ignores an empty or relative HOME", (t) => {
   const before = process.env["HOME"];
   t.after(() => {
     if (before === undefined) delete process.env["HOME"];

@@ -39,12 +39,12 @@ function groupNames(): Names {
   return (groups ??= load("/etc/group"));
 }
 
-/** The name of a user id, "" if this machine has none. */
+/** Returns the name of a user id; "" if this machine has no name for it. */
 export function userName(uid: number): string {
   return userNames().get(uid) ?? "";
 }
 
-/** The name of a group id, "" if this machine has none. */
+/** Returns the name of a group id; "" if this machine has no name for it. */
 export function groupName(gid: number): string {
   return groupNames().get(gid) ?? "";
 }

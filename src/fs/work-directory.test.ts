@@ -18,7 +18,7 @@ import {
   removeLeftovers,
 } from "./work-directory.ts";
 
-test("a work directory is dead when its process has ended, and another container's only when it is old", (t) => {
+test("deadWorkDirectories lists directories of ended processes, and of other containers only if they are old", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   const own = newWorkDirectory(parent);
@@ -32,7 +32,7 @@ test("a work directory is dead when its process has ended, and another container
   assert.deepEqual(deadWorkDirectories(parent).toSorted(), [gone, longGone].toSorted());
 });
 
-test("the work directory of a zombie process is dead", async (t) => {
+test("deadWorkDirectories lists the directory of a zombie process", async (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   // The shell's child ends once its parent is another program, which never waits for it.
@@ -52,7 +52,7 @@ test("the work directory of a zombie process is dead", async (t) => {
   assert.deepEqual(deadWorkDirectories(parent), [zombie]);
 });
 
-test("a work directory that was left is dead although its process runs", (t) => {
+test("removeDeadWorkDirectories removes a directory that its running process gave up with leaveWorkDirectory", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   const own = newWorkDirectory(parent);
@@ -67,7 +67,7 @@ test("a work directory that was left is dead although its process runs", (t) => 
   assert.deepEqual(fs.readdirSync(parent), []);
 });
 
-test("another container's work directory is alive while a deep entry is recent", (t) => {
+test("deadWorkDirectories skips another container's directory if a file inside was changed recently", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
   t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
   const old = new Date(Date.now() - 2 * 3600 * 1000);
@@ -86,20 +86,24 @@ test("another container's work directory is alive while a deep entry is recent",
   assert.deepEqual(deadWorkDirectories(parent).toSorted(), dead.toSorted());
 });
 
-test("a running process's work directory is alive without /proc", { skip: whyProcStays() ?? false }, (t) => {
-  const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
-  t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
-  const body = `const own = work.newWorkDirectory(${JSON.stringify(parent)});
+test(
+  "deadWorkDirectories skips the directory of a running process if /proc is missing",
+  { skip: whyProcStays() ?? false },
+  (t) => {
+    const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+    t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+    const body = `const own = work.newWorkDirectory(${JSON.stringify(parent)});
 const of = (pid) => own.replace("-" + process.pid + "-", "-" + pid + "-");
 const [gone, longGone] = [of(${spawnSync("true").pid}), of(${spawnSync("true").pid})];
 for (const each of [own, of(${process.pid}), gone, longGone]) fs.mkdirSync(each);
 fs.utimesSync(longGone, 1, 1);
 return work.deadWorkDirectories(${JSON.stringify(parent)}).map((each) => each === longGone);`;
-  const imports = { fs: "node:fs", work: new URL("work-directory.ts", import.meta.url).href };
-  assert.deepEqual(withoutProc(imports, body), [true]);
-});
+    const imports = { fs: "node:fs", work: new URL("work-directory.ts", import.meta.url).href };
+    assert.deepEqual(withoutProc(imports, body), [true]);
+  },
+);
 
-test("the holder of the lock removes leftovers except probes, which are made without the lock", (t) => {
+test("removeLeftovers with the lock removes all leftovers except probes, which other processes make without it", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-leftovers-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));
   const [tried, left] = [`${temporaryName()}${PROBE}`, temporaryName()];

@@ -41,9 +41,8 @@ export function leaveWorkDirectory(directory: string): void {
 }
 
 /**
- * Removes the folders of processes that have ended; those of other machines and containers only if they are old.
- * Returns folders that cannot be removed, with the reason: they take space but do no harm. `spares`: true for a folder
- * to keep.
+ * Removes the folders of ended processes; folders of other machines and containers only if they are old. Returns
+ * folders that cannot be removed, with the reason: they take space but do no harm. `spares`: true for a folder to keep.
  */
 export function removeDeadWorkDirectories(
   parent: string,
@@ -121,9 +120,9 @@ export interface RemoveLeftoversOptions {
 }
 
 /**
- * Removes temporary files and folders of killed writers in a directory. Without the lock only entries over an hour old
- * whose writer has ended; entries that this user may not remove stay. Returns the removed names; none if the directory
- * is missing.
+ * Removes temporary files and folders of killed writers in a directory. Without `exclusive`, removes only entries over
+ * an hour old whose writer has ended. Entries that this user may not remove stay. Returns the removed names; none if
+ * the directory is missing.
  */
 export function removeLeftovers(directory: string, options: RemoveLeftoversOptions = {}): string[] {
   const removed: string[] = [];

@@ -45,7 +45,7 @@ async function writer(folder: string, who: string, rounds: number): Promise<void
   assert.equal(status, 0);
 }
 
-test("writers, compaction and sweeps at the same time lose nothing that a snapshot needs", async () => {
+test("concurrent writers, compactions and sweeps lose no content that a snapshot needs", async () => {
   await withRepository(async (fixture) => {
     const { repository, storage } = fixture;
     let busy = true;

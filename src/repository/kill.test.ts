@@ -98,7 +98,7 @@ function sizes(fixture: Fixture): Record<string, number> {
 }
 
 describe("killed at any step", () => {
-  test("a sweep leaves a whole repository, and the next sweep reaches the same result", async () => {
+  test("a sweep killed at any step loses no needed content, and the next sweep completes the work", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(3, 2000, "k");
@@ -133,7 +133,7 @@ describe("killed at any step", () => {
     });
   });
 
-  test("a repair can be repeated until it is complete", async () => {
+  test("a repair killed at any step can be repeated until the repository has no damage", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const lost = randomFiles(3, 900, "n");
@@ -163,7 +163,7 @@ describe("killed at any step", () => {
     });
   });
 
-  test("a compaction leaves a whole repository, and the next compactions converge", async () => {
+  test("a compaction killed at any step loses no content, and later compactions complete the work", async () => {
     await withRepository(async (fixture) => {
       const saves = Array.from({ length: 6 }, (_, i) => randomFiles(2, 300, `n${i}`));
       // Killed before its index was written, and repeated.

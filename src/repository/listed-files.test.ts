@@ -39,7 +39,7 @@ function lose(faulty: FaultyStorage, kind: FileKind, name: string, times: number
 const damaged = { code: "damaged" };
 
 describe("files that are listed but missing", () => {
-  test("a listed but missing snapshot is damaged, and nothing is freed", async () => {
+  test("listSnapshots reports a listed but missing snapshot as damaged, and a sweep refuses to run", async () => {
     await withFaults(async ({ other, faulty, ...fixture }) => {
       const archive = new TestArchive(fixture);
       const { snapshot } = await archive.save({ a: randomBytes(100) });
@@ -59,7 +59,7 @@ describe("files that are listed but missing", () => {
     });
   });
 
-  test("a snapshot that is missing for a moment is read, and a removed snapshot is skipped", async () => {
+  test("listSnapshots retries a snapshot that is missing for a moment, and skips a removed snapshot", async () => {
     await withFaults(async ({ other, faulty, storage, ...fixture }) => {
       const archive = new TestArchive(fixture);
       const { snapshot } = await archive.save({ a: randomBytes(100) });
@@ -77,7 +77,7 @@ describe("files that are listed but missing", () => {
     });
   });
 
-  test("a listed but missing index file is damaged, and the other files are checked", async () => {
+  test("a check reports a listed but missing index file as damaged", async () => {
     await withFaults(async ({ other, faulty, ...fixture }) => {
       await new TestArchive(fixture).save({ a: randomBytes(100) });
       const [{ name } = { name: "" }] = await fixture.storage.list("index");
@@ -111,7 +111,7 @@ describe("files that are listed but missing", () => {
     });
   });
 
-  test("a lock that its holder refreshes while others read the locks is seen", async () => {
+  test("lookAtLocks finds a lock whose file is replaced by a refresh during the reading", async () => {
     await withFaults(async ({ repository, other, faulty }) => {
       const lock = { exclusive: true, hostname: "elsewhere", username: "u", pid: 1, uid: 0, gid: 0 };
       const place = async (): Promise<string> =>
@@ -135,7 +135,7 @@ describe("files that are listed but missing", () => {
     });
   });
 
-  test("many that are listed and cannot be had are waited for together", async () => {
+  test("listSnapshots retries many missing snapshots concurrently", async () => {
     await withFaults(async ({ other, faulty, ...fixture }) => {
       const archive = new TestArchive(fixture);
       for (let i = 0; i < 12; i++) await archive.save({ a: randomBytes(10) });

@@ -49,7 +49,7 @@ async function gonePid(): Promise<number> {
 }
 
 describe("locks", () => {
-  test("shared locks allow each other, and exclude and are excluded by an exclusive lock", async () => {
+  test("several shared locks can be held at once, but none together with an exclusive lock", async () => {
     await withRepository(async ({ repository }) => {
       const a = await acquireLock(repository, { exclusive: false });
       const b = await acquireLock(repository, { exclusive: false });
@@ -67,7 +67,7 @@ describe("locks", () => {
     });
   });
 
-  test("an abort during the pause after placing a remote lock returns at once", async (t) => {
+  test("an abort during the settling delay of a remote lock returns at once", async (t) => {
     const storage = new CountingStorage(new MemoryStorage());
     const repository = await Repository.create(storage, { password: "password" });
     const { setTimeout: pause } = timers;
@@ -90,7 +90,7 @@ describe("locks", () => {
     assert.deepEqual(await storage.list("locks"), []);
   });
 
-  test("a waiting lock is acquired when the holder releases its lock", async () => {
+  test("a waiting acquireLock gets the lock when the holder releases it", async () => {
     await withRepository(async ({ repository }) => {
       const a = await acquireLock(repository, { exclusive: true });
       setTimeout(() => void a.release(), 60);
@@ -114,7 +114,7 @@ describe("locks", () => {
     });
   });
 
-  test("locks of dead processes are removed; locks of running processes and other hosts stay", async () => {
+  test("removeDeadLocks removes stale locks and locks of ended processes, and keeps those of other hosts", async () => {
     await withRepository(async ({ repository, path }) => {
       const gone = await gonePid();
       await repository.saveUnpacked("locks", lockOf({ pid: gone }));
@@ -136,7 +136,7 @@ describe("locks", () => {
     });
   });
 
-  test("restic's lock stays when the clock was put forward while it ran, which the kernel's start times do not follow", async () => {
+  test("a lock of running restic stays valid after the clock was set forward", async () => {
     await withRepository(async ({ repository }) => {
       // As it looks after that: placed before the process with its number began.
       const time = new Date(Date.now() - 20 * 60_000).toISOString();
@@ -147,7 +147,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock of another boot counts as dead only if it cannot be of another machine", async () => {
+  test("a lock from an earlier boot counts as dead only if it has this machine's id", async () => {
     await withRepository(async (fixture) => {
       const self = thisProcess();
       const owner = {
@@ -173,7 +173,7 @@ describe("locks", () => {
     });
   });
 
-  test("a living lock that is once read wrongly is neither removed nor passed over", async () => {
+  test("acquireLock throws busy if reading another process's valid lock returns wrong bytes", async () => {
     await withRepository(async (fixture) => {
       for (const fault of ["flip", "truncate"] as const) {
         const faulty = new FaultyStorage(fixture.storage, [{ operation: "load", kind: "locks", fault, times: 2 }]);
@@ -189,7 +189,7 @@ describe("locks", () => {
     });
   });
 
-  test("an unreadable lock excludes others until a user removes it", async () => {
+  test("an unreadable lock excludes other locks until a user removes it", async () => {
     await withRepository(async ({ repository, path, storage }) => {
       writeFileSync(join(path, "locks", "ab".repeat(32)), "half of a lock");
       await assert.rejects(
@@ -204,7 +204,7 @@ describe("locks", () => {
     });
   });
 
-  test("work under a lock succeeds even if the lock cannot be removed, which is a warning", async () => {
+  test("withLock returns the result and warns if the lock cannot be removed", async () => {
     await withRepository(async ({ repository, storage }) => {
       const remove = storage.remove.bind(storage);
       const warnings: string[] = [];
@@ -223,7 +223,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock without the permission to remove it is a warning, and does not count as removed", async () => {
+  test("RepositoryLock.release warns if this user may not remove the lock file", async () => {
     await withRepository(async ({ repository, storage }) => {
       const remove = storage.remove.bind(storage);
       storage.remove = async () => Promise.reject(new CairnError("permission", "nothing is removed here"));
@@ -240,7 +240,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck sees an exclusive lock that came later", async () => {
+  test("RepositoryLock.recheck throws busy if another process has placed an exclusive lock meanwhile", async () => {
     await withRepository(async ({ repository }) => {
       const lock = await acquireLock(repository, { exclusive: false });
       await repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere" }));
@@ -249,7 +249,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck asks for its own lock only if the list lacks it", async () => {
+  test("RepositoryLock.recheck looks for its own lock file by name only if the list lacks the file", async () => {
     await withRepository(async ({ repository, storage }) => {
       const late = new FaultyStorage(storage);
       await withLock(repository.over(late), { exclusive: false }, async (lock) => {
@@ -263,7 +263,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck waits for a rival that gives up, and throws busy if its own lock is gone", async () => {
+  test("RepositoryLock.recheck waits for another lock to be removed, and throws busy if its own lock is gone", async () => {
     await withRepository(async ({ repository, storage }) => {
       const lock = await acquireLock(repository, { exclusive: false });
       const rival = await repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere" }));
@@ -275,7 +275,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock that ended while its process slept is not refreshed", async (t) => {
+  test("a lock that expired while its process slept is not refreshed", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
       const lock = await acquireLock(repository, { exclusive: false });
@@ -294,7 +294,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock counts as lost by the time that is sealed in it, when it took long to be placed", async (t) => {
+  test("a lock expires by the time in its file, even if placing the file took long", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
       const list = storage.list.bind(storage);
@@ -312,7 +312,7 @@ describe("locks", () => {
     });
   });
 
-  test("acquiring a remote shared lock does not read its own lock file if the list already has it", async () => {
+  test("acquiring a remote shared lock does not read its own lock file if the list contains it", async () => {
     await withRepository(async ({ repository, storage }) => {
       const away = new CountingStorage(storage);
       delete away.localPath;
@@ -328,7 +328,7 @@ describe("locks", () => {
     });
   });
 
-  test("work whose shared lock was removed before its end is busy; with an exclusive lock it succeeds", async () => {
+  test("withLock throws busy if its shared lock was removed during the work", async () => {
     await withRepository(async ({ repository, storage }) => {
       const removing = async (exclusive: boolean): Promise<string> =>
         withLock(repository, { exclusive }, async ({ id }) => {
@@ -349,7 +349,7 @@ describe("locks", () => {
     });
   });
 
-  test("work that ended under a shared lock is done when that takes long to be removed, or was taken for dead by then", async (t) => {
+  test("withLock returns the result if removing its shared lock takes longer than the lock is valid", async (t) => {
     for (const isThere of [true, false])
       await withRepository(async ({ repository, storage }) => {
         const wall = Date.now;
@@ -367,7 +367,7 @@ describe("locks", () => {
       });
   });
 
-  test("a lock counts as lost when the machine slept, though its clock was set back meanwhile", async (t) => {
+  test("a lock expires while the machine sleeps, even if the clock was set back", async (t) => {
     await withRepository(async ({ repository }) => {
       const lock = await acquireLock(repository, { exclusive: true });
       const [wall, up] = [Date.now(), os.uptime()];
@@ -380,7 +380,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock that another program removed stays lost after a refresh", async (t) => {
+  test("RepositoryLock.recheck throws busy after a refresh if another program had removed the lock", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
       const lock = await acquireLock(repository, { exclusive: false });
@@ -414,7 +414,7 @@ describe("locks", () => {
     });
   });
 
-  test("a refreshed lock stays held when the same process comes across its old file", async (t) => {
+  test("a refreshed lock stays held if its process finds its own old lock file", async (t) => {
     for (const comesAcross of ["itself", "another"] as const)
       await withRepository(async ({ repository, storage }) => {
         t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
@@ -437,7 +437,7 @@ describe("locks", () => {
       });
   });
 
-  test("the error of failed work is thrown even if the lock cannot be removed", async () => {
+  test("withLock throws the work's error even if the lock cannot be removed", async () => {
     await withRepository(async ({ repository, storage }) => {
       const remove = storage.remove.bind(storage);
       const failing = withLock(repository, { exclusive: true }, async () => {
@@ -449,7 +449,7 @@ describe("locks", () => {
     });
   });
 
-  test("restic honours ours", { skip: !resticInstalled }, async () => {
+  test("restic respects Cairn's exclusive lock", { skip: !resticInstalled }, async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save({ a: Buffer.from("x") });
       await withLock(fixture.repository, { exclusive: true }, async () => {

@@ -10,16 +10,22 @@ import type { Repository } from "./repository.ts";
 /** restic's locks: one sealed file each, shared or exclusive. A lock is placed first, then the other locks are read. */
 
 const REFRESH_MS = 5 * 60_000;
-/** After so long without a refresh, others may soon take a lock for stale. */
+/** Milliseconds without a refresh after which other processes may soon treat a lock as stale. */
 const LOST_MS = 25 * 60_000;
-/** A rival that placed its lock later finds ours and gives up within this time; restic does so after 0.2 s. */
+/**
+ * A process that placed its lock later finds the earlier lock and gives up within this time; restic does so after 0.2
+ * s.
+ */
 const RIVAL_MS = 2000;
-/** The pause between placing a lock and reading the others. Remote storages may list late; a local disk does not. */
+/**
+ * Milliseconds between placing a lock and reading the other locks. A remote storage may list new files late; a local
+ * disk does not.
+ */
 const SETTLE_MS = 200;
 
 export interface LockOptions {
   exclusive: boolean;
-  /** Milliseconds to wait for others before `busy`. Default 0. */
+  /** Milliseconds to wait for other locks before the call throws `busy`. Default 0. */
   waitMs?: number;
   signal?: AbortSignal | undefined;
   /** Gets a warning if the lock cannot be removed after the work. */
@@ -47,11 +53,15 @@ export class RepositoryLock {
   readonly #repository: Repository;
   readonly #onWarning: LockOptions["onWarning"];
   #id: ObjectId;
-  /** The time in the lock's file, which others compare; placing the lock may have taken long. */
+  /**
+   * The time in the lock's file, by which other processes judge the lock's age; placing the lock may have taken long.
+   */
   #sealedAt: Instant;
   #released = false;
   #releasing: Promise<void> | null = null;
-  /** True once others may have taken this lock for stale or have removed it: they may undo the work. */
+  /**
+   * True once other processes may have removed this lock, or treated it as stale: their clean-ups may undo the work.
+   */
   #lost = false;
   #refreshing: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;
@@ -157,7 +167,8 @@ export class RepositoryLock {
   }
 
   /**
-   * Places a new lock file, then removes the old one, so that one always exists. Does not renew a lock that has ended.
+   * Places a new lock file, then removes the old lock file, so that a lock file always exists. Does not renew a lock
+   * that has expired.
    */
   async #refresh(): Promise<void> {
     try {
@@ -175,7 +186,7 @@ export class RepositoryLock {
   }
 }
 
-/** One moment on two clocks, in milliseconds. `up` goes on while the machine sleeps, and nobody can set it. */
+/** One moment on two clocks, in milliseconds. `up` continues while the machine sleeps, and cannot be set. */
 interface Instant {
   wall: number;
   up: number;
@@ -303,7 +314,7 @@ export async function removeDeadLocks(repository: Repository): Promise<number> {
   return removed;
 }
 
-/** Returns all locks except `own`, and whether `own` is listed. Removes dead ones. */
+/** Returns all locks except `own`, and whether `own` is listed. Removes dead locks. */
 async function lookAround(repository: Repository, own: string): Promise<{ others: HeldLock[]; isListed: boolean }> {
   const { held, dead, hasExcepted } = await lookAtLocks(repository, { except: own, ours });
   for (const id of dead) await dropLock(repository, id);

@@ -26,7 +26,7 @@ describe("a repository with real restic", { skip: resticInstalled ? false : "res
     });
   });
 
-  test("restic checks and restores a repository of Cairn, and backs up into it", async () => {
+  test("restic can check, restore from and back up into a repository of Cairn", async () => {
     await withRepository(async (fixture) => {
       const files = { a: Buffer.from("hello"), b: randomBytes(50_000), empty: Buffer.alloc(0) };
       await new TestArchive(fixture).save(files);
@@ -47,7 +47,7 @@ describe("a repository with real restic", { skip: resticInstalled ? false : "res
   });
 
   for (const version of ["1", "2"]) {
-    test(`a repository that restic made opens: version ${version}`, async () => {
+    test(`Cairn opens a repository of format version ${version} that restic made`, async () => {
       await withFolder(async (folder) => {
         const path = join(folder, "theirs");
         restic(path, ["init", "--repository-version", version]);

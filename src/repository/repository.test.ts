@@ -34,7 +34,7 @@ describe("polynomials", () => {
 });
 
 describe("repository", () => {
-  test("open throws the error that keeps key files from being read, e.g. permission", async () => {
+  test("Repository.open throws the error of reading the key files, such as permission, if it can read none", async () => {
     await withRepository(async ({ repository, storage }) => {
       const second = await repository.addKey("second");
       const closed = new Set((await storage.list("keys")).map(({ name }) => name));
@@ -56,7 +56,7 @@ describe("repository", () => {
     });
   });
 
-  test("open has a hint if the only key file is damaged or missing", async () => {
+  test("Repository.open's error has a hint to restore a key file if the only one is damaged or missing", async () => {
     await withRepository(async ({ storage }) => {
       const [key] = await storage.list("keys");
       const load = storage.load.bind(storage);
@@ -86,7 +86,7 @@ describe("repository", () => {
     });
   });
 
-  test("open throws not_found without a config, and damaged for a damaged key file or config", async () => {
+  test("Repository.open throws not_found without a config, and damaged for a damaged key file or config", async () => {
     await assert.rejects(Repository.open(new MemoryStorage(), { password: "x" }), coded("not_found"));
     await withRepository(async ({ repository, storage, path }) => {
       const [key] = readdirSync(join(path, "keys"));
@@ -102,7 +102,7 @@ describe("repository", () => {
     });
   });
 
-  test("leftover keys of a killed creation are refused, or removed when asked", async () => {
+  test("Repository.create refuses a place with keys of a killed creation, unless replaceUnfinished is set", async () => {
     const storage = new MemoryStorage();
     await storage.save("keys", "ab".repeat(32), Buffer.from("{}"));
     await assert.rejects(Repository.create(storage, { password: "x" }), coded("already_exists"));
@@ -111,7 +111,7 @@ describe("repository", () => {
     assert.equal((await Repository.open(storage, { password: "x" })).id, repository.id);
   });
 
-  test("a key that a killed creation left does not keep the repository from opening", async () => {
+  test("Repository.open succeeds if a killed creation has left another key", async () => {
     const storage = new MemoryStorage();
     const other = new MemoryStorage();
     await Repository.create(other, { password: "x" });
@@ -122,7 +122,7 @@ describe("repository", () => {
     assert.equal((await Repository.open(storage, { password: "x" })).id, repository.id);
   });
 
-  test("a place with content but no config is not made a repository", async () => {
+  test("Repository.create throws already_exists for a place that has packs but no config", async () => {
     const storage = new MemoryStorage();
     await storage.save("keys", "ab".repeat(32), Buffer.from("{}"));
     await storage.save("data", "cd".repeat(32), Buffer.from("content"));
@@ -137,7 +137,7 @@ describe("repository", () => {
     assert.deepEqual(await storage.list("keys"), []);
   });
 
-  test("of several concurrent creations one wins, and only its key stays", async () => {
+  test("only one of several concurrent Repository.create calls succeeds, and only its key stays", async () => {
     const storage = new MemoryStorage();
     const create = async (): Promise<Repository> =>
       Repository.create(storage, { password: "x", replaceUnfinished: true });
@@ -148,7 +148,7 @@ describe("repository", () => {
     assert.equal((await storage.list("keys")).length, 1);
   });
 
-  test("sealed files come back, and any flip or cut is named as damage", async () => {
+  test("loadUnpacked returns the saved file, and throws damaged if the file was changed or truncated", async () => {
     await withRepository(async ({ repository, storage, path }) => {
       const json = Buffer.from(JSON.stringify({ packs: [], filler: randomBytes(300_000).toString("hex") }));
       const name = await repository.saveUnpacked("index", json);
@@ -167,7 +167,7 @@ describe("repository", () => {
     });
   });
 
-  test("listSnapshots returns readable snapshots, and the damaged ones by name", async () => {
+  test("listSnapshots returns the readable snapshots, and the names of damaged snapshots", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const first = await archive.save({ a: Buffer.from("one") });
@@ -185,7 +185,7 @@ describe("repository", () => {
     });
   });
 
-  test("a load that fails after its list was aborted causes no unhandled rejection", async () => {
+  test("listSnapshots that was aborted causes no unhandled rejection if a load fails later", async () => {
     const storage = new FaultyStorage(new MemoryStorage());
     const repository = await Repository.create(storage, { password: PASSWORD });
     await repository.saveUnpacked("snapshots", Buffer.from("{}"));

@@ -26,7 +26,7 @@ import { labelOf, mayBeDone, type SaveOptions, type Storage, type StoredFile } f
 import { SeenSnapshots } from "./seen-snapshots.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
-/** For a password of 32 random bytes: nobody can guess it, so a cheap key derivation is enough. */
+/** For a password of 32 random bytes, which cannot be guessed: a cheap key derivation is enough. */
 const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
 
 /** The most bytes of an index file. restic reads larger ones, but writes none. */
@@ -49,7 +49,7 @@ export interface CreateOptions {
   kdf?: ScryptParameters;
   /** Master keys of the new repository; default: new ones. */
   keys?: MasterKeys;
-  /** Lower-case hex; default: a new irreducible one. */
+  /** Lower-case hex; default: a new irreducible polynomial. */
   chunkerPolynomial?: string;
   /** True: if the place has only key files, they are leftovers of a killed creation, and are removed at the end. */
   replaceUnfinished?: boolean;
@@ -449,8 +449,8 @@ export async function keysFromPassword(storage: Storage, password: Uint8Array | 
 }
 
 /**
- * A key file that the password opens. If there are several, prefers the one whose keys are `right`: a killed creation
- * may have left another.
+ * A key file that the password opens. If there are several, the key file whose keys are `right` is preferred: a killed
+ * creation may have left another key file.
  */
 interface FoundKey {
   readonly name: string;

@@ -4,7 +4,7 @@ import { makeFolder } from "../fs/make-folder.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
 
-/** A missing snapshot still counts as needed for so many milliseconds after a list first lacked it. */
+/** Milliseconds for which a snapshot's content is still kept after a list first lacked the snapshot. */
 export const MISSING_COUNTS_MS = 24 * 60 * 60_000;
 
 const VERSION = 1;

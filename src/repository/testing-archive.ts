@@ -48,7 +48,7 @@ export async function withFolder(run: (folder: string) => Promise<void>): Promis
 
 export const resticInstalled = spawnSync("restic", ["version"]).status === 0;
 
-/** stdout of restic; throws with its stderr when it fails. */
+/** Runs restic and returns its stdout. Throws an error with its stderr if it fails. */
 export function restic(path: string, args: readonly string[], cwd?: string): string {
   const env = { ...process.env, RESTIC_PASSWORD: PASSWORD, RESTIC_PROGRESS_FPS: "0" };
   return execFileSync("restic", ["-r", path, "--no-cache", ...args], {
@@ -59,7 +59,7 @@ export function restic(path: string, args: readonly string[], cwd?: string): str
   });
 }
 
-/** Passes when real restic finds every byte in order. Says so when it is not installed. */
+/** Throws if restic finds damage in a full read of the repository. Does nothing if restic is not installed. */
 export function resticCheck(path: string): void {
   if (resticInstalled) restic(path, ["check", "--read-data"]);
 }
@@ -89,13 +89,13 @@ export class TestArchive {
   readonly #known = new Set<string>();
   readonly #index: BlobIndex | null;
 
-  /** `index`: what it knows is not stored again. */
+  /** `index`: `save` does not store the blobs that this index lists. */
   constructor(fixture: Pick<Fixture, "repository" | "temporary">, index: BlobIndex | null = null) {
     this.#fixture = fixture;
     this.#index = index;
   }
 
-  /** Stores what is new, writes index and snapshot. */
+  /** Stores the new blobs of the files, and writes an index and a snapshot. */
   async save(files: Record<string, Uint8Array>): Promise<{ tree: Uint8Array; snapshot: ObjectId }> {
     const { repository, temporary } = this.#fixture;
     mkdirSync(temporary, { recursive: true });
@@ -154,7 +154,10 @@ export class TestArchive {
   }
 }
 
-/** As rustic's prune leaves a pack that it has marked: its file is there, and a member of an index file names it. Returns its name. */
+/**
+ * Adds a pack that is marked for removal as by rustic's prune: `packs_to_delete` of an index file names it. Returns its
+ * name.
+ */
 export async function markedPack(repository: Repository): Promise<ObjectId> {
   const { storage } = repository;
   const content = randomBytes(100);
@@ -169,14 +172,14 @@ export async function markedPack(repository: Repository): Promise<ObjectId> {
   return marked;
 }
 
-/** What these roots need of an index. */
+/** Marks the index entries that these roots need. */
 export async function liveFrom(index: BlobIndex, roots: readonly Uint8Array[], readTree: ReadTree): Promise<LiveSet> {
   const live = new LiveSet(index);
   await live.mark(roots, readTree);
   return live;
 }
 
-/** Reads trees of a local repository by an index, for marking and mending. */
+/** Returns a reader of a local repository's trees by an index, for marking and mending. */
 export function treeReader({ repository }: Pick<Fixture, "repository">, index: BlobIndex): ReadTree {
   return new BlobSource({ keys: repository.keys, index, packs: new NearPacks(repository.storage, "") }).readTree;
 }

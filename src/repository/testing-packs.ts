@@ -20,7 +20,7 @@ export interface TestPacks {
   readonly packs: FinishedPack[];
   writer(options?: Partial<PackWriterOptions>): PackWriter;
   reader(): BlobReader;
-  /** Where every blob of every finished pack lies, in file order. */
+  /** Returns the places of the blobs of all finished packs, in file order. */
   places(): NamedPlace[];
   [Symbol.dispose](): void;
 }

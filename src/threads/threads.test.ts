@@ -25,7 +25,7 @@ function threadsOfProcess(): number {
   return Number(/^Threads:\s+(\d+)$/mu.exec(fs.readFileSync("/proc/self/status", "utf8"))![1]);
 }
 
-test("many callers get threads in the order of their calls, and never more than a few at once", async () => {
+test("takeThreads serves callers in the order of their calls, with at most 8 threads in use at once", async () => {
   // Started beforehand: how long that takes is another matter.
   giveBackThreads(await takeThreads({ ...verify, count: 64 }));
   const order: number[] = [];
@@ -49,7 +49,7 @@ test("many callers get threads in the order of their calls, and never more than 
   );
 });
 
-test("a caller that wants too many threads gets the free ones, and waits for no more than other callers", async () => {
+test("takeThreads returns the free threads to a caller that asks for more than there are", async () => {
   const all = await takeThreads({ ...verify, count: 64 });
   assert.ok(all.length >= 4 && all.length <= 8, `${all.length}`);
   const many = takeThreads({ ...verify, count: 64 });
@@ -63,7 +63,7 @@ test("a caller that wants too many threads gets the free ones, and waits for no 
   giveBackThreads(all);
 });
 
-test("work that waits for another machine does not block local work from getting threads", async () => {
+test("work that waits for another machine does not keep threads from local work", async () => {
   const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
   const far = (): { begun: Promise<readonly GrantedThread[]>; done: Promise<void> } => {
     const { promise: begun, resolve: begin } = Promise.withResolvers<readonly GrantedThread[]>();
@@ -83,7 +83,7 @@ test("work that waits for another machine does not block local work from getting
   giveBackThreads(near);
 });
 
-test("threads are given back when the work fails", async () => {
+test("withThreads returns its threads to the pool if the work throws", async () => {
   for (let i = 0; i < 8; i++)
     await assert.rejects(
       withThreads(verify, () => {
@@ -94,7 +94,7 @@ test("threads are given back when the work fails", async () => {
   giveBackThreads(await takeThreads(verify));
 });
 
-test("an abort ends waiting for threads at once, and the next callers are not delayed", async () => {
+test("an abort ends a waiting takeThreads at once, without delaying later callers", async () => {
   const all = await takeThreads({ ...verify, count: 64 });
   const stopper = new AbortController();
   const stopped = takeThreads({ ...verify, signal: stopper.signal });
@@ -107,7 +107,7 @@ test("an abort ends waiting for threads at once, and the next callers are not de
   giveBackThreads(all);
 });
 
-test("a caller that aborts while its threads start gets none, and keeps none", async () => {
+test("takeThreads that is aborted while threads start returns all of them to the pool", async () => {
   const stopper = new AbortController();
   const stopped = takeThreads({ ...verify, count: 64, signal: stopper.signal });
   stopper.abort();
@@ -118,7 +118,7 @@ test("a caller that aborts while its threads start gets none, and keeps none", a
 });
 
 test(
-  "idle threads beyond those of one operation end after a while",
+  "idle threads end after a while, except the two that one operation needs",
   { skip: process.platform === "linux" ? false : "only Linux says how many threads a process has" },
   async () => {
     // Those of both lines are all that there can be, so that none is idle beside them.
@@ -174,6 +174,6 @@ test("takeThreads returns one thread if the system starts no second one", () => 
   assert.ok(said.includes("1 1") || said.includes("1 2"), said.join(", "));
 });
 
-test("takeThreads throws io if the system starts no thread", () => {
+test("takeThreads throws a retryable io error if the system starts no thread", () => {
   assert.equal(takenWithDescriptors(1), "CairnError io true no worker thread can be started");
 });

@@ -15,7 +15,7 @@ import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThre
 const THREADS = 2;
 /** Threads in each line: two operations run at the same time on any machine, four on large ones. */
 const MOST = Math.max(2 * THREADS, Math.min(4 * THREADS, os.availableParallelism()));
-/** Milliseconds after which idle threads beyond those of one operation end. */
+/** Milliseconds after which idle threads end, except `THREADS` of them. */
 const IDLE_MS = 2000;
 
 const idle: WorkerThread[] = [];

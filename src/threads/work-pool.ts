@@ -32,7 +32,7 @@ export class WorkPool {
     this.#bytes = new Uint8Array(shared, W.WORDS * 4);
   }
 
-  /** Makes a pool for so many threads, with one directory: the root. */
+  /** Makes a pool for `threads` threads, with one directory: the root. */
   static create(threads: number): WorkPool {
     const pool = new WorkPool(new SharedArrayBuffer(W.WORDS * 4 + POOL_BYTES));
     pool.#words[W.THREADS] = threads;

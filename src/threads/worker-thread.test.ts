@@ -7,7 +7,7 @@ import { build } from "esbuild";
 import type { CairnError } from "../errors.ts";
 import { WorkerThread } from "./worker-thread.ts";
 
-test("a thread that has not answered refuses a second request and is not usable", async (t) => {
+test("a worker thread refuses a second request before it has answered the first", async (t) => {
   const thread = new WorkerThread("verify");
   t.after(() => thread.end());
   await thread.started();
@@ -18,7 +18,7 @@ test("a thread that has not answered refuses a second request and is not usable"
   assert.equal(thread.usable, true);
 });
 
-test("a thread takes further requests after one that could not be sent", async (t) => {
+test("a worker thread accepts requests after a request that could not be cloned", async (t) => {
   const thread = new WorkerThread("verify");
   t.after(() => thread.end());
   await thread.started();
@@ -27,7 +27,7 @@ test("a thread takes further requests after one that could not be sent", async (
   assert.equal(await thread.ask({ kind: "verify-end" }), null);
 });
 
-test("a program bundled into one file gets an unsupported error for threads", async (t) => {
+test("starting a worker thread in a bundled program throws unsupported with a hint", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-bundled-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const outfile = join(folder, "program.mjs");

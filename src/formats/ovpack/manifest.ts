@@ -40,7 +40,7 @@ export interface IndexFile {
 export interface Manifest {
   layout: Layout;
   root: { name: string; uri: string; scope: string; package_type?: string; user_id?: string };
-  /** Scopes of a backup; empty for others. */
+  /** Scopes of a backup; empty for other bundles. */
   scopes: string[];
   files: FileEntry[];
   directories: DirectoryEntry[];

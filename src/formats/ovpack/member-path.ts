@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 
-/** Refuses paths inside a bundle that could lead an unpacking program astray. */
+/** Refuses paths in a bundle with which a program could unpack a file outside its folder. */
 
 const DRIVE = /^[A-Za-z]:/;
 // oxlint-disable-next-line no-control-regex -- the pattern finds control characters

@@ -54,13 +54,13 @@ const MANIFEST: PagesManifest = {
 const OF = { pages: PAGES, pageSize: 4096, files: FILES };
 const isDamage = (error: unknown): boolean => error instanceof CairnError && error.code === "damaged";
 
-test("a map reads back equal, and is short", () => {
+test("decodeMap returns the encoded runs, which take less than 5 bytes each", () => {
   const bytes = encodeMap(RUNS);
   assert.deepEqual(decodeMap(bytes, OF), RUNS);
   assert.ok(bytes.length < RUNS.length * 5);
 });
 
-test("a map with a run outside its file, too few pages or too many is damaged", () => {
+test("decodeMap throws damaged if a run is outside its file or the number of pages is wrong", () => {
   const bytes = encodeMap(RUNS);
   for (let end = 0; end < bytes.length; end++) assert.throws(() => decodeMap(bytes.subarray(0, end), OF), isDamage);
   for (const wrong of [
@@ -75,7 +75,7 @@ test("a map with a run outside its file, too few pages or too many is damaged", 
   assert.throws(() => decodeMap(Buffer.alloc(20, 0xff), OF), isDamage);
 });
 
-test("a manifest reads back equal, and each flipped or missing byte is damage", () => {
+test("decodePagesManifest returns the encoded manifest, and throws damaged if any byte is changed or missing", () => {
   const bytes = Buffer.from(encodePagesManifest(MANIFEST, sha256));
   const read = decodePagesManifest(bytes, sha256);
   assert.ok(Buffer.from(read.path).equals(MANIFEST.path));
@@ -89,7 +89,7 @@ test("a manifest reads back equal, and each flipped or missing byte is damage", 
   }
 });
 
-test("a manifest for newer readers is refused as that", () => {
+test("decodePagesManifest throws newer_version if minimum_reader is newer", () => {
   const [line] = Buffer.from(encodePagesManifest(MANIFEST, sha256)).toString("latin1").split("\n");
   const newer = Buffer.from(`${line!.replace('"minimum_reader":1', '"minimum_reader":2')}\n`, "latin1");
   const bytes = Buffer.concat([newer, Buffer.from(`${Buffer.from(sha256(newer)).toString("hex")}\n`)]);

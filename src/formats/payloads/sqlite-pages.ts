@@ -30,10 +30,10 @@ export const PAGES_NAME = "pages";
 export const HASHES_NAME = "hashes";
 export const MANIFEST_NAME = "manifest.json";
 export const MAP_NAME = "map";
-/** The file number of a run of zeros, which lie in no file. */
+/** The file number of a run of zeros, which no file contains. */
 export const NO_FILE = 0;
 
-/** Tells whether a file with so many blobs in a store may be a database that backups store page by page. */
+/** Tells whether a file with `blobs` blobs in a store may be a database that backups store page by page. */
 export function mayBePaged(size: number, blobs: number): boolean {
   return size > PAGED_ABOVE && blobs === Math.ceil(size / DATABASE_BLOB_BYTES);
 }

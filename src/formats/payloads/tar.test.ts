@@ -36,7 +36,7 @@ function paxOf(node: Partial<TreeNode>, path = "f"): string[] {
   return records;
 }
 
-test("only values that do not fit into the old tar fields get a pax header", () => {
+test("tarHeader writes a pax header only for values that do not fit into the old tar fields", () => {
   assert.deepEqual(paxOf({}), []);
   assert.deepEqual(paxOf({ size: 9 * 2 ** 30, uid: 3_000_000 }), ["size=9663676416", "uid=3000000"]);
   assert.deepEqual(paxOf({ user: "ü".repeat(20) }), [`uname=${"ü".repeat(20)}`]);
@@ -53,12 +53,12 @@ test("only values that do not fit into the old tar fields get a pax header", () 
   assert.deepEqual(paxOf({ xattrs }), ["SCHILY.xattr.user.a%3Db%25=x\ny"]);
 });
 
-test("the length of a pax record counts its own digits, also at 100 and 1000", () => {
+test("the length of a pax record includes its own digits, also if they grow from 2 to 3 or from 3 to 4", () => {
   for (let length = 101; length < 1100; length++)
     assert.deepEqual(paxOf({}, "n".repeat(length)), [`path=${"n".repeat(length)}`]);
 });
 
-test("a header's sum is that of its bytes with spaces in its place", () => {
+test("tarHeader computes the checksum with spaces in place of the checksum field", () => {
   const header = Buffer.from(tarHeader(Buffer.from("f"), FILE, null)!);
   const told = Number.parseInt(header.toString("latin1", 148, 154), 8);
   header.fill(" ", 148, 156);
@@ -72,7 +72,7 @@ test("a header's sum is that of its bytes with spaces in its place", () => {
   );
 });
 
-test("only another name of the same file becomes a hard link", () => {
+test("TarLinks returns an earlier path only for another name of the same file", () => {
   const links = new TarLinks();
   const linked = { ...FILE, links: 2, inode: 7n, content: new Uint8Array(32) };
   assert.equal(links.before(Buffer.from("a"), linked), null);

@@ -22,7 +22,7 @@ const NOTHING = new Uint8Array(0);
 /** The two blocks of zeros that end an archive. */
 export const TAR_END = new Uint8Array(2 * BLOCK);
 
-/** Returns the zeros after a file's content of so many bytes. */
+/** Returns the zeros that follow a file's content of `size` bytes. */
 export function tarPadding(size: number): Uint8Array {
   return TAR_END.subarray(0, (BLOCK - (size % BLOCK)) % BLOCK);
 }

@@ -12,7 +12,7 @@ const NOTE = {
   at: "2026-11-20T09:15:19.123Z",
 };
 
-test("notes of backups read back equal, and cut or changed bytes are damage or decode", () => {
+test("decodeBackups returns the encoded notes, and refuses truncated bytes as damaged", () => {
   const bytes = encodeBackups({ backups: [NOTE] });
   assert.deepEqual(decodeBackups(bytes).backups, [NOTE]);
   everyCutIsDamage(decodeBackups, bytes, { optionalTail: 1 });

@@ -14,7 +14,9 @@ export interface BackupNote {
   location: string;
   snapshot_id: string;
   save_point_id: SavePointId;
-  /** Points that were backed up there before, newest first. Their snapshots may have been removed since. */
+  /**
+   * Points that were backed up into this repository before, newest first. Their snapshots may have been removed since.
+   */
   earlier?: SavePointId[];
   /** Time at which the snapshot was written. */
   at: string;

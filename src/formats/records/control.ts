@@ -12,7 +12,7 @@ export interface ControlFile {
   name: string;
   created_at: string;
   engine: string;
-  /** True: the workspace `main` and this directory lie side by side. */
+  /** True: the workspace `main` is beside this directory. */
   self_contained: boolean;
 }
 

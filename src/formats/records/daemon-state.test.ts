@@ -21,12 +21,12 @@ function state(schedules: object): Uint8Array {
   return encodeDaemonState({ backend, paths, workspaces: [], schedules } as never);
 }
 
-test("scheduled runs keep members of a later version, and a state without runs is read", () => {
+test("decodeDaemonState keeps unknown members of scheduled runs, and accepts a state without runs", () => {
   assert.deepEqual(decodeDaemonState(state({ runs: [RUN] })).schedules.runs, [RUN]);
   assert.equal(decodeDaemonState(state({ cleanup_at: null })).schedules.runs, undefined);
 });
 
-test("an invalid record of a scheduled run is damage that names the field", () => {
+test("decodeDaemonState names the invalid field of a scheduled run", () => {
   for (const [wrong, field] of [
     [{ ...RUN, since: "soon" }, "since"],
     [{ ...RUN, ran_at: 3 }, "ran_at"],

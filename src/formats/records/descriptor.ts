@@ -48,8 +48,8 @@ export interface HeldTree {
    */
   last_change?: number;
   /**
-   * Sequence number of an earlier point whose tree this point shares, unless a tree lies beside this descriptor.
-   * Nothing changed between both points.
+   * Sequence number of an earlier point whose tree this point shares, unless a tree is beside this descriptor. Nothing
+   * changed between both points.
    */
   tree_of?: number;
   /** SQLite databases that no process wrote while the tree was made. */

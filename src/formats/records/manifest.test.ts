@@ -45,7 +45,7 @@ function plain(value: unknown): unknown {
   );
 }
 
-test("a manifest has exactly these bytes", () => {
+test("encodeManifest writes the pinned bytes", () => {
   assert.equal(
     Buffer.from(encode(sample)).toString(),
     `{"format":"cairn.manifest","version":1,"minimum_reader":1,"state_digest":"${"1".repeat(64)}",` +
@@ -59,7 +59,7 @@ test("a manifest has exactly these bytes", () => {
   );
 });
 
-test("a manifest reads back equal for any paths", () => {
+test("decodeManifest returns the encoded manifest for any paths", () => {
   const path = fc.uint8Array({ minLength: 1, maxLength: 20 });
   fc.assert(
     fc.property(path, fc.array(path), fc.uint8Array(), fc.string({ unit: "binary" }), (one, paths, value, reason) => {
@@ -76,20 +76,20 @@ test("a manifest reads back equal for any paths", () => {
   );
 });
 
-test("encodeManifest takes generators as lists", () => {
+test("encodeManifest accepts generators in place of lists", () => {
   function* hashes() {
     for (let i = 0; i < 3; i++) yield { path: Buffer.from(String(i)), sha256: new Uint8Array(32), size: i };
   }
   assert.equal(decodeManifest(encode({ ...sample, fileHashes: hashes() })).fileHashes.length, 3);
 });
 
-test("equal labels give equal bytes with any order of their keys", () => {
+test("encodeManifest writes the same bytes for any order of a label's keys", () => {
   const one = encode({ ...sample, labels: [{ path: "p", label: "torn", a: 1 }] });
   const other = encode({ ...sample, labels: [{ a: 1, label: "torn", path: "p" }] });
   assert.deepEqual(one, other);
 });
 
-test("a newer manifest is read if its minimum reader allows, and its new members are in extra", () => {
+test("decodeManifest reads a newer manifest if minimum_reader allows it, and keeps unknown members in extra", () => {
   const value = JSON.parse(Buffer.from(encode(sample)).toString()) as Record<string, unknown>;
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
   assert.deepEqual(decodeManifest(text({ version: 9, later: [1] })).extra, { later: [1] });
@@ -97,7 +97,7 @@ test("a newer manifest is read if its minimum reader allows, and its new members
   assert.throws(() => decodeManifest(text({ format: "cairn.pin" })), { code: "damaged" });
 });
 
-test("holes that overlap, touch, descend or are no numbers are damage that names the field", () => {
+test("decodeManifest refuses holes that overlap, touch, are out of order or are not numbers", () => {
   for (const holes of [
     "[[0,1],[1,1]]",
     "[[5,1],[0,1]]",
@@ -116,7 +116,7 @@ test("holes that overlap, touch, descend or are no numbers are damage that names
   }
 });
 
-test("a cut or changed manifest is damage or decodes, never anything else", () => {
+test("decoding a truncated or changed manifest throws no error other than damaged or newer_version", () => {
   const bytes = encode(sample);
   everyCutIsDamage(decodeManifest, bytes, { optionalTail: 1 });
   everyFlipIsDamageOrDecodes(decodeManifest, bytes);

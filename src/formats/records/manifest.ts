@@ -46,7 +46,7 @@ export interface LosslessField {
 
 /** Treatment of file systems that were mounted inside the folder. */
 export interface ManifestMounts {
-  /** True if the save entered them. */
+  /** True if the save entered these file systems. */
   entered: boolean;
   /** Paths of skipped mounts. The entries below a mount point are hidden and unknown. */
   leftOut: Uint8Array[];

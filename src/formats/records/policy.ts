@@ -19,7 +19,7 @@ export interface StoredRetention {
   keep_within_weekly?: string;
   keep_within_monthly?: string;
   keep_within_yearly?: string;
-  /** Each is a tag, or several tags with commas between them; see `splitTags`. */
+  /** Each element is a tag, or several tags with commas between them; see `splitTags`. */
   keep_tags?: string[];
   max_bytes?: number;
   max_age?: string;

@@ -21,19 +21,19 @@ const BODY: ReceiptBody = {
 
 const BYTES = encodeReceipt(encodeReceiptBody(BODY), new Uint8Array(32).fill(1), new Uint8Array(64).fill(2));
 
-test("a receipt reads back as it was written", () => {
+test("decodeReceipt returns the encoded receipt", () => {
   const { body, publicKey, signature } = decodeReceipt(BYTES);
   assert.deepEqual({ ...body }, { format: "cairn.receipt", version: 1, ...BODY });
   assert.deepEqual([publicKey.length, signature.length], [32, 64]);
 });
 
-test("read_from of a receipt is disk, memory or absent", () => {
+test("the field read_from of a receipt is disk, memory or absent", () => {
   const { read_from: _, ...older } = BODY;
   assert.equal(decodeReceiptBody(encodeReceiptBody(older)).read_from, undefined);
   assert.throws(() => encodeReceiptBody({ ...BODY, read_from: "tape" as "disk" }), /read_from/);
 });
 
-test("a receipt that was cut or changed is damage, or another receipt", () => {
+test("decodeReceipt throws no error other than damaged or newer_version for changed bytes", () => {
   everyCutIsDamage(decodeReceipt, BYTES, { optionalTail: 1, step: 7 });
   everyFlipIsDamageOrDecodes(decodeReceipt, BYTES, { step: 5 });
 });

@@ -46,7 +46,7 @@ export interface ReceiptDatabase {
   pages: number | null;
   sha256: string;
   check: string | null;
-  /** Number of problems in the database; they were the same when it was saved. */
+  /** Number of problems in the database, which were the same when the database was saved. */
   problems: number;
   /**
    * SHA-256 of the statements that create the schema, and the number of rows of all tables; null if the database was

@@ -67,7 +67,7 @@ function withoutHead<T>(record: T): T {
   return rest as T;
 }
 
-test("a descriptor reads back equal and encodes to the same bytes again", () => {
+test("a decoded descriptor equals the original and encodes to the same bytes", () => {
   const bytes = encodeDescriptor(descriptor);
   assert.equal(Buffer.from(bytes).toString().slice(0, 45), '{"format":"cairn.descriptor","version":1,"sav');
   const decoded = decodeDescriptor(bytes);
@@ -75,7 +75,7 @@ test("a descriptor reads back equal and encodes to the same bytes again", () => 
   assert.deepEqual(Buffer.from(encodeDescriptor(decoded)), Buffer.from(bytes));
 });
 
-test("any message, tag, name and cause of a descriptor reads back equal", () => {
+test("a descriptor keeps any text in its message, tags, workspace name and cause", () => {
   const text = fc.string({ unit: "binary", maxLength: 20 });
   const cause = fc.dictionary(text, fc.jsonValue()).map((more) => ({ ...more, kind: "tool" }));
   fc.assert(
@@ -92,7 +92,7 @@ test("any message, tag, name and cause of a descriptor reads back equal", () => 
   );
 });
 
-test("unknown fields of a descriptor survive decode and encode at any depth", () => {
+test("a descriptor keeps unknown fields at any depth", () => {
   const value = parse(encodeDescriptor(descriptor));
   value["later"] = { a: [1, { b: null }] };
   (value["content"] as Record<string, unknown>)["clone"] = "x";
@@ -126,7 +126,7 @@ function change(
   return JSON.stringify(copy);
 }
 
-test("each field of a descriptor that is missing or of another type is damage that names it", () => {
+test("decodeDescriptor names the field that is missing or has the wrong type", () => {
   const value = parse(encodeDescriptor(descriptor));
   const paths = requiredPaths(value);
   assert.ok(paths.length > 40);
@@ -161,7 +161,7 @@ test("acl_group of a descriptor is an integer from 0 to 7", () => {
     assert.throws(() => decodeDescriptor(withBits(wrong)), { code: "damaged" }, JSON.stringify(wrong));
 });
 
-test("a newer descriptor is newer_version, and another format is damage", () => {
+test("decodeDescriptor throws newer_version for a newer version, and damaged for another format", () => {
   const value = parse(encodeDescriptor(descriptor));
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
   assert.throws(() => decodeDescriptor(text({ version: 3 })), { code: "newer_version" });
@@ -183,7 +183,7 @@ test("encodeDescriptor refuses a descriptor that decodeDescriptor would refuse",
   for (const more of wrong) assert.throws(() => encodeDescriptor({ ...descriptor, ...more }), { code: "internal" });
 });
 
-test("a descriptor lists the first omitted entries, and counts all", () => {
+test("a descriptor lists only the first omitted entries, and counts all of them", () => {
   const entries = Array.from({ length: MAX_OMITTED + 5 }, (_, i) => ({
     path: Buffer.from(`f${10_000 + i}`),
     reason: "r",
@@ -308,7 +308,7 @@ const files = {
 >;
 
 for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(files)) {
-  test(`the ${name} file reads back equal, keeps unknown fields, and errors name the field`, () => {
+  test(`the ${name} file keeps all fields including unknown ones, and an error names the wrong field`, () => {
     const bytes = encode(record);
     assert.deepEqual(withoutHead(decode(bytes)), record);
     const more = Buffer.from(`${JSON.stringify({ ...parse(bytes), later: { x: 1 } })}\n`);
@@ -323,7 +323,7 @@ for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(file
     }
   });
 
-  test(`a cut or changed ${name} file is damage or decodes, never anything else`, () => {
+  test(`decoding a truncated or changed ${name} file throws no error other than damaged or newer_version`, () => {
     const bytes = encode(record);
     everyCutIsDamage(decode, bytes, { optionalTail: 1 });
     everyFlipIsDamageOrDecodes(decode, bytes);
@@ -331,14 +331,14 @@ for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(file
   });
 }
 
-test("a cut or changed descriptor is damage or decodes, never anything else", () => {
+test("decoding a truncated or changed descriptor throws no error other than damaged or newer_version", () => {
   const bytes = encodeDescriptor(descriptor);
   everyCutIsDamage(decodeDescriptor, bytes, { optionalTail: 1 });
   everyFlipIsDamageOrDecodes(decodeDescriptor, bytes);
   nonsenseIsDamage(decodeDescriptor);
 });
 
-test("a state without restore and without head is read", () => {
+test("decodeState accepts a state without a restore and without a head", () => {
   const empty = { head: null, operations: [], recovered: [] };
   assert.deepEqual(withoutHead(control.decodeState(control.encodeState(empty))), empty);
   const whole = {
@@ -348,7 +348,7 @@ test("a state without restore and without head is read", () => {
   assert.deepEqual(withoutHead(control.decodeState(control.encodeState(whole))), whole);
 });
 
-test("recordPath and rawPath keep any bytes", () => {
+test("rawPath returns the bytes of any path that recordPath recorded", () => {
   fc.assert(
     fc.property(fc.uint8Array(), (raw) => {
       const recorded = recordPath(raw);

@@ -60,7 +60,7 @@ const seal: SealFile = {
   rules: { ignore_file: true, exclude: ["y"], ignored_count: 2, ignored_sample: [{ path: "y" }] },
 };
 
-test("a descriptor has version 2 if it holds a tree without ids, and else version 1", () => {
+test("a descriptor has version 2 if its point is not sealed yet, and otherwise version 1", () => {
   const bytes = encodeDescriptor(held);
   assert.match(Buffer.from(bytes).toString(), /^\{"format":"cairn\.descriptor","version":2,/);
   const {
@@ -73,7 +73,7 @@ test("a descriptor has version 2 if it holds a tree without ids, and else versio
   assert.match(Buffer.from(encodeDescriptor({ ...held, content })).toString(), /"version":1,/);
 });
 
-test("an empty tree id is damage without a held tree, or if the other id is not empty", () => {
+test("decodeDescriptor refuses an empty tree id unless the point is held and both tree ids are empty", () => {
   const broken = (more: object): (() => void) => {
     const text = JSON.stringify({ ...JSON.parse(Buffer.from(encodeDescriptor(held)).toString()), ...more });
     return () => decodeDescriptor(Buffer.from(text));
@@ -85,13 +85,13 @@ test("an empty tree id is damage without a held tree, or if the other id is not 
   assert.throws(broken({ content: { ...held.content, held: { engine: "" } } }), { code: "damaged" });
 });
 
-test("a seal replaces the sealed fields of a descriptor, and no others", () => {
+test("sealedDescriptor replaces only the fields that the seal contains", () => {
   const sealed = sealedDescriptor(held, decodeSeal(encodeSeal(seal)));
   const { save_point_id: _id, sealed_at: _at, content, ...state } = seal;
   assert.deepEqual(sealed, { ...held, ...state, content: { ...held.content, ...content } });
 });
 
-test("a seal is refused when a member is missing, of another type or newer", () => {
+test("decodeSeal refuses a missing member, a member of the wrong type, and a newer version", () => {
   const value = JSON.parse(Buffer.from(encodeSeal(seal)).toString()) as Record<string, unknown>;
   const read =
     (more: object): (() => void) =>

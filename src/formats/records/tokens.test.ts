@@ -18,7 +18,7 @@ const token: KeptToken = {
   ],
 };
 
-test("tokens read back equal, including members of a later version", () => {
+test("decodeTokens returns the encoded tokens, and keeps unknown members of a later version", () => {
   const file = {
     later: 1,
     tokens: [
@@ -33,7 +33,7 @@ test("tokens read back equal, including members of a later version", () => {
   nonsenseIsDamage(decodeTokens);
 });
 
-test("a token that would reach further than any is made is damage", () => {
+test("decodeTokens refuses a token with rights that Cairn never grants, or with an invalid field", () => {
   for (const wrong of [
     { workspaces: null },
     { kind: "root" },

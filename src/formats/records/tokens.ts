@@ -13,7 +13,7 @@ export const TOKEN_KINDS = ["agent", "person"] as const;
 export type TokenKind = (typeof TOKEN_KINDS)[number];
 
 export interface TokenWorkspace extends RecordedPath {
-  /** The workspace's id, which decides. The path is the one at the time of naming, for people. */
+  /** The workspace's id, which decides access. `path` is the workspace's path when the token got access, for people. */
   id: string;
   /** True: a call with the token created the workspace as a fork. */
   fork?: boolean;

@@ -38,7 +38,7 @@ test("isPrintable equals Go's strconv.IsPrint for every code point", () => {
   assert.equal(hash("sha256", all), vectors.printable_sha256);
 });
 
-test("names and strings have Go's bytes for every vector", () => {
+test("appendGoName and appendGoString write the same bytes as Go for every vector", () => {
   for (const { raw_b64, name_b64, string_b64 } of vectors.texts) {
     const raw = Buffer.from(raw_b64, "base64");
     assert.equal(
@@ -54,7 +54,7 @@ test("names and strings have Go's bytes for every vector", () => {
   }
 });
 
-test("unquoteGoName gives any bytes back that appendGoName wrote", () => {
+test("unquoteGoName returns any bytes that appendGoName wrote", () => {
   const name = fc.oneof(
     fc.uint8Array({ maxLength: 40 }),
     fc.string({ unit: "binary" }).map((s) => Buffer.from(s)),
@@ -87,7 +87,7 @@ test("unquoteGoName reads octal escapes and refuses the same texts as Go", () =>
   for (const text of bad) assert.equal(unquoteGoName(text), null, JSON.stringify(text));
 });
 
-test("appendGoText writes a JSON string that reads back equal for any text", () => {
+test("appendGoText writes a JSON string that JSON.parse reads as the same text", () => {
   fc.assert(
     fc.property(fc.string({ unit: "binary" }), (text) => {
       const w = new ByteWriter(1);
@@ -110,7 +110,7 @@ test("formatTime clamps times outside the years 0 to 9999", () => {
   assert.equal(formatTime(MIN_SECONDS - 1, 999), "0000-01-01T00:00:00Z");
 });
 
-test("parseTime reads zones and refuses invalid times", () => {
+test("parseTime reads time zones and refuses invalid times", () => {
   assert.deepEqual(parseTime("2024-02-29T12:00:00.5+01:30"), { seconds: 1709202600, nanoseconds: 500000000 });
   assert.deepEqual(parseTime("1969-12-31T23:59:59-00:01"), { seconds: 59, nanoseconds: 0 });
   const bad = [

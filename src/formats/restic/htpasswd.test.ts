@@ -7,7 +7,7 @@ import { decodeHtpasswd, encodeHtpasswdLine } from "./htpasswd.ts";
 const SCRYPT = "alice:$scrypt$ln=10,r=8,p=2$AAECAwQFBgcICQoLDA0ODw$deGxTNVOkY406o6Q+dZ51qHK01G3dD8MMiB+66SzwJA";
 const SHA = "bob:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=";
 
-test("users with either form of password are read, blank lines and remarks are not", () => {
+test("decodeHtpasswd reads scrypt and SHA-1 passwords, and skips blank lines and comments", () => {
   const { users, problems } = decodeHtpasswd(`# who\r\n\n${SCRYPT}\r\n${SHA}\n`);
   assert.deepEqual(problems, []);
   assert.deepEqual([...users.keys()], ["alice", "bob"]);
@@ -19,7 +19,7 @@ test("users with either form of password are read, blank lines and remarks are n
   assert.equal(encodeHtpasswdLine("bob", bob), SHA);
 });
 
-test("an invalid line is a problem with its number and form, without secrets, and other lines are read", () => {
+test("decodeHtpasswd reports an invalid line by number and format without its hash, and reads the other lines", () => {
   const hash = "N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
   const lines: [string, RegExp][] = [
     [`a:$2y$05$${hash}x`, /bcrypt/],
@@ -53,7 +53,7 @@ test("an invalid line is a problem with its number and form, without secrets, an
   }
 });
 
-test("a user's name that could be a path is not written", () => {
+test("encodeHtpasswdLine refuses a user name that could be a path", () => {
   const { users } = decodeHtpasswd(SHA);
   for (const name of ["", "..", "a/b", "a:b", "a b", ".a"])
     assert.throws(

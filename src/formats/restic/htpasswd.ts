@@ -27,7 +27,7 @@ export const MAX_HTPASSWD_BYTES = 4 << 20;
 const USER = /^[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,127}$/;
 const MAX_SCRYPT_BYTES = 256 << 20;
 
-/** About one second of work. */
+/** Checking one password at this cost takes about a second. */
 const MAX_BCRYPT_COST = 14;
 
 const OTHER_SCHEMES: readonly { begins: RegExp; name: string }[] = [

@@ -43,7 +43,7 @@ function header(entries: readonly PackHeaderEntry[]): Uint8Array {
   return w.copy();
 }
 
-test("an index of restic's reads as JSON.parse reads it, and is written again with the same members", () => {
+test("decodeIndex reads restic's index like JSON.parse, and IndexWriter writes the same members again", () => {
   const parsed = JSON.parse(golden.toString()) as {
     packs: { id: string; blobs: (Omit<IndexBlob, "id"> & { id: string; uncompressed_length?: number })[] }[];
   };
@@ -65,7 +65,7 @@ test("an index of restic's reads as JSON.parse reads it, and is written again wi
   assert.equal(Buffer.from(writer.finish()).toString(), JSON.stringify(parsed));
 });
 
-test("packs that are written, from entries or from header bytes, read back equal", () => {
+test("decodeIndex returns the packs that were added as entries or as header bytes", () => {
   fc.assert(
     fc.property(fc.array(fc.array(anyEntry, { maxLength: 5 }), { maxLength: 4 }), (packs) => {
       const one = new IndexWriter();
@@ -89,7 +89,7 @@ test("packs that are written, from entries or from header bytes, read back equal
   );
 });
 
-test("a pack header gives offsets back to back, and impossible values are damage", () => {
+test("decodePackHeader computes consecutive offsets, and refuses impossible values", () => {
   const id = idOf(1);
   const plain = header([
     { id, type: "data", length: 100, uncompressedLength: 0 },
@@ -118,7 +118,7 @@ test("a pack header gives offsets back to back, and impossible values are damage
   assert.deepEqual(decodePackHeader(new Uint8Array(0)), []);
 });
 
-test("supersedes and members of other writers survive", () => {
+test("decodeIndex keeps supersedes and unknown members of other programs", () => {
   const writer = new IndexWriter();
   writer.addPack(idOf(1), [{ id: idOf(2), type: "tree", length: 40, uncompressedLength: 0 }]);
   const old = hex(idOf(3)) as ObjectId;
@@ -130,7 +130,7 @@ test("supersedes and members of other writers survive", () => {
   assert.deepEqual(plain, { supersedes: [old], extra: {} });
 });
 
-test("the oldest encoding, a bare list of packs, is read", () => {
+test("decodeIndex reads restic's oldest index format, a bare list of packs", () => {
   const text = JSON.stringify([
     { id: hex(idOf(1)), blobs: [{ id: hex(idOf(2)), type: "data", offset: 0, length: 99 }] },
   ]);
@@ -139,7 +139,7 @@ test("the oldest encoding, a bare list of packs, is read", () => {
   assert.deepEqual(read(Buffer.from("{}")), []);
 });
 
-test("decodeIndex hands out nothing from a damaged file, and bounds every number", () => {
+test("decodeIndex returns no pack from an index file with an invalid length", () => {
   const writer = new IndexWriter();
   for (let i = 0; i < 3; i++)
     writer.addPack(idOf(i), [{ id: idOf(9 + i), type: "data", length: 77, uncompressedLength: 5 }]);
@@ -153,7 +153,7 @@ test("decodeIndex hands out nothing from a damaged file, and bounds every number
   }
 });
 
-test("decodeIndex never fails otherwise than with damage", () => {
+test("decodeIndex throws no error other than damaged or newer_version for changed bytes", () => {
   const writer = new IndexWriter();
   writer.addPack(idOf(1), [
     { id: idOf(2), type: "data", length: 77, uncompressedLength: 5 },

@@ -12,7 +12,7 @@ const ORIGINAL: OriginalFile = {
   going: false,
 };
 
-test("the record of an original reads back equal, including members of a later version", () => {
+test("decodeOriginal returns the encoded record, including unknown members of a later version", () => {
   const later = { ...ORIGINAL, reason: "of a later version" };
   const {
     format: _format,
@@ -22,7 +22,7 @@ test("the record of an original reads back equal, including members of a later v
   assert.deepEqual(read, later);
 });
 
-test("the record of an original is damage if it is cut or wrong", () => {
+test("decodeOriginal throws damaged for a truncated record or an invalid field", () => {
   everyCutIsDamage(decodeOriginal, encodeOriginal(ORIGINAL), { optionalTail: 1 });
   for (const wrong of [
     { inode: "-1" },

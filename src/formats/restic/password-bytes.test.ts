@@ -4,7 +4,7 @@ import { formerPassword, passwordOfFile, trimPassword } from "./password-bytes.t
 
 const latin1 = (text: string): Buffer => Buffer.from(text, "latin1");
 
-test("trimming white space leaves the bytes of a password that is not UTF-8", () => {
+test("trimPassword removes white space and keeps bytes that are not UTF-8", () => {
   const cases: [string, string][] = [
     ["gehe\xefm-p\xe4ss\r\n", "gehe\xefm-p\xe4ss"],
     ["\xfe\x80\x41\xe4\xc3\x28\x99", "\xfe\x80\x41\xe4\xc3\x28\x99"],
@@ -22,7 +22,7 @@ test("trimming white space leaves the bytes of a password that is not UTF-8", ()
     assert.deepEqual(Buffer.from(trimPassword(latin1(given))), latin1(wanted), given);
 });
 
-test("a password file with a byte order mark is read as restic reads it", () => {
+test("passwordOfFile decodes a file with a byte order mark as restic does", () => {
   const text = " p\u00e4\u{1f600}\n";
   const read = (bytes: Uint8Array): string => Buffer.from(passwordOfFile(bytes)).toString("utf8");
   const little = Buffer.from(`\ufeff${text}`, "utf16le");
@@ -33,7 +33,7 @@ test("a password file with a byte order mark is read as restic reads it", () => 
   assert.equal(read(cut), "\ufffdx\ufffd");
 });
 
-test("formerPassword returns the former password only if it differs", () => {
+test("formerPassword returns the password of an earlier Cairn only if it differs", () => {
   const former = (text: string): string | null => formerPassword(latin1(text), passwordOfFile(latin1(text)));
   assert.equal(former("secret \n"), null);
   assert.equal(former("p\xc3\xa4ss\n"), null);

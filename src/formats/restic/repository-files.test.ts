@@ -21,7 +21,7 @@ function compact(json: Buffer): string {
     .replaceAll("&", "\\u0026");
 }
 
-test("restic's snapshot, config and key file are written again with the same bytes", () => {
+test("decoding and encoding restic's snapshot, config and key file returns the same bytes", () => {
   const snapshot = golden("snapshot.json");
   assert.equal(Buffer.from(encodeSnapshot(decodeSnapshot(snapshot))).toString(), compact(snapshot));
   const config = golden("config.json");
@@ -30,7 +30,7 @@ test("restic's snapshot, config and key file are written again with the same byt
   assert.equal(Buffer.from(encodeKeyFile(decodeKeyFile(key))).toString(), key.toString());
 });
 
-test("a key file without time, user and host is read, as rustic writes it", () => {
+test("decodeKeyFile accepts rustic's key file without time, user and host", () => {
   const {
     created: _created,
     username: _username,
@@ -60,7 +60,7 @@ const full: Snapshot = {
   extra: { later: { a: "<" } },
 };
 
-test("a full snapshot reads back equal, in restic's order of keys", () => {
+test("encodeSnapshot writes all members in restic's order of keys", () => {
   const bytes = encodeSnapshot(full);
   assert.deepEqual(decodeSnapshot(bytes), full);
   const keys = Object.keys(JSON.parse(Buffer.from(bytes).toString()) as object).join(" ");
@@ -69,7 +69,7 @@ test("a full snapshot reads back equal, in restic's order of keys", () => {
   assert.ok(!/[<>&\u2028]/.test(Buffer.from(bytes).toString()));
 });
 
-test("any texts in a snapshot read back equal", () => {
+test("decodeSnapshot returns any text in the host name, paths and tags unchanged", () => {
   const text = fc.string({ unit: "binary" });
   fc.assert(
     fc.property(text, fc.array(text), fc.array(text, { minLength: 1 }), (hostname, paths, tags) => {
@@ -79,14 +79,14 @@ test("any texts in a snapshot read back equal", () => {
   );
 });
 
-test("null and absent members of a snapshot are empty, as Go reads them", () => {
+test("decodeSnapshot reads null and missing members as empty, like Go", () => {
   const text = `{"time":"2026-11-20T10:15:19+01:00","tree":"${id("2")}","paths":null,"parent":null,"tags":null}`;
   const time = "2026-11-20T10:15:19+01:00";
   const wanted = { time, tree: id("2"), paths: [], hostname: "", username: "", uid: 0, gid: 0 };
   assert.deepEqual(decodeSnapshot(Buffer.from(text)), wanted);
 });
 
-test("decodeConfig refuses a newer format by name and keeps unknown members", () => {
+test("decodeConfig throws newer_version for a newer format, and keeps unknown members", () => {
   const config = { version: 2, id: id("4"), chunker_polynomial: "30fa0996867b4b", extra: { later: 1 } };
   assert.deepEqual(decodeConfig(encodeConfig(config)), config);
   const appendOnly = { ...config, append_only: true };
@@ -97,7 +97,7 @@ test("decodeConfig refuses a newer format by name and keeps unknown members", ()
   assert.throws(() => decodeConfig(encodeConfig({ ...config, chunker_polynomial: "xyz" })), /chunker_polynomial/);
 });
 
-test("decodeKeyFile limits the parameters of scrypt", () => {
+test("decodeKeyFile refuses invalid or too expensive scrypt parameters", () => {
   const key = decodeKeyFile(golden("key.json"));
   for (const wrong of [
     { N: 3 },
@@ -117,7 +117,7 @@ test("decodeKeyFile limits the parameters of scrypt", () => {
   assert.deepEqual(decodeKeyFile(encodeKeyFile(cheap)), cheap);
 });
 
-test("the master key has restic's JSON and lengths", () => {
+test("encodeMasterKeys writes restic's JSON, and a decoding error contains no key", () => {
   const keys = { encrypt: Buffer.alloc(32, 1), macK: Buffer.alloc(16, 2), macR: Buffer.alloc(16, 3) };
   const bytes = encodeMasterKeys(keys);
   const b64 = (b: Buffer) => b.toString("base64");
@@ -133,7 +133,7 @@ test("the master key has restic's JSON and lengths", () => {
   );
 });
 
-test("a lock reads back equal and leaves out a zero owner", () => {
+test("decodeLock returns the encoded lock, which omits uid and gid if they are 0", () => {
   const lock = { time: full.time, exclusive: true, hostname: "h", username: "u", pid: 5, uid: 0, gid: 0 };
   assert.deepEqual(decodeLock(encodeLock(lock)), lock);
   assert.ok(!Buffer.from(encodeLock(lock)).toString().includes("uid"));
@@ -158,7 +158,7 @@ const decoders: [string, (bytes: Uint8Array) => unknown, Uint8Array][] = [
 ];
 
 for (const [name, decode, bytes] of decoders) {
-  test(`a cut or changed ${name} is damage or decodes, never anything else`, () => {
+  test(`decoding a truncated or changed ${name} throws no error other than damaged or newer_version`, () => {
     const tail = bytes.length - Buffer.from(bytes).toString().trimEnd().length;
     everyCutIsDamage(decode, bytes, { optionalTail: tail });
     everyFlipIsDamageOrDecodes(decode, bytes);

@@ -100,8 +100,8 @@ function trees(names: fc.Arbitrary<string>): fc.Arbitrary<TreeNode[]> {
 
 const plainNames = ascii(12).map((name) => name.replaceAll(/["\\/<>&]/g, "_"));
 
-void describe("the cursor over trees", () => {
-  test("reads the nodes that were encoded", () => {
+void describe("TreeCursor", () => {
+  test("TreeCursor reads the nodes that were encoded", () => {
     const cursor = new TreeCursor();
     fc.assert(
       fc.property(trees(plainNames), (nodes) => {
@@ -112,7 +112,7 @@ void describe("the cursor over trees", () => {
     );
   });
 
-  test("reads the new tree after its memory was overwritten", () => {
+  test("TreeCursor reads the new tree if another tree was written to the same memory", () => {
     const memory = Buffer.alloc(1000);
     const cursor = new TreeCursor();
     const [node] = fc.sample(anyNode(fc.constant("n")), { numRuns: 1, seed: 1 });
@@ -129,7 +129,7 @@ void describe("the cursor over trees", () => {
     ]);
   });
 
-  test("agrees with the general decoder for any names", () => {
+  test("TreeCursor returns the same nodes as the general decoder for any names", () => {
     fc.assert(
       fc.property(trees(fc.oneof(ascii(8), fc.string({ minLength: 1, maxLength: 5 }))), (nodes) => {
         const bytes = encode(nodes);
@@ -139,7 +139,7 @@ void describe("the cursor over trees", () => {
     );
   });
 
-  test("recognizes hard links, and refuses names that are not ascending", () => {
+  test("TreeCursor recognizes hard links, and refuses names that are not in ascending order", () => {
     const base = fc.sample(anyNode(fc.constant("n")), { numRuns: 1, seed: 1 })[0]!;
     const file = { ...base, type: "file" as const, content: new Uint8Array(0), links: 1, size: 0 };
     const isLinked = (node: TreeNode): boolean => {
@@ -156,7 +156,7 @@ void describe("the cursor over trees", () => {
     assert.equal(readUsual(encode([other, { ...file, name: Buffer.from("a") }])), null, "names that do not rise");
   });
 
-  test("never reads damaged bytes as a tree that decodeTree would not return", () => {
+  test("TreeCursor returns the same nodes as decodeTree if it accepts changed bytes", () => {
     const nodes = fc.sample(trees(plainNames), { numRuns: 20, seed: 7 }).find((tree) => tree.length > 3)!;
     const bytes = encode(nodes);
     for (let cut = 0; cut < bytes.length; cut++) assert.equal(readUsual(bytes.slice(0, cut)), null, `cut at ${cut}`);

@@ -23,7 +23,7 @@ function tree(count: number, odd: number): Uint8Array {
   return encodeTree(nodes);
 }
 
-test("references are the ids in a tree's nodes, for plain and unusual trees", () => {
+test("TreeReferences returns all subtree and blob ids of a tree, also with hard links", () => {
   const references = new TreeReferences();
   for (const [count, odd] of [
     [300, -1],
@@ -49,7 +49,7 @@ test("references are the ids in a tree's nodes, for plain and unusual trees", ()
   }
 });
 
-test("references of a damaged tree are refused as the tree is", () => {
+test("TreeReferences throws damaged for a damaged tree, and can read the next tree", () => {
   const references = new TreeReferences();
   const bytes = tree(20, -1);
   for (const damaged of [bytes.subarray(0, bytes.length - 9), Buffer.from("{}]"), new Uint8Array(0)])

@@ -75,7 +75,7 @@ function node(more: Partial<TreeNode> = {}): TreeNode {
   return { ...base, ...rest, ...more };
 }
 
-test("a tree of restic decodes to the attributes that the operating system reported", () => {
+test("decodeTree returns restic's tree with the attributes that the operating system reported", () => {
   const all = JSON.parse(readFileSync(new URL("odd.entries.json", GOLDEN), "utf8")) as GoldenEntry[];
   // restic backs up no sockets.
   const entries = all.filter((entry) => entry.type !== "socket");
@@ -105,7 +105,7 @@ test("a tree of restic decodes to the attributes that the operating system repor
   });
 });
 
-test("a tree of restic's is written again with the same bytes by both decoders", () => {
+test("decoding restic's tree with either decoder and encoding it again gives the same bytes", () => {
   // The target that is not text: restic writes the escape of the replacement character, which reads as that character.
   const expected = golden.toString("utf8").replaceAll("\\ufffd", "\ufffd");
   assert.notEqual(decodeUsualTree(golden), null);
@@ -113,7 +113,7 @@ test("a tree of restic's is written again with the same bytes by both decoders",
   assert.equal(Buffer.from(encode([...decodeGeneralTree(golden)])).toString("utf8"), expected);
 });
 
-test("a canonical node has exactly these bytes", () => {
+test("encodeTree writes the pinned bytes for a file, a link and a directory", () => {
   const ids = Uint8Array.from({ length: 64 }, (_, i) => i);
   const owner = { uid: 1, gid: 2, user: "u", group: "g<" };
   const times = { mtimeSec: 1_700_000_000, mtimeNs: 120_000_000 };
@@ -181,7 +181,7 @@ const anyTree = fc
   .uniqueArray(anyNode, { maxLength: 6, selector: (n) => Buffer.from(n.name).toString("hex") })
   .map((nodes) => nodes.toSorted((a, b) => compareBytes(a.name, b.name)));
 
-test("any canonical tree decodes to its nodes, by both decoders, and encodes to its bytes", () => {
+test("both decoders return the encoded nodes of any canonical tree", () => {
   fc.assert(
     fc.property(anyTree, (nodes) => {
       const encoded = Uint8Array.from(encode(nodes));
@@ -196,7 +196,7 @@ test("any canonical tree decodes to its nodes, by both decoders, and encodes to 
   );
 });
 
-test("a canonical node has no foreign part, and other writers' times, modes and keys survive", () => {
+test("decodeTree keeps the times, modes and unknown keys that other programs wrote", () => {
   assert.equal(decodeTree(encode([node()]))[0]!.foreign, undefined);
   const text =
     `{"nodes":[{"name":"a","type":"file","mode":134218148,"mtime":"2024-01-01T01:00:00+01:00","atime":"2020-01-01T00:00:00Z",` +
@@ -207,7 +207,7 @@ test("a canonical node has no foreign part, and other writers' times, modes and 
   assert.equal(Buffer.from(encode(nodes)).toString("utf8"), text);
 });
 
-test("a node of rustic without times is of 1970, and is encoded as in Go", () => {
+test("decodeTree reads rustic's node without times as 1970, and encodeTree writes Go's zero time", () => {
   const node = '{"name":"tmp","type":"dir","mode":493,"content":null,"subtree":"' + "ab".repeat(32) + '"}';
   const zero = "0001-01-01T00:00:00Z";
   const times = `"mode":493,"mtime":"${zero}","atime":"${zero}","ctime":"${zero}","uid":0,"gid":0,`;
@@ -217,7 +217,7 @@ test("a node of rustic without times is of 1970, and is encoded as in Go", () =>
   assert.deepEqual(Buffer.from(encode([bare!])), written);
 });
 
-test("decodeTree takes any order of keys and nodes, white space and nulls", () => {
+test("decodeTree accepts keys and nodes in any order, white space and null", () => {
   const id = "ab".repeat(32);
   const text = `\n{ "other": {"nodes": 1}, "nodes": [
     {"content": null, "uid": 1, "gid": 2, "type": "dir", "subtree": "${id}", "name": "b", "mtime": "2024-01-01T00:00:00Z"},
@@ -232,7 +232,7 @@ test("decodeTree takes any order of keys and nodes, white space and nulls", () =
   assert.deepEqual(decodeTree(Buffer.from('{"nodes":null}')), []);
 });
 
-test("decodeTree refuses names that no directory can hold, and the same name twice", () => {
+test("decodeTree refuses invalid file names and duplicate names", () => {
   const id = "ab".repeat(32);
   for (const name of ["", ".", "..", "a/b", "/", "\\u0000", "\\\\x00", "a\\\\x2fb", "\\\\x2e."]) {
     const text = Buffer.from(encode([node()]))
@@ -245,7 +245,7 @@ test("decodeTree refuses names that no directory can hold, and the same name twi
   assert.throws(() => decodeTree(Buffer.from(twice)), { code: "damaged" });
 });
 
-test("decodeTree names the node and the key that is wrong", () => {
+test("decodeTree names the node with an invalid value", () => {
   const valid = Buffer.from(encode([node({ size: 5, content: new Uint8Array(32) })])).toString();
   const wrong: [string, string][] = [
     ['"size":5', '"size":-5'],
@@ -272,7 +272,7 @@ test("decodeTree names the node and the key that is wrong", () => {
   }
 });
 
-test("decodeTree never fails otherwise than with damage", () => {
+test("decodeTree throws no error other than damaged or newer_version for changed bytes", () => {
   const target = Buffer.from([0xff]);
   const xattrs = [{ name: Buffer.from("user.x"), value: Buffer.from("v") }];
   const sample = [
@@ -287,7 +287,7 @@ test("decodeTree never fails otherwise than with damage", () => {
   nonsenseIsDamage(decodeTree);
 });
 
-test("if the fast decoder accepts damaged canonical bytes, both decoders agree", () => {
+test("the fast decoder returns the same nodes as the general decoder if it accepts changed bytes", () => {
   const encoded = Uint8Array.from(
     encode([node({ content: new Uint8Array(32), mtimeNs: 10 }), node({ name: Buffer.from("o") })]),
   );
@@ -315,7 +315,7 @@ function largeTree(count: number): TreeNode[] {
   }).toSorted((a, b) => compareBytes(a.name, b.name));
 }
 
-test("nodes of a large tree are made on each access and own their bytes", () => {
+test("decodeNodes creates a node of a large tree on each access, with its own copy of the bytes", () => {
   const wanted = largeTree(3000);
   const bytes = Uint8Array.from(encode(wanted));
   const nodes = decodeNodes(bytes);
@@ -332,7 +332,7 @@ test("nodes of a large tree are made on each access and own their bytes", () => 
   assert.deepEqual(plain(kept), plain(wanted[7]!));
 });
 
-test("nodeNamed and pairsByName make few nodes of large trees", () => {
+test("nodeNamed and pairsByName find the nodes of large trees by name", () => {
   const all = largeTree(3000);
   const [before, after] = [all.filter((_, i) => i % 3 > 0), all.filter((_, i) => i % 3 < 2)].map((nodes) =>
     decodeNodes(Uint8Array.from(encode(nodes))),
@@ -348,13 +348,13 @@ test("nodeNamed and pairsByName make few nodes of large trees", () => {
   assert.deepEqual(pairs, all.map(sides));
 });
 
-test("a large tree with damage in its last node is refused before any node is returned", () => {
+test("decodeNodes refuses a large tree whose last node is damaged before it returns a node", () => {
   const bytes = Buffer.from(encode(largeTree(3000)));
   bytes.write("x", bytes.lastIndexOf('"type"'));
   assert.throws(() => decodeNodes(bytes), { code: "damaged" });
 });
 
-test("nodeTypeOf knows the file types of Unix", () => {
+test("nodeTypeOf returns the node type for each Unix file mode", () => {
   const modes = [0o100644, 0o040755, 0o120777, 0o060660, 0o020600, 0o010600, 0o140755, 0];
   assert.deepEqual(modes.map(nodeTypeOf), NODE_TYPES);
 });

@@ -8,7 +8,7 @@ export { appendNode, beginTree, endTree } from "./tree-encode.ts";
 export { canBeOne, goModeOf, isEntryName, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
 export type { ForeignNode, NodeAttribute, NodeMetadata, NodePair, NodeType, TreeNode, TreeNodes } from "./tree-node.ts";
 
-/** Up to so many bytes of a tree, all its nodes are made at once. */
+/** The most bytes of a tree whose nodes are all made at once. */
 const SMALL = 256 * 1024;
 
 /** Nodes that `read` makes one by one, by their position in the order of names. */

@@ -46,7 +46,7 @@ function scratch(t: TestContext): string | null {
   return null;
 }
 
-test("attributes of files and directories are equal by each kind of call", (t) => {
+test("each way to call the xattr functions reads and writes attributes of files and directories", (t) => {
   const folder = scratch(t);
   if (folder === null) return;
   const ways = [attributesByName(syscalls()), directly(), byOpening(syscalls())];
@@ -54,7 +54,7 @@ test("attributes of files and directories are equal by each kind of call", (t) =
     for (const name of ["directory", "file"]) assert.deepEqual(saidOf(way, folder, name), [true, "value", 0], name);
 });
 
-test("no kind of call follows a link to its target or opens a pipe", (t) => {
+test("no way to call the xattr functions follows a symbolic link or opens a pipe", (t) => {
   const folder = scratch(t);
   if (folder === null) return;
   const usual = attributesByName(syscalls());

@@ -24,37 +24,41 @@ async function has(name: string, since = 0): Promise<boolean | null> {
   return withOpen(path.join(volume, name), async (fd) => hasNewName(fd, (each) => NAME.equals(each), { since }));
 }
 
-test("a name is found in any directory, and as new only if it was made after the transaction", { skip }, async () => {
-  const folder = path.join(volume, "folder");
-  await makeSubvolume(Buffer.from(folder));
-  // More than one answer holds, names and small content.
-  for (let d = 0; d < 20; d++) {
-    fs.mkdirSync(path.join(folder, `d${d}/deep`), { recursive: true });
-    for (let f = 0; f < 200; f++) fs.writeFileSync(path.join(folder, `d${d}/deep/file ${f}`), "x".repeat(1500));
-  }
-  for (const near of [".wante", ".wanted.", "wanted", ".Wanted"]) fs.writeFileSync(path.join(folder, "d7", near), "");
-  fs.writeFileSync(path.join(folder, "d3/says"), "the word .wanted is content here");
-  const first = await snapshot(folder, "first");
-  assert.equal(await has("first"), false);
-  fs.writeFileSync(path.join(folder, "d19/deep/.wanted"), "");
-  await snapshot(folder, "second");
-  assert.deepEqual([await has("first"), await has("second"), await has("second", first)], [false, true, true]);
-  const third = await snapshot(folder, "third");
-  fs.writeFileSync(path.join(folder, "d0/deep/file 3"), "changed");
-  await snapshot(folder, "fourth");
-  assert.deepEqual([await has("fourth"), await has("fourth", third)], [true, false]);
-  fs.rmSync(path.join(folder, "d19/deep/.wanted"));
-  const fifth = await snapshot(folder, "fifth");
-  assert.deepEqual([await has("fifth"), await has("fifth", third)], [false, false]);
-  // What was elsewhere and is moved in comes as a name that is new.
-  fs.mkdirSync(path.join(volume, "folder/d5/other"));
-  fs.writeFileSync(path.join(folder, "d5/other/.x"), "");
-  fs.renameSync(path.join(folder, "d5/other/.x"), path.join(folder, "d5/other/.wanted"));
-  await snapshot(folder, "sixth");
-  assert.deepEqual([await has("sixth", fifth)], [true]);
-});
+test(
+  "hasNewName finds a name in any directory of a snapshot, with `since` only a name made after that transaction",
+  { skip },
+  async () => {
+    const folder = path.join(volume, "folder");
+    await makeSubvolume(Buffer.from(folder));
+    // More than one answer holds, names and small content.
+    for (let d = 0; d < 20; d++) {
+      fs.mkdirSync(path.join(folder, `d${d}/deep`), { recursive: true });
+      for (let f = 0; f < 200; f++) fs.writeFileSync(path.join(folder, `d${d}/deep/file ${f}`), "x".repeat(1500));
+    }
+    for (const near of [".wante", ".wanted.", "wanted", ".Wanted"]) fs.writeFileSync(path.join(folder, "d7", near), "");
+    fs.writeFileSync(path.join(folder, "d3/says"), "the word .wanted is content here");
+    const first = await snapshot(folder, "first");
+    assert.equal(await has("first"), false);
+    fs.writeFileSync(path.join(folder, "d19/deep/.wanted"), "");
+    await snapshot(folder, "second");
+    assert.deepEqual([await has("first"), await has("second"), await has("second", first)], [false, true, true]);
+    const third = await snapshot(folder, "third");
+    fs.writeFileSync(path.join(folder, "d0/deep/file 3"), "changed");
+    await snapshot(folder, "fourth");
+    assert.deepEqual([await has("fourth"), await has("fourth", third)], [true, false]);
+    fs.rmSync(path.join(folder, "d19/deep/.wanted"));
+    const fifth = await snapshot(folder, "fifth");
+    assert.deepEqual([await has("fifth"), await has("fifth", third)], [false, false]);
+    // What was elsewhere and is moved in comes as a name that is new.
+    fs.mkdirSync(path.join(volume, "folder/d5/other"));
+    fs.writeFileSync(path.join(folder, "d5/other/.x"), "");
+    fs.renameSync(path.join(folder, "d5/other/.x"), path.join(folder, "d5/other/.wanted"));
+    await snapshot(folder, "sixth");
+    assert.deepEqual([await has("sixth", fifth)], [true]);
+  },
+);
 
-test("a search answers null without administrator rights", { skip }, async () => {
+test("hasNewName returns null without administrator rights", { skip }, async () => {
   const folder = path.join(volume, "of-others");
   await makeSubvolume(Buffer.from(folder));
   fs.chmodSync(folder, 0o755);

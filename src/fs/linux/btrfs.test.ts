@@ -47,7 +47,7 @@ describe("btrfs subvolumes", { skip }, () => {
     if (!("reason" in made)) made.close();
   });
 
-  test("every path of a file system has the file system's UUID", (t) => {
+  test("filesystemUuid returns the UUID that `btrfs filesystem show` prints, for every path of the file system", (t) => {
     const { at } = folder(t);
     fs.mkdirSync(at("inside"));
     const shown = spawnSync("btrfs", ["filesystem", "show", root], { encoding: "utf8" }).stdout;
@@ -57,7 +57,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.equal(mayBeLimited(Buffer.from(root)), false);
   });
 
-  test("only the root of a subvolume counts as a subvolume", async (t) => {
+  test("isSubvolume is true only for the root of a subvolume", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     fs.mkdirSync(at("plain"));
@@ -72,7 +72,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.throws(() => btrfs.isSubvolume(at("none")), refusal("not_found"));
   });
 
-  test("a snapshot has the content of its moment, also content that is not on the disk yet", async (t) => {
+  test("a snapshot contains data that was written before it and is not on the disk yet", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -84,7 +84,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.equal(fs.readFileSync(at("snap/file"), "latin1"), Buffer.alloc(300_000, "before ").toString("latin1"));
   });
 
-  test("info has the subvolume's name, parent and source", async (t) => {
+  test("subvolumeInfo returns the name, parent and source of a subvolume", async (t) => {
     const { at, fd } = folder(t);
     const name = Buffer.from([0x73, 0xff, 0x0a, 0x20]);
     await btrfs.createSubvolume(fd, name);
@@ -114,7 +114,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.equal(snap.otransid, Number(told("Gen at creation")));
   });
 
-  test("a read-only snapshot refuses every write until it is made writable", async (t) => {
+  test("a read-only snapshot refuses every write until setReadOnly makes it writable", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     fs.writeFileSync(at("sub/file"), "content");
@@ -140,7 +140,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.throws(() => btrfs.isReadOnly(fd), refusal("unsupported", "EINVAL"));
   });
 
-  test("direct subvolumes are listed by raw path, and deeper ones are not", async (t) => {
+  test("nestedSubvolumes lists the direct subvolumes, and not the subvolumes inside them", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -158,7 +158,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.equal(btrfs.nestedSubvolumes(sub).length, 2);
   });
 
-  test("all direct subvolumes are listed when they do not fit into one answer", async (t) => {
+  test("nestedSubvolumes lists 300 subvolumes, more than one kernel reply holds", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -170,7 +170,7 @@ describe("btrfs subvolumes", { skip }, () => {
     );
   });
 
-  test("a subvolume can be removed, read-only or not", async (t) => {
+  test("destroySubvolume removes read-only and writable subvolumes", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -190,7 +190,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.deepEqual(fs.readdirSync(at(".")), ["plain"]);
   });
 
-  test("names that are invalid in a directory are refused before any change", async (t) => {
+  test("subvolume calls refuse an invalid name before they change anything", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -204,7 +204,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.deepEqual(fs.readdirSync(at(".")), ["sub"]);
   });
 
-  test("an impossible snapshot fails with its reason, and nothing is made", async (t) => {
+  test("createSnapshot creates nothing and names the reason if source and parent do not fit", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     fs.mkdirSync(at("plain"));
@@ -227,7 +227,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.deepEqual(fs.readdirSync(at(".")).toSorted(), ["plain", "sub"]);
   });
 
-  test("a place that is not on btrfs is unsupported", async (t) => {
+  test("btrfs calls throw unsupported for a folder on another file system", async (t) => {
     const proc = opened(t, "/proc");
     assert.throws(() => btrfs.subvolumeInfo(proc), refusal("unsupported"));
     assert.throws(() => btrfs.nestedSubvolumes(proc), refusal("unsupported"));
@@ -238,7 +238,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.throws(() => btrfs.requireSubvolume(proc, "/proc"), /lies on .*, not on btrfs/);
   });
 
-  test("a commit is started and waited for", async (t) => {
+  test("waitSync returns for the transaction that startSync started", async (t) => {
     const { at, fd } = folder(t);
     fs.writeFileSync(at("file"), "x");
     const transaction = btrfs.startSync(fd);
@@ -247,7 +247,7 @@ describe("btrfs subvolumes", { skip }, () => {
     assert.ok(btrfs.subvolumeInfo(fd).generation <= Number(transaction) + 2);
   });
 
-  test("many concurrent calls end, each with its own answer", async (t) => {
+  test("150 concurrent createSnapshot calls each return their own result", async (t) => {
     const { at, fd } = folder(t);
     await btrfs.createSubvolume(fd, "sub");
     const sub = opened(t, at("sub"));
@@ -297,7 +297,7 @@ describe("btrfs as an ordinary user", { skip }, () => {
     return { said: said.map(String), own };
   }
 
-  test("makes own subvolumes and snapshots, and an error names the needs of a removal", async (t) => {
+  test("an ordinary user may create subvolumes, and the error of a removal names the needed mount option", async (t) => {
     const { said, own } = await runIn(t, []);
     if (said.length === 0) return;
     const refused = /^permission EPERM mount with user_subvol_rm_allowed/;
@@ -315,7 +315,7 @@ describe("btrfs as an ordinary user", { skip }, () => {
     assert.deepEqual(emptied, ["sub"]);
   });
 
-  test("removes an own writable subvolume with user_subvol_rm_allowed", async (t) => {
+  test("an ordinary user may remove an own writable subvolume if mounted with user_subvol_rm_allowed", async (t) => {
     const { said, own } = await runIn(t, ["user_subvol_rm_allowed"]);
     if (said.length === 0) return;
     assert.match(said[4]!, /^permission EROFS make the read-only snapshot writable first/);

@@ -53,9 +53,7 @@ const NOT_HELD: ReadonlySet<unknown> = new Set([
   "EFBIG",
 ]);
 
-/**
- * True for an errno of a file system that cannot hold a name, kind, link or size, or that takes the name for another.
- */
+/** True for an errno of a file system that cannot store a name, kind, link or size, or treats two names as the same. */
 export function isNotHeld(errnoName: unknown): boolean {
   return NOT_HELD.has(errnoName);
 }

@@ -10,7 +10,7 @@ import { flushFileSystem, flushing } from "./flush.ts";
 const SIZE = 24 << 20;
 
 for (const kind of ["ext4", "xfs", "btrfs"] as LoopKind[]) {
-  test(`the content of a folder on ${kind} survives a power cut once its file system is flushed`, async (t) => {
+  test(`a file on ${kind} survives a power cut after flushFileSystem`, async (t) => {
     const disk = loopFileSystem(t, kind);
     if (disk === null) return;
     const [folder, file] = [path.join(disk.root, "folder"), path.join(disk.root, "folder/flushed")];
@@ -35,7 +35,7 @@ for (const kind of ["ext4", "xfs", "btrfs"] as LoopKind[]) {
   });
 }
 
-test("a folder is flushed, and the error names a missing folder", async (t) => {
+test("flushFileSystem makes a file durable, and names a missing folder in its error", async (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   const file = path.join(disk.root, "flushed");
@@ -46,7 +46,7 @@ test("a folder is flushed, and the error names a missing folder", async (t) => {
   await assert.rejects(flushFileSystem(path.join(disk.root, "gone")), { code: "not_found", message: /gone/ });
 });
 
-test("data of long work is flushed before the work ends", async (t) => {
+test("flushing() writes data to the disk while long work is still running", async (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   const file = path.join(disk.root, "early");
@@ -66,7 +66,7 @@ test("data of long work is flushed before the work ends", async (t) => {
 });
 
 for (const pause of [0, 1500])
-  test(`work fails when its data could not be written to the disk, ${pause === 0 ? "at its end" : "while it went on"}`, async (t) => {
+  test(`flushing() fails if data could not be written to the disk ${pause === 0 ? "at the end of the work" : "during the work"}`, async (t) => {
     const disk = loopFileSystem(t, "ext4", { room: 24 << 20 });
     if (disk === null) return;
     const filling = flushing(disk.root, async () => {
@@ -79,7 +79,7 @@ for (const pause of [0, 1500])
     });
   });
 
-test("a folder is flushed even if it is replaced while it is filled", async (t) => {
+test("flushing() makes a file durable even if its folder was replaced during the work", async (t) => {
   const disk = loopFileSystem(t, "btrfs");
   if (disk === null) return;
   const [folder, file] = [path.join(disk.root, "folder"), path.join(disk.root, "folder/file")];

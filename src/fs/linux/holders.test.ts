@@ -40,25 +40,29 @@ function kindsOf(folder: string, pid: number | undefined): string[] {
     .sort();
 }
 
-test("working directories, readers and writers are found with their paths", { skip: SKIP }, async (context) => {
-  const directory = scratch(context);
-  const shell = "exec 3<read 4>>sub/write 5<../outside; echo ready; exec sleep 60";
-  const child = await start(context, "sh", ["-c", shell], join(directory, "ws"));
-  assert.deepEqual(kindsOf(join(directory, "ws"), child.pid), ["cwd ", "open-read read", "open-write sub/write"]);
-  assert.deepEqual(kindsOf(join(directory, "ws", "sub"), child.pid), ["open-write write"]);
-  const commands = (): Set<string | undefined> => {
-    const { holders } = findHolders(join(directory, "ws"), { budgetMs: 5_000 });
-    return new Set(holders.filter(({ pid }) => pid === child.pid).map(({ command }) => command));
-  };
-  // The shell says that it is ready before it becomes another program.
-  await eventually("all are told with its name", () => [...commands()].join() === "sleep");
-});
+test(
+  "findHolders returns working directories and open files of processes, with their paths",
+  { skip: SKIP },
+  async (context) => {
+    const directory = scratch(context);
+    const shell = "exec 3<read 4>>sub/write 5<../outside; echo ready; exec sleep 60";
+    const child = await start(context, "sh", ["-c", shell], join(directory, "ws"));
+    assert.deepEqual(kindsOf(join(directory, "ws"), child.pid), ["cwd ", "open-read read", "open-write sub/write"]);
+    assert.deepEqual(kindsOf(join(directory, "ws", "sub"), child.pid), ["open-write write"]);
+    const commands = (): Set<string | undefined> => {
+      const { holders } = findHolders(join(directory, "ws"), { budgetMs: 5_000 });
+      return new Set(holders.filter(({ pid }) => pid === child.pid).map(({ command }) => command));
+    };
+    // The shell says that it is ready before it becomes another program.
+    await eventually("all are told with its name", () => [...commands()].join() === "sleep");
+  },
+);
 
-test("a folder without processes in it has no holders", { skip: SKIP }, (context) => {
+test("findHolders returns no holders for a folder that no process uses", { skip: SKIP }, (context) => {
   assert.deepEqual(findHolders(join(scratch(context), "ws")).holders, []);
 });
 
-test("a removed open file is no holder", { skip: SKIP }, async (context) => {
+test("findHolders ignores an open file that was deleted", { skip: SKIP }, async (context) => {
   const directory = scratch(context);
   const child = await start(context, "sh", [
     "-c",
@@ -72,7 +76,7 @@ test("a removed open file is no holder", { skip: SKIP }, async (context) => {
 const python = spawnSync("python3", ["--version"]).status === 0;
 
 test(
-  "a writable shared mapping is found after its descriptor is closed",
+  "findHolders finds a writable shared memory mapping whose descriptor was closed",
   { skip: SKIP || (python ? false : "needs python3") },
   async (context) => {
     const directory = scratch(context);
@@ -86,7 +90,7 @@ test(
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
 test(
-  "a holder in another mount namespace is found with paths of this namespace",
+  "findHolders finds a process in another mount namespace, and returns paths of this namespace",
   { skip: SKIP || (unshare ? false : "needs the right to mount") },
   async (context) => {
     const directory = scratch(context);
@@ -112,7 +116,7 @@ test(
 );
 
 test(
-  "the answer says that other users' processes cannot be read",
+  "findHolders reports unreadable-processes if it may not inspect other users' processes",
   { skip: SKIP || (process.getuid?.() === 0 ? false : "needs root to become another user") },
   (context) => {
     const directory = scratch(context);
@@ -123,18 +127,18 @@ test(
   },
 );
 
-test("the answer says that there is no /proc", { skip: whyProcStays() ?? false }, (context) => {
+test("findHolders reports no-proc if /proc is missing", { skip: whyProcStays() ?? false }, (context) => {
   const folder = join(scratch(context), "ws");
   const imports = { holders: new URL("holders.ts", import.meta.url).href };
   const found = withoutProc(imports, `return holders.findHolders(${JSON.stringify(folder)});`);
   assert.deepEqual(found, { holders: [], unknown: ["no-proc"] });
 });
 
-test("the search has a time limit, and the answer says if it was reached", { skip: SKIP }, (context) => {
+test("findHolders reports out-of-time if it reaches its time limit", { skip: SKIP }, (context) => {
   assert.ok(findHolders(join(scratch(context), "ws"), { budgetMs: -1 }).unknown.includes("out-of-time"));
 });
 
-test("a missing folder is not found", { skip: SKIP }, (context) => {
+test("findHolders throws not_found for a missing folder", { skip: SKIP }, (context) => {
   assert.throws(
     () => findHolders(join(scratch(context), "none")),
     (error) => error instanceof CairnError && error.code === "not_found",

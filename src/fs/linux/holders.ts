@@ -74,7 +74,7 @@ export interface HolderOptions {
   among?: readonly number[];
 }
 
-/** A place by the file system's own name for it: equal through every mount and in every namespace. */
+/** A path within its file system: equal through every mount and in every mount namespace. */
 interface Place {
   readonly device: string;
   readonly path: Buffer;
@@ -89,7 +89,7 @@ function placeOf(path: Buffer, mounts: readonly Mount[]): Place | null {
   return { device: mount.device, path: joined.length === 0 ? Buffer.from("/") : joined };
 }
 
-/** The folder, and the test whether a path of a process lies in it. */
+/** The folder, and the test whether a path of a process is in the folder. */
 class Target {
   readonly #root: Buffer;
   readonly #place: Place | null;

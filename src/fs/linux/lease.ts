@@ -2,7 +2,8 @@ import os from "node:os";
 import { bindNativeLater, lastErrno } from "../../native.ts";
 
 /**
- * Write leases. The kernel grants one only while no other descriptor of the file is open, in any process or container.
+ * Write leases. The kernel grants a lease only while no other descriptor of the file is open, in any process or
+ * container.
  */
 
 const F_SETSIG = 10;

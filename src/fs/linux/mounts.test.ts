@@ -31,7 +31,7 @@ const SAMPLE = String.raw`
 broken line
 `;
 
-test("mountinfo is read with its escapes and optional fields", () => {
+test("parseMountinfo decodes escapes and skips optional fields", () => {
   const mounts = parseMountinfo(SAMPLE);
   assert.equal(mounts.length, 6);
   assert.equal(mounts[1]!.source, "tmp fs");
@@ -39,7 +39,7 @@ test("mountinfo is read with its escapes and optional fields", () => {
   assert.equal(mounts[2]!.root.toString(), "/sub/dir");
 });
 
-test("a path resolves to the mount on top when mounts hide each other", () => {
+test("resolveMount returns the topmost mount if several mounts cover a path", () => {
   const mounts = parseMountinfo(SAMPLE);
   const sourceOf = (path: string): string | undefined => resolveMount(Buffer.from(path), mounts)?.source;
   assert.equal(sourceOf("/etc"), "/dev/vda");
@@ -48,7 +48,7 @@ test("a path resolves to the mount on top when mounts hide each other", () => {
   assert.equal(sourceOf("/deep/er/x"), "stacked");
 });
 
-test("a mount of JuiceFS is distinguished from other mounts and from similar names", () => {
+test("resolveMount finds JuiceFS mounts, and does not confuse /mnt/jfs with /mnt/jfs2", () => {
   const mounts = parseMountinfo(
     String.raw`
 27 1 254:0 / / rw - ext4 /dev/vda rw
@@ -73,7 +73,7 @@ test("a mount of JuiceFS is distinguished from other mounts and from similar nam
   assert.equal(mounts.at(-1)!.root.toString(), "/team\\a");
 });
 
-test("the list of mounts decides whether two folders are on one mount, and without it their devices", () => {
+test("onSameMount compares mounts, or device numbers if the list of mounts is empty", () => {
   assert.deepEqual([onSameMount("/", "/bin"), onSameMount("/", "/proc")], [true, false]);
   assert.deepEqual([onSameMount("/", "/bin", []), onSameMount("/", "/proc", [])], [true, false]);
   assert.throws(() => onSameMount("/", "/nothing", []), { code: "not_found" });
@@ -84,7 +84,7 @@ test("the list of mounts decides whether two folders are on one mount, and witho
     );
 });
 
-test("the temporary folder is on a mount of this machine", () => {
+test("mountOf returns the mount of the temporary folder, and throws not_found for a missing folder", () => {
   const mounts = readMounts();
   assert.ok(mounts.length > 0);
   const mount = mountOf(tmpdir());
@@ -96,7 +96,7 @@ test("the temporary folder is on a mount of this machine", () => {
   );
 });
 
-test("the magic number identifies the kind of file system", () => {
+test("kindOfMagic returns the kind of file system for a statfs magic number", () => {
   assert.equal(kindOfMagic(0xff534d42).place, "network");
   assert.equal(kindOfMagic(0xff534d42 | 0).name, "cifs");
   assert.equal(kindOfMagic(0x794c7630).overlay, true);
@@ -108,7 +108,7 @@ test("the magic number identifies the kind of file system", () => {
   assert.ok(uuid === null || uuid.length >= 8);
 });
 
-test("space reserved for root is neither free nor used", (context) => {
+test("freeSpace counts the space reserved for root neither as free nor as used", (context) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-mounts-"));
   context.after(() => rmSync(folder, { recursive: true, force: true }));
   const [image, mounted] = [join(folder, "image"), join(folder, "mounted")];
@@ -130,7 +130,7 @@ test("space reserved for root is neither free nor used", (context) => {
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
 test(
-  "binds and mounts inside are found when names are odd",
+  "mountsInside finds bind mounts and mounts whose paths contain spaces, newlines and backslashes",
   { skip: unshare ? false : "needs the right to mount" },
   (context) => {
     const root = mkdtempSync(join(tmpdir(), "cairn-mounts-"));
@@ -173,7 +173,7 @@ test(
   },
 );
 
-test("all folders of a file system have one id, and a missing folder has none", (t) => {
+test("filesystemId is equal for all folders of a file system, and null for a missing folder", (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-fsid-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const id = filesystemId(folder);

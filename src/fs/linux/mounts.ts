@@ -106,8 +106,9 @@ function real(path: RawPath): Buffer {
 }
 
 /**
- * Returns the mount at the end of a look-up of a real path. Goes from the root mount to the child mount with the
- * shortest mount point on the way. The look-up meets that one first, so it hides longer ones on the same parent.
+ * Returns the mount that a look-up of a real path ends in. Goes from the root mount to the child mount with the
+ * shortest mount point on the way, which hides longer mount points on the same parent, because the look-up meets it
+ * first.
  */
 export function resolveMount(path: Uint8Array, mounts: readonly Mount[]): Mount | null {
   const onTheWay = mounts.filter((mount) => isAtOrBelow(path, mount.mountPoint));

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { ownEntries } from "./mounts.ts";
 
-test("lost+found is the file system's own at its root, and nowhere else", (t) => {
+test("ownEntries lists lost+found only at the root of an ext4 file system", (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const inside = path.join(volume.root, "inside");

@@ -17,25 +17,21 @@ function scratch(t: TestContext): string {
   return folder;
 }
 
-test(
-  "a directory is not opened through another user's link, in its path or in a link's target",
-  { skip: ONLY_ROOT },
-  (t) => {
-    const folder = scratch(t);
-    for (const [name, target] of [
-      ["h/theirs", "../v"],
-      ["h/absolute", join(folder, "v")],
-      ["h/twice", "theirs"],
-    ] as const) {
-      symlinkSync(target, join(folder, name));
-      if (name !== "h/twice") lchownSync(join(folder, name), 4000, 4000);
-      assert.throws(() => openDirectory(join(folder, name, "main")), isConflict, name);
-    }
-    assert.throws(() => openOwnWay(join(folder, "h/theirs"), 0), isConflict);
-  },
-);
+test("openDirectory refuses a path that leads through another user's symbolic link", { skip: ONLY_ROOT }, (t) => {
+  const folder = scratch(t);
+  for (const [name, target] of [
+    ["h/theirs", "../v"],
+    ["h/absolute", join(folder, "v")],
+    ["h/twice", "theirs"],
+  ] as const) {
+    symlinkSync(target, join(folder, name));
+    if (name !== "h/twice") lchownSync(join(folder, name), 4000, 4000);
+    assert.throws(() => openDirectory(join(folder, name, "main")), isConflict, name);
+  }
+  assert.throws(() => openOwnWay(join(folder, "h/theirs"), 0), isConflict);
+});
 
-test("a link of this user in another user's folder is not followed", { skip: ONLY_ROOT }, (t) => {
+test("openDirectory refuses this user's symbolic link if it is in another user's folder", { skip: ONLY_ROOT }, (t) => {
   const folder = scratch(t);
   symlinkSync("../v", join(folder, "h/mine"));
   closeSync(openDirectory(join(folder, "h/mine/main")));
@@ -44,7 +40,7 @@ test("a link of this user in another user's folder is not followed", { skip: ONL
   closeSync(openDirectory(join(folder, "h/p/main")));
 });
 
-test("a directory is opened through links of this user, dots and slashes, and by an open directory", (t) => {
+test("openDirectory accepts this user's symbolic links, dots, repeated slashes and /proc/self/fd paths", (t) => {
   const folder = scratch(t);
   symlinkSync("../v/./../v/", join(folder, "h/mine"));
   symlinkSync(join(folder, "h/mine"), join(folder, "h/again"));
@@ -55,7 +51,7 @@ test("a directory is opened through links of this user, dots and slashes, and by
   inDirectory(join(folder, "h"), (fd) => closeSync(openDirectory(`/proc/self/fd/${fd}/p`)));
 });
 
-test("an opened directory is not confused with the directory that is at its path now", (t) => {
+test("requireOwnWay throws conflict if another directory has replaced the opened directory at its path", (t) => {
   const folder = scratch(t);
   const place = join(folder, "h/p/main");
   const fd = openDirectory(place);
@@ -73,7 +69,7 @@ test("an opened directory is not confused with the directory that is at its path
   renameSync(join(folder, "h/q"), join(folder, "h/p"));
 });
 
-test("an error while a path is opened again, name by name, is the system's error", (t) => {
+test("requireOwnWay throws the system's error, such as ELOOP, if it cannot open the path again", (t) => {
   const folder = scratch(t);
   const links = join(folder, "links");
   mkdirSync(links);

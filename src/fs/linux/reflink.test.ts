@@ -30,7 +30,7 @@ function cloneIn(volume: LoopFileSystem, sys: Syscalls, from: number, name: stri
 
 void describe("clones of files", () => {
   for (const kind of ["xfs", "btrfs"] as const) {
-    test(`a clone has the same content and takes no space on ${kind}`, (t) => {
+    test(`cloneFile on ${kind} copies the content without using disk space`, (t) => {
       const volume = loopFileSystem(t, kind);
       if (volume === null) return;
       withFiles(volume, (from, to) => {
@@ -47,7 +47,7 @@ void describe("clones of files", () => {
   }
 
   const sys = syscalls();
-  test("a clone under a new name is this user's and takes no space", (t) => {
+  test("cloneTo makes a file that belongs to this user and uses no disk space", (t) => {
     const volume = loopFileSystem(t, "xfs");
     if (volume === null) return;
     withFiles(volume, (from) => {
@@ -71,7 +71,7 @@ void describe("clones of files", () => {
     });
   });
 
-  test("a clone is refused, and nothing is written, on a file system without clones", (t) => {
+  test("cloneFile is refused and writes nothing on a file system without reflinks", (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
     withFiles(volume, (from, to) => {
@@ -80,7 +80,7 @@ void describe("clones of files", () => {
     });
   });
 
-  test("the results for two file systems and for one without clones differ", (t) => {
+  test("cloneFile between two file systems is refused, and isOtherFileSystem recognizes the reason", (t) => {
     const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "btrfs")];
     if (one === null || other === null) return;
     withFiles(one, (from) =>
@@ -92,7 +92,7 @@ void describe("clones of files", () => {
     );
   });
 
-  test("extents of a file are counted", (t) => {
+  test("extentCount returns about as many extents as a fragmented file has", (t) => {
     const volume = loopFileSystem(t, "xfs");
     if (volume === null) return;
     withFiles(volume, (from, to) => {

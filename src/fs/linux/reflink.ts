@@ -76,7 +76,7 @@ export function cloneAnswer(result: number): "cloned" | "refused" | "full" | "fa
   return FULL.has(result) ? "full" : "failed";
 }
 
-/** True if the two files are on different file systems. */
+/** True if the `result` of a clone call means that the two files are on different file systems. */
 export function isOtherFileSystem(result: number): boolean {
   return result === EXDEV;
 }

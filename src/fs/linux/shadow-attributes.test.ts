@@ -8,7 +8,7 @@ function kept(...names: string[]): string[] {
   return list.toString("latin1", 0, length).split("\0").slice(0, -1);
 }
 
-test("names of second access lists are removed from a list at every position", () => {
+test("withoutShadows removes SGI_ACL attributes from a list at every position", () => {
   const shadows = ["trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"];
   assert.deepEqual(kept(shadows[0]!, "user.a", shadows[1]!, "user.b"), ["user.a", "user.b"]);
   assert.deepEqual(kept("user.a", ...shadows), ["user.a"]);
@@ -16,12 +16,12 @@ test("names of second access lists are removed from a list at every position", (
   assert.ok(shadows.every((name) => isShadow(Buffer.from(name))));
 });
 
-test("names that only contain such a name stay", () => {
+test("withoutShadows keeps attributes whose names only resemble SGI_ACL attributes", () => {
   const names = ["user.trusted.SGI_ACL_FILE", "trusted.SGI_ACL_", "trusted.other"];
   assert.deepEqual(kept(...names), names);
   assert.ok(!names.some((name) => isShadow(Buffer.from(name))));
 });
 
-test("an error, and a list without names, stay as they are", () => {
+test("withoutShadows returns an error number or an empty list unchanged", () => {
   assert.deepEqual([withoutShadows(-95, Buffer.alloc(0)), withoutShadows(0, Buffer.alloc(0))], [-95, 0]);
 });

@@ -9,7 +9,10 @@ export function isShadow(name: Uint8Array): boolean {
   return name.length > PREFIX.length && PREFIX.equals(name.subarray(0, PREFIX.length));
 }
 
-/** Removes such names from a list of NUL-terminated names. Returns the new length. A negative `length` is returned as it is. */
+/**
+ * Removes the names that `isShadow` accepts from a list of NUL-terminated names. Returns the new length, or a negative
+ * `length` unchanged.
+ */
 export function withoutShadows(length: number, list: Uint8Array): number {
   if (length <= 0) return length;
   if (!Buffer.from(list.buffer, list.byteOffset, length).includes(PREFIX)) return length;

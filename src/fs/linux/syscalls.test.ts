@@ -62,7 +62,7 @@ function create({ sys, fd, name }: Subject, file: string, content: string): numb
 /** What both implementations promise. */
 function contract(label: string, make: () => Syscalls): void {
   void describe(label, () => {
-    test("files are opened, written, read and cut relative to an open directory", (t) => {
+    test("open, read, write and ftruncate work on a file named relative to an open directory", (t) => {
       const at = subject(t, make());
       const { sys, folder, fd, name } = at;
       const file = create(at, "file", "some text");
@@ -135,7 +135,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.readlink(fd, name("file"), 0, target), -errno["EINVAL"]!);
     });
 
-    test("links, removals and renames work and replace nothing by default", (t) => {
+    test("link, and rename with NOREPLACE, fail with EEXIST instead of replacing an entry", (t) => {
       const at = subject(t, make());
       const { sys, folder, fd, name } = at;
       const read = (file: string): string => fs.readFileSync(path.join(folder, file), "utf8");
@@ -167,7 +167,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(exchanged, 0);
     });
 
-    test("modes, owners and times are set by name and by descriptor", (t) => {
+    test("chmod, chown and utimens work by name and by descriptor", (t) => {
       const at = subject(t, make());
       const { sys, folder, fd, name } = at;
       const file = create(at, "file", "x");
@@ -206,7 +206,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(fs.statSync(path.join(folder, "file"), { bigint: true }).mtimeNs, -1_750_000_000n);
     });
 
-    test("attributes are listed, read, set and removed, or refused as a whole", (t) => {
+    test("extended attributes can be set, listed, read and removed, or every change fails with EOPNOTSUPP", (t) => {
       const at = subject(t, make());
       const { sys, fd, name } = at;
       const file = create(at, "file", "x");
@@ -231,7 +231,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.fgetxattr(file, name("user.one"), 0, out, 0), -errno["ENODATA"]!);
     });
 
-    test("seek finds data and holes, or takes all for data", (t) => {
+    test("seek finds the data and the holes of a sparse file", (t) => {
       const at = subject(t, make());
       const { sys } = at;
       const file = create(at, "file", "x");
@@ -242,7 +242,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.seek(file, 1_000_000, 3), -errno["ENXIO"]!);
     });
 
-    test("a path below a directory is opened without following any link", (t) => {
+    test("openBelow opens a path below a directory, and refuses symbolic links and ..", (t) => {
       const at = subject(t, make());
       const { sys, folder, fd } = at;
       fs.mkdirSync(path.join(folder, "a/b/c"), { recursive: true });
@@ -276,7 +276,7 @@ function contract(label: string, make: () => Syscalls): void {
 
 contract("system calls through the C library", syscalls);
 
-test("a symbolic link has Linux's mode even if the file system reports another", () => {
+test("evenLinkMode sets the mode of a symbolic link to 0777, and changes no other entry's mode", () => {
   const { words } = newStatBuffer();
   for (const [told, evened] of [
     [0o120755, 0o120777],
@@ -291,7 +291,7 @@ test("a symbolic link has Linux's mode even if the file system reports another",
   }
 });
 
-test("a name without room in the arena fails as ENAMETOOLONG", () => {
+test("putName throws ENAMETOOLONG for a name that does not fit into the arena", () => {
   const arena = newArena(64);
   assert.equal(putName(arena, 10, Buffer.alloc(53, "n")), 64);
   assert.equal(arena.bytes[63], 0);
@@ -299,13 +299,13 @@ test("a name without room in the arena fails as ENAMETOOLONG", () => {
     assert.throws(() => putName(arena, 10, Buffer.alloc(length, "n")), { details: { errno: "ENAMETOOLONG" } });
 });
 
-test("an errno becomes a typed error that names it", () => {
+test("syscallError converts an errno to a CairnError whose message names the errno", () => {
   const error = syscallError(-errno["ENOSPC"]!, "cannot write x", "make room");
   assert.deepEqual([error.code, error.message, error.hint], ["no_space", "cannot write x: ENOSPC", "make room"]);
   assert.equal(errnoName(99_999), "errno 99999");
 });
 
-test("without /proc a mode is set, except for a link", (t) => {
+test("without /proc, chmod changes the mode of a file and refuses a symbolic link", (t) => {
   if (!ROOT) return t.skip("needs Linux's calls and root");
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-syscalls-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));

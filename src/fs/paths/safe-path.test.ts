@@ -22,7 +22,7 @@ function isUsage(error: unknown): boolean {
   return error instanceof CairnError && error.code === "usage";
 }
 
-test("a relative path is split into its raw names", () => {
+test("splitRaw splits a relative path into names as bytes", () => {
   assert.deepEqual(splitRaw("a/b c/…").map(String), ["a", "b c", "…"]);
   assert.deepEqual(splitRaw(""), []);
   assert.deepEqual(splitRaw(ODD), [Buffer.from([0x61, 0xff]), Buffer.from([0x0a, 0xc3, 0xa4])]);
@@ -30,13 +30,13 @@ test("a relative path is split into its raw names", () => {
 });
 
 for (const path of ["/", "/a", "a//b", "a/", ".", "..", "a/..", "../a", "a/./b", "a\0b", "./a"]) {
-  test(`a join is refused when the path is ${JSON.stringify(path)}`, () => {
+  test(`joinRaw and splitRaw refuse the path ${JSON.stringify(path)}`, () => {
     assert.throws(() => joinRaw("/root", path), isUsage);
     assert.throws(() => splitRaw(path), isUsage);
   });
 }
 
-test("a join never leaves the root when names are random", () => {
+test("joinRaw never returns a path outside the root for random bytes", () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 1, maxLength: 12 }), (bytes) => {
       let joined: Buffer;
@@ -50,24 +50,24 @@ test("a join never leaves the root when names are random", () => {
   );
 });
 
-test("a join keeps the root when the path is empty and adds one slash when it is not", () => {
+test("joinRaw returns the root if the path is empty, and otherwise adds one slash", () => {
   assert.equal(joinRaw("/r", "").toString(), "/r");
   assert.equal(joinRaw("/", "a").toString(), "/a");
 });
 
-test("a name is refused when it is empty, `.`, `..` or has a slash", () => {
+test("checkName refuses an empty name, `.`, `..` and a name with a slash", () => {
   for (const name of ["", "a/b", "..", "."]) assert.throws(() => checkName(name), isUsage);
   checkName("...");
 });
 
-test("typed paths are normalized", () => {
+test("normalizeTyped removes `./`, repeated slashes and the final slash, and refuses `..`", () => {
   assert.equal(normalizeTyped("./a//b/").toString(), "a/b");
   assert.equal(normalizeTyped(".").toString(), "");
   assert.throws(() => normalizeTyped("a/../b"), isUsage);
   assert.throws(() => normalizeTyped("/a"), isUsage);
 });
 
-test("a displayed path has base64 only if it is not UTF-8, and converts back to the raw path", () => {
+test("displayPath adds base64 only if a path is not UTF-8, and pathOfDisplayed returns the same bytes", () => {
   assert.deepEqual(displayPath(Buffer.from("a\nä")), { path: "a\nä" });
   const shown = displayPath(ODD);
   assert.equal(shown.path, "a\\xff/\nä");
@@ -75,20 +75,20 @@ test("a displayed path has base64 only if it is not UTF-8, and converts back to 
   assert.throws(() => pathOfDisplayed({ path: "a", path_b64: "*" }), CairnError);
 });
 
-test("control characters in a printed path are escaped", () => {
+test("printablePath escapes control characters", () => {
   assert.equal(printablePath("a\u001b[31m\nb\u202ec\u009b"), "a\\x1b[31m\\nb\\u202ec\\x9b");
 });
 
-test("a quoted path escapes bytes that are not UTF-8, and quotation marks in it", () => {
+test("quotedPath escapes quotation marks and bytes that are not UTF-8", () => {
   assert.equal(quotedPath(ODD), '"a\\xff/\\nä"');
   assert.equal(quotedPath('a "b"'), '"a \\"b\\""');
 });
 
-test("words are quoted for a shell", () => {
+test("shellQuote quotes words only if a shell needs it", () => {
   assert.deepEqual(["a/b-c", "a b", "it's", ""].map(shellQuote), ["a/b-c", "'a b'", `'it'\\''s'`, "''"]);
 });
 
-test("a path in a command line is one word without expansion", () => {
+test("shellPath returns one shell word in which nothing is expanded", () => {
   assert.equal(shellPath("/a b/$(id)`id`"), "'/a b/$(id)`id`'");
   assert.equal(shellPath(Buffer.from("/it's\n")), `'/it'\\''s\\n'`);
 });

@@ -182,7 +182,7 @@ function opened(folder: string | Uint8Array, command: string, then: Hint): Hint 
 
 const LISTED = 5;
 
-/** Lists the first few names for a message, and the number of the others. */
+/** Lists the first few names for a message, and the number of the other names. */
 export function listedNames(names: readonly string[], between = ", "): string {
   const some = names.slice(0, LISTED).join(between);
   return names.length > LISTED ? `${some} and ${names.length - LISTED} more` : some;

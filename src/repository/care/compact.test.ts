@@ -34,7 +34,7 @@ async function assertSameAsFiles(fixture: Fixture, index: BlobIndex): Promise<vo
 const UNBOUNDED = Infinity;
 
 describe("compaction", () => {
-  test("many small saves leave few files, every blob readable, the epoch unchanged", async () => {
+  test("compactions keep the number of files small over 150 saves, with every blob readable", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);
@@ -78,7 +78,7 @@ describe("compaction", () => {
     });
   });
 
-  test("does nothing below the trigger, and is postponed while another program writes", async () => {
+  test("a compaction does nothing below the trigger, and is postponed while another program holds a lock", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);
@@ -97,7 +97,7 @@ describe("compaction", () => {
     });
   });
 
-  test("removes an unindexed pack if its content is stored elsewhere, and keeps packs that rustic has marked", async () => {
+  test("a compaction removes an unindexed pack only if an indexed pack has the same content", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const again = randomFiles(2, 100, "again");
@@ -126,7 +126,7 @@ describe("compaction", () => {
     });
   });
 
-  test("keeps an unindexed pack if the indexed pack with the same content was cut", async () => {
+  test("a compaction keeps an unindexed pack if the indexed pack with the same content is truncated", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       // Too much to be merged.
@@ -149,7 +149,7 @@ describe("compaction", () => {
     });
   });
 
-  test("keeps an unindexed pack if the indexed pack with the same content is damaged", async () => {
+  test("a compaction keeps an unindexed pack if the indexed pack with the same content is damaged", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const again = randomFiles(3, 2000, "again");
@@ -175,7 +175,7 @@ describe("compaction", () => {
     });
   });
 
-  test("skips an unreadable index file, an unreadable unindexed pack, and a pack without permission", async () => {
+  test("a compaction skips index files and unindexed packs that it cannot read", async () => {
     const cause = Object.assign(new Error(), { code: "EIO" });
     const sector = new CairnError("io", "bad sector", { cause });
     const closed = new CairnError("permission", "this user may not read it");
@@ -207,7 +207,7 @@ describe("compaction", () => {
       });
   });
 
-  test("without time left it merges two index files and no pack, and the next run merges the rest", async () => {
+  test("a compaction without time left merges two index files and no pack", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);
@@ -223,7 +223,7 @@ describe("compaction", () => {
     });
   });
 
-  test("an abort ends a compaction, and the reading of an index, before any change", async () => {
+  test("an aborted compaction throws interrupted before any change", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);
@@ -238,7 +238,7 @@ describe("compaction", () => {
     });
   });
 
-  test("a pack that another index file lists too is not removed", async () => {
+  test("a compaction keeps the entries of a pack that two index files list", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);

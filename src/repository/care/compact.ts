@@ -49,9 +49,9 @@ const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
 
 /**
- * Merges small index files of one size class, and the small packs that only they list. New files are durable before an
- * old one goes, under an exclusive lock that is never waited for: a kill anywhere leaves a whole repository. The caller
- * holds no lock; `index` is kept in step, its epoch too.
+ * Merges small index files of one size class, and small packs that only these files list. Does not wait for the
+ * exclusive lock. Makes new files durable before it removes old ones, so that a kill loses nothing. The caller holds no
+ * lock. Updates `index` and keeps its epoch.
  */
 export async function compact(
   repository: Repository,

@@ -11,7 +11,7 @@ function optionsOf(fixture: Fixture, more: Partial<SweepOptions> = {}): SweepOpt
   return { cachePath, roots: async () => [], ...more };
 }
 
-test("a sweep removes dead packs first, then rewrites as many packs as there is room for copies", async () => {
+test("a sweep removes unused packs first, then rewrites as many packs as it has room for copies", async () => {
   await withRepository(async (fixture) => {
     const { repository, storage } = fixture;
     const archive = new TestArchive(fixture);

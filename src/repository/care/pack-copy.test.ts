@@ -29,7 +29,7 @@ function sealedBytes({ storage }: Fixture, { id, blobs }: { id: Uint8Array; blob
   );
 }
 
-test("copied blobs of any size have the same sealed bytes in the new packs", async () => {
+test("PackCopier.copy writes the same sealed bytes of each blob into the new packs", async () => {
   await withRepository(async (fixture) => {
     const { repository, storage } = fixture;
     const packs = await savedPacks(fixture);
@@ -52,7 +52,7 @@ test("copied blobs of any size have the same sealed bytes in the new packs", asy
   });
 });
 
-test("copy copies nothing if one blob is damaged, or the pack is short or missing", async () => {
+test("PackCopier.copy returns false if a wanted blob is damaged, or the pack is truncated or missing", async () => {
   await withRepository(async (fixture) => {
     const [data] = (await savedPacks(fixture)).filter(({ blobs }) => blobs[0]!.type === "data");
     const name = objectIdOf(data!.id);
@@ -81,7 +81,7 @@ test("copy copies nothing if one blob is damaged, or the pack is short or missin
   });
 });
 
-test("copy copies nothing of a pack with a bad sector, and other packs whole", async (t) => {
+test("PackCopier.copy returns false for a pack with a bad sector, and copies other packs", async (t) => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
     const [data, tree] = ["data", "tree"].map((type) => packs.find(({ blobs }) => blobs[0]!.type === type)!);
@@ -102,7 +102,7 @@ test("copy copies nothing of a pack with a bad sector, and other packs whole", a
   });
 });
 
-test("copy refuses sound blobs that do not match the listed ids", async () => {
+test("PackCopier.copy returns false if the pack's blobs do not have the listed ids", async () => {
   await withRepository(async (fixture) => {
     const packs: IndexedPack[] = [];
     for (const prefix of ["a", "b"]) {
@@ -122,7 +122,7 @@ test("copy refuses sound blobs that do not match the listed ids", async () => {
   });
 });
 
-test("packs of a remote repository are copied through the work directory, which is empty afterwards", async () => {
+test("copyingPacks copies packs of a remote repository and leaves its work directory empty", async () => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
     const far = await Repository.open(new FaultyStorage(fixture.storage), { password: PASSWORD });
@@ -143,7 +143,7 @@ test("packs of a remote repository are copied through the work directory, which 
   });
 });
 
-test("no unfinished pack stays when copying fails", async () => {
+test("copyingPacks leaves no unfinished pack if copying fails", async () => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
     const storage = new FaultyStorage(fixture.storage);

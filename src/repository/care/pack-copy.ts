@@ -13,9 +13,9 @@ import { writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 
-/** Packs below so many bytes are merged, and rewritten for any dead blob. Many small saves make such packs. */
+/** Bytes below which a pack is merged, and is rewritten for any dead blob. Many small saves make small packs. */
 export const SMALL_PACK = 1024 * 1024;
-/** Adjacent blobs are read together, up to so many bytes; a larger blob alone. */
+/** The most bytes of adjacent blobs that are read together. A larger blob is read alone. */
 const WINDOW = 1024 * 1024;
 const MAC_LENGTH = SEAL_OVERHEAD / 2;
 
@@ -106,7 +106,7 @@ export class PackCopier {
     return true;
   }
 
-  /** Copies one blob whose sealed bytes the caller has proven. One that was copied already is skipped. */
+  /** Copies one blob whose sealed bytes the caller has proven. Skips a blob that was copied before. */
   async add(sealed: Uint8Array, blob: PackHeaderEntry): Promise<void> {
     if (this.#copied.has(keyOf(blob))) return;
     this.#copied.add(keyOf(blob));

@@ -70,8 +70,8 @@ async function halfDead(
   return { pack, keep };
 }
 
-describe("marking", () => {
-  test("everything below the roots is live and nothing else", async () => {
+describe("liveFrom", () => {
+  test("liveFrom marks exactly the blobs below the roots as live", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const shared = randomFiles(3, 500, "s");
@@ -88,7 +88,7 @@ describe("marking", () => {
     });
   });
 
-  test("a missing root, tree or blob makes the set incomplete and is named", async () => {
+  test("liveFrom names a missing root, tree or blob, and marks the result incomplete", async () => {
     await withRepository(async (fixture) => {
       const { tree } = await new TestArchive(fixture).save(randomFiles(2, 100));
       const index = await BlobIndex.load(fixture.repository, null);
@@ -125,7 +125,7 @@ describe("marking", () => {
 });
 
 describe("sweep", () => {
-  test("removes nothing after its lock was removed", async () => {
+  test("a sweep throws busy and removes nothing if its lock was removed", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 500, "a"));
@@ -143,7 +143,7 @@ describe("sweep", () => {
     });
   });
 
-  test("removes old unfinished files even if there is nothing to free", async () => {
+  test("a sweep removes old unfinished files even if it frees no content", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 500));
       const [old, young] = ["old", "young"].map((name) => join(fixture.temporary, name)) as [string, string];
@@ -158,7 +158,7 @@ describe("sweep", () => {
     });
   });
 
-  test("frees content that only removed snapshots needed, and restic finds the rest whole", async () => {
+  test("a sweep frees content that only removed snapshots needed", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(5, 4000, "k");
@@ -198,7 +198,7 @@ describe("sweep", () => {
     });
   });
 
-  test("reports the dead bytes that stay because rewriting would not pay", async () => {
+  test("a sweep reports the unused bytes in packs that it does not rewrite", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(5, 4000, "k");
@@ -213,7 +213,7 @@ describe("sweep", () => {
     });
   });
 
-  test("roots that only the caller knows keep their content", async () => {
+  test("a sweep keeps content below roots that the caller names", async () => {
     await withRepository(async (fixture) => {
       const a = await new TestArchive(fixture).save(randomFiles(3, 1000));
       await removeSnapshots(fixture.repository, [a.snapshot]);
@@ -227,7 +227,7 @@ describe("sweep", () => {
     });
   });
 
-  test("nothing is removed while something cannot be read", async () => {
+  test("a sweep removes nothing if a snapshot, index file or tree cannot be read", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const a = await archive.save(randomFiles(2, 100, "a"));
@@ -261,7 +261,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a save that needs dead content before the removal stops the sweep, and the next attempt keeps the content", async () => {
+  test("a sweep plans again if a save has started to use content that was unused", async () => {
     await withRepository(async (fixture) => {
       const a = await new TestArchive(fixture).save(randomFiles(3, 1000));
       await removeSnapshots(fixture.repository, [a.snapshot]);
@@ -277,7 +277,7 @@ describe("sweep", () => {
   });
 
   for (const late of [false, true])
-    test(`data that lacks keeps only packs in no index from going, needed ${late ? "by a save before the delete" : "all the time"}`, async () => {
+    test(`a sweep that may lack data keeps unindexed packs if ${late ? "a save" : "a root"} needs missing data`, async () => {
       await withRepository(async (fixture) => {
         const { repository, storage } = fixture;
         const files = randomFiles(2, 1000, "lost");
@@ -301,7 +301,7 @@ describe("sweep", () => {
       });
     });
 
-  test("is postponed while another program writes, and the next run converges", async () => {
+  test("a sweep is postponed while another program holds a lock", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(4, 3000, "k");
@@ -325,7 +325,7 @@ describe("sweep", () => {
     });
   });
 
-  test("keeps and names a pack if a needed blob in it is damaged", async () => {
+  test("a sweep keeps and names a pack that contains a damaged needed blob", async () => {
     await withRepository(async (fixture) => {
       const { pack, keep } = await halfDead(fixture, "k3");
       const result = await runSweep(fixture.repository, optionsOf(fixture));
@@ -335,7 +335,7 @@ describe("sweep", () => {
     });
   });
 
-  test("keeps other copies of a damaged blob, also in unindexed packs", async () => {
+  test("a sweep keeps other copies of a damaged blob, and unindexed packs", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const keep = randomFiles(4, 3000, "k");
@@ -372,7 +372,7 @@ describe("sweep", () => {
   });
 
   for (const how of ["cut", "gone"] as const)
-    test(`keeps a pack if the other pack with its content is ${how}`, async () => {
+    test(`a sweep keeps a pack if the other pack with the same content is ${how === "cut" ? "truncated" : "missing"}`, async () => {
       await withRepository(async (fixture) => {
         const { repository, storage } = fixture;
         const keep = randomFiles(4, 3000, "k");
@@ -399,7 +399,7 @@ describe("sweep", () => {
       });
     });
 
-  test("a sweep that copies nothing asks for no folder", async () => {
+  test("a sweep does not ask for a work folder if it copies no pack", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const gone = await archive.save(randomFiles(2, 3000, "a"));
@@ -411,7 +411,7 @@ describe("sweep", () => {
     });
   });
 
-  test("copies a pack if only dead blobs in it are damaged", async () => {
+  test("a sweep rewrites a pack if only unused blobs in it are damaged", async () => {
     await withRepository(async (fixture) => {
       const { pack } = await halfDead(fixture, "a3");
       const result = await runSweep(fixture.repository, optionsOf(fixture));
@@ -421,7 +421,7 @@ describe("sweep", () => {
     });
   });
 
-  test("removes unindexed packs, but not while another program writes", async () => {
+  test("removeUnindexedPacks removes unindexed packs unless another program holds a lock", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 100));
       await fixture.storage.save("data", "ab".repeat(32), Buffer.alloc(100));
@@ -434,7 +434,7 @@ describe("sweep", () => {
     });
   });
 
-  test("packs that rustic has marked are rustic's to remove, and no leftovers", async () => {
+  test("a sweep keeps packs that rustic has marked for removal", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const kept = await archive.save(randomFiles(2, 500, "kept"));
@@ -449,7 +449,7 @@ describe("sweep", () => {
     });
   });
 
-  test("restic's own packs and indexes are swept too", { skip: !resticInstalled }, async () => {
+  test("a sweep frees unused content in packs and index files of restic", { skip: !resticInstalled }, async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(6, 30_000);
       writeTree(join(fixture.folder, "data"), files);
@@ -467,7 +467,7 @@ describe("sweep", () => {
     });
   });
 
-  test("the cached index notices that restic has pruned", { skip: !resticInstalled }, async () => {
+  test("BlobIndex.refresh returns false after restic has pruned", { skip: !resticInstalled }, async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const cache = join(fixture.folder, "cache");

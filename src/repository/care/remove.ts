@@ -52,8 +52,8 @@ export interface SweepResult {
 const ATTEMPTS = 3;
 
 /**
- * Removes snapshots under an exclusive lock. Throws `busy` if others hold the lock longer than `waitMs`. Absent
- * snapshots are skipped. Under the lock `confirm` runs before the first removal; it throws to prevent the removals.
+ * Removes snapshots under an exclusive lock. Throws `busy` if other processes hold locks longer than `waitMs`. Skips
+ * absent snapshots. Calls `confirm` under the lock before the first removal; `confirm` throws to prevent the removals.
  */
 export async function removeSnapshots(
   repository: Repository,
@@ -228,7 +228,7 @@ async function stage(
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));
   const done = new Set<string>();
-  /** Needed entries in packs from which they could not be copied. */
+  /** Needed entries that could not be copied from their packs. */
   const doubtful = new EntrySet(plan.index.count);
   const failed: string[] = [];
   const pace = newPacer(context.options.signal);

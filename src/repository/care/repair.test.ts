@@ -11,7 +11,7 @@ import { FaultyStorage } from "../storage/testing-faulty.ts";
 import type { Storage } from "../storage/storage.ts";
 import { randomFiles, TestArchive, withRepository } from "../testing-archive.ts";
 
-test("a repair does not index a file that is larger than any pack", async () => {
+test("a repair does not index a file that is larger than the largest possible pack", async () => {
   await withRepository(async ({ repository, storage, temporary }) => {
     await new TestArchive({ repository, temporary }).save(randomFiles(2, 500));
     for (const { name } of await storage.list("index")) await storage.remove("index", name);

@@ -35,7 +35,7 @@ export interface IndexRepairPlan {
   readonly rewrite: string[];
   /** Packs that no index lists and whose header cannot be read; left alone. */
   readonly unreadable: { name: string; reason: string }[];
-  /** Names of the index files when the plan was made. A run throws if they have changed. */
+  /** Names of the index files when the plan was made. A run throws if the set of names has changed. */
   readonly basis: string[];
 }
 

@@ -102,7 +102,7 @@ describe("repair of the index", () => {
     "in a part that is not its beginning": (pack) => [part(pack, 3)],
   };
   for (const [how, partsOf] of Object.entries(cases))
-    test(`a sound pack stays, and is listed once and whole, if it was listed ${how}`, async () => {
+    test(`a repair lists a sound pack once and completely if it was listed ${how}`, async () => {
       await withRepository(async (fixture) => {
         const { pack, rest } = await sixFiles(fixture);
         const parts = partsOf(pack);
@@ -123,7 +123,7 @@ describe("repair of the index", () => {
       });
     });
 
-  test("all sound blobs of a damaged pack are saved if two index files list it in parts", async () => {
+  test("a repair copies all sound blobs of a damaged pack that two index files list in parts", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       await indexAs(fixture, [[...rest, part(pack, 0, 3)], [part(pack, 3)]]);
@@ -140,7 +140,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a damaged pack stays if an index file that is not rewritten lists it", async () => {
+  test("a repair keeps a damaged pack if another index file still lists it", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       const [first] = await indexAs(fixture, [[...rest, pack], [pack]]);
@@ -152,7 +152,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a partly listed pack stays listed if its header is unreadable and its index file is rewritten", async () => {
+  test("a repair keeps the entries of a partly listed pack if its header is unreadable", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       await new TestArchive(fixture).save(randomFiles(7, 3000, "lost"));
@@ -176,7 +176,7 @@ describe("sweep", () => {
     roots: async () => [],
   });
 
-  test("blobs that only one index file lists stay listed after a rewrite of that file", async () => {
+  test("a sweep that rewrites an index file keeps the entries of blobs that only this file lists", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 3000, "dead"));
@@ -198,7 +198,7 @@ describe("sweep", () => {
     });
   });
 
-  test("different listings of a pack all stay if all their index files are rewritten", async () => {
+  test("a sweep that rewrites index files keeps all different listings of a pack", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       const known = new Set([pack, ...rest].map(({ id }) => objectIdOf(id)));
@@ -223,7 +223,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a pack with unlisted blobs stays while needed blobs are missing", async () => {
+  test("a sweep keeps a pack with unlisted blobs while needed blobs are missing", async () => {
     await withRepository(async (fixture) => {
       const { repository } = fixture;
       const files = randomFiles(6, 3000, "k");
@@ -242,7 +242,7 @@ describe("sweep", () => {
   });
 
   for (const order of ["first", "last"])
-    test(`a pack stays if only the listing that is read ${order} has no needed blobs`, async () => {
+    test(`a sweep keeps a pack if only one of its two listings, read ${order}, has no needed blobs`, async () => {
       await withRepository(async (fixture) => {
         const dead = randomFiles(1, 50_000, "a");
         const keep = randomFiles(2, 3000, "k");
@@ -268,7 +268,7 @@ describe("sweep", () => {
 });
 
 describe("compaction", () => {
-  test("a pack stays when it holds more than is listed of it", async () => {
+  test("a compaction keeps a pack that contains unlisted blobs", async () => {
     await withRepository(async (fixture) => {
       const { repository } = fixture;
       const { pack, rest } = await sixFiles(fixture);
@@ -286,7 +286,7 @@ describe("compaction", () => {
   });
 
   for (const order of ["first", "last"])
-    test(`keeps both listings of a pack if the partial one is read ${order}`, async () => {
+    test(`a compaction keeps both listings of a pack if the partial listing is read ${order}`, async () => {
       await withRepository(async (fixture) => {
         const { repository } = fixture;
         const { pack, rest, files } = await sixFiles(fixture);

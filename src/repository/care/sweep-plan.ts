@@ -21,16 +21,16 @@ export interface SweepOptions extends LockCall {
   /** Path of the index cache; null for no cache. */
   cachePath: string | null;
   /**
-   * An index that was loaded before. Loaded anew only if one of its index files is gone. The sweep changes the
-   * preferred places in it.
+   * An index that was loaded before. The sweep loads it again only if one of its index files is gone, and changes its
+   * preferred places.
    */
   index?: BlobIndex | undefined;
   /**
-   * Returns root trees (32 bytes each) that are needed in addition to those of the snapshots. Called again under the
+   * Returns root trees (32 bytes each) that are needed in addition to the snapshots' trees. Called again under the
    * exclusive lock.
    */
   roots(): Promise<Uint8Array[]>;
-  /** Called now and then with the number of marked trees. */
+  /** Called repeatedly with the number of trees marked so far. */
   onTree?: (done: number) => void;
   /** See `BlobSourceOptions`; called for packs of trees. */
   onElsewhere?: (pack: string) => void;
@@ -42,18 +42,18 @@ export interface SweepOptions extends LockCall {
   unreadableHint?: (files: readonly DamagedFile[]) => Hint;
   /** True: a repository that has packs but no snapshot may be emptied. */
   mayBeEmpty?: boolean;
-  /** True: a missing snapshot counts no more, even if it is missing only since today. */
+  /** True: a missing snapshot no longer keeps its content, even if it is missing for less than 24 hours. */
   instant?: boolean;
   /** A pack is rewritten if more than this share of it is dead. Default 0.2. */
   maxWaste?: number;
-  /** A pack below so many bytes is rewritten for any dead blob. Default `SMALL_PACK`. */
+  /** Bytes below which a pack is rewritten for any dead blob. Default `SMALL_PACK`. */
   smallPack?: number;
   /**
    * Returns the bytes that may be written into new packs before old ones are removed; called for each plan. Default:
    * unlimited.
    */
   roomForCopies?: () => number;
-  /** True: roots may need blobs that no index lists. Indexed packs are freed all the same; packs in no index stay. */
+  /** True: roots may need blobs that no index lists. Indexed packs are then freed as usual; unindexed packs stay. */
   mayLackData?: boolean;
   /** A folder for fetched and copied packs. Required if the repository is not local. */
   work?: WorkDirectory;
@@ -135,8 +135,9 @@ export interface Roots {
 const LOOKS_AT_ONCE = 16;
 
 /**
- * Returns the root trees of all snapshots that count and of the caller, and the missing snapshots. Throws `damaged` if
- * a snapshot is unreadable. Asks for each missing snapshot by name: a server may have it and not list it.
+ * Returns the root trees of the snapshots (without `withoutSnapshots`) and of the caller, and the missing snapshots.
+ * Throws `damaged` if a snapshot is unreadable. Asks for each missing snapshot by name: a server may have it and not
+ * list it.
  */
 export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Roots> {
   const { storage, seen } = repository;
@@ -175,7 +176,9 @@ export function namesOfMissing(missing: readonly MissingSnapshot[]): string {
   return [...shown, ...(missing.length > shown.length ? [`${missing.length - shown.length} more`] : [])].join(", ");
 }
 
-/** Throws `damaged` if a snapshot that counts cannot be read, because the blobs that it needs are unknown. */
+/**
+ * Throws `damaged` if a snapshot outside `withoutSnapshots` is unreadable, because the blobs that it needs are unknown.
+ */
 export function requireReadable(
   damaged: readonly DamagedFile[],
   { withoutSnapshots, unreadableHint }: Pick<SweepOptions, "withoutSnapshots" | "unreadableHint">,
@@ -255,7 +258,7 @@ export async function markAll(
   return { sound: preferFound(index, blobs), gone: new Set(gone) };
 }
 
-/** Makes the index prefer the sound places that a source found. Returns these entries. */
+/** Makes the index prefer the sound places that a source found. Returns the entries whose place changed. */
 function preferFound(index: BlobIndex, { elsewhere }: BlobSource): ReadonlySet<number> {
   for (const [entry, { place }] of elsewhere) index.prefer(entry, place);
   return new Set(elsewhere.keys());
@@ -353,8 +356,8 @@ interface Going {
 }
 
 /**
- * Proves blobs that lie in several packs, before one of these packs is removed: the place that stays may be damaged,
- * and the removed place the only sound one.
+ * Proves blobs that several packs contain, before one of these packs is removed: the copy that stays may be damaged,
+ * and the removed copy the only sound one.
  */
 class KeptPlaces {
   /** Names of packs with blobs that are sound at none of their places. */
@@ -367,7 +370,7 @@ class KeptPlaces {
   readonly #gone: ReadonlySet<string>;
   readonly #options: SweepOptions;
   readonly #proven: EntrySet;
-  /** The needed entries that also lie in a pack in no index, by the pack's name. */
+  /** The needed entries that an unindexed pack contains too, by the pack's name. */
   readonly #beside = new Map<string, readonly number[]>();
 
   constructor(
@@ -388,8 +391,8 @@ class KeptPlaces {
   }
 
   /**
-   * Call again until it returns false. True means that the plan must be made again: the index prefers other places now,
-   * or more packs are unsound or closed.
+   * Returns true if the plan must be made again: the index prefers other places now, or more packs are unsound or
+   * closed. Call `change` again until it returns false.
    */
   async change(going: Going): Promise<boolean> {
     const known = this.unsound.size + this.closed.size;
@@ -549,8 +552,8 @@ function copyBytesOf(facts: PackFacts): number {
 }
 
 /**
- * Returns all wasteful packs, or those with the least copying for each freed byte that fit into `room`. If other files
- * are removed, the next run has more room, so nothing is copied now.
+ * Returns all wasteful packs, or as many as fit into `room`, packs with the least copying for each freed byte first. If
+ * other files are removed, the next run has more room, so nothing is copied now.
  */
 function chooseRepack(
   wasteful: PackFacts[],

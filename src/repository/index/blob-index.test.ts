@@ -32,8 +32,8 @@ function fakeHeader(count: number, seed: string): { id: Uint8Array; header: Uint
   return { id: sha(Buffer.from(seed)), header: w.view().slice() };
 }
 
-describe("blob index", () => {
-  test("entries come back with their places, from index files and from the cache alike", async () => {
+describe("BlobIndex", () => {
+  test("BlobIndex.place returns the place of each blob, loaded from index files or from the cache", async () => {
     await withRepository(async ({ repository, folder }) => {
       const pack = fakeHeader(1000, "a");
       await repository.saveIndex([pack]);
@@ -56,7 +56,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a blob that two packs hold has both places, from index files and from the cache alike", async () => {
+  test("BlobIndex.others returns the second place of a blob that two packs contain", async () => {
     await withRepository(async ({ repository, folder }) => {
       const cache = join(folder, "cache");
       const { id: pack, header } = fakeHeader(100, "a");
@@ -84,7 +84,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a table grows to any size, and addPackHeader adds the same places as the index file", async () => {
+  test("BlobIndex.addPackHeader adds the same places as loading the index file", async () => {
     await withRepository(async ({ repository }) => {
       const packs = [fakeHeader(9000, "x"), fakeHeader(9000, "y")];
       const own = new BlobIndex();
@@ -101,7 +101,7 @@ describe("blob index", () => {
     });
   });
 
-  test("memory for similar index files is reserved at once, with any sizes in the storage's list", async (t) => {
+  test("BlobIndex.load allocates memory once for all index files, even if the storage lists wrong sizes", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       for (let i = 0; i < 8; i++) await repository.saveIndex([fakeHeader(4000, `many-${i}`)]);
       const make = t.mock.method(BlobTable, "make");
@@ -116,7 +116,7 @@ describe("blob index", () => {
     });
   });
 
-  test("remote index files are loaded concurrently", async () => {
+  test("BlobIndex.load reads 8 remote index files at once", async () => {
     await withRepository(async ({ repository, storage }) => {
       for (let i = 0; i < 20; i++) await repository.saveIndex([fakeHeader(10, `far-${i}`)]);
       const far = new CountingStorage(storage);
@@ -135,7 +135,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a large index is split below 8 MiB a file", async () => {
+  test("saveIndex splits a large index into files below 8 MiB", async () => {
     await withRepository(async ({ repository }) => {
       const packs = Array.from({ length: 12 }, (_, i) => fakeHeader(7000, `p${i}`));
       const names = await repository.saveIndex(packs);
@@ -145,7 +145,7 @@ describe("blob index", () => {
     });
   });
 
-  test("new index files are read beside the cache, which is rewritten after 16 of them", async () => {
+  test("BlobIndex.load reads new index files in addition to the cache, and rewrites the cache after 16", async () => {
     await withRepository(async ({ repository, folder }) => {
       const cache = join(folder, "cache");
       await repository.saveIndex([fakeHeader(10, "first")]);
@@ -161,7 +161,7 @@ describe("blob index", () => {
     });
   });
 
-  test("the epoch stays when index files are replaced by others with the same ids and changes when ids are gone", async () => {
+  test("the epoch of BlobIndex changes only if blobs are gone, not if other index files list the same blobs", async () => {
     await withRepository(async ({ repository, folder }) => {
       const cache = join(folder, "cache");
       const [a] = await repository.saveIndex([fakeHeader(10, "a")]);
@@ -181,7 +181,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a cache that is cut, flipped, of another kind or repository, or not writable costs only time", async () => {
+  test("BlobIndex.load ignores a damaged cache, and succeeds if the cache cannot be written", async () => {
     await withRepository(async ({ repository, folder }) => {
       const cache = join(folder, "cache");
       await repository.saveIndex([fakeHeader(500, "a")]);
@@ -208,7 +208,7 @@ describe("blob index", () => {
     });
   });
 
-  test("an index file that vanishes between listing and reading is no error: all is listed again", async () => {
+  test("BlobIndex.load lists the index files again if one is removed between listing and reading", async () => {
     await withRepository(async ({ repository, storage }) => {
       await repository.saveIndex([fakeHeader(10, "a")]);
       const [gone] = await repository.saveIndex([fakeHeader(10, "b")]);
@@ -229,7 +229,7 @@ describe("blob index", () => {
     });
   });
 
-  test("refresh reads new index files, and returns false if a known one is gone", async () => {
+  test("BlobIndex.refresh reads new index files, and returns false if a known index file is gone", async () => {
     await withRepository(async ({ repository, storage }) => {
       const [a] = await repository.saveIndex([fakeHeader(10, "a")]);
       const index = await BlobIndex.load(repository, null);
@@ -241,7 +241,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a damaged index file is listed once after a second read", async () => {
+  test("BlobIndex.refresh names a damaged index file only once", async () => {
     await withRepository(async ({ repository, path }) => {
       const [bad] = await repository.saveIndex([fakeHeader(10, "a")]);
       writeFileSync(join(path, "index", bad!), "x");
@@ -254,7 +254,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a damaged index file is listed, and the others are read", async () => {
+  test("BlobIndex.load names a damaged index file and reads the other index files", async () => {
     await withRepository(async ({ repository, folder, path }) => {
       await repository.saveIndex([fakeHeader(10, "a")]);
       const [bad] = await repository.saveIndex([fakeHeader(10, "b")]);
@@ -272,7 +272,7 @@ describe("blob index", () => {
     });
   });
 
-  test("claim is true once for a blob that is neither stored nor claimed, separately for data and trees", async () => {
+  test("BlobIndex.claim returns true once for a new blob, separately for data and trees", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(3, 100);
       await new TestArchive(fixture).save(files);
@@ -288,7 +288,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a cache of 100 000 blobs is small, and comes in a few pieces in place of any index file", async (t) => {
+  test("an index cache takes at most 64 bytes a blob, and BlobIndex.load reads no index file that it covers", async (t) => {
     await withRepository(async ({ repository, folder }) => {
       const cache = join(folder, "cache");
       await repository.saveIndex(Array.from({ length: 10 }, (_, i) => fakeHeader(10_000, `p${i}`)));

@@ -46,10 +46,10 @@ export interface SharedIndex {
 
 /** The cache is rewritten when this many index files are not in it. */
 const CACHE_EVERY = 16;
-/** Decoding so many entries takes about as long as reading one more file. */
+/** The number of entries whose decoding takes about as long as reading one more file. */
 const BLOBS_LIKE_A_FILE = 200;
 const LIST_AGAIN = 8;
-/** A listing may state wrong sizes: at most so many entries get memory before they are read. */
+/** The most entries that get memory before they are read, because a listing may state wrong sizes. */
 const MOST_EXPECTED = capacityOf(2 ** 24);
 
 /**
@@ -66,7 +66,7 @@ export class BlobIndex {
   #table: BlobTable;
   #others: OtherPlaces;
   #session: ClaimTable | null;
-  /** The packs that the session began with, and the range of each one's claimed blobs. */
+  /** The packs given to `beginSession`, and the range of each pack's claimed blobs. */
   #given: { pack: FinishedPack; from: number; to: number }[] = [];
   #epoch: Uint8Array = randomBytes(16);
   #packNumbers: Map<string, number> | null = null;
@@ -103,8 +103,8 @@ export class BlobIndex {
   }
 
   /**
-   * Returns an index without the blobs that lie only in these packs, for a writer that stores them again. Its entry
-   * numbers differ.
+   * Returns an index without the blobs that only these packs contain, for a writer that stores the blobs again. Entry
+   * numbers differ in the returned index.
    */
   without(packs: ReadonlySet<string>): BlobIndex {
     const index = new BlobIndex(BlobTable.make(slotsFor(this.count)));
@@ -290,7 +290,7 @@ export class BlobIndex {
     return holdsAll(other, this.#table);
   }
 
-  /** Makes room for so many more blobs at once. */
+  /** Makes room for this number of further blobs in one step. */
   reserve(blobs: number): void {
     this.#room(blobs);
   }
@@ -315,7 +315,7 @@ export class BlobIndex {
     return this.#packNumbers.get(keyOf(packId)) ?? -1;
   }
 
-  /** Records that so many index files that listed this pack are gone. */
+  /** Records that `times` index files that listed this pack are gone. */
   unlist(packId: Uint8Array, times = 1): void {
     const number = this.numberOf(packId);
     if (number >= 0) this.#table.packRefs[number] = Math.max(0, this.#table.packRefs[number]! - times);

@@ -26,16 +26,19 @@ const FLAG_TREE = 1;
 
 const MIN_SLOTS = 4096;
 const MAX_SLOTS = 2 ** 27;
-/** A slot holds an entry number + 1 and five bits of its id, so that a walk past other ids rarely looks at them. */
+/**
+ * A slot holds an entry number + 1 and five bits of its id, so that a lookup rarely compares the whole id of another
+ * entry.
+ */
 const ENTRY_MASK = 0x07ffffff;
 const PRINT_MASK = ~ENTRY_MASK;
 
-/** Entries that fit into a table of so many slots: three quarters. */
+/** Returns the number of entries that fit into a table of `slots` slots: three quarters. */
 export function capacityOf(slots: number): number {
   return (slots >>> 2) * 3;
 }
 
-/** Slots for so many entries: a power of two. */
+/** Returns the number of slots for `entries` entries: a power of two. */
 export function slotsFor(entries: number): number {
   let slots = MIN_SLOTS;
   while (capacityOf(slots) < entries) slots *= 2;
@@ -104,7 +107,7 @@ export class BlobTable {
     return HEADER_WORDS * 4 + slots * 4 + capacityOf(slots) * (20 + 32 + 32 + 1);
   }
 
-  /** Makes an empty table with so many slots (a power of two). */
+  /** Makes an empty table with `slots` slots (a power of two). */
   static make(slots: number): BlobTable {
     const table = new BlobTable(new SharedArrayBuffer(BlobTable.bytesFor(slots)), slots);
     table.header[W_MAGIC] = MAGIC;

@@ -9,7 +9,7 @@ function idOf(i: number): Uint8Array {
   return createHash("sha256").update(String(i)).digest();
 }
 
-test("claim is won once per id and type", () => {
+test("ClaimTable.claim returns true once for each id and type", () => {
   const table = ClaimTable.make(1 << 18);
   for (let i = 0; i < 100_000; i++) assert.equal(table.claim(idOf(i), 0, 0), true);
   for (let i = 0; i < 100_000; i++) assert.equal(table.claim(idOf(i), 0, 0), false);
@@ -17,14 +17,14 @@ test("claim is won once per id and type", () => {
   assert.equal(table.count, 100_001);
 });
 
-test("claims beyond the table's room are granted rather than refused", () => {
+test("ClaimTable.claim returns true for every id that a full table has no room for", () => {
   const table = ClaimTable.make(10);
   for (let i = 0; i < 30; i++) assert.equal(table.claim(idOf(i), 0, 0), true);
   assert.equal(table.claim(idOf(3), 0, 0), false);
   assert.equal(table.claim(idOf(20), 0, 0), true);
 });
 
-test("isWanted tells which given entries were claimed again, also through another view of the memory", () => {
+test("ClaimTable.isWanted is true for entries that were claimed again, also through another view of the memory", () => {
   const table = ClaimTable.make(1 << 18, 3);
   for (let i = 0; i < 3; i++) assert.equal(table.claim(idOf(i), 0, 0), true);
   assert.equal(table.claim(idOf(0), 0, 0), false);
@@ -38,7 +38,7 @@ test("isWanted tells which given entries were claimed again, also through anothe
   );
 });
 
-test("threads that claim the same ids at once win each of them exactly once", async () => {
+test("ClaimTable.claim returns true to exactly one of several threads that claim the same id at once", async () => {
   const table = ClaimTable.make(1 << 20);
   const source = `
     import { parentPort, workerData } from "node:worker_threads";
@@ -73,7 +73,7 @@ test("threads that claim the same ids at once win each of them exactly once", as
   );
 });
 
-test("the blob table finds, keeps and replaces, data and trees apart", () => {
+test("BlobTable stores data and trees with the same id as separate entries", () => {
   const table = BlobTable.make(slotsFor(0));
   const packA = table.addPack(idOf(-1));
   const packB = table.addPack(idOf(-2));
@@ -92,7 +92,7 @@ test("the blob table finds, keeps and replaces, data and trees apart", () => {
   assert.equal(table.lookup(idOf(1), 0, 0), entry);
 });
 
-test("a grown table and its compact copy have all entries, and the copy drops unused packs", () => {
+test("BlobTable.compacted keeps all entries of a grown table and drops unused packs", () => {
   let table = BlobTable.make(slotsFor(0));
   table.addPack(idOf(-2));
   const pack = table.addPack(idOf(-1));

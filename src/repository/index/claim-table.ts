@@ -65,7 +65,7 @@ export class ClaimTable {
     return new ClaimTable(buffer, header[W_ENTRIES]!, header[W_GIVEN]!);
   }
 
-  /** Number of entries; a lost race may have left one unused. */
+  /** Number of entries, including an entry that a lost race may have left unused. */
   get count(): number {
     return Math.min(Atomics.load(this.#header, W_NEXT), this.#entries);
   }

@@ -207,6 +207,6 @@ class Walk {
 }
 
 for (const seed of [1, 2, 3, 4, 5, 6, 7, 8])
-  test(`no blob that has a sound copy is lost in walk ${seed}`, async () => {
+  test(`random sweeps, compactions and repairs lose no blob that has a sound copy (seed ${seed})`, async () => {
     await withRepository(async (fixture) => new Walk(fixture, seed).run(18));
   });

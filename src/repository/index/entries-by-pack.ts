@@ -3,7 +3,7 @@ import type { BlobIndex } from "./blob-index.ts";
 /** The index entries at the time of construction, by the pack that the index reads them from. */
 export class EntriesByPack {
   readonly #index: BlobIndex;
-  /** Entries of pack `n` lie from `#begins[n]` to `#begins[n + 1]`. */
+  /** The entries of pack `n` are at `#begins[n]` up to `#begins[n + 1]`. */
   readonly #entries: Uint32Array;
   readonly #begins: Uint32Array;
 

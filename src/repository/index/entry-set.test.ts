@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { EntrySet } from "./entry-set.ts";
 
-test("an EntrySet has the added entries, also beyond its initial count", () => {
+test("EntrySet contains exactly the added entries, also beyond its initial size", () => {
   const set = new EntrySet(9);
   assert.deepEqual(
     [0, 7, 8, 8, 1000, 1000].map((entry) => set.add(entry)),

@@ -20,7 +20,7 @@ const MAX_COVERED = 1_000_000;
 
 export interface IndexCacheContent {
   table: BlobTable;
-  /** Further places of blobs, beside those in the table. */
+  /** Further places of blobs, in addition to the places in the table. */
   others: OtherPlaces;
   /** 16 random bytes that change whenever an id may have left the index. */
   epoch: Uint8Array;

@@ -16,7 +16,7 @@ function listed(...places: [offset: number, length: number][]): IndexedPack {
   return new IndexedPack(columns, columns.packs[0]!);
 }
 
-test("a listed pack is contiguous when its blobs are listed in another order than they lie in", () => {
+test("IndexedPack.isContiguous is true if blobs without gaps are listed in any order", () => {
   const pack = listed([100, 60], [0, 100], [160, 40]);
   assert.equal(pack.isContiguous, true);
   assert.deepEqual(
@@ -27,14 +27,14 @@ test("a listed pack is contiguous when its blobs are listed in another order tha
   assert.equal(pack.blobCount, 3);
 });
 
-test("a listed pack is not contiguous when there is a gap, or two blobs overlap", () => {
+test("IndexedPack.isContiguous is false if the listed blobs have a gap or overlap", () => {
   assert.equal(listed([0, 100], [101, 60]).isContiguous, false);
   assert.equal(listed([0, 100], [99, 60]).isContiguous, false);
   assert.equal(listed([1, 100]).isContiguous, false);
   assert.equal(listed().isContiguous, true);
 });
 
-test("rewritten index files have all listings of the old ones, and equal listings once", async () => {
+test("IndexFileWriter keeps different listings of a pack, and writes equal listings once", async () => {
   await withRepository(async ({ repository }) => {
     const parts = [listed([0, 100], [100, 60]), listed([160, 40], [300, 50]), listed([100, 60], [0, 100])];
     const writer = new IndexFileWriter(repository);
@@ -58,7 +58,7 @@ test("rewritten index files have all listings of the old ones, and equal listing
   });
 });
 
-test("listingKey changes with any member of a blob, and not with the order", () => {
+test("listingKey depends on every member of every blob, but not on the order", () => {
   const { blobs } = listed([0, 100], [100, 60]);
   const key = listingKey(blobs);
   assert.equal(listingKey(blobs.toReversed()), key);

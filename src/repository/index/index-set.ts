@@ -53,7 +53,10 @@ export class IndexedPack {
     return size;
   }
 
-  /** True if the blobs lie back to back from the start, so that an index written from them states the same places. */
+  /**
+   * True if the blobs follow each other without gaps from offset 0, so that an index written from them has the same
+   * offsets.
+   */
   get isContiguous(): boolean {
     const { offsets, lengths } = this.#columns;
     let end = 0;

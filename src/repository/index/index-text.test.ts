@@ -34,7 +34,7 @@ test("IndexText writes the same bytes as IndexWriter", () => {
   assert.equal(text.finish().length, 0);
 });
 
-test("IndexText starts another file at the limit, and never splits a pack", () => {
+test("IndexText refuses a pack that would exceed the size limit of the file, instead of splitting the pack", () => {
   const packs = [40, 40, 500, 1, 40].map(packOf);
   const limit = written(packs.slice(0, 2)).length;
   const text = new IndexText(limit, packs);

@@ -44,7 +44,7 @@ export class IndexText {
 
   /**
    * Adds a pack's entry. `header` comes from this process, so it is valid. Returns false, and adds nothing, if the file
-   * would exceed its limit: the pack belongs into the next file.
+   * would exceed its limit: add the pack to the next file.
    */
   add(packId: Uint8Array, header: Uint8Array): boolean {
     const isFirst = this.#end === 0;

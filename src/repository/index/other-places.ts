@@ -7,8 +7,8 @@ const W_COUNT = 0;
 const NONE = 0;
 
 /**
- * Further places of blobs, beside the one in the table, as rows in shared memory. Most repositories have none. One
- * thread adds; threads that get the buffer afterwards look up.
+ * Further places of blobs, in addition to the place in the table, as rows in shared memory. Most repositories have no
+ * rows. One thread adds rows; threads that get the buffer afterwards look them up.
  */
 export class OtherPlaces {
   #buffer: SharedArrayBuffer;
@@ -34,12 +34,12 @@ export class OtherPlaces {
     return this.#words[W_COUNT]!;
   }
 
-  /** The rows as bytes. To load a file, call `reserve`, then fill them. */
+  /** The rows as bytes. To load a file, call `reserve`, then fill these bytes. */
   get rows(): Uint8Array {
     return new Uint8Array(this.#buffer, HEADER_WORDS * 4, this.count * ROW * 4);
   }
 
-  /** Makes so many rows; the caller fills them through `rows`. */
+  /** Makes `rows` empty rows; the caller fills them through the property `rows`. */
   reserve(rows: number): void {
     this.#grow(rows);
     this.#words[W_COUNT] = rows;
@@ -61,7 +61,7 @@ export class OtherPlaces {
     return places;
   }
 
-  /** Yields the entry of each row; an entry with several places comes several times. */
+  /** Yields the entry of each row; yields an entry several times if it has several places. */
   *entries(): Generator<number> {
     for (let row = 0; row < this.count; row++) yield this.#words[HEADER_WORDS + row * ROW]!;
   }

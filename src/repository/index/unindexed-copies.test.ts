@@ -65,8 +65,8 @@ async function assertMended(fixture: Fixture, { damaged }: Left): Promise<void> 
   resticCheck(fixture.path);
 }
 
-describe("a pack in no index, of whose content the listed copy is damaged,", () => {
-  test("stays when index files are merged", async () => {
+describe("unindexed packs with a damaged indexed copy", () => {
+  test("a compaction keeps an unindexed pack if its indexed copy is damaged", async () => {
     await withRepository(async (fixture) => {
       const there = await leftBesideDamage(fixture, "merged");
       const index = await BlobIndex.load(fixture.repository, null);
@@ -80,7 +80,7 @@ describe("a pack in no index, of whose content the listed copy is damaged,", () 
     });
   });
 
-  test("stays in a sweep, which names the damaged pack", async () => {
+  test("a sweep keeps an unindexed pack if its indexed copy is damaged, and names the damaged pack", async () => {
     await withRepository(async (fixture) => {
       const there = await leftBesideDamage(fixture, "listed");
       const options: SweepOptions = { cachePath: join(fixture.folder, "cache"), roots: async () => [] };
@@ -92,7 +92,7 @@ describe("a pack in no index, of whose content the listed copy is damaged,", () 
     });
   });
 
-  test("stays when unindexed packs are removed, and onDamaged gets the damaged pack", async () => {
+  test("removeUnindexedPacks keeps an unindexed pack if its indexed copy is damaged", async () => {
     await withRepository(async (fixture) => {
       const there = await leftBesideDamage(fixture, "listed");
       const told: string[] = [];
@@ -105,7 +105,7 @@ describe("a pack in no index, of whose content the listed copy is damaged,", () 
   });
 });
 
-describe("many packs in no index", () => {
+describe("many unindexed packs", () => {
   async function withMany(run: (storage: CountingStorage, options: SweepOptions) => Promise<void>): Promise<void> {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(1, 100));
@@ -118,7 +118,7 @@ describe("many packs in no index", () => {
     });
   }
 
-  test("are read concurrently by a sweep", async () => {
+  test("a sweep reads many unindexed packs concurrently", async () => {
     await withMany(async (storage, options) => {
       const repository = await Repository.open(storage, { password: PASSWORD });
       const before = storage.rounds;
@@ -128,7 +128,7 @@ describe("many packs in no index", () => {
     });
   });
 
-  test("are not all asked for when a sweep is stopped", async () => {
+  test("an aborted sweep stops reading unindexed packs", async () => {
     await withMany(async (storage, options) => {
       const repository = await Repository.open(storage, { password: PASSWORD });
       const controller = new AbortController();

@@ -40,7 +40,7 @@ function optionsOf(scratch: TestPacks, more: Partial<AbandonedPacksOptions> = {}
 const claims = (index: BlobIndex, pack: FinishedPack): boolean => index.claim(pack.header, pack.header.length - 32);
 const namesOf = (packs: readonly FinishedPack[]): string[] => packs.map(({ id }) => objectIdOf(id)).toSorted();
 
-test("a save uses complete packs of a dead writer, and publishes the packs that have its content", async () => {
+test("a save reuses complete packs of an ended process, and publishes only packs with content that it needs", async () => {
   using scratch = testPacks();
   const dead = deadDirectory(scratch);
   const [used, unused] = packsIn(dead, scratch, [[1, 2], [3]]);
@@ -67,7 +67,7 @@ test("a save uses complete packs of a dead writer, and publishes the packs that 
   assert.equal(claims(options.index, used!), true, "after the session the blobs are as unknown as before");
 });
 
-test("beginSession without packs keeps the packs of the previous session", async () => {
+test("BlobIndex.beginSession without packs keeps the packs of the previous session", async () => {
   using scratch = testPacks();
   const [pack] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const { index, ...options } = optionsOf(scratch);
@@ -81,7 +81,7 @@ test("beginSession without packs keeps the packs of the previous session", async
   });
 });
 
-test("a pack of two dead writers is used once, and a pack with indexed content is not used", async () => {
+test("a save reuses equal packs of two ended processes once, and no pack with indexed content", async () => {
   using scratch = testPacks();
   const first = packsIn(deadDirectory(scratch), scratch, [[1, 2]]);
   const second = packsIn(deadDirectory(scratch), scratch, [[1, 2]]);
@@ -95,7 +95,7 @@ test("a pack of two dead writers is used once, and a pack with indexed content i
   });
 });
 
-test("cut, changed and empty packs, packs with other keys, and folders are not used, and are removed", async () => {
+test("a save removes truncated, changed and empty packs of an ended process instead of reusing them", async () => {
   using scratch = testPacks();
   const dead = deadDirectory(scratch);
   const [cut, flipped, flippedHeader, zeroed, sound] = packsIn(dead, scratch, [[1], [2], [3], [4], [5]]);
@@ -125,7 +125,7 @@ test("cut, changed and empty packs, packs with other keys, and folders are not u
   assert.ok(!existsSync(dead));
 });
 
-test("packs of a running writer are not used", async () => {
+test("a save does not reuse packs of a running process", async () => {
   using scratch = testPacks();
   const living = newWorkDirectory(scratch.directory);
   mkdirSync(living);
@@ -138,7 +138,7 @@ test("packs of a running writer are not used", async () => {
   assert.ok(existsSync(pack!.path));
 });
 
-test("an aborted save leaves its complete packs, and the packs of dead writers, for the next save", async () => {
+test("the next save reuses the complete packs of an aborted save", async () => {
   using scratch = testPacks();
   const [taken] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const stopping = new AbortController();
@@ -160,7 +160,7 @@ test("an aborted save leaves its complete packs, and the packs of dead writers, 
   assert.deepEqual(readdirSync(scratch.directory), [basename(options.directory)]);
 });
 
-test("a save without room beside packs of a dead writer removes them and starts again", async () => {
+test("a save on a full disk removes packs of ended processes and starts again", async () => {
   using scratch = testPacks();
   const [pack] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const { index, ...options } = optionsOf(scratch);

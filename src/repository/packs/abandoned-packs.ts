@@ -16,8 +16,8 @@ import { readPackHeader } from "./pack-read.ts";
 import { COMPLETE_PACK, type FinishedPack } from "./pack-writer.ts";
 
 /**
- * Packs that a killed or aborted writer completed but did not publish. They lie in the writer's work directory, in no
- * repository. The next save from the same store uses them, so that it stores less.
+ * Packs that a killed or aborted writer completed but did not publish, in the writer's work directory and no
+ * repository. The next save into the same store uses these packs, so that it stores less.
  */
 
 export interface AbandonedPacksOptions {
@@ -37,8 +37,9 @@ export function holdsCompletePack(directory: string): boolean {
 }
 
 /**
- * Gives the packs of dead writers to the index's session, then runs `work`, which stores new content. A call that is stopped
- * leaves its complete packs. If there is no room beside packs of dead writers, they go and `work` runs again (`again`).
+ * Gives the packs of dead writers to the index's session, then runs `work`, which stores new content. An aborted call
+ * keeps its complete packs for the next call. If the disk is full, removes the packs of dead writers and runs `work`
+ * again (`again`).
  */
 export async function withAbandonedPacks<T>(
   options: AbandonedPacksOptions,

@@ -8,7 +8,9 @@ import { Decompressor, MAX_PLAIN_LENGTH } from "./compression.ts";
 
 const IV_LENGTH = SEAL_OVERHEAD / 2;
 const ID_LENGTH = 32;
-/** Larger blobs count as large: their arena is freed after use, so that one huge blob does not keep its memory. */
+/**
+ * Bytes above which a blob counts as large: its arena is freed after use, so that a huge blob does not keep its memory.
+ */
 const KEEP = 16 * 1024 * 1024;
 const LEAST = 1024 * 1024;
 const OTHER_LENGTH = "it does not decompress to its stated length";
@@ -128,7 +130,7 @@ export class BlobDecoder {
   }
 
   /**
-   * Returns the plaintext of a large blob, which the caller then owns. Null for a smaller one: the caller copies it.
+   * Returns the plaintext of a large blob, which the caller then owns. Null for a smaller blob: the caller copies it.
    */
   handOver(): Uint8Array | null {
     if (this.#arena !== this.#plain || this.length <= KEEP) return null;

@@ -44,7 +44,7 @@ function verifyFile(scratch: TestPacks, path: string, size: number) {
   }
 }
 
-test("view and readWindow return the stored content", () => {
+test("BlobReader's view and readWindow return the stored content", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, MIXED);
   const reader = scratch.reader();
@@ -60,7 +60,7 @@ test("view and readWindow return the stored content", () => {
   reader.close();
 });
 
-test("readWindow reads a sparse choice, and the same place twice", () => {
+test("BlobReader.readWindow reads blobs that are far apart in a pack, and the same blob twice", () => {
   using scratch = testPacks();
   const plains = Array.from({ length: 600 }, (_, number) => noiseBlob(number, 1000 + number * 10));
   const places = fillPacks(scratch, plains);
@@ -78,7 +78,7 @@ test("readWindow reads a sparse choice, and the same place twice", () => {
   reader.close();
 });
 
-test("impossible places are damaged, not a reservation of memory", () => {
+test("BlobReader throws damaged for an impossible place before it allocates memory", () => {
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
   const reader = scratch.reader();
@@ -102,7 +102,7 @@ test("impossible places are damaged, not a reservation of memory", () => {
   reader.close();
 });
 
-test("an error of damage names pack, blob and offset, and the other blobs of the window are read", () => {
+test("BlobReader names the pack, blob and offset of a damaged blob, and readWindow reads the other blobs", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, [textBlob(1, 1000), textBlob(2, 1000), textBlob(3, 1000)]);
   const [pack] = scratch.packs;
@@ -134,7 +134,7 @@ test("an error of damage names pack, blob and offset, and the other blobs of the
   reader.close();
 });
 
-test("a blob that does not match its id is damaged, unless isComparedLater is set", () => {
+test("BlobReader throws damaged if a blob does not match its id, unless isComparedLater is set", () => {
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
   const other = { ...place!, id: new Uint8Array(32) };
@@ -145,7 +145,7 @@ test("a blob that does not match its id is damaged, unless isComparedLater is se
   assert.deepEqual([scratch.reader().view(later).length, seen], [1000, [1000]]);
 });
 
-test("only so many packs stay open, and all are closed", () => {
+test("BlobReader keeps at most 66 packs open, and close() closes all of them", () => {
   using scratch = testPacks();
   for (let number = 0; number < 80; number++) {
     const writer = scratch.writer();
@@ -172,7 +172,7 @@ test("only so many packs stay open, and all are closed", () => {
   reader.close();
 });
 
-test("a sound pack has no problems and every blob is handed out", () => {
+test("PackVerifier finds no problems in a sound pack and calls onBlob for every blob", () => {
   using scratch = testPacks();
   fillPacks(scratch, MIXED);
   const [pack] = scratch.packs;
@@ -181,7 +181,7 @@ test("a sound pack has no problems and every blob is handed out", () => {
   assert.equal(healthy.length, MIXED.length);
 });
 
-test("every flip of a byte of a pack is found in the blob or header it lies in", () => {
+test("PackVerifier names the blob or the header that contains a changed byte", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, [textBlob(1, 200), noiseBlob(2, 20), textBlob(3, 300)]);
   const [pack] = scratch.packs;
@@ -208,7 +208,7 @@ test("every flip of a byte of a pack is found in the blob or header it lies in",
   }
 });
 
-test("every cut of a pack is found, also when the file is shorter than was stated", () => {
+test("PackVerifier finds every truncation of a pack, also if the file is shorter than the stated size", () => {
   using scratch = testPacks();
   fillPacks(scratch, [textBlob(1, 200), noiseBlob(2, 20)]);
   const [pack] = scratch.packs;
@@ -223,7 +223,7 @@ test("every cut of a pack is found, also when the file is shorter than was state
   }
 });
 
-test("readPackHeader refuses a header of other keys", () => {
+test("readPackHeader throws damaged for a header that was encrypted with other keys", () => {
   using scratch = testPacks();
   using other = testPacks();
   fillPacks(scratch, [textBlob(1, 200)]);
@@ -236,7 +236,7 @@ test("readPackHeader refuses a header of other keys", () => {
 
 /** Run in a process without native calls: checks the pack in argv, then writes one of its own. */
 
-test("a blob that claims to be much larger than it can be is refused, and no memory is taken for it", () => {
+test("BlobReader.view throws damaged for a blob with a false size of 1 GiB, without allocating that memory", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, MIXED);
   const reader = scratch.reader();
@@ -256,7 +256,7 @@ test("a blob that claims to be much larger than it can be is refused, and no mem
   reader.close();
 });
 
-test("a large blob is handed over without a copy, and is proven without being held", () => {
+test("BlobReader.handOver returns the memory of a large blob instead of a copy", () => {
   using scratch = testPacks();
   const large = textBlob(7, 20_000_000);
   const [place, small] = fillPacks(scratch, [large, MIXED[0]!]) as [NamedPlace, NamedPlace];
@@ -290,7 +290,7 @@ test("a large blob is handed over without a copy, and is proven without being he
   assert.match(problemOf({}, 1000)!, /stated length/);
 });
 
-test("a large blob is read in pieces, and a blob with another id or length yields none", () => {
+test("BlobReader.pieces reads a large blob in parts of at most 1 MiB, and throws if its id is wrong", () => {
   using scratch = testPacks();
   const large = textBlob(7, 20_000_000);
   const [place, small] = fillPacks(scratch, [large, MIXED[0]!]) as [NamedPlace, NamedPlace];

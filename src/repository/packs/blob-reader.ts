@@ -31,7 +31,7 @@ type EachBlob = (index: number, arena: Arena, offset: number, length: number) =>
 type EachDamage = (index: number, error: CairnError) => void;
 
 const WINDOW = 1024 * 1024;
-/** Reading so many unwanted bytes between two blobs is cheaper than a second call. */
+/** The most unwanted bytes between two blobs that are cheaper to read than a second call. */
 const GAP = 16 * 1024;
 const MAX_OPEN = 64;
 

@@ -65,7 +65,7 @@ function kernelOver(polynomial: string, bytes: Uint8Array) {
   };
 }
 
-test("the kernel and the TypeScript scanner cut the vectors as recorded", () => {
+test("the WebAssembly and TypeScript chunkers cut the test vectors at the recorded places", () => {
   const { cases } = JSON.parse(
     readFileSync(new URL("../../../test/vectors/chunker.json", import.meta.url), "utf8"),
   ) as {
@@ -93,7 +93,7 @@ test("the kernel and the TypeScript scanner cut the vectors as recorded", () => 
   }
 });
 
-test("cuts are the same for any feed sizes, in the kernel and in TypeScript", () => {
+test("the WebAssembly and TypeScript chunkers cut at the same places for any sizes of input", () => {
   const bytes = lcg(7, 5_000_000);
   const { chunker, range } = kernelOver(POLYNOMIAL, bytes);
   const plain = new Chunker(POLYNOMIAL, bytes);
@@ -114,7 +114,7 @@ test("cuts are the same for any feed sizes, in the kernel and in TypeScript", ()
   }
 });
 
-test("kernel and TypeScript agree on arbitrary content and polynomials", () => {
+test("the WebAssembly and TypeScript chunkers agree on arbitrary content and polynomials", () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 1_000_000 }), fc.bigInt({ min: 1n, max: 2n ** 54n }), (seed, polynomial) => {
       const bytes = noiseBlob(seed, 2_000_000 + (seed % 17));
@@ -126,7 +126,7 @@ test("kernel and TypeScript agree on arbitrary content and polynomials", () => {
   );
 });
 
-test("an insertion changes the chunks around it only", () => {
+test("an insertion changes only the chunks near it", () => {
   const bytes = lcg(11, 12_000_000);
   const changed = Buffer.concat([bytes.subarray(0, 100_000), Buffer.from("inserted"), bytes.subarray(100_000)]);
   const endsOf = (content: Uint8Array) => {
@@ -139,7 +139,7 @@ test("an insertion changes the chunks around it only", () => {
   assert.ok(before.filter((end) => after.has(end)).length >= before.length - 3);
 });
 
-test("chunks keep to their bounds and average about 1.2 MiB", () => {
+test("chunks are within the minimum and maximum size and average about 1.2 MiB", () => {
   const bytes = Buffer.alloc(64 * 1024 * 1024);
   for (let part = 0; part < 64; part++) bytes.set(noiseBlob(part + 1, 1024 * 1024), part * 1024 * 1024);
   const { chunker, range } = kernelOver(POLYNOMIAL, bytes);
@@ -149,7 +149,7 @@ test("chunks keep to their bounds and average about 1.2 MiB", () => {
   assert.ok(mean > 1_000_000 && mean < 1_500_000, String(mean));
 });
 
-test("an empty file has no chunk, and reset forgets an unfinished one", () => {
+test("the chunker returns no chunk for an empty file, and reset discards an unfinished chunk", () => {
   const bytes = lcg(5, 3_000_000);
   const chunker = new Chunker(POLYNOMIAL, bytes);
   assert.equal(chunker.cut(0, 0, true), -1);
@@ -159,7 +159,7 @@ test("an empty file has no chunk, and reset forgets an unfinished one", () => {
   assert.deepEqual(lengthsOf(chunker, { start: 0, end: bytes.length }), wanted);
 });
 
-test("a polynomial that is not hex digits is damaged", () => {
+test("gearTable throws damaged for a polynomial that is not lower-case hex digits", () => {
   for (const wrong of ["", "xyz", "25B468838dcb75", "0x25b468838dcb75", "25b468838dcb7525b4"]) {
     assert.throws(() => gearTable(wrong), { code: "damaged" });
   }

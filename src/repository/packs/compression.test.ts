@@ -28,7 +28,7 @@ test("decompress returns the compressed bytes, at several levels and sizes", () 
   }
 });
 
-test("compress returns 0 if nothing is gained, there is no room, or compression is off", () => {
+test("Compressor.compress returns 0 if the result is not smaller, there is no room, or compression is off", () => {
   const target = newArena(5000);
   assert.equal(new Compressor().compress(arenaOf(noiseBlob(1, 4096)), 0, 4096, target, 0, 5000), 0);
   assert.equal(new Compressor().compress(arenaOf(Buffer.from("a")), 0, 1, target, 0, 5000), 0);
@@ -36,11 +36,11 @@ test("compress returns 0 if nothing is gained, there is no room, or compression 
   assert.equal(new Compressor(0).compress(arenaOf(textBlob(1, 4096)), 0, 4096, target, 0, 5000), 0);
 });
 
-test("a level that zstd does not have is refused", () => {
+test("Compressor refuses a level that zstd does not have", () => {
   for (const level of [-1, 20, 1.5, Number.NaN]) assert.throws(() => new Compressor(level), { code: "usage" });
 });
 
-test("decompress refuses a frame of another length than stated", () => {
+test("decompress returns false if the content does not have the stated length", () => {
   const plain = textBlob(3, 1000);
   const frame = arenaOf(zstdCompressSync(plain));
   const target = newArena(3000);
@@ -50,7 +50,7 @@ test("decompress refuses a frame of another length than stated", () => {
   for (const wrong of [999, 1001, 0, 1, 3001]) assert.equal(into(wrong), false, String(wrong));
 });
 
-test("decompress refuses a cut frame, and never writes past the stated length", () => {
+test("decompress returns false for a truncated frame, and never writes past the stated length", () => {
   const plain = textBlob(4, 400);
   const frame = zstdCompressSync(plain);
   const decompressor = new Decompressor();
@@ -67,12 +67,12 @@ test("decompress refuses a cut frame, and never writes past the stated length", 
   }
 });
 
-test("a bomb is stopped at the stated length", () => {
+test("decompress returns false for a zip bomb that exceeds the stated length", () => {
   const frame = arenaOf(zstdCompressSync(Buffer.alloc(50_000_000)));
   assert.equal(new Decompressor().decompress(frame, 0, frame.bytes.length, newArena(4096), 0, 4096), false);
 });
 
-test("blobs of 16 to 512 KiB are compressed at level 3 or the configured level, whichever is higher", () => {
+test("compress uses at least level 3 for blobs of 16 to 512 KiB", () => {
   const sizeAt = (level: number, length: number): number =>
     new Compressor(level).compress(arenaOf(textBlob(5, length)), 0, length, newArena(length), 0, length);
   const plainSize = (level: number, length: number): number =>

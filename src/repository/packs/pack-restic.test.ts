@@ -99,7 +99,7 @@ function treeOf(files: readonly { name: string; size: number; content: Uint8Arra
   return writer.copy();
 }
 
-test("restic checks every byte of our packs and dumps the files in them", { skip }, async () => {
+test("restic reads every byte of Cairn's packs and dumps the files in them", { skip }, async () => {
   const keys = await initialise();
   const packs: FinishedPack[] = [];
   const options = {
@@ -155,7 +155,7 @@ test("restic checks every byte of our packs and dumps the files in them", { skip
   }
 });
 
-test("our verifier and reader accept every pack that restic writes", { skip }, async () => {
+test("Cairn's verifier and reader accept every pack that restic writes", { skip }, async () => {
   const keys = await initialise();
   const source = join(scratch.directory, "source");
   for (let number = 0; number < 200; number++)

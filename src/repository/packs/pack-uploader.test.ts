@@ -43,7 +43,7 @@ async function uploading(
   };
 }
 
-test("an index is written every 64 packs, so that no more is lost when a transfer is killed", async (t) => {
+test("PackUploader writes an index file after every 64 packs", async (t) => {
   const { uploader, pack, indexed } = await uploading(t);
   for (let i = 0; i < 63; i++) pack();
   await uploader.settle();
@@ -56,7 +56,7 @@ test("an index is written every 64 packs, so that no more is lost when a transfe
   assert.deepEqual([await indexed(), uploader.indexes], [128, 2]);
 });
 
-test("an index is written after 30 seconds, however few packs there are, and none without a pack", async (t) => {
+test("PackUploader writes an index file 30 seconds after the last one if it has a new pack", async (t) => {
   t.mock.timers.enable({ apis: ["Date"] });
   const { uploader, pack, indexed } = await uploading(t);
   t.mock.timers.tick(30_000);
@@ -75,7 +75,7 @@ test("an index is written after 30 seconds, however few packs there are, and non
 });
 
 for (const how of ["fails", "is given up"] as const)
-  test(`waiting packs are not uploaded once an uploader ${how}`, async (t) => {
+  test(`PackUploader does not upload waiting packs ${how === "fails" ? "after an upload failed" : "after an abort"}`, async (t) => {
     const storage = new FaultyStorage(new MemoryStorage());
     const { uploader, directory, pack } = await uploading(t, storage);
     if (how === "fails") storage.arm({ operation: "saveFile", fault: "fail" });

@@ -19,9 +19,9 @@ export interface PackUploaderOptions {
   stillHeld?: (() => Promise<void>) | undefined;
   /** Concurrent uploads; default 4. */
   connections?: number | undefined;
-  /** An index is written at the latest after so many packs; default 64. */
+  /** The most packs after which an index is written; default 64. */
   packsPerIndex?: number;
-  /** An index is written at the latest so many milliseconds after the previous one; default 30 000. */
+  /** The most milliseconds between two indexes while packs are uploaded; default 30 000. */
   indexEveryMs?: number;
 }
 

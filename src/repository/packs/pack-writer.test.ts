@@ -10,7 +10,7 @@ import { decodePackHeader } from "../../formats/restic/pack-header.ts";
 import { newArena } from "../../native.ts";
 import { addBlob, noiseBlob, testPacks, textBlob } from "../testing-packs.ts";
 
-test("a pack has blobs, sealed header and its length back to back, and its SHA-256 as name", () => {
+test("a pack consists of blobs, encrypted header and header length, and its name is its SHA-256", () => {
   using scratch = testPacks();
   const writer = scratch.writer();
   const plains = [textBlob(1, 5000), noiseBlob(2, 5000), textBlob(3, 17), Buffer.from("x")];
@@ -52,7 +52,7 @@ test("every entry of a tree pack has the type tree, compressed or not", () => {
   assert.equal(scratch.packs[0]!.type, "tree");
 });
 
-test("packs are closed once they reach their size", () => {
+test("PackWriter closes a pack once it reaches the configured size", () => {
   using scratch = testPacks();
   const writer = scratch.writer({ packSize: 1024 * 1024 });
   for (let number = 0; number < 400; number++) addBlob(writer, noiseBlob(number, 10_000));
@@ -66,7 +66,7 @@ test("packs are closed once they reach their size", () => {
   );
 });
 
-test("blobs larger than the stage are stored between small ones, compressed and not", () => {
+test("PackWriter stores blobs larger than the stage between small blobs, compressed and not", () => {
   using scratch = testPacks();
   const writer = scratch.writer();
   const plains = [
@@ -83,7 +83,7 @@ test("blobs larger than the stage are stored between small ones, compressed and 
   reader.close();
 });
 
-test("an empty blob is refused and nothing is written when nothing was added", () => {
+test("PackWriter refuses an empty blob, and writes no pack without blobs", () => {
   using scratch = testPacks();
   const writer = scratch.writer();
   assert.throws(() => writer.add(new Uint8Array(32), newArena(10), 0, 0), { code: "internal" });
@@ -93,7 +93,7 @@ test("an empty blob is refused and nothing is written when nothing was added", (
   assert.deepEqual(readdirSync(scratch.directory), []);
 });
 
-test("tails of several writers become one pack with every blob", () => {
+test("appendTail merges unfinished packs of several writers into one pack", () => {
   using scratch = testPacks();
   const plains: Buffer[] = [];
   const tails = [];
@@ -120,7 +120,7 @@ test("tails of several writers become one pack with every blob", () => {
   reader.close();
 });
 
-test("a writer goes on with a new pack when its tail was taken", () => {
+test("PackWriter starts a new pack after takeTail", () => {
   using scratch = testPacks();
   const writer = scratch.writer();
   addBlob(writer, textBlob(1, 500));
@@ -132,7 +132,7 @@ test("a writer goes on with a new pack when its tail was taken", () => {
   assert.equal(scratch.packs[0]!.blobs, 2);
 });
 
-test("abort leaves nothing behind and the writer unusable", () => {
+test("PackWriter.abort removes the unfinished pack, and later calls throw", () => {
   using scratch = testPacks();
   const writer = scratch.writer();
   for (let number = 0; number < 100; number++) addBlob(writer, noiseBlob(number, 10_000));
@@ -143,7 +143,7 @@ test("abort leaves nothing behind and the writer unusable", () => {
   assert.throws(() => addBlob(writer, textBlob(1, 10)), { code: "internal" });
 });
 
-test("temporary files are private to the user", () => {
+test("PackWriter writes files with mode 0600", () => {
   using scratch = testPacks();
   const writer = scratch.writer();
   addBlob(writer, textBlob(1, 10));
@@ -151,7 +151,7 @@ test("temporary files are private to the user", () => {
   assert.equal(statSync(scratch.packs[0]!.path).mode & 0o777, 0o600);
 });
 
-test("a missing directory is reported and abort has nothing to do", () => {
+test("PackWriter throws not_found if the directory is missing", () => {
   using scratch = testPacks();
   const writer = scratch.writer({ directory: join(scratch.directory, "absent") });
   assert.throws(
@@ -164,7 +164,7 @@ test("a missing directory is reported and abort has nothing to do", () => {
   writer.abort();
 });
 
-test("a full disk is no_space and leaves nothing behind when aborted", (context) => {
+test("PackWriter throws no_space on a full disk, and abort removes its files", (context) => {
   const mount = mkdtempSync(join(tmpdir(), "cairn-small-"));
   try {
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], { stdio: "ignore" });

@@ -59,7 +59,7 @@ export interface PackWriterOptions {
   readonly keys: MasterKeys;
   /** Folder of temporary files; must exist. */
   readonly directory: string;
-  /** A pack is closed once it has so many bytes; default 16 MiB. */
+  /** Bytes at which a pack is closed; default 16 MiB. */
   readonly packSize?: number;
   readonly level?: CompressionLevel;
   /**
@@ -156,8 +156,8 @@ export class PackWriter {
   }
 
   /**
-   * Stores blobs that lie back to back in `sealed`, unchanged. The caller has proven that they are sealed with these
-   * keys. Copying the same bytes is no second use of a nonce. Errors as of `add`.
+   * Stores blobs that follow each other in `sealed`, unchanged. The caller has proven that the blobs are sealed with
+   * these keys. Copying the same bytes is no second use of a nonce. Throws the errors of `add`.
    */
   addSealed(sealed: Uint8Array, blobs: readonly SealedBlob[]): void {
     this.#flush();
@@ -171,7 +171,7 @@ export class PackWriter {
     if (this.#length >= this.#packSize) this.#finishPack();
   }
 
-  /** Returns the offset in the stage for so many bytes. */
+  /** Returns the offset in the stage for `length` bytes. */
   #reserve(length: number): number {
     if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
     if (length < 1) throw new CairnError("internal", "an empty blob is never stored");

@@ -14,8 +14,8 @@ export function randomPolynomial(): bigint {
 }
 
 /**
- * True for an irreducible polynomial of degree 53. As 53 is prime, one is irreducible exactly when it has no root
- * in GF(2) and x^(2^53) = x modulo it: every other factor would have a degree that divides 53.
+ * True for an irreducible polynomial of degree 53. As 53 is prime, p is irreducible exactly if p has no root in GF(2)
+ * and x^(2^53) = x modulo p: every other factor would have a degree that divides 53.
  */
 export function isIrreducible(polynomial: bigint): boolean {
   if (polynomial >> 53n !== 1n) return false;

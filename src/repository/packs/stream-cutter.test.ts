@@ -28,7 +28,7 @@ function cut(content: Uint8Array, feed: (turn: number) => number): { lengths: nu
   return { lengths, ids: objectIdOf(sha256) + Buffer.from(ids).toString("hex"), sha256: objectIdOf(sha256) };
 }
 
-test("a stream larger than the cutter's memory is cut at the same places in any feed sizes", () => {
+test("StreamCutter cuts a large stream at the same places for any sizes of input", () => {
   const content = noiseBlob(7, 40 * 1024 * 1024);
   const whole = cut(content, () => content.length);
   assert.ok(whole.lengths.length > 20);
@@ -42,7 +42,7 @@ test("a stream larger than the cutter's memory is cut at the same places in any 
     assert.deepEqual(cut(content, feed), whole);
 });
 
-test("content without cut points is cut at the maximum length, and short content is one piece", () => {
+test("StreamCutter cuts content without cut points at the maximum length", () => {
   assert.deepEqual(cut(new Uint8Array(2 * MAX_CHUNK + 5), () => 1_000_003).lengths, [MAX_CHUNK, MAX_CHUNK, 5]);
   assert.deepEqual(cut(noiseBlob(1, MIN_CHUNK), () => 1000).lengths, [MIN_CHUNK]);
   assert.deepEqual(cut(new Uint8Array(0), () => 1).lengths, []);

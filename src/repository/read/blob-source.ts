@@ -41,7 +41,7 @@ export interface Elsewhere {
 type EachBlob = (index: number, arena: Arena, offset: number, length: number) => void;
 type EachDamage = (index: number, error: CairnError) => void;
 
-/** The most bytes of other tree packs that are fetched ahead, together with one. */
+/** The most bytes of further tree packs that are fetched ahead, together with the wanted pack. */
 const BYTES_AHEAD = 32 * 1024 * 1024;
 const PACKS_AHEAD = 64;
 /** Bytes that `prove` fetches at once from a remote storage. */
@@ -111,7 +111,7 @@ export class BlobSource {
   }
 
   /**
-   * Returns a blob's plaintext in pieces, so that no large blob is in memory as a whole. Use them up before the next
+   * Returns a blob's plaintext in pieces, so that no large blob is in memory as a whole. Use all pieces before the next
    * call.
    */
   pieces(entry: number, compares = this.#options.compares): Iterable<Uint8Array> {
@@ -133,7 +133,7 @@ export class BlobSource {
     return this.own(this.view(entry));
   }
 
-  /** Returns the plaintext of the last view in memory of its own. Does not copy a large one. */
+  /** Returns the plaintext of the last view in memory that the caller owns. Does not copy a large plaintext. */
   own(plain: Uint8Array): Uint8Array {
     return this.#reader.handOver() ?? new Uint8Array(plain);
   }

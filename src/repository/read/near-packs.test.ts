@@ -10,7 +10,7 @@ import { withRepository } from "../testing-archive.ts";
 
 const MEBIBYTE = 1 << 20;
 
-test("reading a remote pack fetches it in bounded parts and leaves no file", async () => {
+test("NearPacks fetches a remote pack in parts of limited size and leaves no file", async () => {
   await withRepository(async ({ storage, folder }) => {
     let [underway, most] = [0, 0];
     const load: FaultyStorage["load"] = async (_kind, _name, range) => {

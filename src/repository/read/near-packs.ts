@@ -41,16 +41,16 @@ const NO_PACK = "0".repeat(64);
 const CONNECTIONS = 16;
 /** The most bytes of one request, so that a large pack needs little memory and few packs use many connections. */
 const MAX_RANGE = 8 * 1024 * 1024;
-/** `reading` fetches a pack in parts of so many bytes. */
+/** Bytes of one part in which `reading` fetches a pack. */
 const TURN = 32 * 1024 * 1024;
 /** Attempts of a reader that refuses a fetched pack: the transfer may have damaged it. */
 const MOST_READINGS = 3;
-/** Fetching so many unwanted bytes of a pack costs less than a second request. */
+/** The most unwanted bytes of a pack that cost less to fetch than a second request. */
 const REMOTE_GAP = 256 * 1024;
 
 /**
  * A repository's packs as local files, for synchronous readers. Packs of a local repository are read in place; others
- * are fetched into a folder, whole or in parts. A part lies at its own offset.
+ * are fetched into a folder, whole or in parts. A part has the same offset in the local file as in the pack.
  */
 export class NearPacks implements PackFiles {
   /** Has the layout of a repository's `data`. */
@@ -229,7 +229,7 @@ export class NearPacks implements PackFiles {
   }
 
   /**
-   * Returns a function that checks the MACs of all blobs that lie entirely in the given bytes, which begin at offset
+   * Returns a function that checks the MACs of all blobs that are completely in the given bytes, which begin at offset
    * `from` of the pack.
    */
   #judgeOf(pack: string, from: number): (bytes: Uint8Array) => boolean {
@@ -266,7 +266,7 @@ export class NearPacks implements PackFiles {
 
 /**
  * Returns a storage's packs. Packs of a remote storage are fetched into the folder `name` of the work directory, which
- * is made only for them.
+ * is made only in that case.
  */
 export function nearPacksIn(storage: Storage, work: (() => string) | undefined, name: string): NearPacks {
   if (storage.localPath !== undefined) return new NearPacks(storage, "");
@@ -334,7 +334,7 @@ export function lostEntries(index: BlobIndex, stored: PackSizes): (entry: number
   };
 }
 
-/** Adds a range to sorted ranges; joins it with the last one if both lie close together in one pack. */
+/** Adds a range to sorted ranges; joins it with the last range if both are close together in one pack. */
 export function addWanted<Range extends WantedRange>(ranges: Range[], range: Range): void {
   const last = ranges.at(-1);
   const end = last === undefined ? 0 : last.offset + last.length;

@@ -19,7 +19,7 @@ storageContract("cached", (folder) => {
   return cached;
 });
 
-test("a snapshot is loaded once, and again if the kept file is damaged", async () => {
+test("CachedStorage loads a snapshot from the storage once, and again if the cached file is damaged", async () => {
   await withFolder(async (folder) => {
     const inner = new CountingStorage(new MemoryStorage());
     await inner.save("snapshots", NAME, BYTES);
@@ -35,7 +35,7 @@ test("a snapshot is loaded once, and again if the kept file is damaged", async (
   });
 });
 
-test("the cache drops snapshots that the storage no longer has, and never keeps damaged ones", async () => {
+test("CachedStorage drops removed snapshots, and never stores a damaged snapshot", async () => {
   await withFolder(async (folder) => {
     const inner = new MemoryStorage();
     const cached = new CachedStorage(inner);
@@ -51,7 +51,7 @@ test("the cache drops snapshots that the storage no longer has, and never keeps 
   });
 });
 
-test("a cache that cannot be made is done without", async () => {
+test("CachedStorage works without a cache if the cache folder cannot be created", async () => {
   await withFolder(async (folder) => {
     writeFileSync(join(folder, "file"), "");
     const cached = new CachedStorage(new MemoryStorage());

@@ -16,9 +16,9 @@ import {
 import { WrappedStorage } from "./wrapped.ts";
 
 /**
- * Keeps the sealed files of a remote storage's snapshots on this machine: every backup reads all of them, and they
- * never change. A kept file is compared with its name, its digest. Only the storage tells which exist. A cache that
- * cannot be used is skipped without an error.
+ * Keeps the sealed files of a remote storage's snapshots on this machine: every backup reads all snapshots, and
+ * snapshots never change. Compares a kept file with its name, its digest. Lists always come from the storage. Skips a
+ * cache that cannot be used, without an error.
  */
 export class CachedStorage extends WrappedStorage {
   /** The folder of the kept files; null without a cache. */
@@ -96,7 +96,7 @@ export class CachedStorage extends WrappedStorage {
     if (this.#directory !== null && isFileName("snapshots", name)) rmSync(join(this.#directory, name), { force: true });
   }
 
-  /** Removes kept files that the storage no longer has. */
+  /** Removes kept files of snapshots that the storage no longer has. */
   #forgetOthers(files: readonly StoredFile[]): void {
     if (this.#directory === null) return;
     const present = new Set(files.map(({ name }) => name));

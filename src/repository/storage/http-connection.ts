@@ -13,7 +13,7 @@ import { readRegular } from "../../fs/regular-file.ts";
 export interface HttpConnectionOptions {
   /** Concurrent requests; more wait. Default 5. */
   connections?: number | undefined;
-  /** A connection without any data for so many milliseconds is closed. Default two minutes. */
+  /** Milliseconds without any data after which a connection is closed. Default two minutes. */
   silenceMs?: number | undefined;
   /** PEM file with the CA certificates of the server, instead of the system's. */
   caFile?: string | undefined;
@@ -41,7 +41,9 @@ export interface HttpRequest {
 
 export const CONNECTIONS = 5;
 const SILENCE_MS = 120_000;
-/** Shorter than most servers keep an idle connection, so that a server seldom closes one just when it is used. */
+/**
+ * Shorter than most servers keep an idle connection, so that a server seldom closes a connection just when it is used.
+ */
 const IDLE_MS = 15_000;
 const CHUNK_BYTES = 256 << 10;
 const SENT_EVERY_MS = 200;

@@ -40,7 +40,7 @@ test("a token bucket keeps its rate for pieces of any size", async () => {
   }
 });
 
-test("a token bucket saves up no more than a burst while nobody sends", async () => {
+test("an idle token bucket saves up at most one burst", async () => {
   const clock = timers();
   const bucket = new TokenBucket(1000, clock);
   clock.at = 3_600_000;
@@ -50,14 +50,14 @@ test("a token bucket saves up no more than a burst while nobody sends", async ()
   assert.equal(clock.at, 3_601_000);
 });
 
-test("a token bucket serves callers in their order", async () => {
+test("a token bucket serves callers in the order of their calls", async () => {
   const order: number[] = [];
   const bucket = new TokenBucket(1000, timers());
   await Promise.all([1, 2, 3].map((who) => bucket.take(5000).then(() => order.push(who))));
   assert.deepEqual(order, [1, 2, 3]);
 });
 
-test("an aborted caller of a token bucket waits no longer, and later callers are not delayed", async () => {
+test("an abort ends the wait for a token bucket, without delaying later callers", async () => {
   const stop = new AbortController();
   const bucket = new TokenBucket(1);
   await bucket.take(1_000_000);
@@ -70,7 +70,7 @@ test("an aborted caller of a token bucket waits no longer, and later callers are
   await bucket.take(1, stop.signal);
 });
 
-test("a caller that aborts while another waits in a token bucket returns at once and takes nothing", async () => {
+test("an abort ends a wait behind another caller of a token bucket at once, and takes no tokens", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const clock = { at: 0 };
@@ -105,7 +105,7 @@ test("limited storage limits uploads and downloads separately", async () => {
   }
 });
 
-test("limited storage never runs more calls at once than allowed, also after failures", async () => {
+test("limited storage never runs more calls at once than allowed, also if calls fail", async () => {
   let under = 0;
   let most = 0;
   const slow = new MemoryStorage();
@@ -124,7 +124,7 @@ test("limited storage never runs more calls at once than allowed, also after fai
   assert.equal(most, 3);
 });
 
-test("limited storage drops waiting calls of an aborted caller except commits, and other callers go on", async () => {
+test("limited storage drops an aborted caller's waiting calls, except commits", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const slow = new MemoryStorage();
@@ -155,7 +155,7 @@ test("limited storage drops waiting calls of an aborted caller except commits, a
 });
 
 test(
-  "limited storage lets a lock be refreshed while packs wait for their rate and their turn",
+  "limited storage does not delay calls for locks while packs wait for the rate limit",
   { timeout: 10_000 },
   async () => {
     const clock = { at: 0, go: (): void => undefined };

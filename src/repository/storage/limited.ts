@@ -36,7 +36,7 @@ export interface Pace {
   download(bytes: number, signal?: AbortSignal): Promise<void>;
 }
 
-/** Bytes worth so many seconds may go at once after a pause. */
+/** Seconds of the rate that may be sent at once after a pause. */
 const BURST_SECONDS = 0.25;
 
 /**
@@ -89,7 +89,7 @@ export class TokenBucket {
   }
 }
 
-/** Returns a pace for a storage that sends and receives in pieces, so that no whole file goes at once. */
+/** Returns a pace for a storage that sends and receives in pieces, so that no file is sent in one burst. */
 export function paceOf(limits: Limits, timers: LimitTimers = {}): Pace {
   const bucket = (rate: number | undefined): TokenBucket | null =>
     rate === undefined ? null : new TokenBucket(rate, timers);

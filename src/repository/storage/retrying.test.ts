@@ -53,7 +53,7 @@ function patient(
 
 storageContract("retrying", () => new RetryingStorage(new MemoryStorage()));
 
-test("retrying storage calls again after a failure that may pass, with pauses that double", async () => {
+test("retrying storage repeats a call after a temporary failure, with pauses that double", async () => {
   const { faulty, counting, storage, events, pauses } = patient();
   faulty.arm({ operation: "save", fault: "fail", times: 3 });
   await storage.save("data", NAME, BYTES);
@@ -73,7 +73,7 @@ test("retrying storage calls again after a failure that may pass, with pauses th
   assert.equal(events.length, 8);
 });
 
-test("retrying storage reports a problem of several calls once to each caller, and each further problem", async () => {
+test("retrying storage reports the same problem of several calls once to each caller", async () => {
   const refused = new Error("connect ECONNREFUSED 127.0.0.1:9");
   const failing = (doing: string, cause: Error) => async (): Promise<never> => {
     throw new CairnError("io", `${doing}: ${cause.message}`, { cause });
@@ -103,7 +103,7 @@ test("retrying storage reports a problem of several calls once to each caller, a
   assert.deepEqual(others, [`cannot list: ${refused.message}`]);
 });
 
-test("retrying storage draws each pause between half and all of its length", async () => {
+test("retrying storage shortens each pause by a random part of up to a half", async () => {
   const draws = [0, 0.5];
   const { faulty, storage, pauses } = patient({ random: () => draws.shift()! });
   faulty.arm({ operation: "list", fault: "fail", times: 2 });
@@ -111,7 +111,7 @@ test("retrying storage draws each pause between half and all of its length", asy
   assert.deepEqual(pauses, [250, 750]);
 });
 
-test("retrying storage lets errors that do not pass through at once", async () => {
+test("retrying storage throws a permanent error at once", async () => {
   const { faulty, counting, storage, pauses } = patient();
   faulty.arm({ operation: "save", fault: "no_space", times: 5 });
   await assert.rejects(storage.save("data", NAME, BYTES), coded("no_space"));
@@ -121,7 +121,7 @@ test("retrying storage lets errors that do not pass through at once", async () =
   assert.deepEqual(pauses, []);
 });
 
-test("retrying storage gives up after its attempts or its time, and the error has both", async () => {
+test("retrying storage gives up after its attempts or its time, and the error names attempts and time", async () => {
   const few = patient({ attempts: 3 });
   few.faulty.arm({ operation: "load", fault: "fail", times: 100 });
   await assert.rejects(few.storage.load("data", NAME), (error: CairnError) => {
@@ -136,7 +136,7 @@ test("retrying storage gives up after its attempts or its time, and the error ha
   assert.deepEqual(short.pauses, [500, 1000, 2000]);
 });
 
-test("retrying storage tries longer once the storage has answered, with a final error too", async () => {
+test("retrying storage makes more attempts once the storage has answered, also if it answered not_found", async () => {
   const { faulty, counting, storage } = patient();
   faulty.arm({ operation: "list", fault: "fail", times: 100 });
   await assert.rejects(storage.list("data"), coded("io"));
@@ -159,7 +159,7 @@ test("after a failed call a retrying storage makes fewer attempts until the stor
   assert.equal(counting.count("load"), 10);
 });
 
-test("retrying storage waits as long as the storage asks for", async () => {
+test("retrying storage waits for the retry-after time of the storage", async () => {
   const memory = new MemoryStorage();
   const pauses: number[] = [];
   let asked = 0;
@@ -174,7 +174,7 @@ test("retrying storage waits as long as the storage asks for", async () => {
   assert.deepEqual(pauses, [7000]);
 });
 
-test("retrying storage throws io if three loads differ, and returns bytes that came twice", async () => {
+test("retrying storage throws io if three loads return different wrong bytes", async () => {
   const bytes = Buffer.from("as it was written");
   const name = createHash("sha256").update(bytes).digest("hex");
   const [one, two, three] = ["as it Was", "as It was", "As it was"].map((text) => Buffer.from(text));
@@ -194,7 +194,7 @@ test("retrying storage throws io if three loads differ, and returns bytes that c
   assert.match(told.pop()!, /is damaged there/);
 });
 
-test("retrying storage treats a late success as success", async () => {
+test("retrying storage succeeds if the storage has done the work of a call that failed", async () => {
   const { faulty, storage, memory } = patient();
   faulty.arm({ operation: "save", fault: "late_success" });
   await storage.save("config", "config", BYTES);
@@ -206,7 +206,7 @@ test("retrying storage treats a late success as success", async () => {
   assert.equal(await memory.exists("data", NAME), false);
 });
 
-test("retrying storage throws already_exists if another config exists, also after a failed attempt", async () => {
+test("retrying storage throws already_exists if the storage has another config", async () => {
   const { faulty, storage, memory } = patient();
   await memory.save("config", "config", Buffer.from("somebody else's"));
   await assert.rejects(storage.save("config", "config", BYTES), coded("already_exists"));
@@ -215,7 +215,7 @@ test("retrying storage throws already_exists if another config exists, also afte
   assert.equal(Buffer.from(await memory.load("config", "config")).toString(), "somebody else's");
 });
 
-test("retrying storage finds the file that was taken over although the call failed", async () => {
+test("saveFile of retrying storage succeeds if the storage has stored the file although the call failed", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-retrying-"));
   try {
     const { faulty, storage, memory } = patient();
@@ -232,7 +232,7 @@ test("retrying storage finds the file that was taken over although the call fail
   }
 });
 
-test("an abort ends the pause of a retrying storage, and a lock can be removed afterwards", async () => {
+test("an abort ends the pause of a retrying storage", async () => {
   const stop = new AbortController();
   const faulty = new FaultyStorage(new MemoryStorage(), [{ operation: "load", fault: "fail", times: 100 }]);
   const counting = new CountingStorage(faulty);
@@ -248,7 +248,7 @@ test("an abort ends the pause of a retrying storage, and a lock can be removed a
   await storage.remove("locks", NAME);
 });
 
-test("after an abort a retrying storage repeats only the removal of a lock, within the grace period", async () => {
+test("after an abort, retrying storage repeats only removals of locks, within the grace period", async () => {
   const stop = new AbortController();
   const { memory, faulty, counting, storage, pauses } = patient({}, stop.signal);
   const asked = (): number[] => [counting.count("remove", "locks"), counting.count("remove", "keys")];
@@ -286,7 +286,7 @@ test("retrying storage removes a lock even if the caller aborts between two atte
   assert.deepEqual(await memory.list("locks"), []);
 });
 
-test("an abort ends reads and transfers of packs at once, and lets commits finish", async () => {
+test("an abort ends reads and pack transfers of retrying storage at once, and lets commits finish", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const slow = new MemoryStorage();
@@ -306,7 +306,7 @@ test("an abort ends reads and transfers of packs at once, and lets commits finis
   await storage.save("data", "cd".repeat(32), BYTES);
 });
 
-test("after an abort a commit without an answer, or with a failure, is reported as undecided", async () => {
+test("the error of a commit that had no answer before an abort says that its result is unknown", async () => {
   const stop = new AbortController();
   const silent = new MemoryStorage();
   silent.save = () => new Promise(() => undefined);
@@ -329,7 +329,7 @@ test("after an abort a commit without an answer, or with a failure, is reported 
   await assert.rejects(failing.save("keys", NAME, BYTES), unknown);
 });
 
-test("an abort ends only the calls of its caller", async () => {
+test("an abort ends only its caller's calls to retrying storage", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const slow = new MemoryStorage();
@@ -349,7 +349,7 @@ test("an abort ends only the calls of its caller", async () => {
   assert.deepEqual([await going, await nobodys], [[], []]);
 });
 
-test("closing a retrying storage ends running calls, and refuses new ones except commits", async () => {
+test("closing a retrying storage ends its running calls, and refuses new calls except commits", async () => {
   let asked = 0;
   const away = Object.assign<Storage, Partial<Storage>>(new MemoryStorage(), {
     list: async (): Promise<never> => {

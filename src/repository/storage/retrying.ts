@@ -23,7 +23,7 @@ export interface RetryOptions {
    * address looks like a server that is down. Default 4, which takes some seconds.
    */
   firstAttempts?: number;
-  /** No attempt starts later than so many milliseconds after its call. Default 15 minutes. */
+  /** Milliseconds after the start of a call from which no further attempt starts. Default 15 minutes. */
   totalMs?: number;
   /** Longest pause before the second attempt, in milliseconds; doubled for each further one. Default 500. */
   firstDelayMs?: number;
@@ -38,7 +38,7 @@ export interface RetryOptions {
 }
 
 const GRACE_MS = 10_000;
-/** Wrong bytes are loaded so many times in all before they count as damage. */
+/** Number of loads in all after which wrong bytes count as damage. */
 const MOST_LOADS = 3;
 
 /** End of the grace period, by `now`, of a call whose caller has aborted; null before the abort. */
@@ -56,7 +56,7 @@ const TELLS: Readonly<Record<FileKind, Hint>> = {
   data: advice`run ${call("backup verify", "verify")} to see whether the pack is there`,
 };
 
-/** Checks before another attempt whether the failed one did its work after all. */
+/** Checks before another attempt whether the failed attempt did its work after all. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
 
 interface Work<T, Call extends StorageCall> {
@@ -76,8 +76,8 @@ export class RetryingStorage extends WrappedStorage {
   readonly #told = new WeakMap<NonNullable<StorageCall["onRetry"]>, Map<string, number>>();
   readonly #closing = new AbortController();
   /**
-   * Signal of a caller → a signal that fires with it or on closing. Made once a caller: one for each call would pile
-   * up.
+   * Signal of a caller → a signal that fires with the caller's signal or on closing. Made once a caller: signals of
+   * single calls would pile up.
    */
   readonly #ends = new WeakMap<AbortSignal, AbortSignal>();
 

@@ -65,7 +65,7 @@ test("local storage gives new files and folders to the group if the group may re
   assert.equal(statSync(join(root, "tmp")).mode & 0o7777, 0o2770);
 });
 
-test("local storage saves on a file system without modes", async (t) => {
+test("local storage can save on a file system where chmod fails", async (t) => {
   const root = folderFor(t);
   const within = { temporaryDirectory: join(root, "tmp") };
   await openToGroup(root, LocalStorage.create(root, within));
@@ -81,7 +81,7 @@ test("local storage saves on a file system without modes", async (t) => {
   assert.equal((await modesOfNew(root, new LocalStorage(root, within)))[`data/ab/${AB}`], "600");
 });
 
-test("a link in the place of a new folder gets neither its group nor its mode", async (t) => {
+test("local storage does not change the target of a symbolic link that replaces a new folder", async (t) => {
   const root = folderFor(t);
   const within = { temporaryDirectory: join(root, "tmp") };
   await openToGroup(root, LocalStorage.create(root, within));
@@ -130,14 +130,14 @@ test("sftp storage gives new files and folders to the group if the group may rea
   if (made !== null) assert.deepEqual(await modesOfNew(made.root, made.storage), OPEN);
 });
 
-test("sftp storage saves with the modes that the server gives when it changes none", async (t) => {
+test("sftp storage can save on a server that does not allow chmod", async (t) => {
   const made = await sharedOver(t, ["-u", "022", "-P", "setstat"]);
   if (made === null) return;
   const modes = await modesOfNew(made.root, made.storage);
   assert.deepEqual([modes[`data/ab/${AB}`], modes["data/ab"]], ["640", "2700"]);
 });
 
-test("hintOfClosed returns a command that gives access, by the owner and mode of config", (t) => {
+test("hintOfClosed returns the chown or chmod command that gives this user access", (t) => {
   const root = folderFor(t);
   assert.equal(hintOfClosed(root), undefined);
   mkdirSync(root);
@@ -149,7 +149,7 @@ test("hintOfClosed returns a command that gives access, by the owner and mode of
 });
 
 test(
-  "new files and folders get the group of config if the parent folder is not setgid",
+  "local storage gives new files and folders the group of config if the parent folder is not setgid",
   { skip: process.geteuid?.() === 0 ? false : "only root is in any group" },
   async (t) => {
     const root = folderFor(t);

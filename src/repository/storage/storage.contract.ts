@@ -16,8 +16,8 @@ function coded(code: string): (error: unknown) => boolean {
 }
 
 /**
- * What every storage must do; `make` gives an empty one, in `folder` where it needs one. `rootIn`: where its files then
- * lie on this machine, if they do.
+ * Tests the promises that every storage keeps. `make` returns an empty storage, which may use `folder`. `rootIn`
+ * returns the folder of the storage's files, if it is on this machine.
  */
 export function storageContract(
   label: string,
@@ -34,7 +34,7 @@ export function storageContract(
       }
     };
 
-    test("a saved file is loaded whole and by range, durable or not", async () => {
+    test("load returns a saved file, or the requested range of its bytes", async () => {
       await within(async (storage) => {
         for (const kind of FOLDER_KINDS) {
           for (const durable of [true, false]) {
@@ -54,7 +54,7 @@ export function storageContract(
       });
     });
 
-    test("messages use the singular for one file", async () => {
+    test("a not_found message names one file in the singular, for example `pack abababab`", async () => {
       await within(async (storage) => {
         const absent = "ab".repeat(32);
         const words = { keys: "key", locks: "lock", snapshots: "snapshot", index: "index", data: "pack" } as const;
@@ -66,7 +66,7 @@ export function storageContract(
       });
     });
 
-    test("a range beyond the end is damage and an absent file is not found", async () => {
+    test("load throws damaged for a range beyond the end, and not_found for a missing file", async () => {
       await within(async (storage) => {
         const bytes = randomBytes(100);
         const name = nameOf(bytes);
@@ -81,7 +81,7 @@ export function storageContract(
       });
     });
 
-    test("listing a missing folder other than locks is damaged", async () => {
+    test("list throws damaged if a folder other than locks is missing", async () => {
       await within(async (storage, folder) => {
         const lacking = async (kind: FileKind): Promise<void> => {
           if (!existsSync(join(rootIn(folder), kind))) return;
@@ -94,7 +94,7 @@ export function storageContract(
       });
     });
 
-    test("a repository without a folder for locks, as rustic makes it, has none, and takes them", async () => {
+    test("list returns no locks if the folder locks is missing, as in a repository of rustic", async () => {
       await within(async (storage, folder) => {
         await storage.save("config", "config", Buffer.from("cfg"));
         rmSync(join(rootIn(folder), "locks"), { recursive: true, force: true });
@@ -105,7 +105,7 @@ export function storageContract(
       });
     });
 
-    test("list returns saved files with their sizes, and no removed ones", async () => {
+    test("list returns saved files with their sizes, and no removed files", async () => {
       await within(async (storage) => {
         const wanted = new Map<string, number>();
         for (let i = 0; i < 20; i++) {
@@ -121,7 +121,7 @@ export function storageContract(
       });
     });
 
-    test("a config cannot be overwritten; other files can", async () => {
+    test("save throws already_exists for an existing config, but not for other existing files", async () => {
       await within(async (storage) => {
         assert.deepEqual(await storage.list("config"), []);
         await storage.save("config", "config", Buffer.from("one"));
@@ -134,7 +134,7 @@ export function storageContract(
       });
     });
 
-    test("saveFile takes the temporary file over", async () => {
+    test("saveFile stores the temporary file's content and removes the temporary file", async () => {
       await within(async (storage, folder) => {
         for (const durable of [true, false]) {
           const bytes = randomBytes(70_000);
@@ -148,7 +148,7 @@ export function storageContract(
       });
     });
 
-    test("an existing file can be saved again, from memory or from a file, which is then gone", async () => {
+    test("save and saveFile accept a file that the storage already has", async () => {
       await within(async (storage, folder) => {
         const bytes = randomBytes(3000);
         const name = nameOf(bytes);
@@ -166,7 +166,7 @@ export function storageContract(
       });
     });
 
-    test("many concurrent calls work", async () => {
+    test("24 files can be saved, loaded and removed concurrently", async () => {
       await within(async (storage) => {
         const files = Array.from({ length: 24 }, (_, i) => randomBytes(1000 + i));
         await Promise.all(files.map((bytes) => storage.save("data", nameOf(bytes), bytes, { durable: false })));
@@ -179,7 +179,7 @@ export function storageContract(
       });
     });
 
-    test("a name that is not a digest never reaches a path", async () => {
+    test("save and load throw invalid_id for a name that is not a digest", async () => {
       await within(async (storage) => {
         for (const name of ["../config", "", "AB".repeat(32), `${"a".repeat(63)}/`, "config"]) {
           await assert.rejects(async () => storage.save("data", name, Buffer.from("x")), coded("invalid_id"));

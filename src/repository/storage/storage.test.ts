@@ -31,7 +31,7 @@ storageContract("counting", (folder) => new CountingStorage(local(folder)));
 
 const NAME = "ab".repeat(32);
 
-test("local storage keeps restic's layout, private modes and no leftovers", async () => {
+test("local storage writes restic's layout with private modes, and leaves no temporary file", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {
     const storage = local(folder);
@@ -55,7 +55,7 @@ test("local storage keeps restic's layout, private modes and no leftovers", asyn
   }
 });
 
-test("local storage moves several files in, and none if one cannot be flushed", async () => {
+test("saveFiles stores all files of a list, or none if one is missing", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {
     const storage = local(folder);
@@ -75,7 +75,7 @@ test("local storage moves several files in, and none if one cannot be flushed", 
   }
 });
 
-test("local storage makes a missing data folder again and hides foreign files when it lists", async () => {
+test("local storage recreates a missing data folder, and lists no foreign files", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {
     const storage = local(folder);
@@ -92,7 +92,7 @@ test("local storage makes a missing data folder again and hides foreign files wh
   }
 });
 
-test("local storage works on a file system without hard links and fsync of folders", async (t) => {
+test("local storage works on a file system that has neither hard links nor fsync of folders", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   const refuse = (code: string): never => {
     throw Object.assign(new Error(`${code}: a fault of the test`), { code });
@@ -155,7 +155,7 @@ test("faulty storage injects the armed faults, then works normally", async () =>
   assert.equal(await storage.exists("index", NAME), false);
 });
 
-test("counting storage counts calls by kind and bytes", async () => {
+test("CountingStorage counts calls by operation and kind, and the bytes read and written", async () => {
   const storage = new CountingStorage(new MemoryStorage());
   await storage.save("data", NAME, Buffer.alloc(10));
   await storage.load("data", NAME);

@@ -71,7 +71,7 @@ export interface RetryEvent {
 /** The caller of a storage. Calls of different callers run concurrently, and each caller may abort alone. */
 export interface StorageCall {
   /**
-   * Ends a running call with `interrupted`. A call that starts after the abort runs all the same, so that an aborted
+   * Ends a running call with `interrupted`. A call that starts after the abort runs to its end, so that an aborted
    * caller can finish a commit and remove its lock.
    */
   signal?: AbortSignal | undefined;
@@ -98,8 +98,8 @@ export interface SaveOptions extends StorageCall {
   /** False: a power cut may lose the bytes until `sync` of this kind returns. Default true. */
   durable?: boolean;
   /**
-   * Called now and then with the number of bytes of `saveFile` that have reached the other machine. A repeated call
-   * starts again from 0. Local storages do not call it.
+   * Called repeatedly with the number of bytes of `saveFile` that have reached the other machine. A retry starts again
+   * from 0. Local storages do not call `onSent`.
    */
   onSent?: ((bytes: number) => void) | undefined;
 }
@@ -117,15 +117,15 @@ export interface ByteRange {
  *   replaced by the same bytes (names are digests), except `config`: `already_exists`.
  * - Saved with `durable: false`, a file is visible at once, survives a kill of the process, and survives a power cut
  *   only after `sync` of its kind. `sync` covers the files that this object saved or removed.
- * - The caller decides the order; nothing is reordered or written behind.
+ * - The caller decides the order of writes by awaiting each call: a file is visible once its call has returned.
  * - `load` of a range that is not wholly inside the file is `damaged`; of an absent file `not_found`.
  * - `list` names only files with a valid name (64 hex digits, or `config`). A repository without a folder for locks has
  *   no locks.
  * - `remove` of an absent file is `not_found`.
- * - A caller that stops is told `interrupted`: nothing was done, unless the details say `undecided`. A write or a
- *   removal that decides (`decides`) goes on to its end once it is under way.
- * - Nothing here retries. A `retryable` error (`io`, `busy`) may pass by itself, any other is permanent. After a failed
- *   `save` the file may be there all the same (a late success): saving again is always right.
+ * - An aborted call throws `interrupted`: nothing was done, unless the details say `undecided`. A commit (`decides`)
+ *   that has started goes on to its end.
+ * - No call is retried. A `retryable` error (`io`, `busy`) may be temporary; any other is permanent. After a failed
+ *   `save` the file may exist all the same (a late success): saving again is always right.
  */
 export interface Storage {
   /** The location for messages: a path or an address, without secrets. */

@@ -1,16 +1,16 @@
 import type { ByteRange, FileKind, SaveOptions, StorageCall, StorageOperation, StoredFile } from "./storage.ts";
 import { WrappedStorage } from "./wrapped.ts";
 
-/** Counts calls by `operation kind` and the bytes that went each way. */
+/** Counts calls by `operation kind`, and the bytes read and written. */
 export class CountingStorage extends WrappedStorage {
   readonly counts = new Map<string, number>();
-  /** Calls that began while no other was under way: so many answers were waited for one after the other, at least. */
+  /** Number of calls that started while no other call was running: a lower limit of the sequential round trips. */
   rounds = 0;
   bytesRead = 0;
   bytesWritten = 0;
   #underWay = 0;
 
-  /** Calls of an operation, of one kind or of all. */
+  /** Returns the number of calls of an operation, for one kind of files or for all. */
   count(operation: StorageOperation, kind?: FileKind): number {
     if (kind !== undefined) return this.counts.get(`${operation} ${kind}`) ?? 0;
     let sum = 0;

@@ -12,10 +12,11 @@ import {
 } from "./storage.ts";
 
 /**
- * Kinds of fault. A list that is truncated or lost does not name files that are there.
- * - `flip`, `flip_last`: one bit in the middle, or of the last byte, of what is loaded is wrong · `truncate`: its second half is missing · `lose`: a saved file is gone,
- *   a loaded one is `not_found` · `fail`, `no_space`: the call does nothing and fails with `io`, `no_space`
- * - `late_success`: the call does its work and then fails with `io` · `delay`: it takes a tenth of a second more
+ * Kinds of fault. A truncated or lost list lacks files that exist.
+ * - `flip`, `flip_last`: one bit of the loaded bytes is wrong, in the middle or in the last byte
+ * - `truncate`: half of the loaded bytes is missing · `lose`: a saved file is gone, a loaded file is `not_found`
+ * - `fail`, `no_space`: the call does nothing and throws `io` or `no_space` · `delay`: the call takes 0.1 s longer
+ * - `late_success`: the call does its work, then throws `io`
  */
 export type FaultKind = "flip" | "flip_last" | "truncate" | "lose" | "fail" | "no_space" | "late_success" | "delay";
 
@@ -24,11 +25,11 @@ export interface Fault {
   readonly kind?: FileKind;
   readonly name?: string;
   readonly fault: FaultKind;
-  /** Calls that match and go well before the first fault. Default 0. */
+  /** Number of matching calls that succeed before the first fault. Default 0. */
   readonly after?: number;
-  /** Number of times that it strikes; default once. */
+  /** Number of calls that get the fault. Default 1. */
   readonly times?: number;
-  /** True: it strikes a load of the same bytes only when that is made for the first time. */
+  /** True: only the first load of the same bytes gets the fault. */
   readonly firstOfEach?: boolean;
 }
 
@@ -39,7 +40,7 @@ interface Armed {
   readonly struck: Set<string>;
 }
 
-/** A storage that fails as told; everything else goes through. */
+/** Injects the armed faults, and passes all other calls to the inner storage. */
 export class FaultyStorage implements Storage {
   readonly #inner: Storage;
   #faults: Armed[] = [];

@@ -24,7 +24,7 @@ export interface BlobMoverOptions {
 }
 
 const WINDOW = 1024 * 1024;
-/** Reading so many unwanted bytes between two blobs is cheaper than a second call. */
+/** The most unwanted bytes between two blobs that are cheaper to read than a second call. */
 const GAP = 16 * 1024;
 const IV_LENGTH = SEAL_OVERHEAD / 2;
 

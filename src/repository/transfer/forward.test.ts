@@ -44,7 +44,7 @@ function scene(t: TestContext, more: { directory?: string; index?: BlobIndex } =
   return { task, control, packs, forwarder, add };
 }
 
-test("blobs that the other repository has are not forwarded", (t) => {
+test("BlobForwarder skips blobs that the other repository has", (t) => {
   const [known, unknown] = [randomBytes(1000), randomBytes(1000)];
   const index = new BlobIndex();
   const header = new ByteWriter(64);
@@ -60,7 +60,7 @@ test("blobs that the other repository has are not forwarded", (t) => {
   );
 });
 
-test("no pack is started while many wait for their upload, and a started one is completed", (t) => {
+test("BlobForwarder starts no pack while 8 packs wait for their upload", (t) => {
   const { control, packs, forwarder, add } = scene(t);
   add(randomBytes(100));
   control[F.WAITING] = 8;
@@ -80,7 +80,7 @@ test("no pack is started while many wait for their upload, and a started one is 
   );
 });
 
-test("one forwarder completes the unfinished packs of other threads", (t) => {
+test("BlobForwarder.finish completes the unfinished packs of other threads", (t) => {
   const one = scene(t);
   const other = new BlobForwarder(one.task, () => assert.fail("it has nothing that is complete"));
   const bytes = randomBytes(500);
@@ -93,7 +93,7 @@ test("one forwarder completes the unfinished packs of other threads", (t) => {
   assert.ok(!existsSync(tails[0]!.path));
 });
 
-test("a folder that cannot be written ends only the forwarding", (t) => {
+test("BlobForwarder stops forwarding without an error if its folder cannot be written", (t) => {
   const { packs, forwarder, add } = scene(t, { directory: "/nowhere/at/all" });
   for (let i = 0; i < 3; i++) add(randomBytes(300_000));
   assert.deepEqual(forwarder.takeTails(), []);
@@ -101,7 +101,7 @@ test("a folder that cannot be written ends only the forwarding", (t) => {
   assert.equal(packs.length, 0);
 });
 
-test("abort leaves no file", (t) => {
+test("BlobForwarder.abort removes its files", (t) => {
   const { task, packs, forwarder, add } = scene(t);
   for (let i = 0; i < 3; i++) add(randomBytes(300_000));
   assert.equal(readdirSync(task.directory).length, 1);
@@ -109,7 +109,7 @@ test("abort leaves no file", (t) => {
   assert.deepEqual([readdirSync(task.directory), packs], [[], []]);
 });
 
-test("a folder that disappears ends only the forwarding", (t) => {
+test("BlobForwarder stops forwarding without an error if its folder disappears", (t) => {
   const { task, packs, forwarder, add } = scene(t);
   const other = new BlobForwarder(task, () => assert.fail("it has nothing that is complete"));
   const bytes = randomBytes(500);

@@ -23,7 +23,7 @@ export interface ForwardTarget {
 export interface ForwardTask {
   keys: MasterKeys;
   style: PackStyle;
-  /** While so many packs wait for their upload, no new one is started: they use disk space. */
+  /** Number of packs waiting for their upload at which no further pack is started: waiting packs use disk space. */
   mostWaiting: number;
   /** Index of the other repository. The index grows meanwhile, so a blob may be sent twice. */
   index: SharedIndex;

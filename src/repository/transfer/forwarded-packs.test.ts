@@ -70,7 +70,7 @@ async function scene(t: TestContext): Promise<Scene> {
   };
 }
 
-test("nothing is indexed after the forwarding was aborted", async (t) => {
+test("an aborted ForwardedPacks writes no index", async (t) => {
   const { storage, packs, pack, indexed } = await scene(t);
   pack();
   // An index is due when it arrives.
@@ -85,7 +85,7 @@ test("nothing is indexed after the forwarding was aborted", async (t) => {
   assert.deepEqual([await indexed(), storage.held.sync], [0, 0]);
 });
 
-test("the last flush waits for a running index", async (t) => {
+test("ForwardedPacks.finish waits for a running index write", async (t) => {
   const { storage, packs, pack, indexed } = await scene(t);
   pack();
   t.mock.timers.tick(30_000);
@@ -100,7 +100,7 @@ test("the last flush waits for a running index", async (t) => {
   assert.equal(await indexed(), 1);
 });
 
-test("clear removes the leftovers of failed threads", async (t) => {
+test("ForwardedPacks.clear removes unfinished packs of failed threads", async (t) => {
   const { packs, directory } = await scene(t);
   writeFileSync(join(packs.task.directory, "pack-of-a-thread"), "");
   packs.clear();

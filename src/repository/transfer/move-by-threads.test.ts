@@ -9,7 +9,7 @@ import { temporaryFolder, TestStore } from "../../workspace/store/testing-store.
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { moveByThreads } from "./move-by-threads.ts";
 
-test("other work gets threads while transfers wait for a server that does not answer", async (t) => {
+test("transfers that wait for a silent server do not keep threads from other work", async (t) => {
   const saves = await TestStore.create(t);
   const root = temporaryFolder(t);
   fs.writeFileSync(path.join(root, "file"), randomBytes(100_000));

@@ -15,8 +15,8 @@ export interface PackFetchOptions {
 }
 
 /**
- * Fetches the blobs of a plan while others work with the packs that have arrived, in the order in which the plan's walk
- * met the packs. Skips missing packs: their readers get the error.
+ * Fetches the blobs of a plan in the order in which the plan's walk met the packs, while other threads work with the
+ * packs that have arrived. Skips missing packs: their readers get the error.
  */
 export class PackFetch {
   /** By pack number: 1 if no more of the pack will come. Other threads read it with `Atomics`. */

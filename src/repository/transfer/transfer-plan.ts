@@ -20,7 +20,10 @@ export interface PlanTransferOptions {
   lenient?: boolean;
   /** A tree that the target has completely. A subtree that a root shares with it, at the same path, is not walked. */
   known?: Uint8Array | undefined;
-  /** Source entries that were walked before, with everything below: they are skipped. The walk adds its own. */
+  /**
+   * Source entries that were walked before, with everything below: the walk skips these entries, and adds the entries
+   * that it has walked.
+   */
   seen?: EntrySet | undefined;
   /** True for content that the source's storage has lost: throws `damaged` if the target lacks it. */
   isLost?: ((entry: number) => boolean) | undefined;
@@ -56,9 +59,9 @@ export const NOTHING_TO_MOVE: TransferPlan = {
 };
 
 /**
- * Walks trees of one repository and finds the blobs that another lacks. Walks each tree once, even one that the target
- * has: after a killed transfer its subtrees may be missing. Throws `damaged` if the source lacks a blob that a tree
- * names.
+ * Walks trees of one repository and finds the blobs that another repository lacks. Walks each tree once, even if the
+ * target has the tree: after a killed transfer its subtrees may be missing. Throws `damaged` if the source lacks a blob
+ * that a tree names.
  */
 export async function planTransfer(
   from: BlobIndex,

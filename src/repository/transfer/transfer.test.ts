@@ -72,7 +72,7 @@ async function writeSnapshot(to: Side, tree: Uint8Array): Promise<void> {
   });
 }
 
-test("a plan names every blob once and the file that each pack begins with, also below a name that is not plain", async () => {
+test("a transfer's plan contains every blob once, and the path of the file that each pack begins with", async () => {
   await withFolder(async (folder) => {
     const from = await local(folder, "from");
     const files = randomFiles(20, 500);
@@ -86,7 +86,7 @@ test("a plan names every blob once and the file that each pack begins with, also
   });
 });
 
-test("a transfer moves the blobs that the target lacks, and the next one moves none", async () => {
+test("a transfer copies only the blobs that the target lacks", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const archive = new TestArchive(from);
@@ -105,7 +105,7 @@ test("a transfer moves the blobs that the target lacks, and the next one moves n
   });
 });
 
-test("a transfer reads and writes storages that are not local", async () => {
+test("a transfer can read from and write to a storage that is not local", async () => {
   await withFolder(async (folder) => {
     const [from, far, to] = [await local(folder, "from"), await memory(folder), await local(folder, "to")];
     const { tree } = await new TestArchive(from).save(randomFiles(300, 3000));
@@ -117,7 +117,7 @@ test("a transfer reads and writes storages that are not local", async () => {
   });
 });
 
-test("a blob that is damaged in the source is not passed on", async () => {
+test("a transfer throws damaged and copies nothing if a blob is damaged in the source", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const { tree } = await new TestArchive(from).save(randomFiles(3, 5000));
@@ -134,7 +134,7 @@ test("a blob that is damaged in the source is not passed on", async () => {
   });
 });
 
-test("a tree that the source does not have is damage", async () => {
+test("a transfer throws an error if the source lacks the tree", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const absent = Buffer.alloc(32, 7);
@@ -166,7 +166,7 @@ test("an interrupted transfer continues from its last index", async () => {
   });
 });
 
-test("a transfer throws the error of a failed upload, and can be repeated", async () => {
+test("a transfer throws the error of a failed upload, and a second transfer succeeds", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const { tree } = await new TestArchive(from).save(randomFiles(10, 2000));

@@ -43,7 +43,7 @@ export interface MoveJob {
   onPack(pack: FinishedPack): Promise<void>;
   /** See `TransferOptions`. */
   onElsewhere?: ((pack: string) => void) | undefined;
-  /** Call it now and then. If it throws, the job ends. */
+  /** The job calls `onMoved` repeatedly. If `onMoved` throws, the job ends. */
   onMoved(blobs: number, bytes: number): Promise<void>;
 }
 
@@ -72,7 +72,7 @@ export interface TransferResult {
   packBytes: number;
 }
 
-/** Starting threads pays from so many bytes on. */
+/** Bytes from which on starting threads pays. */
 const MANY_BYTES = 24 * 1024 * 1024;
 /** Bytes that are fetched ahead from a remote source. */
 const AHEAD = 64 * 1024 * 1024;

@@ -14,7 +14,7 @@ const UNREADABLE = -1;
 const UNHASHED = -2;
 
 const EMPTY = new Uint8Array(0);
-/** The encoded entries of a tree of so many bytes are hashed at once and not kept, if all are files. */
+/** Bytes of a tree from which on its encoded entries are hashed at once and not kept, if all entries are files. */
 const LARGE = 1024 * 1024;
 
 /** The most milliseconds between two turns of the event loop. */

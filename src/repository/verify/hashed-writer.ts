@@ -3,7 +3,7 @@ import { type Arena, arenaOver } from "../../native.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { hashAt } from "../../crypto/primitives.ts";
 
-/** From so many bytes on `letGo` hashes and drops them. */
+/** Number of written bytes from which on `letGo` hashes and drops the bytes. */
 const PART = 1 << 20;
 
 /** A writer whose bytes are hashed, for repeated use. Its arena is renewed only after the writer has grown. */

@@ -17,7 +17,7 @@ export interface PackProverOptions {
   /** A byte for each index entry, in shared memory: 1 once the blob was proven at its place in the index. */
   readonly proven: Uint8Array;
   readonly signal?: AbortSignal | undefined;
-  /** Called now and then with the progress. */
+  /** Called repeatedly with the progress. */
   readonly onProgress?: ((done: ProvenSoFar) => void) | undefined;
 }
 

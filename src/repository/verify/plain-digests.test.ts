@@ -26,7 +26,7 @@ function nodes(count: number): TreeNode[] {
   });
 }
 
-test("PlainDigester and NodeDigester give equal digests for plain entries", () => {
+test("PlainDigester and NodeDigester return equal digests for plain entries", () => {
   const plain = new PlainDigester();
   const general = new NodeDigester();
   const cursor = new TreeCursor();

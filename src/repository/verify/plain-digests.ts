@@ -31,7 +31,7 @@ export function isPlain({ type, hasOtherNames, xattrs }: TreeCursor): boolean {
 
 /** An upper limit of the fixed parts of an entry. */
 const ROOM = 128;
-/** With `begin(count)`, encoded entries are hashed in parts of so many bytes. */
+/** Bytes of one part in which encoded entries are hashed after `begin(count)`. */
 const PART = 64 * 1024;
 
 /**

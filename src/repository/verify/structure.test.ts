@@ -66,7 +66,7 @@ async function largest(fixture: Fixture): Promise<{ name: string; path: string; 
 }
 
 describe("check", () => {
-  test("a healthy repository has no problems, restic's own too", async () => {
+  test("a check finds no problems in a sound repository, also with restic's snapshots", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(5, 2000));
       if (resticInstalled) {
@@ -78,7 +78,7 @@ describe("check", () => {
     });
   });
 
-  test("a missing or cut pack is named with the paths that need it", async () => {
+  test("a check names a missing or truncated pack and the paths that need it", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       await archive.save(randomFiles(3, 5000, "a"));
@@ -104,7 +104,7 @@ describe("check", () => {
     });
   });
 
-  test("a cut pack affects the blobs beyond its end, and none if only its header is cut", async () => {
+  test("a check reports only the blobs beyond the end of a truncated pack as affected", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(3, 5000, "a"));
       const pack = await largest(fixture);
@@ -126,7 +126,7 @@ describe("check", () => {
     });
   });
 
-  test("a damaged object names every affected root even if not all paths are listed", async () => {
+  test("a check names every snapshot that a missing pack affects, even if it does not list all paths", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const many = randomFiles(1100, 400, "a");
@@ -150,7 +150,7 @@ describe("check", () => {
     });
   });
 
-  test("damaged keys, snapshots, indexes and leftovers are each named and hide nothing else", async () => {
+  test("a check reports damaged keys, snapshots and index files, and unindexed packs, all in one run", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const a = await archive.save(randomFiles(2, 500, "a"));
@@ -176,7 +176,7 @@ describe("check", () => {
   });
 });
 
-test("an unreachable storage is not reported as damage", async () => {
+test("a check throws the storage's error instead of reporting damage if the storage is unreachable", async () => {
   await withRepository(async (fixture) => {
     await new TestArchive(fixture).save(randomFiles(2, 100));
     const away = new CairnError("io", "the line is dead");
@@ -200,7 +200,7 @@ test("an unreachable storage is not reported as damage", async () => {
 });
 
 describe("repair of the index", () => {
-  test("a lost index is rebuilt from the packs", async () => {
+  test("a repair rebuilds lost index files from the packs", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       await archive.save(randomFiles(3, 1000, "a"));
@@ -219,7 +219,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a pack whose header is not answered for ends the plan with that error, and is none that cannot be read", async () => {
+  test("planIndexRepair throws the error if the storage does not return a pack's header", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       await archive.save(randomFiles(3, 1000, "a"));
@@ -237,7 +237,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("entries of lost packs are dropped and the content can be stored again", async () => {
+  test("a repair removes index entries of lost packs, so that a save stores the content again", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(3, 5000, "a");
       await new TestArchive(fixture).save(files);
@@ -256,7 +256,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair names the blobs of a lost pack except those that another pack has", async () => {
+  test("a repair names the blobs of a lost pack that no other pack contains", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 5000, "a");
       await new TestArchive(fixture).save(files);
@@ -279,7 +279,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair copies the readable blobs of a damaged pack, and names the others", async () => {
+  test("a repair copies the readable blobs of a damaged pack, and names the lost blobs", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);
       await new TestArchive(fixture).save(files);
@@ -303,7 +303,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair keeps a damaged pack if memory for checking its blobs is lacking", async (t) => {
+  test("a repair keeps a damaged pack if it has no memory to check the blobs", async (t) => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(4, 3000));
       const pack = await largest(fixture);
@@ -330,7 +330,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a pack whose last bytes do not come is damaged, and no more than that", async () => {
+  test("loadPackHeader throws damaged if the storage returns fewer bytes than the pack has", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(1, 100, "a"));
       const { name, bytes } = await largest(fixture);
@@ -340,7 +340,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair copies the readable blobs of a cut pack", async () => {
+  test("a repair copies the readable blobs of a truncated pack", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);
       await new TestArchive(fixture).save(files);
@@ -356,7 +356,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair loses no blob by a single wrong read", async () => {
+  test("a repair loses no blob if a single read of a pack returns wrong bytes", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(4, 3000));
       const pack = await largest(fixture);
@@ -394,7 +394,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair saves the readable blobs of a pack with a bad sector", async () => {
+  test("a repair copies the readable blobs of a pack with a bad sector", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);
       await new TestArchive(fixture).save(files);
@@ -416,7 +416,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair whose lock was removed writes no index and removes nothing", async () => {
+  test("a repair throws busy and changes no index if its lock was removed", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(4, 3000));
       const { name } = await largest(fixture);
@@ -444,7 +444,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a backup that ends during the planning of a repair loses nothing", async () => {
+  test("planIndexRepair drops no pack of a backup that ends during the planning", async () => {
     await withRepository(async (fixture) => {
       const { storage, repository } = fixture;
       await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));
@@ -464,7 +464,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a plan is refused once the index has changed", async () => {
+  test("runIndexRepair throws stale_plan if the index has changed since the plan", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       await archive.save(randomFiles(1, 100, "a"));
@@ -477,7 +477,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a plan is refused if a pack to be indexed is gone", async () => {
+  test("runIndexRepair throws stale_plan if a pack of the plan is missing", async () => {
     await withRepository(async (fixture) => {
       const { storage, repository } = fixture;
       await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));

@@ -105,7 +105,7 @@ function coded(code: string, pattern?: RegExp): (error: unknown) => boolean {
 }
 
 test(
-  "an untrusted certificate is refused, even with NODE_TLS_REJECT_UNAUTHORIZED=0",
+  "rest storage refuses an untrusted certificate, even with NODE_TLS_REJECT_UNAUTHORIZED=0",
   { skip: tls === null && "openssl is not installed" },
   async () => {
     const { caFile: _, ...without } = alice as { caFile: string; user: string; password: string };
@@ -120,7 +120,7 @@ test(
   },
 );
 
-test("users and passwords that the server does not know are refused, and another user's repository too", async () => {
+test("rest storage throws permission for a wrong password, no password, or another user's repository", async () => {
   const server = await guarded;
   const wrong = { ...alice, password: "wrong" };
   await assert.rejects(storageAt(server, "alice/x", wrong), coded("permission", /401/));
@@ -129,7 +129,7 @@ test("users and passwords that the server does not know are refused, and another
   await assert.rejects(storageAt(server, "", alice), coded("permission", /not yours/));
 });
 
-test("neither locations nor errors have secrets, and invalid addresses throw usage", async () => {
+test("the location and the errors of rest storage contain no password", async () => {
   const address = "rest:http://alice:s3cret@127.0.0.1:1/repo";
   const storage = new RestStorage(address);
   assert.equal(storage.location, "rest:http://127.0.0.1:1/repo/");
@@ -138,7 +138,7 @@ test("neither locations nor errors have secrets, and invalid addresses throw usa
     assert.throws(() => new RestStorage(wrong), coded("usage"));
 });
 
-test("a save replaces an existing file of another size", async () => {
+test("rest storage replaces an existing file that has another size", async () => {
   const storage = await storageAt(await plain, "replaced");
   const bytes = randomBytes(1000);
   const name = nameOf(bytes);
@@ -148,7 +148,7 @@ test("a save replaces an existing file of another size", async () => {
   assert.deepEqual(Buffer.from(await storage.load("data", name)), bytes);
 });
 
-test("the server keeps nothing of an upload that does not match its name", async () => {
+test("the server keeps no file of an upload whose SHA-256 is not its name", async () => {
   const storage = await storageAt(await plain, "digest");
   await assert.rejects(
     storage.save("data", "ab".repeat(32), randomBytes(100)),
@@ -158,7 +158,7 @@ test("the server keeps nothing of an upload that does not match its name", async
   assert.deepEqual(readdirSync(join(root, "digest/.cairn-uploads")), []);
 });
 
-test("an append-only server lets nothing but locks go and takes new files", async () => {
+test("an append-only server accepts new files and removes only locks", async () => {
   const server = await serve({ appendOnly: true });
   const storage = await storageAt(server, "append");
   const bytes = randomBytes(50);
@@ -174,7 +174,7 @@ test("an append-only server lets nothing but locks go and takes new files", asyn
   assert.equal(await storage.exists("locks", nameOf(bytes)), false);
 });
 
-test("as many requests are under way as connections are allowed, five at least", async (t) => {
+test("rest storage sends as many requests at once as it may open connections, at least five", async (t) => {
   for (const [calls, expected] of [
     [9, 9],
     [2, 5],
@@ -199,7 +199,7 @@ test("as many requests are under way as connections are allowed, five at least",
   }
 });
 
-test("an abort ends running reads but not commits, and later calls run", async () => {
+test("an abort ends a running list of rest storage, but not a commit", async () => {
   const stop = new AbortController();
   const storage = new CallStorage(await storageAt(await plain, "stopped"), { signal: stop.signal });
   const bytes = randomBytes(10);
@@ -214,7 +214,7 @@ test("an abort ends running reads but not commits, and later calls run", async (
   await storage.remove("locks", nameOf(bytes));
 });
 
-describe("a server that misbehaves", () => {
+describe("a misbehaving REST server", () => {
   let server: Server;
   let answer: (request: IncomingMessage, response: ServerResponse) => void = () => undefined;
   let storage: RestStorage;
@@ -239,7 +239,7 @@ describe("a server that misbehaves", () => {
     answer = (_, response) => void response.writeHead(code, headers).end(text);
   };
 
-  test("a full disk of the server has a hint", async () => {
+  test("rest storage throws an error with a hint if the server's disk is full", async () => {
     status(507);
     await assert.rejects(storage.save("index", name, Buffer.from("x")), (error: CairnError) => {
       assert.equal(error.hint, "make room there and run the command again: content that is already stored is used");
@@ -247,7 +247,7 @@ describe("a server that misbehaves", () => {
     });
   });
 
-  test("https for a server without TLS is a permanent error with a readable message", async () => {
+  test("rest storage throws a permanent error for an https address if the server has no TLS", async () => {
     const { port } = server.address() as AddressInfo;
     const secure = new RestStorage(`https://127.0.0.1:${port}/`);
     const told: unknown[] = [];
@@ -263,7 +263,7 @@ describe("a server that misbehaves", () => {
     await secure.close();
   });
 
-  test("a connection that is made for a call after closing ends with that", async () => {
+  test("rest storage closes the connection of a call that was made after close", async () => {
     status(200);
     const closed = new RestStorage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
     const open = async (): Promise<number> => promisify(server.getConnections.bind(server))();
@@ -275,7 +275,7 @@ describe("a server that misbehaves", () => {
     await eventually("the connection is gone", async () => (await open()) === before);
   });
 
-  test("each HTTP status becomes the right error code", async () => {
+  test("rest storage maps each HTTP status to an error code", async () => {
     const wanted: Record<number, string> = {
       301: "unsupported",
       401: "permission",
@@ -299,7 +299,7 @@ describe("a server that misbehaves", () => {
     }
   });
 
-  test("an error has the server's text without secrets, and its retry-after time", async () => {
+  test("an error of rest storage has the server's text without secrets, and its retry-after time", async () => {
     status(503, { "content-type": "text/plain", "retry-after": "7" }, "no s3cret for \u001b[31mYWxpY2U6czNjcmV0\nmore");
     await assert.rejects(storage.list("index"), (error) => {
       coded("busy", /no \*\*\* for \?\[31m\*\*\*\)/)(error);
@@ -308,12 +308,12 @@ describe("a server that misbehaves", () => {
     });
   });
 
-  test("withoutSecrets hides long secrets everywhere, and short ones only as whole words", () => {
+  test("withoutSecrets hides long secrets anywhere in a text, and short secrets only as whole words", () => {
     const text = "not known, no=no; xs3cret-tokenx";
     assert.equal(withoutSecrets(text, ["no", "", "s3cret-token"]), "not known, ***=***; x***x");
   });
 
-  test("answers that are cut are errors", async () => {
+  test("rest storage throws io for a truncated answer", async () => {
     answer = (_, response) => {
       response.writeHead(200, { "content-length": "100" });
       response.write("short");
@@ -328,7 +328,7 @@ describe("a server that misbehaves", () => {
     await assert.rejects(storage.load("index", name), coded("unsupported", /does not tell the file's size/));
   });
 
-  test("memory is reserved for received bytes, not for the announced length", async () => {
+  test("rest storage allocates memory for received bytes, not for the announced length", async () => {
     answer = (_, response) => {
       response.writeHead(200, { "content-length": String(1 << 30) });
       response.write("little");
@@ -339,7 +339,7 @@ describe("a server that misbehaves", () => {
     assert.ok(process.memoryUsage().arrayBuffers < before + (16 << 20));
   });
 
-  test("onSent counts only bytes that have reached the other machine", async () => {
+  test("onSent counts only bytes that have left this machine", async () => {
     const bytes = randomBytes(16 << 20);
     const path = join(root, "large");
     writeFileSync(path, bytes);
@@ -357,7 +357,7 @@ describe("a server that misbehaves", () => {
     await saving;
   });
 
-  test("a silent server is an error, before the answer and within it", async () => {
+  test("rest storage throws io if the server is silent before or within an answer", async () => {
     const impatient = new RestStorage(storage.location, { silenceMs: 300 });
     answer = () => undefined;
     await assert.rejects(impatient.load("index", name), coded("io", /no data for/));
@@ -370,7 +370,7 @@ describe("a server that misbehaves", () => {
     await impatient.close();
   });
 
-  test("a range of the wrong position or length is refused", async () => {
+  test("rest storage refuses a range with the wrong position or length", async () => {
     const range = { offset: 10, length: 5 };
     status(206, { "content-range": "bytes 0-4/100" }, "01234");
     await assert.rejects(storage.load("index", name, range), coded("unsupported"));
@@ -385,7 +385,7 @@ describe("a server that misbehaves", () => {
     await assert.rejects(storage.load("index", name, { offset: 20, length: 7 }), coded("damaged"));
   });
 
-  test("lists of both protocol versions are read, and invalid lists are refused", async () => {
+  test("rest storage reads lists of both protocol versions, and refuses invalid lists", async () => {
     const v2 = { "content-type": "application/vnd.x.restic.rest.v2" };
     status(
       200,
@@ -424,7 +424,7 @@ describe("a server that misbehaves", () => {
     assert.deepEqual(await storage.list("data"), []);
   });
 
-  test("a kept connection that the server closed does not fail the next request", async () => {
+  test("rest storage repeats a request on a new connection if the server closed the idle connection", async () => {
     let requests = 0;
     answer = (request, response) => {
       requests += 1;
@@ -437,7 +437,7 @@ describe("a server that misbehaves", () => {
     assert.equal(requests, 3);
   });
 
-  test("connections are kept, and no more are opened than may be", async () => {
+  test("rest storage reuses connections, and opens no more than allowed", async () => {
     const sockets = new Set<unknown>();
     answer = (request, response) => {
       sockets.add(request.socket);
@@ -459,7 +459,7 @@ describe("a server that misbehaves", () => {
     await few.close();
   });
 
-  test("an early refusal of a large upload is reported with the server's reason", async () => {
+  test("rest storage throws the server's reason if the server refuses a large upload early", async () => {
     answer = (request, response) => {
       request.pause();
       if (request.method === "HEAD") response.writeHead(404).end();

@@ -31,8 +31,8 @@ const SIZES_AT_ONCE = 8;
 
 /**
  * A repository on a REST server for restic, protocol version 1 or 2, e.g. `cairn serve-repository`. The server flushes
- * before it answers, so `durable` and `sync` change nothing. The server refuses to overwrite: an existing file of the
- * right size counts as saved; one of another size is replaced.
+ * before it answers, so `durable` and `sync` change nothing. The server never overwrites: an existing file of the right
+ * size counts as saved; a file of another size is removed and sent again.
  */
 export class RestStorage implements Storage {
   readonly #connection: RestConnection;

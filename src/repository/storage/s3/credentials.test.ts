@@ -34,7 +34,7 @@ function coded(code: ErrorCode): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code && !/SECRET[=12]/.test(error.message);
 }
 
-test("the environment comes before the profile, and both keys belong together", () => {
+test("findS3Settings prefers the environment to the profile, and refuses one key without the other", () => {
   const env = { HOME, AWS_ACCESS_KEY_ID: "E", AWS_SECRET_ACCESS_KEY: "S" };
   assert.deepEqual(findS3Settings(env).credentials, { accessKeyId: "E", secretAccessKey: "S" });
   const credentials = { accessKeyId: "E", secretAccessKey: "S", sessionToken: "T" };
@@ -43,7 +43,7 @@ test("the environment comes before the profile, and both keys belong together", 
   assert.throws(() => findS3Settings({ HOME, AWS_SECRET_ACCESS_KEY: "S" }), coded("usage"));
 });
 
-test("credentials are trimmed, and characters that are invalid in a header are a usage error", () => {
+test("credentials are trimmed, and refused if they contain characters that a header cannot have", () => {
   const env = { HOME, AWS_ACCESS_KEY_ID: "E\n", AWS_SECRET_ACCESS_KEY: " S ", AWS_SESSION_TOKEN: "T\r\n" };
   const { credentials } = findS3Settings(env);
   assert.deepEqual(credentials, { accessKeyId: "E", secretAccessKey: "S", sessionToken: "T" });
@@ -52,7 +52,7 @@ test("credentials are trimmed, and characters that are invalid in a header are a
     assert.throws(() => checkCredentials({ ...credentials, sessionToken }), coded("usage"));
 });
 
-test("profiles give keys, token and region", () => {
+test("findS3Settings reads keys, token and region from a profile", () => {
   assert.deepEqual(findS3Settings({ HOME }), {
     credentials: { accessKeyId: "ID1", secretAccessKey: "SECRET=1" },
     region: "here",
@@ -66,14 +66,14 @@ test("profiles give keys, token and region", () => {
   assert.throws(() => findS3Settings({ HOME: join(HOME, "nowhere") }), coded("permission"));
 });
 
-test("the region is the environment's, then the profile's", () => {
+test("findS3Region returns the region of the environment, otherwise that of the profile", () => {
   assert.equal(findS3Region({ HOME, AWS_REGION: "a", AWS_DEFAULT_REGION: "b" }), "a");
   assert.equal(findS3Region({ HOME, AWS_DEFAULT_REGION: "b" }), "b");
   assert.equal(findS3Region({ HOME, AWS_PROFILE: "half" }), "half");
   assert.equal(findS3Region({ HOME, AWS_PROFILE: "absent" }), null);
 });
 
-test("a file of profiles with invalid lines is read line by line", () => {
+test("parseProfiles skips invalid lines", () => {
   const profiles = parseProfiles("x=1\n[a]\n;no=1\nK = v # w\n[a]\nl=2\n[__proto__]\nm=3\n[broken\nn=4\n");
   assert.deepEqual([...profiles.keys()], ["a", "__proto__"]);
   assert.deepEqual(

@@ -28,7 +28,7 @@ interface Meaning {
 const CREDENTIALS =
   "the server does not know the credentials, or they lack the right; choose others with AWS_PROFILE or AWS_ACCESS_KEY_ID";
 
-/** Meanings of S3's own codes that say more than the HTTP status. */
+/** The meaning of S3 error codes that are more specific than the HTTP status. */
 const BY_CODE: Readonly<Record<string, Meaning>> = {
   NoSuchBucket: { code: "not_found", hint: "create the bucket first, or correct its name in the address" },
   NoSuchKey: { code: "not_found" },

@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import type { S3Storage } from "./s3.ts";
 import { BYTES, coded, NAME, pair, PREFIX } from "./testing-s3-storage.ts";
 
-describe("answers that lie", () => {
+describe("a misbehaving S3 server", () => {
   const answering = async (write: (answer: ServerResponse) => void): Promise<S3Storage> => {
     const { server, storage } = await pair({}, { silenceMs: 2000 });
     server.faults.push((_request, answer) => {
@@ -14,7 +14,7 @@ describe("answers that lie", () => {
     return storage;
   };
 
-  test("an answer that is cut is io, whole and by range", async () => {
+  test("s3 storage throws io for a truncated answer", async () => {
     const storage = await answering((answer) => {
       answer.writeHead(206, { "content-length": "100", "content-range": "bytes 0-99/5000" });
       answer.write(BYTES.subarray(0, 60), () => answer.destroy());
@@ -23,7 +23,7 @@ describe("answers that lie", () => {
     await assert.rejects(storage.load("data", NAME, { offset: 0, length: 100 }), coded("io"));
   });
 
-  test("a range of another length or place is io", async () => {
+  test("s3 storage throws io for a range with another length or position", async () => {
     const storage = await answering((answer) => {
       answer.writeHead(206, { "content-range": "bytes 0-9/5000" });
       answer.end(BYTES.subarray(0, 10));
@@ -33,13 +33,13 @@ describe("answers that lie", () => {
     await assert.rejects(storage.load("data", NAME, { offset: 0, length: 9 }), coded("io", /10 bytes|longer/));
   });
 
-  test("a server without ranges is unsupported, but for a range that is the whole file", async () => {
+  test("s3 storage throws unsupported for a range if the server ignores ranges", async () => {
     const storage = await answering((answer) => answer.end(BYTES));
     await assert.rejects(storage.load("data", NAME, { offset: 0, length: 10 }), coded("unsupported"));
     assert.deepEqual(Buffer.from(await storage.load("data", NAME, { offset: 0, length: 5000 })), BYTES);
   });
 
-  test("a range with status 200 is accepted if Content-Range states its position", async () => {
+  test("s3 storage accepts a range with status 200 if Content-Range states its position", async () => {
     const storage = await answering((answer) => {
       answer.writeHead(200, { "content-range": "bytes 10-29/5000" });
       answer.end(BYTES.subarray(10, 30));
@@ -49,7 +49,7 @@ describe("answers that lie", () => {
     await assert.rejects(storage.load("data", NAME, { offset: 11, length: 20 }), coded("io", /other bytes/));
   });
 
-  test("a huge announced length is refused before memory is reserved", async () => {
+  test("s3 storage throws io if the server announces a huge length", async () => {
     const storage = await answering((answer) => {
       answer.writeHead(200, { "content-length": String(2 ** 50) });
       answer.write("x");
@@ -57,7 +57,7 @@ describe("answers that lie", () => {
     await assert.rejects(storage.load("data", NAME), coded("io", /1125899906842624 bytes/));
   });
 
-  test("a list that never ends, leads nowhere or is no list is an error", async () => {
+  test("s3 storage throws an error for an endless or invalid list", async () => {
     const list = (xml: string): Promise<S3Storage> => answering((answer) => answer.end(xml));
     const more = (token: string): string =>
       `<ListBucketResult><IsTruncated>true</IsTruncated>${token}</ListBucketResult>`;
@@ -75,7 +75,7 @@ describe("answers that lie", () => {
     await assert.rejects((await list(sizes)).list("data"), coded("io", /no size/));
   });
 
-  test("a list larger than any page is not read to its end", async () => {
+  test("s3 storage throws io for a list above 8 MiB before it has read the end", async () => {
     let sent = 0;
     const storage = await answering((answer) => {
       const line = Buffer.alloc(1 << 20, " ");
@@ -89,7 +89,7 @@ describe("answers that lie", () => {
     assert.ok(sent < 64 << 20);
   });
 
-  test("foreign files and folders are not listed", async () => {
+  test("s3 storage does not list foreign files and folders", async () => {
     const { server, storage } = await pair();
     await storage.save("data", NAME, BYTES);
     const root = PREFIX;
@@ -103,7 +103,7 @@ describe("answers that lie", () => {
     assert.deepEqual(await storage.list("data"), [{ name: NAME, size: 5000 }]);
   });
 
-  test("creating a config fails if another one replaced it on a server without conditional writes", async () => {
+  test("saving a config on a server without conditional writes fails if another process replaced the config", async () => {
     const { server, storage } = await pair({ conditional: "ignored" });
     assert.equal(await storage.conditionalWrites(), false);
     const theirs = Buffer.from("theirs");

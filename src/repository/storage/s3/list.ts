@@ -19,7 +19,7 @@ export interface OpenUpload {
 /** A page has at most a thousand entries of some 3 KiB at worst. */
 const PAGE_BYTES = 8 << 20;
 const MAX_OBJECTS = 20_000_000;
-/** Empty pages are allowed, but after so many in a row the list counts as broken. */
+/** The most empty pages in a row; with more the list counts as broken. */
 const MAX_EMPTY_PAGES = 100;
 
 /** The objects to list, and the caller. */

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { CairnError } from "../../../errors.ts";
 import { defaultAddressing, parseS3Location, regionOfHost, S3Addresses, s3LocationOf } from "./location.ts";
 
-test("locations are read in each form that restic has", () => {
+test("parseS3Location reads each form of restic's S3 locations", () => {
   const cases: [string, string, string, string][] = [
     ["https://host:9000/bucket/a/b", "https://host:9000", "bucket", "a/b"],
     ["http://127.0.0.1:1/bucket", "http://127.0.0.1:1", "bucket", ""],
@@ -21,7 +21,7 @@ test("locations are read in each form that restic has", () => {
   }
 });
 
-test("invalid locations are refused, and errors do not repeat a password", () => {
+test("parseS3Location refuses invalid locations with an error that contains no password", () => {
   for (const text of [
     "bucket",
     "https://host",
@@ -48,7 +48,7 @@ test("invalid locations are refused, and errors do not repeat a password", () =>
   }
 });
 
-test("addressing by host name is the default only for services that need it and buckets that allow it", () => {
+test("defaultAddressing puts the bucket into the host name only for AWS and a valid bucket name", () => {
   const style = (text: string): string => defaultAddressing(parseS3Location(text));
   assert.equal(style("s3.eu-west-1.amazonaws.com/bucket"), "host");
   assert.equal(style("s3.amazonaws.com/with.dots"), "path");
@@ -57,7 +57,7 @@ test("addressing by host name is the default only for services that need it and 
   assert.equal(style("notamazonaws.com/bucket"), "path");
 });
 
-test("regionOfHost finds the region in a host's name, or returns null", () => {
+test("regionOfHost returns the region in a host name, or null", () => {
   assert.equal(regionOfHost("s3.eu-west-1.amazonaws.com"), "eu-west-1");
   assert.equal(regionOfHost("s3-us-gov-west-1.amazonaws.com"), "us-gov-west-1");
   assert.equal(regionOfHost("s3.dualstack.ap-south-1.amazonaws.com"), "ap-south-1");
@@ -66,7 +66,7 @@ test("regionOfHost finds the region in a host's name, or returns null", () => {
   assert.equal(regionOfHost("minio.example"), null);
 });
 
-test("paths are encoded as signatures have them", () => {
+test("S3Addresses encodes paths as S3 signatures require", () => {
   const place = parseS3Location("http://host:1/bucket");
   const paths = new S3Addresses(place, "path");
   assert.equal(paths.pathOf("a b+/ü!'()*%"), "/bucket/a%20b%2B/%C3%BC%21%27%28%29%2A%25");

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { errorReply } from "./testing-s3-server.ts";
 import { BYTES, coded, KEY, NAME, pair, PLACE, PREFIX, temporary } from "./testing-s3-storage.ts";
 
-test("an upload holds at most four parts in memory, and is not completed if it does not match its name", async () => {
+test("a multipart upload sends at most four parts at once", async () => {
   const { server, storage } = await pair({}, { multipart: { above: 10, partSize: 100 } });
   const held: ServerResponse[] = [];
   const four = Promise.withResolvers<void>();
@@ -28,7 +28,7 @@ test("an upload holds at most four parts in memory, and is not completed if it d
   assert.deepEqual([server.objects.size, server.uploads.size], [0, 0]);
 });
 
-test("after an abort the call is interrupted, and its upload in parts is aborted on the server", async () => {
+test("an abort of saveFile also aborts the multipart upload on the server", async () => {
   const stop = new AbortController();
   const { server, storage } = await pair({}, { multipart: { above: 10, partSize: 1000 } });
   server.faults.push((request) => {
@@ -40,7 +40,7 @@ test("after an abort the call is interrupted, and its upload in parts is aborted
   assert.deepEqual([server.objects.size, server.uploads.size], [0, 0]);
 });
 
-test("an upload whose end fails with status 200 is an error and is aborted", async () => {
+test("s3 storage throws io and aborts a multipart upload whose completion fails with status 200", async () => {
   const { server, storage } = await pair({}, { multipart: { above: 10, partSize: 1000 } });
   server.fail("POST", { status: 200, body: "<R><UploadId>none</UploadId></R>" });
   const file = temporary(BYTES);
@@ -57,7 +57,7 @@ test("an upload whose end fails with status 200 is an error and is aborted", asy
   assert.deepEqual(server.objects.get(`${PREFIX}/data/${NAME.slice(0, 2)}/${NAME}`), BYTES);
 });
 
-test("leftovers of killed writers are removed once they are old by the server's clock", async () => {
+test("clearTemporaries of s3 storage aborts unfinished uploads that are old by the server's clock", async () => {
   const { server, storage } = await pair();
   const key = (name: string): string => `${PREFIX}/data/${name.slice(0, 2)}/${name}`;
   const begun = (hours: number): Date => new Date(Date.now() - hours * 3_600_000);

@@ -71,7 +71,7 @@ async function begin(requests: S3Requests, file: MultipartFile): Promise<string>
   throw new CairnError("io", `${doing} at ${requests.location}: the server began an upload without an id`);
 }
 
-/** Sends the parts and returns their tags in order. Reads them one after the other, to hash the whole file. */
+/** Sends the parts and returns their tags in order. Reads the parts one after the other, to hash the whole file. */
 async function sendParts(requests: S3Requests, upload: Upload): Promise<string[]> {
   const tags: string[] = [];
   const whole = createHash("sha256");

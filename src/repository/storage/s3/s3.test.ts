@@ -41,8 +41,8 @@ storageContract("s3 in parts and pages", async () => {
   return (await pair({ page: 3 }, { multipart: { above: 100, partSize: 30_000 } })).storage;
 });
 
-describe("requests", () => {
-  test("a save takes one PUT request, and a load one GET request", async () => {
+describe("requests of s3 storage", () => {
+  test("s3 storage sends one PUT request to save a file, and one GET request to load it", async () => {
     const { server, storage } = await pair();
     await storage.save("data", NAME, BYTES);
     await storage.saveFile("index", NAME, temporary(BYTES));
@@ -58,7 +58,7 @@ describe("requests", () => {
     assert.equal(first?.headers["content-length"], "5000");
   });
 
-  test("each save of a config takes one request after the test of conditional writes", async () => {
+  test("s3 storage sends one request to save a config after it has tested conditional writes", async () => {
     const { server, storage } = await pair();
     assert.equal(await storage.conditionalWrites(), true);
     assert.deepEqual([...server.objects.keys()], [], "nothing stays of the trial");
@@ -68,14 +68,14 @@ describe("requests", () => {
     assert.equal(server.seen.length - before, 2);
   });
 
-  test("a bucket that wants MD5 is asked in vain once", async () => {
+  test("s3 storage sends MD5 with every save after a bucket has required it once", async () => {
     const { server, storage } = await pair({ wantsMd5: true });
     await storage.save("data", NAME, BYTES);
     await storage.save("index", NAME, BYTES);
     assert.equal(server.count("PUT"), 3);
   });
 
-  test("many calls open no more connections than allowed", async () => {
+  test("s3 storage opens no more connections than allowed", async () => {
     const { server, storage } = await pair({}, { connections: 3 });
     const sockets = new Set<unknown>();
     server.faults.push((_request, answer) => {
@@ -88,7 +88,7 @@ describe("requests", () => {
     assert.ok(sockets.size <= 3, String(sockets.size));
   });
 
-  test("an empty range beyond the end is damaged, like any other range", async () => {
+  test("s3 storage throws damaged for an empty range beyond the end of the file", async () => {
     const { storage } = await pair();
     await storage.save("data", NAME, BYTES);
     assert.equal((await storage.load("data", NAME, { offset: 5000, length: 0 })).length, 0);
@@ -97,7 +97,7 @@ describe("requests", () => {
     await assert.rejects(storage.load("data", NAME, { offset: -1, length: 5 }), coded("damaged"));
   });
 
-  test("a bucket in the host's name is asked and signed for there", async () => {
+  test("s3 storage can send and sign requests with the bucket in the host name", async () => {
     const lookup = everyHostIsHere();
     try {
       const { server } = await pair({ hostStyle: true });
@@ -112,7 +112,7 @@ describe("requests", () => {
     }
   });
 
-  test("the server's region is used if none was given; otherwise the error names it", async () => {
+  test("s3 storage uses the region that the server names if the user gave none", async () => {
     const { server, storage } = await pair({ region: "eu-far-7" });
     await storage.save("data", NAME, BYTES);
     await storage.load("data", NAME);
@@ -124,7 +124,7 @@ describe("requests", () => {
     );
   });
 
-  test("requests that go out at once all learn the region that the server names", async () => {
+  test("s3 storage repeats all concurrent requests with the region that the server names", async () => {
     const { server, storage } = await pair({ region: "eu-far-7" });
     // None is answered before all have come: each was signed for the region that was guessed.
     const all = Promise.withResolvers<void>();
@@ -137,7 +137,7 @@ describe("requests", () => {
     assert.equal(server.seen.length, 6);
   });
 
-  test("a lock is removed even if the caller aborts", async () => {
+  test("s3 storage removes a lock even if the caller aborts", async () => {
     const stop = new AbortController();
     const storage = new CallStorage((await pair()).storage, { signal: stop.signal });
     await storage.save("locks", NAME, BYTES);
@@ -149,7 +149,7 @@ describe("requests", () => {
     assert.deepEqual(await storage.list("locks"), []);
   });
 
-  test("many calls with one signal do not leak listeners", async () => {
+  test("s3 storage does not leak abort listeners over many calls with one signal", async () => {
     const warnings: Error[] = [];
     const note = (warning: Error): void => void warnings.push(warning);
     process.on("warning", note);
@@ -163,7 +163,7 @@ describe("requests", () => {
   });
 });
 
-describe("errors", () => {
+describe("errors of s3 storage", () => {
   const cases: [number, string, ErrorCode, RegExp][] = [
     [403, "AccessDenied", "permission", /credentials/],
     [403, "InvalidAccessKeyId", "permission", /credentials/],
@@ -186,7 +186,7 @@ describe("errors", () => {
     [418, "", "unsupported", /S3 server/],
   ];
   for (const [status, s3Code, code, words] of cases) {
-    test(`${status} ${s3Code} is ${code}`, async () => {
+    test(`s3 storage throws ${code} for HTTP status ${status} ${s3Code}`, async () => {
       const { server, storage } = await pair();
       server.fail(
         "GET",
@@ -196,7 +196,7 @@ describe("errors", () => {
     });
   }
 
-  test("opening a repository in a missing bucket throws not_found with a hint", async () => {
+  test("Repository.open throws not_found with a hint if the bucket is missing", async () => {
     const { server } = await pair();
     const place = { ...parseS3Location(`${server.address}/r`), bucket: "nobucket" };
     const storage = await S3Storage.open({ place, credentials: KEY });
@@ -209,7 +209,7 @@ describe("errors", () => {
     await assert.rejects(Repository.open(there, { password: "p" }), coded("not_found", /it has no config/));
   });
 
-  test("a bucket that cannot be part of the host's name is to be asked for by path", async () => {
+  test("an error of s3 storage suggests CAIRN_S3_ADDRESSING=path if the bucket cannot be part of the host name", async () => {
     const { server } = await pair();
     const place = parseS3Location(`${server.address}/r`);
     const byHost = { credentials: KEY, addressing: "host" } as const;
@@ -234,7 +234,7 @@ describe("errors", () => {
     await assert.rejects(nowhere.load("data", NAME), coded("io", /CAIRN_S3_ADDRESSING=path/));
   });
 
-  test("secrets in the server's text are hidden in errors", async () => {
+  test("an error of s3 storage hides secrets in the server's text", async () => {
     const { server, storage } = await pair();
     server.fail("GET", errorReply(400, "InvalidRequest", `token ${KEY.sessionToken} of ${KEY.secretAccessKey}`));
     await assert.rejects(storage.load("data", NAME), coded("unsupported", /token \*\*\* of \*\*\*/));
@@ -245,7 +245,7 @@ describe("errors", () => {
     assert.equal(storage.location, `s3:${server.address}/${PLACE}`);
   });
 
-  test("a clock that is off is named with how much", async () => {
+  test("an error of s3 storage names the minutes by which this machine's clock is wrong", async () => {
     const { server, storage } = await pair();
     const date = new Date(Date.now() + 3_600_000).toUTCString();
     const reply = errorReply(403, "RequestTimeTooSkewed", "too skewed");
@@ -256,7 +256,7 @@ describe("errors", () => {
     );
   });
 
-  test("temporary errors are retried, no sooner than retry-after", async () => {
+  test("retrying storage repeats a call after a temporary error, not before the retry-after time", async () => {
     const { server, storage } = await pair();
     const delays: number[] = [];
     const retrying = new RetryingStorage(storage, { sleep: async (ms) => void delays.push(ms) });
@@ -266,13 +266,13 @@ describe("errors", () => {
     assert.equal(server.count("PUT"), 3);
   });
 
-  test("a server that does not exist is io", async () => {
+  test("s3 storage throws io if the server does not run", async () => {
     const { server, storage } = await pair();
     await server.stop();
     await assert.rejects(storage.list("data"), coded("io", /ECONNREFUSED/));
   });
 
-  test("silence is ended and called so", async () => {
+  test("s3 storage throws io if the server sends no data for the time limit", async () => {
     const { server, storage } = await pair({}, { silenceMs: 50 });
     server.faults.push(() => true);
     await assert.rejects(storage.load("data", NAME), coded("io", /no data for/));
@@ -280,7 +280,7 @@ describe("errors", () => {
   });
 });
 
-test("a failed test of conditional writes is repeated at the first save of a config", async () => {
+test("s3 storage repeats a failed test of conditional writes at the first save of a config", async () => {
   const { server } = await pair();
   server.fail("PUT", errorReply(503, "SlowDown", "later"));
   const env = { AWS_ACCESS_KEY_ID: KEY.accessKeyId, AWS_SECRET_ACCESS_KEY: KEY.secretAccessKey, HOME: SCRATCH };
@@ -294,7 +294,7 @@ test("a failed test of conditional writes is repeated at the first save of a con
   await assert.rejects(open(), coded("not_found", /bucket/));
 });
 
-test("removing a missing file throws permission if removals are forbidden", async () => {
+test("s3 storage throws permission for the removal of a missing file if removals are forbidden", async () => {
   const { server, storage } = await pair();
   await assert.rejects(storage.remove("snapshots", NAME), coded("not_found"));
   server.fail("DELETE", errorReply(403, "AccessDenied", "no"));

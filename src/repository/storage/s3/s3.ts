@@ -34,7 +34,7 @@ export interface S3Options {
   readonly addressing?: S3Addressing | undefined;
   /** Concurrent requests; more wait. Default 16. */
   readonly connections?: number | undefined;
-  /** A connection without any data for so many milliseconds is closed. Default two minutes. */
+  /** Milliseconds without any data after which a connection is closed. Default two minutes. */
   readonly silenceMs?: number | undefined;
   /** PEM file with the CA certificates of the server, instead of the system's. */
   readonly caFile?: string | undefined;

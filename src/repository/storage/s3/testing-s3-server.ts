@@ -3,18 +3,18 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 
 /**
- * A small S3 server in this process, for what a real one does not do when it is asked to: faults, hostile answers,
- * conditional writes that are ignored, other regions. It checks signatures and payload hashes by itself, without aws4fetch.
+ * A small S3 server in this process, for tests that need faults, hostile answers, ignored conditional writes or other
+ * regions. It checks signatures and payload hashes with its own code, without aws4fetch.
  */
 export interface S3ServerOptions {
   accessKeyId: string;
   secretAccessKey: string;
   sessionToken?: string;
-  /** Signatures for another one are refused, and this one is named. */
+  /** The bucket's region. Signatures for another region are refused with an error that names this region. */
   region?: string;
-  /** `If-None-Match: *` on a write. */
+  /** The server's reaction to `If-None-Match: *` on a write. */
   conditional?: "honoured" | "ignored" | "refused";
-  /** As buckets with object lock do. */
+  /** True: refuses writes without Content-MD5, as buckets with object lock do. */
   wantsMd5?: boolean;
   /** Keys a page; default 1000. */
   page?: number;
@@ -30,7 +30,7 @@ export interface SeenRequest {
   readonly body: Buffer;
 }
 
-/** Answers instead of the server and says true, or false to let it answer. */
+/** Answers the request and returns true, or returns false to let the server answer. */
 export type Fault = (request: SeenRequest, answer: ServerResponse) => boolean;
 
 interface Reply {
@@ -46,9 +46,9 @@ export class TestingS3Server {
   readonly objects = new Map<string, Buffer>();
   readonly uploads = new Map<string, { key: string; parts: Map<number, Buffer>; begun: Date }>();
   readonly seen: SeenRequest[] = [];
-  /** Asked in turn before each answer, before signatures are looked at. */
+  /** Called in turn for each request, before the server checks signatures. */
   readonly faults: Fault[] = [];
-  /** Waited for when a request is done, before it is answered. */
+  /** Awaited after each request is processed, before the server answers. */
   hold: (request: SeenRequest) => Promise<void> | void = () => undefined;
   readonly #server: Server;
 
@@ -71,17 +71,17 @@ export class TestingS3Server {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** As in a location behind `s3:`. */
+  /** The bucket's address, in the form that follows `s3:` in a location. */
   get address(): string {
     return `http://127.0.0.1:${this.port}/${BUCKET}`;
   }
 
-  /** Requests that came, of these methods. */
+  /** Counts the received requests with these methods. */
   count(...methods: string[]): number {
     return this.seen.filter(({ method }) => methods.includes(method)).length;
   }
 
-  /** `times` requests of a method are answered so. */
+  /** Answers the next `times` requests of a method with `reply`. */
   fail(method: string, reply: Reply, times = 1): void {
     this.faults.push((request, answer) => {
       if (request.method !== method || times === 0) return false;
@@ -259,7 +259,7 @@ function send(answer: ServerResponse, { status, headers = {}, body = "" }: Reply
   answer.end(bare ? undefined : body);
 }
 
-/** An answer as S3 words its errors. */
+/** Returns an error answer in S3's format. */
 export function errorReply(status: number, code: string, message: string, more = ""): Reply {
   const xml = `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code><Message>${message}</Message>${more}</Error>`;
   return { status, body: xml };

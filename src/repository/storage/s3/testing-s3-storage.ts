@@ -13,7 +13,7 @@ import { TestingS3Server, type S3ServerOptions } from "./testing-s3-server.ts";
 /** A storage and the server that it asks, for the tests of S3; all of it is gone when the file's tests have ended. */
 
 export const KEY = { accessKeyId: "AKIDTEST", secretAccessKey: "very/secret+key", sessionToken: "a/session+token==" };
-/** Behind the bucket's address, and as keys begin. */
+/** The path after the bucket in a location; `PREFIX` is the same path, decoded, as keys have it. */
 export const PLACE = "some prefix/ü+%25";
 export const PREFIX = "some prefix/ü+%";
 export const SCRATCH = mkdtempSync(join(tmpdir(), "cairn-s3-"));
@@ -21,7 +21,7 @@ export const BYTES = randomBytes(5000);
 export const NAME = nameOf(BYTES);
 
 const servers: TestingS3Server[] = [];
-/** Closed in the end. */
+/** Storages that are closed after the file's tests. */
 export const opened: S3Storage[] = [];
 
 after(async () => {
@@ -55,7 +55,7 @@ export function nameOf(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** Of an error with this code and these words in message or hint, and no secret anywhere in it. */
+/** Returns a check for an error that has this code, has `words` in its message or hint, and contains no secret. */
 export function coded(code: ErrorCode, words: RegExp = /./): (error: unknown) => boolean {
   return (error) => {
     assert.ok(error instanceof CairnError, String(error));

@@ -162,8 +162,8 @@ export async function renameNew(session: SftpSession, temporary: string, path: s
 }
 
 /**
- * Replaces a file on a server without an atomic replacement. An existing file with the same bytes stays, so that it
- * never disappears; one with other bytes is damaged and is removed first.
+ * Replaces a file on a server without atomic renames. An existing file with the same bytes stays, so that it never
+ * disappears; an existing file with other bytes is damaged and is removed first.
  */
 export async function renameWithout(
   session: SftpSession,

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { CairnError } from "../../../errors.ts";
 import { parseSftpLocation, printSftpLocation } from "./location.ts";
 
-test("locations of both forms are read as restic reads them", () => {
+test("parseSftpLocation reads both forms of restic's sftp locations", () => {
   const cases: [string, string | undefined, string, number | undefined, string][] = [
     ["me@host:/srv/repo", "me", "host", undefined, "/srv/repo"],
     ["host:repo/", undefined, "host", undefined, "repo"],
@@ -21,7 +21,7 @@ test("locations of both forms are read as restic reads them", () => {
   }
 });
 
-test("a printed location parses to the same location", () => {
+test("printSftpLocation returns a text that parses to the same location", () => {
   for (const text of [
     "me@host:/srv/repo",
     "host:repo",
@@ -35,7 +35,7 @@ test("a printed location parses to the same location", () => {
   }
 });
 
-test("invalid locations are usage errors without the password", () => {
+test("parseSftpLocation refuses invalid locations with an error that contains no password", () => {
   const wrong = [
     "",
     "host",

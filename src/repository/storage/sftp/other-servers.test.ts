@@ -27,7 +27,7 @@ async function serve(
   return { folder, storage };
 }
 
-test("a server without extensions that reads in small pieces and describes nothing serves all the same", async (t) => {
+test("sftp storage works with a server without extensions that returns small pieces", async (t) => {
   const { folder, storage } = await serve(t, { readSize: 1000 });
   const bytes = randomBytes(150_000);
   await storage.save("index", NAME, bytes);
@@ -45,7 +45,7 @@ test("a server without extensions that reads in small pieces and describes nothi
   assert.deepEqual(readdirSync(join(folder, "repo/index")), []);
 });
 
-test("a file with a wrong or huge stated size is damaged, and no memory is reserved for it", async (t) => {
+test("sftp storage throws damaged for a file with a wrong size, without allocating memory for a huge size", async (t) => {
   for (const size of [1 << 20, 1 << 30, 2 ** 40, 2 ** 52]) {
     const { storage } = await serve(t, { size }, Buffer.alloc(200_000));
     const before = process.memoryUsage().arrayBuffers;
@@ -54,14 +54,14 @@ test("a file with a wrong or huge stated size is damaged, and no memory is reser
   }
 });
 
-test("a file above 64 MiB is loaded whole", async (t) => {
+test("sftp storage loads a file above 64 MiB completely", async (t) => {
   const bytes = Buffer.alloc(65 << 20, "not the same everywhere ");
   bytes.fill("the end", bytes.length - (2 << 20));
   const { storage } = await serve(t, {}, bytes);
   assert.ok(bytes.equals(await storage.load("index", NAME)));
 });
 
-test("an answer that does not fit the request ends the connection", async (t) => {
+test("sftp storage throws io if the server's answer does not fit the request", async (t) => {
   const packets = {
     "names instead of a handle": "00000009" + "68" + "00000001" + "00000000",
     "more names than there are bytes": "00000009" + "68" + "00000001" + "ffffffff",
@@ -78,7 +78,7 @@ test("an answer that does not fit the request ends the connection", async (t) =>
   }
 });
 
-test("a shell that prints something by itself is named as that", async (t) => {
+test("sftp storage throws unsupported if the server's shell prints a greeting", async (t) => {
   const { storage } = await serve(t, { greeting: "Welcome to this machine\n" });
   await assert.rejects(storage.list("index"), { code: "unsupported", message: /the answer of poor is not SFTP/ });
 });

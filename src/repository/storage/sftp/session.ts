@@ -22,7 +22,7 @@ const LIMITS = "limits@openssh.com";
 const TO_READ = 0x01;
 const TO_WRITE_NEW = 0x02 | 0x08 | 0x20;
 
-/** Bytes of one read or write: 128 KiB if the server states that it allows so many; 32 KiB work with every server. */
+/** Bytes of one read or write: 128 KiB if the server states that it allows 128 KiB; 32 KiB work with every server. */
 const CHUNK = 128 * 1024;
 const LEAST_CHUNK = 32 * 1024;
 /** Concurrent reads and writes in one session: twice OpenSSH's window. */

@@ -107,7 +107,7 @@ function filesIn(root: string): string[] {
   );
 }
 
-test("sftp storage keeps restic's layout, private modes and no leftovers", async (t) => {
+test("sftp storage writes restic's layout with private modes, and leaves no temporary file", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -122,7 +122,7 @@ test("sftp storage keeps restic's layout, private modes and no leftovers", async
   await openIn(made.server, join(root, ".."));
 });
 
-test("large files go both ways in many pieces, several at once, over few sessions", async (t) => {
+test("sftp storage transfers several large files at once over at most 3 more connections", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, storage } = made;
@@ -144,7 +144,7 @@ test("large files go both ways in many pieces, several at once, over few session
   await storage.sync(["data"]);
 });
 
-test("a server that refuses a second session serves many calls at once", async (t) => {
+test("sftp storage runs many calls over one connection if the server refuses a second", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });
@@ -157,7 +157,7 @@ test("a server that refuses a second session serves many calls at once", async (
   assert.ok(loaded.every((bytes, i) => files[i]!.bytes.equals(bytes)));
 });
 
-test("a save replaces a damaged file, also on a server without an atomic replacement", async (t) => {
+test("sftp storage replaces a damaged file, also on a server without atomic renames", async (t) => {
   for (const server of [shared, bare]) {
     const made = await make(t, { server });
     if (made === null) return;
@@ -182,7 +182,7 @@ test("a save replaces a damaged file, also on a server without an atomic replace
   }
 });
 
-test("of two concurrent creations of a repository one throws already_exists", async (t) => {
+test("saving a config throws already_exists if another process writes a config at the same time", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const config = join(made.root, "config");
@@ -198,7 +198,7 @@ test("of two concurrent creations of a repository one throws already_exists", as
   assert.deepEqual(filesIn(made.root), ["config"]);
 });
 
-test("a save whose connection is cut is an error that may pass, and leaves no file", async (t) => {
+test("sftp storage throws io if the connection breaks during a save, and does not list the file", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const pace = atPiece(40, () => made.server.dropConnections());
@@ -213,7 +213,7 @@ test("a save whose connection is cut is an error that may pass, and leaves no fi
   await storage.close();
 });
 
-test("with retries a connection that is cut in the middle of a save and of a load goes unnoticed", async (t) => {
+test("retried saves and loads of sftp storage succeed although the connection breaks", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { name, bytes } = named(8 << 20);
@@ -244,7 +244,7 @@ test("with retries a connection that is cut in the middle of a save and of a loa
   }
 });
 
-test("an abort ends a transfer at once, and a lock can still be removed", async (t) => {
+test("a caller of sftp storage can remove its lock after it has aborted a transfer", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const stop = new AbortController();
@@ -262,7 +262,7 @@ test("an abort ends a transfer at once, and a lock can still be removed", async 
   assert.equal(await storage.exists("data", name), false);
 });
 
-test("an abort does not end the writing of a key, but a later call", async (t) => {
+test("an abort does not end the writing of a key", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const stop = new AbortController();
@@ -277,7 +277,7 @@ test("an abort does not end the writing of a key, but a later call", async (t) =
   assert.deepEqual(await storage.list("keys"), [{ name: key.name, size: 100 }]);
 });
 
-test("a restarted server is connected to again", async (t) => {
+test("sftp storage connects again after the server was restarted", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });
@@ -293,7 +293,7 @@ test("a restarted server is connected to again", async (t) => {
   await storage.close();
 });
 
-test("a server that stops answering is io, and the next call connects again", async (t) => {
+test("sftp storage throws io if the server stops answering, and connects again at the next call", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const root = join(server.folder, "repo");
@@ -309,7 +309,7 @@ test("a server that stops answering is io, and the next call connects again", as
   assert.deepEqual(await storage.list("data"), [], "the next call connects again");
 });
 
-test("a full disk is no_space and leaves nothing behind", async (t) => {
+test("sftp storage throws no_space on a full disk, and leaves no file", async (t) => {
   if ("reason" in shared) return void t.skip(shared.reason);
   const disk = loopFileSystem(t, "ext4", { size: 16 << 20 });
   if (disk === null) return;
@@ -330,7 +330,7 @@ test("a full disk is no_space and leaves nothing behind", async (t) => {
   await storage.close();
 });
 
-test("a durable file is flushed before it gets its name and after", async (t) => {
+test("sftp storage flushes a durable file before and after the rename", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const calls: string[] = [];
@@ -384,7 +384,7 @@ test("writing to a read-only server throws permission", async (t) => {
   assert.deepEqual(await storage.list("index"), [{ name, size: 10 }]);
 });
 
-test("a user without the right to remove files leaves one file for all its locks, and no lock", async (t) => {
+test("a user who may not remove files releases locks by renaming them to one file", async (t) => {
   const server = await sshServer(t, { sftpArguments: ["-P", "remove"] });
   if (server === null) return;
   const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });
@@ -415,7 +415,7 @@ test("creating a repository at or below a file throws already_exists", async (t)
     );
 });
 
-test("sync throws damaged if the server has lost a saved file", async (t) => {
+test("sync of sftp storage throws damaged if the server has lost a saved file", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -429,7 +429,7 @@ test("sync throws damaged if the server has lost a saved file", async (t) => {
   }
 });
 
-test("clearTemporaries removes unfinished files that are old by the server's clock", async (t) => {
+test("clearTemporaries of sftp storage removes unfinished files that are old by the server's clock", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -447,7 +447,7 @@ test("clearTemporaries removes unfinished files that are old by the server's clo
   assert.deepEqual(readdirSync(root).toSorted(), ["data", "index", "keys", "locks", "snapshots"]);
 });
 
-test("lists skip entries that are no files, and follow links to files", async (t) => {
+test("list of sftp storage skips folders and dangling links, and follows links to files", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -466,7 +466,7 @@ test("lists skip entries that are no files, and follow links to files", async (t
   assert.equal((await storage.list("data")).length, 1);
 });
 
-test("a writer that is killed at any step leaves the whole file or none, and the next save works", async (t) => {
+test("a process killed at any step of an sftp save leaves the whole file or none", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, root, storage } = made;

@@ -70,7 +70,7 @@ export interface SftpStorageOptions {
   readonly connect: Connect;
   /**
    * Number of sessions, i.e. of calls that the server works on at once; more calls share a session. Default 4. Each
-   * needs a process here and one there.
+   * session needs a process on this machine and on the server.
    */
   readonly sessions?: number | undefined;
   /** Limits the bytes a second, piece by piece. */

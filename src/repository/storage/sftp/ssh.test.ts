@@ -32,7 +32,7 @@ async function listBy(server: SshServer, command: string, env = process.env): Pr
   }
 }
 
-test("a host with an unknown or changed key is refused", async (t) => {
+test("sftp storage refuses a host with an unknown or changed key", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const hosts = join(server.folder, "other_hosts");
@@ -50,7 +50,7 @@ test("a host with an unknown or changed key is refused", async (t) => {
   assert.deepEqual(await listBy(server, command), []);
 });
 
-test("a key that the server does not know is permission, and is not tried again", async (t) => {
+test("sftp storage throws permission for a key that the server does not accept, without retries", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const key = join(server.folder, "unknown-key");
@@ -65,7 +65,7 @@ test("a key that the server does not know is permission, and is not tried again"
   assert.equal(readFileSync(counted, "utf8"), "x\n");
 });
 
-test("an agent's key is used, and a missing agent causes no message", async (t) => {
+test("sftp storage uses the key of a running ssh-agent", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const SSH_AUTH_SOCK = join(server.folder, "agent");
@@ -91,7 +91,7 @@ test("an agent's key is used, and a missing agent causes no message", async (t) 
   });
 });
 
-test("without ssh the error has a hint to install it", async (t) => {
+test("sftp storage throws an error with a hint to install ssh if ssh is missing", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const hint = /install OpenSSH's client/;
@@ -101,7 +101,7 @@ test("without ssh the error has a hint to install it", async (t) => {
   await assert.rejects(storage.list("config"), { code: "unsupported", message: /ssh.*not found/, hint });
 });
 
-test("CAIRN_SSH_COMMAND is read as a shell reads words, and a location is never a part of it", async (t) => {
+test("CAIRN_SSH_COMMAND is split as a shell does, and the location's host and user stay separate words", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const [program, told] = [join(server.folder, "a program"), join(server.folder, "told")];
@@ -119,14 +119,14 @@ test("CAIRN_SSH_COMMAND is read as a shell reads words, and a location is never 
   }
 });
 
-test("a host or user that could be an option or a command is refused", async () => {
+test("openSftpStorage refuses a host or user that ssh or a shell could read as an option or command", async () => {
   for (const location of ["-oProxyCommand=x:y", "//-oProxyCommand=x/y", "me@-x:y", "h;id:y", "$(id):y", "`id`:y"])
     await assert.rejects(openSftpStorage(location), { code: "usage" }, location);
   for (const location of ["-l@host:y", "a;id@host:y", "a`id`@host:y", "//%2Dx@host/y", "//a%3Bid@host/y"])
     await assert.rejects(openSftpStorage(location), { code: "usage" }, location);
 });
 
-test("messages of ssh before the session are mapped to error codes", async (t) => {
+test("error messages that ssh prints before the session are mapped to error codes", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const told = async (line: string): Promise<string> =>
@@ -143,7 +143,7 @@ test("messages of ssh before the session are mapped to error codes", async (t) =
   assert.equal(await told("/x/config: line 1: Bad configuration option: foo"), "usage");
 });
 
-test("a server that is down or speaks another protocol is a retryable error", async (t) => {
+test("connecting to an SFTP server throws io if the server is down or speaks another protocol", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   assert.deepEqual(await listBy(server, server.command()), []);
@@ -155,7 +155,7 @@ test("a server that is down or speaks another protocol is a retryable error", as
   await assert.rejects(SftpSession.open(target), { code: "io" });
 });
 
-test("connecting ends after its time limit, and waits for a slow server", async (t) => {
+test("SftpSession.open throws io after its time limit, and waits for a slow server", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const silent = createServer();
@@ -173,7 +173,7 @@ async function listening(t: TestContext, server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-test("an ssh at a terminal may ask, and Ctrl-C there does not end it", async (t) => {
+test("ssh without BatchMode at a terminal is not ended by Ctrl-C", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const said = join(server.folder, "asked");
@@ -186,7 +186,7 @@ test("an ssh at a terminal may ask, and Ctrl-C there does not end it", async (t)
   assert.equal(readFileSync(said, "utf8"), "-s h sftp\n");
 });
 
-test("an open storage does not keep the process alive, and its ssh ends with it", async (t) => {
+test("an open sftp storage does not keep its process alive, and its ssh ends with the process", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const module = new URL("sftp.ts", import.meta.url).href;
@@ -201,7 +201,7 @@ console.log(JSON.stringify(await storage.list("config")));`;
   }
 });
 
-test("opening asks the server for nothing before the first call", async (t) => {
+test("openSftpStorage does not connect before the first call", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const asked = join(server.folder, "was-asked");

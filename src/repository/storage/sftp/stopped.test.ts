@@ -58,7 +58,7 @@ async function turns(): Promise<void> {
   for (let i = 0; i < 50; i++) await setImmediate();
 }
 
-test("an abort ends only its own call, and another caller's transfer continues in the same connection", async (t) => {
+test("an abort ends only its caller's transfer, and another caller's transfer continues in the same connection", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, storage, atPiece } = made;
@@ -81,7 +81,7 @@ test("an abort ends only its own call, and another caller's transfer continues i
   assert.deepEqual(readdirSync(folder), [], "its unfinished file is gone");
 });
 
-test("calls to a silent server end when all their callers have aborted, but commits are awaited", async (t) => {
+test("an abort ends calls to a silent server, unless a commit still waits in the same connection", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, storage } = made;
@@ -111,7 +111,7 @@ test("calls to a silent server end when all their callers have aborted, but comm
   server.freeze(false);
 });
 
-test("closing a storage ends connecting at once", async (t) => {
+test("closing an sftp storage ends connecting at once", async (t) => {
   const { port, come } = await silentServer(t);
   const server = await sshServer(t);
   if (server === null) return;
@@ -123,7 +123,7 @@ test("closing a storage ends connecting at once", async (t) => {
   await assert.rejects(listing, { code: "interrupted" });
 });
 
-test("a connection that is made for a call after closing ends with that", async (t) => {
+test("a call on a closed sftp storage closes its connection when it ends", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, storage } = made;
@@ -133,7 +133,7 @@ test("a connection that is made for a call after closing ends with that", async 
   await eventually("the later one is gone", () => server.connections() === 0);
 });
 
-test("an abort ends connecting before anything is sent", async (t) => {
+test("an abort ends connecting before the server answers", async (t) => {
   const { port } = await silentServer(t);
   const target = { host: "127.0.0.1", user: "me", port };
   const stop = new AbortController();
@@ -143,7 +143,7 @@ test("an abort ends connecting before anything is sent", async (t) => {
   await assert.rejects(SftpSession.open(target, { signal: stop.signal }), { code: "interrupted" });
 });
 
-test("a repository whose folders cannot be made leaves no connection", async (t) => {
+test("openSftpStorage leaves no connection if it cannot create the repository's folders", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   writeFileSync(join(server.folder, "a-file"), "");
@@ -173,7 +173,7 @@ test("an aborted ssh leaves no process and no open files, even if it has started
   await eventually("no process is left, nor a zombie", () => children() === "");
 });
 
-test("the end of ssh is noticed even if a child of it keeps running", async () => {
+test("SftpSession.open throws io when ssh ends, even if a child process of ssh keeps running", async () => {
   const command = `sh -c 'sleep 60 >/dev/null & echo no way >&2; exit 255'`;
   const begun = performance.now();
   const opening = SftpSession.open({ host: "behind", user: undefined, port: undefined, command });
@@ -181,7 +181,7 @@ test("the end of ssh is noticed even if a child of it keeps running", async () =
   assert.ok(performance.now() - begun < 20_000);
 });
 
-test("a lock waits for no limit that packs are under", async (t) => {
+test("sftp storage saves and loads locks without the rate limit for packs", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { storage, atPiece } = made;
