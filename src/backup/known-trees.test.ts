@@ -6,7 +6,7 @@ import { BlobIndex } from "../repository/index/blob-index.ts";
 import { randomFiles, TestArchive, withRepository } from "../repository/testing-archive.ts";
 import { keepKnownTrees, readKnownTrees } from "./open/made-snapshot.ts";
 
-test("readKnownTrees returns no trees if an index file that was read then is gone", async () => {
+test("readKnownTrees returns no trees if an index file is gone that existed when they were kept", async () => {
   await withRepository(async (fixture) => {
     const { folder, repository, storage } = fixture;
     const caches = join(folder, "caches");

@@ -238,7 +238,7 @@ test("restore of a subfolder lists omitted and damaged entries by their paths in
   });
 });
 
-test("a subfolder of another program's snapshot is an absolute path", async (t) => {
+test("a subfolder of another program's snapshot is named by its path from the snapshot's root", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);

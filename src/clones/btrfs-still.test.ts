@@ -62,7 +62,7 @@ function leftIn({ own, at }: Place): string[] {
   return fs.readdirSync(own).toSorted();
 }
 
-describe("isStill of the btrfs holder", { skip }, () => {
+describe("a folder and its snapshot on btrfs", { skip }, () => {
   after(() => {
     if (!("reason" in made)) made.close();
   });

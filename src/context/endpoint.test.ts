@@ -44,7 +44,7 @@ const config = (base: string, dimensions = 3) => ({
   base_url: base,
 });
 
-test("an endpoint returns vectors in the order of the texts, and gets the key of the environment", async () => {
+test("an endpoint returns vectors in the order of the texts, and receives the key from the environment", async () => {
   const { server, base, asked } = await serve();
   process.env["CAIRN_EMBEDDING_KEY"] = "secret";
   try {

@@ -322,7 +322,7 @@ test("index rows of a committed change are applied after another process release
   assert.equal([...store.index.rows("")].find((each) => each.path === "resources/b.md")?.tags, "kept");
 });
 
-test("rows of an index can be read on while another connection writes", async () => {
+test("an iteration over index rows continues while another connection writes into the index", async () => {
   await using store = await scratch.store({ "resources/docs/a.md": "alpha", "resources/docs/b.md": "beta" });
   await using other = await ContextStore.open(store.folder);
   const rows = store.index.rows("");

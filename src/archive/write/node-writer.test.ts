@@ -40,7 +40,7 @@ function attributesOf(at: string): string[] {
 }
 
 void describe("NodeWriter", () => {
-  test("keeps the access list of an existing directory whose node has none, and clears inherited ones of new entries", (t) => {
+  test("keeps the access list of an existing directory, and clears inherited lists of new entries", (t) => {
     const folder = temporaryFolder(t);
     fs.mkdirSync(path.join(folder, "old"));
     if (!setAccessList("-m", "u:7:rwx,d:u:8:rx", path.join(folder, "old"))) return t.skip("no access lists here");

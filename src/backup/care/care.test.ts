@@ -419,7 +419,7 @@ test("changePassword keeps the new key if it is unknown whether the old key was 
   await (await library.openRepository({ ...options, password: "other" })).close();
 });
 
-test("forget fails with `busy` while another process holds a lock, and only unlock with `all` removes the lock", async (t) => {
+test("forget fails with `busy` while a lock is held, and unlock removes that lock only with `all`", async (t) => {
   const at = await backupScene(t, "local");
   const [first] = await rounds(at, 2);
   const { acquireLock } = await import("../../repository/locks.ts");

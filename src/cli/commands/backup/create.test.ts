@@ -57,7 +57,7 @@ test("backup create accepts options of its save, except for a point and a stream
     }
 });
 
-test("backup create passes --allow on when it adopts a folder", async () => {
+test("backup create of a named folder allows a home directory, and shows the library's refusal", async () => {
   const asked: unknown[] = [];
   const openOrAdopt = (_folder: string, { allow }: { allow: string[] }): never => {
     asked.push(allow);
