@@ -13,9 +13,9 @@ import { invalidUri, isControlName, joined, noSuch, parseUri, toUri } from "./ur
 /** Files of a store: put in, listed, read, taken out. */
 
 export interface AddOptions extends StoreCall {
-  /** A file or a folder; or a file's bytes. */
+  /** A file or a folder; or the bytes of a file. */
   from: string | Buffer;
-  /** False: `already_exists` if an entry exists. */
+  /** False: throws `already_exists` if an entry exists at the URI. */
   overwrite?: boolean | undefined;
   /** Short text of a directory, which becomes its level 0. */
   abstract?: string | undefined;

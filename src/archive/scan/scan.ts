@@ -580,7 +580,7 @@ class Scan {
     this.#options.store?.forward?.onEnd();
   }
 
-  /** Adds the packs that the save began with, if they have anything of this folder. */
+  /** Adds the packs that were given to the save at its beginning and whose blobs this folder needs. */
   #addGiven({ index, mostBytes = null }: ScanStore): void {
     const wanted = index.wantedPacks();
     append(this.#packs, wanted);

@@ -428,7 +428,7 @@ export class NodeWriter {
     if (aspects.length > 0) this.#note(place.path, aspects, why ?? this.#whyRefused(""));
   }
 
-  /** After a look at the entry. */
+  /** Says why the system refused metadata. `#stat` describes the entry. */
   #whyRefused(errno: string): string {
     const flag = this.#failed === EPERM ? whyProtected(this.#stat) : null;
     if (flag !== null) return `it is ${flag}`;
