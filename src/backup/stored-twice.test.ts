@@ -154,7 +154,7 @@ test("restore reads many trees at once from another pack if a remote repository 
 
 for (const number of [0, 1])
   for (const how of WAYS)
-    test(`repair of packs takes content from other packs if set ${number} is spoilt: ${how}`, async (t) => {
+    test(`repair of packs takes content from other packs if pack set ${number} is spoilt: ${how}`, async (t) => {
       const at = await backupScene(t, "local");
       const { repository, place, root, folder } = at;
       spoil((await storedTwice(at))[number]!, how);

@@ -59,7 +59,7 @@ async function asTheirs({ repository }: BackupScene, snapshot: string): Promise<
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
   describe(`restoring a subfolder of a snapshot on a ${scheme} storage`, () => {
-    test("writes its entries and its own metadata directly into the target", async (t) => {
+    test("restore of a subfolder writes its entries and its own metadata directly into the target", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, root } = scene;
       fill(scene);
@@ -86,7 +86,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       }
     });
 
-    test("takes paths and patterns relative to the subfolder", async (t) => {
+    test("restore of a subfolder takes paths and patterns relative to the subfolder", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, root } = scene;
       fill(scene);

@@ -341,7 +341,7 @@ describe("the btrfs holder", { skip }, () => {
 
 describe("the btrfs holder as an ordinary user", { skip }, () => {
   for (const mountOptions of [[], ["user_subvol_rm_allowed"]]) {
-    test(`captures, materialises and removes its own trees, mounted with [${String(mountOptions)}]`, async (t) => {
+    test(`an ordinary user captures, materialises and removes own trees, mounted with [${String(mountOptions)}]`, async (t) => {
       const own = await ordinaryFolder(t, mountOptions);
       if (own === null) return;
       const left = asOrdinaryUser(
@@ -369,7 +369,7 @@ describe("the btrfs holder as an ordinary user", { skip }, () => {
     });
   }
 
-  test("captures a folder in a directory that the user may enter but not list", async (t) => {
+  test("an ordinary user captures a folder in a directory that the user may enter but not list", async (t) => {
     const own = await ordinaryFolder(t, []);
     if (own === null) return;
     const passed = path.join(path.dirname(own), "passed");

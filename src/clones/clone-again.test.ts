@@ -61,7 +61,7 @@ function moveOnce(folder: string, from: string, to: string): void {
 }
 
 void describe("clone of entries that are renamed or removed meanwhile", () => {
-  test("clones a file under its new name if it is renamed after it was listed", (t) => {
+  test("DirectoryCloner clones a file under its new name if it is renamed after it was listed", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => write(at, "a", "m.1", "z"),
@@ -71,7 +71,7 @@ void describe("clone of entries that are renamed or removed meanwhile", () => {
     assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
   });
 
-  test("clones a file once if it is renamed after it was cloned", (t) => {
+  test("DirectoryCloner clones a file once if it is renamed after it was cloned", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => write(at, "a", "x", "z"),
@@ -85,7 +85,7 @@ void describe("clone of entries that are renamed or removed meanwhile", () => {
     assert.deepEqual([outcome.torn, outcome.omitted, outcome.isUnsure], [[], [], true]);
   });
 
-  test("is complete if entries are removed after they were listed", (t) => {
+  test("DirectoryCloner makes a complete clone if entries are removed after they were listed", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => (write(at, "a", "gone"), fs.mkdirSync(path.join(at, "d"))),
@@ -98,7 +98,7 @@ void describe("clone of entries that are renamed or removed meanwhile", () => {
     assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
   });
 
-  test("clones a directory under its new name if it is renamed after it was listed", (t) => {
+  test("DirectoryCloner clones a directory under its new name if it is renamed after it was listed", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => (fs.mkdirSync(path.join(at, "d")), write(at, "a", "d/f")),
@@ -108,7 +108,7 @@ void describe("clone of entries that are renamed or removed meanwhile", () => {
     assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
   });
 
-  test("names a directory as torn if a file in it is renamed at each attempt", (t) => {
+  test("DirectoryCloner names a directory as torn if a file in it is renamed at each attempt", (t) => {
     const { to, outcome } = cloned(
       t,
       (at) => (fs.mkdirSync(path.join(at, "d")), write(at, "a", "d/m.1")),

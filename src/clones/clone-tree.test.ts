@@ -113,7 +113,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       if (!("reason" in made)) made.close();
     });
 
-    test("keeps every entry and the folder's own metadata, and shares the content", async () => {
+    test("cloneTree keeps every entry and the folder's own metadata, and shares the content", async () => {
       makeEverything(at("all"));
       const heirs = at("heirs");
       fs.mkdirSync(heirs);
@@ -138,7 +138,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.deepEqual(fs.readdirSync(heirs), []);
     });
 
-    test("takes no space for content", async () => {
+    test("cloneTree takes no space for content", async () => {
       fs.mkdirSync(at("large"));
       fs.writeFileSync(at("large/file"), Buffer.alloc(64 << 20, "large"));
       spawnSync("sync", ["-f", volume]);
@@ -151,7 +151,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.equal(fs.statSync(at("large/file")).size, 64 << 20);
     });
 
-    test("clones paths longer than PATH_MAX", async () => {
+    test("cloneTree clones paths longer than PATH_MAX", async () => {
       fs.mkdirSync(at("deep"));
       let fd = fs.openSync(at("deep"), "r");
       for (let i = 0; i < 24; i++) {
@@ -172,7 +172,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       await removeTree(Buffer.from(at("deep")));
     });
 
-    test("keeps hard links whose names lie in many directories", async () => {
+    test("cloneTree keeps hard links whose names lie in many directories", async () => {
       for (let d = 0; d < 40; d++) {
         fs.mkdirSync(at("linked", `${d}`), { recursive: true });
         for (let i = 0; i < 50; i++) {
@@ -189,7 +189,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assertEqual(at("linked-clone"), at("linked"));
     });
 
-    test("leaves out mounted file systems", async (t) => {
+    test("cloneTree leaves out mounted file systems", async (t) => {
       fs.mkdirSync(at("outer/mounted"), { recursive: true });
       fs.writeFileSync(at("outer/kept"), "kept");
       if (spawnSync("mount", ["-t", "tmpfs", "none", at("outer/mounted")]).status !== 0) return t.skip("no mounting");
@@ -200,7 +200,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.deepEqual(text(result.mounts), ["mounted"]);
     });
 
-    test("copies a file in too many extents around its holes", async () => {
+    test("cloneTree copies a file in too many extents around its holes", async () => {
       fs.mkdirSync(at("pieces"));
       const fd = fs.openSync(at("pieces/file"), "w");
       for (let i = 0; i < 40; i++) fs.writeSync(fd, Buffer.alloc(4096, `${i}`), 0, 4096, i * 65_536);
@@ -241,7 +241,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.ok(!fs.existsSync(at("many-clone")));
     });
 
-    test("clones a folder that is edited meanwhile, and then again without differences", async () => {
+    test("cloneTree clones a folder that is edited meanwhile, and then again without differences", async () => {
       fs.mkdirSync(at("work"));
       const edits = new RandomEdits(at("work"), randomFrom(7));
       for (let i = 0; i < 300; i++) edits.edit();
@@ -260,7 +260,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       for (let round = 0; round < 6; round++) await removeTree(Buffer.from(at(`work-${round}`)));
     });
 
-    test("omits entries that an ordinary user may not read, and lists owners that cannot be set", async (t) => {
+    test("cloneTree omits entries that an ordinary user may not read, and lists owners that cannot be set", async (t) => {
       const why = whyNoThreadsOfUser();
       if (why !== null) return t.skip(why);
       fs.mkdirSync(at("user"));
@@ -303,7 +303,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.equal(fs.statSync(at("user/clone/locked")).mode & 0o7777, 0o500);
     });
 
-    test("refuses to clone into a folder that is not empty, or into a link", async () => {
+    test("cloneTree refuses to clone into a folder that is not empty, or into a link", async () => {
       fs.mkdirSync(at("over/source"), { recursive: true });
       fs.writeFileSync(at("over/source/file"), "new");
       fs.mkdirSync(at("over/full"));
@@ -321,7 +321,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
 }
 
 void describe("cloneTree on a file system that cannot clone", () => {
-  test("leaves nothing if the file system clones no files", async (t) => {
+  test("cloneTree leaves nothing if the file system clones no files", async (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
     const source = path.join(volume.root, "source");
@@ -335,7 +335,7 @@ void describe("cloneTree on a file system that cannot clone", () => {
     assert.deepEqual(fs.readdirSync(volume.root), before);
   });
 
-  test("refuses a target on another file system, and names that reason", async (t) => {
+  test("cloneTree refuses a target on another file system, and names that reason", async (t) => {
     const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "xfs")];
     if (one === null || other === null) return;
     const source = path.join(one.root, "source");

@@ -57,14 +57,14 @@ test("runJuicefsClone passes names to the program without a shell", async () => 
   assert.equal(fs.readFileSync(path.join(place.to.toString(), "below/c"), "utf8"), "below/c\n");
 });
 
-test("the error has the program's message without passwords and terminal controls", async () => {
+test("the error of a failed clone has the program's message without passwords and terminal controls", async () => {
   const lines = String.raw`printf '\033[31m2026 juicefs[7] <FATAL>: redis://:secret@host:1 is\n\n not there\033[0m\n' >&2; exit 1`;
   const { code, message } = await refused(placeWith(lines));
   assert.equal(code, "unsupported");
   assert.match(message, /exit status 1: 2026 juicefs\[7\] <FATAL>: redis:\/\/…@host:1 is not there$/);
 });
 
-test("a full file system is the error `no_space`, and missing rights are `permission`", async () => {
+test("capture fails with `no_space` on a full disk and with `permission` for missing rights", async () => {
   for (const [said, code] of [
     ["clone failed: no space left on device", "no_space"],
     ["clone failed: disk quota exceeded", "no_space"],
@@ -74,7 +74,7 @@ test("a full file system is the error `no_space`, and missing rights are `permis
     assert.equal((await refused(placeWith(`echo "${said}" >&2; exit 1`))).code, code);
 });
 
-test("a program that hangs is killed, and its partial clone is removed", async () => {
+test("a juicefs program that hangs is killed, and its partial clone is removed", async () => {
   const place = placeWith('cp -a "$3" "$4"; sleep 60 & sleep 60');
   const begun = performance.now();
   const { code, message } = await refused(place, { limitMs: 400 });
@@ -93,7 +93,7 @@ test("a stopped capture ends at once and leaves no clone", async () => {
   assert.equal((await refused(place, { signal: AbortSignal.abort() })).code, "interrupted");
 });
 
-test("a program that succeeds without making a clone is an error", async () => {
+test("a juicefs program that succeeds without making a clone is an error", async () => {
   for (const lines of ["head -c 100000 /dev/urandom >&2", 'echo nonsense; echo x > "$4"', "true"]) {
     const place = placeWith(lines);
     const failed = await runJuicefsClone(place.from, place.to, { program: place.program }).then(

@@ -46,14 +46,14 @@ async function refused(
 }
 
 describe("import of a bundle", () => {
-  test("keeps the name of the bundle's root below the parent", async () => {
+  test("import keeps the name of the bundle's root below the parent", async () => {
     await using store = await scratch.store();
     const { uri } = await importFile(store, await scratch.bundle({}), { parent: "viking://resources/imported/" });
     assert.equal(uri, "viking://resources/imported/docs");
     assert.equal(read(store, "resources/imported/docs/a.md"), "alpha");
   });
 
-  test("makes missing parents, but none if the bundle is refused", async () => {
+  test("import makes missing parents, but none if the bundle is refused", async () => {
     await using store = await scratch.store();
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources/a/b/c" });
     assert.ok(isThere(store, "resources/a/b/c/docs"));
@@ -62,7 +62,7 @@ describe("import of a bundle", () => {
     assert.ok(!isThere(store, "resources/d"));
   });
 
-  test("fails with `conflict` if a parent is a file", async () => {
+  test("import fails with `conflict` if a parent is a file", async () => {
     await using store = await scratch.store({ "resources/file": "x" });
     const file = await scratch.bundle({});
     await refused(store, () => importFile(store, file, { parent: "viking://resources/file" }), { code: "conflict" });
@@ -101,13 +101,13 @@ describe("import of a bundle", () => {
     ["refuses a parent that is no URI", {}, "resources"],
   ];
   for (const [name, parts, parent] of others)
-    test(name, async () => {
+    test(`import ${name}`, async () => {
       await using store = await scratch.store({ "resources/a": "a" });
       const file = await scratch.bundle(parts);
       await refused(store, () => importFile(store, file, { parent }), { code: "usage" });
     });
 
-  test("accepts memories of one user below another user at the same depth", async () => {
+  test("import accepts memories of one user below another user at the same depth", async () => {
     await using store = await scratch.store();
     const file = await scratch.bundle({ uri: "viking://user/alice/memories" });
     const { uri } = await importFile(store, file, { parent: "viking://user/bob" });
@@ -115,7 +115,7 @@ describe("import of a bundle", () => {
     assert.equal([...store.index.rows("")][0]!.contextType, "memory");
   });
 
-  test("accepts a whole scope at the root", async () => {
+  test("import accepts a whole scope at the root", async () => {
     await using store = await scratch.store();
     const { uri } = await importFile(store, await scratch.bundle({ uri: "viking://resources" }), {
       parent: "viking://",
@@ -124,7 +124,7 @@ describe("import of a bundle", () => {
     assert.equal(read(store, "resources/a.md"), "alpha");
   });
 
-  test("writes a session's files and indexes none of them", async () => {
+  test("import writes a session's files and indexes none of them", async () => {
     await using store = await scratch.store();
     const records = [{ record_id: "r1", path: "", kind: "directory", level: 0, text: "of a session" }];
     const file = await scratch.bundle({
@@ -137,7 +137,7 @@ describe("import of a bundle", () => {
     assert.deepEqual([...store.index.rows("")], []);
   });
 
-  test("writes a directory named tasks and hidden files", async () => {
+  test("import writes a directory named tasks and hidden files", async () => {
     await using store = await scratch.store();
     await importFile(store, await scratch.bundle({ content: { tasks: null, "tasks/x": "x", ".env": "y" } }), {
       parent: "viking://resources",
@@ -145,7 +145,7 @@ describe("import of a bundle", () => {
     assert.deepEqual([read(store, "resources/docs/tasks/x"), read(store, "resources/docs/.env")], ["x", "y"]);
   });
 
-  test("keeps the names and tags of records, but not their times and counts", async () => {
+  test("import keeps the names and tags of records, but not their times and counts", async () => {
     await using store = await scratch.store();
     const scalars = {
       type: "note",
@@ -169,7 +169,7 @@ describe("import of a bundle", () => {
     assert.ok(row!.createdAt > "2020");
   });
 
-  test("ignores unknown members of manifests and records", async () => {
+  test("import ignores unknown members of manifests and records", async () => {
     await using store = await scratch.store();
     const made = foreignParts({
       records: [{ record_id: "r1", path: "a.md", kind: "file", level: 2, later: 1, scalars: { md5: "x" } }],
@@ -182,7 +182,7 @@ describe("import of a bundle", () => {
     assert.equal([...store.index.rows("")].length, 1);
   });
 
-  test("indexes files without a record, and abstract files", async () => {
+  test("import indexes files without a record, and abstract files", async () => {
     await using store = await scratch.store();
     await importFile(
       store,
@@ -202,7 +202,7 @@ describe("import of a bundle", () => {
 });
 
 describe("import over existing content", () => {
-  test("is refused by default, and the error names the existing directory", async () => {
+  test("import over existing content is refused by default, and the error names the existing directory", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const file = await scratch.bundle({});
     await refused(store, () => importFile(store, file, { parent: "viking://resources" }), {
@@ -211,7 +211,7 @@ describe("import over existing content", () => {
     });
   });
 
-  test("replaces the whole root with `overwrite`", async () => {
+  test("import with `overwrite` replaces the whole root", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine", "resources/other.md": "other" });
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources", onConflict: "overwrite" });
     assert.ok(!isThere(store, "resources/docs/mine.md"));
@@ -222,7 +222,7 @@ describe("import over existing content", () => {
     ]);
   });
 
-  test("changes nothing with `skip`", async () => {
+  test("import with `skip` changes nothing if the root exists", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const before = stateOf(store);
     const { skipped, uri } = await importFile(store, await scratch.bundle({}), {
@@ -233,7 +233,7 @@ describe("import over existing content", () => {
     assert.deepEqual(stateOf(store), before);
   });
 
-  test("checks the whole bundle first, even with `skip`", async () => {
+  test("import checks the whole bundle before it handles a conflict, even with `skip`", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const file = await spoilt(({ members }) => void members.set("docs/files/a.md", Buffer.from("Alpha")));
     for (const onConflict of ["skip", "overwrite", "fail"] as const)
@@ -242,7 +242,7 @@ describe("import over existing content", () => {
       });
   });
 
-  test("succeeds if the existing directory is empty", async () => {
+  test("import into an existing empty directory is no conflict", async () => {
     await using store = await scratch.store({ "resources/other.md": "x" });
     fs.mkdirSync(path.join(store.folder, "resources/docs"));
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources" });
@@ -260,7 +260,7 @@ async function spoilt(spoil: (made: Made) => void, parts: ForeignParts = {}): Pr
 
 const entriesOf = ({ manifest }: Made): Record<string, unknown>[] => manifest["entries"] as Record<string, unknown>[];
 
-describe("import refuses a damaged bundle before it writes anything:", () => {
+describe("import of damaged bundles", () => {
   const cases: [string, (made: Made) => void, Record<string, unknown>][] = [
     ["no manifest", (made) => (made.manifestPath = "docs/files/manifest.json"), { field: "manifest" }],
     ["an unknown kind", ({ manifest }) => (manifest["kind"] = "other"), { field: "kind" }],
@@ -337,7 +337,7 @@ describe("import refuses a damaged bundle before it writes anything:", () => {
     ],
   ];
   for (const [name, spoil, details] of cases)
-    test(name, async () => {
+    test(`import refuses a bundle with ${name}, and writes nothing`, async () => {
       await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
       const file = await spoilt(spoil);
       await refused(store, () => importFile(store, file, { parent: "viking://resources", onConflict: "overwrite" }), {
@@ -346,13 +346,13 @@ describe("import refuses a damaged bundle before it writes anything:", () => {
       });
     });
 
-  test("a format version that is too old", async () => {
+  test("import refuses a bundle with an old format version", async () => {
     await using store = await scratch.store();
     const file = await spoilt(({ manifest }) => (manifest["format_version"] = 1));
     await refused(store, () => importFile(store, file, { parent: "viking://resources" }), { code: "unsupported" });
   });
 
-  test("a format version that is too new", async () => {
+  test("import refuses a bundle with a newer format version", async () => {
     await using store = await scratch.store();
     const file = await spoilt(({ manifest }) => (manifest["format_version"] = 9));
     await refused(store, () => importFile(store, file, { parent: "viking://resources" }), {
@@ -372,7 +372,7 @@ describe("a backup of a store", () => {
     "agent/x/skills/y": "z",
   };
 
-  test("has every scope with content, and can be restored into an empty store", async () => {
+  test("a backup has every scope with content, and can be restored into an empty store", async () => {
     await using store = await scratch.store(files);
     const to = scratch.place("backup.ovpack");
     await backupStore(store, { to });
@@ -392,7 +392,7 @@ describe("a backup of a store", () => {
     assert.equal([...other.index.rows("")].length, [...store.index.rows("")].length);
   });
 
-  test("has the scopes of OpenViking 0.4 even if they are empty", async () => {
+  test("a backup has the scopes of OpenViking 0.4 even if they are empty", async () => {
     await using store = await scratch.store();
     const to = scratch.place("empty.ovpack");
     await backupStore(store, { to });
@@ -408,7 +408,7 @@ describe("a backup of a store", () => {
     await restoreFile(other, to);
   });
 
-  test("keeps entries that only the store has if it is restored with `overwrite`", async () => {
+  test("restore with `overwrite` keeps entries that only the store has", async () => {
     await using store = await scratch.store({
       "resources/docs/a.md": "old",
       "resources/mine.md": "mine",
@@ -426,7 +426,7 @@ describe("a backup of a store", () => {
     );
   });
 
-  test("removes entries that only the store has if it is restored exactly, but no other scope", async () => {
+  test("restore with `exact` removes entries that only the store has, in the scopes of the backup", async () => {
     await using store = await scratch.store({ "resources/mine.md": "mine", "session/s9/m": "m" });
     const file = await scratch.bundle(backupParts({ "resources/docs/a.md": "new" }));
     await restoreFile(store, file, { onConflict: "overwrite", exact: true });
@@ -437,7 +437,7 @@ describe("a backup of a store", () => {
     );
   });
 
-  test("changes nothing if it is restored over existing content with `skip`", async () => {
+  test("restore with `skip` changes nothing if the store has content in the backup's scopes", async () => {
     await using store = await scratch.store({ "resources/mine.md": "mine" });
     const before = stateOf(store);
     const { skipped } = await restoreFile(store, await scratch.bundle(backupParts({ "user/a/memories/x": "x" }, {})), {
@@ -452,7 +452,7 @@ describe("a backup of a store", () => {
     assert.equal(stateOf(store)["resources/mine.md"], before["resources/mine.md"]);
   });
 
-  test("replaces a file by a directory and a directory by a file if it is restored", async () => {
+  test("restore with `overwrite` replaces a file by a directory and a directory by a file", async () => {
     await using store = await scratch.store({ "resources/a": "file", "resources/b/c": "deep" });
     await restoreFile(store, await scratch.bundle(backupParts({ "resources/a/x": "x", "resources/b": "file" })), {
       onConflict: "overwrite",
@@ -500,7 +500,7 @@ describe("content of the scopes agent and session", () => {
     return bundle.manifest.layout;
   };
 
-  test("is packed in layout B by default, and is refused in layout C", async () => {
+  test("content of agents and sessions is packed in layout B by default, and refused in layout C", async () => {
     await using store = await scratch.store(OLD);
     const to = (): string => scratch.place("old.ovpack");
     const [all, part, others, not] = [to(), to(), to(), to()];
@@ -513,7 +513,7 @@ describe("content of the scopes agent and session", () => {
     assert.ok(!fs.existsSync(not));
   });
 
-  test("is converted to layout C as a user's sessions, or left out by its path", async () => {
+  test("convert to layout C moves sessions to a user and leaves out the given paths", async () => {
     await using store = await scratch.store(OLD);
     const [all, to] = [scratch.place("all.ovpack"), scratch.place("new.ovpack")];
     await backupStore(store, { to: all });
@@ -529,7 +529,7 @@ describe("content of the scopes agent and session", () => {
     assert.deepEqual([isThere(other, "agent"), isThere(other, "session")], [false, false]);
   });
 
-  test("does not prevent layout C if it is empty", async () => {
+  test("empty scopes of agents and sessions do not prevent layout C", async () => {
     await using store = await scratch.store({ "resources/a.md": "a" });
     fs.mkdirSync(path.join(store.folder, "agent"));
     const [c, b, again] = [scratch.place("c"), scratch.place("b"), scratch.place("again")];
@@ -540,7 +540,7 @@ describe("content of the scopes agent and session", () => {
     assert.deepEqual([await layoutOf(c), await layoutOf(again)], ["C", "C"]);
   });
 
-  test("of one session is converted to a session of a user", async () => {
+  test("convert turns a bundle of one session into a session of a user", async () => {
     await using store = await scratch.store(OLD);
     const [one, to] = [scratch.place("one.ovpack"), scratch.place("new.ovpack")];
     await exportBundle(store, { uri: "viking://session/s1", to: one });
@@ -691,7 +691,7 @@ describe("vectors", () => {
 });
 
 describe("export of a bundle", () => {
-  test("leaves out control files, but not abstract files and hidden files", async () => {
+  test("export leaves out control files, but not abstract files and hidden files", async () => {
     await using store = await scratch.store({
       "resources/docs/a.md": "a",
       "resources/docs/.abstract.md": "about",
@@ -715,7 +715,7 @@ describe("export of a bundle", () => {
     );
   });
 
-  test("records the user who owns an entry in layout C, and not in B", async () => {
+  test("export records the user who owns an entry in layout C, and not in B", async () => {
     await using store = await scratch.store({ "user/alice/memories/tea.md": "green" });
     for (const [layout, owner] of [
       ["C", "alice"],
@@ -729,14 +729,14 @@ describe("export of a bundle", () => {
     }
   });
 
-  test("writes a session's files and no records", async () => {
+  test("export of a session writes its files and no records", async () => {
     await using store = await scratch.store({ "session/s1/.abstract.md": "a", "session/s1/m.jsonl": "{}" });
     const to = scratch.place("session.ovpack");
     const made = await exportBundle(store, { uri: "viking://session/s1", to });
     assert.deepEqual([made.files, made.records], [2, 0]);
   });
 
-  test("writes equal bytes for equal content, also after an import into another store", async () => {
+  test("export writes equal bytes for equal content, also after an import into another store", async () => {
     await using store = await scratch.store({
       "resources/docs/b.md": "b",
       "resources/docs/a/ü.md": "ü",
@@ -751,7 +751,7 @@ describe("export of a bundle", () => {
     assert.ok(fs.readFileSync(one).equals(fs.readFileSync(other)));
   });
 
-  test("refuses a URI that is not a directory of a scope", async () => {
+  test("export refuses a URI that is not a directory of a scope", async () => {
     await using store = await scratch.store({ "resources/docs/a.md": "a" });
     const to = scratch.place("none.ovpack");
     for (const [uri, code] of [

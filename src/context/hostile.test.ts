@@ -281,7 +281,7 @@ test("a committed change that cannot be applied makes writers fail, but not read
   await assert.rejects(addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") }));
 });
 
-test("adding a file with `overwrite` replaces a dangling link", async () => {
+test("addFiles with `overwrite` replaces a dangling link", async () => {
   await using store = await scratch.store({ "resources/b.md": "b" });
   fs.symlinkSync("/nowhere", path.join(store.folder, "resources/l.md"));
   await addFiles(store, "viking://resources/l.md", { from: Buffer.from("new"), overwrite: true });

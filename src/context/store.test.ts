@@ -53,7 +53,7 @@ test("an added folder can be listed, read, found and removed", async () => {
   await assert.rejects(removeFiles(store, "viking://resources/docs/deep"), { code: "not_found" });
 });
 
-test("adding a file replaces an existing entry only with `overwrite`", async () => {
+test("addFiles replaces an existing entry only with `overwrite`", async () => {
   await using store = await scratch.store({ "resources/a": "one" });
   const before = stateOf(store);
   await assert.rejects(addFiles(store, "viking://resources/a", { from: Buffer.from("two") }), {
@@ -64,7 +64,7 @@ test("adding a file replaces an existing entry only with `overwrite`", async () 
   assert.equal(readFiles(store, "viking://resources/a").toString(), "two");
 });
 
-test("adding refuses links, missing files, the store itself and invalid targets", async () => {
+test("addFiles refuses links, missing files, the store itself and invalid targets", async () => {
   await using store = await scratch.store({ "resources/a": "one" });
   const before = stateOf(store);
   const from = scratch.place("links");
@@ -84,7 +84,7 @@ test("adding refuses links, missing files, the store itself and invalid targets"
   await refused("viking://resources/.relations.json", path.join(from, "a"), "usage");
 });
 
-test("adding a folder leaves out version control, packages, credentials, links and ignored entries", async () => {
+test("addFiles of a folder leaves out version control, packages, credentials, links and ignored entries", async () => {
   await using store = await scratch.store();
   const from = scratch.place("project");
   const files = [

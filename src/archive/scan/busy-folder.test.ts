@@ -56,7 +56,7 @@ function namesAtTop({ table }: ScanResult): string[] {
 }
 
 void describe("scan of a folder that other processes change all the time", () => {
-  test("names a file as torn if it changes while it is read", async (t) => {
+  test("scan names a file as torn if it changes while it is read", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "changing");
@@ -74,7 +74,7 @@ void describe("scan of a folder that other processes change all the time", () =>
     assertSame(after, await saves.look(root));
   });
 
-  test("leaves out a link that is removed while it is read, and names a link that cannot be read", async (t) => {
+  test("scan leaves out a link that is removed while it is read, and names a link that cannot be read", async (t) => {
     const { EINVAL, EIO, ENOENT } = os.constants.errno;
     for (const [errno, omitted] of [
       [ENOENT, []],
@@ -93,7 +93,7 @@ void describe("scan of a folder that other processes change all the time", () =>
       });
   });
 
-  test("records an entry whose attributes cannot be read, and names it as torn", async (t) => {
+  test("scan records an entry whose attributes cannot be read, and names it as torn", async (t) => {
     const { EIO, ENODATA } = os.constants.errno;
     for (const errno of [EIO, ENODATA]) {
       let again: ScanResult | undefined;
@@ -123,7 +123,7 @@ void describe("scan of a folder that other processes change all the time", () =>
     }
   });
 
-  test("names every entry whose attributes cannot be read, without a limit", async (t) => {
+  test("scan names every entry whose attributes cannot be read, without a limit", async (t) => {
     const count = TORN_LIMIT + 100;
     await scannedHere(t, async (saves, root) => {
       for (let i = 0; i < count; i++) fs.writeFileSync(path.join(root, `f${i}`), "x");
@@ -134,7 +134,7 @@ void describe("scan of a folder that other processes change all the time", () =>
     });
   });
 
-  test("records an entry's readable attributes if another attribute cannot be read", async (t) => {
+  test("scan records an entry's readable attributes if another attribute cannot be read", async (t) => {
     await scannedHere(t, async (saves, root) => {
       fs.writeFileSync(path.join(root, "file"), "x");
       for (const name of ["user.a", "user.b"]) setAttribute(path.join(root, "file"), name, "1");
@@ -154,7 +154,7 @@ void describe("scan of a folder that other processes change all the time", () =>
     });
   });
 
-  test("records a directory that replaces a file before the file is opened", async (t) => {
+  test("scan records a directory that replaces a file before the file is opened", async (t) => {
     let saved: ScanResult | undefined;
     const { look } = await scannedHere(t, async (saves, root) => {
       for (const name of ["a", "z"]) fs.writeFileSync(path.join(root, name), name);
@@ -179,7 +179,7 @@ void describe("scan of a folder that other processes change all the time", () =>
   });
 
   for (const kind of ["xfs", "btrfs"] as const) {
-    test(`reads a file in constant use as it was at one moment, on ${kind}`, async (t) => {
+    test(`scan reads a file in constant use as it was at one moment, on ${kind}`, async (t) => {
       const volume = loopFileSystem(t, kind);
       if (volume === null) return;
       const saves = await TestStore.create(t, volume.root);
@@ -210,7 +210,7 @@ void describe("scan of a folder that other processes change all the time", () =>
   }
 
   test(
-    "sees a name that is given to one file after the other in at least 193 of 200 scans on btrfs",
+    "scan sees a name that is given to one file after the other in at least 193 of 200 scans on btrfs",
     variant,
     async (t) => {
       const volume = loopFileSystem(t, "btrfs");
@@ -230,7 +230,7 @@ void describe("scan of a folder that other processes change all the time", () =>
     },
   );
 
-  test("ends although entries appear and disappear all the time", async (t) => {
+  test("scan ends although entries appear and disappear all the time", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const script = `

@@ -76,7 +76,7 @@ function membersIn(saved: Saved): number[] {
 }
 
 void describe("scan of hard links whose file changes between two readings", () => {
-  test("records the latest content for all names if the file is written to between the readings", async (t) => {
+  test("scan records the latest content for all names if the file is written to between the readings", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, root, at } = folder;
     fs.appendFileSync(at("b"), "second line\n");
@@ -94,7 +94,7 @@ void describe("scan of hard links whose file changes between two readings", () =
     assertSame(await saves.save(root), saved, "by its cache");
   });
 
-  test("keeps each name's own content and names the links as torn if the latest reading is uncertain", async (t) => {
+  test("scan keeps each name's own content and names the links as torn if the latest reading is uncertain", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, at } = folder;
     fs.renameSync(at("b"), at("y/b"));
@@ -117,7 +117,7 @@ void describe("scan of hard links whose file changes between two readings", () =
     });
   });
 
-  test("keeps two files apart if one gets the former inode number of the other", async (t) => {
+  test("scan keeps two files apart if one gets the former inode number of the other", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, at } = folder;
     fs.appendFileSync(at("b"), "second line\n");

@@ -27,7 +27,7 @@ async function settled(t: TestContext): Promise<{ saves: TestStore; root: string
 const trusted = keepsDirectoryTimes(Buffer.from("."));
 
 void describe("scan of directories whose times are unchanged", () => {
-  test("lists only changed directories if the file system keeps directory times", async (t) => {
+  test("scan lists only changed directories if the file system keeps directory times", async (t) => {
     if (!trusted) return t.skip("this file system's directory times are not relied on");
     const { saves, root } = await settled(t);
     assert.equal((await saves.save(root)).notes.listed, 1, "the root alone");
@@ -44,7 +44,7 @@ void describe("scan of directories whose times are unchanged", () => {
     assertSame(changed, await saves.look(root));
   });
 
-  test("finds a name that is added, removed, renamed or replaced right after a save", async (t) => {
+  test("scan finds a name that is added, removed, renamed or replaced right after a save", async (t) => {
     const { saves, root } = await settled(t);
     const changes = [
       () => write(root, "a/new"),
@@ -63,7 +63,7 @@ void describe("scan of directories whose times are unchanged", () => {
     }
   });
 
-  test("finds a new name although its directory's modification time was set back", async (t) => {
+  test("scan finds a new name although its directory's modification time was set back", async (t) => {
     const { saves, root } = await settled(t);
     const { atime, mtime } = fs.statSync(path.join(root, "a"));
     write(root, "a/hidden");
@@ -71,7 +71,7 @@ void describe("scan of directories whose times are unchanged", () => {
     assertSame(await saves.save(root), await saves.look(root));
   });
 
-  test("lists unchanged directories again if ignore rules are added, changed or removed", async (t) => {
+  test("scan lists unchanged directories again if ignore rules are added, changed or removed", async (t) => {
     const { saves, root } = await settled(t);
     const save = async (more: { excludes?: string[] } = {}): Promise<void> => {
       assertSame(await saves.save(root, more), await saves.look(root, more));

@@ -54,7 +54,7 @@ void describe("scan of all kinds of entries", () => {
     );
   });
 
-  test("records an entry of every type", async (t) => {
+  test("scan records an entry of every type", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.writeFileSync(path.join(root, "file"), "text");
@@ -74,7 +74,7 @@ void describe("scan of all kinds of entries", () => {
     assert.deepEqual(summary.entries, { files: 2, directories: 1, links: 4, other });
   });
 
-  test("records names as bytes, with every byte except NUL and slash", async (t) => {
+  test("scan records names as bytes, with every byte except NUL and slash", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let byte = 1; byte < 256; byte++) {
@@ -90,7 +90,7 @@ void describe("scan of all kinds of entries", () => {
     await assertScans(saves, root, "both");
   });
 
-  test("records an entry whose path is longer than PATH_MAX", async (t) => {
+  test("scan records an entry whose path is longer than PATH_MAX", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const names: string[] = [];
@@ -112,7 +112,7 @@ void describe("scan of all kinds of entries", () => {
     assert.deepEqual(deep.summary.entries, { files: 41, directories: 40, links: 0, other: 0 });
   });
 
-  test("records hard links in several directories as one group", async (t) => {
+  test("scan records hard links in several directories as one group", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (const name of ["a", "a.b", "b", "b/c"]) fs.mkdirSync(path.join(root, name));
@@ -146,7 +146,7 @@ void describe("scan of all kinds of entries", () => {
     );
   });
 
-  test("records unusual modes and times exactly", async (t) => {
+  test("scan records unusual modes and times exactly", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t, fs.existsSync("/dev/shm") ? "/dev/shm" : undefined);
     for (const mode of [0, 0o400, 0o4755, 0o2755, 0o1777, 0o7777]) {
@@ -170,7 +170,7 @@ void describe("scan of all kinds of entries", () => {
     assert.deepEqual(far.toSorted(), ["253402300800.0", "300000000000.0"]);
   });
 
-  test("records a change of only the extended attributes", async (t) => {
+  test("scan records a change of only the extended attributes", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "file");
@@ -187,7 +187,7 @@ void describe("scan of all kinds of entries", () => {
     assert.equal(hex(second.state), walkDigests(root).state);
   });
 
-  test("records a directory of 5000 entries, which it reads in parts", async (t) => {
+  test("scan records a directory of 5000 entries, which it reads in parts", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const big = path.join(root, "big");
@@ -209,7 +209,7 @@ void describe("scan of all kinds of entries", () => {
     assertSame(await saves.save(root), await saves.look(root));
   });
 
-  test("records an empty folder", async (t) => {
+  test("scan records an empty folder", async (t) => {
     const saves = await TestStore.create(t);
     await assertScans(saves, temporaryFolder(t), "both");
   });

@@ -31,7 +31,7 @@ function text(paths: readonly Uint8Array[]): string[] {
 }
 
 void describe("scan of a folder with mounted file systems", () => {
-  test("lists mount points and leaves them out unless it crosses mounts", async (t) => {
+  test("scan lists mount points and leaves them out unless it crosses mounts", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);
@@ -55,7 +55,7 @@ void describe("scan of a folder with mounted file systems", () => {
     assertSame(await saves.save(root), await saves.look(root), "left out again");
   });
 
-  test("reads files on a mounted tmpfs again although their times are unchanged", async (t) => {
+  test("scan reads files on a mounted tmpfs again although their times are unchanged", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);
@@ -70,7 +70,7 @@ void describe("scan of a folder with mounted file systems", () => {
     clock.mock.restore();
   });
 
-  test("keeps files of two file systems with equal inode numbers apart", async (t) => {
+  test("scan keeps files of two file systems with equal inode numbers apart", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);
@@ -94,7 +94,7 @@ void describe("scan of a folder with mounted file systems", () => {
     }
   });
 
-  test("keeps files of two overlay layers with equal inode numbers apart", async (t) => {
+  test("scan keeps files of two overlay layers with equal inode numbers apart", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const work = temporaryFolder(t);

@@ -67,7 +67,7 @@ function assertWhole({ notes }: ScanResult): void {
 }
 
 void describe("scan of entries that are renamed or removed while it reads", () => {
-  test("saves a file under its new name if it is renamed after it was listed", async (t) => {
+  test("scan saves a file under its new name if it is renamed after it was listed", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => {
       for (const name of ["a", "m.1", "z"]) fs.writeFileSync(path.join(at, name), name);
     });
@@ -83,7 +83,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assertSame(saved, await look());
   });
 
-  test("saves a file once if it is renamed after it was read", async (t) => {
+  test("scan saves a file once if it is renamed after it was read", async (t) => {
     const { root, again } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "x"), "x"));
     for (const name of ["a", "m", "z"]) fs.writeFileSync(path.join(root, name), name);
     const saved = await again({
@@ -98,7 +98,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assertWhole(saved);
   });
 
-  test("is complete if a file is removed after it was listed", async (t) => {
+  test("scan is complete if a file is removed after it was listed", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => {
       for (const name of ["a", "gone"]) fs.writeFileSync(path.join(at, name), name);
     });
@@ -110,7 +110,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assertSame(saved, await look());
   });
 
-  test("saves a directory under its new name if it is renamed before it is read", async (t) => {
+  test("scan saves a directory under its new name if it is renamed before it is read", async (t) => {
     const { root, again, look, next } = await savedOnce(t, (at) => {
       fs.mkdirSync(path.join(at, "top", "d", "below"), { recursive: true });
       for (const name of ["f", "d/g", "d/below/h"]) fs.writeFileSync(path.join(at, "top", name), name);
@@ -131,7 +131,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
   });
 
   for (const more of [["new"], []])
-    test(`saves a directory that is renamed and renamed back, with ${more.length} new entries beside it`, async (t) => {
+    test(`scan saves a directory that is renamed and renamed back, with ${more.length} new entries beside it`, async (t) => {
       const { root, again, look, next } = await savedOnce(t, (at) => {
         fs.mkdirSync(path.join(at, "d/below"), { recursive: true });
         for (const name of ["d/f", "d/below/g"]) fs.writeFileSync(path.join(at, name), name);
@@ -153,7 +153,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
       assertSame(await next(), await look());
     });
 
-  test("saves directories under their new names if their names are exchanged after they were read", async (t) => {
+  test("scan saves directories under their new names if their names are exchanged after they were read", async (t) => {
     const { root, again, look, next } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "z"), "z"));
     for (const name of ["a", "b"]) {
       fs.mkdirSync(path.join(root, name));
@@ -175,7 +175,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assertSame(await next(), await look());
   });
 
-  test("is complete if a directory is removed before it is read", async (t) => {
+  test("scan is complete if a directory is removed before it is read", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => {
       for (const name of ["keep", "work"]) fs.mkdirSync(path.join(at, name));
       for (const name of ["keep/f", "work/g"]) fs.writeFileSync(path.join(at, name), name);
@@ -188,7 +188,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assertSame(saved, await look());
   });
 
-  test("names a directory as torn if a file in it is renamed at each reading", async (t) => {
+  test("scan names a directory as torn if a file in it is renamed at each reading", async (t) => {
     const { root, again } = await savedOnce(t, (at) => {
       fs.mkdirSync(path.join(at, "d"));
       for (const name of ["a", "d/m.1"]) fs.writeFileSync(path.join(at, name), name);
@@ -204,7 +204,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assert.deepEqual(notedPaths(saved.notes.torn), ["d"]);
   });
 
-  test("applies the ignore file of the first listing to a second listing of the same directory", async (t) => {
+  test("scan applies the ignore file of the first listing to a second listing of the same directory", async (t) => {
     const { root, again } = await savedOnce(t, (at) => {
       fs.mkdirSync(path.join(at, "d"));
       fs.writeFileSync(path.join(at, ".cairnignore"), "*.log\n");
@@ -227,7 +227,7 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     );
   });
 
-  test("leaves a large file that was renamed after it was listed to another thread", async (t) => {
+  test("scan leaves a large file that was renamed after it was listed to another thread", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "a"), "a"));
     fs.writeFileSync(path.join(root, "m.part"), Buffer.alloc(INLINE_BYTES + 1, 1));
     const sys = syscalls();

@@ -16,7 +16,7 @@ import {
 
 if (rightsCount()) {
   void describe("scan of entries that may not be read", () => {
-    test("omits and names an unreadable file", async (t) => {
+    test("scan omits and names an unreadable file", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       fs.writeFileSync(path.join(root, "closed"), "secret");
@@ -35,7 +35,7 @@ if (rightsCount()) {
       assertSame(await saves.save(root), await saves.look(root));
     });
 
-    test("omits and names a directory that may not be listed, and records it once it may", async (t) => {
+    test("scan omits and names a directory that may not be listed, and records it once it may", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       for (const name of ["empty", "full", "full/inner"]) fs.mkdirSync(path.join(root, name));
@@ -52,7 +52,7 @@ if (rightsCount()) {
       assertSame(again, open);
     });
 
-    test("names the entries of a directory that may be listed but not entered", async (t) => {
+    test("scan names the entries of a directory that may be listed but not entered", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       fs.mkdirSync(path.join(root, "dir/sub"), { recursive: true });
@@ -68,7 +68,7 @@ if (rightsCount()) {
       assertSame(await saves.save(root), await saves.look(root));
     });
 
-    test("names the entries of such a directory in each later scan", async (t) => {
+    test("scan names the entries of a directory that cannot be entered again in each later scan", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       fs.mkdirSync(path.join(root, "dir"));
@@ -82,7 +82,7 @@ if (rightsCount()) {
       assertSame(await saves.save(root), await saves.look(root));
     });
 
-    test("names omitted entries in the order of their paths with any number of threads", async (t) => {
+    test("scan names omitted entries in the order of their paths with any number of threads", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       const names = ["b", "a", "a.b"].flatMap((parent) =>
@@ -118,7 +118,7 @@ if (rightsCount()) {
     });
   });
 } else {
-  test("the tests above pass in a process without capabilities", { timeout: 60_000 }, (t) => {
+  test("the tests of unreadable entries pass in a process without capabilities", { timeout: 60_000 }, (t) => {
     if (!runWithoutCapabilities(fileURLToPath(import.meta.url))) t.skip("setpriv is not here");
   });
   test("scan records a directory that became readable through a change of the process's rights alone", async (t) => {

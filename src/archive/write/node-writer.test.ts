@@ -40,7 +40,7 @@ function attributesOf(at: string): string[] {
 }
 
 void describe("NodeWriter", () => {
-  test("keeps the access list of an existing directory, and clears inherited lists of new entries", (t) => {
+  test("NodeWriter keeps the access list of an existing directory, and clears inherited lists of new entries", (t) => {
     const folder = temporaryFolder(t);
     fs.mkdirSync(path.join(folder, "old"));
     if (!setAccessList("-m", "u:7:rwx,d:u:8:rx", path.join(folder, "old"))) return t.skip("no access lists here");
@@ -63,7 +63,7 @@ void describe("NodeWriter", () => {
     fs.closeSync(old);
   });
 
-  test("sets all extended attributes except those that Linux cannot hold, which it lists", (t) => {
+  test("NodeWriter sets all extended attributes except those that Linux cannot hold, which it lists", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -97,7 +97,7 @@ void describe("NodeWriter", () => {
     fs.closeSync(fd);
   });
 
-  test("neither writes nor lists the redundant attribute trusted.SGI_ACL_FILE", (t) => {
+  test("NodeWriter neither writes nor lists the redundant attribute trusted.SGI_ACL_FILE", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -114,7 +114,7 @@ void describe("NodeWriter", () => {
     fs.closeSync(fd);
   });
 
-  test("reports a full or read-only file system as the reason if metadata cannot be set", (t) => {
+  test("NodeWriter reports a full or read-only file system as the reason if metadata cannot be set", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const { errno } = os.constants;
@@ -138,7 +138,7 @@ void describe("NodeWriter", () => {
     fs.closeSync(fd);
   });
 
-  test("clears the setuid bit of a program whose owner cannot be set, and lists the mode", (t) => {
+  test("NodeWriter clears the setuid bit of a program whose owner cannot be set, and lists the mode", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -169,7 +169,7 @@ void describe("NodeWriter", () => {
     fs.closeSync(fd);
   });
 
-  test("sets the group of a new entry on a mount with the option grpid", (t) => {
+  test("NodeWriter sets the group of a new entry on a mount with the option grpid", (t) => {
     const volume = loopFileSystem(t, "xfs", { mountOptions: ["grpid"] });
     if (volume === null) return;
     fs.chownSync(volume.root, 0, 12);
@@ -180,7 +180,7 @@ void describe("NodeWriter", () => {
     fs.closeSync(within);
   });
 
-  test("writes pieces around holes whose ends are not those of the pieces", (t) => {
+  test("NodeWriter writes pieces around holes whose ends are not those of the pieces", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const size = 300_000;
@@ -207,7 +207,7 @@ void describe("NodeWriter", () => {
     assert.equal(stat.mtimeNs, 1_000_000_000_005n);
   });
 
-  test("writes zeros over existing content, and leaves them out of a new sparse file", (t) => {
+  test("NodeWriter writes zeros over existing content, and leaves them out of a new sparse file", (t) => {
     const file = path.join(temporaryFolder(t), "x");
     fs.writeFileSync(file, Buffer.alloc(300_000, "old"));
     const fd = fs.openSync(file, "r+");
@@ -227,7 +227,7 @@ void describe("NodeWriter", () => {
     assert.equal(fs.readFileSync(file)[131_072], "d".charCodeAt(0));
   });
 
-  test("neither follows nor replaces an existing entry at the path", (t) => {
+  test("NodeWriter neither follows nor replaces an existing entry at the path", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     fs.writeFileSync(path.join(folder, "outside"), "kept");
@@ -242,7 +242,7 @@ void describe("NodeWriter", () => {
     fs.closeSync(fd);
   });
 
-  test("gives a file its mode when it creates the file, or afterwards if that is impossible", (t) => {
+  test("NodeWriter gives a file its mode when it creates the file, or afterwards if that is impossible", (t) => {
     const folder = temporaryFolder(t);
     const within = openDirectory(folder);
     t.after(() => fs.closeSync(within));

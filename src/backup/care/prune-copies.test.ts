@@ -14,7 +14,7 @@ import { firstOf } from "../../../test/fixtures/long.ts";
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   for (const number of [0, 1])
-    test(`prune of a ${scheme} repository keeps the intact copy of each blob if set ${number} is damaged`, async (t) => {
+    test(`prune of a ${scheme} repository keeps the intact copy of each blob if pack set ${number} is damaged`, async (t) => {
       const at = await backupScene(t, scheme);
       const { repository, place, root, folder } = at;
       writeFileSync(join(folder, "random"), randomBytes(300_000));
@@ -81,7 +81,7 @@ for (const [scheme, how] of [
   ["far", "all blobs"],
 ] as const)
   for (const number of [0, 1])
-    test(`prune of a ${scheme} repository reads trees from their second pack if set ${number} is spoilt: ${how}`, async (t) => {
+    test(`prune of a ${scheme} repository reads trees from their second pack if pack set ${number} is spoilt: ${how}`, async (t) => {
       const at = await backupScene(t, scheme);
       const { repository, place, root, folder } = at;
       for (let i = 0; i < 20; i++) at.write(`folders/${i}/file`, `file ${i}\n`);

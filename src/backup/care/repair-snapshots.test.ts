@@ -45,7 +45,7 @@ async function withoutLarge(at: BackupScene): Promise<{ first: string; second: s
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   describe(`repairSnapshots on a ${scheme} storage`, () => {
-    test("replaces each incomplete snapshot by a complete one that lists the missing entries", async (t) => {
+    test("repairSnapshots replaces each incomplete snapshot by a complete one that lists the missing entries", async (t) => {
       const at = await backupScene(t, scheme);
       const { repository, folder, root } = at;
       const { first, second } = await withoutLarge(at);

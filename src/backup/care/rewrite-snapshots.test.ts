@@ -32,7 +32,7 @@ async function problemsOf(repository: BackupRepository): Promise<unknown[]> {
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
   describe(`paths that rewrite removes from snapshots on a ${scheme} storage`, () => {
-    test("are missing from the new snapshots, which list them as taken out", async (t) => {
+    test("entries that rewrite removed are missing from the new snapshots, which list them as taken out", async (t) => {
       const scene = await backupScene(t, scheme);
       const { repository, folder, root } = scene;
       const ids = await withSecrets(scene);
@@ -79,7 +79,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       assert.equal(restored.proof?.receipt, null);
     });
 
-    test("stay in the folder if a snapshot without them is restored in place", async (t) => {
+    test("entries that rewrite removed stay in the folder if a snapshot without them is restored in place", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, write } = scene;
       await withSecrets(scene);

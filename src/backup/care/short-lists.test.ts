@@ -213,7 +213,7 @@ test("prune removes nothing while a server lists no snapshot for an hour", async
   await requireWhole(at, at.ids);
 });
 
-test("prune misses a lost snapshot that this host made even if no list has named it yet", async (t) => {
+test("prune reports a lost snapshot of this host as missing even if no list has named it yet", async (t) => {
   const at = await scene(t, "local");
   const { snapshot } = await at.client.createBackup(at.repository, { save: true });
   const back = takeAway(at, snapshot!.snapshot_id);
@@ -226,7 +226,7 @@ test("prune misses a lost snapshot that this host made even if no list has named
   await requireWhole(at, [snapshot!.snapshot_id]);
 });
 
-test("prune does not miss snapshots that this host forgot, tagged or rewrote itself", async (t) => {
+test("prune does not report snapshots as missing that this host forgot, tagged or rewrote", async (t) => {
   const at = await scene(t, "local");
   await at.repository.tag({ snapshots: [at.ids[1]!], add: ["kept"] });
   const { result } = await prune(at.repository);

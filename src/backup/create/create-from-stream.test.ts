@@ -27,7 +27,7 @@ async function snapshotsOf({ repository }: BackupScene): Promise<number> {
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   describe(`createFromStream into a repository on a ${scheme} storage`, () => {
-    test("makes a snapshot of one file that can be verified and restored", async (t) => {
+    test("createFromStream makes a snapshot of one file that can be verified and restored", async (t) => {
       const { repository, root } = await backupScene(t, scheme);
       const content = randomBytes(3_000_000);
       const parts = [content.subarray(0, 1_200_000), content.subarray(1_200_000)];
@@ -57,7 +57,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       }
     });
 
-    test("reports an unchanged stream if the same bytes are stored again under the same name", async (t) => {
+    test("createFromStream reports an unchanged stream if the same bytes are stored again under the same name", async (t) => {
       const scene = await backupScene(t, scheme);
       const { repository, place } = scene;
       const content = randomBytes(2_000_000);

@@ -26,7 +26,7 @@ const ANY = { latestOf: {} };
 
 for (const scheme of ["local", "far"] as const) {
   describe(`restoreBackup of a snapshot on a ${scheme} storage`, () => {
-    test("restores the folder although the snapshot's point is gone, and undo restores the state before", async (t) => {
+    test("restoreBackup restores the folder although the snapshot's point is gone, and undo restores the state before", async (t) => {
       const { client, repository, folder, write } = await backupScene(t, scheme);
       linkSync(join(folder, "a.txt"), join(folder, "linked"));
       writeFileSync(join(folder, "large"), randomBytes(3 << 20));
@@ -62,7 +62,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
     });
 
-    test("warns if the snapshot is of another folder and the restore would remove present entries", async (t) => {
+    test("restoreBackup warns if the snapshot is of another folder and the restore would remove present entries", async (t) => {
       const { client, library, repository, folder, root } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });
       const warned = async (into: Client, more: RestoreInPlaceOptions = {}): Promise<string[]> => {
@@ -84,7 +84,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual(await warned(client), []);
     });
 
-    test("keeps entries that the ignore rules of the snapshot's own workspace exclude", async (t) => {
+    test("restoreBackup keeps entries that the ignore rules of the snapshot's own workspace exclude", async (t) => {
       const { client, library, repository, root, write } = await backupScene(t, scheme);
       write(".cairnignore", "*.tmp\n");
       write("deep/.cairnignore", "/cache/\n");
@@ -106,7 +106,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual((await theirs.verifyAll()).problems, []);
     });
 
-    test("restores only the chosen paths and fetches only missing content", async (t) => {
+    test("restoreBackup restores only the chosen paths and fetches only missing content", async (t) => {
       const { client, library, repository, root, write } = await backupScene(t, scheme);
       for (let i = 0; i < 4; i++) write(`big/${i}`, randomBytes(200_000).toString("base64"));
       await client.createBackup(repository, { save: true });
