@@ -82,7 +82,7 @@ export interface CloneOutcome extends CloneTreeResult {
   closed: { path: Uint8Array; stat: Uint32Array }[];
   /** directories that vanished or became inaccessible after they were made */
   gone: Uint8Array[];
-  /** An entry was removed after its origin was noted: its inode may have been reused. */
+  /** True if an entry was removed after its origin was noted: its inode number may have been reused. */
   isUnsure: boolean;
 }
 

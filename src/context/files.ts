@@ -10,7 +10,7 @@ import type { ContextStore, StoreCall } from "./store.ts";
 import { ABSTRACT, childrenOf, entriesOf, entryAt, factsAt, fileOf, levelOf, type TreeEntry, treeOf } from "./tree.ts";
 import { invalidUri, isControlName, joined, noSuch, parseUri, toUri } from "./uri.ts";
 
-/** Files of a store: put in, listed, read, taken out. */
+/** Adds, lists, reads and removes files of a context store. */
 
 export interface AddOptions extends StoreCall {
   /** A file or a folder; or the bytes of a file. */

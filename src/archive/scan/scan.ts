@@ -553,7 +553,7 @@ class Scan {
     }
   }
 
-  /** Lets the last thread, now idle, write the stat cache, unless the present cache is as good. */
+  /** Lets the last thread, now idle, write the stat cache, unless the present cache describes the same state. */
   #startDraft(notes: ScanNotes): void {
     const { draft, cache } = this.#options;
     if (draft === undefined || this.#takeMore !== null || this.#threads.length < 2) return;

@@ -44,7 +44,7 @@ const RUN = 256;
 interface WholeFile {
   /** number of its node in its tree */
   at: number;
-  /** of the index, for its only blob; -1: several blobs, or holes */
+  /** number of its only blob in the index; -1 for several blobs or for holes */
   entry: number;
   size: number;
 }

@@ -205,7 +205,7 @@ export function describePoint(point: SavePoint, style: Style): string {
   return parts.join("  ");
 }
 
-/** The message already tells the wish, so only a failed command is added. */
+/** Returns the exit status of a failed command; the point's message already describes the rest of its cause. */
 function describeFailure({ cause }: SavePoint, style: Style): string[] {
   const exit = cause["exit_code"];
   return typeof exit === "number" && exit !== 0 ? [style.red(`exit ${exit}`)] : [];
