@@ -220,7 +220,8 @@ void describe("scan of a folder that other processes change all the time", () =>
       const script = `const fs=require("fs");process.chdir(process.argv[1]);for(let i=0;;i++){fs.writeFileSync("new","x");fs.renameSync("new","name");if(i===9)fs.writeSync(1,"go")}`;
       const child = await writer(t, script, root);
       const seen: number[] = [];
-      // Listed once, one in twelve is missed; what is changed all the time may still be, oftener where processors are few.
+      // Listed once, one in twelve is missed; what is changed all the time may still be, oftener where processors are
+      // few.
       while (seen.length < 4 && !seen.some((times) => times >= 193)) {
         seen.push(0);
         for (let i = 0; i < 200; i++) if (namesAtTop(await saves.look(root)).includes("name")) seen[seen.length - 1]!++;

@@ -1,4 +1,4 @@
-/** Addresses of the views. They are in the URL's fragment, which a browser does not send to the server. */
+/** Addresses of the views, kept in the URL's fragment, which a browser does not send to the server. */
 
 /** A path inside a workspace: as text, and if it is not UTF-8 also its bytes in base64. */
 export interface PathRef {
