@@ -12,7 +12,7 @@ import { backupScene, damagePack, withManifest } from "./testing-far.ts";
 
 for (const scheme of ["local", "far"] as const) {
   describe(`a repository on a ${scheme} storage`, () => {
-    test("a point goes into it, is proven there and comes back the same", async (t) => {
+    test("a restored point has the state digest that its snapshot was verified with", async (t) => {
       const { client, repository, folder, root, write } = await backupScene(t, scheme);
       const first = await client.createBackup(repository, { save: true, tags: ["one"] });
       const wanted = walkDigests(folder).state;
@@ -31,7 +31,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual(snapshots, [first.snapshot]);
     });
 
-    test("chosen paths are restored alone, and a missing path is an error", async (t) => {
+    test("restore writes only the chosen paths, and fails with not_found if one of them does not exist", async (t) => {
       const { client, repository, root } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const target = join(root, "restored");
@@ -50,7 +50,7 @@ for (const scheme of ["local", "far"] as const) {
       );
     });
 
-    test("damaged files are named by a restore, which writes all other files", async (t) => {
+    test("restore names the files with damaged content and writes all other files", async (t) => {
       const { client, repository, folder, root, place } = await backupScene(t, scheme);
       // Most of the pack, so that its middle is hit.
       writeFileSync(join(folder, "large"), randomBytes(100_000));
@@ -74,7 +74,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual((await repository.verify({ quick: true })).problems, []);
     });
 
-    test("a missing pack costs only the files that it held", async (t) => {
+    test("restore leaves out only the files whose content was in a missing pack", async (t) => {
       const { client, repository, folder, root, place } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       writeFileSync(join(folder, "large"), randomBytes(100_000));
@@ -90,7 +90,7 @@ for (const scheme of ["local", "far"] as const) {
       );
     });
 
-    test("a damaged snapshot is named, also where this machine caches a sound copy of it", async (t) => {
+    test("verify names a damaged snapshot even if the local cache has an intact copy of it", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });
       assert.equal((await repository.list()).snapshots.length, 1);
@@ -102,7 +102,7 @@ for (const scheme of ["local", "far"] as const) {
       );
     });
 
-    test("a pack that is missing is found without reading any", async (t) => {
+    test("a quick verify finds a missing pack without reading other packs", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const pack = damagePack(place, () => 20, "largest");
@@ -114,7 +114,7 @@ for (const scheme of ["local", "far"] as const) {
   });
 }
 
-test("a backup is warned of when there is nothing in it", async (t) => {
+test("createBackup warns if the backup is empty", async (t) => {
   const { client, repository, folder } = await backupScene(t, "local");
   const warningsOf = async (options: CreateBackupOptions): Promise<string[]> => {
     const warnings: string[] = [];
@@ -129,7 +129,7 @@ test("a backup is warned of when there is nothing in it", async (t) => {
   assert.deepEqual(await warningsOf({}), [`the backup of ${folder} is empty: is its disk mounted?`]);
 });
 
-test("a backup whose lock was taken away makes nothing known that a clean-up may have removed", async (t) => {
+test("createBackup fails and writes no index if its lock was removed meanwhile", async (t) => {
   const { client, repository, place } = await backupScene(t, "local");
   await client.save();
   const cut = client.createBackup(repository, {
@@ -147,7 +147,7 @@ test("a backup whose lock was taken away makes nothing known that a clean-up may
   );
 });
 
-test("many bytes are moved by threads, stopped and gone on with", async (t) => {
+test("createBackup on several threads can be stopped, and the next call completes the backup", async (t) => {
   const { client, repository, folder, place, root } = await backupScene(t, "local");
   for (let i = 0; i < 4; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));
   await client.save();
@@ -175,7 +175,7 @@ test("many bytes are moved by threads, stopped and gone on with", async (t) => {
   assert.equal(proof?.state_digest, walkDigests(folder).state);
 });
 
-test("damage in the workspace's own store ends a backup by threads before its snapshot", async (t) => {
+test("createBackup on several threads writes no snapshot if the workspace's own store is damaged", async (t) => {
   const { client, repository, folder } = await backupScene(t, "local");
   for (let i = 0; i < 3; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));
   await client.save();
@@ -188,7 +188,7 @@ test("damage in the workspace's own store ends a backup by threads before its sn
   assert.equal((await repository.list()).snapshots.length, 0);
 });
 
-test("all parts of a verification together read every pack once", async (t) => {
+test("verifying all subsets 1/3 to 3/3 reads each pack exactly once", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   for (let i = 0; i < 5; i++) {
     write("a.txt", `round ${i}`);
@@ -203,7 +203,7 @@ test("all parts of a verification together read every pack once", async (t) => {
   await assert.rejects(repository.verify({ snapshots: ["ffffffff"] }), hasCode("not_found"));
 });
 
-test("a receipt is signed over the proof, and any change of it is detected", async (t) => {
+test("verifyReceipt accepts a signed receipt and refuses a changed one", async (t) => {
   const { client, repository, library, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const file = join(root, "receipt.json");
@@ -239,7 +239,7 @@ test("a receipt is signed over the proof, and any change of it is detected", asy
   });
 });
 
-test("a password that does not fit is refused", async (t) => {
+test("openRepository refuses a wrong password", async (t) => {
   const { library, options } = await backupScene(t, "local");
   await assert.rejects(library.openRepository({ ...options, password: "wrong" }), hasCode("wrong_password"));
   await assert.rejects(library.openRepository({ ...options, password: "" }), hasCode("usage"));
@@ -247,7 +247,7 @@ test("a password that does not fit is refused", async (t) => {
   await assert.rejects(library.initRepository(options), hasCode("already_exists"));
 });
 
-test("opening tells to make a repository only when nothing is there, and names a config that was lost as damage", async (t) => {
+test("openRepository proposes `backup init` only for an empty folder, and reports a lost config as damage", async (t) => {
   const { library, client, repository, options, place, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const failureOf = async (asked: Partial<RepositoryOptions>): Promise<CairnError> => {
@@ -280,7 +280,7 @@ test("opening tells to make a repository only when nothing is there, and names a
   assert.match(hint!, /mounted\. To create a repository there: `cairn backup init -r/);
 });
 
-test("an unverifiable digest is reported: of a newer program it is no damage, of an invalid manifest it is", async (t) => {
+test("verify reports an invalid manifest as damage, but the manifest of a newer version only as a note", async (t) => {
   const { client, repository } = await backupScene(t, "local");
   assert.ok(repository instanceof OpenedRepository);
   const { snapshot } = await client.createBackup(repository, { save: true });
@@ -303,7 +303,7 @@ test("an unverifiable digest is reported: of a newer program it is no damage, of
   assert.deepEqual([checked.snapshots, checked.digests], [3, 1]);
 });
 
-test("a backup includes unsaved changes, without a save it warns of them, and status counts them", async (t) => {
+test("createBackup saves changes first, and with `save: false` warns of unsaved changes", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   write("file", "first");
   await client.save();

@@ -20,7 +20,7 @@ const FILES = {
   "logs/only.log": "log\n",
 };
 
-test("patterns choose matching entries with everything below, as restic's do", async (t) => {
+test("restore patterns choose matching entries with everything below, as restic's patterns do", async (t) => {
   const { client, repository, root, folder, write } = await backupScene(t, "far");
   for (const [name, text] of Object.entries(FILES)) write(name, text);
   linkSync(join(folder, "src/main.ts"), join(folder, "src/deep/linked"));
@@ -73,7 +73,7 @@ test("patterns choose matching entries with everything below, as restic's do", a
   assert.notEqual(proof, null);
 });
 
-test("of a chosen file nothing is fetched but itself and the folders that lead to it", async (t) => {
+test("restore of a chosen file fetches only the file and the folders that lead to it", async (t) => {
   const { client, repository, root, write } = await backupScene(t, "far");
   write("many/large", randomBytes(200_000).toString("hex"));
   await client.createBackup(repository, { save: true });
@@ -94,7 +94,7 @@ test("of a chosen file nothing is fetched but itself and the folders that lead t
   assert.ok(all > 200_000 && atTop < 10_000 && beside < 30_000, `${all} ${atTop} ${beside}`);
 });
 
-test("any number of threads restores the same, and an invalid number is refused", async (t) => {
+test("restore writes the same entries with any number of threads", async (t) => {
   const { client, repository, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   for (const jobs of [1, 3]) {
@@ -104,7 +104,7 @@ test("any number of threads restores the same, and an invalid number is refused"
   await assert.rejects(repository.restore("latest", join(root, "none"), { jobs: 0 }), hasCode("usage"));
 });
 
-test("the choice of paths stops on a signal in the middle of a large folder", async () => {
+test("chosenPaths stops on a signal in the middle of a large folder", async () => {
   const made = { mode: 0o644, mtimeSec: 1, mtimeNs: 0, uid: 0, gid: 0, user: "", group: "", inode: 0n, deviceId: 0n };
   const file = {
     ...made,

@@ -16,7 +16,7 @@ function place(t: TestContext): RepositoryOptions {
   return { repository: join(folder, "repository"), password: "correct horse", env };
 }
 
-test("a call under way keeps its unfinished files until its end although its repository is closed", async (t) => {
+test("createFromStream completes its snapshot although its repository is closed meanwhile", async (t) => {
   const options = place(t);
   const repository = await (await openLibrary()).initRepository(options);
   async function* closing(): AsyncGenerator<Uint8Array> {

@@ -21,7 +21,7 @@ const UPLOADS: Fault[] = [
   { operation: "save", kind: "snapshots", fault: "late_success" },
 ];
 
-test("a backup that a storage fails in any step of is repeated, and everything is there", async (t) => {
+test("a backup of a folder succeeds when it is repeated after a failed storage call", async (t) => {
   const { client, repository, folder, write, root } = await backupScene(t, "faulty");
   const faulty = opened.faulty!;
   await client.createBackup(repository, { save: true });
@@ -52,7 +52,7 @@ test("a backup that a storage fails in any step of is repeated, and everything i
   assert.deepEqual((await repository.verify()).problems, []);
 });
 
-test("a backup of several folders that a storage fails in any step of is repeated, and everything is there", async (t) => {
+test("a backup of several paths succeeds when it is repeated after a failed storage call", async (t) => {
   const { repository, folder, write, root } = await backupScene(t, "faulty");
   const paths = [join(folder, "many"), join(folder, "deep"), join(folder, "a.txt")];
   for (const [i, fault] of UPLOADS.entries()) {
@@ -77,7 +77,7 @@ test("a backup of several folders that a storage fails in any step of is repeate
   await assert.rejects(repository.createFromPaths(paths, { signal }), hasCode("interrupted"));
 });
 
-test("a pack that is read wrongly is never restored as if it were right", async (t) => {
+test("restore never restores a pack as intact that was read wrongly", async (t) => {
   const { client, repository, root } = await backupScene(t, "faulty");
   await client.createBackup(repository, { save: true });
   for (const fault of ["flip", "truncate", "lose"] as const) {
@@ -100,7 +100,7 @@ test("a pack that is read wrongly is never restored as if it were right", async 
   assert.deepEqual((await repository.verify()).problems, []);
 });
 
-test("a restore that loses its connection names the missing packs, and the next one fetches only these", async (t) => {
+test("restore after a lost connection fetches only the packs that were not fetched before", async (t) => {
   const at = await backupScene(t, "faulty");
   const { client, repository, folder, write, root } = at;
   for (let i = 0; i < 8; i++) write(`large/${i}`, randomBytes(9 << 20).toString("base64"));
@@ -127,7 +127,7 @@ test("a restore that loses its connection names the missing packs, and the next 
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
-test("a check by restoring fetches all packs, also those that a restore has left behind", async (t) => {
+test("a restore check fetches all packs again, also those that an earlier restore cached", async (t) => {
   const { client, repository, root } = await backupScene(t, "faulty");
   await client.createBackup(repository, { save: true });
   const faulty = opened.faulty!;

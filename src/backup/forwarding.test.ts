@@ -31,7 +31,7 @@ async function blobsOf(repository: BackupRepository): Promise<number> {
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`a save and its backup in one bring the same as one after the other on a ${scheme} storage`, async (t) => {
+  test(`a backup that saves first stores the same blobs on a ${scheme} storage as a save and a later backup`, async (t) => {
     const { client, repository, library, options, folder, place, root, write } = await backupScene(t, scheme);
     for (let i = 0; i < 3; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));
     let most = 0;
@@ -68,7 +68,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.equal(proof?.state_digest, walkDigests(folder).state);
   });
 
-test("content that the repository has is not sent again when the workspace's own store lacks it", async (t) => {
+test("a backup does not send content again that the repository has and the workspace's own store lacks", async (t) => {
   const { client, repository, library, folder, root, place } = await backupScene(t, "local");
   // One blob each: every store cuts large files in places of its own.
   for (let i = 0; i < 10; i++) writeFileSync(join(folder, `middle-${i}`), randomBytes(300_000));
@@ -85,7 +85,7 @@ test("content that the repository has is not sent again when the workspace's own
   assert.equal(await blobsOf(repository), blobs + added.data_blobs + added.tree_blobs);
 });
 
-test("nothing is saved into a repository that cannot be locked", async (t) => {
+test("a backup makes no save point if its repository cannot be locked", async (t) => {
   const { client, repository, place, options, library } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const { access } = repository as OpenedRepository;
@@ -98,7 +98,7 @@ test("nothing is saved into a repository that cannot be locked", async (t) => {
   assert.deepEqual(readdirSync(join(place, "locks")), []);
 });
 
-test("a backup saves while its repository is being opened, and saves nothing when the opening fails", async (t) => {
+test("a backup makes no save point if its repository cannot be opened", async (t) => {
   const { client, library, options, root } = await backupScene(t, "local");
   const opening = library.openRepository(options);
   const { snapshot } = await client.createBackup(opening, { save: true });
@@ -113,14 +113,14 @@ test("a backup saves while its repository is being opened, and saves nothing whe
   assert.equal((await client.status()).head, head);
 });
 
-test("nothing is saved for a backup whose tags are none", async (t) => {
+test("a backup with an invalid tag makes no save point", async (t) => {
   const { client, repository } = await backupScene(t, "local");
   for (const tag of ["", "cairn:", `cairn:${"0".repeat(32)}`])
     await assert.rejects(client.createBackup(repository, { save: true, tags: [tag] }), hasCode("usage"));
   assert.deepEqual((await client.history()).save_points, []);
 });
 
-test("an upload that fails while the folder is saved costs the backup, and not the point", async (t) => {
+test("a backup whose upload fails during the save still makes the save point", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "faulty");
   writeFileSync(join(folder, "large"), randomBytes(40_000_000));
   opened.faulty!.arm({ operation: "saveFile", kind: "data", fault: "fail" });
@@ -135,7 +135,7 @@ test("an upload that fails while the folder is saved costs the backup, and not t
   assert.equal(proof?.state_digest, walkDigests(folder).state);
 });
 
-test("a lock that was taken away while the folder was saved keeps everything from being indexed", async (t) => {
+test("a backup whose lock is removed during the save writes no index", async (t) => {
   const { client, repository, place, folder } = await backupScene(t, "local");
   writeFileSync(join(folder, "large"), randomBytes(60_000_000));
   const tmp = join(place, "tmp");
@@ -157,7 +157,7 @@ test("a lock that was taken away while the folder was saved keeps everything fro
   );
 });
 
-test("content that store and repository have lost is in no snapshot until the folder has it again", async (t) => {
+test("a backup makes no snapshot of a point whose content both the store and the repository have lost", async (t) => {
   const { client, repository, place, folder, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   // Their largest pack: the trees stay.

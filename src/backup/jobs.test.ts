@@ -27,7 +27,7 @@ function held(method: "saveFile" | "load", expected: number): () => number {
 }
 
 for (const jobs of [1, 6])
-  test(`${jobs} packs are on their way at once to and from a far repository when that many jobs are asked for`, async (t) => {
+  test(`backup, stream and verify transfer ${jobs} packs at once with jobs ${jobs}`, async (t) => {
     const { client, library, options, folder, place } = await backupScene(t, "far");
     for (let i = 0; i < 12; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(4 << 20));
     const small = await library.openRepository({ ...options, packSize: 4 << 20 });

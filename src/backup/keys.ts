@@ -147,7 +147,7 @@ export async function unlock(access: OpenRepository, options: UnlockOptions): Pr
   const before = (await storage.list("locks")).length;
   await removeDeadLocks(repository);
   if (options.all === true) {
-    // A lock that its process removes meanwhile is as good.
+    // Ignores a failed removal: the lock's own process may have removed the lock.
     for (const { name } of await storage.list("locks")) await storage.remove("locks", name).catch(() => undefined);
   }
   const held = (await storage.list("locks")).length;

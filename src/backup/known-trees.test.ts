@@ -6,7 +6,7 @@ import { BlobIndex } from "../repository/index/blob-index.ts";
 import { randomFiles, TestArchive, withRepository } from "../repository/testing-archive.ts";
 import { keepKnownTrees, readKnownTrees } from "./open/made-snapshot.ts";
 
-test("trees are known as long as every index file is there that was read when they were found", async () => {
+test("readKnownTrees returns no trees if an index file is gone that existed when they were kept", async () => {
   await withRepository(async (fixture) => {
     const { folder, repository, storage } = fixture;
     const caches = join(folder, "caches");

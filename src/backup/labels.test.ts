@@ -23,7 +23,7 @@ async function manifestOf({ repository }: BackupScene, tree: string): Promise<Re
   return JSON.parse(Buffer.from((content as { content_b64: string }).content_b64, "base64").toString("utf8")) as never;
 }
 
-test("a file that changed while it was saved is labelled in the snapshot, which proves nothing then", async (t) => {
+test("a file that changed during the save is labelled in the snapshot, whose restore gets no receipt", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   const file = join(folder, "changing");

@@ -16,7 +16,7 @@ function listingOf(...hours: number[]): SnapshotListing {
   return { snapshots, damaged: [] };
 }
 
-test("the latest snapshot is warned of when a wrong clock has dated it in the future", () => {
+test("chosenSnapshot warns if `latest` is a snapshot dated in the future", () => {
   const warningsOf = (listing: SnapshotListing, word = "latest"): [string, string[]] => {
     const warnings: string[] = [];
     const { id } = chosenSnapshot(listing, word, { onWarning: (each) => void warnings.push(each) });
@@ -45,7 +45,7 @@ function chainOf(...of: { hour: number; end?: number; parent?: number }[]): List
   });
 }
 
-test("a snapshot dated in the future by a wrong clock is ordered by its upload or its successors", () => {
+test("inOrder places a snapshot dated in the future by its upload time or its successors", () => {
   const order = (...of: Parameters<typeof chainOf>): string =>
     inOrder(chainOf(...of))
       .map(({ id }) => id[0])
@@ -67,7 +67,7 @@ test("a snapshot dated in the future by a wrong clock is ordered by its upload o
   assert.equal(order({ hour: -50, end: -49 }, { hour: -80, end: -30, parent: 1 }), "21");
 });
 
-test("a snapshot shows its added sizes if its program wrote them: Cairn, or restic since 0.17", () => {
+test("publicSnapshot has the added sizes only if the snapshot's program recorded them", () => {
   const [{ id, snapshot }] = listingOf(-1).snapshots as [ListedSnapshot];
   const summary = { data_added: 100, data_added_packed: 40, total_bytes_processed: 1000 };
   assert.equal(publicSnapshot({ id, snapshot: { ...snapshot, summary } }).bytes_stored, 40);

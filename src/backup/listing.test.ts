@@ -20,7 +20,7 @@ import { backupScene, withNode } from "./testing-far.ts";
 
 /** Looking for snapshots and into them: which ones are meant, what holds an object, what they hold. */
 
-test("snapshots are listed by id, by prefix and as `latest` of a filter", async (t) => {
+test("list takes ids, prefixes and `latest` together with a filter", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   const first = (await client.createBackup(repository, { save: true, tags: ["one"] })).snapshot!.snapshot_id;
   write("a.txt", "changed");
@@ -83,7 +83,7 @@ test("find lists the files of a blob, a tree or a pack in each snapshot", async 
   }
 });
 
-test("a name with a slash behind it is a directory's, and a star is no topmost one", async (t) => {
+test("a find pattern that ends with a slash matches only directories", async (t) => {
   const { client, repository } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const paths = async (pattern: string): Promise<string[]> =>
@@ -93,7 +93,7 @@ test("a name with a slash behind it is a directory's, and a star is no topmost o
   assert.ok((await paths("*")).every((path) => path !== "/"));
 });
 
-test("damaged trees are named by find, which searches all others", async (t) => {
+test("find names damaged trees and searches all others", async (t) => {
   const { client, repository, place, write } = await backupScene(t, "local");
   const { snapshot: first } = await client.createBackup(repository, { save: true });
   const packs = new Set(readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }));
@@ -118,7 +118,7 @@ test("damaged trees are named by find, which searches all others", async (t) => 
   assert.ok(lost.damaged.some(({ snapshot_id: id, path }) => id === first!.snapshot_id && path === "/"));
 });
 
-test("a comparison lists each difference, also of a time alone", async (t) => {
+test("diff lists each difference, also of times alone", async (t) => {
   const { client, repository, folder, write } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true, tags: ["one"] });
   const before = (await repository.list()).snapshots[0]!.snapshot_id;
@@ -138,7 +138,7 @@ test("a comparison lists each difference, also of a time alone", async (t) => {
   );
 });
 
-test("a comparison of save points' snapshots lists hard links that were broken", async (t) => {
+test("diff lists hard links that were broken between two save points", async (t) => {
   const { client, repository, folder } = await backupScene(t, "local");
   const [one, two] = [join(folder, "a.txt"), join(folder, "deep/also")];
   linkSync(one, two);
@@ -158,7 +158,7 @@ test("a comparison of save points' snapshots lists hard links that were broken",
   );
 });
 
-test("a backup reports its current file, and a snapshot lists the entries left out", async (t) => {
+test("createBackup reports the current file, and its snapshot has the save's exclude patterns", async (t) => {
   const { client, repository, folder, write } = await backupScene(t, "local");
   write("left.log", "not wanted");
   const shown: string[] = [];
@@ -173,7 +173,7 @@ test("a backup reports its current file, and a snapshot lists the entries left o
   assert.deepEqual((content as { excludes: string[] }).excludes, ["*.log"]);
 });
 
-test("stats of snapshots count their content, also if they share it", async (t) => {
+test("stats of several snapshots count their shared content once", async (t) => {
   const { client, repository, write } = await backupScene(t, "far");
   await client.createBackup(repository, { save: true, tags: ["one"] });
   const all = await repository.stats();
@@ -207,7 +207,7 @@ test("stats count the bytes of a file with several names once in each snapshot",
   assert.deepEqual(await sizes(), [files + files + 3, bytes + bytes + 1000]);
 });
 
-test("stats count packs that no index lists, except those that rustic has marked", async (t) => {
+test("stats count packs that no index lists, except packs that rustic has marked for removal", async (t) => {
   const { client, repository } = await backupScene(t, "far");
   await client.createBackup(repository, { save: true });
   const { repository: opened } = (repository as OpenedRepository).access;
@@ -216,14 +216,14 @@ test("stats count packs that no index lists, except those that rustic has marked
   assert.equal((await repository.stats()).unindexed_packs, 1);
 });
 
-test("an id of the config, of which there is one, is a usage error", async (t) => {
+test("cat refuses an id for the config", async (t) => {
   const { repository } = await backupScene(t, "local");
   const { content } = await repository.cat("config");
   assert.equal((content as { version: number }).version, 2);
   await assert.rejects(repository.cat("config", "1a2b"), hasCode("usage"));
 });
 
-test("a block device has the same kind in comparisons, searches and lists", async (t) => {
+test("a block device has the kind `blockdev` in diff, find and show", async (t) => {
   const { client, repository, folder } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const path = `${folder.slice(1)}/a.txt`;

@@ -43,7 +43,7 @@ async function another({ library, place }: BackupScene): Promise<BackupRepositor
   return library.openRepository({ repository: `local:${place}`, password: "correct horse" });
 }
 
-test("far away snapshots and index are asked for before the lock is there, and their names once it holds", async (t) => {
+test("a call to a remote repository reads the lists of snapshots and index files before and after it locks", async (t) => {
   const { client, repository, write } = await backupScene(t, "far");
   await client.createBackup(repository, { save: true });
   const far = opened.far!;
@@ -73,7 +73,7 @@ test("far away snapshots and index are asked for before the lock is there, and t
   }
 });
 
-test("trees that lie in many packs far away are brought several at once", async (t) => {
+test("calls fetch the trees of many remote packs several at once", async (t) => {
   const { client, repository, write, root } = await backupScene(t, "far");
   const packs = 12;
   for (let i = 0; i < packs; i++) {
@@ -105,7 +105,7 @@ test("trees that lie in many packs far away are brought several at once", async 
   }
 });
 
-test("a snapshot that is uploaded while a far index is read is restored with its own content", async (t) => {
+test("restore of a snapshot that is uploaded while the index is read restores its own content", async (t) => {
   const at = await backupScene(t, "far");
   const { client, repository, write, root } = at;
   await client.createBackup(repository, { save: true });
@@ -122,7 +122,7 @@ for (const [when, during] of [
   ["before the lock is placed", (_place: string, work: () => Promise<void>) => beforeNextLock(work)],
   ["by somebody who did not see the lock", beforeNextLook],
 ] as const) {
-  test(`what is moved far away ${when} is found where it is, and nothing that went counts as there`, async (t) => {
+  test(`restore and createBackup find content that a prune repacked ${when}`, async (t) => {
     const at = await backupScene(t, "far");
     const { client, repository, write, root, place } = at;
     await client.createBackup(repository, { save: true });
@@ -151,7 +151,7 @@ for (const [when, during] of [
   });
 }
 
-test("a copy whose lock ends while it stands still writes no further snapshot", async (t) => {
+test("copyTo writes no further snapshot if its lock ends while the process stands still", async (t) => {
   const { client, library, repository, write, root } = await backupScene(t, "local");
   for (let i = 0; i < 2; i++) {
     write("a.txt", `${i}\n`);

@@ -14,7 +14,7 @@ const SHAPES: Record<string, (path: string) => void> = {
 };
 
 for (const [shape, put] of Object.entries(SHAPES))
-  test(`${shape} in the place of a key, snapshot, index file or lock is named, and the rest works`, async (t) => {
+  test(`${shape} named like a key, snapshot, index file or lock is reported, and other calls work`, async (t) => {
     const at = await backupScene(t, "local");
     const { client, repository, place, root } = at;
     const first = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
@@ -45,7 +45,7 @@ for (const [shape, put] of Object.entries(SHAPES))
   });
 
 for (const [shape, put] of Object.entries(SHAPES))
-  test(`${shape} in the place of a cache file is made anew by the next save`, async (t) => {
+  test(`save replaces a cache file by a new one if ${shape} lies at its path`, async (t) => {
     const at = await backupScene(t, "local");
     await at.client.save({ message: "one" });
     const { control_directory: control } = (await at.client.status()).workspace;
@@ -67,7 +67,7 @@ for (const [shape, put] of Object.entries(SHAPES))
       assert.ok(statSync(join(cache, name)).isFile(), name);
   });
 
-test("a repository full of .DS_Store, ._x, conflict copies and lost+found works and passes restic's check", async (t) => {
+test("a repository with .DS_Store, ._x, conflict copies and lost+found works and passes restic's check", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, place, root } = at;
   await client.createBackup(repository, { save: true });
@@ -102,7 +102,7 @@ test("a repository full of .DS_Store, ._x, conflict copies and lost+found works 
   resticCheck(place);
 });
 
-test("a repository is made beside lost+found and a .DS_Store", async (t) => {
+test("initRepository accepts a folder that has only lost+found and .DS_Store", async (t) => {
   const at = await backupScene(t, "local");
   const place = join(at.root, "disk");
   mkdirSync(join(place, "lost+found"), { recursive: true });

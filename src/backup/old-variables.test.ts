@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { OpenRepository } from "./open/open-repository.ts";
 
-test("variables of older versions are named when an SFTP repository is opened, and at no other place", async () => {
+test("opening an SFTP repository warns of environment variables of older versions", async () => {
   const env = { PATH: "/nowhere", CAIRN_SFTP_PASSWORD: "secret", CAIRN_SFTP_KEY_FILE: "/key" };
   for (const [repository, said] of [
     ["sftp:host:/srv/repo", ["CAIRN_SFTP_KEY_FILE, CAIRN_SFTP_PASSWORD are ignored"]],

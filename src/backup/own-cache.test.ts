@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { backupScene } from "./testing-far.ts";
 
-test("Cairn's own cache is no part of a backup when it lies in the folder, and stays when that is restored", async (t) => {
+test("a backup leaves out Cairn's own cache if it lies inside the folder", async (t) => {
   const { client, library, options, folder, write } = await backupScene(t, "local");
   // As that of a home directory.
   process.env["XDG_CACHE_HOME"] = join(folder, "cache");

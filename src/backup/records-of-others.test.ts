@@ -24,7 +24,7 @@ async function otherProgram(at: BackupScene, paths?: string[]): Promise<string> 
   return id;
 }
 
-test("a snapshot of another program is sound, and restored as it is, when records of an earlier restore lie at its root", async (t) => {
+test("restore and verify take another program's snapshot as it is although its root has Cairn's records", async (t) => {
   for (const scheme of firstOf(["far", "local"] as const, 1)) {
     const at = await backupScene(t, scheme);
     for (const paths of [undefined, ["/elsewhere"]]) {
@@ -43,7 +43,7 @@ test("a snapshot of another program is sound, and restored as it is, when record
   }
 });
 
-test("a copy of a snapshot of another program is sound as well when records of an earlier restore lie at its root", async (t) => {
+test("a copy of another program's snapshot with Cairn's records at its root passes verify", async (t) => {
   const [at, to] = [await backupScene(t, "local"), await backupScene(t, "local")];
   await otherProgram(at, ["/elsewhere"]);
   const { copied } = await at.repository.copyTo(to.repository);
@@ -53,7 +53,7 @@ test("a copy of a snapshot of another program is sound as well when records of a
   assert.ok(existsSync(join(target, ".cairn/manifest.json")));
 });
 
-test("a repair keeps the rest of another program's snapshot when records of an earlier restore lie at its root", async (t) => {
+test("repairSnapshots keeps another program's snapshot without the lost records at its root", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, root } = at;
   const id = await otherProgram(at, [join(at.folder, "a/b/c/d")]);

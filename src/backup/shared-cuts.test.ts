@@ -34,7 +34,7 @@ function moveOn(at: Scene): void {
   process.env["XDG_STATE_HOME"] = join(at.root, "state-elsewhere");
 }
 
-test("a large file of two workspaces of one user is in their repository once", async (t) => {
+test("a large file in two workspaces of one user is stored once in their repository", async (t) => {
   const at = await scene(t);
   const other = join(at.root, "other");
   mkdirSync(other);
@@ -46,7 +46,7 @@ test("a large file of two workspaces of one user is in their repository once", a
   assert.ok(at.size() - before < 100_000, `${at.size() - before} bytes more`);
 });
 
-test("content that a new machine restores and saves is not stored in the repository again", async (t) => {
+test("content that a new machine restored is not stored again by its first backup", async (t) => {
   const at = await scene(t);
   moveOn(at);
   const folder = join(at.root, "restored");
@@ -59,7 +59,7 @@ test("content that a new machine restores and saves is not stored in the reposit
   assert.ok(at.size() - before < 100_000, `${at.size() - before} bytes more`);
 });
 
-test("a snapshot restored into the first workspace of a new machine is what the workspace then has", async (t) => {
+test("a workspace on a new machine is unchanged after restoreBackup", async (t) => {
   const at = await scene(t);
   moveOn(at);
   const folder = join(at.root, "elsewhere");
@@ -71,7 +71,7 @@ test("a snapshot restored into the first workspace of a new machine is what the 
   assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
 });
 
-test("a machine that has cut by its own polynomial before goes on with that", async (t) => {
+test("restore does not replace a chunker polynomial that the machine already uses", async (t) => {
   const at = await scene(t);
   moveOn(at);
   const folder = join(at.root, "restored");

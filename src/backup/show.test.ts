@@ -33,7 +33,7 @@ function fetched({ place }: BackupScene): string[] {
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
-  test(`a snapshot ${scheme === "far" ? "far away" : "here"} is listed a directory at a time, and its files are read`, async (t) => {
+  test(`show lists one directory of a ${scheme === "far" ? "remote" : "local"} snapshot, and read returns its files`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, folder, write } = at;
     symlinkSync("b.txt", join(folder, "deep/link"));
@@ -83,7 +83,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
   });
 }
 
-test("who stops reading a file gives the lock back, and far away little of it was brought", async (t) => {
+test("read releases its lock if the caller stops, and fetches only the content read so far", async (t) => {
   const at = await backupScene(t, "far");
   const { repository, folder } = at;
   writeFileSync(join(folder, "large"), randomBytes(120 << 20));
@@ -115,7 +115,7 @@ test("who stops reading a file gives the lock back, and far away little of it wa
   assert.deepEqual(fetched(at), []);
 });
 
-test("a file with a damaged piece is damaged, after its readable beginning was returned", async (t) => {
+test("read returns the readable beginning of a damaged file and then fails with `damaged`", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, folder, place } = at;
   const large = randomBytes(30 << 20);
@@ -133,7 +133,7 @@ test("a file with a damaged piece is damaged, after its readable beginning was r
   assert.deepEqual(locksOf(at), []);
 });
 
-test("a stream's file that was given a path is found by that, by the whole one and by its name", async (t) => {
+test("read finds the file of a stream by its full path and by its name, but not by a part of the path", async (t) => {
   const { repository, root } = await backupScene(t, "local");
   const said = Readable.from([Buffer.from("said\n")]);
   const { snapshot } = await repository.createFromStream(said, { filename: "dumps/of/db.sql" });
@@ -146,7 +146,7 @@ test("a stream's file that was given a path is found by that, by the whole one a
   await assert.rejects(contentOf(repository, id, "of/db.sql"), hasCode("not_found"));
 });
 
-test("a stream's file is shown by its name", async (t) => {
+test("show lists the file of a stream by its name", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   await repository.createFromStream(
@@ -164,7 +164,7 @@ test("a stream's file is shown by its name", async (t) => {
 });
 
 test(
-  "a snapshot of restic is shown from its topmost folder on",
+  "show lists a snapshot of restic from its topmost folder",
   { skip: hasRestic ? false : "no restic" },
   async (t) => {
     const { repository, folder, place } = await backupScene(t, "local");

@@ -63,14 +63,14 @@ function count(counts: Counts, { table }: BlobIndex, entry: number): void {
 
 interface Sizes {
   files: number;
-  /** Without files that have other names. */
+  /** Bytes of the files that have only one name. */
   bytes: number;
   linked: LinkedFiles | null;
 }
 
-/** Files of a tree that have other names, here or elsewhere in a snapshot. */
+/** Files of a tree that have several names, in this tree or elsewhere in the snapshot. */
 interface LinkedFiles {
-  /** Numbers that the names of one file share, with its size. */
+  /** For each file: a key that all its names share, and its size. */
   own: [string, number][];
   below: LinkedFiles[];
 }

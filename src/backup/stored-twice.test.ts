@@ -28,7 +28,7 @@ async function spoilt(at: BackupScene, work: (name: string, files: string[]) => 
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
-  test(`a restore from a ${scheme} repository reads what is damaged or lost where another pack has it too`, async (t) => {
+  test(`restore from a ${scheme} repository reads damaged or lost content from another pack that has it`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, folder, root } = at;
     at.write("large", "0123456789abcdefg".repeat(1 << 20));
@@ -48,7 +48,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     assert.match(warnings[0]!, /is damaged or missing: its content is read from other packs/);
   });
 
-  test(`a copy out of a ${scheme} repository brings what is damaged or lost where another pack has it too`, async (t) => {
+  test(`copyTo from a ${scheme} repository reads damaged or lost content from another pack that has it`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, library, options, root } = at;
     const warnings: string[] = [];
@@ -72,7 +72,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     assert.match(warnings[0]!, /is damaged or missing: its content is read from other packs/);
   });
 
-  test(`a restore into a folder brings from a ${scheme} repository what is damaged or lost where another pack has it too`, async (t) => {
+  test(`restoreBackup from a ${scheme} repository reads damaged or lost content from another pack that has it`, async (t) => {
     const at = await backupScene(t, scheme);
     const { library, repository, folder, root } = at;
     await spoilt(at, async (name) => {
@@ -86,7 +86,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     });
   });
 
-  test(`a verification of a ${scheme} repository names a pack of which others have what is damaged, and no snapshot`, async (t) => {
+  test(`verify of a ${scheme} repository names a damaged pack but no lost paths if other packs have the content`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository } = at;
     let blobs = 0;
@@ -108,7 +108,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
   });
 }
 
-test("an unreadable sector costs a restore only content that no other pack has", async (t) => {
+test("restore leaves out only content behind an unreadable sector that no other pack has", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, root, folder } = at;
   at.write("random", randomBytes(100_000).toString("hex"));
@@ -133,7 +133,7 @@ test("an unreadable sector costs a restore only content that no other pack has",
   for (const giveBack of worn) giveBack();
 });
 
-test("trees of a pack that a far repository has lost come with their neighbours from another", async (t) => {
+test("restore reads many trees at once from another pack if a remote repository has lost their pack", async (t) => {
   const at = await backupScene(t, "far");
   const { repository, root } = at;
   for (let i = 0; i < 60; i++) at.write(`folders/${i}/file`, `file ${i}\n`);
@@ -154,7 +154,7 @@ test("trees of a pack that a far repository has lost come with their neighbours 
 
 for (const number of [0, 1])
   for (const how of WAYS)
-    test(`repair packs takes what other packs have where set ${number} is spoilt: ${how}`, async (t) => {
+    test(`repair of packs takes content from other packs if pack set ${number} is spoilt: ${how}`, async (t) => {
       const at = await backupScene(t, "local");
       const { repository, place, root, folder } = at;
       spoil((await storedTwice(at))[number]!, how);
@@ -168,7 +168,7 @@ for (const number of [0, 1])
     });
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`a tree is read from a pack of a ${scheme} repository that is cut behind it when its other copy is damaged`, async (t) => {
+  test(`restore from a ${scheme} repository reads a tree from a truncated pack if its other copy is damaged`, async (t) => {
     const at = await backupScene(t, scheme);
     const sets = await storedTwice(at);
     const { access } = at.repository as OpenedRepository;

@@ -58,8 +58,8 @@ async function asTheirs({ repository }: BackupScene, snapshot: string): Promise<
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  describe(`a folder of a snapshot on a ${scheme} storage`, () => {
-    test("comes directly into the target with all its entries and its own metadata", async (t) => {
+  describe(`restoring a subfolder of a snapshot on a ${scheme} storage`, () => {
+    test("restore of a subfolder writes its entries and its own metadata directly into the target", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, root } = scene;
       fill(scene);
@@ -86,7 +86,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       }
     });
 
-    test("gives the paths and patterns chosen below it", async (t) => {
+    test("restore of a subfolder takes paths and patterns relative to the subfolder", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, root } = scene;
       fill(scene);
@@ -123,7 +123,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     });
   });
 
-test("a folder far away is restored from the packs of its content and of the folders above it alone", async (t) => {
+test("restore of a remote subfolder fetches only the packs of its content and of its parent folders", async (t) => {
   const scene = await backupScene(t, "far");
   const { client, repository, root, write } = scene;
   fill(scene);
@@ -137,7 +137,7 @@ test("a folder far away is restored from the packs of its content and of the fol
   assert.ok(total < 50_000, `${total}`);
 });
 
-test("names of files outside of a folder are no part of it, and those in it stay one file", async (t) => {
+test("restore of a subfolder links its hard links together, without names outside of the subfolder", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);
@@ -159,7 +159,7 @@ test("names of files outside of a folder are no part of it, and those in it stay
   }
 });
 
-test("a path that is no folder of the snapshot is refused with its type, and nothing is made", async (t) => {
+test("restore refuses a subfolder path that is no folder, and makes no file", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);
@@ -204,7 +204,7 @@ test("a path that is no folder of the snapshot is refused with its type, and not
   assert.deepEqual([existsSync(join(root, "no")), existsSync(receipt)], [false, false]);
 });
 
-test("omitted and damaged entries of a folder are listed by their paths below it", async (t) => {
+test("restore of a subfolder lists omitted and damaged entries by their paths in the subfolder", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);
@@ -238,7 +238,7 @@ test("omitted and damaged entries of a folder are listed by their paths below it
   });
 });
 
-test("a folder of a snapshot that another program made is named from its topmost tree on", async (t) => {
+test("a subfolder of another program's snapshot is named by its path from the snapshot's root", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);
@@ -257,7 +257,7 @@ test("a folder of a snapshot that another program made is named from its topmost
   await assert.rejects(repository.restore(theirs, join(root, "no"), { subfolder: "src" }), { code: "not_found" });
 });
 
-test("in place a folder is made equal where it was, and nothing beside it", async (t) => {
+test("restoreBackup of a subfolder changes only the subfolder", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, write } = scene;
   fill(scene);
@@ -280,7 +280,7 @@ test("in place a folder is made equal where it was, and nothing beside it", asyn
   assert.deepEqual([changes?.created, readFileSync(join(folder, "src/new"), "utf8")], [2, "new\n"]);
 });
 
-test("in place a folder that would come to another place than its own is refused", async (t) => {
+test("restoreBackup refuses a subfolder that would be written to a path other than its own", async (t) => {
   const { client, repository, folder, library, write } = await backupScene(t, "local");
   write("inner/src/file", "x\n");
   await client.createBackup(repository, { save: true });
@@ -294,7 +294,7 @@ test("in place a folder that would come to another place than its own is refused
   assert.deepEqual(readdirSync(join(folder, "inner")), ["deep", "src"]);
 });
 
-test("two folders of any names and programs are compared by the paths below them", async (t) => {
+test("diff compares two subfolders by the paths in them", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, write } = scene;
   fill(scene);

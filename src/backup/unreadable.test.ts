@@ -24,7 +24,7 @@ function cut({ place }: BackupScene, id: string): void {
   truncateSync(file, 100);
 }
 
-test("latest is damaged when a snapshot cannot be read, and others are had by their ids", async (t) => {
+test("`latest` fails with `damaged` if a snapshot cannot be read, and readable snapshots work by id", async (t) => {
   const { at, ids } = await newestCut(t);
   const { repository, client, root, folder } = at;
   const [, second, third] = ids as [string, string, string];
@@ -45,7 +45,7 @@ test("latest is damaged when a snapshot cannot be read, and others are had by th
   assert.deepEqual((await repository.verify({ snapshots: [second] })).problems, []);
 });
 
-test("an unreadable snapshot is `damaged` when its id or a prefix is named", async (t) => {
+test("an unreadable snapshot that is named by its id or a prefix fails with `damaged`", async (t) => {
   const { at, ids } = await newestCut(t);
   const { repository, root } = at;
   for (const word of [ids[2]!, ids[2]!.slice(0, 10)]) {
@@ -61,7 +61,7 @@ test("an unreadable snapshot is `damaged` when its id or a prefix is named", asy
   await assert.rejects(repository.cat("snapshot", "moon"), hasCode("not_found"));
 });
 
-test("a check by restoring says that the newest is not known when a snapshot cannot be read", async (t) => {
+test("a restore check reports a failed restore if the newest snapshot cannot be read", async (t) => {
   const { at, ids } = await newestCut(t);
   const { restored, problems } = await at.repository.verify({ restoreCheck: true });
   const found = problems.map(({ kind, object }) => [kind, object]);
@@ -72,7 +72,7 @@ test("a check by restoring says that the newest is not known when a snapshot can
   assert.deepEqual(restored, []);
 });
 
-test("calls that go on without a snapshot warn once when it cannot be read", async (t) => {
+test("calls that skip an unreadable snapshot warn of it once", async (t) => {
   const { at, ids } = await newestCut(t);
   const { client, library, repository, options, root } = at;
   const target = await library.initRepository({ ...options, repository: `local:${root}/other`, password: "other" });
@@ -94,7 +94,7 @@ test("calls that go on without a snapshot warn once when it cannot be read", asy
   await target.close();
 });
 
-test("forget with prune removes nothing when a snapshot or an index file cannot be read", async (t) => {
+test("forget with prune removes nothing if a snapshot or an index file cannot be read", async (t) => {
   const { at, ids } = await newestCut(t);
   const { repository, place } = at;
   const unreadable = { code: "damaged", message: /cannot be read/, hint: /cairn backup forget/ };
@@ -114,7 +114,7 @@ test("forget with prune removes nothing when a snapshot or an index file cannot 
   assert.deepEqual(readdirSync(join(place, "snapshots")).toSorted(), ids.slice(0, 2).toSorted());
 });
 
-test("a prune that fails after forget says that snapshots are gone", async (t) => {
+test("forget reports the removed snapshots if the prune after it fails", async (t) => {
   const { at, ids } = await newestCut(t);
   rmSync(join(at.place, "snapshots", ids[2]!));
   rmSync(join(at.place, "data"), { recursive: true });
@@ -128,7 +128,7 @@ test("a prune that fails after forget says that snapshots are gone", async (t) =
   assert.deepEqual(readdirSync(join(at.place, "snapshots")), [ids[1]]);
 });
 
-test("forget removes an unreadable snapshot by name, and prune runs afterwards", async (t) => {
+test("forget removes an unreadable snapshot that is named by its id", async (t) => {
   const { at, ids } = await newestCut(t);
   const { repository, place } = at;
   const [first, second, third] = ids as [string, string, string];
@@ -149,7 +149,7 @@ test("forget removes an unreadable snapshot by name, and prune runs afterwards",
   assert.equal((await repository.verify({ snapshots: ["latest"] })).checked.snapshots, 1);
 });
 
-test("a prefix is ambiguous when it fits a readable and an unreadable snapshot", async (t) => {
+test("a prefix of both a readable and an unreadable snapshot is ambiguous", async (t) => {
   const { at, ids } = await newestCut(t);
   const twin = `${ids[0]!.slice(0, 10)}${"0".repeat(54)}`;
   writeFileSync(join(at.place, "snapshots", twin), "not a snapshot");
@@ -158,7 +158,7 @@ test("a prefix is ambiguous when it fits a readable and an unreadable snapshot",
   assert.deepEqual(readdirSync(join(at.place, "snapshots")).toSorted(), ids.slice(1).toSorted());
 });
 
-test("forget leaves a snapshot alone when only the way to it was damaged", async (t) => {
+test("forget keeps a snapshot that was damaged only in transit", async (t) => {
   const at = await backupScene(t, "faulty");
   const { snapshot_id: id } = (await at.client.createBackup(at.repository, { save: true })).snapshot!;
   const noFolder = join(at.root, "no-folder");
@@ -171,7 +171,7 @@ test("forget leaves a snapshot alone when only the way to it was damaged", async
   assert.deepEqual(readdirSync(join(at.place, "snapshots")), [id]);
 });
 
-test("a file damaged far away is damaged for a verification, though this machine has cached a whole one", async (t) => {
+test("verify reads a remote snapshot anew although the cache has an intact copy", async (t) => {
   const at = await backupScene(t, "far");
   const { repository, client, place } = at;
   const id = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;

@@ -34,7 +34,7 @@ async function readAnew({ library, options, root }: BackupScene, fault: Fault): 
   }
 }
 
-test("a byte that is wrong once in transit is fetched again, and is no damage", async (t) => {
+test("a byte that is wrong once in transit is fetched again and is no damage", async (t) => {
   const scene = await backupScene(t, "retried");
   // Its packs come in several pieces.
   scene.write("large", randomBytes(20_000_000).toString("base64"));
@@ -54,7 +54,7 @@ test("a byte that is wrong once in transit is fetched again, and is no damage", 
   }
 });
 
-test("a byte that is wrong each time is damage, and the error says that the transit did not cause it", async (t) => {
+test("a byte that is wrong in two reads is damage, and a warning says that the transit did not cause it", async (t) => {
   const scene = await backupScene(t, "retried");
   await scene.client.createBackup(scene.repository, { save: true });
   const fault: Fault = { operation: "load", kind: "data", fault: "flip", times: 1000 };

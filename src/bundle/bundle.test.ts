@@ -58,7 +58,7 @@ async function verify(file: string): Promise<{ files: number; bytes: number; rec
 }
 
 for (const layout of LAYOUTS)
-  test(`a bundle of layout ${layout} is read, proven and unpacked as it was packed`, async (t) => {
+  test(`verify and extract return the content of a bundle of layout ${layout}`, async (t) => {
     const file = path.join(folder(t), "docs.ovpack");
     await writeZip(file, makeParts(layout, PARTS));
     await using bundle = await Bundle.open(file);
@@ -96,7 +96,7 @@ const SPOILED: Readonly<Record<string, { spoil: (made: Made) => void; layouts?: 
     spoil: ({ members }) => void members.delete([...members.keys()].find((each) => each.endsWith("tasks"))!),
     named: /missing_directories.*tasks/,
   },
-  "another content": {
+  "a file of other content": {
     spoil: ({ members }) =>
       void members.set(
         [...members.keys()].find((each) => each.endsWith("begin.md"))!,
@@ -104,7 +104,7 @@ const SPOILED: Readonly<Record<string, { spoil: (made: Made) => void; layouts?: 
       ),
     named: /begin\.md.*sha256/,
   },
-  "another size": {
+  "a file of another size": {
     spoil: ({ members }) =>
       void members.set(
         [...members.keys()].find((each) => each.endsWith("begin.md"))!,
@@ -112,17 +112,17 @@ const SPOILED: Readonly<Record<string, { spoil: (made: Made) => void; layouts?: 
       ),
     named: /begin\.md.*size/,
   },
-  "another hash over all": {
+  "a wrong content_sha256": {
     spoil: ({ manifest }) => void (manifest["content_sha256"] = "0".repeat(64)),
     named: /content_sha256/,
   },
-  "a kind that is none": { spoil: ({ manifest }) => void (manifest["kind"] = "other"), named: /kind/ },
+  "an unknown kind": { spoil: ({ manifest }) => void (manifest["kind"] = "other"), named: /kind/ },
   "a newer version": { spoil: ({ manifest }) => void (manifest["format_version"] = 9), named: /format_version/ },
-  "another root": {
+  "a root of another name": {
     spoil: ({ manifest }) => void ((manifest["root"] as { name: string }).name = "other"),
     named: /root\.name/,
   },
-  "a path that leads out": {
+  "a path outside the root": {
     spoil: ({ manifest }) => void ((manifest["entries"] as { path: string }[]).at(-1)!.path = "../x"),
     named: /\.\.\/x/,
   },
@@ -134,11 +134,11 @@ const SPOILED: Readonly<Record<string, { spoil: (made: Made) => void; layouts?: 
     spoil: ({ manifest }) => void (manifest["entries"] as object[]).shift(),
     named: /root is not listed/,
   },
-  "a member beside the root": {
+  "a member outside the root": {
     spoil: ({ members }) => void members.set("other/x", Buffer.from("x")),
     named: /other\/x/,
   },
-  "something among its own files": {
+  "an unlisted file in _ovpack": {
     layouts: ["B", "C"],
     spoil: ({ members }) => void members.set("docs/_ovpack/x", Buffer.from("x")),
     named: /_ovpack\/x/,
@@ -148,12 +148,12 @@ const SPOILED: Readonly<Record<string, { spoil: (made: Made) => void; layouts?: 
     spoil: ({ members }) => void members.delete("docs/_ovpack/index_records.jsonl"),
     named: /index_records/,
   },
-  "records cut": {
+  "truncated index records": {
     layouts: ["B", "C"],
     spoil: ({ members }) => void members.set("docs/_ovpack/index_records.jsonl", Buffer.from('{"record_id": "1"')),
     named: /index_records/,
   },
-  "vectors cut": {
+  "truncated vectors": {
     layouts: ["B", "C"],
     spoil: ({ members }) => void members.set("docs/_ovpack/dense.f32", Buffer.alloc(8)),
     named: /dense/,
@@ -166,7 +166,7 @@ const SPOILED: Readonly<Record<string, { spoil: (made: Made) => void; layouts?: 
 };
 
 for (const [what, { spoil, layouts = LAYOUTS, named }] of Object.entries(SPOILED))
-  test(`a bundle with ${what} is refused, and nothing is written`, async (t) => {
+  test(`extract refuses a bundle with ${what}, and writes nothing`, async (t) => {
     const at = folder(t);
     for (const layout of layouts) {
       const made = makeParts(layout, PARTS);
@@ -189,7 +189,7 @@ for (const [what, { spoil, layouts = LAYOUTS, named }] of Object.entries(SPOILED
     }
   });
 
-test("a bundle with flipped, cut or doubled bytes is refused with an error, or still has its whole content", async (t) => {
+test("a bundle with changed bytes is refused, or its content is intact", async (t) => {
   const at = folder(t);
   const file = path.join(at, "whole.ovpack");
   await writeZip(file, makeParts("C", PARTS));

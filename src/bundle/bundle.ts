@@ -224,7 +224,7 @@ interface FoundManifest {
   member: Member;
 }
 
-/** The one manifest; its place tells the layout. */
+/** Finds the one manifest and the layout, which the manifest's path shows. */
 function manifestOf(members: readonly Member[]): FoundManifest {
   const found = members.flatMap((member): FoundManifest[] => {
     const slash = member.path.indexOf("/");

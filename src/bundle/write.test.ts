@@ -71,7 +71,7 @@ async function recordsOf(at: string): Promise<IndexRecord[]> {
 }
 
 for (const layout of ["A", "B", "C"] as const)
-  test(`what is written in layout ${layout} is read back whole`, async () => {
+  test(`a bundle written in layout ${layout} is read back with the same entries and records`, async () => {
     const to = fresh();
     const made = await writeBundle(to, content(layout));
     assert.deepEqual([made.files, made.records], [3, 2]);
@@ -86,7 +86,7 @@ for (const layout of ["A", "B", "C"] as const)
     assert.equal(first!.text, "line\u2028separator\u0085");
   });
 
-test("equal content in any order gives equal bytes", async () => {
+test("writeBundle writes equal bytes for equal content in any order", async () => {
   const [one, other] = [fresh(), fresh()];
   await writeBundle(one, content("C", withVectors()));
   const turned = content("C", withVectors());
@@ -94,7 +94,7 @@ test("equal content in any order gives equal bytes", async () => {
   assert.ok(fs.readFileSync(one).equals(fs.readFileSync(other)));
 });
 
-test("lines of records have no character that other readers take for the end of a line", async () => {
+test("lines of records have no character that other programs take for a line break", async () => {
   const to = fresh();
   await writeBundle(to, content("C"));
   await using bundle = await Bundle.open(to);
@@ -110,7 +110,7 @@ assert archive.testzip() is None
 print(len(archive.read("docs/_ovpack/index_records.jsonl").decode().splitlines()))
 `;
 
-test("a file of more than is packed whole goes through in pieces, also when it turns out longer", async () => {
+test("writeBundle streams a file of several MiB, even if it is longer than announced", async () => {
   const to = fresh();
   const piece = Buffer.alloc(1 << 20, "some text that repeats ");
   const noise = Buffer.alloc(6 << 20).map(() => Math.floor(Math.random() * 256));
@@ -125,7 +125,7 @@ test("a file of more than is packed whole goes through in pieces, also when it t
   assert.ok(fs.statSync(to).size < 7 << 20);
 });
 
-test("more members than an old zip counts are written and read", async () => {
+test("a bundle may have more than 65,535 members", async () => {
   const to = fresh();
   const entries = [{ path: "" }, ...Array.from({ length: 66_000 }, (_, i) => file(`f${i}`, ""))];
   await writeBundle(to, content("C", { entries, records: () => [] }));
@@ -133,7 +133,7 @@ test("more members than an old zip counts are written and read", async () => {
   assert.equal(bundle.manifest.files.length, 66_000);
 });
 
-test("a bundle takes the place of nothing, and a failure leaves none", async () => {
+test("writeBundle replaces no existing file, and leaves no file if it fails", async () => {
   const to = fresh();
   fs.writeFileSync(to, "mine");
   await assert.rejects(writeBundle(to, content("C")), { code: "already_exists" });
@@ -151,7 +151,7 @@ async function* failing(): AsyncGenerator<Buffer> {
   throw new CairnError("io", "it cannot be read");
 }
 
-test("content that layout A cannot hold is refused by name before anything is written", async () => {
+test("writeBundle names content that layout A cannot hold before it writes anything", async () => {
   const to = fresh();
   const refused = async (more: Partial<BundleContent>, details: object): Promise<void> => {
     await assert.rejects(writeBundle(to, content("A", more)), (error: CairnError) => {
@@ -166,7 +166,7 @@ test("content that layout A cannot hold is refused by name before anything is wr
   await refused(withVectors(), { field: "index.dense" });
 });
 
-test("a bundle that is converted through every layout comes back as it was", async () => {
+test("a bundle converted through every layout equals the original", async () => {
   const [c, b, a, again] = [fresh(), fresh(), fresh(), fresh()];
   await writeBundle(c, content("C"));
   const convert = async (from: string, to: string, layout: "A" | "B" | "C"): Promise<void> => {
@@ -179,7 +179,7 @@ test("a bundle that is converted through every layout comes back as it was", asy
   assert.ok(fs.readFileSync(c).equals(fs.readFileSync(again)));
 });
 
-test("vectors and members that are not known go along, and vectors can be left out", async () => {
+test("a converted bundle keeps unknown members and vectors, and can be written without vectors", async () => {
   const [from, b, a] = [fresh(), fresh(), fresh()];
   const more = withVectors();
   const { manifest, entries } = content("C");

@@ -182,7 +182,7 @@ function requireUsed({ path, packedSize }: Member, { bytesWritten }: zlib.Zlib):
     throw badZip(`${path} has bytes behind its end`, { path, expected: packedSize, actual: bytesWritten });
 }
 
-/** Serves the small reads of the zip's list from a large piece of the file. */
+/** Serves the small reads of the zip's central directory from a large piece of the file. */
 class ListReader extends yauzl.RandomAccessReader {
   readonly #fd: number;
   #piece = Buffer.alloc(0);
@@ -306,7 +306,7 @@ function nameOf(raw: Buffer, flags: number): string {
   return name;
 }
 
-/** The place of a member in the file. Throws `damaged` if its own header differs from the zip's list. */
+/** Returns the place of a member in the file. Throws `damaged` if its own header differs from the central directory. */
 function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number; at: number; to: number } {
   const from = entry.relativeOffsetOfLocalHeader;
   const head = Buffer.alloc(LOCAL_BYTES);

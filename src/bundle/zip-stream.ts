@@ -35,7 +35,7 @@ export class ZipStream {
     return this.#counted(method === DEFLATED ? deflatedMember(member, content) : storedMember(member), member);
   }
 
-  /** Returns the list of the members. An archive without it is incomplete. */
+  /** Returns the central directory. An archive without it is incomplete. */
   *end(): Generator<Uint8Array> {
     const from = this.#at;
     for (const member of this.#members) {

@@ -98,7 +98,7 @@ export class ZipWriter implements Disposable {
     this.#listed.push(entry);
   }
 
-  /** Writes the list of members and flushes all. Throws `no_space`. */
+  /** Writes the central directory and flushes the file. Throws `no_space`. */
   finish(): void {
     const from = this.#at;
     for (let next = 0; next < this.#listed.length; next += 1000)
@@ -219,7 +219,7 @@ export function extraOf(values: readonly number[]): Buffer {
   return extra;
 }
 
-/** The end of a zip: the place and length of the list of members. */
+/** The end of a zip: the offset and length of the central directory. */
 export function endOf({ count, from, bytes }: { count: number; from: number; bytes: number }): Buffer {
   const isLong = count >= 0xffff || from >= MOST_32 || bytes >= MOST_32;
   const end = Buffer.alloc(22);

@@ -7,7 +7,7 @@ import { hasDisplay, openInBrowser, pagesFolder } from "./browser.ts";
 
 const ADDRESS = "http://127.0.0.1:7000/#code=AAAAAAAAAAAAAAAAAAAAAA";
 
-test("a browser is opened if there is a display, and not over SSH", () => {
+test("hasDisplay is true with a display, and false over SSH", () => {
   assert.equal(hasDisplay({}), false);
   assert.equal(hasDisplay({ DISPLAY: "" }), false);
   assert.equal(hasDisplay({ DISPLAY: ":0" }), true);
@@ -15,7 +15,7 @@ test("a browser is opened if there is a display, and not over SSH", () => {
   assert.equal(hasDisplay({ DISPLAY: ":10", SSH_CONNECTION: "10.0.0.1 1 10.0.0.2 22" }), false);
 });
 
-test("the file that opens the page is private and is removed, also after a killed command", async (t) => {
+test("openInBrowser opens a private file, and removes old files of killed commands", async (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-open-"));
   t.after(() => fs.rmSync(root, { recursive: true }));
   const seen = path.join(root, "seen");
@@ -56,7 +56,7 @@ test("the file that opens the page is private and is removed, also after a kille
   assert.equal(fs.existsSync(file), false);
 });
 
-test("a browser that cannot be opened is reported", async (t) => {
+test("openInBrowser reports a browser that cannot be opened", async (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-open-"));
   t.after(() => fs.rmSync(root, { recursive: true }));
   const told = Promise.withResolvers<string>();

@@ -13,7 +13,7 @@ function fileOf(t: TestContext, content: string | Buffer): string {
   return join(root, "list");
 }
 
-test("patterns of files come before patterns of the line, without comments and blank lines", async (t) => {
+test("patterns of --exclude-file come before those of --exclude, without comments and blank lines", async (t) => {
   const file = fileOf(t, "\uFEFF# caches\r\n*.o\r\n\n  \n!keep.o\na b\\ \n\\#x\n$RECYCLE.BIN/\n*.$$$\n");
   const wanted = ["*.o", "!keep.o", "a b\\ ", "\\#x", "$RECYCLE.BIN/", "*.$$$", "last"];
   const words = ["--exclude", "last", "--exclude-file", file];
@@ -25,7 +25,7 @@ test("patterns of files come before patterns of the line, without comments and b
     assert.equal((await runFake(["backup", "create", "-r", "x", ...what, "--exclude-file", file])).status, 2);
 });
 
-test("a known variable at the beginning of a pattern is replaced, and an unknown one refuses the file", async (t) => {
+test("a known variable at the start of a pattern is expanded, and an unknown one is a usage error", async (t) => {
   const file = fileOf(t, "$HOME/.cache\n!${HOME}/.cache/kept/\n$HOME\n");
   const { fake } = await runFake(["save", "--exclude-file", file], { env: { HOME: "/home/me/" } });
   assert.deepEqual((argsOf(fake, "save")[0] as { exclude: string[] }).exclude, [
@@ -40,7 +40,7 @@ test("a known variable at the beginning of a pattern is replaced, and an unknown
   }
 });
 
-test("nothing is saved when a file of patterns is missing, not text or too large", async (t) => {
+test("save does nothing if a file of patterns is missing, not text or too large", async (t) => {
   for (const [file, code] of [
     ["/nowhere/list", "not_found"],
     ["/", "usage"],
@@ -53,7 +53,7 @@ test("nothing is saved when a file of patterns is missing, not text or too large
   }
 });
 
-test("a file is refused when a line of it is one of borg's --patterns-from", async (t) => {
+test("a file with lines for borg's --patterns-from is refused", async (t) => {
   for (const line of ["- home/*/.cache", "+ home/me", "! re:x", "R /home", "P sh"]) {
     const { envelope, fake } = await runJson(["save", "--exclude-file", fileOf(t, `a\n${line}\n`)]);
     assert.equal(envelope.error?.code, "usage", line);

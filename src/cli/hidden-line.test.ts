@@ -12,27 +12,31 @@ async function typed(...chunks: string[]): Promise<string> {
   return Buffer.from(await line).toString("latin1");
 }
 
-test("a typed line is returned as the terminal's bytes after the user's edits", { timeout: 10_000 }, async () => {
-  assert.equal(await typed("gehe\xefm-p\xe4ss\r"), "gehe\xefm-p\xe4ss");
-  assert.equal(await typed("p\xc3", "\xa4ss\n"), "p\xc3\xa4ss");
-  // Backspace takes a character of UTF-8, else a byte.
-  assert.equal(await typed("ab\xc3\xa4\x7f\x7fc\r"), "ac");
-  assert.equal(await typed("\xe4\xe4\x7f\x08\x7fx\r"), "x");
-  assert.equal(await typed("a\xf0\x9f\x98\x80\x7fb\r"), "ab");
-  assert.equal(await typed("wrong\x15right\r"), "right");
-  // Arrow keys and the like are not part of it.
-  assert.equal(await typed("a\x1b[Ab\x1b[1;5Cc\x1bOPd\x04\r"), "abcd");
-  assert.equal(await typed("\r"), "");
-});
+test(
+  "readHiddenLine returns the typed bytes after backspace, Ctrl-U and ignored keys",
+  { timeout: 10_000 },
+  async () => {
+    assert.equal(await typed("gehe\xefm-p\xe4ss\r"), "gehe\xefm-p\xe4ss");
+    assert.equal(await typed("p\xc3", "\xa4ss\n"), "p\xc3\xa4ss");
+    // Backspace takes a character of UTF-8, else a byte.
+    assert.equal(await typed("ab\xc3\xa4\x7f\x7fc\r"), "ac");
+    assert.equal(await typed("\xe4\xe4\x7f\x08\x7fx\r"), "x");
+    assert.equal(await typed("a\xf0\x9f\x98\x80\x7fb\r"), "ab");
+    assert.equal(await typed("wrong\x15right\r"), "right");
+    // Arrow keys and the like are not part of it.
+    assert.equal(await typed("a\x1b[Ab\x1b[1;5Cc\x1bOPd\x04\r"), "abcd");
+    assert.equal(await typed("\r"), "");
+  },
+);
 
-test("bytes after a typed line belong to the next line", { timeout: 10_000 }, async () => {
+test("readHiddenLine leaves bytes after the line to the next call", { timeout: 10_000 }, async () => {
   const input = new PassThrough();
   input.write("once\ntwice\n");
   assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "once");
   assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "twice");
 });
 
-test("a return and a line feed end one line, in one piece or two", { timeout: 10_000 }, async () => {
+test("readHiddenLine takes a carriage return and a line feed as one line end", { timeout: 10_000 }, async () => {
   const input = new PassThrough();
   input.write("once\r\ntwice\r");
   assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "once");
@@ -43,7 +47,7 @@ test("a return and a line feed end one line, in one piece or two", { timeout: 10
 });
 
 test(
-  "a key, a signal or the terminal's end interrupts the prompt and restores the terminal",
+  "readHiddenLine ends on Ctrl-C, Ctrl-D, a signal or the end of input, and resets the terminal",
   { timeout: 10_000 },
   async () => {
     const modes: boolean[] = [];

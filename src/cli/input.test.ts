@@ -8,7 +8,7 @@ import { checkSpan, parseBase64, parseSize, parseWait } from "./input.ts";
 
 const usage = { code: "usage" };
 
-test("sizes are powers of 1024 when they have a unit", () => {
+test("parseSize takes units as powers of 1024", () => {
   assert.deepEqual(
     ["0", "1000", "1k", "1.5 KiB", "2GB", "1TiB"].map((text) => parseSize(text, "--x")),
     [0, 1000, 1024, 1536, 2 ** 31, 2 ** 40],
@@ -16,7 +16,7 @@ test("sizes are powers of 1024 when they have a unit", () => {
   for (const text of ["", "-1", "1x", "1e9", "9999999T", "0x10"]) assert.throws(() => parseSize(text, "--x"), usage);
 });
 
-test("waiting times are seconds when they have no unit", () => {
+test("parseWait takes a number without a unit as seconds", () => {
   assert.deepEqual(
     ["0", "10", "1.5s", "250ms", "2m", "1h"].map((text) => parseWait(text, "--x")),
     [0, 10_000, 1500, 250, 120_000, 3_600_000],
@@ -24,18 +24,18 @@ test("waiting times are seconds when they have no unit", () => {
   for (const text of ["", "-1", "1d", "soon", "10000h"]) assert.throws(() => parseWait(text, "--x"), usage);
 });
 
-test("spans are numbers with units", () => {
+test("checkSpan accepts numbers with units of hours to years", () => {
   for (const text of ["30d", "2w", "1y6m", "12h"]) assert.equal(checkSpan(text, "--x"), text);
   for (const text of ["", "30", "d", "1s"]) assert.throws(() => checkSpan(text, "--x"), usage);
 });
 
-test("base64 is accepted only in its exact form", () => {
+test("parseBase64 refuses base64 with unused bits or other characters", () => {
   assert.deepEqual([...parseBase64("/2E=", "--x")], [0xff, 0x61]);
   assert.deepEqual([...parseBase64("/2E", "--x")], [0xff, 0x61]);
   for (const text of ["", "/2F=", "a b", "-_8="]) assert.throws(() => parseBase64(text, "--x"), usage);
 });
 
-test("a PATH is relative to the current folder and never leaves the workspace", () => {
+test("toWorkspacePath resolves a path from the current folder and refuses one outside the workspace", () => {
   assert.equal(toWorkspacePath("/w", "/w", "a/../b"), "b");
   assert.equal(toWorkspacePath("/w", "/w/sub", "a/"), "sub/a");
   assert.equal(toWorkspacePath("/w", "/w/sub", ".."), "");
@@ -44,13 +44,13 @@ test("a PATH is relative to the current folder and never leaves the workspace", 
   for (const path of ["../w2", "..", "/x", "/w2/a", ""]) assert.throws(() => toWorkspacePath("/w", "/w", path), usage);
 });
 
-test("a PATH is from the root when the current folder lies outside the workspace", () => {
+test("toWorkspacePath resolves a path from the root if the current folder lies outside the workspace", () => {
   assert.equal(toWorkspacePath("/w", "/nowhere", "a/b"), "a/b");
   assert.throws(() => toWorkspacePath("/w", "/nowhere", "../x"), usage);
   assert.throws(() => toWorkspacePath("/w", "/nowhere", "/x"), usage);
 });
 
-test("a PATH is found through a link to the workspace, and a link inside the workspace is not followed", () => {
+test("toWorkspacePath follows a link to the workspace, but no link inside it", () => {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), "cairn-path-")));
   try {
     mkdirSync(join(folder, "real/sub"), { recursive: true });

@@ -61,7 +61,7 @@ async function linesOfCommands(): Promise<[command: string, words: string[]][]> 
 
 for (const [command, words] of await linesOfCommands()) {
   const line = words.join(" ");
-  test(`${line} prints one envelope with its keys when asked for JSON`, async () => {
+  test(`cairn ${line} --json prints one envelope with the promised keys`, async () => {
     // It serves until it is stopped.
     const settings = command === "ui" ? { signal: AbortSignal.abort() } : {};
     const given = words.map((word) => word.replace("STORE", STORE));
@@ -73,7 +73,7 @@ for (const [command, words] of await linesOfCommands()) {
   });
 }
 
-test("control characters in JSON are escaped, and values stay equal", async () => {
+test("printEnvelope escapes control characters in JSON without changing values", async () => {
   const odd = "a\u009b2J\u202e\ufeff\u007f";
   const { envelope } = await runJson(["status"]);
   const printed = printEnvelope({ ...envelope, warnings: [odd] });
@@ -81,7 +81,7 @@ test("control characters in JSON are escaped, and values stay equal", async () =
   assert.deepEqual((JSON.parse(printed) as Envelope).warnings, [odd]);
 });
 
-test("save --json has the point as its data", async () => {
+test("save --json prints the save point and the changes", async () => {
   const { envelope } = await runJson(["save"]);
   const data = envelope.data as { save_point: object; changes: object };
   const own = Object.keys(SavePoint.entries).filter((key) => key !== "rewritten");
@@ -89,13 +89,13 @@ test("save --json has the point as its data", async () => {
   assert.deepEqual(data.changes, { added: 3, modified: 1, removed: 0 });
 });
 
-test("show --json of a file has its bytes as base64", async () => {
+test("show --json of a file prints its bytes as base64", async () => {
   const { envelope } = await runJson(["show", "head:a.txt"], { fake: fakeLibrary({ show: () => SHOWN_FILE }) });
   assert.equal((envelope.data as { content_b64: string }).content_b64, Buffer.from("old\ntext\n").toString("base64"));
   assert.deepEqual(Object.keys(envelope.data as object), ["save_point", "kind", "path", "entries", "content_b64"]);
 });
 
-test("show prints the bytes of a file", async () => {
+test("show of a file prints its bytes", async () => {
   const { stdout, fake } = await runFake(["show", "head:./a.txt"], { fake: fakeLibrary({ show: () => SHOWN_FILE }) });
   assert.equal(stdout, "old\ntext\n");
   assert.deepEqual(argsOf(fake, "read").slice(0, 2), [ID_A, "a.txt"]);
@@ -105,7 +105,7 @@ for (const [line, head] of [
   ["show -R head", /^save point +1a2b3c4d/],
   ["backup show -R latest -r x", /^dddddddd /],
 ] as const)
-  test(`${line} lists everything below, also for a file`, async () => {
+  test(`${line} lists everything below the folder`, async () => {
     const { stdout } = await runFake(line.split(" "));
     const [, below] = stdout.split("\n\n");
     assert.match(stdout, head);
@@ -123,7 +123,7 @@ for (const [line, head] of [
     }
   });
 
-test("show lists the workspace's root when the path after the colon is only a slash", async () => {
+test("show lists the workspace's root if the path after the colon is empty, a dot or a slash", async () => {
   for (const target of ["head", "head:", "head:/", "head:.", "head:./"]) {
     const { fake, status } = await runFake(["show", target]);
     const asked = fake.asked.find(({ method }) => method === "show");
@@ -132,7 +132,7 @@ test("show lists the workspace's root when the path after the colon is only a sl
 });
 
 for (const code of Object.keys(ERROR_TABLE) as ErrorCode[]) {
-  test(`the exit status is the table's when the library fails with ${code}`, async () => {
+  test(`the exit status of the error ${code} is that of the error table`, async () => {
     const error = new CairnError(code, "what was tried", { hint: "what to do", details: { holder: 7 } });
     const settings = { fake: fakeLibrary({ status: failing(error) }) };
     const { envelope, status } = await runJson(["status"], settings);
@@ -161,14 +161,14 @@ test("an error that is no CairnError is reported as internal", async () => {
 
 const LEFT = { path: "a", reason: "unreadable", detail: "EACCES" };
 
-test("save exits 10 with ok true when the point is incomplete", async () => {
+test("save exits 10 with ok true if the point is incomplete", async () => {
   const { envelope, status } = await runJson(["save"], {
     fake: fakeLibrary({ save: () => ({ ...SAVED, complete: false, left_out: [LEFT] }) }),
   });
   assert.deepEqual([status, envelope.ok, envelope.error], [10, true, null]);
 });
 
-test("save exits 0 when only a mount was left out", async () => {
+test("save exits 0 if only a mount was left out", async () => {
   const fake = fakeLibrary({ save: () => ({ ...SAVED, left_out: [{ ...LEFT, reason: "mounted" }] }) });
   assert.equal((await runFake(["save"], { fake })).status, 0);
 });
@@ -182,7 +182,7 @@ test("restore exits 10 and lists entries that were left out", async () => {
   assert.match(stdout, /left out: 1 entry\n {4}a \(owner\): not permitted; EACCES/);
 });
 
-test("verify exits 6 with its data when something is damaged", async () => {
+test("verify exits 6 with its data if something is damaged", async () => {
   const problems = [{ point: ID_A, kind: "content", path: "a", detail: "other bytes", hint: "restore it" }];
   const fake = fakeLibrary({ verify: () => ({ checked: { points: 1, files: 1, bytes: 1 }, problems }) });
   const { envelope, status } = await runJson(["verify"], { fake });
@@ -190,14 +190,14 @@ test("verify exits 6 with its data when something is damaged", async () => {
   assert.deepEqual((envelope.data as { problems: unknown }).problems, problems);
 });
 
-test("verify hashes large files as a whole when asked to", async () => {
+test("verify --deep hashes large files completely", async () => {
   const one = await runFake(["verify", "--deep"]);
   assert.equal((argsOf(one.fake, "verify")[1] as { deep: unknown }).deep, true);
   const all = await runFake(["verify", "--all", "--deep"]);
   assert.equal((argsOf(all.fake, "verifyAll")[0] as { deep: unknown }).deep, true);
 });
 
-test("doctor exits 6 when damage is left, 0 when there are warnings only", async () => {
+test("doctor exits 6 if damage remains, and 0 if there are only warnings", async () => {
   const findings = [{ kind: "index", severity: "damage", detail: "gone", repair: "make it again" }];
   const { status, stderr } = await runFake(["doctor"], {
     fake: fakeLibrary({ doctor: () => ({ healthy: false, findings, engine: "copy", engine_reasons: REASONS }) }),
@@ -207,7 +207,7 @@ test("doctor exits 6 when damage is left, 0 when there are warnings only", async
   assert.equal((await runFake(["doctor"])).status, 0);
 });
 
-test("run exits with the command's status, and with its own only if that was 0", async () => {
+test("run exits with the command's status, or with its own error if that is 0", async () => {
   const ended = (exit_code: number, after_error: object | null) =>
     fakeLibrary({
       run: () => ({
@@ -228,7 +228,7 @@ test("run exits with the command's status, and with its own only if that was 0",
   assert.deepEqual([envelope.ok, envelope.error], [false, null]);
 });
 
-test("run passes on the command's arguments when they look like options of Cairn", async () => {
+test("run passes arguments after `--` to the command even if they are options of Cairn", async () => {
   const { fake } = await runFake(["run", "-m", "turn", "--", "x", "--json", "-C", "y"]);
   const [words, options] = argsOf(fake, "run");
   assert.deepEqual(words, ["x", "--json", "-C", "y"]);

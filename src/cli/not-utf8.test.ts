@@ -18,7 +18,7 @@ function folderOf(t: TestContext): string {
 
 const env = { CAIRN_PASSWORD: "x" };
 
-test("a path that is not UTF-8 is refused for writing and opening, which would use another name", async (t) => {
+test("a path argument that is not UTF-8 is a usage error, and no file of another name is made", async (t) => {
   const cwd = folderOf(t);
   for (const line of [
     ["backup", "init", "-r", LOST],
@@ -46,7 +46,7 @@ test("a path that is not UTF-8 is refused for writing and opening, which would u
   assert.equal(existsSync(join(cwd, LOST)), false);
 });
 
-test("a relative path is refused when the current folder's name is not UTF-8, and an absolute one is not", async (t) => {
+test("a relative path is refused if the current folder's name is not UTF-8", async (t) => {
   const folder = folderOf(t);
   const cwd = join(folder, LOST);
   const refused = await runJson(["backup", "init", "-r", "r"], { cwd, env });

@@ -19,7 +19,7 @@ test("save prints the counts, the time, the stored bytes and the restore command
   assert.equal(stderr, "");
 });
 
-test("an empty history names the reason", async () => {
+test("history without points says how to make one, and with a filter that no point matches", async () => {
   const empty = { save_points: [], undo: null, head: null, latest: null, damaged: [], truncated: false };
   const answers = { history: () => empty };
   const { stdout } = await runFake(["history", "-C", "/a b"], { fake: fakeLibrary(answers) });
@@ -28,7 +28,7 @@ test("an empty history names the reason", async () => {
   assert.equal(filtered.stdout, "no save point matches\n");
 });
 
-test("a policy is printed as the options that set it", async () => {
+test("cleanup --set-policy prints the policy as options", async () => {
   const retention = { keepLast: 5, keepTags: ["a", ""], keepUndo: { within: "30d" } };
   const policy = { retention, quota_bytes: 1 << 30, kept_trees: null };
   const { stdout } = await runFake(["cleanup", "--keep-last", "5", "--set-policy"], {
@@ -45,7 +45,7 @@ test("a policy is printed as the options that set it", async () => {
   );
 });
 
-test("save --skip-unchanged says that no point was made", async () => {
+test("save --skip-unchanged says that it made no point", async () => {
   const unchanged = { ...SAVED, made: false, changes: { added: 0, modified: 0, removed: 0 } };
   const { stdout } = await runFake(["save", "--skip-unchanged"], { fake: fakeLibrary({ save: () => unchanged }) });
   assert.equal(stdout, "nothing changed since 1a2b3c4d; no point was made (42 ms)\n");
@@ -56,7 +56,7 @@ test("save --skip-unchanged says that no point was made", async () => {
   assert.match(made.stdout, /^saved 1a2b3c4d/);
 });
 
-test("a partial result is reported on stderr, too, when stdout is no terminal", async () => {
+test("a partial result is also reported on stderr if stdout is no terminal", async () => {
   const left = { path: "a", reason: "unreadable", detail: "permission denied" };
   const answers = { restore: () => ({ ...RESTORED, left_out: [left] }) };
   for (const quiet of [[], ["-q"]]) {
@@ -92,7 +92,7 @@ test("restore and undo with --method exchange name a command that reverts them b
     );
 });
 
-test("a terminal gets colours, a pipe and NO_COLOR get none", async () => {
+test("a terminal gets colours, and a pipe or NO_COLOR gets none", async () => {
   const coloured = await runFake(["save"], { terminal: true });
   assert.ok(coloured.stdout.includes(ESCAPE));
   for (const settings of [{}, { terminal: true, env: { NO_COLOR: "1" } }, { terminal: true, env: { TERM: "dumb" } }]) {
@@ -108,7 +108,7 @@ test("a terminal gets colours, a pipe and NO_COLOR get none", async () => {
   assert.ok(!failed.stderr.includes(ESCAPE));
 });
 
-test("control characters in names and messages are escaped on a terminal", async () => {
+test("control characters in messages and tags are escaped on a terminal", async () => {
   const evil = { ...POINT, message: "\u001b]0;title\u0007\u202Eevil\nsecond line", tags: ["\u001b[2J"] };
   const history = { save_points: [evil], undo: null, head: null, latest: null, damaged: [], truncated: false };
   const { stdout } = await runFake(["history"], { fake: fakeLibrary({ history: () => history }) });
@@ -116,7 +116,7 @@ test("control characters in names and messages are escaped on a terminal", async
   assert.doesNotMatch(stdout, /second line/);
 });
 
-test("an error with a list has one indented line for each item", async () => {
+test("an error with a list prints one indented line for each item", async () => {
   const listed = new CairnError("unsupported", "2 workspaces cannot be served:\n/a: gone\ncairn: \u001b[2Jall is well");
   const { stderr } = await runFake(["status"], { fake: fakeLibrary({ status: () => Promise.reject(listed) }) });
   assert.equal(stderr, "cairn: 2 workspaces cannot be served:\n  /a: gone\n  cairn: \\u001b[2Jall is well\n");
@@ -148,14 +148,14 @@ test("run prints its own result on stderr", async () => {
   assert.equal((await runFake(["run", "-q", "--", "true"])).stderr, "");
 });
 
-test("the command of run writes to stdout, with --json to stderr", async () => {
+test("the command of run writes to stdout, and to stderr with --json", async () => {
   const stdoutOf = async (ran: Promise<Ran>): Promise<string> =>
     (argsOf((await ran).fake, "run")[1] as { stdout: string }).stdout;
   assert.equal(await stdoutOf(runFake(["run", "--", "true"])), "inherit");
   assert.equal(await stdoutOf(runJson(["run", "--", "true"])), "stderr");
 });
 
-test("progress comes as JSON lines on stderr when asked for", async () => {
+test("--progress json prints progress as JSON lines on stderr", async () => {
   const progress = { phase: "scanning", done: 3, total: 9 } as const;
   const save = (options: { onProgress(progress: object): void }): unknown => {
     options.onProgress(progress);
@@ -166,7 +166,7 @@ test("progress comes as JSON lines on stderr when asked for", async () => {
   assert.equal((await runFake(["save"], { fake: fakeLibrary({ save }) })).stderr, "");
 });
 
-test("a warning is a line for people and an entry of the envelope", async () => {
+test("a warning is a line on stderr, or an entry of the envelope with --json", async () => {
   const save = (options: { onWarning(message: string): void }): unknown => {
     options.onWarning("the control directory lies on overlay");
     return SAVED;
@@ -197,7 +197,7 @@ test("with --json a warning after the answer is a line of JSON on stderr", async
   }
 });
 
-test("a stopped backup command explains the state of the repository", async () => {
+test("a stopped backup command says how to go on", async () => {
   const stopped = failing(new CairnError("interrupted", "stopped by the caller"));
   const save = await runFake(["save"], { fake: fakeLibrary({ save: stopped }) });
   assert.match(save.stderr, /`cairn status`/);
@@ -211,7 +211,7 @@ test("a stopped backup command explains the state of the repository", async () =
   assert.match(list.stderr, /^ {2}the command only reads: nothing was changed$/m);
 });
 
-test("speed limits of a copy apply to both repositories", async () => {
+test("speed limits of backup copy apply to both repositories", async () => {
   const words = "backup copy -r /srv/a --to-repo /srv/b --limit-upload 5MiB --limit-download 1MiB --connections 3";
   const { fake, status } = await runFake(words.split(" "));
   assert.equal(status, 0);
@@ -225,7 +225,7 @@ test("speed limits of a copy apply to both repositories", async () => {
   );
 });
 
-test("unlock names the option that removes the remaining locks", async () => {
+test("backup unlock names the option that removes the remaining locks", async () => {
   const fake = fakeLibrary();
   const repository = await fake.library.openRepository({ repository: "/srv/a", password: "p" });
   const held = { location: "/srv/a", repository_id: "a", version: 2, removed: 1, held: 2 };
@@ -234,7 +234,7 @@ test("unlock names the option that removes the remaining locks", async () => {
   assert.match(stdout, /1 lock removed, 2 still held\nif no process uses the repository, .*unlock --remove-all/);
 });
 
-test("long text goes through the pager on a terminal only", async () => {
+test("long text is shown in the pager only on a terminal", async () => {
   const env = { PAGER: "cat >/dev/null", PATH: process.env["PATH"] };
   assert.equal((await runFake(["history"], { terminal: true, env })).stdout, "");
   assert.match((await runFake(["history"], { env })).stdout, /1a2b3c4d/);
@@ -242,7 +242,7 @@ test("long text goes through the pager on a terminal only", async () => {
   assert.match((await runFake(["history"], { terminal: true, env: missing })).stdout, /1a2b3c4d/);
 });
 
-test("in the C locale Cairn's own characters are ASCII, and JSON stays as it is", async () => {
+test("in the C locale output is ASCII, and JSON is unchanged", async () => {
   const C = { env: { LC_ALL: "", LC_CTYPE: "POSIX", LANG: "de_DE.UTF-8" } };
   const [plain, ascii] = [await runFake(["save"]), await runFake(["save"], C)];
   assert.match(plain.stdout, / · /);

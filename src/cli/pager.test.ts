@@ -9,12 +9,12 @@ async function shown(pager: string, pids: (number | null)[] = []): Promise<boole
   return showInPager(LONG, { PAGER: pager, PATH: process.env["PATH"] }, (pid) => void pids.push(pid));
 }
 
-test("text is printed when the pager fails or is missing", async () => {
+test("showInPager returns false if the pager fails or is missing", async () => {
   for (const pager of ["no-such-pager-here", "/", "false", "sh -c 'kill -9 $$'", "sh -c 'exit 3'", "cat '"])
     assert.equal(await shown(pager), false, pager);
 });
 
-test("CAIRN_PAGER takes precedence over PAGER, and a dumb terminal has no pager", async () => {
+test("CAIRN_PAGER takes precedence over PAGER, and TERM=dumb disables the pager", async () => {
   const env = { PATH: process.env["PATH"], PAGER: "cat >/dev/null" };
   const tell = async (more: Record<string, string>): Promise<boolean> =>
     showInPager("text\n", { ...env, ...more }, () => undefined);
@@ -24,12 +24,12 @@ test("CAIRN_PAGER takes precedence over PAGER, and a dumb terminal has no pager"
   assert.equal(await tell({ TERM: "dumb" }), false);
 });
 
-test("leaving the pager early is no failure", async () => {
+test("showInPager returns true if the user leaves the pager early", async () => {
   assert.equal(await shown("head -c 1 >/dev/null"), true);
   assert.equal(await shown("true"), true);
 });
 
-test("content is read no faster than the pager reads, and not at all without a pager", async () => {
+test("streamInPager reads content no faster than the pager, and none without a pager", async () => {
   let taken = 0;
   async function* content(end = Infinity): AsyncGenerator<Uint8Array> {
     for (; taken < end; taken++) yield Buffer.from("a line\n".repeat(1000));
@@ -44,13 +44,13 @@ test("content is read no faster than the pager reads, and not at all without a p
   await assert.rejects(stream("cat >/dev/null", taken + 100), /the content failed/);
 });
 
-test("the pager handles signals while it runs", async () => {
+test("showInPager reports the pager's pid while the pager runs", async () => {
   const pids: (number | null)[] = [];
   assert.equal(await shown("cat >/dev/null", pids), true);
   assert.deepEqual([typeof pids[0], ...pids.slice(1)], ["number", null]);
 });
 
-test("text is printed when no descriptors are left for a pager", () => {
+test("showInPager returns false if no file descriptors are left", () => {
   const script = `
     import fs from "node:fs";
     import { setTimeout as sleep } from "node:timers/promises";

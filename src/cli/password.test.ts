@@ -13,7 +13,7 @@ async function readText(sources: PasswordSources): Promise<string> {
   return Buffer.from((await readPassword(sources)).bytes).toString("utf8");
 }
 
-test("a password command finds stdin empty, from the line and from a variable", { timeout: 10_000 }, async () => {
+test("a password command gets an empty stdin", { timeout: 10_000 }, async () => {
   const command = "cat; echo pw";
   assert.equal(await readText({ ...SOURCES, command }), "pw");
   const env = { ...process.env, CAIRN_TO_PASSWORD_COMMAND: command };
@@ -31,7 +31,7 @@ test("a failed password command is reported with its exit status or signal", asy
   await told("kill -KILL $$", /password command was ended by SIGKILL$/);
 });
 
-test("a password file that is a folder, a pipe or empty is a usage error that names the possible sources", async (t) => {
+test("a password file that is a folder, a pipe or empty is a usage error", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-password-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const empty = join(folder, "empty");
@@ -50,7 +50,7 @@ test("a password file that is a folder, a pipe or empty is a usage error that na
     await assert.rejects(readPassword({ ...SOURCES, ...from }), { code: "usage", message, hint });
 });
 
-test("a password file may be a shell's `<(command)` or a link", async (t) => {
+test("a password file may be a symbolic link or /dev/fd of a shell's `<(command)`", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-password-"));
   t.after(() => rmSync(folder, { recursive: true }));
   writeFileSync(join(folder, "file"), "a secret\n");

@@ -22,12 +22,12 @@ function watch(mode: ProgressMode, isTerminal: boolean, quiet = false): Watched 
 
 const STEP = { phase: "storing", done: 1200, total: 4800, bytes: 2048, current: "src/\u001b[31ma.ts" } as const;
 
-test("a step is one line without control characters", () => {
+test("describeProgress returns one line without control characters", () => {
   assert.equal(describeProgress(STEP), "storing 1,200 of 4,800, 2 KiB  src/\\u001b[31ma.ts");
   assert.equal(describeProgress({ phase: "committing", done: 0 }), "committing");
 });
 
-test("a deep path is shortened to its ends", () => {
+test("describeProgress shortens a long path in the middle", () => {
   const line = describeProgress({ ...STEP, current: `begin/${"deep/".repeat(1000)}end.ts` });
   assert.match(line, /  begin\/deep.*….*deep\/end\.ts$/u);
   assert.ok(line.length < 200, line);
@@ -53,7 +53,7 @@ test("progress shows bytes with their total and rate", () => {
   }
 });
 
-test("a bar appears after a moment, is redrawn at most ten times a second and is removed", () => {
+test("the progress bar appears after a moment, is redrawn at most ten times a second and is removed", () => {
   const { reporter, written, wait } = watch("auto", true);
   reporter.report(STEP);
   assert.equal(written(), "");
@@ -66,7 +66,7 @@ test("a bar appears after a moment, is redrawn at most ten times a second and is
   assert.ok(written().endsWith("\r\u001b[2K"));
 });
 
-test("a transfer shows its bytes, and is full only at the end", () => {
+test("a transfer shows its bytes, and 100 % only at its end", () => {
   const step = { phase: "uploading", done: 300, total: 301, bytes: 4 << 20, total_bytes: 8 << 20 } as const;
   assert.equal(describeProgress(step), "uploading 4 MiB of 8 MiB");
   assert.equal(describeProgress({ ...step, bytes: 0 }), "uploading 0 B of 8 MiB");
@@ -81,7 +81,7 @@ test("a transfer shows its bytes, and is full only at the end", () => {
   shows({ ...step, bytes: 8 << 20, done: 301 }, /100 % /);
 });
 
-test("plain lines report the end of each phase that they began to report", () => {
+test("plain progress reports the end of each phase whose beginning it reported", () => {
   const { reporter, written, wait } = watch("plain", false);
   const end = { ...STEP, done: STEP.total };
   reporter.report(end);
@@ -91,7 +91,7 @@ test("plain lines report the end of each phase that they began to report", () =>
   assert.equal(written(), `0:02 ${describeProgress(STEP)}\n0:02 ${describeProgress(end)}\n`);
 });
 
-test("nothing is written when the work was short", () => {
+test("progress prints nothing if the work is short", () => {
   for (const terminal of [true, false]) {
     const { reporter, written } = watch("auto", terminal);
     reporter.report(STEP);
@@ -100,7 +100,7 @@ test("nothing is written when the work was short", () => {
   }
 });
 
-test("a pipe or a terminal gets plain lines on request, and a pipe gets nothing otherwise", () => {
+test("progress prints plain lines on request, and nothing on a pipe by default", () => {
   for (const [mode, terminal] of [
     ["plain", false],
     ["plain", true],
@@ -114,7 +114,7 @@ test("a pipe or a terminal gets plain lines on request, and a pipe gets nothing 
   }
 });
 
-test("a request for the progress is answered at once, even when quiet", () => {
+test("tell() prints the progress at once, even with -q", () => {
   for (const [mode, terminal, line] of [
     ["auto", false, `${describeProgress(STEP)}\n`],
     ["auto", true, `${describeProgress(STEP)}\n`],
@@ -133,7 +133,7 @@ test("a request for the progress is answered at once, even when quiet", () => {
   assert.ok(written().endsWith(`\r\u001b[2K${describeProgress(STEP)}\n`), "in place of the bar");
 });
 
-test("JSON lines are complete even when quiet", () => {
+test("JSON progress is complete even with -q", () => {
   const { reporter, written } = watch("json", true, true);
   reporter.report(STEP);
   assert.equal(written(), `${JSON.stringify(STEP)}\n`);

@@ -24,7 +24,7 @@ test("every command has its name and examples", async () => {
   }
 });
 
-test("the verbs of backup take the options of a repository", async () => {
+test("all verbs of backup except due take the options of a repository", async () => {
   const { command } = await COMMANDS["backup"]!.load();
   for (const [verb, { load }] of Object.entries(command.verbs!)) {
     // Each folder that it backs up has a repository of its own.
@@ -37,7 +37,7 @@ test("the verbs of backup take the options of a repository", async () => {
   }
 });
 
-test("a verb is found after its group's options, also with help", async () => {
+test("a verb is recognised after its group's options", async () => {
   const { envelope } = await runJson(["backup", "-r", "create", "list", "--latest", "1"]);
   assert.deepEqual([envelope.command, envelope.error], ["backup list", null]);
   for (const line of ["backup create --help", "help backup create", "backup --help"]) {
@@ -49,7 +49,7 @@ test("a verb is found after its group's options, also with help", async () => {
   assert.match((await runFake(["backup"])).stdout, /Usage: cairn backup/);
 });
 
-test("an option that is the default is explained, and its opposite is not proposed", async () => {
+test("an option that is the default is explained as such", async () => {
   for (const [line, hint] of [
     ["backup create --save -r x", /--save is the default unless --no-save is given: leave it out/],
     ["backup list --no-host -r x", /--no-host is the default unless --host is given/],
@@ -75,13 +75,13 @@ test("help lists every command, and a command's help has examples", async () => 
   }
 });
 
-test("help is an envelope when asked for as JSON", async () => {
+test("--help with --json prints an envelope", async () => {
   const { envelope, status } = await runJson(["--help"]);
   assert.equal(status, 0);
   assert.match((envelope.data as { text: string }).text, /Usage: cairn/);
 });
 
-test("the version is the package's", async () => {
+test("--version prints the package's version", async () => {
   const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
     version: string;
   };
@@ -129,7 +129,7 @@ const WRONG: [string, RegExp][] = [
 ];
 
 for (const [line, message] of WRONG) {
-  test(`cairn ${line} is a usage error, with --json as JSON`, async () => {
+  test(`cairn ${line} is a usage error`, async () => {
     const { envelope, status, fake } = await runJson(line.split(" "));
     assert.deepEqual([status, envelope.ok, envelope.error?.code], [2, false, "usage"]);
     assert.match(envelope.error?.message ?? "", message);
@@ -158,7 +158,7 @@ test("help of an unknown command is a usage error", async () => {
   }
 });
 
-test("an unknown word gets proposals: commands with that beginning, equivalents, or harmless similar ones", async () => {
+test("an unknown word gets a proposal: a command that begins with it, an equivalent or a similar one", async () => {
   for (const [line, answer] of [
     ["sta", "did you mean `cairn status`?"],
     ["restor", "did you mean `cairn restore`?"],
@@ -197,7 +197,7 @@ test("an unknown word gets proposals: commands with that beginning, equivalents,
   }
 });
 
-test("a verb that changes something is not proposed for a merely similar word", async () => {
+test("a verb that changes something is not proposed for a word that is only similar", async () => {
   for (const line of [
     "undp",
     "releese",
@@ -218,7 +218,7 @@ test("a verb that changes something is not proposed for a merely similar word", 
     assert.doesNotMatch((await runFake([line])).stderr, /restore|cleanup|undo/, line);
 });
 
-test("backup DIR means backup create DIR, and a path after an option is the option's value", async () => {
+test("`backup DIR` means `backup create DIR`", async () => {
   const asked = async (line: string): Promise<unknown[]> => {
     const { fake, envelope } = await runJson(line.split(" "));
     return [envelope.command, fake.asked.map(({ method }) => method).filter((each) => /^create/i.test(each))];
@@ -246,14 +246,14 @@ test("all words after the first of `run` belong to the command that it runs", as
   }
 });
 
-test("--json without a command is a usage error, and no arguments print the help", async () => {
+test("--json without a command is a usage error, and a call without arguments prints the help", async () => {
   assert.equal((await runJson([])).status, 2);
   const { stdout, status } = await runFake([]);
   assert.equal(status, 0);
   assert.match(stdout, /Examples:/);
 });
 
-test("a usage error names the command if the line names a known one", async () => {
+test("a usage error names the command if the line has a known one", async () => {
   const told = async (line: string): Promise<unknown> => (await runJson(line.split(" "))).envelope.command;
   assert.deepEqual(
     [await told("sav"), await told("--nope"), await told("help nope"), await told("save --nope")],
@@ -273,7 +273,7 @@ for (const line of [
   "fork head x --allow all",
   "history -n few",
 ])
-  test(`no folder is adopted when ${line} is invalid`, async () => {
+  test(`no folder is adopted if ${line} is invalid`, async () => {
     const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
     const { envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
     assert.equal(envelope.error?.code, "usage");
@@ -288,14 +288,14 @@ test("global options are accepted before and after the command", async () => {
   }
 });
 
-test("the lock timeout and the control directory reach the library", async () => {
+test("--lock-timeout and --control-dir are passed to the library", async () => {
   const { fake } = await runFake("save d --lock-timeout 1.5s --control-dir c".split(" "));
   const options = fake.asked[0]?.args[1] as { lockTimeoutMs: number; controlDirectory: string };
   assert.deepEqual([fake.asked[0]?.method, fake.asked[0]?.args[0]], ["openOrAdopt", `${ROOT}/d`]);
   assert.deepEqual([options.lockTimeoutMs, options.controlDirectory], [1500, `${ROOT}/c`]);
 });
 
-test("save passes on every option", async () => {
+test("save passes every option to the library", async () => {
   const line = [
     "save",
     "-m",
@@ -335,7 +335,7 @@ test("save passes on every option", async () => {
   });
 });
 
-test("restore takes paths from the current folder and base64 from the root", async () => {
+test("restore resolves paths from the current folder, and --path-b64 from the root", async () => {
   const { fake } = await runFake(["restore", "head~2", "a.txt", "../c", "--path-b64", "/w==", "--keep-present"], {
     cwd: `${ROOT}/sub`,
   });
@@ -344,7 +344,7 @@ test("restore takes paths from the current folder and base64 from the root", asy
   assert.deepEqual(options.paths, ["sub/a.txt", "c", Buffer.from([0xff])]);
 });
 
-test("the word after history is a path in the workspace, or another workspace's folder", async () => {
+test("the argument of history is a path in the workspace, or the folder of another workspace", async () => {
   const inner = `${ROOT}/inner`;
   mkdirSync(inner, { recursive: true });
   const find = (path: string): string | null =>
@@ -388,7 +388,7 @@ test("history with a limit counts folded saves as one line", async () => {
   assert.equal((envelope.data as { save_points: unknown[] }).save_points.length, 3);
 });
 
-test("show takes a path from the root, or after ./ from the current folder, and proposes the existing one", async () => {
+test("show resolves a path from the root, or after ./ from the current folder, and proposes an existing one", async () => {
   const there = new Set(["sub/main.ts", "up"]);
   const show = (_target: string, path = ""): unknown => {
     if (!there.has(path)) throw new CairnError("not_found", `${path} is not in save point head`, { hint: "see" });
@@ -407,7 +407,7 @@ test("show takes a path from the root, or after ./ from the current folder, and 
   assert.match((await run("head:none")).stderr, /none is not in.*\n {2}see\n/);
 });
 
-test("the colons of a time do not begin a path", async () => {
+test("show does not take the colons of a time for the beginning of a path", async () => {
   const asked = async (word: string): Promise<unknown[]> =>
     argsOf((await runFake(["show", word])).fake, "show").slice(0, 2);
   assert.deepEqual(await asked("2026-11-23 14:00:src/a:b"), ["2026-11-23 14:00", "src/a:b"]);
@@ -418,12 +418,12 @@ test("the colons of a time do not begin a path", async () => {
   assert.deepEqual(await asked("1a2b:14:00"), ["1a2b", "14:00"]);
 });
 
-test("restore of the root restores the whole workspace", async () => {
+test("restore with the path of the root restores the whole workspace", async () => {
   const { fake } = await runFake(["restore", "head", "."]);
   assert.equal("paths" in (argsOf(fake, "restore")[0] as object), false);
 });
 
-test("cleanup with rules removes points, and without rules shows the plan", async () => {
+test("cleanup with rules removes points, and shows only the plan without rules", async () => {
   const methods = async (line: string): Promise<string[]> =>
     (await runFake(line.split(" "))).fake.asked.map((asked) => asked.method).slice(2);
   assert.deepEqual(await methods("cleanup"), ["previewCleanup"]);
@@ -433,7 +433,7 @@ test("cleanup with rules removes points, and without rules shows the plan", asyn
   assert.deepEqual(await methods("cleanup --keep-last 3 --set-policy"), ["setPolicy"]);
 });
 
-test("cleanup without rules finishes an earlier removal that is pending", async () => {
+test("cleanup without rules completes a pending removal", async () => {
   const status = async (line: string, drop: string[]): Promise<[string[], number]> => {
     const previewCleanup = (): unknown => ({ ...CLEANUP, reclaimable_save_points: drop, removals_pending: true });
     const runCleanup = (): unknown => ({ removed: [], bytes_freed: 0, complete: false });
@@ -445,7 +445,7 @@ test("cleanup without rules finishes an earlier removal that is pending", async 
   assert.deepEqual(await status("cleanup", ["a".repeat(32)]), [["previewCleanup"], 0]);
 });
 
-test("a cleanup by rules plans again when its plan is stale, and --run does not", async () => {
+test("cleanup by rules makes a new plan once if its plan is stale, and --run does not", async () => {
   const statusOf = async (line: string, stale: number): Promise<number> => {
     let left = stale;
     const runCleanup = (): unknown => {
@@ -459,14 +459,14 @@ test("a cleanup by rules plans again when its plan is stale, and --run does not"
   assert.equal(await statusOf("cleanup --run 0123456789abcdef", 1), 4);
 });
 
-test("the settings of a policy are passed on, and belong to --set-policy", async () => {
+test("--quota and --keep-trees are passed to the library, and need --set-policy", async () => {
   const { fake } = await runFake("cleanup --set-policy --quota 1GiB --keep-trees 20".split(" "));
   assert.deepEqual(argsOf(fake, "setPolicy")[0], { quotaBytes: 2 ** 30, keptTrees: 20 });
   for (const line of ["cleanup --keep-trees 20", "cleanup --quota 1GiB --keep-last 3", "cleanup --set-policy"])
     assert.equal((await runFake(line.split(" "))).status, 2, line);
 });
 
-test("cleanup passes on every rule", async () => {
+test("cleanup passes every rule to the library", async () => {
   const line =
     "cleanup --plan --keep-last 1 --keep-within 1y6m --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-within-hourly 2d --keep-within-daily 3d --keep-within-weekly 4w --keep-within-monthly 5m --keep-within-yearly 6y --keep-tag a --keep-tag b --keep-undo 7 --keep-undo-within 30d --max-size 2GiB --max-age 90d";
   const { fake } = await runFake(line.split(" "));
@@ -490,7 +490,7 @@ test("cleanup passes on every rule", async () => {
   });
 });
 
-test("counts of rules may be unlimited, and a rule may name several tags or none", async () => {
+test("counts of rules may be unlimited, and --keep-tag may name several tags or none", async () => {
   const line = "cleanup --plan --keep-last unlimited --keep-daily 3 --keep-tag a,b --keep-tag";
   const { fake } = await runFake([...line.split(" "), ""]);
   assert.deepEqual((argsOf(fake, "previewCleanup")[0] as { retention: unknown }).retention, {
@@ -534,7 +534,7 @@ test("only commands that save adopt a folder", async () => {
   assert.deepEqual([json.stderr, json.envelope.warnings.length], ["", 1]);
 });
 
-test("backup create of a point, or with --no-save, adopts no folder and opens no repository", async () => {
+test("backup create of a point, or with --no-save, adopts no folder", async () => {
   const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
   const told = async (line: string): Promise<unknown[]> => {
     const { status, envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
@@ -555,7 +555,7 @@ test("help between a group and its verb prints the verb's help", async () => {
   assert.deepEqual([group.status, group.stdout], [0, (await runFake(["help", "backup"])).stdout]);
 });
 
-test("backup restore --in-place names alternatives when the folder is missing", async () => {
+test("backup restore --in-place names alternatives if the folder is missing", async () => {
   const nowhere = { open: () => Promise.reject(new CairnError("not_a_workspace", "no", { hint: "save it once" })) };
   const restore = ["backup", "restore", "latest", "--in-place", "-r", "x", "-C"];
   const absent = await runJson([...restore, "/nowhere/a b"], { fake: fakeLibrary(nowhere) });
@@ -571,7 +571,7 @@ test("the client is closed after a failed command", async () => {
   assert.equal(ran.fake.closed, 1);
 });
 
-test("the command's name is found after options", () => {
+test("commandNameOf finds the command's name after options", () => {
   assert.equal(commandNameOf(["-C", "save", "--json", "history"]), "history");
   assert.equal(commandNameOf(["--control-dir=x", "save"]), "save");
   assert.equal(commandNameOf(["--json"]), undefined);

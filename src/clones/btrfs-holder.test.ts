@@ -75,7 +75,7 @@ describe("the btrfs holder", { skip }, () => {
     if (!("reason" in made)) made.close();
   });
 
-  test("a capture announces the tree that it makes, but none with a subvolume inside", async () => {
+  test("capture announces a point before its snapshot is made, unless the folder has a subvolume inside", async () => {
     const place = await workspace();
     makeFirst(place.root);
     const announced: number[] = [];
@@ -93,7 +93,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual([announced, partial.announced], [[], undefined]);
   });
 
-  test("a captured folder is held as it was, and given back as it was", async () => {
+  test("capture and materialise keep every entry as it was", async () => {
     const place = await workspace();
     makeFirst(place.root);
     const first = readFolder(place.root);
@@ -114,7 +114,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(differencesOf(readFolder(place.at("fork")), second), []);
   });
 
-  test("a point is one moment of the whole tree while other processes write, or names the files that may be cut short", async (t) => {
+  test("capture of a folder in use is one moment of the whole tree, or names the truncated files", async (t) => {
     const place = await workspace();
     await writing(t, place.root, { pauseMs: 0 });
     for (let i = 0; i < 40; i++) {
@@ -134,7 +134,7 @@ describe("the btrfs holder", { skip }, () => {
     }
   });
 
-  test("a point is made again until no write falls into it", async (t) => {
+  test("capture repeats the snapshot until no write falls into it", async (t) => {
     const place = await workspace();
     makeFirst(place.root);
     await writing(t, place.root, { pauseMs: 60 });
@@ -150,7 +150,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(fs.readdirSync(place.own).length, made + 1);
   });
 
-  test("a point is on the disk when the capture returns, with content that was only in memory", async (t) => {
+  test("capture returns after the point and pending writes are on the disk", async (t) => {
     const disk = loopFileSystem(t, "btrfs");
     if (disk === null) return;
     const place = await workspace(disk.root);
@@ -165,7 +165,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.equal(fs.existsSync(path.join(place.root, "too-late")), false);
   });
 
-  test("subvolumes inside are empty directories in a point, and named", async () => {
+  test("capture makes subvolumes inside empty directories, and names them", async () => {
     const place = await workspace();
     fs.mkdirSync(path.join(place.root, "a/b"), { recursive: true });
     for (const name of ["a/b/inner", "outer", "outer/deeper", "new\nline"])
@@ -181,7 +181,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(await holder.materialise(place.at("point"), Buffer.from(place.at("copy")), {}), WHOLE);
   });
 
-  test("a plain directory is refused with a hint, and nothing is made", async () => {
+  test("capture refuses a plain directory, and its hint names `init --engine btrfs-snapshot`", async () => {
     const place = await workspace();
     fs.mkdirSync(path.join(place.root, "plain"));
     const plain = path.join(place.root, "plain");
@@ -198,7 +198,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(fs.readdirSync(place.own), ["root"]);
   });
 
-  test("a capture to an existing place leaves it as it is", async () => {
+  test("capture to an existing path fails and leaves the path as it is", async () => {
     const place = await workspace();
     fs.writeFileSync(path.join(place.root, "file"), "first");
     await capture(place, "point");
@@ -218,7 +218,7 @@ describe("the btrfs holder", { skip }, () => {
     }
   });
 
-  test("nothing is left when the caller stops it, before or during the call", async () => {
+  test("capture and materialise leave nothing if the caller stops them", async () => {
     const place = await workspace();
     await assert.rejects(capture(place, "point", AbortSignal.abort()), { code: "interrupted" });
     const abort = new AbortController();
@@ -234,7 +234,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(fs.readdirSync(place.own), ["root"]);
   });
 
-  test("timers go on while the file system flushes pending writes", async () => {
+  test("the event loop goes on while capture flushes pending writes", async () => {
     const place = await workspace();
     fs.writeFileSync(path.join(place.root, "waits"), Buffer.alloc(8 << 20, "to be written"));
     let went = false;
@@ -243,7 +243,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.equal(went, true);
   });
 
-  test("nothing is left when a quota is full", async (t) => {
+  test("capture leaves nothing if a quota is exceeded", async (t) => {
     const disk = loopFileSystem(t, "btrfs");
     if (disk === null) return;
     const place = await workspace(disk.root);
@@ -256,7 +256,7 @@ describe("the btrfs holder", { skip }, () => {
     await capture(place, "point");
   });
 
-  test("a full disk gives a whole point or none", async (t) => {
+  test("capture on a full disk makes a complete point or none", async (t) => {
     const disk = loopFileSystem(t, "btrfs", { size: 120 << 20 });
     if (disk === null) return;
     const place = await workspace(disk.root);
@@ -288,7 +288,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.equal(fs.existsSync(place.at("point-0")), false);
   });
 
-  test("a tree of any kind is removed, and a repeated removal does nothing", async () => {
+  test("remove deletes trees with nested and read-only subvolumes, and may be repeated", async () => {
     const place = await workspace();
     fs.mkdirSync(path.join(place.root, "locked"), { mode: 0o700 });
     fs.writeFileSync(path.join(place.root, "locked/file"), "x");
@@ -312,7 +312,7 @@ describe("the btrfs holder", { skip }, () => {
   });
 
   test(
-    "a held tree is removed where there is no /proc, with the subvolumes inside it",
+    "remove deletes a tree with its subvolumes in a system without /proc",
     { skip: whyProcStays() ?? false },
     async () => {
       const place = await workspace();
@@ -327,7 +327,7 @@ describe("the btrfs holder", { skip }, () => {
     },
   );
 
-  test("a folder that is no held tree is not removed", async () => {
+  test("remove refuses a plain directory, a link and a file", async () => {
     const place = await workspace();
     fs.mkdirSync(place.at("plain"));
     fs.writeFileSync(place.at("plain/file"), "x");
@@ -341,7 +341,7 @@ describe("the btrfs holder", { skip }, () => {
 
 describe("the btrfs holder as an ordinary user", { skip }, () => {
   for (const mountOptions of [[], ["user_subvol_rm_allowed"]]) {
-    test(`holds, gives back and removes its own, mounted with [${String(mountOptions)}]`, async (t) => {
+    test(`an ordinary user captures, materialises and removes own trees, mounted with [${String(mountOptions)}]`, async (t) => {
       const own = await ordinaryFolder(t, mountOptions);
       if (own === null) return;
       const left = asOrdinaryUser(
@@ -369,7 +369,7 @@ describe("the btrfs holder as an ordinary user", { skip }, () => {
     });
   }
 
-  test("holds a folder in a directory that it may pass and not list", async (t) => {
+  test("an ordinary user captures a folder in a directory that the user may enter but not list", async (t) => {
     const own = await ordinaryFolder(t, []);
     if (own === null) return;
     const passed = path.join(path.dirname(own), "passed");
@@ -385,7 +385,7 @@ describe("the btrfs holder as an ordinary user", { skip }, () => {
     assert.deepEqual(captured, WHOLE);
   });
 
-  test("is told why when a tree that is not all its own cannot be removed", async (t) => {
+  test("remove names the mount option in its hint if the tree has files of another user", async (t) => {
     const own = await ordinaryFolder(t, []);
     if (own === null) return;
     await makeSubvolume(`${own}/tree`);

@@ -105,7 +105,7 @@ async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<
       held(
         place,
         async (tree) => {
-          // Usually the folder has changed, which shows at once.
+          // Looks for a committed change first: this usually decides, and needs no flush.
           if (!isAsIn(folder, tree)) return false;
           if (!(await ways(temporary)).settles || !(await settleBeside(folder, place))) return null;
           return isAsIn(folder, tree);
@@ -142,7 +142,7 @@ interface Ways {
 const UNKNOWN: Ways = { settles: false, isFine: false };
 let known: Ways | undefined;
 
-/** Tried once, in a folder on btrfs; again if the try was not possible. */
+/** Tries the kernel's behaviour once, in a folder on btrfs. Repeats the try if it was not possible. */
 async function ways(temporary: string | undefined): Promise<Ways> {
   if (temporary === undefined) return UNKNOWN;
   try {
@@ -184,7 +184,10 @@ async function tryWays(place: Buffer): Promise<Ways> {
   }
 }
 
-/** False if the user may not remove a snapshot as a whole, so that the present one must serve. */
+/**
+ * Removes a snapshot that is to be made again. False if this user may not remove it as a whole: then it is used as it
+ * is.
+ */
 async function takeBack(place: Buffer): Promise<boolean> {
   try {
     await held(parentOf(place), (parent) => destroySubvolume(parent, nameOf(place)));

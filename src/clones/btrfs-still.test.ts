@@ -67,7 +67,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
     if (!("reason" in made)) made.close();
   });
 
-  test("a snapshot of a folder that was just written to is made once, and again where nothing is known of the kernel", async () => {
+  test("capture snapshots a folder once after a write, or at most twice without a temporary folder", async () => {
     const place = await workspace();
     const file = path.join(place.root, "file");
     fs.writeFileSync(file, Buffer.alloc(1 << 20, "a"));
@@ -93,7 +93,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
     assert.deepEqual(leftIn(place), ["point", "point-1", "point-2", "root"]);
   });
 
-  test("a folder equals its held tree until a change, on its way to the disk or there", async () => {
+  test("isStill is true until a change, whether the change has reached the disk or not", async () => {
     const place = await workspace();
     const big = path.join(place.root, "big");
     makeFirst(place.root);
@@ -137,7 +137,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
     );
   });
 
-  test("a folder made from a tree equals it, and other folders do not", async () => {
+  test("isStill is true for a folder made from the point, and false for other folders", async () => {
     const place = await workspace();
     makeFirst(place.root);
     await capture(place, "point");
@@ -165,7 +165,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
       assert.notEqual(await still(folder, name), true, `${folder} and ${name}`);
   });
 
-  test("a folder does not equal its held tree when a write began before the tree and ended after", async () => {
+  test("isStill is false if a write began before the point and ended after it", async () => {
     const place = await workspace();
     const file = path.join(place.root, "file");
     fs.writeFileSync(file, "");

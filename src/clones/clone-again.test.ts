@@ -60,8 +60,8 @@ function moveOnce(folder: string, from: string, to: string): void {
   if (fs.existsSync(at)) fs.renameSync(at, path.join(folder, to));
 }
 
-void describe("what is renamed while a folder is cloned", () => {
-  test("a file is cloned under its new name when it is renamed after it was listed", (t) => {
+void describe("clone of entries that are renamed or removed meanwhile", () => {
+  test("DirectoryCloner clones a file under its new name if it is renamed after it was listed", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => write(at, "a", "m.1", "z"),
@@ -71,7 +71,7 @@ void describe("what is renamed while a folder is cloned", () => {
     assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
   });
 
-  test("a file is cloned once when it is renamed after it was cloned", (t) => {
+  test("DirectoryCloner clones a file once if it is renamed after it was cloned", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => write(at, "a", "x", "z"),
@@ -85,7 +85,7 @@ void describe("what is renamed while a folder is cloned", () => {
     assert.deepEqual([outcome.torn, outcome.omitted, outcome.isUnsure], [[], [], true]);
   });
 
-  test("a clone is whole when entries were removed after they were listed", (t) => {
+  test("DirectoryCloner makes a complete clone if entries are removed after they were listed", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => (write(at, "a", "gone"), fs.mkdirSync(path.join(at, "d"))),
@@ -98,7 +98,7 @@ void describe("what is renamed while a folder is cloned", () => {
     assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
   });
 
-  test("a directory is cloned under its new name when it is renamed after it was listed", (t) => {
+  test("DirectoryCloner clones a directory under its new name if it is renamed after it was listed", (t) => {
     const { from, to, outcome } = cloned(
       t,
       (at) => (fs.mkdirSync(path.join(at, "d")), write(at, "a", "d/f")),
@@ -108,7 +108,7 @@ void describe("what is renamed while a folder is cloned", () => {
     assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
   });
 
-  test("a directory is named as changing when a file in it never keeps its name", (t) => {
+  test("DirectoryCloner names a directory as torn if a file in it is renamed at each attempt", (t) => {
     const { to, outcome } = cloned(
       t,
       (at) => (fs.mkdirSync(path.join(at, "d")), write(at, "a", "d/m.1")),
@@ -123,7 +123,7 @@ void describe("what is renamed while a folder is cloned", () => {
     );
   });
 
-  test("a directory is named as changing when one in it was renamed before it was read, and not when it was removed or another made", (t) => {
+  test("renamedAway names a directory if an older directory in it was renamed, not if one was removed or new", (t) => {
     const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
     for (const at of [from, to]) fs.mkdirSync(path.join(at, "in/there"), { recursive: true });
     const fds = { from: openDirectory(Buffer.from(from)), target: openDirectory(Buffer.from(to)) };

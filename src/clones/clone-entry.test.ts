@@ -43,9 +43,9 @@ function clonesOf(from: string, to: string): { clone: (...names: string[]) => vo
   };
 }
 
-void describe("clones of files with several names", () => {
+void describe("clone of files with several names", () => {
   for (const kind of ["xfs", "ext4"] satisfies LoopKind[])
-    test(`a file is cloned when it has the inode number of one that was cloned before, on ${kind}`, (t) => {
+    test(`a new file with the inode number of a removed one is cloned on its own, on ${kind}`, (t) => {
       const volume = loopFileSystem(t, kind);
       if (volume === null) return;
       const [from, to] = ["from", "to"].map((name) => path.join(volume.root, name)) as [string, string];
@@ -70,7 +70,7 @@ void describe("clones of files with several names", () => {
         assert.equal(fs.readFileSync(path.join(to, name), "utf8"), content, name);
     });
 
-  test("names are one clone when the file got another name between them", (t) => {
+  test("hard links stay one clone if the file gets another link between them", (t) => {
     const volume = loopFileSystem(t, "xfs");
     if (volume === null) return;
     const [from, to] = ["from", "to"].map((name) => path.join(volume.root, name)) as [string, string];
@@ -86,7 +86,7 @@ void describe("clones of files with several names", () => {
   });
 });
 
-test("a clone is reported to lack attributes when those of its source cannot be read", (t) => {
+test("a clone lacks attributes, and is listed, if the attributes of its source cannot be read", (t) => {
   const { EIO, ENODATA } = os.constants.errno;
   for (const call of ["flistxattr", "fgetxattr"] as const)
     for (const errno of [EIO, ENODATA]) {
@@ -107,8 +107,8 @@ test("a clone is reported to lack attributes when those of its source cannot be 
     }
 });
 
-void describe("databases in use", () => {
-  test("a database that was changed after the clone was begun is told of, though no journal is there any more", (t) => {
+void describe("clone of databases in use", () => {
+  test("a database that changed after the clone began is listed although it has no journal any more", (t) => {
     const volume = loopFileSystem(t, "xfs");
     if (volume === null) return;
     const [from, to] = ["from", "to"].map((name) => path.join(volume.root, name)) as [string, string];

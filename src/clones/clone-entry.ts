@@ -82,11 +82,11 @@ export interface CloneOutcome extends CloneTreeResult {
   closed: { path: Uint8Array; stat: Uint32Array }[];
   /** directories that vanished or became inaccessible after they were made */
   gone: Uint8Array[];
-  /** An entry was removed after its origin was noted: its inode may have been reused. */
+  /** True if an entry was removed after its origin was noted: its inode number may have been reused. */
   isUnsure: boolean;
 }
 
-/** Nearly all names have another last letter. */
+/** True for the name of a log or journal. Checks the last letter first, which excludes nearly all names. */
 function isLogName(bytes: Uint8Array, name: number): boolean {
   const end = bytes.indexOf(0, name);
   if (bytes[end - 1] !== 0x6c) return false;
@@ -191,7 +191,7 @@ export class EntryCloner {
   #openSource(dirfd: number, names: Arena, name: number): number {
     const fd = this.sys.open(dirfd, names, name, READ | this.#noAtime, 0);
     if (fd !== EPERM || this.#noAtime === 0) return fd;
-    // The file belongs to another user.
+    // Only a file's owner may open it with O_NOATIME.
     const again = this.sys.open(dirfd, names, name, READ, 0);
     if (again >= 0) this.#noAtime = 0;
     return again;

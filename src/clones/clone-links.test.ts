@@ -6,13 +6,13 @@ function bytesOf({ slots, paths }: SharedLinks): number {
   return slots.byteLength + paths.byteLength;
 }
 
-test("a clone sizes its memory by the number of inodes, and never takes gigabytes if that is not known", () => {
+test("newSharedLinks sizes its memory by the number of inodes, and takes at most 2 GiB", () => {
   assert.ok(bytesOf(newSharedLinks(1)) <= 32 * 2 ** 20);
   assert.ok(bytesOf(newSharedLinks(0)) <= 2 ** 30);
   assert.ok(bytesOf(newSharedLinks(2 ** 40)) <= 2 ** 31);
 });
 
-test("hard links are followed with less memory when the system refuses the full size", (t) => {
+test("newSharedLinks takes less memory if the system refuses the full size", (t) => {
   const whole = globalThis.SharedArrayBuffer;
   t.after(() => (globalThis.SharedArrayBuffer = whole));
   let most = 2 ** 26;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { degradationsOf } from "./clone-settled.ts";
 
-test("a clone reports how many files it copied, and why", () => {
+test("degradationsOf returns the number of copied files for each reason", () => {
   const told = degradationsOf({ copied: 1201, fragmented: 1, refusal: "EOPNOTSUPP" });
   assert.deepEqual(told, [
     { what: "1,200 files copied", reason: "the file system does not clone them: EOPNOTSUPP" },

@@ -106,14 +106,14 @@ function makeRights(at: (...names: string[]) => string): void {
 
 for (const kind of ["xfs", "btrfs"] as const) {
   const made = makeLoopFileSystem(kind, { size: 1 << 30 });
-  void describe(`a tree cloned on ${kind}`, { skip: "reason" in made ? made.reason : false }, () => {
+  void describe(`cloneTree on ${kind}`, { skip: "reason" in made ? made.reason : false }, () => {
     const volume = "reason" in made ? "" : made.root;
     const at = (...names: string[]): string => path.join(volume, ...names);
     after(() => {
       if (!("reason" in made)) made.close();
     });
 
-    test("every entry and the folder itself are as they were, and content is shared", async () => {
+    test("cloneTree keeps every entry and the folder's own metadata, and shares the content", async () => {
       makeEverything(at("all"));
       const heirs = at("heirs");
       fs.mkdirSync(heirs);
@@ -138,7 +138,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.deepEqual(fs.readdirSync(heirs), []);
     });
 
-    test("a clone takes no space for content", async () => {
+    test("cloneTree takes no space for content", async () => {
       fs.mkdirSync(at("large"));
       fs.writeFileSync(at("large/file"), Buffer.alloc(64 << 20, "large"));
       spawnSync("sync", ["-f", volume]);
@@ -151,7 +151,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.equal(fs.statSync(at("large/file")).size, 64 << 20);
     });
 
-    test("paths are longer than the system takes", async () => {
+    test("cloneTree clones paths longer than PATH_MAX", async () => {
       fs.mkdirSync(at("deep"));
       let fd = fs.openSync(at("deep"), "r");
       for (let i = 0; i < 24; i++) {
@@ -172,7 +172,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       await removeTree(Buffer.from(at("deep")));
     });
 
-    test("hard links stay groups when their members are in many directories", async () => {
+    test("cloneTree keeps hard links whose names lie in many directories", async () => {
       for (let d = 0; d < 40; d++) {
         fs.mkdirSync(at("linked", `${d}`), { recursive: true });
         for (let i = 0; i < 50; i++) {
@@ -189,7 +189,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assertEqual(at("linked-clone"), at("linked"));
     });
 
-    test("file systems mounted inside are left out", async (t) => {
+    test("cloneTree leaves out mounted file systems", async (t) => {
       fs.mkdirSync(at("outer/mounted"), { recursive: true });
       fs.writeFileSync(at("outer/kept"), "kept");
       if (spawnSync("mount", ["-t", "tmpfs", "none", at("outer/mounted")]).status !== 0) return t.skip("no mounting");
@@ -200,7 +200,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.deepEqual(text(result.mounts), ["mounted"]);
     });
 
-    test("files in too many pieces are copied around their holes", async () => {
+    test("cloneTree copies a file in too many extents around its holes", async () => {
       fs.mkdirSync(at("pieces"));
       const fd = fs.openSync(at("pieces/file"), "w");
       for (let i = 0; i < 40; i++) fs.writeSync(fd, Buffer.alloc(4096, `${i}`), 0, 4096, i * 65_536);
@@ -216,7 +216,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       fs.closeSync(copy);
     });
 
-    test("an aborted clone ends before its tree is whole, and its entries are removed", async (t) => {
+    test("an abort ends the clone early, and removeTree removes its entries", async (t) => {
       for (let d = 0; d < 60; d++) {
         fs.mkdirSync(at("many", `${d}`), { recursive: true });
         for (let i = 0; i < 60; i++) fs.writeFileSync(at("many", `${d}`, `${i}`), "x".repeat(100 + i));
@@ -241,7 +241,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.ok(!fs.existsSync(at("many-clone")));
     });
 
-    test("a clone of a folder at work is a whole tree of it", async () => {
+    test("cloneTree clones a folder that is edited meanwhile, and then again without differences", async () => {
       fs.mkdirSync(at("work"));
       const edits = new RandomEdits(at("work"), randomFrom(7));
       for (let i = 0; i < 300; i++) edits.edit();
@@ -260,7 +260,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       for (let round = 0; round < 6; round++) await removeTree(Buffer.from(at(`work-${round}`)));
     });
 
-    test("entries that an ordinary user may not read are omitted, and owners that cannot be set are listed", async (t) => {
+    test("cloneTree omits entries that an ordinary user may not read, and lists owners that cannot be set", async (t) => {
       const why = whyNoThreadsOfUser();
       if (why !== null) return t.skip(why);
       fs.mkdirSync(at("user"));
@@ -303,7 +303,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.equal(fs.statSync(at("user/clone/locked")).mode & 0o7777, 0o500);
     });
 
-    test("an existing entry is never cloned over", async () => {
+    test("cloneTree refuses to clone into a folder that is not empty, or into a link", async () => {
       fs.mkdirSync(at("over/source"), { recursive: true });
       fs.writeFileSync(at("over/source/file"), "new");
       fs.mkdirSync(at("over/full"));
@@ -320,8 +320,8 @@ for (const kind of ["xfs", "btrfs"] as const) {
   });
 }
 
-void describe("a clone where the file system cannot", () => {
-  test("nothing is left when it clones no files", async (t) => {
+void describe("cloneTree on a file system that cannot clone", () => {
+  test("cloneTree leaves nothing if the file system clones no files", async (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
     const source = path.join(volume.root, "source");
@@ -335,7 +335,7 @@ void describe("a clone where the file system cannot", () => {
     assert.deepEqual(fs.readdirSync(volume.root), before);
   });
 
-  test("two file systems are named when the place is on another one", async (t) => {
+  test("cloneTree refuses a target on another file system, and names that reason", async (t) => {
     const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "xfs")];
     if (one === null || other === null) return;
     const source = path.join(one.root, "source");

@@ -7,7 +7,7 @@ import { makeNode } from "../workspace/store/testing-edits.ts";
 import { TYPE } from "../fs/linux/syscalls.ts";
 import { flushOpenFiles } from "./flush-open-files.ts";
 
-test("files that are open for writing are synced, others, pipes and links are not touched", async (t) => {
+test("flushOpenFiles flushes only regular files that are open for writing", async (t) => {
   const folder = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), "cairn-flush-"));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   const at = (name: string): string => path.join(folder, name);

@@ -7,7 +7,10 @@ import { newArena } from "../native.ts";
 
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const WRITE = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
-/** About the time of a clone. The clone may lack the last writes of processes that were not examined by then. */
+/**
+ * Milliseconds to look for open files, about the time of a clone. A clone may lack last writes of processes not yet
+ * examined.
+ */
 const BUDGET_MS = 1000;
 const sync = promisify(fs.fsync);
 

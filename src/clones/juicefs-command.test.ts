@@ -49,7 +49,7 @@ async function refused(place: Place, call: { limitMs?: number; signal?: AbortSig
   return failed;
 }
 
-test("a clone is made by the program, with names as they are and without a shell", async () => {
+test("runJuicefsClone passes names to the program without a shell", async () => {
   const place = placeWith('[ "$#" = 4 ] && [ "$1 $2" = "clone -p" ] && exec cp -a -- "$3" "$4"');
   const odd = path.join(scratch, "-p $(touch x); 'q' \"\n");
   fs.cpSync(place.from.toString(), odd, { recursive: true, preserveTimestamps: true });
@@ -57,14 +57,14 @@ test("a clone is made by the program, with names as they are and without a shell
   assert.equal(fs.readFileSync(path.join(place.to.toString(), "below/c"), "utf8"), "below/c\n");
 });
 
-test("the program's message is in the error, without passwords and terminal controls", async () => {
+test("the error of a failed clone has the program's message without passwords and terminal controls", async () => {
   const lines = String.raw`printf '\033[31m2026 juicefs[7] <FATAL>: redis://:secret@host:1 is\n\n not there\033[0m\n' >&2; exit 1`;
   const { code, message } = await refused(placeWith(lines));
   assert.equal(code, "unsupported");
   assert.match(message, /exit status 1: 2026 juicefs\[7\] <FATAL>: redis:\/\/…@host:1 is not there$/);
 });
 
-test("a full file system and missing rights are told as such", async () => {
+test("capture fails with `no_space` on a full disk and with `permission` for missing rights", async () => {
   for (const [said, code] of [
     ["clone failed: no space left on device", "no_space"],
     ["clone failed: disk quota exceeded", "no_space"],
@@ -74,7 +74,7 @@ test("a full file system and missing rights are told as such", async () => {
     assert.equal((await refused(placeWith(`echo "${said}" >&2; exit 1`))).code, code);
 });
 
-test("a program that hangs is killed, and its partial clone is removed", async () => {
+test("a juicefs program that hangs is killed, and its partial clone is removed", async () => {
   const place = placeWith('cp -a "$3" "$4"; sleep 60 & sleep 60');
   const begun = performance.now();
   const { code, message } = await refused(place, { limitMs: 400 });
@@ -83,7 +83,7 @@ test("a program that hangs is killed, and its partial clone is removed", async (
   assert.ok(performance.now() - begun < 30_000);
 });
 
-test("a call that is stopped ends at once, and nothing is left", async () => {
+test("a stopped capture ends at once and leaves no clone", async () => {
   const place = placeWith('mkdir "$4"; sleep 60');
   const abort = new AbortController();
   setTimeout(() => abort.abort(), 150);
@@ -93,7 +93,7 @@ test("a call that is stopped ends at once, and nothing is left", async () => {
   assert.equal((await refused(place, { signal: AbortSignal.abort() })).code, "interrupted");
 });
 
-test("a program that prints nonsense and ends well is not believed", async () => {
+test("a juicefs program that succeeds without making a clone is an error", async () => {
   for (const lines of ["head -c 100000 /dev/urandom >&2", 'echo nonsense; echo x > "$4"', "true"]) {
     const place = placeWith(lines);
     const failed = await runJuicefsClone(place.from, place.to, { program: place.program }).then(
@@ -105,7 +105,7 @@ test("a program that prints nonsense and ends well is not believed", async () =>
   }
 });
 
-test("a clone that differs from the folder is refused with the difference", async () => {
+test("capture refuses a clone that differs from the folder, and names the difference", async () => {
   for (const [lines, what] of [
     ['rm "$4/below/c"', /below\/c is not in the clone/],
     ['touch -d @1000000000 "$4/new"', /new is only in the clone/],
@@ -124,7 +124,7 @@ test("a clone that differs from the folder is refused with the difference", asyn
   }
 });
 
-test("a folder that changes during a clone is cloned again, and further changes are listed", async () => {
+test("capture repeats the clone of a folder that changes meanwhile, and lists later changes as torn", async () => {
   const late = 'echo more >> "$3/a"; rm -f "$3/b"; echo new > "$3/below/new$$"; sleep 0.2';
   const once = placeWith(`cp -a "$3" "$4"; [ -e "$0.again" ] || { touch "$0.again"; ${late}; }; exit 0`);
   const held = await juicefsHolder({ program: once.program }).capture(once.from, once.to.toString(), {});
@@ -137,7 +137,7 @@ test("a folder that changes during a clone is cloned again, and further changes 
   assert.deepEqual(names, ["a", "below", "below/newN"]);
 });
 
-test("a folder with a change at a time to come is refused", async () => {
+test("capture refuses a folder with a change time in the future", async () => {
   // A clone has the times of what it is of; here the one to come is of the clone's own file.
   const place = placeWith('cp -a "$3" "$4"');
   const now = Date.now;
@@ -151,7 +151,7 @@ test("a folder with a change at a time to come is refused", async () => {
   }
 });
 
-test("hard links of the folder are hard links in the clone, and their directories keep their times", async () => {
+test("capture restores hard links and the times of their directories in the clone", async () => {
   const place = placeWith('cp -a --no-preserve=links "$3" "$4"');
   const from = (name: string): string => path.join(place.from.toString(), name);
   for (const name of ["below/d", "e"]) fs.linkSync(from("a"), from(name));
@@ -164,7 +164,7 @@ test("hard links of the folder are hard links in the clone, and their directorie
   assert.equal(below!.mtimeMs, 1e12);
 });
 
-test("a place inside the folder, one that is taken and a folder that is not there are refused", async () => {
+test("capture refuses a target inside the folder, an existing target and a missing folder", async () => {
   const { from, program } = placeWith('cp -a "$3" "$4"');
   const holder = juicefsHolder({ program });
   const capture = async (root: Buffer, place: string): Promise<unknown> => holder.capture(root, place, {});
@@ -175,14 +175,14 @@ test("a place inside the folder, one that is taken and a folder that is not ther
   assert.deepEqual(fs.readdirSync(from).toSorted(), ["a", "b", "below"]);
 });
 
-test("a folder whose name no argument can hold is refused", async () => {
+test("capture refuses a folder whose name is not UTF-8", async () => {
   const { to, program } = placeWith('cp -a "$3" "$4"');
   const odd = Buffer.concat([Buffer.from(`${scratch}/odd-`), Buffer.from([0xff])]);
   fs.mkdirSync(odd);
   await assert.rejects(juicefsHolder({ program }).capture(odd, to.toString(), {}), { code: "unsupported" });
 });
 
-test("the program is looked for in absolute folders of the search path only", async () => {
+test("findJuicefs searches only absolute folders of PATH", async () => {
   const { program } = placeWith("exit 0");
   const folder = path.dirname(program);
   assert.equal(findJuicefs(`/nowhere:${folder}`), program);

@@ -18,7 +18,7 @@ for (const kind of JUICEFS_KINDS) {
       if (!("reason" in made)) made.close();
     });
 
-    test("a state is held and given back while the folder goes on", async () => {
+    test("capture and materialise keep every entry while the folder changes", async () => {
       fs.mkdirSync(at("folder"));
       makeFirst(at("folder"));
       const first = readFolder(at("folder"));

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { probeHolder } from "./probe.ts";
 
-test("old leftovers of killed probes are removed by the next probe, also at the mount's root, and nothing else is", async (t) => {
+test("probeHolder removes only old leftovers of killed probes, in the folder and at the mount's root", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "cairn-probe-"));
   const isMounted = spawnSync("mount", ["-t", "tmpfs", "none", root]).status === 0;
   t.after(() => {

@@ -102,7 +102,10 @@ function answerOf(error: unknown): ProbeAnswer {
   };
 }
 
-/** A snapshot can cross mounts of one file system; files are cloned within one mount. */
+/**
+ * Says why `place` cannot hold clones of `folder`; null if it can. A snapshot may be on another mount, a cloned file
+ * may not.
+ */
 function whyApart(type: TreeHolder["type"], folder: Buffer, place: string): string | null {
   const [of, points] = [mountOf(folder), mountOf(place)];
   // Used if there is no list of mounts.

@@ -34,7 +34,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     if (!("reason" in made)) made.close();
   });
 
-  test("a state is held and given back while the folder goes on", async () => {
+  test("capture and materialise keep every entry while the folder changes", async () => {
     fs.mkdirSync(at("folder"));
     makeFirst(at("folder"));
     const first = readFolder(at("folder"));
@@ -56,7 +56,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.ok(!fs.existsSync(at("held")));
   });
 
-  test("a stopped capture leaves nothing, and an existing place stays as it is", async () => {
+  test("capture leaves nothing if it is stopped, and does not change an existing target", async () => {
     makeMany(at("many"));
     const abort = new AbortController();
     const capturing = holder.capture(Buffer.from(at("many")), at("stopped"), { signal: abort.signal });
@@ -73,7 +73,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.ok(!fs.existsSync(at("place")));
   });
 
-  test("the leftovers of a killed capture are removed", async () => {
+  test("remove deletes the leftovers of a killed capture", async () => {
     makeMany(at("large"));
     for (const after of [40, 80, 140]) {
       const script = `const { reflinkHolder } = await import(${JSON.stringify(MODULE)});
@@ -93,7 +93,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     );
   });
 
-  test("nothing is left when the disk is full", async (t) => {
+  test("capture leaves nothing if the disk is full", async (t) => {
     const small = loopFileSystem(t, "xfs");
     if (small === null) return;
     const folder = path.join(small.root, "folder");
@@ -112,13 +112,13 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.deepEqual(fs.readdirSync(small.root).toSorted(), ["fillers", "folder"]);
   });
 
-  test("a place inside the folder is refused", async () => {
+  test("capture refuses a target inside the folder", async () => {
     fs.mkdirSync(at("outer/inner"), { recursive: true });
     await assert.rejects(holder.capture(Buffer.from(at("outer")), at("outer/inner/held"), {}), { code: "refused" });
     assert.deepEqual(fs.readdirSync(at("outer/inner")), []);
   });
 
-  test("removal follows no link", async () => {
+  test("remove follows no symbolic link", async () => {
     fs.mkdirSync(at("outside"));
     fs.writeFileSync(at("outside/kept"), "kept");
     fs.mkdirSync(at("with-link"));
@@ -129,7 +129,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.equal(fs.readFileSync(at("outside/kept"), "utf8"), "kept");
   });
 
-  test("a file system without clones is refused by name", async (t) => {
+  test("capture refuses a file system that cannot clone", async (t) => {
     const other = loopFileSystem(t, "ext4");
     if (other === null) return;
     fs.mkdirSync(path.join(other.root, "folder"));

@@ -17,7 +17,7 @@ const PATH_ROOM = 4096;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 /** Opens a directory without following a link. */
 export const NO_LINK = DIRECTORY | fs.constants.O_NOFOLLOW;
-/** Deeper than any tree; ends a walk if entries keep being added. */
+/** Most rounds of a removal, more than any tree is deep: ends a removal while entries keep being added. */
 const MOST_ROUNDS = 100;
 
 /** Removes a held or half-made tree of any driver; does nothing if there is none. */

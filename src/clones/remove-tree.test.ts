@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";
 import { removeTree } from "./remove-tree.ts";
 
-test("no thread is lost when the shared memory of a removal cannot be had", async (t) => {
+test("removeTree fails with `io` if shared memory is refused, and works afterwards", async (t) => {
   const tree = path.join(temporaryFolder(t), "tree");
   fs.mkdirSync(path.join(tree, "a", "b"), { recursive: true });
   const whole = globalThis.SharedArrayBuffer;

@@ -45,15 +45,15 @@ async function refused(
   assert.deepEqual(stateOf(store), before);
 }
 
-describe("an import", () => {
-  test("keeps the name of the bundle's root below the parent", async () => {
+describe("import of a bundle", () => {
+  test("import keeps the name of the bundle's root below the parent", async () => {
     await using store = await scratch.store();
     const { uri } = await importFile(store, await scratch.bundle({}), { parent: "viking://resources/imported/" });
     assert.equal(uri, "viking://resources/imported/docs");
     assert.equal(read(store, "resources/imported/docs/a.md"), "alpha");
   });
 
-  test("makes missing parents, and none when it is refused", async () => {
+  test("import makes missing parents, but none if the bundle is refused", async () => {
     await using store = await scratch.store();
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources/a/b/c" });
     assert.ok(isThere(store, "resources/a/b/c/docs"));
@@ -62,48 +62,52 @@ describe("an import", () => {
     assert.ok(!isThere(store, "resources/d"));
   });
 
-  test("is a conflict when a parent is a file", async () => {
+  test("import fails with `conflict` if a parent is a file", async () => {
     await using store = await scratch.store({ "resources/file": "x" });
     const file = await scratch.bundle({});
     await refused(store, () => importFile(store, file, { parent: "viking://resources/file" }), { code: "conflict" });
   });
 
   const others: [string, ForeignParts, string][] = [
-    ["resources do not become memories", { uri: "viking://resources/docs" }, "viking://user/alice/memories"],
-    ["resources do not become a user's resources", { uri: "viking://resources/docs" }, "viking://user/alice/resources"],
-    ["memories do not become resources", { uri: "viking://user/alice/memories" }, "viking://resources/x"],
-    ["a session does not become resources", { uri: "viking://session/s1" }, "viking://resources"],
-    ["a session does not nest in a session", { uri: "viking://session/s1" }, "viking://session/s0"],
+    ["refuses resources below memories", { uri: "viking://resources/docs" }, "viking://user/alice/memories"],
     [
-      "a user's session does not become a memory",
+      "refuses shared resources below a user's resources",
+      { uri: "viking://resources/docs" },
+      "viking://user/alice/resources",
+    ],
+    ["refuses memories below resources", { uri: "viking://user/alice/memories" }, "viking://resources/x"],
+    ["refuses a session below resources", { uri: "viking://session/s1" }, "viking://resources"],
+    ["refuses a session below another session", { uri: "viking://session/s1" }, "viking://session/s0"],
+    [
+      "refuses a user's session below memories",
       { uri: "viking://user/alice/sessions/s1" },
       "viking://user/alice/memories",
     ],
     [
-      "a user's memories do not go deeper",
+      "refuses a user's memories at another depth",
       { uri: "viking://user/alice/memories/tea" },
       "viking://user/alice/memories/deep",
     ],
     [
-      "an agent's skills do not become memories",
+      "refuses an agent's skills below memories",
       { uri: "viking://agent/default/skills/x" },
       "viking://agent/default/memories",
     ],
-    ["a whole scope goes nowhere but to the root", { uri: "viking://resources" }, "viking://resources/x"],
-    ["a subtree does not go to the root", { uri: "viking://resources/docs" }, "viking://"],
-    ["a backup is not imported", backupParts({ "resources/a": "a" }), "viking://"],
-    ["a parent of an unknown scope is none", {}, "viking://temp/x"],
-    ["a parent that leads out is none", {}, "viking://resources/../user"],
-    ["a parent that is no URI is none", {}, "resources"],
+    ["refuses a whole scope below a directory", { uri: "viking://resources" }, "viking://resources/x"],
+    ["refuses a subtree at the root", { uri: "viking://resources/docs" }, "viking://"],
+    ["refuses a backup", backupParts({ "resources/a": "a" }), "viking://"],
+    ["refuses a parent in an unknown scope", {}, "viking://temp/x"],
+    ["refuses a parent with the part ..", {}, "viking://resources/../user"],
+    ["refuses a parent that is no URI", {}, "resources"],
   ];
   for (const [name, parts, parent] of others)
-    test(name, async () => {
+    test(`import ${name}`, async () => {
       await using store = await scratch.store({ "resources/a": "a" });
       const file = await scratch.bundle(parts);
       await refused(store, () => importFile(store, file, { parent }), { code: "usage" });
     });
 
-  test("takes memories of one user to another, at the same depth", async () => {
+  test("import accepts memories of one user below another user at the same depth", async () => {
     await using store = await scratch.store();
     const file = await scratch.bundle({ uri: "viking://user/alice/memories" });
     const { uri } = await importFile(store, file, { parent: "viking://user/bob" });
@@ -111,7 +115,7 @@ describe("an import", () => {
     assert.equal([...store.index.rows("")][0]!.contextType, "memory");
   });
 
-  test("takes a whole scope to the root", async () => {
+  test("import accepts a whole scope at the root", async () => {
     await using store = await scratch.store();
     const { uri } = await importFile(store, await scratch.bundle({ uri: "viking://resources" }), {
       parent: "viking://",
@@ -120,7 +124,7 @@ describe("an import", () => {
     assert.equal(read(store, "resources/a.md"), "alpha");
   });
 
-  test("brings a session's files and indexes none of them", async () => {
+  test("import writes a session's files and indexes none of them", async () => {
     await using store = await scratch.store();
     const records = [{ record_id: "r1", path: "", kind: "directory", level: 0, text: "of a session" }];
     const file = await scratch.bundle({
@@ -133,7 +137,7 @@ describe("an import", () => {
     assert.deepEqual([...store.index.rows("")], []);
   });
 
-  test("brings a user's directory called tasks, and hidden files", async () => {
+  test("import writes a directory named tasks and hidden files", async () => {
     await using store = await scratch.store();
     await importFile(store, await scratch.bundle({ content: { tasks: null, "tasks/x": "x", ".env": "y" } }), {
       parent: "viking://resources",
@@ -141,7 +145,7 @@ describe("an import", () => {
     assert.deepEqual([read(store, "resources/docs/tasks/x"), read(store, "resources/docs/.env")], ["x", "y"]);
   });
 
-  test("takes over facts of the records, and makes times and counts anew", async () => {
+  test("import keeps the names and tags of records, but not their times and counts", async () => {
     await using store = await scratch.store();
     const scalars = {
       type: "note",
@@ -165,7 +169,7 @@ describe("an import", () => {
     assert.ok(row!.createdAt > "2020");
   });
 
-  test("ignores unknown members", async () => {
+  test("import ignores unknown members of manifests and records", async () => {
     await using store = await scratch.store();
     const made = foreignParts({
       records: [{ record_id: "r1", path: "a.md", kind: "file", level: 2, later: 1, scalars: { md5: "x" } }],
@@ -178,7 +182,7 @@ describe("an import", () => {
     assert.equal([...store.index.rows("")].length, 1);
   });
 
-  test("indexes files that have no record, and the abstracts that lie among them", async () => {
+  test("import indexes files without a record, and abstract files", async () => {
     await using store = await scratch.store();
     await importFile(
       store,
@@ -197,8 +201,8 @@ describe("an import", () => {
   });
 });
 
-describe("a conflict", () => {
-  test("is refused unless told otherwise, with the place that is taken", async () => {
+describe("import over existing content", () => {
+  test("import over existing content is refused by default, and the error names the existing directory", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const file = await scratch.bundle({});
     await refused(store, () => importFile(store, file, { parent: "viking://resources" }), {
@@ -207,7 +211,7 @@ describe("a conflict", () => {
     });
   });
 
-  test("is settled by replacing the whole root", async () => {
+  test("import with `overwrite` replaces the whole root", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine", "resources/other.md": "other" });
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources", onConflict: "overwrite" });
     assert.ok(!isThere(store, "resources/docs/mine.md"));
@@ -218,7 +222,7 @@ describe("a conflict", () => {
     ]);
   });
 
-  test("is settled by leaving the existing entries", async () => {
+  test("import with `skip` changes nothing if the root exists", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const before = stateOf(store);
     const { skipped, uri } = await importFile(store, await scratch.bundle({}), {
@@ -229,7 +233,7 @@ describe("a conflict", () => {
     assert.deepEqual(stateOf(store), before);
   });
 
-  test("is not settled before the whole bundle was checked, also when it is skipped", async () => {
+  test("import checks the whole bundle before it handles a conflict, even with `skip`", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const file = await spoilt(({ members }) => void members.set("docs/files/a.md", Buffer.from("Alpha")));
     for (const onConflict of ["skip", "overwrite", "fail"] as const)
@@ -238,7 +242,7 @@ describe("a conflict", () => {
       });
   });
 
-  test("does not arise from an empty directory", async () => {
+  test("import into an existing empty directory is no conflict", async () => {
     await using store = await scratch.store({ "resources/other.md": "x" });
     fs.mkdirSync(path.join(store.folder, "resources/docs"));
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources" });
@@ -256,10 +260,10 @@ async function spoilt(spoil: (made: Made) => void, parts: ForeignParts = {}): Pr
 
 const entriesOf = ({ manifest }: Made): Record<string, unknown>[] => manifest["entries"] as Record<string, unknown>[];
 
-describe("damage is refused before anything is written", () => {
+describe("import of damaged bundles", () => {
   const cases: [string, (made: Made) => void, Record<string, unknown>][] = [
     ["no manifest", (made) => (made.manifestPath = "docs/files/manifest.json"), { field: "manifest" }],
-    ["another kind", ({ manifest }) => (manifest["kind"] = "other"), { field: "kind" }],
+    ["an unknown kind", ({ manifest }) => (manifest["kind"] = "other"), { field: "kind" }],
     ["no root", ({ manifest }) => delete manifest["root"], { field: "root" }],
     [
       "a root of another name",
@@ -305,13 +309,13 @@ describe("damage is refused before anything is written", () => {
       { path: "a.md", field: "sha256" },
     ],
     [
-      "a hash over all that differs",
+      "a content_sha256 that differs",
       ({ manifest }) => (manifest["content_sha256"] = "0".repeat(64)),
       { field: "content_sha256" },
     ],
     ["an entry twice", (made) => entriesOf(made).push({ ...entriesOf(made)[1]! }), { path: "a.md" }],
-    ["a member beside the root", ({ members }) => members.set("other/x", Buffer.from("x")), { path: "other/x" }],
-    ["a member beside the files", ({ members }) => members.set("docs/x", Buffer.from("x")), { path: "docs/x" }],
+    ["a member outside the root", ({ members }) => members.set("other/x", Buffer.from("x")), { path: "other/x" }],
+    ["a member outside the files", ({ members }) => members.set("docs/x", Buffer.from("x")), { path: "docs/x" }],
     [
       "a control file",
       (made) => {
@@ -327,13 +331,13 @@ describe("damage is refused before anything is written", () => {
       { field: "index.records" },
     ],
     [
-      "records that are cut",
+      "truncated records",
       ({ manifest }) => ((manifest["index"] as { records: { count: number } }).records.count = 1),
       { expected: 1, actual: 0 },
     ],
   ];
   for (const [name, spoil, details] of cases)
-    test(name, async () => {
+    test(`import refuses a bundle with ${name}, and writes nothing`, async () => {
       await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
       const file = await spoilt(spoil);
       await refused(store, () => importFile(store, file, { parent: "viking://resources", onConflict: "overwrite" }), {
@@ -342,13 +346,13 @@ describe("damage is refused before anything is written", () => {
       });
     });
 
-  test("an old format", async () => {
+  test("import refuses a bundle with an old format version", async () => {
     await using store = await scratch.store();
     const file = await spoilt(({ manifest }) => (manifest["format_version"] = 1));
     await refused(store, () => importFile(store, file, { parent: "viking://resources" }), { code: "unsupported" });
   });
 
-  test("a newer format", async () => {
+  test("import refuses a bundle with a newer format version", async () => {
     await using store = await scratch.store();
     const file = await spoilt(({ manifest }) => (manifest["format_version"] = 9));
     await refused(store, () => importFile(store, file, { parent: "viking://resources" }), {
@@ -360,7 +364,7 @@ describe("damage is refused before anything is written", () => {
 
 const EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-describe("a backup", () => {
+describe("a backup of a store", () => {
   const files = {
     "resources/docs/a.md": "alpha",
     "user/alice/memories/tea.md": "green",
@@ -368,7 +372,7 @@ describe("a backup", () => {
     "agent/x/skills/y": "z",
   };
 
-  test("has every scope that has something, and comes back into an empty store", async () => {
+  test("a backup has every scope with content, and can be restored into an empty store", async () => {
     await using store = await scratch.store(files);
     const to = scratch.place("backup.ovpack");
     await backupStore(store, { to });
@@ -388,7 +392,7 @@ describe("a backup", () => {
     assert.equal([...other.index.rows("")].length, [...store.index.rows("")].length);
   });
 
-  test("has the scopes of OpenViking 0.4 even if they are empty", async () => {
+  test("a backup has the scopes of OpenViking 0.4 even if they are empty", async () => {
     await using store = await scratch.store();
     const to = scratch.place("empty.ovpack");
     await backupStore(store, { to });
@@ -404,7 +408,7 @@ describe("a backup", () => {
     await restoreFile(other, to);
   });
 
-  test("is restored into the present content; entries that only the store has stay", async () => {
+  test("restore with `overwrite` keeps entries that only the store has", async () => {
     await using store = await scratch.store({
       "resources/docs/a.md": "old",
       "resources/mine.md": "mine",
@@ -422,7 +426,7 @@ describe("a backup", () => {
     );
   });
 
-  test("is restored exactly on request; scopes that the backup lacks stay", async () => {
+  test("restore with `exact` removes entries that only the store has, in the scopes of the backup", async () => {
     await using store = await scratch.store({ "resources/mine.md": "mine", "session/s9/m": "m" });
     const file = await scratch.bundle(backupParts({ "resources/docs/a.md": "new" }));
     await restoreFile(store, file, { onConflict: "overwrite", exact: true });
@@ -433,7 +437,7 @@ describe("a backup", () => {
     );
   });
 
-  test("is not restored over existing content with `skip`", async () => {
+  test("restore with `skip` changes nothing if the store has content in the backup's scopes", async () => {
     await using store = await scratch.store({ "resources/mine.md": "mine" });
     const before = stateOf(store);
     const { skipped } = await restoreFile(store, await scratch.bundle(backupParts({ "user/a/memories/x": "x" }, {})), {
@@ -448,7 +452,7 @@ describe("a backup", () => {
     assert.equal(stateOf(store)["resources/mine.md"], before["resources/mine.md"]);
   });
 
-  test("puts a directory in the place of a file, and a file in that of a directory", async () => {
+  test("restore with `overwrite` replaces a file by a directory and a directory by a file", async () => {
     await using store = await scratch.store({ "resources/a": "file", "resources/b/c": "deep" });
     await restoreFile(store, await scratch.bundle(backupParts({ "resources/a/x": "x", "resources/b": "file" })), {
       onConflict: "overwrite",
@@ -462,19 +466,27 @@ describe("a backup", () => {
   });
 
   const broken: [string, ForeignParts, string][] = [
-    ["an ordinary bundle is not restored", {}, "usage"],
-    ["a scope that is not there", backupParts({ "resources/a": "a" }, { scopes: ["resources", "user"] }), "damaged"],
+    ["an ordinary bundle", {}, "usage"],
     [
-      "a scope that is not said",
+      "a listed scope without content",
+      backupParts({ "resources/a": "a" }, { scopes: ["resources", "user"] }),
+      "damaged",
+    ],
+    [
+      "content in a scope that is not listed",
       backupParts({ "resources/a": "a", "user/x": "x" }, { scopes: ["resources"] }),
       "damaged",
     ],
-    ["a scope twice", backupParts({ "resources/a": "a" }, { scopes: ["resources", "resources"] }), "damaged"],
-    ["a root that is no scope", backupParts({ "other/a": "a" }), "damaged"],
+    [
+      "a scope that is listed twice",
+      backupParts({ "resources/a": "a" }, { scopes: ["resources", "resources"] }),
+      "damaged",
+    ],
+    ["content outside of all scopes", backupParts({ "other/a": "a" }), "damaged"],
     ["a scope that is a file", backupParts({ resources: "a" }), "damaged"],
   ];
   for (const [name, parts, code] of broken)
-    test(`is refused: ${name}`, async () => {
+    test(`restore refuses a backup: ${name}`, async () => {
       await using store = await scratch.store({ "resources/mine.md": "mine" });
       const file = await scratch.bundle(parts);
       await refused(store, () => restoreFile(store, file, { onConflict: "overwrite" }), { code });
@@ -488,7 +500,7 @@ describe("content of the scopes agent and session", () => {
     return bundle.manifest.layout;
   };
 
-  test("is packed in layout B unless told otherwise, and is refused by name in layout C", async () => {
+  test("content of agents and sessions is packed in layout B by default, and refused in layout C", async () => {
     await using store = await scratch.store(OLD);
     const to = (): string => scratch.place("old.ovpack");
     const [all, part, others, not] = [to(), to(), to(), to()];
@@ -501,7 +513,7 @@ describe("content of the scopes agent and session", () => {
     assert.ok(!fs.existsSync(not));
   });
 
-  test("goes into layout C as a user's sessions, or is left out by its path", async () => {
+  test("convert to layout C moves sessions to a user and leaves out the given paths", async () => {
     await using store = await scratch.store(OLD);
     const [all, to] = [scratch.place("all.ovpack"), scratch.place("new.ovpack")];
     await backupStore(store, { to: all });
@@ -517,7 +529,7 @@ describe("content of the scopes agent and session", () => {
     assert.deepEqual([isThere(other, "agent"), isThere(other, "session")], [false, false]);
   });
 
-  test("does not prevent layout C when it is empty", async () => {
+  test("empty scopes of agents and sessions do not prevent layout C", async () => {
     await using store = await scratch.store({ "resources/a.md": "a" });
     fs.mkdirSync(path.join(store.folder, "agent"));
     const [c, b, again] = [scratch.place("c"), scratch.place("b"), scratch.place("again")];
@@ -528,7 +540,7 @@ describe("content of the scopes agent and session", () => {
     assert.deepEqual([await layoutOf(c), await layoutOf(again)], ["C", "C"]);
   });
 
-  test("of one session becomes a session of a user", async () => {
+  test("convert turns a bundle of one session into a session of a user", async () => {
     await using store = await scratch.store(OLD);
     const [one, to] = [scratch.place("one.ovpack"), scratch.place("new.ovpack")];
     await exportBundle(store, { uri: "viking://session/s1", to: one });
@@ -539,10 +551,10 @@ describe("content of the scopes agent and session", () => {
   });
 });
 
-describe("single paths and plans", () => {
+describe("single paths and dry runs of an import", () => {
   const content = { d: null, "d/one.md": "one", "d/two.md": "two", "three.md": "three" };
 
-  test("a path of a bundle is brought alone, with the directories above it", async () => {
+  test("import of a single path writes only that path and its parent directories", async () => {
     await using store = await scratch.store({ "resources/docs/d/mine.md": "mine" });
     const done = await importFile(store, await scratch.bundle({ content }), {
       parent: "viking://resources",
@@ -555,7 +567,7 @@ describe("single paths and plans", () => {
     assert.ok(!isThere(store, "resources/docs/three.md"));
   });
 
-  test("an existing path is a conflict at that path, and is replaced alone", async () => {
+  test("import of a single path replaces only that path, and only with `overwrite`", async () => {
     await using store = await scratch.store({ "resources/docs/d/one.md": "mine", "resources/docs/d/two.md": "mine" });
     const file = await scratch.bundle({ content });
     const options = { parent: "viking://resources", paths: ["d/one.md"] };
@@ -567,7 +579,7 @@ describe("single paths and plans", () => {
     assert.deepEqual([read(store, "resources/docs/d/one.md"), read(store, "resources/docs/d/two.md")], ["one", "mine"]);
   });
 
-  test("a path that the bundle lacks is refused by name", async () => {
+  test("import names a chosen path that the bundle lacks", async () => {
     await using store = await scratch.store();
     const file = await scratch.bundle({ content });
     await refused(store, () => importFile(store, file, { parent: "viking://resources", paths: ["none"] }), {
@@ -576,7 +588,7 @@ describe("single paths and plans", () => {
     });
   });
 
-  test("a dry run checks everything, returns the planned result, and changes nothing", async () => {
+  test("a dry run of an import checks the bundle and changes nothing", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const before = stateOf(store);
     const options = { parent: "viking://resources", dryRun: true, onConflict: "overwrite" } as const;
@@ -595,7 +607,7 @@ describe("vectors", () => {
   ];
   const fitting = { records, vectors: [vector], embedding };
 
-  test("of a bundle are used if they were made with the store's settings", async () => {
+  test("import uses a bundle's vectors if they were made with the store's settings", async () => {
     await using store = await scratch.store();
     const done = await importFile(store, await scratch.bundle(fitting), {
       parent: "viking://resources",
@@ -607,7 +619,7 @@ describe("vectors", () => {
     assert.deepEqual([...store.index.vector(row!.id)!], vector);
   });
 
-  test("of an endpoint are used if OpenViking's default settings made them", async () => {
+  test("import uses a bundle's vectors that an endpoint with default settings made", async () => {
     const config = { provider: "openai", model: "m", dimensions: 256, base_url: "http://127.0.0.1:1" } as const;
     await using store = await scratch.store({}, config);
     const made = { provider: "openai", model: "m", input: "multimodal", dimensions: 256 };
@@ -616,7 +628,7 @@ describe("vectors", () => {
     assert.deepEqual(embeddingFacts(config), made);
   });
 
-  test("are made anew if other settings made them, or on request", async () => {
+  test("import makes new vectors on request, or if the bundle's were made with other settings", async () => {
     await using store = await scratch.store();
     const other = await scratch.bundle({ ...fitting, embedding: { ...embedding, model: "other" } });
     assert.equal((await importFile(store, other, { parent: "viking://resources/a" })).vectors, "model");
@@ -629,7 +641,7 @@ describe("vectors", () => {
     for (const row of store.index.rows("")) assert.notDeepEqual([...store.index.vector(row.id)!], vector);
   });
 
-  test("that are required and do not fit are refused with the reason", async () => {
+  test("import with required vectors is refused with the reason if they do not fit", async () => {
     await using store = await scratch.store();
     const cases: [ForeignParts, string][] = [
       [{}, "the bundle has none"],
@@ -653,7 +665,7 @@ describe("vectors", () => {
     }
   });
 
-  test("are exported whole or not at all", async () => {
+  test("export with vectors is refused if a file has no vector yet", async () => {
     await using store = await scratch.store({ "resources/docs/a.md": "alpha", "resources/docs/b.md": "beta" });
     const to = scratch.place("vectors.ovpack");
     await exportBundle(store, { uri: "viking://resources/docs", to, includeVectors: true });
@@ -667,7 +679,7 @@ describe("vectors", () => {
     );
   });
 
-  test("are none in a store that searches by words alone", async () => {
+  test("import keeps no vectors in a store that searches only by words", async () => {
     await using store = await scratch.store({}, { provider: "none", model: "", dimensions: 0 });
     const done = await importFile(store, await scratch.bundle(fitting), { parent: "viking://resources" });
     assert.equal(done.vectors, "none");
@@ -678,8 +690,8 @@ describe("vectors", () => {
   });
 });
 
-describe("an export", () => {
-  test("leaves control files out, and has abstracts and hidden files", async () => {
+describe("export of a bundle", () => {
+  test("export leaves out control files, but not abstract files and hidden files", async () => {
     await using store = await scratch.store({
       "resources/docs/a.md": "a",
       "resources/docs/.abstract.md": "about",
@@ -703,7 +715,7 @@ describe("an export", () => {
     );
   });
 
-  test("records the user who owns an entry in layout C, and not in B", async () => {
+  test("export records the user who owns an entry in layout C, and not in B", async () => {
     await using store = await scratch.store({ "user/alice/memories/tea.md": "green" });
     for (const [layout, owner] of [
       ["C", "alice"],
@@ -717,14 +729,14 @@ describe("an export", () => {
     }
   });
 
-  test("has a session's files and no record", async () => {
+  test("export of a session writes its files and no records", async () => {
     await using store = await scratch.store({ "session/s1/.abstract.md": "a", "session/s1/m.jsonl": "{}" });
     const to = scratch.place("session.ovpack");
     const made = await exportBundle(store, { uri: "viking://session/s1", to });
     assert.deepEqual([made.files, made.records], [2, 0]);
   });
 
-  test("of equal content has equal bytes, also after an import elsewhere", async () => {
+  test("export writes equal bytes for equal content, also after an import into another store", async () => {
     await using store = await scratch.store({
       "resources/docs/b.md": "b",
       "resources/docs/a/ü.md": "ü",
@@ -739,7 +751,7 @@ describe("an export", () => {
     assert.ok(fs.readFileSync(one).equals(fs.readFileSync(other)));
   });
 
-  test("is refused for a place that is no directory of a scope", async () => {
+  test("export refuses a URI that is not a directory of a scope", async () => {
     await using store = await scratch.store({ "resources/docs/a.md": "a" });
     const to = scratch.place("none.ovpack");
     for (const [uri, code] of [

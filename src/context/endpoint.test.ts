@@ -44,7 +44,7 @@ const config = (base: string, dimensions = 3) => ({
   base_url: base,
 });
 
-test("an endpoint gives vectors in the order of the texts, with the key of the environment", async () => {
+test("an endpoint returns vectors in the order of the texts, and receives the key from the environment", async () => {
   const { server, base, asked } = await serve();
   process.env["CAIRN_EMBEDDING_KEY"] = "secret";
   try {
@@ -61,7 +61,7 @@ test("an endpoint gives vectors in the order of the texts, with the key of the e
   }
 });
 
-test("many texts go in batches", async () => {
+test("an endpoint gets many texts in batches of 64", async () => {
   const { server, base, asked } = await serve();
   const made = await new Endpoint(config(base)).embed(Array.from({ length: 150 }, (_, i) => "x".repeat(i + 1)));
   server.close();
@@ -89,7 +89,7 @@ test("an endpoint's failure is reported, and only a temporary one is retried", a
   await assert.rejects(new Endpoint(config("http://127.0.0.1:1/v1")).embed(["a"]), { code: "io" });
 });
 
-test("a store whose endpoint fails keeps the added files, and their vectors follow later", async () => {
+test("a store whose endpoint fails keeps added files, and makes their vectors later", async () => {
   let isDown = true;
   const { server, base } = await serve(() => (isDown ? { status: 400, body: {} } : null));
   const { addFiles } = await import("./files.ts");

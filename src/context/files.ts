@@ -10,12 +10,12 @@ import type { ContextStore, StoreCall } from "./store.ts";
 import { ABSTRACT, childrenOf, entriesOf, entryAt, factsAt, fileOf, levelOf, type TreeEntry, treeOf } from "./tree.ts";
 import { invalidUri, isControlName, joined, noSuch, parseUri, toUri } from "./uri.ts";
 
-/** Files of a store: put in, listed, read, taken out. */
+/** Adds, lists, reads and removes files of a context store. */
 
 export interface AddOptions extends StoreCall {
-  /** A file or a folder; or a file's bytes. */
+  /** A file or a folder; or the bytes of a file. */
   from: string | Buffer;
-  /** False: `already_exists` if an entry exists. */
+  /** False: throws `already_exists` if an entry exists at the URI. */
   overwrite?: boolean | undefined;
   /** Short text of a directory, which becomes its level 0. */
   abstract?: string | undefined;

@@ -46,12 +46,12 @@ async function refused(file: string, field: Record<string, unknown>, parent = "v
   assert.deepEqual(stateOf(store), before);
 }
 
-test("a manifest that is too large for the zip's members is not parsed", async () => {
+test("import refuses a manifest that is too large for the zip's members", async () => {
   const file = await made({}, ({ manifest }) => void (manifest["x"] = Array.from({ length: 3 << 20 }, () => 0)));
   await refused(file, { field: "manifest" });
 });
 
-test("more records than entries have levels, and two of one level, are refused", async () => {
+test("import refuses two records of one level of an entry", async () => {
   const record = (id: number, level: number): object => ({ record_id: `r${id}`, path: "a.md", kind: "file", level });
   await refused(await made({ records: Array.from({ length: 7 }, (_, i) => record(i, 2)) }), {
     field: "index.records.count",
@@ -59,19 +59,19 @@ test("more records than entries have levels, and two of one level, are refused",
   await refused(await made({ records: [record(1, 2), record(2, 2)] }), { index: 1 });
 });
 
-test("a path with very many names is refused", async () => {
+test("import refuses a path with 300 names", async () => {
   const deep = Array.from({ length: 300 }, () => "d").join("/");
   await refused(await made({ content: { [deep]: "x" } }), { path: `docs/files/${deep}` });
 });
 
-test("an entry whose directory is not listed, and names that layout A writes alike, are refused", async () => {
+test("import refuses an entry whose directory is not listed, and names that are equal in layout A", async () => {
   await refused(await made({ content: { "d/x": "x" } }), { path: "d/x" });
   await refused(await made({ layout: "A", content: { ".d": "x", "_._d": null, "_._d/x": "x" } }), {
     unexpected_files: [".d/x"],
   });
 });
 
-test("facts that contradict the bundle's place are refused", async () => {
+test("import refuses a scope or a user id that contradicts the bundle's URI", async () => {
   await refused(await made({ scope: "user" }), { field: "root.scope" });
   const foreign = await made(
     { uri: "viking://user/alice/memories" },
@@ -85,11 +85,11 @@ test("facts that contradict the bundle's place are refused", async () => {
   await refused(entry, { field: "entries[1].user_id" });
 });
 
-test("a directory with the name of a level is refused", async () => {
+test("import refuses a directory with the name of an abstract file", async () => {
   await refused(await made({ content: { ".abstract.md": null } }), { path: ".abstract.md" });
 });
 
-test("a manifest that is nested very deeply is refused where it is written again", async () => {
+test("convert refuses a manifest that is nested 400 levels deep", async () => {
   let nested: unknown = 1;
   for (let i = 0; i < 400; i++) nested = [nested];
   const file = await made({}, ({ manifest }) => void (manifest["x"] = nested));
@@ -108,7 +108,7 @@ async function withLocal(change: (head: Buffer, at: number) => void): Promise<st
   return file;
 }
 
-test("a header of a member that says something else than the zip's list is refused", async () => {
+test("import refuses a member whose local header differs from the central directory", async () => {
   const cases: ((bytes: Buffer, at: number) => void)[] = [
     (bytes, at) => void bytes.writeUInt16LE(bytes.readUInt16LE(at + 6) | 1, at + 6),
     (bytes, at) => void bytes.writeUInt16LE(8 - bytes.readUInt16LE(at + 8), at + 8),
@@ -129,7 +129,7 @@ const recordWith = (dimensions: number): object => ({
   vector: { dense: { offset: 0, dimensions } },
 });
 
-test("vectors of a wrong length, and vectors that no search can compare, are made anew", async () => {
+test("search works after an import of vectors with a wrong length, NaN or only zeros", async () => {
   await using store = await scratch.store();
   const short = await made({ records: [recordWith(3)], vectors: [[1, 0, 0]], embedding });
   assert.equal((await importFile(store, short, { parent: "viking://resources/a" })).vectors, "model");
@@ -147,7 +147,7 @@ test("vectors of a wrong length, and vectors that no search can compare, are mad
   assert.ok(hits.every(({ score }) => Number.isFinite(score)));
 });
 
-test("a directory's long text that only a record carries stays as it came", async () => {
+test("a directory's long text that only a record has is exported unchanged", async () => {
   await using store = await scratch.store();
   const text = "long text ".repeat(300_000);
   const records = [{ record_id: "r1", path: "", kind: "directory", level: 0, text, scalars: { abstract: "short" } }];
@@ -163,7 +163,7 @@ test("a directory's long text that only a record carries stays as it came", asyn
   assert.equal(checkConsistency(store, "").ok, true);
 });
 
-test("an abstract that came with a file stays until the file changes", async () => {
+test("an imported abstract of a file stays until the file changes", async () => {
   await using store = await scratch.store();
   const records = [{ record_id: "r1", path: "a.md", kind: "file", level: 2, scalars: { abstract: "told" } }];
   await importFile(store, await made({ records }), { parent: "viking://resources" });
@@ -180,7 +180,7 @@ test("an abstract that came with a file stays until the file changes", async () 
   assert.equal(abstract(), "New words");
 });
 
-test("single paths leave what is told of the directories above them", async () => {
+test("import of a single path does not change the abstracts of its parent directories", async () => {
   await using store = await scratch.store({ "resources/docs/.abstract.md": "mine", "resources/docs/b.md": "b" });
   const records = [
     { record_id: "r1", path: "", kind: "directory", level: 0, text: "theirs", scalars: { abstract: "theirs" } },
@@ -197,14 +197,14 @@ test("single paths leave what is told of the directories above them", async () =
   });
 });
 
-test("the file of a level that is taken out takes its record along", async () => {
+test("removing an abstract file removes its record", async () => {
   await using store = await scratch.store({ "resources/docs/.abstract.md": "zebra", "resources/docs/b.md": "b" });
   await removeFiles(store, "viking://resources/docs/.abstract.md");
   assert.deepEqual(await find(store, "zebra", { mode: "words" }), []);
   assert.equal(checkConsistency(store, "").ok, true);
 });
 
-test("a record of a whole scope is taken over", async () => {
+test("restore keeps the record of a whole scope", async () => {
   await using store = await scratch.store();
   const records = [
     { record_id: "r1", path: "resources", kind: "directory", level: 0, text: "All", scalars: { abstract: "All" } },
@@ -219,7 +219,7 @@ test("a record of a whole scope is taken over", async () => {
   );
 });
 
-test("an entry of a store that is no file keeps no other from being indexed", async () => {
+test("a link in a store does not prevent other files from being indexed", async () => {
   await using store = await scratch.store();
   await addFiles(store, "viking://resources/a.md", { from: Buffer.from("one") });
   fs.rmSync(path.join(store.folder, "resources/a.md"));
@@ -229,7 +229,7 @@ test("an entry of a store that is no file keeps no other from being indexed", as
   assert.equal((await find(store, "two"))[0]!.uri, "viking://resources/b.md");
 });
 
-test("a reader does not wait for an import, and an export waits for the running change", async (t) => {
+test("export waits for a running change of the store, and a read does not", async (t) => {
   await using store = await scratch.store({ "resources/docs/a.md": "alpha" });
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
@@ -253,7 +253,7 @@ test("a reader does not wait for an import, and an export waits for the running 
   await Promise.all([changing, exporting]);
 });
 
-test("several exports at once, beside a check, give the same", async () => {
+test("concurrent exports write equal bundles during a consistency check", async () => {
   const files = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`resources/docs/${i}.md`, `text ${i}`]));
   await using store = await scratch.store();
   const from = scratch.place("many");
@@ -270,7 +270,7 @@ test("several exports at once, beside a check, give the same", async () => {
   assert.ok(rest.every((each) => each.equals(first!)));
 });
 
-test("a change that cannot be carried out keeps no reader from working, and a writer gets its error", async () => {
+test("a committed change that cannot be applied makes writers fail, but not readers", async () => {
   const { folder } = await scratch.store({ "resources/a.md": "alpha" });
   const change = path.join(folder, ".context/change");
   fs.mkdirSync(path.join(change, "new/resources/a.md/x"), { recursive: true });
@@ -281,14 +281,14 @@ test("a change that cannot be carried out keeps no reader from working, and a wr
   await assert.rejects(addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") }));
 });
 
-test("a replaced entry may be a dangling link", async () => {
+test("addFiles with `overwrite` replaces a dangling link", async () => {
   await using store = await scratch.store({ "resources/b.md": "b" });
   fs.symlinkSync("/nowhere", path.join(store.folder, "resources/l.md"));
   await addFiles(store, "viking://resources/l.md", { from: Buffer.from("new"), overwrite: true });
   assert.equal(readFiles(store, "viking://resources/l.md").toString(), "new");
 });
 
-test("a single file does not come over a directory, be it empty, unless that is told", async () => {
+test("import of a single file replaces an empty directory", async () => {
   await using store = await scratch.store();
   fs.mkdirSync(path.join(store.folder, "resources/docs/a.md"), { recursive: true });
   await importFile(store, await made({}), { parent: "viking://resources", paths: ["a.md"] });
@@ -296,7 +296,7 @@ test("a single file does not come over a directory, be it empty, unless that is 
   await addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") });
 });
 
-test("rows of a committed change wait for an index that another process holds", async () => {
+test("index rows of a committed change are applied after another process releases the index", async () => {
   const { folder } = await scratch.store({ "resources/a.md": "alpha" });
   const change = path.join(folder, ".context/change");
   fs.mkdirSync(path.join(change, "new/resources"), { recursive: true });
@@ -322,7 +322,7 @@ test("rows of a committed change wait for an index that another process holds", 
   assert.equal([...store.index.rows("")].find((each) => each.path === "resources/b.md")?.tags, "kept");
 });
 
-test("an export goes on while another connection writes into the index", async () => {
+test("an iteration over index rows continues while another connection writes into the index", async () => {
   await using store = await scratch.store({ "resources/docs/a.md": "alpha", "resources/docs/b.md": "beta" });
   await using other = await ContextStore.open(store.folder);
   const rows = store.index.rows("");

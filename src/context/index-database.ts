@@ -89,7 +89,7 @@ export class ContextIndex implements Disposable {
     this.#db.close();
   }
 
-  /** All or nothing. */
+  /** Runs `work` in one transaction: all of its changes, or none. */
   transaction<T>(work: () => T): T {
     try {
       this.#db.exec("BEGIN IMMEDIATE");

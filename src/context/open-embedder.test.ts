@@ -30,7 +30,7 @@ function install(modules: string, name: string, file: string): string {
   return place;
 }
 
-test("the model is found in this repository, in a project, and beside a global installation", () => {
+test("findModel finds the model in this repository, in a project and in a global installation", () => {
   const own = path.resolve(import.meta.dirname, "../../packages/model", TABLE);
   assert.equal(findModel(), own);
   for (const folder of ["project/node_modules", "prefix/lib/node_modules"]) {
@@ -44,7 +44,7 @@ test("the model is found in this repository, in a project, and beside a global i
   }
 });
 
-test("a store without the model's package is searched by words, and by meaning once the package is there", async () => {
+test("a store without the model's package searches by words, and by meaning after it is installed", async () => {
   let folder: string;
   {
     using _hidden = hideModel();
@@ -72,7 +72,7 @@ test("a store without the model's package is searched by words, and by meaning o
   assert.equal((await find(store, LEAVEN, { mode: "semantic" })).length, 1);
 });
 
-test("vectors stay as they are while the model's package is missing", async () => {
+test("existing vectors stay unchanged while the model's package is missing", async () => {
   let folder: string;
   {
     await using store = await scratch.store(BREAD);
@@ -98,7 +98,7 @@ test("vectors stay as they are while the model's package is missing", async () =
   assert.deepEqual(await again.fill(), { indexed: 2, vectors: 2 });
 });
 
-test("a bundle's vectors are imported where the model's package is missing", async () => {
+test("a bundle's vectors are imported if the model's package is missing", async () => {
   const bundle = scratch.place("vectors.ovpack");
   await using source = await scratch.store({ "resources/docs/bread.md": BREAD["resources/bread.md"] });
   await exportBundle(source, { uri: "viking://resources/docs", to: bundle, includeVectors: true });

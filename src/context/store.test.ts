@@ -20,7 +20,7 @@ after(() => scratch[Symbol.dispose]());
 
 const pathsOf = (store: ContextStore): string[] => [...store.index.rows("")].map((row) => row.path);
 
-test("a folder that is added is listed, read, found and taken out again", async () => {
+test("an added folder can be listed, read, found and removed", async () => {
   await using store = await scratch.store();
   const from = scratch.place("docs");
   fs.mkdirSync(path.join(from, "deep"), { recursive: true });
@@ -53,7 +53,7 @@ test("a folder that is added is listed, read, found and taken out again", async 
   await assert.rejects(removeFiles(store, "viking://resources/docs/deep"), { code: "not_found" });
 });
 
-test("adding replaces nothing unless told, and then all that was there", async () => {
+test("addFiles replaces an existing entry only with `overwrite`", async () => {
   await using store = await scratch.store({ "resources/a": "one" });
   const before = stateOf(store);
   await assert.rejects(addFiles(store, "viking://resources/a", { from: Buffer.from("two") }), {
@@ -64,7 +64,7 @@ test("adding replaces nothing unless told, and then all that was there", async (
   assert.equal(readFiles(store, "viking://resources/a").toString(), "two");
 });
 
-test("an entry that is no file or folder, or the store itself, is not added", async () => {
+test("addFiles refuses links, missing files, the store itself and invalid targets", async () => {
   await using store = await scratch.store({ "resources/a": "one" });
   const before = stateOf(store);
   const from = scratch.place("links");
@@ -84,7 +84,7 @@ test("an entry that is no file or folder, or the store itself, is not added", as
   await refused("viking://resources/.relations.json", path.join(from, "a"), "usage");
 });
 
-test("a folder is added without version control, packages, credentials, links and entries of a .cairnignore file", async () => {
+test("addFiles of a folder leaves out version control, packages, credentials, links and ignored entries", async () => {
   await using store = await scratch.store();
   const from = scratch.place("project");
   const files = [
@@ -120,7 +120,7 @@ test("a folder is added without version control, packages, credentials, links an
   await addFiles(store, "viking://resources/env", { from: path.join(from, "über/.env") });
 });
 
-test("a scope is taken out once nothing lies in it", async () => {
+test("a scope can be removed only if it is empty", async () => {
   await using store = await scratch.store({ "agent/a/skills/x.md": "x" });
   await assert.rejects(removeFiles(store, "viking://agent"), { code: "usage" });
   await removeFiles(store, "viking://agent/a");
@@ -128,7 +128,7 @@ test("a scope is taken out once nothing lies in it", async () => {
   assert.ok(!fs.existsSync(path.join(store.folder, "agent")));
 });
 
-test("a link that lies in a store leads no change out of it", async () => {
+test("changes through a link to a folder outside the store are refused", async () => {
   await using store = await scratch.store({ "resources/a": "one" });
   const outside = scratch.place("outside");
   fs.mkdirSync(outside);
@@ -138,7 +138,7 @@ test("a link that lies in a store leads no change out of it", async () => {
   assert.deepEqual(fs.readdirSync(outside), []);
 });
 
-test("files that were changed by hand are named by the check and settled by a new index", async () => {
+test("checkConsistency names files that were edited outside Cairn, and reindex repairs the index", async () => {
   await using store = await scratch.store({
     "resources/a.md": "one",
     "resources/b.md": "two",
@@ -164,7 +164,7 @@ test("files that were changed by hand are named by the check and settled by a ne
   assert.equal((await find(store, "something else", { mode: "words" }))[0]!.uri, "viking://resources/a.md");
 });
 
-test("an index that was lost is made again from the files", async () => {
+test("reindex builds a lost index again from the files", async () => {
   const { folder } = await scratch.store({ "resources/a.md": "one" });
   for (const name of ["index.db", "index.db-wal", "index.db-shm"])
     fs.rmSync(path.join(folder, ".context", name), { force: true });
@@ -175,7 +175,7 @@ test("an index that was lost is made again from the files", async () => {
   assert.equal(checkConsistency(store, "").ok, true);
 });
 
-test("two programs that change a store take turns", async () => {
+test("two open stores of one folder change it one after the other", async () => {
   await using store = await scratch.store();
   await using other = await ContextStore.open(store.folder);
   const adding = Array.from({ length: 20 }, (_, i) =>
@@ -187,7 +187,7 @@ test("two programs that change a store take turns", async () => {
   assert.equal(pathsOf(other).length, 20);
 });
 
-test("a writer that waits for readers goes before readers that come later", async () => {
+test("a waiting writer goes before readers that come later", async () => {
   await using store = await scratch.store();
   await using other = await ContextStore.open(store.folder);
   const order: string[] = [];
@@ -204,7 +204,7 @@ test("a writer that waits for readers goes before readers that come later", asyn
   assert.equal(order[0], "writer");
 });
 
-test("a search by words runs one full-text query, not one for each file below the place", async (t) => {
+test("a search by words runs one full-text query", async (t) => {
   await using store = await scratch.store({ "resources/a/x.md": "tea", "resources/b/x.md": "tea" });
   const prepare = t.mock.method(DatabaseSync.prototype, "prepare");
   for (const under of ["viking://", "viking://resources/a"]) await find(store, "green tea", { mode: "words", under });
@@ -224,7 +224,7 @@ test("a search by words runs one full-text query, not one for each file below th
   }
 });
 
-test("words are found when an endpoint makes no vectors, and vectors follow when it answers again", async () => {
+test("words are found although an endpoint fails, and vectors are made when it works again", async () => {
   const server = createServer((request, response) => void answer(request, response));
   let isUp = false;
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -248,13 +248,13 @@ test("words are found when an endpoint makes no vectors, and vectors follow when
   await new Promise((done) => server.close(done));
 });
 
-test("a store is found from a folder in it, and is made once", async () => {
+test("open finds a store from a folder in it, and init refuses an existing store", async () => {
   const { folder } = await scratch.store();
   await assert.rejects(ContextStore.init(folder, EMBEDDED), { code: "already_exists" });
   await assert.rejects(ContextStore.open(scratch.root), { code: "not_found" });
 });
 
-test("a store of a newer version, and one whose file is damaged, are refused", async () => {
+test("open refuses a store of a newer version, and one whose store.json is damaged", async () => {
   const { folder } = await scratch.store();
   const file = path.join(folder, ".context/store.json");
   const text = fs.readFileSync(file, "utf8");
@@ -274,7 +274,7 @@ async function recall(store: ContextStore, mode: "both" | "semantic" | "words", 
   return found / PAIRS.length;
 }
 
-test("questions find the texts that they mean, as an exact search of all vectors does", async (t) => {
+test("a semantic search finds the same texts as an exact search of all vectors", async (t) => {
   const files = Object.fromEntries(PAIRS.map(([text], i) => [`resources/${i}.md`, text]));
   await using store = await scratch.store(files);
   const model = (await openEmbedder(EMBEDDED))!;
@@ -305,7 +305,7 @@ test("questions find the texts that they mean, as an exact search of all vectors
   assert.ok(both >= 0.9, "by both");
 });
 
-test("a search stays at or below a place, and gives no more than was asked for", async () => {
+test("a search stays below its URI and returns at most `limit` hits", async () => {
   await using store = await scratch.store({
     "resources/a/x.md": "tea",
     "resources/ab/x.md": "tea",
@@ -321,7 +321,7 @@ test("a search stays at or below a place, and gives no more than was asked for",
   assert.deepEqual(await find(store, '"; -- NEAR( *', { mode: "words" }), []);
 });
 
-test("a store without vectors is searched by words", async () => {
+test("a store without vectors searches by words", async () => {
   await using store = await scratch.store(
     { "resources/a.md": "green tea" },
     { provider: "none", model: "", dimensions: 0 },

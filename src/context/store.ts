@@ -91,7 +91,7 @@ export class ContextStore implements AsyncDisposable {
     try {
       if (store.#changes.isDecided) await store.writing(async () => undefined);
     } catch {
-      // Readers can go on without it; a writer will get the error again.
+      // Readers do not need the change; a writer gets the error again.
     }
     return store;
   }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { contextTypeOf, isControlName, isSession, parseUri, requireCompatible, toUri } from "./uri.ts";
 
-test("a place is read with or without a slash at its end, and is nothing but a place", () => {
+test("parseUri accepts a URI with or without a final slash, and refuses other URIs", () => {
   assert.equal(parseUri("viking://resources/docs/"), "resources/docs");
   assert.equal(parseUri("viking://"), "");
   assert.equal(toUri(""), "viking://");
@@ -17,14 +17,14 @@ test("a place is read with or without a slash at its end, and is nothing but a p
     assert.throws(() => parseUri(wrong), { code: "usage" });
 });
 
-test("sessions are told by scope or by their place below a user", () => {
+test("isSession recognises a session by its scope or by its path below a user", () => {
   assert.deepEqual(
     ["session/s1/a", "user/alice/sessions/s1", "user/alice/memories/sessions", "resources/sessions"].map(isSession),
     [true, true, false, false],
   );
 });
 
-test("the type of a context follows from its place", () => {
+test("contextTypeOf derives the type of an entry from its path", () => {
   assert.deepEqual(
     [
       "resources/memories/x",
@@ -37,7 +37,7 @@ test("the type of a context follows from its place", () => {
   );
 });
 
-test("a place of a structured scope keeps depth and kind, one of resources neither", () => {
+test("requireCompatible keeps the depth and kind of a path, except below resources", () => {
   requireCompatible("resources/a", "resources/b/c/a");
   requireCompatible("user/alice/memories/x", "user/bob/memories/x");
   for (const [from, to] of [
@@ -53,7 +53,7 @@ test("a place of a structured scope keeps depth and kind, one of resources neith
     });
 });
 
-test("control files are known by their names, a watch list only at its place", () => {
+test("isControlName recognises control files by name, and a watch list only at its own path", () => {
   assert.deepEqual(
     [
       "resources/a/.relations.json",

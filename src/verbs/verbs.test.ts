@@ -10,7 +10,7 @@ import type { Tool } from "./kinds/tool.ts";
 
 const clientVerbs = Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb & { tool?: Tool }>>);
 
-test("an agent may give every option of a tool, and every verb that is a tool is for agents", () => {
+test("every verb with a tool is for agents, who may give all options of the tool", () => {
   for (const [name, { tool, agents, takes }] of clientVerbs) {
     if (tool === undefined) continue;
     const allowed = [...takes.map((each) => each.name), ...(agents ?? assert.fail(`${name} is not for agents`))];
@@ -24,7 +24,7 @@ test("an agent may give every option of a tool, and every verb that is a tool is
   }
 });
 
-test("a verb whose options open databases in the folder by path has the field opensPaths", () => {
+test("a verb whose options open databases by path has the field opensPaths", () => {
   const opening = clientVerbs.filter(
     ([, { options, unserved }]) =>
       unserved === undefined && ["with", "throughSqlite"].some((each) => Object.hasOwn(options?.entries ?? {}, each)),
@@ -45,12 +45,12 @@ test("a verb whose options open databases in the folder by path has the field op
   }
 });
 
-test("every call that the daemon serves names who may make it", () => {
+test("every call that the daemon serves names its permitted callers", () => {
   for (const [name, verb] of Object.entries({ ...LIBRARY_VERBS, ...DAEMON_CALLS } as Readonly<Record<string, Verb>>))
     if (verb.by === undefined) assert.ok(name in DAEMON_CALLS, `${name} would be for the owners of a folder`);
 });
 
-test("the line of each verb's command begins with a command, and no two verbs have one line", () => {
+test("the command line of each verb begins with a command and is unique", () => {
   const lines = ALL_TABLES.flatMap((table) => Object.values(table)).flatMap(({ command }) =>
     command === undefined ? [] : typeof command === "string" ? [command] : Object.keys(command),
   );
@@ -85,7 +85,7 @@ async function problemOf(line: string): Promise<string | null> {
   return flags.find((flag) => !known.includes(flag)) ?? null;
 }
 
-test("every command that a hint names exists and has the options that the hint gives it", async () => {
+test("every command in a hint exists and has the options that the hint names", async () => {
   const lines = readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts") && !/test|^cli\//.test(name))
     .map((name) => readFileSync(join(SOURCE, name), "utf8"))
@@ -107,7 +107,7 @@ test("every command that a hint names exists and has the options that the hint g
 const PLAIN =
   /\bhint\b\s*(?:\??:|=|\?\?)\s*(?:[^;{}"`]*\?\?? *)?(?<!advice)["`][^\n]*\bcairn (?!daemon |serve-repository |ui\b)[a-z-]+/g;
 
-test("no hint of an error has a command as plain text, which programs could not see as a call", () => {
+test("no hint of an error names a command as plain text instead of a call", () => {
   const found = readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts") && !/test|^cli\/|errors\.ts/.test(name))
     .flatMap((name) =>

@@ -33,7 +33,7 @@ function writeSome(file: string): void {
   );
 }
 
-test("an entry of a clone is shown with its source's inode, change time and links, and a directory with its size", (t) => {
+test("OriginFinder replaces a clone's inode, change time and link count by those of its source", (t) => {
   const file = temporaryFile(t);
   writeSome(file);
   const finder = new OriginFinder(loadOrigins(file)!);
@@ -52,7 +52,7 @@ test("an entry of a clone is shown with its source's inode, change time and link
   assert.equal([...listOrigins(loadOrigins(file)!)].length, INODES.length);
 });
 
-test("an entry without a recorded source is shown as it is", (t) => {
+test("OriginFinder leaves an entry without a recorded source unchanged", (t) => {
   const file = temporaryFile(t);
   writeSome(file);
   const finder = new OriginFinder(loadOrigins(file)!);
@@ -63,7 +63,7 @@ test("an entry without a recorded source is shown as it is", (t) => {
   }
 });
 
-test("a file that is cut off, was changed or is none of these is not believed", (t) => {
+test("loadOrigins returns null for a missing, truncated or changed file", (t) => {
   const file = temporaryFile(t);
   assert.equal(loadOrigins(file), null);
   const list = new OriginList();

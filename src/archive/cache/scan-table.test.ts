@@ -24,8 +24,8 @@ function named(table: ScanTable, name: string): number {
   return record;
 }
 
-void describe("the table of a scan", () => {
-  test("flags and names share a word without touching each other", () => {
+void describe("the scan table", () => {
+  test("a record's flags and the length of its name do not overwrite each other", () => {
     const table = new ScanTable(allocateTable(10));
     const record = named(table, "n".repeat(255));
     table.setRecordFlags(record, FLAG.YOUNG | FLAG.TORN | FLAG.CHUNKED);
@@ -35,7 +35,7 @@ void describe("the table of a scan", () => {
     assert.equal(table.recordName(record).length, 255);
   });
 
-  test("extras come back in order when there are several of one kind", () => {
+  test("extrasOf returns several extras of one tag in the order in which they were set", () => {
     const table = new ScanTable(allocateTable(10));
     const record = named(table, "x");
     assert.deepEqual(table.extrasOf(record), []);
@@ -54,7 +54,7 @@ void describe("the table of a scan", () => {
     assert.equal(table.recordFlags(record), FLAG.EXTRAS);
   });
 
-  test("records copied in runs equal records copied one by one", () => {
+  test("copyRecords copies the same bytes as copyRecord for each record", () => {
     const rows = ["a", "bb", "", "n".repeat(255), "e"];
     for (const layout of ["side by side", "apart", "out of order", "with extras"]) {
       const from = new ScanTable(allocateTable(20));
@@ -83,7 +83,7 @@ void describe("the table of a scan", () => {
     }
   });
 
-  test("a record is whole in another table when it is copied with name and extras", () => {
+  test("copyRecord copies a record's name and extras into another table", () => {
     const from = new ScanTable(allocateTable(10));
     const to = new ScanTable(allocateTable(10));
     to.takeNames(5);
@@ -98,7 +98,7 @@ void describe("the table of a scan", () => {
     assert.equal(to.extra(target, EXTRA.LINK_TARGET)?.toString(), "target");
   });
 
-  test("taking more than there is fails as one kind of error", () => {
+  test("taking more records, directories, names or extras than there is room for throws a table-full error", () => {
     const table = new ScanTable(allocateTable(4));
     assert.throws(() => table.takeRecords(5), isTableFull);
     for (let i = 0; i < 4; i++) table.takeDirectory();
@@ -107,7 +107,7 @@ void describe("the table of a scan", () => {
     assert.throws(() => table.takeExtras(4 * 256 + 1), isTableFull);
   });
 
-  test("threads take distinct records and set flags beside each other", async () => {
+  test("threads take distinct records and set flags of one directory at the same time", async () => {
     const table = new ScanTable(allocateTable(40_000));
     table.takeDirectory();
     const script = `

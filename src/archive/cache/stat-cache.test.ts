@@ -88,7 +88,7 @@ function shape({ table, directories }: StatCache): object {
 }
 
 void describe("the stat cache file", () => {
-  test("a table is read as it was written, with directories of the previous table in their places", (t) => {
+  test("loadStatCache reads the table that writeStatCache wrote, with directories reused from the previous table", (t) => {
     const file = temporaryFile(t);
     const old = tableOf([
       { path: "", entries: [{ name: "b", mode: 0o40755, sub: 1 }] },
@@ -162,7 +162,7 @@ void describe("the stat cache file", () => {
     assert.equal(fs.statSync(file).mode & 0o777, 0o600);
   });
 
-  test("a stat cache is ignored when any byte of it is wrong", (t) => {
+  test("loadStatCache ignores a file in which any byte is wrong", (t) => {
     const file = temporaryFile(t);
     assert.equal(loadStatCache(file), null);
     writeStatCache(file, tableOf([{ path: "", entries: [{ name: "x", mode: 0o100600 }] }]), null, KEY);
@@ -189,7 +189,7 @@ void describe("the stat cache file", () => {
     assert.equal(loadStatCache(file), null, "a directory");
   });
 
-  test("a cache without attributes is not used where they can be read", (t) => {
+  test("loadStatCache ignores a cache without extended attributes if attributes can be read", (t) => {
     const file = temporaryFile(t);
     writeStatCache(file, tableOf([{ path: "", entries: [] }]), null, KEY);
     const bytes = fs.readFileSync(file);

@@ -57,7 +57,7 @@ function readStatCache(fd: number): StatCache | null {
   const header = Buffer.alloc(HEADER);
   if (size < HEADER || fs.readSync(fd, header, 0, HEADER, 0) !== HEADER) return null;
   if (header.toString("latin1", 0, 8) !== MAGIC) return null;
-  // Attributes that were not read then must not count as absent now.
+  // A scan without native calls read no attributes, which must not count as absent now.
   if ((header.readUInt32LE(AT.FLAGS) & COMPLETE) === 0) return null;
   const [directories, records, names, extras] = [0, 4, 8, 12].map((at) => header.readUInt32LE(AT.COUNTS + at)) as [
     number,

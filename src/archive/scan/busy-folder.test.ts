@@ -55,8 +55,8 @@ function namesAtTop({ table }: ScanResult): string[] {
   return Array.from({ length: table.directories[D.COUNT]! }, (_, at) => table.recordName(first + at).toString());
 }
 
-void describe("a folder that others write to all the time", () => {
-  test("torn files are named when they change while they are read", async (t) => {
+void describe("scan of a folder that other processes change all the time", () => {
+  test("scan names a file as torn if it changes while it is read", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "changing");
@@ -74,7 +74,7 @@ void describe("a folder that others write to all the time", () => {
     assertSame(after, await saves.look(root));
   });
 
-  test("a link that goes while it is read is in no state, and one that cannot be read is named", async (t) => {
+  test("scan leaves out a link that is removed while it is read, and names a link that cannot be read", async (t) => {
     const { EINVAL, EIO, ENOENT } = os.constants.errno;
     for (const [errno, omitted] of [
       [ENOENT, []],
@@ -93,7 +93,7 @@ void describe("a folder that others write to all the time", () => {
       });
   });
 
-  test("an entry whose attributes cannot be read is in the state, and is named as torn", async (t) => {
+  test("scan records an entry whose attributes cannot be read, and names it as torn", async (t) => {
     const { EIO, ENODATA } = os.constants.errno;
     for (const errno of [EIO, ENODATA]) {
       let again: ScanResult | undefined;
@@ -123,7 +123,7 @@ void describe("a folder that others write to all the time", () => {
     }
   });
 
-  test("each entry whose attributes cannot be read is named, however many there are", async (t) => {
+  test("scan names every entry whose attributes cannot be read, without a limit", async (t) => {
     const count = TORN_LIMIT + 100;
     await scannedHere(t, async (saves, root) => {
       for (let i = 0; i < count; i++) fs.writeFileSync(path.join(root, `f${i}`), "x");
@@ -134,7 +134,7 @@ void describe("a folder that others write to all the time", () => {
     });
   });
 
-  test("readable attributes are recorded when another attribute of the entry cannot be read", async (t) => {
+  test("scan records an entry's readable attributes if another attribute cannot be read", async (t) => {
     await scannedHere(t, async (saves, root) => {
       fs.writeFileSync(path.join(root, "file"), "x");
       for (const name of ["user.a", "user.b"]) setAttribute(path.join(root, "file"), name, "1");
@@ -154,7 +154,7 @@ void describe("a folder that others write to all the time", () => {
     });
   });
 
-  test("a directory that replaces a file before it is opened is in the state with its entries", async (t) => {
+  test("scan records a directory that replaces a file before the file is opened", async (t) => {
     let saved: ScanResult | undefined;
     const { look } = await scannedHere(t, async (saves, root) => {
       for (const name of ["a", "z"]) fs.writeFileSync(path.join(root, name), name);
@@ -179,7 +179,7 @@ void describe("a folder that others write to all the time", () => {
   });
 
   for (const kind of ["xfs", "btrfs"] as const) {
-    test(`a file that is written to all the time is read as it was at one moment, on ${kind}`, async (t) => {
+    test(`scan reads a file in constant use as it was at one moment, on ${kind}`, async (t) => {
       const volume = loopFileSystem(t, kind);
       if (volume === null) return;
       const saves = await TestStore.create(t, volume.root);
@@ -209,24 +209,29 @@ void describe("a folder that others write to all the time", () => {
     });
   }
 
-  test("a name that is given to one file after the other is seen nearly always, on btrfs", variant, async (t) => {
-    const volume = loopFileSystem(t, "btrfs");
-    if (volume === null) return;
-    const saves = await TestStore.create(t);
-    const root = temporaryFolder(t, volume.root);
-    const script = `const fs=require("fs");process.chdir(process.argv[1]);for(let i=0;;i++){fs.writeFileSync("new","x");fs.renameSync("new","name");if(i===9)fs.writeSync(1,"go")}`;
-    const child = await writer(t, script, root);
-    const seen: number[] = [];
-    // Listed once, one in twelve is missed; what is changed all the time may still be, oftener where processors are few.
-    while (seen.length < 4 && !seen.some((times) => times >= 193)) {
-      seen.push(0);
-      for (let i = 0; i < 200; i++) if (namesAtTop(await saves.look(root)).includes("name")) seen[seen.length - 1]!++;
-    }
-    await ended(child);
-    assert.ok(seen.at(-1)! >= 193, `${seen.join(", ")} times of 200`);
-  });
+  test(
+    "scan sees a name that is given to one file after the other in at least 193 of 200 scans on btrfs",
+    variant,
+    async (t) => {
+      const volume = loopFileSystem(t, "btrfs");
+      if (volume === null) return;
+      const saves = await TestStore.create(t);
+      const root = temporaryFolder(t, volume.root);
+      const script = `const fs=require("fs");process.chdir(process.argv[1]);for(let i=0;;i++){fs.writeFileSync("new","x");fs.renameSync("new","name");if(i===9)fs.writeSync(1,"go")}`;
+      const child = await writer(t, script, root);
+      const seen: number[] = [];
+      // Listed once, one in twelve is missed; what is changed all the time may still be, oftener where processors are
+      // few.
+      while (seen.length < 4 && !seen.some((times) => times >= 193)) {
+        seen.push(0);
+        for (let i = 0; i < 200; i++) if (namesAtTop(await saves.look(root)).includes("name")) seen[seen.length - 1]!++;
+      }
+      await ended(child);
+      assert.ok(seen.at(-1)! >= 193, `${seen.join(", ")} times of 200`);
+    },
+  );
 
-  test("a scan ends when entries come and go under it", async (t) => {
+  test("scan ends although entries appear and disappear all the time", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const script = `

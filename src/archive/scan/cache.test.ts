@@ -16,8 +16,8 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("hex");
 }
 
-void describe("what the stat cache vouches for", () => {
-  test("nothing is read or stored when nothing changed", async (t) => {
+void describe("scan with a stat cache", () => {
+  test("scan reads and stores only the files that changed", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let i = 0; i < 50; i++) fs.writeFileSync(path.join(root, `f${i}`), `content ${i}`);
@@ -36,7 +36,7 @@ void describe("what the stat cache vouches for", () => {
     ]);
   });
 
-  test("new content is found when it was written at once and its times were set back", async (t) => {
+  test("scan finds new content of equal size although the file's modification time was set back", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "file");
@@ -51,7 +51,7 @@ void describe("what the stat cache vouches for", () => {
     }
   });
 
-  test("new content of the same second is found where times have whole seconds", async (t) => {
+  test("scan finds content written in the same second on a file system with times of whole seconds", async (t) => {
     const saves = await TestStore.create(t);
     const folder = temporaryFolder(t);
     const mounted = path.join(folder, "mounted");
@@ -77,7 +77,7 @@ void describe("what the stat cache vouches for", () => {
     }
   });
 
-  test("content stored through a shared mapping is found when the file was saved between two stores", async (t) => {
+  test("scan finds content written through a shared memory mapping between two saves", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "mapped");
@@ -108,7 +108,7 @@ with open(sys.argv[1], "w+b") as f:
     child.stdin.end();
   });
 
-  test("a file in memory is read again although its times are unchanged, a file on a disk is not", async (t) => {
+  test("scan reads a file on tmpfs again although its times are unchanged, but not a file on a disk", async (t) => {
     if (keepsContentTimes(Buffer.from("/dev/shm"))) return t.skip("/dev/shm is no tmpfs");
     const inMemory = fs.mkdtempSync("/dev/shm/cairn-scan-");
     t.after(() => fs.rmSync(inMemory, { recursive: true }));
@@ -127,7 +127,7 @@ with open(sys.argv[1], "w+b") as f:
     }
   });
 
-  test("ids are stored again when the store has lost them and the cache is not trusted", async (t) => {
+  test("scan stores lost content again if the cache is not trusted", async (t) => {
     const saves = await TestStore.create(t);
     const other = await TestStore.create(t);
     const root = temporaryFolder(t);
@@ -149,7 +149,7 @@ with open(sys.argv[1], "w+b") as f:
     assertRestored(await saves.look(target), first);
   });
 
-  test("a cache is not used when it is cut, flipped or of another scan", async (t) => {
+  test("scan ignores a cache that is truncated, damaged or of another folder", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let i = 0; i < 20; i++) fs.writeFileSync(path.join(root, `f${i}`), `${i}`);
@@ -178,7 +178,7 @@ with open(sys.argv[1], "w+b") as f:
     assertSame(await saves.save(root), await saves.look(root), "another folder");
   });
 
-  test("a scan stops at once and leaves no file when it is aborted", async (t) => {
+  test("scan leaves no file in the work directory if it is aborted", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let i = 0; i < 30; i++) fs.writeFileSync(path.join(root, `f${i}`), Buffer.alloc(3_000_000, `${i} `));
@@ -201,7 +201,7 @@ with open(sys.argv[1], "w+b") as f:
     assertSame(await saves.save(root), await saves.look(root));
   });
 
-  test("nothing is missing when a scan has to begin again with more room or with threads", async (t) => {
+  test("scan records every file if it starts again with a larger table or with threads", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.writeFileSync(path.join(root, "first"), "x");
@@ -221,7 +221,7 @@ with open(sys.argv[1], "w+b") as f:
     assertRestored(await saves.look(target), third);
   });
 
-  test("a scan that ends at a difference reads only files whose times and size do not decide", async (t) => {
+  test("scan stops at the first difference and reads only files whose times and size do not decide", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "in/file");
@@ -264,7 +264,7 @@ with open(sys.argv[1], "w+b") as f:
     assert.notEqual(hex(again.tree), hex(was.tree));
   });
 
-  test("a scan that ends at a difference in a long listing leaves no file open", async (t) => {
+  test("scan leaves no file open if it stops at a difference in a long listing", async (t) => {
     if (!fs.existsSync("/proc/self/fd")) return t.skip("there is no list of open files");
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);

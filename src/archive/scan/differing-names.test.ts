@@ -75,8 +75,8 @@ function membersIn(saved: Saved): number[] {
   return [...saved.groups.values()].map(({ members }) => members);
 }
 
-void describe("names of one inode of which a scan finds different things", () => {
-  test("all names have the latest content when the file is written to between the readings of its names", async (t) => {
+void describe("scan of hard links whose file changes between two readings", () => {
+  test("scan records the latest content for all names if the file is written to between the readings", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, root, at } = folder;
     fs.appendFileSync(at("b"), "second line\n");
@@ -94,7 +94,7 @@ void describe("names of one inode of which a scan finds different things", () =>
     assertSame(await saves.save(root), saved, "by its cache");
   });
 
-  test("names keep their own content and are named as torn when the latest reading is not certain", async (t) => {
+  test("scan keeps each name's own content and names the links as torn if the latest reading is uncertain", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, at } = folder;
     fs.renameSync(at("b"), at("y/b"));
@@ -117,7 +117,7 @@ void describe("names of one inode of which a scan finds different things", () =>
     });
   });
 
-  test("two files keep their own content when one gets the former inode number of the other", async (t) => {
+  test("scan keeps two files apart if one gets the former inode number of the other", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, at } = folder;
     fs.appendFileSync(at("b"), "second line\n");

@@ -28,8 +28,8 @@ async function lookOfTwo(saves: TestStore, root: string, cache: StatCache | null
   return result;
 }
 
-void describe("one directory", () => {
-  test("its entries are read by two threads, as by one, when another thread waits", async (t) => {
+void describe("scan of one directory", () => {
+  test("two threads read a directory's entries with the same result as one thread", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let i = 0; i < LARGE; i++) fs.writeFileSync(path.join(root, `large-${i}`), randomBytes(600_000));
@@ -59,7 +59,7 @@ void describe("one directory", () => {
     assertSame(await saves.look(root, { jobs: 2 }), changed);
   });
 
-  test("is read by one thread when it is small, and by others too when much has changed", async (t) => {
+  test("one thread reads a small directory, and several threads read one with many changes", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const write = (folder: string, name: string, bytes: number): void => writeSparse(root, folder, name, bytes);
@@ -78,7 +78,7 @@ void describe("one directory", () => {
     assertSame(await saves.look(target), await saves.look(root));
   });
 
-  test("has its young files read again by other threads when they are too much for one", async (t) => {
+  test("several threads read recently changed files again if there are too many for one thread", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     // The first 64 are settled when they are saved, and are in no doubt.

@@ -26,8 +26,8 @@ async function settled(t: TestContext): Promise<{ saves: TestStore; root: string
 
 const trusted = keepsDirectoryTimes(Buffer.from("."));
 
-void describe("directories whose times are as they were", () => {
-  test("are not listed again, and those that changed are, when the file system keeps such times", async (t) => {
+void describe("scan of directories whose times are unchanged", () => {
+  test("scan lists only changed directories if the file system keeps directory times", async (t) => {
     if (!trusted) return t.skip("this file system's directory times are not relied on");
     const { saves, root } = await settled(t);
     assert.equal((await saves.save(root)).notes.listed, 1, "the root alone");
@@ -44,7 +44,7 @@ void describe("directories whose times are as they were", () => {
     assertSame(changed, await saves.look(root));
   });
 
-  test("hide nothing when a name comes, goes, is renamed or replaced at once after a save", async (t) => {
+  test("scan finds a name that is added, removed, renamed or replaced right after a save", async (t) => {
     const { saves, root } = await settled(t);
     const changes = [
       () => write(root, "a/new"),
@@ -63,7 +63,7 @@ void describe("directories whose times are as they were", () => {
     }
   });
 
-  test("hide nothing when names come and their directory's modification time is set back", async (t) => {
+  test("scan finds a new name although its directory's modification time was set back", async (t) => {
     const { saves, root } = await settled(t);
     const { atime, mtime } = fs.statSync(path.join(root, "a"));
     write(root, "a/hidden");
@@ -71,7 +71,7 @@ void describe("directories whose times are as they were", () => {
     assertSame(await saves.save(root), await saves.look(root));
   });
 
-  test("are listed when rules come, change or go", async (t) => {
+  test("scan lists unchanged directories again if ignore rules are added, changed or removed", async (t) => {
     const { saves, root } = await settled(t);
     const save = async (more: { excludes?: string[] } = {}): Promise<void> => {
       assertSame(await saves.save(root, more), await saves.look(root, more));

@@ -30,8 +30,8 @@ async function assertScans(saves: TestStore, root: string, walk: "state" | "both
   if (walk === "both") assert.equal(hex(first.meta), expected.meta);
 }
 
-void describe("entries of a scanned folder", () => {
-  test("progress names the directory under way when the scan takes a while", async (t) => {
+void describe("scan of all kinds of entries", () => {
+  test("progress names the directory that is being read", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let i = 0; i < 4; i++) {
@@ -54,7 +54,7 @@ void describe("entries of a scanned folder", () => {
     );
   });
 
-  test("every type of entry is recorded when the folder holds one of each", async (t) => {
+  test("scan records an entry of every type", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.writeFileSync(path.join(root, "file"), "text");
@@ -74,7 +74,7 @@ void describe("entries of a scanned folder", () => {
     assert.deepEqual(summary.entries, { files: 2, directories: 1, links: 4, other });
   });
 
-  test("names are kept as bytes when they hold every byte but NUL and the slash", async (t) => {
+  test("scan records names as bytes, with every byte except NUL and slash", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let byte = 1; byte < 256; byte++) {
@@ -90,7 +90,7 @@ void describe("entries of a scanned folder", () => {
     await assertScans(saves, root, "both");
   });
 
-  test("an entry is found when its path is longer than the system takes in one piece", async (t) => {
+  test("scan records an entry whose path is longer than PATH_MAX", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const names: string[] = [];
@@ -112,7 +112,7 @@ void describe("entries of a scanned folder", () => {
     assert.deepEqual(deep.summary.entries, { files: 41, directories: 40, links: 0, other: 0 });
   });
 
-  test("hard links are one group when their names lie in several directories", async (t) => {
+  test("scan records hard links in several directories as one group", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (const name of ["a", "a.b", "b", "b/c"]) fs.mkdirSync(path.join(root, name));
@@ -146,7 +146,7 @@ void describe("entries of a scanned folder", () => {
     );
   });
 
-  test("modes and times are exact when they are unusual", async (t) => {
+  test("scan records unusual modes and times exactly", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t, fs.existsSync("/dev/shm") ? "/dev/shm" : undefined);
     for (const mode of [0, 0o400, 0o4755, 0o2755, 0o1777, 0o7777]) {
@@ -170,7 +170,7 @@ void describe("entries of a scanned folder", () => {
     assert.deepEqual(far.toSorted(), ["253402300800.0", "300000000000.0"]);
   });
 
-  test("a change of attributes alone is a change when nothing else differs", async (t) => {
+  test("scan records a change of only the extended attributes", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "file");
@@ -187,7 +187,7 @@ void describe("entries of a scanned folder", () => {
     assert.equal(hex(second.state), walkDigests(root).state);
   });
 
-  test("a directory is read in parts when it has 5000 entries", async (t) => {
+  test("scan records a directory of 5000 entries, which it reads in parts", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const big = path.join(root, "big");
@@ -209,7 +209,7 @@ void describe("entries of a scanned folder", () => {
     assertSame(await saves.save(root), await saves.look(root));
   });
 
-  test("an empty folder has the digest of nothing when it is scanned", async (t) => {
+  test("scan records an empty folder", async (t) => {
     const saves = await TestStore.create(t);
     await assertScans(saves, temporaryFolder(t), "both");
   });

@@ -26,7 +26,7 @@ function inMemory(file: string): number | null {
 }
 
 for (const readAgain of [undefined, "memory", "disk"] as const) {
-  test(`holes of a large file are not read${readAgain === undefined ? "" : ` again from ${readAgain}`}, and count as the zeros that they are`, async (t) => {
+  test(`scan does not read the holes of a large file${readAgain === undefined ? "" : ` again from ${readAgain}`}, and hashes them as zeros`, async (t) => {
     const disk = loopFileSystem(t, "ext4", { size: 512 << 20 });
     if (disk === null) return;
     const size = 200 << 20;
@@ -75,7 +75,7 @@ for (const [what, size] of [
   ["small", 20_000],
   ["large", 3 << 20],
 ] as const) {
-  test(`a ${what} file is read from the disk, not from memory, where that is asked for`, async (t) => {
+  test(`scan reads a ${what} file from the disk instead of the page cache if readAgain is disk`, async (t) => {
     const disk = loopFileSystem(t, "ext4");
     if (disk === null) return;
     const folder = path.join(disk.root, "folder");

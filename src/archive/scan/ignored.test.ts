@@ -21,7 +21,7 @@ function write(root: string, files: Record<string, string>): void {
 }
 
 void describe("ignore rules of a scan", () => {
-  test("nested ignore files and excludes decide when both speak, and changes of them count at once", async (t) => {
+  test("nested ignore files and excludes apply together, and a changed ignore file applies at once", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     write(root, {
@@ -59,7 +59,7 @@ void describe("ignore rules of a scan", () => {
     assertSame(await saves.save(root), await saves.look(root));
   });
 
-  test("only a regular file is an ignore file, whole up to its limit", async (t) => {
+  test("only a regular file of at most 1 MiB is an ignore file", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     write(root, { "a/x": "", "b/x": "", "c/x": "", "d/x": "", rules: "x\n" });
@@ -94,7 +94,7 @@ void describe("ignore rules of a scan", () => {
     );
   });
 
-  test("a restore's staging entries are never recorded when they are in the root", async (t) => {
+  test("the staging directory of a restore in the root is never recorded", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     write(root, {

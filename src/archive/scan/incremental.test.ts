@@ -17,7 +17,7 @@ after(() => {
   if (failed) process.stderr.write(`incremental.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
-test(`a scan with the cache sees what one without it sees when a folder was edited at random (seed ${SEED})`, async (t) => {
+test(`scan with a stat cache finds the same state as without it after random edits (seed ${SEED})`, async (t) => {
   const saves = await TestStore.create(t);
   const root = temporaryFolder(t);
   const random = randomFrom(SEED);

@@ -75,7 +75,7 @@ export class ChunkQueues {
     if (taken >= Atomics.load(queue, 0)) return false;
     if (Atomics.compareExchange(queue, 1, taken, taken + 1) !== taken) return false;
     const slot = HEAD + (taken % SLOTS) * SLOT_WORDS;
-    // A chunk of zeros had its id when it was published.
+    // A chunk of zeros was published with its id.
     if (Atomics.load(queue, slot) === DONE) return true;
     Atomics.store(queue, slot, TAKEN);
     const id = this.store(this.#rings[owner]!, queue[slot + 1]!, queue[slot + 2]!, queue[slot + STAYS] === 1);

@@ -51,8 +51,8 @@ function groupsIn(names: readonly Name[]): [number, string][] {
   ]);
 }
 
-void describe("hard-link groups of a scan", () => {
-  test("names of one inode are one group when it got another link meanwhile", () => {
+void describe("findLinkGroups", () => {
+  test("findLinkGroups groups two names of one inode although the inode got another link between the readings", () => {
     const names = [
       { name: "a", inode: 5, words: { CTIME_NS: 1 } },
       { name: "b", inode: 5, words: { CTIME_NS: 2, NLINK: 3 }, holes: "another answer" },
@@ -60,7 +60,7 @@ void describe("hard-link groups of a scan", () => {
     assert.deepEqual(groupsIn(names), [[2, "a"]]);
   });
 
-  test("two files of one directory are no hard links when one has the former inode number of the other", () => {
+  test("findLinkGroups separates two files of which one has the former inode number of the other", () => {
     const names = ["a", "b", "c", "d"].map((name) => ({ name, inode: 5, words: { HASH: name < "c" ? 1 : 2 } }));
     assert.deepEqual(groupsIn(names), [
       [2, "a"],
@@ -68,7 +68,7 @@ void describe("hard-link groups of a scan", () => {
     ]);
   });
 
-  test("entries of one inode number are no hard links when any recorded fact of them differs", () => {
+  test("findLinkGroups separates entries of one inode number if any recorded attribute differs", () => {
     const others: Omit<Name, "name" | "inode">[] = [
       { words: { HASH: 8 } },
       { words: { SIZE: 10 } },

@@ -30,8 +30,8 @@ function text(paths: readonly Uint8Array[]): string[] {
   return paths.map((each) => Buffer.from(each).toString()).toSorted();
 }
 
-void describe("file systems mounted in a scanned folder", () => {
-  test("are listed and left out unless the scan crosses mounts", async (t) => {
+void describe("scan of a folder with mounted file systems", () => {
+  test("scan lists mount points and leaves them out unless it crosses mounts", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);
@@ -55,7 +55,7 @@ void describe("file systems mounted in a scanned folder", () => {
     assertSame(await saves.save(root), await saves.look(root), "left out again");
   });
 
-  test("a file on a file system in memory is read again although its times are unchanged, files on disks are not", async (t) => {
+  test("scan reads files on a mounted tmpfs again although their times are unchanged", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);
@@ -70,7 +70,7 @@ void describe("file systems mounted in a scanned folder", () => {
     clock.mock.restore();
   });
 
-  test("files of two file systems are no hard links of each other when their numbers are equal", async (t) => {
+  test("scan keeps files of two file systems with equal inode numbers apart", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);
@@ -94,7 +94,7 @@ void describe("file systems mounted in a scanned folder", () => {
     }
   });
 
-  test("files of one directory are no hard links of each other when they lie in two layers of an overlay", async (t) => {
+  test("scan keeps files of two overlay layers with equal inode numbers apart", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const work = temporaryFolder(t);

@@ -66,8 +66,8 @@ function assertWhole({ notes }: ScanResult): void {
   assert.deepEqual([notedPaths(notes.omitted), notedPaths(notes.torn)], [[], []]);
 }
 
-void describe("what is renamed while a folder is read", () => {
-  test("a file is saved under its new name when it is renamed after it was listed", async (t) => {
+void describe("scan of entries that are renamed or removed while it reads", () => {
+  test("scan saves a file under its new name if it is renamed after it was listed", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => {
       for (const name of ["a", "m.1", "z"]) fs.writeFileSync(path.join(at, name), name);
     });
@@ -83,7 +83,7 @@ void describe("what is renamed while a folder is read", () => {
     assertSame(saved, await look());
   });
 
-  test("a file is saved once when it is renamed after it was read", async (t) => {
+  test("scan saves a file once if it is renamed after it was read", async (t) => {
     const { root, again } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "x"), "x"));
     for (const name of ["a", "m", "z"]) fs.writeFileSync(path.join(root, name), name);
     const saved = await again({
@@ -98,7 +98,7 @@ void describe("what is renamed while a folder is read", () => {
     assertWhole(saved);
   });
 
-  test("a point is whole when a file was removed after it was listed", async (t) => {
+  test("scan is complete if a file is removed after it was listed", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => {
       for (const name of ["a", "gone"]) fs.writeFileSync(path.join(at, name), name);
     });
@@ -110,7 +110,7 @@ void describe("what is renamed while a folder is read", () => {
     assertSame(saved, await look());
   });
 
-  test("a directory is saved under its new name when it is renamed before it is read", async (t) => {
+  test("scan saves a directory under its new name if it is renamed before it is read", async (t) => {
     const { root, again, look, next } = await savedOnce(t, (at) => {
       fs.mkdirSync(path.join(at, "top", "d", "below"), { recursive: true });
       for (const name of ["f", "d/g", "d/below/h"]) fs.writeFileSync(path.join(at, "top", name), name);
@@ -131,7 +131,7 @@ void describe("what is renamed while a folder is read", () => {
   });
 
   for (const more of [["new"], []])
-    test(`a directory is saved when it is renamed and gets its name back, ${more.length} entries beside it`, async (t) => {
+    test(`scan saves a directory that is renamed and renamed back, with ${more.length} new entries beside it`, async (t) => {
       const { root, again, look, next } = await savedOnce(t, (at) => {
         fs.mkdirSync(path.join(at, "d/below"), { recursive: true });
         for (const name of ["d/f", "d/below/g"]) fs.writeFileSync(path.join(at, name), name);
@@ -153,7 +153,7 @@ void describe("what is renamed while a folder is read", () => {
       assertSame(await next(), await look());
     });
 
-  test("directories that were read are saved under the names that they have when those are passed on", async (t) => {
+  test("scan saves directories under their new names if their names are exchanged after they were read", async (t) => {
     const { root, again, look, next } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "z"), "z"));
     for (const name of ["a", "b"]) {
       fs.mkdirSync(path.join(root, name));
@@ -175,7 +175,7 @@ void describe("what is renamed while a folder is read", () => {
     assertSame(await next(), await look());
   });
 
-  test("a point is whole when a directory was removed before it was read", async (t) => {
+  test("scan is complete if a directory is removed before it is read", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => {
       for (const name of ["keep", "work"]) fs.mkdirSync(path.join(at, name));
       for (const name of ["keep/f", "work/g"]) fs.writeFileSync(path.join(at, name), name);
@@ -188,7 +188,7 @@ void describe("what is renamed while a folder is read", () => {
     assertSame(saved, await look());
   });
 
-  test("a directory is named as changing when a file in it never keeps its name", async (t) => {
+  test("scan names a directory as torn if a file in it is renamed at each reading", async (t) => {
     const { root, again } = await savedOnce(t, (at) => {
       fs.mkdirSync(path.join(at, "d"));
       for (const name of ["a", "d/m.1"]) fs.writeFileSync(path.join(at, name), name);
@@ -204,7 +204,7 @@ void describe("what is renamed while a folder is read", () => {
     assert.deepEqual(notedPaths(saved.notes.torn), ["d"]);
   });
 
-  test("a directory that is listed again is filtered by the ignore file that was read when it was listed first", async (t) => {
+  test("scan applies the ignore file of the first listing to a second listing of the same directory", async (t) => {
     const { root, again } = await savedOnce(t, (at) => {
       fs.mkdirSync(path.join(at, "d"));
       fs.writeFileSync(path.join(at, ".cairnignore"), "*.log\n");
@@ -227,7 +227,7 @@ void describe("what is renamed while a folder is read", () => {
     );
   });
 
-  test("a large file that is renamed after it was listed is read by another thread", async (t) => {
+  test("scan leaves a large file that was renamed after it was listed to another thread", async (t) => {
     const { root, again, look } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "a"), "a"));
     fs.writeFileSync(path.join(root, "m.part"), Buffer.alloc(INLINE_BYTES + 1, 1));
     const sys = syscalls();

@@ -26,7 +26,7 @@ function addDirectory(table: ScanTable, parent: number, path: string): number {
   return directory;
 }
 
-test("entries below a directory are no part of the state when the directory could not be read to its end", () => {
+test("omitBelow removes the entries below an omitted directory from the scan", () => {
   const table = new ScanTable(allocateTable(100));
   addDirectory(table, 0, "");
   const gone = addDirectory(table, 0, "gone");

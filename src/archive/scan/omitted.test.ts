@@ -15,8 +15,8 @@ import {
 } from "../../workspace/store/testing-store.ts";
 
 if (rightsCount()) {
-  void describe("entries that may not be read", () => {
-    test("an unreadable file is omitted and named when the rest is recorded", async (t) => {
+  void describe("scan of entries that may not be read", () => {
+    test("scan omits and names an unreadable file", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       fs.writeFileSync(path.join(root, "closed"), "secret");
@@ -35,7 +35,7 @@ if (rightsCount()) {
       assertSame(await saves.save(root), await saves.look(root));
     });
 
-    test("a directory is omitted and named when it may not be listed, and read once it may", async (t) => {
+    test("scan omits and names a directory that may not be listed, and records it once it may", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       for (const name of ["empty", "full", "full/inner"]) fs.mkdirSync(path.join(root, name));
@@ -52,7 +52,7 @@ if (rightsCount()) {
       assertSame(again, open);
     });
 
-    test("entries are named when their directory may be listed but not entered", async (t) => {
+    test("scan names the entries of a directory that may be listed but not entered", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       fs.mkdirSync(path.join(root, "dir/sub"), { recursive: true });
@@ -68,7 +68,7 @@ if (rightsCount()) {
       assertSame(await saves.save(root), await saves.look(root));
     });
 
-    test("entries are named again when their directory has rested and can still not be entered", async (t) => {
+    test("scan names the entries of a directory that cannot be entered again in each later scan", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       fs.mkdirSync(path.join(root, "dir"));
@@ -82,7 +82,7 @@ if (rightsCount()) {
       assertSame(await saves.save(root), await saves.look(root));
     });
 
-    test("all are named in the order of their paths with any number of threads", async (t) => {
+    test("scan names omitted entries in the order of their paths with any number of threads", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       const names = ["b", "a", "a.b"].flatMap((parent) =>
@@ -99,7 +99,7 @@ if (rightsCount()) {
       }
     });
 
-    test("a restored tree is complete when its directories lock their owner out", async (t) => {
+    test("write restores directories that their owner may not write to", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       for (const name of ["a", "a/b", "a/b/c"]) fs.mkdirSync(path.join(root, name));
@@ -118,10 +118,10 @@ if (rightsCount()) {
     });
   });
 } else {
-  test("rights are respected when this process has none beyond its user's", { timeout: 60_000 }, (t) => {
+  test("the tests of unreadable entries pass in a process without capabilities", { timeout: 60_000 }, (t) => {
     if (!runWithoutCapabilities(fileURLToPath(import.meta.url))) t.skip("setpriv is not here");
   });
-  test("an empty directory is recorded when only the process's rights changed since it was omitted", async (t) => {
+  test("scan records a directory that became readable through a change of the process's rights alone", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.mkdirSync(path.join(root, "empty"));

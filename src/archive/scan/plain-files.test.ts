@@ -90,7 +90,7 @@ function appendGeneral(writers: NodeWriters, file: File): void {
   appendMetadataEntry(writers.metadata, entry);
 }
 
-test("plain files are encoded with the bytes of the general encoders when they follow one another in a directory", () => {
+test("PlainFiles encodes a run of plain files to the same bytes as the general encoders", () => {
   const plain = new PlainFiles();
   fc.assert(
     fc.property(fc.array(plainFile, { maxLength: 8 }), (files) => {
@@ -103,7 +103,7 @@ test("plain files are encoded with the bytes of the general encoders when they f
   );
 });
 
-test("a run of plain files ends, and nothing of the next is written, when an entry is of another kind", () => {
+test("PlainFiles stops before an entry that is not a plain file and writes nothing of it", () => {
   const plain = new PlainFiles();
   const odd = fc.constantFrom<Partial<File>>(
     ...['a"b', "a\\b", "a<b", "a\nb", "ä"].map((name) => ({ name: Buffer.from(name) })),
@@ -136,7 +136,7 @@ test("a run of plain files ends, and nothing of the next is written, when an ent
   );
 });
 
-test("plain files are encoded in parts when there are more than the kernel has room for, or more modes", () => {
+test("PlainFiles encodes more files and modes than its kernel holds at once", () => {
   const files = Array.from({ length: 5000 }, (_, i): File => {
     const name = Buffer.from(`${"n".repeat(i % 250)}${i}`);
     const id = Buffer.alloc(32, i);
@@ -159,7 +159,7 @@ test("plain files are encoded in parts when there are more than the kernel has r
   assert.deepEqual(bytesOf(found), bytesOf(wanted));
 });
 
-test("names that lie too far apart to be copied are left to the general encoder", () => {
+test("PlainFiles leaves names that lie too far apart in memory to the general encoder", () => {
   const file: File = {
     name: Buffer.from("a"),
     id: Buffer.alloc(32),

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { asVerifying, type ScanProgress } from "./scan.ts";
 
-test("the progress of reading again never falls within a phase when its trees are counted", () => {
+test("asVerifying changes the phase of scanning to verifying and keeps the phase of trees", () => {
   const told: ScanProgress[] = [
     { phase: "scanning", done: 2000, bytes: 5, current: "/w" },
     { phase: "trees", done: 0 },

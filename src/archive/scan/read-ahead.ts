@@ -6,7 +6,7 @@ import type { ScanThread } from "./scan-thread.ts";
 
 /** Files of a directory that are on their way from the disk while others are read. */
 const AHEAD = 32;
-/** Bytes of each file that are prefetched; a longer file's rest is while it is read. */
+/** Bytes of each file that are prefetched. The rest of a longer file is prefetched while it is read. */
 const FIRST_BYTES = 4 * 1024 * 1024;
 const REGULAR = 0x8000;
 

@@ -362,7 +362,7 @@ class DirectoryScanner {
       const isListed = this.#looked === null && this.#asListed(oldRecord);
       this.#descend(directory, oldRecord, isListed ? DIRECTORY_FLAG.LISTED : 0);
     } else if (words[base + R.NLINK]! > 1) {
-      // The directory's end decides which of the two tables has the record; build-trees asks by place.
+      // Only later does the scan decide which of the two tables holds the record, so the mark is on the directory.
       this.#thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
     }
   }

@@ -553,7 +553,7 @@ class Scan {
     }
   }
 
-  /** Lets the last thread, now idle, write the stat cache, unless the present cache is as good. */
+  /** Lets the last thread, now idle, write the stat cache, unless the present cache describes the same state. */
   #startDraft(notes: ScanNotes): void {
     const { draft, cache } = this.#options;
     if (draft === undefined || this.#takeMore !== null || this.#threads.length < 2) return;
@@ -580,7 +580,7 @@ class Scan {
     this.#options.store?.forward?.onEnd();
   }
 
-  /** Adds the packs that the save began with, if they have anything of this folder. */
+  /** Adds the packs that were given to the save at its beginning and whose blobs this folder needs. */
   #addGiven({ index, mostBytes = null }: ScanStore): void {
     const wanted = index.wantedPacks();
     append(this.#packs, wanted);

@@ -83,7 +83,7 @@ export function requireWithin(bytes: number, mostBytes: number): void {
 export class StoreSink implements ContentSink {
   readonly #index: BlobIndex;
   readonly #task: StoreSinkTask;
-  /** Made with the first new blob of their type. */
+  /** Writers of packs, each made with the first new blob of its type. */
   #data: PackWriter | undefined;
   #tree: PackWriter | undefined;
   #packs: FinishedPack[] = [];

@@ -341,7 +341,7 @@ function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, m
   const y = b * RECORD_WORDS;
   const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
   if (!directory && wordsDiffer(table.records, x, old.records, y, CONTENT)) return true;
-  // On every system each change except of extended attributes changes the change time.
+  // Each change changes the change time, but on some systems a change of extended attributes does not.
   if (wordsDiffer(table.records, x, old.records, y, UNTOUCHED)) {
     if (wordsDiffer(table.records, x, old.records, y, METADATA)) return true;
     const hasMoved = directory && moved.has(table.records[x + R.SUB]!);

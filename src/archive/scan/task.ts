@@ -60,11 +60,11 @@ export interface ScanTask {
   trustAttributeTimes: boolean;
   /** a file with unchanged times has unchanged content, except shortly after a change */
   trustContentTimes: boolean;
-  /** devices, as `deviceWord` has them, for which this does not hold although set: mounted inside and scanned */
+  /** devices (as `deviceWord` has them) mounted inside the folder for which `trustContentTimes` does not hold */
   devicesInMemory: readonly number[];
   /** do not read large changed files: finding a change is enough */
   quick: boolean;
-  /** nor young files, if all known facts are unchanged */
+  /** do not read young files whose known facts are all unchanged */
   byTimes: boolean;
   /** end with {@link FoundDifference} at the first entry whose times, size or mode differ from the old record */
   untilDifferent: boolean;

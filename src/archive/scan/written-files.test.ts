@@ -35,7 +35,7 @@ function written(t: TestContext, files: Record<string, number>): { list: string;
   return { list, place };
 }
 
-test("a written file is known until it is changed, also when its modification time is reset", async (t) => {
+test("writtenRecord finds a written file until the file is changed, even if its modification time is reset", async (t) => {
   const { list, place } = written(t, { a: 1, b: 2, c: 3, d: 4, e: 5 });
   const table = loadWrittenFiles(list)!;
   await sleep(TICK_MS);
@@ -51,7 +51,7 @@ test("a written file is known until it is changed, also when its modification ti
   );
 });
 
-test("a file is not known as long as a change may not show in its times", async (t) => {
+test("writtenRecord ignores a file whose change time is too recent to show a later change", async (t) => {
   const { list, place } = written(t, { old: 1, now: Date.now() / 1000 });
   await sleep(TICK_MS);
   const [old, now] = [statOf(place("old")), statOf(place("now"))];
@@ -62,7 +62,7 @@ test("a file is not known as long as a change may not show in its times", async 
   assert.equal(writtenRecord(loadWrittenFiles(list)!, old), -1);
 });
 
-test("a written file is read where the store does not have its content", async (t) => {
+test("save reads a written file although it is listed if the store lacks its content", async (t) => {
   const { list, place } = written(t, { a: 1, b: 1 });
   await sleep(TICK_MS);
   const store = await TestStore.create(t);

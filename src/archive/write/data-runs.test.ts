@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { dataRuns, runsAround } from "./data-runs.ts";
 
-describe("data runs", () => {
+describe("runs of data in a sparse file", () => {
   const ZERO_BLOCK = 65_536;
   const bytes = new Uint8Array(6 * ZERO_BLOCK).fill(1);
   bytes.fill(0, ZERO_BLOCK, 4 * ZERO_BLOCK);
 
-  test("whole blocks of zeros are left out when they are blocks of the file", () => {
+  test("dataRuns leaves out whole blocks of zeros that are aligned to the file", () => {
     assert.deepEqual(
       [...dataRuns(bytes, 0)],
       [
@@ -26,7 +26,7 @@ describe("data runs", () => {
     );
   });
 
-  test("parts of blocks are left out when all that these bytes have of them is zeros", () => {
+  test("dataRuns leaves out a part of a block if all given bytes of that block are zeros", () => {
     const zeros = new Uint8Array(2 * ZERO_BLOCK);
     assert.deepEqual([...dataRuns(zeros, 10)], []);
     assert.deepEqual([...dataRuns(zeros, 3 * 2 ** 32 - 5)], []);
@@ -36,7 +36,7 @@ describe("data runs", () => {
     assert.deepEqual([...dataRuns(new Uint8Array(0), 5)], []);
   });
 
-  test("bytes around holes are written when the holes reach beyond the bytes' ends", () => {
+  test("runsAround returns the bytes between holes that reach beyond the given range", () => {
     const holes: [number, number][] = [
       [0, 10],
       [20, 10],

@@ -122,7 +122,7 @@ export class HeldFiles {
   }
 }
 
-/** -1 for a tree that is gone: reading a point does not keep its tree from being removed. */
+/** Opens a held tree; -1 if it is gone: a tree may be removed while its point is read. */
 function openTree(place: string): number {
   try {
     return openDirectory(place);

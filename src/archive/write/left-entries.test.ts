@@ -7,7 +7,7 @@ import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { temporaryFolder } from "../../workspace/store/testing-store.ts";
 import { LeftEntries } from "./left-entries.ts";
 
-test("nothing is left of a name when it is longer than any system allows", (t) => {
+test("LeftEntries reports a name longer than any system allows as absent", (t) => {
   const folder = temporaryFolder(t);
   fs.mkdirSync(path.join(folder, "d"));
   const fd = openDirectory(folder);

@@ -82,7 +82,10 @@ export class LeftEntries {
     this.#sys.unlink(dirfd, this.#name, 0, false);
   }
 
-  /** Times are set last. Metadata that was refused before is refused and listed again only if it is set again. */
+  /**
+   * True if the file has all of its metadata; times are set last. Refused metadata must be set again to be listed
+   * again.
+   */
   #isFinished(node: TreeNode): boolean {
     const { words } = this.#stat;
     return (

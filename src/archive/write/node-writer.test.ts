@@ -39,8 +39,8 @@ function attributesOf(at: string): string[] {
   return Buffer.from(list.bytes.subarray(0, length)).toString().split("\0").slice(0, -1);
 }
 
-void describe("the writer of nodes", () => {
-  test("a directory keeps the access list that its node does not name, a new one keeps none", (t) => {
+void describe("NodeWriter", () => {
+  test("NodeWriter keeps the access list of an existing directory, and clears inherited lists of new entries", (t) => {
     const folder = temporaryFolder(t);
     fs.mkdirSync(path.join(folder, "old"));
     if (!setAccessList("-m", "u:7:rwx,d:u:8:rx", path.join(folder, "old"))) return t.skip("no access lists here");
@@ -63,7 +63,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(old);
   });
 
-  test("attributes that no system can hold are listed, and the others are set, when entries have both", (t) => {
+  test("NodeWriter sets all extended attributes except those that Linux cannot hold, which it lists", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -97,7 +97,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(fd);
   });
 
-  test("a redundant access list is neither written nor listed", (t) => {
+  test("NodeWriter neither writes nor lists the redundant attribute trusted.SGI_ACL_FILE", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -114,7 +114,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(fd);
   });
 
-  test("a full or read-only file system is named when it refuses metadata, and is no missing right", (t) => {
+  test("NodeWriter reports a full or read-only file system as the reason if metadata cannot be set", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const { errno } = os.constants;
@@ -138,7 +138,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(fd);
   });
 
-  test("a setuid program never runs as the restoring user when its owner cannot be set, and that is listed", (t) => {
+  test("NodeWriter clears the setuid bit of a program whose owner cannot be set, and lists the mode", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -169,7 +169,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(fd);
   });
 
-  test("a new entry has its own group where the mount gives it the directory's", (t) => {
+  test("NodeWriter sets the group of a new entry on a mount with the option grpid", (t) => {
     const volume = loopFileSystem(t, "xfs", { mountOptions: ["grpid"] });
     if (volume === null) return;
     fs.chownSync(volume.root, 0, 12);
@@ -180,7 +180,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(within);
   });
 
-  test("pieces fill a file around its holes when they do not end where pieces do", (t) => {
+  test("NodeWriter writes pieces around holes whose ends are not those of the pieces", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const size = 300_000;
@@ -207,7 +207,7 @@ void describe("the writer of nodes", () => {
     assert.equal(stat.mtimeNs, 1_000_000_000_005n);
   });
 
-  test("zeros are written when they go over what a file may hold already, else they are left out of a sparse one", (t) => {
+  test("NodeWriter writes zeros over existing content, and leaves them out of a new sparse file", (t) => {
     const file = path.join(temporaryFolder(t), "x");
     fs.writeFileSync(file, Buffer.alloc(300_000, "old"));
     const fd = fs.openSync(file, "r+");
@@ -227,7 +227,7 @@ void describe("the writer of nodes", () => {
     assert.equal(fs.readFileSync(file)[131_072], "d".charCodeAt(0));
   });
 
-  test("nothing is followed or replaced when something stands in the place", (t) => {
+  test("NodeWriter neither follows nor replaces an existing entry at the path", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     fs.writeFileSync(path.join(folder, "outside"), "kept");
@@ -242,7 +242,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(fd);
   });
 
-  test("a file has its node's mode when it is made with it, and when it is set afterwards", (t) => {
+  test("NodeWriter gives a file its mode when it creates the file, or afterwards if that is impossible", (t) => {
     const folder = temporaryFolder(t);
     const within = openDirectory(folder);
     t.after(() => fs.closeSync(within));

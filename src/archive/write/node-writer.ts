@@ -428,7 +428,7 @@ export class NodeWriter {
     if (aspects.length > 0) this.#note(place.path, aspects, why ?? this.#whyRefused(""));
   }
 
-  /** After a look at the entry. */
+  /** Says why the system refused metadata. `#stat` describes the entry. */
   #whyRefused(errno: string): string {
     const flag = this.#failed === EPERM ? whyProtected(this.#stat) : null;
     if (flag !== null) return `it is ${flag}`;
@@ -494,7 +494,7 @@ export function isAnother(path: Uint8Array): string {
   return `its saved state differs from that of ${quotedPath(path)}, a hard link to the same file`;
 }
 
-/** The refused aspects that are really wrong, by the entry's stat words; other aspects may be right already. */
+/** Returns the refused aspects that differ from the wanted ones; a refused aspect may be right already. */
 export function whatDiffers(
   words: Uint32Array,
   wanted: Pick<TreeNode, "uid" | "gid" | "mode" | "mtimeSec" | "mtimeNs">,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { modeToSet } from "./root-metadata.ts";
 
-test("a folder gets the rights that were recorded, and its group never more, with the access list that it has", () => {
+test("modeToSet never gives the group more rights than the recorded access list did", () => {
   const cases: [string, { mode: number; aclGroup?: number }, { mode: number; aclGroup?: number }, number][] = [
     ["no lists", { mode: 0o2755 }, { mode: 0o700 }, 0o2755],
     ["none any more", { mode: 0o2775, aclGroup: 5 }, { mode: 0o700 }, 0o2755],

@@ -56,10 +56,10 @@ function subtreeAt({ store }: TestStore, tree: Uint8Array, place: string): Uint8
   return id;
 }
 
-void describe("one thread's part of a tree", () => {
+void describe("TreeWriter on one thread", () => {
   const begin = { path: new Uint8Array(0), node: null, whole: true };
 
-  test("half of a directory's files is given away, and the directory left to be finished, when another thread waits", async (t) => {
+  test("TreeWriter gives half of a directory's files away if another thread waits, and leaves the directory open", async (t) => {
     const { saves, saved } = await savedDirectory(t, { small: FILES, large: LARGE });
     const target = temporaryFolder(t);
     const at = path.join(target, PLACE);
@@ -96,7 +96,7 @@ void describe("one thread's part of a tree", () => {
     assertSame(await saves.look(target), saved);
   });
 
-  test("names that the file system does not hold are listed, and all else is written, when they are files of several pieces", async (t) => {
+  test("TreeWriter lists files whose names are already taken and writes all others", async (t) => {
     const { saves, saved } = await savedDirectory(t, { small: 3, large: 3 });
     const target = temporaryFolder(t);
     fs.mkdirSync(path.join(target, PLACE), { recursive: true });
@@ -117,7 +117,7 @@ void describe("one thread's part of a tree", () => {
     { when: "none waits", files: FILES, waiting: 0 },
     { when: "they are too few to be given away", files: 20, waiting: 1 },
   ]) {
-    test(`a directory's files are written by one thread, and the directory finished, when ${when}`, async (t) => {
+    test(`TreeWriter writes all files of a directory itself and closes the directory if ${when}`, async (t) => {
       const { saves, saved } = await savedDirectory(t, { small: files, large: waiting === 0 ? LARGE : 0 });
       const target = temporaryFolder(t);
       const writer = new TreeWriter(taskOf(saves, target, waiting), {});

@@ -44,7 +44,7 @@ const RUN = 256;
 interface WholeFile {
   /** number of its node in its tree */
   at: number;
-  /** of the index, for its only blob; -1: several blobs, or holes */
+  /** number of its only blob in the index; -1 for several blobs or for holes */
   entry: number;
   size: number;
 }
@@ -113,7 +113,7 @@ export class TreeWriter {
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);
     this.#held = task.held === null ? null : new HeldFiles(task.held);
-    // After a resume the root does not show what the existing directories pass on.
+    // After a resume the root does not show which group and access lists the existing directories pass on.
     const { readOnly, newBits, sparse } = task;
     this.#nodes = new NodeWriter({ readOnly, newBits, sparse, ...(task.resumes ? {} : { within: this.#target }) });
     this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
@@ -139,11 +139,12 @@ export class TreeWriter {
   files(job: FilesJob, share: Share): WriteOutcome {
     return this.#noting(() => {
       const { path, tree } = job;
-      // A long directory comes in several parts.
+      // The files of a long directory come in several jobs, so its nodes are kept.
       if (this.#partsOf === null || Buffer.compare(this.#partsOf.tree, tree) !== 0)
         this.#partsOf = { tree, nodes: this.#tree({ path, tree }) };
       const { nodes } = this.#partsOf;
-      // Each part says of its own directory that it cannot be read.
+      // The tree cannot be read, which `#tree()` has reported. The next job reads it again and reports its own
+      // directory.
       if (nodes.length === 0) return void (this.#partsOf = null);
       const fd = this.#open(path);
       try {
@@ -401,7 +402,7 @@ export class TreeWriter {
       if (files.length - from > 1 && work >= WORTH_SHARING && this.#isWaitedFor()) {
         const given = files.splice(halfOf(files, from, work));
         work -= workOfAll(given);
-        // Copies: views would take their buffers along.
+        // Posts copies: posting a view would move its whole buffer to the other thread.
         share({
           path: Uint8Array.from(path),
           tree: Uint8Array.from(tree),

@@ -79,7 +79,7 @@ export interface RangeJob {
   position: number;
   /** some of it may exist already */
   compares: boolean;
-  /** the file's */
+  /** mode of the file */
   mode: number;
 }
 

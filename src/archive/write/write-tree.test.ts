@@ -26,8 +26,8 @@ function hasCommand(command: string): boolean {
   }
 }
 
-void describe("a tree written into an empty folder", () => {
-  test("a tree is written whole when the one before it could not be begun", async (t) => {
+void describe("write of a tree into an empty folder", () => {
+  test("a tree is written completely after an earlier write failed to start", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.writeFileSync(path.join(root, "file"), "text");
@@ -41,7 +41,7 @@ void describe("a tree written into an empty folder", () => {
     }
   });
 
-  test("a tree whose packs are there is written when others wait for packs that do not come", async (t) => {
+  test("a tree whose packs are present is written while other writes wait for packs", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.writeFileSync(path.join(root, "file"), "text");
@@ -57,7 +57,7 @@ void describe("a tree written into an empty folder", () => {
     for (const each of await waiting) assert.match(String((each as PromiseRejectedResult).reason), /the line was cut/);
   });
 
-  test("every entry is as it was when the tree holds all kinds of them", async (t) => {
+  test("every entry of every type is written with its metadata", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (const name of ["dir", "dir/sub", "empty", "closed"]) fs.mkdirSync(path.join(root, name));
@@ -91,7 +91,7 @@ void describe("a tree written into an empty folder", () => {
     fs.chmodSync(path.join(root, "closed"), 0o700);
   });
 
-  test("hard links of every type are linked again when their group has several names", async (t) => {
+  test("hard links of every entry type are linked again", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (const name of ["a", "a.b", "b", "b/c"]) fs.mkdirSync(path.join(root, name));
@@ -110,7 +110,7 @@ void describe("a tree written into an empty folder", () => {
     assert.equal(fs.lstatSync(path.join(target, "a/file2")).ino, fs.lstatSync(path.join(target, "b/c/file")).ino);
   });
 
-  test("large files and holes are as they were when they are written in several ranges", async (t) => {
+  test("large files and holes are written in several ranges as they were", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const near = [512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1, 600_000];
@@ -150,7 +150,7 @@ void describe("a tree written into an empty folder", () => {
     assert.deepEqual(holes(again.summary), holes(saved.summary));
   });
 
-  test("paths longer than the system takes are written when links are among them", async (t) => {
+  test("paths longer than PATH_MAX are written, with hard links among them", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     let fd = fs.openSync(root, "r");
@@ -170,7 +170,7 @@ void describe("a tree written into an empty folder", () => {
     await assertWritten(saves, await saves.save(root), temporaryFolder(t));
   });
 
-  test("nothing is inherited when the folder hands its group and access lists on", async (t) => {
+  test("entries do not inherit the target's group and default access list", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.mkdirSync(path.join(root, "dir/sub"), { recursive: true });
@@ -197,7 +197,7 @@ void describe("a tree written into an empty folder", () => {
     await assertWritten(saves, saved, listed);
   });
 
-  test("access lists are as they were when entries and directories have some", async (t) => {
+  test("access lists of files and directories are written", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.mkdirSync(path.join(root, "dir/sub"), { recursive: true });
@@ -215,7 +215,7 @@ void describe("a tree written into an empty folder", () => {
     await assertWritten(saves, await saves.save(root), temporaryFolder(t));
   });
 
-  test("attributes are set when the file is not writable for its owner", async (t) => {
+  test("extended attributes are set on a file that its owner may not write to", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.writeFileSync(path.join(root, "file"), "x");
@@ -229,7 +229,7 @@ void describe("a tree written into an empty folder", () => {
     await assertWritten(saves, saved, temporaryFolder(t));
   });
 
-  test("times are exact when no node can hold them", async (t) => {
+  test("times beyond the range of a tree node are exact", async (t) => {
     if (!fs.existsSync("/dev/shm")) return t.skip("no file system with such times");
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t, "/dev/shm");
@@ -242,7 +242,7 @@ void describe("a tree written into an empty folder", () => {
     await assertWritten(saves, await saves.save(root), temporaryFolder(t, "/dev/shm"));
   });
 
-  test("everything else is written when blobs are missing", async (t) => {
+  test("files whose blobs are missing are listed, and all others are written", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.mkdirSync(path.join(root, "dir"));
@@ -265,7 +265,7 @@ void describe("a tree written into an empty folder", () => {
     assert.deepEqual(fs.readdirSync(path.join(target, "dir")), []);
   });
 
-  test("writing stops when it is aborted", async (t) => {
+  test("an abort stops the write", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let i = 0; i < 150; i++) {
@@ -281,7 +281,7 @@ void describe("a tree written into an empty folder", () => {
     await assertWritten(saves, saved, temporaryFolder(t));
   });
 
-  test("writing stops at the next piece when it is aborted with only a large file left", async (t) => {
+  test("an abort stops the write before the next range of a large file", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     fs.writeFileSync(path.join(root, "large"), "");
@@ -301,8 +301,12 @@ void describe("a tree written into an empty folder", () => {
 });
 
 if (!rightsCount()) {
-  test("the same holds when the process may do no more than its user", { timeout: 60_000 }, (t) => {
-    if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "every entry|hard links|longer than|attributes are"))
-      t.skip("setpriv is not here");
-  });
+  test(
+    "entries, hard links, long paths and attributes are written without capabilities too",
+    { timeout: 60_000 },
+    (t) => {
+      if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "every entry|hard links|longer than|attributes are"))
+        t.skip("setpriv is not here");
+    },
+  );
 }

@@ -37,7 +37,7 @@ async function rounds(at: BackupScene, count: number): Promise<string[]> {
   return ids;
 }
 
-test("a repository that is append-only by its config takes backups, and nothing is removed from it", async (t) => {
+test("an append-only repository accepts backups and refuses to remove anything", async (t) => {
   const at = await backupScene(t, "local");
   const { client, library, options, place } = at;
   const ids = await rounds(at, 2);
@@ -74,7 +74,7 @@ async function redated(at: BackupScene, time: string): Promise<string> {
   return id;
 }
 
-test("a snapshot that a wrong clock has dated in the future gives way to the next one", async (t) => {
+test("the next backup becomes `latest` although an older snapshot is dated in the future", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, root } = at;
   await client.createBackup(repository, { save: true });
@@ -98,7 +98,7 @@ test("a snapshot that a wrong clock has dated in the future gives way to the nex
   assert.deepEqual(removed, [wrong]);
 });
 
-test("a snapshot of the future of which nothing is known stays, and takes no other's place", async (t) => {
+test("forget by rules keeps a snapshot dated in the future without counting it for keepLast", async (t) => {
   const at = await backupScene(t, "local");
   const ids = await rounds(at, 3);
   const { access } = at.repository as unknown as OpenedRepository;
@@ -113,7 +113,7 @@ test("a snapshot of the future of which nothing is known stays, and takes no oth
   );
 });
 
-test("a snapshot is not older than the one that it was made after when the clock was set back", async (t) => {
+test("a new snapshot is dated after its parent even if the clock was set back", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository } = at;
   await client.createBackup(repository, { save: true });
@@ -128,7 +128,7 @@ test("a snapshot is not older than the one that it was made after when the clock
 });
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
-  test(`what rules keep stays whole on a ${scheme} storage, and what only the others needed is freed`, async (t) => {
+  test(`forget and prune on a ${scheme} storage free only content that no kept snapshot needs`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, folder, root } = at;
     const ids = await rounds(at, 6);
@@ -171,7 +171,7 @@ test("forget with prune loads each index file at most three times", async (t) =>
   assert.ok(loads <= 3 * before + after.length, `${loads} loads of ${before} files, and then ${after.length}`);
 });
 
-test("rules that keep nothing of a group are refused, and words that fit no snapshot are said", async (t) => {
+test("forget refuses rules that would remove all snapshots of a group", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   const [id] = await rounds(at, 1);
@@ -209,7 +209,7 @@ test("the refusal to forget a whole group names the group by the fields of `grou
   assert.equal(await toldOf(["tags"]), "1 snapshot without tags");
 });
 
-test("nothing is forgotten when another process removes snapshots that the rules keep", async (t) => {
+test("forget removes nothing if another process removed a snapshot that the rules keep", async (t) => {
   const at = await backupScene(t, "local");
   const ids = await rounds(at, 3);
   const { repository: inner } = (at.repository as OpenedRepository).access;
@@ -226,7 +226,7 @@ test("nothing is forgotten when another process removes snapshots that the rules
   assert.deepEqual((await at.repository.forget({ retention: { keepLast: 1 } })).removed, [ids[0]]);
 });
 
-test("many small backups are few files after a prune", async (t) => {
+test("prune merges the small packs and index files of many small backups", async (t) => {
   const at = await backupScene(t, "local");
   await rounds(at, 10);
   const files = (): number =>
@@ -242,7 +242,7 @@ test("many small backups are few files after a prune", async (t) => {
   resticCheck(at);
 });
 
-test("the last upload is kept with the newest snapshot, also if it is an older state", async (t) => {
+test("forget keeps the last uploaded snapshot besides the newest one, even if its state is older", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository } = at;
   const [first, second] = await rounds(at, 2);
@@ -266,7 +266,7 @@ test("the last upload is kept with the newest snapshot, also if it is an older s
   assert.deepEqual(await decided({ keepTags: ["r0"] }), [[first, "tag r0"]]);
 });
 
-test("snapshots are copied once into a repository with other keys, and come back the same from there", async (t) => {
+test("copyTo copies each snapshot only once, and restores from the copy equal the original", async (t) => {
   const at = await backupScene(t, "far");
   const { library, repository, folder, root, options } = at;
   const ids = await rounds(at, 3);
@@ -286,7 +286,7 @@ test("snapshots are copied once into a repository with other keys, and come back
   await target.close();
 });
 
-test("a snapshot that was tagged since its copy is copied with its tags, once", async (t) => {
+test("copyTo copies a snapshot again if its tags were changed after the first copy", async (t) => {
   const at = await backupScene(t, "local");
   const { library, repository, root, options } = at;
   const [id] = await rounds(at, 1);
@@ -316,7 +316,7 @@ test("a snapshot that was tagged since its copy is copied with its tags, once", 
   await target.close();
 });
 
-test("a copy that lost content is named, and the next copy stores it again", async (t) => {
+test("copyTo stores content again that its target has lost", async (t) => {
   const at = await backupScene(t, "far");
   const { library, repository, folder, root, options } = at;
   await rounds(at, 2);
@@ -341,7 +341,7 @@ test("a copy that lost content is named, and the next copy stores it again", asy
   await target.close();
 });
 
-test("passwords are added, changed and removed, and at least one always opens the repository", async (t) => {
+test("addKey, changePassword and removeKey always leave one password that opens the repository", async (t) => {
   const { library, repository, options, place } = await backupScene(t, "local");
   const [first] = (await repository.keys()).keys;
   assert.equal(first?.current, true);
@@ -367,7 +367,7 @@ test("passwords are added, changed and removed, and at least one always opens th
   await fresh.close();
 });
 
-test("a storage that loses the new key file does not cost the old password", async (t) => {
+test("the old password still opens the repository if the storage loses the new key file", async (t) => {
   const { library, options } = await backupScene(t, "faulty");
   const repository = await library.openRepository(options);
   lastOpened.faulty!.arm({ operation: "save", kind: "keys", fault: "lose" });
@@ -378,7 +378,7 @@ test("a storage that loses the new key file does not cost the old password", asy
   await again.close();
 });
 
-test("a change of password is taken back when the old key cannot be removed", async (t) => {
+test("changePassword removes the new key again if the old key cannot be removed", async (t) => {
   const { library, options } = await backupScene(t, "faulty");
   const repository = await library.openRepository(options);
   t.after(async () => repository.close());
@@ -390,7 +390,7 @@ test("a change of password is taken back when the old key cannot be removed", as
   await assert.rejects(library.openRepository({ ...options, password: "other" }), hasCode("wrong_password"));
 });
 
-test("a change of password says that both open it when no key can be removed", async (t) => {
+test("changePassword reports that both passwords open the repository if no key can be removed", async (t) => {
   const { library, options } = await backupScene(t, "local");
   const repository = await library.openRepository(options);
   t.after(async () => repository.close());
@@ -410,7 +410,7 @@ test("a change of password says that both open it when no key can be removed", a
     await (await library.openRepository({ ...options, password })).close();
 });
 
-test("a change of password keeps the new key when the removal of the old one is undecided", async (t) => {
+test("changePassword keeps the new key if it is unknown whether the old key was removed", async (t) => {
   const { library, options } = await backupScene(t, "faulty");
   const repository = await library.openRepository(options);
   t.after(async () => repository.close());
@@ -419,7 +419,7 @@ test("a change of password keeps the new key when the removal of the old one is 
   await (await library.openRepository({ ...options, password: "other" })).close();
 });
 
-test("a lock that is held keeps deletes from happening, and is not removed unless that is asked for", async (t) => {
+test("forget fails with `busy` while a lock is held, and unlock removes that lock only with `all`", async (t) => {
   const at = await backupScene(t, "local");
   const [first] = await rounds(at, 2);
   const { acquireLock } = await import("../../repository/locks.ts");
@@ -436,7 +436,7 @@ test("a lock that is held keeps deletes from happening, and is not removed unles
   assert.deepEqual((await at.repository.forget({ snapshots: [first!] })).removed, [first]);
 });
 
-test("a prune and a repair whose lock cannot be taken away have done their work and say so", async (t) => {
+test("prune and repair warn if they cannot remove their own lock after their work", async (t) => {
   const at = await backupScene(t, "faulty");
   const { repository, place } = at;
   await rounds(at, 2);
@@ -454,7 +454,7 @@ test("a prune and a repair whose lock cannot be taken away have done their work 
   );
 });
 
-test("named snapshots go only if the filter takes them", async (t) => {
+test("forget, tag and rewrite refuse a named snapshot that the filter does not match", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   const [older, newer] = await rounds(at, 2);
@@ -473,7 +473,7 @@ test("named snapshots go only if the filter takes them", async (t) => {
   assert.deepEqual(await ids(), [newer]);
 });
 
-test("a filter that takes no snapshot is warned of by lists and rules", async (t) => {
+test("list and forget warn if the filter matches no snapshot", async (t) => {
   const at = await backupScene(t, "local");
   await rounds(at, 1);
   const warnings: string[] = [];

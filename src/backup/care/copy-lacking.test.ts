@@ -14,7 +14,7 @@ for (const [what, spoil] of [
   ["has damaged content", damageBlob],
 ] as const)
   for (const scheme of firstOf(["far", "local"] as const, 1))
-    test(`a copy out of a ${scheme} repository that ${what} brings the snapshots that lack nothing and names the others`, async (t) => {
+    test(`copyTo from a ${scheme} repository that ${what} copies the intact snapshots and names the others`, async (t) => {
       const at = await backupScene(t, scheme);
       const { client, repository, library, folder, root, options } = at;
       const first = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;

@@ -167,7 +167,10 @@ function isDamaged(error: unknown): error is CairnError {
   return error instanceof CairnError && error.code === "damaged";
 }
 
-/** Looking for locks takes as long as writing a snapshot's file. A process that was suspended since the last look looks again. */
+/**
+ * Least milliseconds between two checks for other locks: a check takes as long as writing a snapshot's file. A process
+ * that was suspended for longer checks again.
+ */
 const LOOK_EVERY_MS = 1000;
 
 /** Writes the snapshots' own files, once all that they need is there. */

@@ -140,7 +140,7 @@ function templateOf({ root, place }: BackupScene): string {
   return template;
 }
 
-test("a backup survives each fault of a storage", async (t) => {
+test("createBackup loses no snapshot if any storage call fails, and a repeated call succeeds", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   scene.write("later", "later\n");
   await scene.client.save();
@@ -148,7 +148,7 @@ test("a backup survives each fault of a storage", async (t) => {
   await endures({ scene, template: templateOf(scene), run, kept: ids, only: false });
 });
 
-test("a restore survives each fault of a storage, and proves nothing false", async (t) => {
+test("restore never proves a wrong state if any storage call fails, and a repeated call succeeds", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, root, folder } = scene;
   const faulty = opened.faulty!;
@@ -175,7 +175,7 @@ test("a restore survives each fault of a storage, and proves nothing false", asy
   }
 });
 
-test("a change of password survives each fault of a storage, and one password always opens it", async (t) => {
+test("the old or the new password opens the repository after any failed call of changePassword", async (t) => {
   const { scene } = await threeSnapshots(t);
   const { library, repository, options, place } = scene;
   const template = templateOf(scene);
@@ -211,14 +211,14 @@ test("a change of password survives each fault of a storage, and one password al
   }
 });
 
-test("forget and prune survive each fault of a storage", async (t) => {
+test("forget with prune loses no kept snapshot if any storage call fails, and a repeated call succeeds", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository } = scene;
   const run = async (): Promise<unknown> => repository.forget({ retention: { keepLast: 2 }, prune: true });
   await endures({ scene, template: templateOf(scene), run, kept: ids.slice(1), only: true });
 });
 
-test("a copy survives each fault of its target", async (t) => {
+test("copyTo loses no snapshot if any call of its target fails, and a repeated call succeeds", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { library, client, options, root, write } = scene;
   const source = await library.initRepository({ ...options, repository: `local:${root}/source`, password: "other" });
@@ -230,7 +230,7 @@ test("a copy survives each fault of its target", async (t) => {
   await source.close();
 });
 
-test("repairs survive each fault of a storage", async (t) => {
+test("repairs lose no content if any storage call fails, and a repeated repair succeeds", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, folder, place } = scene;
   const whole = templateOf(scene);
@@ -263,7 +263,7 @@ function eachIndexRead(calls: ReadonlyMap<string, number>): Fault[] {
   }));
 }
 
-test("a repair of packs loses nothing whichever reading of an index goes wrong", variant, async (t) => {
+test("repair of packs loses no content if any of its reads of an index file is truncated", variant, async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, folder } = scene;
   await damageBlob(scene, (await nodeAt(repository, ids[0]!, `${folder}/lost`)).content![0]!);
@@ -272,7 +272,7 @@ test("a repair of packs loses nothing whichever reading of an index goes wrong",
   await endures({ scene, template, run, kept: ids.slice(1), only: false, faultsOf: eachIndexRead });
 });
 
-test("a repair of the index keeps packs with a damaged header when the second read of the index is good", async (t) => {
+test("repair of the index fails with `stale_plan` if its first read of an index file was truncated", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, place } = scene;
   // Its last bytes say how long its header is; its blobs are all there.

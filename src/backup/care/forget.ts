@@ -140,8 +140,8 @@ async function requireStillUnreadable(access: OpenRepository, unreadable: readon
 }
 
 /**
- * Keeps the last upload too. After going back in history the last upload is an older state, and the only snapshot with
- * the folder's present content. `sorted`: oldest state first.
+ * If the newest snapshot is kept, also keeps the last upload: after a restore of an older state, only the last upload
+ * has the folder's present content. `sorted`: oldest state first.
  */
 function keepingLastUpload(
   sorted: readonly ListedSnapshot[],

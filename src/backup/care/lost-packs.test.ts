@@ -17,7 +17,7 @@ async function* once(bytes: string): AsyncGenerator<Uint8Array> {
 }
 
 for (const way of ["of a point", "with its save"] as const)
-  test(`a backup ${way} stores again what a pack held that a local repository has lost, and restores read it there`, async (t) => {
+  test(`a backup ${way} stores content again whose pack a local repository has lost`, async (t) => {
     const at = await backupScene(t, "local");
     const { client, repository, folder, root } = at;
     at.write("a.txt", "content that is lost\n");
@@ -38,7 +38,7 @@ for (const way of ["of a point", "with its save"] as const)
     assert.deepEqual((await repository.verify()).problems, []);
   });
 
-test("packs that cannot be listed do not count as lost: a restore and a backup go on", async (t) => {
+test("restore and createBackup do not count packs as lost if their folder cannot be listed", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;
   await client.createBackup(repository, { save: true });
@@ -60,7 +60,7 @@ test("packs that cannot be listed do not count as lost: a restore and a backup g
   assert.equal(proof?.state_digest, walkDigests(folder).state);
 });
 
-test("a stream stores content again that a local repository has lost", async (t) => {
+test("createFromStream stores content again that a local repository has lost", async (t) => {
   const { repository, place, root } = await backupScene(t, "local");
   await repository.createFromStream(once("lines\n"), { filename: "dump" });
   for (const folder of readdirSync(join(place, "data"))) rmSync(join(place, "data", folder), { recursive: true });

@@ -14,7 +14,7 @@ import { firstOf } from "../../../test/fixtures/long.ts";
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   for (const number of [0, 1])
-    test(`a prune of a ${scheme} repository frees no sound copy for a damaged one where set ${number} is spoilt`, async (t) => {
+    test(`prune of a ${scheme} repository keeps the intact copy of each blob if pack set ${number} is damaged`, async (t) => {
       const at = await backupScene(t, scheme);
       const { repository, place, root, folder } = at;
       writeFileSync(join(folder, "random"), randomBytes(300_000));
@@ -30,7 +30,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       resticCheck(place);
     });
 
-  test(`a prune of a ${scheme} repository leaves copies that are all damaged, and says so`, async (t) => {
+  test(`prune of a ${scheme} repository keeps blobs whose copies are all damaged, and names their packs`, async (t) => {
     const at = await backupScene(t, scheme);
     writeFileSync(join(at.folder, "random"), randomBytes(300_000));
     const packs = (await storedTwice(at)).map(largest);
@@ -49,7 +49,7 @@ function largest(files: readonly string[]): string {
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`a prune of a ${scheme} repository keeps the sound copy when the damaged one lies in a pack of which all is needed`, async (t) => {
+  test(`prune of a ${scheme} repository keeps the intact copy if the damaged copy is in a fully used pack`, async (t) => {
     const { client, repository, place, root, folder } = await backupScene(t, scheme);
     const at = (name: string): string => join(folder, name);
     writeFileSync(at("stays"), randomBytes(300_000));
@@ -81,7 +81,7 @@ for (const [scheme, how] of [
   ["far", "all blobs"],
 ] as const)
   for (const number of [0, 1])
-    test(`a prune of a ${scheme} repository reads trees from another pack where those of set ${number} are spoilt: ${how}`, async (t) => {
+    test(`prune of a ${scheme} repository reads trees from their second pack if pack set ${number} is spoilt: ${how}`, async (t) => {
       const at = await backupScene(t, scheme);
       const { repository, place, root, folder } = at;
       for (let i = 0; i < 20; i++) at.write(`folders/${i}/file`, `file ${i}\n`);
@@ -103,7 +103,7 @@ for (const [scheme, how] of [
       resticCheck(place);
     });
 
-test("a prune gives advice for trees that are damaged in each pack", async (t) => {
+test("prune frees nothing and proposes `repair packs` if all copies of a tree are damaged", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   const trees = await treePacks(at, (await storedTwice(at)).flat());
@@ -118,7 +118,7 @@ test("a prune gives advice for trees that are damaged in each pack", async (t) =
 });
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`a prune of a ${scheme} repository keeps what a killed backup left where the copy that was stored again is damaged`, async (t) => {
+  test(`prune of a ${scheme} repository keeps the packs of a killed backup if the later copy is damaged`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, place, root, folder } = at;
     writeFileSync(join(folder, "random"), randomBytes(300_000));

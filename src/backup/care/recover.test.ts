@@ -56,7 +56,7 @@ function treesOf(result: RecoverBackupsResult): string[] {
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`snapshots that were forgotten are made anew when what they held is still there: ${scheme}`, async (t) => {
+  test(`recover lists the trees of forgotten snapshots in one new snapshot: ${scheme}`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, root, folder } = at;
     const before = await someBackups(at);
@@ -97,7 +97,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.deepEqual(treesOf(await repository.recover()), []);
   });
 
-test("trees of an unreadable snapshot, and of removed ones, get new snapshots", async (t) => {
+test("recover finds the trees of an unreadable snapshot and of a removed one", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, place } = at;
   const before = await someBackups(at);
@@ -116,7 +116,7 @@ test("trees of an unreadable snapshot, and of removed ones, get new snapshots", 
 });
 
 test(
-  "what other programs saved is gathered in one snapshot, and restic finds the same trees",
+  "recover finds the same trees as `restic recover`, also trees that restic saved",
   { skip: hasRestic ? false : "no restic" },
   async (t) => {
     const at = await backupScene(t, "local");
@@ -152,7 +152,7 @@ test(
   },
 );
 
-test("a recovered snapshot is no save point, and is restored elsewhere", async (t) => {
+test("restoreBackup refuses a recovered snapshot, which can be restored elsewhere", async (t) => {
   const { client, repository, write, folder, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   await forgetAll(repository);
@@ -163,7 +163,7 @@ test("a recovered snapshot is no save point, and is restored elsewhere", async (
   assert.equal(fs.readFileSync(join(root, "to/a.txt"), "utf8"), "a\n");
 });
 
-test("a snapshot that an earlier version recovered keeps entries in place that it lacks", async (t) => {
+test("restoring a snapshot in place that an earlier version recovered deletes no entry", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, write, folder } = at;
   write("secret", "1");
@@ -179,7 +179,7 @@ test("a snapshot that an earlier version recovered keeps entries in place that i
   assert.ok(fs.existsSync(join(folder, "secret")));
 });
 
-test("a snapshot that people tag as recovered is restored in place as any other", async (t) => {
+test("a snapshot that a user tagged `recovered` is restored in place like any other", async (t) => {
   const { client, repository, write, folder } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true, tags: ["recovered"] });
   write("later", "1");
@@ -187,7 +187,7 @@ test("a snapshot that people tag as recovered is restored in place as any other"
   assert.ok(!fs.existsSync(join(folder, "later")));
 });
 
-test("nothing is recovered while a backup runs, whose trees have no snapshot yet", async (t) => {
+test("recover fails with `busy` while a backup runs", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   await someBackups(at);
@@ -198,7 +198,7 @@ test("nothing is recovered while a backup runs, whose trees have no snapshot yet
   assert.equal((await repository.recover()).gathered?.trees.length, 5);
 });
 
-test("lost entries are left out of recovered trees, and a recovery is refused until the index is repaired", async (t) => {
+test("recover leaves out lost entries, and is refused until the index is repaired", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, write, place, root } = at;
   await client.createBackup(repository, { save: true });
@@ -226,7 +226,7 @@ test("lost entries are left out of recovered trees, and a recovery is refused un
   assert.ok(fs.existsSync(place));
 });
 
-test("a killed recovery leaves only trees that the next one finds", async (t) => {
+test("a recover that was killed leaves trees that the next recover finds", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, place, root } = at;
   await someBackups(at);

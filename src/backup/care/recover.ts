@@ -44,7 +44,7 @@ export async function recoverBackups(
   return { ...access.info, dry_run: isDry, ...found, duration_ms: Date.now() - started };
 }
 
-/** Without a lock it only plans. */
+/** Only plans if the session has no lock. */
 async function gather(session: Session, options: RecoverBackupsOptions): Promise<Found> {
   const { access, index, reader, lock } = session;
   const blobs = session.packedBlobs();
@@ -106,7 +106,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
   }
 }
 
-/** By id, the trees that no readable snapshot and no other such tree leads to. */
+/** Returns the trees, sorted by id, that no readable snapshot and no other unused tree contains. */
 async function lostRoots(
   { index, reader, snapshots }: Session,
   { signal, onProgress }: RecoverBackupsOptions,
@@ -143,7 +143,7 @@ async function lostRoots(
   for (const entry of readable.filter((each) => !below.has(each))) {
     const root = Uint8Array.from(index.idOf(entry));
     const nodes = [...(await readNodes(reader, root))];
-    // Takes a tree that restic, or a killed call, made of such trees apart, so that none is gathered twice.
+    // Splits a tree that restic or a killed call made of lost trees, so that no tree is listed twice.
     for (const tree of nodes.length > 0 && nodes.every(isGathered) ? nodes.map(({ subtree }) => subtree!) : [root])
       if (!live.has(index.lookup(tree, 0, TREE_BLOB))) roots.set(objectIdOf(tree), Uint8Array.from(tree));
   }
@@ -156,7 +156,7 @@ function isGathered(node: TreeNode): boolean {
   return subtree !== undefined && name.length >= NAME_DIGITS && objectIdOf(subtree).startsWith(nameOf(node));
 }
 
-/** Throws an error that says nothing about the tree itself. */
+/** Describes an unreadable tree. Rethrows an error that is not about the tree's content. */
 function unreadableTree(tree: Uint8Array, error: unknown): Found["unreadable"][number] {
   const known = toCairnError(error);
   if (!tellsOfDamage(known)) throw known;

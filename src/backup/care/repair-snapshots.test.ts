@@ -44,8 +44,8 @@ async function withoutLarge(at: BackupScene): Promise<{ first: string; second: s
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
-  describe(`snapshots that lack something on a ${scheme} storage`, () => {
-    test("are replaced by whole new snapshots, which list the missing entries and are made once", async (t) => {
+  describe(`repairSnapshots on a ${scheme} storage`, () => {
+    test("repairSnapshots replaces each incomplete snapshot by a complete one that lists the missing entries", async (t) => {
       const at = await backupScene(t, scheme);
       const { repository, folder, root } = at;
       const { first, second } = await withoutLarge(at);
@@ -87,7 +87,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
 }
 
 for (const lost of ["manifest.json", "folder"] as const) {
-  test(`a snapshot whose ${lost} of records is lost comes back as others do, and says what is lost`, async (t) => {
+  test(`repairSnapshots repairs a snapshot that has lost the ${lost} of its records, and names that loss`, async (t) => {
     const at = await backupScene(t, "far");
     const { client, repository, folder, root } = at;
     writeFileSync(join(folder, "large"), randomBytes(100_000));
@@ -134,7 +134,7 @@ for (const lost of ["manifest.json", "folder"] as const) {
   });
 }
 
-test("a directory whose tree is lost goes as a whole, and its entries are no longer counted", async (t) => {
+test("repairSnapshots removes a directory whose tree is lost, and counts its entries no longer", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;
   const { snapshot } = await client.createBackup(repository, { save: true });
@@ -160,7 +160,7 @@ test("a directory whose tree is lost goes as a whole, and its entries are no lon
   assert.notEqual(repaired[0]!.new_id, snapshot!.snapshot_id);
 });
 
-test("of a snapshot whose folder is lost nothing is made, and it goes only when that is asked for", async (t) => {
+test("repairSnapshots makes no new snapshot if the saved folder's tree is lost", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder } = at;
   const { snapshot } = await client.createBackup(repository, { save: true });
@@ -176,7 +176,7 @@ test("of a snapshot whose folder is lost nothing is made, and it goes only when 
   assert.deepEqual(await idsOf(repository), []);
 });
 
-test("no snapshot is rewritten as long as content that seems lost may exist", async (t) => {
+test("repairSnapshots refuses to run while an index file is damaged or missing", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, place } = at;
   await client.createBackup(repository, { save: true });
@@ -191,7 +191,7 @@ test("no snapshot is rewritten as long as content that seems lost may exist", as
   assert.deepEqual([intact, repaired], [1, []]);
 });
 
-test("restic's own snapshots are mended too, and restic reads them", { skip: !hasRestic }, async (t) => {
+test("repairSnapshots repairs restic's own snapshots so that restic can read them", { skip: !hasRestic }, async (t) => {
   const at = await backupScene(t, "local");
   const { repository, folder } = at;
   writeFileSync(join(folder, "large"), randomBytes(100_000));
@@ -208,7 +208,7 @@ test("restic's own snapshots are mended too, and restic reads them", { skip: !ha
   assert.ok(!listed.includes(`${folder}/large`) && listed.includes(`${folder}/many/7`));
 });
 
-test("far away an old snapshot stays where the one that takes its place is not there any more", async (t) => {
+test("repairSnapshots keeps the old snapshot if a remote storage lost the new one", async (t) => {
   const at = await backupScene(t, "far");
   const { client, repository, folder, place } = at;
   writeFileSync(join(folder, "large"), randomBytes(100_000));

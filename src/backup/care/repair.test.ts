@@ -8,8 +8,8 @@ import { backupScene, damagePack } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
-  describe(`mending a repository on a ${scheme} storage`, () => {
-    test("content lost with a damaged pack is stored again by the next backup", async (t) => {
+  describe(`repair of a repository on a ${scheme} storage`, () => {
+    test("the next backup stores content again that was lost with a damaged pack", async (t) => {
       const { client, repository, place, folder, root } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const pack = damagePack(place, () => 20, "largest");
@@ -25,7 +25,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       assert.equal(walkDigests(join(root, "mended")).state, walkDigests(folder).state);
     });
 
-    test("a damaged pack that no index lists gives back its sound blobs, and is not indexed as it is", async (t) => {
+    test("repair of packs saves the intact blobs of a damaged pack that no index lists", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const pack = damagePack(place, () => 20, "largest");
@@ -37,7 +37,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       assert.ok(!kinds.includes("pack_damaged") && !kinds.includes("blob_damaged"), kinds.join(" "));
     });
 
-    test("an index that is lost or damaged is made again from the packs", async (t) => {
+    test("repair of the index builds a lost or damaged index file again from the packs", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const index = join(place, "index");
@@ -55,7 +55,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
   });
 }
 
-test("names are found in the snapshots that have them, and two snapshots are compared", async (t) => {
+test("find lists the snapshots that contain a name, and diff compares two snapshots", async (t) => {
   const { client, repository, folder, write } = await backupScene(t, "far");
   const first = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
   write("deep/new.txt", "new\n");

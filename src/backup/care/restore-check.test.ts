@@ -26,7 +26,7 @@ function makeDatabase(path: string): void {
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
-  test(`a snapshot on a ${scheme} storage is restored to be checked, databases and all, and nothing stays`, async (t) => {
+  test(`a restore check on a ${scheme} storage names damaged databases and leaves no files`, async (t) => {
     const { client, repository, folder, root, write } = await backupScene(t, scheme);
     makeDatabase(join(folder, "sound.db"));
     write("no-database", "SQLite format 4");
@@ -64,7 +64,7 @@ function makeOpenDatabase(path: string, to: string): void {
   writeFileSync(to, readFileSync(to).fill(1, 4096, 8192));
 }
 
-test("a database is checked with its log, and those after it are too, when SQLite removes what lies beside", async (t) => {
+test("a restore check opens each database with its write-ahead log, and checks all later databases", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   makeOpenDatabase(join(root, "live.db"), join(folder, "app.db"));
   makeDatabase(join(folder, "app.db-z"));
@@ -80,7 +80,7 @@ test("a database is checked with its log, and those after it are too, when SQLit
   assert.equal(restored[0]?.databases.length, 2);
 });
 
-test("a database is checked when its path is longer than any program takes", async (t) => {
+test("a restore check checks a database whose path is longer than PATH_MAX", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   makeDatabase(join(root, "sound.db"));
   const names = Array.from({ length: 60 }, () => "d".repeat(90));
@@ -104,7 +104,7 @@ test("a database is checked when its path is longer than any program takes", asy
   assert.deepEqual(readdirSync(join(root, "scratch")), []);
 });
 
-test("content that a restore would miss is a problem of its own, also where packs are not read", async (t) => {
+test("a quick verify with a restore check names content that a restore would miss", async (t) => {
   const { client, repository, folder, place } = await backupScene(t, "local");
   writeFileSync(join(folder, "large"), randomBytes(100_000));
   await client.createBackup(repository, { save: true });
@@ -118,7 +118,7 @@ test("content that a restore would miss is a problem of its own, also where pack
   assert.equal(restored[0]?.state_digest, null);
 });
 
-test("an empty repository has nothing to be restored", async (t) => {
+test("a restore check of an empty repository restores nothing", async (t) => {
   const { repository } = await backupScene(t, "local");
   const { problems, restored } = await repository.verify({ restoreCheck: true });
   assert.deepEqual([problems, restored], [[], []]);

@@ -31,8 +31,8 @@ async function problemsOf(repository: BackupRepository): Promise<unknown[]> {
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  describe(`paths that are taken out of snapshots of a ${scheme} storage`, () => {
-    test("are gone from whole new snapshots, which list them, and replace the old ones with `forget`", async (t) => {
+  describe(`paths that rewrite removes from snapshots on a ${scheme} storage`, () => {
+    test("entries that rewrite removed are missing from the new snapshots, which list them as taken out", async (t) => {
       const scene = await backupScene(t, scheme);
       const { repository, folder, root } = scene;
       const ids = await withSecrets(scene);
@@ -79,7 +79,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       assert.equal(restored.proof?.receipt, null);
     });
 
-    test("stay in the folder when a snapshot without them is restored in place", async (t) => {
+    test("entries that rewrite removed stay in the folder if a snapshot without them is restored in place", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, write } = scene;
       await withSecrets(scene);
@@ -95,7 +95,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     });
   });
 
-test("a pattern with a leading slash is a path from the saved folder, and directories go with everything below", async (t) => {
+test("a rewrite pattern with a leading slash is relative to the saved folder", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root, write } = scene;
   mkdirSync(join(folder, "x/deep"), { recursive: true });
@@ -113,7 +113,7 @@ test("a pattern with a leading slash is a path from the saved folder, and direct
   assert.deepEqual([nothing.rewritten, nothing.unchanged], [[], 1]);
 });
 
-test("a whole path, as lists print it, is taken out when no path below the saved folder fits", async (t) => {
+test("rewrite takes an absolute path if no path below the saved folder matches", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder } = scene;
   await client.createBackup(repository, { save: true });
@@ -125,7 +125,7 @@ test("a whole path, as lists print it, is taken out when no path below the saved
   );
 });
 
-test("a tree at two paths loses only the entries that the pattern fits at each path", async (t) => {
+test("rewrite removes entries of a tree at two paths only at the paths that the pattern matches", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   for (const name of ["one", "two", "one/two"]) {
@@ -151,7 +151,7 @@ test("a tree at two paths loses only the entries that the pattern fits at each p
   assert.deepEqual(readdirSync(join(root, "back/one/two/same")), ["x.key"]);
 });
 
-test("a pattern is refused when it fits one path below the saved folder, and another as a whole path", async (t) => {
+test("rewrite refuses a pattern that matches both a relative and an absolute path", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, write } = scene;
   const again = join(folder, folder);
@@ -165,7 +165,7 @@ test("a pattern is refused when it fits one path below the saved folder, and ano
   assert.equal(rewritten[0]!.taken_out.length, 2);
 });
 
-test("a pattern is refused when it fits everything, or the saved folder", async (t) => {
+test("rewrite refuses a pattern that matches everything, or the saved folder itself", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder } = scene;
   await client.createBackup(repository, { save: true });
@@ -176,7 +176,7 @@ test("a pattern is refused when it fits everything, or the saved folder", async 
   assert.equal((await repository.rewrite({ exclude: [basename(folder)] })).unchanged, 1);
 });
 
-test("a snapshot of another program is rewritten by the paths that it has", async (t) => {
+test("rewrite matches absolute paths in a snapshot that another program made", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   const { snapshot } = await client.createBackup(repository, { save: true });
@@ -193,7 +193,7 @@ test("a snapshot of another program is rewritten by the paths that it has", asyn
   assert.deepEqual([restored.left_out, readdirSync(join(root, "back", folder))], [[], ["a.txt", "many"]]);
 });
 
-test("of a stream that fits nothing is left, and it goes when the old ones are forgotten", async (t) => {
+test("rewrite with `forget` only removes a snapshot whose stream matches the pattern", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   async function* bytes(): AsyncIterable<Uint8Array> {
@@ -208,7 +208,7 @@ test("of a stream that fits nothing is left, and it goes when the old ones are f
   assert.deepEqual(await idsOf(repository), []);
 });
 
-test("nothing is rewritten without a pattern, and a snapshot with lost content stays until it is repaired", async (t) => {
+test("rewrite refuses an empty list of patterns, and leaves a snapshot with lost content as it is", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, folder, place } = scene;
   const [first] = await withSecrets(scene);
@@ -226,7 +226,7 @@ test("nothing is rewritten without a pattern, and a snapshot with lost content s
   assert.ok(!(await idsOf(repository)).includes(first));
 });
 
-test("a whole path works in patterns of restores and of saves", async (t) => {
+test("patterns of restores and saves may be absolute paths", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root, write } = scene;
   write("deep/secret.key", "hush");
@@ -245,7 +245,7 @@ test("a whole path works in patterns of restores and of saves", async (t) => {
   );
 });
 
-test("a snapshot keeps its tags when one of the same content was made before, and of two alike both stay", async (t) => {
+test("rewrite keeps the tags of a snapshot although an equal snapshot was rewritten before", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const [first] = await withSecrets(scene);
@@ -262,7 +262,7 @@ test("a snapshot keeps its tags when one of the same content was made before, an
   assert.deepEqual(tags.toSorted(), ["t,release,rewrite", "t,release,rewrite", "t,rewrite"]);
 });
 
-test("the complete original is `latest`, and is kept by rules, beside its rewritten copy", async (t) => {
+test("`latest` and retention rules choose the complete original before its rewritten copy", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, write } = scene;
   write("secret.key", "hush");
@@ -287,7 +287,7 @@ test("the complete original is `latest`, and is kept by rules, beside its rewrit
   await assert.rejects(repository.rewrite({ snapshots, exclude: ["a.txt"] }), hasCode("ambiguous"));
 });
 
-test("an error names the new snapshots when the old ones cannot be removed", async (t) => {
+test("the error of rewrite counts the new snapshots if the old ones could not be removed", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, place } = scene;
   await withSecrets(scene);

@@ -85,7 +85,7 @@ interface Rewriting {
   choice: SnapshotChoice;
   /** Tag that a new snapshot gets beside the tags of the snapshot it replaces. */
   tag: string;
-  /** Null: only lost entries go. */
+  /** Null if only lost entries are removed. */
   takesOut: TakesOut | null;
 }
 
@@ -105,7 +105,7 @@ interface Rewritten {
   others: number;
   /** Snapshots that stay as they are because they cannot be read. */
   unreadable: UnreadableSnapshot[];
-  /** Snapshots that stay as they are because content of theirs is lost; only a repair gives that up. */
+  /** Snapshots that stay unchanged because some of their content is lost; only a repair removes lost entries. */
   lacking: ObjectId[];
 }
 

@@ -88,7 +88,7 @@ async function asOtherHost<T>(at: Scene, work: (repository: BackupRepository) =>
   }
 }
 
-test("a prune refuses a repository whose snapshots were all lost, and names them", async (t) => {
+test("prune refuses a repository that has lost all its snapshots, and names the snapshots", async (t) => {
   const at = await scene(t, "local");
   const back = at.ids.map((id) => takeAway(at, id));
   const packs = packsIn(at.place);
@@ -110,14 +110,14 @@ test("a prune refuses a repository whose snapshots were all lost, and names them
   await requireWhole(at, at.ids);
 });
 
-test("a prune with --allow empty and --instant empties a repository without snapshots", async (t) => {
+test("prune with --allow empty and --instant empties a repository without snapshots", async (t) => {
   const at = await scene(t, "local");
   for (const id of at.ids) takeAway(at, id);
   await prune(at.repository, { allow: ["empty"], instant: true });
   assert.deepEqual(packsIn(at.place), []);
 });
 
-test("forget of the last snapshot with --prune removes no snapshot before it refuses", async (t) => {
+test("forget with --prune refuses to remove all snapshots before it removes any", async (t) => {
   const at = await scene(t, "local");
   await assert.rejects(at.repository.forget({ snapshots: at.ids, prune: true }), { code: "refused" });
   await requireWhole(at, at.ids);
@@ -125,7 +125,7 @@ test("forget of the last snapshot with --prune removes no snapshot before it ref
   assert.deepEqual(packsIn(at.place), []);
 });
 
-test("a lost snapshot keeps its content for 24 hours, and other unneeded content is freed", async (t) => {
+test("prune keeps the content of a lost snapshot for 24 hours and frees other unneeded content", async (t) => {
   const at = await scene(t, "local");
   const [first, second, third] = at.ids as [string, string, string];
   const back = takeAway(at, second);
@@ -143,7 +143,7 @@ test("a lost snapshot keeps its content for 24 hours, and other unneeded content
 });
 
 for (const how of ["24 hours later", "at once"] as const)
-  test(`what only a lost snapshot needs is freed ${how === "at once" ? "at once with --instant" : how}`, async (t) => {
+  test(`prune frees the content of a lost snapshot ${how === "at once" ? "at once with --instant" : how}`, async (t) => {
     const at = await scene(t, "local");
     takeAway(at, at.ids[1]!);
     t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
@@ -160,7 +160,7 @@ for (const how of ["24 hours later", "at once"] as const)
     await requireWhole(at, [at.ids[0]!, at.ids[2]!]);
   });
 
-test("a clock that was set back starts the 24 hours of a lost snapshot anew", async (t) => {
+test("prune restarts the 24 hours of a lost snapshot if the clock was set back", async (t) => {
   const at = await scene(t, "local");
   const back = takeAway(at, at.ids[1]!);
   const now = Date.now();
@@ -179,7 +179,7 @@ test("a clock that was set back starts the 24 hours of a lost snapshot anew", as
   await requireWhole(at, at.ids);
 });
 
-test("a prune removes nothing where a server has a snapshot and does not list it", async (t) => {
+test("prune removes nothing if a server has a snapshot and does not list it", async (t) => {
   const at = await scene(t, "far");
   const [first, second] = at.ids as [string, string];
   await at.repository.forget({ snapshots: [first] });
@@ -195,7 +195,7 @@ test("a prune removes nothing where a server has a snapshot and does not list it
   await requireWhole(at, at.ids.slice(1));
 });
 
-test("a server that lists no snapshot for an hour costs nothing, with rules and without", async (t) => {
+test("prune removes nothing while a server lists no snapshot for an hour", async (t) => {
   const at = await scene(t, "far");
   const packs = packsIn(at.place);
   const end = lying("snapshots", () => []);
@@ -213,7 +213,7 @@ test("a server that lists no snapshot for an hour costs nothing, with rules and 
   await requireWhole(at, at.ids);
 });
 
-test("a snapshot that this host made and that no list has named yet counts", async (t) => {
+test("prune reports a lost snapshot of this host as missing even if no list has named it yet", async (t) => {
   const at = await scene(t, "local");
   const { snapshot } = await at.client.createBackup(at.repository, { save: true });
   const back = takeAway(at, snapshot!.snapshot_id);
@@ -226,7 +226,7 @@ test("a snapshot that this host made and that no list has named yet counts", asy
   await requireWhole(at, [snapshot!.snapshot_id]);
 });
 
-test("snapshots that this host forgets, tags or rewrites itself are not missing", async (t) => {
+test("prune does not report snapshots as missing that this host forgot, tagged or rewrote", async (t) => {
   const at = await scene(t, "local");
   await at.repository.tag({ snapshots: [at.ids[1]!], add: ["kept"] });
   const { result } = await prune(at.repository);
@@ -236,7 +236,7 @@ test("snapshots that this host forgets, tags or rewrites itself are not missing"
   assert.ok(forgot.prune!.bytes_freed > 250_000);
 });
 
-test("another host forgets and prunes: this host's prune goes on, and names the snapshot for 24 hours", async (t) => {
+test("prune frees content after another host forgot and pruned a snapshot", async (t) => {
   const at = await scene(t, "local");
   const [first, second, third] = at.ids as [string, string, string];
   await asOtherHost(at, async (other) => other.forget({ snapshots: [second], prune: true }));
@@ -247,7 +247,7 @@ test("another host forgets and prunes: this host's prune goes on, and names the 
   await requireWhole(at, [third]);
 });
 
-test("a lost snapshot whose index is lost too is not taken for one that another host pruned", async (t) => {
+test("prune fails with `damaged` if a lost snapshot's index files are lost too", async (t) => {
   const at = await scene(t, "local");
   const indexes = (): string[] => readdirSync(join(at.place, "index"));
   const before = indexes();
@@ -263,7 +263,7 @@ test("a lost snapshot whose index is lost too is not taken for one that another 
 });
 
 for (const shape of ["lost", "garbage", "a directory", "a link to itself"] as const)
-  test(`a prune works where the record of seen snapshots is ${shape}`, async (t) => {
+  test(`prune works if the record of seen snapshots is ${shape}`, async (t) => {
     const at = await scene(t, "local");
     const [id] = readdirSync(join(process.env["XDG_CACHE_HOME"]!, "cairn/repositories"));
     const record = join(process.env["XDG_CACHE_HOME"]!, "cairn/repositories", id!, "seen-snapshots");
@@ -283,7 +283,7 @@ for (const shape of ["lost", "garbage", "a directory", "a link to itself"] as co
   });
 
 for (const answer of ["empty", "stale"] as const)
-  test(`nothing is removed under a lock that an ${answer} list of locks does not name`, async (t) => {
+  test(`forget and prune remove nothing if an ${answer} list of locks lacks their own lock`, async (t) => {
     const at = await scene(t, "far");
     const stale = [...(await opened.far!.list("locks"))];
     await at.repository.forget({ snapshots: [at.ids[0]!] });
@@ -296,7 +296,7 @@ for (const answer of ["empty", "stale"] as const)
     await requireWhole(at, at.ids.slice(1));
   });
 
-test("a lock that was seen held still counts when a list lacks it", async (t) => {
+test("forget fails with `busy` if a list lacks a lock that was seen held before", async (t) => {
   const at = await scene(t, "far");
   const { access } = at.repository as unknown as { access: { locked: (...given: unknown[]) => Promise<unknown> } };
   await asOtherHost(at, async () => undefined);
@@ -310,7 +310,7 @@ test("a lock that was seen held still counts when a list lacks it", async (t) =>
   await requireWhole(at, at.ids);
 });
 
-test("the hint for a snapshot that is listed and not given does not advise to forget it", async (t) => {
+test("the hint for a listed snapshot that cannot be read does not propose to forget it", async (t) => {
   const at = await scene(t, "far");
   const storage: Storage = opened.far!;
   const [, second] = at.ids as [string, string];
@@ -328,7 +328,7 @@ test("the hint for a snapshot that is listed and not given does not advise to fo
   await requireWhole(at, at.ids);
 });
 
-test("a copy of a repository in which data came before snapshots loses nothing to a prune", async (t) => {
+test("prune removes nothing from a copied repository whose snapshots have not all arrived yet", async (t) => {
   const at = await scene(t, "local");
   const copy = join(at.root, "copy");
   for (const name of ["config", "keys", "index", "data"])

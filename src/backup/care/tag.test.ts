@@ -24,7 +24,7 @@ async function tagsOf({ repository }: BackupScene): Promise<string[][]> {
 const without = ({ snapshot_id: _id, tags: _tags, ...rest }: BackupSnapshot): unknown => rest;
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`a snapshot that is tagged keeps all but its tags and its id when the repository is ${scheme}`, async (t) => {
+  test(`tag changes only the tags and the id of a snapshot in a ${scheme} repository`, async (t) => {
     const scene = await backupScene(t, scheme);
     const { repository, root } = scene;
     const [first, second] = await twoSnapshots(scene);
@@ -63,7 +63,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.notEqual((await repository.restore(again.tagged[0]!.new_id!, join(root, "back"))).proof, null);
   });
 
-test("tags change where a filter takes the snapshot when none is named", async (t) => {
+test("tag changes all snapshots that its filter matches if no snapshot is named", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, folder } = scene;
   await twoSnapshots(scene);
@@ -74,7 +74,7 @@ test("tags change where a filter takes the snapshot when none is named", async (
   assert.deepEqual((await repository.tag({ hosts: ["elsewhere"], set: [] })).tagged, []);
 });
 
-test("nothing is tagged when the call names no snapshots, or no tags", async (t) => {
+test("tag refuses a call without snapshots or without valid tags", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const [first] = await twoSnapshots(scene);
@@ -91,7 +91,7 @@ test("nothing is tagged when the call names no snapshots, or no tags", async (t)
   assert.deepEqual(await tagsOf(scene), [["wip"], []]);
 });
 
-test("a tagging that was killed between its two steps is finished by the next one", async (t) => {
+test("tag completes a tag change that was killed after the new snapshot was written", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const [first] = await twoSnapshots(scene);
@@ -108,7 +108,7 @@ test("a tagging that was killed between its two steps is finished by the next on
   assert.deepEqual(await tagsOf(scene), [["wip", "keep"], []]);
 });
 
-test("a snapshot that cannot be read is warned of when others are tagged", async (t) => {
+test("tag warns of a snapshot that cannot be read and tags the others", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, place } = scene;
   const [first, second] = await twoSnapshots(scene);
@@ -121,7 +121,7 @@ test("a snapshot that cannot be read is warned of when others are tagged", async
   assert.match(warnings.join(), new RegExp(second.slice(0, 8)));
 });
 
-test("tagging and rewriting write nothing when the storage allows no removal", async (t) => {
+test("tag, rewrite, forget and prune write nothing if the storage allows no removal", async (t) => {
   const scene = await backupScene(t, "local");
   await twoSnapshots(scene);
   const { server } = await serve(t, { root: scene.place, appendOnly: true });
@@ -143,7 +143,7 @@ test("tagging and rewriting write nothing when the storage allows no removal", a
   assert.deepEqual(files(), before);
 });
 
-test("a new snapshot is removed again when the old one cannot be removed", async (t) => {
+test("tag removes the new snapshot again if the old one cannot be removed", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const [first, second] = await twoSnapshots(scene);

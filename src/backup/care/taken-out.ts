@@ -4,7 +4,7 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { type Fitting, fitting } from "../open/paths.ts";
 
-/** Entries that go, by their paths in latin1 with a slash before them. */
+/** Matches the entries to remove by their paths, in latin1 with a leading slash. */
 export interface TakesOut extends Fitting {
   /** Throws if the saved folder, or a folder above it, would be taken out. */
   requireNot(path: string): void;

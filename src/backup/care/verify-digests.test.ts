@@ -56,7 +56,7 @@ function filesOf({ place }: BackupScene, folder: string): string[] {
   return all.map((name) => join(place, folder, name)).filter((path) => statSync(path).isFile());
 }
 
-test("threads are ready when the opening announces a verification", async (t) => {
+test('openRepository with `soon: "verify"` starts the worker threads', async (t) => {
   const at = await backupScene(t, "local");
   await (await at.library.openRepository(at.options)).close();
   assert.equal(threadsAreWarm(), false);
@@ -65,14 +65,14 @@ test("threads are ready when the opening announces a verification", async (t) =>
   assert.equal(threadsAreWarm(), true);
 });
 
-test("a repository's verification finds the same trees with one walk as with two", async (t) => {
+test("verify finds the same trees with one walk as with two", async (t) => {
   const at = await scene(t);
   const { checked, problems } = await assertBothSay(at);
   assert.deepEqual([problems, checked.snapshots], [[], SNAPSHOTS]);
   assert.ok(checked.digests >= SNAPSHOTS - 1 && checked.trees > SNAPSHOTS * 2, JSON.stringify(checked));
 });
 
-test("a lost file or a flipped byte costs the same paths with one walk as with two", async (t) => {
+test("verify names the same lost paths with one walk as with two, for each lost or damaged file", async (t) => {
   const at = await scene(t);
   const kinds = new Set<string>();
   for (const file of [...filesOf(at, "data"), ...filesOf(at, "index")]) {
@@ -90,21 +90,17 @@ test("a lost file or a flipped byte costs the same paths with one walk as with t
   assert.deepEqual((await assertBothSay(at)).problems, []);
 });
 
-test(
-  "a tree that is not its id is named, and verify ends, when it leads back to itself",
-  { timeout: 60_000 },
-  async (t) => {
-    const at = await backupScene(t, "local");
-    at.write("around/and/around", "we go\n");
-    const { snapshot: made } = await at.client.createBackup(at.repository, { save: true });
-    const path = join(at.folder, "around").slice(1);
-    const opened = at.repository as unknown as OpenedRepository;
-    const { snapshot: snapshot_id, tree } = await withTreeOfItself(opened, made!.snapshot_id, path);
-    const named = (await at.repository.verify()).problems.filter(({ object }) => object === tree);
-    assert.ok(named.length > 0);
-    for (const { kind, losses } of named) {
-      assert.match(kind, /^(tree|blob)_damaged$/);
-      assert.deepEqual(losses, [{ snapshot_id, path }]);
-    }
-  },
-);
+test("verify names a damaged tree that contains itself, and ends", { timeout: 60_000 }, async (t) => {
+  const at = await backupScene(t, "local");
+  at.write("around/and/around", "we go\n");
+  const { snapshot: made } = await at.client.createBackup(at.repository, { save: true });
+  const path = join(at.folder, "around").slice(1);
+  const opened = at.repository as unknown as OpenedRepository;
+  const { snapshot: snapshot_id, tree } = await withTreeOfItself(opened, made!.snapshot_id, path);
+  const named = (await at.repository.verify()).problems.filter(({ object }) => object === tree);
+  assert.ok(named.length > 0);
+  for (const { kind, losses } of named) {
+    assert.match(kind, /^(tree|blob)_damaged$/);
+    assert.deepEqual(losses, [{ snapshot_id, path }]);
+  }
+});

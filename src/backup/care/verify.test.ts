@@ -34,7 +34,7 @@ function hexId(content: Uint8Array): string {
   return Buffer.from(sha(content)).toString("hex");
 }
 
-test("a sound repository has no problems when it is read whole, restic's own too", async () => {
+test("verify finds no problems in an intact repository", async () => {
   await withRepository(async (fixture) => {
     await new TestArchive(fixture).save(randomFiles(5, 2000));
     if (resticInstalled) {
@@ -45,7 +45,7 @@ test("a sound repository has no problems when it is read whole, restic's own too
   });
 });
 
-test("every flip in a pack is found, and the pack and the file that it costs are named", async () => {
+test("verify names the pack and the file that each flipped bit damages", async () => {
   await withRepository(async (fixture) => {
     const files = randomFiles(4, 3000);
     await new TestArchive(fixture).save(files);
@@ -75,7 +75,7 @@ test("every flip in a pack is found, and the pack and the file that it costs are
   });
 });
 
-test("damage in an unused copy of a blob costs nothing", async () => {
+test("verify reports no lost paths for damage in an unused copy of a blob", async () => {
   await withRepository(async (fixture) => {
     const { storage, repository } = fixture;
     const files = randomFiles(1, 3000);
@@ -96,7 +96,7 @@ test("damage in an unused copy of a blob costs nothing", async () => {
   });
 });
 
-test("a blob whose id is wrong in the index is named, though its pack is sound", async () => {
+test("verify names a blob whose id is wrong in the index although its pack is intact", async () => {
   await withRepository(async (fixture) => {
     const { storage, repository } = fixture;
     const files = randomFiles(2, 3000);
@@ -118,7 +118,7 @@ test("a blob whose id is wrong in the index is named, though its pack is sound",
   });
 });
 
-test("the blobs of a pack that cannot be read are told as that, and not as being elsewhere", async () => {
+test("verify names the unreadable pack as the reason for each of its blobs", async () => {
   await withRepository(async (fixture) => {
     const { storage } = fixture;
     const files = randomFiles(3, 3000);

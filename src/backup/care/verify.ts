@@ -71,7 +71,10 @@ interface ReadRepository {
   elsewhere: ReadonlySet<string>;
 }
 
-/** Packs of this machine are read by the threads while this one walks the trees; others come after the trees' own. */
+/**
+ * Threads verify local packs while this thread walks the trees. Far packs, and packs of chosen snapshots, are verified
+ * after the walk.
+ */
 async function readRepository(
   access: OpenRepository,
   options: VerifyBackupOptions,
@@ -108,7 +111,7 @@ async function readRepository(
     const live = await access.asStored(async () => followRoots(structure, { followed: proven.followed, signal }));
     const needed = chosen === undefined ? null : neededPacks(index, live);
     if (needed !== null) packs = packs.filter(({ name }) => needed.has(name));
-    // For far storages: uses the trees while the walk's packs are still here.
+    // On a far storage: proves the digests while the fetched packs of the trees are still here.
     if (!near.isLocal && quick !== true) proven = await prove();
     const read = await (reading ?? provePart(index, packs));
     append(problems, packProblems(structure, packs, read));

@@ -26,8 +26,8 @@ async function snapshotsOf({ repository }: BackupScene): Promise<number> {
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
-  describe(`a stream into a repository on a ${scheme} storage`, () => {
-    test("is one file of a snapshot, proven and restored like any other", async (t) => {
+  describe(`createFromStream into a repository on a ${scheme} storage`, () => {
+    test("createFromStream makes a snapshot of one file that can be verified and restored", async (t) => {
       const { repository, root } = await backupScene(t, scheme);
       const content = randomBytes(3_000_000);
       const parts = [content.subarray(0, 1_200_000), content.subarray(1_200_000)];
@@ -57,7 +57,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       }
     });
 
-    test("is unchanged when it repeats, and a diff shows a change", async (t) => {
+    test("createFromStream reports an unchanged stream if the same bytes are stored again under the same name", async (t) => {
       const scene = await backupScene(t, scheme);
       const { repository, place } = scene;
       const content = randomBytes(2_000_000);
@@ -81,7 +81,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
   });
 }
 
-test("a stream that fails, is stopped or brings nothing leaves no snapshot and nothing unfinished", async (t) => {
+test("createFromStream leaves no snapshot and no temporary file if the stream fails, stops or is empty", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, place } = scene;
   const broken = repository.createFromStream(pieces(randomBytes(20_000_000), new Error("the pipe broke")));
@@ -114,7 +114,7 @@ test("a stream that fails, is stopped or brings nothing leaves no snapshot and n
   assert.deepEqual(files(place, "data"), []);
 });
 
-test("a stream whose end comes together with the signal makes no snapshot", async (t) => {
+test("createFromStream makes no snapshot if the signal comes together with the stream's end", async (t) => {
   const scene = await backupScene(t, "local");
   const stop = new AbortController();
   let left = 2;
@@ -131,7 +131,7 @@ test("a stream whose end comes together with the signal makes no snapshot", asyn
   assert.equal(await snapshotsOf(scene), 0);
 });
 
-test("a stream makes no snapshot when its command fails, even after output", async (t) => {
+test("createFromCommand makes no snapshot if the command fails after output", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const failing = repository.createFromCommand(["sh", "-c", "echo half; exit 3"]);
@@ -144,7 +144,7 @@ test("a stream makes no snapshot when its command fails, even after output", asy
   assert.equal(await snapshotsOf(scene), 1);
 });
 
-test("a stream is counted by a dry run, which writes nothing", async (t) => {
+test("a dry run of createFromStream counts the bytes and writes nothing", async (t) => {
   const scene = await backupScene(t, "local");
   const before = ["data", "index", "snapshots", "locks"].map((kind) => files(scene.place, kind).length);
   const {
@@ -162,7 +162,7 @@ test("a stream is counted by a dry run, which writes nothing", async (t) => {
   );
 });
 
-test("a stream is refused before anything is read when no file can have its name", async (t) => {
+test("createFromStream refuses an invalid file name before it reads the stream", async (t) => {
   const { repository } = await backupScene(t, "local");
   for (const filename of [
     "",
@@ -180,7 +180,7 @@ test("a stream is refused before anything is read when no file can have its name
     await assert.rejects(repository.createFromStream(pieces(), { filename }), hasCode("usage"), filename);
 });
 
-test("a storage that fails in any step leaves no snapshot, and the next attempt is whole", async (t) => {
+test("createFromStream leaves no snapshot if a storage call fails, and the next attempt succeeds", async (t) => {
   const scene = await backupScene(t, "faulty");
   const faults: Fault[] = [
     { operation: "saveFile", kind: "data", fault: "fail" },

@@ -305,7 +305,7 @@ class BackupOfPoint {
       tree: this.#tree,
       origin,
       parent,
-      // A restore over a folder leaves entries alone that these patterns kept out.
+      // A restore over a folder does not change entries that these patterns excluded.
       excludes: descriptor.rules.exclude,
       tags: [...(options.tags ?? []), pointTag(descriptor.save_point_id)],
       started,

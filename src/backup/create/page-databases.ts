@@ -156,7 +156,10 @@ async function beforeOf({ session, workspace, parent }: PagingParts): Promise<Ma
   return known;
 }
 
-/** Store contents of an older point's databases, if they equal those of its snapshot. */
+/**
+ * Returns the blob ids of an older point's databases, by path, if their SHA-256 equals the snapshot's. Null if the
+ * point's content is gone or damaged.
+ */
 async function contentsOf(
   workspace: Workspace,
   { descriptor }: Point,

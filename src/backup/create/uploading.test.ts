@@ -9,7 +9,7 @@ import { backupScene, opened } from "../testing-far.ts";
 const SENT = 1000;
 
 for (const save of [true, false])
-  test(`the progress of a backup ${save ? "that saves too" : "of a point"} is what has reached the repository, and ends with the snapshot`, async (t) => {
+  test(`the progress of a backup ${save ? "that saves too" : "of a point"} counts bytes that have reached the repository`, async (t) => {
     const { client, repository, place, write } = await backupScene(t, "far");
     write("large", randomBytes(3_000_000).toString("hex"));
     if (!save) await client.save();

@@ -57,7 +57,7 @@ async function databaseScene(t: TestContext, scheme: "local" | "far" = "local") 
 }
 
 for (const scheme of ["local", "far"] as const)
-  test(`a database on a ${scheme} storage is stored by its changed pages, and comes back the same`, async (t) => {
+  test(`a database on a ${scheme} storage is stored as its changed pages and restored byte by byte`, async (t) => {
     const { client, repository, root, folder, file, update } = await databaseScene(t, scheme);
     const first = await client.createBackup(repository, { save: true });
     assert.deepEqual(
@@ -94,7 +94,7 @@ for (const scheme of ["local", "far"] as const)
     assert.equal(statSync(join(part, "data/app.db")).mtimeMs, statSync(file).mtimeMs);
   });
 
-test("a database is stored whole again when the repository has lost pages of the snapshot before", async (t) => {
+test("a database is stored whole again if the repository has lost pages of the previous snapshot", async (t) => {
   const { client, repository, root, place, update, file } = await databaseScene(t);
   await client.createBackup(repository, { save: true });
   const data = join(place, "data");
@@ -111,7 +111,7 @@ test("a database is stored whole again when the repository has lost pages of the
   assert.ok(readFileSync(join(root, "restored", "data/app.db")).equals(readFileSync(file)));
 });
 
-test("a database has the attributes back whose names are no UTF-8", async (t) => {
+test("restore sets a database's extended attributes whose names are not UTF-8", async (t) => {
   const { client, repository, root, file } = await databaseScene(t);
   const name = Buffer.from("user.\xff\xfe", "latin1");
   if (!setAttribute(file, name, "v")) return t.skip("the file system has no attributes");
@@ -120,7 +120,7 @@ test("a database has the attributes back whose names are no UTF-8", async (t) =>
   assert.deepEqual([left, proof?.metadata_equal], [[], true]);
 });
 
-test("a database comes back in a folder that its owner may not write to", async (t) => {
+test("restore writes a database into a folder that its owner may not write to", async (t) => {
   if (!rightsCount()) {
     const isRun = runWithoutCapabilities(fileURLToPath(import.meta.url), "its owner may not write to");
     if (!isRun) t.skip("setpriv is missing");
@@ -142,7 +142,7 @@ test("a database comes back in a folder that its owner may not write to", async 
   }
 });
 
-test("a restore of a database stops on a signal, and leaves nothing", async (t) => {
+test("restore of a database stops on a signal and leaves no files", async (t) => {
   const { client, repository, root, change } = await databaseScene(t);
   change((database) =>
     database.exec(`WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 20000)
@@ -161,7 +161,7 @@ test("a restore of a database stops on a signal, and leaves nothing", async (t) 
   assert.deepEqual([told > 0, last < 30 * 2 ** 20, existsSync(target)], [true, true, false]);
 });
 
-test("pages that a backup heals are written also when nothing has changed", async (t) => {
+test("createBackup stores lost database pages again even if the folder is unchanged", async (t) => {
   const at = await databaseScene(t);
   const { client, repository, root } = at;
   await client.createBackup(repository, { save: true });
@@ -174,7 +174,7 @@ test("pages that a backup heals are written also when nothing has changed", asyn
   assert.deepEqual(left, []);
 });
 
-test("a database is stored whole after VACUUM or with a new page size, and the result says why", async (t) => {
+test("a database is stored whole after VACUUM or a change of its page size, and the result names the reason", async (t) => {
   const { client, repository, root, change, file } = await databaseScene(t);
   const create = async () => (await client.createBackup(repository, { save: true })).databases[0]!;
   assert.deepEqual([(await create()).stored, (await create()).stored], ["base", "same"]);
@@ -191,7 +191,7 @@ test("a database is stored whole after VACUUM or with a new page size, and the r
   assert.ok(readFileSync(join(target, "data/app.db")).equals(image));
 });
 
-test("a database with something in its journal, and one with several names, stay plain files", async (t) => {
+test("a database with a journal, or with several names, is stored as a plain file", async (t) => {
   const { client, repository, folder, root, file } = await databaseScene(t);
   linkSync(file, join(folder, "other name"));
   writeFileSync(join(folder, "deep", "b.db"), readFileSync(file));
@@ -202,7 +202,7 @@ test("a database with something in its journal, and one with several names, stay
   assert.equal(proof?.state_digest, walkDigests(folder).state);
 });
 
-test("a flipped byte in any file of a database is found, and costs the database alone", async (t) => {
+test("verify and restore name a database if any of its stored files is damaged", async (t) => {
   const at = await databaseScene(t);
   const { client, repository, root, update } = at;
   await client.createBackup(repository, { save: true });
@@ -256,7 +256,7 @@ test("a flipped byte in any file of a database is found, and costs the database 
   }
 });
 
-test("databases whose folders' tree is lost are left out by name, and no repair takes them out of the snapshot", async (t) => {
+test("restore names each database as damaged if the tree of stored databases is lost", async (t) => {
   const at = await databaseScene(t);
   const { client, repository, root } = at;
   await client.createBackup(repository, { save: true });
@@ -273,7 +273,7 @@ test("databases whose folders' tree is lost are left out by name, and no repair 
   assert.match(unreadable[0]!.reason, /is stored page by page/);
 });
 
-test("a database is listed, compared and read at its own path, and found where it is stored", async (t) => {
+test("show, diff and read find a database stored page by page at its own path", async (t) => {
   const { client, repository, file, update } = await databaseScene(t);
   const first = await client.createBackup(repository, { save: true });
   update([9]);
@@ -295,7 +295,7 @@ test("a database is listed, compared and read at its own path, and found where i
   assert.ok(Buffer.concat(parts).equals(readFileSync(file)));
 });
 
-test("a snapshot with such a database comes back in place while its point is there, and is refused else", async (t) => {
+test("restoreBackup refuses a snapshot with a page-stored database if its point is missing", async (t) => {
   const { client, library, repository, root, folder, file, update } = await databaseScene(t);
   const { snapshot } = await client.createBackup(repository, { save: true });
   const image = readFileSync(file);
@@ -313,7 +313,7 @@ test("a snapshot with such a database comes back in place while its point is the
   assert.deepEqual([left, existsSync(join(other, "many/7")), existsSync(join(other, "here"))], [[], true, true]);
 });
 
-test("a rewrite of snapshots leaves a snapshot alone whose database would go", async (t) => {
+test("rewrite leaves a snapshot unchanged if the pattern matches a database stored page by page", async (t) => {
   const { client, repository } = await databaseScene(t);
   await client.createBackup(repository, { save: true });
   for (const pattern of ["app.db", "data"]) {
@@ -327,7 +327,7 @@ test("a rewrite of snapshots leaves a snapshot alone whose database would go", a
   assert.deepEqual([problems, checked.digests], [[], 2]);
 });
 
-test("each of many generations is rebuilt exactly after others were forgotten and pruned", async (t) => {
+test("restore rebuilds each version of a database after other versions were forgotten and pruned", async (t) => {
   const { client, repository, root, folder } = await databaseScene(t);
   const seed = Number(process.env["CAIRN_FUZZ_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
   const random = randomFrom(seed);
@@ -366,7 +366,7 @@ test("each of many generations is rebuilt exactly after others were forgotten an
   assert.deepEqual([problems, checked.digests], [[], left.length]);
 });
 
-test("a whole database is stored again when it has 30 files of changed pages", async (t) => {
+test("a database is stored whole again after 30 files of changed pages", async (t) => {
   const { client, repository, folder } = await databaseScene(t);
   const image = Buffer.concat([Buffer.alloc(1024), randomBytes(1023 * 1024)]);
   image.write("SQLite format 3\0", "latin1");
@@ -386,7 +386,7 @@ test("a whole database is stored again when it has 30 files of changed pages", a
   ]);
 });
 
-test("a database comes back over an older one, below a folder that was chosen, and from a copy", async (t) => {
+test("restore writes a page-stored database over an older one, from a subfolder and from a copy", async (t) => {
   const { client, repository, root, file, update } = await databaseScene(t);
   await client.createBackup(repository, { save: true });
   const old = join(root, "old");
@@ -411,7 +411,7 @@ test("a database comes back over an older one, below a folder that was chosen, a
   assert.ok(readFileSync(join(root, "of a copy", "data/app.db")).equals(image));
 });
 
-test("a dry run shows the pages that a backup would store, and stores nothing", async (t) => {
+test("a dry run of createBackup counts a database's changed pages and stores nothing", async (t) => {
   const { client, repository, update } = await databaseScene(t);
   await client.createBackup(repository, { save: true });
   update([2]);
@@ -422,7 +422,7 @@ test("a dry run shows the pages that a backup would store, and stores nothing", 
   assert.equal((await repository.list()).snapshots.length, 1);
 });
 
-test("the page that SQLite locks is in no delta, and a database with something in it stays a plain file", async (t) => {
+test("the page at SQLite's lock offset is in no delta, and a database with data there stays a plain file", async (t) => {
   const { client, repository, root, folder } = await backupScene(t, "local");
   const file = join(folder, "beyond.db");
   const pageSize = 65_536;
@@ -451,7 +451,7 @@ test("the page that SQLite locks is in no delta, and a database with something i
   assert.deepEqual((await create()).databases, []);
 });
 
-test("a database is stored alike by any number of workers", async (t) => {
+test("a database is stored as the same tree with any number of workers", async (t) => {
   const { client, repository, root, update } = await databaseScene(t);
   const library = await openLibrary();
   const password = "p";

@@ -133,12 +133,12 @@ export class PlacedDatabases {
   }
 }
 
-/** True for the error of a database that alone is left out. */
+/** True if `error` concerns one database only, which is then left out. */
 export function isUnreadable(error: unknown): error is CairnError {
   return error instanceof CairnError && (error.code === "damaged" || error.code === "newer_version");
 }
 
-/** Stands for an unreadable database: a file of which only size and digest are known. */
+/** Returns an entry for an unreadable database: a file of which only size and digest are known. */
 function unreadable({ path, size, sha256: digest }: FileHash, error: CairnError): StoredDatabase {
   const name = Buffer.from(latin1(path).split("/").at(-1)!, "latin1");
   const node = fileNode(name, { mode: 0o600, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 }, { size, content: NOTHING });

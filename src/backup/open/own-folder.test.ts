@@ -29,7 +29,7 @@ async function excludesOf(repository: BackupRepository): Promise<unknown> {
   return (content as { excludes?: unknown }).excludes;
 }
 
-test("a target in the repository is refused when a link leads to it too", async (t) => {
+test("restore refuses a target inside the repository, also through a link", async (t) => {
   const { client, repository, root, place } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   symlinkSync(place, join(root, "link"));
@@ -40,7 +40,7 @@ test("a target in the repository is refused when a link leads to it too", async 
   assert.notEqual((await repository.restore("latest", join(root, "restored"))).proof, null);
 });
 
-test("a folder is not restored in place when the repository in it would be taken back", async (t) => {
+test("restoreBackup refuses to restore a folder in place if that would change the repository in it", async (t) => {
   const at = await backupScene(t, "local");
   const { client, write } = at;
   await using repository = (await inside(at)).repository;
@@ -63,7 +63,7 @@ test("a folder is not restored in place when the repository in it would be taken
   assert.deepEqual((await repository.verify()).problems, []);
 });
 
-test("a folder is restored in place when the snapshot's rules leave the repository in it out", async (t) => {
+test("restoreBackup restores a folder in place if ignore rules exclude the repository in it", async (t) => {
   const at = await backupScene(t, "local");
   const { client, write } = at;
   const { repository, place } = await inside(at);
@@ -83,7 +83,7 @@ test("a folder is restored in place when the snapshot's rules leave the reposito
 });
 
 for (const name of ["backups", "vault/my repo [1]*? ", "back\\slash", "\u{fffd}"])
-  test(`a backup of a folder leaves the repository ${JSON.stringify(name)} in it out, and says so`, async (t) => {
+  test(`a backup leaves out the repository ${JSON.stringify(name)} inside the folder, with a warning`, async (t) => {
     const at = await backupScene(t, "local");
     const { client, write } = at;
     const { repository, place } = await inside(at, name);
@@ -108,7 +108,7 @@ for (const name of ["backups", "vault/my repo [1]*? ", "back\\slash", "\u{fffd}"
     assert.ok(existsSync(join(place, "config")));
   });
 
-test("a repository in the folder stays out when it is asked for, and its name is no text", async (t) => {
+test("a backup leaves out a repository with a non-UTF-8 name although a rule includes it", async (t) => {
   const at = await backupScene(t, "local");
   const name = Buffer.concat([Buffer.from(`${at.folder}/raw-`), Buffer.from([0xff])]);
   const { repository, place } = await inside(at, "before");
@@ -121,7 +121,7 @@ test("a repository in the folder stays out when it is asked for, and its name is
   assert.deepEqual((await again.find("config")).found, []);
 });
 
-test("a folder that is the repository is not backed up into itself", async (t) => {
+test("a backup refuses a folder that is the repository itself", async (t) => {
   const at = await backupScene(t, "local");
   await using client = await at.library.openOrAdopt(at.place);
   const before = filesIn(at.place);

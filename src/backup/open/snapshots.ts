@@ -318,7 +318,7 @@ export function changedSnapshots(listing: SnapshotListing, choice: SnapshotChoic
   return chosen;
 }
 
-/** Chooses files of snapshots to remove; also unreadable ones, which a filter neither takes nor leaves. */
+/** Chooses files of snapshots to remove, also of unreadable snapshots, to which no filter applies. */
 export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): Set<ListedSnapshot | DamagedFile> {
   requireOneEach(listing, choice);
   const words = choice.snapshots ?? [];
@@ -365,13 +365,13 @@ function takenBy({ snapshots }: SnapshotListing, filter: SnapshotFilter): Listed
   return inOrder(snapshots).filter(({ snapshot }) => isChosen(snapshot, filter));
 }
 
-/** The snapshots in which a word is looked up: for `latest`, those that the filter takes. */
+/** Returns the snapshots in which `word` is looked up: for `latest`, only snapshots that match the filter. */
 function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilter): SnapshotListing {
   if (word !== "latest") return listing;
   const { snapshots, damaged } = listing;
   const taken = takenBy(listing, filter);
   if (taken.length > 0 || snapshots.length === 0 || damaged.length > 0) return { ...listing, snapshots: taken };
-  // Without a path the folder's own may be meant.
+  // A filter of one path may be the default for a folder: then the message names the path.
   const { hosts = [], paths = [], tags = [] } = filter;
   const isOfPath = paths.length === 1 && hosts.length + tags.length === 0;
   const wanted = isOfPath ? `of ${paths[0]}` : "fits the filter";

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { backupScene } from "../testing-far.ts";
 
-test("a restore onto a file system with times of whole seconds names the entries whose times it changed", async (t) => {
+test("restore names the entries whose times a file system with whole seconds rounded", async (t) => {
   const disk = loopFileSystem(t, "ext4", { makeOptions: ["-I", "128"] });
   if (disk === null) return;
   const at = await backupScene(t, "local");

@@ -54,7 +54,7 @@ export async function countEntries(
           sum.directories += (node.type === "dir" ? 1 : 0) + (below?.directories ?? 0);
           sum.bytes += below?.bytes ?? 0;
           if (node.type !== "file") continue;
-          // The first name of a file brings its content.
+          // Equal content under several names of a file counts once.
           const group = linkedInode(node);
           const others = group === null ? [] : (linked.get(group) ?? []);
           if (group === null) sum.bytes += sizeOf(node);

@@ -18,7 +18,7 @@ function refusal(message: RegExp): (error: unknown) => boolean {
   };
 }
 
-test("nothing is restored when the receipt cannot be written to its place", async (t) => {
+test("restore writes nothing if the receipt cannot be written to its path", async (t) => {
   const { client, repository, root, folder } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const target = join(root, "restored");
@@ -48,12 +48,12 @@ test("nothing is restored when the receipt cannot be written to its place", asyn
     assert.equal(existsSync(join(root, path)), false, path);
 });
 
-test("a folder in the place of a receipt is a mistake of the caller", async (t) => {
+test("verifyReceipt refuses a path that is a folder as a usage error", async (t) => {
   const { root } = await backupScene(t, "local");
   await assert.rejects(verifyReceipt(root, {}), refusal(/is not a regular file/));
 });
 
-test("nothing is restored when a receipt is requested for parts or an incomplete snapshot", async (t) => {
+test("restore writes nothing if a receipt is requested for a restore that proves nothing", async (t) => {
   const { client, repository, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const target = join(root, "restored");
@@ -69,7 +69,7 @@ test("nothing is restored when a receipt is requested for parts or an incomplete
   assert.deepEqual([proof?.receipt, existsSync(receipt)], [receipt, true]);
 });
 
-test("a receipt has SQLite's result for each database", async (t) => {
+test("a receipt has SQLite's check result for each database", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   const database = new DatabaseSync(join(folder, "app.db"));
   database.exec("CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1), (2), (3)");

@@ -25,8 +25,8 @@ import { backupScene, type BackupScene, damagePack } from "../testing-far.ts";
 const ANY = { latestOf: {} };
 
 for (const scheme of ["local", "far"] as const) {
-  describe(`a snapshot on a ${scheme} storage`, () => {
-    test("comes back over the folder when its point is gone, and an undo brings the present back", async (t) => {
+  describe(`restoreBackup of a snapshot on a ${scheme} storage`, () => {
+    test("restoreBackup restores the folder although the snapshot's point is gone, and undo restores the state before", async (t) => {
       const { client, repository, folder, write } = await backupScene(t, scheme);
       linkSync(join(folder, "a.txt"), join(folder, "linked"));
       writeFileSync(join(folder, "large"), randomBytes(3 << 20));
@@ -62,7 +62,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
     });
 
-    test("is warned of when it is of another folder and would remove present entries", async (t) => {
+    test("restoreBackup warns if the snapshot is of another folder and the restore would remove present entries", async (t) => {
       const { client, library, repository, folder, root } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });
       const warned = async (into: Client, more: RestoreInPlaceOptions = {}): Promise<string[]> => {
@@ -84,7 +84,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual(await warned(client), []);
     });
 
-    test("comes into the folder of another workspace, with entries that the other workspace's rules had left out", async (t) => {
+    test("restoreBackup keeps entries that the ignore rules of the snapshot's own workspace exclude", async (t) => {
       const { client, library, repository, root, write } = await backupScene(t, scheme);
       write(".cairnignore", "*.tmp\n");
       write("deep/.cairnignore", "/cache/\n");
@@ -106,7 +106,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual((await theirs.verifyAll()).problems, []);
     });
 
-    test("gives back chosen paths alone, and fetches only missing content", async (t) => {
+    test("restoreBackup restores only the chosen paths and fetches only missing content", async (t) => {
       const { client, library, repository, root, write } = await backupScene(t, scheme);
       for (let i = 0; i < 4; i++) write(`big/${i}`, randomBytes(200_000).toString("base64"));
       await client.createBackup(repository, { save: true });
@@ -131,7 +131,7 @@ for (const scheme of ["local", "far"] as const) {
   });
 }
 
-test("the latest of several folders is that of the one that is restored, unless another is asked for", async (t) => {
+test("restoreBackup takes `latest` as the newest snapshot of its own folder unless `latestOf` names another", async (t) => {
   const { client, library, repository, folder, root, write } = await backupScene(t, "local");
   const own = await client.createBackup(repository, { save: true });
   const other = join(root, "other");
@@ -158,7 +158,7 @@ test("the latest of several folders is that of the one that is restored, unless 
   );
 });
 
-test("a snapshot whose content is damaged leaves folder and history as they were", async (t) => {
+test("restoreBackup changes neither folder nor history if the snapshot's content is damaged", async (t) => {
   const { client, library, repository, folder, root, place } = await backupScene(t, "local");
   writeFileSync(join(folder, "large"), randomBytes(100_000));
   await client.createBackup(repository, { save: true });
@@ -175,7 +175,7 @@ test("a snapshot whose content is damaged leaves folder and history as they were
   assert.deepEqual((await theirs.doctor()).findings, []);
 });
 
-test("a folder that keeps entries which the snapshot lacks is not reported as read back wrongly", async (t) => {
+test("restoreBackup with keepPresent does not report the kept entries as differences", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   write("extra", "kept\n");
@@ -208,7 +208,7 @@ for (const [how, lose, told] of [
   ["spoiled", (file: string) => spoil(file, 0, Infinity), /damaged/],
   ["flipped a bit in each of", (file: string) => spoil(file, 20, 21), /damaged/],
 ] as const) {
-  test(`a snapshot comes back whole when its workspace's store has ${how} its packs`, async (t) => {
+  test(`restoreBackup restores a snapshot completely if the workspace's store has ${how} its packs`, async (t) => {
     const scene = await backupScene(t, "local");
     const { client, repository, folder } = scene;
     await client.createBackup(repository, { save: true });
@@ -228,7 +228,7 @@ for (const [how, lose, told] of [
   });
 }
 
-test("a snapshot comes back whole after a repair took lost content out of the store's index", async (t) => {
+test("restoreBackup restores a snapshot completely after a repair removed lost content from the store's index", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder } = scene;
   await client.createBackup(repository, { save: true });
@@ -241,7 +241,7 @@ test("a snapshot comes back whole after a repair took lost content out of the st
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("a folder that has more than the snapshot, which may not be read, gets no receipt", async (t) => {
+test("restoreBackup gives no receipt if the folder has a further file which may not be read", async (t) => {
   if (!rightsCount()) {
     if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "which may not be read")) t.skip("setpriv is missing");
     return;
@@ -258,7 +258,7 @@ test("a folder that has more than the snapshot, which may not be read, gets no r
   );
 });
 
-test("content that a point receives is stored although the store's index lists lost packs", async (t) => {
+test("restoreBackup stores a point's content although the store's index lists it in lost packs", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository } = scene;
   const { save_point_id: gone } = await client.createBackup(repository, { save: true });

@@ -37,7 +37,7 @@ export async function restoreBackupInPlace(
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
   const found = await reading(access, call, async (session) => {
-    // The newest snapshot of another folder is hardly meant.
+    // By default `latest` is the newest snapshot of this folder, not of another one.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
     const wanted = await wantedInPlace(session, workspace.root, { ...options, latestOf });
     checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });

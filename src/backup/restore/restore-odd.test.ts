@@ -54,7 +54,7 @@ function namesOf(restored: Pick<RestoreBackupResult, "left_out">): unknown[] {
   return restored.left_out.map(({ path, reason, aspects }) => [path, reason, aspects]);
 }
 
-test("names of a file that was written to between them get each its own content when it is restored", async (t) => {
+test("restore gives each hard link its own content if the file was written to while it was saved", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, folder, root } = scene;
   const id = await changedMeanwhile(scene);
@@ -81,7 +81,7 @@ test("names of a file that was written to between them get each its own content 
   assert.equal(walkDigests(join(root, "foreign", folder)).state, state);
 });
 
-test("names of a file that was written to between them get each its own content in place", async (t) => {
+test("restoreBackup gives each hard link its own content if the file was written to while it was saved", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, write } = scene;
   const id = await changedMeanwhile(scene);
@@ -197,7 +197,7 @@ const ODD: Record<string, Odd> = {
 };
 
 for (const [what, { node, aspects, detail, there }] of Object.entries(ODD))
-  test(`all but what cannot be is restored when an entry has ${what}`, async (t) => {
+  test(`restore writes everything that is possible if an entry has ${what}`, async (t) => {
     const { client, repository, folder, root } = await backupScene(t, "local");
     const { snapshot } = await client.createBackup(repository, { save: true });
     const own = repository as OpenedRepository;
@@ -234,7 +234,7 @@ for (const [what, { node, aspects, detail, there }] of Object.entries(ODD))
     assert.equal(inPlace.read_again, true);
   });
 
-test("a folder is left out with all in it when its name is longer than any here", async (t) => {
+test("restore leaves out a folder whose name is too long for the file system", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const own = repository as OpenedRepository;
@@ -251,7 +251,7 @@ test("a folder is left out with all in it when its name is longer than any here"
   assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
 });
 
-test("a link stays in place, and is not compared, when the one of the snapshot cannot be made", async (t) => {
+test("restoreBackup keeps a present link if the snapshot's link cannot be made", async (t) => {
   const { client, repository, folder } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const own = repository as OpenedRepository;
@@ -265,7 +265,7 @@ test("a link stays in place, and is not compared, when the one of the snapshot c
   assert.equal(readFileSync(join(folder, "deep/b.txt"), "utf8"), "b\n");
 });
 
-test("files get the content of their blobs when their recorded sizes are wrong and the packs are far away", async (t) => {
+test("restore from a remote storage writes the content of the blobs if the recorded sizes are wrong", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const own = repository as OpenedRepository;
@@ -305,7 +305,7 @@ test("files get the content of their blobs when their recorded sizes are wrong a
   assert.equal(lstatSync(join(many, "9")).ino, lstatSync(join(many, "10")).ino);
 });
 
-test("a snapshot that is larger than its summary says is not begun to be written", async (t) => {
+test("restore writes nothing if the snapshot's real size exceeds the free space, whatever its summary says", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   const { snapshot } = await client.createBackup(repository, { save: true });
@@ -334,7 +334,7 @@ test("a snapshot that is larger than its summary says is not begun to be written
   );
 });
 
-test("files of large blobs are restored without holding them", async (t) => {
+test("restore writes files that consist of 20 MB blobs", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   const { snapshot } = await client.createBackup(repository, { save: true });

@@ -42,7 +42,7 @@ async function scene(t: Parameters<typeof backupScene>[0], scheme: "local" | "fa
 
 const OLD = new Date("2020-01-02T03:04:05Z");
 
-test("a folder that is not empty is refused, with the option that takes it", async (t) => {
+test("restore refuses a folder that is not empty, and its hint names `--overwrite if-changed`", async (t) => {
   const { repository, target } = await scene(t);
   await assert.rejects(repository.restore("latest", target), {
     code: "already_exists",
@@ -54,7 +54,7 @@ test("a folder that is not empty is refused, with the option that takes it", asy
   });
 });
 
-test("`never` writes only missing entries", async (t) => {
+test("overwrite `never` writes only missing entries", async (t) => {
   const { target, restored, text } = await scene(t);
   writeFileSync(join(target, "a.txt"), "mine\n");
   rmSync(join(target, "many/7"));
@@ -68,7 +68,7 @@ test("`never` writes only missing entries", async (t) => {
   assert.deepEqual(readdirSync(target).toSorted(), ["a.txt", "deep", "link", "many", "more"]);
 });
 
-test("`if-changed` writes only entries that differ in size, time, mode or target", async (t) => {
+test("overwrite `if-changed` writes only entries that differ in size, time, mode or target", async (t) => {
   const { folder, target, restored } = await scene(t);
   const before = lstatSync(join(target, "many/9")).ino;
   writeFileSync(join(target, "a.txt"), "b\n");
@@ -86,7 +86,7 @@ test("`if-changed` writes only entries that differ in size, time, mode or target
   assert.deepEqual(again.overwritten, { written: 0, left: 0, unchanged: 53 });
 });
 
-test("`always` writes all entries, also those alike in size and time, and proves them on request", async (t) => {
+test("overwrite `always` also writes entries that are equal in size and time", async (t) => {
   const { folder, target, restored } = await scene(t, "far");
   const { mtime } = lstatSync(join(target, "a.txt"));
   writeFileSync(join(target, "a.txt"), "?\n");
@@ -96,7 +96,7 @@ test("`always` writes all entries, also those alike in size and time, and proves
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
-test("only chosen paths are put over a folder", async (t) => {
+test("restore over a folder writes only the chosen paths", async (t) => {
   const { target, restored, text } = await scene(t);
   for (const name of ["a.txt", "deep/b.txt", "many/7"]) writeFileSync(join(target, name), "mine\n");
   const { overwritten } = await restored({ overwrite: "always", paths: ["deep"], include: ["7"] });
@@ -104,7 +104,7 @@ test("only chosen paths are put over a folder", async (t) => {
   assert.deepEqual([text("a.txt"), text("deep/b.txt")], ["mine\n", "b\n"]);
 });
 
-test("a directory and a file never replace each other, and all other entries are written", async (t) => {
+test("restore over a folder never replaces a directory by a file or a file by a directory", async (t) => {
   const { root, target, restored, text } = await scene(t);
   rmSync(join(target, "a.txt"));
   mkdirSync(join(target, "a.txt/mine"), { recursive: true });
@@ -126,7 +126,7 @@ test("a directory and a file never replace each other, and all other entries are
   assert.deepEqual([readdirSync(join(target, "a.txt")), readdirSync(join(root, "outside"))], [["mine"], []]);
 });
 
-test("names of one file are written together where one of them is, and the others stay with the file they are of", async (t) => {
+test("restore over a folder relinks the snapshot's hard links without changing a further link of the target", async (t) => {
   const at = await backupScene(t, "local");
   linkSync(join(at.folder, "a.txt"), join(at.folder, "deep/other"));
   await at.client.createBackup(at.repository, { save: true });
@@ -140,7 +140,7 @@ test("names of one file are written together where one of them is, and the other
   assert.deepEqual([one!.ino, one!.nlink, beside!.nlink], [other!.ino, 2, 1]);
 });
 
-test("directories of the snapshot get its modes and times, and the target keeps its own", async (t) => {
+test("restore over a folder sets modes and times of its subdirectories but not of the target itself", async (t) => {
   const { folder, target, restored } = await scene(t);
   utimesSync(join(target, "many"), OLD, OLD);
   const { mode } = lstatSync(target);
@@ -149,7 +149,7 @@ test("directories of the snapshot get its modes and times, and the target keeps 
   assert.equal(lstatSync(target).mode, mode);
 });
 
-test("a restore over a workspace warns, and one over a folder with the repository in it is refused where it would change that", async (t) => {
+test("restore over a folder warns if it is a workspace, and is refused if it would overwrite the repository", async (t) => {
   const at = await scene(t);
   const warnings: string[] = [];
   at.write("a.txt", "later\n");
@@ -170,7 +170,7 @@ test("a restore over a workspace warns, and one over a folder with the repositor
   await repository.restore("latest", at.target, { overwrite: "always", paths: ["many"] });
 });
 
-test("a folder that may keep more gets no receipt", async (t) => {
+test("restore over a folder with `always` refuses to write a receipt", async (t) => {
   const { root, restored } = await scene(t);
   await assert.rejects(restored({ overwrite: "always", receipt: join(root, "receipt") }), { code: "usage" });
 });

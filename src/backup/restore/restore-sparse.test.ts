@@ -31,7 +31,7 @@ async function smallDisk(context: TestContext): Promise<string | null> {
   return loopFileSystem(context, "ext4", { size: 64 * MIB })?.root ?? null;
 }
 
-test("zeros of a snapshot without holes become holes when they are asked for", async (t) => {
+test("restore with `sparse` makes holes for zeros of a snapshot without recorded holes", async (t) => {
   const disk = await smallDisk(t);
   if (disk === null) return;
   const scene = await backupScene(t, "local");
@@ -50,7 +50,7 @@ test("zeros of a snapshot without holes become holes when they are asked for", a
   assert.equal(lstatSync(join(at, "second.img")).nlink, 2);
 });
 
-test("room is asked for each zero when a snapshot without holes is written whole", async (t) => {
+test("restore without `sparse` needs free space for all zeros of a snapshot without recorded holes", async (t) => {
   const disk = await smallDisk(t);
   if (disk === null) return;
   const scene = await backupScene(t, "local");
@@ -63,7 +63,7 @@ test("room is asked for each zero when a snapshot without holes is written whole
   assert.equal(lstatSync(to, { throwIfNoEntry: false }), undefined);
 });
 
-test("files written before a kill stay right when the next attempt makes holes", async (t) => {
+test("restore with `sparse` completes an interrupted restore that was begun without it", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, folder, root } = scene;
   const id = await imagesOf(scene);
@@ -76,7 +76,7 @@ test("files written before a kill stay right when the next attempt makes holes",
   assert.equal(walkDigests(join(to, folder)).state, walkDigests(folder).state);
 });
 
-test("a stream and a folder of Cairn's get holes for their zeros too, and the proof holds", async (t) => {
+test("restore with `sparse` makes holes in a stream's file and a folder's files, and proves the content", async (t) => {
   const disk = await smallDisk(t);
   if (disk === null) return;
   const scene = await backupScene(t, "local");

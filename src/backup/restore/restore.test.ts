@@ -11,7 +11,7 @@ import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, damageBlob, nodeAt, opened, withAnotherPiece, withManifest, withNode } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 
-test("a manifest that is damaged keeps nothing but the proof from being restored", async (t) => {
+test("restore writes all files without a proof if the snapshot's manifest is damaged", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;
   await client.createBackup(repository, { save: true });
@@ -26,7 +26,7 @@ test("a manifest that is damaged keeps nothing but the proof from being restored
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
-test("a snapshot that is finished while a restore begins is either not seen or restored", async (t) => {
+test("restore of `latest` succeeds if another snapshot is finished while it begins", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, root } = at;
   await client.createBackup(repository, { save: true });
@@ -42,7 +42,7 @@ test("a snapshot that is finished while a restore begins is either not seen or r
   assert.equal(proof?.state_digest, walkDigests(at.folder).state);
 });
 
-test("another program's rewritten copy of a save point's snapshot is sound, and is restored with its own content", async (t) => {
+test("restore writes another program's rewritten copy of a snapshot, with a warning and without a proof", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const digest = walkDigests(folder).state;
@@ -80,7 +80,7 @@ test("another program's rewritten copy of a save point's snapshot is sound, and 
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
   for (const proveFrom of ["disk", "memory"] as const)
-    test(`a piece with a right seal that is another one ends a restore that is proven, with a way out: ${scheme}, proven from ${proveFrom}`, async (t) => {
+    test(`restore with proof fails if a file's blob is a different intact one, and names --no-prove: ${scheme}, proven from ${proveFrom}`, async (t) => {
       const at = await backupScene(t, scheme);
       const { client, repository, folder, root } = at;
       const { snapshot } = await client.createBackup(repository, { save: true });
@@ -104,7 +104,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       assert.equal(walkDigests(target).state, walkDigests(folder).state);
     });
 
-test("a wrong piece is left out when nothing is read again", async (t) => {
+test("restore without proof leaves out a file whose content does not match its SHA-256", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const path = `${folder.slice(1)}/many/7`;
@@ -117,7 +117,7 @@ test("a wrong piece is left out when nothing is read again", async (t) => {
   assert.deepEqual([existsSync(join(root, "restored/many/7")), restored.read_again], [false, false]);
 });
 
-test("a wrong piece is left out when the restoring user may not read the file again", async (t) => {
+test("restore leaves out a file with a wrong blob if the user may not read it again", async (t) => {
   if (!rightsCount()) {
     if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "may not read it again")) t.skip("setpriv is missing");
     return;
@@ -152,7 +152,7 @@ test("a wrong piece is left out when the restoring user may not read the file ag
   );
 });
 
-test("all names of a file are left out when its piece is wrong", async (t) => {
+test("restore leaves out all hard links of a file whose blob is wrong", async (t) => {
   const { client, repository, folder, write, root } = await backupScene(t, "local");
   write("one", "x".repeat(5000));
   linkSync(join(folder, "one"), join(folder, "two"));
@@ -173,7 +173,7 @@ test("all names of a file are left out when its piece is wrong", async (t) => {
   ]);
 });
 
-test("the loss by a wrong piece is listed when the snapshot lacks other content too", async (t) => {
+test("restore lists a file with a wrong blob besides files whose content is lost", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;
   const { snapshot } = await client.createBackup(repository, { save: true });
@@ -190,7 +190,7 @@ test("the loss by a wrong piece is listed when the snapshot lacks other content 
   assert.deepEqual([existsSync(join(target, "many/7")), existsSync(join(target, "many/9"))], [false, true]);
 });
 
-test("a restore from far away waits for few answers one after the other, and for none while it proves", async (t) => {
+test("restore from a remote repository needs at most 10 round trips in a row, and none during the proof", async (t) => {
   const { client, library, options, root } = await backupScene(t, "far");
   await using repository = await library.openRepository(options);
   await client.createBackup(repository, { save: true });
@@ -214,7 +214,7 @@ test("a restore from far away waits for few answers one after the other, and for
   assert.ok(far.rounds <= 10, `${far.rounds} rounds: ${JSON.stringify([...far.counts])}`);
 });
 
-test("a small snapshot fits on a small file system, of which only a share stays free", async (t) => {
+test("restore onto a small file system keeps only a share of its free space free", async (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 24 << 20 });
   if (disk === null) return;
   const { client, repository } = await backupScene(t, "local");

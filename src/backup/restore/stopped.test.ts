@@ -118,7 +118,7 @@ async function made(at: Scene): Promise<void> {
   await makeRepository({ ...options, password: PASSWORD }, at.storages);
 }
 
-test("a repository that is made is there when its maker stops before the answer", async (t) => {
+test("initRepository succeeds if the caller stops after the config was written but before the answer", async (t) => {
   const at = await scene(t);
   const { options, signal } = await at.stoppedAt(of("PUT", "config"));
   await (await at.library.initRepository({ ...options, signal })).close();
@@ -126,7 +126,7 @@ test("a repository that is made is there when its maker stops before the answer"
   assert.equal((await (await at.open()).keys()).keys.length, 1);
 });
 
-test("a key that is added opens the repository when the caller stops before the answer", async (t) => {
+test("addKey succeeds if the caller stops after the key was written but before the answer", async (t) => {
   const at = await scene(t);
   await made(at);
   await inRepository(at, at.stoppedAt(of("PUT", "keys")), async (repository, signal) => {
@@ -140,7 +140,7 @@ for (const [what, method] of [
   ["the new key", "PUT"],
   ["the old key's removal", "DELETE"],
 ] as const) {
-  test(`a password is another one when the caller stops before the answer to ${what}`, async (t) => {
+  test(`changePassword succeeds if the caller stops before the answer to ${what}`, async (t) => {
     const at = await scene(t);
     await made(at);
     await inRepository(at, at.stoppedAt(of(method, "keys")), async (repository, signal) => {
@@ -152,7 +152,7 @@ for (const [what, method] of [
   });
 }
 
-test("a new password stays when the removal of the old key is undecided", async (t) => {
+test("changePassword keeps the new password if it is unknown whether the old key was removed", async (t) => {
   const at = await scene(t, SHORT_GRACE_MS);
   await made(at);
   await inRepository(at, at.stoppedAt(of("DELETE", "keys"), false), async (repository, signal) => {
@@ -168,7 +168,7 @@ test("a new password stays when the removal of the old key is undecided", async 
   await at.open("second");
 });
 
-test("a snapshot whose answer the caller did not wait for is reported, and removed snapshots too", async (t) => {
+test("createFromStream and forget report their work although the caller stopped before the last answer", async (t) => {
   const at = await scene(t);
   await made(at);
   const ids: string[] = [];
@@ -196,7 +196,7 @@ test("a snapshot whose answer the caller did not wait for is reported, and remov
   assert.equal([...at.server.objects.keys()].filter((key) => /snapshots|locks/.test(key)).length, 0);
 });
 
-test("a copy that is stopped says how many snapshots are copied, and goes on when it is repeated", async (t) => {
+test("copyTo reports how many snapshots it copied before it was stopped, and the next call copies the rest", async (t) => {
   const at = await scene(t);
   await made(at);
   const source = await at.open();
@@ -214,7 +214,7 @@ test("a copy that is stopped says how many snapshots are copied, and goes on whe
 
 for (const isAnswered of [true, false]) {
   const when = isAnswered ? "before the answer" : "and the answer never comes";
-  test(`the file that opens a repository stays when the caller stops ${when}`, async (t) => {
+  test(`addAgeKey keeps the password file if the caller stops ${when}`, async (t) => {
     const at = await scene(t, isAnswered ? undefined : SHORT_GRACE_MS);
     await made(at);
     const identity = await generateX25519Identity();
@@ -239,7 +239,7 @@ for (const isAnswered of [true, false]) {
   });
 }
 
-test("a file for a key that was refused goes", async (t) => {
+test("addAgeKey removes its password file if the storage refused the key", async (t) => {
   const at = await scene(t);
   await made(at);
   const file = join(at.folder, "password.age");
@@ -254,7 +254,7 @@ test("a file for a key that was refused goes", async (t) => {
   assert.equal(existsSync(file), false);
 });
 
-test("a caller that stops while nothing is decided ends at once, and nothing is there", async (t) => {
+test("createFromStream that is stopped before its snapshot is written ends at once and leaves no lock", async (t) => {
   const at = await scene(t);
   await made(at);
   await inRepository(at, at.stoppedAt(of("PUT", "data"), false), async (repository, signal) => {
@@ -292,7 +292,7 @@ function locksIn(at: Scene): string[] {
   return [...at.server.objects.keys()].filter((key) => key.includes("/locks/"));
 }
 
-test("a call is ended by its own signal alone, not by the signal of another call or of the opening", async (t) => {
+test("a call ends only by its own signal, not by the signal of another call or of openRepository", async (t) => {
   const at = await scene(t);
   await made(at);
   const { options } = await at.stoppedAt(() => false);
@@ -311,7 +311,7 @@ test("a call is ended by its own signal alone, not by the signal of another call
   assert.deepEqual((await repository.verify()).problems, []);
 });
 
-test("a call that is stopped while nothing is answered any more ends once its lock has had its time to go", async (t) => {
+test("a stopped call ends after its grace period although its lock cannot be removed", async (t) => {
   const at = await scene(t, SHORT_GRACE_MS);
   await made(at);
   const repository = await at.open();
@@ -326,7 +326,7 @@ test("a call that is stopped while nothing is answered any more ends once its lo
   assert.match(warnings.join(), /lock could not be removed/);
 });
 
-test("a caller who stops just after their lock is placed asks for nothing more but its removal", async (t) => {
+test("a call that is stopped just after its lock was placed only removes the lock", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
@@ -342,7 +342,7 @@ test("a caller who stops just after their lock is placed asks for nothing more b
   assert.deepEqual(locksIn(at), []);
 });
 
-test("a stopped call leaves no lock, also where its removal fails at first", async (t) => {
+test("a stopped call removes its lock although the first attempt fails", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
@@ -358,7 +358,7 @@ test("a stopped call leaves no lock, also where its removal fails at first", asy
   assert.ok(!warnings.some((message) => message.includes("lock could not be removed")), warnings.join());
 });
 
-test("a pause before a call is made again ends with the signal of that call", async (t) => {
+test("the signal of a call ends its pause before a retry", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
@@ -375,7 +375,7 @@ test("a pause before a call is made again ends with the signal of that call", as
   await endsOnceStopped(stop, listing);
 });
 
-test("a backup of a workspace is ended by its own signal", async (t) => {
+test("createBackup of a workspace ends by its own signal", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
@@ -394,7 +394,7 @@ test("a backup of a workspace is ended by its own signal", async (t) => {
   assert.ok((await client.createBackup(await at.open())).snapshot !== null);
 });
 
-test("the signal with which a repository was opened ends nothing once it is open", async (t) => {
+test("the signal given to openRepository ends no later call", async (t) => {
   const at = await scene(t, SHORT_GRACE_MS);
   await made(at);
   const { options } = await at.stoppedAt(() => false);
@@ -415,7 +415,7 @@ test("the signal with which a repository was opened ends nothing once it is open
   assert.ok((await repository.createFromStream(bytes())).snapshot !== null);
 });
 
-test("opening is ended by its signal", async (t) => {
+test("the signal given to openRepository ends the opening", async (t) => {
   const at = await scene(t);
   await made(at);
   const { options } = await at.stoppedAt(() => false);
@@ -427,7 +427,7 @@ test("opening is ended by its signal", async (t) => {
   await endsOnceStopped(stop, opening);
 });
 
-test("a repository that is closed while a call is under way ends that, without a warning and a new connection", async (t) => {
+test("closing a repository ends its running call without a warning and without a further request", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
@@ -443,7 +443,7 @@ test("a repository that is closed while a call is under way ends that, without a
   assert.deepEqual([at.server.seen.length - length, warnings, locksIn(at)], [0, [], []]);
 });
 
-test("a call that waits for a dead lock's removal goes on when the call that removes it is ended", async (t) => {
+test("a call that waits for the removal of a dead lock succeeds although the removing call is stopped", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
@@ -477,7 +477,7 @@ test("a call that waits for a dead lock's removal goes on when the call that rem
   assert.deepEqual(locksIn(at), []);
 });
 
-test("who has stopped before is asked nothing and given nothing", async (t) => {
+test("a call whose signal is already aborted sends no request", async (t) => {
   const at = await scene(t);
   const { options } = await at.stoppedAt(() => false);
   const stop = new AbortController();

@@ -45,7 +45,8 @@ export function restoredContent(
 ): string {
   const base64 = (path: Uint8Array): string => Buffer.from(path).toString("base64");
   const words = [repository, snapshot, (paths ?? []).map(base64), ...(folder === undefined ? [] : [base64(folder)])];
-  // Without paths it would equal the digest of a folder filled beside a target.
+  // Without this word, a restore over the target's entries could have the digest of one into a folder beside the
+  // target.
   if (isOver) words.push("over");
   return createHash("sha256").update(JSON.stringify(words)).digest("hex");
 }

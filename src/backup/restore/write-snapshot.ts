@@ -156,7 +156,7 @@ export class SnapshotWriter {
     return wanted.some((range) => near.has(range));
   }
 
-  /** A failure of one ends both: nothing more is fetched for a folder that is given up. */
+  /** Fetches packs and writes files at the same time. If either fails, both end. */
   async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<WriteTreeResult> {
     const { session, options } = this.#parts;
     const { near, index } = session;

@@ -72,7 +72,7 @@ const WAYS: readonly { name: string; mode: JournalMode; checkpoint: boolean; met
 ];
 
 for (const { name, mode, checkpoint, method } of WAYS) {
-  test(`an image is the state after one commit when another process commits without a pause: ${name}`, async (t) => {
+  test(`an image is the state after one commit although another process commits all the time: ${name}`, async (t) => {
     const { at, capture } = scene(t);
     makeDatabase(at("db"), mode);
     const writer = await Writer.start(t, at("db"));
@@ -99,7 +99,7 @@ for (const { name, mode, checkpoint, method } of WAYS) {
   });
 }
 
-test("an image has the bytes of the database, for every page size and journal mode, when no program writes", async (t) => {
+test("an image of an idle database equals it byte by byte, for every page size and journal mode", async (t) => {
   const { at, capture } = scene(t);
   for (const mode of ["wal", "delete"] as const) {
     for (let pageSize = 512; pageSize <= 65_536; pageSize *= 2) {
@@ -124,7 +124,7 @@ test("an image has the bytes of the database, for every page size and journal mo
   }
 });
 
-test("the page at 1 GiB is zeros in the image and no part of its hash when a database is larger", async (t) => {
+test("the page at 1 GiB is zeros in the image and not part of its hash", async (t) => {
   const { at, capture } = scene(t);
   const file = at("large");
   makeLarge(file);
@@ -190,7 +190,7 @@ function makeLarge(file: string): void {
   database.close();
 }
 
-test("a database whose log a reader keeps from being cut is captured by SQLite's backup", async (t) => {
+test("a database whose log a reader keeps from being truncated is captured by SQLite's backup", async (t) => {
   const { at, capture } = scene(t);
   makeDatabase(at("db"), "wal");
   const writer = new DatabaseSync(at("db"));
@@ -208,7 +208,7 @@ test("a database whose log a reader keeps from being cut is captured by SQLite's
   writer.close();
 });
 
-test("without a checkpoint neither the database nor its log changes", async (t) => {
+test("capture without a checkpoint changes neither the database nor its log", async (t) => {
   const { at, capture } = scene(t);
   makeDatabase(at("db"), "wal");
   const writer = new DatabaseSync(at("db"));
@@ -223,7 +223,7 @@ test("without a checkpoint neither the database nor its log changes", async (t) 
 });
 
 for (const checkpoint of [true, false])
-  test(`a log that nobody has open is applied to the image alone, checkpoint ${checkpoint}`, async (t) => {
+  test(`capture applies a log that no process has open only to the image, checkpoint ${checkpoint}`, async (t) => {
     const { at, capture } = scene(t);
     makeDatabase(at("db"), "wal");
     const writer = new DatabaseSync(at("db"));
@@ -239,7 +239,7 @@ for (const checkpoint of [true, false])
     assert.ok(!fs.existsSync(at("left-shm")));
   });
 
-test("a database that stays locked by one process is copied as a file after the wait, with that reason", async (t) => {
+test("capture copies a database as a plain file if a process keeps it locked, and names that reason", async (t) => {
   const { at, capture } = scene(t);
   for (const mode of ["wal", "delete"] as const) {
     makeDatabase(at(mode), mode);
@@ -259,7 +259,7 @@ test("a database that stays locked by one process is copied as a file after the 
   }
 });
 
-test("a hot journal that a killed writer left is rolled back in the image alone", async (t) => {
+test("capture rolls back a killed writer's hot journal only in the image", async (t) => {
   const { at, capture } = scene(t);
   makeDatabase(at("db"), "delete");
   leaveHotJournal(at("db"));
@@ -286,7 +286,7 @@ function leaveHotJournal(file: string): void {
   for (const [i, each] of copies.entries()) fs.writeFileSync(each, bytes[i]!);
 }
 
-test("a damaged or encrypted file, or one that is no database, is copied as it is, with the reason", async (t) => {
+test("capture copies a damaged, encrypted or empty file as it is, and names the reason", async (t) => {
   const { at, capture } = scene(t);
   fs.writeFileSync(at("encrypted"), Buffer.from(Array.from({ length: 9000 }, (_, i) => (i * i * 31) & 0xff)));
   fs.writeFileSync(at("empty"), "");
@@ -311,7 +311,7 @@ test("a damaged or encrypted file, or one that is no database, is copied as it i
   }
 });
 
-test("tables that need a collation or a function of their own program are captured, not counted and said not to be checked", async (t) => {
+test("capture warns of tables that it cannot check because they need a program's own collation", async (t) => {
   const { at, capture } = scene(t);
   const own = new DatabaseSync(at("db"));
   own.enableDefensive(false);
@@ -334,7 +334,7 @@ test("tables that need a collation or a function of their own program are captur
   assert.match(captured.warnings.join(), /cannot check computed, ordered:/);
 });
 
-test("a warning names the version when an SQLite before 3.51.3 wrote a database with a log", async (t) => {
+test("capture warns of a WAL database that was written by an SQLite before 3.51.3", async (t) => {
   const { at, capture } = scene(t);
   makeDatabase(at("db"), "wal");
   const fd = fs.openSync(at("db"), "r+");
@@ -343,7 +343,7 @@ test("a warning names the version when an SQLite before 3.51.3 wrote a database 
   assert.match((await capture(at("db"))).warnings.join(), /SQLite 3\.36\.33/);
 });
 
-test("a header is none when its page size is none that SQLite has", () => {
+test("parseHeader returns null for an invalid page size", () => {
   const bytes = Buffer.alloc(HEADER_BYTES);
   bytes.write("SQLite format 3\0", "latin1");
   const sizes = [1, 512, 513, 4096, 32_768, 256, 0].map((size) => {

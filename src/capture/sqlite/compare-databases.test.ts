@@ -23,7 +23,7 @@ function run(file: string, sql: string): void {
   database.close();
 }
 
-test("rows that came, went and changed are counted, and the first of each are listed by key", (t) => {
+test("compareDatabases counts added, removed and changed rows, and lists the first rows of each kind", (t) => {
   const rows = Array.from({ length: 9 }, (_, i) => `(${i}, 'name ${i}', x'0${i}')`).join(",");
   const { found } = scene(
     t,
@@ -43,7 +43,7 @@ test("rows that came, went and changed are counted, and the first of each are li
   ]);
 });
 
-test("schemas are compared first, and rows by the columns that both databases have", (t) => {
+test("compareDatabases lists schema changes, and compares rows by the columns in both databases", (t) => {
   const { found } = scene(
     t,
     "CREATE TABLE t (a, b); CREATE TABLE gone (x); INSERT INTO t VALUES (1, 2), (3, 4); CREATE VIEW v AS SELECT a FROM t",
@@ -62,7 +62,7 @@ test("schemas are compared first, and rows by the columns that both databases ha
   assert.deepEqual([table?.key, table?.changed, table?.rows[0]?.after], [["rowid"], 1, { rowid: "2", a: "3", b: "7" }]);
 });
 
-test("rows with NULLs in their key are matched by rowid, so that only real differences are listed", (t) => {
+test("compareDatabases matches rows with NULL in their key by rowid", (t) => {
   const { found } = scene(
     t,
     `CREATE TABLE t (a TEXT PRIMARY KEY, b); INSERT INTO t VALUES (NULL, 1), (NULL, 2), (NULL, 3), ('k', 4);
@@ -79,7 +79,7 @@ test("rows with NULLs in their key are matched by rowid, so that only real diffe
   assert.deepEqual(found.tables[0]!.rows.at(-1), { before: { a: "NULL", b: "2" }, after: { a: "NULL", b: "20" } });
 });
 
-test("a table whose key is another one, or whose collation is not known here, is named with the reason", (t) => {
+test("compareDatabases names a table whose primary key changed, or that has no key and no rowid", (t) => {
   const { found } = scene(
     t,
     "CREATE TABLE k (a PRIMARY KEY, b); CREATE TABLE same (rowid, _rowid_, oid); INSERT INTO same VALUES (1, 2, 3)",
@@ -94,7 +94,7 @@ test("a table whose key is another one, or whose collation is not known here, is
   );
 });
 
-test("a file that is no database is an error", (t) => {
+test("compareDatabases throws if a file is no database", (t) => {
   const { a, b } = scene(t, "CREATE TABLE t (a)", "");
   writeFileSync(b, "no database".repeat(500));
   assert.throws(() => compareDatabases({ before: a, after: b, limit: 1 }), /not a database/);
@@ -102,7 +102,7 @@ test("a file that is no database is an error", (t) => {
 
 const SQLDIFF = spawnSync("sqldiff", ["--help"]).error === undefined ? false : "sqldiff is not installed";
 
-test("the rows that differ are those that sqldiff finds", { skip: SQLDIFF }, (t) => {
+test("compareDatabases counts the same rows as sqldiff", { skip: SQLDIFF }, (t) => {
   let seed = 7;
   const random = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below;
   const edits = Array.from({ length: 400 }, () => {

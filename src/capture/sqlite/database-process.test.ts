@@ -28,7 +28,7 @@ function makeSlow(file: string): void {
   database.close();
 }
 
-test("a check ends at once, and further ones can be made, when its caller stops", async (t) => {
+test("an aborted check ends at once, and the next check works", async (t) => {
   const { checked, at } = scene(t);
   makeSlow(at("slow"));
   new DatabaseSync(at("sound")).close();

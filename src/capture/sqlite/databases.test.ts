@@ -69,7 +69,7 @@ function othersWrite(file: string): string {
   return spawnSync(process.execPath, args, { encoding: "utf8" }).stdout.trim();
 }
 
-test("locks that this process has on a database are there after it was captured, listed and refused a restore", async (t) => {
+test("capture, list and a refused restore do not release this process's own locks on a database", async (t) => {
   const { at, folder } = scene(t);
   for (const mode of ["wal", "delete"] as const) {
     makeAfter(at(mode), 3, mode);
@@ -93,7 +93,7 @@ test("locks that this process has on a database are there after it was captured,
   }
 });
 
-test("a list has each database with its log, its holders and the label that a capture would have", async (t) => {
+test("listDatabases returns each database with its log, its processes and the label of a capture", async (t) => {
   const { at, folder } = scene(t);
   fs.mkdirSync(at("deep/er"), { recursive: true });
   makeAfter(at("deep/er/a"), 2);
@@ -125,7 +125,7 @@ test("a list has each database with its log, its holders and the label that a ca
   await writer.stop();
 });
 
-test("a capture makes one file, never over another unless told, and nothing is left beside it", async (t) => {
+test("captureDatabase writes one file, and replaces an existing one only with `overwrite`", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("db"), 5);
   fs.chmodSync(at("db"), 0o640);
@@ -140,7 +140,7 @@ test("a capture makes one file, never over another unless told, and nothing is l
   assert.deepEqual(fs.readdirSync(folder).toSorted(), ["db", "image"]);
 });
 
-test("a log without its database is not captured, and no database is made beside it", async (t) => {
+test("captureDatabase of a path that has only a log fails and makes no database", async (t) => {
   const { at, folder } = scene(t);
   makeUnclosed(t, at("db"), 3);
   fs.rmSync(at("db"));
@@ -150,7 +150,7 @@ test("a log without its database is not captured, and no database is made beside
   assert.deepEqual([log.label, log.method], ["crash-consistent", "copy"]);
 });
 
-test("a file that changes during each copy is labelled torn", async (t) => {
+test("a plain copy of a file that changes during each attempt is labelled torn-possible", async (t) => {
   const { at } = scene(t);
   makeAfter(at("db"), 1, "delete");
   fs.mkdirSync(at("stage"));
@@ -185,7 +185,7 @@ test("a database that this user may not write to is copied as a plain file", not
   assert.deepEqual(fs.readdirSync(folder), ["db"]);
 });
 
-test("a restored database is the image, and the old one is kept with its sidecars under their names", async (t) => {
+test("restoreDatabase writes the image, and keeps the old database with its log under the same names", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("image"), 7);
   makeUnclosed(t, at("db"), 4);
@@ -206,7 +206,7 @@ test("a restored database is the image, and the old one is kept with its sidecar
   assert.deepEqual([elsewhere.kept, commitsOf(at("new"))], [null, 7]);
 });
 
-test("the log beside a plain copy is applied when it is restored", async (t) => {
+test("restoreDatabase applies the log beside a plain copy", async (t) => {
   const { at } = scene(t);
   makeUnclosed(t, at("copy"), 6);
   const restored = await restoreDatabase(at("copy"), { to: at("db") });
@@ -214,7 +214,7 @@ test("the log beside a plain copy is applied when it is restored", async (t) => 
   assert.ok(fs.statSync(at("copy-wal")).size > 0);
 });
 
-test("an image that is damaged, cut, no database, or not as recorded leaves the old database as it was", async (t) => {
+test("restoreDatabase leaves the old database unchanged if the image is damaged or not as expected", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("image"), 7);
   makeUnclosed(t, at("db"), 4);
@@ -245,7 +245,7 @@ test("an image that is damaged, cut, no database, or not as recorded leaves the 
   assert.ok((await restoreDatabase(at("image"), { to, expected: { statistics, sha256 } })).kept !== null);
 });
 
-test("programs that have a database open go on with the restored content when it is written through SQLite", async (t) => {
+test("programs with an open database see the restored content after a restore through SQLite", async (t) => {
   const { at } = scene(t);
   for (const mode of ["wal", "delete"] as const) {
     makeAfter(at(`${mode}.image`), 9, mode === "wal" ? "delete" : "wal");
@@ -264,7 +264,7 @@ test("programs that have a database open go on with the restored content when it
   }
 });
 
-test("a restore through SQLite says so when a database in WAL mode would need another page size", async (t) => {
+test("a restore through SQLite refuses a change of the page size in WAL mode", async (t) => {
   const { at } = scene(t);
   makeDatabase(at("image"), "delete", 1024);
   makeAfter(at("db"), 2);
@@ -276,7 +276,7 @@ test("a restore through SQLite says so when a database in WAL mode would need an
   assert.equal(commitsOf(at("db")), 3);
 });
 
-test("a database in use is restored through SQLite again and again while its writer goes on", async (t) => {
+test("a restore through SQLite succeeds repeatedly while another process writes", async (t) => {
   const { at } = scene(t);
   makeAfter(at("image"), 0);
   makeAfter(at("db"), 0);
@@ -296,7 +296,7 @@ test("a database in use is restored through SQLite again and again while its wri
 
 const WORKER_STEPS = "opened checkpointed pinned read released staged".split(" ");
 
-test("a helper that is killed at any step leaves the database usable and nothing beside the image", async (t) => {
+test("a capture or restore whose helper is killed at any step leaves the database usable", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("db"), 1);
   const open = new DatabaseSync(at("db"));
@@ -363,7 +363,7 @@ test("a helper whose parent was killed removes unfinished files and releases the
   open.close();
 });
 
-test("a capture that is killed before its image has its name leaves nothing, and after it the whole image", async (t) => {
+test("a capture that is killed before its rename leaves no file, and after it the complete image", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("db"), 5);
   for (const [step, left] of [
@@ -377,7 +377,7 @@ test("a capture that is killed before its image has its name leaves nothing, and
   assert.equal(commitsOf(at("image")), 5);
 });
 
-test("a restore that is killed at any step is the old or the new database, with its log, after the next one has begun", async (t) => {
+test("a restore that is killed at any step leaves the complete old or new database with its log", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("image"), 7);
   const steps = ["staged", "begun", "set-aside", "set-aside:2", "named", "exchanged"];

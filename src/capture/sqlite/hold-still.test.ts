@@ -25,7 +25,7 @@ function scene(t: TestContext): { folder: string; paths: Buffer[]; open: Databas
   return { folder, paths: names.map((name) => Buffer.from(path.join(folder, name))), open, databases };
 }
 
-test("databases that are kept still can be read but not written, and writers go on after the release", async (t) => {
+test("databases that are held still can be read but not written until their release", async (t) => {
   const { folder, paths, open, databases } = scene(t);
   const before = fs.readdirSync(folder);
   const { held, release } = await databases.still(paths, { budgetMs: 60_000 });
@@ -40,7 +40,7 @@ test("databases that are kept still can be read but not written, and writers go 
   assert.deepEqual(fs.readdirSync(folder), before);
 });
 
-test("databases are given back by themselves when their time is over, and that is told", async (t) => {
+test("databases are released when their time is over, and `release` then returns false", async (t) => {
   const { paths, open, databases } = scene(t);
   const { held, release } = await databases.still(paths, { budgetMs: 150 });
   assert.deepEqual(held, [0, 1]);
@@ -55,7 +55,7 @@ test("databases are given back by themselves when their time is over, and that i
   assert.equal(await release(), false);
 });
 
-test("a database that is being written to all the time is not waited for, nor is another one kept still meanwhile", async (t) => {
+test("a database with a running write transaction is not waited for, and no other one is held", async (t) => {
   const { paths, open, databases } = scene(t);
   open[0]!.exec("BEGIN IMMEDIATE; UPDATE one SET n = 5");
   const { held, release } = await databases.still(paths, { budgetMs: 150 });
@@ -64,7 +64,7 @@ test("a database that is being written to all the time is not waited for, nor is
   open[0]!.exec("COMMIT");
 });
 
-test("a database that no program has open is kept still without a lock, and nothing is made beside it", async (t) => {
+test("a database that no process has open is held still without a lock file", async (t) => {
   const { folder, open, databases } = scene(t);
   for (const each of open) each.close();
   open.length = 0;

@@ -20,7 +20,7 @@ interface HeldDatabase extends Omit<Held, "isImage"> {
 export class LiveDatabases {
   #sqlite: DatabaseProcess | null = null;
 
-  /** Implements the scan's port. `scratch`: a folder for images. */
+  /** Implements `DatabaseCapture.hold()`. `scratch`: a folder for images. */
   async hold(
     database: Uint8Array,
     { signal, how, scratch }: { signal?: AbortSignal | undefined; how: HoldRequest["how"]; scratch: string },
@@ -51,7 +51,7 @@ export class LiveDatabases {
     }
   }
 
-  /** Implements the scan's port. */
+  /** Implements `DatabaseCapture.check()`. */
   async check(database: Uint8Array, { signal }: { signal?: AbortSignal | undefined }): Promise<string | null> {
     const sqlite = (this.#sqlite ??= await newProcess());
     try {
@@ -62,7 +62,7 @@ export class LiveDatabases {
     }
   }
 
-  /** Implements the scan's port. */
+  /** Implements `DatabaseCapture.still()`. */
   async still(
     databases: readonly Uint8Array[],
     { budgetMs, signal }: { budgetMs: number; signal?: AbortSignal | undefined },

@@ -4,7 +4,7 @@ import type { Captured, CaptureRequest } from "./captured.ts";
 import { beside, type DatabaseHeader, LOGS, type SIDECARS } from "../../formats/sqlite-header.ts";
 import { clearLockPage, copyBytes, hashOf } from "./image.ts";
 
-/** Endings of the files of a database that a copy takes along. */
+/** Endings of the files that a plain copy of a database includes. */
 const COPIED = ["", ...LOGS] as const;
 const TRIES = 3;
 

@@ -183,7 +183,7 @@ export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
   });
 }
 
-/** Tells people who has a database open, in words that follow the database's name. */
+/** Returns the rest of a message after the database's name: which processes have it open, or why that is unknown. */
 export function inWords({ users, unknown }: InUse): string {
   if (unknown.length > 0) return `may be open, and Cairn cannot find out: ${unknown.join("; ")}`;
   if (users.length === 0) return "is open in a process that Cairn cannot see, of another user or in another container";

@@ -42,7 +42,7 @@ const variants: [string, Omit<HalfTransaction, "moment"> & { folders?: string[] 
   ["different page sizes", { names: [...TWO, "three.db"], pageSize: (i) => [512, 4096, 65_536][i]! }],
 ];
 for (const [what, half] of variants)
-  test(`a transaction of a snapshot is rolled back everywhere, or committed everywhere: ${what}`, (t) => {
+  test(`recoverCopy rolls a transaction back in all databases, or in none: ${what}`, (t) => {
     for (const moment of ["before", "after"] as const) {
       const tree = newFolder(t);
       // The path by which the program knew the folder leads nowhere by now.
@@ -54,7 +54,7 @@ for (const [what, half] of variants)
     }
   });
 
-test("a program that knows the folder by another path, as in a container, has its transaction rolled back", (t) => {
+test("recoverCopy rolls back the transaction of a program that knows the folder by another path", (t) => {
   const tree = newFolder(t);
   const names = ["data/sub/one.db", "data/two.db"];
   makeHalfTransaction(path.join(tree, "data"), {
@@ -65,7 +65,7 @@ test("a program that knows the folder by another path, as in a container, has it
   assert.deepEqual(recoveredOf(t, tree, names, ["/srv/workspace"]), [`${WHOLE} 0`, `${WHOLE} 0`]);
 });
 
-test("a transaction that a database outside of the folder decides on is rolled back, and the label says why", (t) => {
+test("recoverCopy rolls back a transaction whose super-journal is outside the folder, and names that reason", (t) => {
   const tree = newFolder(t);
   const outside = "/elsewhere/main.db-mj1A2B3C904";
   makeHalfTransaction(tree, { names: TWO, superJournal: outside, moment: "before" });
@@ -78,7 +78,7 @@ test("a transaction that a database outside of the folder decides on is rolled b
   assert.match(held.reason!, /outside the folder, and the point does not have \/elsewhere\/main\.db-mj1A2B3C904/);
 });
 
-test("an empty super-journal counts as removed, as SQLite treats it", async (t) => {
+test("recoverCopy treats an empty super-journal as removed, as SQLite does", async (t) => {
   const tree = newFolder(t);
   const superJournal = makeHalfTransaction(tree, { names: TWO, moment: "after" });
   fs.writeFileSync(superJournal, "");
@@ -89,7 +89,7 @@ test("an empty super-journal counts as removed, as SQLite treats it", async (t) 
   assert.match((await whyNotInPlace(Buffer.from(path.join(tree, TWO[1]!))))!, /which does not exist/);
 });
 
-test("a journal that names no super-journal is rolled back, and the files stay what the point has", (t) => {
+test("recoverCopy leaves the files unchanged if their journals name no super-journal", (t) => {
   const tree = newFolder(t);
   makeHalfTransaction(tree, { names: TWO, moment: "before" });
   for (const name of TWO) {
@@ -107,7 +107,7 @@ test("a journal that names no super-journal is rolled back, and the files stay w
   );
 });
 
-test("the trailer of a journal that was kept and cleared leaves a database as it is", (t) => {
+test("recoverCopy leaves a database unchanged if its journal has only an old trailer", (t) => {
   const tree = newFolder(t);
   makeHalfTransaction(tree, { names: TWO, moment: "after" });
   // What a program that keeps its journals leaves: a header of zeros, and the end of an older transaction.
@@ -119,7 +119,7 @@ test("the trailer of a journal that was kept and cleared leaves a database as it
   assert.deepEqual(recoveredOf(t, tree, TWO, [tree]), [`${WHOLE} raw -journal`, `${WHOLE} raw -journal`]);
 });
 
-test("a damaged database is never called consistent, with any journal", (t) => {
+test("recoverCopy labels a damaged database crash-consistent with any journal", (t) => {
   const tree = newFolder(t);
   makeHalfTransaction(tree, { names: TWO, moment: "after" });
   const place = path.join(tree, "one.db");
@@ -129,7 +129,7 @@ test("a damaged database is never called consistent, with any journal", (t) => {
   assert.deepEqual(recoveredOf(t, tree, TWO, [tree]), ["crash-consistent raw -journal", `${WHOLE} 1`]);
 });
 
-test("a database whose journal names a file that only its program's container has is never opened where it lies", async (t) => {
+test("hold copies a database in place without opening it if its super-journal does not exist here", async (t) => {
   const folder = newFolder(t);
   makeHalfTransaction(folder, { names: TWO, seenAs: "/inside", moment: "before" });
   const files = fs.readdirSync(folder);

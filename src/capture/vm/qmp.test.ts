@@ -43,7 +43,7 @@ const fails = async (work: Promise<unknown>, code: string, message: RegExp): Pro
   await assert.rejects(work, (error: CairnError) => error.code === code && message.test(error.message));
 };
 
-test("answers come in the order of the commands, with events between and any split of the bytes", async () => {
+test("answers arrive in the order of the commands, with events between them and any split of the bytes", async () => {
   const file = await serve((command, socket) => {
     socket.write('{"event": "STOP", "data": {"at": 1}}\r\n{"ret');
     return `urn": {"of": "${command}"}}`;
@@ -56,7 +56,7 @@ test("answers come in the order of the commands, with events between and any spl
   assert.equal(await qmp.event(() => true, 1), null);
 });
 
-test("an error of QEMU is told in its words, and the next command has its own answer", async () => {
+test("an error has QEMU's message, and the next command gets its own answer", async () => {
   const file = await serve((command) =>
     command === "bad" ? '{"error": {"class": "GenericError", "desc": "no such thing"}}' : '{"return": 7}',
   );
@@ -65,7 +65,7 @@ test("an error of QEMU is told in its words, and the next command has its own an
   assert.equal(await qmp.run("good"), 7);
 });
 
-test("a QEMU that is silent, sends no JSON, or ends, is an error for the waiting call and for the next", async () => {
+test("a QEMU that is silent, sends no JSON or ends makes the waiting call and the next one fail", async () => {
   const silent = await Qmp.connect(await serve(() => null), { deadlineMs: 1000 });
   await fails(silent.run("quiet", undefined, 20), "io", /did not answer quiet within 20 ms/);
   await fails(silent.run("later"), "io", /did not answer quiet/);
@@ -81,7 +81,7 @@ test("a QEMU that is silent, sends no JSON, or ends, is an error for the waiting
   await fails(ended.run("any"), "io", /ended/);
 });
 
-test("another client's connection is busy, and a socket without a server is an error at the deadline", async () => {
+test("connect fails with `busy` if another client is connected, and with `io` if no server listens", async () => {
   await fails(Qmp.connect(await serve(() => null, null), { deadlineMs: 50 }), "busy", /another program is connected/);
   await fails(Qmp.connect(path.join(FOLDER, "none.sock"), { deadlineMs: 20 }), "io", /no QEMU listens/);
   await fails(
@@ -91,7 +91,7 @@ test("another client's connection is busy, and a socket without a server is an e
   );
 });
 
-test("a migration without a status, or with one that fails, is no success", async () => {
+test("migrated fails if the migration has no status or fails", async () => {
   const answers = ['{"return": {}}', '{"return": {"status": "failed", "error-desc": "device state"}}'];
   for (const [answer, message] of [
     [answers[0]!, /machine's state did not finish within/],

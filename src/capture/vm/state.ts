@@ -54,7 +54,7 @@ import {
 } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
 
-/** A machine's state: taking it into a folder, and bringing it back. */
+/** Saves a machine's state into a folder, and loads it into a machine. */
 
 const RELEASE_MS = 5000;
 /** Longest time that a guest is paused for the copy of its memory and disks. */

@@ -28,7 +28,7 @@ async function collect(stream: NodeJS.ReadableStream): Promise<string> {
   return text;
 }
 
-test("the command prints its version", () => {
+test("cairn --version prints the version", () => {
   const ran = spawnSync(process.execPath, [MAIN, "--version"], { encoding: "utf8" });
   assert.match(ran.stdout, /^\d+\.\d+\.\d+\n$/);
   assert.equal(ran.status, 0);
@@ -39,7 +39,7 @@ for (const [signal, exit] of [
   ["SIGTERM", 143],
   ["SIGHUP", 129],
 ] as const) {
-  test(`${signal} stops the work and exits ${exit} with the envelope`, async () => {
+  test(`${signal} stops the command with exit ${exit} and an envelope`, async () => {
     const child = spawn(process.execPath, [ENTRY, "save", "--json"], { env: { ...process.env, FAKE_SAVE: "wait" } });
     const output = collect(child.stdout);
     await once(child.stderr, "data");
@@ -53,7 +53,7 @@ for (const [signal, exit] of [
   });
 }
 
-test("SIGUSR1 prints the progress of the call, and opens no debugger", async () => {
+test("SIGUSR1 prints the progress and opens no debugger", async () => {
   // As the launcher starts it: a flag of Node may keep the signal away.
   const [, flags = ""] = /^exec "\$node" (.*) "\$entry"/m.exec(readFileSync(LAUNCHER, "utf8"))!;
   const child = spawn(process.execPath, [...flags.split(" "), ENTRY, "save"], {
@@ -67,7 +67,7 @@ test("SIGUSR1 prints the progress of the call, and opens no debugger", async () 
   assert.deepEqual(await once(child, "exit"), [130, null]);
 });
 
-test("a stop that takes long is explained on stderr, and a second signal ends the process", async () => {
+test("a slow stop is explained on stderr, and a second signal ends the process", async () => {
   const child = spawn(process.execPath, [ENTRY, "save"], { env: { ...process.env, FAKE_SAVE: "hold" } });
   const lines = createInterface(child.stderr)[Symbol.asyncIterator]();
   assert.equal((await lines.next()).value, "waiting");
@@ -77,7 +77,7 @@ test("a stop that takes long is explained on stderr, and a second signal ends th
   assert.deepEqual(await once(child, "exit"), [130, null]);
 });
 
-test("a reader that has gone is no failure", async () => {
+test("the command exits 0 if the reader of its output has closed the pipe", async () => {
   const child = spawn("/bin/sh", ["-c", `"$0" "$1" history; echo "status $?" >&2`, process.execPath, ENTRY], {
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -85,13 +85,13 @@ test("a reader that has gone is no failure", async () => {
   assert.equal(await collect(child.stderr), "status 0\n");
 });
 
-test("a closed stdout is no failure", () => {
+test("the command exits 0 if stdout is closed", () => {
   const ran = spawnSync("/bin/sh", ["-c", `"$0" "$1" save >&-`, process.execPath, ENTRY], { encoding: "utf8" });
   assert.deepEqual([ran.status, ran.stderr], [0, ""]);
 });
 
 test(
-  "a result that could not be written is a failure",
+  "the command exits 8 if its result cannot be written",
   { skip: existsSync("/dev/full") ? false : "no /dev/full" },
   () => {
     for (const line of ["history", "save --json"]) {
@@ -129,7 +129,7 @@ function scene(t: TestContext): Scene {
   return { root, cairn };
 }
 
-test("relative names are refused in a removed current folder, and absolute ones work", (t) => {
+test("in a removed current folder relative paths are refused and absolute paths work", (t) => {
   const { root, cairn } = scene(t);
   const kept = join(root, "kept");
   const gone = { from: `mkdir gone && cd gone && rmdir ../gone && unset PWD` };
@@ -156,7 +156,7 @@ test("relative names are refused in a removed current folder, and absolute ones 
 });
 
 test(
-  "a removed current folder is named in the error, or belongs to its former workspace",
+  "in a removed current folder the error names the folder, or its former workspace is used",
   { skip: existsSync("/proc/self/cwd") ? false : "only Linux knows where it was" },
   (t) => {
     const { root, cairn } = scene(t);

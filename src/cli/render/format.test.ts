@@ -17,7 +17,7 @@ import {
 import { makeStyle, PLAIN, wantsColour } from "./style.ts";
 import { renderTable } from "./table.ts";
 
-test("bytes have three digits and a unit", () => {
+test("formatBytes prints three digits and a unit", () => {
   const sizes = [0, 1, 999, 1000, 1024, 1536, 10_240, 1_048_576, 1_048_575, 2 ** 31, 2 ** 53];
   assert.deepEqual(sizes.map(formatBytes), [
     "0 B",
@@ -34,7 +34,7 @@ test("bytes have three digits and a unit", () => {
   ]);
 });
 
-test("durations get coarser when they get longer", () => {
+test("formatDuration gets coarser for longer durations", () => {
   assert.deepEqual([0, 4.4, 999, 1000, 1240, 59_900, 59_960, 125_000, 12_000_000].map(formatDuration), [
     "0 ms",
     "4 ms",
@@ -48,7 +48,7 @@ test("durations get coarser when they get longer", () => {
   ]);
 });
 
-test("ages have one unit, also ages in the future", () => {
+test("formatAge prints one unit, also for times in the future", () => {
   const now = Date.parse("2026-11-20T12:00:00Z");
   const age = (instant: string): string => formatAge(instant, now);
   assert.equal(age("2026-11-20T11:59:58Z"), "just now");
@@ -60,19 +60,19 @@ test("ages have one unit, also ages in the future", () => {
   assert.equal(age("nonsense"), "nonsense");
 });
 
-test("counts are printed in words, and all zeros as nothing", () => {
+test("formatCounts prints counts with words, and `nothing` for zeros", () => {
   assert.equal(formatCounts({ added: 1200, modified: 0, removed: 1 }), "1,200 added, 1 removed");
   assert.equal(formatCounts({ added: 0 }), "nothing");
   assert.deepEqual([0, 999, 1000, 1_234_567, -1000].map(formatCount), ["0", "999", "1,000", "1,234,567", "-1,000"]);
   assert.deepEqual([plural(1, "entry"), plural(0, "entry"), plural(2, "file")], ["1 entry", "0 entries", "2 files"]);
 });
 
-test("control characters and direction marks are escaped", () => {
+test("printable escapes control characters and direction marks", () => {
   assert.equal(printable("a\u001b[2Jb\nc\td\u0085\u202e\u2066é"), "a\\u001b[2Jb\\nc\\td\\u0085\\u202e\\u2066é");
   assert.equal(firstLine("one\ntwo"), "one");
 });
 
-test("modes look as in ls", () => {
+test("formatMode prints modes as ls does", () => {
   assert.equal(formatMode("file", 0o644), "-rw-r--r--");
   assert.equal(formatMode("directory", 0o1777), "drwxrwxrwt");
   assert.equal(formatMode("file", 0o4755), "-rwsr-xr-x");
@@ -80,12 +80,12 @@ test("modes look as in ls", () => {
   assert.equal(formatMode("file", 0o1666), "-rw-rw-rwT");
 });
 
-test("long lists end with the number of further items", () => {
+test("limited ends a long list with the number of further items", () => {
   assert.deepEqual(limited(["a", "b", "c"], 3, PLAIN), ["a", "b", "c"]);
   assert.deepEqual(limited(["a", "b", "c"], 1, PLAIN), ["a", "… and 2 more (all with --json)"]);
 });
 
-test("colour needs a terminal and no NO_COLOR", () => {
+test("wantsColour needs a terminal or FORCE_COLOR, and no NO_COLOR", () => {
   assert.equal(wantsColour(true, {}, true), true);
   assert.equal(wantsColour(false, { FORCE_COLOR: "1", TERM: "dumb" }, true), true);
   assert.equal(wantsColour(false, { FORCE_COLOR: "0" }, true), false);
@@ -97,7 +97,7 @@ test("colour needs a terminal and no NO_COLOR", () => {
   assert.equal(wantsColour(true, {}, false), false);
 });
 
-test("columns are aligned whatever the letters' widths and colours", async () => {
+test("renderTable aligns columns with wide letters and colours", async () => {
   const style = makeStyle(true);
   assert.deepEqual(
     await renderTable(
@@ -125,7 +125,7 @@ test("columns are aligned whatever the letters' widths and colours", async () =>
   );
 });
 
-test("lists show local date and time, and the distance if it is more than a day ahead", () => {
+test("formatMinute prints local date and time, and the distance if it is more than a day ahead", () => {
   const now = Date.parse("2026-11-20T12:00:00Z");
   for (const near of ["2019-03-04T05:06:07Z", "2026-11-20T11:59:58Z", "2026-11-20T12:05:00Z"])
     assert.equal(formatMinute(near, now), formatInstant(near).slice(0, 16));

@@ -70,7 +70,7 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count =
   if (leftOut.length === 0) return [];
   const lines = leftOut.map((entry) => {
     const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
-    // The entry is a file, or the folder itself.
+    // The path of the folder itself is empty.
     return `    ${shownPath(entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
   });
   return [`  ${style.yellow(`left out: ${plural(count, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
@@ -205,7 +205,7 @@ export function describePoint(point: SavePoint, style: Style): string {
   return parts.join("  ");
 }
 
-/** The message already tells the wish, so only a failed command is added. */
+/** Returns the exit status of a failed command; the point's message already describes the rest of its cause. */
 function describeFailure({ cause }: SavePoint, style: Style): string[] {
   const exit = cause["exit_code"];
   return typeof exit === "number" && exit !== 0 ? [style.red(`exit ${exit}`)] : [];

@@ -48,7 +48,7 @@ test("status shows a clean, a changed, an unsaved and a restored folder", async 
   );
 });
 
-test("status says that the folder is unchanged, but its save point is incomplete", async () => {
+test("status says that the folder is unchanged but its save point is incomplete", async () => {
   const incomplete = {
     count: 12,
     left_out: [{ path: "key", reason: "unreadable" as const, detail: "permission denied" }],
@@ -75,7 +75,7 @@ const recovered = (minutes: number, more: Partial<Recovered> = {}): Recovered =>
   ...more,
 });
 
-test("status shows the last recovery and its time, and only counts earlier ones", async () => {
+test("status shows only the latest recovery with its time, and counts earlier ones", async () => {
   const both = [recovered(9, { detail: "old" }), recovered(5, { detail: "one" }), recovered(5, { detail: "other" })];
   const text = await fakeStatus({ recovered: both });
   assert.deepEqual(
@@ -96,7 +96,7 @@ test("status shows recoveries, processes with open files and ignored entries", a
   assert.match(text, /ignored: the rules leave out 1 entry\n {2}node_modules/);
 });
 
-test("history says if the folder is not at the latest point", async () => {
+test("history says if the folder is not based on the latest point", async () => {
   const older = {
     ...POINT,
     save_point_id: ID_B,
@@ -115,7 +115,7 @@ test("history says if the folder is not at the latest point", async () => {
   );
 });
 
-test("history folds saves without changes, and shows undo points above head", async () => {
+test("history folds saves without changes, and shows the undo point above head", async () => {
   const point = (digit: string, more: Partial<SavePoint>): SavePoint => {
     const id = ID_A.replaceAll(/./g, digit) as SavePoint["save_point_id"];
     return { ...POINT, save_point_id: id, message: "", tags: [], ...more };
@@ -194,14 +194,14 @@ test("why shows each change of a path and its cause", async () => {
   assert.equal(none, "no save point has a");
 });
 
-test("a point is shown with all of its message", async () => {
+test("show prints a point with its complete message", async () => {
   const shown = await renderPoint({ ...POINT, message: "first\nsecond \u001b[2J\n" }, (id) => id, PLAIN);
   const at = shown.findIndex((line) => /^message +first$/.test(line));
   assert.match(shown[at + 1]!, /^ +second \\u001b\[2J$/);
   assert.match(shown[at + 2]!, /^cause/);
 });
 
-test("a cause is described in words", () => {
+test("describeCause describes a point's cause", () => {
   const told = (cause: typeof POINT.cause): string => describeCause({ ...POINT, cause });
   assert.equal(told({ kind: "restore", restored_to: "5f6e7d8c" }), "before a restore");
   assert.equal(told({ kind: "undo", restored_to: "5f6e7d8c" }), "before an undo");
@@ -225,13 +225,13 @@ test("restore says that there is no save point yet", () => {
   );
 });
 
-test("restore names files that are no longer hard links of unselected names", () => {
+test("restore names files that are no longer hard-linked to unrestored names", () => {
   const result = { ...RESTORED, unlinked: [{ path: "a" }, { path: "b\nc" }] };
   const text = renderRestore({ result, shorten, undo: "cairn undo", style: PLAIN });
   assert.match(text, /\n {2}no longer hard-linked to names that were not restored: 2 entries\n {4}a\n {4}b\\nc\n/);
 });
 
-test("a plan lists the changes, and an empty plan says that nothing would change", () => {
+test("a restore plan lists the changes, or says that nothing would change", () => {
   const plan = {
     id: "p",
     restored_to: ID_A,
@@ -253,7 +253,7 @@ test("a plan lists the changes, and an empty plan says that nothing would change
   );
 });
 
-test("a plan names entries that the point lacks, and each kept entry once", () => {
+test("a restore plan names entries that the point lacks, and each kept entry once", () => {
   const left = (path: string): LeftOut => ({ path, reason: "unreadable", detail: "it was not saved" });
   const plan = {
     id: "p",
@@ -278,7 +278,7 @@ const FILE: DiffEntry = {
   size_after: 2048,
 };
 
-test("an entry of a diff is one line", () => {
+test("renderEntryLine prints an entry of a diff as one line", () => {
   assert.equal(renderEntryLine(FILE, PLAIN), "M a (content, mode)  1 KiB → 2 KiB");
   assert.equal(
     renderEntryLine({ change: "renamed", kind: "directory", path: "b", from_path: "a", aspects: [] }, PLAIN),
@@ -294,7 +294,7 @@ test("an entry of a diff is one line", () => {
   );
 });
 
-test("a text diff counts lines as patch does", () => {
+test("renderTextDiff counts lines as patch does", () => {
   const [before, after] = ["1\n2\n3\n4\n5\n6\n7\n8\n9\n", "1\n2\n3\n4\nfive\n6\n7\n8\n9\n"].map((text) =>
     Buffer.from(text),
   );
@@ -310,7 +310,7 @@ test("a text diff counts lines as patch does", () => {
   );
 });
 
-test("bytes are text only when they are UTF-8 without NUL", () => {
+test("decodeText returns text only for UTF-8 without NUL", () => {
   assert.equal(decodeText(Buffer.from("é")), "é");
   assert.equal(decodeText(Buffer.from([0x61, 0])), null);
   assert.equal(decodeText(Buffer.from([0xff])), null);
@@ -343,14 +343,14 @@ test("a cleanup plan lists the points to remove, the reasons and the command", (
   );
 });
 
-test("a cleanup says that the freed bytes are those of the store, because trees are not counted", () => {
+test("cleanup says that the freed bytes are those of the store", () => {
   const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0, complete: true, still_held: null }, PLAIN);
   assert.equal(told, "removed 2 points, 0 B freed in the store");
   const partly = renderCleanupResult({ removed: [], bytes_freed: 10, complete: false, still_held: null }, PLAIN);
   assert.match(partly, /^removed 0 points, 10 B freed in the store; not done yet: /);
 });
 
-test("doctor shows what a repair would do, did or could not do", () => {
+test("doctor shows whether a repair was planned, done or failed", () => {
   const finding = { kind: "index", severity: "damage", detail: "gone", repair: "make it again" } as const;
   const told = (repaired?: boolean): string =>
     renderDoctor(
@@ -367,7 +367,7 @@ test("doctor shows what a repair would do, did or could not do", () => {
   assert.match(told(false), /could not be repaired: make it again/);
 });
 
-test("status shows the engine, and doctor why no better engine is used", async () => {
+test("status shows the engine, and doctor the reasons against better engines", async () => {
   const reasons = [
     { engine: "btrfs-snapshot", chosen: false, reason: "not btrfs" },
     { engine: "reflink-copy", chosen: false, reason: "no clones", hint: "make it with them" },
@@ -398,7 +398,7 @@ test("status shows the engine's limitation at the last save", async () => {
   );
 });
 
-test("run says when the state after the command was not saved", () => {
+test("run says that the state after the command was not saved", () => {
   const result = {
     command: ["x"],
     before: POINT,
@@ -415,7 +415,7 @@ test("run says when the state after the command was not saved", () => {
   );
 });
 
-test("a database diff has a line for each definition, table and row", () => {
+test("diff --sql prints a line for each definition, table and row", () => {
   const rows = [
     { before: null, after: { id: "4", name: "'mug'" } },
     { before: { id: "3", name: "'cup'" }, after: null },

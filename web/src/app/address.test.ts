@@ -4,7 +4,7 @@ import { href, parse, partsOf, type Route, toInput, toRef, toText } from "./addr
 
 const RAW = Buffer.from("dir\xff/sub/f\xfe", "latin1").toString("base64");
 
-test("the address of every view leads back to it", () => {
+test("parse returns the view from which href made an address", () => {
   const views: Route[] = [
     { view: "workspaces" },
     { view: "timeline", workspace: "/home/ä b/?#&w=1", q: 'tag:"a b" x' },
@@ -18,12 +18,12 @@ test("the address of every view leads back to it", () => {
     assert.deepEqual(JSON.parse(JSON.stringify(parse(href(each)))), JSON.parse(JSON.stringify(each)));
 });
 
-test("an address of nothing is all workspaces, and one of a part of a view is the timeline", () => {
+test("parse returns all workspaces for an unknown address, and the timeline for an incomplete one", () => {
   for (const text of ["", "#", "#/", "#/nothing", "#code=x"]) assert.deepEqual(parse(text), { view: "workspaces" });
   assert.equal(parse("#/point?w=%2Fw").view, "timeline");
 });
 
-test("paths keep the bytes of their names, and show those that are no text", () => {
+test("a path keeps the bytes of a name that is not UTF-8", () => {
   const at = toRef(`b64:${RAW}`);
   assert.equal(at.path, "dir\\xff/sub/f\\xfe");
   assert.equal(toText(at), `b64:${RAW}`);

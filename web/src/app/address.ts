@@ -1,6 +1,6 @@
-/** Addresses of the views. They lie in the fragment, so the server sees none of them. */
+/** Addresses of the views, kept in the URL's fragment, which a browser does not send to the server. */
 
-/** A path inside a workspace: as text, and its bytes in base64 where it is not UTF-8. */
+/** A path inside a workspace: as text, and if it is not UTF-8 also its bytes in base64. */
 export interface PathRef {
   path: string;
   path_b64?: string | undefined;
@@ -30,7 +30,7 @@ const RAW = "b64:";
 const SLASH = 0x2f;
 export function toText({ path, path_b64 }: PathRef): string {
   if (path_b64 !== undefined) return `${RAW}${path_b64}`;
-  // A name may look like bytes in base64.
+  // A name that begins with `b64:` is encoded too, so that it is not decoded as base64.
   return path.startsWith(RAW) ? `${RAW}${btoa(String.fromCharCode(...new TextEncoder().encode(path)))}` : path;
 }
 
@@ -40,12 +40,12 @@ export function toRef(text: string): PathRef {
   try {
     return { path: shown(bytesOf(path_b64)), path_b64 };
   } catch {
-    // No base64: a path that is not there, of which the server says so.
+    // The text is not base64. The server reports that the path does not exist.
     return { path: text };
   }
 }
 
-/** A path as calls take it. */
+/** Returns a path in the form that calls accept. */
 export function toInput({ path, path_b64 }: PathRef): string | Uint8Array {
   return path_b64 === undefined ? path : bytesOf(path_b64);
 }
@@ -54,7 +54,7 @@ export function bytesOf(base64: string): Uint8Array {
   return Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
 }
 
-/** Bytes as the API shows them: UTF-8, and `\xff` for each byte that is none. */
+/** Bytes as the API shows them: UTF-8, and `\xff` for each byte that is not UTF-8. */
 function shown(bytes: Uint8Array): string {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let text = "";
@@ -77,7 +77,7 @@ function isText(decoder: InstanceType<typeof TextDecoder>, bytes: Uint8Array): b
   }
 }
 
-/** The folders on the way to a path, from the first one on, and the path itself. */
+/** Returns the parent folders of a path, from the topmost one, and the path itself. */
 export function partsOf(at: PathRef): { name: string; at: PathRef }[] {
   if (at.path === "") return [];
   const { path_b64 } = at;

@@ -56,7 +56,7 @@ export function App(): JSX.Element {
   );
 }
 
-/** The view of the address. Where there is room, the timeline stays beside the point that is open. */
+/** Shows the view of the address. On a wide window the timeline stays beside the open point. */
 function Shown(): JSX.Element {
   const { view } = route.value;
   if ((view !== "point" && view !== "timeline") || !isWide.value) return <Loaded view={view} />;
@@ -68,7 +68,10 @@ function Shown(): JSX.Element {
   );
 }
 
-/** A view of another workspace, or of another restore, begins anew: nothing of the one before may be acted on. */
+/**
+ * Returns a key of a view. A new key makes the view start again, so that no state of another workspace or restore
+ * stays.
+ */
 function identityOf(at: Route): string {
   if (at.view === "workspaces") return "";
   return at.view === "restore" ? href(at) : at.workspace;

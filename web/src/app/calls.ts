@@ -3,11 +3,11 @@ import { tellOutcome } from "./outcome.tsx";
 import { problemOf } from "./resource.ts";
 import { client, signOut } from "./session.ts";
 
-/** Calls of the API from views, by the names and with the types of the contract. */
+/** Calls of the API from views, with the names and types of the contract. */
 
 type Client = ReturnType<typeof client>;
 
-/** One answer. A token that the server no longer accepts signs this tab out. */
+/** Makes a call with one answer. Signs this tab out if the server no longer accepts its token. */
 export const call: Client["call"] = async (...given) => {
   try {
     return await client().call(...given);
@@ -17,7 +17,7 @@ export const call: Client["call"] = async (...given) => {
   }
 };
 
-/** Saves content by a link that gives it once. What the server says against it is shown. */
+/** Downloads content by a link that works once. Shows the server's error if it refuses. */
 export async function download(asked: Parameters<Client["ticket"]>[0]): Promise<void> {
   const found = await client()
     .ticket(asked)

@@ -18,7 +18,9 @@ let last: number | null = null;
 
 tabs.addEventListener("message", ({ data }: MessageEvent<TabMessage>) => take(data));
 
-/** Calls `listener` for each event, and with `reset` when events may have been missed. Returns what ends that. */
+/**
+ * Calls `listener` for each event, and with `reset` if events may have been missed. Returns a function that ends this.
+ */
 export function onEvent(listener: Listener): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);

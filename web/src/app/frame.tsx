@@ -10,7 +10,7 @@ import { href, nameOf } from "./address.ts";
 import { go, route } from "./route.ts";
 import { about } from "./session.ts";
 
-/** What lies around every view: where one is, the ways to go on, the state of the connection. */
+/** The frame around every view: title, navigation and the state of the connection. */
 
 type SheetName = "palette" | "help";
 /** The dialog over the view, if one is open. */
@@ -24,7 +24,7 @@ const SHEETS: Record<SheetName, () => Promise<{ Sheet: FunctionComponent<{ close
 export function Frame({ children }: { children: ComponentChildren }): JSX.Element {
   const at = route.value;
   const workspace = at.view === "workspaces" ? null : at.workspace;
-  // A result is of the workspace that it was shown in.
+  // Hides the result of the last action when another workspace is shown.
   useEffect(() => () => tellOutcome(null), [workspace]);
   useEffect(() => {
     document.title = workspace === null ? "Cairn" : `${nameOf(workspace)} · Cairn`;
@@ -142,7 +142,7 @@ function Tab({
 function Over({ which }: { which: SheetName }): JSX.Element | null {
   const [loaded, setLoaded] = useState<{ show: FunctionComponent<{ close(): void }> } | null>(null);
   const isGone = useSignal(false);
-  // One that was closed a moment ago says so after the next is open.
+  // A dialog that is closed late must not close the dialog that was opened after it.
   const close = (): void => void (sheet.value === which && (sheet.value = null));
   useEffect(() => {
     void SHEETS[which]().then(({ Sheet: show }) => !isGone.value && setLoaded({ show }));

@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { Dialog } from "../parts/dialog.tsx";
 import { possibleActions } from "./keys.ts";
 
-/** All keys that do something here. */
+/** The dialog that lists the keys of the present view. */
 export function Sheet({ close }: { close(): void }): JSX.Element {
   const keys = new Map<string, string[]>();
   for (const { key, title } of possibleActions())

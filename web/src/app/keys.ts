@@ -1,18 +1,18 @@
 import { useEffect, useRef } from "preact/hooks";
 
-/** Keys of the views, and what the palette and the help list of them. */
+/** Actions of the views: their keys, and their titles for the palette and the help. */
 
 export interface Action {
   /** As `KeyboardEvent.key`, with `Mod+` for Ctrl or ⌘; absent: only in the palette. */
   key?: string;
-  /** In the imperative, as a button says it. */
+  /** In the imperative, like the label of a button. */
   title: string;
   run(): void;
 }
 
 const stack: { current: readonly Action[] }[] = [];
 
-/** Actions that can be done now, the latest view's last. */
+/** Returns the actions of all mounted components, those of the latest one last. */
 export function possibleActions(): Action[] {
   return stack.flatMap(({ current }) => current);
 }
@@ -20,7 +20,7 @@ export function possibleActions(): Action[] {
 const MOVING = new Set(["j", "k", "n", "N", "ArrowDown", "ArrowUp"]);
 const IN_TEXT = "input, textarea, select, [contenteditable]";
 
-/** Offers actions while the component is there. */
+/** Offers actions while the component is mounted. */
 export function useActions(offered: readonly Action[]): void {
   const own = useRef(offered);
   own.current = offered;
@@ -33,14 +33,14 @@ export function useActions(offered: readonly Action[]): void {
 addEventListener("keydown", (event) => {
   const { key, ctrlKey, metaKey, altKey, target } = event;
   if (event.defaultPrevented || altKey) return;
-  // A key that is held goes on through a list, and does nothing else twice.
+  // A repeated key only moves through a list; other actions run once.
   if (event.repeat && !MOVING.has(key)) return;
   // A dialog has its own keys.
   if (document.querySelector("dialog[open]") !== null) return;
   const isMod = ctrlKey || metaKey;
   const name = isMod ? `Mod+${key.toLowerCase()}` : key;
   if (!isMod && (target as Element).matches?.(IN_TEXT)) return;
-  // A button or link does its own thing on Enter.
+  // Enter on a button or link runs that button or link.
   if (key === "Enter" && (target as Element).closest?.("a, button, summary") !== null) return;
   const found = possibleActions().findLast((each) => each.key === name);
   if (found === undefined) return;

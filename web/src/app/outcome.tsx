@@ -4,7 +4,7 @@ import { Icon } from "../parts/icon.tsx";
 import { Problem } from "../parts/problem.tsx";
 import { type Problem as Found, problemOf } from "./resource.ts";
 
-/** The bar with the result of the last action, which has what takes it back. */
+/** The bar with the result of the last action and a button that reverts it. */
 
 interface Outcome {
   text: ComponentChildren;
@@ -20,7 +20,9 @@ export function tellOutcome(outcome: Outcome | null): void {
   shown.value = outcome;
 }
 
-/** Carries an action out and shows its result, or its error. Resolves with null for an error. */
+/**
+ * Runs an action and shows its result or its error. Resolves with null after an error, or while another action runs.
+ */
 export async function act<T>(work: () => Promise<T>, told: (answer: T) => Outcome): Promise<T | null> {
   if (isBusy.value) return null;
   isBusy.value = true;

@@ -4,7 +4,7 @@ import { useRef } from "preact/hooks";
 import { Dialog } from "../parts/dialog.tsx";
 import { type Action, possibleActions } from "./keys.ts";
 
-/** All that can be done here, found by typing a part of it. */
+/** The command palette: finds an action of the present view by a part of its title. */
 export function Sheet({ close }: { close(): void }): JSX.Element {
   const all = useRef(possibleActions().toReversed()).current;
   const text = useSignal("");

@@ -3,12 +3,15 @@ import { useEffect } from "preact/hooks";
 import { nameOf, type PathRef, toInput, toText } from "./address.ts";
 import { client } from "./session.ts";
 
-/** True for a name that browsers can show as a picture. */
+/** True if the name has the ending of a picture that browsers can show. */
 export function isPicture(path: string): boolean {
   return /\.(?:png|jpe?g|gif|webp|avif|bmp)$/i.test(path);
 }
 
-/** The address of a file's content, for one use; null until it is there. `point` null: the folder as it is now. */
+/**
+ * Returns an address that gives a file's content once; null until the server has made it. `point` null: the present
+ * folder.
+ */
 export function useContentAddress(
   { workspace, point, at }: { workspace: string; point: string | null; at: PathRef },
   { isWanted, onProblem }: { isWanted: boolean; onProblem(message: string): void },

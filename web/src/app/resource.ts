@@ -2,9 +2,9 @@ import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import type { ReadonlySignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-/** Answers that views load: kept by key, stopped when the view is left, and shown as late only after a moment. */
+/** Loading of answers for views: cached by key, aborted when the view is left, and marked as late after a moment. */
 
-/** Below this, nothing spins. */
+/** Milliseconds of loading after which a progress bar is shown. */
 const LATE_MS = 150;
 const MOST_KEPT = 200;
 const kept = new Map<string, unknown>();
@@ -28,7 +28,7 @@ export function problemOf(error: unknown): Problem {
   return { code, message: message ?? String(error), hint };
 }
 
-/** Keeps an answer that never changes, as of a point, for the next view that asks. */
+/** Caches an answer for the next view that asks for the same key. */
 export function keep(key: string, value: unknown): void {
   kept.delete(key);
   kept.set(key, value);
@@ -37,8 +37,8 @@ export function keep(key: string, value: unknown): void {
 }
 
 /**
- * What `load` resolves with, again whenever `key` changes. `isFixed`: the answer never changes, and is not asked for again. An answer
- * that may have changed is shown until the new one is there, unless only a fresh one will do.
+ * Loads an answer, again whenever `key` changes; meanwhile shows the cached answer, if there is one. `isFixed`: a cached
+ * answer is not loaded again, because it never changes. `isFresh`: a cached answer is not shown.
  */
 export function useResource<T>(
   key: string,

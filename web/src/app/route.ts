@@ -1,7 +1,7 @@
 import { computed, signal } from "@preact/signals";
 import { href, parse, type Route } from "./address.ts";
 
-/** Where the tab is. */
+/** The present view of this tab, by its address. */
 
 const address = signal(location.hash);
 addEventListener("hashchange", () => (address.value = location.hash));

@@ -5,7 +5,7 @@ import { go } from "./route.ts";
 /** Sign-in: a one-time code in the address, a token of this tab, or the token of another tab of the same server. */
 
 const KEY = "token";
-/** Milliseconds that another tab has for its answer, which may be busy. */
+/** Milliseconds to wait for another tab's token; that tab may be busy. */
 const ANSWER_MS = 1_000;
 
 type TabMessage = { ask: "token" } | { token: string };
@@ -26,7 +26,9 @@ export function client(): PageClient {
   return connect({ token: token.value ?? "" });
 }
 
-/** Signs in by what there is. False: the person has to enter a code. */
+/**
+ * Signs in by a code in the address, this tab's token or another tab's token. False: the person has to enter a code.
+ */
 export async function signIn(): Promise<boolean> {
   const given = new URLSearchParams(location.hash.slice(1)).get("code");
   if (given !== null) {

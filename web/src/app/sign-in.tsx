@@ -2,13 +2,13 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { signInWith } from "./session.ts";
 
-/** What a tab without a token shows: how to get a code, and where to put it. */
+/** The view of a tab without a token: explains how to get a code, and has a field for it. */
 export function SignIn({ done }: { done(): void }): JSX.Element {
   const code = useSignal("");
   const problem = useSignal("");
   const enter = async (event: Event): Promise<void> => {
     event.preventDefault();
-    // A whole address does as well.
+    // Also accepts the whole address with the code.
     const text = code.value.trim().replace(/^.*#code=/, "");
     try {
       if (await signInWith(text)) done();

@@ -2,6 +2,6 @@ import { signal } from "@preact/signals";
 
 const query = matchMedia("(min-width: 1180px)");
 
-/** True where two views have room beside each other. */
+/** True if the window is wide enough for two views. */
 export const isWide = signal(query.matches);
 query.addEventListener("change", () => (isWide.value = query.matches));

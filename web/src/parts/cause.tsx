@@ -23,14 +23,14 @@ export interface Turn {
   tool: string | null;
 }
 
-/** The agent's turn that led to a point; null where no agent made it. */
+/** Returns the agent's turn that made a point; null if no agent made it. */
 export function turnOf({ cause }: { cause: Cause }): Turn | null {
   if (cause.kind !== "tool_call") return null;
   const text = (name: string): string | null => (typeof cause[name] === "string" ? cause[name] : null);
   return { agent: text("agent") ?? "agent", session: text("session"), turn: text("turn"), tool: text("tool") };
 }
 
-/** What led to a point, in a word or two. */
+/** Describes the cause of a point in a few words. */
 export function causeText(cause: Cause): string {
   const { kind, agent, tool, command } = cause;
   if (kind === "tool_call") return [agent ?? "agent", tool].filter((each) => typeof each === "string").join(" · ");

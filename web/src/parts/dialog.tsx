@@ -2,7 +2,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Icon } from "./icon.tsx";
 
-/** A modal dialog; Escape and a click beside it close it, and the focus goes back where it was. */
+/** A modal dialog. Escape or a click outside closes it; then the focus returns to the element that had it before. */
 export function Dialog({
   title,
   close,

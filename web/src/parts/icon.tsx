@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 
-/** Drawn on a grid of 16, in the colour of the text beside them. */
+/** Paths of the icons, on a grid of 16 units; the icon has the colour of the text around it. */
 const PATHS = {
   close: "m4 4 8 8m0-8-8 8",
   download: "M8 2v8m-3.5-3L8 10.500 11.500 7M3 13.500h10",

@@ -1,17 +1,20 @@
 import type { JSX } from "preact";
 
-/** Text of strangers: names, messages, contents. Its direction is its own, and what cannot be seen is shown as an escape. */
+/**
+ * Untrusted text: names, messages and contents. It is isolated from the page's text direction, and hidden characters
+ * are shown as escapes.
+ */
 
-// Control characters, marks of direction, and blanks without width, but for line ends and tabs.
+// Control characters, direction marks and zero-width characters, except line ends and tabs.
 const HIDDEN =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
-/** Text with each hidden character as `\u202e`. */
+/** Returns the text with each hidden character as an escape such as `\u202e`. */
 export function visible(text: string): string {
   return text.replaceAll(HIDDEN, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** A name, or a path, which is shortened in its middle by the style where it is too long. */
+/** A name or path. The style sheet shortens its middle if it is too long. */
 export function Name({ text, title = true }: { text: string; title?: boolean }): JSX.Element {
   const shown = visible(text.replaceAll(/[\n\t]/g, (each) => (each === "\n" ? "\\n" : "\\t")));
   return (
@@ -21,7 +24,7 @@ export function Name({ text, title = true }: { text: string; title?: boolean }):
   );
 }
 
-/** A path whose folders step back behind its last name. */
+/** A path whose last name stands out from its folders. */
 export function PathName({ path }: { path: string }): JSX.Element {
   const cut = path.lastIndexOf("/") + 1;
   return (
@@ -32,7 +35,7 @@ export function PathName({ path }: { path: string }): JSX.Element {
   );
 }
 
-/** A message in words, whose line breaks stay if `isWhole`, else only its first line. */
+/** A message: with all its lines if `isWhole`, else only the first line. */
 export function Words({ text, isWhole = false }: { text: string; isWhole?: boolean }): JSX.Element {
   const shown = visible(isWhole ? text : (text.split("\n", 1)[0] ?? ""));
   return (

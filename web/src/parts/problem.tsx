@@ -3,7 +3,7 @@ import type { Problem as Found } from "../app/resource.ts";
 import { Icon } from "./icon.tsx";
 import { Words } from "./name.tsx";
 
-/** An error as the API words it, with its hint. */
+/** An error with the message and hint of the API. */
 export function Problem({ problem, again }: { problem: Found; again?: () => void }): JSX.Element {
   return (
     <div class="problem" role="alert">
@@ -27,7 +27,7 @@ export function Problem({ problem, again }: { problem: Found; again?: () => void
   );
 }
 
-/** What is shown where there is nothing yet. */
+/** The text that is shown instead of an empty list or view. */
 export function Empty({ title, children }: { title: string; children?: preact.ComponentChildren }): JSX.Element {
   return (
     <div class="empty">
@@ -37,7 +37,7 @@ export function Empty({ title, children }: { title: string; children?: preact.Co
   );
 }
 
-/** Shown only once loading takes longer than a moment; the place is kept free, so nothing moves. */
+/** A progress bar that is visible only if loading is late. It always takes up its space, so that nothing moves. */
 export function Late({ isLate }: { isLate: boolean }): JSX.Element {
   return <div class="late" data-late={isLate} role="progressbar" aria-label="loading" aria-hidden={!isLate} />;
 }

@@ -4,8 +4,8 @@ import { useEffect } from "preact/hooks";
 import { Icon } from "./icon.tsx";
 
 /**
- * The text of a field as it is typed, and as it was when nothing was typed for `afterMs`: then `write` puts it into the address.
- * `inAddress`: the text that the address has; undefined for an address that has none.
+ * Returns a field's text as typed, and as it was after `afterMs` without a key press, which `write` puts into the
+ * address. `inAddress`: the text in the address; undefined if the view has none.
  */
 export function useTyped(
   inAddress: string | undefined,
@@ -20,7 +20,7 @@ export function useTyped(
     }, afterMs);
     return () => clearTimeout(late);
   }, [typed.value]);
-  // An address that somebody followed, and not the one that this field wrote.
+  // The address was changed by a link or the history, not by this field.
   useEffect(() => {
     if (inAddress !== undefined && inAddress !== asked.value) typed.value = asked.value = inAddress;
   }, [inAddress]);

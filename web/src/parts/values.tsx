@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 
-/** Numbers, sizes and times as people read them, in the reader's language and time zone. */
+/** Numbers, sizes and times for people, in the browser's time zone. */
 
 const NUMBER = new Intl.NumberFormat("en");
 const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -53,7 +53,7 @@ export function ago(at: string, now = Date.now()): string {
   return seconds > -60 && seconds <= 0 ? "just now" : AGO.format(Math.round(seconds), "second");
 }
 
-/** A moment, as somebody would say it, with the whole time on hover. */
+/** A time in words, for example `3 hours ago`, with the full time in its tooltip. */
 export function When({ at, as = ago }: { at: string; as?: (at: string) => string }): JSX.Element {
   return (
     <time dateTime={at} title={wholeTime(at)}>

@@ -2,7 +2,7 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
-/** Rows above and below the visible ones that are drawn too. */
+/** Rows above and below the visible ones that are rendered too. */
 const SPARE = 8;
 
 export interface VirtualListProps {
@@ -11,7 +11,7 @@ export interface VirtualListProps {
   /** Height of each row in pixels, as the style sets it. */
   rowHeight: number;
   row(index: number): JSX.Element;
-  /** Called with the rows that are drawn, whenever these change. */
+  /** Called with the range of rendered rows whenever it changes. */
   onRange?(first: number, end: number): void;
   /** Row that is scrolled into view when it changes. */
   active?: number | undefined;
@@ -19,7 +19,7 @@ export interface VirtualListProps {
   role?: "list" | "listbox" | "rowgroup" | "tree";
 }
 
-/** A list of any length of which only the visible rows are in the document. */
+/** A list of any length that renders only its visible rows. */
 export function VirtualList(props: VirtualListProps): JSX.Element {
   const { count, rowHeight, row, onRange, active, label, role = "list" } = props;
   const box = useRef<HTMLDivElement>(null);

@@ -19,7 +19,7 @@ import "./point/point.css";
 type HistoryRoute = Extract<Route, { view: "file-history" }>;
 type Version = WhyResult["changes"][number];
 
-/** Every version of a path, and the difference of any two of them. */
+/** Lists every version of a path, and shows the difference between two of them. */
 export function View({ route }: { route: HistoryRoute }): JSX.Element {
   const { workspace, at } = route;
   const { value, problem, isLate, reload } = useResource(`why ${workspace} ${toText(at)}`, (signal) =>
@@ -46,7 +46,7 @@ const idOf = (version: Version): string => version.save_point.save_point_id;
 
 function Versions({ route, versions }: { route: HistoryRoute; versions: readonly Version[] }): JSX.Element {
   const { workspace, at } = route;
-  // The newest against the one before, until somebody chooses.
+  // By default compares the newest version with the one before it.
   const b = versions.find((each) => idOf(each) === route.b) ?? versions[0]!;
   const a = versions.find((each) => idOf(each) === route.a) ?? versions[versions.indexOf(b) + 1];
   const active = useSignal(versions.indexOf(b));
@@ -83,7 +83,7 @@ function Versions({ route, versions }: { route: HistoryRoute; versions: readonly
   );
 }
 
-/** What differs between two versions, in the form of an entry of a comparison. */
+/** Returns the difference between two versions as an entry of a diff. */
 function entryOf({ path, path_b64 }: HistoryRoute["at"], a: Version | undefined, b: Version): DiffEntry {
   return {
     path,

@@ -30,7 +30,7 @@ const ACTIONS: Readonly<Record<Action, readonly [sign: string, title: string]>> 
   keep: ["=", "kept"],
 };
 
-/** What a restore would do, and the button that does it. */
+/** The plan of a restore, and the button that runs it. */
 export function View({ route }: { route: RestoreRoute }): JSX.Element {
   const { workspace, point, paths } = route;
   const keepPresent = useSignal(false);
@@ -56,7 +56,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
     );
     if (done !== null && route === current.value) go({ view: "timeline", workspace });
   };
-  // What an agent changes meanwhile is in the plan before anybody presses the button.
+  // Loads the plan again after each event, so that it includes changes that were made meanwhile.
   useEffect(
     () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && plan.reload()),
     [workspace],
@@ -147,7 +147,7 @@ function optionsOf({ point, paths }: RestoreRoute): { target: string; paths?: (s
   return paths.length === 0 ? { target: point } : { target: point, paths: paths.map(toInput) };
 }
 
-/** The bar after a restore. */
+/** Returns the text for the result bar after a restore. */
 function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreResult, folder: string | null) {
   const parts =
     changes === null
@@ -176,7 +176,7 @@ function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreRes
   return { text, undo: { title: "Undo", run: () => void undo(workspace, undo_id) } };
 }
 
-/** Takes a restore of a workspace back, if it is still the last one. `expected`: its undo point. */
+/** Reverts a restore if it is still the last operation. `expected`: the restore's undo point. */
 export async function undo(workspace: string, expected: SavePoint["save_point_id"]): Promise<void> {
   await revert(workspace, "undo", expected);
 }

@@ -23,7 +23,7 @@ const MOST = 2_000;
 /** Height of a row in pixels, as in search.css. */
 const ROW = 44;
 
-/** Names in all save points of the workspace, also of what is gone. */
+/** Searches names in all save points of the workspace, also names of removed files. */
 export function View({ route }: { route: SearchRoute }): JSX.Element {
   const { workspace, q } = route;
   const { typed } = useTyped(q, {

@@ -15,7 +15,7 @@ import { Name, Words } from "../parts/name.tsx";
 import { Empty, Late, Problem } from "../parts/problem.tsx";
 import { count, Counts, plural, size, When } from "../parts/values.tsx";
 
-/** All workspaces of the person, those that need a look first. */
+/** All workspaces of the person, those with problems first. */
 
 type Health = VerbCalls["daemon"]["answer"]["workspaces"][number];
 interface Shown extends WorkspaceInfo {
@@ -86,7 +86,7 @@ export function View(): JSX.Element {
   );
 }
 
-/** What is damaged or overdue first, then the latest save. */
+/** Orders workspaces: those with problems first, then by their latest save. */
 function byNeed(a: Shown, b: Shown): number {
   return needOf(b) - needOf(a) || (b.last_save_at ?? "").localeCompare(a.last_save_at ?? "");
 }
@@ -151,7 +151,7 @@ function Workspace({ shown, index }: { shown: Shown; index: number }): JSX.Eleme
   );
 }
 
-/** Null: the folder cannot be looked at. */
+/** Null if the folder is missing or its status cannot be read. */
 async function statusOf(path: string, present: boolean, signal: AbortSignal): Promise<StatusResult | null> {
   if (!present) return null;
   return call("status", { workspace: path }, { signal }).catch(() => null);

@@ -47,6 +47,6 @@ export function forgetBefore(file: string, made: string | null): void {
     for (let folder = dirname(file); made !== null && folder.startsWith(made); folder = dirname(folder))
       rmdirSync(folder);
   } catch {
-    // A folder is not empty.
+    // The folder is not empty.
   }
 }

@@ -10,7 +10,7 @@ import { runFake, runJson } from "../../testing-run.ts";
 const MOUNTED = { path: "data", reason: "mounted", detail: "another file system is mounted there" };
 const CLOSED = { path: "closed", reason: "unreadable", detail: "permission denied (EACCES)" };
 
-test("backup create lists entries that its save left out, and exits 10 when the point is incomplete", async () => {
+test("backup create lists entries that its save left out, and exits 10 if the point is incomplete", async () => {
   const told = async (result: object): Promise<[number, string[]]> => {
     const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, ...result }) });
     const { status, stdout } = await runFake(["backup", "create", "-r", "x"], { fake });
@@ -45,7 +45,7 @@ test("backup create explains why a whole database was stored again", async () =>
   ]);
 });
 
-test("backup create passes on every option of its save, and refuses them for a point and a stream", async () => {
+test("backup create accepts options of its save, except for a point and a stream", async () => {
   const options = ["--reread", "--cross-mounts", "--allow", "space"];
   const { fake } = await runFake(["backup", "create", "-r", "x", ...options]);
   const { save, reread, crossMounts, allow } = argsOf(fake, "createBackup")[1] as Record<string, unknown>;
@@ -57,7 +57,7 @@ test("backup create passes on every option of its save, and refuses them for a p
     }
 });
 
-test("backup create overrides a guard when it adopts a folder, and an error names the guard", async () => {
+test("backup create of a named folder allows a home directory, and shows the library's refusal", async () => {
   const asked: unknown[] = [];
   const openOrAdopt = (_folder: string, { allow }: { allow: string[] }): never => {
     asked.push(allow);
@@ -73,7 +73,7 @@ test("backup create overrides a guard when it adopts a folder, and an error name
   assert.deepEqual(asked, [["home"], ["home"]]);
 });
 
-test("backup create names the next command when its argument is no folder, or lies in another workspace", async () => {
+test("backup create names the next command if its argument is a file or lies in another workspace", async () => {
   const hint = async (words: string[], fake = fakeLibrary()): Promise<[number, string]> => {
     const { status, envelope } = await runJson(["backup", "create", "-r", "x", ...words], { fake, cwd: "/" });
     return [status, envelope.error?.hint ?? ""];
@@ -91,7 +91,7 @@ test("backup create names the next command when its argument is no folder, or li
   assert.match((await hint(["/etc"], nested))[1], /restored from its backups; --allow nested/);
 });
 
-test("backup create takes digits for the folder or the point that exists, and names both spellings if both exist", async (t) => {
+test("backup create takes a word for the folder or the point that exists, and is ambiguous if both exist", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "cairn-create-"));
   t.after(() => rmSync(root, { recursive: true }));
   for (const name of ["2024", "cafe", "latest"]) mkdirSync(join(root, name));

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { PLAIN } from "../../render/style.ts";
 import { rowOf } from "./list.ts";
 
-test("a snapshot's row has its size and the bytes that it added, if its writer recorded them", () => {
+test("backup list shows a snapshot's size, and its added bytes if they were recorded", () => {
   const snapshot = { ...CREATED.snapshot!, bytes: 5 << 20, bytes_stored: 2 << 20 };
   const cells = (row: typeof snapshot | { bytes_stored: null }): string[] =>
     rowOf({ ...snapshot, ...row }, PLAIN, Date.now()).slice(3, 5);

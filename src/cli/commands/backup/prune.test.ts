@@ -28,18 +28,18 @@ function told(result: Partial<PruneBackupsResult>): string {
   return renderPrune({ style: PLAIN } as Context, { ...NOTHING, ...result }).join("\n");
 }
 
-test("a prune counts unindexed packs among the removed packs, planned or done", () => {
+test("backup prune counts unindexed packs among the removed packs", () => {
   const packs = { removed_packs: 1, unindexed_packs: 18, bytes_freed: 2048 };
   assert.equal(told({ ...packs, dry_run: true }), "would free 2 KiB: 19 packs unused, 0 packs to repack");
   assert.equal(told(packs), "freed 2 KiB: 19 packs removed, 0 packs repacked, 1 ms");
 });
 
-test("a prune names damaged packs that it keeps, planned or done", () => {
+test("backup prune counts damaged packs that it keeps", () => {
   for (const dry_run of [true, false])
     assert.match(told({ dry_run, damaged_packs: ["ab"] }), /\n1 damaged pack not changed: see `cairn backup verify`$/);
 });
 
-test("a prune that could delete nothing names the reason", () => {
+test("backup prune says why it could not delete anything", () => {
   assert.equal(
     told({ postponed: true }),
     "other processes use the repository, or its lists are incomplete: the next prune deletes the rest",

@@ -18,7 +18,7 @@ function neverSaved(t: TestContext): string {
   return root;
 }
 
-test("a restore in place adopts a folder only if the snapshot exists", async (t) => {
+test("backup restore --in-place adopts a folder only if the snapshot exists", async (t) => {
   const root = neverSaved(t);
   const none = new CairnError("not_found", "no snapshot of it");
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE), list: failing(none) });
@@ -32,7 +32,7 @@ test("a restore in place adopts a folder only if the snapshot exists", async (t)
   assert.equal(argsOf(there, "openOrAdopt")[0], root);
 });
 
-test("a dry run of a restore in place adopts no folder, and says that a restore would", async (t) => {
+test("a dry run of backup restore --in-place adopts no folder, and its hint says so", async (t) => {
   const root = neverSaved(t);
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE) });
   const { status, envelope } = await runJson([...LINE, root, "--dry-run"], { fake });
@@ -41,7 +41,7 @@ test("a dry run of a restore in place adopts no folder, and says that a restore 
   assert.throws(() => argsOf(fake, "openOrAdopt"));
 });
 
-test("a restore in place that a guard refuses names the command that overrides the guard", async (t) => {
+test("backup restore --in-place names the command that overrides a guard", async (t) => {
   const root = neverSaved(t);
   const home = new CairnError("refused", "it is a home directory", { hint: "choose", details: { guard: "home" } });
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE), openOrAdopt: failing(home) });
@@ -50,7 +50,7 @@ test("a restore in place that a guard refuses names the command that overrides t
   assert.match(envelope.error!.hint!, new RegExp(`^if this is intended: cairn init ${root}/folder --allow home, then`));
 });
 
-test("the text after a snapshot's first colon is the folder that is restored", async () => {
+test("backup restore takes the text after a snapshot's first colon as the subfolder", async () => {
   const cases: [string, string, string | undefined][] = [
     ["latest:src", "latest", "src"],
     ["1a2b:./src/a:b/", "1a2b", "src/a:b"],

@@ -12,7 +12,7 @@ function answerOf(method: keyof typeof REPOSITORY_VERBS): object {
   return exampleOf(REPOSITORY_VERBS[method].output) as object;
 }
 
-test("backup repair snapshots exits 6 with its data when a snapshot cannot be read", async () => {
+test("backup repair snapshots exits 6 with its data if a snapshot cannot be read", async () => {
   const repairSnapshots = () => ({ ...answerOf("repairSnapshots"), unreadable: [UNREADABLE] });
   const { status, envelope } = await runJson(["backup", "repair", "snapshots", ...AT], {
     fake: fakeLibrary({ repairSnapshots }),
@@ -22,7 +22,7 @@ test("backup repair snapshots exits 6 with its data when a snapshot cannot be re
   assert.deepEqual((envelope.data as { unreadable: unknown }).unreadable, [UNREADABLE]);
 });
 
-test("backup repair snapshots counts intact snapshots besides the repaired and unreadable ones", async () => {
+test("backup repair snapshots counts the intact snapshots", async () => {
   const lost = [{ path: "f", kind: "file", detail: "gone" }];
   const repaired = { snapshot_id: "cd".repeat(32), created_at: "x", new_id: null, forgotten: false, lost };
   const told = async (answer: object): Promise<string | undefined> => {
@@ -39,7 +39,7 @@ test("backup repair snapshots counts intact snapshots besides the repaired and u
   assert.equal(await told({ intact: 2, repaired: [repaired] }), "repaired; 2 other snapshots are intact");
 });
 
-test("backup repair index reports recovered and lost blobs, if there are any", async () => {
+test("backup repair index reports recovered and lost blobs", async () => {
   const told = async (saved: number, lost: string[]): Promise<string | undefined> => {
     const dropped = [{ pack: "cd".repeat(32), blobs: 2, reason: "it is gone" }];
     const repair = () => ({ ...answerOf("repair"), dropped_packs: dropped, saved_blobs: saved, lost_blobs: lost });

@@ -13,14 +13,14 @@ const KEPT = {
   retention: { keepDaily: 7, keepTags: ["release"] },
 };
 
-test("the kept repository is printed, except with -q, with --json and for a named repository", async () => {
+test("backup commands print the repository set by `backup use` unless -q, --json or -r is given", async () => {
   const told = async (...words: string[]): Promise<string> =>
     (await runFake(["backup", "list", ...words], { fake: fakeLibrary({ backupRepository: () => KEPT }) })).stderr;
   assert.equal(await told(), `cairn: using the repository /srv/backups, set for ${ROOT} by \`backup use\`\n`);
   for (const words of [["-q"], ["--json"], ["-r", "x"]]) assert.equal(await told(...words), "", words.join(" "));
 });
 
-test("backup use prints the kept repository, and where the password comes from", async () => {
+test("backup use prints the set repository and the source of its password", async () => {
   const shown = async (kept: object | null): Promise<string[]> =>
     (await runFake(["backup", "use"], { fake: fakeLibrary({ backupRepository: () => kept }) })).stdout.split("\n");
   const head = `${ROOT} is backed up into /srv/backups`;
@@ -39,7 +39,7 @@ test("backup use prints the kept repository, and where the password comes from",
   assert.deepEqual(await shown(null), [`no repository is set for ${ROOT}`, ""]);
 });
 
-test("backup use adopts a folder and overrides the given guards", async () => {
+test("backup use accepts --allow and sets the repository", async () => {
   const { fake } = await runFake(["backup", "use", "/srv/new", "-r", "x", "--allow", "nested"]);
   assert.deepEqual((argsOf(fake, "setBackupRepository")[0] as { repository: string }).repository, `${ROOT}/x`);
 });

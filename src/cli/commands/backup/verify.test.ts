@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parsePart } from "../../input.ts";
 
-test("a percentage selects a random part of about that size, and invalid percentages are refused", () => {
+test("parsePart turns a percentage into a random part of about that size, and refuses invalid ones", () => {
   const parts = new Set(Array.from({ length: 200 }, () => parsePart("50%", "--subset").part));
   assert.deepEqual([...parts].toSorted(), [1, 2]);
   assert.deepEqual(

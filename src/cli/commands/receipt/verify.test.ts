@@ -9,7 +9,7 @@ for (const [trusted, code] of [
   [true, undefined],
   [false, "refused"],
 ] as const)
-  test(`receipt verify ${trusted ? "ends well for a key that is known" : "is refused for a stranger's key"}`, async () => {
+  test(`receipt verify ${trusted ? "succeeds for a known key" : "fails with `refused` for an unknown key"}`, async () => {
     const verifyReceipt = async (): Promise<object> => ({ trusted, receipt: {}, public_key: "k" });
     const library = async (): Promise<object> => ({ verifyReceipt });
     const context = { callOptions: () => ({}), library, absolute: (path: string) => path, style: PLAIN };

@@ -21,7 +21,7 @@ type Column = "name" | "size" | "time" | "kind";
 /** Height of a row in pixels, as in files.css. */
 const ROW = 32;
 
-/** A save point like a file manager: one folder at a time. */
+/** Browses a save point, one folder at a time. */
 export function View({ route }: { route: FilesRoute }): JSX.Element {
   const { workspace, point, at } = route;
   const [column, isReversed] = sortOf(route);
@@ -53,7 +53,7 @@ function sortOf({ sort = "name" }: FilesRoute): [Column, boolean] {
   return [(isReversed ? sort.slice(1) : sort) as Column, isReversed];
 }
 
-/** The folders above, each a link, and which save point this is. */
+/** The parent folders as links, and the save point. */
 function Path({ route, listed }: { route: FilesRoute; listed: ShowResult | undefined }): JSX.Element {
   const { workspace, at } = route;
   const parts = partsOf(at);
@@ -213,7 +213,7 @@ function useFolderKeys(
   ]);
 }
 
-/** What can be done with the entries that are chosen, or with the whole folder. */
+/** The actions for the selected entries, or for the whole folder. */
 function FolderBar({
   route,
   point,
@@ -232,7 +232,7 @@ function FolderBar({
   const paths = picked.length > 0 ? picked.map(refOf) : [at];
   const name = picked.length === 1 ? nameOf(picked[0]!.path) : nameOf(at.path === "" ? workspace : at.path);
   const save = (as: "zip" | "tar"): void => {
-    // Without paths it is everything.
+    // A call without paths means the whole folder.
     const chosen = paths.filter(({ path }) => path !== "").map(toInput);
     const content = chosen.length === 0 ? {} : { paths: chosen };
     void download({ workspace, target: point, ...content, as, name: `${name}.${as}` });

@@ -11,7 +11,7 @@ import { isPicture, useContentAddress } from "../../app/picture.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
 import { size, When, wholeTime } from "../../parts/values.tsx";
 
-/** Bytes of a text that are shown. */
+/** Most bytes of a text that the preview shows. */
 const SHOWN = 256 << 10;
 
 export interface PreviewProps {
@@ -21,7 +21,7 @@ export interface PreviewProps {
   close(): void;
 }
 
-/** A file beside the list: its text, its picture, or what is known of it. */
+/** The preview of a file beside the list: its text, its picture or its size. */
 export function Preview({ workspace, point, entry, close }: PreviewProps): JSX.Element {
   const at = refOf(entry);
   const name = nameOf(entry.path);
@@ -109,7 +109,7 @@ function Text({ workspace, point, entry }: Shown): JSX.Element {
   );
 }
 
-/** The beginning of a file as text; null for what is none. */
+/** Returns the beginning of a file as text; null if the file is not text. */
 async function textOf({ workspace, point, entry }: Shown, signal: AbortSignal): Promise<string | null> {
   const pieces: Uint8Array[] = [];
   const members = { workspace, target: point, path: toInput(refOf(entry)), options: { length: SHOWN } };
@@ -117,7 +117,7 @@ async function textOf({ workspace, point, entry }: Shown, signal: AbortSignal): 
   const bytes = new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
   if (bytes.includes(0)) return null;
   try {
-    // The last letter may be cut.
+    // The last character may be incomplete, so the decoder must not fail on it.
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
   } catch {
     return null;

@@ -20,7 +20,7 @@ function shown(entries: DiffEntry[], closed: string[] = []): string[] {
     );
 }
 
-test("changed entries are a tree with counts, and folders without branches are one row", () => {
+test("ChangedTree counts changes per folder, and joins folders without branches into one row", () => {
   const entries = [
     entry("a.ts", "modified"),
     entry("src", "modified", "directory"),
@@ -39,6 +39,6 @@ test("changed entries are a tree with counts, and folders without branches are o
   assert.deepEqual(shown(entries, ["src"]), ["src/ +1 ~1 -1 modified", "a.ts modified"]);
 });
 
-test("an empty folder that came is a row of its own", () => {
+test("ChangedTree shows an added empty folder as a row", () => {
   assert.deepEqual(shown([entry("new", "added", "directory")]), ["new added"]);
 });

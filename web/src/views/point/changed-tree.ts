@@ -1,7 +1,7 @@
 import type { DiffEntry } from "cairnstate/client";
 import { refOf, toText } from "../../app/address.ts";
 
-/** Changed entries as a tree of folders with counts, flattened to the rows that are open. */
+/** Changed entries as a tree of folders with counts, flattened to its visible rows. */
 
 export interface Sums {
   added: number;
@@ -11,12 +11,15 @@ export interface Sums {
 
 interface ChangedFolder extends Sums {
   kind: "folder";
-  /** Its name. Folders above that have nothing but this one have no row: their names stand before its own, as in `src/api`. */
+  /**
+   * The folder's name. Parent folders with no other entry have no row of their own; their names come before it, as in
+   * `src/api`.
+   */
   name: string;
   path: string;
   depth: number;
   isOpen: boolean;
-  /** What changed of the folder itself. */
+  /** The change of the folder itself, if it has one. */
   own: DiffEntry | undefined;
 }
 
@@ -49,7 +52,7 @@ const SUM = {
   not_kept: "removed",
 } as const;
 
-/** What names an entry among others, also one whose name is not UTF-8. */
+/** Returns a key that is unique among entries, also for names that are not UTF-8. */
 export function keyOf(entry: DiffEntry): string {
   return toText(refOf(entry));
 }
@@ -78,7 +81,10 @@ export class ChangedTree {
     }
   }
 
-  /** The rows of all folders but closed ones. A folder with rows of its own has no row beside them. */
+  /**
+   * Returns the rows of all folders except the content of closed ones. A changed folder with rows below it has no
+   * second row.
+   */
   rows(closed: ReadonlySet<string>): ChangedRow[] {
     const rows: ChangedRow[] = [];
     add(rows, this.#root, 0, closed);

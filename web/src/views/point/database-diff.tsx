@@ -5,7 +5,7 @@ import { Counts } from "../../parts/values.tsx";
 
 type Table = DiffDatabaseResult["tables"][number];
 
-/** Tables and rows of a SQLite database that differ. */
+/** The differing tables and rows of a SQLite database. */
 export function DatabaseDiff({ diff }: { diff: DiffDatabaseResult }): JSX.Element {
   if (diff.schema.length === 0 && diff.tables.length === 0)
     return <p class="note">No table and no row differs; only the file's own bytes do.</p>;

@@ -14,24 +14,24 @@ import { DatabaseDiff } from "./database-diff.tsx";
 import { TextDiff } from "./text-diff.tsx";
 
 const DATABASE = /\.(?:db|sqlite|sqlite3|db3)$/i;
-/** Larger files are compared only when somebody asks. */
+/** Files above this many bytes are compared only on request. */
 const ON_DEMAND = 4 << 20;
 const WHOLE = 1_000_000;
 
-// They hold for all files that are looked at, until the page is closed.
+// Settings for all files, until the page is closed.
 const isSplit = signal(false);
 const ignoresBlanks = signal(false);
 const isWhole = signal(false);
 
 export interface FileDiffProps {
   workspace: string;
-  /** The two states; `to` null is the folder as it is now. */
+  /** The two compared states; `to` null: the present folder. */
   from: string;
   to: string | null;
   entry: DiffEntry;
 }
 
-/** What changed in one file. */
+/** The change of one file. */
 export function FileDiff(props: FileDiffProps): JSX.Element {
   const { workspace, from, to, entry } = props;
   const at = refOf(entry);
@@ -198,7 +198,7 @@ function Database({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
     (stop) => call("diffDatabase", { workspace, path, a: from, b: to }, { signal: stop }),
     { isFixed: to !== null },
   );
-  // A file of that name need not be a database.
+  // The name suggested a database, but the file is none.
   if (problem.value !== null) return <Text workspace={workspace} from={from} to={to} entry={entry} />;
   return (
     <>
@@ -225,7 +225,7 @@ function Image({
   isThere,
 }: {
   workspace: string;
-  /** Null: the folder as it is now. */
+  /** Null: the present folder. */
   point: string | null;
   entry: DiffEntry;
   label: string;

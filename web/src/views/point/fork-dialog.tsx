@@ -7,7 +7,7 @@ import { Dialog } from "../../parts/dialog.tsx";
 import { Name } from "../../parts/name.tsx";
 import type { PointDialogProps } from "./tag-dialog.tsx";
 
-/** Asks where to, and makes a fork of a point there. */
+/** Asks for a path and makes a fork of a point there. */
 export function ForkDialog({ workspace, point, close }: PointDialogProps): JSX.Element {
   const folder = useSignal(`${workspace}-${point.save_point_id.slice(0, 6)}`);
   const fork = async (event: Event): Promise<void> => {

@@ -18,15 +18,15 @@ import { TagDialog } from "./tag-dialog.tsx";
 export interface PointHeadProps {
   workspace: string;
   point: SavePoint;
-  /** What it is compared with, as in the address. */
+  /** The other state of the comparison, as in the address. */
   to: string | undefined;
-  /** False while another point is on its way: its keys do nothing then. */
+  /** False while another point is loading; then the keys do nothing. */
   isShown: boolean;
-  /** Called when its marks were changed. */
+  /** Called after the point's pin or tags were changed. */
   changed(): void;
 }
 
-/** What a point is, and what can be done with it. */
+/** The head of a point's view: its message, facts and actions. */
 export function PointHead({ workspace, point, to, isShown, changed }: PointHeadProps): JSX.Element {
   const { save_point_id: id, message } = point;
   const dialog = useSignal<Dialog | null>(null);
@@ -80,7 +80,7 @@ export function PointHead({ workspace, point, to, isShown, changed }: PointHeadP
   );
 }
 
-/** What is known of a point beside its message. */
+/** The point's time, cause, id and tags. */
 function Facts({ point }: { point: SavePoint }): JSX.Element {
   const { save_point_id: id, created_at, tags } = point;
   return (
@@ -118,7 +118,7 @@ function Facts({ point }: { point: SavePoint }): JSX.Element {
 
 type Dialog = "fork" | "tags";
 
-/** Offers what can be done with a point by key and palette too. */
+/** Offers the point's actions by key and in the palette. */
 function usePointActions(
   { workspace, point, to, isShown, changed }: PointHeadProps,
   { compare, open }: { compare(wanted: string | undefined): void; open(which: Dialog): void },
@@ -149,10 +149,10 @@ function usePointActions(
   return { restore, pin };
 }
 
-/** The nearest points, which are offered for a comparison; any other one is named by its id, tag or time. */
+/** Number of nearby points that the comparison menu lists; other points are named by id, tag or time. */
 const OFFERED = 30;
 
-/** The state before the agent's turn that a point belongs to; null where it belongs to none, or nothing is before it. */
+/** Returns the point before the agent's turn that made `point`; null if no turn made it, or if no point is older. */
 async function startOfTurn(workspace: string, point: SavePoint, signal: AbortSignal): Promise<string | null> {
   const turn = turnOf(point);
   if (turn === null || turn.session === null || turn.turn === null) return null;

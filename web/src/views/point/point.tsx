@@ -22,10 +22,10 @@ type PointRoute = Extract<Route, { view: "point" }>;
 /** Height of a row of the tree in pixels, as in point.css. */
 const ROW = 28;
 
-/** What a save point is compared with: the one it was based on, the folder as it is now, or another point. */
+/** The two states that are compared. `from` is a point; `to` is a point or the present folder. */
 interface Comparison {
   from: string;
-  /** Null: the folder as it is now. */
+  /** Null: the present folder. */
   to: string | null;
 }
 
@@ -33,12 +33,12 @@ interface Loaded {
   /** The point as the address names it. */
   of: string;
   point: SavePoint;
-  /** Null for the first point: there is nothing before it. */
+  /** Null for the first point, which has no point before it. */
   comparison: Comparison | null;
   diff: DiffResult | null;
 }
 
-/** One save point: what it is, and what it changed. */
+/** A save point with its changes. */
 export function View({ route }: { route: PointRoute }): JSX.Element {
   const { workspace, point: id, to } = route;
   const { value, problem, isLate, reload } = useResource(`point ${workspace} ${id} ${to}`, (stop) =>
@@ -142,10 +142,10 @@ function Changed({
   );
 }
 
-/** More paths than this are not put into an address. */
+/** An address has at most this many paths. */
 const MOST_PATHS = 300;
 
-/** Leads to a restore of what is shown as it was before: of all of it, or of the file that is open. */
+/** Links to a restore of all shown changes, or of the open file, to the state before. */
 function TakeBack({
   route,
   from,
@@ -162,7 +162,7 @@ function TakeBack({
     href({ view: "restore", workspace, point: from, paths: [...paths] });
   const all = pathsOf(entries);
   const own = chosen === undefined ? [] : pathsOf([chosen]);
-  // Without paths a restore takes everything.
+  // A restore without paths would restore everything.
   if (all.length === 0) return null;
   return (
     <div class="take-back">
@@ -181,7 +181,10 @@ function TakeBack({
   );
 }
 
-/** Paths of entries, of renamed ones both. A folder that stays is none of them: a restore would take all below it. */
+/**
+ * Returns the paths of entries, both paths of a renamed one. Leaves out folders that still exist, because a restore of
+ * a folder restores everything below it.
+ */
 function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
   return entries.flatMap((entry) => {
     if (entry.kind === "directory" && entry.change === "modified") return [];
@@ -190,7 +193,7 @@ function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
   });
 }
 
-/** The entry of the address, else the first file. */
+/** Returns the entry in the address, else the first file. */
 function chosenOf({ file }: PointRoute, entries: readonly DiffEntry[]): DiffEntry | undefined {
   const named = file === undefined ? undefined : entries.find((each) => keyOf(each) === toText(file));
   return named ?? entries.find(({ kind }) => kind === "file") ?? entries[0];
@@ -247,7 +250,7 @@ function Tree({
   );
 }
 
-/** What changed of a folder itself, in a word. */
+/** Describes the change of a folder itself. */
 function describe({ change, aspects }: DiffEntry): string {
   return change === "modified" ? aspects.join(", ") : change;
 }

@@ -5,9 +5,9 @@ import { visible } from "../../parts/name.tsx";
 import { count } from "../../parts/values.tsx";
 import { markWords, type Piece } from "./word-marks.ts";
 
-/** Lines that are drawn at first, and by each "more". */
+/** Number of lines that are rendered at first, and that each "more" adds. */
 const SHOWN = 600;
-/** A longer line is cut: it is none that somebody reads. */
+/** Longer lines are truncated. */
 const LINE = 4_000;
 
 interface Line {
@@ -22,7 +22,7 @@ interface Pair {
   after: Line | null;
 }
 
-/** A diff of a text, unified or side by side, with the words that changed marked. */
+/** A text diff, unified or side by side, with changed words marked. */
 export function TextDiff({ diff, isSplit }: { diff: DiffTextResult; isSplit: boolean }): JSX.Element {
   const shown = useSignal(SHOWN);
   const lines = diff.hunks.flatMap(linesOf);
@@ -70,7 +70,9 @@ function plain(text: string): Piece {
   return { text, isMarked: false };
 }
 
-/** Marks the words of lines that replace each other: the first removed one and the first added one, and so on. */
+/**
+ * Marks the changed words of lines that replace each other: pairs the removed and the added lines of a run in order.
+ */
 function marked(lines: Line[]): Line[] {
   for (let at = 0; at < lines.length;) {
     if (lines[at]!.sign !== "-") {

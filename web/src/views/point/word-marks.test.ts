@@ -10,18 +10,18 @@ function marks(before: string, after: string): [string, string] | null {
   return found === null ? null : [shown(found.before), shown(found.after)];
 }
 
-test("words that differ are marked on both sides", () => {
+test("markWords marks the differing words on both sides", () => {
   assert.deepEqual(marks("return sum * 1.19;", "return sum * TAX;"), ["return sum * [1.19];", "return sum * [TAX];"]);
   assert.deepEqual(marks("a b c", "a c"), ["a [b ]c", "a c"]);
   assert.deepEqual(marks("größe = 1", "größe = 22"), ["größe = [1]", "größe = [22]"]);
 });
 
-test("lines with little in common are not marked", () => {
+test("markWords returns null for lines with little in common", () => {
   assert.equal(marks("const total = sum(items);", "}"), null);
   assert.equal(marks("alpha beta gamma delta", "one two three four"), null);
 });
 
-test("very long lines are marked from their first to their last difference", () => {
+test("markWords marks a very long line from its first to its last difference", () => {
   const line = (word: string): string => `${"x ".repeat(400)}${word} ${"y ".repeat(400)}`;
   const found = marks(line("one"), line("two"))!;
   assert.equal(found[0], line("[one]"));

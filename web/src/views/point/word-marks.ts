@@ -1,15 +1,15 @@
-/** Words that differ in two lines of which one replaces the other. */
+/** Finds the words that differ between a line and its replacement. */
 
 export interface Piece {
   text: string;
   isMarked: boolean;
 }
 
-/** Longer lines are marked from their first to their last difference only. */
+/** In lines with more words everything between the first and the last difference is marked. */
 const MOST_WORDS = 300;
 const WORD = /[\p{L}\p{N}_]+|\s+|[^\p{L}\p{N}_\s]/gu;
 
-/** Both lines in pieces; null where so little is equal that marks would say nothing. */
+/** Splits both lines into pieces; null if too few words are equal for useful marks. */
 export function markWords(before: string, after: string): { before: Piece[]; after: Piece[] } | null {
   const [a, b] = [before.match(WORD) ?? [], after.match(WORD) ?? []];
   const equal = a.length > MOST_WORDS || b.length > MOST_WORDS ? endsOf(a, b) : common(a, b);
@@ -41,7 +41,7 @@ function endsOf(a: readonly string[], b: readonly string[]): [number, number][] 
   ];
 }
 
-/** Places of the longest row of words that both lines have. */
+/** Returns the index pairs of the longest common subsequence of words. */
 function common(a: readonly string[], b: readonly string[]): [number, number][] {
   const width = b.length + 1;
   const best = new Uint16Array((a.length + 1) * width);

@@ -1,16 +1,16 @@
 import type { WorkspaceInfo } from "cairnstate/client";
 import { call } from "../../app/calls.ts";
 
-/** Forks of a workspace, each a lane that begins at the point it was made from. */
+/** Forks of a workspace. Each is drawn as a lane that begins at the point from which it was made. */
 
 export interface Lane {
   name: string;
   path: string;
-  /** The point that the fork was made from. */
+  /** The point from which the fork was made. */
   from: string;
 }
 
-/** More lanes than this are not drawn: they would push the messages away. */
+/** Most lanes that are drawn: more would leave too little space for the messages. */
 const MOST_LANES = 6;
 
 export async function lanesOf(workspace: string, signal: AbortSignal): Promise<Lane[]> {

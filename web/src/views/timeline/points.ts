@@ -3,7 +3,10 @@ import type { Changes, HistoryOptions, SavePoint } from "cairnstate/client";
 import { call } from "../../app/calls.ts";
 import { type Problem, problemOf } from "../../app/resource.ts";
 
-/** The points of a workspace as rows: a head per day, and each point, loaded by pages as they come into view. */
+/**
+ * The points of a workspace as rows: a heading for each day, then its points. Pages are loaded when they come into
+ * view.
+ */
 
 const PAGE = 200;
 /** Rows whose changes are counted at once. */
@@ -24,7 +27,10 @@ export interface Filter {
   text: string;
 }
 
-/** Options of `history` that a filter's text means: `tag:`, `path:`, `since:`, `until:`, and anything else as text. */
+/**
+ * Translates a filter's text to options of `history`: `tag:`, `path:`, `since:`, `until:`; the rest is searched as
+ * text.
+ */
 export function optionsOf(text: string): Pick<HistoryOptions, "grep" | "tag" | "path" | "since" | "until"> {
   const options: Record<string, string> = {};
   const rest = text.replaceAll(/(\w+):("[^"]*"|\S+)/g, (whole, name: string, value: string) => {
@@ -44,10 +50,10 @@ export class TimelinePoints {
   readonly #pages = new Map<number, readonly SavePoint[] | "asked">();
   readonly #changes = new Map<string, Changes | null>();
   #days: Day[] = [];
-  /** Rises with each load: an answer to one before it is not shown. */
+  /** Number of loads so far; the answer to an earlier load is ignored. */
   #generation = 0;
   #range: [first: number, end: number] = [0, 0];
-  /** Rises with everything that is loaded, so that views show it. */
+  /** Increases with each loaded part, so that views render again. */
   readonly version = signal(0);
   readonly problem = signal<Problem | null>(null);
   readonly isLoading = signal(true);
@@ -68,7 +74,7 @@ export class TimelinePoints {
     return this.#filter.text.trim() !== "";
   }
 
-  /** Loads the newest points and the number of points per day. The rows that are shown stay until the answer comes. */
+  /** Loads the newest points and the number of points per day. The present rows stay until the answer comes. */
   async load(): Promise<void> {
     this.isLoading.value = true;
     const generation = ++this.#generation;
@@ -118,7 +124,7 @@ export class TimelinePoints {
     if (!isFirst) this.show(...this.#range);
   }
 
-  /** Days of the points that were loaded, where the server does not count them. */
+  /** Returns the days of the loaded points, for a filtered list, whose days the server does not count. */
   #loadedDays(): { day: string; points: number }[] {
     const days: { day: string; points: number }[] = [];
     for (let page = 0; this.#pages.has(page); page++) {
@@ -141,7 +147,7 @@ export class TimelinePoints {
       return made;
     });
     this.total = first;
-    // One row more asks for the next page when it comes into view.
+    // One additional row loads the next page when it comes into view.
     this.rows = row + (isMore ? 1 : 0);
   }
 
@@ -167,13 +173,13 @@ export class TimelinePoints {
     return "day" in row ? row.day : (this.point(row.at)?.save_point_id ?? index);
   }
 
-  /** The row of a point by its place in time, newest first. */
+  /** Returns the row of a point; `at` counts points from the newest. */
   rowOf(at: number): number {
     const day = this.#days.findLast(({ first }) => first <= at);
     return day === undefined ? at : day.row + 1 + at - day.first;
   }
 
-  /** Undefined: not loaded yet. */
+  /** Undefined if the point is not loaded yet. */
   point(at: number): SavePoint | undefined {
     const page = this.#pages.get(Math.floor(at / PAGE));
     return page === undefined || page === "asked" ? undefined : page[at % PAGE];
@@ -192,7 +198,7 @@ export class TimelinePoints {
     return this.#changes.get(id);
   }
 
-  /** Loads what rows that came into view lack. */
+  /** Loads the missing points and changes of the rows in view. */
   show(firstRow: number, endRow: number): void {
     this.#range = [firstRow, endRow];
     const wanted: number[] = [];
@@ -220,13 +226,13 @@ export class TimelinePoints {
         this.#changes.set(point.save_point_id, found.changes?.[i] ?? null);
       this.version.value++;
     } catch {
-      // A row without its counts is still a row; they are asked for again when it comes back.
+      // Rows without counts are still shown; their counts are requested again when they come back into view.
       for (const id of ids) if (id !== undefined) this.#changes.delete(id);
     }
   }
 }
 
-/** The local day of a moment, as `2026-11-26`. */
+/** Returns the local day of a time, for example `2026-11-26`. */
 export function dayOf(at: string): string {
   const date = new Date(at);
   const two = (value: number): string => String(value).padStart(2, "0");

@@ -24,7 +24,7 @@ export function DayRow({ day, points }: { day: string; points: number }): JSX.El
 export interface PointRowProps {
   workspace: string;
   point: SavePoint;
-  /** The points next to it, newer and older. */
+  /** The neighbouring points. */
   newer: SavePoint | undefined;
   older: SavePoint | undefined;
   changes: Changes | null | undefined;
@@ -34,7 +34,7 @@ export interface PointRowProps {
   onPick(): void;
 }
 
-/** A point: message, what led to it, what it changed, its labels. */
+/** The row of a point: message, cause, changes and labels. */
 export function PointRow(props: PointRowProps): JSX.Element {
   const { workspace, point, newer, older, changes, isHead, isActive, lanes, onPick } = props;
   const turn = turnOf(point);
@@ -101,7 +101,7 @@ function sameTurn(turn: Turn, other: SavePoint | undefined): boolean {
   return sameSession(turn, other) && turnOf(other!)!.turn === turn.turn;
 }
 
-/** The line beside the points: one piece through all points of an agent's session. */
+/** The line at the left of the points; it is continuous through the points of one agent's session. */
 function Rail({
   turn,
   newer,

@@ -19,14 +19,14 @@ import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
 import { DayRow, PointRow, ROW } from "./row.tsx";
 
-/** Milliseconds after the last letter before a filter is asked for. */
+/** Milliseconds without a key press after which a filter is applied. */
 const TYPING_MS = 120;
-/** Events after which the list is read again. */
+/** Events after which the list is loaded again. */
 const CHANGING = ["save", "restore", "undo", "pin", "unpin", "tag", "cleanup", "reset"];
 
 type TimelineRoute = Extract<Route, { view: "timeline" | "point" }>;
 
-/** The points of a workspace, newest first, by day. Beside an open point it shows which one that is. */
+/** The points of a workspace by day, newest first. Marks the point that is open beside it. */
 export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const { workspace } = route;
   const opened = route.view === "point" ? route.point : null;
@@ -42,7 +42,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const lanes = useResource(`lanes ${workspace}`, (signal) => lanesOf(workspace, signal));
   void points.version.value;
 
-  // The open point keeps its place while others are added above it.
+  // The open point stays selected when newer points are added above it.
   const openedAt = opened === null ? -1 : points.indexOf(opened);
   const at = openedAt >= 0 ? openedAt : active.value;
   const open = (to: number): void => {
@@ -104,7 +104,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   );
 }
 
-/** The points that a filter lets through, read again when something changes them. */
+/** Returns the points that match a filter, loaded again after each event that changes them. */
 function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
   const points = useMemo(() => new TimelinePoints(workspace, { all, text }), [workspace, all, text]);
   useEffect(() => {
@@ -121,7 +121,7 @@ function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
   return points;
 }
 
-/** The last operation, as long as it can be reverted: an undo by a redo. */
+/** The bar that reverts the last operation: an undo by a redo, any other by an undo. */
 function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoint | null }): JSX.Element | null {
   const isShown = point !== null && !isReadOnly();
   const isUndone = point?.cause.kind === "undo";
