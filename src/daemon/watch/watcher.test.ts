@@ -506,8 +506,9 @@ function act(root: string, beside: string, random: (below: number) => number, is
     moveIn: () => fs.renameSync(`${beside}-folder`, name),
     symlink: () => fs.symlinkSync(`t${random(9)}`, name),
   };
-  // Nobody is told of a name outside who is told of the directories alone.
-  if (isSingle) for (const each of ["linkBeside", "writeBeside"]) delete actions[each];
+  // inotify on directories does not notify of a write by a name outside, nor at the other names of a file that gets one more.
+  // The daemon uses it for events alone: see `changesOf` in watched-workspaces.ts.
+  if (isSingle) for (const each of ["link", "linkBeside", "writeBeside"]) delete actions[each];
   const what = pick(Object.keys(actions));
   try {
     actions[what]!();
