@@ -22,8 +22,8 @@ type Doctored = Pick<DoctorResult, "healthy" | "findings">;
 const CLOSED = ["store", "key", "config"];
 
 /**
- * Key of the finding that a verification has found damage. It is dropped after doctor has read the damaged points
- * itself.
+ * Key of the finding of a verification that found damage. Doctor drops the finding after it has read the damaged
+ * points itself.
  */
 const RECORDED = "recorded";
 
