@@ -37,7 +37,7 @@ export interface AcquireOptions {
 export interface Lock {
   readonly path: string;
   readonly shared: boolean;
-  /** `none`: a shared lock of a process that cannot write a record. No writer had the lock, but none is kept out. */
+  /** `none`: a shared lock of a process that cannot write a record. No writer had the lock when it was taken, but a writer may take it any time. */
   readonly mode: "kernel" | "owner-file" | "none";
   /** False once another process has taken the lock over, for example because this process slept too long. Call before a commit. */
   stillHeld(): boolean;

@@ -60,7 +60,7 @@ export class SeenSnapshots {
     this.#change((seen) => void seen.set(id, { tree, time }));
   }
 
-  /** Drops snapshots that this host removed, or that count no more. */
+  /** Drops snapshots that this host removed, or whose loss need not be reported any more. */
   forgot(ids: Iterable<string>): void {
     this.#change((seen) => {
       for (const id of ids) seen.delete(id);

@@ -55,7 +55,7 @@ interface FilesOf extends Omit<FilesJob, "nodes"> {
   files: WholeFile[];
 }
 
-/** The part of a thread that writes trees. */
+/** Writes the share of a tree that one thread has. */
 export class WriteRunner {
   readonly #post: (event: WriteEvent) => void;
   readonly #share: Share = (work) => this.#post({ work });

@@ -8,8 +8,8 @@ import type { OpenRepository } from "../open/open-repository.ts";
 
 /**
  * Gives snapshots other tags, under an exclusive lock. A snapshot's id is the hash of its file, so each snapshot is
- * stored anew and names its first original, as restic does.
- * - The new file is written; then the old one is removed ●, one after the other.
+ * stored anew, and its `original` has the id of its first file, as in restic. For one snapshot after the other:
+ * - The new file is written; then the old file is removed, which is the commit point (●).
  * - A kill in between leaves both, which differ only in their tags; the next call removes the old one.
  */
 export async function tagBackups(access: OpenRepository, options: TagBackupsOptions): Promise<TagBackupsResult> {

@@ -113,7 +113,7 @@ class Comparison {
   /** True if an entry may be here that the restore did not write. */
   #mayBe(path: Uint8Array): boolean {
     const { others } = this.#written;
-    // In place, an entry that stays is listed too, and its parent directories stay with it.
+    // A restore in place keeps entries at paths that it could not restore, and the parent directories of these entries.
     if (this.#lost.of(path) !== "no") return true;
     return (
       others === "anywhere" || (others !== "nowhere" && this.#chosen !== null && this.#chosen.of(path) !== "whole")

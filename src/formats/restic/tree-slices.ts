@@ -35,7 +35,7 @@ export function sliceTree(tree: Uint8Array): TreeSlices | null {
   for (let at = HEAD.length; ;) {
     at = bytes.indexOf(NEXT, at + 1);
     if (at < 0 || at >= end) break;
-    // Two attributes of one node have the same bytes between them; only a node continues with its type.
+    // `NEXT` also stands between two extended attributes of a node. Only the name of a node is followed by a type.
     const close = closingQuote(bytes, at + NEXT.length);
     if (bytes.compare(TYPE, 0, TYPE.length, close + 1, close + 1 + TYPE.length) === 0) starts.push(at + 2);
   }

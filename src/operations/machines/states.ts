@@ -234,8 +234,8 @@ async function goOn(
 }
 
 /**
- * Restores a machine to a saved state. Steps: the state is checked; a full set of files is staged beside its own; then
- * `swapState`, whose commit is the record; the guest runs.
+ * Restores a machine to a saved state. Steps: checks the state, stages a full set of files beside the machine's files,
+ * swaps both by `swapState`, which is committed by the machine's record, and lets the guest run.
  */
 export async function restoreMachine(
   hand: LibraryHand,

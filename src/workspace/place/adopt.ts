@@ -451,7 +451,7 @@ async function makeMain(folder: string, engine: string): Promise<void> {
   }
 }
 
-/** Throws `already_exists` unless a folder has only entries of the file system, a killed attempt or a racing process. */
+/** Throws `already_exists` if a folder has files of a user: others than `lost+found` and those of other attempts to make it. */
 function requireFree(root: string): void {
   const own = ["lost+found", SELF_CONTAINED_CONTROL, ...ownEntries(realPathOf(root))];
   const isFree = readdirSync(root).every((name) => {

@@ -22,7 +22,7 @@ import { isRuleless, isSealedWithoutRules, noteRuleless } from "../open/ruleless
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 export interface InodesCall extends WorkspaceCall {
-  /** as a diff shows them, not only as they are counted */
+  /** true: contents are compared even if size and times decide, because a diff shows each difference */
   exactly: boolean;
   /** the most changed inodes; with more the answer is null */
   most?: number | undefined;

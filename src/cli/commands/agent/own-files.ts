@@ -9,8 +9,9 @@ import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import { codexHome, type Environment, geminiHome } from "./agents.ts";
 import { isOurs, parseJson } from "./edit.ts";
 
-/** Records of the tools themselves. Their formats are undocumented, so unexpected content gives null: unknown. */
+/** Reads records that coding agents keep of themselves. Their formats are undocumented: the answer for other content is null. */
 
+/** Larger files are not read. */
 const MOST_BYTES = 64 << 20;
 /** Bytes at the end of a session's file that are searched for a prompt. */
 const TAIL_BYTES = 4 << 20;
