@@ -129,8 +129,8 @@ export class DirectoryCloner {
   }
 
   /**
-   * Clones entries of a directory that were not cloned, after names of its listing had vanished: their entries may have
-   * been renamed. The directory counts as torn if an entry still cannot be cloned, or if a clone under an old name
+   * Clones the entries of a directory that were not cloned yet. Called if names of the listing had vanished, because such
+   * entries may have been renamed. The directory counts as torn if an entry still cannot be cloned, or if a clone under an old name
    * cannot be removed.
    */
   #again(pair: DirectoryPair): void {

@@ -11,6 +11,11 @@ const TIMED_UNIT = "cairn-due.service";
 
 type Scope = Pick<DaemonPlaces, "isSystem">;
 
+/** Units of the system for root, else of the user. A timer needs no place for a socket, which some sessions lack. */
+export function ownScope(): Scope {
+  return { isSystem: process.geteuid?.() === 0 };
+}
+
 /** Units that Cairn can install, by the one that systemd enables: either the daemon, or a timer with the service that it starts. */
 export const INSTALLABLE = { daemon: UNIT, timer: "cairn-due.timer" } as const;
 export type Installable = keyof typeof INSTALLABLE;

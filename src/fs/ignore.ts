@@ -37,8 +37,8 @@ interface Level {
   readonly skip: number;
   readonly patterns: readonly IgnorePattern[];
   /**
-   * Indexes of patterns that can match only one place, by that place; an ignore file or a call may have tens of
-   * thousands of such patterns.
+   * Indexes of the patterns that can match one path only, by that path. An ignore file may have tens of thousands of such
+   * patterns.
    */
   readonly places: ReadonlyMap<string, readonly number[]>;
   /** Indexes of all other patterns. */

@@ -164,8 +164,8 @@ export class OriginFinder {
   }
 
   /**
-   * Replaces the stat result of a clone's entry by that of its source when it was cloned. Keeps kind, mode, owner and
-   * modification time, which the clone shares; for a directory sets the size too. False if the source is not known.
+   * Replaces the stat result of a cloned entry by the one that its source had at the time of the clone. Kind, mode, owner
+   * and modification time are equal in both and stay; for a directory the size is replaced, too. False if the source is not known.
    */
   apply(stat: Uint32Array, isDirectory: boolean): boolean {
     const low = stat[STAT.INO]!;

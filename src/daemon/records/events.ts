@@ -159,7 +159,7 @@ export class Events {
   }
 
   /**
-   * Returns the next events after a number, at most `most`. Empty: all later events go to those who listen from now on.
+   * Returns the first `most` events with a higher number. If the list is empty, a listener from now on misses no event.
    */
   after(id: number, most: number): Noted[] {
     this.flush();

@@ -286,7 +286,7 @@ async function salvageAll(
       for (const { id } of blobs) lost.add(objectIdOf(id));
       return;
     }
-    // Blobs that are not copied lose their entries. The storage contradicts itself here, so its answer must not decide.
+    // Blobs that are not copied lose their index entries. A storage that lists a pack and then does not find it is not believed.
     if (found === "gone")
       throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, but was not found when it was read`);
     for (const blob of blobs) {

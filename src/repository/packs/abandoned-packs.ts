@@ -1,10 +1,9 @@
-import { closeSync, fstatSync, readSync, renameSync } from "node:fs";
+import { closeSync, fstatSync, renameSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { Sha256Stream } from "../../crypto/hash.ts";
 import { type MasterKeys, openMessage } from "../../crypto/seal.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { hex } from "../../formats/bytes.ts";
+import { digestOfFile } from "../../fs/file-digest.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { namesIn } from "../../fs/paths/names-in.ts";
 import { openRegular } from "../../fs/regular-file.ts";
@@ -78,7 +77,7 @@ async function takeAbandoned({ parent, directory, keys, signal }: AbandonedPacks
       const path = join(directory, name);
       if (!moved(join(dead, name), path)) continue;
       failpoint("abandoned.moved");
-      const pack = provenPack(path, id, keys);
+      const pack = await provenPack(path, id, keys);
       if (pack === null) clearAway(path);
       else packs.push(pack);
     }
@@ -99,32 +98,22 @@ function moved(from: string, to: string): boolean {
   }
 }
 
+/** A stop between two pieces of a pack would look like damage. */
+const withoutPause = async (): Promise<void> => undefined;
+
 /** Reads a whole file. Returns null unless the file is the pack with this id: after a power cut it may lack bytes. */
-function provenPack(path: string, id: string, keys: MasterKeys): FinishedPack | null {
+async function provenPack(path: string, id: string, keys: MasterKeys): Promise<FinishedPack | null> {
   let descriptor = -1;
   try {
     descriptor = openRegular(path);
     const { size } = fstatSync(descriptor);
     const { blobs, trailer } = readPackHeader(descriptor, size, keys);
-    if (blobs.length === 0 || fileHash(descriptor) !== id) return null;
+    if (blobs.length === 0 || (await digestOfFile(path, withoutPause)).sha256 !== id) return null;
     const header = Uint8Array.from(openMessage(keys, trailer.subarray(0, -4)));
     return { id: Buffer.from(id, "hex"), path, size, type: blobs[0]!.type, header, blobs: blobs.length };
   } catch {
     return null;
   } finally {
     if (descriptor >= 0) closeSync(descriptor);
-  }
-}
-
-const PIECE = 1024 * 1024;
-
-function fileHash(descriptor: number): string {
-  const hash = new Sha256Stream();
-  const piece = Buffer.allocUnsafe(PIECE);
-  for (let at = 0; ;) {
-    const count = readSync(descriptor, piece, 0, PIECE, at);
-    if (count === 0) return hex(hash.digest());
-    hash.update(piece.subarray(0, count));
-    at += count;
   }
 }

@@ -88,7 +88,7 @@ export class ForwardedPacks implements ForwardTarget {
   }
 
   /**
-   * Counts of uploaded blobs, and of all new blobs so far, including those that found no room. `current` is the path
+   * Counts of uploaded blobs, and of all new blobs so far, also of those that were not forwarded for lack of room. `current` is the path
    * whose content is being uploaded.
    */
   get arrived(): { done: Readonly<BlobCounts>; total: Readonly<BlobCounts>; current: string | null } {

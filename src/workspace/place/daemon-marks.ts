@@ -23,10 +23,14 @@ export function systemStateDirectory(env = process.env): string {
   return absolutePath(env, "CAIRN_STATE_DIR") ?? "/var/lib/cairn";
 }
 
+/** True in root's daemon, which has its records in its own state directory. */
+export function isSystemDaemon(): boolean {
+  return process.env["XDG_STATE_HOME"] === systemStateDirectory();
+}
+
 /** The state directory of root's daemon, for other processes of root; null for the daemon and other users. */
 export function stateOfOtherDaemon(): string | null {
-  const state = systemStateDirectory();
-  return process.geteuid?.() === 0 && process.env["XDG_STATE_HOME"] !== state ? state : null;
+  return process.geteuid?.() === 0 && !isSystemDaemon() ? systemStateDirectory() : null;
 }
 
 function nameOf(kind: "path" | "identity" | "above", value: Uint8Array | string): string {
@@ -124,8 +128,8 @@ export function markedElsewhere(state: string, folder: Buffer): string | null {
  * Root may use such a folder directly, unless it was moved: only the daemon may change its records then.
  */
 export function requireNotDaemons(folder: Buffer): void {
+  if (isSystemDaemon()) return;
   const state = systemStateDirectory();
-  if (process.env["XDG_STATE_HOME"] === state) return;
   const byPath = readMark(state, nameOf("path", folder));
   const mark = byPath ?? markByIdentity(state, folder);
   // Root has read the daemon's registry before: a folder that is not in it is no longer kept.

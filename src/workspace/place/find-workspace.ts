@@ -53,7 +53,7 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
-import { requireNotDaemons, systemStateDirectory } from "./daemon-marks.ts";
+import { isSystemDaemon, requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration, registeredElsewhere } from "./registry.ts";
 import { userStateDirectory } from "../../fs/users.ts";
@@ -666,7 +666,7 @@ export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
 
 /** The advice for a workspace of {@link keptElsewhere}. */
 export function useElsewhere({ folder, control }: KeptElsewhere): Hint {
-  if (process.env["XDG_STATE_HOME"] === systemStateDirectory())
+  if (isSystemDaemon())
     return advice`root's daemon serves folders that were first saved while it ran; to begin a new history with it, release the folder first (${releaseLine(folder)}): the points so far stay in ${control}`;
   return advice`name its control directory (${option({ controlDirectory: control })}), or set XDG_STATE_HOME as for its first save`;
 }

@@ -20,7 +20,7 @@ import {
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
 import { absolutePath, knownHome, userCacheDirectory, userStateDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
-import { removeMarksOf, stateOfOtherDaemon, systemStateDirectory } from "./daemon-marks.ts";
+import { isSystemDaemon, removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";
 import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { lacksItsFile } from "./control-directory.ts";
@@ -97,8 +97,7 @@ export function registerWorkspace(entry: NewRegistration): void {
 function noteElsewhere(entry: NewRegistration): void {
   const state = homeState();
   // Root's daemon has its own marks, which all users can read.
-  const isDaemon = process.env["XDG_STATE_HOME"] === systemStateDirectory();
-  if (state === null || state === userStateDirectory() || isDaemon) return;
+  if (state === null || state === userStateDirectory() || isSystemDaemon()) return;
   try {
     durableMkdir(folderOf("elsewhere", state));
     const isGone = ({ registration, missing }: RegistryEntry): boolean => registration === null || missing.length > 0;

@@ -118,7 +118,7 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     const write = known === undefined ? writeState : writeStateInOrder;
     return { point, captured, changeState: (changes) => write(paths, { ...state, ...changes }) };
   } catch (error) {
-    // A descriptor with its name means that the point exists, whatever failed later. Without the lock the claim belongs
+    // If the descriptor is in place, the point exists, even if a later step failed. Without the lock the claim belongs
     // to another process.
     if (!points.isFinished(sequence) && workspace.isStillLocked) {
       await removeHeldTrees(points, [sequence], { control, onWarning: input.onWarning });

@@ -1,5 +1,13 @@
 import { daemonPlaces, decidingVariables } from "../../../daemon/places.ts";
-import { installTimer, installUnit, thisProgram, timerTexts, uninstallUnit, unitText } from "../../../daemon/unit.ts";
+import {
+  installTimer,
+  installUnit,
+  ownScope,
+  thisProgram,
+  timerTexts,
+  uninstallUnit,
+  unitText,
+} from "../../../daemon/unit.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { printable, shellQuote } from "../../render/format.ts";
@@ -24,13 +32,13 @@ export const command: CommandDefinition = {
     const isTimer = input.flag("timer");
     if (input.flag("print")) {
       const text = isTimer
-        ? timerTexts(scope(), thisProgram(), context.env)
+        ? timerTexts(ownScope(), thisProgram(), context.env)
             .map(([name, unit]) => `# ${name}\n${unit}`)
             .join("\n")
         : unitText(daemonPlaces(), thisProgram());
       return { data: { ...NOTHING, text }, text: () => text };
     }
-    const installed = isTimer ? installTimer(scope()) : installUnit(daemonPlaces());
+    const installed = isTimer ? installTimer(ownScope()) : installUnit(daemonPlaces());
     if (installed === null) return forCron(context);
     const { unit, commands, started } = installed;
     const now = isTimer
@@ -43,11 +51,6 @@ export const command: CommandDefinition = {
     };
   },
 };
-
-/** Units of the system for root, else of the user. A timer needs no place for a socket, which some sessions lack. */
-function scope(): { isSystem: boolean } {
-  return { isSystem: process.geteuid?.() === 0 };
-}
 
 /** Returns the line of a crontab that saves and backs up as the timer does. */
 function forCron({ env, style }: Context): Outcome {

@@ -3,7 +3,7 @@ import { CairnError, reworded } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { askDaemon as ofFirst } from "../../../api/client/service.ts";
 import { socketsOfClient } from "../../../daemon/places.ts";
-import { INSTALLABLE, installedUnit } from "../../../daemon/unit.ts";
+import { INSTALLABLE, installedUnit, ownScope } from "../../../daemon/unit.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
@@ -19,7 +19,7 @@ export const command: CommandDefinition = {
   options: [{ flags: "--check", text: "check every workspace again first" }],
   examples: [{ line: "cairn service status", text: "show the backend, the state, each workspace, and the schedules" }],
   async run(context, input) {
-    const timer = installedUnit({ isSystem: process.geteuid?.() === 0 }, "timer");
+    const timer = installedUnit(ownScope(), "timer");
     const asked = askDaemon(input.flag("check") ? "reconcile" : "daemon");
     const status = (await asked.catch((error: unknown) => {
       throw timer === null ? error : besideTimer(error, timer);
@@ -41,7 +41,7 @@ export const command: CommandDefinition = {
 /** Adds to the error without a daemon that the timer is on. */
 function besideTimer(error: unknown, timer: string): unknown {
   if (!(error instanceof CairnError) || error.code !== "no_daemon") return error;
-  const scope = process.geteuid?.() === 0 ? "" : "--user ";
+  const scope = ownScope().isSystem ? "" : "--user ";
   return reworded(error, {
     message: `no daemon runs; the timer ${printable(timer)} saves and backs up your folders each hour`,
     hint: `\`systemctl ${scope}list-timers ${INSTALLABLE.timer}\` shows its last and its next run; \`cairn backup due\` runs the same now`,

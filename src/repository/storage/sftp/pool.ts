@@ -41,8 +41,8 @@ export class SftpPool {
   }
 
   /**
-   * Ends all sessions, also those that are opening; running calls fail. A later call opens its own session and closes
-   * it.
+   * Ends all sessions, also those that are still being opened. Running calls fail. A later call opens a session of its
+   * own, and closes that session.
    */
   close(): void {
     this.#isClosed = true;
