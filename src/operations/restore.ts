@@ -6,7 +6,7 @@ import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { planCleanup } from "../workspace/keep/cleanup-plan.ts";
 import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
 import { recoverIfIdle } from "../workspace/save/look.ts";
-import { restoreLocked } from "../workspace/restore/restore-folder.ts";
+import { restoreLocked } from "../workspace/restore/methods.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { writeState } from "../workspace/place/control-directory.ts";
 import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";

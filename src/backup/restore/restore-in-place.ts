@@ -5,7 +5,7 @@ import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
-import { restoreLocked } from "../../workspace/restore/restore-folder.ts";
+import { restoreLocked } from "../../workspace/restore/methods.ts";
 import { type Point, rulesOf } from "../../workspace/points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";

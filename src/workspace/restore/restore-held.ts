@@ -29,18 +29,24 @@ import { pathRules, type PlannedRestore, type RestoreInput, unknownIn } from "./
 /** Cloning an entry takes about as long as reading this many bytes. */
 const BYTES_PER_ENTRY = 4096;
 
+/** Tells why the restore cannot be planned from the clones, as far as the point and the engine show; else null. */
+export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): string | null {
+  const { engine, found } = workspace;
+  const { complete, rules } = input.target.descriptor;
+  if (engine.holder === null) return "the engine makes no clones";
+  if (input.reverts !== undefined) return "only trees of sealed points tell which entries were edited since";
+  if (isIntentPending(found.paths.journal, FOLDER_JOURNAL)) return "the folder was made for this restore";
+  if (!complete || rules.exclude.length > 0) return "the point lacks entries that its clone may have";
+  return whyNotHeld(workspace, input);
+}
+
 /**
  * Plans the restore and holds the present. Returns "same" if nothing has to change, or null if the point must be sealed
  * and the present read. The caller holds the workspace's lock.
  */
 export async function planHeld(workspace: Workspace, input: RestoreInput): Promise<PlannedRestore | "same" | null> {
-  const { engine, found, root } = workspace;
+  const { root } = workspace;
   const { target, signal } = input;
-  const { descriptor } = target;
-  // Only the trees of sealed points tell which entries were edited since an operation.
-  if (input.reverts !== undefined) return null;
-  if (engine.holder === null || isIntentPending(found.paths.journal, FOLDER_JOURNAL)) return null;
-  if (!descriptor.complete || descriptor.rules.exclude.length > 0 || whyNotHeld(workspace, input) !== null) return null;
   const held = heldSide(workspace, target, input);
   if (held === null) return null;
   const request = stageRequest(workspace, input, { rules: NO_RULES, head: null, id: newSavePointId() });

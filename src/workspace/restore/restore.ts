@@ -27,8 +27,6 @@ import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { Workspace } from "../open/workspace.ts";
 
-export { withSidecars } from "./open-databases.ts";
-
 export interface Restored {
   /** null: nothing had to change, so no point of the present was made */
   undoId: SavePointId | null;

@@ -1,0 +1,69 @@
+import fs from "node:fs";
+import { CairnError } from "../../errors.ts";
+import type { MethodOption } from "../../contract/points.ts";
+import { isSubvolume } from "../../fs/linux/btrfs.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
+import type { Workspace } from "../open/workspace.ts";
+import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
+import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
+import type { Point } from "../points/point-files.ts";
+import { lookBesideHead } from "../save/look.ts";
+import { withSidecars } from "./open-databases.ts";
+import { isReverting, type RestoreInput } from "./prepare.ts";
+
+export type Asked = RestoreInput & MethodOption;
+
+/** Returns the restore that a caller asked for, with all paths that belong to it. Throws `permission` for a read-only folder. */
+export async function checked(workspace: Workspace, asked: Asked): Promise<Asked> {
+  requireWritable(workspace);
+  // The paths of an undo come from its operation, sidecars included.
+  const paths = isReverting(asked.kind)
+    ? asked.paths
+    : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
+  return { ...(await withoutNeedlessRevert(workspace, asked)), paths };
+}
+
+/** Returns the folder, and the tree of an unsealed point, whose databases have no labels yet. */
+function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "target">): Buffer[] {
+  return target.sealed ? [root] : [root, Buffer.from(treePlace(points, target))];
+}
+
+/**
+ * Makes an undo a restore of the whole point if the folder was removed, or was not edited since an operation on all of
+ * it. Then whole trees can be exchanged or cloned, so only clone drivers gain.
+ */
+async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
+  const { reverts, ...plain } = input;
+  if (reverts === undefined || input.paths !== null || reverts.keepPresent) return input;
+  if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return plain;
+  if (workspace.engine.holder === null) return input;
+  if (await isStillTree(workspace, reverts.left)) return plain;
+  const { method, ...call } = input;
+  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: reverts.left });
+  const isUnedited = changes.added + changes.modified + changes.removed === 0;
+  // A caller who asks for an exchange vouches for entries that this user cannot read.
+  return isUnedited && (leftOut.length === 0 || method === "exchange") ? plain : input;
+}
+
+/** Tells if the folder is unchanged since one was made from the other: the folder or the target's tree. */
+export async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
+  if (heldTreeProblem(points, target) !== null) return false;
+  return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;
+}
+
+/** Throws `permission` for a read-only folder, before anything is read. */
+function requireWritable({ root }: Workspace): void {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") return;
+    const shown = printablePath(root);
+    const isOwn = isSubvolume(root);
+    throw new CairnError("permission", `${shown} cannot be restored: it is read-only`, {
+      hint: isOwn
+        ? `if the subvolume is read-only, as after \`btrfs receive\`: btrfs property set -ts ${shown} ro false`
+        : "find out why its file system is mounted read-only, then mount it again for writing",
+      cause: error,
+    });
+  }
+}
