@@ -316,60 +316,13 @@ function inodeOf(place: string): string {
   return fs.lstatSync(place, { bigint: true }).ino.toString();
 }
 
-function textsIn(folder: string): Record<string, string> {
-  return Object.fromEntries(
-    fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]),
-  );
-}
-
-test("a restore that an earlier version staged in a mount is finished, also after another kill", async (t) => {
-  for (const point of [undefined, "restore.step", "restore.step:2", "restore.displaced-checked", "restore.recorded"]) {
-    const at = await olderRestore(t, true);
+test("a restore that an early build staged in a mount is refused, and neither folder is touched", async (t) => {
+  for (const isCommitted of [true, false]) {
+    const at = await olderRestore(t, isCommitted);
     if (at === null) return;
-    const { folder, source } = at;
-    if (point !== undefined) assert.ok(cairn(["status", "-C", folder], { failpoint: point }).killed, point);
-    const { recovered } = cairnOk(["status", "-C", folder]).data as {
-      recovered: { outcome: string; kept: object[] }[];
-    };
-    assert.deepEqual([recovered.at(-1)!.outcome, recovered.at(-1)!.kept], ["completed", []], point);
-    assert.deepEqual(textsIn(source), { f: "new\n" }, point);
-    assert.equal(fs.statSync(source).mtimeMs, 1e9, point);
+    const { error } = cairn(["save", at.folder]);
+    assert.equal(error?.code, "refused");
+    assert.match(error.message, /early build .* m\/\.cairn-restore-0123456789abcdef/);
+    assert.deepEqual(fs.readdirSync(at.source).toSorted(), [".cairn-restore-0123456789abcdef", "f", "gone"]);
   }
-});
-
-test("a late write to a file that an earlier version displaced in a mount is kept, and a warning names it", async (t) => {
-  const at = await olderRestore(t, true);
-  if (at === null) return;
-  const { folder, source } = at;
-  assert.ok(cairn(["status", "-C", folder], { failpoint: "restore.step:2" }).killed);
-  fs.appendFileSync(path.join(source, ".cairn-restore-0123456789abcdef/n0"), "late\n");
-  const { warnings } = cairnOk(["save", folder]);
-  assert.equal(warnings.length, 1, warnings.join("\n"));
-  assert.equal(fs.readFileSync(/lies in (.*);/.exec(warnings[0]!)![1]!, "utf8"), "first\nlate\n");
-});
-
-test("a restore that an earlier version only staged in a mount is rolled back", async (t) => {
-  const at = await olderRestore(t, false);
-  if (at === null) return;
-  const { recovered } = cairnOk(["status", "-C", at.folder]).data as { recovered: { outcome: string }[] };
-  assert.equal(recovered.at(-1)!.outcome, "rolled_back");
-  assert.deepEqual(textsIn(at.source), { f: "first\n", gone: "gone\n" });
-});
-
-test("recovery of an earlier version's restore does not touch another file system that is mounted there now", async (t) => {
-  const at = await olderRestore(t, true);
-  if (at === null) return;
-  const inside = path.join(at.folder, "m");
-  unmount(inside);
-  assert.ok(mount(t, inside, ...TMPFS));
-  write([path.join(inside, "f"), "another's\n"], [path.join(inside, "gone"), "another's\n"]);
-  const { recovered } = cairnOk(["status", "-C", at.folder]).data as { recovered: { kept: { path: string }[] }[] };
-  assert.deepEqual(
-    recovered
-      .at(-1)!
-      .kept.map((each) => each.path)
-      .toSorted(),
-    ["m/f", "m/gone"],
-  );
-  assert.deepEqual(textsIn(inside), { f: "another's\n", gone: "another's\n" });
 });

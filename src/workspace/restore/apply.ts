@@ -505,7 +505,7 @@ export function leftOutBefore(
   return [...kept, ...untouched, ...lost, ...more.notSet.map(notSetEntry)];
 }
 
-/** Adds the entries that the steps and the end left. `atLast` is about the folder itself and the places apart. */
+/** Adds the entries that the steps and the end left. `atLast` is about the folder itself. */
 export function leftOutAfter(
   before: readonly LeftOutEntry[],
   applied: AppliedSteps,
@@ -514,10 +514,7 @@ export function leftOutAfter(
   // An entry that was not put in place has no metadata to report.
   const stayed = pathsOf(applied.kept);
   const known = before.filter(({ path, aspects }) => aspects === undefined || !stayed.has(latin1(path)));
-  // A step already reported this place apart.
-  const set = pathsOf(applied.notSet);
-  const last = atLast.filter(({ path }) => !set.has(latin1(path)));
-  return [...known, ...applied.kept, ...[...last, ...applied.notSet].map(notSetEntry)];
+  return [...known, ...applied.kept, ...[...atLast, ...applied.notSet].map(notSetEntry)];
 }
 
 /** Selects the entries of `leftOut` that are missing at their paths, without those that lack only metadata. */

@@ -1,8 +1,10 @@
-import { append } from "../../append.ts";
 import { type Recovery, withOperation } from "../../formats/records/control.ts";
-import { recordPath } from "../../formats/records/record.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { CairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
-import { removeAll, type MadeFolder } from "../../fs/remove-all.ts";
+import type { MadeFolder } from "../../fs/remove-all.ts";
 import { keepAnnounced, makeMissing } from "../open/missing-folder.ts";
 import { keepWrittenTo, type SavedNodes } from "./kept-displaced.ts";
 import { leftOutAfter, StepRunner } from "./apply.ts";
@@ -13,10 +15,10 @@ import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { setRoot } from "../points/root-changes.ts";
 import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow, syncRemoval } from "./staging.ts";
 import { RestoreJournal } from "../points/journals.ts";
-import { eachApart, finishApart, recovering } from "./apart.ts";
 import type { Steps } from "../points/steps.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import fs from "node:fs";
+import path from "node:path";
 
 /** A restore in progress. `made`: its staging directory, if this process made it. */
 interface Restoring {
@@ -92,10 +94,10 @@ export async function recoverRestore(workspace: Workspace, call: WorkspaceCall):
   const { kind: operation } = intent;
   const { steps } = left;
   const short = intent.target.slice(0, 8);
+  requireOnePlace(intent);
   if (steps === null || !fs.existsSync(intent.staging)) {
     // Without steps the folder is unchanged. Without the staging directory every step was done and recorded.
     const isLost = steps !== null && workspace.state().operations.at(-1)?.at !== intent.at;
-    await eachApart(workspace.root, intent, steps ?? [], (staging) => staging !== null && removeAll(staging));
     takeBackRestore(workspace, { intent, journal }, call);
     if (steps !== null && !isLost)
       return {
@@ -113,10 +115,10 @@ export async function recoverRestore(workspace: Workspace, call: WorkspaceCall):
   }
   // The folder was removed after the kill. Displaced entries are still in the staging directory.
   if (!isFolderThere(workspace.root)) await makeMissing(workspace);
-  const apart = await finishApart(workspace, call, intent, steps);
-  const applied = new StepRunner({ ...recovering(workspace), staging: intent.staging }).run(apart.rest);
-  append(applied.kept, apart.kept);
-  const notSet = await finishRestore(workspace, call, { intent, steps: apart.rest, journal });
+  const { root } = workspace;
+  const runner = new StepRunner({ root, staging: intent.staging, resuming: true, hidesIgnored: () => true });
+  const applied = runner.run(steps);
+  const notSet = await finishRestore(workspace, call, { intent, steps, journal });
   return {
     operation,
     outcome: "completed",
@@ -124,6 +126,17 @@ export async function recoverRestore(workspace: Workspace, call: WorkspaceCall):
     kept: applied.kept.map(({ path: where }) => recordPath(where)),
     ...incompleteOf(leftOutAfter(left.leftOut, applied, notSet)),
   };
+}
+
+/** Throws `refused` for a restore of an early build, which also staged in mounts and subvolumes inside the folder. */
+function requireOnePlace({ apart, staging }: RestoreFile): void {
+  if (apart === undefined || apart.length === 0) return;
+  const places = apart.map((place) => printablePath(joinPath(rawPath(place), Buffer.from(path.basename(staging)))));
+  throw new CairnError(
+    "refused",
+    `an early build of Cairn began a restore and staged its files in ${listedNames(places)} of the folder`,
+    { hint: "finish the restore with the build that began it: any of its commands does that" },
+  );
 }
 
 function incompleteOf(leftOut: readonly LeftOutEntry[]): Pick<Recovery, "incomplete"> {
