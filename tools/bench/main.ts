@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -10,6 +10,7 @@ import {
   ENGINE_CASES,
   MACHINE_CASES,
   PAGE_CASES,
+  RATCHET_CASES,
   REPOSITORY_CASES,
   SHOWN_CASES,
   SERVICE_CASES,
@@ -17,6 +18,7 @@ import {
 } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { peerStores } from "./peer-stores.ts";
+import { ratchet } from "./ratchet.ts";
 import { writeReport } from "./report.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
@@ -46,6 +48,7 @@ const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
 };
 
 const USAGE = `npm run bench -- ${Object.keys(GROUPS).join(" | ")} [options]
+npm run bench -- --quick [--release]
 Compares Cairn with restic, git and borg, and where they are (tools/install-peers, $CAIRN_PEERS) with the newest restic,
 rustic and kopia, on the same data in one run and holds the medians against the bars.
 
@@ -62,9 +65,12 @@ rustic and kopia, on the same data in one run and holds the medians against the 
   shown               what docs/benchmarks.md shows; with --docs it is written anew, and its charts
 
   -n, --repeats N     measurements of each (default 5)
-  --only CASE         one case; may be given again: ${ALL_CASES.map((one) => one.name).join(", ")}
+  --only CASE         one case, with or without a group; may be given again: ${ALL_CASES.map((one) => one.name).join(", ")}
   --data NAME         small, tree, big or all (default all)
-  --quick             a twentieth of the data and 2 repeats: whether it runs, not how fast it is
+  --quick             with a group: a twentieth of the data and 2 repeats: whether it runs, not how fast it is.
+                      Without: a few cases in at most 3 minutes, after a first run that makes the data; names each ratio
+                      to a peer that grew by more than a tenth since the last release
+  --release           with --quick: its ratios become those of this release
   --json FILE         also write the samples and bars as JSON
   --docs              also write docs/benchmarks.md and its charts, of the full data
   --keep              leave the stores in place
@@ -81,6 +87,7 @@ const { values, positionals } = parseArgs({
     only: { type: "string", multiple: true },
     data: { type: "string", default: "all" },
     quick: { type: "boolean", default: false },
+    release: { type: "boolean", default: false },
     json: { type: "string" },
     docs: { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
@@ -89,7 +96,11 @@ const { values, positionals } = parseArgs({
   },
 });
 
+/** True if the run compares its ratios with the last release's. */
+const IS_RATCHET = values.quick && positionals.length === 0 && values.only === undefined;
+
 function chosenCases(): BenchCase[] {
+  if (IS_RATCHET) return [...RATCHET_CASES];
   if (values.only === undefined) return [...(GROUPS[positionals[0] ?? ""] ?? [])];
   return values.only.map((name) => {
     const found = ALL_CASES.find((one) => one.name === name);
@@ -143,6 +154,11 @@ function environment(): Record<string, unknown> {
   };
 }
 
+function ownVersion(): string {
+  const manifest = readFileSync(path.resolve(import.meta.dirname, "../../package.json"), "utf8");
+  return (JSON.parse(manifest) as { version: string }).version;
+}
+
 function printBars(results: readonly Result[]): void {
   const bars = results.flatMap((result) => result.bars.map((bar) => ({ result, bar })));
   const short = bars.filter(({ bar }) => !(bar.value <= bar.limit));
@@ -154,14 +170,15 @@ function printBars(results: readonly Result[]): void {
 }
 
 async function main(): Promise<void> {
-  if (values.help || !Object.hasOwn(GROUPS, positionals[0] ?? "")) {
+  const isChosen = IS_RATCHET || values.only !== undefined || Object.hasOwn(GROUPS, positionals[0] ?? "");
+  if (values.help || !isChosen) {
     console.log(USAGE);
     process.exitCode = values.help ? 0 : 2;
     return;
   }
   const scratch = process.env["CAIRN_BENCH_DIR"] ?? path.join(tmpdir(), "cairn-bench");
   mkdirSync(scratch, { recursive: true });
-  const repeats = Number(values.repeats ?? (values.quick ? 2 : 5));
+  const repeats = Number(values.repeats ?? (IS_RATCHET ? 3 : values.quick ? 2 : 5));
   const bench = new Bench({ scratch, repeats, quick: values.quick });
   if (values.reuse) bench.unmount();
   else bench.cleanUp();
@@ -173,7 +190,8 @@ async function main(): Promise<void> {
   );
   try {
     const results = await runCases(bench, chosenCases());
-    printBars(results);
+    if (IS_RATCHET) ratchet(results, ownVersion(), values.release);
+    else printBars(results);
     if (values.docs && !values.quick) writeReport({ results, environment: facts });
     if (values.json !== undefined) {
       writeFileSync(values.json, `${JSON.stringify({ environment: facts, quick: values.quick, results }, null, 2)}\n`);

@@ -88,5 +88,8 @@ export const SHOWN_CASES: readonly BenchCase[] = [
   backupWide,
 ];
 
+/** Cases whose ratios to the peers are compared with those of the last release. */
+export const RATCHET_CASES: readonly BenchCase[] = [firstSave, verify, fullRestore, backupRestore, unchanged];
+
 /** The page of `cairn ui` in a browser. */
 export const PAGE_CASES: readonly BenchCase[] = [page];
