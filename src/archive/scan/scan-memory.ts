@@ -16,6 +16,7 @@ const MOST_EMPTY = 4;
  */
 export class ScanMemory {
   readonly #held = new Set<SharedArrayBuffer>();
+  readonly #rings: ScanTask["rings"] = [];
   readonly #uses: Promise<unknown>[] = [];
   readonly #done = new Set<TableBuffers>();
 
@@ -34,7 +35,12 @@ export class ScanMemory {
   hold({ table, old, written, rings }: Pick<ScanTask, "table" | "old" | "written" | "rings">): void {
     for (const tables of [table, old, written])
       for (const buffer of Object.values(tables ?? {})) if (buffer instanceof SharedArrayBuffer) this.#held.add(buffer);
-    for (const { buffer } of rings) this.#held.add(buffer);
+    append(this.#rings, rings);
+  }
+
+  /** Releases the pages of all rings, once no thread of this operation reads large files. */
+  giveBackRings(): void {
+    for (const { buffer } of this.#rings.splice(0)) dropPages(buffer);
   }
 
   /** Waits for this use of the memory before releasing it. The promise must not reject. */
@@ -44,6 +50,7 @@ export class ScanMemory {
 
   /** Releases the pages: all the memory reads as zeros from now on. */
   async giveBack(): Promise<void> {
+    this.giveBackRings();
     const [held, done] = [[...this.#held], [...this.#done]];
     this.#held.clear();
     this.#done.clear();

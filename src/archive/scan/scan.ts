@@ -291,6 +291,8 @@ class Scan {
     try {
       this.#addRoot();
       const notes = await this.#scan();
+      // No thread reads a large file from here on. Small rings would make threads wait for each other.
+      this.#options.memory.giveBackRings();
       if (notes.omitted.length > 0) omitBelow(this.#table);
       const old = this.#options.cache?.table ?? null;
       const groups = findLinkGroups(this.#table, old, this.#settles(notes));
