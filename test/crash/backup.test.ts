@@ -235,7 +235,7 @@ test("a restore with --overwrite, if killed, leaves each file old or new, and a 
     ...place.options,
   ];
   const names = passesOf(args(targetOf("traced")));
-  assert.ok(names.includes("restore-over.placed"));
+  assert.ok(names.includes("restore.step"));
   for (const pass of chosenPasses(names, 5)) {
     const target = targetOf(`target-${pass}`);
     const killed = killAt(args(target), pass);

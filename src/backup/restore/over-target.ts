@@ -4,19 +4,18 @@ import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
-import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { isFree } from "../../workspace/new-folder/new-folder.ts";
-import { type DeadPartial } from "../../workspace/place/partials.ts";
-import { OverFolder } from "../../workspace/new-folder/over-folder.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
-import { type SnapshotContent } from "../open/content.ts";
+import type { DeadPartial } from "../../workspace/place/partials.ts";
 import { nodesOrNull } from "../databases/nodes.ts";
+import type { SnapshotContent } from "../open/content.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
 import { ownFolder } from "../open/own-folder.ts";
 import { entryAt } from "../open/paths.ts";
 import type { Session } from "../open/session.ts";
+import { OverFolder } from "./over-folder.ts";
 
-export type { OverFolder } from "../../workspace/new-folder/over-folder.ts";
+export type { OverFolder } from "./over-folder.ts";
 
 interface OverParts {
   access: OpenRepository;
@@ -25,14 +24,14 @@ interface OverParts {
   /** raw paths; null: everything */
   chosen: readonly Uint8Array[] | null;
   options: RestoreBackupOptions;
+  /** real path of the folder */
   target: Buffer;
 }
 
-/** Compares a non-empty target with the chosen entries, and warns if no undo can restore its present state. */
+/** Compares a folder that has entries with the chosen entries. Warns if no undo can restore the folder's present state. */
 export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; paths: readonly Uint8Array[] | null }> {
-  const { access, session, content, target, options } = parts;
+  const { session, content, target, options } = parts;
   const { root, only, manifest } = content;
-  const { signal, overwrite = "never" } = options;
   await session.bring([root]);
   const folder = new OverFolder({
     target,
@@ -40,15 +39,16 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
     nodes: async (tree) => nodesOrNull(session.reader, tree),
     lossless: losslessByPath(manifest?.lossless ?? []),
     chosen: parts.chosen ?? (only === null ? null : [only]),
-    overwrite,
-    signal,
+    overwrite: options.overwrite ?? "never",
+    signal: options.signal,
   });
   try {
     const paths = await folder.plan();
-    await requireNotOver(access, target, { reader: session.reader, content, paths });
-    const workspace = overwrite === "never" || options.dryRun === true ? null : findWorkspace(target);
+    await requireNotOver(parts, paths);
+    const { overwrite, dryRun, onWarning } = options;
+    const workspace = overwrite === "never" || dryRun === true ? null : findWorkspace(target);
     if (workspace !== null)
-      options.onWarning?.(
+      onWarning?.(
         `${printablePath(workspace.folder)} is a workspace, and undo cannot bring back files that this restore overwrites: run \`cairn save\` first, or restore with --in-place`,
       );
     return { folder, paths };
@@ -65,17 +65,16 @@ export function hasEntries(target: Buffer, left: readonly DeadPartial[]): boolea
   return lstatSync(target, { throwIfNoEntry: false })?.isDirectory() === true && !isFree(target, left);
 }
 
-/** Throws `refused` if a restore over a folder (its real path) would write into the repository's own folder. `paths` null: everything. */
+/** Throws `refused` if a restore over a folder would write into the repository's own folder. `paths` null: everything. */
 async function requireNotOver(
-  access: OpenRepository,
-  folder: Buffer,
-  what: { reader: BlobSource; content: SnapshotContent; paths: readonly Uint8Array[] | null },
+  { access, target, session, content }: OverParts,
+  paths: readonly Uint8Array[] | null,
 ): Promise<void> {
   const own = ownFolder(access);
-  if (own === null || !isAtOrBelow(own, folder)) return;
-  const path = own.subarray(folder.length + 1);
-  if (what.paths !== null && new PathSelection(what.paths).of(path) === "no") return;
-  if ((await entryAt(what.reader, what.content, path).catch(() => null)) === null) return;
+  if (own === null || !isAtOrBelow(own, target)) return;
+  const path = own.subarray(target.length + 1);
+  if (paths !== null && new PathSelection(paths).of(path) === "no") return;
+  if ((await entryAt(session.reader, content, path).catch(() => null)) === null) return;
   throw new CairnError("refused", `the repository ${printablePath(own)} lies in the folder, and would be overwritten`, {
     hint: "name only other paths, or another folder",
   });

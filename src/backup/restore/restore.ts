@@ -123,7 +123,8 @@ class SnapshotRestore {
     const left = settleOthers(dead, named, onWarning);
     const there = await bytesIn(left, signal);
     const plan = this.#writer.isAllAtHand ? null : await this.#writer.plan();
-    const needed = this.#writer.bytesOf(plan, await this.#writer.counted()) - there;
+    const counted = await this.#writer.counted();
+    const needed = this.#writer.bytesOf(plan, counted) - there;
     this.#requireRoom(needed);
     if (plan !== null) await session.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     const { partial, resumes } = beginRestore({ target, content: named, left, isOver }, onWarning);
@@ -137,6 +138,7 @@ class SnapshotRestore {
         return all;
       });
       failpoint("restore-backup.proven");
+      if (over !== null) over.counts.written = Math.max(0, written.entries - counted.directories);
       await this.#putInPlace(partial, leftOut);
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");

@@ -16,7 +16,7 @@ import {
   EPERM,
   errnoName,
 } from "../../fs/linux/errno.ts";
-import { renameToFree } from "../../fs/linux/exchange-folders.ts";
+import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
@@ -58,7 +58,9 @@ export interface AppliedSteps {
 
 export interface ApplyOptions {
   root: Uint8Array;
-  staging: string;
+  staging: string | Buffer;
+  /** entries are staged at their own paths, not under the numbers of the steps; not together with `resuming` */
+  isTree?: boolean;
   /** true after a kill: steps that are done already are recognised and skipped */
   resuming: boolean;
   /** true if ignore rules explain that a directory is not empty */
@@ -76,6 +78,8 @@ export class StepRunner {
   readonly #held: HeldDirectories;
   /** the staging directory's descriptor */
   readonly #staging: number;
+  /** set if entries are staged at their own paths */
+  readonly #tree: HeldDirectories | null;
   readonly #writer = new NodeWriter();
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
@@ -92,6 +96,7 @@ export class StepRunner {
     this.#options = options;
     this.#held = new HeldDirectories(options.root);
     this.#staging = openDirectory(options.staging);
+    this.#tree = options.isTree === true ? new HeldDirectories(Buffer.from(options.staging as string)) : null;
   }
 
   run(steps: Steps): AppliedSteps {
@@ -114,6 +119,7 @@ export class StepRunner {
       return this.#done;
     } finally {
       this.#held.close();
+      this.#tree?.close();
       fs.closeSync(this.#staging);
     }
   }
@@ -159,18 +165,25 @@ export class StepRunner {
   #takeBack(step: DatabaseStep): void {
     const { fd, name } = this.#held.parentOf(step.path);
     putName(this.#to, 0, name);
-    const aside = Buffer.from(step.op === "put" ? stagedName(step.staged) : displacedName(step.kept));
-    putName(this.#from, 0, aside);
-    const [staged, there] = [
-      { fd: this.#staging, name: this.#from },
-      { fd, name: this.#to },
-    ];
+    const there = { fd, name: this.#to };
     let result = 0;
     if (step.op === "remove") {
-      if (this.#held.identity(this.#staging, aside) !== null) result = renameToFree(staged, there);
-    } else if (this.#held.identity(fd, name)?.inode === step.inode)
-      result = step.old === null ? renameToFree(there, staged) : this.#exchange(fd, step.staged);
+      const aside = Buffer.from(displacedName(step.kept));
+      putName(this.#from, 0, aside);
+      const isMoved = this.#held.identity(this.#staging, aside) !== null;
+      if (isMoved) result = renameToFree({ fd: this.#staging, name: this.#from }, there);
+    } else if (this.#held.identity(fd, name)?.inode === step.inode) {
+      const staged = this.#stagedPlace(step);
+      result = step.old === null ? renameToFree(there, staged) : this.#exchange(staged, fd, step.staged);
+    }
     if (result < 0) throw this.#error(result, step.path, "cannot put back");
+  }
+
+  /** Returns the place of a staged entry, with its name in `#from`. */
+  #stagedPlace({ path, staged }: Extract<Step, { op: "put" }>): OpenPlace {
+    const at = this.#tree?.parentOf(path) ?? { fd: this.#staging, name: Buffer.from(stagedName(staged)) };
+    putName(this.#from, 0, at.name);
+    return { fd: at.fd, name: this.#from };
   }
 
   #step(step: Step): void {
@@ -324,12 +337,10 @@ export class StepRunner {
         now === null ? "it vanished during the restore" : "it was changed during the restore and stays as it is",
       );
     }
-    putName(this.#from, 0, Buffer.from(stagedName(step.staged)));
+    const staged = this.#stagedPlace(step);
     putName(this.#to, 0, name);
     const result = this.#inside(fd, () =>
-      step.old === null
-        ? renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
-        : this.#exchange(fd, step.staged),
+      step.old === null ? renameToFree(staged, { fd, name: this.#to }) : this.#exchange(staged, fd, step.staged),
     );
     if (result === EEXIST) return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
@@ -338,25 +349,24 @@ export class StepRunner {
     this.#counted(step);
   }
 
-  /** Exchanges the staged entry (its name in `#from`) with the present one (its name in `#to`). */
-  #exchange(fd: number, staged: number): number {
-    const result = this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
-    return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, staged) : result;
+  /** Exchanges a staged entry with the present one (its name in `#to`). `number`: of the step. */
+  #exchange(staged: OpenPlace, fd: number, number: number): number {
+    const result = this.#held.sys.rename(staged.fd, staged.name, 0, fd, this.#to, 0, RENAME.EXCHANGE);
+    return result === EINVAL || result === ENOSYS ? this.#twoRenames(staged, fd, number) : result;
   }
 
   /**
    * Moves the old entry aside, then the new one in, for file systems that cannot exchange. Afterwards the names in the
    * staging directory are those after an exchange.
    */
-  #twoRenames(fd: number, staged: number): number {
+  #twoRenames(staged: OpenPlace, fd: number, number: number): number {
     const { sys } = this.#held;
-    const staging = this.#staging;
-    const aside = this.#aside(staged);
-    const moved = sys.rename(fd, this.#to, 0, staging, aside, 0, 0);
+    const aside = this.#aside(number);
+    const moved = sys.rename(fd, this.#to, 0, this.#staging, aside, 0, 0);
     if (moved < 0) return moved;
-    const placed = sys.rename(staging, this.#from, 0, fd, this.#to, 0, 0);
+    const placed = sys.rename(staged.fd, staged.name, 0, fd, this.#to, 0, 0);
     if (placed < 0) return placed;
-    return sys.rename(staging, aside, 0, staging, this.#from, 0, 0);
+    return sys.rename(this.#staging, aside, 0, staged.fd, staged.name, 0, 0);
   }
 
   #aside(staged: number): Arena {
@@ -443,7 +453,10 @@ export class StepRunner {
     const name = errnoName(-result);
     const why = result === EPERM ? this.#protection(path) : "";
     return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}${why}`, {
-      hint: advice`the restore is journaled: the next ${either("cairn command", "call")} finishes it or takes it back`,
+      hint:
+        this.#tree === null
+          ? advice`the restore is journaled: the next ${either("cairn command", "call")} finishes it or takes it back`
+          : "restore again: each entry is old or new, and a second restore writes the rest",
       details: { errno: name },
     });
   }
