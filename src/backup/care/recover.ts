@@ -5,13 +5,11 @@ import { toCairnError, tellsOfDamage } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { compareBytes } from "../../formats/bytes.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
-import { TreeReferences } from "../../formats/restic/tree-references.ts";
 import { currentUser } from "../../fs/users.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
-import { newPacer } from "../../pacer.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { EntrySet } from "../../repository/index/entry-set.ts";
-import { LiveSet, treesAhead } from "../../repository/trees/live.ts";
+import { LiveSet } from "../../repository/trees/live.ts";
 import { TreeMender } from "../../repository/trees/tree-mender.ts";
 import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/index.ts";
 import type { Session } from "../open/session.ts";
@@ -114,40 +112,41 @@ async function lostRoots(
   const live = new LiveSet(index);
   const trees = snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
   await live.mark(trees, reader.viewTree, { signal, onTree: (done) => onProgress?.({ phase: "trees", done }) });
-  const left: number[] = [];
+  const left = new EntrySet(index.count);
+  const ids: Uint8Array[] = [];
   for (let entry = 0; entry < index.count; entry++)
-    if (index.table.typeOf(entry) === TREE_BLOB && !live.has(entry)) left.push(entry);
-  const total = left.length;
-  const pace = newPacer(signal);
-  const references = new TreeReferences();
+    if (index.table.typeOf(entry) === TREE_BLOB && !live.has(entry) && left.add(entry))
+      ids.push(index.idOf(entry).slice());
   const below = new EntrySet(index.count);
-  const readable: number[] = [];
-  const unreadable: Found["unreadable"] = [];
-  for (let entry = left.pop(); entry !== undefined; entry = left.pop()) {
-    await pace();
-    const id = Uint8Array.from(index.idOf(entry));
+  const damaged = live.problems.length;
+  await live.mark(ids, reader.viewTree, {
+    signal,
+    onTree: (done) => onProgress?.({ phase: "planning", done, total: ids.length }),
+    onSubtree: (entry) => void below.add(entry),
+  });
+  const lost = live.problems.slice(damaged).filter(({ kind }) => kind === "damaged_tree");
+  const unreadable = new Map(lost.map(({ id, detail }) => [id, detail]));
+  const roots = new Map<ObjectId, Uint8Array>();
+  for (const root of ids) {
+    if (below.has(index.lookup(root, 0, TREE_BLOB))) continue;
+    let nodes: TreeNode[];
     try {
-      references.read(await reader.viewTree(entry, () => treesAhead(left, (each) => each)));
+      nodes = [...(await readNodes(reader, root))];
     } catch (error) {
-      unreadable.push(unreadableTree(id, error));
+      const { tree, detail } = unreadableTree(root, error);
+      unreadable.set(tree as ObjectId, detail);
       continue;
     }
-    for (let at = 0; at < references.subtrees.length; at += 32) {
-      const child = index.lookup(references.subtrees, at, TREE_BLOB);
-      if (child >= 0) below.add(child);
-    }
-    readable.push(entry);
-    if (readable.length % 1024 === 0) onProgress?.({ phase: "planning", done: readable.length, total });
-  }
-  const roots = new Map<ObjectId, Uint8Array>();
-  for (const entry of readable.filter((each) => !below.has(each))) {
-    const root = Uint8Array.from(index.idOf(entry));
-    const nodes = [...(await readNodes(reader, root))];
     // Splits a tree that restic or a killed call made of lost trees, so that no tree is listed twice.
-    for (const tree of nodes.length > 0 && nodes.every(isGathered) ? nodes.map(({ subtree }) => subtree!) : [root])
-      if (!live.has(index.lookup(tree, 0, TREE_BLOB))) roots.set(objectIdOf(tree), Uint8Array.from(tree));
+    for (const tree of nodes.length > 0 && nodes.every(isGathered) ? nodes.map(({ subtree }) => subtree!) : [root]) {
+      const entry = index.lookup(tree, 0, TREE_BLOB);
+      if (entry < 0 || left.has(entry)) roots.set(objectIdOf(tree), Uint8Array.from(tree));
+    }
   }
-  return { roots: [...roots.values()].toSorted(compareBytes), unreadable };
+  return {
+    roots: [...roots.values()].toSorted(compareBytes),
+    unreadable: [...unreadable].map(([tree, detail]) => ({ tree, detail })),
+  };
 }
 
 /** True for a directory named by the beginning of its tree's id. */

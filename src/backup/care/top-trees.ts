@@ -53,7 +53,7 @@ export class TopTrees {
     const { access, index, near } = this.#parts.session;
     const { keys } = access.repository;
     const blobs = new BlobSource({ keys, index, packs: packsToProve(near.folder), compares: false });
-    const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: this.#parts.signal });
+    const walk = new DigestWalk({ blobs, signal: this.#parts.signal });
     const tops = new Map<Broken, Uint8Array | null>();
     try {
       for (const each of broken) {

@@ -3,6 +3,7 @@ import { CairnError } from "../../errors.ts";
 import type { Structure } from "../../repository/verify/structure.ts";
 import { type NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
+import type { LiveSet } from "../../repository/trees/live.ts";
 import type { VerifyBackupOptions } from "../../contract/index.ts";
 import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
 import { DatabasePages } from "../databases/stored-database.ts";
@@ -32,8 +33,8 @@ export interface DigestFinding {
 
 export interface ProvenDigests {
   findings: DigestFinding[];
-  /** A byte for each index entry that the walk needed; null if the walk could not follow every tree. */
-  followed: Uint8Array | null;
+  /** The entries that the walk needed; undefined if the walk could not follow every tree. */
+  live: LiveSet | undefined;
 }
 
 /**
@@ -45,10 +46,9 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
   const { index, blobs: reader } = structure;
   // A tree that does not match its id could lead back to itself.
   const blobs = new BlobSource({ keys: access.repository.keys, index, packs: packsToProve(near.folder) });
-  const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: options.signal });
+  const walk = new DigestWalk({ blobs, signal: options.signal });
   const findings: DigestFinding[] = [];
   const proven = new Map<string, Set<number>>();
-  let isWhole = true;
   try {
     for (const { label } of structure.roots) {
       const id = label.replace(/^snapshot /, "");
@@ -81,7 +81,6 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
         findings.push({ snapshot: id, ...finding });
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;
-        isWhole = false;
         if (error.code === "newer_version") findings.push({ snapshot: id, kind: "unknown", detail: error.message });
         else if (error.code === "damaged") findings.push({ snapshot: id, kind: "unread", detail: error.message });
         // A snapshot that was removed meanwhile is no finding.
@@ -91,7 +90,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
   } finally {
     blobs.close();
   }
-  return { findings, followed: isWhole && !walk.suspicious ? walk.needed : null };
+  return { findings, live: walk.suspicious ? undefined : walk.live };
 }
 
 /** Opens databases, and reads their pages unless only a part of the packs is to be read. */

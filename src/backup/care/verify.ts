@@ -103,12 +103,12 @@ async function readRepository(
     reading.catch(() => undefined);
   }
   try {
-    let proven: ProvenDigests = { findings: [], followed: null };
+    let proven: ProvenDigests = { findings: [], live: undefined };
     const prove = async (): Promise<ProvenDigests> => provenPointDigests({ access, structure, near, options });
     // If every tree is local, one walk serves the digests and the structure.
     const isAllNear = near.isLocal && quick !== true;
     if (isAllNear) proven = await access.asStored(prove);
-    const live = await access.asStored(async () => followRoots(structure, { followed: proven.followed, signal }));
+    const live = await access.asStored(async () => followRoots(structure, { live: proven.live, signal }));
     const needed = chosen === undefined ? null : neededPacks(index, live);
     if (needed !== null) packs = packs.filter(({ name }) => needed.has(name));
     // On a far storage: proves the digests while the fetched packs of the trees are still here.

@@ -118,7 +118,7 @@ export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root
   const { keys } = session.access.repository;
   const blobs = new BlobSource({ keys, index, packs: packsToProve(near.folder), compares: false });
   try {
-    const walk = new DigestWalk({ blobs, onPack: () => undefined, signal });
+    const walk = new DigestWalk({ blobs, signal });
     const { state } = await walk.folder(storedRoot(content), factsOfContent({ ...content, manifest }), content.only);
     if ((state === null ? null : hex(state)) === manifest.stateDigest) return content;
   } finally {

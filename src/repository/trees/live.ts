@@ -41,13 +41,16 @@ export interface MarkProblem {
 export interface MarkOptions {
   signal?: AbortSignal | undefined;
   onTree?: (done: number) => void;
+  /** Called with each subtree that a walked tree names and the index knows, also with marked ones. */
+  onSubtree?: (entry: number) => void;
 }
 
 const MAX_PROBLEMS = 10_000;
 
 /**
- * Marks the entries of an index that are reachable from any number of roots. Walks each tree once. Incomplete as soon
- * as one tree or blob is missing or unreadable.
+ * Marks the entries of an index that are reachable from any number of roots, one bit each. Walks each tree once.
+ * Incomplete as soon as one tree or blob is missing or unreadable. `DigestWalk` and `walkTrees` walk trees too: the
+ * first needs digests of what lies below, the second nodes and paths; this walk makes no object for a tree.
  */
 export class LiveSet {
   readonly problems: MarkProblem[] = [];
@@ -55,15 +58,18 @@ export class LiveSet {
   readonly #index: BlobIndex;
   readonly #references = new TreeReferences();
   readonly #marked: EntrySet;
+  readonly #onMark: ((entry: number) => void) | undefined;
   /** Roots that are done, so that marking a longer list costs only the new ones. */
   readonly #roots = new Set<string>();
   #trees = 0;
   #size = 0;
   #bytes = 0;
 
-  constructor(index: BlobIndex) {
+  /** `onMark`: called with each entry when it is marked. */
+  constructor(index: BlobIndex, onMark?: (entry: number) => void) {
     this.#index = index;
     this.#marked = new EntrySet(index.count);
+    this.#onMark = onMark;
   }
 
   get complete(): boolean {
@@ -92,19 +98,19 @@ export class LiveSet {
     return this.#marked.has(entry);
   }
 
-  /** Number of walked trees. */
+  /** Number of marked trees. */
   get trees(): number {
     return this.#trees;
   }
 
-  /**
-   * Adopts the result of another complete walk: a byte for each entry, 1 for a tree whose content was walked entirely.
-   */
-  adopt(followed: Uint8Array): void {
-    for (let entry = 0; entry < followed.length; entry++) {
-      if (followed[entry] !== 1 || !this.#set(entry)) continue;
-      if (this.#index.table.typeOf(entry) === TREE_BLOB) this.#trees++;
-    }
+  /** Marks an entry; returns true if it was not marked before. The caller walks a new tree and marks all below it. */
+  add(entry: number): boolean {
+    if (!this.#marked.add(entry)) return false;
+    this.#size++;
+    this.#bytes += this.#index.table.lengthOf[entry]!;
+    if (this.#index.table.typeOf(entry) === TREE_BLOB) this.#trees++;
+    this.#onMark?.(entry);
+    return true;
   }
 
   /** Marks all entries that are reachable from these root trees (32 bytes each). */
@@ -116,14 +122,14 @@ export class LiveSet {
       this.#roots.add(key);
       const entry = this.#index.lookup(root, 0, TREE_BLOB);
       if (entry < 0) this.#problem({ kind: "missing_tree", id: key, detail: "a root tree is not in the index" });
-      else if (this.#set(entry)) stack.push(entry);
+      else if (this.add(entry)) stack.push(entry);
     }
+    let done = 0;
     const pace = newPacer(options.signal);
     while (stack.length > 0) {
       await pace();
-      await this.#walk(stack.pop()!, stack, readTree);
-      this.#trees++;
-      if ((this.#trees & 1023) === 0) options.onTree?.(this.#trees);
+      await this.#walk(stack.pop()!, { stack, readTree, onSubtree: options.onSubtree });
+      if ((++done & 1023) === 0) options.onTree?.(done);
     }
   }
 
@@ -142,7 +148,14 @@ export class LiveSet {
     return found.filter(({ kind }) => kind !== "damaged_tree").map(({ id }) => id);
   }
 
-  async #walk(entry: number, stack: number[], readTree: ReadTree): Promise<void> {
+  async #walk(
+    entry: number,
+    {
+      stack,
+      readTree,
+      onSubtree,
+    }: { stack: number[]; readTree: ReadTree; onSubtree: ((entry: number) => void) | undefined },
+  ): Promise<void> {
     const id = objectIdOf(this.#index.idOf(entry));
     const references = this.#references;
     try {
@@ -157,22 +170,18 @@ export class LiveSet {
     const { subtrees, blobs } = references;
     for (let at = 0; at < subtrees.length; at += 32) {
       const child = this.#index.lookup(subtrees, at, TREE_BLOB);
-      if (child < 0) this.#missing("missing_tree", { bytes: subtrees, at, tree: id });
-      else if (this.#set(child)) stack.push(child);
+      if (child < 0) {
+        this.#missing("missing_tree", { bytes: subtrees, at, tree: id });
+        continue;
+      }
+      onSubtree?.(child);
+      if (this.add(child)) stack.push(child);
     }
     for (let at = 0; at < blobs.length; at += 32) {
       const blob = this.#index.lookup(blobs, at, DATA_BLOB);
       if (blob < 0) this.#missing("missing_data", { bytes: blobs, at, tree: id });
-      else this.#set(blob);
+      else this.add(blob);
     }
-  }
-
-  /** Returns true if the entry was not marked before. */
-  #set(entry: number): boolean {
-    if (!this.#marked.add(entry)) return false;
-    this.#size++;
-    this.#bytes += this.#index.table.lengthOf[entry]!;
-    return true;
   }
 
   #missing(kind: "missing_tree" | "missing_data", where: { bytes: Uint8Array; at: number; tree: ObjectId }): void {

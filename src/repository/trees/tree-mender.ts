@@ -1,13 +1,13 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
-import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import { decodeTree, encodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
-import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import { EntrySet } from "../index/entry-set.ts";
 import type { ReadTree } from "./live.ts";
+import { type NodeAndBelow, pathIn, type TreeAt, walkTrees } from "./walk-trees.ts";
 
 /**
  * An entry that a mended tree omits: a file with lost content, a directory with a lost tree, or an entry to take out.
@@ -56,75 +56,83 @@ const ITSELF = new Uint8Array(0);
  */
 export class TreeMender {
   readonly #options: TreeMenderOptions;
-  readonly #pace: Pacer;
   /** Trees that are intact with everything below. */
   readonly #sound: EntrySet;
   readonly #mended = new Map<number, MendedTree>();
   /** Mended trees by entry and path, if the path matters. Null: the tree is intact. */
   readonly #mendedAt = new Map<string, MendedTree | null>();
+  /** The error that has ended the walk. */
+  #unread: CairnError | null = null;
   /** Ids of blobs that the index does not have. */
   readonly missing = new Set<ObjectId>();
 
   constructor(options: TreeMenderOptions) {
     this.#options = options;
-    this.#pace = newPacer(options.signal);
     this.#sound = new EntrySet(options.index.count);
   }
 
-  /**
-   * `at`: the tree's path, in latin1. Throws `damaged` if a tree of the index cannot be read: its content may not be
-   * lost.
-   */
-  async mend(tree: Uint8Array, at = ""): Promise<MendedTree> {
-    await this.#pace();
-    const entry = this.#options.index.lookup(tree, 0, TREE_BLOB);
+  /** Throws `damaged` if a tree of the index cannot be read: its content may not be lost. */
+  async mend(tree: Uint8Array): Promise<MendedTree> {
+    return walkTrees<MendedTree>(
+      tree,
+      this.#list,
+      {
+        known: (at) => this.#known(at),
+        enters: (_node, path) => this.#options.takesOut?.fits(path) !== true,
+        unread: (at, error) => {
+          if (error === this.#unread) throw error;
+          // Its writer wrote the tree so, and another copy would be the same.
+          return this.#remember(at, lostTree(`its tree is invalid: ${error.message}`));
+        },
+        done: (at, nodes) => this.#remember(at, this.#without(at, nodes)),
+      },
+      this.#options.signal,
+    );
+  }
+
+  #known(at: TreeAt): MendedTree | undefined {
+    const entry = this.#options.index.lookup(at.id, 0, TREE_BLOB);
     if (entry < 0) {
-      this.missing.add(objectIdOf(tree));
+      this.missing.add(objectIdOf(at.id));
       return lostTree("its tree is lost");
     }
-    const isAnywhere = this.#options.takesOut?.isAnywhere(at) ?? true;
-    const known = isAnywhere
-      ? this.#sound.has(entry)
-        ? null
-        : this.#mended.get(entry)
-      : this.#mendedAt.get(`${entry} ${at}`);
-    if (known !== undefined) return known ?? { tree, lost: NOTHING };
-    const mended = await this.#mendEntries(tree, entry, at);
+    const whole = { tree: at.id, lost: NOTHING };
+    if (this.#isAnywhere(at)) return this.#sound.has(entry) ? whole : this.#mended.get(entry);
+    const known = this.#mendedAt.get(`${entry} ${at.path}`);
+    return known === null ? whole : known;
+  }
+
+  #isAnywhere({ path }: TreeAt): boolean {
+    return this.#options.takesOut?.isAnywhere(path) ?? true;
+  }
+
+  #remember(at: TreeAt, mended: MendedTree): MendedTree {
+    const entry = this.#options.index.lookup(at.id, 0, TREE_BLOB);
     const isWhole = mended.lost.length === 0;
-    if (!isAnywhere) this.#remember(`${entry} ${at}`, isWhole ? null : mended);
-    else if (isWhole) this.#sound.add(entry);
+    if (!this.#isAnywhere(at)) {
+      if (this.#mendedAt.size === MOST_PLACES) this.#mendedAt.clear();
+      this.#mendedAt.set(`${entry} ${at.path}`, isWhole ? null : mended);
+    } else if (isWhole) this.#sound.add(entry);
     else this.#mended.set(entry, mended);
     return mended;
   }
 
-  #remember(place: string, mended: MendedTree | null): void {
-    if (this.#mendedAt.size === MOST_PLACES) this.#mendedAt.clear();
-    this.#mendedAt.set(place, mended);
-  }
-
-  async #mendEntries(tree: Uint8Array, entry: number, at: string): Promise<MendedTree> {
-    const nodes = await this.#nodes(entry);
-    if (typeof nodes === "string") return lostTree(nodes);
+  #without({ id: tree, path: at }: TreeAt, nodes: Iterable<NodeAndBelow<MendedTree>>): MendedTree {
     const kept: TreeNode[] = [];
     const lost: LostEntry[] = [];
-    for (const node of nodes) {
-      const path = at === "" ? latin1(node.name) : `${at}/${latin1(node.name)}`;
-      if (this.#options.takesOut?.fits(path) === true) {
-        const kind = node.subtree === undefined ? "file" : "directory";
-        lost.push({ path: Uint8Array.from(node.name), kind, detail: TAKEN_OUT, isTakenOut: true });
-        continue;
-      }
-      if (node.subtree !== undefined) {
-        const below = await this.mend(node.subtree, path);
-        for (const each of below.lost) lost.push({ ...each, path: joinPath(node.name, each.path) });
+    for (const [node, below] of nodes) {
+      const path = Uint8Array.from(node.name);
+      const isFolder = node.subtree !== undefined;
+      if (isFolder ? below === undefined : this.#options.takesOut?.fits(pathIn(at, path)) === true)
+        lost.push({ path, kind: isFolder ? "directory" : "file", detail: TAKEN_OUT, isTakenOut: true });
+      else if (below !== undefined) {
+        for (const each of below.lost) lost.push({ ...each, path: joinPath(path, each.path) });
         if (below.tree !== null) kept.push(below.lost.length === 0 ? node : { ...node, subtree: below.tree });
-        continue;
-      }
-      const missing = this.#missing(node);
-      if (missing === 0) kept.push(node);
-      else {
-        const detail = `${missing} of ${node.content!.length / 32} pieces of its content are lost`;
-        lost.push({ path: Uint8Array.from(node.name), kind: "file", detail });
+      } else {
+        const missing = this.#missing(node);
+        const detail = `${missing} of ${(node.content?.length ?? 0) / 32} pieces of its content are lost`;
+        if (missing === 0) kept.push(node);
+        else lost.push({ path, kind: "file", detail });
       }
     }
     if (lost.length === 0) return { tree, lost: NOTHING };
@@ -134,29 +142,22 @@ export class TreeMender {
     return { tree: id, lost };
   }
 
-  /**
-   * Returns the nodes, or the reason why the tree is invalid: its writer wrote it so, and another copy would be the
-   * same.
-   */
-  async #nodes(entry: number): Promise<TreeNodes | string> {
-    const { readTree } = this.#options;
+  /** Returns the nodes of a tree of the index. */
+  readonly #list = async (id: Uint8Array): Promise<TreeNodes> => {
     let bytes: Uint8Array;
     try {
-      bytes = await readTree(entry);
+      bytes = await this.#options.readTree(this.#options.index.lookup(id, 0, TREE_BLOB));
     } catch (error) {
       const known = toCairnError(error);
       if (known.code !== "damaged") throw known;
-      throw new CairnError("damaged", `a tree cannot be read: ${known.message}`, {
+      this.#unread = new CairnError("damaged", `a tree cannot be read: ${known.message}`, {
         hint: advice`run ${call("backup repair packs", "repair", { what: "packs" })} first: it saves the readable content, and lists what is lost`,
         cause: error,
       });
+      throw this.#unread;
     }
-    try {
-      return decodeTree(bytes);
-    } catch (error) {
-      return `its tree is invalid: ${toCairnError(error).message}`;
-    }
-  }
+    return decodeTree(bytes);
+  };
 
   #missing({ content }: TreeNode): number {
     let missing = 0;

@@ -30,7 +30,8 @@ export interface TreeVisitor<R> {
   done(tree: TreeAt, nodes: Iterable<NodeAndBelow<R>>): R;
 }
 
-type NodeAndBelow<R> = readonly [TreeNode, R | undefined];
+/** A node, and the result of its tree if the walk entered that. */
+export type NodeAndBelow<R> = readonly [TreeNode, R | undefined];
 
 /** Nodes between two pauses for signals and other callers. */
 const MANY = 1024;

@@ -4,7 +4,8 @@ import { TreeCursor } from "../../formats/restic/tree-cursor.ts";
 import { decodeTree, linkedInode, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import type { BlobSource } from "../read/blob-source.ts";
-import { walkTrees } from "../trees/walk-trees.ts";
+import { LiveSet } from "../trees/live.ts";
+import { pathIn } from "../trees/walk-trees.ts";
 import { NodeDigester, type NodeFacts } from "./node-digests.ts";
 import { isPlain, NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
 import type { FolderFacts } from "./folder-facts.ts";
@@ -37,8 +38,8 @@ export interface ChunkedFile {
 
 export interface DigestWalkOptions {
   blobs: BlobSource;
-  /** called with each pack number when the first blob in the pack is needed */
-  onPack(pack: number): void;
+  /** called with each entry when it is needed */
+  onNeed?: (entry: number) => void;
   signal?: AbortSignal | undefined;
 }
 
@@ -61,7 +62,7 @@ interface Frame {
 
 /**
  * Walks the trees of points in raw pre-order: marks the needed entries, and computes digests bottom-up. A tree that
- * several points share is read once.
+ * several points share is read once. Keeps a number for each index entry, and an object only for each open tree.
  */
 export class DigestWalk {
   readonly #blobs: BlobSource;
@@ -70,9 +71,8 @@ export class DigestWalk {
   readonly #digester = new NodeDigester();
   readonly #plainDigester = new PlainDigester();
   readonly #cursor = new TreeCursor();
-  /** A byte for each index entry: 1 if needed. For a tree, everything below it is needed too. */
-  readonly needed: Uint8Array;
-  readonly #packSeen: Uint8Array;
+  /** The needed entries, each needed tree with all below it. Not complete if the walk is `suspicious`. */
+  readonly live: LiveSet;
   /** For each index entry: 0 unknown, a slot from 1, or UNREADABLE or UNHASHED. */
   readonly #slotOf: Int32Array;
   #digests = new Uint8Array(64 * 1024);
@@ -82,8 +82,8 @@ export class DigestWalk {
   readonly #firstMembers = new Map<string, Buffer>();
   /** Files of several blobs, by their content. */
   readonly chunked = new Map<string, ChunkedFile>();
-  /** True if a blob is missing from the index, or a file's size differs from that of its blobs. */
-  suspicious = false;
+  /** True if a tree is unreadable, a blob is missing, a file's size differs from its blobs', or a walk has failed. */
+  #isSuspicious = false;
   #folder!: FolderFacts;
   #only: Uint8Array | null = null;
   #resumeAt = 0;
@@ -92,23 +92,23 @@ export class DigestWalk {
     this.#options = options;
     this.#blobs = options.blobs;
     this.#index = options.blobs.index;
-    this.needed = new Uint8Array(this.#index.count);
+    this.live = new LiveSet(this.#index, options.onNeed);
     this.#slotOf = new Int32Array(this.#index.count);
-    this.#packSeen = new Uint8Array(this.#index.packCount);
+  }
+
+  get suspicious(): boolean {
+    return this.#isSuspicious || !this.live.complete;
   }
 
   /** Walks the root tree of a point. `only`: name of the only entry of the root that belongs to the point. */
   async folder(tree: Uint8Array, facts: FolderFacts, only: Uint8Array | null = null): Promise<TreeTotals> {
     this.#folder = facts;
     this.#only = only;
-    const stack: Frame[] = [];
-    const root = this.#enter(tree, "", stack);
-    let slot = root ?? 0;
-    while (stack.length > 0) {
-      await this.#breathe();
-      const finished = this.#step(stack);
-      if (finished !== null) slot = finished;
-    }
+    const slot = await this.#slot(tree).catch((error: unknown) => {
+      // Some of the needed trees were not walked.
+      this.#isSuspicious = true;
+      throw error;
+    });
     if (slot < 0) return { state: null, meta: null, files: 0, bytes: 0 };
     return {
       state: this.#digests.slice(slot * 64, slot * 64 + 32),
@@ -120,29 +120,17 @@ export class DigestWalk {
 
   /** Marks the entries that a tree needs. Does not enter trees that were walked before; computes no digests. */
   async mark(tree: Uint8Array): Promise<void> {
-    const spoil = (): null => {
-      this.suspicious = true;
-      return null;
-    };
-    await walkTrees<null>(
-      tree,
-      this.#blobs.listTree,
-      {
-        known: ({ id }) => {
-          const entry = this.#index.lookup(id, 0, TREE_BLOB);
-          if (entry < 0) return spoil();
-          if (this.needed[entry] === 1) return null;
-          this.#need(entry);
-          return undefined;
-        },
-        unread: spoil,
-        done: (_, nodes) => {
-          for (const [node] of nodes) this.#needContent(node);
-          return null;
-        },
-      },
-      this.#options.signal,
-    );
+    await this.live.mark([tree], this.#blobs.viewTree, { signal: this.#options.signal });
+  }
+
+  async #slot(tree: Uint8Array): Promise<number> {
+    const stack: Frame[] = [];
+    let slot = this.#enter(tree, "", stack) ?? 0;
+    while (stack.length > 0) {
+      await this.#breathe();
+      slot = this.#step(stack) ?? slot;
+    }
+    return slot;
   }
 
   /** Forgets trees without digests because of an unknown file hash, so that they are tried again. */
@@ -165,14 +153,14 @@ export class DigestWalk {
   #enter(id: Uint8Array, path: string, stack: Frame[]): number | null {
     const entry = this.#index.lookup(id, 0, TREE_BLOB);
     if (entry < 0) {
-      this.suspicious = true;
+      this.#isSuspicious = true;
       return UNREADABLE;
     }
     const only = path === "" ? this.#only : null;
     const remember = only === null && !this.#folder.special.has(path);
     const known = this.#slotOf[entry]!;
     if (remember && known !== 0) return known;
-    if (only === null) this.#need(entry);
+    if (only === null) this.live.add(entry);
     try {
       const bytes = this.#blobs.view(entry);
       const place = { entry, path, remember };
@@ -184,7 +172,7 @@ export class DigestWalk {
       return null;
     } catch (error) {
       if (toCairnError(error).code !== "damaged") throw error;
-      this.suspicious = true;
+      this.#isSuspicious = true;
       return this.#keep({ entry, remember }, UNREADABLE);
     }
   }
@@ -254,16 +242,16 @@ export class DigestWalk {
     if (this.#folder.added?.get(frame.path)?.includes(node) !== true) this.#needContent(node);
     const group = linkedInode(node);
     if (group !== null) {
-      const path = Buffer.from(pathOf(frame.path, node.name), "latin1");
+      const path = Buffer.from(pathIn(frame.path, node.name), "latin1");
       const first = this.#firstMembers.get(group);
       if (first === undefined || comparePaths(path, first) < 0) this.#firstMembers.set(group, path);
     }
-    if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node.content!, node.size, pathOf(frame.path, node.name));
+    if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node.content!, node.size, pathIn(frame.path, node.name));
   }
 
   #chunkedHash(cursor: TreeCursor, directory: string): Uint8Array | null {
     const name = cursor.names.subarray(cursor.nameStart, cursor.nameEnd);
-    return this.#chunkedFile(cursor.ids.subarray(0, cursor.idCount * 32), cursor.size, pathOf(directory, name));
+    return this.#chunkedFile(cursor.ids.subarray(0, cursor.idCount * 32), cursor.size, pathIn(directory, name));
   }
 
   /** Notes a file of several blobs. Returns the hash of its whole content if known. */
@@ -287,21 +275,13 @@ export class DigestWalk {
     for (let at = 0; at < length; at += 32) {
       const entry = table.lookup(content, at, DATA_BLOB);
       if (entry < 0) {
-        this.suspicious = true;
+        this.#isSuspicious = true;
         continue;
       }
-      this.#need(entry);
+      this.live.add(entry);
       size += table.plainLengthOf(entry);
     }
-    if (size !== wanted) this.suspicious = true;
-  }
-
-  #need(entry: number): void {
-    this.needed[entry] = 1;
-    const pack = this.#index.table.packOf[entry]!;
-    if (this.#packSeen[pack] === 1) return;
-    this.#packSeen[pack] = 1;
-    this.#options.onPack(pack);
+    if (size !== wanted) this.#isSuspicious = true;
   }
 
   /** Continues with the topmost directory. Returns its slot if it is finished. */
@@ -351,7 +331,7 @@ export class DigestWalk {
 
   #facts(frame: Frame, child: NodeFacts["child"]): NodeFacts {
     const { overrides } = this.#folder;
-    const lossless = (node: TreeNode) => (frame.remember ? undefined : overrides.get(pathOf(frame.path, node.name)));
+    const lossless = (node: TreeNode) => (frame.remember ? undefined : overrides.get(pathIn(frame.path, node.name)));
     return {
       child,
       fileHash: (node) => this.chunked.get(latin1(node.content!))?.sha256 ?? null,
@@ -380,8 +360,4 @@ export class DigestWalk {
 function nodesOf(tree: Uint8Array, only: Uint8Array | null): TreeNodes {
   const nodes = decodeTree(tree);
   return only === null ? nodes : [...nodes].filter(({ name }) => compareBytes(name, only) === 0);
-}
-
-function pathOf(parent: string, name: Uint8Array): string {
-  return parent === "" ? latin1(name) : `${parent}/${latin1(name)}`;
 }

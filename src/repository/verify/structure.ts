@@ -94,15 +94,13 @@ export async function readStructure(repository: Repository, options: StructureOp
 }
 
 /**
- * Marks all entries that the roots need. Adds problems for unreadable trees and missing blobs. `followed`: a byte for
- * each entry, 1 if another walk found it needed and walked it entirely.
+ * Marks all entries that the roots need. Adds problems for unreadable trees and missing blobs. `live`: the entries that
+ * another walk has marked completely.
  */
 export async function followRoots(
   { problems, roots, index, blobs }: Structure,
-  { followed, signal }: { followed?: Uint8Array | null; signal?: AbortSignal | undefined } = {},
+  { live = new LiveSet(index), signal }: { live?: LiveSet | undefined; signal?: AbortSignal | undefined } = {},
 ): Promise<LiveSet> {
-  const live = new LiveSet(index);
-  if (followed !== undefined && followed !== null) live.adopt(followed);
   await live.mark(
     roots.map((root) => root.tree),
     blobs.viewTree,
@@ -121,7 +119,7 @@ const KIND_OF = { missing_data: "blob_missing", missing_tree: "tree_missing", da
  */
 export async function checkStructure(repository: Repository, options: StructureOptions): Promise<Structure> {
   const structure = await readStructure(repository, options);
-  await followRoots(structure, options);
+  await followRoots(structure, { signal: options.signal });
   return structure;
 }
 

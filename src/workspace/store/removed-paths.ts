@@ -152,7 +152,7 @@ async function treesWithout(
       await blobs.settle();
     }
     await blobs.finish();
-    const walk = new DigestWalk({ blobs: store.blobs, onPack: () => undefined, signal: call.signal });
+    const walk = new DigestWalk({ blobs: store.blobs, signal: call.signal });
     const totals = new EntryTotals(store);
     const done = new Map<string, ContentWithout>();
     for (const { point, tree } of changed)

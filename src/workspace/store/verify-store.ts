@@ -239,6 +239,7 @@ class PointProof {
 
   constructor(options: PointProofOptions, threads: readonly Thread<VerifyWork>[]) {
     const { keys, index, packs, signal, onProgress } = options;
+    const { table } = index;
     this.#options = options;
     this.#threads = threads;
     // The threads check the ids of the same blobs, so this source need not.
@@ -252,7 +253,11 @@ class PointProof {
       signal,
       onProgress: onProgress && (({ blobs: done, bytes }) => onProgress({ done, bytes, ...this.#totalOf(done) })),
     });
-    this.#walk = new DigestWalk({ blobs: this.#blobs, onPack: (pack) => this.#prover.want(pack), signal });
+    this.#walk = new DigestWalk({
+      blobs: this.#blobs,
+      onNeed: (entry) => this.#prover.want(table.packOf[entry]!),
+      signal,
+    });
   }
 
   #totalOf(done: number): { total?: number } {
@@ -264,7 +269,7 @@ class PointProof {
     try {
       // Packs are read as soon as the walk finds that they are needed.
       const walked = await this.#walkPoints();
-      this.#total = allPacks === true ? index.count : this.#walk.needed.reduce((sum, needed) => sum + needed, 0);
+      this.#total = allPacks === true ? index.count : this.#walk.live.size;
       for (const report of await this.#prover.end()) this.#reports.set(report.pack, report);
       await this.#proveElsewhere();
       await this.#hashUnknown(walked);
@@ -313,7 +318,7 @@ class PointProof {
     const { index, allPacks } = this.#options;
     const lost: number[] = [];
     for (const entry of new Set(index.inSeveralPlaces()))
-      if (this.#proven[entry] !== 1 && (allPacks === true || this.#walk.needed[entry] === 1)) lost.push(entry);
+      if (this.#proven[entry] !== 1 && (allPacks === true || this.#walk.live.has(entry))) lost.push(entry);
     const unsound = await this.#blobs.prove(lost);
     for (const entry of lost) if (!unsound.has(entry)) this.#proven[entry] = 1;
   }
@@ -365,7 +370,7 @@ class PointProof {
   }
 
   #isAnyLost(): boolean {
-    return this.#walk.needed.some((needed, entry) => needed === 1 && this.#proven[entry] !== 1);
+    return this.#proven.some((proven, entry) => proven !== 1 && this.#walk.live.has(entry));
   }
 
   /** Adds pack files that are damaged as such. */
@@ -375,7 +380,7 @@ class PointProof {
     const sound = new Set([...this.#blobs.elsewhere.keys()].map((entry) => table.packOf[entry]!));
     const lost = new Map<number, number>();
     for (let entry = 0; entry < table.count; entry++) {
-      if (this.#walk.needed[entry] !== 1 || this.#proven[entry] === 1) continue;
+      if (!this.#walk.live.has(entry) || this.#proven[entry] === 1) continue;
       const pack = table.packOf[entry]!;
       lost.set(pack, (lost.get(pack) ?? 0) + 1);
     }
@@ -421,7 +426,7 @@ class PointProof {
     for (const { blobs } of this.#reports.values()) for (const { entry, message } of blobs) reasons.set(entry, message);
     const damaged = new Map<number, DamagedBlob>();
     for (let entry = 0; entry < table.count; entry++) {
-      if (this.#walk.needed[entry] !== 1 || this.#proven[entry] === 1) continue;
+      if (!this.#walk.live.has(entry) || this.#proven[entry] === 1) continue;
       const pack = table.packOf[entry]!;
       const name = objectIdOf(table.packId(pack)).slice(0, 12);
       const reason = reasons.get(entry);
