@@ -47,7 +47,7 @@ export async function verifyRepository(
     return {
       ...access.info,
       checked: {
-        snapshots: structure.snapshots,
+        snapshots: structure.roots.length,
         trees: found.trees,
         packs: read.packs,
         blobs: read.blobs,

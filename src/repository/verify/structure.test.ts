@@ -74,7 +74,7 @@ describe("check", () => {
         restic(fixture.path, ["backup", "data"], fixture.folder);
       }
       await assertSound(fixture);
-      assert.equal((await check(fixture)).snapshots, resticInstalled ? 2 : 1);
+      assert.equal((await check(fixture)).roots.length, resticInstalled ? 2 : 1);
     });
   });
 

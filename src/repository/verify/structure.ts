@@ -1,4 +1,3 @@
-import { append } from "../../append.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError, tellsOfDamage } from "../../errors.ts";
 import { decodeKeyFile } from "../../formats/restic/key-file.ts";
@@ -7,7 +6,7 @@ import { BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "../index/blob
 import { BlobSource, type BlobSourceOptions } from "../read/blob-source.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack } from "../index/index-set.ts";
 import { LiveSet } from "../trees/live.ts";
-import type { ListedSnapshot, Repository } from "../repository.ts";
+import type { ListedSnapshot, Repository, SnapshotListing } from "../repository.ts";
 import { packSizes, type StoredFile } from "../storage/storage.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
 import { type ProvenPacks, wholePackDamage } from "./pack-prover.ts";
@@ -62,14 +61,13 @@ export interface Structure {
   readonly packs: StoredFile[];
   /** Entries without a whole copy: at each of their places the pack is missing or too short. */
   readonly lost: ReadonlySet<number>;
-  /** Roots from snapshots and from the caller. */
-  readonly roots: CheckRoot[];
-  readonly snapshots: number;
+  /** The chosen snapshots, with labels such as `snapshot 0123…`. */
+  readonly roots: readonly CheckRoot[];
+  /** All snapshots. */
+  readonly listing: SnapshotListing;
 }
 
 export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onElsewhere" | "signal"> {
-  /** Roots in addition to the repository's own snapshots. */
-  roots?: readonly CheckRoot[];
   /** Tells whether a snapshot counts; default: all do. */
   isChosen?: ((listed: ListedSnapshot) => boolean) | undefined;
 }
@@ -81,31 +79,29 @@ export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onE
 export async function readStructure(repository: Repository, options: StructureOptions): Promise<Structure> {
   const problems: CheckProblem[] = [];
   await checkKeys(repository, problems);
-  const { snapshots: all, damaged } = await repository.listSnapshots(options.signal);
-  const snapshots = all.filter((listed) => options.isChosen?.(listed) !== false);
+  const listing = await repository.listSnapshots(options.signal);
   const checked = await checkPacks(repository, problems, options);
-  for (const file of damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
-  const roots: CheckRoot[] = snapshots.map(({ id, snapshot }) => ({
-    label: `snapshot ${id}`,
-    tree: Buffer.from(snapshot.tree, "hex"),
-  }));
-  append(roots, options.roots ?? []);
-  return { ...checked, problems, roots, snapshots: snapshots.length };
+  for (const file of listing.damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
+  const roots = listing.snapshots
+    .filter((listed) => options.isChosen?.(listed) !== false)
+    .map(({ id, snapshot }) => ({ label: `snapshot ${id}`, tree: Buffer.from(snapshot.tree, "hex") }));
+  return { ...checked, problems, roots, listing };
 }
 
-/**
- * Marks all entries that the roots need. Adds problems for unreadable trees and missing blobs. `live`: the entries that
- * another walk has marked completely.
- */
+export interface FollowOptions {
+  /** The entries that another walk has marked completely. */
+  live?: LiveSet | undefined;
+  /** Root trees; default: those of the chosen snapshots. */
+  trees?: readonly Uint8Array[];
+  signal?: AbortSignal | undefined;
+}
+
+/** Marks all entries that the roots need. Adds problems for unreadable trees and missing blobs. */
 export async function followRoots(
   { problems, roots, index, blobs }: Structure,
-  { live = new LiveSet(index), signal }: { live?: LiveSet | undefined; signal?: AbortSignal | undefined } = {},
+  { live = new LiveSet(index), trees = roots.map(({ tree }) => tree), signal }: FollowOptions = {},
 ): Promise<LiveSet> {
-  await live.mark(
-    roots.map((root) => root.tree),
-    blobs.viewTree,
-    { signal },
-  );
+  await live.mark(trees, blobs.viewTree, { signal });
   for (const { kind, id, tree, detail } of live.problems)
     problems.push(damage(KIND_OF[kind], id, tree === undefined ? detail : `${detail}; tree ${tree} names it`));
   return live;

@@ -2,30 +2,26 @@ import { throwIfAborted, toCairnError } from "../../errors.ts";
 import type { DoctorOptions, DoctorResult, Finding } from "../../contract/care.ts";
 import { describeOwner, livenessOf } from "../../fs/lock-owner.ts";
 import { breakLock, type Lock, lockHolder } from "../../fs/lock.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { allPoints } from "../points/points.ts";
 import { examineAccess } from "../store/store-access.ts";
-import type { ExamineRequest, StoreFinding } from "../store/store-care.ts";
-import { examineStore } from "../store/store-doctor.ts";
+import type { StoreFinding } from "../store/store-care.ts";
+import { type DoctorRequest, doctorStore, RECORDED } from "../store/store-doctor.ts";
 import { controlFindings, missingFolderFindings } from "./doctor-control.ts";
 import { journalFindings } from "./doctor-journal.ts";
 import { heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
 import { descriptorFindings } from "./lost-descriptors.ts";
 import { needsRecovery, recoverWorkspace } from "../open/recovery.ts";
-import { verifyHeld } from "./verify.ts";
+import { pointToVerify, verifyHeld } from "./verify.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 type Doctored = Pick<DoctorResult, "healthy" | "findings">;
 
 /** Kinds of findings that prevent reading the store. */
 const CLOSED = ["store", "key", "config"];
-
-/**
- * Key of the finding of a verification that found damage. Doctor drops the finding after it has read the damaged
- * points itself.
- */
-const RECORDED = "recorded";
 
 /**
  * Checks everything that belongs to a control directory, except for the packs' content, which `verify` reads. With
@@ -89,9 +85,10 @@ class Doctor {
     // A part is checked completely before its repairs begin.
     const all = Array.from(found);
     for (const each of all) {
-      const { kind, severity, detail, repair, mend } = each;
+      const { kind, mend } = each;
       throwIfAborted(this.#input.signal);
-      const finding: Finding = { kind, severity, detail, ...(repair === undefined ? {} : { repair }) };
+      const finding = publicFinding(each);
+      const { detail } = finding;
       this.#findings.set(keyOf(each), finding);
       if (this.#input.repair !== true || mend === undefined) continue;
       this.#input.onProgress?.({ phase: "repairing", done: this.#findings.size, current: kind });
@@ -126,7 +123,7 @@ class Doctor {
   async #store(): Promise<void> {
     const { engine, found } = this.#workspace;
     const store = await engine.store(this.#input);
-    const first = await examineStore(store, this.#request());
+    const first = await doctorStore(store, this.#request());
     await this.#take(first);
     if (!first.some((each) => this.#findings.get(keyOf(each))?.repaired === true)) return;
     // Points whose last verification found damage are verified again.
@@ -137,7 +134,7 @@ class Doctor {
     );
     if (damaged.length > 0) await verifyHeld(this.#workspace, damaged, { ...this.#input, lockHeld: true });
     // Remaining findings were there before, or are new.
-    const left = new Map((await examineStore(store, this.#request())).map((each) => [keyOf(each), each]));
+    const left = new Map((await doctorStore(store, this.#request())).map((each) => [keyOf(each), each]));
     left.delete(RECORDED);
     for (const each of first) {
       const key = keyOf(each);
@@ -146,19 +143,15 @@ class Doctor {
       else if (finding.repaired === true) finding.repaired = false;
       left.delete(key);
     }
-    for (const [key, { kind, severity, detail }] of left) this.#findings.set(key, { kind, severity, detail });
+    for (const [key, { repair: _repair, ...each }] of left) this.#findings.set(key, publicFinding(each));
   }
 
-  #request(): ExamineRequest {
+  #request(): DoctorRequest {
     const { control } = this.#workspace.found;
     const lists = allPoints(control).map(({ points }) => points.list());
     const sealed = lists.flatMap(({ points }) => points.filter((point) => point.sealed));
     return {
-      points: sealed.map(({ descriptor }) => ({
-        id: descriptor.save_point_id,
-        createdAt: descriptor.created_at,
-        content: descriptor.content as unknown as ExamineRequest["points"][number]["content"],
-      })),
+      points: sealed.map(pointToVerify),
       known: knownIds(control),
       nameless: lists.flatMap(({ damaged }) => damaged).filter(({ id }) => id === null).length,
       recordedDamage: sealed.flatMap(({ descriptor, verification }) =>
@@ -173,8 +166,15 @@ class Doctor {
   }
 }
 
-function keyOf({ key, kind, detail }: StoreFinding): string {
-  return key ?? `${kind} ${detail}`;
+function publicFinding({ kind, severity, point, path, detail, repair }: StoreFinding): Finding {
+  const lost =
+    path === undefined ? "" : `${path.length === 0 ? "the root folder" : printablePath(path)} cannot be restored: `;
+  const who = point === undefined ? "" : `save point ${point.slice(0, 8)}: `;
+  return { kind, severity, detail: `${who}${lost}${detail}`, ...(repair === undefined ? {} : { repair }) };
+}
+
+function keyOf({ key, kind, point, path, detail }: StoreFinding): string {
+  return key ?? `${kind} ${point} ${path === undefined ? detail : latin1(path)}`;
 }
 
 /**

@@ -58,7 +58,8 @@ async function rebuildDescriptor(
   const { engine } = workspace;
   const { manifest } = left;
   const asked = { id: left.id, content: left.content, stateDigest: null, metadataDigest: null };
-  const { verdicts } = await verifyStore(workspace.found.control.root, { points: [asked], everything: false, signal });
+  const request = { points: [asked], everything: false, signal };
+  const { verdicts } = await verifyStore(workspace.found.control.root, request);
   const [verdict] = verdicts;
   const { stateDigest = null, metadataDigest = null } = verdict ?? {};
   if (verdict === undefined || stateDigest === null || metadataDigest === null) {

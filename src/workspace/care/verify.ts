@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import type { PointToVerify, StoreProblem, StoreVerification } from "../store/store-care.ts";
+import type { PointToVerify, StoreFinding } from "../store/store-care.ts";
 import { type CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { VerificationFile, VerificationProblem } from "../../formats/records/control.ts";
 import { acquireLock } from "../../fs/lock.ts";
@@ -13,7 +13,7 @@ import { MISREAD_TREE } from "../points/held-trees.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "../save/seal.ts";
 import type { UnverifiedPoint, VerifyProblem } from "../../contract/looking.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
-import { verifyStore } from "../store/verify-store.ts";
+import { type ExaminedStore, verifyStore } from "../store/verify-store.ts";
 import { type HeldPoint, verifyTrees } from "./verify-trees.ts";
 
 export interface VerifyInput extends WorkspaceCall {
@@ -112,7 +112,7 @@ function descriptorProblem(point: SavePointId | null, problem: CairnError): Veri
 }
 
 function hintOf(error: CairnError): string {
-  return error.hint ?? "run `cairn doctor` to see which damage can be repaired";
+  return error.hint ?? SEE_DOCTOR;
 }
 
 class Verification {
@@ -127,7 +127,7 @@ class Verification {
   async run(held: readonly HeldPoint[], everything: boolean): Promise<Verified> {
     const { signal, deep } = this.#input;
     throwIfAborted(signal);
-    let verification: StoreVerification;
+    let verification: ExaminedStore;
     try {
       verification = await verifyStore(this.#workspace.found.control.root, {
         points: held.filter(({ point }) => point.sealed).map(({ point }) => pointToVerify(point)),
@@ -146,7 +146,7 @@ class Verification {
     }
     const unsealed = held.filter(({ point }) => !point.sealed).map((each) => this.#unsealed(each));
     const problems: VerifyProblem[] = deep === true ? await verifyTrees(this.#workspace, held, this.#input) : [];
-    append(problems, verification.problems.map(verifyProblem));
+    append(problems, verification.findings.map(verifyProblem));
     append(
       problems,
       unsealed.flatMap(({ problem }) => problem ?? []),
@@ -212,23 +212,26 @@ class Verification {
 }
 
 const NOTHING_CHECKED = { checked: { points: 0, files: 0, bytes: 0 }, unverified: [] };
+const SEE_DOCTOR = "run `cairn doctor` to see which damage can be repaired";
 /** Milliseconds to wait for another process's lock before the record is skipped. */
 const RECORD_WAIT_MS = 1000;
 /** The most problems in a point's record. */
 const RECORDED = 1000;
 
-function pointToVerify({ descriptor }: Point): PointToVerify {
+/** Returns a sealed point as the store knows it. */
+export function pointToVerify({ descriptor }: Pick<Point, "descriptor">): PointToVerify & { createdAt: string } {
   return {
     id: descriptor.save_point_id,
+    createdAt: descriptor.created_at,
     content: descriptor.content as unknown as PointToVerify["content"],
     stateDigest: descriptor.state_digest,
     metadataDigest: descriptor.metadata_digest,
   };
 }
 
-function verifyProblem({ point, path, kind, detail, hint }: StoreProblem): VerifyProblem {
-  const shown = path === null || path.length === 0 ? {} : displayPath(path);
-  return { point: point as SavePointId | null, ...shown, kind, detail, hint };
+function verifyProblem({ point, path, kind, detail, hint }: StoreFinding): VerifyProblem {
+  const shown = path === undefined || path.length === 0 ? {} : displayPath(path);
+  return { point: (point as SavePointId | undefined) ?? null, ...shown, kind, detail, hint: hint ?? SEE_DOCTOR };
 }
 
 function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): VerificationProblem {

@@ -13,7 +13,7 @@ import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
 import type { HeldAs } from "../../archive/scan/databases.ts";
 import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
 import type { Degradation } from "../../contract/index.ts";
-import type { PointContent, VerifyStoreRequest } from "./store-care.ts";
+import type { PointContent, ExamineRequest } from "./store-care.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import type { HeldTree } from "../../archive/write/held-files.ts";
 import type { EntryCounts, ScanSummary } from "../../archive/scan/summary.ts";
@@ -246,7 +246,7 @@ export interface ReadingCall extends StoppableCall {
 export interface LostRequest extends StoppableCall {
   /** True: read all packs, which also finds damaged content. False: find only missing and short packs. */
   reads?: boolean | undefined;
-  onProgress?: VerifyStoreRequest["onProgress"];
+  onProgress?: ExamineRequest["onProgress"];
   /** called with a warning about lost packs */
   onWarning?: ((message: string) => void) | undefined;
 }

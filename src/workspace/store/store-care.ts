@@ -5,40 +5,50 @@ export interface PointContent {
   [key: string]: unknown;
 }
 
-/** Requests and results of verifying and repairing a workspace's store. */
-
+/** A point whose content is in the store. */
 export interface PointToVerify {
   /** of the save point */
   id: string;
   content: PointContent;
-  /** hex, as the descriptor has them */
+  /** hex, as the descriptor has them; null: not compared */
   stateDigest: string | null;
   metadataDigest: string | null;
 }
 
-export interface VerifyStoreRequest {
+export interface ExamineRequest {
   points: readonly PointToVerify[];
-  /** also read content that no point needs */
+  /** Also the snapshots that belong to none of the points, and packs that no point needs. */
   everything: boolean;
+  /** False: reads no pack but those of trees, and computes no digests. */
+  reads: boolean;
   /** also hash large files as a whole */
   deep?: boolean | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: { done: number; total?: number; bytes: number }) => void) | undefined;
 }
 
-export interface StoreProblem {
-  /** id of the save point; null: damage that is not about one point */
-  point: string | null;
-  /** relative to the workspace's root, raw bytes; null if the problem is about the whole point */
-  path: Uint8Array | null;
+/** A fault of a workspace: its records, clones or store. */
+export interface StoreFinding {
   kind: string;
+  severity: "info" | "warning" | "damage";
   detail: string;
-  hint: string;
+  /** id of the save point; absent: the fault is not about one point */
+  point?: string;
+  /** relative to the workspace's root, raw bytes; absent: the fault is about the whole point */
+  path?: Uint8Array;
+  /** How a caller of `verify` goes on. */
+  hint?: string;
+  /** describes `mend` to people */
+  repair?: string;
+  /** Does the repair. Throws if it cannot be done now. */
+  mend?: () => unknown;
+  /** Equal for the same fault in a later examination; default: its point and path, or its detail. */
+  key?: string;
 }
 
 /** Verdict of one point. */
 export interface PointVerdict {
-  label: string;
+  id: string;
   /** True if all content of the point was read and equals the saved content. */
   sound: boolean;
   /** Computed from the point's trees; null if that was impossible. */
@@ -46,38 +56,4 @@ export interface PointVerdict {
   metadataDigest: Uint8Array | null;
   files: number;
   bytes: number;
-}
-
-export interface StoreVerification {
-  problems: StoreProblem[];
-  /** number of further problems, which are not listed */
-  more: number;
-  /** one for each point, by its id as `label` */
-  verdicts: PointVerdict[];
-}
-
-/** A fault of the store or the clones. */
-export interface StoreFinding {
-  kind: string;
-  severity: "info" | "warning" | "damage";
-  detail: string;
-  /** describes `mend` to people */
-  repair?: string;
-  /** Does the repair. Throws if it cannot be done now. */
-  mend?: () => unknown;
-  /** Equal for the same fault in a later examination; default: kind and detail. */
-  key?: string;
-}
-
-export interface ExamineRequest {
-  /** every point of every workspace whose descriptor can be read */
-  points: readonly { id: string; createdAt: string; content: PointContent }[];
-  /** true if a point, a damaged point or an unfinished save has this id; called after the store was listed */
-  known(id: string): boolean;
-  /** number of points with an unreadable descriptor and a lost id: snapshots may belong to them */
-  nameless: number;
-  /** points that the last verification found damaged, with the damaged paths; "" if it names no path */
-  recordedDamage: readonly { id: string; paths: readonly string[] }[];
-  signal?: AbortSignal | undefined;
-  onProgress?: ((progress: { done: number; total?: number; bytes: number }) => void) | undefined;
 }

@@ -3,23 +3,23 @@ import { hostname } from "node:os";
 import { currentUser } from "../../fs/users.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import type { ObjectId } from "../../ids.ts";
-import { explain } from "../../repository/verify/damage.ts";
-import { checkStructure, type Structure } from "../../repository/verify/structure.ts";
+import type { Structure } from "../../repository/verify/structure.ts";
 import { readIndexCache } from "../../repository/index/index-cache.ts";
 import { lookAtLocks } from "../../repository/lock-state.ts";
 import { removeDeadLocks, withLock } from "../../repository/locks.ts";
-import { NearPacks } from "../../repository/read/near-packs.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
 import { removeUnindexedPacks } from "../../repository/care/unindexed-packs.ts";
-import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
-import type { ExamineRequest, StoreFinding } from "./store-care.ts";
+import type { ExamineRequest, PointToVerify, StoreFinding } from "./store-care.ts";
 import { notedPacks } from "./store-files.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { dropDamagedPacks } from "./lost-content.ts";
 import { pathToTree } from "./point-remains.ts";
+import { type ExaminedStore, examineStore } from "./verify-store.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const TAG = "cairn:";
+/** Key of the finding of a verification that found damage. Doctor drops it after it has read the damaged points itself. */
+export const RECORDED = "recorded";
 /** Most lost paths of a point that get a finding of their own. */
 const SHOWN_PATHS = 100;
 const PROGRAM = "cairn doctor";
@@ -27,61 +27,80 @@ const PROGRAM = "cairn doctor";
 const MEND_INDEX =
   "the index is rebuilt from the packs, with all readable blobs of damaged packs. Lost blobs are stored again when a save meets the same content";
 
+/** What doctor knows of the points besides their content. */
+export interface DoctorRequest extends Omit<ExamineRequest, "everything" | "reads" | "points"> {
+  /** every point of every workspace whose descriptor can be read */
+  points: readonly (PointToVerify & { createdAt: string })[];
+  /** true if a point, a damaged point or an unfinished save has this id; called after the store was listed */
+  known(id: string): boolean;
+  /** number of points with an unreadable descriptor and a lost id: snapshots may belong to them */
+  nameless: number;
+  /** points that the last verification found damaged, with the damaged paths; "" if it names no path */
+  recordedDamage: readonly { id: string; paths: readonly string[] }[];
+}
+
 /** The repair that rewrites the index; done once, for any number of findings that ask for it. */
 type Mending = Required<Pick<StoreFinding, "repair" | "mend">>;
 
 /** Returns findings about an open store: index, packs, trees, snapshots, locks, caches. Reads no pack's content except trees. */
-export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<StoreFinding[]> {
-  const { repository } = store;
-  const { signal, points, onProgress } = request;
+export async function doctorStore(store: EmbeddedStore, request: DoctorRequest): Promise<StoreFinding[]> {
+  const { signal, onProgress } = request;
   await store.refresh(signal);
-  const { snapshots, damaged } = await repository.listSnapshots(signal);
-  const roots = points.flatMap(({ id, content }) => [
-    { label: id, tree: Buffer.from(content.tree, "hex") },
-    ...(typeof content["snapshot_tree"] === "string"
-      ? [{ label: `${SPINE}${id}`, tree: Buffer.from(content["snapshot_tree"], "hex") }]
-      : []),
-  ]);
-  const call = signal === undefined ? {} : { signal };
-  const packs = new NearPacks(repository.storage, "");
-  const report = await checkStructure(repository, { roots, packs, onElsewhere: store.onElsewhere, ...call });
-  await explain(report, call);
-  report.blobs.close();
+  const examined = await examineStore(store, { ...request, everything: true, reads: false });
   throwIfAborted(signal);
   let mended: Promise<unknown> | undefined;
   const mend = async (): Promise<unknown> =>
     (mended ??= dropDamagedPacks(store, { signal, onProgress, waitMs: LOCK_WAIT_MS }));
   const mending = { repair: MEND_INDEX, mend };
   return [
-    ...packFindings(store, report, mending),
-    ...lostFindings(request, report, mending),
-    ...recordedFindings(store, request, { report, mending }),
-    ...snapshotFindings(store, request, { snapshots, damaged, report }),
-    ...(await lockFindings(repository)),
+    ...withRepairs(store, examined, mending),
+    ...packFindings(store, examined.structure, mending),
+    ...recordedFindings(store, request, { findings: examined.findings, mending }),
+    ...snapshotFindings(store, request, examined),
+    ...(await lockFindings(store.repository)),
     ...cacheFindings(store),
   ];
 }
 
-/** Damaged index files, and packs that are missing, cut, in no index, or were damaged when read. */
-function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending): Iterable<StoreFinding> {
-  const damage = (kind: string, detail: string): StoreFinding => ({ kind, severity: "damage", detail, ...mending });
-  const noted = new Set(notedPacks(store.paths));
-  let unindexed = 0;
-  for (const { kind, object, detail } of report.problems) {
-    const name = object.slice(0, 12);
-    if (kind === "index_damaged") yield damage("index", `index file ${name}: ${detail}`);
-    else if (kind === "pack_missing") yield damage("pack", `pack ${name} is missing: ${detail}`);
-    else if (kind === "pack_unindexed") unindexed++;
-    else if (kind === "pack_size") {
-      yield damage("pack", `pack ${name}: ${detail}`);
-      noted.delete(object);
-    }
+/** Adds the repairs, and names at most 100 lost paths of each point. */
+function* withRepairs(
+  { repository }: EmbeddedStore,
+  { findings, more, structure: { problems, listing } }: ExaminedStore,
+  mending: Mending,
+): Iterable<StoreFinding> {
+  // The repair rewrites the packs of damaged trees, and finds content again that a damaged index hides.
+  const isMendable = problems.some(({ kind }) => ["tree_damaged", "index_damaged", "pack_unindexed"].includes(kind));
+  const paths = Map.groupBy(
+    findings.filter(({ kind }) => kind === "tree" || kind === "content"),
+    ({ point }) => point,
+  );
+  for (const finding of findings) {
+    const { kind, point, detail } = finding;
+    const file = listing.damaged.find(({ error }) => error.message === detail);
+    if (kind === "index" || kind === "pack") yield { ...finding, ...mending };
+    else if (file !== undefined)
+      yield {
+        ...finding,
+        repair: "the snapshot is removed; each save point without a snapshot gets a new one",
+        mend: async () => removeSnapshots(repository, [file.name], { waitMs: LOCK_WAIT_MS }),
+      };
+    else if (kind === "snapshot" && !paths.has(point)) yield { ...finding, ...(isMendable ? mending : {}) };
   }
+  let left = more;
+  for (const lost of paths.values()) {
+    left += Math.max(0, lost.length - SHOWN_PATHS);
+    for (const each of lost.slice(0, SHOWN_PATHS)) yield { ...each, kind: "content", ...(isMendable ? mending : {}) };
+  }
+  if (left > 0) yield { kind: "content", severity: "damage", detail: `${left} further paths cannot be restored` };
+}
+
+/** Packs that are in no index, or were damaged when read. */
+function* packFindings(store: EmbeddedStore, { problems, packs }: Structure, mending: Mending): Iterable<StoreFinding> {
+  const damage = (kind: string, detail: string): StoreFinding => ({ kind, severity: "damage", detail, ...mending });
+  const unindexed = problems.filter(({ kind }) => kind === "pack_unindexed").length;
   if (unindexed > 0) {
     const count = `${unindexed} ${unindexed === 1 ? "pack is" : "packs are"} in no index`;
-    const isNeeded = report.problems.some(({ kind }) =>
-      ["index_damaged", "blob_missing", "tree_missing"].includes(kind),
-    );
+    const isNeeded = problems.some(({ kind }) => ["index_damaged", "blob_missing", "tree_missing"].includes(kind));
     if (isNeeded) yield damage("index", `${count}; they may have the missing blobs`);
     else
       yield {
@@ -99,101 +118,49 @@ function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending
         },
       };
   }
-  for (const { name } of report.packs)
-    if (noted.has(name))
+  const noted = new Set(notedPacks(store.paths));
+  const named = new Set(problems.flatMap(({ kind, object }) => (kind === "pack_size" ? [object] : [])));
+  for (const { name } of packs)
+    if (noted.has(name) && !named.has(name))
       yield damage(
         "pack",
         `pack ${name.slice(0, 12)}: a read found it damaged; \`cairn verify --all\` names the affected files`,
       );
 }
 
-/** Paths of points that cannot be restored. */
-function* lostFindings(
-  { points }: ExamineRequest,
-  { problems, roots }: Structure,
-  mending: Mending,
-): Iterable<StoreFinding> {
-  const byRoot = new Map<string, Map<string, string>>();
-  for (const { consequences, detail, kind } of problems) {
-    const reason = kind.startsWith("pack") ? "its pack is missing or cut" : detail;
-    for (const { root, path } of consequences ?? []) {
-      if (root.startsWith(SPINE)) continue;
-      const paths = byRoot.get(root) ?? new Map<string, string>();
-      byRoot.set(root, paths.set(Buffer.from(path).toString("utf8"), reason));
-    }
-  }
-  const ids = new Set(points.map(({ id }) => id));
-  const trees = new Set(points.map(({ content }) => content["snapshot_tree"]));
-  // A point's snapshot has the same content as the point: name the point only.
-  const ofPoints = new Set(
-    roots.flatMap(({ label, tree }) =>
-      !ids.has(label) && trees.has(Buffer.from(tree).toString("hex")) ? [label] : [],
-    ),
-  );
-  // The repair rewrites the packs of damaged trees, and finds content again that a damaged index hides.
-  const isMendable = problems.some(({ kind }) => ["tree_damaged", "index_damaged", "pack_unindexed"].includes(kind));
-  for (const [root, paths] of byRoot) {
-    if (ofPoints.has(root)) continue;
-    const who = ids.has(root) ? `save point ${root.slice(0, 8)}` : root;
-    for (const [path, reason] of [...paths].slice(0, SHOWN_PATHS))
-      yield {
-        kind: "content",
-        severity: "damage",
-        detail: `${who}: ${path === "" ? "the root folder" : path} cannot be restored: ${reason}`,
-        key: `content ${root} ${path}`,
-        ...(isMendable ? mending : {}),
-      };
-    const more = paths.size - SHOWN_PATHS;
-    if (more > 0)
-      yield { kind: "content", severity: "damage", detail: `${who}: ${more} further paths cannot be restored` };
-  }
-}
-
 /** Damage that only a full read finds, without paths that are reported as lost. Without a damaged pack there is no repair. */
 function* recordedFindings(
   { paths }: EmbeddedStore,
-  { recordedDamage }: ExamineRequest,
-  { report, mending }: { report: Structure; mending: Mending },
+  { recordedDamage }: DoctorRequest,
+  { findings, mending }: { findings: readonly StoreFinding[]; mending: Mending },
 ): Iterable<StoreFinding> {
-  const lost = new Set(
-    report.problems.flatMap(({ consequences }) =>
-      (consequences ?? []).map(({ root, path }) => `${root} ${Buffer.from(path).toString("utf8")}`),
-    ),
-  );
+  const lost = new Set(findings.map(({ point, path }) => `${point} ${path && Buffer.from(path).toString("utf8")}`));
   const count = recordedDamage.filter((each) => each.paths.some((path) => !lost.has(`${each.id} ${path}`))).length;
   if (count === 0) return;
   const detail = `the last verification found damage in ${count} save ${count === 1 ? "point" : "points"}`;
-  const severity = "damage";
+  const finding = { kind: "content", severity: "damage", key: RECORDED } as const;
   if (notedPacks(paths).length > 0)
-    yield {
-      kind: "content",
-      severity,
-      detail,
-      key: "recorded",
-      ...mending,
-      repair: `the whole store is read; ${MEND_INDEX}`,
-    };
-  else yield { kind: "content", severity, detail: `${detail}; \`cairn verify --all\` lists it`, key: "recorded" };
+    yield { ...finding, detail, ...mending, repair: `the whole store is read; ${MEND_INDEX}` };
+  else yield { ...finding, detail: `${detail}; \`cairn verify --all\` lists it` };
 }
 
-/** Points without a snapshot, unreadable snapshots, and snapshots without a point. */
+/** Points without a snapshot, and snapshots without a point. */
 function* snapshotFindings(
   store: EmbeddedStore,
-  { points, known, nameless }: ExamineRequest,
-  { snapshots, damaged, report }: { snapshots: ListedSnapshot[]; damaged: DamagedFile[]; report: Structure },
+  { points, known, nameless }: DoctorRequest,
+  { findings, structure: { listing } }: ExaminedStore,
 ): Iterable<StoreFinding> {
-  const { repository } = store;
-  const remove = async (name: string): Promise<unknown> =>
-    removeSnapshots(repository, [name], { waitMs: LOCK_WAIT_MS });
+  const { snapshots } = listing;
   const tags = new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? []));
   const present = new Set<string>(snapshots.map(({ id }) => id));
-  const broken = new Set(report.problems.flatMap(({ consequences }) => (consequences ?? []).map(({ root }) => root)));
+  const files = new Set(listing.damaged.map(({ error }) => error.message));
+  const broken = new Set(findings.flatMap(({ point, detail }) => (files.has(detail) ? [] : point)));
   for (const point of points) {
     const { id, content } = point;
     if (tags.has(`${TAG}${id}`) || present.has(String(content["snapshot"]))) continue;
     const detail = `save point ${id.slice(0, 8)} has no snapshot, so restic does not list it`;
     const severity = "warning";
-    if (broken.has(`${SPINE}${id}`))
+    if (broken.has(id))
       yield { kind: "snapshot", severity, detail: `${detail}; some of its content is damaged or missing` };
     else
       yield {
@@ -204,14 +171,6 @@ function* snapshotFindings(
         mend: async () => writeSnapshot(store, point),
       };
   }
-  for (const { name, error } of damaged)
-    yield {
-      kind: "snapshot",
-      severity: "damage",
-      detail: error.message,
-      repair: "the snapshot is removed; each save point without a snapshot gets a new one",
-      mend: async () => remove(name),
-    };
   // An orphan snapshot may be all that is left of a point with a damaged descriptor.
   if (nameless > 0) return;
   for (const { id, snapshot } of snapshots) {
@@ -222,12 +181,12 @@ function* snapshotFindings(
       severity: "info",
       detail,
       repair: "it is removed",
-      mend: async () => remove(id),
+      mend: async () => removeSnapshots(store.repository, [id], { waitMs: LOCK_WAIT_MS }),
     };
   }
 }
 
-async function writeSnapshot(store: EmbeddedStore, point: ExamineRequest["points"][number]): Promise<void> {
+async function writeSnapshot(store: EmbeddedStore, point: DoctorRequest["points"][number]): Promise<void> {
   const { repository, storage } = store;
   const top = String(point.content["snapshot_tree"]);
   const path = pathToTree(store, top, point.content.tree);
@@ -270,6 +229,3 @@ function* cacheFindings({ paths, repository }: EmbeddedStore): Iterable<StoreFin
     mend: () => fs.rmSync(indexCache, { force: true }),
   };
 }
-
-/** Prefix of the labels of the trees above points' folders in their snapshots. */
-const SPINE = "snapshot of ";

@@ -1,25 +1,26 @@
-import { throwIfAborted, toCairnError } from "../../errors.ts";
+import { throwIfAborted } from "../../errors.ts";
+import { hex } from "../../formats/bytes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
-import { newPacer } from "../../pacer.ts";
-import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { whileReading } from "../../repository/locks.ts";
-import { packsToProve } from "../../repository/read/near-packs.ts";
-import type { DamagedFile, ListedSnapshot, Repository } from "../../repository/repository.ts";
+import { NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
 import { type DamagedBlob, DamageFinder } from "../../repository/verify/damage.ts";
 import { type ChunkedFile, DigestWalk, type TreeTotals } from "../../repository/verify/digest-walk.ts";
 import { type FolderFacts, NO_FACTS, readFacts } from "../../repository/verify/folder-facts.ts";
 import { PackProver, wholePackDamage } from "../../repository/verify/pack-prover.ts";
+import { followRoots, readStructure, type Structure } from "../../repository/verify/structure.ts";
 import { type PackReport, VERIFY, type VerifyWork } from "../../repository/verify/verify-task.ts";
 import { firstFailure, warmThreads, withThreads } from "../../threads/threads.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
-import type { PointToVerify, PointVerdict, StoreProblem, StoreVerification, VerifyStoreRequest } from "./store-care.ts";
+import type { ExamineRequest, PointVerdict, PointToVerify, StoreFinding } from "./store-care.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { notePacks } from "./store-files.ts";
 
+const TAG = "cairn:";
 const LOCK_WAIT_MS = 10_000;
-const MAX_PROBLEMS = 10_000;
+const MAX_FINDINGS = 10_000;
 const MEND = "run `cairn doctor` to see the possible repairs, and how to bring lost files back";
 const MEND_INDEX = "run `cairn doctor --repair`: it rebuilds the index from the packs";
 const MEND_SNAPSHOT = "run `cairn doctor --repair`: it writes the snapshot again; nothing is lost";
@@ -27,204 +28,187 @@ const MEND_FACTS = "run `cairn doctor --repair`, which repairs what it can; the 
 const DIFFERENT =
   "compare with another copy of the control directory; the files can be looked at with `cairn restore --to`";
 
-/** A point whose content is verified. */
-export interface CheckedPoint {
-  /** The caller's name for the point; problems repeat it. */
-  label: string;
-  /** Id of the root's tree, 32 bytes. */
-  tree: Uint8Array;
-  /** Id of the tree that the point's snapshot names, in which its manifest lies; null if there is no snapshot. */
-  snapshotTree: Uint8Array | null;
-  /** The digests in the descriptor, 32 bytes each; null is not compared. */
-  stateDigest: Uint8Array | null;
-  metadataDigest: Uint8Array | null;
-}
-
-export interface PointProofOptions extends Pick<VerifyStoreRequest, "deep" | "signal" | "onProgress"> {
-  keys: Repository["keys"];
-  /** Freshly loaded; no other code changes it meanwhile. */
-  index: BlobIndex;
-  /** The repository's `data` folder. */
-  packs: string;
-  points: readonly CheckedPoint[];
-  /** Also packs that no point needs. */
-  allPacks?: boolean;
-}
-
-export interface ProvenPoints {
-  points: PointVerdict[];
-  /** `point`: a label. */
-  problems: StoreProblem[];
-  /** Number of further problems, which are not listed. */
+/** The state of a store. */
+export interface ExaminedStore {
+  findings: StoreFinding[];
+  /** Number of further findings, which are not listed. */
   more: number;
-  /** Packs that are damaged or missing, by hex name. */
+  /** One for each requested point; empty if no digests were computed. */
+  verdicts: PointVerdict[];
+  /** Packs that were read and are damaged or missing, by hex name. */
   damagedPacks: string[];
-  packs: number;
-  blobs: number;
+  structure: Structure;
 }
 
 /**
  * Verifies points, and with `everything` also all other packs and snapshots. A shared lock keeps clean-ups from
  * removing packs meanwhile. Throws if the store cannot be opened.
  */
-export async function verifyStore(control: string, request: VerifyStoreRequest): Promise<StoreVerification> {
+export async function verifyStore(control: string, request: Omit<ExamineRequest, "reads">): Promise<ExaminedStore> {
   warmThreads(VERIFY);
-  const store = await EmbeddedStore.open(control, { signal: request.signal });
-  const { signal } = request;
+  const { signal, everything } = request;
+  const store = await EmbeddedStore.open(control, { signal });
   try {
-    return await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () => verify(store, request));
+    const found = await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () =>
+      examineStore(store, { ...request, reads: true }),
+    );
+    notePacks(store.paths, found.damagedPacks, everything);
+    return found;
   } finally {
     store.close();
   }
 }
 
-async function verify(store: EmbeddedStore, request: VerifyStoreRequest): Promise<StoreVerification> {
-  await store.refresh(request.signal);
-  const damagedIndexes = await readIndexFiles(store.repository, request.signal);
-  const { snapshots, damaged } = await store.repository.listSnapshots(request.signal);
-  const others = request.everything ? foreignPoints(snapshots, request.points) : [];
-  const content = await proveContent(store, request, [...request.points.map(checkedPoint), ...others]);
-  notePacks(store.paths, content.damagedPacks, request.everything);
-  const labels = new Set(others.map((other) => other.label));
-  return {
-    problems: [
-      ...damagedIndexes.map(indexProblem),
-      ...damagedSnapshots(damaged, request),
-      ...content.problems.map((problem) => storeProblem(problem, labels)),
-    ],
-    more: content.more,
-    verdicts: content.points.filter((verdict) => !labels.has(verdict.label)),
-  };
+/**
+ * Finds damage of a store and the paths of points that it affects. Reads the index files themselves, no cache. With
+ * `reads` all threads read the needed packs whole, and digests are computed anew from the trees; else only trees are
+ * read. Throws `interrupted`, and system errors that are not about one file of the store.
+ */
+export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<ExaminedStore> {
+  const { repository, onElsewhere } = store;
+  const { signal } = request;
+  throwIfAborted(signal);
+  const structure = await readStructure(repository, {
+    packs: new NearPacks(repository.storage, ""),
+    isChosen: request.everything ? isForeignTo(request.points) : () => false,
+    onElsewhere,
+    signal,
+  });
+  try {
+    if (!request.reads) return await new Examination(store, structure, request).look();
+    return await withThreads({ kind: VERIFY, signal }, async (threads) =>
+      new Proof(store, structure, request, threads).run(),
+    );
+  } finally {
+    structure.blobs.close();
+  }
 }
 
-/** Reads all index files and returns the damaged ones. A sound file needs no comparison with the loaded index. */
-async function readIndexFiles(repository: Repository, signal: AbortSignal | undefined): Promise<DamagedFile[]> {
-  const pace = newPacer(signal);
-  const damaged: DamagedFile[] = [];
-  for (const { name } of await repository.storage.list("index")) {
-    await pace();
-    try {
-      await repository.loadUnpacked("index", name);
-    } catch (error) {
-      const known = toCairnError(error);
-      if (known.code !== "damaged") throw known;
-      damaged.push({ name, error: known });
+/** Tells snapshots of other programs, or of points that are gone. */
+function isForeignTo(points: readonly PointToVerify[]): (listed: ListedSnapshot) => boolean {
+  const known = new Set(points.flatMap(({ id, content }) => [`${TAG}${id}`, content["snapshot"]]));
+  return ({ id, snapshot }) => !known.has(id) && snapshot.tags?.some((tag) => known.has(tag)) !== true;
+}
+
+/** The folder of a point, or a snapshot that belongs to no point. */
+interface Root {
+  point: PointToVerify | null;
+  label: string;
+  /** Id of the root's tree, 32 bytes. */
+  tree: Uint8Array;
+  /** Id of the tree that the point's snapshot names, in which its manifest lies; null if there is no snapshot. */
+  snapshotTree: Uint8Array | null;
+}
+
+class Examination {
+  protected readonly store: EmbeddedStore;
+  protected readonly structure: Structure;
+  protected readonly request: ExamineRequest;
+  protected readonly roots: readonly Root[];
+  readonly #findings: StoreFinding[] = [];
+  #more = 0;
+  /** Ids of points with a finding. */
+  readonly #damaged = new Set<string>();
+
+  constructor(store: EmbeddedStore, structure: Structure, request: ExamineRequest) {
+    this.store = store;
+    this.structure = structure;
+    this.request = request;
+    const ofPoint = (point: PointToVerify): Root => {
+      const top = point.content["snapshot_tree"];
+      const snapshotTree = typeof top === "string" ? Buffer.from(top, "hex") : null;
+      return { point, label: point.id, tree: Buffer.from(point.content.tree, "hex"), snapshotTree };
+    };
+    const ofOther = ({ label, tree }: Structure["roots"][number]): Root => ({
+      point: null,
+      label: `${label.slice(0, "snapshot ".length + 8)}, which belongs to no save point`,
+      tree,
+      snapshotTree: null,
+    });
+    this.roots = [...request.points.map(ofPoint), ...structure.roots.map(ofOther)];
+  }
+
+  /** Reads trees only. */
+  async look(): Promise<ExaminedStore> {
+    const { structure, request } = this;
+    const { signal } = request;
+    const trees = this.roots.flatMap(({ tree, snapshotTree }) =>
+      snapshotTree === null ? [tree] : [tree, snapshotTree],
+    );
+    const live = await followRoots(structure, { trees, signal });
+    this.addFiles();
+    for (const { kind, object, detail } of structure.problems)
+      if (kind === "pack_missing") this.addPack(object, ` is missing: ${detail}`, MEND);
+      else if (kind === "pack_size") this.addPack(object, `: ${detail}`, MEND);
+    const damaged = new Map<number, DamagedBlob>();
+    for (const entry of structure.lost) damaged.set(entry, { why: "its pack is missing or truncated" });
+    if (!live.complete || damaged.size > 0) await this.addPaths(structure.blobs, { damaged });
+    return this.result([], []);
+  }
+
+  protected result(verdicts: PointVerdict[], damagedPacks: string[]): ExaminedStore {
+    return { findings: this.#findings, more: this.#more, verdicts, damagedPacks, structure: this.structure };
+  }
+
+  protected isSound(id: string): boolean {
+    return !this.#damaged.has(id);
+  }
+
+  protected add(finding: Omit<StoreFinding, "severity">): void {
+    if (finding.point !== undefined) this.#damaged.add(finding.point);
+    if (this.#findings.length < MAX_FINDINGS) this.#findings.push({ ...finding, severity: "damage" });
+    else this.#more++;
+  }
+
+  protected addPack(name: string, detail: string, hint: string): void {
+    this.add({ kind: "pack", detail: `pack ${name}${detail}`, hint });
+  }
+
+  /** Adds damaged index files, and damaged snapshot files: of the points, or with `everything` all. */
+  protected addFiles(): void {
+    const { problems } = this.structure;
+    const owners = new Map(this.request.points.map(({ id, content }) => [content["snapshot"], id]));
+    for (const { kind, object, detail } of problems) {
+      if (kind === "index_damaged")
+        this.add({ kind: "index", detail: `index file ${object.slice(0, 12)}: ${detail}`, hint: MEND_INDEX });
+      if (kind !== "snapshot_damaged") continue;
+      const point = owners.get(object);
+      if (point !== undefined || this.request.everything)
+        this.add({ kind: "snapshot", ...(point === undefined ? {} : { point }), detail, hint: MEND_SNAPSHOT });
     }
   }
-  return damaged;
-}
 
-/** Verifies with the loaded index. Problems count only if the index loaded anew from its files has them too. */
-async function proveContent(
-  store: EmbeddedStore,
-  request: VerifyStoreRequest,
-  points: CheckedPoint[],
-): Promise<ProvenPoints> {
-  const { deep, signal, onProgress, everything } = request;
-  const options = {
-    keys: store.repository.keys,
-    packs: `${store.paths.repository}/data`,
-    points,
-    allPacks: everything,
-    ...(deep === undefined ? {} : { deep }),
-    ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress }),
-  };
-  const prove = async (index: BlobIndex): Promise<ProvenPoints> => provePoints({ ...options, index });
-  const result = await prove(store.index);
-  if (result.problems.length === 0) return result;
-  const fresh = await BlobIndex.load(store.repository, null, signal);
-  return isSameIndex(fresh, store.index) ? result : prove(fresh);
-}
-
-function isSameIndex(a: BlobIndex, b: BlobIndex): boolean {
-  const { table } = a;
-  for (let entry = 0; entry < table.count; entry++) {
-    const other = b.lookup(table.ids, entry * 32, table.typeOf(entry));
-    if (other < 0) return false;
-    const [x, y] = [a.place(entry), b.place(other)];
-    if (x.offset !== y.offset || x.length !== y.length || x.uncompressedLength !== y.uncompressedLength) return false;
-    if (Buffer.compare(x.pack, y.pack) !== 0) return false;
+  /** Adds all paths that cannot be restored. */
+  protected async addPaths(
+    blobs: BlobSource,
+    found: { damaged: ReadonlyMap<number, DamagedBlob>; files?: ReadonlyMap<string, string> },
+  ): Promise<void> {
+    const finder = new DamageFinder({ blobs, ...found, signal: this.request.signal });
+    for (const { point, label, tree, snapshotTree } of this.roots) {
+      const { list, more } = await finder.below(tree);
+      this.#more += more;
+      for (const each of list) {
+        const { kind, detail } = each;
+        const path = Buffer.from(each.path, "latin1");
+        if (point !== null) this.add({ point: point.id, path, kind, detail, hint: MEND });
+        else this.add({ kind, detail: `${label}: /${printablePath(path)}: ${detail}`, hint: MEND });
+      }
+      if (snapshotTree === null) continue;
+      for (const each of (await finder.below(snapshotTree, tree)).list) {
+        const detail = `/${printablePath(Buffer.from(each.path, "latin1"))} of its snapshot: ${each.detail}`;
+        this.add({ point: label, kind: "snapshot", detail, hint: MEND_FACTS });
+      }
+    }
   }
-  return a.count === b.count;
-}
-
-function checkedPoint(point: PointToVerify): CheckedPoint {
-  const bytes = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, "hex"));
-  const snapshotTree = point.content["snapshot_tree"];
-  return {
-    label: point.id,
-    tree: Buffer.from(point.content.tree, "hex"),
-    snapshotTree: typeof snapshotTree === "string" ? Buffer.from(snapshotTree, "hex") : null,
-    stateDigest: bytes(point.stateDigest),
-    metadataDigest: bytes(point.metadataDigest),
-  };
-}
-
-/** Snapshots of other programs, or of points that are gone. */
-function foreignPoints(snapshots: readonly ListedSnapshot[], points: readonly PointToVerify[]): CheckedPoint[] {
-  const known = new Set(points.flatMap(({ id, content }) => [`cairn:${id}`, content["snapshot"]]));
-  return snapshots
-    .filter(({ id, snapshot }) => !known.has(id) && snapshot.tags?.some((tag) => known.has(tag)) !== true)
-    .map(({ id, snapshot }) => ({
-      label: `snapshot ${id.slice(0, 8)}`,
-      tree: Buffer.from(snapshot.tree, "hex"),
-      snapshotTree: null,
-      stateDigest: null,
-      metadataDigest: null,
-    }));
-}
-
-function indexProblem({ name, error }: DamagedFile): StoreProblem {
-  return {
-    point: null,
-    path: null,
-    kind: "index",
-    detail: `index file ${name.slice(0, 12)}: ${error.message}`,
-    hint: MEND_INDEX,
-  };
-}
-
-/** Damaged snapshot files: of the verified points, or with `everything` all. */
-function damagedSnapshots(damaged: readonly DamagedFile[], request: VerifyStoreRequest): StoreProblem[] {
-  const owners = new Map(request.points.map(({ id, content }) => [content["snapshot"], id]));
-  return damaged.flatMap(({ name, error }): StoreProblem[] => {
-    const point = owners.get(name) ?? null;
-    if (point === null && !request.everything) return [];
-    return [{ point, path: null, kind: "snapshot", detail: error.message, hint: MEND_SNAPSHOT }];
-  });
-}
-
-function storeProblem(problem: StoreProblem, foreign: ReadonlySet<string>): StoreProblem {
-  if (problem.point === null || !foreign.has(problem.point)) return problem;
-  const where = problem.path === null ? "" : `/${printablePath(problem.path)}: `;
-  return {
-    ...problem,
-    point: null,
-    path: null,
-    detail: `${problem.point}, which belongs to no save point: ${where}${problem.detail}`,
-  };
-}
-
-/**
- * Verifies points of a store: all threads read the needed packs whole, and digests are computed anew from the trees.
- * Damage is a result. Throws `interrupted`, and system errors that are not about one file of the store.
- */
-export async function provePoints(options: PointProofOptions): Promise<ProvenPoints> {
-  throwIfAborted(options.signal);
-  return withThreads({ kind: VERIFY, signal: options.signal }, async (threads) =>
-    new PointProof(options, threads).run(),
-  );
 }
 
 interface Walked {
-  point: CheckedPoint;
+  root: Root;
   facts: FolderFacts;
   totals: TreeTotals;
 }
 
-class PointProof {
-  readonly #options: PointProofOptions;
+class Proof extends Examination {
   readonly #threads: readonly Thread<VerifyWork>[];
   readonly #blobs: BlobSource;
   readonly #walk: DigestWalk;
@@ -232,30 +216,34 @@ class PointProof {
   readonly #proven: Uint8Array;
   #total: number | undefined;
   readonly #reports = new Map<number, PackReport>();
-  readonly #problems: StoreProblem[] = [];
-  #more = 0;
-  /** Labels of points with a problem. */
-  readonly #damaged = new Set<string>();
 
-  constructor(options: PointProofOptions, threads: readonly Thread<VerifyWork>[]) {
-    const { keys, index, packs, signal, onProgress } = options;
-    const { table } = index;
-    this.#options = options;
+  constructor(
+    store: EmbeddedStore,
+    structure: Structure,
+    request: ExamineRequest,
+    threads: readonly Thread<VerifyWork>[],
+  ) {
+    super(store, structure, request);
+    const { index } = structure;
+    const { keys } = store.repository;
+    const { signal, onProgress } = request;
+    const folder = `${store.paths.repository}/data`;
     this.#threads = threads;
     // The threads check the ids of the same blobs, so this source need not.
-    this.#blobs = new BlobSource({ keys, index, packs: packsToProve(packs), compares: false });
+    this.#blobs = new BlobSource({ keys, index, packs: packsToProve(folder), compares: false });
     this.#proven = new Uint8Array(new SharedArrayBuffer(Math.max(1, index.count)));
     this.#prover = new PackProver(threads, {
       keys,
       index,
-      folder: packs,
+      folder,
       proven: this.#proven,
       signal,
       onProgress: onProgress && (({ blobs: done, bytes }) => onProgress({ done, bytes, ...this.#totalOf(done) })),
     });
+    const { packOf } = index.table;
     this.#walk = new DigestWalk({
       blobs: this.#blobs,
-      onNeed: (entry) => this.#prover.want(table.packOf[entry]!),
+      onNeed: (entry) => this.#prover.want(packOf[entry]!),
       signal,
     });
   }
@@ -264,61 +252,65 @@ class PointProof {
     return this.#total === undefined ? {} : { total: Math.max(this.#total, done) };
   }
 
-  async run(): Promise<ProvenPoints> {
-    const { index, deep, allPacks, signal } = this.#options;
+  async run(): Promise<ExaminedStore> {
+    const { index } = this.structure;
+    const { deep, everything, signal } = this.request;
     try {
       // Packs are read as soon as the walk finds that they are needed.
-      const walked = await this.#walkPoints();
-      this.#total = allPacks === true ? index.count : this.#walk.live.size;
+      const walked = await this.#walkRoots();
+      this.#total = everything ? index.count : this.#walk.live.size;
       for (const report of await this.#prover.end()) this.#reports.set(report.pack, report);
       await this.#proveElsewhere();
       await this.#hashUnknown(walked);
-      const wrong = deep === true ? await this.#wrongFiles() : new Map<string, string>();
+      const files = deep === true ? await this.#wrongFiles() : new Map<string, string>();
       throwIfAborted(signal);
-      this.#addPacks();
-      if (this.#walk.suspicious || wrong.size > 0 || this.#isAnyLost()) await this.#addPaths(wrong);
-      for (const each of walked) this.#addDigests(each);
-      const points = walked.map(({ point: { label }, totals }) => ({
-        label,
-        sound: !this.#damaged.has(label),
-        stateDigest: totals.state,
-        metadataDigest: totals.meta,
-        files: totals.files,
-        bytes: totals.bytes,
-      }));
-      const damagedPacks = [...this.#reports.keys()].map((pack) => objectIdOf(index.table.packId(pack))).toSorted();
-      const { packs, blobs } = this.#prover.done;
-      return { points, problems: this.#problems, more: this.#more, damagedPacks, packs, blobs };
+      this.addFiles();
+      const damaged = this.#unproven();
+      this.#addPacks(damaged);
+      if (this.#walk.suspicious || files.size > 0 || damaged.size > 0)
+        await this.addPaths(this.#blobs, { damaged, files });
+      const verdicts: PointVerdict[] = [];
+      for (const { root, facts, totals } of walked) {
+        if (root.point === null) continue;
+        this.#addDigests(root.point, facts, totals);
+        const { state: stateDigest, meta: metadataDigest, files: count, bytes } = totals;
+        const { id } = root.point;
+        verdicts.push({ id, sound: this.isSound(id), stateDigest, metadataDigest, files: count, bytes });
+      }
+      return this.result(verdicts, [...this.#reports.keys()].map((pack) => this.#nameOf(pack)).toSorted());
     } finally {
       await this.#prover.close();
       this.#blobs.close();
     }
   }
 
-  async #walkPoints(): Promise<Walked[]> {
+  #nameOf(pack: number): string {
+    return objectIdOf(this.structure.index.table.packId(pack));
+  }
+
+  async #walkRoots(): Promise<Walked[]> {
     const walked: Walked[] = [];
-    // Points without digests have chosen paths only, perhaps without a file's first name. They come last, so that
+    // Roots without digests have chosen paths only, perhaps without a file's first name. They come last, so that
     // shared trees get their digests from complete points.
-    const isWithout = ({ metadataDigest }: CheckedPoint): number => Number(metadataDigest === null);
-    for (const point of this.#options.points.toSorted((a, b) => isWithout(a) - isWithout(b))) {
-      const { tree, snapshotTree } = point;
+    const isWithout = ({ point }: Root): number => Number((point?.metadataDigest ?? null) === null);
+    for (const root of this.roots.toSorted((a, b) => isWithout(a) - isWithout(b))) {
+      const { tree, snapshotTree } = root;
       const facts = snapshotTree === null ? NO_FACTS : readFacts(this.#blobs, snapshotTree);
       const totals = await this.#walk.folder(tree, facts);
       if (snapshotTree !== null) await this.#walk.mark(snapshotTree);
-      walked.push({ point, facts, totals });
+      walked.push({ root, facts, totals });
     }
-    const { packRefs, packCount } = this.#options.index.table;
-    if (this.#options.allPacks === true)
+    const { packRefs, packCount } = this.structure.index.table;
+    if (this.request.everything)
       for (let pack = 0; pack < packCount; pack++) if (packRefs[pack]! > 0) this.#prover.want(pack);
     return walked;
   }
 
   /** Counts a needed blob as proven if another pack has a sound copy of it. */
   async #proveElsewhere(): Promise<void> {
-    const { index, allPacks } = this.#options;
     const lost: number[] = [];
-    for (const entry of new Set(index.inSeveralPlaces()))
-      if (this.#proven[entry] !== 1 && (allPacks === true || this.#walk.live.has(entry))) lost.push(entry);
+    for (const entry of new Set(this.structure.index.inSeveralPlaces()))
+      if (this.#proven[entry] !== 1 && (this.request.everything || this.#walk.live.has(entry))) lost.push(entry);
     const unsound = await this.#blobs.prove(lost);
     for (const entry of lost) if (!unsound.has(entry)) this.#proven[entry] = 1;
   }
@@ -332,20 +324,18 @@ class PointProof {
     });
     this.#walk.forgetUnhashed();
     for (const each of walked)
-      if (each.totals.state === null) each.totals = await this.#walk.folder(each.point.tree, each.facts);
+      if (each.totals.state === null) each.totals = await this.#walk.folder(each.root.tree, each.facts);
   }
 
   /** Files whose whole content differs from the hash in their point's manifest: a message by the content's key. */
   async #wrongFiles(): Promise<Map<string, string>> {
     const wrong = new Map<string, string>();
-    const files = [...this.#walk.chunked].filter(([, file]) => file.sha256 !== null);
-    const keys = new Map(files.map(([key, file]) => [file, key]));
-    await this.#hashFiles([...keys.keys()], (file, sha256) => {
+    const keys = new Map([...this.#walk.chunked].map(([key, file]) => [file, key]));
+    const known = [...keys.keys()].filter((file) => file.sha256 !== null);
+    await this.#hashFiles(known, (file, sha256) => {
       if (sha256 === null || Buffer.compare(sha256, file.sha256!) === 0) return;
-      wrong.set(
-        keys.get(file)!,
-        `its blobs together have SHA-256 ${objectIdOf(sha256)}, recorded is ${objectIdOf(file.sha256!)}`,
-      );
+      const recorded = `recorded is ${objectIdOf(file.sha256!)}`;
+      wrong.set(keys.get(file)!, `its blobs together have SHA-256 ${objectIdOf(sha256)}, ${recorded}`);
     });
     return wrong;
   }
@@ -355,7 +345,7 @@ class PointProof {
     const settled = await Promise.allSettled(
       this.#threads.map(async (thread) => {
         for (let file = left.pop(); file !== undefined; file = left.pop()) {
-          throwIfAborted(this.#options.signal);
+          throwIfAborted(this.request.signal);
           each(file, await thread.ask({ kind: "verify-file", content: file.content }));
         }
       }),
@@ -363,72 +353,16 @@ class PointProof {
     firstFailure(settled);
   }
 
-  #add(problem: StoreProblem): void {
-    if (problem.point !== null) this.#damaged.add(problem.point);
-    if (this.#problems.length < MAX_PROBLEMS) this.#problems.push(problem);
-    else this.#more++;
-  }
-
-  #isAnyLost(): boolean {
-    return this.#proven.some((proven, entry) => proven !== 1 && this.#walk.live.has(entry));
-  }
-
-  /** Adds pack files that are damaged as such. */
-  #addPacks(): void {
-    const { index, allPacks } = this.#options;
-    const { table } = index;
-    const sound = new Set([...this.#blobs.elsewhere.keys()].map((entry) => table.packOf[entry]!));
-    const lost = new Map<number, number>();
-    for (let entry = 0; entry < table.count; entry++) {
-      if (!this.#walk.live.has(entry) || this.#proven[entry] === 1) continue;
-      const pack = table.packOf[entry]!;
-      lost.set(pack, (lost.get(pack) ?? 0) + 1);
-    }
-    for (const report of this.#reports.values()) {
-      const { pack, kind } = report;
-      const count = lost.get(pack) ?? 0;
-      const name = objectIdOf(table.packId(pack));
-      const add = (detail: string, hint: string): void =>
-        this.#add({ point: null, path: null, kind: "pack", detail: `pack ${name}${detail}`, hint });
-      if (count === 0 && sound.has(pack)) {
-        add(" is damaged or missing; other packs have sound copies of all its needed blobs", MEND_INDEX);
-        continue;
-      }
-      // Only unneeded blobs of this pack are damaged.
-      if (count === 0 && allPacks !== true && (kind === "name" || kind === null)) continue;
-      const effect =
-        count === 0 ? "none of the checked content is lost by that" : `${count} needed blobs cannot be read from it`;
-      add(`: ${describe(report)}; ${effect}`, MEND);
-    }
-  }
-
-  /** Adds all paths of points that cannot be restored. `files`: see `DamageFinder`. */
-  async #addPaths(files: ReadonlyMap<string, string>): Promise<void> {
-    const { points, signal } = this.#options;
-    const finder = new DamageFinder({ blobs: this.#blobs, damaged: this.#unproven(), files, signal });
-    for (const { label: point, tree, snapshotTree } of points) {
-      const { list, more } = await finder.below(tree);
-      this.#more += more;
-      for (const { path, kind, detail } of list)
-        this.#add({ point, path: Buffer.from(path, "latin1"), kind, detail, hint: MEND });
-      if (snapshotTree === null) continue;
-      for (const each of (await finder.below(snapshotTree, tree)).list) {
-        const detail = `/${printablePath(Buffer.from(each.path, "latin1"))} of its snapshot: ${each.detail}`;
-        this.#add({ point, path: null, kind: "snapshot", detail, hint: MEND_FACTS });
-      }
-    }
-  }
-
   /** Needed blobs without a sound copy. */
   #unproven(): Map<number, DamagedBlob> {
-    const { table } = this.#options.index;
+    const { count, packOf } = this.structure.index.table;
     const reasons = new Map<number, string>();
     for (const { blobs } of this.#reports.values()) for (const { entry, message } of blobs) reasons.set(entry, message);
     const damaged = new Map<number, DamagedBlob>();
-    for (let entry = 0; entry < table.count; entry++) {
-      if (!this.#walk.live.has(entry) || this.#proven[entry] === 1) continue;
-      const pack = table.packOf[entry]!;
-      const name = objectIdOf(table.packId(pack)).slice(0, 12);
+    for (let entry = 0; entry < count; entry++) {
+      if (this.#proven[entry] === 1 || !this.#walk.live.has(entry)) continue;
+      const pack = packOf[entry]!;
+      const name = this.#nameOf(pack).slice(0, 12);
       const reason = reasons.get(entry);
       const whole =
         wholePackDamage(this.#reports.get(pack), name) ??
@@ -438,28 +372,43 @@ class PointProof {
     return damaged;
   }
 
-  #addDigests({ point, facts: { manifest, problem }, totals }: Walked): void {
-    const { label, stateDigest, metadataDigest } = point;
-    const add = (kind: string, detail: string, hint: string): void =>
-      this.#add({ point: label, path: null, kind, detail, hint });
-    if (problem !== null && !this.#damaged.has(label))
-      add("manifest", `its manifest cannot be read: ${problem}`, MEND_FACTS);
+  /** Adds pack files that are damaged as such. */
+  #addPacks(damaged: ReadonlyMap<number, DamagedBlob>): void {
+    const { packOf } = this.structure.index.table;
+    const sound = new Set([...this.#blobs.elsewhere.keys()].map((entry) => packOf[entry]!));
+    const lost = Map.groupBy(damaged.keys(), (entry) => packOf[entry]!);
+    for (const report of this.#reports.values()) {
+      const { pack, kind } = report;
+      const count = lost.get(pack)?.length ?? 0;
+      const name = this.#nameOf(pack);
+      if (count === 0 && sound.has(pack)) {
+        this.addPack(name, " is damaged or missing; other packs have sound copies of all its needed blobs", MEND_INDEX);
+        continue;
+      }
+      // Only unneeded blobs of this pack are damaged.
+      if (count === 0 && !this.request.everything && (kind === "name" || kind === null)) continue;
+      const effect =
+        count === 0 ? "none of the checked content is lost by that" : `${count} needed blobs cannot be read from it`;
+      this.addPack(name, `: ${describe(report)}; ${effect}`, MEND);
+    }
+  }
+
+  #addDigests(point: PointToVerify, { manifest, problem }: FolderFacts, totals: TreeTotals): void {
+    const { id, stateDigest, metadataDigest } = point;
+    if (problem !== null && this.isSound(id))
+      this.add({ point: id, kind: "manifest", detail: `its manifest cannot be read: ${problem}`, hint: MEND_FACTS });
     const digests = [
       ["state digest", stateDigest, totals.state, manifest?.stateDigest],
       ["metadata digest", metadataDigest, totals.meta, manifest?.metadataDigest],
     ] as const;
-    for (const [what, wanted, computed, inManifest] of digests) {
-      if (wanted === null) continue;
-      const recorded = objectIdOf(wanted);
+    for (const [what, recorded, computed, inManifest] of digests) {
+      if (recorded === null) continue;
+      const add = (kind: string, detail: string): void => this.add({ point: id, kind, detail, hint: DIFFERENT });
       // If no digest could be computed, its cause is listed already.
-      if (computed !== null && objectIdOf(computed) !== recorded)
-        add(
-          "digest",
-          `its content has the ${what} ${objectIdOf(computed)}, its descriptor says ${recorded}`,
-          DIFFERENT,
-        );
+      if (computed !== null && hex(computed) !== recorded)
+        add("digest", `its content has the ${what} ${hex(computed)}, its descriptor says ${recorded}`);
       if (inManifest !== undefined && inManifest !== null && inManifest !== recorded)
-        add("manifest", `its manifest has the ${what} ${inManifest}, its descriptor ${recorded}`, DIFFERENT);
+        add("manifest", `its manifest has the ${what} ${inManifest}, its descriptor ${recorded}`);
     }
   }
 }
