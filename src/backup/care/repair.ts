@@ -5,8 +5,6 @@ import {
   type RepairOptions,
   runIndexRepair,
 } from "../../repository/care/repair.ts";
-import { packSizes } from "../../repository/storage/storage.ts";
-import { damagedOf } from "../../repository/verify/unindexed-packs.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
 import { oneOf } from "../cat.ts";
 import { callOf, lockCall, type OpenRepository } from "../open/open-repository.ts";
@@ -31,7 +29,7 @@ export async function repairBackups(
   const repair: RepairOptions = {
     ...lockCall(options),
     work: () => access.workDirectory(),
-    ...(what === "packs" ? { damagedPacks: await damagedPacks(access, options) } : {}),
+    ...(what === "packs" ? { damagedPacks: await damagedPacks(access, options), near: nearPacks(access) } : {}),
   };
   const plan = await planIndexRepair(access.repository, repair);
   const planned = {
@@ -68,13 +66,5 @@ async function damagedPacks(access: OpenRepository, options: RepairBackupsOption
     return new Set(packs.map((word) => oneOf("pack", word, names)));
   }
   const { problems } = await verifyRepository(access, callOf(options));
-  const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
-  // A verification does not read packs that no index lists.
-  const unindexed = new Set(problems.filter(({ kind }) => kind === "pack_unindexed").map(({ object }) => object));
-  if (unindexed.size === 0) return damaged;
-  const sizes = new Map([...(await packSizes(access.storage))].filter(([name]) => unindexed.has(name)));
-  const { repository } = access;
-  for (const name of await damagedOf(sizes, { repository, near: nearPacks(access), signal: options.signal }))
-    damaged.add(name);
-  return damaged;
+  return new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
 }

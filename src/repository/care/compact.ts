@@ -10,7 +10,7 @@ import { copyingPacks, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { Repository } from "../repository.ts";
 import { packSizes, STALE_TEMPORARY_MS, type StoredFile } from "../storage/storage.ts";
 import { removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
-import { removeStoredAgain } from "./unindexed-packs.ts";
+import { removeUnindexed } from "./unindexed-packs.ts";
 
 export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   /** Milliseconds. Files that do not fit into the budget are left for the next run. Default 50. */
@@ -163,8 +163,8 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   let removedUnindexed = 0;
   // A pack in no index may have the only sound copy of a damaged blob.
   if (damagedPacks.length === 0) {
-    const remove = async (name: string): Promise<void> => void (await removePack(repository, name, how));
-    const found = await removeStoredAgain(repository, index, { stored, work: directory, leftMs: left(), remove });
+    const options = { ...how, stored, work: directory, leftMs: left(), onlyStoredAgain: true };
+    const found = await removeUnindexed(repository, index, options);
     removedUnindexed = found.removed;
     append(damagedPacks, found.damagedPacks);
   }

@@ -106,12 +106,36 @@ export class PackCopier {
     return true;
   }
 
-  /** Copies one blob whose sealed bytes the caller has proven. Skips a blob that was copied before. */
-  async add(sealed: Uint8Array, blob: PackHeaderEntry): Promise<void> {
-    if (this.#copied.has(keyOf(blob))) return;
-    this.#copied.add(keyOf(blob));
-    this.#ready().writers[blob.type].addSealed(sealed, [blob]);
-    await this.#saveClosed();
+  /**
+   * Copies the sound ones of these blobs of a pack, sorted by offset; returns the others. Halves a list that cannot be
+   * copied as a whole, so that a remote pack with little damage is fetched in a few parts. Throws `io` if the storage
+   * says that the pack does not exist.
+   */
+  async copySound(pack: string, blobs: readonly IndexBlob[]): Promise<IndexBlob[]> {
+    const isCopied = await this.copy(pack, blobs).catch((error: unknown) => {
+      const known = toCairnError(error);
+      if (!tellsOfDamage(known)) throw known;
+      return false;
+    });
+    if (isCopied) return [];
+    if (blobs.length > 1) {
+      const half = blobs.length >> 1;
+      return [
+        ...(await this.copySound(pack, blobs.slice(0, half))),
+        ...(await this.copySound(pack, blobs.slice(half))),
+      ];
+    }
+    try {
+      await this.#repository.storage.load("data", pack, blobs[0]);
+    } catch (error) {
+      const known = toCairnError(error);
+      // Blobs that are not copied lose their index entries. A storage that lists a pack and then does not find it is
+      // not believed.
+      if (known.code === "not_found")
+        throw new CairnError("io", `pack ${pack.slice(0, 8)} is listed, but was not found when it was read`);
+      if (!tellsOfDamage(known)) throw known;
+    }
+    return [...blobs];
   }
 
   /** Saves the open packs and frees the window. `packs` then has all new packs. */

@@ -426,10 +426,10 @@ describe("sweep", () => {
       await new TestArchive(fixture).save(randomFiles(2, 100));
       await fixture.storage.save("data", "ab".repeat(32), Buffer.alloc(100));
       const lock = await acquireLock(fixture.repository, { exclusive: false });
-      assert.equal(await removeUnindexedPacks(fixture.repository), -1);
+      await assert.rejects(removeUnindexedPacks(fixture.repository), { code: "busy" });
       await lock.release();
-      assert.equal(await removeUnindexedPacks(fixture.repository), 1);
-      assert.equal(await removeUnindexedPacks(fixture.repository), 0);
+      assert.equal((await removeUnindexedPacks(fixture.repository)).removed, 1);
+      assert.equal((await removeUnindexedPacks(fixture.repository)).removed, 0);
       resticCheck(fixture.path);
     });
   });
@@ -443,7 +443,7 @@ describe("sweep", () => {
       assert.deepEqual((await checkStructure(fixture.repository, { packs })).problems, []);
       const before = (await fixture.storage.list("data")).length;
       const result = await runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [kept.tree] }));
-      assert.deepEqual([result.bytesFreed, await removeUnindexedPacks(fixture.repository)], [0, 0]);
+      assert.deepEqual([result.bytesFreed, (await removeUnindexedPacks(fixture.repository)).removed], [0, 0]);
       assert.equal((await fixture.storage.list("data")).length, before);
       assert.deepEqual((await planIndexRepair(fixture.repository)).add, []);
     });

@@ -1,8 +1,4 @@
-import { zstdDecompressSync } from "node:zlib";
-import { sha256 } from "../../crypto/hash.ts";
-import { openedOrNull } from "../../crypto/seal.ts";
 import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
-import { failpoint } from "../../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
@@ -15,9 +11,12 @@ import {
 } from "../index/index-set.ts";
 import { type LockCall, withLock } from "../locks.ts";
 import { copyingPacks, type PackCopier, type WorkDirectory } from "./pack-copy.ts";
+import type { NearPacks } from "../read/near-packs.ts";
+import { damagedOf } from "../verify/unindexed-packs.ts";
 import { loadPackHeader, packSizeOf } from "../packs/pack-read.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
+import { removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
 import { type PackSizes, packSizes } from "../storage/storage.ts";
 
 /** A plan to repair the index: shown first, then run. */
@@ -42,6 +41,8 @@ export interface IndexRepairPlan {
 export interface RepairOptions extends LockCall {
   /** Packs that a full read found damaged, in addition to packs of a wrong size. */
   damagedPacks?: ReadonlySet<string>;
+  /** Reads the packs that no index lists, and takes damaged ones apart. Absent: only their headers are read. */
+  near?: NearPacks;
   /** A folder for packs that sound content is copied to. Required if the repository is not local. */
   work?: WorkDirectory;
 }
@@ -106,11 +107,15 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
   }
   // Rewriting an index file drops its deletion marks, so the marked packs are in use again.
   for (const [file, names] of marks) if (!rewrite.has(file)) for (const name of names) listed.add(name);
+  const { near, signal } = options;
+  const unlisted = new Map([...stored].filter(([name]) => !listed.has(name) && !drop.has(name)));
+  const found = near === undefined ? [] : await damagedOf(unlisted, { repository, near, signal });
+  const damagedPacks = new Set([...(options.damagedPacks ?? []), ...found]);
   for (const [name, size] of stored) {
     if (listed.has(name) && !drop.has(name)) continue;
     await pace();
     try {
-      const isDamaged = options.damagedPacks?.has(name) === true;
+      const isDamaged = damagedPacks.has(name);
       if (isDamaged && drop.has(name)) continue;
       const blobs = await loadPackHeader(repository, name, size);
       if (isDamaged) drop.set(name, { name, blobs: blobs.length, reason: "its content is damaged" });
@@ -151,23 +156,22 @@ export async function runIndexRepair(
     requireThere(plan.add, stored);
     const dropped = new Set(plan.drop.map((pack) => pack.name));
     const salvage = await salvageAll(repository, plan, { ...options, stored });
-    await repository.storage.sync(["data"]);
-    failpoint("repair.packs-written");
-    const { lost, done } = salvage;
+    const { lost, done, copied } = salvage;
     const keep = (blobs: readonly IndexBlob[]): void => {
-      for (const { id } of blobs) lost.delete(objectIdOf(id));
+      if (lost.size > 0) for (const { id } of blobs) lost.delete(objectIdOf(id));
     };
     const untouched = new Set(lost.size + done.size === 0 ? [] : plan.basis);
-    for (const name of [...plan.rewrite, ...plan.damagedIndexes]) untouched.delete(name);
+    const old = [...plan.rewrite, ...plan.damagedIndexes];
+    for (const name of old) untouched.delete(name);
     await eachAsBefore(repository, untouched, (file) => {
-      if (lost.size > 0) for (const { blobs } of file.packs) keep(blobs);
+      for (const { blobs } of file.packs) keep(blobs);
       // A pack that an untouched index file names is in use.
       for (const { id } of file.packs) done.delete(objectIdOf(id));
       for (const name of file.marked) done.delete(name);
     });
     const writer = new IndexFileWriter(repository);
     const list = async (pack: Uint8Array, blobs: readonly IndexBlob[]): Promise<void> => {
-      if (lost.size > 0) keep(blobs);
+      keep(blobs);
       await writer.add(pack, blobs);
     };
     // A repair that slept through the end of its lock would index packs that others have removed.
@@ -176,29 +180,19 @@ export async function runIndexRepair(
       for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await list(pack.id, pack.blobs);
     });
     for (const pack of plan.add) await list(Buffer.from(pack.name, "hex"), pack.blobs);
-    for (const pack of salvage.copied) await list(pack.id, decodePackHeader(pack.header));
+    for (const { header } of copied) keep(decodePackHeader(header));
     await lock.recheck();
-    const names = await writer.finish();
-    await repository.storage.sync(["index"]);
-    failpoint("repair.index-written");
-    for (const name of [...plan.rewrite, ...plan.damagedIndexes]) {
-      lock.requireHeld();
-      await repository.storage.remove("index", name);
-      failpoint("repair.index-removed");
-    }
-    await repository.storage.sync(["index"]);
-    for (const name of done) {
-      lock.requireHeld();
-      await repository.storage.remove("data", name);
-      failpoint("repair.pack-removed");
-    }
+    const names = await writeIndexOf(repository, copied, { doing: "repair", writer });
+    const how = { doing: "repair", lock } as const;
+    await removeIndexes(repository, old, how);
+    for (const name of done) await removePack(repository, name, how);
     await repository.storage.sync(["data"]);
     return {
       addedPacks: plan.add.length,
       droppedPacks: plan.drop.length,
-      removedIndexes: plan.rewrite.length + plan.damagedIndexes.length,
+      removedIndexes: old.length,
       newIndexes: names.length,
-      savedBlobs: salvage.copied.reduce((sum, pack) => sum + pack.blobs, 0),
+      savedBlobs: copied.reduce((sum, pack) => sum + pack.blobs, 0),
       lostBlobs: [...lost],
     };
   });
@@ -281,21 +275,13 @@ async function salvageAll(
   const added = new Set(plan.add.map((pack) => pack.name));
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
   const salvage = async (copier: PackCopier, name: string, blobs: readonly IndexBlob[]): Promise<void> => {
-    const found = await loadWhole(repository, name);
-    if (found === "gone" && !stored.has(name)) {
-      for (const { id } of blobs) lost.add(objectIdOf(id));
-      return;
-    }
-    // Blobs that are not copied lose their index entries. A storage that lists a pack and then does not find it is not believed.
-    if (found === "gone")
-      throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, but was not found when it was read`);
-    for (const blob of blobs) {
-      await pace();
-      const sealed = found === "unreadable" ? null : found.subarray(blob.offset, blob.offset + blob.length);
-      if (sealed !== null && isSound(repository, sealed, blob)) await copier.add(sealed, blob);
-      else if (!(await copyAgain(repository, copier, { name, blob }))) lost.add(objectIdOf(blob.id));
-    }
-    done.add(name);
+    await pace();
+    const size = stored.get(name) ?? 0;
+    const isInside = ({ offset, length }: IndexBlob): boolean => offset + length <= size;
+    const inside = blobs.filter(isInside).toSorted((x, y) => x.offset - y.offset);
+    for (const { id } of blobs.filter((blob) => !isInside(blob))) lost.add(objectIdOf(id));
+    for (const { id } of await copier.copySound(name, inside)) lost.add(objectIdOf(id));
+    if (stored.has(name)) done.add(name);
   };
   const listings = new Set<string>();
   const isNew = (name: string, blobs: readonly IndexBlob[]): boolean => {
@@ -319,56 +305,4 @@ async function salvageAll(
         await salvage(copier, name, await loadPackHeader(repository, name, size));
   });
   return { copied, lost, done };
-}
-
-/** Returns a pack's bytes. `unreadable`: a part cannot be read, but single blobs may be readable. */
-async function loadWhole(repository: Repository, pack: string): Promise<Uint8Array | "gone" | "unreadable"> {
-  try {
-    return await repository.storage.load("data", pack);
-  } catch (error) {
-    const known = toCairnError(error);
-    if (!tellsOfDamage(known)) throw known;
-    return known.code === "not_found" ? "gone" : "unreadable";
-  }
-}
-
-/**
- * Reads one blob again: the first error may have come from the transport, and the pack is removed afterwards. False if
- * the blob is lost.
- */
-async function copyAgain(
-  repository: Repository,
-  copier: PackCopier,
-  from: { name: string; blob: IndexBlob },
-): Promise<boolean> {
-  const { offset, length } = from.blob;
-  let sealed: Uint8Array;
-  try {
-    sealed = await repository.storage.load("data", from.name, { offset, length });
-  } catch (error) {
-    const known = toCairnError(error);
-    if (known.code === "not_found" || !tellsOfDamage(known)) throw known;
-    return false;
-  }
-  if (!isSound(repository, sealed, from.blob)) return false;
-  await copier.add(sealed, from.blob);
-  return true;
-}
-
-/**
- * False if the sealed blob is damaged. Throws other errors, such as a lack of memory, because unsound blobs are removed
- * with their pack.
- */
-function isSound(repository: Repository, sealed: Uint8Array, blob: IndexBlob): boolean {
-  const plain = openedOrNull(repository.keys, sealed);
-  if (plain === null) return false;
-  let content = plain;
-  try {
-    if (blob.uncompressedLength > 0) content = zstdDecompressSync(plain, { maxOutputLength: blob.uncompressedLength });
-  } catch (error) {
-    const known = toCairnError(error);
-    if (known.code === "io") throw known;
-    return false;
-  }
-  return Buffer.compare(sha256(content), blob.id) === 0;
 }

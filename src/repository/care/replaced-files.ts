@@ -8,11 +8,11 @@ import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 
 /**
- * A sweep and a compaction share this order: new packs, new index files, then removal of old index files and old packs.
+ * A sweep, a compaction and a repair share this order: new packs, new index files, then removal of old index files and old packs.
  */
 
 /** The prefix of the failpoint names. */
-export type Replacing = "sweep" | "compact";
+export type Replacing = "sweep" | "compact" | "repair";
 
 /**
  * Flushes the new packs, then writes an index of these packs and of the entries in `writer`. Returns the index files'

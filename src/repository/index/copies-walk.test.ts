@@ -69,7 +69,8 @@ class Walk {
     if (kind === 8) return this.#forget();
     if (kind < 11) return this.#sweep();
     if (kind === 11) return this.#compact();
-    if (kind === 12) return `removed ${await removeUnindexedPacks(this.#fixture.repository)} packs in no index`;
+    if (kind === 12)
+      return `removed ${(await removeUnindexedPacks(this.#fixture.repository)).removed} packs in no index`;
     return this.#repair(this.#any(2) === 0);
   }
 

@@ -95,10 +95,8 @@ describe("unindexed packs with a damaged indexed copy", () => {
   test("removeUnindexedPacks keeps an unindexed pack if its indexed copy is damaged", async () => {
     await withRepository(async (fixture) => {
       const there = await leftBesideDamage(fixture, "listed");
-      const told: string[] = [];
-      const onDamaged = (pack: string): void => void told.push(pack);
-      assert.equal(await removeUnindexedPacks(fixture.repository, { onDamaged }), 1);
-      assert.deepEqual(told, [there.damaged]);
+      const done = await removeUnindexedPacks(fixture.repository);
+      assert.deepEqual(done, { removed: 1, damagedPacks: [there.damaged] });
       assert.equal((await largeOf(fixture, there)).length, 1);
       await assertMended(fixture, there);
     });

@@ -107,6 +107,8 @@ export class Decompressor {
   constructor() {
     const calls = this.#calls;
     const context = calls.createDecompressor();
+    // Without a context every blob would seem damaged.
+    if (Number(context) === 0) throw new CairnError("io", "cannot allocate memory to decompress blobs");
     this.#context = context;
     released.register(this, () => calls.freeDecompressor(context));
   }

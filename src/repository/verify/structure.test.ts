@@ -315,7 +315,7 @@ describe("repair of the index", () => {
       t.after(() => (globalThis.ArrayBuffer = whole));
       globalThis.ArrayBuffer = class extends whole {
         constructor(size: number) {
-          if (size > 3000 && size < 3100) throw new RangeError("Array buffer allocation failed");
+          if (size >= 1024 * 1024) throw new RangeError("Array buffer allocation failed");
           super(size);
         }
       } as ArrayBufferConstructor;

@@ -5,8 +5,7 @@ import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { LiveSet } from "../../repository/trees/live.ts";
 import { nearPacksIn, shortPacks } from "../../repository/read/near-packs.ts";
 import { planIndexRepair, runIndexRepair } from "../../repository/care/repair.ts";
-import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
-import { damagedOf, findUnindexed } from "../../repository/verify/unindexed-packs.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { LostRequest, PointContent, StoppableCall } from "./engine.ts";
 import { provePacks } from "../../repository/verify/pack-prover.ts";
 import { notePacks } from "./store-files.ts";
@@ -54,23 +53,16 @@ function packsNotThere({ index, storage }: EmbeddedStore): string[] {
 }
 
 async function dropShortPacks(store: EmbeddedStore, { waitMs, signal }: DropCall): Promise<number> {
-  const { repository } = store;
   await store.refresh(signal);
   const lost = packsNotThere(store).length;
-  if (lost === 0) return 0;
-  const damagedPacks = new Set(await damagedUnlisted(store, signal));
-  const call = { waitMs, damagedPacks, ...(signal === undefined ? {} : { signal }) };
-  // Rewrite the index files too: if two of them list a blob, the next reader may look for it in the lost pack.
-  await runIndexRepair(repository, await planIndexRepair(repository, call), call);
-  await store.refresh();
+  if (lost > 0) await repairIndex(store, new Set(), { waitMs, signal });
   return lost;
 }
 
 /** Reads all packs, and rewrites the index without damaged ones. Returns how many packs were damaged. */
 export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropCall, "reads">): Promise<number> {
   const { repository, paths } = store;
-  const { waitMs, signal, onProgress } = options;
-  const call = signal === undefined ? {} : { signal };
+  const { signal, onProgress } = options;
   const index = await BlobIndex.load(repository, null, signal);
   const { table } = index;
   const packs: StoredFile[] = [];
@@ -85,21 +77,24 @@ export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropC
     onProgress:
       onProgress && (({ blobs, bytes }) => onProgress({ done: blobs, total: Math.max(index.count, blobs), bytes })),
   });
-  const found = reports.map(({ pack }) => objectIdOf(table.packId(pack)));
-  const damagedPacks = new Set([...found, ...(await damagedUnlisted(store, signal))]);
-  const repair = { ...call, damagedPacks, waitMs };
-  await runIndexRepair(repository, await planIndexRepair(repository, repair), repair);
+  await repairIndex(store, new Set(reports.map(({ pack }) => objectIdOf(table.packId(pack)))), options);
   notePacks(paths, [], true);
+  return reports.length;
+}
+
+/** Rewrites the index files without packs that are missing, cut or damaged, also if two index files list a blob. */
+async function repairIndex(
+  store: EmbeddedStore,
+  damagedPacks: ReadonlySet<string>,
+  { waitMs, signal }: Pick<DropCall, "waitMs" | "signal">,
+): Promise<void> {
+  const { repository, paths } = store;
+  const near = nearPacksIn(repository.storage, undefined, "");
+  const call = { damagedPacks, near, waitMs, signal };
+  await runIndexRepair(repository, await planIndexRepair(repository, call), call);
   // The old index wrote this cache, which is out of date now.
   fs.rmSync(paths.indexCache, { force: true });
   await store.refresh();
-  return found.length;
-}
-
-/** Returns damaged packs that no index lists, and that a repair would list again. */
-async function damagedUnlisted({ repository }: EmbeddedStore, signal: AbortSignal | undefined): Promise<string[]> {
-  const { packs } = await findUnindexed(repository, await packSizes(repository.storage), null);
-  return damagedOf(packs, { repository, near: nearPacksIn(repository.storage, undefined, ""), signal });
 }
 
 /** Tells whether the index lists everything that a point's trees need. Reads trees only. */

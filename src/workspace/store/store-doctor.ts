@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { hostname } from "node:os";
 import { currentUser } from "../../fs/users.ts";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { throwIfAborted } from "../../errors.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { Structure } from "../../repository/verify/structure.ts";
 import { readIndexCache } from "../../repository/index/index-cache.ts";
@@ -109,12 +109,9 @@ function* packFindings(store: EmbeddedStore, { problems, packs }: Structure, men
         detail: `${count}: a killed save left them`,
         repair: "they are removed",
         mend: async () => {
-          const damaged: string[] = [];
-          const onDamaged = (pack: string): void => void damaged.push(pack);
-          if ((await removeUnindexedPacks(store.repository, { waitMs: LOCK_WAIT_MS, onDamaged })) < 0)
-            throw new CairnError("busy", "another process uses the store");
+          const { damagedPacks } = await removeUnindexedPacks(store.repository, { waitMs: LOCK_WAIT_MS });
           // A damaged pack that stays may have the only sound copy of a blob.
-          if (damaged.length > 0) await mending.mend();
+          if (damagedPacks.length > 0) await mending.mend();
         },
       };
   }
