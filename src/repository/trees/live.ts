@@ -50,7 +50,7 @@ const MAX_PROBLEMS = 10_000;
 /**
  * Marks the entries of an index that are reachable from any number of roots, one bit each. Walks each tree once.
  * Incomplete as soon as one tree or blob is missing or unreadable. `DigestWalk` and `walkTrees` walk trees too: the
- * first needs digests of what lies below, the second nodes and paths; this walk makes no object for a tree.
+ * first needs the digests of subtrees, the second nodes and paths. This walk makes no object for a tree.
  */
 export class LiveSet {
   readonly problems: MarkProblem[] = [];

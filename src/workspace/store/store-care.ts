@@ -36,13 +36,13 @@ export interface StoreFinding {
   point?: string;
   /** relative to the workspace's root, raw bytes; absent: the fault is about the whole point */
   path?: Uint8Array;
-  /** How a caller of `verify` goes on. */
+  /** Tells a caller of `verify` how to go on. */
   hint?: string;
   /** describes `mend` to people */
   repair?: string;
   /** Does the repair. Throws if it cannot be done now. */
   mend?: () => unknown;
-  /** Equal for the same fault in a later examination; default: its point and path, or its detail. */
+  /** Equal for the same fault in a later examination; default: kind, point, and path or detail. */
   key?: string;
 }
 

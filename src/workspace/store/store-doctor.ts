@@ -27,7 +27,7 @@ const PROGRAM = "cairn doctor";
 const MEND_INDEX =
   "the index is rebuilt from the packs, with all readable blobs of damaged packs. Lost blobs are stored again when a save meets the same content";
 
-/** What doctor knows of the points besides their content. */
+/** Facts of the points, besides their content, that decide about snapshots without a point. */
 export interface DoctorRequest extends Omit<ExamineRequest, "everything" | "reads" | "points"> {
   /** every point of every workspace whose descriptor can be read */
   points: readonly (PointToVerify & { createdAt: string })[];
