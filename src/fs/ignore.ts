@@ -151,6 +151,14 @@ export class IgnoreRules {
     return new IgnoreRules(this.#excludes, directory, levels, this.#recorded);
   }
 
+  /** Returns the rules inside `directory` with more `--exclude` patterns, which the given ones override. */
+  excluding(directory: string, patterns: readonly string[]): IgnoreRules {
+    if (patterns.length === 0) return this;
+    const first = this.#excludes.length > 0 ? 1 : 0;
+    const levels = [...this.#levels.slice(0, first), ...excludeLevels(patterns), ...this.#levels.slice(first)];
+    return new IgnoreRules(this.#excludes, directory, levels, this.#recorded);
+  }
+
   /** True if nothing in this directory can be ignored; deeper directories may still have ignore files. */
   get empty(): boolean {
     return this.#levels.length === 0;

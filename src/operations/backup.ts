@@ -17,7 +17,6 @@ import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
 import { lookBesideHead } from "../workspace/save/look.ts";
 import { isFolderThere } from "../workspace/place/control-directory.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import { unwantedOf } from "../workspace/save/unwanted.ts";
 import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
@@ -82,23 +81,13 @@ async function saveAndBackUp(
   access: OpenRepository,
   options: CreateBackupOptions,
 ): Promise<CreateBackupResult> {
-  const { workspaceName: name, message, reread, crossMounts, databases, secrets, allow } = options;
+  const { workspaceName: name } = options;
   return forwarding(access, options, async (to: Forwarding): Promise<CreateBackupResult> =>
     within(name, async (workspace) => {
       const forward = to.packs ?? undefined;
       const exclude = withoutOwn(access, workspace.root, options);
-      const asked = {
-        message,
-        exclude,
-        ...unwantedOf(options),
-        reread,
-        crossMounts,
-        databases,
-        secrets,
-        allow,
-        with: options.with,
-      };
-      const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
+      // The tags are those of the snapshot.
+      const input = { ...options, tags: [], exclude, skipUnchanged: true, forward };
       const { point, scan, leftOut } = await saveWorkspace(workspace, input);
       const saved = { ...options, point: point.descriptor.save_point_id };
       const forwarded = { ...to, isNewPoint: scan !== undefined };

@@ -90,12 +90,11 @@ async function compareStored(workspace: Workspace, options: DiffOptions, { from,
 
 /** Compares the trees that the points hold; null if the points must be sealed. */
 async function compareHeld(workspace: Workspace, options: DiffOptions, { from, to }: Ends): Promise<Compared | null> {
-  const before = heldSide(workspace, from, options);
+  const before = heldSide(workspace, from);
   if (before === null) return null;
-  const after =
-    to === null ? folderSide(lookRequest(workspace, options, headOf(workspace))) : heldSide(workspace, to, options);
+  const after = to === null ? folderSide(lookRequest(workspace, headOf(workspace))) : heldSide(workspace, to);
   if (after === null) return null;
-  const held = await HeldComparison.of(workspace, before, after);
+  const held = await HeldComparison.of(workspace, before, after, options);
   return { before: held.from, after: held.to, all: await held.differences({ exactly: true, signal: options.signal }) };
 }
 

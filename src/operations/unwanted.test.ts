@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -10,7 +9,6 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 /** What a save leaves out by what it finds: caches, folders with some file, large files. */
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 const SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55";
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
@@ -173,27 +171,6 @@ test("save fails if its exclusions would leave out the whole folder or are inval
   assert.equal(await client.hasSavePoints(), false);
   write("CACHEDIR.TAG", "");
   assert.deepEqual((await client.save({ excludeCaches: true, excludeIfPresent: ["y"] })).left_out, []);
-});
-
-test("a point contains a folder that stopped being a cache during the save", async (t) => {
-  const { client, folder, root } = await testFolder(t, { "cache/CACHEDIR.TAG": SIGNATURE, "cache/x": "1" });
-  const gate = join(root, "gate");
-  fs.writeFileSync(gate, "");
-  const env = { ...process.env, CAIRN_FAILPOINT: `save.unwanted-found@${gate}` };
-  const child = spawn(process.execPath, [ENTRY, "save", folder, "--exclude-caches", "--json"], { env });
-  let answer = "";
-  child.stdout.on("data", (bytes: Buffer) => (answer += bytes.toString()));
-  child.stderr.on("data", (bytes: Buffer) => {
-    if (!bytes.includes("failpoint")) return;
-    fs.rmSync(join(folder, "cache/CACHEDIR.TAG"));
-    fs.rmSync(gate);
-  });
-  assert.deepEqual(await once(child, "close"), [0, null]);
-  const { data } = JSON.parse(answer) as { data: { save_point: { save_point_id: string }; left_out: unknown[] } };
-  assert.deepEqual(data.left_out, []);
-  await client.restore({ target: data.save_point.save_point_id, to: join(root, "to") });
-  assert.deepEqual(namesIn(join(root, "to")), ["cache", "cache/x"]);
-  assert.equal((await client.history()).save_points.length, 2);
 });
 
 test("a backup leaves out the same entries as restic, and a restore elsewhere keeps such entries", async (t) => {

@@ -231,7 +231,8 @@ with open(sys.argv[1], "w+b") as f:
     const { mtime, mode } = fs.statSync(file);
     const was = await saves.save(root);
     const read = t.mock.method(EntryReader.prototype, "read");
-    const look = async (): ReturnType<typeof scan> => saves.look(root, { cache: saves.cache(), untilDifferent: true });
+    const look = async (): ReturnType<typeof scan> =>
+      saves.look(root, { cache: saves.cache(), quick: true, request: { untilDifferent: true } });
     const setTimes = (): void => [file, path.dirname(file)].forEach((place) => fs.utimesSync(place, mtime, mtime));
     // No thread waits, so that all is done on this one.
     const held = await takeThreads({ kind: "scan" });
@@ -271,7 +272,8 @@ with open(sys.argv[1], "w+b") as f:
     for (let i = 0; i < 5000; i++) fs.writeFileSync(path.join(root, `f${i}`), "");
     await saves.save(root);
     fs.writeFileSync(path.join(root, "f2500"), "changed");
-    const look = async (): ReturnType<typeof scan> => saves.look(root, { cache: saves.cache(), untilDifferent: true });
+    const look = async (): ReturnType<typeof scan> =>
+      saves.look(root, { cache: saves.cache(), quick: true, request: { untilDifferent: true } });
     await assert.rejects(look(), FoundDifference);
     const open = fs.readdirSync("/proc/self/fd").length;
     for (let i = 0; i < 5; i++) await assert.rejects(look(), FoundDifference);

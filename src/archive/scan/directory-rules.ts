@@ -3,32 +3,73 @@ import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../cache/scan-table.ts";
 import { ELOOP } from "../../fs/linux/errno.ts";
 import { errnoName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
+import { UNFINISHED_NAME } from "../../fs/work-directory.ts";
+import type { Names } from "./directory-parts.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import type { ScanTask } from "./task.ts";
+import { type ScanRequest, STAGING_NAME } from "./task.ts";
+import { UnwantedFinder } from "./unwanted.ts";
 
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW;
 
+const DOT = 0x2e;
+
 /** The rules above the root: a point's recorded rules, or the present excludes, to which ignore files are added. */
-export function rulesOfTask(task: Pick<ScanTask, "excludes" | "rules">): IgnoreRules {
-  return task.rules === null ? IgnoreRules.fromExcludes(task.excludes) : IgnoreRules.fromRecord(task.rules);
+export function rulesOfRequest({ excludes = [], rules }: Pick<ScanRequest, "excludes" | "rules">): IgnoreRules {
+  return rules === null ? IgnoreRules.fromExcludes(excludes) : IgnoreRules.fromRecord(rules);
 }
 
-/** The ignore rules of a scan's directories, read by one thread as needed. */
+/** The rules that leave entries out of a scan's directories, read by one thread as needed. */
 export class DirectoryRules {
-  /** False if no rule can apply in any directory. */
-  readonly any: boolean;
   readonly #thread: ScanThread;
   readonly #top: IgnoreRules;
   readonly #known = new Map<number, IgnoreRules>();
+  readonly #skip: ReadonlySet<string>;
+  readonly #unwanted: UnwantedFinder | null;
 
   constructor(thread: ScanThread) {
+    const { request } = thread.task;
     this.#thread = thread;
-    this.#top = rulesOfTask(thread.task);
-    this.any = !this.#top.emptyBelow;
+    this.#top = rulesOfRequest(request);
+    this.#skip = new Set(request.skip);
+    this.#unwanted = request.unwanted === undefined ? null : new UnwantedFinder(thread, request.unwanted);
   }
 
-  /** The rules of a directory, which this thread has open as `fd` and has just listed. */
-  listed(directory: number, fd: number): IgnoreRules {
+  /**
+   * The names of a directory that are part of the state; this thread has the directory open as `fd` and has just listed
+   * it. `again`: decides as the first listing did.
+   */
+  names(directory: number, fd: number, again = false): Names {
+    const { listing, table } = this.#thread;
+    if (directory !== 0 && this.#top.emptyBelow && this.#skip.size === 0) return listing.offsets;
+    let rules = this.#listed(directory, again ? -1 : fd);
+    if (this.#unwanted !== null) rules = this.#unwanted.enter(rules, directory, again ? -1 : fd);
+    const bytes = Buffer.from(listing.names.bytes.buffer);
+    return listing.offsets.filter((offset) => {
+      if (bytes[offset] === DOT) {
+        const hidden = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
+        if (UNFINISHED_NAME.test(hidden) || (directory === 0 && STAGING_NAME.test(hidden))) return false;
+      }
+      if (rules.empty && this.#skip.size === 0 && this.#unwanted === null) return true;
+      const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
+      const path = (): Buffer => this.#thread.entryPath(directory, Buffer.from(name, "latin1"));
+      if (this.#skip.size > 0 && this.#skip.has(path().toString("latin1"))) return false;
+      const isIgnored = rules.ignores(name, this.#isDirectory(fd, offset));
+      if (!isIgnored && (again || this.#unwanted?.leavesOut(rules, path, fd, offset) !== true)) return true;
+      if (again) return false;
+      table.directories[directory * DIRECTORY_WORDS + D.IGNORED]!++;
+      this.#thread.noteIgnored(path());
+      return false;
+    });
+  }
+
+  #isDirectory(fd: number, offset: number): boolean {
+    const { listing, sys, stat2 } = this.#thread;
+    if (listing.names.bytes[offset - 1] !== 0) return listing.isDirectory(offset);
+    return sys.stat(fd, listing.names, offset, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
+  }
+
+  /** The rules of a directory, which this thread has open as `fd`. */
+  #listed(directory: number, fd: number): IgnoreRules {
     const known = this.#known.get(directory);
     if (known !== undefined) return known;
     const parent = this.#parent(directory);
@@ -38,8 +79,9 @@ export class DirectoryRules {
     return rules;
   }
 
-  /** True if a directory without an ignore file of its own has no rules. */
+  /** True if a directory without an ignore file of its own has all its entries. */
   emptyWithoutFile(directory: number): boolean {
+    if (this.#skip.size > 0 || this.#unwanted !== null) return false;
     const rules = IgnoreRules.enterDirectory(this.#parent(directory), this.#path(directory), null);
     if (!rules.empty) return false;
     this.#known.set(directory, rules);
@@ -48,7 +90,7 @@ export class DirectoryRules {
 
   #parent(directory: number): IgnoreRules {
     if (directory === 0) return this.#top;
-    return this.listed(this.#thread.table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
+    return this.#listed(this.#thread.table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
   }
 
   #path(directory: number): string {
@@ -70,7 +112,7 @@ export class DirectoryRules {
       return null;
     }
     if (text.includes(0)) notes.oddRules.push({ path, why: "it contains NUL bytes, as UTF-16 does: save it as UTF-8" });
-    if (task.passesLongRules && text.length > MAX_IGNORE_FILE_BYTES) {
+    if (task.request.passesLongRules === true && text.length > MAX_IGNORE_FILE_BYTES) {
       notes.longRules.push(path);
       return null;
     }

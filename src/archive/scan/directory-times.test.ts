@@ -31,7 +31,7 @@ void describe("scan of directories whose times are unchanged", () => {
     if (!trusted) return t.skip("this file system's directory times are not relied on");
     const { saves, root } = await settled(t);
     assert.equal((await saves.save(root)).notes.listed, 1, "the root alone");
-    assert.equal((await saves.save(root, { reread: true })).notes.listed, 5);
+    assert.equal((await saves.save(root, { request: { reread: true } })).notes.listed, 5);
     write(root, "b/deep/four");
     assert.equal((await saves.save(root)).notes.listed, 2);
     await sleep(SETTLED_MS);
@@ -73,8 +73,8 @@ void describe("scan of directories whose times are unchanged", () => {
 
   test("scan lists unchanged directories again if ignore rules are added, changed or removed", async (t) => {
     const { saves, root } = await settled(t);
-    const save = async (more: { excludes?: string[] } = {}): Promise<void> => {
-      assertSame(await saves.save(root, more), await saves.look(root, more));
+    const save = async (request: { excludes?: string[] } = {}): Promise<void> => {
+      assertSame(await saves.save(root, { request }), await saves.look(root, { request }));
     };
     await save({ excludes: ["*.log"] });
     await save();

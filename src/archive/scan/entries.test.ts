@@ -22,7 +22,7 @@ function below(folder: string, name: Buffer | string): Buffer {
 async function assertScans(saves: TestStore, root: string, walk: "state" | "both"): Promise<void> {
   const first = await saves.save(root);
   assertSame(await saves.save(root), first, "with the cache");
-  assertSame(await saves.save(root, { reread: true }), first, "read again");
+  assertSame(await saves.save(root, { request: { reread: true } }), first, "read again");
   assertSame(await saves.save(root, { distrust: true }), first, "each id looked up");
   assertSame(await saves.look(root), first, "without a cache");
   const expected = walkDigests(root);

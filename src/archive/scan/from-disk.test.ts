@@ -6,14 +6,13 @@ import path from "node:path";
 import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { flushFileSystem, forgetPages } from "../../fs/linux/flush.ts";
+import { NO_RULES } from "../../fs/ignore.ts";
 import { scan } from "./scan.ts";
 import { ScanMemory } from "./scan-memory.ts";
 
 const LOOK = {
   memory: new ScanMemory(),
   cache: null,
-  excludes: [],
-  rules: { excludes: [], files: [] },
   chunkerPolynomial: "3da3358b4dc173",
 };
 
@@ -49,9 +48,8 @@ for (const readAgain of [undefined, "memory", "disk"] as const) {
       await flushFileSystem(folder);
       if (isSparse) forget(file);
       const { state } = await scan({
-        root: Buffer.from(folder),
         ...LOOK,
-        ...(readAgain === undefined ? {} : { readAgain }),
+        request: { root: Buffer.from(folder), rules: NO_RULES, readAgain },
       });
       return { state: Buffer.from(state).toString("hex"), file };
     };
@@ -84,7 +82,7 @@ for (const [what, size] of [
     fs.writeFileSync(path.join(folder, "file"), content);
     await flushFileSystem(folder);
     const look = async (readAgain: "disk" | "memory"): Promise<string> => {
-      const { state } = await scan({ root: Buffer.from(folder), ...LOOK, readAgain });
+      const { state } = await scan({ ...LOOK, request: { root: Buffer.from(folder), rules: NO_RULES, readAgain } });
       return Buffer.from(state).toString("hex");
     };
     const before = await look("disk");

@@ -37,12 +37,12 @@ void describe("ignore rules of a scan", () => {
       ".gitignore": "y.tmp\n",
       "node_modules/a/b": "",
     });
-    const saved = await saves.save(root, { excludes: ["node_modules"] });
+    const saved = await saves.save(root, { request: { excludes: ["node_modules"] } });
     const kept = [".cairnignore", ".gitignore", "keep.log", "src", "src/.cairnignore", "src/x.log", "y.tmp"];
     assert.deepEqual(recorded(saved), kept);
     assert.equal(saved.notes.ignoredCount, 5);
     assert.deepEqual(saved.notes.ignoreFiles.map((file) => Buffer.from(file.path).toString()).toSorted(), ["", "src"]);
-    assertSame(await saves.save(root, { excludes: ["node_modules"] }), saved);
+    assertSame(await saves.save(root, { request: { excludes: ["node_modules"] } }), saved);
 
     fs.writeFileSync(path.join(root, ".cairnignore"), "");
     const open = await saves.save(root);
@@ -50,12 +50,12 @@ void describe("ignore rules of a scan", () => {
     assert.deepEqual(open.summary.entries, { files: 10, directories: 5, links: 0, other: 0 });
 
     const rules = { excludes: [], files: [{ path: "src", text: "*\n" }] };
-    const old = await saves.save(root, { rules });
+    const old = await saves.save(root, { request: { rules } });
     assert.deepEqual(
       recorded(old).filter((name) => name.startsWith("src/")),
       [],
     );
-    assertSame(old, await saves.look(root, { rules }));
+    assertSame(old, await saves.look(root, { request: { rules } }));
     assertSame(await saves.save(root), await saves.look(root));
   });
 
@@ -82,7 +82,7 @@ void describe("ignore rules of a scan", () => {
     await assert.rejects(saves.save(root), { code: "refused" });
     fs.writeFileSync(path.join(root, "a.tmp"), "");
     fs.writeFileSync(path.join(root, ".cairnignore"), "*.tmp\n");
-    const passing = await saves.save(root, { passesLongRules: true });
+    const passing = await saves.save(root, { request: { passesLongRules: true } });
     assert.deepEqual(
       recorded(passing).filter((name) => name.endsWith("/x") || name.endsWith(".tmp")),
       ["a/x", "b/x", "c/x", "d/x"],
@@ -105,7 +105,7 @@ void describe("ignore rules of a scan", () => {
     });
     const saved = await saves.save(root);
     assert.deepEqual(recorded(saved), [".cairn-restore-mine", "dir", "dir/.cairn-restore-1234", "file"]);
-    const skipped = await saves.save(root, { skip: ["dir"] });
+    const skipped = await saves.save(root, { request: { skip: ["dir"] } });
     assert.deepEqual(recorded(skipped), [".cairn-restore-mine", "file"]);
   });
 });

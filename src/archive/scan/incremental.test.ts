@@ -31,7 +31,7 @@ test(`scan with a stat cache finds the same state as without it after random edi
     // Without threads that wait, a small folder is scanned on this one.
     const held = round % 3 === 0 ? await takeThreads({ kind: "scan" }) : [];
     const ended = await endingAtDifference(saves, root, before);
-    const cached = await saves.save(root, { reread: round % 25 === 24, distrust: round % 10 === 9 });
+    const cached = await saves.save(root, { request: { reread: round % 25 === 24 }, distrust: round % 10 === 9 });
     giveBackThreads(held);
     const fresh = await saves.look(root);
     assertSame(cached, fresh, where);
@@ -53,7 +53,7 @@ test(`scan with a stat cache finds the same state as without it after random edi
 /** What a look with a cache finds; null where it ended at a difference. */
 async function endingAtDifference(saves: TestStore, root: string, cache: StatCache | null): Promise<ScanResult | null> {
   try {
-    return await saves.look(root, { cache, untilDifferent: cache !== null });
+    return await saves.look(root, { cache, quick: cache !== null, request: { untilDifferent: true } });
   } catch (error) {
     if (!(error instanceof FoundDifference)) throw error;
     return null;

@@ -48,10 +48,10 @@ void describe("scan of a folder with mounted file systems", () => {
       assert.deepEqual(saved.state, bare.state, "as if they were not there");
       assertSame(saved, await saves.look(root));
     }
-    const all = await saves.save(root, { crossMounts: true });
+    const all = await saves.save(root, { request: { crossMounts: true } });
     assert.deepEqual(all.notes.mounts, []);
     assert.deepEqual(all.summary.entries, { files: 3, directories: 4, links: 0, other: 0 });
-    assertSame(all, await saves.look(root, { crossMounts: true }));
+    assertSame(all, await saves.look(root, { request: { crossMounts: true } }));
     assertSame(await saves.save(root), await saves.look(root), "left out again");
   });
 
@@ -65,8 +65,8 @@ void describe("scan of a folder with mounted file systems", () => {
     await sleep(60);
     const now = Date.now();
     const clock = t.mock.method(Date, "now", () => now + 120_000);
-    await saves.save(root, { crossMounts: true });
-    assert.equal((await saves.save(root, { crossMounts: true })).notes.filesRead, 1);
+    await saves.save(root, { request: { crossMounts: true } });
+    assert.equal((await saves.save(root, { request: { crossMounts: true } })).notes.filesRead, 1);
     clock.mock.restore();
   });
 
@@ -81,8 +81,8 @@ void describe("scan of a folder with mounted file systems", () => {
     }
     const [a, b] = ["a", "b"].map((name) => fs.statSync(path.join(root, name, "file")).ino);
     if (a !== b) return t.skip("the numbers differ here");
-    const saved = await saves.save(root, { crossMounts: true });
-    assertSame(saved, await saves.save(root, { crossMounts: true }));
+    const saved = await saves.save(root, { request: { crossMounts: true } });
+    assertSame(saved, await saves.save(root, { request: { crossMounts: true } }));
     assert.deepEqual(
       [...saved.groups.values()].map((group) => group.members),
       [2, 2],

@@ -9,6 +9,8 @@ import { nameAt } from "./directory-parts.ts";
 import { INLINE_BYTES } from "./scan-runner.ts";
 import type { ScanResult } from "./scan.ts";
 import { eachRecord } from "./summary.ts";
+import type { ScanRequest } from "./task.ts";
+import { patternsOfUnwanted } from "./unwanted.ts";
 
 function pathsOf({ table, old }: ScanResult): string[] {
   const paths: string[] = [];
@@ -23,6 +25,7 @@ function pathsOf({ table, old }: ScanResult): string[] {
 async function savedOnce(
   t: TestContext,
   make: (root: string) => void,
+  request: Partial<ScanRequest> = {},
 ): Promise<{
   root: string;
   again: (calls: { before?: (name: string) => void; after?: (name: string) => void }) => Promise<ScanResult>;
@@ -53,7 +56,7 @@ async function savedOnce(
         return result;
       });
       try {
-        return await saves.save(root);
+        return await saves.save(root, { request });
       } finally {
         mocked.mock.restore();
         giveBackThreads(held);
@@ -81,6 +84,34 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assert.deepEqual(pathsOf(saved), ["a", "m.2", "new", "z"]);
     assertWhole(saved);
     assertSame(saved, await look());
+  });
+
+  test("scan leaves out a file that was unwanted when it was listed, also if an entry beside it is renamed and it shrinks", async (t) => {
+    const unwanted = { tags: [], largest: 10, secrets: false };
+    const large = "1".repeat(11);
+    const { root, again } = await savedOnce(
+      t,
+      (at) => {
+        for (const name of ["a", "d/m.1", "d/z"]) {
+          fs.mkdirSync(path.dirname(path.join(at, name)), { recursive: true });
+          fs.writeFileSync(path.join(at, name), name);
+        }
+      },
+      { unwanted },
+    );
+    for (const name of ["big", "d/big"]) fs.writeFileSync(path.join(root, name), large);
+    const seen: string[] = [];
+    const saved = await again({
+      before: (name) => {
+        // The first look at a name is that of its size.
+        if (name !== "m.1" || seen.push(name) !== 2) return;
+        fs.renameSync(path.join(root, "d/m.1"), path.join(root, "d/m.2"));
+        fs.writeFileSync(path.join(root, "d/big"), "1");
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["a", "d", "d/m.2", "d/z"]);
+    assert.deepEqual(patternsOfUnwanted(saved.notes.unwanted), ["/big", "/d/big"]);
+    assertWhole(saved);
   });
 
   test("scan saves a file once if it is renamed after it was read", async (t) => {

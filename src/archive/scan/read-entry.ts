@@ -110,7 +110,8 @@ export class EntryReader {
     else {
       // The name now has another entry.
       if (entry.opened !== undefined) this.#thread.sys.close(entry.opened);
-      if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.heldAt)) this.#flags |= FLAG.YOUNG;
+      if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.request.heldAt))
+        this.#flags |= FLAG.YOUNG;
       if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
     }
     if (table.records[base + R.MODE] === 0) return;
@@ -124,7 +125,7 @@ export class EntryReader {
    */
   stillSame(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old, stat, stat2, sys, content, notes, task } = this.#thread;
-    if (task.unread !== null) return false;
+    if (task.request.unread !== undefined) return false;
     const size = wide(stat.words, STAT.SIZE);
     if (size > SINGLE_BLOB_LIMIT || notes.bytesRead + size > task.readLimit) return false;
     const fd = this.open(dirfd, names, name);
@@ -159,8 +160,9 @@ export class EntryReader {
   #isYoung(): boolean {
     const { stat, task } = this.#thread;
     if (!this.#trustsTimes()) return true;
-    if (task.heldAt === null) return isYoung(stat.words, YOUNG_SECONDS);
-    return isYoung(stat.words, tickOf(stat.words), task.heldAt / 1000);
+    const { heldAt } = task.request;
+    if (heldAt === undefined) return isYoung(stat.words, YOUNG_SECONDS);
+    return isYoung(stat.words, tickOf(stat.words), heldAt / 1000);
   }
 
   /** True if the times in `thread.stat` show each change once some time has passed. */
@@ -210,7 +212,7 @@ export class EntryReader {
   readsContent(oldRecord: number): boolean {
     const { stat, task } = this.#thread;
     const isFile = ((stat.words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE;
-    return isFile && task.unread === null && this.#trusted(oldRecord) === null && this.#written() < 0;
+    return isFile && task.request.unread === undefined && this.#trusted(oldRecord) === null && this.#written() < 0;
   }
 
   /** Decides on a large file's content without reading it, if the task allows that: see {@link #takenOnTrust}. */
@@ -219,7 +221,7 @@ export class EntryReader {
     if (!task.quick || oldRecord < 0 || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return null;
     const was = [old!.records, oldRecord * RECORD_WORDS, stat.words] as const;
     if (!hasWords(...was, SIZE_WORDS)) return "resized";
-    if (!task.byTimes || (old!.recordFlags(oldRecord) & FLAG.OMITTED) !== 0) return null;
+    if (task.request.byTimes !== true || (old!.recordFlags(oldRecord) & FLAG.OMITTED) !== 0) return null;
     return hasWords(...was, UNCHANGED) ? "same" : null;
   }
 
@@ -229,8 +231,9 @@ export class EntryReader {
    */
   #leftUnread({ record }: EntryToRead): boolean {
     const { table, stat, task } = this.#thread;
-    if (task.unread === null) return false;
-    const { heldAt, isLater } = task.unread;
+    const { unread } = task.request;
+    if (unread === undefined) return false;
+    const { heldAt, isLater } = unread;
     const { words } = stat;
     const isOpen = isYoung(words, tickOf(words), heldAt / 1000);
     const base = record * RECORD_WORDS + R.HASH;
@@ -285,7 +288,8 @@ export class EntryReader {
     const fd = opened ?? this.open(dirfd, names, name);
     if (fd === ENOENT || fd === ELOOP) return this.#vanished(record, directory);
     if (fd < 0) return this.#omit(record, directory, faultOfEntry(fd));
-    if (task.readAgain === "disk" && opened === undefined && !forgetPages(fd)) this.#thread.notes.keptInMemory++;
+    if (task.request.readAgain === "disk" && opened === undefined && !forgetPages(fd))
+      this.#thread.notes.keptInMemory++;
     try {
       this.#readOpenFile(fd, entry);
     } finally {
@@ -329,7 +333,7 @@ export class EntryReader {
       young &&
       image < 0 &&
       this.#trustsTimes() &&
-      thread.task.heldAt === null &&
+      thread.task.request.heldAt === undefined &&
       Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT &&
       thread.sink !== null
     ) {
@@ -456,7 +460,8 @@ export class EntryReader {
     if (size > SINGLE_BLOB_LIMIT) {
       const file = { fd, size, isSparse: wide(stat.words, STAT.BLOCKS) * 512 < size };
       const hash = this.#records.bytes.subarray(hashAt, hashAt + 32);
-      const result = thread.task.readAgain === null ? this.#readLarge(file, hash) : hashLargeFile(thread, file, hash);
+      const result =
+        thread.task.request.readAgain === undefined ? this.#readLarge(file, hash) : hashLargeFile(thread, file, hash);
       if (result.error < 0) return result.error;
       this.#setSize(base, result.length);
       if (result.chunks !== null) {

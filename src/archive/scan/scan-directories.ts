@@ -19,19 +19,16 @@ import {
   RECORDED,
   RECORDED_OF_FILES,
 } from "./stat-words.ts";
-import { UNFINISHED_NAME } from "../../fs/work-directory.ts";
-import { LIST_AGAIN, MOVED_REASON, STAGING_NAME } from "./task.ts";
+import { LIST_AGAIN, MOVED_REASON } from "./task.ts";
 
 /** Number of times that a directory with vanished names is read again, each time for its new names. */
 const READINGS = 3;
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
-const DOT = 0x2e;
 /** Last bytes of `-wal` and `-journal`, and of `-shm`. */
 const LAST_OF_LOG = 0x6c;
 const LAST_OF_INDEX = 0x6d;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
-const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
 
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
 export function scanDirectories(thread: ScanThread): void {
@@ -51,13 +48,11 @@ class DirectoryScanner {
   readonly #reader: EntryReader;
   readonly #rules: DirectoryRules;
   readonly #newOfOld = new Map<number, number>();
-  readonly #skip: ReadonlySet<string>;
 
   constructor(thread: ScanThread) {
     this.#thread = thread;
     this.#reader = new EntryReader(thread);
     this.#rules = new DirectoryRules(thread);
-    this.#skip = new Set(thread.task.skip);
   }
 
   run(): void {
@@ -112,7 +107,7 @@ class DirectoryScanner {
       if (known !== null) return this.#small(directory, fd, known);
       thread.notes.listed++;
       if (thread.listing.has(IGNORE_NAME)) thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.IGNORE_FILE);
-      const names = this.#filter(directory, fd);
+      const names = this.#rules.names(directory, fd);
       if (names.length > PART) this.#split(directory, names);
       else this.#small(directory, fd, { names, arena: thread.listing.names, known: false });
     } finally {
@@ -168,7 +163,7 @@ class DirectoryScanner {
   #knownNames(directory: number): Listed | null {
     const { table, old } = this.#thread;
     const base = directory * DIRECTORY_WORDS;
-    if ((table.directories[base + D.FLAGS]! & DIRECTORY_FLAG.LISTED) === 0 || this.#skip.size > 0) return null;
+    if ((table.directories[base + D.FLAGS]! & DIRECTORY_FLAG.LISTED) === 0) return null;
     const was = old!.directories;
     const oldBase = (table.directories[base + D.OLD]! - 1) * DIRECTORY_WORDS;
     if (was[oldBase + D.FLAGS]! & (DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE)) return null;
@@ -211,7 +206,10 @@ class DirectoryScanner {
         const fd = listing.openSteady(sys, open, { before: stat2, after: stat });
         if (fd < 0) return this.#lost(directory, fd);
         try {
-          const again = new DirectoryAgain(this.#thread, directory, { fd, names: this.#filter(directory, fd, true) });
+          const again = new DirectoryAgain(this.#thread, directory, {
+            fd,
+            names: this.#rules.names(directory, fd, true),
+          });
           if (left > 0 && again.isTooMuch()) {
             this.#thread.isSpent = true;
             return this.#thread.addJob(directory, 0, LIST_AGAIN);
@@ -237,39 +235,6 @@ class DirectoryScanner {
       this.#thread.table.copyRecord(this.#thread.old!, oldRecord, record);
       this.#takenOver(directory, oldRecord, record);
     } else this.#newRecord(directory, fd, entry);
-  }
-
-  /** Names that are part of the state: neither ignored nor a restore's staging names. `again`: by the rules of the first listing. */
-  #filter(directory: number, fd: number, again = false): Names {
-    const { listing, table } = this.#thread;
-    if (directory !== 0 && !this.#rules.any && this.#skip.size === 0) return listing.offsets;
-    const rules = this.#rules.listed(directory, again ? -1 : fd);
-    const bytes = Buffer.from(listing.names.bytes.buffer);
-    return listing.offsets.filter((offset) => {
-      if (bytes[offset] === DOT) {
-        const hidden = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
-        if (UNFINISHED_NAME.test(hidden) || (directory === 0 && STAGING_NAME.test(hidden))) return false;
-      }
-      if (rules.empty && this.#skip.size === 0) return true;
-      const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
-      if (
-        this.#skip.size > 0 &&
-        this.#skip.has(this.#thread.entryPath(directory, Buffer.from(name, "latin1")).toString("latin1"))
-      )
-        return false;
-      if (!rules.ignores(name, this.#isDirectory(fd, offset))) return true;
-      if (again) return false;
-      const base = directory * DIRECTORY_WORDS;
-      table.directories[base + D.IGNORED]!++;
-      this.#thread.noteIgnored(this.#thread.entryPath(directory, Buffer.from(name, "latin1")));
-      return false;
-    });
-  }
-
-  #isDirectory(fd: number, offset: number): boolean {
-    const { listing, sys, stat2 } = this.#thread;
-    if (listing.names.bytes[offset - 1] !== 0) return listing.isDirectory(offset);
-    return sys.stat(fd, listing.names, offset, stat2) === 0 && (stat2.words[STAT.MODE]! & 0xf000) === DIRECTORY_MODE;
   }
 
   /** Scans a directory of ordinary size: writes no records while it equals the old table. */
@@ -348,7 +313,8 @@ class DirectoryScanner {
     if (!task.trustAttributeTimes && !this.#reader.sameAttributes(fd, names, name, oldRecord)) return false;
     if (type === TYPE.DIRECTORY) return !this.#isForeignMount(type);
     if (type !== TYPE.FILE) return true;
-    if ((task.reread || flags & FLAG.YOUNG) && !this.#reader.stillSame(fd, names, name, oldRecord)) return false;
+    if ((task.request.reread === true || flags & FLAG.YOUNG) && !this.#reader.stillSame(fd, names, name, oldRecord))
+      return false;
     return !task.distrust || this.#thread.isStored(old!, oldRecord);
   }
 
@@ -382,7 +348,7 @@ class DirectoryScanner {
     if (!task.trustDirectoryTimes) return false;
     const flags = old!.recordFlags(oldRecord);
     if ((flags & FLAG.YOUNG) === 0) return true;
-    if (!task.oldStays && !isYoungDirectory(stat.words, task.heldAt))
+    if (!task.oldStays && !isYoungDirectory(stat.words, task.request.heldAt))
       old!.setRecordFlags(oldRecord, flags & ~FLAG.YOUNG);
     return false;
   }
@@ -414,7 +380,7 @@ class DirectoryScanner {
     let cursor = oldFirst;
     const shared = new SharedPart(this.#thread, directory, { names, from, to: names.length, start, arena });
     using ahead =
-      this.#thread.task.readAgain === "disk"
+      this.#thread.task.request.readAgain === "disk"
         ? new ReadAhead(this.#thread, this.#reader, { dirfd: fd, arena, names, from })
         : null;
     for (let i = from; i < shared.end; i++) {
@@ -466,7 +432,7 @@ class DirectoryScanner {
   /** True if the content of the file in `thread.stat` has to be read and exceeds this thread's limit. */
   #leaves(shared: SharedPart, at: number, oldRecord: number): boolean {
     if (!this.#reader.readsContent(oldRecord)) return false;
-    if (this.#thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) this.#thread.endAtDifference();
+    this.#endIfDifferent(oldRecord);
     return shared.leaves(at);
   }
 
@@ -508,7 +474,7 @@ class DirectoryScanner {
       table.records[base + R.MODE] = 0;
       return;
     }
-    if (thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) thread.endAtDifference();
+    this.#endIfDifferent(oldRecord);
     const content = sidecar === null ? {} : ({ content: "empty", isLive: sidecar === "captured" } as const);
     this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord, opened, ...content });
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
@@ -541,6 +507,11 @@ class DirectoryScanner {
     return isEmpty ? "empty" : "captured";
   }
 
+  #endIfDifferent(oldRecord: number): void {
+    const { quick, request } = this.#thread.task;
+    if (quick && request.untilDifferent === true && !this.#mayBeSame(oldRecord)) this.#thread.endAtDifference();
+  }
+
   /** False if `thread.stat` alone proves that an entry differs from its record. */
   #mayBeSame(oldRecord: number): boolean {
     if (oldRecord < 0) return false;
@@ -554,7 +525,8 @@ class DirectoryScanner {
 
   #isForeignMount(type: number): boolean {
     const { stat, task } = this.#thread;
-    return type === TYPE.DIRECTORY && !task.crossMounts && (stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0;
+    if (type !== TYPE.DIRECTORY || task.request.crossMounts === true) return false;
+    return (stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0;
   }
 
   /** Reserves the records of a long listing and shares them out. */

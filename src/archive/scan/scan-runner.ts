@@ -14,16 +14,22 @@ import {
   type StoreSinkTask,
   type ThreadPacks,
 } from "./store-sink.ts";
-import type { ScanNotes, ScanTask } from "./task.ts";
+import type { ScanNotes, ScanTask, UnwantedEntry } from "./task.ts";
 
 /**
- * Requests of the main thread, in this order: `again` for jobs queued meanwhile and `captured` for a database, any
+ * Messages of the main thread to a thread of a scan, in this order: `scan`, `again` for jobs queued meanwhile and `captured` for a database, any
  * number of times, answered with all notes so far; `tail` to the one thread that kept its own, `draft` to a thread that
  * did not; `abort` may come at any time.
  */
-export type ScanRequest =
-  | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
-  | { kind: "again" }
+export type ToThread =
+  | {
+      kind: "scan";
+      task: ScanTask;
+      thread: number;
+      store: StoreSinkTask | null;
+      unwanted: readonly UnwantedEntry[];
+    }
+  | { kind: "again"; unwanted: readonly UnwantedEntry[] }
   | { kind: "captured"; database: CapturedDatabase }
   | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
   | { kind: "tail"; tails: OtherTails; blobs: ExtraBlob[] }
@@ -31,8 +37,8 @@ export type ScanRequest =
   | { kind: "abort"; leavesPacks: boolean };
 
 export interface ScanWork {
-  requests: ScanRequest;
-  replies: Record<ScanRequest["kind"], ScanReply>;
+  requests: ToThread;
+  replies: Record<ToThread["kind"], ScanReply>;
   events: ForwardEvent;
 }
 
@@ -59,16 +65,18 @@ export class ScanRunner {
     this.#onMuchRead = onMuchRead;
   }
 
-  handle(request: ScanRequest): ScanReply {
+  handle(request: ToThread): ScanReply {
     switch (request.kind) {
       case "scan": {
         this.#sink = request.store === null ? null : new StoreSink(request.store, this.#tell);
         this.#thread = new ScanThread(request.task, request.thread, { sink: this.#sink, onMuchRead: this.#onMuchRead });
+        this.#thread.unwanted = request.unwanted;
         scanDirectories(this.#thread);
         return { kind: "scanned", notes: this.#thread.notes };
       }
       case "again":
         this.#thread!.notes.moved = [];
+        this.#thread!.unwanted = request.unwanted;
         scanDirectories(this.#thread!);
         return { kind: "scanned", notes: this.#thread!.notes };
       case "captured":
@@ -92,7 +100,7 @@ export class ScanRunner {
 
 /** Carries out the phases of a scan: a worker thread, or the main thread. */
 export interface Scanner {
-  ask(request: ScanRequest): Promise<ScanReply>;
+  ask(request: ToThread): Promise<ScanReply>;
   /** Called with events during a request. */
   onEvent: ((event: ForwardEvent) => void) | null;
 }
@@ -111,7 +119,7 @@ export class InlineScanner implements Scanner {
     () => warmThreads(SCAN),
   );
 
-  async ask(request: ScanRequest): Promise<ScanReply> {
+  async ask(request: ToThread): Promise<ScanReply> {
     return this.#runner.handle(request);
   }
 }

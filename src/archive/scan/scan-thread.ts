@@ -25,6 +25,7 @@ import {
   SINGLE_BLOB_LIMIT,
   TORN_LIMIT,
   type TornEntry,
+  type UnwantedEntry,
 } from "./task.ts";
 
 /** Bytes read between two progress reports to the other threads. */
@@ -77,6 +78,8 @@ export class ScanThread {
   readonly value: Arena;
   readonly paths: Arena;
   readonly notes: ScanNotes = newScanNotes();
+  /** unwanted entries that all threads found before the present request */
+  unwanted: readonly UnwantedEntry[] = [];
   readonly rootFd: number;
   /** This thread has left entries to others, and takes no more. */
   isSpent = false;
@@ -102,13 +105,14 @@ export class ScanThread {
     this.value = buffers.value;
     this.paths = buffers.paths;
     this.task = task;
-    this.sys = task.clonedFrom === null ? syscalls() : asSource(syscalls(), task.clonedFrom);
+    const { clonedFrom, root } = task.request;
+    this.sys = clonedFrom === undefined ? syscalls() : asSource(syscalls(), clonedFrom);
     this.thread = thread;
     this.sink = sink;
     this.table = new ScanTable(task.table);
     this.old = task.old === null ? null : new ScanTable(task.old);
     this.written = task.written === null ? null : new ScanTable(task.written);
-    this.rootFd = openDirectory(Buffer.from(task.root));
+    this.rootFd = openDirectory(Buffer.from(root));
     this.#root = this.rootFd;
   }
 

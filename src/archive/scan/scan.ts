@@ -23,8 +23,8 @@ import {
   SCAN,
   type Scanner,
   type ScanReply,
-  type ScanRequest,
   type ScanWork,
+  type ToThread,
 } from "./scan-runner.ts";
 import {
   FoundDifference,
@@ -32,9 +32,11 @@ import {
   MOVED_REASON,
   newScanNotes,
   type ScanNotes,
+  type ScanRequest,
   type ScanTask,
   type TornEntry,
   type Unchanged,
+  type UnwantedEntry,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -77,33 +79,19 @@ export function asVerifying({ phase, done, bytes }: ScanProgress): {
   return { phase: phase === "scanning" ? "verifying" : phase, done, ...(bytes === undefined ? {} : { bytes }) };
 }
 
-/** The given parts of a {@link ScanTask}; the others follow from them and from the folder. */
-type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomial"> &
-  Partial<
-    Pick<
-      ScanTask,
-      | "passesLongRules"
-      | "skip"
-      | "reread"
-      | "readAgain"
-      | "heldAt"
-      | "clonedFrom"
-      | "distrust"
-      | "quick"
-      | "byTimes"
-      | "untilDifferent"
-      | "unread"
-      | "crossMounts"
-    >
-  >;
-
-export interface ScanOptions extends GivenTask {
+export interface ScanOptions {
+  request: ScanRequest;
   /** the cache of the previous scan of the folder, if valid */
   cache: StatCache | null;
   /** the parts of the cache that need no scan */
   unchanged?: Unchanged | null;
   /** The cache is used after this scan's operation too. */
   cacheStays?: boolean;
+  /** The cache is of the state that the caller compares with: large changed files are not read. */
+  quick?: boolean;
+  /** look up each cached blob and tree id before using it */
+  distrust?: boolean;
+  chunkerPolynomial: string;
   /** files written since, from `loadWrittenFiles` */
   written?: ScanTable | null;
   /** takes new content; absent: the scan only compares */
@@ -120,7 +108,7 @@ export interface ScanOptions extends GivenTask {
   memory: ScanMemory;
   /** number of threads; default as for any operation */
   jobs?: number | undefined;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
 }
 
@@ -242,32 +230,22 @@ class Scan {
     this.#threads = [...threads];
     this.#takeMore = takeMore;
     this.#table = new ScanTable(options.memory.table(capacity));
+    const { request } = options;
+    const trustsTimes = request.reread !== true && request.crossMounts !== true;
     this.#task = {
-      root: options.root,
+      request,
       table: this.#table.buffers,
       old: options.cache?.table.buffers ?? null,
       oldStays: options.cacheStays ?? false,
       unchanged: options.unchanged ?? null,
-      written: options.reread === true ? null : (options.written?.buffers ?? null),
-      excludes: options.excludes,
-      rules: options.rules,
-      passesLongRules: options.passesLongRules ?? false,
-      skip: options.skip ?? [],
-      reread: options.reread ?? false,
-      readAgain: options.readAgain ?? null,
-      heldAt: options.heldAt ?? null,
-      clonedFrom: options.clonedFrom ?? null,
+      written: request.reread === true ? null : (options.written?.buffers ?? null),
       captureIn: options.store?.directory ?? null,
       distrust: options.distrust ?? false,
-      trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
-      trustAttributeTimes: options.reread !== true && options.crossMounts !== true && keepsAttributeTimes(options.root),
-      trustContentTimes: keepsContentTimes(options.root),
-      devicesInMemory: options.crossMounts === true ? devicesInMemory(Buffer.from(options.root)) : [],
+      trustDirectoryTimes: trustsTimes && keepsDirectoryTimes(request.root),
+      trustAttributeTimes: trustsTimes && keepsAttributeTimes(request.root),
+      trustContentTimes: keepsContentTimes(request.root),
+      devicesInMemory: request.crossMounts === true ? devicesInMemory(Buffer.from(request.root)) : [],
       quick: options.quick ?? false,
-      byTimes: options.byTimes ?? false,
-      untilDifferent: options.untilDifferent ?? false,
-      unread: options.unread ?? null,
-      crossMounts: options.crossMounts ?? false,
       capturesDatabases: options.databases !== undefined && options.store !== undefined,
       readLimit: takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,
       chunkerPolynomial: options.chunkerPolynomial,
@@ -335,8 +313,9 @@ class Scan {
    * Returns a function that settles names of one inode with different results; undefined if there certainly are none.
    */
   #settles(notes: ScanNotes): ((differing: ReadonlySet<string>) => void) | undefined {
-    const { root, cache, clonedFrom, quick, unread } = this.#options;
+    const { request, cache, quick } = this.#options;
     // A tree of clones does not change. A scan that reads less may know less of one name than of another.
+    const { root, clonedFrom, unread } = request;
     if (clonedFrom !== undefined || quick === true || unread !== undefined || this.#table.control[C.RECORDS] === 0)
       return undefined;
     const tables = { table: this.#table, old: cache?.table ?? null };
@@ -353,7 +332,7 @@ class Scan {
     const { control, jobs } = this.#table;
     const last = Math.max(0, Atomics.load(control, C.NEXT_JOB) - 1);
     const directory = this.#table.directoryPath(Atomics.load(jobs, last * 4));
-    return displayPath(Buffer.concat([this.#options.root, SLASH, directory])).path;
+    return displayPath(Buffer.concat([this.#options.request.root, SLASH, directory])).path;
   }
 
   /** Counts here while the threads build trees, since the counts are needed afterwards. */
@@ -380,7 +359,7 @@ class Scan {
     table.control[C.PENDING] = 1;
   }
 
-  async #all(request: (thread: number) => ScanRequest, threads = this.#threads): Promise<ScanReply[]> {
+  async #all(request: (thread: number) => ToThread, threads = this.#threads): Promise<ScanReply[]> {
     const settled = await Promise.allSettled(
       threads.map(async (thread, i) => {
         try {
@@ -398,9 +377,9 @@ class Scan {
   async #scan(): Promise<ScanNotes> {
     const store = this.#sinkTask();
     this.#passForwardedOn();
-    let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store }));
+    let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store, unwanted: [] }));
     for (let round = 0; ; round++) {
-      if (this.#table.control[C.PENDING]! > 0) append(replies, await this.#goOn(store));
+      if (this.#table.control[C.PENDING]! > 0) append(replies, await this.#goOn(store, unwantedIn(replies)));
       const parts = replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : []));
       const moved = [...new Set(parts.flatMap((notes) => notes.moved))];
       if (moved.length === 0 || round === AGAIN) {
@@ -412,7 +391,8 @@ class Scan {
         this.#table.addJob(directory, 0, LIST_AGAIN);
       }
       this.#foundMoved = true;
-      replies = await this.#all(() => ({ kind: "again" }));
+      const unwanted = unwantedIn(replies);
+      replies = await this.#all(() => ({ kind: "again", unwanted }));
     }
   }
 
@@ -432,7 +412,8 @@ class Scan {
         append(captured, await this.#capture(Buffer.from(path, "latin1"), database, { ...databases, store }));
       for (const each of resting) {
         const path = Buffer.from(this.#pathOf(each), "latin1");
-        const { root, signal } = this.#options;
+        const { request, signal } = this.#options;
+        const { root } = request;
         const checked = await checkResting(each, { ...databases, path, root, signal, table: this.#table });
         append(captured, checked === null ? await this.#capture(path, each, { ...databases, store }) : [checked]);
       }
@@ -456,7 +437,8 @@ class Scan {
     { directory, name }: ScanNotes["databases"][number],
     { capture, held: tree, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
   ): Promise<ScanNotes["captured"]> {
-    const { root, signal } = this.#options;
+    const { request, signal } = this.#options;
+    const { root } = request;
     const full = Buffer.concat([root, SLASH, path]);
     for (let tries = 1; ; tries++) {
       const how = tree !== null ? { tree: root, ...tree } : tries > 1 ? "image" : "own";
@@ -508,13 +490,13 @@ class Scan {
   }
 
   /** Starts threads that scan the entries left by this one. */
-  async #goOn(store: StoreSinkTask | null): Promise<ScanReply[]> {
+  async #goOn(store: StoreSinkTask | null, unwanted: readonly UnwantedEntry[]): Promise<ScanReply[]> {
     const more = await this.#takeMore!();
     append(this.#threads, more);
     this.#passForwardedOn();
     const task = { ...this.#task, readLimit: Number.MAX_SAFE_INTEGER, ...chunkMemories(more.length) };
     this.#hold(task);
-    return this.#all((thread) => ({ kind: "scan", task, thread, store }), more);
+    return this.#all((thread) => ({ kind: "scan", task, thread, store, unwanted }), more);
   }
 
   #sinkTask(): StoreSinkTask | null {
@@ -619,6 +601,10 @@ export async function discardDraft(draft: ScanResult["draft"]): Promise<void> {
   if (written !== null) clearAway(written.temporary);
 }
 
+function unwantedIn(replies: readonly ScanReply[]): UnwantedEntry[] {
+  return replies.flatMap((reply) => (reply.kind === "scanned" ? reply.notes.unwanted : []));
+}
+
 /** Merges notes. Sorts by path the lists of which only the first entries are shown. */
 function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
   const all = newScanNotes();
@@ -635,6 +621,7 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     append(all.ignoreFiles, part.ignoreFiles);
   }
   all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
+  all.unwanted = parts.flatMap(({ unwanted }) => unwanted).sort((a, b) => comparePaths(a.path, b.path));
   all.oddRules = parts.flatMap(({ oddRules }) => oddRules).sort((a, b) => comparePaths(a.path, b.path));
   all.longRules = parts.flatMap(({ longRules }) => longRules).sort(comparePaths);
   all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);

@@ -87,8 +87,8 @@ export function sameStat(words: Uint32Array, base: number, s: Uint32Array): bool
  * True if a directory may have changed after it was listed without a new time. `heldAt`: when its tree was held (ms
  * since 1970); null for the folder itself.
  */
-export function isYoungDirectory(s: Uint32Array, heldAt: number | null): boolean {
-  return heldAt === null ? isYoung(s, tickOf(s)) : isYoung(s, tickOf(s), heldAt / 1000);
+export function isYoungDirectory(s: Uint32Array, heldAt: number | undefined): boolean {
+  return heldAt === undefined ? isYoung(s, tickOf(s)) : isYoung(s, tickOf(s), heldAt / 1000);
 }
 
 export function isYoung(s: Uint32Array, within: number, now = Date.now() / 1000): boolean {

@@ -20,7 +20,7 @@ export interface ScanStore {
   /** receives all new content too */
   forward?: ForwardTarget | undefined;
   /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null or absent: any number */
-  mostBytes?: number | null;
+  mostBytes?: number | null | undefined;
   /** takes each pack once it is finished, in a form of its own; absent: the scan's result has all of them */
   taker?: PackTaker | undefined;
 }

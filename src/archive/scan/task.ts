@@ -20,36 +20,57 @@ export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
 export const LIST_AGAIN = -1;
 export const MOVED_REASON = "its entries were renamed while it was read";
 
-/** A task that every thread of a scan gets: plain data and shared memory. */
-export interface ScanTask {
+/**
+ * A request to scan a folder or a tree: plain data. Its caller makes the request once, and each thread gets that object.
+ * An absent field is false, empty or none.
+ */
+export interface ScanRequest {
+  /** the folder's absolute path, raw bytes */
   root: Uint8Array;
+  /** rules recorded in a point, used instead of the excludes and the present ignore files; null: the present ones */
+  rules: IgnoreRecord | null;
+  excludes?: readonly string[] | undefined;
+  /** entries that are left out by their content, size or neighbours, besides the rules. Only with `rules` null */
+  unwanted?: UnwantedKinds | undefined;
+  /** an ignore file that is too long counts as absent, and is noted; false: it ends the scan */
+  passesLongRules?: boolean | undefined;
+  /** entries that are never part of a state, by path in latin1: control directories inside the folder */
+  skip?: readonly string[] | undefined;
+  /** directories on other file systems: scan (true), or list and leave out */
+  crossMounts?: boolean | undefined;
+  /** read every file, whatever the cache says */
+  reread?: boolean | undefined;
+  /**
+   * reads files back after a write; large files are only hashed. "disk": all was flushed, bypasses the page cache;
+   * "memory": also from the page cache
+   */
+  readAgain?: "disk" | "memory" | undefined;
+  /** the folder has not changed since this moment (ms since 1970), at which files are judged young; absent: now */
+  heldAt?: number | undefined;
+  /** The folder is a clone, made after `heldAt`. Its entries are reported as their sources were at that moment. */
+  clonedFrom?: ClonedFrom | undefined;
+  /** A look reads no large file with unchanged times, size and inode, even a young one. May miss writes through mappings. */
+  byTimes?: boolean | undefined;
+  /** A look ends with {@link FoundDifference} at the first entry whose times, size or mode differ from head's. */
+  untilDifferent?: boolean | undefined;
+  /** If set, no file is read: inode and change time stand for the content, so an unchanged file is equal in two such scans. */
+  unread?: UnreadScan | undefined;
+}
+
+/** A task that every thread of a scan gets: the request, and facts that only the scan knows. Plain data and shared memory. */
+export interface ScanTask {
+  request: ScanRequest;
   table: TableBuffers;
   /** the previous table, or null */
   old: TableBuffers | null;
   /** files of known content, by `keepWrittenFiles`, not read if unchanged since; or null */
   written: TableBuffers | null;
-  excludes: readonly string[];
   /** other operations use the previous table too, so nothing is noted in it before it is final */
   oldStays: boolean;
   /** the parts of the previous table that need no scan; or null */
   unchanged: Unmarked | null;
-  /** rules recorded in a point, used instead of the excludes and the present ignore files */
-  rules: IgnoreRecord | null;
-  /** an ignore file that is too long counts as absent, and is noted; false: it ends the scan */
-  passesLongRules: boolean;
-  /** entries that are never part of a state, by path in latin1: control directories inside the folder */
-  skip: readonly string[];
-  /** read every file, whatever the cache says */
-  reread: boolean;
-  /**
-   * reads files back after a write; large files are only hashed. "disk": all was flushed, bypasses the page cache;
-   * "memory": also from the page cache; null: an ordinary scan
-   */
-  readAgain: "disk" | "memory" | null;
-  /** the folder has not changed since this moment (ms since 1970), at which files are judged young; null: now */
-  heldAt: number | null;
-  /** the folder is a clone, scanned as its source entries */
-  clonedFrom: ClonedFrom | null;
+  /** the previous table is of head, and finding a change is enough: large changed files are not read */
+  quick: boolean;
   /** a directory for temporary clones of files; null: a file that changes is read as it is */
   captureIn: string | null;
   /** look up each cached blob and tree id before using it */
@@ -62,17 +83,6 @@ export interface ScanTask {
   trustContentTimes: boolean;
   /** devices (as `deviceWord` has them) mounted inside the folder for which `trustContentTimes` does not hold */
   devicesInMemory: readonly number[];
-  /** do not read large changed files: finding a change is enough */
-  quick: boolean;
-  /** do not read young files whose known facts are all unchanged */
-  byTimes: boolean;
-  /** end with {@link FoundDifference} at the first entry whose times, size or mode differ from the old record */
-  untilDifferent: boolean;
-  /**
-   * If set, no file is read: inode and change time stand for the content, so an unchanged file is equal in two such scans.
-   * Null: the scan reads contents.
-   */
-  unread: UnreadScan | null;
   /** one ring of shared memory per thread, for cutting large files */
   rings: ReturnType<typeof newChunkMemory>[];
   chunkJobs: SharedArrayBuffer[];
@@ -81,8 +91,33 @@ export interface ScanTask {
   capturesDatabases: boolean;
   /** this thread reads at most this many bytes; the rest waits for other threads */
   readLimit: number;
-  /** directories on other file systems: scan (true), or list and leave out */
-  crossMounts: boolean;
+}
+
+/** The kinds of folders and files that a save leaves out, in addition to patterns. */
+export interface UnwantedKinds {
+  /** marks of folders whose content is left out, except for the mark itself */
+  tags: readonly UnwantedTag[];
+  /** regular files with more bytes are left out */
+  largest: number;
+  /** true: files whose content is a credential are left out */
+  secrets: boolean;
+}
+
+/** An entry that marks its folder as unwanted. */
+export interface UnwantedTag {
+  /** name of the entry, latin1 */
+  name: string;
+  /** the first bytes of the file; empty: any entry of the name counts */
+  header: Uint8Array;
+}
+
+/** An unwanted entry that a scan found. */
+export interface UnwantedEntry {
+  path: Uint8Array;
+  /** excludes that match exactly the entry; null: its name is not UTF-8, and a pattern would match other names too */
+  patterns: readonly string[] | null;
+  /** the part that was left out, and why; null for a secret, which is reported with those that patterns leave out */
+  detail: string | null;
 }
 
 /** One of two scans that are compared without reading files. */
@@ -146,6 +181,7 @@ export interface ScanNotes {
   keptInMemory: number;
   ignored: string[];
   ignoredCount: number;
+  unwanted: UnwantedEntry[];
   /** complete: a restore must not remove entries that the point lacks for this reason */
   omitted: { path: Uint8Array; reason: string }[];
   torn: TornEntry[];
@@ -175,6 +211,7 @@ export function newScanNotes(): ScanNotes {
     keptInMemory: 0,
     ignored: [],
     ignoredCount: 0,
+    unwanted: [],
     omitted: [],
     torn: [],
     moved: [],

@@ -17,12 +17,10 @@ const store = await EmbeddedStore.open(control);
 const { keys, chunkerPolynomial } = store.repository;
 store.index.beginSession();
 const saved = await scan({
-  root: Buffer.from(root),
+  request: { root: Buffer.from(root), rules: null },
   memory: new ScanMemory(),
   cache: loadStatCache(cache),
   store: { keys, index: store.index, directory: store.paths.temporary, level: 1 },
-  excludes: [],
-  rules: null,
   chunkerPolynomial,
 });
 const threads = threadsAreWarm();

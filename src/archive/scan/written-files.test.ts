@@ -69,5 +69,8 @@ test("save reads a written file although it is listed if the store lacks its con
   const folder = path.dirname(place("a"));
   assert.equal((await store.look(folder, { written: loadWrittenFiles(list) })).notes.bytesRead, 0);
   assert.equal((await store.save(folder, { written: loadWrittenFiles(list) })).notes.bytesRead, 2);
-  assert.equal((await store.save(folder, { written: loadWrittenFiles(list), reread: true })).notes.bytesRead, 2);
+  assert.equal(
+    (await store.save(folder, { written: loadWrittenFiles(list), request: { reread: true } })).notes.bytesRead,
+    2,
+  );
 });

@@ -92,15 +92,17 @@ function scanOptions(
   const { onWarning, crossMounts } = options;
   const exclude = rules === null ? withoutOwn(session.access, folder, options) : [];
   return {
-    root: folder,
+    request: {
+      root: folder,
+      excludes: givenPatterns(folder, exclude, onWarning),
+      rules,
+      skip: neverPart(folder, { crossMounts }),
+      crossMounts,
+      reread: options.reread,
+    },
     memory,
     cache: null,
-    excludes: givenPatterns(folder, exclude, onWarning),
-    rules,
-    skip: neverPart(folder, { crossMounts }),
-    crossMounts: crossMounts ?? false,
     databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), held: null },
-    reread: options.reread ?? false,
     jobs: options.jobs,
     // The index decides whether the repository still has the blobs of the last scan.
     distrust: true,

@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
-import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
 import { patternOfPath } from "../../fs/ignore-pattern.ts";
@@ -104,7 +104,7 @@ async function isLeftOut(
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
-  const record = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
+  const record = rulesOfRequest({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   return isIgnored(IgnoreRules.fromRecord(record), path, () => null);
 }
 

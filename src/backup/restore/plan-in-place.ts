@@ -1,4 +1,4 @@
-import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import type { RestoreResult } from "../../contract/points.ts";
 import { decodeTree } from "../../formats/restic/tree.ts";
@@ -26,7 +26,7 @@ export async function planInPlace(
   const { blobs } = from;
   // Afterwards all trees are local, wherever they were stored.
   const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
-  const rules = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
+  const rules = rulesOfRequest({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   const crossMounts = content.manifest.mounts?.entered ?? false;
   const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
   const plan = await planRestore({

@@ -107,6 +107,7 @@ async function readBack(
   folder: Buffer,
   {
     recorded,
+    memory,
     ...left
   }: {
     recorded: string | null;
@@ -117,14 +118,12 @@ async function readBack(
   },
 ): Promise<FoundAgain> {
   const found = await scan({
-    root: folder,
-    readAgain: options.proveFrom ?? "disk",
+    request: { root: folder, readAgain: options.proveFrom ?? "disk", ...left },
     cache: null,
-    excludes: [],
-    ...left,
+    memory,
     chunkerPolynomial: access.repository.chunkerPolynomial,
     jobs: options.jobs,
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    signal: options.signal,
     onProgress: (progress) => options.onProgress?.(asVerifying(progress)),
   });
   const { omitted, keptInMemory } = found.notes;

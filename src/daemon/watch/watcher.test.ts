@@ -159,6 +159,26 @@ describe("a watch of a whole file system", { skip: why }, () => {
     await isSeen(kept, "one more write", () => fs.writeFileSync(file, "a third"));
   });
 
+  test("a save of a watched folder leaves out a new cache, and the look after it does not scan the folder as a whole", async (t) => {
+    const { folder, client, journal } = await watched(t);
+    fs.writeFileSync(path.join(folder, "a/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55");
+    const rules = async (): Promise<[string[], boolean]> => {
+      const saved = await client.save({ excludeCaches: true });
+      const since = t.mock.method(journal, "since");
+      const { clean } = await client.status();
+      const isQuick = since.mock.calls.every(({ result }) => result !== null) && since.mock.callCount() > 0;
+      since.mock.restore();
+      assert.equal(clean, true);
+      return [saved.left_out.map((each) => each.path), isQuick];
+    };
+    assert.deepEqual(await rules(), [["a"], true]);
+    // The directory of the second cache is unchanged since the save before.
+    fs.writeFileSync(path.join(folder, "b/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55");
+    await client.save({ skipUnchanged: true });
+    assert.deepEqual(await rules(), [["a", "b"], true]);
+    assert.ok((await client.save({ skipUnchanged: true })).entries! > 9);
+  });
+
   test("a save of a watched folder has changed attributes", async (t) => {
     const kept = await watched(t);
     const file = path.join(kept.folder, "a/two");

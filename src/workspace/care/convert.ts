@@ -174,11 +174,9 @@ async function requireSame(
     call.onProgress?.({ phase: "verifying", done: 0 });
     throwIfAborted(call.signal);
     return scan({
-      root,
+      request: { root, rules: { excludes: [], files: [] } },
       memory,
       cache: null,
-      excludes: [],
-      rules: { excludes: [], files: [] },
       chunkerPolynomial,
       onProgress: (progress) => call.onProgress?.(asVerifying(progress)),
       signal: call.signal,

@@ -2,7 +2,7 @@ import type { LookedAt } from "../store/engine.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
-import { stageRequest } from "../save/record-point.ts";
+import { scanRequest } from "../save/scan-request.ts";
 import { type DiffAspect, diffTrees } from "../points/tree-diff.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
@@ -83,8 +83,8 @@ async function readTree(
   const told = { point: id, kind: MISREAD_TREE, hint: HINT };
   let looked: LookedAt;
   try {
-    const request = stageRequest(workspace, { ...call, reread: true }, { rules: rulesOf(point), head: null, id });
-    looked = await workspace.engine.look({ ...request, root: Buffer.from(place) });
+    const request = scanRequest(workspace, { reread: true }, { rules: rulesOf(point), root: Buffer.from(place) });
+    looked = await workspace.engine.look(request, { ...call, tree: null });
   } catch (error) {
     throwIfAborted(call.signal);
     return [{ ...told, detail: `${place}: ${toCairnError(error).message}` }];

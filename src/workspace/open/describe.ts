@@ -9,7 +9,8 @@ import type { SealedState, SealFile } from "../../formats/records/seal-file.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { type SavePointId } from "../../ids.ts";
-import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
+import { patternsOfUnwanted } from "../../archive/scan/unwanted.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { leftOutOf } from "../points/left-out.ts";
 import { withSpan } from "../points/agent-events.ts";
@@ -97,7 +98,8 @@ export function sealedStateOf(
   },
 ): SealedState {
   const { notes } = scan;
-  const rules = rulesOfTask({ excludes: more.exclude ?? [], rules: more.rules }).record(
+  const excludes = [...patternsOfUnwanted(notes.unwanted), ...(more.exclude ?? [])];
+  const rules = rulesOfRequest({ excludes, rules: more.rules }).record(
     notes.ignoreFiles.map(({ path, text }) => ({
       directory: Buffer.from(path).toString("latin1"),
       text: Buffer.from(text).toString("latin1"),

@@ -28,7 +28,7 @@ import { joinRaw, quotedPath } from "../../fs/paths/safe-path.ts";
 import { loadOrigins } from "../../archive/cache/origins.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import type { StageRequest } from "../store/engine.ts";
+import type { ScanRequest } from "../../archive/scan/task.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 
 /**
@@ -414,7 +414,7 @@ function canBeRead(place: Buffer): boolean {
  * snapshot or clone, so later writes change the file's times. In a reflink copy the inodes are new and stand for those
  * of the sources.
  */
-export function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
+export function heldAt(points: Points, { descriptor, sequence }: Point): Pick<ScanRequest, "heldAt" | "clonedFrom"> {
   const { held } = descriptor.content;
   if (held === undefined) return {};
   const at = Date.parse(held.at);

@@ -1,5 +1,5 @@
 import type { Aspect, Incomplete, LeftOut } from "../../contract/words.ts";
-import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
+import { displayPath, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { CairnError } from "../../errors.ts";
 import { readBackupNotes } from "../place/backup-notes.ts";
 import type { WorkspacePaths } from "../place/control-layout.ts";
@@ -11,7 +11,7 @@ import { joinPath } from "../../formats/bytes.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import type { TornEntry } from "../../archive/scan/task.ts";
+import type { TornEntry, UnwantedEntry } from "../../archive/scan/task.ts";
 import { isDiskTrouble, type NotSet } from "../../archive/write/node-writer.ts";
 
 /** An entry that a point or restore lacks, or has otherwise than it was, with the reason. */
@@ -54,12 +54,20 @@ function omittedEntry(path: Uint8Array, reason: string, before = ""): LeftOutEnt
 }
 
 export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
-  const { omitted, torn, mounts } = scan.notes;
+  const { omitted, torn, mounts, unwanted } = scan.notes;
   return [
     ...omitted.map(({ path, reason }) => omittedEntry(path, reason)),
     ...torn.map(tornEntry),
     ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
+    ...unwantedEntries(unwanted),
   ];
+}
+
+/** Secrets are reported together with those that patterns leave out. */
+export function unwantedEntries(found: readonly UnwantedEntry[]): LeftOutEntry[] {
+  return found.flatMap(({ path, patterns, detail }) =>
+    patterns === null || detail === null ? [] : [{ path, reason: "excluded" as const, detail }],
+  );
 }
 
 function tornEntry({ path, reason, aspects }: TornEntry): LeftOutEntry {
@@ -139,13 +147,17 @@ export function warnOfDamaged(
   );
 }
 
-/** Warns of ignore files whose rules are not applied. */
+/** Warns of ignore files whose rules are not applied, and of unwanted entries that are part of the point. */
 export function warnOfRules(
-  { notes: { oddRules } }: ScanResult,
+  { notes: { oddRules, unwanted } }: ScanResult,
   { onWarning }: { onWarning?: ((message: string) => void) | undefined },
 ): void {
   for (const { path, why } of oddRules.slice(0, 10))
     onWarning?.(`the rules of ${quotedPath(joinPath(path, IGNORE_NAME))} are not applied: ${why}`);
+  for (const { path } of unwanted.filter(({ patterns }) => patterns === null))
+    onWarning?.(
+      `${printablePath(path)} is not left out: its name is not UTF-8, so a pattern for it would also match other names`,
+    );
 }
 
 const IGNORE_NAME = Buffer.from(IGNORE_FILE);

@@ -3,7 +3,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
-import { STAGING_PREFIX } from "../../archive/scan/task.ts";
+import { NO_RULES } from "../../fs/ignore.ts";
+import { type ScanRequest, STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -43,8 +44,10 @@ export async function keepWrittenTo(
   if (!undo.sealed && heldTreeProblem(workspace.points, undo) !== null)
     return keepAside(workspace, [...displacedBy(restore.steps, staging)], { staging, onWarning: call.onWarning });
   // Contents are read again, or compared with the held tree: a write through a mapping need not change the time.
-  const { signal: _ignored, ...rest } = call;
-  const scan = await workspace.engine.lookAt(staging, { ...rest, unread: !undo.sealed });
+  const { onProgress } = call;
+  const scan = await workspace.engine.lookAt(undo.sealed ? { root: staging, rules: NO_RULES } : unreadTree(staging), {
+    onProgress,
+  });
   const finder = new RecordFinder(scan);
   const saved = restore.saved ?? nodesOf(await sourceOf(workspace, undo));
   const isHeld = undo.sealed ? null : heldContents(workspace, undo);
@@ -74,7 +77,11 @@ export async function keepWrittenTo(
 /** Returns the undo point's tree; without contents if the point is not sealed. */
 async function sourceOf(workspace: Workspace, undo: Point): Promise<TreeSource> {
   if (undo.sealed) return workspace.source(undo);
-  return presentSource(await workspace.engine.lookAt(Buffer.from(treePlace(workspace.points, undo)), { unread: true }));
+  return presentSource(await workspace.engine.lookAt(unreadTree(Buffer.from(treePlace(workspace.points, undo))), {}));
+}
+
+function unreadTree(root: Buffer): ScanRequest {
+  return { root, rules: NO_RULES, unread: { heldAt: 0, isLater: false } };
 }
 
 /** Returns a function that tells if the undo point's tree has a file's content, in an unchanged file. */

@@ -14,7 +14,7 @@ import { folderSide, HeldComparison, heldSide } from "../save/compare-held.ts";
 import { beforeRestore } from "../points/point-files.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import type { Difference } from "../points/tree-diff.ts";
-import { stageRequest } from "../save/record-point.ts";
+import { scanRequest } from "../save/scan-request.ts";
 import { neverRead, type Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
 import { groupOf, linksOf, type Plan, type PlannedEntry, planRestore } from "./plan.ts";
@@ -47,15 +47,15 @@ export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): st
 export async function planHeld(workspace: Workspace, input: RestoreInput): Promise<PlannedRestore | "same" | null> {
   const { root } = workspace;
   const { target, signal } = input;
-  const held = heldSide(workspace, target, input);
+  const held = heldSide(workspace, target);
   if (held === null) return null;
-  const request = stageRequest(workspace, input, { rules: NO_RULES, head: null, id: newSavePointId() });
-  const compared = await HeldComparison.of(workspace, held, folderSide(request));
+  const present = folderSide(scanRequest(workspace, {}, { rules: NO_RULES }));
+  const compared = await HeldComparison.of(workspace, held, present, input);
   if (!isWhole(compared) || hasFile(compared.firstScan, isSuperJournalName)) return null;
-  const { scan, to: present, from } = compared;
+  const { scan, to, from } = compared;
   const unasked: Difference[] = [];
   const all = await planRestore({
-    present,
+    present: to,
     target: from,
     scan,
     paths: input.paths,
@@ -74,7 +74,7 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   if (undo === null) return null;
   // Unchanged group members are link targets too, like the entries that were never listed.
   const right = same.map((each) => ({ ...each, aspects: [] }));
-  const links = linksOf({ plan, unasked: [...right, ...unasked], target: from, source: present, scan });
+  const links = linksOf({ plan, unasked: [...right, ...unasked], target: from, source: to, scan });
   // A file that cannot be cloned would be read: then the point must be sealed.
   const content = (): never => {
     throw neverRead(target);

@@ -2,12 +2,12 @@ import { presentAndPrevious, presentSource } from "../../archive/scan/present-so
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { collectPaced, newPacer, type Pacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import type { StageRequest } from "../store/engine.ts";
+import type { ScanRequest } from "../../archive/scan/task.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { heldAt, heldTreeProblem, requireAsMade, treePlace } from "../points/held-trees.ts";
+import { heldAt, heldTreeProblem, requireAsMade } from "../points/held-trees.ts";
 import { type Point, rulesToReadBy } from "../points/point-files.ts";
 import { hasSameContent, settled, turnedRound } from "./settle-contents.ts";
-import { stageRequest } from "./record-point.ts";
+import { heldRequest } from "./scan-request.ts";
 import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 
 /**
@@ -17,7 +17,7 @@ import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 
 /** A tree that is compared. */
 export interface Side {
-  readonly request: StageRequest;
+  readonly request: ScanRequest;
   /** when the tree was held, in milliseconds since 1970; Infinity for the folder itself */
   readonly at: number;
   /** Throws if the scan does not match the tree that the point holds. */
@@ -25,7 +25,7 @@ export interface Side {
 }
 
 /** Returns the present folder as a side of a comparison. */
-export function folderSide(request: StageRequest): Side {
+export function folderSide(request: ScanRequest): Side {
   return { request, at: Infinity, check: () => undefined };
 }
 
@@ -33,7 +33,7 @@ export function folderSide(request: StageRequest): Side {
  * Returns a point's held tree as a side. Null for a sealed point, or if the tree's inodes do not tell their origins.
  * Throws `damaged` if the tree is gone or was changed.
  */
-export function heldSide(workspace: Workspace, point: Point, call: WorkspaceCall): Side | null {
+export function heldSide(workspace: Workspace, point: Point): Side | null {
   const { points } = workspace;
   const { descriptor } = point;
   if (point.sealed) return null;
@@ -41,13 +41,8 @@ export function heldSide(workspace: Workspace, point: Point, call: WorkspaceCall
   if (problem !== null) throw problem;
   const known = heldAt(points, point);
   if (known.heldAt === undefined) return null;
-  const request = stageRequest(
-    workspace,
-    { ...call, exclude: descriptor.rules.exclude },
-    { rules: rulesToReadBy(descriptor), head: null, id: descriptor.save_point_id },
-  );
   return {
-    request: { ...request, ...known, passesLongRules: true, root: Buffer.from(treePlace(points, point)) },
+    request: heldRequest(workspace, point, { rules: rulesToReadBy(descriptor) }),
     at: known.heldAt,
     check: (scan) => requireAsMade(points, point, { scan }),
   };
@@ -74,10 +69,14 @@ export class HeldComparison {
   }
 
   /** Scans both trees, the one held earlier first: the second scan then knows the entries that both share. */
-  static async of(workspace: Workspace, from: Side, to: Side): Promise<HeldComparison> {
+  static async of(workspace: Workspace, from: Side, to: Side, call: WorkspaceCall): Promise<HeldComparison> {
     const isTurned = to.at < from.at;
     const [first, second] = isTurned ? [to, from] : [from, to];
-    const { earlier, later } = await workspace.engine.lookUnread(first.request, second.request);
+    const request = ({ request: held }: Side, isLater: boolean): ScanRequest => ({
+      ...held,
+      unread: { heldAt: Number.isFinite(first.at) ? first.at : 0, isLater },
+    });
+    const { earlier, later } = await workspace.engine.lookUnread(request(first, false), request(second, true), call);
     first.check(earlier);
     second.check(later);
     return new HeldComparison(

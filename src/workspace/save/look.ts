@@ -1,18 +1,17 @@
 import { existsSync } from "node:fs";
-import type { LookedAt, StageRequest } from "../store/engine.ts";
+import type { LookedAt } from "../store/engine.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
 import { type ChangeCounts, countChanges } from "../../archive/scan/summary.ts";
-import { FoundDifference } from "../../archive/scan/task.ts";
+import { FoundDifference, type ScanRequest } from "../../archive/scan/task.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
-import { newSavePointId } from "../../ids.ts";
 import { requireFolder, withPresent } from "../open/missing-folder.ts";
 import { type Point, rulesToReadBy } from "../points/point-files.ts";
 import { needsRecovery, recoverWorkspace } from "../open/recovery.ts";
 import { countRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import { readHeld, type SealProblem, whyUnsealed } from "./seal.ts";
-import { stageRequest } from "./record-point.ts";
+import { scanRequest } from "./scan-request.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 import { differencesByInodes, type InodesCall } from "./differences-by-inodes.ts";
 import { folderSide, HeldComparison, heldSide } from "./compare-held.ts";
@@ -28,11 +27,10 @@ const RECOVERY_WAIT_MS = 200;
  */
 export async function lookAtWorkspace(
   workspace: Workspace,
-  { byTimes, ...call }: WorkspaceCall & Pick<StageRequest, "byTimes">,
+  { byTimes, ...call }: WorkspaceCall & Pick<ScanRequest, "byTimes">,
   head: Point | null,
 ): Promise<LookedAt> {
-  const request = lookRequest(workspace, call, head);
-  return workspace.engine.look(byTimes === undefined ? request : { ...request, byTimes });
+  return workspace.engine.look(lookRequest(workspace, head, { byTimes }), lookCall(call, head));
 }
 
 /** Scans the folder up to the first entry that differs from head, and then returns null. Reads no content. */
@@ -42,20 +40,29 @@ export async function lookUntilDifferent(
   head: Point,
 ): Promise<LookedAt | null> {
   try {
-    return await workspace.engine.look({ ...lookRequest(workspace, call, head), untilDifferent: true });
+    return await workspace.engine.look(lookRequest(workspace, head, { untilDifferent: true }), lookCall(call, head));
   } catch (error) {
     if (error instanceof FoundDifference) return null;
     throw error;
   }
 }
 
-export function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
+function lookCall(call: WorkspaceCall, head: Point | null): Parameters<Workspace["engine"]["look"]>[1] {
+  return { ...call, tree: head?.descriptor.content.tree ?? null };
+}
+
+/** Makes the request of a look at the folder; `how`: when it ends, and which files it reads. */
+export function lookRequest(
+  workspace: Workspace,
+  head: Point | null,
+  how: Pick<ScanRequest, "byTimes" | "untilDifferent"> = {},
+): ScanRequest {
   requireFolder(workspace);
   const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
   // A displaced tree has all its entries, so the ignore rules of its time apply: by the present rules some would seem
   // removed.
   const rules = head === null ? null : rulesToReadBy(head.descriptor);
-  return stageRequest(workspace, { ...call, exclude, crossMounts }, { rules, head, id: newSavePointId() });
+  return scanRequest(workspace, { exclude, crossMounts }, { rules, ...how });
 }
 
 /** Scans the folder by the rules of a point that is to be restored. A missing folder counts as empty. */
@@ -66,8 +73,8 @@ export async function lookBeforeRestore(
 ): Promise<LookedAt["scan"]> {
   const { crossMounts } = rules;
   return withPresent(workspace, async (root) => {
-    const request = stageRequest(workspace, { ...call, crossMounts }, { rules, head: null, id: newSavePointId() });
-    return (await workspace.engine.look({ ...request, root })).scan;
+    const request = scanRequest(workspace, { crossMounts }, { rules, root });
+    return (await workspace.engine.look(request, lookCall(call, null))).scan;
   });
 }
 
@@ -133,9 +140,9 @@ export async function lookBesideHeld(
   head: Point,
   call: WorkspaceCall,
 ): Promise<BesideHead | null> {
-  const held = heldSide(workspace, head, call);
+  const held = heldSide(workspace, head);
   if (held === null) return null;
-  const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, call, head)));
+  const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, head)), call);
   const differences = await compared.differences({ exactly: false, signal: call.signal });
   const counts = countRoot(countOf(differences), rootOfPoint(head), rootOfFolder(workspace.root));
   const mayHide = counts.removed > 0 && compared.scan.notes.ignoredCount > 0;

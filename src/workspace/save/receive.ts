@@ -5,10 +5,9 @@ import { failpoint } from "../../failpoint.ts";
 import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../../formats/records/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "../points/point-files.ts";
-import { stageRequest } from "./record-point.ts";
 import { takenOver } from "../open/siblings.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
 import { toCairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { newPacer } from "../../pacer.ts";
@@ -100,12 +99,13 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
   let staged: StagedContent | undefined;
   const point = await addPoint(workspace, input, async (id) => {
     staged = await workspace.engine.stage({
-      ...stageRequest(workspace, input, { rules: NO_RULES, head: null, id }),
-      root: input.folder,
+      ...input,
+      scan: { root: input.folder, rules: NO_RULES },
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
-      skip: [],
       databases: "copy",
       passing: true,
+      head: null,
+      pointId: id,
     });
     return {
       content: staged.content as unknown as Descriptor["content"],
@@ -186,7 +186,7 @@ function rulesByFiles(
   files: readonly FoundIgnoreFile[],
   { excludes, crossMounts }: { excludes: readonly string[]; crossMounts: boolean },
 ): IgnoreRules {
-  const rules = rulesOfTask({ excludes, rules: null }).record(files);
+  const rules = rulesOfRequest({ excludes, rules: null }).record(files);
   return {
     ignore_file: true,
     exclude: rules.excludes,

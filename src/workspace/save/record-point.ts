@@ -1,54 +1,33 @@
 import { type ChangeCounts } from "../../archive/scan/summary.ts";
 import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
-import type {
-  Attachments,
-  Degradation,
-  HeadContent,
-  PointContent,
-  StagedContent,
-  StageRequest,
-} from "../store/engine.ts";
-import type { GuardName } from "../../contract/words.ts";
+import type { Attachments, Degradation, StagedContent } from "../store/engine.ts";
+import type { SaveOptions } from "../../contract/points.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { type Cause, type Descriptor } from "../../formats/records/descriptor.ts";
+import type { Descriptor } from "../../formats/records/descriptor.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import type { UnwantedKinds } from "../../archive/scan/task.ts";
 import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import { countDifferences, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
 import { isUnchanged, pointFacts, sealedStateOf } from "../open/describe.ts";
-import { neverPart, requireMountsKnown } from "../place/registry.ts";
-import type { Unwanted } from "./unwanted.ts";
-import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import { headContent, scanRequest } from "./scan-request.ts";
+import type { Workspace } from "../open/workspace.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 
-export interface SaveInput extends WorkspaceCall, Unwanted {
-  message?: string | undefined;
-  tags?: readonly string[] | undefined;
-  /** a tag that no other point has */
-  id?: string | undefined;
-  cause?: Cause | undefined;
+export interface SaveInput extends SaveOptions {
   /** when its tree was made, if that was earlier than now */
   createdAt?: string | undefined;
   /** the point is pinned from its beginning */
   pinned?: boolean | undefined;
-  onDetached?: "continue" | "refuse" | undefined;
-  skipUnchanged?: boolean | undefined;
-  reread?: boolean | undefined;
-  exclude?: readonly string[] | undefined;
-  crossMounts?: boolean | undefined;
-  databases?: "auto" | "copy" | undefined;
-  /** DATABASE=FOLDER: files of the folder are named by rows of the database */
-  with?: readonly string[] | undefined;
   /** the parsed form of `with` */
   attachments?: readonly Attachments[];
-  /** false: files that look like credentials are left out */
-  secrets?: boolean | undefined;
-  allow?: readonly GuardName[] | undefined;
+  /** the checked kinds of unwanted entries */
+  unwanted?: UnwantedKinds | undefined;
   /** bytes that the store may grow by; null or absent: any number. More is `no_space` */
   mostBytes?: number | null;
   /** a repository that also gets newly stored content, if the folder is read */
@@ -93,7 +72,14 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   points.claim(sequence, id);
   let staged: StagedContent;
   try {
-    staged = await workspace.engine.stage(stageRequest(workspace, input, { rules: options.rules, head, id }));
+    staged = await workspace.engine.stage({
+      ...input,
+      scan: scanRequest(workspace, input, { rules: options.rules, unwanted: input.unwanted }),
+      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      databases: input.databases ?? "auto",
+      head: head === null ? null : headContent(head),
+      pointId: id,
+    });
   } catch (error) {
     points.abandon(sequence);
     throw error;
@@ -155,39 +141,6 @@ async function entriesNowIgnored(
   const present = await workspace.engine.source(staged.content);
   const found = await missingButThere(diffTrees(source, present), workspace, signal);
   return found.count === 0 ? null : found;
-}
-
-export function stageRequest(
-  workspace: Workspace,
-  input: SaveInput,
-  more: { rules: IgnoreRecord | null; head: Point | null; id: SavePointId },
-): StageRequest {
-  const { signal, onProgress, onWarning } = input;
-  if (input.crossMounts === true) requireMountsKnown(workspace.root);
-  return {
-    root: workspace.root,
-    ...(workspace.found.recordedFolder === undefined ? {} : { recordedRoot: workspace.found.recordedFolder }),
-    excludes: input.exclude ?? [],
-    rules: more.rules,
-    skip: neverPart(workspace.root, input),
-    reread: input.reread ?? false,
-    databases: input.databases ?? "auto",
-    attachments: input.attachments ?? [],
-    crossMounts: input.crossMounts ?? false,
-    head: more.head === null ? null : headContent(more.head),
-    pointId: more.id,
-    message: input.message ?? "",
-    forward: input.forward,
-    mostBytes: input.mostBytes ?? null,
-    ...(signal === undefined ? {} : { signal }),
-    onProgress,
-    onWarning,
-  };
-}
-
-function headContent({ descriptor }: Point): HeadContent {
-  const { content, entries, bytes, complete, metadata_digest: metadataDigest, labels } = descriptor;
-  return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest, labels };
 }
 
 /**

@@ -1,7 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { failpoint } from "../../failpoint.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { attachmentsOf, patternsOf } from "./given-patterns.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
@@ -9,17 +8,18 @@ import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../open/missing-folder.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
-import { leftOutOf, warnOfRules } from "../points/left-out.ts";
+import { leftOutOf, unwantedEntries, warnOfRules } from "../points/left-out.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import { recoverWorkspace } from "../open/recovery.ts";
 import { keepSpareRoom } from "../open/temporaries.ts";
 import { sealPoints } from "./seal.ts";
-import { findUnwanted, unwantedKinds, type UnwantedKinds } from "./unwanted.ts";
+import type { UnwantedEntry } from "../../archive/scan/task.ts";
+import { patternsOfUnwanted, unwantedKinds } from "../../archive/scan/unwanted.ts";
+import { scanRequest } from "./scan-request.ts";
 import type { Workspace } from "../open/workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
 import { guardSpace, warnOfPlace, withinQuota } from "./space.ts";
 import { isUnchanged } from "../open/describe.ts";
-import { neverPart } from "../place/registry.ts";
 import { noteFolder } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
 
@@ -34,16 +34,13 @@ export interface SavedOrHead extends Saved {
   made: boolean;
 }
 
-/** The most attempts of a save if files stop being unwanted while it runs. */
-const ATTEMPTS = 3;
-
 /** Saves a workspace: takes its lock, recovers after an unclean end, records the folder as one point. */
 export async function saveWorkspace(workspace: Workspace, given: SaveInput): Promise<SavedOrHead> {
   requireFolder(workspace);
-  const kinds = unwantedKinds(given);
+  const unwanted = unwantedKinds(given);
   const exclude = patternsOf(workspace.root, given);
   const tags = given.id === undefined ? given.tags : [given.id, ...(given.tags ?? [])];
-  const input: SaveInput = { ...given, tags, exclude, attachments: attachmentsOf(given.with) };
+  const input: SaveInput = { ...given, tags, exclude, unwanted, attachments: attachmentsOf(given.with) };
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input, workspace.engine.holder === null);
@@ -53,28 +50,10 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   if (input.id !== undefined) workspace.requireChosenId(input.id);
   workspace.requireTags(input);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
-  const saved = kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
+  const saved = await savePresent(workspace, input);
   const { save_point_id } = saved.point.descriptor;
   workspace.noteAgent(input.cause, { save_point_id, made: saved.made });
   return saved;
-}
-
-/**
- * Finds unwanted files, which become excludes of the point, and saves the others. A file that stopped being unwanted
- * during the save is in no point yet: then the save begins again.
- */
-async function saveWithout(workspace: Workspace, input: SaveInput, kinds: UnwantedKinds): Promise<SavedOrHead> {
-  const { root } = workspace;
-  const { exclude = [], crossMounts = false } = input;
-  for (let attempt = 1, forward = input.forward; ; attempt++, forward = undefined) {
-    const found = await findUnwanted(kinds, { ...input, root, exclude, crossMounts, skip: neverPart(root, input) });
-    failpoint("save.unwanted-found");
-    // Given patterns override the found ones.
-    const saved = await savePresent(workspace, { ...input, forward, exclude: [...found.patterns, ...exclude] });
-    const changed = await found.changed();
-    if (changed.length === 0 || attempt === ATTEMPTS)
-      return { ...saved, leftOut: [...saved.leftOut, ...found.leftOut, ...changed] };
-  }
 }
 
 /** The caller holds the workspace's lock. */
@@ -88,13 +67,11 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
     await guardSpace(workspace, { ...input, first: false });
     keepSpareRoom(workspace.found.control);
     const passedOver = whyNotHeld(workspace, input);
-    const isAsked = input.skipUnchanged === true && passedOver === null;
-    const same = isAsked ? await unchangedHead(workspace, input, holder) : null;
-    if (same !== null) return savedOrHead(same, head);
     const held =
-      passedOver === null ? await capturePoint(workspace, input, holder) : { what: holder.type, reason: passedOver };
-    if ("point" in held)
-      return savedOrHead({ ...held, changes: await countHeld(workspace, { head, point: held.point }, input) }, head);
+      passedOver === null
+        ? await saveHeld(workspace, input, { head, holder })
+        : { what: holder.type, reason: passedOver };
+    if ("point" in held) return savedOrHead(held, head);
     degraded.push(held);
   }
   const saved = await withinQuota(workspace, { ...input, first: head === null }, async (mostBytes) =>
@@ -102,6 +79,31 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
   );
   if (saved.scan !== undefined) warnOfRules(saved.scan, input);
   return savedOrHead(saved, head);
+}
+
+/** Makes a point that holds the folder's tree, or returns head. Unwanted entries are excluded when the tree is read. */
+async function saveHeld(
+  workspace: Workspace,
+  given: SaveInput,
+  { head, holder }: { head: Point | null; holder: TreeHolder },
+): Promise<Saved | Degradation> {
+  const found = await unwantedNow(workspace, given);
+  const input = { ...given, exclude: [...patternsOfUnwanted(found), ...(given.exclude ?? [])] };
+  const same = input.skipUnchanged === true ? await unchangedHead(workspace, input, holder) : null;
+  const held = same ?? (await capturePoint(workspace, input, holder));
+  if (!("point" in held)) return held;
+  const changes = same?.changes ?? (await countHeld(workspace, { head, point: held.point }, input));
+  return { ...held, changes, leftOut: [...held.leftOut, ...unwantedEntries(found)] };
+}
+
+/** Finds the unwanted entries of the folder. No file is read. */
+async function unwantedNow(workspace: Workspace, input: SaveInput): Promise<UnwantedEntry[]> {
+  if (input.unwanted === undefined) return [];
+  const unread = { heldAt: 0, isLater: false };
+  const request = scanRequest(workspace, input, { unwanted: input.unwanted, unread });
+  const scan = await workspace.engine.lookAt(request, input);
+  warnOfRules(scan, input);
+  return scan.notes.unwanted;
 }
 
 /** Counts the differences of a held point from head; null if its tree would have to be read for that. */

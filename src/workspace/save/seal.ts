@@ -9,7 +9,6 @@ import { encodeSealFile, isTooLong, type Point, rulesToReadBy } from "../points/
 import {
   dropOldTrees,
   canReadMore,
-  heldAt,
   heldTreeProblem,
   holdsMore,
   requireAsMade,
@@ -17,7 +16,8 @@ import {
   treePlace,
 } from "../points/held-trees.ts";
 import type { Points } from "../points/points.ts";
-import { type SaveInput, stageRequest } from "./record-point.ts";
+import type { SaveInput } from "./record-point.ts";
+import { headContent, heldRequest } from "./scan-request.ts";
 import { leftOutOfPoint, savedWithout, warnOfRules } from "../points/left-out.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import type { StagedContent } from "../store/engine.ts";
@@ -351,22 +351,17 @@ async function stageBy(
   const { descriptor } = point;
   const before = workspace.byId(descriptor.parent_id);
   const parent = before?.sealed === true ? before : null;
-  const request = stageRequest(
-    workspace,
-    { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
-    { rules, head: parent, id: descriptor.save_point_id },
-  );
   const recordedRoot = workspace.found.recordedFolder ?? workspace.root;
   let staged: StagedContent | undefined;
   try {
     staged = await workspace.engine.stage({
-      ...request,
-      passesLongRules: true,
-      root: Buffer.from(treePlace(workspace.points, point)),
+      ...call,
+      scan: heldRequest(workspace, point, { rules }),
       recordedRoot,
       labels: descriptor.labels,
       databases: { folders: [recordedRoot, workspace.root], still: stillDatabases(descriptor) },
-      ...heldAt(workspace.points, point),
+      head: parent === null ? null : headContent(parent),
+      pointId: descriptor.save_point_id,
     });
     requireAsMade(workspace.points, point, staged);
     warnOfRules(staged.scan, call);
@@ -414,18 +409,8 @@ function ownSnapshot(points: Points, id: SavePointId): string | null | undefined
 
 /** Reads the tree of a point that cannot be sealed, as a seal would, and stores nothing. The result has no contents. */
 export async function readHeld(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<TreeSource> {
-  const { descriptor } = point;
-  const request = stageRequest(
-    workspace,
-    { ...call, exclude: descriptor.rules.exclude, reread: true },
-    { rules: rulesToReadBy(descriptor), head: null, id: descriptor.save_point_id },
-  );
-  const looked = await workspace.engine.look({
-    ...request,
-    passesLongRules: true,
-    root: Buffer.from(treePlace(workspace.points, point)),
-    ...heldAt(workspace.points, point),
-  });
+  const request = heldRequest(workspace, point, { rules: rulesToReadBy(point.descriptor), reread: true });
+  const looked = await workspace.engine.look(request, { ...call, tree: null });
   requireAsMade(workspace.points, point, looked);
   return presentSource(looked.scan);
 }

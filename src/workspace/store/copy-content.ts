@@ -40,7 +40,7 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
 }
 
 /** Sums a scan up. Drops files that only have the name of a secret. */
-export function summaryOf(result: ScanResult, { root }: Pick<StageRequest, "root">): ScanSummary {
+export function summaryOf(result: ScanResult, root: Uint8Array): ScanSummary {
   const summary = result.summarise();
   return { ...summary, secrets: realSecrets(root, summary.secrets) };
 }
@@ -73,10 +73,11 @@ function stillOf(databases: StageRequest["databases"]): readonly Uint8Array[] {
 export function manifestOf(
   result: ScanResult,
   summary: ScanSummary,
-  { labels: known = [], crossMounts, databases }: Pick<StageRequest, "labels" | "crossMounts" | "databases">,
+  { labels: known = [], scan, databases }: Pick<StageRequest, "labels" | "scan" | "databases">,
 ): Uint8Array {
   const writer = new ByteWriter(4096);
   const { notes } = result;
+  const entered = scan.crossMounts === true;
   const labels = withLabels(known, labelsOf(notes, summary, stillOf(databases)));
   encodeManifest(writer, {
     stateDigest: hex(result.state),
@@ -88,7 +89,7 @@ export function manifestOf(
     fileHashes: summary.hashes.toSorted((a, b) => comparePaths(a.path, b.path)),
     omitted: notes.omitted,
     lossless: summary.lossless.toSorted((a, b) => comparePaths(a.path, b.path)),
-    ...(crossMounts || notes.mounts.length > 0 ? { mounts: { entered: crossMounts, leftOut: notes.mounts } } : {}),
+    ...(entered || notes.mounts.length > 0 ? { mounts: { entered, leftOut: notes.mounts } } : {}),
   });
   return Uint8Array.from(writer.view());
 }

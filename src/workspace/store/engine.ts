@@ -1,17 +1,17 @@
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
-import type { FoundIgnoreFile, IgnoreRecord } from "../../fs/ignore.ts";
+import type { FoundIgnoreFile } from "../../fs/ignore.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import type { NearPacks } from "../../repository/read/near-packs.ts";
 import type { Repository } from "../../repository/repository.ts";
 import type { TransferProgress } from "../../repository/transfer/transfer.ts";
-import type { ClonedFrom } from "../../archive/cache/origins.ts";
 import type { StatCache } from "../../archive/cache/stat-cache.ts";
 import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
 import type { HeldAs } from "../../archive/scan/databases.ts";
 import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
+import type { ScanRequest } from "../../archive/scan/task.ts";
 import type { Degradation } from "../../contract/index.ts";
 import type { PointContent, ExamineRequest } from "./store-care.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
@@ -41,44 +41,26 @@ export interface Attachments {
 
 /** A save's request to the store. */
 export interface StageRequest {
-  /** the folder's absolute path, raw bytes */
-  root: Uint8Array;
-  /** the path to record if the folder lies at `root` only for now */
-  recordedRoot?: Uint8Array;
-  excludes: readonly string[];
-  rules: IgnoreRecord | null;
-  /** True: an ignore file that is too long hides nothing. False or absent: the scan refuses it. */
-  passesLongRules?: boolean;
-  /** entries that are never part of a state, by path in latin1 */
-  skip: readonly string[];
-  reread: boolean;
-  /** Milliseconds since 1970. The folder is a held tree: nothing has changed it since this moment. */
-  heldAt?: number;
-  /** The folder is a clone, made after `heldAt`. Its entries are reported as their sources were at that moment. */
-  clonedFrom?: ClonedFrom;
+  scan: ScanRequest;
+  /** the path to record, raw bytes: of the folder, even if a clone of it is scanned */
+  recordedRoot: Uint8Array;
   /** labels that were found when the tree was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
   /** `auto`: databases in use are captured. `copy`: databases are ordinary files. Else: databases of a held tree, recovered in a copy. */
   databases: "auto" | "copy" | (Pick<HeldAs, "folders"> & { still: readonly Uint8Array[] });
   /** databases that are captured before anything is read */
-  attachments?: readonly Attachments[];
-  crossMounts: boolean;
+  attachments?: readonly Attachments[] | undefined;
   /** The folder exists for this one scan only: no stat cache of it is kept. */
   passing?: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;
-  /** A look reads no large file with unchanged times, size and inode, even a young one. May miss writes through mappings. */
-  byTimes?: boolean;
-  /** A look ends with `FoundDifference` at the first entry that differs from head without a read. Needs a stat cache of head. */
-  untilDifferent?: boolean;
   /** id in the tag of the new snapshot */
   pointId: string;
-  message: string;
   /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null: any number */
-  mostBytes?: number | null;
+  mostBytes?: number | null | undefined;
   /** another repository, which also gets all new blobs */
   forward?: ForwardTarget | undefined;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
   /** called with warnings about content that the engine lost; the save goes on */
   onWarning?: ((message: string) => void) | undefined;
@@ -97,6 +79,12 @@ export interface StagedContent {
   settled(): Promise<void>;
   /** Removes the snapshot if no descriptor is written; the next clean-up removes the blobs. Never fails. */
   discard(): Promise<void>;
+}
+
+/** A call that scans and stores nothing. */
+export interface LookCall {
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: ScanProgress) => void) | undefined;
 }
 
 /** Result of a scan that stored nothing. */

@@ -17,7 +17,9 @@ import { keepWrittenFiles, loadWrittenFiles, type WrittenFiles } from "../../arc
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
 import { takeSeed } from "./cache-seed.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import type { FolderChanges, HeldCache, StageRequest } from "./engine.ts";
+import type { ScanRequest } from "../../archive/scan/task.ts";
+import { patternsOfUnwanted } from "../../archive/scan/unwanted.ts";
+import type { FolderChanges, HeldCache } from "./engine.ts";
 import { type Unchanged, unchangedIn } from "../../archive/cache/unchanged.ts";
 
 export type { WrittenFiles } from "../../archive/scan/written-files.ts";
@@ -26,8 +28,8 @@ export type { WrittenFiles } from "../../archive/scan/written-files.ts";
 export class KeptScan {
   readonly file: string;
   readonly #changes: FolderChanges | null;
-  /** The scan under way: the mark after which it began, and its ignore rules; null if nobody reports changes of its folder. */
-  #begun: { mark: number; rules: string; isWhole: boolean; cache: string } | null = null;
+  /** The scan under way: the mark after which it began; null if nobody reports changes of its folder. */
+  #begun: { mark: number; request: ScanRequest; cache: string } | null = null;
   /** The cache that was loaded last, if other operations may use it too. */
   #shared: StatCache | null = null;
 
@@ -63,27 +65,24 @@ export class KeptScan {
    * Returns the directories of the cache that are unchanged since the cached scan, or null if that is unknown. Call it
    * before a scan. `trusted`: the scan may use the cache.
    */
-  unchanged(request: StageRequest, cache: StatCache | null, trusted: boolean): Unchanged | null {
+  unchanged(request: ScanRequest, cache: StatCache | null, trusted: boolean): Unchanged | null {
     this.#begun = null;
     const changes = this.#changes;
-    if (changes === null || Buffer.compare(changes.root, request.root) !== 0 || request.crossMounts) return null;
-    const { excludes, rules, skip } = request;
-    this.#begun = {
-      mark: changes.mark(),
-      rules: JSON.stringify([excludes, rules, skip]),
-      isWhole: request.byTimes !== true,
-      cache: this.#name(),
-    };
-    if (!trusted || cache === null || request.reread) return null;
-    const touched = changes.since(this.#begun);
+    if (changes === null || Buffer.compare(changes.root, request.root) !== 0 || request.crossMounts === true)
+      return null;
+    this.#begun = { mark: changes.mark(), request, cache: this.#name() };
+    // Unwanted entries of an unchanged directory are known only to a scan that lists the directory.
+    if (!trusted || cache === null || request.reread === true || request.unwanted !== undefined) return null;
+    const touched = changes.since({ cache: this.#begun.cache, rules: rulesOf(request, []) });
     return touched === null ? null : unchangedIn(cache, touched);
   }
 
   /** Counts changes from the scan that has ended, which found its cache to be right, or whose cache was kept as `name`. */
-  noteKept(name = this.#begun?.cache): void {
+  noteKept({ notes }: Pick<ScanResult, "notes">, name = this.#begun?.cache): void {
     if (this.#begun === null || name === undefined) return;
-    const { mark, rules, isWhole } = this.#begun;
-    this.#changes!.keep({ cache: name, rules }, mark, isWhole);
+    const { mark, request } = this.#begun;
+    const rules = rulesOf(request, patternsOfUnwanted(notes.unwanted));
+    this.#changes!.keep({ cache: name, rules }, mark, request.byTimes !== true);
   }
 
   /** A name that differs from the names of all earlier stat caches. */
@@ -143,7 +142,7 @@ export class KeptScan {
   }
 
   /** Keeps the cache in memory for the next scan of a watched folder. The file is written later, for a fast next start. */
-  #keepInMemory({ index }: EmbeddedStore, { table, old, tree }: ScanResult, epoch: string): void {
+  #keepInMemory({ index }: EmbeddedStore, { table, old, tree, notes }: ScanResult, epoch: string): void {
     const { file } = this;
     const key = { tree, epoch: Buffer.from(epoch, "hex") };
     const held: HeldCache = {
@@ -154,7 +153,7 @@ export class KeptScan {
     };
     this.#changes!.hold(held, () => saveHeld(file, held));
     fs.rmSync(this.#written, { recursive: true, force: true });
-    this.noteKept(held.name);
+    this.noteKept({ notes }, held.name);
   }
 
   get #written(): string {
@@ -164,6 +163,11 @@ export class KeptScan {
   #makeFolder(): void {
     makeFolder(path.dirname(this.file));
   }
+}
+
+/** The rules by which a scan left entries out; `found`: excludes of the unwanted entries. */
+function rulesOf({ excludes = [], rules, skip = [] }: ScanRequest, found: readonly string[]): string {
+  return JSON.stringify([[...found, ...excludes], rules, skip]);
 }
 
 /** Writes a stat cache into its file. Returns the file's name; null if that fails or a later cache lies there. */

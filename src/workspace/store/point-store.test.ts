@@ -25,16 +25,11 @@ let points = 0;
 
 function request(root: string, head: HeadContent | null): StageRequest {
   return {
-    root: Buffer.from(root),
-    excludes: [],
-    rules: null,
-    skip: [],
-    reread: false,
+    scan: { root: Buffer.from(root), rules: null },
+    recordedRoot: Buffer.from(root),
     databases: "copy",
-    crossMounts: false,
     head,
     pointId: String(++points).padStart(32, "0"),
-    message: "",
   };
 }
 
@@ -196,7 +191,7 @@ void describe("the copy engine", () => {
     for (const name of indexes()) if (!before.includes(name)) fs.rmSync(path.join(control, "store/index", name));
     for (const name of fs.readdirSync(path.join(control, "cache"))) fs.rmSync(path.join(control, "cache", name));
     const looking = engineOf(t, control);
-    await looking.look(request(root, headOf(first)));
+    await looking.look(request(root, null).scan, { tree: first.content.tree });
     const saving = engineOf(t, control);
     const second = await saving.stage(request(root, headOf(first)));
     const source = await saving.source(second.content);

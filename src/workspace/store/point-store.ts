@@ -1,4 +1,3 @@
-import { NO_RULES } from "../../fs/ignore.ts";
 import { hex } from "../../formats/bytes.ts";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,6 +13,7 @@ import { withAbandonedPacks } from "../../repository/packs/abandoned-packs.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
+  LookCall,
   LookedAt,
   LostRequest,
   PointContent,
@@ -32,6 +32,7 @@ import type {
 } from "./engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { ScanMemory } from "../../archive/scan/scan-memory.ts";
+import type { ScanRequest } from "../../archive/scan/task.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { leaveSeed } from "./cache-seed.ts";
@@ -113,7 +114,8 @@ export class PointStore {
     // The first stat cache of a fork is of the fork's folder, also if a clone of that folder is read.
     const { signal, onWarning } = request;
     await dropLostFirst(await this.store({ signal }), { signal, onWarning });
-    const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
+    const { clonedFrom, root } = request.scan;
+    const folder = clonedFrom === undefined ? root : request.recordedRoot;
     const cache = request.passing === true ? null : this.#kept.load(folder);
     return this.adding(signal, async (store, lock) => {
       const { repository, index, paths, workDirectory: directory } = store;
@@ -148,15 +150,16 @@ export class PointStore {
     held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock },
   ): Promise<StagedContent> {
     const { store, cache, lock } = held;
-    const root = rootMetadata(request.root);
+    const root = rootMetadata(request.scan.root);
     let summary: StagedContent["summary"] | undefined;
     let top: Uint8Array | undefined;
     const first = await this.#capturedFirst(request, store);
-    const scanning = this.#scanOptions(request, store, cache);
     const scanned = scan({
-      ...scanning,
-      ...(first === null ? {} : { databases: { capture: first.capture, held: null, always: first.databases } }),
-      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes ?? null },
+      ...this.#scanOptions(request.scan, { store, cache, call: request }),
+      ...(request.passing === true ? { written: null } : {}),
+      databases:
+        first === null ? this.#databases(request) : { capture: first.capture, held: null, always: first.databases },
+      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes },
       ...(request.passing === true || (this.#options.changes ?? null) !== null
         ? {}
         : { draft: this.#kept.draftPlace() }),
@@ -166,16 +169,16 @@ export class PointStore {
         if (
           same !== null &&
           store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0 &&
-          liesAt(store, same.content as CopyContent, request.recordedRoot ?? request.root)
+          liesAt(store, same.content as CopyContent, request.recordedRoot)
         ) {
           summary = summaryOfHead(same);
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
           return [];
         }
-        summary = summaryOf(done, request);
+        summary = summaryOf(done, request.scan.root);
         const manifest = manifestOf(done, summary, request);
         const built = snapshotTree({
-          path: request.recordedRoot ?? request.root,
+          path: request.recordedRoot,
           tree: done.tree,
           root,
           manifest,
@@ -196,10 +199,7 @@ export class PointStore {
     try {
       snapshot = await this.#publish(
         { store, lock, packs: result.packs },
-        this.newSnapshot(
-          { root: request.recordedRoot ?? request.root, pointId: request.pointId },
-          hex(top!) as ObjectId,
-        ),
+        this.newSnapshot({ root: request.recordedRoot, pointId: request.pointId }, hex(top!) as ObjectId),
       );
     } catch (error) {
       await discardDraft(result.draft);
@@ -276,43 +276,25 @@ export class PointStore {
     });
   }
 
-  /** Scans any folder without storing anything. `unread`: the content of files is not read. */
-  async lookAt(
-    root: Uint8Array,
-    call: { onProgress?: StageRequest["onProgress"]; unread?: boolean },
-  ): Promise<ScanResult> {
-    const { repository } = await this.store();
-    return scan({
-      root,
-      cache: null,
-      excludes: [],
-      rules: NO_RULES,
-      memory: this.#memory,
-      chunkerPolynomial: repository.chunkerPolynomial,
-      onProgress: call.onProgress,
-      ...(call.unread === true ? { unread: { heldAt: 0, isLater: false } } : {}),
-    });
+  /** Scans any folder without a cache, and stores nothing. */
+  async lookAt(request: ScanRequest, call: LookCall): Promise<ScanResult> {
+    const { chunkerPolynomial } = (await this.store()).repository;
+    return scan({ ...call, request, cache: null, memory: this.#memory, chunkerPolynomial });
   }
 
-  /** Looks at the folder without storing anything. */
-  async look(request: StageRequest): Promise<LookedAt> {
+  /** Looks at the folder without storing anything. `tree`: of head, hex; null if there is none. */
+  async look(request: ScanRequest, call: LookCall & { tree: string | null }): Promise<LookedAt> {
     const store = await this.store();
     const cache = this.#kept.load(request.root);
     // A large file whose size differs from the cache counts as changed without a read, but only if the cache is of
     // head: after a restore the cache is of the state before the restore.
-    const quick = cache !== null && hex(cache.tree) === request.head?.content.tree;
-    const untilDifferent = quick && request.untilDifferent === true;
-    const byTimes = quick && request.byTimes === true;
-    const result = await scan({ ...this.#scanOptions(request, store, cache), quick, byTimes, untilDifferent });
+    const quick = cache !== null && hex(cache.tree) === call.tree;
+    const result = await scan({ ...this.#scanOptions(request, { store, cache, call }), quick });
     // All content is stored, so the next look need not read again the files that this one read, e.g. after a restore.
-    const stored = hex(result.tree) === request.head?.content.tree;
+    const stored = hex(result.tree) === call.tree;
     const isOther = cache === null || hex(cache.tree) !== hex(result.tree);
-    if (
-      stored &&
-      (isOther ||
-        result.notes.bytesRead >
-          (this.#options.changes === null || this.#options.changes === undefined ? 0 : SOON_READ_BYTES))
-    ) {
+    const soonRead = (this.#options.changes ?? null) === null ? 0 : SOON_READ_BYTES;
+    if (stored && (isOther || result.notes.bytesRead > soonRead)) {
       // The old cache may vouch that the store has all ids that it lists; else each id is looked up once.
       const isVouched = cache !== null && this.#kept.vouches(store, cache);
       await this.#kept.keep(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
@@ -324,16 +306,18 @@ export class PointStore {
    * Compares two trees without reading a file: two entries with the same inode and change time count as one content.
    * `earlier` is the tree that was held first.
    */
-  async lookUnread(earlier: StageRequest, later: StageRequest): Promise<{ earlier: ScanResult; later: ScanResult }> {
+  async lookUnread(
+    earlier: ScanRequest,
+    later: ScanRequest,
+    call: LookCall,
+  ): Promise<{ earlier: ScanResult; later: ScanResult }> {
     const store = await this.store();
-    const heldAt = earlier.heldAt ?? 0;
-    const first = await scan({ ...this.#scanOptions(earlier, store, null), unread: { heldAt, isLater: false } });
+    const first = await scan(this.#scanOptions(earlier, { store, cache: null, call }));
     const cache = asStatCache(first);
     const second = await scan({
-      ...this.#scanOptions(later, store, cache),
+      ...this.#scanOptions(later, { store, cache, call }),
       distrust: false,
       unchanged: null,
-      unread: { heldAt, isLater: true },
     });
     return { earlier: first, later: second };
   }
@@ -442,33 +426,27 @@ export class PointStore {
     await this.#memory.giveBack();
   }
 
-  #scanOptions(request: StageRequest, store: EmbeddedStore, cache: StatCache | null): ScanOptions {
+  #scanOptions(
+    request: ScanRequest,
+    { store, cache, call }: { store: EmbeddedStore; cache: StatCache | null; call: LookCall },
+  ): ScanOptions {
     const distrust = cache !== null && !this.#kept.vouches(store, cache);
     return {
-      root: request.root,
+      request,
       cache,
-      written: request.clonedFrom === undefined && request.passing !== true ? this.#kept.written() : null,
+      written: request.clonedFrom === undefined ? this.#kept.written() : null,
       memory: this.#memory,
-      excludes: request.excludes,
-      rules: request.rules,
-      passesLongRules: request.passesLongRules ?? false,
-      skip: request.skip,
-      reread: request.reread,
-      ...(request.heldAt === undefined ? {} : { heldAt: request.heldAt }),
-      ...(request.clonedFrom === undefined ? {} : { clonedFrom: request.clonedFrom }),
-      databases: this.#databases(request),
-      crossMounts: request.crossMounts,
       distrust,
       unchanged: this.#kept.unchanged(request, cache, !distrust),
       cacheStays: this.#kept.isShared(cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
-      onProgress: request.onProgress,
+      signal: call.signal,
+      onProgress: call.onProgress,
     };
   }
 
   async #capturedFirst(
-    { attachments = [], databases, root, signal }: StageRequest,
+    { attachments = [], databases, scan: { root }, signal }: StageRequest,
     store: EmbeddedStore,
   ): Promise<CapturedFirst | null> {
     if (attachments.length === 0 || databases !== "auto" || this.databases === null) return null;
@@ -482,7 +460,7 @@ export class PointStore {
 
   /** A snapshot of a point with this topmost tree, not yet written. */
   newSnapshot(
-    request: Pick<StageRequest, "root" | "pointId">,
+    request: { root: Uint8Array; pointId: string },
     tree: ObjectId,
   ): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
     const { uid, gid, username } = currentUser();
@@ -514,7 +492,7 @@ export class PointStore {
       result.notes.filesRead === 0;
     if (current) {
       await discardDraft(result.draft);
-      this.#kept.noteKept();
+      this.#kept.noteKept(result);
     } else await this.#kept.keep(store, result);
     store.index.saveCache();
   }

@@ -9,6 +9,7 @@ import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
 import { storePaths } from "./store-paths.ts";
 import { scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
 import { ScanMemory } from "../../archive/scan/scan-memory.ts";
+import type { ScanRequest } from "../../archive/scan/task.ts";
 import type { ScanSummary } from "../../archive/scan/summary.ts";
 import { losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { HoleList } from "../../archive/write/data-runs.ts";
@@ -34,6 +35,9 @@ function removeFolder(folder: string): void {
 export interface Saved extends ScanResult {
   summary: ScanSummary;
 }
+
+/** What differs from a scan by the present rules. */
+type TestScan = Partial<Omit<ScanOptions, "request">> & { request?: Partial<ScanRequest> };
 
 /** A store for a test: saves and restores without points and locks. */
 export class TestStore {
@@ -63,25 +67,23 @@ export class TestStore {
     return loadStatCache(this.cachePath);
   }
 
-  #options(root: string | Buffer, more: Partial<ScanOptions>): ScanOptions {
+  #options(root: string | Buffer, { request, ...more }: TestScan): ScanOptions {
     return {
-      root: Buffer.from(root as string),
+      request: { root: Buffer.from(root as string), rules: null, ...request },
       memory: new ScanMemory(),
       cache: null,
-      excludes: [],
-      rules: null,
       chunkerPolynomial: this.store.repository.chunkerPolynomial,
       ...more,
     };
   }
 
   /** Scans without storing; without a cache unless one is given. */
-  async look(root: string | Buffer, more: Partial<ScanOptions> = {}): Promise<ScanResult> {
+  async look(root: string | Buffer, more: TestScan = {}): Promise<ScanResult> {
     return scan(this.#options(root, more));
   }
 
   /** Scans with the stat cache, stores new content, writes the cache. */
-  async save(root: string | Buffer, more: Partial<ScanOptions> = {}): Promise<Saved> {
+  async save(root: string | Buffer, more: TestScan = {}): Promise<Saved> {
     const { store } = this;
     const { keys } = store.repository;
     store.index.beginSession();

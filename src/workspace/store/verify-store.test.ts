@@ -56,16 +56,11 @@ class Scene {
       adoptedAt: 1_700_000_000,
     });
     const staged = await engine.stage({
-      root: Buffer.from(this.root),
-      excludes: [],
-      rules: null,
-      reread: false,
+      scan: { root: Buffer.from(this.root), rules: null },
+      recordedRoot: Buffer.from(this.root),
       databases: "copy",
-      crossMounts: false,
-      skip: [],
       head: null,
       pointId: ID,
-      message: "",
     });
     await staged.settled();
     await engine.close();

@@ -1,0 +1,46 @@
+import type { ScanRequest } from "../../archive/scan/task.ts";
+import type { HeadContent, PointContent } from "../store/engine.ts";
+import { heldAt, treePlace } from "../points/held-trees.ts";
+import type { Point } from "../points/point-files.ts";
+import { neverPart, requireMountsKnown } from "../place/registry.ts";
+import type { Workspace } from "../open/workspace.ts";
+
+/** Makes the request to scan a workspace's folder by its present rules; `more`: another tree, recorded rules, a look. */
+export function scanRequest(
+  { root }: Workspace,
+  { exclude, crossMounts, reread }: ScanInput,
+  more: Partial<ScanRequest> = {},
+): ScanRequest {
+  if (crossMounts === true) requireMountsKnown(root);
+  return { root, rules: null, excludes: exclude, skip: neverPart(root, { crossMounts }), crossMounts, reread, ...more };
+}
+
+export interface ScanInput {
+  exclude?: readonly string[] | undefined;
+  crossMounts?: boolean | undefined;
+  reread?: boolean | undefined;
+}
+
+/** Makes the request to scan a point's held tree. Ignore files that are too long hide nothing. */
+export function heldRequest(
+  workspace: Workspace,
+  point: Point,
+  more: Pick<ScanRequest, "rules" | "reread">,
+): ScanRequest {
+  return scanRequest(
+    workspace,
+    { exclude: point.descriptor.rules.exclude },
+    {
+      ...more,
+      ...heldAt(workspace.points, point),
+      passesLongRules: true,
+      root: Buffer.from(treePlace(workspace.points, point)),
+    },
+  );
+}
+
+/** Returns the content of a point, which a save takes over if the folder is unchanged. */
+export function headContent({ descriptor }: Point): HeadContent {
+  const { content, entries, bytes, complete, metadata_digest: metadataDigest, labels } = descriptor;
+  return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest, labels };
+}
