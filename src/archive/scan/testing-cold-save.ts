@@ -33,7 +33,6 @@ await writeTree({
   target: Buffer.from(target),
   tree: saved.tree,
   holes: new Map(),
-  read: (id) => store.read(id, "data"),
 });
 const { control: counts } = saved.table;
 process.stdout.write(JSON.stringify({ parts: counts[C.JOBS]! - counts[C.DIRECTORIES]!, threads }));

@@ -5,7 +5,6 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { decodeTree } from "../../formats/restic/tree.ts";
 import { assertSame, type Saved, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
-import { TreeFinisher } from "./tree-finisher.ts";
 import { TreeWriter } from "./tree-writer.ts";
 import type { FilesJob, WriteTask } from "./write-jobs.ts";
 
@@ -42,7 +41,6 @@ function taskOf({ store }: TestStore, target: string, waiting: number): WriteTas
     newBits: 0,
     sparse: false,
     resumes: false,
-    held: null,
     here: null,
     control: new Int32Array([waiting, 0]).buffer as unknown as SharedArrayBuffer,
   };
@@ -82,17 +80,7 @@ void describe("TreeWriter on one thread", () => {
     // As it comes to another thread.
     const theirs = writer.files(structuredClone(given[0]!), () => assert.fail("nobody waits any more"));
     assert.deepEqual([theirs.files, theirs.closed, theirs.damaged], [others, [], []]);
-    const options = {
-      left: null,
-      readOnly: false,
-      sparse: false,
-      held: null,
-      holes: new Map(),
-      read: () => assert.fail("no links"),
-    };
-    const finisher = new TreeFinisher(Buffer.from(target), options);
-    finisher.close(own.closed);
-    finisher.end();
+    writer.last({ linked: [], closed: own.closed });
     assertSame(await saves.look(target), saved);
   });
 

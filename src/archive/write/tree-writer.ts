@@ -1,8 +1,9 @@
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
+import { changingInside } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { openDirectory, putName, syscallError } from "../../fs/linux/syscalls.ts";
@@ -10,17 +11,18 @@ import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource, type BlobSourceOptions } from "../../repository/read/blob-source.ts";
 import { packFolder } from "../../repository/read/near-packs.ts";
-import { decodeTree, linkedInode, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { canBeOne, decodeTree, linkedInode, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import type { BlobTable } from "../../repository/index/blob-table.ts";
 import { WORTH_SHARING, workOf } from "../../threads/shared-work.ts";
 import { HeldFiles } from "./held-files.ts";
 import { exactNode, firstOfGroup } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
-import { NodeWriter, type NotSet } from "./node-writer.ts";
+import { isAnother, NodeWriter, type NotSet } from "./node-writer.ts";
 import {
   type DirectoryJob,
   type FilesJob,
   type LargeFile,
+  type LinkedEntry,
   newOutcome,
   type RangeJob,
   type Share,
@@ -81,7 +83,9 @@ export class WriteRunner {
       case "write-range":
         return this.#writer!.range(request.job);
       case "write-finish":
-        return this.#writer!.finishLarge(request.file);
+        return this.#writer!.finishLarge(request.file, request.isDamaged);
+      case "write-last":
+        return this.#writer!.last(request);
       case "write-end":
         this.#writer?.close();
         this.#writer = null;
@@ -95,7 +99,7 @@ export class TreeWriter {
   readonly #task: WriteTask;
   readonly #index: BlobIndex;
   readonly #blobs: BlobSource;
-  readonly #nodes: NodeWriter;
+  #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #held: HeldFiles | null;
   readonly #left: LeftEntries | null;
@@ -112,11 +116,11 @@ export class TreeWriter {
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);
-    this.#held = task.held === null ? null : new HeldFiles(task.held);
+    this.#held = task.held === undefined ? null : new HeldFiles(task.held);
     // After a resume the root does not show which group and access lists the existing directories pass on.
-    const { readOnly, newBits, sparse } = task;
-    this.#nodes = new NodeWriter({ readOnly, newBits, sparse, ...(task.resumes ? {} : { within: this.#target }) });
-    this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
+    const { readOnly, newBits, sparse, resumes = false } = task;
+    this.#nodes = new NodeWriter({ readOnly, newBits, sparse, ...(resumes ? {} : { within: this.#target }) });
+    this.#left = resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
   /** Writes a stack of directories; gives half of it, or of a directory's files, to `share` whenever another thread waits. */
@@ -244,7 +248,8 @@ export class TreeWriter {
    * node's own size, if it differs.
    */
   #exact(path: Uint8Array, stored: TreeNode): Exact {
-    const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
+    const { lossless } = this.#task;
+    const fields = lossless === undefined || lossless.size === 0 ? undefined : lossless.get(latin1(path));
     const node = exactNode(stored, fields);
     const group = firstOfGroup(fields) ?? linkedInode(node);
     const size = this.#sizeOf(node);
@@ -282,7 +287,7 @@ export class TreeWriter {
   #finishDirectory(fd: number, directory: WriteOutcome["closed"][number], isShared: boolean): void {
     const { path, node } = directory;
     // Also for root, which may have no additional rights.
-    const locksOut = (node.mode & 0o700) !== 0o700 && !this.#task.readOnly;
+    const locksOut = (node.mode & 0o700) !== 0o700 && this.#task.readOnly !== true;
     if (isShared || locksOut) this.#out.closed.push(directory);
     else this.#nodes.finishDirectory(fd, node, path);
   }
@@ -318,12 +323,7 @@ export class TreeWriter {
       this.#out.files++;
       return;
     }
-    const held = this.#held;
-    if (held !== null && this.#nodes.filledFile(fd, node, place, (to) => held.fill(path, node, to))) {
-      this.#out.files++;
-      this.#out.bytes += node.size;
-      return;
-    }
+    if (this.#isCloned(fd, node, path)) return;
     if (isLarge) {
       const isLeft = this.#left?.opens(fd, node.name) === true;
       const created = isLeft ? this.#openFile(path) : this.#nodes.create(fd, place);
@@ -343,6 +343,16 @@ export class TreeWriter {
     else files.push(one);
   }
 
+  /** Clones a file of the held tree; false if that tree does not have it. */
+  #isCloned(fd: number, node: TreeNode, path: Uint8Array): boolean {
+    const held = this.#held;
+    const place = { name: node.name, path };
+    if (held === null || !this.#nodes.filledFile(fd, node, place, (to) => held.fill(path, node, to))) return false;
+    this.#out.files++;
+    this.#out.bytes += node.size;
+    return true;
+  }
+
   /** Null if the store lacks its only blob. */
   #wholeFile({ node, path }: LargeFile, at: number): WholeFile | null {
     const content = node.content!;
@@ -353,22 +363,24 @@ export class TreeWriter {
     return { at, entry: this.#blobs.isInPieces(entry) ? -1 : entry, size };
   }
 
-  /** Writes a file of several blobs, or with holes, on this thread alone. */
-  #whole(fd: number, node: TreeNode, path: Uint8Array): void {
+  /** Writes a file on this thread alone. Returns false, and lists the file, if its content is damaged. */
+  #whole(fd: number, node: TreeNode, path: Uint8Array): boolean {
     const holes = this.#task.holes.get(latin1(path));
     try {
       this.#nodes.file(
         fd,
         node,
         { name: node.name, path, ...(holes === undefined ? {} : { holes }) },
-        this.#pieces({ ...node, content: node.content! }),
+        this.#pieces({ ...node, content: node.content ?? EMPTY }),
       );
       this.#out.files++;
       this.#out.bytes += node.size;
+      return true;
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#out.damaged.push({ path, detail: error.message });
       this.#nodes.remove(fd, node.name);
+      return false;
     }
   }
 
@@ -389,7 +401,7 @@ export class TreeWriter {
    * True if the pieces of a file are compared with their ids: a later full read may not be allowed to read this file.
    */
   #compares({ mode }: { mode: number }): boolean {
-    return this.#task.comparesPieces || (mode & OWNER_READS) === 0;
+    return this.#task.comparesPieces !== false || (mode & OWNER_READS) === 0;
   }
 
   /** Writes files of a directory, giving half of the rest to another thread whenever one waits. True if it gave some away. */
@@ -485,20 +497,85 @@ export class TreeWriter {
   }
 
   #openFile(path: Uint8Array): number {
-    const slash = Buffer.from(path).lastIndexOf(47);
-    const directory = this.#open(path.subarray(0, Math.max(slash, 0)));
-    putName(this.#path, 0, path.subarray(slash + 1));
+    const directory = this.#open(parentOf(path));
+    putName(this.#path, 0, nameOf(path));
     const fd = this.#nodes.sys.open(directory, this.#path, 0, OPEN_FLAGS, 0);
     this.#nodes.sys.close(directory);
     return this.#checked(fd, path);
   }
 
-  /** Sets the metadata of a large file whose runs are all written. */
-  finishLarge(file: LargeFile): NotSet[] {
-    const fd = this.#openFile(file.path);
-    this.#nodes.finishFile(fd, file.node, file.path);
-    this.#nodes.sys.close(fd);
+  /** Sets the metadata of a large file whose runs are all written, or removes the file. */
+  finishLarge({ path, node }: LargeFile, isDamaged: boolean): NotSet[] {
+    const { sys } = this.#nodes;
+    const fd = isDamaged ? this.#open(parentOf(path)) : this.#openFile(path);
+    if (isDamaged) this.#nodes.remove(fd, node.name);
+    else this.#nodes.finishFile(fd, node, path);
+    sys.close(fd);
     return this.#nodes.notSet.splice(0);
+  }
+
+  /**
+   * Makes the members of hard-link groups, whose directories keep their times; then finishes directories, the deepest
+   * first. All other work on the tree is done.
+   */
+  last({ linked, closed }: Pick<WriteOutcome, "linked" | "closed">): WriteOutcome {
+    const { readOnly, sparse } = this.#task;
+    // Finished directories may pass on a group or access lists that the target does not have.
+    this.#nodes = new NodeWriter({ readOnly, sparse });
+    const { sys } = this.#nodes;
+    const inside = (path: Uint8Array, work: (fd: number) => void): void => {
+      this.#checkStop();
+      const fd = this.#open(path);
+      try {
+        work(fd);
+      } finally {
+        sys.close(fd);
+      }
+    };
+    return this.#noting(() => {
+      const first = new Map<string, LinkedEntry>();
+      const sorted = linked.toSorted((a, b) => comparePaths(a.path, b.path));
+      for (let from = 0, to = 0; from < sorted.length; from = to) {
+        const parent = parentOf(sorted[from]!.path);
+        while (to < sorted.length && Buffer.compare(parentOf(sorted[to]!.path), parent) === 0) to++;
+        const members = sorted.slice(from, to);
+        inside(parent, (fd) =>
+          changingInside(sys, fd, () => {
+            for (const each of members)
+              this.#nodes.holds(each.path, "type", () => this.#member(fd, each, { first, inside }));
+          }),
+        );
+      }
+      for (const { path, node } of closed.toSorted((a, b) => comparePaths(b.path, a.path)))
+        inside(path, (fd) => this.#nodes.finishDirectory(fd, node, path));
+    });
+  }
+
+  /** Links a member to the first one of its group; writes the member if it is the first or cannot be linked. */
+  #member(
+    fd: number,
+    member: LinkedEntry,
+    by: { first: Map<string, LinkedEntry>; inside: (path: Uint8Array, work: (fd: number) => void) => void },
+  ): void {
+    const { path, node, group } = member;
+    const place = { name: node.name, path };
+    this.#left?.clear(fd, node.name);
+    const existing = by.first.get(group);
+    if (existing !== undefined && canBeOne(existing.node, node)) {
+      const link = (): void =>
+        by.inside(parentOf(existing.path), (from) => this.#nodes.link(from, nameOf(existing.path), fd, place));
+      if (this.#nodes.holds(path, "links", link)) {
+        if (node.type === "file") this.#out.files++;
+        else this.#out.others++;
+        return;
+      }
+    } else if (existing !== undefined) this.#nodes.cannotLink(path, isAnother(existing.path));
+    if (node.type === "file" && !this.#isCloned(fd, node, path) && !this.#whole(fd, node, path)) return;
+    if (node.type !== "file") {
+      if (!this.#nodes.special(fd, node, place)) return;
+      this.#out.others++;
+    }
+    by.first.set(group, member);
   }
 
   close(): void {
@@ -524,6 +601,14 @@ function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
 }
 
 const EMPTY = new Uint8Array(0);
+
+function parentOf(path: Uint8Array): Uint8Array {
+  return path.subarray(0, Math.max(path.lastIndexOf(47), 0));
+}
+
+function nameOf(path: Uint8Array): Uint8Array {
+  return path.subarray(path.lastIndexOf(47) + 1);
+}
 
 /** Orders by pack and offset; files without a single place come last. */
 function byPlace({ packOf, offsetOf }: BlobTable): (a: WholeFile, b: WholeFile) => number {

@@ -7,29 +7,39 @@ import type { HoleList } from "./data-runs.ts";
 import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { NotSet } from "./node-writer.ts";
 
-/** A task that every thread that writes a tree gets. */
-export interface WriteTask {
+/** How a tree is written. */
+export interface WriteHow {
   keys: MasterKeys;
-  index: SharedIndex;
   /** the repository's `data` folder */
   packs: string;
-  /** absolute path of the folder being filled, raw bytes */
+  /** an empty folder that exists, absolute, raw bytes */
   target: Uint8Array;
+  /** raw paths with their parents; null or absent: everything */
+  paths?: readonly Uint8Array[] | null;
+  /**
+   * Compares each piece of content with its id. Default true; false if the written folder is read again and compared as
+   * a whole: then only files that their owner may not read.
+   */
+  comparesPieces?: boolean;
+  /** modes without write permission, and no metadata that only the owner may set */
+  readOnly?: boolean;
+  /** the folder holds files of a killed restore of the same content */
+  resumes?: boolean;
+  /** a held tree whose files are cloned if they have not changed */
+  held?: HeldTree | undefined;
   /** exact holes of sparse files: path in latin1 → [offset, length] pairs */
   holes: ReadonlyMap<string, HoleList>;
-  lossless: LosslessByPath;
-  /** raw paths to be written with their parents; null: everything */
-  paths: readonly Uint8Array[] | null;
-  /** see `WriteTreeOptions` */
-  comparesPieces: boolean;
-  readOnly: boolean;
-  /** see `WriteTreeOptions` */
-  sparse: boolean;
+  /** blocks of zeros become holes in files without recorded holes */
+  sparse?: boolean;
+  /** the manifest's facts of entries that nodes cannot hold */
+  lossless?: LosslessByPath;
+}
+
+/** A task that every thread that writes a tree gets. */
+export interface WriteTask extends WriteHow {
+  index: SharedIndex;
   /** see `bitsOfNewFiles` */
   newBits: number;
-  /** the folder holds files of a killed restore of the same content */
-  resumes: boolean;
-  held: HeldTree | null;
   /** by number of a pack: 0 while some of it is still being fetched; null: all are there. In shared memory */
   here: Uint8Array | null;
   /** word 0: threads that wait for work; word 1: stop */
@@ -95,9 +105,9 @@ export interface WriteOutcome {
   large: LargeFile[];
   /** directories not begun, because content of their files is still being fetched in these packs */
   waiting: { job: DirectoryJob; packs: number[] }[];
-  /** members of hard-link groups, left to the caller */
+  /** members of hard-link groups, made at the end */
   linked: LinkedEntry[];
-  /** directories that the caller finishes at the end: their mode would lock their owner out, or other threads still write into them */
+  /** directories that are finished at the end: their mode would lock their owner out, or other threads still write into them */
   closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
@@ -123,7 +133,8 @@ export type WriteRequest =
   | { kind: "write-directories"; jobs: DirectoryJob[] }
   | { kind: "write-files"; job: FilesJob }
   | { kind: "write-range"; job: RangeJob }
-  | { kind: "write-finish"; file: LargeFile }
+  | { kind: "write-finish"; file: LargeFile; isDamaged: boolean }
+  | ({ kind: "write-last" } & Pick<WriteOutcome, "linked" | "closed">)
   | { kind: "write-end" };
 
 /**
@@ -140,6 +151,7 @@ export interface WriteWork {
     "write-files": WriteOutcome;
     "write-range": { bytes: number; kept: number; damaged: string | null };
     "write-finish": NotSet[];
+    "write-last": WriteOutcome;
     "write-end": null;
   };
   events: WriteEvent;

@@ -1,17 +1,10 @@
 import { append } from "../../append.ts";
-import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
-import { syscalls } from "../../fs/linux/syscalls.ts";
 import { bitsOfNewFiles } from "../../fs/linux/mounts.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
-import type { HeldTree } from "./held-files.ts";
-import type { LosslessByPath } from "./exact-nodes.ts";
-import { LeftEntries } from "./left-entries.ts";
-import type { HoleList } from "./data-runs.ts";
 import type { NotSet } from "./node-writer.ts";
-import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
 import {
   type DirectoryJob,
   type FilesJob,
@@ -19,41 +12,17 @@ import {
   type LinkedEntry,
   type RangeJob,
   WRITE,
+  type WriteHow,
   type WriteOutcome,
   type WriteTask,
   type WriteWork,
 } from "./write-jobs.ts";
 
-export interface WriteTreeOptions {
-  keys: MasterKeys;
+export interface WriteTreeOptions extends WriteHow {
   index: BlobIndex;
-  /** the repository's `data` folder */
-  packs: string;
-  /** an empty folder that exists, absolute, raw bytes */
-  target: Uint8Array;
   tree: Uint8Array;
-  /** raw paths with their parents; null or absent: everything */
-  paths?: readonly Uint8Array[] | null;
   /** given if packs are still being fetched; absent: all are there */
   arrivals?: PackArrivals | undefined;
-  /**
-   * Compares each piece of content with its id. Default true; false if the written folder is read again and compared as
-   * a whole: then only files that their owner may not read.
-   */
-  comparesPieces?: boolean;
-  /** modes without write permission, and no metadata that only the owner may set */
-  readOnly?: boolean;
-  /** the folder holds files of a killed restore of the same content */
-  resumes?: boolean;
-  /** a held tree whose files are cloned if they have not changed */
-  held?: HeldTree | undefined;
-  holes: ReadonlyMap<string, HoleList>;
-  /** blocks of zeros become holes in files without recorded holes */
-  sparse?: boolean;
-  /** the manifest's facts of entries that nodes cannot hold */
-  lossless?: LosslessByPath;
-  /** reads a piece of content by its id, for the few files that this thread writes itself */
-  read(id: Uint8Array): Uint8Array;
   /** how many threads; default as many as any operation has */
   jobs?: number | undefined;
   signal?: AbortSignal;
@@ -100,7 +69,8 @@ type Work =
   | { kind: "directories"; jobs: DirectoryJob[] }
   | { kind: "files"; job: FilesJob }
   | { kind: "range"; job: RangeJob }
-  | { kind: "finish"; file: LargeFile };
+  | { kind: "finish"; file: LargeFile; isDamaged: boolean }
+  | { kind: "last" };
 
 class TreeWriting {
   readonly #options: WriteTreeOptions;
@@ -132,21 +102,13 @@ class TreeWriting {
       if (this.#isDrained) this.#wake();
     };
     signal?.addEventListener("abort", stop, { once: true });
+    const { index, tree, arrivals, jobs: _jobs, signal: _signal, ...more } = this.#options;
+    const { onProgress: _progress, onElsewhere, onUnsound, ...how } = more;
     const task: WriteTask = {
-      keys: this.#options.keys,
-      index: this.#options.index.shared,
-      packs: this.#options.packs,
-      target: this.#options.target,
-      holes: this.#options.holes,
-      lossless: this.#options.lossless ?? new Map(),
-      paths: this.#options.paths ?? null,
-      comparesPieces: this.#options.comparesPieces ?? true,
-      readOnly: this.#options.readOnly ?? false,
-      sparse: this.#options.sparse ?? false,
-      newBits: bitsOfNewFiles(Buffer.from(this.#options.target)),
-      resumes: this.#options.resumes ?? false,
-      held: this.#options.held ?? null,
-      here: this.#options.arrivals?.here ?? null,
+      ...how,
+      index: index.shared,
+      newBits: bitsOfNewFiles(Buffer.from(how.target)),
+      here: arrivals?.here ?? null,
       control: this.#control.buffer as SharedArrayBuffer,
     };
     try {
@@ -154,8 +116,8 @@ class TreeWriting {
       const begun = await Promise.allSettled(
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
-            if ("elsewhere" in event) this.#options.onElsewhere?.(event.elsewhere);
-            if ("unsound" in event) this.#options.onUnsound?.(event.unsound);
+            if ("elsewhere" in event) onElsewhere?.(event.elsewhere);
+            if ("unsound" in event) onUnsound?.(event.unsound);
             if (!("work" in event)) return;
             const { work } = event;
             this.#add(Array.isArray(work) ? { kind: "directories", jobs: work } : { kind: "files", job: work });
@@ -164,23 +126,15 @@ class TreeWriting {
         }),
       );
       firstFailure(begun);
-      this.#add({
-        kind: "directories",
-        jobs: [
-          {
-            path: new Uint8Array(0),
-            tree: this.#options.tree,
-            node: null,
-            whole: (this.#options.paths ?? null) === null,
-          },
-        ],
-      });
+      const whole = (how.paths ?? null) === null;
+      this.#add({ kind: "directories", jobs: [{ path: new Uint8Array(0), tree, node: null, whole }] });
+      await this.#drained();
+      // The members of hard-link groups need all packs.
+      if (this.#failure === undefined) await arrivals?.done;
+      if (this.#linked.length > 0 || this.#closed.length > 0) this.#add({ kind: "last" });
       await this.#drained();
       if (this.#failure !== undefined) throw this.#failure;
       throwIfAborted(signal);
-      // The members of hard-link groups need all packs.
-      await this.#options.arrivals?.done;
-      this.#finish();
       this.#result.entries += this.#result.files;
       return this.#result;
     } finally {
@@ -251,8 +205,11 @@ class TreeWriting {
   async #do(thread: Thread<WriteWork>, work: Work): Promise<void> {
     if (work.kind === "directories") this.#take(await thread.ask({ kind: "write-directories", jobs: work.jobs }));
     else if (work.kind === "files") this.#take(await thread.ask({ kind: "write-files", job: work.job }));
-    else if (work.kind === "finish")
-      append(this.#result.notSet, await thread.ask({ kind: "write-finish", file: work.file }));
+    else if (work.kind === "finish") append(this.#result.notSet, await thread.ask({ ...work, kind: "write-finish" }));
+    else if (work.kind === "last")
+      this.#take(
+        await thread.ask({ kind: "write-last", linked: this.#linked.splice(0), closed: this.#closed.splice(0) }),
+      );
     else {
       const { bytes, kept, damaged } = await thread.ask({ kind: "write-range", job: work.job });
       this.#result.bytes += bytes;
@@ -313,38 +270,9 @@ class TreeWriting {
     const entry = this.#large[number]!;
     entry.damaged ??= damaged;
     if (--entry.left > 0) return;
-    if (entry.damaged !== null) {
-      this.#result.damaged.push({ path: entry.file.path, detail: entry.damaged });
-      removeBelow(this.#options.target, entry.file.path);
-      return;
-    }
-    this.#result.files++;
-    this.#add({ kind: "finish", file: entry.file });
-  }
-
-  /** Makes hard links, then finishes directories in which no thread works any more. */
-  #finish(): void {
-    if (this.#linked.length === 0 && this.#closed.length === 0) return;
-    const { target, readOnly, sparse, resumes, held, holes, read, index } = this.#options;
-    const finisher = new TreeFinisher(target, {
-      left: resumes === true ? new LeftEntries(syscalls(), index) : null,
-      readOnly: readOnly ?? false,
-      sparse: sparse ?? false,
-      held: held ?? null,
-      holes,
-      read,
-    });
-    try {
-      finisher.link(this.#linked);
-      finisher.close(this.#closed);
-      const { entries, files, bytes, damaged, notSet } = finisher.result();
-      this.#result.entries += entries;
-      this.#result.files += files;
-      this.#result.bytes += bytes;
-      append(this.#result.damaged, damaged);
-      append(this.#result.notSet, notSet);
-    } finally {
-      finisher.end();
-    }
+    const { file, damaged: detail } = entry;
+    if (detail === null) this.#result.files++;
+    else this.#result.damaged.push({ path: file.path, detail });
+    this.#add({ kind: "finish", file, isDamaged: detail !== null });
   }
 }

@@ -6,7 +6,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
-import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { addWanted, type WantedRange } from "../../repository/read/near-packs.ts";
 import { PackFetch } from "../../repository/transfer/pack-fetch.ts";
@@ -178,7 +178,7 @@ export class SnapshotWriter {
 
   async #writeTree(folder: Buffer, how: { resumes: boolean; fetch: PackFetch | null }): Promise<WriteTreeResult> {
     const { session, content, comparesPieces, options } = this.#parts;
-    const { index, near, reader, onElsewhere } = session;
+    const { index, near, onElsewhere } = session;
     const { manifest } = content;
     const { resumes, fetch } = how;
     return writeTree({
@@ -195,7 +195,6 @@ export class SnapshotWriter {
       holes: holesByPath(manifest),
       sparse: options.sparse === true,
       lossless: losslessByPath(manifest?.lossless ?? []),
-      read: (id) => reader.readId(id, DATA_BLOB),
       onElsewhere,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       // Until every pack has come, the fetch reports the progress.

@@ -115,7 +115,6 @@ export class TestStore {
       tree: saved.tree,
       holes: holesOf(saved.summary),
       lossless: losslessByPath(saved.summary.lossless),
-      read: (id) => store.read(id, "data"),
       ...more,
     });
   }

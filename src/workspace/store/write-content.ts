@@ -27,7 +27,6 @@ export async function writeContent(
     readOnly: readOnly ?? false,
     held,
     ...beyond,
-    read: (id) => store.read(id, "data"),
     onElsewhere: store.onElsewhere,
     onUnsound: store.onUnsound,
     ...(signal === undefined ? {} : { signal }),
