@@ -5,14 +5,19 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { LosslessField } from "../formats/records/manifest.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/paths/safe-path.ts";
-import { type Difference, exactDifferences, isHidden, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
+import {
+  type Difference,
+  exactDifferences,
+  findNode,
+  isHidden,
+  withoutMovedTimes,
+} from "../workspace/points/tree-diff.ts";
 import { folderSide, HeldComparison, heldSide } from "../workspace/save/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
 import { lookAtWorkspace, lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
-import { findNode } from "../workspace/restore/plan.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";

@@ -21,7 +21,7 @@ import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { unknownIn } from "../workspace/restore/prepare.ts";
-import { type Reverted, operationParts } from "../workspace/restore/reverting.ts";
+import { type Reverted, operationParts } from "../workspace/restore/reverted.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";

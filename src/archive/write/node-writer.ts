@@ -244,41 +244,59 @@ export class NodeWriter {
    */
   finishFile(fd: number, node: TreeNode, path: Uint8Array, made: number | null = null): void {
     if (this.#inherits) this.#disinherit(fd, node);
-    this.#finish(fd, node, path, made);
+    this.#set(fd, false, node, { path, mode: this.#modeOf(node), made });
   }
 
   #modeOf({ mode }: Pick<TreeNode, "mode">): number {
     return this.#readOnly ? readable(mode) : mode;
   }
 
-  #finish(fd: number, node: TreeNode, path: Uint8Array, made: number | null = null): void {
+  /**
+   * Sets owner, attributes, mode and times. `fd`: the entry; if `isNamed`, the directory of the entry whose name is in
+   * `#name`. Notes the metadata that could not be set.
+   */
+  #set(
+    fd: number,
+    isNamed: boolean,
+    node: Omit<NodeMetadata, "type"> & { type?: NodeMetadata["type"] },
+    { path, mode, made = null }: { path: Uint8Array; mode: number; made?: number | null },
+  ): void {
     let aspects: NotSet["aspects"] = [];
     let detail = "";
     this.#failed = 0;
     const others = node.uid !== this.#uid || node.gid !== this.#gid;
     if ((others || this.#inherits) && this.#mayOwn) {
-      const result = this.sys.fchown(fd, node.uid, node.gid);
+      const { uid, gid } = node;
+      const result = isNamed ? this.sys.lchown(fd, this.#name, 0, uid, gid) : this.sys.fchown(fd, uid, gid);
       if (!this.#isSet(result)) {
         aspects.push("owner");
         detail = errnoName(-result);
       }
     }
-    let attributes = this.#setAttributes(fd, node.xattrs);
-    const mode = this.#modeOf(node);
-    const given =
-      aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0 ? modeFor(this.#stat.words, node, mode) : mode;
-    if ((given !== made && !this.#isSet(this.sys.fchmod(fd, given))) || given !== mode) aspects.push("mode");
+    let attributes = this.#setAttributes(fd, isNamed, node.xattrs);
+    const given = aspects.length > 0 && this.#look(fd, isNamed) ? modeFor(this.#stat.words, node, mode) : mode;
+    if (node.type !== "symlink" && ((given !== made && !this.#setMode(fd, isNamed, given)) || given !== mode))
+      aspects.push("mode");
     // Mode first, then attributes, for an existing entry that was not writable.
-    if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
+    if (attributes.length > 0) attributes = this.#setAttributes(fd, isNamed, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
-    if (!this.#isSet(this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
-    else if (this.#mayRound(node) && this.sys.fstat(fd, this.#stat) >= 0 && this.#isRounded(node)) {
+    const name = isNamed ? this.#name : this.#noName;
+    if (!this.#isSet(this.sys.utimens(fd, name, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
+    else if (this.#mayRound(node) && this.#look(fd, isNamed) && this.#isRounded(node)) {
       aspects.push("times");
       if (detail === "") detail = ROUNDED;
     }
-    if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
+    if (aspects.length > 0 && this.#look(fd, isNamed))
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(path, aspects, whyNotSet(attributes) ?? this.#whyRefused(detail));
+  }
+
+  #look(fd: number, isNamed: boolean): boolean {
+    return (isNamed ? this.sys.stat(fd, this.#name, 0, this.#stat) : this.sys.fstat(fd, this.#stat)) >= 0;
+  }
+
+  #setMode(fd: number, isNamed: boolean, mode: number): boolean {
+    return this.#isSet(isNamed ? this.sys.chmod(fd, this.#name, 0, mode) : this.sys.fchmod(fd, mode));
   }
 
   /** Removes access lists inherited from the directory that the node does not have. */
@@ -291,12 +309,13 @@ export class NodeWriter {
   }
 
   /** Sets attributes. Returns the refused ones. */
-  #setAttributes(fd: number, attributes: TreeNode["xattrs"]): TreeNode["xattrs"] {
+  #setAttributes(fd: number, isNamed: boolean, attributes: TreeNode["xattrs"]): TreeNode["xattrs"] {
     if (attributes.length === 0) return attributes;
     return attributes.filter((attribute) => {
       if (whyImpossible(attribute) !== null) return true;
       const { name, value } = attribute;
       if (isShadow(name)) return false;
+      if (isNamed) return !this.#isSet(this.sys.lsetxattr(fd, this.#name, 0, name, value));
       putName(this.#name, 0, name);
       this.#value.bytes.set(value);
       return !this.#isSet(this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length));
@@ -394,38 +413,11 @@ export class NodeWriter {
   /** Sets owner, mode, attributes and times by name: of links, pipes and devices, which are not opened; also of directories and files. */
   metadataByName(dirfd: number, node: NodeMetadata, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
-    let aspects: NotSet["aspects"] = [];
-    this.#failed = 0;
-    if (this.#mayOwn && !this.#isSet(this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid))) aspects.push("owner");
-    if (
-      this.#inherits &&
-      node.type !== "symlink" &&
-      node.type !== "dir" &&
-      !node.xattrs.some(({ name }) => ACCESS_ACL.equals(name))
-    ) {
-      // A minimal list replaces a longer one; the call fails if the file system has no access lists.
-      this.sys.lsetxattr(dirfd, this.#name, 0, ACCESS_ACL, minimalAccessList(node.mode));
-    }
-    const set = (attribute: NodeAttribute): boolean =>
-      whyImpossible(attribute) === null &&
-      (isShadow(attribute.name) ||
-        this.#isSet(this.sys.lsetxattr(dirfd, this.#name, 0, attribute.name, attribute.value)));
-    const refused = node.xattrs.filter((attribute) => !set(attribute));
-    const mode = this.#modeOf(node);
-    const isOther = aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0;
-    const given = isOther ? modeFor(this.#stat.words, node, mode) : mode;
-    if (node.type !== "symlink" && (!this.#isSet(this.sys.chmod(dirfd, this.#name, 0, given)) || given !== mode))
-      aspects.push("mode");
-    if (!refused.every(set)) aspects.push("xattrs");
-    let why = whyNotSet(refused);
-    if (!this.#isSet(this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
-    else if (this.#mayRound(node) && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0 && this.#isRounded(node)) {
-      if (aspects.length === 0) why = ROUNDED;
-      aspects.push("times");
-    }
-    if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
-      aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
-    if (aspects.length > 0) this.#note(place.path, aspects, why ?? this.#whyRefused(""));
+    const { type, mode, xattrs } = node;
+    const isListed = type !== "symlink" && type !== "dir" && !xattrs.some(({ name }) => ACCESS_ACL.equals(name));
+    // A minimal list replaces a longer one; the call fails if the file system has no access lists.
+    if (this.#inherits && isListed) this.sys.lsetxattr(dirfd, this.#name, 0, ACCESS_ACL, minimalAccessList(mode));
+    this.#set(dirfd, true, node, { path: place.path, mode: this.#modeOf(node) });
   }
 
   /** Says why the system refused metadata. `#stat` describes the entry. */
@@ -456,7 +448,7 @@ export class NodeWriter {
     node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">,
     path: Uint8Array,
   ): void {
-    this.#finish(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
+    this.#set(fd, false, node, { path, mode: this.#readOnly ? 0o555 : node.mode });
   }
 
   /** True if owners are set: a read-only tree belongs to the user who looks at it. */

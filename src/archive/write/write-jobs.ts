@@ -7,7 +7,7 @@ import type { HoleList } from "./data-runs.ts";
 import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { NotSet } from "./node-writer.ts";
 
-/** How a tree is written. */
+/** Options of a writer of trees that each thread gets, too. */
 export interface WriteHow {
   keys: MasterKeys;
   /** the repository's `data` folder */

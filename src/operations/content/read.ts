@@ -11,7 +11,7 @@ import { newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { openHeldFile } from "../../workspace/points/held-file.ts";
-import { findNode } from "../../workspace/restore/plan.ts";
+import { findNode } from "../../workspace/points/tree-diff.ts";
 import { withSealed } from "../../workspace/save/seal.ts";
 
 const PIECE = 1024 * 1024;

@@ -6,10 +6,11 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
+import { isReverting } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
 import { lookBesideHead } from "../save/look.ts";
 import { withSidecars } from "./open-databases.ts";
-import { isReverting, type RestoreInput } from "./prepare.ts";
+import type { RestoreInput } from "./prepare.ts";
 
 export type Asked = RestoreInput & MethodOption;
 

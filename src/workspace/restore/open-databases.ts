@@ -11,7 +11,8 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
-import { findNode, type Plan, type PlannedEntry } from "./plan.ts";
+import { findNode } from "../points/tree-diff.ts";
+import type { Plan, PlannedEntry } from "./plan.ts";
 import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 
 /** Endings of the files that hold a database's content, and of all files that belong to a database. */

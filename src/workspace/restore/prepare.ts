@@ -10,7 +10,8 @@ import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
-import { isReverting, type OperationKind, type Reverted, operationParts } from "./reverting.ts";
+import { isReverting, type OperationKind } from "../points/operation-log.ts";
+import { type Reverted, operationParts } from "./reverted.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Difference } from "../points/tree-diff.ts";
@@ -20,9 +21,6 @@ import { neverPart } from "../place/registry.ts";
 /** Prepares a restore before it changes the folder: the protected paths, the undo point, the plan, the intent. */
 
 const SLASH = Buffer.from("/");
-
-export { isReverting } from "./reverting.ts";
-export type { Saved } from "../save/record-point.ts";
 
 export interface RestoreInput extends WorkspaceCall {
   target: Point;

@@ -17,7 +17,6 @@ import {
   requireAnywhere,
   type RestoreInput,
   savePresent,
-  type Saved,
 } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
@@ -91,7 +90,11 @@ function isAllDamaged({ found }: Workspace, { plan, damaged }: PlannedRestore, s
   );
 }
 
-async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {
+async function restoreReading(
+  workspace: Workspace,
+  input: RestoreInput,
+  present: Awaited<ReturnType<typeof savePresent>>,
+): Promise<Restored> {
   const planned = await planOf(workspace, input, present);
   if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
   const { plan, scan, manifest, damaged } = planned;
