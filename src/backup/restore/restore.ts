@@ -132,8 +132,7 @@ class SnapshotRestore {
       const { written, leftOut, proof, from, untold } = await this.#flushedAndProven(partial.staging, async () => {
         const all = await this.#writer.write(plan, partial.staging, resumes);
         // If no digest proves the whole, trees are read again for the comparison.
-        const readsMore = isOver || (this.#parts.isProven && isComparedByEntry(this.#parts, all.leftOut));
-        if (!readsMore) session.readNoMore();
+        if (!(this.#parts.isProven && isComparedByEntry(this.#parts, all.leftOut))) session.readNoMore();
         failpoint("restore-backup.written");
         return all;
       });

@@ -12,7 +12,7 @@ import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { toCairnError } from "../../errors.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
-import { newPacer, type Pacer } from "../../pacer.ts";
+import { newPacer, type Pacer, throttled } from "../../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
 import { PackedList } from "../points/packed-list.ts";
@@ -90,12 +90,12 @@ class Stager {
   #root: HeldDirectories | null = null;
   #count = 0;
   #bytes = 0;
-  #reportAt = 0;
-  #totalBytes: number | undefined;
+  readonly #report: (at: { done: number }) => void;
 
   constructor(input: StageInput) {
     this.#input = input;
     this.#pace = newPacer(input.signal);
+    this.#report = throttled(input.onProgress && this.#reporter(input.onProgress));
     this.#finder = new RecordFinder(input.scan);
     this.#held = input.held === null ? null : new HeldFiles(input.held);
     this.#staging = { fd: openDirectory(input.staging), path: Buffer.from(input.staging) };
@@ -111,7 +111,7 @@ class Stager {
     const metadata = new PackedList<Step>();
     let i = -1;
     for (const entry of plan) {
-      this.#report(++i);
+      this.#report({ done: ++i });
       await this.#pace();
       const { before, after, path: where, old, action } = entry;
       if (action === "keep" || (stays !== null && isAtOrBelow(where, stays))) continue;
@@ -145,14 +145,10 @@ class Stager {
     this.#root?.close();
   }
 
-  /** Reports progress at most ten times a second. */
-  #report(done: number): void {
-    const { onProgress, plan } = this.#input;
-    const now = performance.now();
-    if (onProgress === undefined || now < this.#reportAt) return;
-    this.#reportAt = now + PROGRESS_MS;
-    this.#totalBytes ??= Iterator.from(plan).reduce((sum, { after, action }) => sum + writtenBytes(after, action), 0);
-    onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
+  #reporter(report: NonNullable<StageInput["onProgress"]>): (at: { done: number }) => void {
+    const { plan } = this.#input;
+    const total = { total: plan.length, total_bytes: bytesWritten(plan) };
+    return ({ done }) => report({ done, bytes: this.#bytes, ...total });
   }
 
   /**
@@ -222,7 +218,7 @@ class Stager {
     try {
       for (const bytes of this.#writer.fileInSteps(staging, node, whole, content)) {
         this.#bytes += bytes;
-        this.#report(done);
+        this.#report({ done });
         await this.#pace();
       }
     } catch (error) {
@@ -307,10 +303,10 @@ class Stager {
   }
 }
 
-const PROGRESS_MS = 100;
-
-function writtenBytes(after: TreeNode | null, action: PlannedEntry["action"]): number {
-  return after?.type === "file" && (action === "create" || action === "update") ? after.size : 0;
+function bytesWritten(plan: Plan): number {
+  const isWritten = ({ after, action }: PlannedEntry): boolean =>
+    after?.type === "file" && (action === "create" || action === "update");
+  return Iterator.from(plan).reduce((sum, each) => sum + (isWritten(each) ? each.after!.size : 0), 0);
 }
 
 const SLASH = Buffer.from("/");
