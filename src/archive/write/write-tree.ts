@@ -6,14 +6,13 @@ import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
 import type { NotSet } from "./node-writer.ts";
 import {
-  type DirectoryJob,
-  type FilesJob,
   type LargeFile,
   type LinkedEntry,
   type RangeJob,
   WRITE,
   type WriteHow,
   type WriteOutcome,
+  type WriteRequest,
   type WriteTask,
   type WriteWork,
 } from "./write-jobs.ts";
@@ -65,12 +64,8 @@ export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeRes
   );
 }
 
-type Work =
-  | { kind: "directories"; jobs: DirectoryJob[] }
-  | { kind: "files"; job: FilesJob }
-  | { kind: "range"; job: RangeJob }
-  | { kind: "finish"; file: LargeFile; isDamaged: boolean }
-  | { kind: "last" };
+/** Work that any of the threads can do. */
+type Work = Exclude<WriteRequest, { kind: "write-begin" | "write-end" }>;
 
 class TreeWriting {
   readonly #options: WriteTreeOptions;
@@ -120,18 +115,20 @@ class TreeWriting {
             if ("unsound" in event) onUnsound?.(event.unsound);
             if (!("work" in event)) return;
             const { work } = event;
-            this.#add(Array.isArray(work) ? { kind: "directories", jobs: work } : { kind: "files", job: work });
+            const isDirectories = Array.isArray(work);
+            this.#add(isDirectories ? { kind: "write-directories", jobs: work } : { kind: "write-files", job: work });
           };
           await thread.ask({ kind: "write-begin", task });
         }),
       );
       firstFailure(begun);
       const whole = (how.paths ?? null) === null;
-      this.#add({ kind: "directories", jobs: [{ path: new Uint8Array(0), tree, node: null, whole }] });
+      this.#add({ kind: "write-directories", jobs: [{ path: new Uint8Array(0), tree, node: null, whole }] });
       await this.#drained();
       // The members of hard-link groups need all packs.
       if (this.#failure === undefined) await arrivals?.done;
-      if (this.#linked.length > 0 || this.#closed.length > 0) this.#add({ kind: "last" });
+      const last = { linked: this.#linked.splice(0), closed: this.#closed.splice(0) };
+      if (last.linked.length > 0 || last.closed.length > 0) this.#add({ kind: "write-last", ...last });
       await this.#drained();
       if (this.#failure !== undefined) throw this.#failure;
       throwIfAborted(signal);
@@ -203,15 +200,10 @@ class TreeWriting {
   }
 
   async #do(thread: Thread<WriteWork>, work: Work): Promise<void> {
-    if (work.kind === "directories") this.#take(await thread.ask({ kind: "write-directories", jobs: work.jobs }));
-    else if (work.kind === "files") this.#take(await thread.ask({ kind: "write-files", job: work.job }));
-    else if (work.kind === "finish") append(this.#result.notSet, await thread.ask({ ...work, kind: "write-finish" }));
-    else if (work.kind === "last")
-      this.#take(
-        await thread.ask({ kind: "write-last", linked: this.#linked.splice(0), closed: this.#closed.splice(0) }),
-      );
+    if (work.kind === "write-finish") append(this.#result.notSet, await thread.ask(work));
+    else if (work.kind !== "write-range") this.#take(await thread.ask(work));
     else {
-      const { bytes, kept, damaged } = await thread.ask({ kind: "write-range", job: work.job });
+      const { bytes, kept, damaged } = await thread.ask(work);
       this.#result.bytes += bytes;
       this.#result.keptBytes += kept;
       this.#ranged(work.job.file, damaged);
@@ -229,7 +221,7 @@ class TreeWriting {
     append(result.damaged, outcome.damaged);
     append(this.#linked, outcome.linked);
     append(this.#closed, outcome.closed);
-    for (const { job, packs } of outcome.waiting) this.#addAfter(packs, { kind: "directories", jobs: [job] });
+    for (const { job, packs } of outcome.waiting) this.#addAfter(packs, { kind: "write-directories", jobs: [job] });
     for (const file of outcome.large) this.#cut(file);
   }
 
@@ -248,7 +240,7 @@ class TreeWriting {
       position += length;
     }
     entry.left = jobs.length;
-    for (const { job, packs } of jobs) this.#addAfter(packs, { kind: "range", job });
+    for (const { job, packs } of jobs) this.#addAfter(packs, { kind: "write-range", job });
   }
 
   /** The plain length of a run of chunks, and its packs that are still being fetched. */
@@ -273,6 +265,6 @@ class TreeWriting {
     const { file, damaged: detail } = entry;
     if (detail === null) this.#result.files++;
     else this.#result.damaged.push({ path: file.path, detail });
-    this.#add({ kind: "finish", file, isDamaged: detail !== null });
+    this.#add({ kind: "write-finish", file, isDamaged: detail !== null });
   }
 }
