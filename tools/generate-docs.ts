@@ -6,12 +6,15 @@ import { phraseOf } from "../src/contract/schema.ts";
 import { CallOptions } from "../src/contract/words.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/errors.ts";
 import { LIBRARY_VERBS } from "../src/verbs/index.ts";
+import { EARLIER_FORMATS } from "../src/formats/records/unfinished.ts";
+import type { Told } from "../src/fs/unfinished.ts";
+import { RECOVERIES } from "../src/workspace/care/recoveries.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
 /**
  * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md and the man pages of package.json from the commands,
- * docs/api.md, the tables of docs/json.md, the exports of src/index.ts and each group's index from the verbs; `--check` only compares.
+ * docs/api.md, docs/formats/unfinished-work.md from the lists of recoveries, the tables of docs/json.md, the exports of src/index.ts and each group's index from the verbs; `--check` only compares.
  */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");
@@ -59,6 +62,42 @@ export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
     "## Codes",
     "",
     sections.join("\n"),
+  ].join("\n");
+}
+
+/** All work that a kill can interrupt, of every room. */
+export const ALL_WORK: readonly Told[] = RECOVERIES;
+
+/** Returns docs/formats/unfinished-work.md: how each kind of work is done, and what a kill leaves. */
+export function unfinishedPage(all: readonly Told[]): string {
+  const rows = all.map(
+    ({ kind, where, before, after }) =>
+      `| [${kind}](#${kind}) | ${where} | ${before ?? "nothing was changed"} | ${after ?? "the work is done"} |`,
+  );
+  const sections = all.flatMap(({ kind, steps }) => [
+    `### ${kind}`,
+    "",
+    ...steps.map((step, at) => `${at + 1}. ${step}`),
+    "",
+  ]);
+  return [
+    "# Unfinished work: what happens after a kill",
+    "",
+    "Generated from the lists of recoveries by `npm run docs`; `npm run ok` fails when the two differ.",
+    "",
+    "Work that takes more than one step writes a record before it changes anything, and removes the record at its end. ● marks the commit point. The next command that takes the same lock finds the record of a killed one: work that was killed before ● is taken back, other work is finished. `status` tells it under `recovered`.",
+    "",
+    'A record is one JSON object with a final newline. `format` is `cairn.unfinished`, `version` 1, `work` the kind of work, `by` the program that wrote it (for example `cairn 0.1.0`). Then come the members of that kind, and last `checksum`: the SHA-256 of all bytes before `,"checksum"`. A long list of decisions lies beside it, in a file that ends in `.steps`. Code: `src/fs/unfinished.ts`, `src/formats/records/unfinished.ts`.',
+    "",
+    `Points, repositories and states of earlier releases are read. Their unfinished work is not (${EARLIER_FORMATS.join(", ")}, links in a journal): every command that would have to finish it throws \`refused\` and names the record. A command of the release that began the work finishes it. \`doctor --repair\` moves such a record aside, as it does with a damaged one.`,
+    "",
+    "| work | record | after a kill before ● the next command | after a kill behind ● the next command |",
+    "| --- | --- | --- | --- |",
+    ...rows,
+    "",
+    "## Steps",
+    "",
+    ...sections,
   ].join("\n");
 }
 
@@ -257,6 +296,7 @@ if (import.meta.main) {
   for (const [name, wanted] of [
     ...indexes,
     ["errors.md", errorPage(ERROR_TABLE)],
+    ["formats/unfinished-work.md", unfinishedPage(ALL_WORK)],
     ["json.md", json],
     ["api.md", apiPage()],
     ["cli.md", await commandsPage()],

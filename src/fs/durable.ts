@@ -14,7 +14,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { adviceOf, CairnError, type Hint, see, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
 import { machine, thisProcess } from "./lock-owner.ts";
@@ -246,5 +246,24 @@ export function readSmallFile(path: string, limit: number, named = false): Buffe
     const name = errnoOf(error);
     if (name === "ENOENT" || name === "ENOTDIR") return null;
     throw toCairnError(error, `read ${path}`);
+  }
+}
+
+export interface ReadOptions {
+  maxBytes?: number;
+  /** Advice for a damaged file. */
+  hint?: Hint;
+}
+
+/** Reads a file and decodes it; null if there is no file. Throws the errors of `decode`, with the file's path. */
+export function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T, options: ReadOptions = {}): T | null {
+  const { maxBytes = 16 << 20, hint = see("doctor") } = options;
+  const bytes = readSmallFile(path, maxBytes);
+  if (bytes === null) return null;
+  try {
+    return decode(bytes);
+  } catch (error) {
+    const failed = toCairnError(error);
+    throw new CairnError(failed.code, `${path}: ${failed.message}`, { hint: adviceOf(failed) ?? hint, cause: error });
   }
 }

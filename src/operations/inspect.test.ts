@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CONVERT_JOURNAL, writeIntentLink } from "../workspace/points/journals.ts";
+import { unfinishedIn, writeIntentLink } from "../workspace/points/journals.ts";
 import { announceFolder } from "../workspace/open/missing-folder.ts";
 import type { InspectResult } from "../contract/care.ts";
+import { PROGRAM } from "../formats/program.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 function filesBelow(folder: string): string[] {
@@ -48,32 +49,27 @@ test("inspect decodes the marks and journal links in a control directory", async
   const workspace = join(client.controlDirectory, "workspaces/main");
   const journal = join(workspace, "journal");
   writeFileSync(join(workspace, "holds-trees"), "");
-  writeIntentLink(journal, "sealing", [id]);
   const uuid = "c".repeat(32);
-  writeIntentLink(journal, CONVERT_JOURNAL, [
-    "cairn.convert.1",
-    ".cairn-original-0123456789abcdef",
-    uuid,
-    2n ** 60n,
-    0n,
-  ]);
+  const conversion = { name: ".cairn-original-0123456789abcdef", uuid, since: "1152921504606846976", made: "0" };
+  unfinishedIn(journal, "conversion").begin(conversion);
   writeIntentLink(journal, "exchange", ["cairn.exchange.1", id, id, "undo", ".cairn-restore-0123456789abcdef", uuid]);
   announceFolder(journal, { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" });
   const contents = new Map<string, unknown>();
-  for (const name of ["holds-trees", "journal/sealing", "journal/convert", "journal/exchange", "journal/folder"]) {
+  for (const name of ["holds-trees", "journal/conversion.json", "journal/exchange", "journal/folder"]) {
     const { path, format, content } = await library.inspect(join(workspace, name));
+    delete (content as Record<string, unknown>)["checksum"];
     assert.equal(path, join(workspace, name));
     contents.set(format, content);
   }
   assert.deepEqual(Object.fromEntries(contents), {
     "held-trees-mark": {},
     "folder-intent": { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" },
-    "seal-intent": { save_point_id: id },
-    "conversion-intent": { name: ".cairn-original-0123456789abcdef", uuid, since: "1152921504606846976", made: "0" },
+    "unfinished-work": { work: "conversion", by: PROGRAM, ...conversion },
     "exchange-intent": { target: id, undo_id: id, kind: "undo", staging: ".cairn-restore-0123456789abcdef", uuid },
   });
-  writeIntentLink(journal, "convert", ["nonsense"]);
-  await assert.rejects(library.inspect(join(journal, "convert")), hasCode("damaged"));
+  const record = join(journal, "conversion.json");
+  writeFileSync(record, readFileSync(record, "utf8").replace('since":"1', 'since":"2'));
+  await assert.rejects(library.inspect(record), hasCode("damaged"));
 });
 
 test("inspect decodes the files of a repository", async (t) => {

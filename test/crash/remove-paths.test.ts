@@ -195,7 +195,7 @@ test("a killed removal of paths is finished per workspace, as soon as no other p
     names.map(({ path: name }) => name),
     ["other.secret"],
   );
-  const journals = fs.globSync("workspaces/*/journal/paths.json", { cwd: client.controlDirectory });
+  const journals = fs.globSync("workspaces/*/journal/removed-paths.json", { cwd: client.controlDirectory });
   assert.equal(journals.length, 1);
   fs.rmSync(pause);
   assert.equal((await running.ended).status, 0);

@@ -6,8 +6,6 @@ import net from "node:net";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
-import { decodeOriginal, encodeOriginal } from "../../src/formats/restic/original.ts";
-import { recordPath } from "../../src/formats/records/record.ts";
 import { isSubvolume } from "../../src/fs/linux/btrfs.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
@@ -118,49 +116,6 @@ void describe("a plain folder on btrfs", () => {
     cairnOk(["save", folder]);
     assert.deepEqual(besides(place), [path.basename(original)], "it is its user's");
   });
-
-  for (const [going, when] of [
-    [false, "reports where the original is"],
-    [true, "finishes a removal that the earlier build began"],
-  ] as const)
-    test(`save removes an earlier build's record of the original, and ${when}`, async (t) => {
-      const place = plainFolder(t);
-      if (place === null) return;
-      const { folder } = place;
-      makeFirst(folder);
-      const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot", ...SURE });
-      const original = Buffer.from(client.conversion!.original);
-      if (going) fs.rmSync(path.join(original.toString(), "goes"), { recursive: true });
-      const record = path.join(client.controlDirectory, "workspaces/main/original.json");
-      const { ino } = fs.lstatSync(original, { bigint: true });
-      const bytes = encodeOriginal({
-        ...recordPath(original),
-        inode: ino.toString(),
-        unchanged_since: "1",
-        after: 0,
-        at: new Date().toISOString(),
-        going,
-      });
-      fs.writeFileSync(record, bytes, { mode: 0o600 });
-      await client.save();
-      assert.equal(fs.existsSync(record), false);
-      assert.equal(fs.existsSync(original), !going);
-      const { operation, detail } = (await client.status()).recovered.at(-1)!;
-      assert.equal(operation, "convert");
-      assert.equal(detail.includes(original.toString()), !going, detail);
-      // Nothing that a record names otherwise is removed.
-      fs.mkdirSync(path.join(folder, "mine"));
-      const mine = fs.lstatSync(path.join(folder, "mine"), { bigint: true }).ino.toString();
-      const other = encodeOriginal({
-        ...decodeOriginal(bytes),
-        path: path.join(folder, "mine"),
-        inode: mine,
-        going: true,
-      });
-      fs.writeFileSync(record, other, { mode: 0o600 });
-      await client.save();
-      assert.deepEqual([fs.existsSync(record), fs.existsSync(path.join(folder, "mine"))], [false, true]);
-    });
 });
 
 void describe("a conversion", () => {

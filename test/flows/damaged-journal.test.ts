@@ -148,9 +148,9 @@ test("doctor --repair sets unreadable journals of a cleanup, an exchange and a c
   const client = await clientOf(folder);
   await client.save();
   const journal = path.join(client.controlDirectory, "workspaces/main/journal");
-  fs.writeFileSync(path.join(journal, "cleanup.json"), '{"format":"cairn.cleanup","drop":');
+  fs.writeFileSync(path.join(journal, "cleanup.json"), '{"format":"cairn.unfinished","drop":');
   fs.symlinkSync("nonsense", path.join(journal, "exchange"));
-  fs.symlinkSync("cairn.convert.1:elsewhere:0:0:0", path.join(journal, "convert"));
+  fs.writeFileSync(path.join(journal, "conversion.json"), '{"format":"cairn.unfinished","version":1}\n');
   assert.equal(cairn(["save", "-C", folder]).status, 6);
   assert.equal(journalFindings((await client.doctor()).findings).length, 3);
   await client.doctor({ repair: true });
@@ -166,10 +166,10 @@ test("commands refuse a journal of a newer version, and doctor --repair leaves t
   await client.save();
   const journal = path.join(client.controlDirectory, "workspaces/main/journal");
   const newer: [string, (file: string) => void][] = [
-    ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.cleanup","version":2,"points":"some"}\n')],
+    ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.unfinished","version":2,"points":"some"}\n')],
     ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.restore","version":5,"points":"some"}\n')],
     ["exchange", (file) => fs.symlinkSync("cairn.exchange.2:something", file)],
-    ["convert", (file) => fs.symlinkSync("cairn.convert.2:something", file)],
+    ["conversion.json", (file) => fs.writeFileSync(file, '{"format":"cairn.unfinished","version":2}\n')],
   ];
   for (const [name, write] of newer) {
     write(path.join(journal, name));
@@ -183,6 +183,36 @@ test("commands refuse a journal of a newer version, and doctor --repair leaves t
     assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, 1);
     fs.rmSync(path.join(journal, name));
   }
+});
+
+test("commands refuse work that an earlier release began, and doctor --repair moves its record aside", async () => {
+  const folder = newFolder("earlier");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const journal = path.join(client.controlDirectory, "workspaces/main/journal");
+  const earlier: [string, (file: string) => void][] = [
+    ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.cleanup","version":1,"drop":[]}\n')],
+    ["paths.json", (file) => fs.writeFileSync(file, '{"format":"cairn.removed-paths","version":1,"paths":[]}\n')],
+    ["convert", (file) => fs.symlinkSync("cairn.convert.1:.cairn-original-0123456789abcdef:0:0:0", file)],
+    ["sealing", (file) => fs.symlinkSync("a".repeat(32), file)],
+  ];
+  for (const [name, write] of earlier) {
+    write(path.join(journal, name));
+    const { status, error } = cairn(["save", "-C", folder]);
+    assert.deepEqual([status, error?.code], [7, "refused"], name);
+    assert.ok(error!.message.includes(path.join(journal, name)), error!.message);
+    assert.match(error!.hint!, /a command of that release/);
+    const [finding] = journalFindings((await client.doctor()).findings);
+    assert.match(finding!.detail, /an earlier release of Cairn began this work/);
+    assert.deepEqual(fs.readdirSync(journal), [name], "a look changes nothing");
+    await client.doctor({ repair: true });
+    assert.deepEqual(fs.readdirSync(journal), [], name);
+    cairnOk(["save", "-C", folder]);
+  }
+  const kept = path.join(client.controlDirectory, "kept");
+  const names = fs.readdirSync(kept).flatMap((place) => fs.readdirSync(path.join(kept, place)));
+  assert.deepEqual(names.toSorted(), ["cleanup.json", "convert", "paths.json", "sealing"]);
 });
 
 test("commands refuse restore steps of a newer version, and repair and release leave the steps in place", async () => {

@@ -12,12 +12,11 @@ import {
   type ReceiptBody,
   type ReceiptDatabase,
 } from "../../formats/records/receipt.ts";
-import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { durableMkdir, durableWrite, readRecord, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
-import { readRecord } from "../../workspace/place/control-directory.ts";
 import type { Rewriting } from "../../formats/records/descriptor.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { SavePointId } from "../../ids.ts";

@@ -13,8 +13,7 @@ export interface PlannedDrop {
 }
 
 /**
- * `journal/cleanup.json`: the points of a running removal. Writing it is the commit: the next holder of the lock
- * finishes the removal.
+ * The record of a running removal of points. Writing it is the commit: the next holder of the lock finishes the removal.
  */
 export interface CleanupFile {
   plan_id: string;
@@ -44,7 +43,7 @@ export interface UnfreedFile {
 }
 
 /**
- * `journal/paths.json`: a removal of paths from points. Once it is written, the removal is decided: the next holder of the
+ * The record of a removal of paths from points. Once it is written, the removal is decided: the next holder of the
  * workspace's lock finishes it.
  */
 export interface RemovedPathsFile {
@@ -55,31 +54,18 @@ export interface RemovedPathsFile {
   points: { workspace_name: string; ids: SavePointId[] }[];
 }
 
-const JOURNAL = "cairn.cleanup";
-const PATHS = "cairn.removed-paths";
 const PLAN = "cairn.cleanup-plan";
 const UNFREED = "cairn.unfreed";
 const VERSION = 1;
 const POINT_ID = /^[0-9a-f]{32}$/;
 
-export function encodeCleanup(cleanup: CleanupFile): Uint8Array {
-  return encodeChecked(cleanup, (value) => encodeRecord(value, JOURNAL, VERSION), decodeCleanup);
-}
-
-export function decodeCleanup(bytes: Uint8Array): CleanupFile {
-  const { value, fields } = decodeRecord(bytes, JOURNAL, VERSION);
+export function checkCleanup(fields: Fields): void {
   fields.hex("plan_id", 16);
   checkDrop(fields);
   fields.boolean("thorough");
-  return value as unknown as CleanupFile;
 }
 
-export function encodeRemovedPaths(removal: RemovedPathsFile): Uint8Array {
-  return encodeChecked(removal, (value) => encodeRecord(value, PATHS, VERSION), decodeRemovedPaths);
-}
-
-export function decodeRemovedPaths(bytes: Uint8Array): RemovedPathsFile {
-  const { value, fields } = decodeRecord(bytes, PATHS, VERSION);
+export function checkRemovedPaths(fields: Fields): void {
   fields.time("at");
   fields.list("paths", (element, label) => checkPath(new Fields(element, label)));
   fields.list("points", (element, label) => {
@@ -87,7 +73,6 @@ export function decodeRemovedPaths(bytes: Uint8Array): RemovedPathsFile {
     points.text("workspace_name");
     checkIds(points, "ids");
   });
-  return value as unknown as RemovedPathsFile;
 }
 
 export function encodeCleanupPlan(plan: CleanupPlanFile): Uint8Array {

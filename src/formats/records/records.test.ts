@@ -3,20 +3,14 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { CairnError } from "../../errors.ts";
 import type { ControlId, ObjectId, SavePointId, WorkspaceId } from "../../ids.ts";
-import {
-  decodeCleanup,
-  decodeCleanupPlan,
-  decodeUnfreed,
-  encodeCleanup,
-  encodeCleanupPlan,
-  encodeUnfreed,
-} from "./cleanup.ts";
+import { decodeCleanupPlan, decodeUnfreed, encodeCleanupPlan, encodeUnfreed } from "./cleanup.ts";
 import * as control from "./control.ts";
 import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descriptor } from "./descriptor.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
 import { decodePartial, encodePartial } from "./partial.ts";
 import { rawPath, recordPath } from "./record.ts";
 import { decodeRestore, encodeRestore } from "./restore.ts";
+import { type UnfinishedWork, WORK_KINDS, workOf } from "./unfinished.ts";
 import { decodeView, encodeView } from "./view.ts";
 
 const point = (digit: string) => digit.repeat(32) as SavePointId;
@@ -194,6 +188,26 @@ test("a descriptor lists only the first omitted entries, and counts all of them"
   assert.deepEqual([omitted.length, count, omitted.at(-1)?.path], [MAX_OMITTED, MAX_OMITTED + 5, "f10999"]);
 });
 
+const works: UnfinishedWork = {
+  cleanup: {
+    plan_id: "e".repeat(16),
+    drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
+    thorough: true,
+  },
+  "removed-paths": {
+    at,
+    paths: [{ path: "\ufffd", path_b64: "/w==" }],
+    points: [{ workspace_name: "main", ids: [point("a")] }],
+  },
+  conversion: {
+    name: ".cairn-original-0123456789abcdef",
+    uuid: "c".repeat(32),
+    since: "1152921504606846976",
+    made: "0",
+  },
+  seal: { id: point("a") },
+};
+
 const files = {
   control: {
     encode: control.encodeControl,
@@ -260,15 +274,6 @@ const files = {
       closing: true,
     },
   },
-  cleanup: {
-    encode: encodeCleanup,
-    decode: decodeCleanup,
-    record: {
-      plan_id: "e".repeat(16),
-      drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
-      thorough: true,
-    },
-  },
   unfreed: {
     encode: encodeUnfreed,
     decode: decodeUnfreed,
@@ -302,6 +307,7 @@ const files = {
       at,
     },
   },
+  ...Object.fromEntries(WORK_KINDS.map((kind) => [`unfinished ${kind}`, { ...workOf(kind), record: works[kind] }])),
 } as unknown as Record<
   string,
   { encode: (r: object) => Uint8Array; decode: (b: Uint8Array) => object; record: object; newest?: number }
@@ -357,4 +363,16 @@ test("rawPath returns the bytes of any path that recordPath recorded", () => {
   );
   assert.deepEqual(recordPath(Buffer.from("a/é")), { path: "a/é" });
   assert.deepEqual(recordPath(Buffer.from([0xff])), { path: "\ufffd", path_b64: "/w==" });
+});
+
+test("a record of unfinished work of an earlier release is refused, and the hint names that release", () => {
+  for (const format of ["cairn.cleanup", "cairn.removed-paths"])
+    assert.throws(
+      () => workOf("cleanup").decode(Buffer.from(JSON.stringify({ format, version: 1, drop: [] }))),
+      (error) =>
+        error instanceof CairnError &&
+        error.code === "refused" &&
+        error.message.includes(`${format} 1`) &&
+        /a command of that release/.test(String(error.hint)),
+    );
 });

@@ -1,14 +1,10 @@
 import { lstatSync, readlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import {
-  CONVERT_JOURNAL,
   EXCHANGE_JOURNAL,
   FOLDER_JOURNAL,
-  readConvertIntent,
   readExchangeIntent,
   readFolderIntent,
-  readSealIntent,
-  SEAL_JOURNAL,
 } from "../../workspace/points/journals.ts";
 import type { Inspected } from "./inspected.ts";
 
@@ -20,20 +16,9 @@ const INTENTS: Record<string, (journal: string) => Inspected | null> = {
     const { undoId, ...content } = intent;
     return { format: "exchange-intent", version: 1, content: { ...content, undo_id: undoId } };
   },
-  [CONVERT_JOURNAL](journal) {
-    const intent = readConvertIntent(journal);
-    if (intent === null) return null;
-    // Nanoseconds exceed the numbers of JSON.
-    const content = { ...intent, since: intent.since.toString(), made: intent.made.toString() };
-    return { format: "conversion-intent", version: 1, content };
-  },
   [FOLDER_JOURNAL](journal) {
     const content = readFolderIntent(journal);
     return content && { format: "folder-intent", version: 1, content };
-  },
-  [SEAL_JOURNAL](journal) {
-    const intent = readSealIntent(journal);
-    return intent && { format: "seal-intent", version: 1, content: { save_point_id: intent.id } };
   },
 };
 

@@ -1,6 +1,6 @@
 import { CairnError, toCairnError } from "../../errors.ts";
 import { decodeBackups } from "../../formats/records/backups-file.ts";
-import { decodeCleanup, decodeCleanupPlan, decodeRemovedPaths, decodeUnfreed } from "../../formats/records/cleanup.ts";
+import { decodeCleanupPlan, decodeUnfreed } from "../../formats/records/cleanup.ts";
 import {
   decodeControl,
   decodePin,
@@ -12,12 +12,13 @@ import {
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
 import { decodeKeptRepository } from "../../formats/records/kept-repository.ts";
 import { decodeManifest } from "../../formats/records/manifest.ts";
-import { decodeOriginal } from "../../formats/restic/original.ts";
 import { decodePartial } from "../../formats/records/partial.ts";
 import { decodeDaemonState } from "../../formats/records/daemon-state.ts";
 import { decodePolicy } from "../../formats/records/policy.ts";
 import { decodeReceipt } from "../../formats/records/receipt.ts";
 import { decodeRegistration } from "../../formats/records/registration.ts";
+import { decodeWork, UNFINISHED, WORK_KINDS } from "../../formats/records/unfinished.ts";
+import { decodeChecked } from "../../fs/unfinished.ts";
 import { decodeView } from "../../formats/records/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
@@ -49,7 +50,6 @@ const FORMATS: Record<string, RecordFormat> = {
     file: /^(?:tree-)?verification\.json$/,
     check: decodeVerification,
   },
-  "cairn.original": { name: "kept-original", file: /^original\.json$/, check: decodeOriginal },
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
   "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },
   "cairn.daemon-state": { name: "daemon-state", file: /^state(?:\.previous)?\.json$/, check: decodeDaemonState },
@@ -62,8 +62,11 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/, check: decodeRestoreFile },
   "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
-  "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/, check: decodeCleanup },
-  "cairn.removed-paths": { name: "removed-paths-journal", file: /^paths\.json$/, check: decodeRemovedPaths },
+  [UNFINISHED]: {
+    name: "unfinished-work",
+    file: new RegExp(`^(?:${WORK_KINDS.join("|")})\\.json$`),
+    check: (bytes) => decodeChecked({ decode: decodeWork }, bytes),
+  },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
   "cairn.unfreed": { name: "unfreed-content", file: null, check: decodeUnfreed },
   "cairn.view": { name: "view", file: null, check: decodeView },

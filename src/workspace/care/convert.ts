@@ -9,21 +9,15 @@ import { changedAfter, findObstacles } from "../../clones/walk-entries.ts";
 import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, type Hint, hintOfErrno, option, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { Recovery } from "../../formats/records/control.ts";
 import { commitFileSystem, isSubvolume, makeSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { exchangePlaces, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { joinRaw, listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
-import {
-  CONVERT_JOURNAL,
-  type ConvertIntent,
-  NOT_MADE,
-  readConvertIntent,
-  removeIntentLink,
-  writeIntentLink,
-} from "../points/journals.ts";
+import { type ConversionWork, NOT_MADE } from "../../formats/records/unfinished.ts";
+import { journaled } from "../open/unfinished-work.ts";
+import { unfinishedIn } from "../points/journals.ts";
 import { readControl, recordFolder, writeControl } from "../place/control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
@@ -31,7 +25,7 @@ import { ENGINES, probeNewSubvolume } from "../../clones/probe.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { boundSockets, findHolders, mountedElsewhere, swapFiles, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
-import { conversionEnded, endOfOriginal, ORIGINAL_PREFIX, originalStays } from "./originals.ts";
+import { ORIGINAL_PREFIX, originalStays } from "./originals.ts";
 import { checkSpace } from "../place/guards.ts";
 import { controlDirectoriesInside } from "../place/registry.ts";
 
@@ -41,7 +35,7 @@ export type ConvertTo = "subvolume" | "plain";
 /**
  * Makes a plain directory on btrfs a subvolume in place, or a subvolume a plain directory. No program can set a change
  * time (ctime), so every change is found. The folder is the whole original or the whole copy at every instant.
- * - Intent: a link in the journal directory names the copy; an empty subvolume or directory beside the folder, which
+ * - Intent: the record names the copy; an empty subvolume or directory beside the folder, which
  * only
  * its owner may enter.
  * - Every entry is cloned into it with all its metadata; both are read and compared.
@@ -61,9 +55,14 @@ export interface Converted {
   bytes: number;
 }
 
-function writeIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
-  writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
+interface Times {
+  readonly since: bigint;
+  readonly made: bigint;
 }
+
+const timesOf = ({ since, made }: ConversionWork): Times => ({ since: BigInt(since), made: BigInt(made) });
+
+const asideOf = ({ root }: Workspace, { name }: Pick<ConversionWork, "name">): Buffer => joinRaw(parentOf(root), name);
 
 /** Returns the engine for a folder's form. Existing points keep the engine that made them. */
 const engineOf = (root: Buffer): string => (isSubvolume(root) ? "btrfs-snapshot" : "reflink-copy");
@@ -83,12 +82,12 @@ const TICK_MS = 20;
  */
 export async function convertFolder(workspace: Workspace, input: ConvertInput, to: ConvertTo): Promise<Converted> {
   const { root, found } = workspace;
-  const { journal } = found.paths;
+  const record = workspace.unfinished("conversion");
   await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal, to });
   const name = `${ORIGINAL_PREFIX}${randomBytes(8).toString("hex")}`;
   const aside = joinRaw(parentOf(root), name);
-  let intent: ConvertIntent = { name, uuid: NOT_MADE, since: 0n, made: 0n };
-  writeIntent(journal, intent);
+  let work: ConversionWork = { name, uuid: NOT_MADE, since: "0", made: "0" };
+  record.begin(work);
   failpoint("convert.intent");
   let copied: ClonedTree;
   let facts: string;
@@ -97,17 +96,18 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
     else fs.mkdirSync(aside, { mode: 0o700 });
     makePrivate(aside);
     failpoint("convert.made");
-    intent = { ...intent, uuid: identityAt(aside), since: await momentNow() };
-    writeIntent(journal, intent);
+    const since = await momentNow();
+    work = { ...work, uuid: identityAt(aside), since: String(since) };
+    record.begin(work);
     failpoint("convert.begun");
     copied = await copyAside(root, aside, input);
     failpoint("convert.copied");
     await requireSameTrees(root, aside, input);
     failpoint("convert.compared");
     requireNoHolders(root, input.allow);
-    requireUnchanged(root, await changedAfter(root, intent.since, input.signal));
-    intent = { ...intent, made: await momentNow() };
-    writeIntent(journal, intent);
+    requireUnchanged(root, await changedAfter(root, since, input.signal));
+    work = { ...work, made: String(await momentNow()) };
+    record.begin(work);
     failpoint("convert.known");
     throwIfAborted(input.signal);
     facts = rootFacts(root);
@@ -115,7 +115,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
     exchangePlaces(root, aside);
   } catch (error) {
     try {
-      if (workspace.isStillLocked) await takeBack(workspace, intent);
+      if (workspace.isStillLocked) await takeBack(workspace, work);
     } catch (other) {
       // The intent still exists: the next command tries again.
       input.onWarning?.(`the copy ${printablePath(aside)} could not be removed yet: ${toCairnError(other).message}`);
@@ -123,8 +123,8 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
     throw asFailure(root, error);
   }
   failpoint("convert.exchanged");
-  const changed = rootFacts(aside) === facts ? await changedInOriginal(aside, intent) : Buffer.alloc(0);
-  if (changed !== null) throw conflictOf(root, changed, await exchangeBack(workspace, intent));
+  const changed = rootFacts(aside) === facts ? await changedInOriginal(aside, timesOf(work)) : Buffer.alloc(0);
+  if (changed !== null) throw conflictOf(root, changed, await exchangeBack(workspace, work));
   await recordConverted(workspace);
   return { original: aside, entries: copied.result.entries, bytes: copied.result.bytes };
 }
@@ -234,10 +234,7 @@ function asFailure(root: Buffer, error: unknown): CairnError {
 /**
  * Returns a path of the displaced original that changed since the copy began, empty for the folder itself; null if none did.
  */
-export async function changedInOriginal(
-  aside: Buffer,
-  { since, made }: Pick<ConvertIntent, "since" | "made">,
-): Promise<Buffer | null> {
+export async function changedInOriginal(aside: Buffer, { since, made }: Times): Promise<Buffer | null> {
   const { mtimeNs, ctimeNs } = fs.lstatSync(aside, { bigint: true });
   // The exchange itself set the change time. An earlier time means that the clock was set back, so changes cannot be
   // found.
@@ -246,18 +243,20 @@ export async function changedInOriginal(
 }
 
 /** Puts the original in its place again. Returns the path of the copy if it was written to and stays; else null. */
-async function exchangeBack(workspace: Workspace, intent: ConvertIntent): Promise<Buffer | null> {
-  exchangePlaces(workspace.root, joinRaw(parentOf(workspace.root), intent.name));
+async function exchangeBack(workspace: Workspace, work: ConversionWork): Promise<Buffer | null> {
+  exchangePlaces(workspace.root, asideOf(workspace, work));
   failpoint("convert.exchanged-back");
-  return takeBack(workspace, intent);
+  return takeBack(workspace, work);
 }
 
 /**
  * Removes the copy beside the folder, and the intent. Returns the copy's path if it was written to, or is another
  * folder: then it stays.
  */
-async function takeBack({ root, found }: Workspace, { name, uuid, made }: ConvertIntent): Promise<Buffer | null> {
-  const aside = joinRaw(parentOf(root), name);
+async function takeBack(workspace: Workspace, work: ConversionWork): Promise<Buffer | null> {
+  const { uuid } = work;
+  const { made } = timesOf(work);
+  const aside = asideOf(workspace, work);
   let kept: Buffer | null = null;
   if (isThere(aside)) {
     const isOurs = uuid === NOT_MADE ? isEmptyOrSubvolume(aside) : identityAt(aside) === uuid;
@@ -267,7 +266,7 @@ async function takeBack({ root, found }: Workspace, { name, uuid, made }: Conver
     else await removeHeldTree(aside);
   }
   failpoint("convert.copy-removed");
-  removeIntentLink(found.paths.journal, CONVERT_JOURNAL);
+  workspace.unfinished("conversion").end();
   return kept;
 }
 
@@ -276,7 +275,8 @@ function isEmptyOrSubvolume(aside: Buffer): boolean {
   return isSubvolume(aside) || fs.readdirSync(aside).length === 0;
 }
 
-async function recordConverted({ root, found }: Workspace): Promise<void> {
+async function recordConverted(workspace: Workspace): Promise<void> {
+  const { root, found } = workspace;
   // The exchange must be durable before a record of it.
   await commitFileSystem(parentOf(root));
   const controlFile = readControl(found.control) ?? found.controlFile;
@@ -285,28 +285,49 @@ async function recordConverted({ root, found }: Workspace): Promise<void> {
   failpoint("convert.engine-set");
   recordFolder(found);
   failpoint("convert.recorded");
-  removeIntentLink(found.paths.journal, CONVERT_JOURNAL);
+  workspace.unfinished("conversion").end();
 }
 
-/** Finishes or takes back an interrupted conversion. Returns null if there was none. The caller holds the lock. */
-export async function recoverConversion(workspace: Workspace): Promise<Recovery | null> {
-  const { root, found } = workspace;
-  const intent = readConvertIntent(found.paths.journal);
-  if (intent === null) return endOfOriginal(workspace);
-  const aside = joinRaw(parentOf(root), intent.name);
-  const isExchanged = isThere(root) && identityAt(root) === intent.uuid;
-  // If the original was removed meanwhile, the folder is the only version.
-  if (isExchanged && (!isThere(aside) || (await changedInOriginal(aside, intent)) === null)) {
+export const CONVERSION = journaled({
+  kind: "conversion",
+  operation: "conversion",
+  where: "`journal/conversion.json`",
+  steps: [
+    "the record names a copy beside the folder, `.cairn-original-…`",
+    "every entry is cloned into it; both are read and compared",
+    "● folder and copy change places in one call",
+    "the original, now beside the folder, is searched for later changes; if there are any, both change places again",
+    "the engine and the folder's new identity are recorded; the record is removed",
+  ],
+  before: "removes the copy, unless a program wrote to it",
+  after: "searches the original again and records the conversion, or exchanges both again; the original stays",
+  changesFolder: true,
+  unreadable: () => "the folder is whole; the copy, or the original folder, stays beside it (.cairn-original-…)",
+  async isCommitted(workspace, work) {
+    const aside = asideOf(workspace, work);
+    // If the original was removed meanwhile, the folder is the only version.
+    return (
+      isExchanged(workspace, work) && (!isThere(aside) || (await changedInOriginal(aside, timesOf(work))) === null)
+    );
+  },
+  async finish(workspace, work) {
     await recordConverted(workspace);
+    const aside = asideOf(workspace, work);
     const detail = "the folder's conversion was interrupted and has been finished";
-    return conversionEnded("completed", isThere(aside) ? `${detail}; ${originalStays(aside)}` : detail);
-  }
-  const kept = isExchanged ? await exchangeBack(workspace, intent) : await takeBack(workspace, intent);
-  const detail = "the folder's conversion was interrupted and has been taken back";
-  return conversionEnded(
-    "rolled_back",
-    kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and is not removed`,
-  );
+    return { operation: "convert", detail: isThere(aside) ? `${detail}; ${originalStays(aside)}` : detail };
+  },
+  async takeBack(workspace, work) {
+    const kept = isExchanged(workspace, work) ? await exchangeBack(workspace, work) : await takeBack(workspace, work);
+    const stays = kept === null ? "" : `; ${printablePath(kept)} was written to and is not removed`;
+    return {
+      operation: "convert",
+      detail: `the folder's conversion was interrupted and has been taken back${stays}`,
+    };
+  },
+});
+
+function isExchanged({ root }: Workspace, { uuid }: ConversionWork): boolean {
+  return isThere(root) && identityAt(root) === uuid;
 }
 
 /**
@@ -315,8 +336,8 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
  */
 export function moveConversion(journal: string, from: Buffer, to: Buffer): void {
   try {
-    const intent = readConvertIntent(journal);
-    if (intent !== null) fs.renameSync(joinRaw(parentOf(from), intent.name), joinRaw(parentOf(to), intent.name));
+    const work = unfinishedIn(journal, "conversion").read();
+    if (work !== null) fs.renameSync(joinRaw(parentOf(from), work.name), joinRaw(parentOf(to), work.name));
   } catch {
     // There is no copy, it cannot be moved, or the journal is damaged, which recovery reports.
   }

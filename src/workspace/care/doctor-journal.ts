@@ -10,7 +10,7 @@ import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
 import { newKeptPlace, workspacePaths } from "../place/control-layout.ts";
-import { type Journal, JOURNALS } from "../points/journals.ts";
+import type { Journaled } from "../open/unfinished-work.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 /**
@@ -21,15 +21,16 @@ import type { Workspace } from "../open/workspace.ts";
  * file.
  */
 export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
-  const { control, paths } = workspace.found;
-  for (const journal of JOURNALS) {
+  const { control } = workspace.found;
+  for (const { journaled } of workspace.parts.recoveries) {
+    if (journaled === undefined) continue;
     try {
-      journal.read(paths.journal);
+      journaled.record(workspace).read();
     } catch (error) {
       const { code, message } = toCairnError(error);
       // The newer version that wrote the journal can finish it.
       if (code === "newer_version") yield { kind: "journal", severity: "damage", detail: message };
-      else yield damagedJournal(workspace, journal, message);
+      else yield damagedJournal(workspace, journaled, message);
     }
   }
   yield* strandedFindings(workspace);
@@ -44,42 +45,24 @@ export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
   }
 }
 
-function damagedJournal(workspace: Workspace, journal: Journal, problem: string): StoreFinding {
-  const { operation } = journal;
+function damagedJournal(workspace: Workspace, journaled: Journaled, problem: string): StoreFinding {
+  const { operation } = journaled;
   const place = newKeptPlace(workspace.found.control, operation);
-  const left = {
-    restore: () => `part of the folder may be restored and part not; ${undoOf(workspace)}`,
-    cleanup: () =>
-      "some of the points or paths to remove may still be there; all points that `cairn history` lists are whole",
-    seal: () => "the next seal reads the point again",
-    conversion: () => "the folder is whole; the copy, or the original folder, stays beside it (.cairn-original-…)",
-  }[operation]();
   return {
     kind: "journal",
     severity: "damage",
-    detail: `a ${operation} was interrupted and cannot be finished: ${problem}; ${left}`,
+    detail: `a ${operation} was interrupted and cannot be finished: ${problem}; ${journaled.unreadable(workspace)}`,
     repair: `the journal and the staged or displaced files move to ${place}; the folder stays unchanged`,
-    mend: () => setAside(workspace, journal, place),
+    mend: () => setAside(workspace, journaled, place),
   };
 }
 
-/** Tells how to get the state before the restore. */
-function undoOf(workspace: Workspace): string {
-  const undo = workspace.points.list().points.find(({ descriptor }) => descriptor.undo);
-  return undo === undefined
-    ? "the undo point of the restore is missing"
-    : `the state before the restore is the save point ${undo.descriptor.save_point_id.slice(0, 8)}`;
-}
-
-function setAside(workspace: Workspace, { files, operation }: Journal, place: string): void {
-  const { journal } = workspace.found.paths;
+function setAside(workspace: Workspace, { operation, record }: Journaled, place: string): void {
   durableMkdir(place);
   if (operation === "restore") for (const staging of stagingOf(workspace)) moveStaging(staging, place);
   failpoint("doctor.staging-kept");
-  for (const name of files) {
-    const file = path.join(journal, name);
-    if (fs.lstatSync(file, { throwIfNoEntry: false }) === undefined) continue;
-    fs.renameSync(file, path.join(place, name));
+  for (const file of record(workspace).files) {
+    fs.renameSync(file, path.join(place, path.basename(file)));
     failpoint("doctor.journal-kept");
   }
 }

@@ -11,7 +11,6 @@ import { allPoints, type Points, type WorkspacePoints } from "../points/points.t
 import { type PlacedWorkspace, readState, writeState } from "../place/control-directory.ts";
 import { whatIsHeldOnly, whyUnsealed } from "../save/seal.ts";
 import type { Workspace } from "../open/workspace.ts";
-import { CLEANUP_JOURNAL, isIntentPending } from "../points/journals.ts";
 
 /** Finds problems in the records and trees of points, except for descriptors. */
 
@@ -105,7 +104,7 @@ export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
 export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
   // A killed cleanup has removed trees of points that will be removed.
-  if (isIntentPending(found.paths.journal, CLEANUP_JOURNAL)) return;
+  if (workspace.unfinished("cleanup").isBegun) return;
   const kind = "held";
   for (const { workspace: record, points } of readable(workspace)) {
     const all = points.list().points;

@@ -1,16 +1,9 @@
-import { join } from "node:path";
 import { type Freed, freeContent } from "../store/free-content.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import {
-  type CleanupFile,
-  type CleanupPlanFile,
-  encodeCleanup,
-  type PlannedDrop,
-} from "../../formats/records/cleanup.ts";
-import type { Recovery } from "../../formats/records/control.ts";
+import type { CleanupFile, CleanupPlanFile, PlannedDrop } from "../../formats/records/cleanup.ts";
 import { formatBytes, plural } from "../../formats/sizes.ts";
-import { durableRemove, durableWrite } from "../../fs/durable.ts";
+import { durableRemove } from "../../fs/durable.ts";
 import type { SavePointId } from "../../ids.ts";
 import {
   bytesOf,
@@ -23,12 +16,12 @@ import {
 } from "./cleanup-plan.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
-import { CLEANUP_JOURNAL, readCleanupJournal } from "../points/journals.ts";
 import { roomAt } from "../place/room.ts";
 import { makingRoom } from "../open/temporaries.ts";
 import { lookForRest, publicHeld, warnOfRest } from "./still-held.ts";
 import { notesIn, noteUnfreed } from "./unfreed.ts";
 import type { CleanupResult } from "../../contract/looking.ts";
+import { journaled } from "../open/unfinished-work.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 export { noteUnfreed };
@@ -71,11 +64,11 @@ export async function runPlan(
   const held = plan.rules === null ? await lookForRest(workspace, drop, call) : null;
   const journal: CleanupFile = { plan_id: plan.plan_id, drop: [...drop], thorough: plan.rules === null };
   failpoint("cleanup.checked");
-  const { control, paths } = workspace.found;
-  const file = join(paths.journal, CLEANUP_JOURNAL);
+  const { control } = workspace.found;
+  const record = workspace.unfinished("cleanup");
   // A process that took over the lock may have pinned such a point, or made it head.
   workspace.requireLock();
-  await makingRoom(control, () => durableWrite(file, encodeCleanup(journal)));
+  await makingRoom(control, () => record.begin(journal));
   failpoint("cleanup.committed");
   dropPlan(control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
@@ -87,7 +80,7 @@ export async function runPlan(
   );
   failpoint("cleanup.freed");
   workspace.requireLock();
-  durableRemove(file);
+  record.end();
   warnOfFreed(control, freed, call);
   if (held !== null) warnOfRest(workspace, held, call);
   const isAllGone = allGone && drop.length === plan.drop.length;
@@ -171,25 +164,31 @@ function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): read
   return withoutNeeded(workspace, unneeded);
 }
 
-/** Finishes a removal that was interrupted. The caller holds the workspace's lock. */
-export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
-  const journal = readCleanupJournal(workspace.found.paths.journal);
-  if (journal === null) return [];
-  call.onProgress?.({ phase: "recovering", done: 0 });
-  workspace.points.removeMovedAway();
-  const { removed } = await removePoints(workspace, stillUnneeded(workspace, journal.drop), call);
-  workspace.points.refresh();
-  const problem = await freeIfPossible(workspace, { removed, thorough: journal.thorough, signal: call.signal });
-  durableRemove(join(workspace.found.paths.journal, CLEANUP_JOURNAL));
-  return [
-    {
-      operation: "cleanup",
-      outcome: "completed",
+export const CLEANUP = journaled({
+  kind: "cleanup",
+  operation: "cleanup",
+  where: "`journal/cleanup.json`",
+  steps: [
+    "points that stay are sealed if their trees lie with points that go",
+    "● the record: the points to remove",
+    "trees, descriptors and snapshots are removed",
+    "unneeded content is freed; content that has to stay is noted in `unfreed/`",
+  ],
+  before: null,
+  after: "removes the points, except points that are needed by now, and frees their content",
+  changesFolder: false,
+  unreadable: () => "some of the points to remove may still be there; all points that `cairn history` lists are whole",
+  async finish(workspace, { drop, thorough }, call) {
+    workspace.points.removeMovedAway();
+    const { removed } = await removePoints(workspace, stillUnneeded(workspace, drop), call);
+    workspace.points.refresh();
+    const problem = await freeIfPossible(workspace, { removed, thorough, signal: call.signal });
+    workspace.unfinished("cleanup").end();
+    return {
       detail: `a cleanup of ${plural(removed.length, "point")} was interrupted and has been finished${problem}`,
-      kept: [],
-    },
-  ];
-}
+    };
+  },
+});
 
 /** Frees space if possible. A damaged or busy store must not prevent saves: a later cleanup frees its space. */
 export async function freeIfPossible(

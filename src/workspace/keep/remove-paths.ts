@@ -1,20 +1,19 @@
 import fs from "node:fs";
-import { join } from "node:path";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { encodeRemovedPaths, type RemovedPathsFile } from "../../formats/records/cleanup.ts";
+import type { RemovedPathsFile } from "../../formats/records/cleanup.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
-import { durableRemove, durableWrite } from "../../fs/durable.ts";
 import type { Lock } from "../../fs/lock.ts";
+import type { Unfinished } from "../../fs/unfinished.ts";
 import { stateWithout } from "../open/describe.ts";
+import { type Ended, journaled } from "../open/unfinished-work.ts";
 import { makingRoom, removeStatCaches, removeTemporaries } from "../open/temporaries.ts";
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
 import { dropOldTrees, keptTrees } from "../points/held-trees.ts";
-import { PATHS_JOURNAL, readPathsJournal } from "../points/journals.ts";
 import { isGoneBy, storeWithout } from "../store/removed-paths.ts";
 import { type FreedRemoved, freeIfPossible, freeRemoved } from "./cleanup.ts";
 import { makeTreesAgain } from "./trees-again.ts";
@@ -24,7 +23,7 @@ import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
  * Removes paths from all points of a control directory: of all its workspaces, also undo points and pinned points. The
  * points keep their ids and numbers.
  * - Before: points that only a clone holds are sealed, so that the store tells which paths they hold.
- * - Intent and commit: `journal/paths.json` in each workspace that has such points, first ● in the caller's. After a
+ * - Intent and commit: the record in each workspace that has such points, first ● in the caller's. After a
  * kill
  * before ● nothing was removed; after it the next holder of a workspace's lock finishes the removal in all workspaces.
  * - Stage: trees, manifests and a snapshot for each point. The digests are computed from the new trees as they are read
@@ -59,7 +58,7 @@ export async function removePaths(
   for (const workspace of workspaces) {
     if (workspace !== own && !points.has(nameOf(workspace))) continue;
     workspace.requireLock();
-    await makingRoom(control, () => durableWrite(journalOf(workspace), encodeRemovedPaths(removal)));
+    await makingRoom(control, () => recordIn(workspace).begin(removal));
     failpoint("paths.journal-written");
   }
   await makingRoom(control, async () => rewritePoints(workspaces, removal, call));
@@ -68,15 +67,13 @@ export async function removePaths(
   );
   failpoint("paths.freed");
   for (const workspace of workspaces.toReversed()) {
-    durableRemove(journalOf(workspace));
+    recordIn(workspace).end();
     failpoint("paths.journal-removed");
   }
   return freed;
 }
 
-function journalOf({ found }: Workspace): string {
-  return join(found.paths.journal, PATHS_JOURNAL);
-}
+const recordIn = (workspace: Workspace): Unfinished<RemovedPathsFile> => workspace.unfinished("removed-paths");
 
 /** Removes the paths from the points' records, snapshots, clones and stat caches. The content in the store stays. */
 async function rewritePoints(
@@ -132,8 +129,10 @@ async function rewriteIn(
 export async function finishRemovals(workspaces: readonly Workspace[], call: WorkspaceCall): Promise<Recovery[]> {
   const recovered: Recovery[] = [];
   for (const workspace of workspaces) {
-    const removal = readPathsJournal(workspace.found.paths.journal);
-    if (removal !== null) recovered.push(await finishRemoval(workspace, workspaces, { removal, call }));
+    const removal = recordIn(workspace).read();
+    if (removal === null) continue;
+    const ended = await finishRemoval(workspace, workspaces, { removal, call });
+    recovered.push({ operation: "cleanup", outcome: "completed", kept: [], ...ended });
   }
   return recovered;
 }
@@ -145,7 +144,7 @@ async function finishRemoval(
   own: Workspace,
   workspaces: readonly Workspace[],
   { removal, call }: { removal: RemovedPathsFile; call: WorkspaceCall },
-): Promise<Recovery> {
+): Promise<NonNullable<Ended>> {
   await rewritePoints(workspaces, removal, call);
   const held = new Set(workspaces.map(nameOf));
   const names = new Set(listWorkspaces(own.found.control).map(({ name }) => name));
@@ -154,26 +153,34 @@ async function finishRemoval(
   const problem =
     left.length > 0 ? "" : await freeIfPossible(own, { removed: [], thorough: true, signal: call.signal });
   for (const workspace of workspaces) {
-    if (workspace !== own && readPathsJournal(workspace.found.paths.journal)?.at === removal.at)
-      durableRemove(journalOf(workspace));
+    if (workspace !== own && recordIn(workspace).read()?.at === removal.at) recordIn(workspace).end();
   }
-  if (left.length === 0) durableRemove(journalOf(own));
-  else durableWrite(journalOf(own), encodeRemovedPaths({ ...removal, points: left }));
+  if (left.length === 0) recordIn(own).end();
+  else recordIn(own).begin({ ...removal, points: left });
   const count = removal.points.reduce((sum, { ids }) => sum + ids.length, 0);
   const rest = left.length === 0 ? "has been finished" : "goes on once no other process uses the other workspaces";
-  return {
-    operation: "cleanup",
-    outcome: "completed",
-    detail: `a removal of paths from ${plural(count, "point")} was interrupted and ${rest}${problem}`,
-    kept: [],
-  };
+  return { detail: `a removal of paths from ${plural(count, "point")} was interrupted and ${rest}${problem}` };
 }
 
+export const REMOVED_PATHS = journaled({
+  kind: "removed-paths",
+  operation: "cleanup",
+  where: "`journal/removed-paths.json` of each workspace with such points",
+  steps: [
+    "points that only a clone holds are sealed",
+    "● the record in the caller's workspace, then in the others: the paths and the points",
+    "trees, manifests and a snapshot for each point are stored; the record of each point is replaced",
+    "former snapshots, clones and unneeded content are removed",
+  ],
+  before: null,
+  after: "goes on in every workspace that no other process uses; points without the paths are skipped",
+  changesFolder: false,
+  unreadable: () => "some of the paths to remove may still be there; all points that `cairn history` lists are whole",
+  finish: finishEverywhere,
+});
+
 /** Finishes a removal, also in workspaces that no process uses. The caller holds the workspace's lock. */
-export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
-  const removal = readPathsJournal(workspace.found.paths.journal);
-  if (removal === null) return [];
-  call.onProgress?.({ phase: "recovering", done: 0 });
+async function finishEverywhere(workspace: Workspace, removal: RemovedPathsFile, call: WorkspaceCall): Promise<Ended> {
   const wanted = new Set(removal.points.map(({ workspace_name: name }) => name));
   const locked: { other: Workspace; lock: Lock }[] = [];
   const others = besideOrNone(workspace);
@@ -184,7 +191,7 @@ export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceC
       locked.push({ other, lock });
       removeTemporaries(other);
     }
-    return [await finishRemoval(workspace, [workspace, ...locked.map(({ other }) => other)], { removal, call })];
+    return await finishRemoval(workspace, [workspace, ...locked.map(({ other }) => other)], { removal, call });
   } finally {
     for (const { lock } of locked) lock.release();
     for (const other of others) await other.close();

@@ -4,7 +4,8 @@ import { toCairnError } from "../../errors.ts";
 import { decodeUnfreed, encodeUnfreed, type UnfreedFile } from "../../formats/records/cleanup.ts";
 import { namesIfThere } from "../../fs/paths/names-in.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
-import { readRecord, writeRecord } from "../place/control-directory.ts";
+import { readRecord } from "../../fs/durable.ts";
+import { writeRecord } from "../place/control-directory.ts";
 
 const NOTE_NAME = /^[0-9a-f]{16}\.json$/;
 

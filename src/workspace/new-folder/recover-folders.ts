@@ -16,6 +16,7 @@ import { type DeadPartial, deadPartials } from "../place/partials.ts";
 import { Points } from "../points/points.ts";
 import { readRegistration, unregister } from "../place/registry.ts";
 import { removeStatCaches } from "../open/temporaries.ts";
+import type { Recoverable } from "../open/unfinished-work.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Removes the other parts of a fork that failed: the workspace, its point, its registration, its control directory. */
@@ -50,6 +51,22 @@ function isOnlyOf(control: ControlPaths, made: { id: string }): boolean {
       workspace?.id === made.id && new Points(workspacePaths(control, name)).sequences().length <= 1,
   );
 }
+
+export const NEW_FOLDER: Recoverable = {
+  kind: "new-folder",
+  where: "`partial/<16 digits>.json` of the control directory; of a restore from a repository, in the user's state",
+  steps: [
+    "the record names a folder beside the new one, `.cairn-partial-…`, and the process that writes there",
+    "the folder is made and filled; a fork also makes a workspace with its first point, which the record names",
+    "● the folder gets its name. In a mount's root, or the current folder of a restore: the record says that entries are moved up one by one",
+    "the record is removed",
+  ],
+  before:
+    "removes the folder, and the workspace or control directory of a fork; a restore from a repository may go on with it",
+  after: "moves the remaining entries, and removes the record",
+  isLeft: ({ found }) => deadPartials(found.control).length > 0,
+  recover: recoverPartials,
+};
 
 /**
  * Finishes or removes forks and restores into other folders that were killed. Needs no lock of the caller; without

@@ -1,26 +1,41 @@
 import { append } from "../../append.ts";
-import { throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, call as callOf, either, throwIfAborted } from "../../errors.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
 import { writeState } from "../place/control-directory.ts";
-import { isAnyJournalThere, requireOwnJournals } from "../points/journals.ts";
-import { deadPartials } from "../place/partials.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { ownerBesidesUs } from "../place/owners.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
-import fs from "node:fs";
 
 /** Number of recoveries that the state remembers. */
 const REMEMBERED = 10;
 
 /** True if a killed operation left work to finish; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
-  return (
-    isAnyJournalThere(workspace.found.paths.journal) ||
-    workspace.points.unfinished().length > 0 ||
-    workspace.points.unsettled().length > 0 ||
-    deadPartials(workspace.found.control).length > 0 ||
-    fs.existsSync(workspace.found.paths.original)
-  );
+  return workspace.parts.recoveries.some((work) => work.isLeft(workspace));
+}
+
+/**
+ * Throws `permission` if another user's restore or conversion was interrupted: only that user may finish it. Its
+ * journal decides owners and modes of files, and root must not trust another user's journal.
+ */
+function requireOwnJournals(workspace: Workspace): void {
+  const { folder } = workspace.found;
+  for (const { journaled } of workspace.parts.recoveries) {
+    if (journaled?.changesFolder !== true) continue;
+    const { files } = journaled.record(workspace);
+    const owner = files.map(ownerBesidesUs).find((uid) => uid !== null);
+    if (owner === undefined) continue;
+    throw new CairnError(
+      "permission",
+      `a ${journaled.operation} of the user ${owner} was interrupted, and only that user may finish it`,
+      {
+        hint: advice`run this to finish it as that user${either(`: sudo -u '#${owner}' cairn -C ${shellPath(folder)} status`, advice` (uid ${owner}): ${callOf("open", "open", printablePath(folder))}`)}`,
+        details: { journal: files[0], uid: owner },
+      },
+    );
+  }
 }
 
 /**
@@ -34,10 +49,9 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   requireOwnJournals(workspace);
   call.onProgress?.({ phase: "recovering", done: 0 });
   const recovered: Recovery[] = [];
-  for (const recover of workspace.parts.recoveries) {
+  for (const work of workspace.parts.recoveries) {
     if (call.signal?.aborted === true) break;
-    const done = await recover(workspace, call);
-    append(recovered, done === null ? [] : Array.isArray(done) ? done : [done]);
+    append(recovered, await work.recover(workspace, call));
   }
   failpoint("recovery.restored");
   const state = workspace.state();

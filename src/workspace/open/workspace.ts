@@ -2,15 +2,19 @@ import { utimesSync } from "node:fs";
 import type { PointStore } from "../store/point-store.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { advice, CairnError, call, throwIfAborted } from "../../errors.ts";
-import type { Recovery, WorkspaceState } from "../../formats/records/control.ts";
+import type { WorkspaceState } from "../../formats/records/control.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
+import type { UnfinishedWork, WorkKind } from "../../formats/records/unfinished.ts";
+import type { Unfinished } from "../../fs/unfinished.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type FoundWorkspace, requireStillKept, workspaceIn, workspaceNamed } from "../place/find-workspace.ts";
 import { noteAgentEvent } from "../points/agent-events.ts";
+import { unfinishedIn } from "../points/journals.ts";
+import type { Recoverable } from "./unfinished-work.ts";
 import type { Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import type { Cause, Progress } from "../../contract/words.ts";
@@ -23,14 +27,11 @@ import { requireAgentsTags, requireChosenId, resolveTarget } from "../points/tar
 /** Makes the engine of a workspace's points; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
 
-/** Finishes or rolls back one kind of interrupted operation. */
-export type Recover = (workspace: Workspace, call: WorkspaceCall) => Promise<Recovery[] | Recovery | null>;
-
 /** Parts of every workspace, passed in by the library. */
 export interface WorkspaceParts {
   engine: EngineFactory;
   /** In the order in which they must run. A stop between two of them leaves the same state as a kill. */
-  recoveries: readonly Recover[];
+  recoveries: readonly Recoverable[];
 }
 
 export interface WorkspaceCall {
@@ -72,6 +73,11 @@ export class Workspace {
 
   state(): WorkspaceState {
     return readState(this.found.paths);
+  }
+
+  /** The record of work of a kind that is under way in this workspace, or was interrupted. */
+  unfinished<K extends WorkKind>(kind: K): Unfinished<UnfinishedWork[K]> {
+    return unfinishedIn(this.found.paths.journal, kind);
   }
 
   /**

@@ -1,17 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import {
-  advice,
-  adviceOf,
-  CairnError,
-  call,
-  type Hint,
-  isMountDead,
-  line,
-  see,
-  toCairnError,
-  word,
-} from "../../errors.ts";
+import { advice, CairnError, call, isMountDead, line, see, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   type ControlFile,
@@ -33,7 +22,7 @@ import {
   durableWrite,
   fsyncDirectory,
   orderedWrite,
-  readSmallFile,
+  readRecord,
   temporaryName,
 } from "../../fs/durable.ts";
 import { filesystemUuid, mountOf, onSameMount } from "../../fs/linux/mounts.ts";
@@ -325,25 +314,6 @@ function pathInMount(folder: RawPath): Buffer | null {
 }
 
 /** Reads and writes the small files of a control directory. */
-
-export interface ReadOptions {
-  maxBytes?: number;
-  /** Advice for a damaged file. */
-  hint?: Hint;
-}
-
-/** Reads a file and decodes it; null if there is no file. Throws the errors of `decode`, with the file's path. */
-export function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T, options: ReadOptions = {}): T | null {
-  const { maxBytes = 16 << 20, hint = see("doctor") } = options;
-  const bytes = readSmallFile(path, maxBytes);
-  if (bytes === null) return null;
-  try {
-    return decode(bytes);
-  } catch (error) {
-    const failed = toCairnError(error);
-    throw new CairnError(failed.code, `${path}: ${failed.message}`, { hint: adviceOf(failed) ?? hint, cause: error });
-  }
-}
 
 /**
  * Writes a record of the control directory durably, without a common lock of its writers. After a kill the unfinished

@@ -87,8 +87,6 @@ export interface WorkspacePaths {
   readonly journal: string;
   /** An empty file that exists once a point of the workspace held a tree, so that other workspaces need not search for one. */
   readonly holds: string;
-  /** An earlier version's record of a folder before its conversion. */
-  readonly original: string;
   /** The last backup into each repository; for information only. */
   readonly backups: string;
   /** The workspace's backup repository, if one is set. */
@@ -116,7 +114,6 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     lock: join(root, "lock"),
     journal: join(root, "journal"),
     holds: join(root, "holds-trees"),
-    original: join(root, "original.json"),
     backups: join(root, "backups.json"),
     repository: join(root, "repository.json"),
     agentEvents: join(root, "agent-events.jsonl"),

@@ -5,8 +5,8 @@ import { decodePartial, type PartialFile } from "../../formats/records/partial.t
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { nameOf } from "../../fs/linux/exchange-folders.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
+import { readRecord } from "../../fs/durable.ts";
 import { livenessOf } from "../../fs/lock-owner.ts";
-import { readRecord } from "./control-directory.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { ownerBesidesUs } from "./owners.ts";
 

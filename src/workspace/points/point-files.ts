@@ -18,6 +18,7 @@ import {
 } from "../../formats/records/descriptor.ts";
 import { decodeSeal, encodeSeal, sealedDescriptor, type SealFile } from "../../formats/records/seal-file.ts";
 import { readSmallFile } from "../../fs/durable.ts";
+import { requireChecksum, withChecksum } from "../../fs/unfinished.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { PointPaths } from "../place/control-layout.ts";
 import { isReverting, type OperationKind } from "./operation-log.ts";
@@ -194,10 +195,6 @@ export function noRules(): IgnoreRules {
  * flipped bit in a message, parent or time is found.
  */
 
-const HEAD = ',"checksum":"';
-const TAIL = '"}\n';
-const LENGTH = HEAD.length + 64 + TAIL.length;
-
 /** Most bytes of a descriptor; a longer one is never read. */
 export const MAX_DESCRIPTOR_BYTES = 64 << 20;
 
@@ -250,21 +247,4 @@ export function decodeSealFile(bytes: Uint8Array): SealFile {
   const { checksum: _checksum, ...seal } = decodeSeal(bytes) as SealFile & { checksum?: unknown };
   requireChecksum(bytes);
   return seal;
-}
-
-/** Adds the checksum to a JSON object's bytes as its last member. */
-function withChecksum(bytes: Uint8Array): Uint8Array {
-  const body = Buffer.from(bytes.subarray(0, bytes.length - 2));
-  return Buffer.concat([body, Buffer.from(`${HEAD}${checksumOf(body)}${TAIL}`)]);
-}
-
-function requireChecksum(bytes: Uint8Array): void {
-  const length = Math.max(bytes.length - LENGTH, 0);
-  const found = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1", length);
-  if (found !== `${HEAD}${checksumOf(bytes.subarray(0, length))}${TAIL}`)
-    throw new CairnError("damaged", "its checksum does not match its content");
-}
-
-function checksumOf(body: Uint8Array): string {
-  return hash("sha256", body, "hex");
 }

@@ -20,12 +20,12 @@ import { treePlace } from "../points/held-trees.ts";
 import {
   EXCHANGE_JOURNAL,
   type ExchangeIntent,
-  NOT_MADE,
   readExchangeIntent,
   removeIntentLink,
   writeIntentLink,
 } from "../points/journals.ts";
 import { keepAnnounced } from "../open/missing-folder.ts";
+import { NOT_MADE } from "../../formats/records/unfinished.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../save/receive.ts";
 import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";

@@ -26,7 +26,7 @@ import { presentSource } from "../../archive/scan/present-source.ts";
 import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type IgnoreRecord } from "../../fs/ignore.ts";
-import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../points/journals.ts";
+import { journaled } from "../open/unfinished-work.ts";
 import { sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
 
 /** Seals points: one point if a call needs its digests or contents; the others on request or when the process is idle. */
@@ -268,7 +268,7 @@ export function missingPoints({ points, found }: Workspace): SavePointId[] {
 /**
  * Seals a point: reads its held tree, stores new content, records digests, counts and ids beside the descriptor. A tree
  * that this user could read completely is then not needed any more. Returns the point unchanged if nothing is gained.
- * - Intent: a link in the journal directory. Stage: content and snapshot in the store.
+ * - Intent: the record. Stage: content and snapshot in the store.
  * - Commit ●: `seal.json` gets its name. A kill around it leaves a snapshot with the point's mark, which recovery or
  * the next attempt takes back.
  */
@@ -286,20 +286,21 @@ export async function sealPoint(
   if (problem !== null) throw problem;
   // Leftovers of a killed attempt.
   removeLeftovers(root, { exclusive: true });
-  await recoverSeal(workspace);
-  writeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL, [descriptor.save_point_id]);
+  await SEAL.recover(workspace, {});
+  const record = workspace.unfinished("seal");
+  record.begin({ id: descriptor.save_point_id });
   failpoint("seal.intent");
   let staged: Staged;
   try {
     staged = await stageByReading(workspace, point, call);
   } catch (error) {
-    removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
+    record.end();
     throw error;
   }
   failpoint("seal.staged");
   if (isAgain && staged.omitted >= sealedOrNot.descriptor.omitted_count) {
     await staged.discard?.();
-    removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
+    record.end();
     return sealedOrNot;
   }
   // Removed before the commit: later no call would look for the file.
@@ -310,7 +311,7 @@ export async function sealPoint(
   const sealed = workspace.points.seal(sequence, staged.file);
   failpoint("seal.committed");
   if (isAgain) await discardOthers(workspace, descriptor.save_point_id);
-  removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
+  record.end();
   await staged.settled?.();
   return sealed;
 }
@@ -376,18 +377,27 @@ async function stageBy(
   }
 }
 
-/**
- * Removes content from the store that an interrupted seal left. An intent link without a point's id is only removed:
- * the leftover costs space alone. The caller holds the lock.
- */
-export async function recoverSeal(workspace: Workspace): Promise<null> {
-  const { journal } = workspace.found.paths;
-  const left = readSealIntent(journal);
-  if (left === null) return null;
-  if (left.id !== null) await discardOthers(workspace, left.id);
-  removeIntentLink(journal, SEAL_JOURNAL);
-  return null;
-}
+export const SEAL = journaled({
+  kind: "seal",
+  operation: "seal",
+  where: "`journal/seal.json`",
+  steps: [
+    "the record: the id of the point",
+    "the point's clone is read, its content and a snapshot are stored",
+    "● `seal.json` gets its name beside the descriptor",
+    "the record is removed",
+  ],
+  before: "removes the snapshot with the point's mark; the next seal reads the clone again",
+  after: "removes other snapshots with the point's mark",
+  changesFolder: false,
+  unreadable: () => "the next seal reads the point again",
+  isCommitted: () => false,
+  async takeBack(workspace, { id }) {
+    await discardOthers(workspace, id);
+    workspace.unfinished("seal").end();
+    return null;
+  },
+});
 
 /** Removes the snapshots that have a point's mark, except the one that its seal names. */
 async function discardOthers({ points, engine }: Workspace, id: SavePointId): Promise<void> {

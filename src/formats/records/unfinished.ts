@@ -1,0 +1,108 @@
+import { CairnError } from "../../errors.ts";
+import type { SavePointId } from "../../ids.ts";
+import { Fields, type JsonObject, parseJson } from "../fields.ts";
+import { PROGRAM } from "../program.ts";
+import { type CleanupFile, checkCleanup, checkRemovedPaths, type RemovedPathsFile } from "./cleanup.ts";
+import { checkVersion, encodeChecked, encodeRecord } from "./record.ts";
+
+/**
+ * Records of unfinished work: one format for everything that a kill can interrupt. `docs/formats/unfinished-work.md` lists
+ * the kinds, and the leftovers of a kill.
+ */
+
+/** A folder that becomes a subvolume, or a plain folder again. */
+export interface ConversionWork {
+  /** Name beside the folder: of the copy, and after the exchange of the original. */
+  name: string;
+  /** Identity of the copy, 32 hex digits; {@link NOT_MADE} until the copy is made. If the folder has it, both were exchanged. */
+  uuid: string;
+  /** Decimal digits, ns since 1970, before the copy was begun: the copy has all earlier changes. */
+  since: string;
+  /** Decimal digits, ns since 1970 at which the copy was complete and compared; 0 until then. */
+  made: string;
+}
+
+/** Stands for a copy's UUID before the copy is made. */
+export const NOT_MADE = "0".repeat(32);
+
+/** The kinds of work, and the content of their records. A kind that is missing here cannot be begun. */
+export interface UnfinishedWork {
+  cleanup: CleanupFile;
+  "removed-paths": RemovedPathsFile;
+  conversion: ConversionWork;
+  seal: { id: SavePointId };
+}
+
+export type WorkKind = keyof UnfinishedWork;
+
+const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
+  cleanup: checkCleanup,
+  "removed-paths": checkRemovedPaths,
+  conversion(fields) {
+    requireMatch(fields, "name", /^\.cairn-original-[0-9a-f]{16}$/);
+    fields.hex("uuid", 32);
+    for (const key of ["since", "made"]) requireMatch(fields, key, /^\d{1,20}$/);
+  },
+  seal: (fields) => void fields.hex("id", 32),
+};
+
+export const WORK_KINDS = Object.keys(CHECKS) as readonly WorkKind[];
+
+export const UNFINISHED = "cairn.unfinished";
+/** Formats of such records in earlier releases. */
+export const EARLIER_FORMATS: readonly string[] = ["cairn.cleanup", "cairn.removed-paths"];
+const VERSION = 1;
+
+function requireMatch(fields: Fields, key: string, pattern: RegExp): void {
+  if (!pattern.test(fields.text(key))) throw fields.wrong(key, `a text like ${pattern.source}`);
+}
+
+/** Encodes and decodes the records of a kind, for `Unfinished` of `src/fs/unfinished.ts`. */
+export interface Work<K extends WorkKind> {
+  readonly kind: K;
+  encode(work: UnfinishedWork[K]): Uint8Array;
+  decode(bytes: Uint8Array): UnfinishedWork[K];
+  earlier(record: string): CairnError;
+}
+
+export function workOf<K extends WorkKind>(kind: K): Work<K> {
+  const decode = (bytes: Uint8Array): UnfinishedWork[K] => decodeWork(bytes, kind) as unknown as UnfinishedWork[K];
+  return {
+    kind,
+    decode,
+    encode: (work) =>
+      encodeChecked(work, () => encodeRecord({ work: kind, by: PROGRAM, ...work }, UNFINISHED, VERSION), decode),
+    earlier: earlierWork,
+  };
+}
+
+/** Decodes a record of `kind`; null: of any kind. Throws `damaged`, `newer_version`, and `refused` for an earlier release's. */
+export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null): JsonObject {
+  const value = parseJson(bytes, UNFINISHED);
+  const fields = new Fields(value, UNFINISHED);
+  const format = fields.text("format", 200);
+  if (EARLIER_FORMATS.includes(format)) throw earlierWork(`${format} ${fields.integer("version")}`);
+  if (format !== UNFINISHED) throw fields.wrong("format", JSON.stringify(UNFINISHED));
+  checkVersion(fields, "version", VERSION);
+  const own = WORK_KINDS.find((each) => fields.isText("work", each));
+  if (own === undefined || (kind !== null && kind !== own)) throw fields.wrong("work", kind ?? WORK_KINDS.join(", "));
+  fields.text("by", 100);
+  CHECKS[own](fields);
+  const {
+    format: _format,
+    version: _version,
+    work: _work,
+    by: _by,
+    checksum: _checksum,
+    ...content
+  } = value as JsonObject;
+  return content;
+}
+
+/** The error for work that an earlier release began, whose records are not read. `record`: the path or format. */
+function earlierWork(record: string): CairnError {
+  const message = `an earlier release of Cairn began this work (${record}), and only that release can finish it`;
+  return new CairnError("refused", message, {
+    hint: "run a command of that release here, for example its `cairn status`: it finishes the work; then use this release again",
+  });
+}
