@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { ERROR_TABLE } from "../src/errors.ts";
-import { errorPage, jsonTables, promisedKeys } from "./generate-docs.ts";
+import { WORK_KINDS } from "../src/formats/records/unfinished.ts";
+import { ALL_WORK, errorPage, jsonTables, promisedKeys, unfinishedPage } from "./generate-docs.ts";
 
 test("the page of errors has one section per code, and lists each code under its exit status", () => {
   const page = errorPage(ERROR_TABLE);
@@ -36,4 +37,21 @@ test("docs/json.md promises exactly the keys that the commands and their verbs h
   const made = `<!-- made by \`npm run docs\` -->\n${jsonTables()}<!-- end -->`;
   assert.ok(promisedKeys(page).size > 500);
   assert.deepEqual(promisedKeys(made), promisedKeys(page));
+});
+
+test("the page of unfinished work has every kind that can be begun, each with one commit point", () => {
+  const kinds = ALL_WORK.map(({ kind }) => kind);
+  assert.equal(new Set(kinds).size, kinds.length);
+  assert.deepEqual(
+    WORK_KINDS.filter((kind) => !kinds.includes(kind)),
+    [],
+  );
+  const page = unfinishedPage(ALL_WORK);
+  for (const { kind, where, steps, before, after } of ALL_WORK) {
+    assert.equal(steps.filter((step) => step.startsWith("● ")).length, 1, kind);
+    // Somebody has to end the work: before the commit point, behind it, or both.
+    assert.ok(before !== null || after !== null, kind);
+    assert.ok(page.includes(`| [${kind}](#${kind}) | ${where} | `), kind);
+    assert.match(page, new RegExp(`^### ${kind}$`, "m"));
+  }
 });

@@ -43,6 +43,8 @@ export interface UnfinishedOptions {
   carrier?: Carrier;
   /** Advice for a damaged record. */
   hint?: Hint;
+  /** Present if the work has steps. */
+  decodeSteps?: (bytes: Uint8Array) => unknown;
   /** Path of the record that an earlier release wrote for the same work. */
   earlier?: string;
 }
@@ -111,6 +113,17 @@ export class Unfinished<T> {
   /** Null if the work has no steps. */
   readSteps<S>(decode: (bytes: Uint8Array) => S): S | null {
     return this.#read(this.steps, decode, MAX_STEPS_BYTES);
+  }
+
+  /** Throws the errors of reading the record and its steps. */
+  check(): void {
+    const { decodeSteps } = this.#options;
+    if (this.read() !== null && decodeSteps !== undefined) this.readSteps(decodeSteps);
+  }
+
+  /** True if the steps are written: the work is decided. */
+  get hasSteps(): boolean {
+    return isThere(this.steps);
   }
 
   #read<S>(path: string, decode: (bytes: Uint8Array) => S, maxBytes: number): S | null {

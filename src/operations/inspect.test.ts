@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { unfinishedIn, writeIntentLink } from "../workspace/points/journals.ts";
-import { announceFolder } from "../workspace/open/missing-folder.ts";
+import { unfinishedIn } from "../workspace/points/journals.ts";
 import type { InspectResult } from "../contract/care.ts";
 import { PROGRAM } from "../formats/program.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
@@ -43,7 +42,7 @@ test("inspect names the format of every file that Cairn wrote, and shows no secr
   for (const secret of secrets) assert.ok(!shown.includes(String(secret)));
 });
 
-test("inspect decodes the marks and journal links in a control directory", async (t) => {
+test("inspect decodes the marks and the records of unfinished work in a control directory", async (t) => {
   const { client, library } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const workspace = join(client.controlDirectory, "workspaces/main");
@@ -52,21 +51,24 @@ test("inspect decodes the marks and journal links in a control directory", async
   const uuid = "c".repeat(32);
   const conversion = { name: ".cairn-original-0123456789abcdef", uuid, since: "1152921504606846976", made: "0" };
   unfinishedIn(journal, "conversion").begin(conversion);
-  writeIntentLink(journal, "exchange", ["cairn.exchange.1", id, id, "undo", ".cairn-restore-0123456789abcdef", uuid]);
-  announceFolder(journal, { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" });
-  const contents = new Map<string, unknown>();
-  for (const name of ["holds-trees", "journal/conversion.json", "journal/exchange", "journal/folder"]) {
-    const { path, format, content } = await library.inspect(join(workspace, name));
-    delete (content as Record<string, unknown>)["checksum"];
-    assert.equal(path, join(workspace, name));
-    contents.set(format, content);
+  const exchange = { target: id, undo_id: id, kind: "undo", staging: ".cairn-restore-0123456789abcdef", uuid } as const;
+  unfinishedIn(journal, "exchange").begin(exchange);
+  const folder = { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" };
+  unfinishedIn(journal, "missing-folder").begin(folder);
+  const contents: unknown[] = [];
+  for (const name of ["conversion", "exchange", "missing-folder"]) {
+    const { path, format, content } = await library.inspect(join(journal, `${name}.json`));
+    assert.deepEqual([path, format], [join(journal, `${name}.json`), "unfinished-work"]);
+    const { checksum, ...rest } = content as Record<string, unknown>;
+    assert.match(String(checksum), /^[0-9a-f]{64}$/);
+    contents.push(rest);
   }
-  assert.deepEqual(Object.fromEntries(contents), {
-    "held-trees-mark": {},
-    "folder-intent": { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" },
-    "unfinished-work": { work: "conversion", by: PROGRAM, ...conversion },
-    "exchange-intent": { target: id, undo_id: id, kind: "undo", staging: ".cairn-restore-0123456789abcdef", uuid },
-  });
+  assert.deepEqual(contents, [
+    { work: "conversion", by: PROGRAM, ...conversion },
+    { work: "exchange", by: PROGRAM, ...exchange },
+    { work: "missing-folder", by: PROGRAM, ...folder },
+  ]);
+  assert.equal((await library.inspect(join(workspace, "holds-trees"))).format, "held-trees-mark");
   const record = join(journal, "conversion.json");
   writeFileSync(record, readFileSync(record, "utf8").replace('since":"1', 'since":"2'));
   await assert.rejects(library.inspect(record), hasCode("damaged"));

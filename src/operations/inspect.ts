@@ -11,7 +11,6 @@ import {
   STAT_CACHE_MAGIC,
 } from "./inspect/caches.ts";
 import { cut, type Inspected } from "./inspect/inspected.ts";
-import { inspectIntentLink } from "./inspect/intent-links.ts";
 import { inspectPlain, inspectRecord } from "./inspect/records.ts";
 import { inspectKey, inspectRepositoryFile, type FileToInspect } from "./inspect/repository-file.ts";
 import { OWN_POLYNOMIAL } from "../workspace/place/registry.ts";
@@ -26,8 +25,6 @@ const MAX_BYTES = 256 * 1024 * 1024;
  */
 export async function inspect(path: string, options: InspectOptions): Promise<InspectResult> {
   throwIfAborted(options.signal);
-  const intent = inspectIntentLink(resolve(path));
-  if (intent !== null) return { path: resolve(path), ...intent };
   const file = openFile(resolve(path));
   try {
     const inspected = await decode(file, options);

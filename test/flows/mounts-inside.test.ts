@@ -3,11 +3,6 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import type { Identity } from "../../src/archive/scan/find-record.ts";
-import type { SavePointId } from "../../src/ids.ts";
-import { HeldDirectories } from "../../src/workspace/restore/held-directories.ts";
-import { RestoreJournal } from "../../src/workspace/points/journals.ts";
-import type { Step } from "../../src/workspace/points/steps.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
@@ -272,57 +267,3 @@ for (const [where, make] of Object.entries(PLACES))
     cairnOk(["restore", id, "-C", folder, "--to", to]);
     assertFolder(to, first, "elsewhere");
   });
-
-/** The journal of a restore that an earlier version began: it staged in each mount inside the folder. */
-async function olderRestore(t: TestContext, isCommitted: boolean): Promise<{ folder: string; source: string } | null> {
-  const folder = newFolder("older");
-  const source = newFolder("older-source");
-  const inside = path.join(folder, "m");
-  if (!mount(t, inside, "--bind", source)) return null;
-  write([path.join(inside, "f"), "first\n"], [path.join(inside, "gone"), "gone\n"]);
-  cairnOk(["save", folder, "--cross-mounts"]);
-  const client = await clientOf(folder);
-  const { controlDirectory: control } = client;
-  const [workspace] = fs.readdirSync(path.join(control, "workspaces"));
-  const name = ".cairn-restore-0123456789abcdef";
-  const staging = path.join(control, "tmp", name);
-  for (const each of [staging, path.join(inside, name)]) fs.mkdirSync(each, { mode: 0o700 });
-  const facts = fs.statSync(inside);
-  const { save_point_id: id } = (await client.history(undefined, 0, { all: true })).save_points[0]!;
-  write([path.join(inside, name, "n0"), "new\n"]);
-  const held = new HeldDirectories(Buffer.from(folder));
-  const old = (what: string): Identity => held.identity(held.open(Buffer.from("m")), Buffer.from(what))!;
-  const steps: Step[] = [
-    { op: "remove", path: Buffer.from("m/gone"), old: old("gone"), kept: 1 },
-    { op: "put", path: Buffer.from("m/f"), staged: 0, inode: inodeOf(path.join(inside, name, "n0")), old: old("f") },
-  ];
-  held.close();
-  const file = new RestoreJournal(path.join(control, "workspaces", workspace!, "journal"));
-  file.begin({
-    target: id as SavePointId,
-    undo_id: id as SavePointId,
-    kind: "restore",
-    paths: null,
-    staging,
-    apart: [{ path: "m", mode: 0o755, uid: facts.uid, gid: facts.gid, mtime_sec: 1_000_000, mtime_ns: 0 }],
-    root: null,
-    at: new Date().toISOString(),
-  });
-  if (isCommitted) file.commit({ steps, leftOut: [] });
-  return { folder, source };
-}
-
-function inodeOf(place: string): string {
-  return fs.lstatSync(place, { bigint: true }).ino.toString();
-}
-
-test("a restore that an early build staged in a mount is refused, and neither folder is touched", async (t) => {
-  for (const isCommitted of [true, false]) {
-    const at = await olderRestore(t, isCommitted);
-    if (at === null) return;
-    const { error } = cairn(["save", at.folder]);
-    assert.equal(error?.code, "refused");
-    assert.match(error.message, /early build .* m\/\.cairn-restore-0123456789abcdef/);
-    assert.deepEqual(fs.readdirSync(at.source).toSorted(), [".cairn-restore-0123456789abcdef", "f", "gone"]);
-  }
-});

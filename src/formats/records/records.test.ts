@@ -9,8 +9,7 @@ import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descri
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
 import { decodePartial, encodePartial } from "./partial.ts";
 import { rawPath, recordPath } from "./record.ts";
-import { decodeRestore, encodeRestore } from "./restore.ts";
-import { type UnfinishedWork, WORK_KINDS, workOf } from "./unfinished.ts";
+import { EARLIER_FORMATS, type UnfinishedWork, WORK_KINDS, workOf } from "./unfinished.ts";
 import { decodeView, encodeView } from "./view.ts";
 
 const point = (digit: string) => digit.repeat(32) as SavePointId;
@@ -205,6 +204,23 @@ const works: UnfinishedWork = {
     since: "1152921504606846976",
     made: "0",
   },
+  exchange: {
+    target: point("a"),
+    undo_id: point("b"),
+    kind: "undo",
+    staging: ".cairn-restore-0123456789abcdef",
+    uuid: "c".repeat(32),
+  },
+  "missing-folder": { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" },
+  restore: {
+    target: point("a"),
+    undo_id: point("b"),
+    kind: "restore",
+    paths: [{ path: "\ufffd", path_b64: "/w==" }],
+    staging: "/control/tmp/.cairn-restore-e",
+    root: { mode: 0o1777, uid: 0, gid: 0, mtime_sec: 5, mtime_ns: 0 },
+    at,
+  },
   seal: { id: point("a") },
 };
 
@@ -292,21 +308,6 @@ const files = {
       bytes: 8,
     },
   },
-  restore: {
-    encode: encodeRestore,
-    decode: decodeRestore,
-    newest: 4,
-    record: {
-      target: point("a"),
-      undo_id: point("b"),
-      kind: "restore",
-      paths: [{ path: "\ufffd", path_b64: "/w==" }],
-      staging: "/control/tmp/.cairn-restore-e",
-      apart: [{ path: "mnt", mode: 0o755, uid: 0, gid: 0, mtime_sec: -5, mtime_ns: 1 }],
-      root: { mode: 0o1777, uid: 0, gid: 0, mtime_sec: 5, mtime_ns: 0 },
-      at,
-    },
-  },
   ...Object.fromEntries(WORK_KINDS.map((kind) => [`unfinished ${kind}`, { ...workOf(kind), record: works[kind] }])),
 } as unknown as Record<
   string,
@@ -366,7 +367,7 @@ test("rawPath returns the bytes of any path that recordPath recorded", () => {
 });
 
 test("a record of unfinished work of an earlier release is refused, and the hint names that release", () => {
-  for (const format of ["cairn.cleanup", "cairn.removed-paths"])
+  for (const format of EARLIER_FORMATS)
     assert.throws(
       () => workOf("cleanup").decode(Buffer.from(JSON.stringify({ format, version: 1, drop: [] }))),
       (error) =>

@@ -2,7 +2,9 @@ import { CairnError } from "../../errors.ts";
 import type { SavePointId } from "../../ids.ts";
 import { Fields, type JsonObject, parseJson } from "../fields.ts";
 import { PROGRAM } from "../program.ts";
+import type { OperationKind } from "./control.ts";
 import { type CleanupFile, checkCleanup, checkRemovedPaths, type RemovedPathsFile } from "./cleanup.ts";
+import { checkExchange, checkRestore, type RestoreFile } from "./restore.ts";
 import { checkVersion, encodeChecked, encodeRecord } from "./record.ts";
 
 /**
@@ -22,6 +24,25 @@ export interface ConversionWork {
   made: string;
 }
 
+/** The record of a running restore by exchange. */
+export interface ExchangeWork {
+  target: SavePointId;
+  undo_id: SavePointId;
+  kind: OperationKind;
+  /** Name of the copy's place in the control directory's temporary folder. */
+  staging: string;
+  /** UUID of the copy, 32 hex digits; zeros until it is made. If the folder has it, the exchange took place. */
+  uuid: string;
+}
+
+/** A missing folder that a restore makes. */
+export interface MissingFolderWork {
+  /** Temporary name beside the final one. */
+  aside: string;
+  /** Device, inode and time of birth, with dots between; null until the folder is made. */
+  made: string | null;
+}
+
 /** Stands for a copy's UUID before the copy is made. */
 export const NOT_MADE = "0".repeat(32);
 
@@ -30,6 +51,9 @@ export interface UnfinishedWork {
   cleanup: CleanupFile;
   "removed-paths": RemovedPathsFile;
   conversion: ConversionWork;
+  exchange: ExchangeWork;
+  "missing-folder": MissingFolderWork;
+  restore: RestoreFile;
   seal: { id: SavePointId };
 }
 
@@ -43,6 +67,12 @@ const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
     fields.hex("uuid", 32);
     for (const key of ["since", "made"]) requireMatch(fields, key, /^\d{1,20}$/);
   },
+  exchange: checkExchange,
+  "missing-folder"(fields) {
+    requireMatch(fields, "aside", /^\.cairn-tmp-[0-9a-z-]+$/);
+    if (!fields.isNull("made")) requireMatch(fields, "made", /^[0-9.]+$/);
+  },
+  restore: checkRestore,
   seal: (fields) => void fields.hex("id", 32),
 };
 
@@ -50,7 +80,7 @@ export const WORK_KINDS = Object.keys(CHECKS) as readonly WorkKind[];
 
 export const UNFINISHED = "cairn.unfinished";
 /** Formats of such records in earlier releases. */
-export const EARLIER_FORMATS: readonly string[] = ["cairn.cleanup", "cairn.removed-paths"];
+export const EARLIER_FORMATS: readonly string[] = ["cairn.cleanup", "cairn.removed-paths", "cairn.restore"];
 const VERSION = 1;
 
 function requireMatch(fields: Fields, key: string, pattern: RegExp): void {

@@ -23,7 +23,6 @@ import { decodeView } from "../../formats/records/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { decodeDescriptorFile, decodeSealFile } from "../../workspace/points/point-files.ts";
-import { decodeRestoreFile } from "../../workspace/points/journals.ts";
 import { decodeSteps } from "../../workspace/points/steps.ts";
 import type { Inspected } from "./inspected.ts";
 
@@ -59,7 +58,6 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
   "cairn.cache-basis": { name: "stat-cache-basis", file: null },
   "cairn.store-size": { name: "store-size", file: null },
-  "cairn.restore": { name: "restore-journal", file: /^restore\.json$/, check: decodeRestoreFile },
   "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
   [UNFINISHED]: {

@@ -17,7 +17,6 @@ import { joinRaw, listedNames, printablePath } from "../../fs/paths/safe-path.ts
 import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { type ConversionWork, NOT_MADE } from "../../formats/records/unfinished.ts";
 import { journaled } from "../open/unfinished-work.ts";
-import { unfinishedIn } from "../points/journals.ts";
 import { readControl, recordFolder, writeControl } from "../place/control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
@@ -334,9 +333,9 @@ function isExchanged({ root }: Workspace, { uuid }: ConversionWork): boolean {
  * Moves the copy of an interrupted conversion along with its folder, so that recovery finds it. On another file system
  * the copy stays. The caller holds the lock.
  */
-export function moveConversion(journal: string, from: Buffer, to: Buffer): void {
+export function moveConversion(workspace: Workspace, from: Buffer, to: Buffer): void {
   try {
-    const work = unfinishedIn(journal, "conversion").read();
+    const work = workspace.unfinished("conversion").read();
     if (work !== null) fs.renameSync(joinRaw(parentOf(from), work.name), joinRaw(parentOf(to), work.name));
   } catch {
     // There is no copy, it cannot be moved, or the journal is damaged, which recovery reports.

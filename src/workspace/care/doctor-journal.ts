@@ -10,8 +10,7 @@ import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
 import { newKeptPlace, workspacePaths } from "../place/control-layout.ts";
-import type { Journaled } from "../open/unfinished-work.ts";
-import type { Workspace } from "../open/workspace.ts";
+import type { Journaled, Workspace } from "../open/workspace.ts";
 
 /**
  * Finds journals that cannot be read, which no command can finish, and leftovers of earlier ones. The repair moves
@@ -25,7 +24,7 @@ export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
   for (const { journaled } of workspace.parts.recoveries) {
     if (journaled === undefined) continue;
     try {
-      journaled.record(workspace).read();
+      journaled.record(workspace).check();
     } catch (error) {
       const { code, message } = toCairnError(error);
       // The newer version that wrote the journal can finish it.

@@ -449,10 +449,11 @@ void describe("doctor", () => {
     const journal = path.join(of.control, "workspaces/main/journal");
     const staging = path.join(of.control, "tmp", `.cairn-restore-${"c".repeat(16)}`);
     fs.mkdirSync(staging, { recursive: true });
-    fs.symlinkSync("cairn.exchange.2:whatever", path.join(journal, "exchange"));
+    const record = path.join(journal, "exchange.json");
+    fs.writeFileSync(record, '{"format":"cairn.unfinished","version":2}\n');
     const repaired = await of.client.doctor({ repair: true });
     assert.deepEqual([kinds(repaired), repaired.healthy], [["journal"], false]);
-    assert.equal(fs.readlinkSync(path.join(journal, "exchange")), "cairn.exchange.2:whatever");
+    assert.equal(fs.readFileSync(record, "utf8"), '{"format":"cairn.unfinished","version":2}\n');
     assert.ok(fs.existsSync(staging));
     await assert.rejects(of.client.save(), (error) => error instanceof CairnError && error.code === "newer_version");
   });

@@ -5,25 +5,15 @@ import { writeState } from "../place/control-directory.ts";
 import { CLEANUP } from "../keep/cleanup.ts";
 import { REMOVED_PATHS } from "../keep/remove-paths.ts";
 import { CONVERSION } from "./convert.ts";
-import { recoverExchange } from "../restore/exchange.ts";
-import { takeBackFolder } from "../open/missing-folder.ts";
-import {
-  EXCHANGE_JOURNAL,
-  FOLDER_JOURNAL,
-  readExchangeIntent,
-  readFolderIntent,
-  RestoreJournal,
-} from "../points/journals.ts";
+import { EXCHANGE } from "../restore/exchange.ts";
+import { MISSING_FOLDER } from "../open/missing-folder.ts";
 import { removeHeldTrees } from "../points/held-trees.ts";
 import { NEW_FOLDER } from "../new-folder/recover-folders.ts";
 import type { Claim } from "../points/point-files.ts";
 import type { Points } from "../points/points.ts";
-import { recoverRestore } from "../restore/recover-restore.ts";
+import { RESTORE } from "../restore/recover-restore.ts";
 import { SEAL } from "../save/seal.ts";
-import type { Recoverable } from "../open/unfinished-work.ts";
-import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { lstatSync } from "node:fs";
-import path from "node:path";
+import type { Recoverable, Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 const SAVE: Recoverable = {
   kind: "save",
@@ -40,86 +30,6 @@ const SAVE: Recoverable = {
   recover: async (workspace, call) => [...(await takeBackSaves(workspace, call)), ...moveHead(workspace)],
 };
 
-/** The entry of work that is not in the form of `journaled` yet. */
-function restoring(
-  names: readonly string[],
-  read: (journal: string) => unknown,
-  told: Pick<Recoverable, "kind" | "where" | "steps" | "before" | "after">,
-  recover: (workspace: Workspace, call: WorkspaceCall) => Promise<Recovery | null> | Recovery | null,
-): Recoverable {
-  const files = ({ found: { paths } }: Workspace): string[] =>
-    names.map((name) => path.join(paths.journal, name)).filter((file) => lstatSync(file, { throwIfNoEntry: false }));
-  const isLeft = (workspace: Workspace): boolean => files(workspace)[0]?.endsWith(names[0]!) === true;
-  return {
-    ...told,
-    isLeft,
-    async recover(workspace, call) {
-      const done = await recover(workspace, call);
-      return done === null ? [] : [done];
-    },
-    journaled: {
-      operation: "restore",
-      changesFolder: true,
-      unreadable: (workspace) => `part of the folder may be restored and part not; ${undoOf(workspace)}`,
-      record: (workspace) => ({
-        files: files(workspace),
-        isLeft: isLeft(workspace),
-        read: () => read(workspace.found.paths.journal),
-      }),
-    },
-  };
-}
-
-/** Tells how to get the state before the restore. */
-function undoOf(workspace: Workspace): string {
-  const undo = workspace.points.list().points.find(({ descriptor }) => descriptor.undo);
-  return undo === undefined
-    ? "the undo point of the restore is missing"
-    : `the state before the restore is the save point ${undo.descriptor.save_point_id.slice(0, 8)}`;
-}
-
-const EXCHANGE = {
-  kind: "exchange",
-  where: "`journal/exchange`",
-  steps: [
-    "the record names a copy of the target's clone in `tmp/`",
-    "the clone is copied",
-    "● folder and copy change places in one call; the file system makes record and exchange durable together",
-    "the displaced tree becomes the undo point; head moves",
-    "the displaced tree and the record are removed",
-  ],
-  before: "removes the copy",
-  after: "makes the undo point, moves head, and removes the displaced tree",
-};
-
-const RESTORE = {
-  kind: "restore",
-  where: "`journal/restore.json`, with `restore.steps`",
-  steps: [
-    "the present is saved as the undo point",
-    "the record names the target, the undo point and a staging folder",
-    "new entries are staged there",
-    "● `restore.steps`: the entries to exchange, in their order",
-    "each entry changes places with its staged one, unless it was changed since; displaced entries are checked again",
-    "head moves; the staging folder and the record are removed",
-  ],
-  before: "removes the staging folder; the folder is unchanged",
-  after: "exchanges the remaining entries and moves head",
-};
-
-const MISSING_FOLDER = {
-  kind: "missing-folder",
-  where: "`journal/folder`",
-  steps: [
-    "the record names a new folder beside the path of the missing one",
-    "the folder is made and gets its path",
-    "a restore fills it; its commit point ● is this one's, too",
-    "the folder is recorded as the workspace's; the record is removed",
-  ],
-  before: "removes the folder if it is empty",
-  after: "finishes the restore, then records the folder",
-};
-
 /** Work of a workspace that a kill can interrupt, in the order in which the next command ends it. */
 export const RECOVERIES: readonly Recoverable[] = [
   SAVE,
@@ -128,14 +38,9 @@ export const RECOVERIES: readonly Recoverable[] = [
   REMOVED_PATHS,
   NEW_FOLDER,
   CONVERSION,
-  restoring([EXCHANGE_JOURNAL], readExchangeIntent, EXCHANGE, recoverExchange),
-  restoring(
-    ["restore.json", "restore.steps"],
-    (journal) => new RestoreJournal(journal).read(),
-    RESTORE,
-    recoverRestore,
-  ),
-  restoring([FOLDER_JOURNAL], readFolderIntent, MISSING_FOLDER, takeBackFolder),
+  EXCHANGE,
+  RESTORE,
+  MISSING_FOLDER,
 ];
 
 async function takeBackSaves(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {

@@ -184,7 +184,7 @@ async function relocateTo(
     );
   }
   if (there !== null) await releaseUnused(parts, there, options);
-  moveConversion(found.paths.journal, from, to);
+  moveConversion(workspace, from, to);
   moveWorkspace(kept, from, to);
   const moved = workspaceAt(to);
   if (moved === null) throw new CairnError("internal", `${printablePath(to)} was relocated and is not found`);

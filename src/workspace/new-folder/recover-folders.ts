@@ -16,8 +16,7 @@ import { type DeadPartial, deadPartials } from "../place/partials.ts";
 import { Points } from "../points/points.ts";
 import { readRegistration, unregister } from "../place/registry.ts";
 import { removeStatCaches } from "../open/temporaries.ts";
-import type { Recoverable } from "../open/unfinished-work.ts";
-import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import type { Recoverable, Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Removes the other parts of a fork that failed: the workspace, its point, its registration, its control directory. */
 export async function takeBackFork(workspace: Workspace, record: PartialFile): Promise<void> {

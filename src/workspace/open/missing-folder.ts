@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { advice, CairnError, either, type Hint, line, option, reworded, toCairnError, word } from "../../errors.ts";
-import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
+import { temporaryName } from "../../fs/durable.ts";
 import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemUuid } from "../../fs/linux/mounts.ts";
@@ -17,19 +17,10 @@ import {
 } from "../place/control-directory.ts";
 import { type FoundWorkspace } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
-import {
-  EXCHANGE_JOURNAL,
-  FOLDER_JOURNAL,
-  type FolderIntent,
-  isIntentPending,
-  readFolderIntent,
-  removeIntentLink,
-  RESTORE_JOURNAL,
-  writeIntentLink,
-} from "../points/journals.ts";
+import type { MissingFolderWork } from "../../formats/records/unfinished.ts";
+import { journaled, restoredInPart } from "./unfinished-work.ts";
 import type { Workspace } from "./workspace.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { Recovery } from "../../formats/records/control.ts";
 import { makeSubvolume } from "../../fs/linux/btrfs.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 
@@ -121,18 +112,12 @@ export function identityOf(folder: Buffer): string | null {
   return facts === undefined ? null : [facts.dev, facts.ino, facts.birthtimeNs].join(".");
 }
 
-/** Journals that a restore makes the folder: a recovery removes it again unless the restore is finished. */
-export function announceFolder(journal: string, { aside, made }: FolderIntent): void {
-  writeIntentLink(journal, FOLDER_JOURNAL, ["cairn.folder.1", aside, made ?? "-"]);
-  fsyncDirectory(journal);
-}
-
 /** Records a folder that a restore made as the workspace's. For a restore that can no longer be rolled back. */
-export function keepAnnounced({ found, root }: Workspace): void {
-  const { journal } = found.paths;
-  if (!isIntentPending(journal, FOLDER_JOURNAL)) return;
-  if (isFolderThere(root)) recordFolder(found);
-  removeIntentLink(journal, FOLDER_JOURNAL);
+export function keepAnnounced(workspace: Workspace): void {
+  const record = workspace.unfinished("missing-folder");
+  if (!record.isBegun) return;
+  if (isFolderThere(workspace.root)) recordFolder(workspace.found);
+  record.end();
 }
 
 /** Runs `work` on the folder to find a restore's changes. If the folder is missing, an empty one takes its place. */
@@ -164,7 +149,8 @@ export async function givingBack<T>(
     await makeMissing(workspace);
     return await restore();
   } catch (error) {
-    takeBackFolder(workspace);
+    const record = workspace.unfinished("missing-folder").read();
+    if (record !== null) takeBackFolder(workspace, record);
     throw error;
   }
 }
@@ -172,45 +158,56 @@ export async function givingBack<T>(
 /** Makes the folder again, empty, with access only for its owner. Throws `refused` if its path does not permit that. */
 export async function makeMissing(workspace: Workspace): Promise<void> {
   const { found, root } = workspace;
-  const { journal } = found.paths;
+  const record = workspace.unfinished("missing-folder");
   requirePlace(found);
-  if (isIntentPending(journal, FOLDER_JOURNAL)) removeMade(workspace);
+  const left = record.read();
+  if (left !== null) removeMade(workspace, left);
   const aside = temporaryName();
   const place = Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]);
-  announceFolder(journal, { aside, made: null });
+  record.begin({ aside, made: null });
   failpoint("give-back.intent");
   await makeHoldable(workspace, place);
   failpoint("give-back.made");
-  announceFolder(journal, { aside, made: identityOf(place) });
+  record.begin({ aside, made: identityOf(place) });
   failpoint("give-back.known");
   moveToFree(place, root);
   failpoint("give-back.moved");
 }
 
-/**
- * Removes a folder that a restore made, unless it has entries, another process made it anew, or its restore must be
- * finished. Null if there was no such folder.
- */
-export function takeBackFolder(workspace: Workspace): Recovery | null {
-  const { found, root } = workspace;
-  const { journal } = found.paths;
-  if (
-    !isIntentPending(journal, FOLDER_JOURNAL) ||
-    [RESTORE_JOURNAL, EXCHANGE_JOURNAL].some((name) => isIntentPending(journal, name))
-  )
-    return null;
-  removeMade(workspace);
+export const MISSING_FOLDER = journaled({
+  kind: "missing-folder",
+  operation: "restore",
+  where: "`journal/missing-folder.json`",
+  steps: [
+    "the record names a new folder beside the path of the missing one",
+    "the folder is made and gets its path",
+    "● a restore fills it: its commit point is this one's, too",
+    "the folder is recorded as the workspace's; the record is removed",
+  ],
+  before: "removes the folder if it is empty",
+  after: "finishes the restore, then records the folder",
+  changesFolder: true,
+  unreadable: restoredInPart,
+  // A restore or exchange that was committed has ended this work already.
+  isCommitted: () => false,
+  async takeBack(workspace, work) {
+    if (!takeBackFolder(workspace, work)) return null;
+    return { detail: `the restore of the missing folder ${printablePath(workspace.root)} had not begun` };
+  },
+});
+
+/** Removes a folder that a restore made, unless it has entries or another process made it anew. False if its restore must be finished. */
+function takeBackFolder(workspace: Workspace, work: MissingFolderWork): boolean {
+  if (workspace.unfinished("restore").isBegun || workspace.unfinished("exchange").isBegun) return false;
+  removeMade(workspace, work);
   failpoint("give-back.taken-back");
-  removeIntentLink(journal, FOLDER_JOURNAL);
-  const detail = `the restore of the missing folder ${printablePath(root)} had not begun`;
-  return { operation: "restore", outcome: "rolled_back", detail, kept: [] };
+  workspace.unfinished("missing-folder").end();
+  return true;
 }
 
-function removeMade({ found, root }: Workspace): void {
-  const intent = readFolderIntent(found.paths.journal);
-  if (intent === null) return;
-  removeEmpty(Buffer.concat([parentOf(root), Buffer.from(`/${intent.aside}`)]));
-  if (intent.made !== null && identityOf(root) === intent.made) removeEmpty(root);
+function removeMade({ root }: Workspace, { aside, made }: MissingFolderWork): void {
+  removeEmpty(Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]));
+  if (made !== null && identityOf(root) === made) removeEmpty(root);
 }
 
 /** Removes an empty folder. Keeps a folder that is in use, not empty or read-only. */

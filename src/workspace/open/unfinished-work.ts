@@ -1,27 +1,7 @@
 import type { Recovery } from "../../formats/records/control.ts";
 import type { UnfinishedWork, WorkKind } from "../../formats/records/unfinished.ts";
 import type { Told, Unfinished } from "../../fs/unfinished.ts";
-import type { Workspace, WorkspaceCall } from "./workspace.ts";
-
-/** Work of a workspace that a kill can interrupt: how it is recorded, and how the next command ends it. */
-export interface Recoverable extends Told {
-  /** True if a killed command left such work; cheap, and takes no lock. */
-  isLeft(workspace: Workspace): boolean;
-  /** Finishes the work or takes it back. The caller holds the workspace's lock. */
-  recover(workspace: Workspace, call: WorkspaceCall): Promise<readonly Recovery[]>;
-  /** Present if the record lies in the workspace's journal directory. */
-  readonly journaled?: Journaled;
-}
-
-/** Facts of work whose record lies in the journal directory. */
-export interface Journaled {
-  readonly operation: "restore" | "cleanup" | "conversion" | "seal";
-  /** True: the record decides over entries of the folder, so root trusts no other user's record. */
-  readonly changesFolder: boolean;
-  /** Tells what is left if the record cannot be read. */
-  unreadable(workspace: Workspace): string;
-  record(workspace: Workspace): Pick<Unfinished<unknown>, "files" | "isLeft" | "read">;
-}
+import type { Journaled, Recoverable, Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** The end of interrupted work, for the user; null: nothing that a user must know. */
 export type Ended = (Pick<Recovery, "detail"> & Partial<Recovery>) | null;
@@ -54,4 +34,14 @@ export function journaled<K extends WorkKind>(work: JournaledWork<K>): Recoverab
       return ended === null ? [] : [{ operation, outcome, kept: [], ...ended }];
     },
   };
+}
+
+/** Tells what is left of a restore whose record cannot be read, and how to get the state before it. */
+export function restoredInPart(workspace: Workspace): string {
+  const undo = workspace.points.list().points.find(({ descriptor }) => descriptor.undo);
+  const way =
+    undo === undefined
+      ? "the undo point of the restore is missing"
+      : `the state before the restore is the save point ${undo.descriptor.save_point_id.slice(0, 8)}`;
+  return `part of the folder may be restored and part not; ${way}`;
 }

@@ -1,20 +1,16 @@
 import { utimesSync } from "node:fs";
 import type { PointStore } from "../store/point-store.ts";
-import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { advice, CairnError, call, throwIfAborted } from "../../errors.ts";
-import type { WorkspaceState } from "../../formats/records/control.ts";
-import type { Manifest } from "../../formats/records/manifest.ts";
+import type { Recovery, WorkspaceState } from "../../formats/records/control.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
-import type { UnfinishedWork, WorkKind } from "../../formats/records/unfinished.ts";
-import type { Unfinished } from "../../fs/unfinished.ts";
+import type { Told, Unfinished } from "../../fs/unfinished.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type FoundWorkspace, requireStillKept, workspaceIn, workspaceNamed } from "../place/find-workspace.ts";
 import { noteAgentEvent } from "../points/agent-events.ts";
 import { unfinishedIn } from "../points/journals.ts";
-import type { Recoverable } from "./unfinished-work.ts";
 import type { Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import type { Cause, Progress } from "../../contract/words.ts";
@@ -26,6 +22,26 @@ import { requireAgentsTags, requireChosenId, resolveTarget } from "../points/tar
 
 /** Makes the engine of a workspace's points; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
+
+/** Work of a workspace that a kill can interrupt: how it is recorded, and how the next command ends it. */
+export interface Recoverable extends Told {
+  /** True if a killed command left such work; cheap, and takes no lock. */
+  isLeft(workspace: Workspace): boolean;
+  /** Finishes the work or takes it back. The caller holds the workspace's lock. */
+  recover(workspace: Workspace, call: WorkspaceCall): Promise<readonly Recovery[]>;
+  /** Present if the record lies in the workspace's journal directory. */
+  readonly journaled?: Journaled;
+}
+
+/** Facts of work whose record lies in the journal directory. */
+export interface Journaled {
+  readonly operation: "restore" | "cleanup" | "conversion" | "seal";
+  /** True: the record decides over entries of the folder, so root trusts no other user's record. */
+  readonly changesFolder: boolean;
+  /** Tells what is left if the record cannot be read. */
+  unreadable(workspace: Workspace): string;
+  record(workspace: Workspace): Pick<Unfinished<unknown>, "check" | "files">;
+}
 
 /** Parts of every workspace, passed in by the library. */
 export interface WorkspaceParts {
@@ -76,7 +92,7 @@ export class Workspace {
   }
 
   /** The record of work of a kind that is under way in this workspace, or was interrupted. */
-  unfinished<K extends WorkKind>(kind: K): Unfinished<UnfinishedWork[K]> {
+  unfinished<K extends Parameters<typeof unfinishedIn>[1]>(kind: K): ReturnType<typeof unfinishedIn<K>> {
     return unfinishedIn(this.found.paths.journal, kind);
   }
 
@@ -193,13 +209,13 @@ export class Workspace {
   }
 
   /** A point's content for reading. Throws `damaged` if the point is not sealed: callers seal points first. */
-  async source(point: Point): Promise<TreeSource> {
+  async source(point: Point): ReturnType<PointStore["source"]> {
     if (!point.sealed) throw neverRead(point);
     return this.engine.source(point.descriptor.content as unknown as Parameters<PointStore["source"]>[0]);
   }
 
   /** Reads a point's manifest; null if it has none. */
-  async manifest(point: Point): Promise<Manifest | null> {
+  async manifest(point: Point): ReturnType<PointStore["manifest"]> {
     return this.engine.manifest(point.descriptor.content as unknown as { tree: string });
   }
 

@@ -105,9 +105,8 @@ export function decodeSteps(bytes: Uint8Array): { steps: Steps; leftOut: LeftOut
   const steps = new PackedList<Step>();
   const leftOut: LeftOutEntry[] = [];
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  // Files from before versions were introduced begin with their first step.
-  const head = text.subarray(0, 6).toString("latin1") === '{"op":' ? 0 : text.indexOf(10) + 1;
-  if (head > 0 || text.length === 0) decodeRecord(text.subarray(0, head), FORMAT, VERSION);
+  const head = text.indexOf(10) + 1;
+  decodeRecord(text.subarray(0, head), FORMAT, VERSION);
   const lines = text.subarray(0, text.lastIndexOf(10, -2) + 1);
   if (text.subarray(lines.length).toString("latin1") !== endLine(sha256(lines)))
     throw new CairnError("damaged", "the checksum of a restore's steps does not match");

@@ -5,7 +5,6 @@ import { isSubvolume } from "../../fs/linux/btrfs.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
-import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { isReverting } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
 import { lookBesideHead } from "../save/look.ts";
@@ -36,7 +35,7 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
 async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
   const { reverts, ...plain } = input;
   if (reverts === undefined || input.paths !== null || reverts.keepPresent) return input;
-  if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return plain;
+  if (workspace.unfinished("missing-folder").isBegun) return plain;
   if (workspace.engine.holder === null) return input;
   if (await isStillTree(workspace, reverts.left)) return plain;
   const { method, ...call } = input;

@@ -1,12 +1,11 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import type { TreeHolder } from "../../clones/holder.ts";
 import { holderOf } from "../../clones/holder-of.ts";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { type OperationKind, type Recovery, withOperation } from "../../formats/records/control.ts";
+import { type OperationKind, withOperation } from "../../formats/records/control.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { durableMkdir, durableRename } from "../../fs/durable.ts";
@@ -17,15 +16,9 @@ import { type HeldPoint, holdPoint } from "../save/capture.ts";
 import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { treePlace } from "../points/held-trees.ts";
-import {
-  EXCHANGE_JOURNAL,
-  type ExchangeIntent,
-  readExchangeIntent,
-  removeIntentLink,
-  writeIntentLink,
-} from "../points/journals.ts";
+import { journaled, restoredInPart } from "../open/unfinished-work.ts";
 import { keepAnnounced } from "../open/missing-folder.ts";
-import { NOT_MADE } from "../../formats/records/unfinished.ts";
+import { type ExchangeWork, NOT_MADE } from "../../formats/records/unfinished.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../save/receive.ts";
 import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";
@@ -34,11 +27,10 @@ import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 /**
  * Restores by exchanging whole trees: a whole folder lies at the path at every instant. The displaced tree becomes the
  * undo point after the exchange, because a process with an open file may write to it until then.
- * - Intent: a link in the journal directory, whose target is part of the exchange's own transaction. Stage: a
- * writable copy of the target.
+ * - Intent: the record, which is part of the exchange's own transaction. Stage: a writable copy of the target.
  * - Commit ●: copy and folder change places in one call. After a kill before it the copy is removed; after a kill
  * later the next command goes on.
- * - The undo point, head; the displaced tree is moved aside and removed in the background; the link is removed.
+ * - The undo point, head; the displaced tree is moved aside and removed in the background; the record is removed.
  */
 export interface ExchangeInput extends WorkspaceCall {
   target: Point;
@@ -62,25 +54,26 @@ export async function restoreByExchange(
   const refused = whyNotExchanged(workspace, input) ?? (input.isSure ? null : whyHeld(workspace.root, false));
   if (refused !== null) return { refused };
   const holder = workspace.engine.holder!;
-  const { control, paths } = workspace.found;
+  const { control } = workspace.found;
+  const record = workspace.unfinished("exchange");
   const { descriptor } = input.target;
   makeFolder(control.temporary);
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const staging = path.join(control.temporary, name);
-  const asked: ExchangeIntent = {
+  const asked: ExchangeWork = {
     target: descriptor.save_point_id,
-    undoId: newSavePointId(),
+    undo_id: newSavePointId(),
     kind: input.kind,
     staging: name,
     uuid: NOT_MADE,
   };
   const takeBack = async (): Promise<void> => {
     await workspace.removals.now(staging, input.onWarning);
-    removeIntentLink(paths.journal, EXCHANGE_JOURNAL);
+    record.end();
   };
-  writeIntent(paths.journal, asked);
+  record.begin(asked);
   failpoint("exchange.intent");
-  let intent: ExchangeIntent;
+  let intent: ExchangeWork;
   try {
     const tree = treePlace(workspace.points, input.target);
     const copying = holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
@@ -98,7 +91,7 @@ export async function restoreByExchange(
     using _quiet = quiet;
     failpoint("exchange.staged");
     intent = { ...asked, uuid: subvolumeUuid(staging) };
-    writeIntent(paths.journal, intent);
+    record.begin(intent);
     failpoint("exchange.known");
     workspace.requireLock();
     exchangePlaces(workspace.root, Buffer.from(staging));
@@ -120,7 +113,7 @@ export async function restoreByExchange(
     workspace.removals.add(staging, input.onWarning),
   );
   if (kept !== null) input.onWarning?.(kept);
-  return { undoId: intent.undoId };
+  return { undoId: intent.undo_id };
 }
 
 /** The point of the displaced tree, and a function that records later changes of the state. */
@@ -135,12 +128,12 @@ interface Displaced {
  */
 async function finishExchange(
   workspace: Workspace,
-  { intent, undo, changeState }: { intent: ExchangeIntent } & Displaced,
+  { intent, undo, changeState }: { intent: ExchangeWork } & Displaced,
   remove: () => Promise<void>,
 ): Promise<string | null> {
   failpoint("exchange.saved");
   const at = new Date().toISOString();
-  const operation = { kind: intent.kind, at, undo_id: intent.undoId, restored_to: intent.target, paths: null };
+  const operation = { kind: intent.kind, at, undo_id: intent.undo_id, restored_to: intent.target, paths: null };
   const { operations } = withOperation(workspace.state(), operation);
   changeState({ head: workspace.standsAt(intent.target), operations });
   failpoint("exchange.recorded");
@@ -149,21 +142,21 @@ async function finishExchange(
   else kept = keepDisplaced(workspace, intent);
   failpoint("exchange.displaced-removed");
   keepAnnounced(workspace);
-  removeIntentLink(workspace.found.paths.journal, EXCHANGE_JOURNAL);
+  workspace.unfinished("exchange").end();
   return kept;
 }
 
 /** Makes the displaced tree the undo point. Reads the tree if a new subvolume inside prevents holding it. */
 async function recordDisplaced(
   workspace: Workspace,
-  holder: TreeHolder,
-  more: { intent: ExchangeIntent; call: WorkspaceCall; cause?: Cause | undefined },
+  holder: ReturnType<typeof holderOf>,
+  more: { intent: ExchangeWork; call: WorkspaceCall; cause?: Cause | undefined },
 ): Promise<Displaced> {
   const { intent } = more;
   const { onProgress, onWarning } = more.call;
   const folder = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
   const input = { ...beforeRestore(intent.kind, intent.target, more.cause), onProgress, onWarning };
-  const point = { id: intent.undoId, undo: true };
+  const point = { id: intent.undo_id, undo: true };
   try {
     const held = await holdPoint(workspace, input, { holder, from: folder, ...point });
     workspace.points.settle(held.point.sequence);
@@ -188,7 +181,7 @@ function isAllInPoint({ made }: Point): boolean {
 }
 
 /** Keeps a displaced tree that could not be read completely, for a user with more rights. Returns a text with its path. */
-function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent): string | null {
+function keepDisplaced({ found }: Workspace, { staging, undo_id: undoId }: ExchangeWork): string | null {
   const displaced = path.join(found.control.temporary, staging);
   if (!fs.existsSync(displaced)) return null;
   const place = newKeptPlace(found.control, "restore");
@@ -198,34 +191,42 @@ function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent
   return `some files of the folder before the restore could not be read, and are not in the save point ${undoId.slice(0, 8)}: that folder lies in ${kept}; remove it when you no longer need it`;
 }
 
-/** Finishes or takes back an interrupted exchange. Returns null if there was none. The caller holds the lock. */
-export async function recoverExchange(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
-  const { control, paths } = workspace.found;
-  const intent = readExchangeIntent(paths.journal);
-  if (intent === null) return null;
-  const staging = path.join(control.temporary, intent.staging);
-  const short = intent.target.slice(0, 8);
-  if (isExchanged(workspace.root, staging, intent)) {
+export const EXCHANGE = journaled({
+  kind: "exchange",
+  operation: "restore",
+  where: "`journal/exchange.json`",
+  steps: [
+    "the record names a copy of the target's clone in `tmp/`",
+    "the clone is copied",
+    "● folder and copy change places in one call; the file system makes record and exchange durable together",
+    "the displaced tree becomes the undo point; head moves",
+    "the displaced tree and the record are removed",
+  ],
+  before: "removes the copy",
+  after: "makes the undo point, moves head, and removes the displaced tree",
+  changesFolder: true,
+  unreadable: restoredInPart,
+  isCommitted: isExchanged,
+  async finish(workspace, intent, call) {
+    const staging = path.join(workspace.found.control.temporary, intent.staging);
     const undo =
-      workspace.byId(intent.undoId) ?? (await recordDisplaced(workspace, holderOf(staging), { intent, call })).undo;
+      workspace.byId(intent.undo_id) ?? (await recordDisplaced(workspace, holderOf(staging), { intent, call })).undo;
     const kept = await finishExchange(workspace, { intent, undo, changeState: changesOf(workspace) }, async () =>
       workspace.removals.now(staging, call.onWarning),
     );
-    const detail = `the restore of ${short} was interrupted and has been finished${kept === null ? "" : `; ${kept}`}`;
-    return { operation: intent.kind, outcome: "completed", detail, kept: [] };
-  }
-  await workspace.removals.now(staging, call.onWarning);
-  removeIntentLink(paths.journal, EXCHANGE_JOURNAL);
-  const detail = `the restore of ${short} had not begun to change the folder`;
-  return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
-}
+    const detail = `the restore of ${intent.target.slice(0, 8)} was interrupted and has been finished`;
+    return { operation: intent.kind, detail: kept === null ? detail : `${detail}; ${kept}` };
+  },
+  async takeBack(workspace, { staging, target, kind: operation }, call) {
+    await workspace.removals.now(path.join(workspace.found.control.temporary, staging), call.onWarning);
+    workspace.unfinished("exchange").end();
+    return { operation, detail: `the restore of ${target.slice(0, 8)} had not begun to change the folder` };
+  },
+});
 
 /** Tells if the trees are exchanged, by the tree that lies aside if it exists: the folder may be removed since. */
-function isExchanged(root: Buffer, staging: string, { uuid }: ExchangeIntent): boolean {
+function isExchanged({ root, found }: Workspace, { staging: name, uuid }: ExchangeWork): boolean {
+  const staging = path.join(found.control.temporary, name);
   if (uuid !== NOT_MADE && fs.existsSync(staging)) return subvolumeUuid(staging) !== uuid;
   return isFolderThere(root) && isSubvolume(root) && subvolumeUuid(root) === uuid;
-}
-
-function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: ExchangeIntent): void {
-  writeIntentLink(journal, EXCHANGE_JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
 }

@@ -10,7 +10,6 @@ import { findHolders, boundSockets, mountedElsewhere } from "../../fs/linux/hold
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { ownInside } from "../place/registry.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isReverting } from "../points/operation-log.ts";
@@ -68,7 +67,7 @@ export function whyNotExchanged(
   if (!mayMove(root, target)) return "only root may move a folder that its owner may not write to";
   if (hasNested(root)) return "there are subvolumes inside";
   if (
-    !isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL) &&
+    !workspace.unfinished("missing-folder").isBegun &&
     !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(treePlace(workspace.points, target))))
   )
     return "the attributes or access lists of the folder itself have changed since the save, and no point records them";

@@ -8,7 +8,6 @@ import { type LeftOutEntry, noteDamaged, savedWithout } from "../points/left-out
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
 import { isReverting, type OperationKind } from "../points/operation-log.ts";
 import { type Reverted, operationParts } from "./reverted.ts";
@@ -57,7 +56,7 @@ export async function savePresent(
 ): Promise<Saved> {
   const rules = rulesOf(input.target);
   const said = beforeRestore(input.kind, input.target.descriptor.save_point_id, input.cause);
-  const isMade = isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL);
+  const isMade = workspace.unfinished("missing-folder").isBegun;
   const save = async (more: typeof rules): Promise<Saved> =>
     recordPoint(
       workspace,

@@ -1,8 +1,5 @@
 import { type Recovery, withOperation } from "../../formats/records/control.ts";
-import { rawPath, recordPath } from "../../formats/records/record.ts";
-import { CairnError } from "../../errors.ts";
-import { joinPath } from "../../formats/bytes.ts";
-import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
+import { recordPath } from "../../formats/records/record.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
 import type { MadeFolder } from "../../fs/remove-all.ts";
 import { keepAnnounced, makeMissing } from "../open/missing-folder.ts";
@@ -14,16 +11,14 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { setRoot } from "../points/root-changes.ts";
 import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow, syncRemoval } from "./staging.ts";
-import { RestoreJournal } from "../points/journals.ts";
-import type { Steps } from "../points/steps.ts";
+import { decodeSteps, type Steps } from "../points/steps.ts";
+import { type Ended, journaled, restoredInPart } from "../open/unfinished-work.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import fs from "node:fs";
-import path from "node:path";
 
 /** A restore in progress. `made`: its staging directory, if this process made it. */
 interface Restoring {
   intent: RestoreFile;
-  journal: RestoreJournal;
   made?: MadeFolder;
 }
 
@@ -36,7 +31,7 @@ export async function finishRestore(
   call: WorkspaceCall,
   restore: Restoring & { steps: Steps; saved?: SavedNodes },
 ): Promise<NotSet[]> {
-  const { intent, steps, journal, saved, made } = restore;
+  const { intent, steps, saved, made } = restore;
   const { undo_id: undoId, staging } = intent;
   await keepWrittenTo(workspace, call, { undoId, staging, steps, saved });
   failpoint("restore.displaced-checked");
@@ -66,7 +61,7 @@ export async function finishRestore(
   failpoint("restore.staging-removed");
   syncRemoval(workspace, intent);
   workspace.requireLock();
-  journal.end();
+  workspace.unfinished("restore").end();
   return notSet;
 }
 
@@ -76,67 +71,73 @@ export async function finishRestore(
  */
 export function takeBackRestore(
   workspace: Workspace,
-  { intent, journal, made }: Restoring,
+  { intent, made }: Restoring,
   { onWarning }: Pick<WorkspaceCall, "onWarning">,
 ): void {
   if (!workspace.isStillLocked) return;
   removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true, made, onWarning });
   syncRemoval(workspace, intent);
-  journal.end();
+  workspace.unfinished("restore").end();
 }
 
-/** Finishes a restore killed after its commit, or takes back one killed before. Returns null if there was none. */
-export async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
-  const journal = new RestoreJournal(workspace.found.paths.journal);
-  const left = journal.read();
-  if (left === null) return null;
-  const intent = { ...left.intent, staging: stagingNow(workspace, left.intent.staging) };
-  const { kind: operation } = intent;
-  const { steps } = left;
-  const short = intent.target.slice(0, 8);
-  requireOnePlace(intent);
-  if (steps === null || !fs.existsSync(intent.staging)) {
-    // Without steps the folder is unchanged. Without the staging directory every step was done and recorded.
-    const isLost = steps !== null && workspace.state().operations.at(-1)?.at !== intent.at;
-    takeBackRestore(workspace, { intent, journal }, call);
-    if (steps !== null && !isLost)
-      return {
-        operation,
-        outcome: "completed",
-        detail: `the restore of ${short} was complete`,
-        kept: [],
-        ...incompleteOf(left.leftOut),
-      };
+export const RESTORE = journaled({
+  kind: "restore",
+  operation: "restore",
+  where: "`journal/restore.json`, with `restore.steps`",
+  steps: [
+    "the present is saved as the undo point",
+    "the record names the target, the undo point and a staging folder",
+    "new entries are staged there",
+    "● `restore.steps`: the entries to exchange, in their order",
+    "each entry changes places with its staged one, unless it was changed since; displaced entries are checked again",
+    "head moves; the staging folder and the record are removed",
+  ],
+  before: "removes the staging folder; the folder is unchanged",
+  after: "exchanges the remaining entries and moves head",
+  changesFolder: true,
+  unreadable: restoredInPart,
+  // Without the staging directory every step was done and recorded, or the folder was lost with it.
+  isCommitted: (workspace, work) =>
+    workspace.unfinished("restore").hasSteps &&
+    (fs.existsSync(stagingOf(workspace, work)) || isRecorded(workspace, work)),
+  finish,
+  async takeBack(workspace, work, call) {
+    const { kind: operation, target, undo_id: undo } = work;
     // The staging directory may have been in the folder, and was removed with it.
-    const detail = isLost
-      ? `the folder was removed or unmounted before the restore of ${short} was recorded; the state before the restore is the save point ${intent.undo_id.slice(0, 8)}`
-      : `the restore of ${short} had not begun to change the folder`;
-    return { operation, outcome: "rolled_back", detail, kept: [] };
+    const detail = workspace.unfinished("restore").hasSteps
+      ? `the folder was removed or unmounted before the restore of ${target.slice(0, 8)} was recorded; the state before the restore is the save point ${undo.slice(0, 8)}`
+      : `the restore of ${target.slice(0, 8)} had not begun to change the folder`;
+    takeBackRestore(workspace, { intent: { ...work, staging: stagingOf(workspace, work) } }, call);
+    return { operation, detail };
+  },
+});
+
+const stagingOf = (workspace: Workspace, { staging }: RestoreFile): string => stagingNow(workspace, staging);
+
+const isRecorded = (workspace: Workspace, { at }: RestoreFile): boolean =>
+  workspace.state().operations.at(-1)?.at === at;
+
+async function finish(workspace: Workspace, work: RestoreFile, call: WorkspaceCall): Promise<Ended> {
+  const { steps, leftOut } = workspace.unfinished("restore").readSteps(decodeSteps)!;
+  const intent = { ...work, staging: stagingOf(workspace, work) };
+  const { kind: operation } = work;
+  const short = work.target.slice(0, 8);
+  if (!fs.existsSync(intent.staging)) {
+    takeBackRestore(workspace, { intent }, call);
+    return { operation, detail: `the restore of ${short} was complete`, ...incompleteOf(leftOut) };
   }
   // The folder was removed after the kill. Displaced entries are still in the staging directory.
   if (!isFolderThere(workspace.root)) await makeMissing(workspace);
   const { root } = workspace;
   const runner = new StepRunner({ root, staging: intent.staging, resuming: true, hidesIgnored: () => true });
   const applied = runner.run(steps);
-  const notSet = await finishRestore(workspace, call, { intent, steps, journal });
+  const notSet = await finishRestore(workspace, call, { intent, steps });
   return {
     operation,
-    outcome: "completed",
     detail: `the restore of ${short} was interrupted and has been finished`,
     kept: applied.kept.map(({ path: where }) => recordPath(where)),
-    ...incompleteOf(leftOutAfter(left.leftOut, applied, notSet)),
+    ...incompleteOf(leftOutAfter(leftOut, applied, notSet)),
   };
-}
-
-/** Throws `refused` for a restore of an early build, which also staged in mounts and subvolumes inside the folder. */
-function requireOnePlace({ apart, staging }: RestoreFile): void {
-  if (apart === undefined || apart.length === 0) return;
-  const places = apart.map((place) => printablePath(joinPath(rawPath(place), Buffer.from(path.basename(staging)))));
-  throw new CairnError(
-    "refused",
-    `an early build of Cairn began a restore and staged its files in ${listedNames(places)} of the folder`,
-    { hint: "finish the restore with the build that began it: any of its commands does that" },
-  );
 }
 
 function incompleteOf(leftOut: readonly LeftOutEntry[]): Pick<Recovery, "incomplete"> {

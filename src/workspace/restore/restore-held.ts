@@ -7,7 +7,6 @@ import { NO_RULES } from "../../fs/ignore.ts";
 import { newSavePointId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { failpoint } from "../../failpoint.ts";
-import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type HeldPoint, holdPoint, settleHeld, whyNotHeld } from "../save/capture.ts";
 import { folderSide, HeldComparison, heldSide } from "../save/compare-held.ts";
@@ -31,11 +30,11 @@ const BYTES_PER_ENTRY = 4096;
 
 /** Tells why the restore cannot be planned from the clones, as far as the point and the engine show; else null. */
 export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): string | null {
-  const { engine, found } = workspace;
+  const { engine } = workspace;
   const { complete, rules } = input.target.descriptor;
   if (engine.holder === null) return "the engine makes no clones";
   if (input.reverts !== undefined) return "only trees of sealed points tell which entries were edited since";
-  if (isIntentPending(found.paths.journal, FOLDER_JOURNAL)) return "the folder was made for this restore";
+  if (workspace.unfinished("missing-folder").isBegun) return "the folder was made for this restore";
   if (!complete || rules.exclude.length > 0) return "the point lacks entries that its clone may have";
   return whyNotHeld(workspace, input);
 }

@@ -7,7 +7,6 @@ import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { savedNodesOf } from "./plan.ts";
 import { type AppliedSteps, changedDirectories, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
-import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../points/journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import {
@@ -24,6 +23,7 @@ import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
+import { encodeSteps } from "../points/steps.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 export interface Restored {
@@ -79,9 +79,9 @@ function leftOutOf({ paths }: RestoreInput, planned: PlannedRestore, staged: Sta
 }
 
 /** Tells if every entry to change is damaged, apart from times of directories. Then no undo is needed. */
-function isAllDamaged({ found }: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
+function isAllDamaged(workspace: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
   return (
-    !isIntentPending(found.paths.journal, FOLDER_JOURNAL) &&
+    !workspace.unfinished("missing-folder").isBegun &&
     damaged.length + staged.damaged.length > 0 &&
     Iterator.from(staged.steps).every(({ op }) => op === "dirmeta") &&
     Iterator.from(plan).every(
@@ -105,7 +105,7 @@ async function restoreReading(
 
 /** True if a restore changes something, or must finish a folder that was made for it. */
 function isChanging(workspace: Workspace, input: RestoreInput, { plan, undo }: PlannedRestore): boolean {
-  if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return true;
+  if (workspace.unfinished("missing-folder").isBegun) return true;
   return Iterator.from(plan).some(({ action }) => action !== "keep") || intentOf(workspace, input, undo).changesRoot;
 }
 
@@ -124,7 +124,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   const { plan, links, target, manifest, scan, undo } = planned;
   const { intent, changesRoot } = intentOf(workspace, input, undo);
   const { staging, undo_id: undoId } = intent;
-  const journal = new RestoreJournal(workspace.found.paths.journal);
+  const journal = workspace.unfinished("restore");
   workspace.requireLock();
   journal.begin(intent);
   failpoint("restore.intent");
@@ -157,12 +157,12 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
     leftOut = leftOutOf(input, planned, staged);
     workspace.requireLock();
     if (!changesRoot && isAllDamaged(workspace, planned, staged)) {
-      takeBackRestore(workspace, { intent, journal, made }, input);
+      takeBackRestore(workspace, { intent, made }, input);
       return { ...NOTHING, leftOut };
     }
-    journal.commit({ steps: staged.steps, leftOut });
+    journal.commit(encodeSteps({ steps: staged.steps, leftOut }));
   } catch (error) {
-    takeBackRestore(workspace, { intent, journal, made }, input);
+    takeBackRestore(workspace, { intent, made }, input);
     throw error;
   }
   failpoint("restore.committed");
@@ -181,7 +181,6 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   const notSet = await finishRestore(workspace, input, {
     intent,
     steps: staged.steps,
-    journal,
     made,
     saved: savedNodesOf(plan),
   });

@@ -14,7 +14,6 @@ import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { isSameRoot, rootOfPoint, rootToSet, setRoot } from "../points/root-changes.ts";
-import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import type { Point } from "../points/point-files.ts";
 import type { RestoreInput } from "./prepare.ts";
 import { recordPath } from "../../formats/records/record.ts";
@@ -125,7 +124,7 @@ export function intentOf(
   { target, kind, paths, keepPresent, reverts }: RestoreInput,
   undo: Point,
 ): { intent: RestoreFile; changesRoot: boolean } {
-  const isMade = isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL);
+  const isMade = workspace.unfinished("missing-folder").isBegun;
   // The folder's own mode or owner was set since the operation.
   const isEdited = reverts?.over === false && !isSameRoot(rootOfPoint(reverts.left), rootOfPoint(undo));
   const isOwnRoot = paths === null && !isEdited;

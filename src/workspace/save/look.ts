@@ -17,7 +17,6 @@ import { differencesByInodes, type InodesCall } from "./differences-by-inodes.ts
 import { folderSide, HeldComparison, heldSide } from "./compare-held.ts";
 import { countDifferences, countOf, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { EXCHANGE_JOURNAL, isIntentPending } from "../points/journals.ts";
 
 const RECOVERY_WAIT_MS = 200;
 
@@ -206,10 +205,11 @@ export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
 }
 
 /** Tells if held trees are not recorded yet: the file system's own commit makes them durable, maybe before the records. */
-function isUnrecorded({ points, found }: Workspace): boolean {
+function isUnrecorded(workspace: Workspace): boolean {
+  const { points } = workspace;
   return (
     points.unfinished().some(({ announced }) => announced !== null) ||
     points.unsettled().some((sequence) => existsSync(points.pathsOf(sequence).tree)) ||
-    isIntentPending(found.paths.journal, EXCHANGE_JOURNAL)
+    workspace.unfinished("exchange").isBegun
   );
 }
