@@ -1,5 +1,5 @@
 import { sha256 } from "../../crypto/hash.ts";
-import { CairnError, tellsOfDamage } from "../../errors.ts";
+import { CairnError, tellsOfDamage, throwIfAborted, toCairnError } from "../../errors.ts";
 import { decodeKeyFile } from "../../formats/restic/key-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
@@ -68,6 +68,8 @@ export interface Structure {
 }
 
 export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onElsewhere" | "signal"> {
+  /** A loaded index that is used as it is: index files are only searched for damage, and packs are not listed. */
+  index?: BlobIndex | undefined;
   /** Tells whether a snapshot counts; default: all do. */
   isChosen?: ((listed: ListedSnapshot) => boolean) | undefined;
 }
@@ -213,10 +215,20 @@ interface ShortPack {
 async function checkPacks(
   repository: Repository,
   problems: CheckProblem[],
-  { packs: files, signal, onElsewhere }: StructureOptions,
+  { packs: files, index: loaded, signal, onElsewhere }: StructureOptions,
 ): Promise<Pick<Structure, "index" | "blobs" | "packs" | "lost">> {
+  const { keys } = repository;
   // Index files before packs: a save that runs meanwhile writes them in the other order.
   const names = (await repository.storage.list("index")).map((file) => file.name);
+  if (loaded !== undefined) {
+    for (const { name, json } of repository.loadInTurn("index", names)) {
+      throwIfAborted(signal);
+      const problem = await json.then(() => null, toCairnError);
+      if (problem?.code === "damaged") problems.push(damage("index_damaged", name, problem.message));
+      else if (problem !== null) throw problem;
+    }
+    return { index: loaded, blobs: new BlobSource({ keys, index: loaded, packs: files }), packs: [], lost: new Set() };
+  }
   const stored = await packSizes(repository.storage);
   const index = new BlobIndex();
   const planned = new Map<string, StoredFile>();
@@ -248,7 +260,6 @@ async function checkPacks(
     });
   const packs = [...planned.values()].sort((a, b) => b.size - a.size);
   const lost = addShort(index, short);
-  const { keys } = repository;
   return {
     index,
     blobs: new BlobSource({ keys, index, packs: files, sizes: stored, signal, onElsewhere }),

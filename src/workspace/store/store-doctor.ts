@@ -45,7 +45,6 @@ type Mending = Required<Pick<StoreFinding, "repair" | "mend">>;
 /** Returns findings about an open store: index, packs, trees, snapshots, locks, caches. Reads no pack's content except trees. */
 export async function doctorStore(store: EmbeddedStore, request: DoctorRequest): Promise<StoreFinding[]> {
   const { signal, onProgress } = request;
-  await store.refresh(signal);
   const examined = await examineStore(store, { ...request, everything: true, reads: false });
   throwIfAborted(signal);
   let mended: Promise<unknown> | undefined;

@@ -2,6 +2,7 @@ import { throwIfAborted } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
@@ -41,8 +42,8 @@ export interface ExaminedStore {
 }
 
 /**
- * Verifies points, and with `everything` also all other packs and snapshots. A shared lock keeps clean-ups from
- * removing packs meanwhile. Throws if the store cannot be opened.
+ * Verifies the points of a store, and with `everything` also all other packs and snapshots. A shared lock keeps
+ * clean-ups from removing packs meanwhile. Throws if the store cannot be opened.
  */
 export async function verifyStore(control: string, request: Omit<ExamineRequest, "reads">): Promise<ExaminedStore> {
   warmThreads(VERIFY);
@@ -60,16 +61,27 @@ export async function verifyStore(control: string, request: Omit<ExamineRequest,
 }
 
 /**
- * Finds damage of a store and the paths of points that it affects. Reads the index files themselves, no cache. With
- * `reads` all threads read the needed packs whole, and digests are computed anew from the trees; else only trees are
- * read. Throws `interrupted`, and system errors that are not about one file of the store.
+ * Finds damage of a store and the paths that it costs. With `reads` threads read the needed packs whole, and digests are
+ * computed anew from the trees. Damage counts only if the index files say the same as the index in memory. Throws
+ * `interrupted`, and system errors that are not about one file of the store.
  */
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<ExaminedStore> {
+  await store.refresh(request.signal);
+  const quick = request.reads ? await examineWith(store, store.index, request) : null;
+  return quick?.findings.length === 0 ? quick : examineWith(store, undefined, request);
+}
+
+async function examineWith(
+  store: EmbeddedStore,
+  index: BlobIndex | undefined,
+  request: ExamineRequest,
+): Promise<ExaminedStore> {
   const { repository, onElsewhere } = store;
   const { signal } = request;
   throwIfAborted(signal);
   const structure = await readStructure(repository, {
     packs: new NearPacks(repository.storage, ""),
+    index,
     isChosen: request.everything ? isForeignTo(request.points) : () => false,
     onElsewhere,
     signal,
