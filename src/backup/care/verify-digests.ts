@@ -4,7 +4,8 @@ import type { Structure } from "../../repository/verify/structure.ts";
 import { type NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import type { LiveSet } from "../../repository/trees/live.ts";
-import type { VerifyBackupOptions } from "../../contract/index.ts";
+import type { BackupProblem, VerifyBackupOptions } from "../../contract/index.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
 import { DatabasePages } from "../databases/stored-database.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
@@ -17,25 +18,18 @@ export interface DigestsToProve {
   options: VerifyBackupOptions;
 }
 
-/**
- * Finding about the digest of a save point's snapshot. `unknown`: the digest cannot be computed, which alone is no
- * damage. `unread`: content cannot be read or understood; often a blob or tree is reported for the same damage.
- * `database`: a database stored page by page has changed.
- */
-export interface DigestFinding {
-  snapshot: string;
-  kind: "proven" | "wrong" | "unknown" | "unread" | "database";
-  /** Empty if the digest is proven. */
-  detail: string;
-  /** Raw path of a database. */
-  path?: Uint8Array;
-}
-
 export interface ProvenDigests {
-  findings: DigestFinding[];
+  /** Ids of snapshots whose digest is proven. */
+  proven: string[];
+  /** Wrong digests, and databases stored page by page that have changed. */
+  problems: BackupProblem[];
+  /** Digests that cannot be computed, by snapshot. Often a blob or tree is reported for the same damage. */
+  unverified: Map<string, BackupProblem>;
   /** The entries that the walk needed; undefined if the walk could not follow every tree. */
   live: LiveSet | undefined;
 }
+
+export const NO_DIGESTS: ProvenDigests = { proven: [], problems: [], unverified: new Map(), live: undefined };
 
 /**
  * Computes the state digests of all snapshots of save points anew, from their trees and the hashes that are recorded of
@@ -47,8 +41,8 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
   // A tree that does not match its id could lead back to itself.
   const blobs = new BlobSource({ keys: access.repository.keys, index, packs: packsToProve(near.folder) });
   const walk = new DigestWalk({ blobs, signal: options.signal });
-  const findings: DigestFinding[] = [];
-  const proven = new Map<string, Set<number>>();
+  const result: ProvenDigests = { proven: [], problems: [], unverified: new Map(), live: undefined };
+  const pages = new Map<string, Set<number>>();
   try {
     for (const { label } of structure.roots) {
       const id = label.replace(/^snapshot /, "");
@@ -59,8 +53,11 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
         const { placed } = content;
         placed?.takeBackFrom(reader);
         if (placed !== undefined)
-          for (const found of await databaseFindings({ reader, near, placed, proven }, options))
-            findings.push({ snapshot: id, kind: "database", ...found });
+          for (const { path = new Uint8Array(0), detail } of await databaseFindings(
+            { reader, near, placed, pages },
+            options,
+          ))
+            result.problems.push(damaged(id, "database_damaged", { detail, loss: displayPath(path) }));
         const { manifest } = content;
         const recorded = manifest?.stateDigest ?? null;
         if (manifest === null || recorded === null) continue;
@@ -69,20 +66,26 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
           factsOfContent({ ...content, manifest }),
           content.only,
         );
-        const finding = compared(state, recorded);
-        // Another program rewrote one of our snapshots, which is no damage; a copy of a rewritten snapshot looks the
-        // same.
-        if (finding.kind === "wrong" && snapshot.original !== undefined) {
-          options.onWarning?.(
-            `snapshot ${id.slice(0, 8)} differs from its save point: another program rewrote the snapshot, or it is a copy of a rewritten one; ${finding.detail}`,
-          );
-          continue;
+        const found = state === null ? null : Buffer.from(state).toString("hex");
+        // Unreadable content is reported as damage elsewhere; a hash that was never recorded is no damage.
+        if (found === null)
+          result.unverified.set(id, unverified(id, "the hash of a large file is not recorded", "note"));
+        else if (found === recorded) result.proven.push(id);
+        else {
+          const detail = `its state digest is ${found}, but recorded is ${recorded}`;
+          // Another program rewrote one of our snapshots, which is no damage; a copy of a rewritten snapshot looks the
+          // same.
+          if (snapshot.original === undefined)
+            result.problems.push(damaged(id, "digest_wrong", { detail, loss: { path: "" } }));
+          else
+            options.onWarning?.(
+              `snapshot ${id.slice(0, 8)} differs from its save point: another program rewrote the snapshot, or it is a copy of a rewritten one; ${detail}`,
+            );
         }
-        findings.push({ snapshot: id, ...finding });
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;
-        if (error.code === "newer_version") findings.push({ snapshot: id, kind: "unknown", detail: error.message });
-        else if (error.code === "damaged") findings.push({ snapshot: id, kind: "unread", detail: error.message });
+        if (error.code === "newer_version") result.unverified.set(id, unverified(id, error.message, "note"));
+        else if (error.code === "damaged") result.unverified.set(id, unverified(id, error.message, "damage"));
         // A snapshot that was removed meanwhile is no finding.
         else if (error.code !== "not_found") throw error;
       }
@@ -90,16 +93,22 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
   } finally {
     blobs.close();
   }
-  return { findings, live: walk.suspicious ? undefined : walk.live };
+  return walk.suspicious ? result : { ...result, live: walk.live };
+}
+
+/** `path`: raw, of the database; absent if it is not known. */
+interface DatabaseFinding {
+  detail: string;
+  path?: Uint8Array;
 }
 
 /** Opens databases, and reads their pages unless only a part of the packs is to be read. */
 async function databaseFindings(
-  of: { reader: BlobSource; near: NearPacks; placed: PlacedDatabases; proven: Map<string, Set<number>> },
+  of: { reader: BlobSource; near: NearPacks; placed: PlacedDatabases; pages: Map<string, Set<number>> },
   { subset, signal }: VerifyBackupOptions,
-): Promise<Pick<DigestFinding, "detail" | "path">[]> {
-  const { reader, near, placed, proven } = of;
-  const findings: Pick<DigestFinding, "detail" | "path">[] = placed.damaged.map(({ name, error }) => ({
+): Promise<DatabaseFinding[]> {
+  const { reader, near, placed, pages: proven } = of;
+  const findings: DatabaseFinding[] = placed.damaged.map(({ name, error }) => ({
     detail: `.cairn/databases/${name} cannot be restored: ${error.message}`,
   }));
   for (const { path, database } of placed.below(placed.root)) {
@@ -117,10 +126,16 @@ async function databaseFindings(
   return findings;
 }
 
-function compared(state: Uint8Array | null, recorded: string): Pick<DigestFinding, "kind" | "detail"> {
-  // Unreadable content is reported as damage elsewhere; a hash that was never recorded is no damage.
-  if (state === null) return { kind: "unknown", detail: "the hash of a large file is not recorded" };
-  const found = Buffer.from(state).toString("hex");
-  if (found === recorded) return { kind: "proven", detail: "" };
-  return { kind: "wrong", detail: `its state digest is ${found}, but recorded is ${recorded}` };
+function damaged(
+  object: string,
+  kind: string,
+  { detail, loss }: { detail: string; loss: { path: string; path_b64?: string } },
+): BackupProblem {
+  return { kind, object, detail, severity: "damage", losses: [{ snapshot_id: object, ...loss }] };
+}
+
+function unverified(object: string, why: string, severity: "note" | "damage"): BackupProblem {
+  const detail = `its state digest was not verified: ${why}`;
+  const losses = severity === "note" ? [] : [{ snapshot_id: object, path: "" }];
+  return { kind: "digest_unverified", object, detail, severity, losses };
 }

@@ -17,7 +17,7 @@ import {
   readStructure,
   type Structure,
 } from "../../repository/verify/structure.ts";
-import { type DigestFinding, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
+import { NO_DIGESTS, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import { chosenSnapshots } from "../open/snapshots.ts";
 import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
@@ -44,6 +44,7 @@ export async function verifyRepository(
     const { structure, digests, read } = found;
     const problems = relevant(found, chosen).map(publicProblem);
     const costly = new Set(problems.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
+    const unverified = [...digests.unverified].flatMap(([id, problem]) => (costly.has(id) ? [] : problem));
     return {
       ...access.info,
       checked: {
@@ -52,10 +53,10 @@ export async function verifyRepository(
         packs: read.packs,
         blobs: read.blobs,
         bytes: read.bytes,
-        digests: digests.filter(({ kind, snapshot }) => kind === "proven" && !costly.has(snapshot)).length,
+        digests: digests.proven.filter((id) => !costly.has(id)).length,
       },
       read_data: quick !== true,
-      problems: [...problems, ...digestProblems(digests, costly)],
+      problems: [...problems, ...digests.problems, ...unverified],
     };
   });
 }
@@ -63,7 +64,7 @@ export async function verifyRepository(
 interface ReadRepository {
   structure: Structure;
   trees: number;
-  digests: DigestFinding[];
+  digests: ProvenDigests;
   read: ProvenPacks;
   /** Packs that the chosen snapshots need; null if all packs count. */
   needed: ReadonlySet<string> | null;
@@ -103,7 +104,7 @@ async function readRepository(
     reading.catch(() => undefined);
   }
   try {
-    let proven: ProvenDigests = { findings: [], live: undefined };
+    let proven = NO_DIGESTS;
     const prove = async (): Promise<ProvenDigests> => provenPointDigests({ access, structure, near, options });
     // If every tree is local, one walk serves the digests and the structure.
     const isAllNear = near.isLocal && quick !== true;
@@ -117,7 +118,7 @@ async function readRepository(
     append(problems, packProblems(structure, packs, read));
     const elsewhere = await nameSoundPlaces(structure);
     await explain(structure, { sound: structure.blobs.elsewhere, signal });
-    return { structure, trees: live.trees, digests: proven.findings, read, needed, elsewhere };
+    return { structure, trees: live.trees, digests: proven, read, needed, elsewhere };
   } finally {
     stop.abort();
     await reading?.catch(() => undefined);
@@ -168,31 +169,4 @@ function publicProblem({ kind, object, detail, severity, consequences }: CheckPr
     ...displayPath(path),
   }));
   return { kind, object, detail, severity, losses };
-}
-
-/** Returns digest findings as problems. An unreadable digest is a problem only if no other problem names the snapshot's loss. */
-function digestProblems(findings: readonly DigestFinding[], costly: ReadonlySet<string>): BackupProblem[] {
-  const databases = findings.flatMap(({ kind, snapshot, detail, path }) =>
-    kind === "database"
-      ? {
-          kind: "database_damaged",
-          object: snapshot,
-          detail,
-          severity: "damage" as const,
-          losses: [{ snapshot_id: snapshot, ...displayPath(path ?? "") }],
-        }
-      : [],
-  );
-  const digests = findings
-    .filter(
-      ({ kind, snapshot }) => kind === "wrong" || (!["proven", "database"].includes(kind) && !costly.has(snapshot)),
-    )
-    .map(({ kind, snapshot, detail }) => ({
-      kind: kind === "wrong" ? "digest_wrong" : "digest_unverified",
-      object: snapshot,
-      detail: kind === "wrong" ? detail : `its state digest was not verified: ${detail}`,
-      severity: kind === "unknown" ? ("note" as const) : ("damage" as const),
-      losses: kind === "unknown" ? [] : [{ snapshot_id: snapshot, path: "" }],
-    }));
-  return [...databases, ...digests];
 }

@@ -17,6 +17,7 @@ import { waysBack } from "../open/missing-folder.ts";
 import { listPartials } from "../place/partials.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace, tellOfGone } from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";
+import { workspaceFindings } from "./doctor-points.ts";
 import { isUnfreed } from "../keep/unfreed.ts";
 import type { Workspace } from "../open/workspace.ts";
 
@@ -138,14 +139,7 @@ function* unreadableFindings({ found: { control } }: Workspace): Iterable<StoreF
     const detail = hint === undefined ? message : `${message}; ${hint}`;
     yield { kind: "unreadable", severity: "warning", detail };
   }
-  for (const { name, problem } of listWorkspaces(control)) {
-    if (problem === undefined) continue;
-    yield {
-      kind: "workspace",
-      severity: "damage",
-      detail: `the workspace ${name} cannot be opened: ${problem.message}`,
-    };
-  }
+  yield* workspaceFindings(control);
 }
 
 function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {

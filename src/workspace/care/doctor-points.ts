@@ -7,8 +7,9 @@ import { durableRemove } from "../../fs/durable.ts";
 import type { Point } from "../points/point-files.ts";
 import { holdsMore, leftTrees, whyLeft } from "../points/held-trees.ts";
 import { unlessNotOwn } from "../place/owners.ts";
-import { allPoints, type Points, type WorkspacePoints } from "../points/points.ts";
-import { type PlacedWorkspace, readState, writeState } from "../place/control-directory.ts";
+import { allPoints, type DamagedPoint, type Points, type WorkspacePoints } from "../points/points.ts";
+import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "../place/control-directory.ts";
+import type { ControlPaths, WorkspacePaths } from "../place/control-layout.ts";
 import { whatIsHeldOnly, whyUnsealed } from "../save/seal.ts";
 import type { Workspace } from "../open/workspace.ts";
 
@@ -18,10 +19,7 @@ import type { Workspace } from "../open/workspace.ts";
  * Returns the finding of a record that cannot be read. If a newer version wrote the record, or this user may not read
  * it, there is no repair.
  */
-export function unreadable(
-  { found }: Workspace,
-  { problem, ...finding }: StoreFinding & { problem: CairnError },
-): StoreFinding {
+export function unreadable({ found }: Workspace, { problem, ...finding }: RecordFinding): StoreFinding {
   const { code, hint } = toCairnError(unlessNotOwn(found.control, problem));
   if (code !== "permission" && code !== "newer_version") return finding;
   const { kind, severity, detail } = finding;
@@ -32,26 +30,48 @@ export function unreadable(
   };
 }
 
+/** A finding about a record, with the error of reading it. */
+export type RecordFinding = StoreFinding & { problem: CairnError };
+
+/** Finds workspaces of a control directory whose records cannot be read. */
+export function* workspaceFindings(control: ControlPaths): Iterable<RecordFinding> {
+  for (const { name, problem } of listWorkspaces(control))
+    if (problem !== undefined) yield found("workspace", problem, `the workspace ${name} cannot be opened`);
+}
+
+/** Finds a state file that cannot be read; every restore needs the head in it. */
+export function* unreadableState(paths: WorkspacePaths): Iterable<RecordFinding> {
+  try {
+    readState(paths);
+  } catch (error) {
+    yield found("state", toCairnError(error));
+  }
+}
+
+/** Returns the finding of a damaged point. */
+export function descriptorFinding({ id, problem }: Pick<DamagedPoint, "id" | "problem">): RecordFinding {
+  return { ...found("descriptor", problem), ...(id === null ? {} : { point: id }) };
+}
+
+function found(kind: string, problem: CairnError, where = ""): RecordFinding {
+  const detail = where === "" ? problem.message : `${where}: ${problem.message}`;
+  return { kind, severity: "damage", detail, problem };
+}
+
 /** Finds a lost state file, and a head that names a missing point. */
 export function* stateFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { paths } = workspace.found;
   const { points } = workspace;
   const atLatest = (state: WorkspaceState): void =>
     writeState(paths, { ...state, head: points.latest()?.descriptor.save_point_id ?? null });
-  let state: WorkspaceState;
-  try {
-    state = readState(paths);
-  } catch (error) {
-    const problem = toCairnError(error);
+  const [lost] = unreadableState(paths);
+  if (lost !== undefined)
     return yield unreadable(workspace, {
-      kind: "state",
-      severity: "damage",
-      detail: problem.message,
-      problem,
+      ...lost,
       repair: "head becomes the latest point; `cairn undo` no longer knows which restore to undo",
       mend: () => atLatest({ head: null, operations: [], recovered: [] }),
     });
-  }
+  const state = readState(paths);
   const { head } = state;
   if (head === null || points.ids().has(head)) return;
   if (points.list().damaged.some(({ id }) => id === null || id === head)) return;

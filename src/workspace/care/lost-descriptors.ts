@@ -13,7 +13,7 @@ import type { DamagedPoint } from "../points/points.ts";
 import { rebuiltRules } from "../save/receive.ts";
 import { type PointRemains, pointRemains } from "../store/point-remains.ts";
 import { verifyStore } from "../store/verify-store.ts";
-import { type ReadablePoints, readable, unreadable } from "./doctor-points.ts";
+import { descriptorFinding, type ReadablePoints, readable, unreadable } from "./doctor-points.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 const LOST_WITH_IT =
@@ -41,10 +41,10 @@ export async function descriptorFindings(
   const unclaimed = remains.filter(({ id }) => !damaged.some(({ point }) => point.id === id));
   const only = nameless.length === 1 && unclaimed.length === 1 ? unclaimed[0] : undefined;
   return damaged.map(({ of, point }) => {
-    const { id, problem } = point;
-    const who = `save point ${id?.slice(0, 8) ?? `number ${point.sequence}`}`;
+    const { id } = point;
     const left = id === null ? only : remains.find((each) => each.id === id);
-    const finding = { kind: "descriptor", severity: "damage", detail: `${who}: ${problem.message}`, problem } as const;
+    const finding = descriptorFinding(point);
+    if (id === null) finding.detail = `save point number ${point.sequence}: ${finding.detail}`;
     if (left === undefined) return unreadable(workspace, finding);
     const mend = async (): Promise<void> => rebuildDescriptor(workspace, { of, point, left, signal });
     return unreadable(workspace, { ...finding, repair: LOST_WITH_IT, mend });

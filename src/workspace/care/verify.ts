@@ -5,15 +5,14 @@ import type { VerificationFile, VerificationProblem } from "../../formats/record
 import { acquireLock } from "../../fs/lock.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
-import { listWorkspaces, readState } from "../place/control-directory.ts";
-import { type WorkspacePaths, workspacePaths } from "../place/control-layout.ts";
 import type { Point } from "../points/point-files.ts";
-import { type DamagedPoint, Points } from "../points/points.ts";
+import { allPoints, Points } from "../points/points.ts";
 import { MISREAD_TREE } from "../points/held-trees.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "../save/seal.ts";
 import type { UnverifiedPoint, VerifyProblem } from "../../contract/looking.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import { type ExaminedStore, verifyStore } from "../store/verify-store.ts";
+import { descriptorFinding, type RecordFinding, unreadableState, workspaceFindings } from "./doctor-points.ts";
 import { type HeldPoint, verifyTrees } from "./verify-trees.ts";
 
 export interface VerifyInput extends WorkspaceCall {
@@ -45,7 +44,7 @@ export async function verifyPoint(workspace: Workspace, target: string, input: V
   } catch (error) {
     const problem = toCairnError(error);
     if (problem.code !== "damaged") throw problem;
-    return { ...NOTHING_CHECKED, problems: [descriptorProblem(null, problem)] };
+    return { ...NOTHING_CHECKED, problems: [verifyProblem(descriptorFinding({ id: null, problem }))] };
   }
   if (!point.sealed) {
     const problem = whyUnsealed(workspace.points, point, input.unsealed?.get(workspace.found.workspace.name) ?? []);
@@ -67,48 +66,27 @@ export async function verifyHeld(
 /** Verifies every point of every workspace of the control directory, and the store itself. */
 export async function verifyAll(workspace: Workspace, input: VerifyInput): Promise<Verified> {
   const held: HeldPoint[] = [];
-  const damaged: VerifyProblem[] = [];
   const { control } = workspace.found;
-  for (const { name, problem } of listWorkspaces(control)) {
-    if (problem !== undefined)
-      damaged.push({
-        point: null,
-        kind: "workspace",
-        detail: `the workspace ${name}: ${problem.message}`,
-        hint: hintOf(problem),
-      });
-    const paths = workspacePaths(control, name);
-    if (problem === undefined) append(damaged, stateProblems(paths));
-    const list = new Points(paths).list();
+  const records: RecordFinding[] = [...workspaceFindings(control)];
+  for (const { name, workspace: each, paths, points } of allPoints(control)) {
+    const list = points.list();
     const newest = input.newest === undefined ? Infinity : (input.newest.get(name) ?? 0);
+    const asked = list.points.filter(({ sequence }) => sequence <= newest);
     append(
       held,
-      list.points.filter((each) => each.sequence <= newest).map((point) => ({ point, paths })),
+      asked.map((point) => ({ point, paths })),
     );
-    append(damaged, list.damaged.map(damagedPoint));
+    if (each !== null) append(records, Array.from(unreadableState(paths), ofWorkspace));
+    append(records, list.damaged.map(descriptorFinding));
   }
   const verified = await new Verification(workspace, input).run(held, true);
-  return { ...verified, problems: [...damaged, ...verified.problems] };
+  return { ...verified, problems: [...records.map(verifyProblem), ...verified.problems] };
 }
 
-/** Checks the state file, whose head every restore needs. */
-function stateProblems(paths: WorkspacePaths): VerifyProblem[] {
-  try {
-    readState(paths);
-    return [];
-  } catch (error) {
-    const problem = toCairnError(error);
-    if (problem.code !== "damaged") throw problem;
-    return [{ point: null, kind: "workspace", detail: problem.message, hint: hintOf(problem) }];
-  }
-}
-
-function damagedPoint({ id, problem }: DamagedPoint): VerifyProblem {
-  return descriptorProblem(id, problem);
-}
-
-function descriptorProblem(point: SavePointId | null, problem: CairnError): VerifyProblem {
-  return { point, kind: "descriptor", detail: problem.message, hint: hintOf(problem) };
+/** Throws if the state file is not damaged: a newer version wrote it, or this user may not read it. */
+function ofWorkspace(finding: RecordFinding): RecordFinding {
+  if (finding.problem.code !== "damaged") throw finding.problem;
+  return { ...finding, kind: "workspace" };
 }
 
 function hintOf(error: CairnError): string {
@@ -229,9 +207,22 @@ export function pointToVerify({ descriptor }: Pick<Point, "descriptor">): PointT
   };
 }
 
-function verifyProblem({ point, path, kind, detail, hint }: StoreFinding): VerifyProblem {
+function verifyProblem({
+  point,
+  path,
+  kind,
+  detail,
+  hint,
+  problem,
+}: StoreFinding & { problem?: CairnError }): VerifyProblem {
   const shown = path === undefined || path.length === 0 ? {} : displayPath(path);
-  return { point: (point as SavePointId | undefined) ?? null, ...shown, kind, detail, hint: hint ?? SEE_DOCTOR };
+  return {
+    point: (point as SavePointId | undefined) ?? null,
+    ...shown,
+    kind,
+    detail,
+    hint: hint ?? problem?.hint ?? SEE_DOCTOR,
+  };
 }
 
 function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): VerificationProblem {
