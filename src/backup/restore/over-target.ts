@@ -1,6 +1,5 @@
 import { lstatSync } from "node:fs";
 import { losslessByPath } from "../../archive/write/exact-nodes.ts";
-import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
@@ -8,25 +7,14 @@ import { isFree } from "../../workspace/new-folder/new-folder.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { DeadPartial } from "../../workspace/place/partials.ts";
 import { nodesOrNull } from "../databases/nodes.ts";
-import type { SnapshotContent } from "../open/content.ts";
-import type { OpenRepository } from "../open/open-repository.ts";
 import { ownFolder } from "../open/own-folder.ts";
 import { entryAt } from "../open/paths.ts";
-import type { Session } from "../open/session.ts";
 import { OverFolder } from "./over-folder.ts";
+import type { WriterParts } from "./write-snapshot.ts";
 
 export type { OverFolder } from "./over-folder.ts";
 
-interface OverParts {
-  access: OpenRepository;
-  session: Session;
-  content: SnapshotContent;
-  /** raw paths; null: everything */
-  chosen: readonly Uint8Array[] | null;
-  options: RestoreBackupOptions;
-  /** real path of the folder */
-  target: Buffer;
-}
+type OverParts = Omit<WriterParts, "listed" | "paths" | "comparesPieces">;
 
 /** Compares a folder that has entries with the chosen entries. Warns if no undo can restore the folder's present state. */
 export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; paths: readonly Uint8Array[] | null }> {

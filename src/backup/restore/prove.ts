@@ -7,23 +7,18 @@ import { advice, CairnError, call, type Hint, option, toCairnError } from "../..
 import { hex } from "../../formats/bytes.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
-import type { ListedSnapshot } from "../../repository/repository.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
-import type { SnapshotContent } from "../open/content.ts";
-import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
+import { checkJobs } from "../open/open-repository.ts";
 import { reading, type Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
 import { proveDatabases } from "./prove-databases.ts";
 import { receiptRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";
-import type { Written } from "./write-snapshot.ts";
+import type { WriterParts, Written } from "./write-snapshot.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
 /** A folder that was restored, and the snapshot that it should be. */
-export interface ReadBack {
-  access: OpenRepository;
-  listed: ListedSnapshot;
-  content: SnapshotContent;
+export interface ReadBack extends Pick<WriterParts, "access" | "listed" | "content"> {
   options: Pick<RestoreBackupOptions, "jobs" | "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
 }
 
@@ -145,11 +140,7 @@ async function readBack(
 }
 
 /** A new folder that was filled from a snapshot. */
-export interface Filled extends ReadBack {
-  /** The session of the write. */
-  session: Session;
-  /** Raw paths that were written; null: everything. */
-  paths: readonly Uint8Array[] | null;
+export interface Filled extends ReadBack, Pick<WriterParts, "session" | "paths"> {
   /** The state digest of the whole; null if only parts were written, or if none is recorded. */
   recorded: string | null;
 }

@@ -82,8 +82,6 @@ export async function restoreBackup(
 }
 
 interface RestoreParts extends WriterParts {
-  access: OpenRepository;
-  target: Buffer;
   isProven: boolean;
   /** Null if the target is absent or empty. */
   over: OverFolder | null;

@@ -14,6 +14,7 @@ import { planTransfer, type TransferPlan } from "../../repository/transfer/trans
 import { lackingIn, notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
 import { type SnapshotContent, storedRoot } from "../open/content.ts";
 import { chosenDatabases, writeDatabases } from "../databases/write-databases.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
 import type { Session } from "../open/session.ts";
 import { type CountedEntries, countEntries } from "./count-entries.ts";
 
@@ -22,6 +23,7 @@ const ENTRY_BYTES = 128;
 
 /** The part of a snapshot that is written. */
 export interface WriterParts {
+  readonly access: OpenRepository;
   readonly session: Session;
   readonly listed: ListedSnapshot;
   readonly content: SnapshotContent;
@@ -32,6 +34,8 @@ export interface WriterParts {
   /** True if each piece is compared with its id as it is written, because no digest will be. */
   readonly comparesPieces: boolean;
   readonly options: RestoreBackupOptions;
+  /** Real path of the folder that is restored. */
+  readonly target: Buffer;
 }
 
 export interface Written {
