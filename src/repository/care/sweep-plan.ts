@@ -224,7 +224,7 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
     refuseEmpty(repository.storage, missing);
   const { packs, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
   choosePlaces(index, packs, { live, sound });
-  const kept = new KeptPlaces(repository, { index, live, gone, options });
+  const kept = new KeptPlaces({ repository, index, live, gone, options });
   for (;;) {
     countLive(index, { live, packs, hint: options.hint });
     const plan = { ...decide(options, { index, live, packs, unindexed, kept }), missing, unlisted };
@@ -355,6 +355,14 @@ interface Going {
   readonly unindexed: readonly { name: string; size: number }[];
 }
 
+interface KeptIn {
+  repository: Repository;
+  index: BlobIndex;
+  live: LiveSet;
+  gone: ReadonlySet<string>;
+  options: SweepOptions;
+}
+
 /**
  * Proves blobs that several packs contain, before one of these packs is removed: the copy that stays may be damaged,
  * and the removed copy the only sound one.
@@ -364,30 +372,14 @@ class KeptPlaces {
   readonly unsound = new Set<string>();
   /** Names of packs in no index that this user cannot read. */
   readonly closed = new Set<string>();
-  readonly #repository: Repository;
-  readonly #index: BlobIndex;
-  readonly #live: LiveSet;
-  readonly #gone: ReadonlySet<string>;
-  readonly #options: SweepOptions;
+  readonly #of: KeptIn;
   readonly #proven: EntrySet;
   /** The needed entries that an unindexed pack contains too, by the pack's name. */
   readonly #beside = new Map<string, readonly number[]>();
 
-  constructor(
-    repository: Repository,
-    {
-      index,
-      live,
-      gone,
-      options,
-    }: { index: BlobIndex; live: LiveSet; gone: ReadonlySet<string>; options: SweepOptions },
-  ) {
-    this.#repository = repository;
-    this.#index = index;
-    this.#live = live;
-    this.#gone = gone;
-    this.#options = options;
-    this.#proven = new EntrySet(index.count);
+  constructor(of: KeptIn) {
+    this.#of = of;
+    this.#proven = new EntrySet(of.index.count);
   }
 
   /**
@@ -398,54 +390,56 @@ class KeptPlaces {
     const known = this.unsound.size + this.closed.size;
     await this.#lookInto(going.unindexed);
     const entries = this.#toProve(going);
-    const { work, signal } = this.#options;
-    const { storage, keys } = this.#repository;
+    const { repository, index, options } = this.#of;
+    const { storage, keys } = repository;
+    const { work, signal } = options;
     let isMoved = false;
     if (entries.length > 0) {
-      const blobs = new BlobSource({ keys, index: this.#index, packs: nearPacksIn(storage, work, "kept"), signal });
+      const blobs = new BlobSource({ keys, index, packs: nearPacksIn(storage, work, "kept"), signal });
       try {
         for (const entry of await blobs.prove(entries))
-          for (const { pack } of [this.#index.place(entry), ...this.#index.others(entry)])
-            this.unsound.add(objectIdOf(pack));
+          for (const { pack } of [index.place(entry), ...index.others(entry)]) this.unsound.add(objectIdOf(pack));
       } finally {
         blobs.close();
       }
       for (const entry of entries) this.#proven.add(entry);
-      isMoved = preferFound(this.#index, blobs).size > 0;
+      isMoved = preferFound(index, blobs).size > 0;
     }
     return isMoved || this.unsound.size + this.closed.size > known;
   }
 
   async #lookInto(packs: Going["unindexed"]): Promise<void> {
+    const { repository, index, live, gone, options } = this.#of;
     const left = packs.filter(({ name }) => !this.#beside.has(name));
-    const pace = newPacer(this.#options.signal);
+    const pace = newPacer(options.signal);
     await concurrently(left.length, LOOKS_AT_ONCE, async (at) => {
       await pace();
       const { name, size } = left[at]!;
-      const blobs = await headerToDrop(this.#repository, name, size);
+      const blobs = await headerToDrop(repository, name, size);
       if (blobs === "closed") this.closed.add(name);
-      if (blobs !== "closed" && blobs.some((blob) => this.#gone.has(objectIdOf(blob.id)))) throw indexIsShort(name);
-      const entries = blobs === "closed" ? [] : blobs.map((blob) => this.#index.entryOf(blob));
+      if (blobs !== "closed" && blobs.some((blob) => gone.has(objectIdOf(blob.id)))) throw indexIsShort(name);
+      const entries = blobs === "closed" ? [] : blobs.map((blob) => index.entryOf(blob));
       this.#beside.set(
         name,
-        entries.filter((entry) => entry >= 0 && this.#live.has(entry)),
+        entries.filter((entry) => entry >= 0 && live.has(entry)),
       );
     });
   }
 
   /** Entries whose kept place is not proven yet, while another place is removed. */
   #toProve({ packs, copied, unindexed }: Going): number[] {
-    const { table } = this.#index;
+    const { index, live } = this.#of;
+    const { table } = index;
     const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
-    const seen = new EntrySet(this.#index.count);
+    const seen = new EntrySet(index.count);
     const entries: number[] = [];
     const add = (entry: number): void => {
       if (copied.has(names[table.packOf[entry]!]!) || this.#proven.has(entry) || !seen.add(entry)) return;
       entries.push(entry);
     };
-    for (const entry of this.#index.inSeveralPlaces()) {
-      if (!this.#live.has(entry)) continue;
-      if (this.#index.others(entry).some(({ pack }) => packs.has(objectIdOf(pack)))) add(entry);
+    for (const entry of index.inSeveralPlaces()) {
+      if (!live.has(entry)) continue;
+      if (index.others(entry).some(({ pack }) => packs.has(objectIdOf(pack)))) add(entry);
     }
     for (const { name } of unindexed) for (const entry of this.#beside.get(name)!) add(entry);
     return entries;
