@@ -151,15 +151,12 @@ function capacityFor({ cache, unchanged }: ScanOptions): number {
 export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
   let capacity = capacityFor(options);
+  const { jobs, store, signal } = wanted;
+  const take = async (): Promise<Thread<ScanWork>[]> =>
+    takeThreads({ kind: SCAN, count: jobs ?? store?.forward?.jobs, signal });
   if (isForOneThread(options)) {
-    const more: Thread<ScanWork>[] = [];
-    const takeMore = async (): Promise<Thread<ScanWork>[]> => {
-      append(
-        more,
-        await takeThreads({ kind: SCAN, count: options.jobs ?? options.store?.forward?.jobs, signal: options.signal }),
-      );
-      return more;
-    };
+    let more: Thread<ScanWork>[] = [];
+    const takeMore = async (): Promise<Thread<ScanWork>[]> => (more = await take());
     try {
       return await new Scan(options, [new InlineScanner()], { capacity, takeMore }).run();
     } catch (error) {
@@ -170,11 +167,7 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
     }
   }
   for (;;) {
-    const threads = await takeThreads({
-      kind: SCAN,
-      count: options.jobs ?? options.store?.forward?.jobs,
-      signal: options.signal,
-    });
+    const threads = await take();
     let drafting: ScanResult["draft"] = null;
     try {
       const result = await new Scan(options, threads, { capacity, takeMore: null }).run();
@@ -502,13 +495,12 @@ class Scan {
   #sinkTask(): StoreSinkTask | null {
     const { store } = this.#options;
     if (store === undefined) return null;
-    const { keys, index, directory, level, forward, taker, mostBytes = null } = store;
+    const { keys, index, directory, forward, taker, mostBytes = null } = store;
     const given = taker === undefined ? null : { style: taker.style, waiting: taker.waiting };
     return {
       keys,
       index: index.shared,
       directory,
-      level,
       forward: forward?.task ?? null,
       taker: given,
       ...(mostBytes === null ? {} : { bound: { mostBytes, stored: new SharedArrayBuffer(8) } }),

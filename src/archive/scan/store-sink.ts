@@ -4,7 +4,6 @@ import { failpoint } from "../../failpoint.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
-import type { CompressionLevel } from "../../repository/packs/compression.ts";
 import { type PackStyle, writerOptions } from "../../repository/packs/pack-style.ts";
 import { BlobForwarder, type ForwardTarget, type ForwardTask } from "../../repository/transfer/forward.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/packs/pack-writer.ts";
@@ -16,7 +15,6 @@ export interface ScanStore {
   keys: MasterKeys;
   index: BlobIndex;
   directory: string;
-  level: CompressionLevel;
   /** receives all new content too */
   forward?: ForwardTarget | undefined;
   /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null or absent: any number */
@@ -38,7 +36,6 @@ export interface StoreSinkTask {
   index: SharedIndex;
   /** folder of unfinished packs */
   directory: string;
-  level: CompressionLevel;
   /** receives all new content too */
   forward: ForwardTask | null;
   taker: Pick<PackTaker, "style" | "waiting"> | null;
@@ -112,14 +109,14 @@ export class StoreSink implements ContentSink {
   }
 
   #newWriter(type: "data" | "tree"): PackWriter {
-    const { keys, directory, level, taker } = this.#task;
+    const { keys, directory, taker } = this.#task;
     const forwarder = this.#forwarder;
     const isBound = this.#task.bound !== undefined;
     return new PackWriter({
       type,
       keys,
       directory,
-      ...(taker === null ? { level } : writerOptions(taker.style, type)),
+      ...(taker === null ? { level: 1 } : writerOptions(taker.style, type)),
       onPack: (pack) => {
         if (taker !== null) return this.#handOver(pack, taker.waiting);
         this.#packs.push(pack);

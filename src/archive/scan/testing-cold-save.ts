@@ -20,7 +20,7 @@ const saved = await scan({
   request: { root: Buffer.from(root), rules: null },
   memory: new ScanMemory(),
   cache: loadStatCache(cache),
-  store: { keys, index: store.index, directory: store.paths.temporary, level: 1 },
+  store: { keys, index: store.index, directory: store.paths.temporary },
   chunkerPolynomial,
 });
 const threads = threadsAreWarm();

@@ -24,7 +24,7 @@ export interface WriteTreeOptions extends WriteHow {
   arrivals?: PackArrivals | undefined;
   /** how many threads; default as many as any operation has */
   jobs?: number | undefined;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   onProgress?: (progress: { done: number; bytes: number }) => void;
   /** called with each damaged or missing pack whose content is read from another pack; several times */
   onElsewhere?: ((pack: string) => void) | undefined;

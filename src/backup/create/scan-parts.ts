@@ -166,7 +166,7 @@ function add(
 class PackTaking {
   readonly style: Session["access"]["repository"]["style"];
   readonly waiting = new SharedArrayBuffer(4);
-  readonly store: Pick<NonNullable<ScanOptions["store"]>, "keys" | "index" | "directory" | "level">;
+  readonly store: Pick<NonNullable<ScanOptions["store"]>, "keys" | "index" | "directory">;
   readonly signal: AbortSignal;
   failure: CairnError | null = null;
   readonly #into: ScanPartsOptions;
@@ -180,7 +180,7 @@ class PackTaking {
     makeFolder(directory);
     this.#into = into;
     this.style = repository.style;
-    this.store = { keys: repository.keys, index: session.index, directory, level: 1 };
+    this.store = { keys: repository.keys, index: session.index, directory };
     this.signal =
       options.signal === undefined ? this.#stop.signal : AbortSignal.any([this.#stop.signal, options.signal]);
   }

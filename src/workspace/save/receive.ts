@@ -110,7 +110,7 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
     return {
       content: staged.content as unknown as Descriptor["content"],
       ...sealedStateOf(staged, { rules: NO_RULES, unchanged: false }),
-      degraded: [...(input.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
+      degraded: (input.degraded ?? []).map(({ what, reason }) => `${what}: ${reason}`),
       undo: input.undo,
     };
   });

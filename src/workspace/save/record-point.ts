@@ -15,7 +15,7 @@ import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import { countDifferences, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
 import { isUnchanged, pointFacts, sealedStateOf } from "../open/describe.ts";
-import { headContent, scanRequest } from "./scan-request.ts";
+import { scanRequest } from "./scan-request.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 
@@ -77,7 +77,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
       scan: scanRequest(workspace, input, { rules: options.rules, unwanted: input.unwanted }),
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
       databases: input.databases ?? "auto",
-      head: head === null ? null : headContent(head),
+      head: head?.descriptor ?? null,
       pointId: id,
     });
   } catch (error) {
@@ -192,7 +192,7 @@ function describe(
     ...pointFacts(workspace, input, more),
     engine: workspace.found.controlFile.engine,
     effective_engine: workspace.engine.type,
-    degraded: [...(options.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
+    degraded: (options.degraded ?? []).map(({ what, reason }) => `${what}: ${reason}`),
     content: staged.content as unknown as Descriptor["content"],
     ...sealedStateOf(staged, { ...input, rules: options.rules, unchanged }),
     undo: options.undo,

@@ -1,5 +1,4 @@
 import type { ScanRequest } from "../../archive/scan/task.ts";
-import type { HeadContent, PointContent } from "../store/engine.ts";
 import { heldAt, treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
 import { neverPart, requireMountsKnown } from "../place/registry.ts";
@@ -37,10 +36,4 @@ export function heldRequest(
       root: Buffer.from(treePlace(workspace.points, point)),
     },
   );
-}
-
-/** Returns the content of a point, which a save takes over if the folder is unchanged. */
-export function headContent({ descriptor }: Point): HeadContent {
-  const { content, entries, bytes, complete, metadata_digest: metadataDigest, labels } = descriptor;
-  return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest, labels };
 }

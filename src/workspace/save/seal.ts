@@ -17,7 +17,7 @@ import {
 } from "../points/held-trees.ts";
 import type { Points } from "../points/points.ts";
 import type { SaveInput } from "./record-point.ts";
-import { headContent, heldRequest } from "./scan-request.ts";
+import { heldRequest } from "./scan-request.ts";
 import { leftOutOfPoint, savedWithout, warnOfRules } from "../points/left-out.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import type { StagedContent } from "../store/engine.ts";
@@ -361,7 +361,7 @@ async function stageBy(
       recordedRoot,
       labels: descriptor.labels,
       databases: { folders: [recordedRoot, workspace.root], still: stillDatabases(descriptor) },
-      head: parent === null ? null : headContent(parent),
+      head: parent?.descriptor ?? null,
       pointId: descriptor.save_point_id,
     });
     requireAsMade(workspace.points, point, staged);

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { NO_POLICY, retentionOf, type RetentionRules } from "../../formats/records/policy.ts";
+import { NO_POLICY, type PolicyFile, retentionOf, type RetentionRules } from "../../formats/records/policy.ts";
 import { removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { checkSpace, quotaReached } from "../place/guards.ts";
@@ -24,11 +24,12 @@ export interface SpaceGuard extends WorkspaceCall {
 
 /**
  * Checks the free space of the file system and the quota before a save. At the quota it removes points that a set
- * policy does not keep and that are over a day old. The caller holds the workspace's lock. Throws `no_space`.
+ * policy does not keep and that are over a day old. Returns the policy. The caller holds the workspace's lock. Throws `no_space`.
  */
-export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<void> {
+export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<PolicyFile> {
   const { root } = workspace.found.control;
-  const { retention, quota_bytes: quota } = policyOf(workspace, guard);
+  const policy = policyOf(workspace, guard);
+  const { retention, quota_bytes: quota } = policy;
   const { freeBytes, usedBytes } = freeSpace(root);
   const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota ?? Infinity)) : 0;
   try {
@@ -39,12 +40,12 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
     checkSpace(root, estimate, { allow: guard.allow });
   }
   // The store is no larger than the used space of its file system, so its size need not be read.
-  if (quota === null || usedBytes + estimate <= quota) return;
+  if (quota === null || usedBytes + estimate <= quota) return policy;
   const addedBytes = guard.allow?.includes("space") === true ? 0 : estimate;
   const isWithin = async (): Promise<boolean> => (await storeBytes(workspace, guard)) + addedBytes <= quota;
-  if (await isWithin()) return;
+  if (await isWithin()) return policy;
   if (retention !== null && (await makeRoom(workspace, retentionOf(retention), guard)) > 0 && (await isWithin()))
-    return;
+    return policy;
   throw await quotaError(workspace, guard, { quota, addedBytes });
 }
 
@@ -67,8 +68,7 @@ export async function withinQuota<T>(
   guard: SpaceGuard,
   save: (mostBytes: number | null) => Promise<T>,
 ): Promise<T> {
-  await guardSpace(workspace, guard);
-  const { retention, quota_bytes: quota } = policyOf(workspace, guard);
+  const { retention, quota_bytes: quota } = await guardSpace(workspace, guard);
   for (let isLast = retention === null; ; isLast = true) {
     try {
       return await save(quota === null ? null : Math.max(0, quota - (await storeBytes(workspace, guard))));
@@ -102,7 +102,7 @@ async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): 
 }
 
 /** Returns the policy. A policy that cannot be read removes nothing and prevents no save. */
-function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof readPolicy> {
+function policyOf(workspace: Workspace, call: WorkspaceCall): PolicyFile {
   try {
     return readPolicy(workspace.found.control);
   } catch (error) {

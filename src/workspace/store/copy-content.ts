@@ -27,13 +27,13 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   if (
     head === null ||
     head.content.tree !== hex(scanned.tree) ||
-    head.metadataDigest !== hex(scanned.meta) ||
+    head.metadata_digest !== hex(scanned.meta) ||
     !head.complete
   )
     return null;
   // Files that were read again may have other holes with the same content.
   if (scanned.notes.omitted.length + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
-  const was = (head.content as CopyContent).root;
+  const was = (head.content as unknown as CopyContent).root;
   const now = recordedRoot(root);
   const keys = [...Object.keys(now), "acl_group"] as (keyof RecordedRoot)[];
   return keys.every((key) => was[key] === now[key]) ? head : null;

@@ -1,4 +1,4 @@
-import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
+import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { FoundIgnoreFile } from "../../fs/ignore.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
@@ -12,7 +12,6 @@ import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
 import type { HeldAs } from "../../archive/scan/databases.ts";
 import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
 import type { ScanRequest } from "../../archive/scan/task.ts";
-import type { Degradation } from "../../contract/index.ts";
 import type { PointContent, ExamineRequest } from "./store-care.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import type { HeldTree } from "../../archive/write/held-files.ts";
@@ -22,16 +21,8 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 export type { Degradation, EngineType } from "../../contract/index.ts";
 export type { PointContent } from "./store-care.ts";
 
-/** Content of the head point. A save takes it over if the folder is unchanged. */
-export interface HeadContent {
-  content: PointContent;
-  entries: EntryCounts;
-  bytes: number;
-  complete: boolean;
-  /** hex; null until sealed. Trees do not hold all metadata that the digest covers */
-  metadataDigest: string | null;
-  labels: readonly ConsistencyLabel[];
-}
+/** Content of the head point. A save takes it over if the folder is unchanged. Trees do not hold all metadata of the digest. */
+export type HeadContent = Pick<Descriptor, "content" | "entries" | "bytes" | "complete" | "metadata_digest" | "labels">;
 
 /** A database whose rows name files of a folder: raw paths below the root. */
 export interface Attachments {
@@ -74,7 +65,6 @@ export interface StagedContent {
   bytesStored: number;
   /** tree, hex, of the state that the scan was compared with; null if there was none */
   previousTree: string | null;
-  degraded: Degradation[];
   /** Writes caches and does maintenance once the descriptor is in place. Never fails. */
   settled(): Promise<void>;
   /** Removes the snapshot if no descriptor is written; the next clean-up removes the blobs. Never fails. */

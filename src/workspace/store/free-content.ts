@@ -46,7 +46,6 @@ export interface Freed {
 export async function freeContent(store: EmbeddedStore, request: FreeRequest): Promise<Freed> {
   const { repository, paths } = store;
   const { signal, waitMs } = request;
-  const stop = signal === undefined ? {} : { signal };
   const tags = new Set(request.pointIds.map((id) => `${TAG}${id}`));
   const { snapshots } = await repository.listSnapshots(signal);
   requireMarks(request.kept().unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
@@ -54,7 +53,7 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
     .filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true)
     .map(({ id }) => id);
   try {
-    if (gone.length > 0) await removeSnapshots(repository, gone, { waitMs, ...stop });
+    if (gone.length > 0) await removeSnapshots(repository, gone, { waitMs, signal });
     failpoint("free.snapshots-removed");
     const sweep = {
       cachePath: paths.indexCache,
@@ -66,7 +65,7 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       mayLackData: true,
       mayBeEmpty: true,
       waitMs,
-      ...stop,
+      signal,
     };
     const lost = new Set<string>();
     let bytesFreed = 0;

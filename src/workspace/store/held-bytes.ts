@@ -28,19 +28,18 @@ export async function heldBytes(
   groups: readonly HeldGroup[],
   { others, signal }: { others: KeptContent } & StoppableCall,
 ): Promise<number[]> {
-  const stop = signal === undefined ? {} : { signal };
-  return whileReading(store.repository, { waitMs: 10_000, ...stop }, async () => {
+  return whileReading(store.repository, { waitMs: 10_000, signal }, async () => {
     await store.refresh(signal);
     const live = new LiveSet(store.index);
     const { viewTree: readTree } = store.blobs;
     const asked = new Set(groups.flat().map(({ id }) => `${TAG}${id}`));
     await live.mark(
       [
-        ...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable, ...stop })),
+        ...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable, signal })),
         ...others.contents.flatMap(treesOf),
       ],
       readTree,
-      stop,
+      { signal },
     );
     // A group may lack content. The group is removed with it, or kept and checked again once all removed points are known.
     requireComplete(live, { hint: DAMAGED_HINT, mayLackData: true });
@@ -49,7 +48,7 @@ export async function heldBytes(
       await live.mark(
         group.flatMap(({ content }) => treesOf(content)),
         readTree,
-        stop,
+        { signal },
       );
       bytes.push(live.bytes);
     }

@@ -104,6 +104,6 @@ export async function holdsContent(
   { signal }: StoppableCall,
 ): Promise<boolean> {
   const live = new LiveSet(store.index);
-  await live.mark(treesOf(content), store.blobs.viewTree, signal === undefined ? {} : { signal });
+  await live.mark(treesOf(content), store.blobs.viewTree, { signal });
   return live.complete;
 }

@@ -55,11 +55,11 @@ async function setUp(t: TestContext): Promise<Setup> {
 function headOf(staged: StagedContent): HeadContent {
   const { content, summary, scan } = staged;
   return {
-    content,
+    content: content as unknown as HeadContent["content"],
     entries: summary.entries,
     bytes: summary.bytes,
     complete: true,
-    metadataDigest: Buffer.from(scan.meta).toString("hex"),
+    metadata_digest: Buffer.from(scan.meta).toString("hex"),
     labels: [],
   };
 }

@@ -55,8 +55,6 @@ export interface PointStoreOptions {
   statCache: string;
   /** seconds since 1970 */
   adoptedAt: number;
-  /** zstd level of new content */
-  level?: 1 | 3;
   holder?: TreeHolder | null;
   /** gives images of databases that are in use */
   databases?: NonNullable<ScanOptions["databases"]>["capture"] | null;
@@ -79,6 +77,7 @@ export class PointStore {
   /** Captures databases that are in use, each in a state between two transactions; null: databases are copied as files. */
   readonly databases: NonNullable<PointStoreOptions["databases"]> | null;
   readonly #options: PointStoreOptions;
+  readonly #changes: FolderChanges | null;
   #store: Promise<EmbeddedStore> | undefined;
   readonly #kept: KeptScan;
   readonly #memory = new ScanMemory();
@@ -87,14 +86,15 @@ export class PointStore {
     this.#options = options;
     this.holder = options.holder ?? null;
     this.databases = options.databases ?? null;
-    this.#kept = new KeptScan(options.statCache, options.changes ?? null);
+    this.#changes = options.changes ?? null;
+    this.#kept = new KeptScan(options.statCache, this.#changes);
   }
 
   /** The open store, opened once per operation, since other processes may change it between two operations. */
   async store({ signal }: StoppableCall = {}): Promise<EmbeddedStore> {
     this.#store ??= EmbeddedStore.open(this.#options.control, {
       signal,
-      known: this.#options.changes?.takeIndex() ?? null,
+      known: this.#changes?.takeIndex() ?? null,
     });
     return this.#store;
   }
@@ -160,19 +160,17 @@ export class PointStore {
       databases:
         first === null ? this.#databases(request) : { capture: first.capture, held: null, always: first.databases },
       store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes },
-      ...(request.passing === true || (this.#options.changes ?? null) !== null
-        ? {}
-        : { draft: this.#kept.draftPlace() }),
+      ...(request.passing === true || this.#changes !== null ? {} : { draft: this.#kept.draftPlace() }),
       finish: (done) => {
         first?.noteMissing(done);
         const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, done, root) : null;
         if (
           same !== null &&
-          store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0 &&
-          liesAt(store, same.content as CopyContent, request.recordedRoot)
+          store.index.lookup(Buffer.from(same.content.snapshot_tree, "hex"), 0) >= 0 &&
+          liesAt(store, same.content, request.recordedRoot)
         ) {
           summary = summaryOfHead(same);
-          top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
+          top = Buffer.from(same.content.snapshot_tree, "hex");
           return [];
         }
         summary = summaryOf(done, request.scan.root);
@@ -213,7 +211,6 @@ export class PointStore {
       summary: summary!,
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
       previousTree: cache === null ? null : hex(cache.tree),
-      degraded: [],
       settled: async () => this.#settled(store, result, { cache, passing: request.passing === true }),
       // If this fails, doctor finds the snapshot as one without a point.
       discard: async () => {
@@ -228,7 +225,6 @@ export class PointStore {
       keys: store.repository.keys,
       index: store.index,
       directory: workDirectoryOf(store),
-      level: this.#options.level ?? 1,
     };
   }
 
@@ -293,7 +289,7 @@ export class PointStore {
     // All content is stored, so the next look need not read again the files that this one read, e.g. after a restore.
     const stored = hex(result.tree) === call.tree;
     const isOther = cache === null || hex(cache.tree) !== hex(result.tree);
-    const soonRead = (this.#options.changes ?? null) === null ? 0 : SOON_READ_BYTES;
+    const soonRead = this.#changes === null ? 0 : SOON_READ_BYTES;
     if (stored && (isOther || result.notes.bytesRead > soonRead)) {
       // The old cache may vouch that the store has all ids that it lists; else each id is looked up once.
       const isVouched = cache !== null && this.#kept.vouches(store, cache);
@@ -421,7 +417,7 @@ export class PointStore {
     const store = await this.#store?.catch(() => undefined);
     store?.close();
     const index = store?.index;
-    if (index !== undefined && !index.isPartial && index.damaged.length === 0) this.#options.changes?.giveIndex(index);
+    if (index !== undefined && !index.isPartial && index.damaged.length === 0) this.#changes?.giveIndex(index);
     this.#store = undefined;
     await this.#memory.giveBack();
   }

@@ -91,7 +91,7 @@ export class TestStore {
       const result = await scan(
         this.#options(root, {
           cache: this.cache(),
-          store: { keys, index: store.index, directory: this.work, level: 1 },
+          store: { keys, index: store.index, directory: this.work },
           ...more,
         }),
       );

@@ -29,8 +29,8 @@ export async function writeContent(
     ...beyond,
     onElsewhere: store.onElsewhere,
     onUnsound: store.onUnsound,
-    ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress }),
+    signal,
+    onProgress,
   });
   return { ...written, damaged: [...written.damaged, ...damaged], lacks };
 }
