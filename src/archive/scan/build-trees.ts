@@ -151,7 +151,8 @@ class TreeBuilder {
 
   #finish(encoder: HashedWriter, at: number, store = false): void {
     encoder.hash(this.#digests, at);
-    if (store) this.#thread.sink?.tree(this.#digests.bytes, at, encoder.arena(), 0, encoder.writer.length, this.#stays);
+    const blob = { id: this.#digests.bytes, offset: at, stays: this.#stays };
+    if (store) this.#thread.sink?.add("tree", blob, encoder.arena(), 0, encoder.writer.length);
     encoder.writer.reset();
   }
 

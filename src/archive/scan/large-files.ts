@@ -1,4 +1,5 @@
 import { Sha256Stream } from "../../crypto/hash.ts";
+import { hashAt } from "../../crypto/primitives.ts";
 import { DATABASE_BLOB_BYTES } from "../../formats/payloads/sqlite-pages.ts";
 import { ENXIO } from "../../fs/linux/errno.ts";
 import { fetchPages } from "../../fs/linux/flush.ts";
@@ -88,8 +89,8 @@ export class ChunkQueues {
 
   /** Hashes a chunk and hands it to the sink. Returns its id, valid until the next call. `stays`: it is not forwarded. */
   store(ring: Arena, offset: number, length: number, stays = false): Uint8Array {
-    this.#thread.hash(ring, offset, length, this.#id, 0);
-    this.#thread.sink?.data(this.#id.bytes, 0, ring, offset, length, stays);
+    hashAt(ring, offset, length, this.#id, 0);
+    this.#thread.sink?.add("data", { id: this.#id.bytes, offset: 0, stays }, ring, offset, length);
     return this.#id.bytes;
   }
 }

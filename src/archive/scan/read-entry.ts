@@ -2,6 +2,7 @@ import { append } from "../../append.ts";
 import { PAGED_ABOVE } from "../../formats/payloads/sqlite-pages.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import fs from "node:fs";
+import { hashAt } from "../../crypto/primitives.ts";
 import { EINVAL, ELOOP, ENOENT, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
 import { forgetPages } from "../../fs/linux/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts";
@@ -136,7 +137,7 @@ export class EntryReader {
     if (!unchanged) return false;
     notes.filesRead++;
     this.#thread.countRead(length);
-    this.#thread.hash(content, 0, length, this.#digest, 0);
+    hashAt(content, 0, length, this.#digest, 0);
     const at = (oldRecord * RECORD_WORDS + R.HASH) * 4;
     if (Buffer.compare(this.#digest.bytes, old!.recordBytes.subarray(at, at + 32)) !== 0) return false;
     if (!this.#isYoung()) old!.setRecordFlags(oldRecord, old!.recordFlags(oldRecord) & ~FLAG.YOUNG);
@@ -277,7 +278,7 @@ export class EntryReader {
     const { scratch } = this.#thread;
     const base = entry.record * RECORD_WORDS;
     this.#setSize(base, 0);
-    this.#thread.hash(scratch, 0, 0, this.#records, (base + R.HASH) * 4);
+    hashAt(scratch, 0, 0, this.#records, (base + R.HASH) * 4);
     if (entry.isLive === true) this.#flags |= FLAG.LIVE;
     this.#ownAttributes(entry);
   }
@@ -454,12 +455,12 @@ export class EntryReader {
     const thread = this.#thread;
     const size = wide(stat.words, STAT.SIZE);
     const base = record * RECORD_WORDS;
-    const hashAt = (base + R.HASH) * 4;
+    const hashStart = (base + R.HASH) * 4;
     this.#flags &= ~FLAG.CHUNKED;
     thread.notes.filesRead++;
     if (size > SINGLE_BLOB_LIMIT) {
       const file = { fd, size, isSparse: wide(stat.words, STAT.BLOCKS) * 512 < size };
-      const hash = this.#records.bytes.subarray(hashAt, hashAt + 32);
+      const hash = this.#records.bytes.subarray(hashStart, hashStart + 32);
       const result =
         thread.task.request.readAgain === undefined ? this.#readLarge(file, hash) : hashLargeFile(thread, file, hash);
       if (result.error < 0) return result.error;
@@ -476,8 +477,8 @@ export class EntryReader {
     if (length > SINGLE_BLOB_LIMIT) length = SINGLE_BLOB_LIMIT;
     thread.countRead(length);
     this.#setSize(base, length);
-    thread.hash(content, 0, length, this.#records, hashAt);
-    if (length > 0) thread.sink?.data(this.#records.bytes, hashAt, content, 0, length);
+    hashAt(content, 0, length, this.#records, hashStart);
+    if (length > 0) thread.sink?.add("data", { id: this.#records.bytes, offset: hashStart }, content, 0, length);
     return length === size ? 1 : 0;
   }
 

@@ -1,23 +1,15 @@
 import fs from "node:fs";
-import { hashAt } from "../../crypto/primitives.ts";
 import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
-import {
-  newStatBuffer,
-  openDirectory,
-  type StatBuffer,
-  type Syscalls,
-  syscalls,
-  wide,
-} from "../../fs/linux/syscalls.ts";
-import { type Arena, newArena } from "../../native.ts";
+import { newStatBuffer, openDirectory, type Syscalls, syscalls, wide } from "../../fs/linux/syscalls.ts";
+import { newArena } from "../../native.ts";
 import { ELOOP, ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
 import { asSource } from "../cache/origins.ts";
+import type { StoreSink } from "./store-sink.ts";
 import {
-  type ContentSink,
   FoundDifference,
   newScanNotes,
   type ScanNotes,
@@ -33,50 +25,41 @@ const REPORTED_BYTES = 1024 * 1024;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /** Buffers of this thread, reused by each scan. */
-interface ThreadBuffers {
-  listing: DirectoryListing;
-  stat: StatBuffer;
-  stat2: StatBuffer;
-  content: Arena;
-  scratch: Arena;
-  value: Arena;
-  paths: Arena;
+class ThreadBuffers {
+  readonly listing = new DirectoryListing();
+  readonly stat = newStatBuffer();
+  readonly stat2 = newStatBuffer();
+  /** file content, with spare room to detect growth */
+  readonly content = newArena(SINGLE_BLOB_LIMIT + 64 * 1024);
+  /** link targets and attribute lists */
+  readonly scratch = newArena(256 * 1024);
+  /** one attribute's value */
+  readonly value = newArena(128 * 1024);
+  readonly paths = newArena(8192);
 }
 
 let kept: ThreadBuffers | undefined;
 
 function threadBuffers(): ThreadBuffers {
-  kept ??= {
-    listing: new DirectoryListing(),
-    stat: newStatBuffer(),
-    stat2: newStatBuffer(),
-    content: newArena(SINGLE_BLOB_LIMIT + 64 * 1024),
-    scratch: newArena(256 * 1024),
-    value: newArena(128 * 1024),
-    paths: newArena(8192),
-  };
-  return kept;
+  return (kept ??= new ThreadBuffers());
 }
 
 /** Everything that one thread of a scan holds: its views, buffers and notes. */
 export class ScanThread {
   readonly task: ScanTask;
   readonly thread: number;
-  readonly sink: ContentSink | null;
+  readonly sink: StoreSink | null;
   readonly table: ScanTable;
   readonly old: ScanTable | null;
   readonly written: ScanTable | null;
   readonly sys: Syscalls;
-  readonly listing: DirectoryListing;
-  readonly stat: StatBuffer;
-  readonly stat2: StatBuffer;
-  /** file content, with spare room to detect growth */
-  readonly content: Arena;
-  /** link targets and attribute lists */
-  readonly scratch: Arena;
-  /** one attribute's value */
-  readonly value: Arena;
-  readonly paths: Arena;
+  readonly listing = threadBuffers().listing;
+  readonly stat = threadBuffers().stat;
+  readonly stat2 = threadBuffers().stat2;
+  readonly content = threadBuffers().content;
+  readonly scratch = threadBuffers().scratch;
+  readonly value = threadBuffers().value;
+  readonly paths = threadBuffers().paths;
   readonly notes: ScanNotes = newScanNotes();
   /** unwanted entries that all threads found before the present request */
   unwanted: readonly UnwantedEntry[] = [];
@@ -93,17 +76,9 @@ export class ScanThread {
   constructor(
     task: ScanTask,
     thread: number,
-    { sink, onMuchRead }: { sink: ContentSink | null; onMuchRead: (() => void) | null },
+    { sink, onMuchRead }: { sink: StoreSink | null; onMuchRead: (() => void) | null },
   ) {
     this.#onMuchRead = onMuchRead;
-    const buffers = threadBuffers();
-    this.listing = buffers.listing;
-    this.stat = buffers.stat;
-    this.stat2 = buffers.stat2;
-    this.content = buffers.content;
-    this.scratch = buffers.scratch;
-    this.value = buffers.value;
-    this.paths = buffers.paths;
     this.task = task;
     const { clonedFrom, root } = task.request;
     this.sys = clonedFrom === undefined ? syscalls() : asSource(syscalls(), clonedFrom);
@@ -252,10 +227,6 @@ export class ScanThread {
   noteIgnored(path: Uint8Array): void {
     this.notes.ignoredCount++;
     if (this.notes.ignored.length < 20) this.notes.ignored.push(Buffer.from(path).toString("latin1"));
-  }
-
-  hash(source: Arena, offset: number, length: number, target: Arena, at: number): void {
-    hashAt(source, offset, length, target, at);
   }
 
   close(): void {

@@ -597,25 +597,15 @@ function unwantedIn(replies: readonly ScanReply[]): UnwantedEntry[] {
   return replies.flatMap((reply) => (reply.kind === "scanned" ? reply.notes.unwanted : []));
 }
 
-/** Merges notes. Sorts by path the lists of which only the first entries are shown. */
+/** Adds up counts and joins lists. Sorts by path the lists of which only the first entries are shown. */
 function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
   const all = newScanNotes();
-  for (const part of parts) {
-    all.files += part.files;
-    all.listed += part.listed;
-    all.bytesRead += part.bytesRead;
-    all.filesRead += part.filesRead;
-    all.keptInMemory += part.keptInMemory;
-    all.ignoredCount += part.ignoredCount;
-    append(all.ignored, part.ignored);
-    append(all.torn, part.torn);
-    append(all.captured, part.captured);
-    append(all.ignoreFiles, part.ignoreFiles);
-  }
-  all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
-  all.unwanted = parts.flatMap(({ unwanted }) => unwanted).sort((a, b) => comparePaths(a.path, b.path));
-  all.oddRules = parts.flatMap(({ oddRules }) => oddRules).sort((a, b) => comparePaths(a.path, b.path));
-  all.longRules = parts.flatMap(({ longRules }) => longRules).sort(comparePaths);
-  all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);
+  const sums = all as unknown as Record<string, number | unknown[]>;
+  for (const part of parts)
+    for (const [key, value] of Object.entries(part) as [string, number | unknown[]][])
+      if (typeof value === "number") sums[key] = (sums[key] as number) + value;
+      else append(sums[key] as unknown[], value);
+  for (const list of [all.omitted, all.unwanted, all.oddRules]) list.sort((a, b) => comparePaths(a.path, b.path));
+  for (const list of [all.longRules, all.mounts]) list.sort(comparePaths);
   return all;
 }

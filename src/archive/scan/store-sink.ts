@@ -3,11 +3,10 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
-import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { BlobIndex, blobTypeOf, type SharedIndex } from "../../repository/index/blob-index.ts";
 import { type PackStyle, writerOptions } from "../../repository/packs/pack-style.ts";
 import { BlobForwarder, type ForwardTarget, type ForwardTask } from "../../repository/transfer/forward.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/packs/pack-writer.ts";
-import type { ContentSink } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
 /** A store that a scan puts new content into. */
@@ -77,12 +76,11 @@ export function requireWithin(bytes: number, mostBytes: number): void {
 }
 
 /** Stores blobs that are neither in the index nor claimed by another thread, in packs of this thread. */
-export class StoreSink implements ContentSink {
+export class StoreSink {
   readonly #index: BlobIndex;
   readonly #task: StoreSinkTask;
   /** Writers of packs, each made with the first new blob of its type. */
-  #data: PackWriter | undefined;
-  #tree: PackWriter | undefined;
+  readonly #writers: { data?: PackWriter; tree?: PackWriter } = {};
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
   /** True while content is stored that is not forwarded. */
@@ -98,14 +96,8 @@ export class StoreSink implements ContentSink {
       task.forward === null ? null : new BlobForwarder(task.forward, (forwarded) => tell?.({ forwarded }));
   }
 
-  #dataWriter(): PackWriter {
-    this.#data ??= this.#newWriter("data");
-    return this.#data;
-  }
-
-  #treeWriter(): PackWriter {
-    this.#tree ??= this.#newWriter("tree");
-    return this.#tree;
+  #writer(type: "data" | "tree"): PackWriter {
+    return (this.#writers[type] ??= this.#newWriter(type));
   }
 
   #newWriter(type: "data" | "tree"): PackWriter {
@@ -150,48 +142,47 @@ export class StoreSink implements ContentSink {
       Atomics.wait(waiting, 0, count);
   }
 
+  /** True if the id (32 bytes at `offset`) is stored already, or is being stored by another thread. */
   known(id: Uint8Array, offset: number): boolean {
     return this.#index.lookup(id, offset) >= 0;
   }
 
-  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays = false): void {
-    if (!this.#index.claim(id, offset, DATA_BLOB)) return;
+  /** Takes a blob unless it is known. `stays`: it is not forwarded. */
+  add(
+    type: "data" | "tree",
+    { id, offset, stays = false }: { id: Uint8Array; offset: number; stays?: boolean },
+    plain: Arena,
+    start: number,
+    length: number,
+  ): void {
+    if (!this.#index.claim(id, offset, blobTypeOf(type))) return;
     this.#stays = stays;
-    this.#dataWriter().add(id, plain, start, length, offset);
-    this.#stays = false;
-  }
-
-  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays = false): void {
-    if (!this.#index.claim(id, offset, TREE_BLOB)) return;
-    this.#stays = stays;
-    this.#treeWriter().add(id, plain, start, length, offset);
+    this.#writer(type).add(id, plain, start, length, offset);
     this.#stays = false;
   }
 
   /** Hands over the complete packs, and the unfinished ones as tails unless they stay for `finish`. */
   takePacks(keepTails: boolean): ThreadPacks {
-    const writers = keepTails ? [] : [this.#data, this.#tree];
+    const writers = keepTails ? [] : Object.values(this.#writers);
     const forwardTails = keepTails ? [] : (this.#forwarder?.takeTails() ?? []);
     return this.#taken(
-      writers.flatMap((writer) => writer?.takeTail() ?? []),
+      writers.flatMap((writer) => writer.takeTail() ?? []),
       forwardTails,
     );
   }
 
   /** Adds blobs of the main thread, takes other threads' tails in and completes the packs. */
   finish(blobs: readonly ExtraBlob[], { tails, forwardTails }: OtherTails = NO_TAILS): ThreadPacks {
-    for (const { id, type, bytes } of blobs) this[type](id, 0, arenaOver(bytes), 0, bytes.length);
-    for (const tail of tails) (tail.type === "data" ? this.#dataWriter() : this.#treeWriter()).appendTail(tail);
-    this.#data?.finish();
-    this.#tree?.finish();
+    for (const { id, type, bytes } of blobs) this.add(type, { id, offset: 0 }, arenaOver(bytes), 0, bytes.length);
+    for (const tail of tails) this.#writer(tail.type).appendTail(tail);
+    for (const writer of Object.values(this.#writers)) writer.finish();
     this.#forwarder?.finish(forwardTails);
     return this.#taken([], []);
   }
 
   /** Gives up: removes all packs that were not handed over; `leavesPacks`: only the unfinished ones. */
   abort(leavesPacks: boolean): void {
-    this.#data?.abort();
-    this.#tree?.abort();
+    for (const writer of Object.values(this.#writers)) writer.abort();
     this.#forwarder?.abort();
     if (!leavesPacks) for (const pack of this.#packs) clearAway(pack.path);
   }

@@ -1,6 +1,5 @@
 import { CairnError } from "../../errors.ts";
 import type { newChunkMemory } from "../../repository/packs/chunker.ts";
-import type { Arena } from "../../native.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import type { TableBuffers } from "../cache/scan-table.ts";
 import type { Unchanged, Unmarked } from "../cache/unchanged.ts";
@@ -132,15 +131,6 @@ export class FoundDifference extends CairnError {
   constructor() {
     super("conflict", "the folder has changed since the last scan");
   }
-}
-
-/** Takes content; absent if a scan only compares. Ids are 32 bytes at an offset. */
-export interface ContentSink {
-  /** True if the id is stored already, or is being stored by another thread. */
-  known(id: Uint8Array, offset: number): boolean;
-  /** `data` and `tree` take a blob unless it is known. `stays`: the blob is not forwarded. */
-  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
-  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
 }
 
 /** An entry that was not read whole and at rest. `aspects`: missing parts, if the entry was at rest. */
