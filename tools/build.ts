@@ -22,7 +22,8 @@ import {
   contractDeclarations,
   libraryDeclarations,
 } from "./print-declarations.ts";
-import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
+import { exportsOf, keyOf, link, type Modules, packageNames, readModules } from "./link.ts";
+import { checkAcyclic, scriptOf } from "./script-of.ts";
 
 /**
  * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks, and scripts of what the
@@ -45,63 +46,21 @@ const workersBesideChunks: Plugin = {
   name: "workers-beside-chunks",
   setup(setup) {
     setup.onLoad({ filter: /\.ts$/ }, (file) => {
-      const source = readFileSync(file.path, "utf8");
-      const contents = source.replace(WORKER_URL, (_match, _quote, name: string) => {
-        return `new URL("./${name}.js", import.meta.url)`;
-      });
-      if (/-worker\.ts["']/.test(contents.replaceAll(/^\s*(import|export)\b.*$/gm, ""))) {
-        throw new Error(
-          `${file.path}: start a worker as new Worker(new URL("./name-worker.ts", import.meta.url)); the build finds no other form`,
-        );
-      }
-      return { contents, loader: "ts" };
+      return { contents: workersBeside(readFileSync(file.path, "utf8"), file.path), loader: "ts" };
     });
   },
 };
 
-const LAZY = /\bimport\("(\.[^"]+)"\)/g;
-
-/**
- * Returns the name of the script with a verb's code. Verbs of one room share a script, which loads faster than many files.
- */
-function roomOf(file: string): string {
-  return /^src\/(backup|bundle|capture|operations\/(?:context|inspect|machines))\//.exec(file)?.[1] ?? "workspace";
+function workersBeside(source: string, file: string): string {
+  const contents = source.replace(WORKER_URL, (_match, _quote, name: string) => {
+    return `new URL("./${name}.js", import.meta.url)`;
+  });
+  if (/-worker\.ts["']/.test(contents.replaceAll(/^\s*(import|export)\b.*$/gm, "")))
+    throw new Error(
+      `${file}: start a worker as new Worker(new URL("./name-worker.ts", import.meta.url)); the build finds no other form`,
+    );
+  return contents;
 }
-
-/** Makes the files in src/verbs load their code from the script of their room. */
-const verbsByRoom: Plugin = {
-  name: "verbs-by-room",
-  setup(setup) {
-    const verbs = path.join(ROOT, "src/verbs");
-    const rooms = new Map<string, string[]>();
-    const placeOf = (from: string, name: string): { room: string; at: number } => {
-      const file = path.relative(ROOT, path.join(path.dirname(from), name));
-      const room = roomOf(file);
-      const files = rooms.get(room) ?? [];
-      rooms.set(room, files);
-      if (!files.includes(file)) files.push(file);
-      return { room, at: files.indexOf(file) };
-    };
-    for (const name of readdirSync(verbs, { recursive: true, encoding: "utf8" }).filter((each) => each.endsWith(".ts")))
-      for (const [, lazy] of readFileSync(path.join(verbs, name), "utf8").matchAll(LAZY))
-        placeOf(path.join(verbs, name), lazy!);
-    setup.onLoad({ filter: /\/src\/verbs\/.*\.ts$/ }, (file) => ({
-      contents: readFileSync(file.path, "utf8").replaceAll(LAZY, (_, lazy: string) => {
-        const { room, at } = placeOf(file.path, lazy);
-        return `import("room:${room}").then((room) => room.m${at})`;
-      }),
-      loader: "ts",
-    }));
-    setup.onResolve({ filter: /^room:/ }, ({ path: room }) => ({ path: room.slice(5), namespace: "room" }));
-    setup.onLoad({ filter: /.*/, namespace: "room" }, ({ path: room }) => ({
-      contents: rooms
-        .get(room)!
-        .map((file, at) => `export * as m${at} from "./${file}";`)
-        .join("\n"),
-      resolveDir: ROOT,
-    }));
-  },
-};
 
 function entryPoints(): Record<string, string> {
   const entries: Record<string, string> = { cli: "src/cli/program/entry.ts" };
@@ -164,12 +123,6 @@ const LIBRARY = ["src/index.ts", "src/client.ts"];
 /** Source files that become scripts: the code of the command, of its threads and of the library. */
 const SCRIPTS = ["src/cli/program/main.ts", "src/thread-main.ts", ...LIBRARY];
 
-/** A script that the build made. `exports`: names that the script's module exports. */
-interface MadeScript {
-  readonly name: string;
-  readonly exports: readonly string[];
-}
-
 async function bundle(stage: string): Promise<void> {
   const scripts = await makeScripts(stage);
   const result = await build({
@@ -179,7 +132,7 @@ async function bundle(stage: string): Promise<void> {
     entryNames: "[name]",
     // Packages that are no modules ask for Node's own so.
     banner: { js: "const require = (name) => process.getBuiltinModule(name);" },
-    plugins: [scriptsInstead(scripts.made), verbsByRoom, workersBesideChunks],
+    plugins: [scriptsInstead(scripts), workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
   await makeRequired(stage);
@@ -204,33 +157,60 @@ async function makeRequired(stage: string): Promise<void> {
   });
 }
 
+/** The scripts of the build. */
+interface Scripts {
+  readonly modules: Modules;
+  readonly files: Readonly<Record<string, string>>;
+  readonly inputs: Metafile["inputs"];
+}
+
 /**
- * Bundles the scripts that src/load-script.ts loads. Modules cannot be scripts: Node gives out no compiled code of a
- * module that has run. Each script is one function; its `__url` is the value of `import.meta.url` in dist. `made`: scripts
- * by source file.
+ * Makes the scripts that src/load-script.ts loads. Modules of Node cannot be scripts: Node gives out no compiled code of
+ * a module that has run. Their `__url` is the value of `import.meta.url` in dist.
  */
-async function makeScripts(stage: string): Promise<{ made: Map<string, MadeScript>; inputs: Metafile["inputs"] }> {
-  const outdir = path.join(stage, "modules");
+async function makeScripts(stage: string): Promise<Scripts> {
+  const modules = await readModules(ROOT, SCRIPTS, workersBeside);
+  const { packages, inputs } = await makePackages(stage, modules);
+  const { texts, files } = await link(modules, packages);
+  for (const [name, text] of texts) writeFileSync(path.join(stage, name), text);
+  return { modules, files, inputs };
+}
+
+/** Bundles what the modules use of packages. Returns the script of each package. */
+async function makePackages(
+  stage: string,
+  modules: Modules,
+): Promise<{ packages: Map<string, string>; inputs: Metafile["inputs"] }> {
+  const outdir = path.join(stage, "packages");
+  const taken = packageNames(modules);
+  const nameOf = (name: string): string => name.replaceAll(/[^\w]+/g, "-").replace(/^-/, "");
   const { metafile } = await build({
     ...BUNDLED,
-    entryPoints: SCRIPTS,
+    entryPoints: [...taken].map(([name, names]) => ({
+      in: names === null ? name : `taken:${name}`,
+      out: nameOf(name),
+    })),
     outdir,
     entryNames: "[name]-[hash]",
     define: { "import.meta.url": "__url" },
-    plugins: [verbsByRoom, workersBesideChunks],
+    plugins: [takenOf(taken)],
   });
   takeBuiltinsDirectly(outdir);
   for (const name of readdirSync(outdir)) {
+    const script = scriptName(name);
     const text = scriptOf(readFileSync(path.join(outdir, name), "utf8"), name);
-    writeFileSync(path.join(stage, scriptName(name)), text);
+    writeFileSync(path.join(stage, script), `({${JSON.stringify(`./${script}`)}: ${text}})`);
   }
   rmSync(outdir, { recursive: true });
-  const made = new Map<string, MadeScript>();
+  const outputs = Object.keys(metafile.outputs).map((file) => path.basename(file));
+  const packages = new Map(
+    [...taken.keys()].map((name) => {
+      const made = outputs.find((output) => output.replace(/-[^-]*$/, "") === nameOf(name));
+      return [name, scriptName(made!)] as const;
+    }),
+  );
   const imports = new Map<string, string[]>();
   for (const [file, output] of Object.entries(metafile.outputs)) {
-    const { entryPoint, exports } = output;
-    if (entryPoint !== undefined)
-      made.set(path.join(ROOT, entryPoint), { name: scriptName(path.basename(file)), exports });
     const first = output.imports.filter(({ kind }) => kind === "import-statement");
     imports.set(
       file,
@@ -238,42 +218,60 @@ async function makeScripts(stage: string): Promise<{ made: Map<string, MadeScrip
     );
   }
   checkAcyclic(imports);
-  for (const file of Object.keys(metafile.inputs).filter((input) => /\.(?:ts|m?js)$/.test(input)))
-    checkConstantExports(readFileSync(path.join(ROOT, file), "utf8"), file);
-  return { made, inputs: metafile.inputs };
+  return { packages, inputs: metafile.inputs };
+}
+
+/** Entry points that export the names that the sources take of a package. */
+function takenOf(taken: ReadonlyMap<string, ReadonlySet<string> | null>): Plugin {
+  return {
+    name: "taken-of-packages",
+    setup(setup) {
+      setup.onResolve({ filter: /^taken:/ }, ({ path: name }) => ({ path: name.slice(6), namespace: "taken" }));
+      setup.onLoad({ filter: /.*/, namespace: "taken" }, ({ path: name }) => {
+        const names = [...taken.get(name)!].join(", ");
+        return { contents: `export { ${names} } from "${name}";`, resolveDir: ROOT };
+      });
+    },
+  };
 }
 
 function scriptName(moduleName: string): string {
   return moduleName.replace(/\.js$/, ".cjs");
 }
 
-/** Replaces the module of a script by a module that loads the script and has the same exports. */
-function scriptsInstead(scripts: ReadonlyMap<string, MadeScript>): Plugin {
+/** Replaces a source file by a module that runs the file in the scripts and has the same exports. */
+function scriptsInstead({ modules, files }: Scripts): Plugin {
   return {
     name: "scripts-instead",
     setup(setup) {
-      setup.onLoad({ filter: /\/(?:main|thread-main|index|client)\.ts$/ }, (file) => {
-        const script = scripts.get(file.path);
-        if (script === undefined) return undefined;
-        const isLibrary = LIBRARY.includes(path.relative(ROOT, file.path));
-        return { contents: isLibrary ? libraryLoader(script) : mainLoader(script), resolveDir: ROOT };
+      setup.onLoad({ filter: /\/(?:main|thread-main|index|client)\.ts$/ }, (at) => {
+        const file = path.relative(ROOT, at.path);
+        if (!SCRIPTS.includes(file)) return undefined;
+        const key = JSON.stringify(keyOf(file, new Map()));
+        const table = JSON.stringify(files);
+        const contents = LIBRARY.includes(file)
+          ? libraryLoader(key, table, exportsOf(file, modules))
+          : mainLoader(key, table, path.basename(file, ".ts"));
+        return { contents, resolveDir: ROOT };
       });
     },
   };
 }
 
-function mainLoader({ name }: MadeScript): string {
-  return `import { loadScript } from "./src/load-script.ts";
-    const { exports, keep } = loadScript("${name}", import.meta.url);
-    process.once("exit", keep);
+function mainLoader(key: string, files: string, name: string): string {
+  const cache = name === "main" ? "cacheOf(process.argv.slice(2))" : `"cairn-${name}"`;
+  return `import { cacheOf, loadModule } from "./src/load-script.ts";
+    const { exports, keep } = loadModule(${key}, ${files}, import.meta.url, ${cache});
+    // Wrong words have status 2, and are no command.
+    process.once("exit", (status) => status === 2 || keep());
     export const main = async () => exports.main(keep);`;
 }
 
-function libraryLoader({ name, exports }: MadeScript): string {
+function libraryLoader(key: string, files: string, exports: readonly string[]): string {
   // A Node that is too old cannot read the second.
   return `import "./src/node-version.ts";
     import { loadLibrary } from "./src/load-script.ts";
-    export const { ${exports.join(", ")} } = loadLibrary("${name}", import.meta.url);`;
+    export const { ${exports.join(", ")} } = loadLibrary(${key}, ${files}, import.meta.url);`;
 }
 
 const BUILTIN_IMPORT = /^import (?:\{([^}]*)\}|\* as ([\w$]+)|([\w$]+)) from "(node:[\w/]+)";\n/gm;

@@ -19,9 +19,10 @@ export function makeCalls<V extends Verb>(
 ): void {
   const methods = of.prototype as unknown as Record<string, Method>;
   const { perform } = of.prototype;
-  for (const [name, verb] of Object.entries(verbs)) {
+  const methodOf = (name: string, own: Method | undefined): Method => {
+    const verb = verbs[name]!;
     const whole: Method =
-      methods[name] ??
+      own ??
       function (...given) {
         return perform.call(this, verb as V, given);
       };
@@ -33,12 +34,17 @@ export function makeCalls<V extends Verb>(
       return whole.apply(this, checkArguments(name, verb, given));
     };
     const failed: Failed = (error, given) => failure(error, given[verb.takes.length]);
-    methods[name] =
-      verb.how === "at once"
-        ? atOnce(called, failed)
-        : verb.how === "stream"
-          ? streamed(called, failed)
-          : promised(called, failed);
+    if (verb.how === "at once") return atOnce(called, failed);
+    return verb.how === "stream" ? streamed(called, failed) : promised(called, failed);
+  };
+  for (const name of Object.keys(verbs)) {
+    const own = methods[name];
+    let made: Method | undefined;
+    // The file of the verb, with its schemas, is loaded by the first call.
+    methods[name] = function (...given) {
+      made ??= methodOf(name, own);
+      return made.apply(this, given);
+    };
   }
 }
 
