@@ -71,7 +71,9 @@ export const StatusResult = object({
   engine: EngineType,
   engine_reasons: rows(EngineReason),
   degraded: rows(Degradation, "features that the engine could not provide when `latest` was saved"),
-  holders: rows(Holder),
+  holders: orNull(
+    rows(Holder, "processes that have files of the folder open for writing; null without the option `holders`"),
+  ),
   ignored: rows(NamedPath, "paths that the ignore rules leave out now, at most 100"),
   store: object({ bytes: number(), points: number() }),
   recovered: rows(Recovered, "the last ten, oldest first"),
@@ -89,6 +91,11 @@ export const StatusResult = object({
   last_proof_at: orNull(text("when `verify` last read `latest` again without finding a problem")),
 });
 export type StatusResult = Of<typeof StatusResult>;
+export const StatusOptions = object({
+  ...WorkspaceCallOptions.entries,
+  holders: opt(flag("also list processes that have files of the folder open for writing; reads all of `/proc`")),
+});
+export type StatusOptions = Of<typeof StatusOptions>;
 
 export const AgentEvent = object(
   {

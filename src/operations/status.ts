@@ -12,9 +12,9 @@ import type {
   EngineReason,
   EngineType,
   Recovered,
+  StatusOptions,
   StatusResult,
   StoreInfo,
-  WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
 import { missingPoints } from "../workspace/save/seal.ts";
@@ -30,7 +30,7 @@ const SHOWN_IGNORED = 100;
 /** Compares the folder with head, and reports on the workspace. */
 export async function status(
   workspace: Workspace,
-  options: WorkspaceCallOptions & Pick<HeadCall, "unsealed">,
+  options: StatusOptions & Pick<HeadCall, "unsealed">,
   engineReasons: readonly EngineReason[],
 ): Promise<StatusResult> {
   requireFolder(workspace);
@@ -62,7 +62,7 @@ export async function status(
     engine: workspace.found.controlFile.engine as EngineType,
     engine_reasons: [...engineReasons],
     degraded: latest?.descriptor.degraded.map(degradationOf) ?? [],
-    holders: holdersOf(workspace),
+    holders: options.holders === true ? holdersOf(workspace) : null,
     ignored: ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],

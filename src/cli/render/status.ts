@@ -47,7 +47,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
       `${style.red("MISSING")}: the content of ${plural(status.missing.length, "point")} is missing: ${listedNames(status.missing.map(shorten))}; \`cairn doctor\` says why`,
     );
   append(lines, renderIncomplete(status.head_incomplete, style));
-  for (const holder of status.holders) {
+  for (const holder of status.holders ?? []) {
     lines.push(
       `${style.yellow("open for writing")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
     );

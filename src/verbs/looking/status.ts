@@ -1,6 +1,5 @@
 import { shortId, type Tool } from "../kinds/tool.ts";
-import { StatusResult } from "../../contract/looking.ts";
-import { WorkspaceCallOptions } from "../../contract/words.ts";
+import { StatusOptions, StatusResult } from "../../contract/looking.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 const tool: Tool = {
@@ -22,12 +21,12 @@ const tool: Tool = {
 
 export const status = workspaceVerb({
   about: "Returns the changes since head, and the state of the workspace's points, store and backups.",
-  options: WorkspaceCallOptions,
+  options: StatusOptions,
   output: StatusResult,
   command: "status",
   by: "writers",
   looks: true,
-  agents: [],
+  agents: ["holders"],
   seals: true,
   addsWatched: true,
   tool,
