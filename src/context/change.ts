@@ -2,33 +2,44 @@ import { accessSync, constants, existsSync, mkdirSync, readdirSync, renameSync, 
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { parseJson } from "../formats/fields.ts";
-import { durableWrite, fsyncDirectory } from "../fs/durable.ts";
+import { type ContextChange, workOf } from "../formats/records/unfinished.ts";
+import { fsyncDirectory } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
-import { readRegular } from "../fs/regular-file.ts";
+import { type Told, Unfinished } from "../fs/unfinished.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { factsAt } from "./tree.ts";
 
 /**
- * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit;
+ * One change of a store's files and index. Steps: files are staged below `change/new`; the record is the commit;
  * replaced places move to `change/old`, staged ones to their place; the index is renewed; `change` goes. A kill before
  * the commit leaves the old state, a kill after it a plan that the next opening carries out: steps may be repeated.
  */
-export interface Plan {
-  /** Places that are removed, with everything below, before new entries are placed; also from the index. */
-  replaced: string[];
-  /** Set if rows for the index are in `change/records.jsonl`. */
-  hasRecords: boolean;
-}
+export const CONTEXT_CHANGE: Told = {
+  kind: "context-change",
+  where: "`.context/change/change.json` of a context store",
+  steps: [
+    "files are staged below `change/new`, rows for the index beside them",
+    "● the record: the places that are replaced",
+    "replaced places move to `change/old`, staged ones to their place",
+    "the index takes the rows; `change` becomes `change.done` and is removed",
+  ],
+  before: "removes what was staged",
+  after: "carries the change out; a command that only reads tries that too",
+};
 
 export class ChangePlace {
   readonly #folder: string;
   readonly #root: string;
+  readonly #record: Unfinished<ContextChange>;
 
   constructor(folder: string, control: string) {
     this.#folder = folder;
     this.#root = join(control, "change");
+    this.#record = new Unfinished(join(this.#root, "change.json"), workOf("context-change"), {
+      hint: `look into ${printablePath(this.#root)}: it has the new and the replaced files of the change`,
+      earlier: join(this.#root, "plan.json"),
+    });
   }
 
   /** Path at which a file or directory is staged. */
@@ -49,13 +60,9 @@ export class ChangePlace {
     return `${this.#root}.done`;
   }
 
-  get #plan(): string {
-    return join(this.#root, "plan.json");
-  }
-
   /** True if a committed change waits to be carried out. */
   get isDecided(): boolean {
-    return existsSync(this.#plan);
+    return this.#record.isLeft;
   }
 
   /** Makes an empty place for a new change. */
@@ -72,24 +79,25 @@ export class ChangePlace {
   }
 
   /** Commits the change: from here on it is carried out, by this call or by the next process that opens the store. */
-  async commit(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
+  async commit(plan: ContextChange, renew: (plan: ContextChange) => void): Promise<void> {
     for (const path of plan.replaced) this.#requireMovable(path);
     this.#requirePlaceable("", new Set(plan.replaced));
     await flushFileSystem(this.#root);
     failpoint("context-change.staged");
-    durableWrite(this.#plan, Buffer.from(JSON.stringify(plan)));
+    this.#record.begin(plan);
     failpoint("context-change.decided");
     await this.#carryOut(plan, renew);
   }
 
   /** Carries out a committed but unfinished change, and drops an uncommitted one. */
-  async recover(renew: (plan: Plan) => void): Promise<void> {
+  async recover(renew: (plan: ContextChange) => void): Promise<void> {
     removeAll(this.#done);
-    if (this.isDecided) await this.#carryOut(parseJson(readRegular(this.#plan), this.#plan) as Plan, renew);
-    else removeAll(this.#root);
+    const plan = this.#record.read();
+    if (plan === null) removeAll(this.#root);
+    else await this.#carryOut(plan, renew);
   }
 
-  async #carryOut(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
+  async #carryOut(plan: ContextChange, renew: (plan: ContextChange) => void): Promise<void> {
     for (const [index, path] of plan.replaced.entries()) this.#putAway(path, join(this.#root, "old", String(index)));
     failpoint("context-change.put-away");
     this.#place("");
@@ -97,7 +105,7 @@ export class ChangePlace {
     failpoint("context-change.placed");
     renew(plan);
     failpoint("context-change.renewed");
-    // The rename invalidates the plan in one step: half a removal leaves no plan.
+    // The rename ends the record in one step: half a removal leaves none.
     renameSync(this.#root, this.#done);
     fsyncDirectory(dirname(this.#root));
     failpoint("context-change.closed");

@@ -88,7 +88,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
       changes.discard();
       throw toCairnError(error, `add to ${toUri(root)}`);
     }
-    await store.commit({ replaced: there === undefined ? [] : [root], hasRecords: true });
+    await store.commit({ replaced: there === undefined ? [] : [root], has_records: true });
     return added;
   }, options);
 }
@@ -164,7 +164,7 @@ export async function removeFiles(
     if (entries.length === 0) changeable(uri);
     if (entries.length === 0) throw noSuch(root);
     changes.begin();
-    await store.commit({ replaced: [root], hasRecords: false });
+    await store.commit({ replaced: [root], has_records: false });
     return { uri: toUri(root), files: entries.filter(({ isDirectory }) => !isDirectory).length };
   }, call);
 }

@@ -10,6 +10,8 @@ import { checkConsistency, reindex } from "./consistency.ts";
 import { exportBundle } from "./export-bundle.ts";
 import { addFiles, readFiles, removeFiles } from "./files.ts";
 import { find } from "./search.ts";
+import { workOf } from "../formats/records/unfinished.ts";
+import { Unfinished } from "../fs/unfinished.ts";
 import { ContextStore } from "./store.ts";
 import {
   backupParts,
@@ -270,12 +272,32 @@ test("concurrent exports write equal bundles during a consistency check", async 
   assert.ok(rest.every((each) => each.equals(first!)));
 });
 
+/** Commits a change that is staged. */
+function decide(change: string, hasRecords: boolean): void {
+  const record = new Unfinished(path.join(change, "change.json"), workOf("context-change"));
+  record.begin({ replaced: [], has_records: hasRecords });
+}
+
+test("a change that an earlier release committed makes writers fail with its name, but not readers", async () => {
+  const { folder } = await scratch.store({ "resources/a.md": "alpha" });
+  const plan = path.join(folder, ".context/change/plan.json");
+  fs.mkdirSync(path.dirname(plan));
+  fs.writeFileSync(plan, JSON.stringify({ replaced: ["resources/a.md"], hasRecords: false }));
+  await using store = await ContextStore.open(folder);
+  assert.equal(readFiles(store, "viking://resources/a.md").toString(), "alpha");
+  await assert.rejects(addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") }), (error: Error) => {
+    assert.ok(error.message.includes(plan), error.message);
+    return (error as CairnError).code === "refused";
+  });
+  assert.ok(fs.existsSync(plan));
+});
+
 test("a committed change that cannot be applied makes writers fail, but not readers", async () => {
   const { folder } = await scratch.store({ "resources/a.md": "alpha" });
   const change = path.join(folder, ".context/change");
   fs.mkdirSync(path.join(change, "new/resources/a.md/x"), { recursive: true });
   fs.mkdirSync(path.join(change, "old"));
-  fs.writeFileSync(path.join(change, "plan.json"), JSON.stringify({ replaced: [], hasRecords: false }));
+  decide(change, false);
   await using store = await ContextStore.open(folder);
   assert.equal(readFiles(store, "viking://resources/a.md").toString(), "alpha");
   await assert.rejects(addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") }));
@@ -311,7 +333,7 @@ test("index rows of a committed change are applied after another process release
     tags: "kept",
   };
   fs.writeFileSync(path.join(change, "records.jsonl"), `${JSON.stringify(row)}\n`);
-  fs.writeFileSync(path.join(change, "plan.json"), JSON.stringify({ replaced: [], hasRecords: true }));
+  decide(change, true);
   const other = new DatabaseSync(path.join(folder, ".context/index.db"));
   other.exec("BEGIN IMMEDIATE");
   await using reader = await ContextStore.open(folder);

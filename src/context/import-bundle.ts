@@ -239,7 +239,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
       }
       const clashes = clashing(store, { root, files, directories });
       const replaced = isReplacing ? [...new Set([...there, ...clashes])] : clashes;
-      await store.commit({ replaced, hasRecords: true });
+      await store.commit({ replaced, has_records: true });
     });
   }, options);
 }

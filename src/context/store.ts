@@ -9,7 +9,8 @@ import { acquireLock, type Lock } from "../fs/lock.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
-import { ChangePlace, type Plan } from "./change.ts";
+import type { ContextChange } from "../formats/records/unfinished.ts";
+import { ChangePlace } from "./change.ts";
 import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfig } from "./embedding.ts";
 import { ContextIndex, type IndexRow, type ReadRow } from "./index-database.ts";
 import { findModel, openEmbedder } from "./open-embedder.ts";
@@ -121,7 +122,7 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /** The index is derived from the files: if it cannot be renewed now, `check` lists its gaps. */
-  #renewAgain(plan: Plan): void {
+  #renewAgain(plan: ContextChange): void {
     try {
       this.#renew(plan);
     } catch (error) {
@@ -131,11 +132,11 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /** Commits a staged change, with its part of the index. */
-  async commit(plan: Plan): Promise<void> {
+  async commit(plan: ContextChange): Promise<void> {
     await this.#changes.commit(plan, (decided) => this.#renew(decided));
   }
 
-  #renew(plan: Plan): void {
+  #renew(plan: ContextChange): void {
     const now = new Date().toISOString();
     this.index.transaction(() => {
       for (const path of plan.replaced) {
@@ -144,7 +145,7 @@ export class ContextStore implements AsyncDisposable {
         const level = levelOf(path);
         if (level !== null && level.level < 2) this.index.removeLevel(level.path, level.level);
       }
-      if (!plan.hasRecords) return;
+      if (!plan.has_records) return;
       for (const { vector, ...row } of readStagedRecords(this.#changes)) {
         const id = this.index.put(row, now);
         if (vector !== undefined) this.index.setVector(id, vector);

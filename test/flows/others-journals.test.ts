@@ -3,6 +3,9 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { workOf } from "../../src/formats/records/unfinished.ts";
+import { Unfinished } from "../../src/fs/unfinished.ts";
+import type { ControlId } from "../../src/ids.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { newFolder } from "../fixtures/work.ts";
 
@@ -86,8 +89,8 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     assert.ok(killed.killed);
     const partials = path.join(whole, ".cairn/partial");
     const record = path.join(partials, fs.readdirSync(partials)[0]!);
-    const said = JSON.parse(fs.readFileSync(record, "utf8")) as Record<string, unknown>;
-    fs.writeFileSync(record, `${JSON.stringify({ ...said, control: { path: control, id } })}\n`);
+    const said = new Unfinished(record, workOf("new-folder"));
+    said.begin({ ...said.read()!, control: { path: control, id: id as ControlId } });
     giveAll(whole, OTHER);
     cairnOk(["status", "-C", folder]);
     cairnOk(["save", "-C", folder]);

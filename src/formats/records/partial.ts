@@ -1,6 +1,6 @@
 import type { ControlId, SavePointId, WorkspaceId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
-import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
+import { checkPath, type RecordedPath } from "./record.ts";
 
 /** The process that does the work, identified as in a lock, so that others can tell whether it still runs. */
 export interface PartialOwner {
@@ -12,7 +12,7 @@ export interface PartialOwner {
   start_time: string;
 }
 
-/** `partial/<id>.json`: a folder that is being made elsewhere, or the folder of a view that is being removed. */
+/** The record of a folder that is being made elsewhere, or the folder of a view that is being removed. */
 export interface PartialFile {
   purpose: "fork" | "restore" | "view";
   staging: RecordedPath;
@@ -39,18 +39,10 @@ export interface PartialFile {
   closing?: true;
 }
 
-const FORMAT = "cairn.partial";
-const VERSION = 1;
 const PURPOSES = ["fork", "restore", "view"];
 const OWNER_TEXTS = ["host", "machine_id", "boot_id", "pid_namespace", "start_time"];
 
-export function encodePartial(partial: PartialFile): Uint8Array {
-  return encodeChecked(partial, (value) => encodeRecord(value, FORMAT, VERSION), decodePartial);
-}
-
-/** Throws `damaged`, naming the field, or `newer_version`. */
-export function decodePartial(bytes: Uint8Array): PartialFile {
-  const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
+export function checkPartial(fields: Fields): void {
   if (!PURPOSES.some((purpose) => fields.isText("purpose", purpose)))
     throw fields.wrong("purpose", `one of ${PURPOSES.join(", ")}`);
   checkPath(fields.object("staging"));
@@ -77,7 +69,6 @@ export function decodePartial(bytes: Uint8Array): PartialFile {
     });
   if (fields.has("mode")) fields.integer("mode", 0o7777);
   for (const key of ["moving", "closing"]) if (fields.has(key)) fields.boolean(key);
-  return value as unknown as PartialFile;
 }
 
 function checkInode(fields: Fields): void {

@@ -7,7 +7,6 @@ import { decodeCleanupPlan, decodeUnfreed, encodeCleanupPlan, encodeUnfreed } fr
 import * as control from "./control.ts";
 import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descriptor } from "./descriptor.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
-import { decodePartial, encodePartial } from "./partial.ts";
 import { rawPath, recordPath } from "./record.ts";
 import { EARLIER_FORMATS, type UnfinishedWork, WORK_KINDS, workOf } from "./unfinished.ts";
 import { decodeView, encodeView } from "./view.ts";
@@ -212,6 +211,18 @@ const works: UnfinishedWork = {
     uuid: "c".repeat(32),
   },
   "missing-folder": { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" },
+  "context-change": { replaced: ["a/b"], has_records: true },
+  "new-folder": {
+    purpose: "fork",
+    staging: { path: "/w/\ufffd.cairn-partial-e", path_b64: "L3cv/y5jYWlybi1wYXJ0aWFsLWU=" },
+    target: { path: "/w/\ufffd", path_b64: "L3cv/w==" },
+    owner: { host: "h", machine_id: "", boot_id: "b", pid_namespace: "", pid: 7, start_time: "1", nonce: "n" },
+    content: "c",
+    workspace: { id: workspace, point: point("a"), inode: "7" },
+    control: { path: "/c", id: "d".repeat(32) },
+    moving: true,
+    closing: true,
+  } as unknown as UnfinishedWork["new-folder"],
   restore: {
     target: point("a"),
     undo_id: point("b"),
@@ -273,21 +284,6 @@ const files = {
       path: "/control/views/e",
       opened_at: at,
       method: "copy",
-    },
-  },
-  partial: {
-    encode: encodePartial,
-    decode: decodePartial,
-    record: {
-      purpose: "fork",
-      staging: { path: "/w/\ufffd.cairn-partial-e", path_b64: "L3cv/y5jYWlybi1wYXJ0aWFsLWU=" },
-      target: { path: "/w/\ufffd", path_b64: "L3cv/w==" },
-      owner: { host: "h", machine_id: "", boot_id: "b", pid_namespace: "", pid: 7, start_time: "1", nonce: "n" },
-      content: "c",
-      workspace: { id: workspace, point: point("a"), inode: "7" },
-      control: { path: "/c", id: "d".repeat(32) },
-      moving: true,
-      closing: true,
     },
   },
   unfreed: {

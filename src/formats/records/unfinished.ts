@@ -4,6 +4,7 @@ import { Fields, type JsonObject, parseJson } from "../fields.ts";
 import { PROGRAM } from "../program.ts";
 import type { OperationKind } from "./control.ts";
 import { type CleanupFile, checkCleanup, checkRemovedPaths, type RemovedPathsFile } from "./cleanup.ts";
+import { checkPartial, type PartialFile } from "./partial.ts";
 import { checkExchange, checkRestore, type RestoreFile } from "./restore.ts";
 import { checkVersion, encodeChecked, encodeRecord } from "./record.ts";
 
@@ -43,6 +44,14 @@ export interface MissingFolderWork {
   made: string | null;
 }
 
+/** A change of a context store whose files are staged. */
+export interface ContextChange {
+  /** Places that are removed, with everything below, before new entries are placed; also from the index. */
+  replaced: string[];
+  /** Rows for the index are staged too. */
+  has_records: boolean;
+}
+
 /** Stands for a copy's UUID before the copy is made. */
 export const NOT_MADE = "0".repeat(32);
 
@@ -50,9 +59,11 @@ export const NOT_MADE = "0".repeat(32);
 export interface UnfinishedWork {
   cleanup: CleanupFile;
   "removed-paths": RemovedPathsFile;
+  "context-change": ContextChange;
   conversion: ConversionWork;
   exchange: ExchangeWork;
   "missing-folder": MissingFolderWork;
+  "new-folder": PartialFile;
   restore: RestoreFile;
   seal: { id: SavePointId };
 }
@@ -62,6 +73,10 @@ export type WorkKind = keyof UnfinishedWork;
 const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
   cleanup: checkCleanup,
   "removed-paths": checkRemovedPaths,
+  "context-change"(fields) {
+    fields.texts("replaced");
+    fields.boolean("has_records");
+  },
   conversion(fields) {
     requireMatch(fields, "name", /^\.cairn-original-[0-9a-f]{16}$/);
     fields.hex("uuid", 32);
@@ -72,6 +87,7 @@ const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
     requireMatch(fields, "aside", /^\.cairn-tmp-[0-9a-z-]+$/);
     if (!fields.isNull("made")) requireMatch(fields, "made", /^[0-9.]+$/);
   },
+  "new-folder": checkPartial,
   restore: checkRestore,
   seal: (fields) => void fields.hex("id", 32),
 };
@@ -80,7 +96,12 @@ export const WORK_KINDS = Object.keys(CHECKS) as readonly WorkKind[];
 
 export const UNFINISHED = "cairn.unfinished";
 /** Formats of such records in earlier releases. */
-export const EARLIER_FORMATS: readonly string[] = ["cairn.cleanup", "cairn.removed-paths", "cairn.restore"];
+export const EARLIER_FORMATS: readonly string[] = [
+  "cairn.cleanup",
+  "cairn.partial",
+  "cairn.removed-paths",
+  "cairn.restore",
+];
 const VERSION = 1;
 
 function requireMatch(fields: Fields, key: string, pattern: RegExp): void {

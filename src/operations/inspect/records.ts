@@ -12,7 +12,6 @@ import {
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
 import { decodeKeptRepository } from "../../formats/records/kept-repository.ts";
 import { decodeManifest } from "../../formats/records/manifest.ts";
-import { decodePartial } from "../../formats/records/partial.ts";
 import { decodeDaemonState } from "../../formats/records/daemon-state.ts";
 import { decodePolicy } from "../../formats/records/policy.ts";
 import { decodeReceipt } from "../../formats/records/receipt.ts";
@@ -68,7 +67,6 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
   "cairn.unfreed": { name: "unfreed-content", file: null, check: decodeUnfreed },
   "cairn.view": { name: "view", file: null, check: decodeView },
-  "cairn.partial": { name: "unfinished-folder", file: null, check: decodePartial },
 };
 
 /** Decodes a JSON record of Cairn; null for any other file. Throws `damaged` for an unreadable record, `newer_version`. */

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { CairnError, cannotBeWritten, type Hint, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { encodePartial, type PartialFile } from "../../formats/records/partial.ts";
+import type { PartialFile } from "../../formats/records/partial.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
 import { durableRemove, fsyncDirectory } from "../../fs/durable.ts";
@@ -15,8 +15,7 @@ import { MadeFolder, otherFolder, removeAll, removeOnly } from "../../fs/remove-
 import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { realPathOf } from "../place/find-workspace.ts";
-import { writeRecord } from "../place/control-directory.ts";
-import { type DeadPartial, PARTIAL_PREFIX } from "../place/partials.ts";
+import { type DeadPartial, PARTIAL_PREFIX, partialIn } from "../place/partials.ts";
 
 /**
  * A folder that is made under a temporary name beside its place, recorded in the control directory first, and put in
@@ -308,7 +307,7 @@ export class NewFolder {
   /** Removes the record. Everything is in place and recorded elsewhere. */
   end(): void {
     this.letGo();
-    if (this.#isRecorded) durableRemove(this.#file);
+    if (this.#isRecorded) partialIn(this.#control, this.#file).end();
   }
 
   /**
@@ -347,7 +346,7 @@ export class NewFolder {
 
   #write(): void {
     if (!this.#isRecorded) return;
-    writeRecord(this.#control, this.#file, encodePartial(this.#record));
+    partialIn(this.#control, this.#file).begin(this.#record);
   }
 }
 

@@ -1,11 +1,13 @@
 import fs from "node:fs";
 import path from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { decodePartial, type PartialFile } from "../../formats/records/partial.ts";
+import type { PartialFile } from "../../formats/records/partial.ts";
+import { workOf } from "../../formats/records/unfinished.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { nameOf } from "../../fs/linux/exchange-folders.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
-import { readRecord } from "../../fs/durable.ts";
+import { DURABLE, Unfinished } from "../../fs/unfinished.ts";
+import { writeRecord } from "./control-directory.ts";
 import { livenessOf } from "../../fs/lock-owner.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { ownerBesidesUs } from "./owners.ts";
@@ -14,7 +16,6 @@ import { ownerBesidesUs } from "./owners.ts";
 
 /** Prefix of a folder's name until the folder is complete; 16 hex digits follow. */
 export const PARTIAL_PREFIX = ".cairn-partial-";
-const MAX_RECORD_BYTES = 1 << 20;
 const HINT = `remove that file, and the folder ${PARTIAL_PREFIX}… that it was written for`;
 
 export interface DeadPartial {
@@ -43,7 +44,7 @@ export function listPartials(control: ControlPaths): RecordedPartials {
     if (!/^[0-9a-f]{16}\.json$/.test(name)) continue;
     const file = path.join(control.partial, name);
     try {
-      const record = readRecord(file, decodeOwn, { maxBytes: MAX_RECORD_BYTES, hint: HINT });
+      const record = partialIn(control, file).read();
       if (record !== null) listed.partials.push({ file, record: whereItLies(control, record) });
     } catch (error) {
       listed.problems.push(toCairnError(error));
@@ -73,8 +74,18 @@ export function deadPartials(control: ControlPaths): DeadPartial[] {
   });
 }
 
-function decodeOwn(bytes: Uint8Array): PartialFile {
-  const record = decodePartial(bytes);
+/** The record of a new folder. Writers of a control directory share no lock for such records. */
+export function partialIn(control: ControlPaths, file: string): Unfinished<PartialFile> {
+  const work = workOf("new-folder");
+  const carrier = { ...DURABLE, write: (path: string, bytes: Uint8Array) => writeRecord(control, path, bytes) };
+  return new Unfinished(
+    file,
+    { ...work, decode: (bytes) => requireOwnName(work.decode(bytes)) },
+    { carrier, hint: HINT },
+  );
+}
+
+function requireOwnName(record: PartialFile): PartialFile {
   if (!isStaging(record)) throw new CairnError("damaged", "its staging folder has a name that Cairn never gives");
   return record;
 }
