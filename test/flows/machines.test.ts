@@ -101,6 +101,53 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "b2", "--force");
   });
 
+  test("a second machine of a save point reads nothing that was verified before, and finds what changed since", async () => {
+    const kept = path.join(MACHINES, "a/saved");
+    const { control_directory: control } = cairnOk(["status", "-C", kept]).data["workspace"] as Record<string, string>;
+    const envelope = JSON.parse(fs.readFileSync(path.join(GOLDEN, "snapshot.json"), "utf8")) as {
+      files: { name: string; sha256: string }[];
+    };
+    const [memory, devices] = ["memory", "devices"].map(
+      (wanted) => envelope.files.find(({ name }) => name === `content/${wanted}`)!.sha256,
+    ) as [string, string];
+    const digestOf = (file: string): string => createHash("sha256").update(fs.readFileSync(file)).digest("hex");
+    const continues = async (name: string): Promise<void> => {
+      const [first] = await new Guest(name).counted();
+      assert.equal(first!.token, saved.token);
+    };
+    const spoil = (file: string): void => {
+      const { size, mtime, atime } = fs.statSync(file);
+      const fd = fs.openSync(file, "r+");
+      const last = Buffer.alloc(1);
+      fs.readSync(fd, last, 0, 1, size - 1);
+      fs.writeSync(fd, Buffer.of(last[0]! ^ 1), 0, 1, size - 1);
+      fs.closeSync(fd);
+      fs.utimesSync(file, atime, mtime);
+    };
+    vm("clone", "a", "known");
+    // Without its packs the store has no content.
+    const packs = path.join(control!, "store/data");
+    fs.renameSync(packs, `${packs}-away`);
+    vm("clone", "a", "again");
+    await continues("again");
+    fs.renameSync(`${packs}-away`, packs);
+
+    const blob = path.join(MACHINES, ".shared/blobs", memory);
+    assert.equal(digestOf(blob), memory);
+    spoil(blob);
+    const { warnings } = cairnOk(["vm", "clone", "a", "mended", "--machines", MACHINES]);
+    assert.match(warnings.join(), new RegExp(`blobs/${memory} is damaged`));
+    assert.equal(digestOf(blob), memory);
+    await continues("mended");
+
+    spoil(path.join(kept, "devices"));
+    vm("clone", "a", "stored");
+    await continues("stored");
+    assert.equal(digestOf(path.join(MACHINES, "stored/live/devices")), devices);
+    spoil(path.join(kept, "devices"));
+    for (const name of ["known", "again", "mended", "stored"]) vm("rm", name, "--force");
+  });
+
   test("sixteen simultaneous clones of a read-only export have different identities", async () => {
     execFileSync("chmod", ["-R", "a-w", GOLDEN]);
     const names = Array.from({ length: 16 }, (_, i) => `many-${i}`);

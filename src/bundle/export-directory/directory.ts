@@ -23,9 +23,9 @@ export interface DirectoryCall {
 
 /** Files that need not be read, because they were read before and have not changed. */
 export interface KnownFiles {
-  has(name: string, sha256: string): boolean;
+  has(file: Buffer, sha256: string): boolean;
   /** Records that a file was read and matches. */
-  isRight(name: string): void;
+  isRight(file: Buffer): void;
 }
 
 function placeOf(root: string, name: string): Buffer {
@@ -117,7 +117,7 @@ export async function verifyDirectory(
         actual: size,
       });
     onFile?.(++done);
-    if (known?.has(name, wanted.sha256) === true) continue;
+    if (known?.has(placeOf(root, name), wanted.sha256) === true) continue;
     const { sha256 } = await digestOfFile(placeOf(root, name), pace);
     if (sha256 !== wanted.sha256)
       throw bad(name, "does not match its checksum in the envelope", {
@@ -125,7 +125,7 @@ export async function verifyDirectory(
         expected: wanted.sha256,
         actual: sha256,
       });
-    known?.isRight(name);
+    known?.isRight(placeOf(root, name));
   }
   const [missing] = listed.keys();
   if (missing !== undefined) throw bad(missing, "is missing");

@@ -71,7 +71,12 @@ test(
     writeFileSync(at("file"), "content");
     const digest = await addBlob(root, at("file"));
     await refused(() => addBlob(root, at("file"), { digest: "0".repeat(64) }), "damaged", /another content/);
-    assert.equal(await addBlob(root, at("gone"), { digest }), digest, "one that is there is not copied again");
+    writeFileSync(blobFile(root, digest), "damaged");
+    assert.equal(await addBlob(root, at("file"), { digest }), digest);
+    assert.equal(readFileSync(blobFile(root, digest), "utf8"), "content", "a damaged blob is replaced");
+    writeFileSync(at("file-2"), "content");
+    assert.equal(await addBlob(root, at("file-2"), { digest, moves: true }), digest);
+    assert.ok(!existsSync(at("file-2")));
     {
       using _shared = await shareBlobs(root, {});
       await removeUnusedBlobs(root);

@@ -1,4 +1,4 @@
-import { chmodSync, closeSync, existsSync, lstatSync, readdirSync, readSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, closeSync, lstatSync, readdirSync, readSync, renameSync, rmSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
@@ -26,16 +26,24 @@ export async function copyFiles(
   await runTool("cp", [...how, "--", ...files, into], { signal });
 }
 
-/** Keeps a copy of a file and returns its digest. Throws `damaged` if it differs from the given digest. */
+interface BlobOptions {
+  digest?: string | undefined;
+  /** True: the file, on the same file system, becomes the blob. */
+  moves?: boolean;
+  signal?: AbortSignal | undefined;
+}
+
+/** Keeps a copy of a file and returns its digest; replaces a damaged blob. Throws `damaged` if the digest is not the given one. */
 export async function addBlob(
   root: string,
   file: string,
-  { digest, signal }: { digest?: string; signal?: AbortSignal | undefined } = {},
+  { digest, moves = false, signal }: BlobOptions = {},
 ): Promise<string> {
-  if (digest !== undefined && existsSync(blobFile(root, digest))) return digest;
   // Opening another kind of file would wait, or copy nothing.
-  closeSync(openRegular(file, { named: digest === undefined }));
-  return await keep(root, signal, digest, async (copy) => copyFiles([file], copy, { signal }));
+  closeSync(openRegular(file, { named: digest === undefined && !moves }));
+  const fill = async (copy: string): Promise<void> =>
+    moves ? renameSync(file, copy) : copyFiles([file], copy, { signal });
+  return await keep(root, signal, digest, fill);
 }
 
 /** Keeps a raw or qcow2 disk image as qcow2 and returns its digest. Throws `refused` for an image that needs other files. */
@@ -77,6 +85,8 @@ async function keep(
   const copy = blobFile(root, temporaryName());
   try {
     await fill(copy);
+    // Any later write sets another time, even within one tick of the clock.
+    utimesSync(copy, 0, 0);
     const { sha256 } = await digestOfFile(copy, newPacer(signal));
     if (wanted !== undefined && sha256 !== wanted)
       throw new CairnError("damaged", `a file with the digest ${wanted} has another content`);

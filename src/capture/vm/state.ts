@@ -12,7 +12,7 @@ import {
   statfsSync,
   statSync,
 } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { advice, CairnError, line, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -26,7 +26,6 @@ import {
   filesOf,
   type Hardware,
   MEMORY,
-  type Nic,
   type SavedMachine,
   SIDECAR,
 } from "../../formats/machine/machine.ts";
@@ -36,7 +35,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Pacer } from "../../pacer.ts";
-import { addBlob, checkDisk, checkImage, copyFiles } from "./blobs.ts";
+import { checkDisk, checkImage, copyFiles } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { blobFile, type Machine, type MachineRecord, PID_FILE } from "./machine.ts";
 import {
@@ -225,34 +224,34 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   fsyncDirectory(machine.saved);
 }
 
-/** The description of the saved machine in a folder; null for any other folder. Throws `damaged`, `newer_version`. */
-export function savedIn(folder: string): SavedMachine | null {
-  const bytes = readSmallFile(join(folder, SIDECAR), 4 << 20);
+/** The description of a saved machine, in a file; null if the file does not exist. Throws `damaged`, `newer_version`. */
+export function savedIn(description: string): SavedMachine | null {
+  const bytes = readSmallFile(description, 4 << 20);
   return bytes === null ? null : decodeSaved(bytes);
 }
 
-/** The saved state in a folder: its files exist, and its disks name no other files. Throws as `savedIn` does, `usage`, `refused`. */
-export function readState(folder: string): SavedMachine {
-  const saved = savedIn(folder);
+/** The saved state with these files: they exist, and its disks name no other files. Throws as `savedIn` does, `usage`, `refused`. */
+export function readState(fileOf: (name: string) => string): SavedMachine {
+  const saved = savedIn(fileOf(SIDECAR));
   if (saved === null)
-    throw new CairnError("usage", `${printablePath(folder)} does not contain a saved machine`, {
+    throw new CairnError("usage", `${printablePath(dirname(fileOf(SIDECAR)))} does not contain a saved machine`, {
       hint: advice`import a folder of files with: ${line("import --from-dir", "importDirectory", word("from"), word("folder"))}`,
     });
   const wrong = (name: string, what: string): CairnError =>
-    new CairnError("damaged", `${printablePath(join(folder, name))} ${what}`, { details: { path: name } });
+    new CairnError("damaged", `${printablePath(fileOf(name))} ${what}`, { details: { path: name } });
   for (const name of filesOf(saved)) {
-    const facts = lstatSync(join(folder, name), { throwIfNoEntry: false });
+    const facts = lstatSync(fileOf(name), { throwIfNoEntry: false });
     if (facts?.isFile() !== true) throw wrong(name, facts === undefined ? "is missing" : "is not a regular file");
     if (name === MEMORY && facts.size !== saved.hardware.memory)
       throw wrong(name, `has ${facts.size} bytes, but the machine's memory has ${saved.hardware.memory}`);
   }
-  checkDisks(folder, saved.hardware);
-  for (const { base } of saved.hardware.disks) if (base !== null) checkImage(join(folder, BLOBS, base));
+  checkDisks(fileOf, saved.hardware);
+  for (const { base } of saved.hardware.disks) if (base !== null) checkImage(fileOf(`${BLOBS}/${base}`));
   return saved;
 }
 
-function checkDisks(folder: string, { disks }: Hardware): void {
-  for (const [i, { size }] of disks.entries()) checkDisk(join(folder, diskFile(i)), size);
+function checkDisks(fileOf: (name: string) => string, { disks }: Hardware): void {
+  for (const [i, { size }] of disks.entries()) checkDisk(fileOf(diskFile(i)), size);
 }
 
 /** Throws `refused` with the differences if this QEMU cannot load a state. */
@@ -300,39 +299,29 @@ export async function reseedsClones(memory: string, pace: Pacer): Promise<boolea
 }
 
 export interface Bring {
-  from: string;
-  into: string;
-  /** SHA-256 of its memory. */
-  memory: string;
-  /** Network devices that the machine gets. */
-  nics: readonly Nic[];
-  signal?: AbortSignal | undefined;
+  fileOf(name: string): string;
+  /** True: the files may be moved. */
+  isTemporary: boolean;
+  /** SHA-256 of the blob that is mapped as memory; null: the machine gets the memory's file. */
+  mapped: string | null;
 }
 
 /**
- * Puts the files of a state into a new folder of a machine, in which QEMU can be started. Returns the digest of the
- * memory to map, or null.
+ * Puts the files of a state into a new folder of a machine, in which QEMU can be started. The blobs are there already.
  */
 export async function bringState(
-  machine: Machine,
   saved: SavedMachine,
-  { from, into, memory, nics, signal }: Bring,
-): Promise<string | null> {
-  for (const digest of blobsOf(saved.hardware))
-    await addBlob(machine.root, join(from, BLOBS, digest), { digest, signal });
+  { fileOf, isTemporary, mapped }: Bring,
+  { into, signal }: { into: string; signal: AbortSignal | undefined },
+): Promise<void> {
   mkdirSync(into, { mode: 0o700 });
-  const own = [...saved.hardware.disks.map((_, i) => diskFile(i)), ...(saved.hasMemory ? [DEVICES] : [])];
-  // A machine with mapped memory needs a second QEMU when it is saved, which cannot use the same tap.
-  const isMapped = saved.hasMemory && nics.every(({ network }) => network === "user");
-  if (saved.hasMemory && !isMapped) own.push(MEMORY);
-  await copyFiles(
-    own.map((name) => join(from, name)),
-    into,
-    { signal },
-  );
+  const own = saved.hardware.disks.map((_, i) => diskFile(i));
+  if (saved.hasMemory) own.push(DEVICES);
+  if (saved.hasMemory && mapped === null) own.push(MEMORY);
+  if (isTemporary) for (const name of own) renameSync(fileOf(name), join(into, name));
+  else await copyFiles(own.map(fileOf), into, { signal });
   // A user with write access to the source may have exchanged a file since it was checked.
-  checkDisks(into, saved.hardware);
-  return isMapped ? await addBlob(machine.root, join(from, MEMORY), { digest: memory, signal }) : null;
+  checkDisks((name) => join(into, name), saved.hardware);
 }
 
 /** Starts QEMU with a state, loaded but paused. */

@@ -13,7 +13,7 @@ import {
   encodeEnvelope,
   type EnvelopeEntry,
 } from "../../formats/envelope/envelope.ts";
-import { blobsOf, roleOf, type SavedMachine } from "../../formats/machine/machine.ts";
+import { blobsOf, roleOf, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
 import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -59,7 +59,7 @@ export async function exportPoint(
     });
     const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
     const { id, name } = workspace.found.workspace;
-    const machine = savedIn(join(stage, CONTENT));
+    const machine = savedIn(join(stage, CONTENT, SIDECAR));
     const common = { save_point_id, created_at, tags, cause };
     const envelope: Envelope = {
       kind: machine === null ? "workspace" : "vm",

@@ -1,58 +1,63 @@
-import { type BigIntStats, lstatSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
-import { sharedFile } from "../../capture/vm/machine.ts";
-import { readState, reseedsClones } from "../../capture/vm/state.ts";
+import { addBlob, copyFiles } from "../../capture/vm/blobs.ts";
+import { blobFile, type Machine, sharedFile } from "../../capture/vm/machine.ts";
+import { readState, reseedsClones, savedIn } from "../../capture/vm/state.ts";
+import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { advice, CairnError, line, word } from "../../errors.ts";
+import { advice, CairnError, line, throwIfAborted, word } from "../../errors.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
-import { type JsonObject, parseJson } from "../../formats/fields.ts";
-import { filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
-import { durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { BLOBS, filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
+import { plural } from "../../formats/sizes.ts";
+import { digestOfFile } from "../../fs/file-digest.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newPacer, throttled } from "../../pacer.ts";
+import { callOf } from "./saved-workspace.ts";
+import { Verified } from "./verified.ts";
 
-/** A saved machine in an export directory, whose files all match the envelope. */
+/** A saved machine, each file of which has its digest. */
 export interface CheckedState {
   saved: SavedMachine;
-  /** Folder of the state's files. */
-  content: string;
-  /** SHA-256 of its memory; empty if it has none. */
-  memory: string;
+  /** Returns the path of one of the state's files. */
+  fileOf(name: string): string;
+  /** True: the files of this machine alone are temporary, and can be moved. */
+  isTemporary: boolean;
+  /** SHA-256 of the blob to map as its memory; null if it has no memory, or gets its own. */
+  mapped: string | null;
   /** False: clones of its guest draw the same random numbers, because its kernel cannot notice a clone. */
   reseeds: boolean;
   /** Throws `damaged` if a file changed since it was compared. Call this after all files are copied. */
   requireUnchanged(): void;
 }
 
-/** A file that changed shortly before it was read may change again within the same tick of the file system's clock. */
-const SETTLED_MS = 2000;
-const KEPT_DIRECTORIES = 64;
+interface Check extends CallOptions {
+  /** False: the machine gets a memory file of its own. */
+  mapsMemory: boolean;
+}
 
 /**
  * Compares every file of an export directory with its envelope. A file compared earlier, with the same inode, size and
  * times, is not read again: many machines are cloned from one directory. Throws as `verifyDirectory` and `readState`
  * do.
  */
-export async function checkedState(
-  root: string,
-  from: string,
-  { signal, onProgress }: CallOptions,
-): Promise<CheckedState> {
+export async function checkedDirectory(root: string, from: string, check: Check): Promise<CheckedState> {
+  const { signal, onProgress } = check;
   const directory = realOf(from);
-  const kept = new Verified(sharedFile(root, "verified.json"), directory);
+  const known = new Verified(sharedFile(root, "verified.json"));
   const onFile = throttled(onProgress);
   const { kind, config, files } = await verifyDirectory(directory, {
     signal,
     onFile: (done) => onFile({ phase: "verifying", done }),
-    known: kept,
+    known,
   });
   if (kind !== "vm")
     throw new CairnError("usage", `${printablePath(directory)} is the export of a workspace, not of a machine`, {
       hint: advice`make a workspace of it with: ${line("clone --from-dir", "importDirectory", word("from"), word("folder"), { isClone: true })}`,
     });
   const content = join(directory, CONTENT);
-  const saved = readState(content);
+  const fileOf = (name: string): string => join(content, name);
+  const saved = readState(fileOf);
   if (saved.id !== config.id)
     throw new CairnError(
       "damaged",
@@ -68,11 +73,13 @@ export async function checkedState(
       throw new CairnError("damaged", `${CONTENT}/${name} of ${printablePath(directory)} is not listed as a file`, {
         details: { path: name },
       });
-  const memory = compared.get(`${CONTENT}/${MEMORY}`) ?? "";
-  const ask = async (): Promise<boolean> => reseedsClones(join(content, MEMORY), newPacer(signal));
-  const reseeds = !saved.hasMemory || (await kept.answer(`reseeds ${memory}`, ask));
-  kept.keep();
-  return { saved, content, memory, reseeds, requireUnchanged: () => kept.requireUnchanged() };
+  const shared = new SharedFiles(root, known, check);
+  for (const name of filesOf(saved)) {
+    const digest = shared.digestOf(name, compared.get(`${CONTENT}/${name}`)!);
+    if (digest !== null && !(await shared.has(digest))) await shared.add(fileOf(name), { digest });
+  }
+  const memory = compared.get(`${CONTENT}/${MEMORY}`);
+  return await checked(saved, { ...check, known, fileOf, isTemporary: false, memory });
 }
 
 function realOf(from: string): string {
@@ -83,79 +90,146 @@ function realOf(from: string): string {
   }
 }
 
-/** Files of one directory whose digests were verified, with the file system's stamps at that time. */
-class Verified {
-  readonly #file: string;
-  readonly #directory: string;
-  readonly #before: JsonObject;
-  readonly #all: JsonObject;
-  /** stamps of all files seen; `isKept`: the file need not be read the next time */
-  readonly #seen: Record<string, { sha256: string; stamp: string; isKept: boolean }> = {};
-  readonly #answers: Record<string, boolean> = {};
-  #isNew = false;
-
-  constructor(file: string, directory: string) {
-    this.#file = file;
-    this.#directory = directory;
-    this.#all = readKept(file);
-    this.#before = (this.#all[directory] ?? {}) as JsonObject;
+/**
+ * Checks a machine's state at a save point, and takes only those files out of the store that are neither blobs nor in the
+ * folder of the last saved state. `to`: a new folder for them. The digests of the point's files are known once one machine
+ * was made of it. Throws `incomplete`, `damaged`, and the errors of `readState`.
+ */
+export async function checkedPoint(
+  { root, saved: folder }: Machine,
+  client: Client,
+  { point, to, ...check }: Check & { point: string; to: string },
+): Promise<CheckedState> {
+  const known = new Verified(sharedFile(root, "verified.json"));
+  const shared = new SharedFiles(root, known, check);
+  const { save_point_id: target, payload_root_hash: state } = await client.resolve(point);
+  const fetch = async (into: string, paths: string[]): Promise<void> => {
+    const { left_out: leftOut } = await client.restore({ ...callOf(check), target, to: join(to, into), paths });
+    if (leftOut.length > 0)
+      throw new CairnError("incomplete", `${plural(leftOut.length, "file")} of the saved machine could not be read`, {
+        details: { left_out: leftOut },
+      });
+  };
+  mkdirSync(join(to, "copied"), { recursive: true, mode: 0o700 });
+  let digests = known.answer(`state ${state}`) as Record<string, string | null> | undefined;
+  if (digests === undefined) {
+    await fetch("described", [SIDECAR]);
+    const names = [SIDECAR, ...filesOf(savedIn(join(to, "described", SIDECAR))!)];
+    digests = Object.fromEntries(names.map((name) => [name, shared.digestOf(name, null)]));
   }
-
-  has(name: string, sha256: string): boolean {
-    const stamp = stampOf(this.#facts(name), sha256);
-    const isKept = this.#before[name] === stamp;
-    this.#seen[name] = { sha256, stamp, isKept };
-    return isKept;
+  const files: Record<string, string> = {};
+  for (const [name, digest] of Object.entries(digests)) {
+    const file = digest === null ? null : await shared.take(name, digest, { folder, into: join(to, "copied") });
+    if (file !== null) files[name] = file;
   }
-
-  /** Notes that the file's content was read and is right. */
-  isRight(name: string): void {
-    const { mtimeMs, ctimeMs } = this.#facts(name);
-    if (Date.now() - Math.max(Number(mtimeMs), Number(ctimeMs)) < SETTLED_MS) return;
-    this.#seen[name]!.isKept = this.#isNew = true;
+  const missing = Object.keys(digests).filter((name) => !(name in files));
+  if (missing.length > 0) await fetch("stored", missing);
+  for (const name of missing) {
+    const file = join(to, "stored", name);
+    const wanted = digests[name] ?? undefined;
+    const isShared = shared.isShared(name);
+    const digest = isShared ? await shared.add(file, { digest: wanted, moves: true }) : await shared.digest(file);
+    if (wanted !== undefined && digest !== wanted)
+      throw new CairnError("damaged", `${name} of the save point ${target} has another content than before`, {
+        details: { path: name, expected: wanted, actual: digest },
+      });
+    digests[name] = digest;
+    files[name] = isShared ? blobFile(root, digest) : file;
   }
-
-  /** Returns the answer of `ask`, or the stored one. `question` names the content by its digest. */
-  async answer(question: string, ask: () => Promise<boolean>): Promise<boolean> {
-    const before = this.#before[question];
-    this.#isNew ||= typeof before !== "boolean";
-    return (this.#answers[question] = typeof before === "boolean" ? before : await ask());
-  }
-
-  requireUnchanged(): void {
-    for (const [name, { sha256, stamp }] of Object.entries(this.#seen))
-      if (stampOf(this.#facts(name), sha256) !== stamp)
-        throw new CairnError("damaged", `${name} of ${printablePath(this.#directory)} changed while it was copied`);
-  }
-
-  keep(): void {
-    if (!this.#isNew) return;
-    const others = Object.entries(this.#all).filter(([name]) => name !== this.#directory);
-    const now = Object.entries(this.#seen).flatMap(([name, { stamp, isKept }]) => (isKept ? [[name, stamp]] : []));
-    const kept = Object.fromEntries([
-      ...others.slice(1 - KEPT_DIRECTORIES),
-      [this.#directory, { ...Object.fromEntries(now), ...this.#answers }],
-    ]);
-    durableWrite(this.#file, Buffer.from(JSON.stringify(kept)));
-  }
-
-  #facts(name: string): BigIntStats {
-    return lstatSync(Buffer.concat([Buffer.from(`${this.#directory}/`), Buffer.from(name, "latin1")]), {
-      bigint: true,
-    });
-  }
+  const fileOf = (name: string): string => files[name] ?? join(to, name);
+  const saved = readState(fileOf);
+  const sealed = state ?? (await client.resolve(target)).payload_root_hash;
+  if (missing.length > 0 && sealed !== null) known.learn(`state ${sealed}`, digests);
+  return await checked(saved, { ...check, known, fileOf, isTemporary: true, memory: digests[MEMORY] ?? undefined });
 }
 
-function stampOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats, sha256: string): string {
-  return [dev, ino, size, mtimeNs, ctimeNs, sha256].join(" ");
+interface Found {
+  known: Verified;
+  fileOf(name: string): string;
+  isTemporary: boolean;
+  memory: string | undefined;
 }
 
-function readKept(file: string): JsonObject {
-  try {
-    const bytes = readSmallFile(file, 16 << 20);
-    return bytes === null ? {} : (parseJson(bytes, file) as JsonObject);
-  } catch {
-    // Files of an unreadable list are verified again.
-    return {};
+async function checked(saved: SavedMachine, found: Found & Check): Promise<CheckedState> {
+  const { known, fileOf, isTemporary, memory, mapsMemory, signal } = found;
+  const question = `reseeds ${memory}`;
+  let reseeds = memory === undefined ? true : known.answer(question);
+  if (typeof reseeds !== "boolean") {
+    reseeds = await reseedsClones(fileOf(MEMORY), newPacer(signal));
+    known.learn(question, reseeds);
+  }
+  known.keep();
+  return {
+    saved,
+    fileOf,
+    isTemporary,
+    mapped: mapsMemory && memory !== undefined ? memory : null,
+    reseeds: reseeds as boolean,
+    requireUnchanged: () => known.requireUnchanged(),
+  };
+}
+
+/** The blobs of a folder of machines, each of which is verified before a call uses it. */
+class SharedFiles {
+  readonly #root: string;
+  readonly #known: Verified;
+  readonly #check: Check;
+
+  constructor(root: string, known: Verified, check: Check) {
+    this.#root = root;
+    this.#known = known;
+    this.#check = check;
+  }
+
+  isShared(name: string): boolean {
+    return name.startsWith(`${BLOBS}/`) || (name === MEMORY && this.#check.mapsMemory);
+  }
+
+  /** Returns the digest of the blob that a state's file is; null for a file that each machine has for itself. */
+  digestOf(name: string, memory: string | null): string | null {
+    if (!this.isShared(name)) return null;
+    return name === MEMORY ? memory : name.slice(BLOBS.length + 1);
+  }
+
+  async digest(file: string): Promise<string> {
+    return (await digestOfFile(file, newPacer(this.#check.signal))).sha256;
+  }
+
+  /** True if the blob is there, and its content is right. */
+  async has(digest: string): Promise<boolean> {
+    const blob = blobFile(this.#root, digest);
+    if (!existsSync(blob)) return false;
+    if (this.#known.has(blob, digest)) return true;
+    if ((await this.digest(blob)) === digest) {
+      this.#known.isRight(blob);
+      return true;
+    }
+    this.#check.onWarning?.(`${printablePath(blob)} is damaged, and is written again`);
+    return false;
+  }
+
+  /** Makes a file a blob, whose digest is returned. Throws as `addBlob` does. */
+  async add(file: string, options: { digest?: string | undefined; moves?: boolean }): Promise<string> {
+    const digest = await addBlob(this.#root, file, { ...options, signal: this.#check.signal });
+    this.#known.has(blobFile(this.#root, digest), digest);
+    this.#known.isRight(blobFile(this.#root, digest));
+    return digest;
+  }
+
+  /** Finds a file by its digest among the blobs, or copies it from a folder. Returns null if it is in neither. */
+  async take(name: string, digest: string, { folder, into }: { folder: string; into: string }): Promise<string | null> {
+    const isShared = this.isShared(name);
+    if (isShared && (await this.has(digest))) return blobFile(this.#root, digest);
+    const [source, copy] = [join(folder, name), join(into, name)];
+    if (!existsSync(source)) return null;
+    try {
+      if (isShared) return blobFile(this.#root, await this.add(source, { digest }));
+      await copyFiles([source], into, { signal: this.#check.signal });
+      return (await this.digest(copy)) === digest ? copy : null;
+    } catch {
+      // Another process may replace the folder's files meanwhile. The store has the content too.
+      throwIfAborted(this.#check.signal);
+      return null;
+    }
   }
 }

@@ -34,7 +34,7 @@ import type { SavedMachine } from "../../formats/machine/machine.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../hand.ts";
-import { type CheckedState, checkedState } from "./checked.ts";
+import { checkedDirectory, checkedPoint, type CheckedState } from "./checked.ts";
 import { ownInfo } from "./life.ts";
 import { callOf, causeOf, withClient } from "./saved-workspace.ts";
 
@@ -107,20 +107,23 @@ export async function exportMachine(
 /** A saved state: in an export directory, or a point of a machine. */
 type Source = { fromDirectory: string } | { machine: string; point: string };
 
-/** Checks a state completely and runs `work` with it. A save point is first written as an export directory. */
+/** Checks a state completely and runs `work` with it. Files of a save point lie in a temporary folder meanwhile. */
 async function withState<T>(
   hand: LibraryHand,
   root: string,
   source: Source,
-  options: CallOptions,
+  options: CallOptions & { mapsMemory: boolean },
   work: (state: CheckedState) => Promise<T>,
 ): Promise<T> {
   using _shared = await shareBlobs(root, options);
-  if ("fromDirectory" in source) return await work(await checkedState(root, source.fromDirectory, options));
+  if ("fromDirectory" in source) return await work(await checkedDirectory(root, source.fromDirectory, options));
+  const machine = Machine.in(root, source.machine);
+  machine.read();
   const to = sharedFile(root, temporaryName());
   try {
-    await exportMachine(hand, root, source.machine, to, { ...options, point: source.point });
-    return await work(await checkedState(root, to, options));
+    const { point } = source;
+    const check = { ...options, point, to };
+    return await work(await withClient(hand, machine, options, async (client) => checkedPoint(machine, client, check)));
   } finally {
     removeAll(to);
   }
@@ -164,8 +167,10 @@ export async function cloneMachine(
   requireFreeName(machine);
   const [, from = "", at = "latest"] = /^([^@]*)(?:@(.*))?$/s.exec(point ?? "") ?? [];
   const source = fromDirectory === undefined ? { machine: from, point: at } : { fromDirectory };
-  return await withState(hand, folder, source, call, async (state) => {
-    const { saved, content, memory } = state;
+  // A machine with mapped memory needs a second QEMU when it is saved, which cannot use the same tap.
+  const mapsMemory = (given ?? []).every((network) => network === "user");
+  return await withState(hand, folder, source, { ...call, mapsMemory }, async (state) => {
+    const { saved, mapped } = state;
     const host = await hostOf(folder);
     checkFits(host, saved);
     const { hardware, hasMemory, description, image } = saved;
@@ -187,8 +192,7 @@ export async function cloneMachine(
     let watcher: Watcher | null = null;
     await makeMachine(folder, record, options, {
       async fill() {
-        const { signal } = options;
-        const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
+        await bringState(saved, state, { into: machine.live, signal: options.signal });
         state.requireUnchanged();
         failpoint("vm-clone.brought");
         const flushed = flushFiles(machine.live);
@@ -253,8 +257,9 @@ export async function restoreMachine(
     throw new CairnError("usage", "force is only for an export directory, which can be of another machine");
   const result = await withMachine(root, name, "restore", options, async (machine, record) => {
     const source = fromDirectory === undefined ? { machine: name, point: point! } : { fromDirectory };
-    return await withState(hand, machine.root, source, callOf(options), async (state) => {
-      const { saved, content, memory } = state;
+    const mapsMemory = record.hardware.nics.every(({ network }) => network === "user");
+    return await withState(hand, machine.root, source, { ...callOf(options), mapsMemory }, async (state) => {
+      const { saved, mapped } = state;
       const { hardware, hasMemory, id } = saved;
       if (!record.lineage.includes(id)) {
         if (force !== true)
@@ -280,13 +285,7 @@ export async function restoreMachine(
         own.map(({ tap }) => tap ?? "user"),
       );
       try {
-        const mapped = await bringState(machine, saved, {
-          from: content,
-          into: machine.next,
-          memory,
-          nics: own,
-          signal,
-        });
+        await bringState(saved, state, { into: machine.next, signal });
         state.requireUnchanged();
         await flushFiles(machine.next);
         failpoint("vm-restore.staged");
