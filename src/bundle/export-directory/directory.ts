@@ -23,7 +23,7 @@ export interface DirectoryCall {
 
 /** Files that need not be read, because they were read before and have not changed. */
 export interface KnownFiles {
-  has(file: Buffer, sha256: string): boolean;
+  has(file: Buffer, sha256: string): Promise<boolean>;
   /** Records that a file was read and matches. */
   isRight(file: Buffer): void;
 }
@@ -117,7 +117,7 @@ export async function verifyDirectory(
         actual: size,
       });
     onFile?.(++done);
-    if (known?.has(placeOf(root, name), wanted.sha256) === true) continue;
+    if ((await known?.has(placeOf(root, name), wanted.sha256)) === true) continue;
     const { sha256 } = await digestOfFile(placeOf(root, name), pace);
     if (sha256 !== wanted.sha256)
       throw bad(name, "does not match its checksum in the envelope", {

@@ -1,9 +1,10 @@
 import { chmodSync, closeSync, lstatSync, readdirSync, readSync, renameSync, rmSync, utimesSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
 import { runTool } from "../../fs/child-pipes.ts";
-import { fsyncDirectory, fsyncFile, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
+import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { clearAway } from "../../fs/remove-all.ts";
@@ -30,6 +31,8 @@ interface BlobOptions {
   digest?: string | undefined;
   /** True: the file, on the same file system, becomes the blob. */
   moves?: boolean;
+  /** Gets the content in pieces, in order. */
+  look?: ((piece: Buffer) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -37,13 +40,13 @@ interface BlobOptions {
 export async function addBlob(
   root: string,
   file: string,
-  { digest, moves = false, signal }: BlobOptions = {},
+  { digest, moves = false, look, signal }: BlobOptions = {},
 ): Promise<string> {
   // Opening another kind of file would wait, or copy nothing.
   closeSync(openRegular(file, { named: digest === undefined && !moves }));
   const fill = async (copy: string): Promise<void> =>
     moves ? renameSync(file, copy) : copyFiles([file], copy, { signal });
-  return await keep(root, signal, digest, fill);
+  return await keep(root, { digest, look, signal }, fill);
 }
 
 /** Keeps a raw or qcow2 disk image as qcow2 and returns its digest. Throws `refused` for an image that needs other files. */
@@ -53,9 +56,7 @@ export async function addImage(root: string, image: string, signal: AbortSignal 
   const form = header === null ? "raw" : "qcow2";
   if (header !== null) refuseOthers(header, image);
   const args = ["convert", "-f", form, "-O", "qcow2", image];
-  return await keep(root, signal, undefined, async (copy) =>
-    runTool(programOf("qemu-img"), [...args, copy], { signal }),
-  );
+  return await keep(root, { signal }, async (copy) => runTool(programOf("qemu-img"), [...args, copy], { signal }));
 }
 
 /** First bytes of disk images that would be mistaken for a raw disk: VMDK, VDI, VHDX, VHD, QED. */
@@ -78,8 +79,7 @@ function refuseOtherFormats(image: string): void {
 
 async function keep(
   root: string,
-  signal: AbortSignal | undefined,
-  wanted: string | undefined,
+  { digest: wanted, look, signal }: BlobOptions,
   fill: (copy: string) => Promise<void>,
 ): Promise<string> {
   const copy = blobFile(root, temporaryName());
@@ -87,12 +87,12 @@ async function keep(
     await fill(copy);
     // Any later write sets another time, even within one tick of the clock.
     utimesSync(copy, 0, 0);
-    const { sha256 } = await digestOfFile(copy, newPacer(signal));
-    if (wanted !== undefined && sha256 !== wanted)
-      throw new CairnError("damaged", `a file with the digest ${wanted} has another content`);
-    fsyncFile(copy);
     // QEMU opens mapped files for writing, although it writes nothing.
     chmodSync(copy, 0o600);
+    await using file = await open(copy);
+    const [{ sha256 }] = await Promise.all([digestOfFile(copy, newPacer(signal), look), file.sync()]);
+    if (wanted !== undefined && sha256 !== wanted)
+      throw new CairnError("damaged", `a file with the digest ${wanted} has another content`);
     renameSync(copy, blobFile(root, sha256));
     fsyncDirectory(sharedFile(root, "blobs"));
     return sha256;

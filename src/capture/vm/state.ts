@@ -1,12 +1,10 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import {
   chmodSync,
-  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
-  readSync,
   renameSync,
   rmSync,
   statfsSync,
@@ -31,10 +29,8 @@ import {
 } from "../../formats/machine/machine.ts";
 import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
-import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import type { Pacer } from "../../pacer.ts";
 import { checkDisk, checkImage, copyFiles } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { blobFile, type Machine, type MachineRecord, PID_FILE } from "./machine.ts";
@@ -276,26 +272,26 @@ export function checkFits(host: Host, saved: SavedMachine): void {
 
 /** Words of Linux's own log, which are in its memory if the kernel was built to detect cloning (CONFIG_VMGENID). */
 const RESEEDS = Buffer.from("crng reseeded due to virtual machine fork");
-const PIECE = 1 << 20;
 
 /**
- * Searches the memory of a saved guest for a kernel that draws fresh randomness when its generation id changes. False:
- * all clones of that memory draw the same random numbers. Throws as `openRegular` does.
+ * Searches the memory of a saved guest, given in pieces, for a kernel that draws fresh randomness when its generation id
+ * changes. Without one all clones of that memory draw the same random numbers.
  */
-export async function reseedsClones(memory: string, pace: Pacer): Promise<boolean> {
-  const fd = openRegular(memory);
-  try {
-    const piece = Buffer.allocUnsafe(PIECE + RESEEDS.length);
-    // Two reads overlap, so that a match across their border is found.
-    for (let at = 0, length = 1; length > 0; at += PIECE) {
-      length = readSync(fd, piece, 0, piece.length, at);
-      if (piece.subarray(0, length).includes(RESEEDS)) return true;
-      await pace();
-    }
-    return false;
-  } finally {
-    closeSync(fd);
+export class ReseedSearch {
+  #found = false;
+  /** The end of the last piece, in which a match may begin. */
+  #rest = Buffer.alloc(0);
+
+  get found(): boolean {
+    return this.#found;
   }
+
+  readonly look = (piece: Buffer): void => {
+    if (this.#found) return;
+    const border = Buffer.concat([this.#rest, piece.subarray(0, RESEEDS.length)]);
+    this.#found = border.includes(RESEEDS) || piece.includes(RESEEDS);
+    this.#rest = Buffer.from(piece.subarray(-RESEEDS.length));
+  };
 }
 
 export interface Bring {

@@ -1,9 +1,9 @@
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { addBlob, copyFiles } from "../../capture/vm/blobs.ts";
 import { blobFile, type Machine, sharedFile } from "../../capture/vm/machine.ts";
-import { readState, reseedsClones, savedIn } from "../../capture/vm/state.ts";
+import { readState, ReseedSearch, savedIn } from "../../capture/vm/state.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, line, throwIfAborted, word } from "../../errors.ts";
@@ -45,18 +45,23 @@ export async function checkedDirectory(root: string, from: string, check: Check)
   const { signal, onProgress } = check;
   const directory = realOf(from);
   const known = new Verified(sharedFile(root, "verified.json"));
+  const content = join(directory, CONTENT);
+  const fileOf = (name: string): string => join(content, name);
+  const shared = new SharedFiles(root, known, check);
   const onFile = throttled(onProgress);
   const { kind, config, files } = await verifyDirectory(directory, {
     signal,
     onFile: (done) => onFile({ phase: "verifying", done }),
-    known,
+    known: {
+      has: async (file, sha256) =>
+        known.has(file, sha256) || shared.copies(file.toString("latin1").slice(content.length + 1), file, sha256),
+      isRight: (file) => known.isRight(file),
+    },
   });
   if (kind !== "vm")
     throw new CairnError("usage", `${printablePath(directory)} is the export of a workspace, not of a machine`, {
       hint: advice`make a workspace of it with: ${line("clone --from-dir", "importDirectory", word("from"), word("folder"), { isClone: true })}`,
     });
-  const content = join(directory, CONTENT);
-  const fileOf = (name: string): string => join(content, name);
   const saved = readState(fileOf);
   if (saved.id !== config.id)
     throw new CairnError(
@@ -73,13 +78,12 @@ export async function checkedDirectory(root: string, from: string, check: Check)
       throw new CairnError("damaged", `${CONTENT}/${name} of ${printablePath(directory)} is not listed as a file`, {
         details: { path: name },
       });
-  const shared = new SharedFiles(root, known, check);
   for (const name of filesOf(saved)) {
     const digest = shared.digestOf(name, compared.get(`${CONTENT}/${name}`)!);
     if (digest !== null && !(await shared.has(digest))) await shared.add(fileOf(name), { digest });
   }
   const memory = compared.get(`${CONTENT}/${MEMORY}`);
-  return await checked(saved, { ...check, known, fileOf, isTemporary: false, memory });
+  return await checked(saved, { shared, known, fileOf, isTemporary: false, memory });
 }
 
 function realOf(from: string): string {
@@ -140,31 +144,27 @@ export async function checkedPoint(
   const saved = readState(fileOf);
   const sealed = state ?? (await client.resolve(target)).payload_root_hash;
   if (missing.length > 0 && sealed !== null) known.learn(`state ${sealed}`, digests);
-  return await checked(saved, { ...check, known, fileOf, isTemporary: true, memory: digests[MEMORY] ?? undefined });
+  return await checked(saved, { shared, known, fileOf, isTemporary: true, memory: digests[MEMORY] ?? undefined });
 }
 
 interface Found {
+  shared: SharedFiles;
   known: Verified;
   fileOf(name: string): string;
   isTemporary: boolean;
   memory: string | undefined;
 }
 
-async function checked(saved: SavedMachine, found: Found & Check): Promise<CheckedState> {
-  const { known, fileOf, isTemporary, memory, mapsMemory, signal } = found;
-  const question = `reseeds ${memory}`;
-  let reseeds = memory === undefined ? true : known.answer(question);
-  if (typeof reseeds !== "boolean") {
-    reseeds = await reseedsClones(fileOf(MEMORY), newPacer(signal));
-    known.learn(question, reseeds);
-  }
+async function checked(saved: SavedMachine, found: Found): Promise<CheckedState> {
+  const { shared, known, fileOf, isTemporary, memory } = found;
+  const reseeds = memory === undefined || (await shared.reseeds(memory, fileOf(MEMORY)));
   known.keep();
   return {
     saved,
     fileOf,
     isTemporary,
-    mapped: mapsMemory && memory !== undefined ? memory : null,
-    reseeds: reseeds as boolean,
+    mapped: memory !== undefined && shared.isShared(MEMORY) ? memory : null,
+    reseeds,
     requireUnchanged: () => known.requireUnchanged(),
   };
 }
@@ -191,8 +191,34 @@ class SharedFiles {
     return name === MEMORY ? memory : name.slice(BLOBS.length + 1);
   }
 
-  async digest(file: string): Promise<string> {
-    return (await digestOfFile(file, newPacer(this.#check.signal))).sha256;
+  async digest(file: string, look?: (piece: Buffer) => void): Promise<string> {
+    return (await digestOfFile(file, newPacer(this.#check.signal), look)).sha256;
+  }
+
+  /** Tells whether a guest with this memory draws fresh randomness as a clone: known, or found in the file. */
+  async reseeds(memory: string, file: string): Promise<boolean> {
+    const known = this.#known.answer(`reseeds ${memory}`);
+    if (typeof known === "boolean") return known;
+    const search = new ReseedSearch();
+    await this.digest(file, search.look);
+    this.#known.learn(`reseeds ${memory}`, search.found);
+    return search.found;
+  }
+
+  /**
+   * Verifies a shared file by its copy among the blobs, so that it is read once. False if it is no shared file, its blob is
+   * there already, or the copy has another digest.
+   */
+  async copies(name: string, file: Buffer, digest: string): Promise<boolean> {
+    if (this.digestOf(name, digest) !== digest || (await this.has(digest))) return false;
+    try {
+      await this.add(file.toString("utf8"), { digest });
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return false;
+      throw error;
+    }
+    this.#known.isRight(file);
+    return true;
   }
 
   /** True if the blob is there, and its content is right. */
@@ -210,9 +236,13 @@ class SharedFiles {
 
   /** Makes a file a blob, whose digest is returned. Throws as `addBlob` does. */
   async add(file: string, options: { digest?: string | undefined; moves?: boolean }): Promise<string> {
-    const digest = await addBlob(this.#root, file, { ...options, signal: this.#check.signal });
-    this.#known.has(blobFile(this.#root, digest), digest);
-    this.#known.isRight(blobFile(this.#root, digest));
+    const search = new ReseedSearch();
+    const look = basename(file) === MEMORY ? search.look : undefined;
+    const digest = await addBlob(this.#root, file, { ...options, look, signal: this.#check.signal });
+    if (look !== undefined) this.#known.learn(`reseeds ${digest}`, search.found);
+    const blob = blobFile(this.#root, digest);
+    this.#known.has(blob, digest);
+    this.#known.isRight(blob);
     return digest;
   }
 

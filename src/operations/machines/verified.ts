@@ -50,7 +50,7 @@ export class Verified {
 
   /** Returns the stored answer to a question that names content by its digest; undefined if there is none. */
   answer(question: string): unknown {
-    const known = this.#before[question];
+    const known = this.#now[question] ?? this.#before[question];
     if (known !== undefined) this.#now[question] = known;
     return known;
   }
