@@ -96,6 +96,17 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
       cairn(line("rm", "killed", "--force"));
       assert.ok(!fs.existsSync(path.join(MACHINES, "killed")));
     }
+    kill(line("clone", "a", "of-point"), "vm-state.checked");
+    assert.notEqual(cairn(line("inspect", "of-point")).status, 0);
+    vm("clone", "a", "of-point");
+    await new Guest("of-point").counted();
+    vm("rm", "of-point", "--force");
+    const shared = fs.readdirSync(path.join(MACHINES, ".shared"));
+    assert.deepEqual(
+      shared.filter((name) => name.startsWith(".")),
+      [],
+      "files of a save point",
+    );
     const { kernel, initrd } = files as { kernel: string; initrd: string };
     const creating = (name: string): string[] =>
       line("create", name, "--kernel", kernel, "--initrd", initrd, "--disk", "1M");

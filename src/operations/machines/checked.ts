@@ -7,6 +7,7 @@ import { readState, ReseedSearch, savedIn } from "../../capture/vm/state.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, line, throwIfAborted, word } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
 import { BLOBS, filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -159,6 +160,7 @@ async function checked(saved: SavedMachine, found: Found): Promise<CheckedState>
   const { shared, known, fileOf, isTemporary, memory } = found;
   const reseeds = memory === undefined || (await shared.reseeds(memory, fileOf(MEMORY)));
   known.keep();
+  failpoint("vm-state.checked");
   return {
     saved,
     fileOf,
