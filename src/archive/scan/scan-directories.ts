@@ -89,7 +89,7 @@ class DirectoryScanner {
         else if (count === 0) this.#directory(directory);
         else if (count === LIST_AGAIN) this.#again(directory);
         else this.#part(directory, start, count);
-        if (Atomics.sub(control, C.PENDING, 1) === 1) this.#thread.wake();
+        this.#thread.endJob();
       }
       return true;
     }

@@ -18,7 +18,7 @@ import type { ScanNotes, ScanTask, UnwantedEntry } from "./task.ts";
 
 /**
  * Messages of the main thread to a thread of a scan, in this order: `scan`, `again` for jobs queued meanwhile and `captured` for a database, any
- * number of times, answered with all notes so far; `tail` to the one thread that kept its own, `draft` to a thread that
+ * number of times, answered with all notes so far; `help` to the others meanwhile, which hash the chunks of that database; `tail` to the one thread that kept its own, `draft` to a thread that
  * did not; `abort` may come at any time.
  */
 export type ToThread =
@@ -31,6 +31,7 @@ export type ToThread =
     }
   | { kind: "again"; unwanted: readonly UnwantedEntry[] }
   | { kind: "captured"; database: CapturedDatabase }
+  | { kind: "help" }
   | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
   | { kind: "tail"; tails: OtherTails; blobs: ExtraBlob[] }
   | { kind: "draft"; temporary: string }
@@ -80,7 +81,14 @@ export class ScanRunner {
         scanDirectories(this.#thread!);
         return { kind: "scanned", notes: this.#thread!.notes };
       case "captured":
-        readCaptured(this.#thread!, request.database);
+        try {
+          readCaptured(this.#thread!, request.database);
+        } finally {
+          this.#thread!.endJob();
+        }
+        return { kind: "scanned", notes: this.#thread!.notes };
+      case "help":
+        scanDirectories(this.#thread!);
         return { kind: "scanned", notes: this.#thread!.notes };
       case "trees":
         buildTrees(this.#thread!, request.groups);

@@ -153,6 +153,11 @@ export class ScanThread {
     this.wake();
   }
 
+  /** Notes the end of a job: threads that have no other work end after the last one. */
+  endJob(): void {
+    if (Atomics.sub(this.table.control, C.PENDING, 1) === 1) this.wake();
+  }
+
   wake(): void {
     Atomics.add(this.table.control, C.SIGNAL, 1);
     Atomics.notify(this.table.control, C.SIGNAL);

@@ -212,6 +212,7 @@ class Scan {
   readonly #packs: FinishedPack[] = [];
   readonly #tails: PackTail[] = [];
   readonly #forwardTails: PackTail[] = [];
+  #store: StoreSinkTask | null = null;
 
   /** `takeMore`: starts threads if the work exceeds this one; null if threads scan already. */
   constructor(
@@ -352,7 +353,7 @@ class Scan {
     table.control[C.PENDING] = 1;
   }
 
-  async #all(request: (thread: number) => ToThread, threads = this.#threads): Promise<ScanReply[]> {
+  async #all(request: (thread: number) => ToThread, threads: readonly Scanner[] = this.#threads): Promise<ScanReply[]> {
     const settled = await Promise.allSettled(
       threads.map(async (thread, i) => {
         try {
@@ -368,7 +369,7 @@ class Scan {
   }
 
   async #scan(): Promise<ScanNotes> {
-    const store = this.#sinkTask();
+    const store = (this.#store = this.#sinkTask());
     this.#passForwardedOn();
     let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store, unwanted: [] }));
     for (let round = 0; ; round++) {
@@ -439,7 +440,11 @@ class Scan {
       let isWhole = true;
       try {
         const given = held === null ? null : { image: held.image, sidecars: held.sidecars };
-        await this.#threads[FINISHING]!.ask({ kind: "captured", database: { directory, name, held: given } });
+        const threads = await this.#readersOf(held?.image ?? full);
+        const captured: ToThread = { kind: "captured", database: { directory, name, held: given } };
+        // The others help until this job ends.
+        Atomics.add(this.#table.control, C.PENDING, 1);
+        await this.#all((thread) => (thread === 0 ? captured : { kind: "help" }), threads);
       } finally {
         isWhole = (await held?.release()) ?? true;
       }
@@ -449,6 +454,14 @@ class Scan {
       if (isWhole) return [{ path, label: held.label, reason: held.reason, recovered, apart }];
       if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK, recovered, apart }];
     }
+  }
+
+  /** Threads that have one set of rings: one to read a captured file and cut it, the others to hash its chunks. */
+  async #readersOf(file: string | Buffer): Promise<readonly Scanner[]> {
+    if (this.#takeMore === null) return this.#threads;
+    const { size } = fs.statSync(file, { throwIfNoEntry: false }) ?? { size: 0 };
+    if (this.#threads.length === 1 && size > INLINE_BYTES) await this.#goOn(this.#store, []);
+    return this.#threads.length === 1 ? this.#threads : this.#threads.slice(1);
   }
 
   /** The directory and name of a path; null if its directory is unchanged, so that nothing in it is read. */
