@@ -7,6 +7,7 @@ import { CallOptions } from "../src/contract/words.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/errors.ts";
 import { LIBRARY_VERBS } from "../src/verbs/index.ts";
 import { EARLIER_FORMATS } from "../src/formats/records/unfinished.ts";
+import { MACHINE_RESTORE } from "../src/capture/vm/life.ts";
 import { CONTEXT_CHANGE } from "../src/context/change.ts";
 import type { Told } from "../src/fs/unfinished.ts";
 import { RECOVERIES } from "../src/workspace/care/recoveries.ts";
@@ -67,7 +68,7 @@ export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
 }
 
 /** All work that a kill can interrupt, of every room. */
-export const ALL_WORK: readonly Told[] = [...RECOVERIES, CONTEXT_CHANGE];
+export const ALL_WORK: readonly Told[] = [...RECOVERIES, CONTEXT_CHANGE, MACHINE_RESTORE];
 
 /** Returns docs/formats/unfinished-work.md: how each kind of work is done, and what a kill leaves. */
 export function unfinishedPage(all: readonly Told[]): string {

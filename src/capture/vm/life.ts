@@ -19,6 +19,8 @@ import { fsyncDirectory, readSmallFile, TEMPORARY_PREFIX, temporaryName } from "
 import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { removeAll } from "../../fs/remove-all.ts";
+import type { MachineRestore } from "../../formats/records/unfinished.ts";
+import type { Told } from "../../fs/unfinished.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { addBlob, addImage, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
@@ -64,7 +66,7 @@ export async function withMachine<T>(
   const machine = Machine.in(root, name);
   machine.read();
   using _lock = await acquireLock(machine.lock, { purpose: `vm ${purpose}`, signal, timeoutMs: lockTimeoutMs });
-  if (ends && machine.read().swapping === null) await quitQemu(machine.live);
+  if (ends && undecided(machine, machine.read()) === null) await quitQemu(machine.live);
   await settle(machine);
   const record = machine.read();
   const renews = record.foreignNics && purpose !== "stop" && purpose !== "rm";
@@ -85,7 +87,9 @@ async function settle(machine: Machine): Promise<MachineRecord> {
       { hint: "create the machine again" },
     );
   }
-  if (record.swapping !== null) record = await takeBack(machine, record);
+  const restore = undecided(machine, record);
+  if (restore !== null) record = await takeBack(machine, record, restore);
+  if (machine.restoring.isBegun) machine.restoring.end();
   for (const leftover of [machine.next, machine.old, ...temporariesOf(machine)]) {
     if (!existsSync(leftover)) continue;
     await endQemu(leftover);
@@ -150,7 +154,7 @@ function temporariesOf(machine: Machine): string[] {
 }
 
 function failed(machine: Machine, record: MachineRecord, why: string): MachineRecord {
-  const broken: MachineRecord = { ...record, state: "error", error: why, swapping: null };
+  const broken: MachineRecord = { ...record, state: "error", error: why };
   machine.write(broken);
   return broken;
 }
@@ -274,7 +278,6 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
     lineage: [],
     generation: newGeneration(),
     mapped: null,
-    swapping: null,
     foreignNics: false,
   };
 }
@@ -418,8 +421,8 @@ export async function lookAtAll(root: string, onWarning?: (message: string) => v
 }
 
 /**
- * Exchanges a machine's files for the set in `next`. Steps: a marker; the guest is paused; the sets exchange names; the
- * state is loaded; the record is the commit; the old set goes. A failure before the commit puts the old set back, and
+ * Exchanges a machine's files for the set in `next`. Steps: the record of the restore; the guest is paused; the sets exchange names; the
+ * state is loaded; the machine's record is the commit; the old set goes. A failure before the commit puts the old set back, and
  * its guest goes on. A machine with a tap (one user only) ends first; a failure leaves it in the state `error`.
  */
 export async function swapState(
@@ -429,10 +432,11 @@ export async function swapState(
   load: (() => Promise<Qmp>) | null,
 ): Promise<Qmp | null> {
   const running = await runningIn(machine.live);
-  const marked: MachineRecord = { ...before, swapping: running === null ? "resting" : "running" };
+  const { restoring } = machine;
+  const work: MachineRestore = { generation: before.generation, ran: running !== null };
   let loaded: Qmp | null = null;
   try {
-    machine.write(marked);
+    restoring.begin(work);
     failpoint("vm-restore.marked");
     if (running !== null) {
       await running.run("stop", undefined, MOVE_MS);
@@ -451,10 +455,13 @@ export async function swapState(
   } catch (error) {
     loaded?.close();
     running?.close();
-    await takeBack(machine, marked);
+    await takeBack(machine, before, work);
+    restoring.end();
     throw error;
   }
   failpoint("vm-restore.committed");
+  restoring.end();
+  failpoint("vm-restore.record-removed");
   running?.close();
   try {
     await endQemu(machine.old);
@@ -465,8 +472,28 @@ export async function swapState(
   return loaded;
 }
 
+export const MACHINE_RESTORE: Told = {
+  kind: "machine-restore",
+  where: "`restoring.json` of a machine",
+  steps: [
+    "a full set of files is staged in `live.next`",
+    "the record: the machine's generation, and whether its guest runs",
+    "the guest is paused; `live` becomes `live.old`, `live.next` becomes `live`; the state is loaded",
+    "● the machine's own record, with a new generation",
+    "the record and the old set are removed",
+  ],
+  before: "puts the old set back; a guest that still waits goes on, else the machine is in the state `error`",
+  after: "removes the record and the old set",
+};
+
+/** Returns the restore that a killed command has not committed; null if there is none. */
+function undecided({ restoring }: Machine, { generation }: MachineRecord): MachineRestore | null {
+  const work = restoring.read();
+  return work?.generation === generation ? work : null;
+}
+
 /** Puts the old set of files back. A guest that still waits goes on; else the machine is in the state `error`. */
-async function takeBack(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
+async function takeBack(machine: Machine, record: MachineRecord, { ran }: MachineRestore): Promise<MachineRecord> {
   if (existsSync(machine.old)) {
     await endQemu(machine.live);
     removeAll(machine.live);
@@ -480,13 +507,11 @@ async function takeBack(machine: Machine, record: MachineRecord): Promise<Machin
     } catch {
       // The next operation resumes or ends a guest that does not respond now.
     }
-  } else if (record.swapping === "running")
+  } else if (ran)
     return failed(
       machine,
       record,
       "the machine ended during a restore that was then interrupted; it has its disks from before the restore",
     );
-  const back: MachineRecord = { ...record, swapping: null };
-  machine.write(back);
-  return back;
+  return record;
 }

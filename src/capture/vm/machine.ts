@@ -10,7 +10,9 @@ import {
   MACHINE_VERSION,
   type MachineNames,
 } from "../../formats/machine/machine.ts";
+import { earlierWork, type MachineRestore, workOf } from "../../formats/records/unfinished.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { Unfinished } from "../../fs/unfinished.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
@@ -36,8 +38,6 @@ export interface MachineRecord extends MachineNames {
   generation: string;
   /** SHA-256 of the file that is mapped privately as its memory; null: the machine has its own memory file. */
   mapped: string | null;
-  /** A marker of an exchange of the machine's files, with whether it ran at the start; null: no exchange. */
-  swapping: "running" | "resting" | null;
   /** The guest still has the network devices of its clone's source; their links are down. */
   foreignNics: boolean;
 }
@@ -111,6 +111,13 @@ export class Machine {
     });
   }
 
+  /** A restore of the machine that is under way, or was interrupted. */
+  get restoring(): Unfinished<MachineRestore> {
+    const hint =
+      "if there is live.old beside it, that folder has the machine's files: move it to live; then remove that file";
+    return new Unfinished(join(this.folder, "restoring.json"), workOf("machine-restore"), { hint });
+  }
+
   write(record: MachineRecord): void {
     durableWrite(join(this.folder, RECORD), encodeRecord(record));
   }
@@ -168,6 +175,7 @@ export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
   const fields = new Fields(parseJson(bytes, what), what);
   fields.requireVersion(MACHINE_VERSION);
   const state = RESTING.find((each) => fields.isText("state", each));
+  if (fields.has("swapping")) throw earlierWork(`"swapping" in ${what}`);
   if (state === undefined) throw fields.wrong("state", `one of ${RESTING.join(", ")}`);
   return {
     id: fields.hex("id", 32),
@@ -179,7 +187,6 @@ export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
     lineage: fields.list("lineage", (value, label) => new Fields({ value }, label).hex("value", 32)),
     generation: fields.text("generation", 36),
     mapped: fields.hexOrNull("mapped", 64),
-    swapping: (["running", "resting"] as const).find((each) => fields.isText("swapping", each)) ?? null,
     foreignNics: fields.boolean("foreign_nics"),
   };
 }

@@ -212,6 +212,7 @@ const works: UnfinishedWork = {
   },
   "missing-folder": { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" },
   "context-change": { replaced: ["a/b"], has_records: true },
+  "machine-restore": { generation: "0a1b", ran: true },
   "new-folder": {
     purpose: "fork",
     staging: { path: "/w/\ufffd.cairn-partial-e", path_b64: "L3cv/y5jYWlybi1wYXJ0aWFsLWU=" },

@@ -52,6 +52,14 @@ export interface ContextChange {
   has_records: boolean;
 }
 
+/** A machine that is restored to a saved state. */
+export interface MachineRestore {
+  /** Generation of the machine before: once its record has another one, the restore is done. */
+  generation: string;
+  /** The guest ran before. */
+  ran: boolean;
+}
+
 /** Stands for a copy's UUID before the copy is made. */
 export const NOT_MADE = "0".repeat(32);
 
@@ -62,6 +70,7 @@ export interface UnfinishedWork {
   "context-change": ContextChange;
   conversion: ConversionWork;
   exchange: ExchangeWork;
+  "machine-restore": MachineRestore;
   "missing-folder": MissingFolderWork;
   "new-folder": PartialFile;
   restore: RestoreFile;
@@ -83,6 +92,10 @@ const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
     for (const key of ["since", "made"]) requireMatch(fields, key, /^\d{1,20}$/);
   },
   exchange: checkExchange,
+  "machine-restore"(fields) {
+    fields.text("generation", 36);
+    fields.boolean("ran");
+  },
   "missing-folder"(fields) {
     requireMatch(fields, "aside", /^\.cairn-tmp-[0-9a-z-]+$/);
     if (!fields.isNull("made")) requireMatch(fields, "made", /^[0-9.]+$/);
@@ -151,7 +164,7 @@ export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null): Jso
 }
 
 /** The error for work that an earlier release began, whose records are not read. `record`: the path or format. */
-function earlierWork(record: string): CairnError {
+export function earlierWork(record: string): CairnError {
   const message = `an earlier release of Cairn began this work (${record}), and only that release can finish it`;
   return new CairnError("refused", message, {
     hint: "run a command of that release here, for example its `cairn status`: it finishes the work; then use this release again",
