@@ -204,7 +204,7 @@ test("commands refuse work that an earlier release began, and doctor --repair mo
     const { status, error } = cairn(["save", "-C", folder]);
     assert.deepEqual([status, error?.code], [7, "refused"], name);
     assert.ok(error!.message.includes(path.join(journal, name)), error!.message);
-    assert.match(error!.hint!, /a command of that release/);
+    assert.match(error!.hint!, /run that release here/);
     const [finding] = journalFindings((await client.doctor()).findings);
     assert.match(finding!.detail, /an earlier release of Cairn began this work/);
     assert.deepEqual(fs.readdirSync(journal), [name], "a look changes nothing");

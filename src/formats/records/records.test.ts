@@ -371,6 +371,6 @@ test("a record of unfinished work of an earlier release is refused, and the hint
         error instanceof CairnError &&
         error.code === "refused" &&
         error.message.includes(`${format} 1`) &&
-        /a command of that release/.test(String(error.hint)),
+        /run that release here/.test(String(error.hint)),
     );
 });

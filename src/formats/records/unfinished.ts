@@ -167,6 +167,6 @@ export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null): Jso
 export function earlierWork(record: string): CairnError {
   const message = `an earlier release of Cairn began this work (${record}), and only that release can finish it`;
   return new CairnError("refused", message, {
-    hint: "run a command of that release here, for example its `cairn status`: it finishes the work; then use this release again",
+    hint: "run that release here, for example its command `status`: it finishes the work; then use this release again",
   });
 }
