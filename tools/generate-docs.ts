@@ -9,8 +9,10 @@ import { LIBRARY_VERBS } from "../src/verbs/index.ts";
 import { EARLIER_FORMATS } from "../src/formats/records/unfinished.ts";
 import { MACHINE_RESTORE } from "../src/capture/vm/life.ts";
 import { CONTEXT_CHANGE } from "../src/context/change.ts";
+import { FOLDER_MOVE } from "../src/daemon/move-folder.ts";
 import type { Told } from "../src/fs/unfinished.ts";
 import { RECOVERIES } from "../src/workspace/care/recoveries.ts";
+import { RELOCATION } from "../src/workspace/place/move-record.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
@@ -68,7 +70,7 @@ export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
 }
 
 /** All work that a kill can interrupt, of every room. */
-export const ALL_WORK: readonly Told[] = [...RECOVERIES, CONTEXT_CHANGE, MACHINE_RESTORE];
+export const ALL_WORK: readonly Told[] = [...RECOVERIES, CONTEXT_CHANGE, MACHINE_RESTORE, RELOCATION, FOLDER_MOVE];
 
 /** Returns docs/formats/unfinished-work.md: how each kind of work is done, and what a kill leaves. */
 export function unfinishedPage(all: readonly Told[]): string {
@@ -87,7 +89,7 @@ export function unfinishedPage(all: readonly Told[]): string {
     "",
     "Generated from the lists of recoveries by `npm run docs`; `npm run ok` fails when the two differ.",
     "",
-    "Work that takes more than one step writes a record before it changes anything, and removes the record at its end. ● marks the commit point. The next command that takes the same lock finds the record of a killed one: work that was killed before ● is taken back, other work is finished. `status` tells it under `recovered`.",
+    "Work that takes more than one step writes a record before it changes anything, and removes the record at its end. The last two kinds have their record in a file that exists anyway. ● marks the commit point. The next command that takes the same lock finds the record of a killed one: work that was killed before ● is taken back, other work is finished. `status` tells it under `recovered`.",
     "",
     'A record is one JSON object with a final newline. `format` is `cairn.unfinished`, `version` 1, `work` the kind of work, `by` the program that wrote it (for example `cairn 0.1.0`). Then come the members of that kind, and last `checksum`: the SHA-256 of all bytes before `,"checksum"`. A long list of decisions lies beside it, in a file that ends in `.steps`. Code: `src/fs/unfinished.ts`, `src/formats/records/unfinished.ts`.',
     "",

@@ -12,6 +12,7 @@ import { fsyncDirectory } from "../fs/durable.ts";
 import { commitFileSystem, makeSubvolume } from "../fs/linux/btrfs.ts";
 import { exchangePlaces, linkInPlace, makeInPlace } from "../fs/linux/exchange-folders.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
+import type { Told } from "../fs/unfinished.ts";
 import {
   changedInOriginal,
   momentNow,
@@ -21,14 +22,22 @@ import {
 } from "../workspace/care/convert.ts";
 
 /**
- * Moves a folder onto the btrfs of the image and makes its path a link; or back. Steps of both:
- * - Intent: the state names path, target and `aside`, the temporary path beside the folder.
- * - Stage: a copy of all entries with their metadata. Verify: both trees are read and compared.
- * - Commit ●: path and `aside` are exchanged in one call.
- * - The displaced folder is searched for later writes; if there are any, the two are exchanged again.
- * After a kill before the commit the copy is removed; after a kill past the commit the new place counts. The folder's
- * content is complete at its path at every moment. The original is never removed.
+ * A move of a folder onto the btrfs of the image, whose path becomes a link; or back. The folder's content is complete at
+ * its path at every moment. The original is never removed.
  */
+export const FOLDER_MOVE: Told = {
+  kind: "folder-move",
+  where: "`moves` in the state of root's daemon",
+  steps: [
+    "the record: path, target and the temporary path beside the folder",
+    "all entries are copied with their metadata; both trees are read and compared",
+    "● path and temporary path are exchanged",
+    "the displaced folder is searched for later writes; if there are any, the two are exchanged again",
+    "the workspace is listed at the target; the record is removed",
+  ],
+  before: "removes the copy",
+  after: "goes on with the folder at the target; if neither state is certain, changes nothing and says so",
+};
 
 export interface MoveCall {
   allow?: readonly GuardName[] | undefined;

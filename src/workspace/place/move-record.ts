@@ -2,6 +2,7 @@ import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
+import type { Told } from "../../fs/unfinished.ts";
 import {
   listWorkspaces,
   type PlacedWorkspace,
@@ -41,10 +42,19 @@ export async function followFolder(
   if (!from.equals(to)) moveWorkspace({ control, workspace }, from, to);
 }
 
-/**
- * Records a folder's new real path. Registers the new path, then replaces the workspace's record: the commit point. An
- * earlier kill leaves the workspace at the old path, a later one at the new path.
- */
+export const RELOCATION: Told = {
+  kind: "relocation",
+  where: "the registration of the new path",
+  steps: [
+    "the new path is registered, too",
+    "● the workspace's own record names the new path, and the old one as `relocated_from`",
+    "the registration of the old path is removed",
+  ],
+  before: "keeps the workspace at the old path; `relocate` may be repeated",
+  after: "finds the workspace at the new path",
+};
+
+/** Records a folder's new real path, by the steps of {@link RELOCATION}. */
 export function moveWorkspace({ control, workspace }: Kept, from: Buffer, to: Buffer): void {
   const controlFile = readControl(control);
   if (controlFile === null) throw new CairnError("not_found", `${control.root} no longer exists`);
