@@ -107,7 +107,7 @@ describe("import of a bundle", () => {
       await refused(store, () => importFile(store, file, { parent }), { code: "usage" });
     });
 
-  test("import accepts memories of one user below another user at the same depth", async () => {
+  test("import puts memories of one user into the folder of another user", async () => {
     await using store = await scratch.store();
     const file = await scratch.bundle({ uri: "viking://user/alice/memories" });
     const { uri } = await importFile(store, file, { parent: "viking://user/bob" });

@@ -49,8 +49,9 @@ interface Wanted {
 }
 
 const HOST = "127.0.0.1";
-/** Milliseconds until a sign-in code expires; below, the same for a ticket. */
+/** Milliseconds until a sign-in code expires. */
 export const CODE_MS = 600_000;
+/** Milliseconds until a ticket expires. */
 const TICKET_MS = 60_000;
 const TOKEN_BYTES = 32;
 const CONNECTIONS = 256;

@@ -60,7 +60,7 @@ export class ScanRunner {
   readonly #onMuchRead: (() => void) | null;
   #sink: StoreSink | null = null;
 
-  /** `onMuchRead`: called after half of this thread's read limit. */
+  /** `onMuchRead`: called once this thread has read half of the bytes that it may read. */
   constructor(tell: (event: ForwardEvent) => void, onMuchRead: (() => void) | null = null) {
     this.#tell = tell;
     this.#onMuchRead = onMuchRead;

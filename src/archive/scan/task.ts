@@ -179,7 +179,7 @@ export interface ScanNotes {
   moved: number[];
   /** databases in use, to be captured */
   databases: NotedDatabase[];
-  /** databases not in use, to be checked */
+  /** databases that were not in use; SQLite checks each after the scan */
   resting: (NotedDatabase & { record: number })[];
   /** databases that were captured, or that could not be, with the reason */
   captured: CapturedLabel[];

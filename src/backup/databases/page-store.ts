@@ -211,7 +211,10 @@ class PageStore {
     return { first, count: this.#starts[blob + 1]! / pageSize - first };
   }
 
-  /** Hashes all pages except those of unchanged blobs, and gives the changed ones to the delta. Null if the locked page is not empty. */
+  /**
+   * Hashes the pages of each blob that may have changed, and adds changed pages to `delta`. Returns their numbers; null if
+   * SQLite's lock-byte page is not empty.
+   */
   async #scan({
     old,
     unread,

@@ -44,7 +44,7 @@ interface Name {
   inLatest: boolean;
   /** kind of the entry in the newest point that has the name */
   kind: EntryKind;
-  /** the trees of a folder of this name */
+  /** if folders have the name: the points that have each of their trees, by tree id in latin1 */
   trees: Map<string, Places>;
   /** content ids of a matching name; null if the name does not match */
   versions: Set<string> | null;

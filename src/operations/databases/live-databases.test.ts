@@ -229,7 +229,7 @@ function filesNamed(file: string): unknown[] {
   }
 }
 
-test("a save with --with reads a database's files after the database, so that no named file is missing", async (t) => {
+test("a save with --with captures the database before it reads the files that its rows name, so that none is missing", async (t) => {
   const { client, root } = await attachedScene(t, ({ database, folder }) => {
     writeFileSync(join(folder, "files/three"), "3");
     database.exec("INSERT INTO t VALUES ('three')");

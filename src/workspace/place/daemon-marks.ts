@@ -94,7 +94,7 @@ export function removeOtherMarks(
   }
 }
 
-/** Removes the marks of a folder that root releases while its daemon is down. */
+/** Removes the files by which root's daemon marks a folder as kept. For a release by root while that daemon is down. */
 export function removeMarksOf(folder: Buffer): void {
   const state = stateOfOtherDaemon();
   const mark = state === null ? null : readMark(state, nameOf("path", folder));

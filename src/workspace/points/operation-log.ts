@@ -8,7 +8,7 @@ export interface Revertible {
   /** kind of the original operation, for example `restore`; never `undo` or `redo` */
   kind: OperationKind;
   at: string;
-  /** point to go to */
+  /** point of the state to which the operation is reverted */
   before: SavePointId;
   /** point of the state that the operation, its undo or its redo left */
   after: SavePointId;

@@ -33,7 +33,7 @@ export interface Point {
   readonly sequence: number;
   /** The descriptor, completed by the point's seal. */
   readonly descriptor: Descriptor;
-  /** The descriptor as it was written when the point was made; equals `descriptor` without a seal. */
+  /** The descriptor as it was written when the point was made; `descriptor` is the same until the point is sealed. */
   readonly made: Descriptor;
   /** SHA-256 of the descriptor's bytes, 64 hex digits. */
   readonly checksum: string;

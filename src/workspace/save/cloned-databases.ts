@@ -37,7 +37,7 @@ interface TreeToMake extends Pick<HolderCall, "announce"> {
   tree: string;
 }
 
-/** Makes a tree of a folder. If it is not atomic, databases in use are put in as they are after a transaction. */
+/** Clones a folder. If the clone driver is not atomic, puts a capture of each database in use into the clone. */
 export async function withDatabases(
   workspace: Workspace,
   input: Pick<SaveInput, "databases" | "signal"> & { temporary: string },
