@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fsync,
   fsyncSync,
   linkSync,
   mkdirSync,
@@ -14,6 +15,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { adviceOf, CairnError, type Hint, see, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
@@ -21,6 +23,9 @@ import { machine, thisProcess } from "./lock-owner.ts";
 import { isHeldInMetadata } from "./linux/reflink.ts";
 import { openRegular, readRegular } from "./regular-file.ts";
 import { printablePath, type RawPath } from "./paths/safe-path.ts";
+
+/** Flushes an open file or directory; other work goes on meanwhile. */
+export const fsyncAsync = promisify(fsync);
 
 /** The prefix of every temporary name: `.cairn-tmp-<pid>-<hex>-<boot and pid namespace>-<start of the process>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
@@ -72,6 +77,24 @@ export function fsyncDirectory(path: RawPath): void {
   } catch (error) {
     throw toCairnError(error, `sync the directory ${printablePath(path)}`);
   }
+}
+
+/** Makes the entries of several directories durable. At the same time, which takes a disk hardly longer than one. */
+export async function fsyncDirectories(paths: Iterable<string>): Promise<void> {
+  await Promise.all(
+    Array.from(paths, async (path) => {
+      try {
+        const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+        try {
+          await fsyncAsync(descriptor);
+        } finally {
+          closeSync(descriptor);
+        }
+      } catch (error) {
+        if (!refusesDirectorySync(error)) throw toCairnError(error, `sync the directory ${printablePath(path)}`);
+      }
+    }),
+  );
 }
 
 /** Makes the content of a regular file durable. Throws the errors of `openRegular()` and system errors. */

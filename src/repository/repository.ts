@@ -251,6 +251,18 @@ export class Repository {
     return name;
   }
 
+  /** Saves a file after `options.after`; a store gets the bytes at once. */
+  async #save(
+    kind: UnpackedKind,
+    name: ObjectId,
+    { sealed, options }: { sealed: Uint8Array; options: SaveOptions | undefined },
+  ): Promise<void> {
+    const { after, ...rest } = options ?? {};
+    if (this.storage.isStore === true) return this.storage.save(kind, name, sealed, options);
+    await after;
+    return this.storage.save(kind, name, sealed, rest);
+  }
+
   /** Returns the sealed bytes of a file and its future name. */
   async sealUnpacked(json: Uint8Array): Promise<{ name: ObjectId; sealed: Uint8Array }> {
     const plain = this.version === 1 ? json : await packPlain(json);
@@ -302,7 +314,7 @@ export class Repository {
     this.seen?.made(name, snapshot);
     failpoint("repository.snapshot-seen");
     try {
-      await this.storage.save("snapshots", name, sealed, options);
+      await this.#save("snapshots", name, { sealed, options });
     } catch (error) {
       if (!mayBeDone(toCairnError(error))) this.seen?.forgot([name]);
       throw error;
@@ -370,17 +382,12 @@ export class Repository {
   }
 
   /**
-   * Writes the index of these packs, in several files if one would exceed 8 MiB. The first file is written after
-   * `after` has resolved, but prepared meanwhile. `durable: false` leaves flushing to the caller's
-   * `storage.sync(["index"])`.
+   * Writes the index of these packs, in several files if one would exceed 8 MiB. No file gets its
+   * name before `after` has resolved. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
    */
-  async saveIndex(
-    packs: readonly NewPack[],
-    options: SaveOptions & { after?: Promise<unknown> } = {},
-  ): Promise<ObjectId[]> {
-    const { after, ...save } = options;
+  async saveIndex(packs: readonly NewPack[], options: SaveOptions = {}): Promise<ObjectId[]> {
     // The promise may reject before anyone awaits it.
-    after?.catch(() => undefined);
+    const settled = options.after?.catch(() => undefined);
     const names: ObjectId[] = [];
     const text = new IndexText(MAX_INDEX_BYTES, packs);
     // One file after the other: two in memory would double the peak of a large save.
@@ -388,8 +395,7 @@ export class Repository {
       const json = text.finish();
       if (json.length === 0) return;
       const { name, sealed } = await this.sealUnpacked(json);
-      await after;
-      await this.storage.save("index", name, sealed, save);
+      await this.#save("index", name, { sealed, options });
       names.push(name);
     };
     try {
@@ -401,6 +407,8 @@ export class Repository {
       await write();
     } finally {
       text.release();
+      // After a failure of this function, too, nothing of `after` runs any more.
+      await settled;
     }
     return names;
   }

@@ -3,7 +3,6 @@ import {
   constants,
   copyFileSync,
   fstatSync,
-  fsync,
   fsyncSync,
   lstatSync,
   openSync,
@@ -13,10 +12,9 @@ import {
   unlinkSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
+import { fsyncAsync, fsyncDirectories, fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { hintOfClosed, makeRepositoryFolder, openFileToGroup, sharingGroup } from "./sharing.ts";
@@ -33,8 +31,6 @@ import {
   type Storage,
   type StoredFile,
 } from "./storage.ts";
-
-const fsyncAsync = promisify(fsync);
 
 export interface LocalStorageOptions {
   /** Folder of unfinished files, on the same file system and outside the repository. Created if missing. */
@@ -96,15 +92,21 @@ export class LocalStorage implements Storage {
   async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
     const path = this.localPath(kind, name);
     const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
+    const { after } = options;
     const durable = options.durable !== false;
     try {
       const fd = this.#openTemporary(temporary);
       try {
         this.#openToGroup(fd);
         writeAll(fd, bytes);
-        if (durable) fsyncSync(fd);
+        if (durable && after === undefined) fsyncSync(fd);
+        else if (durable) await fsyncAsync(fd);
       } finally {
         closeSync(fd);
+      }
+      if (after !== undefined) {
+        failpoint("storage.file-staged");
+        await after;
       }
       this.#moveIn(kind, temporary, path);
     } catch (error) {
@@ -141,7 +143,7 @@ export class LocalStorage implements Storage {
         folders.add(dirname(path));
         failpoint("storage.file-moved");
       }
-      for (const folder of folders) fsyncDirectory(folder);
+      await fsyncDirectories(folders);
     } catch (error) {
       throw this.#error(error, `cannot take ${labelOfAll(kind)} over`);
     }

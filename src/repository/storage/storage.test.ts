@@ -75,6 +75,29 @@ test("saveFiles stores all files of a list, or none if one is missing", async ()
   }
 });
 
+test("local storage gives a file its name only after the promise of save, and not if the promise rejects", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
+  try {
+    const storage = local(folder);
+    const packs = Promise.withResolvers<void>();
+    const saving = storage.save("index", NAME, Buffer.from("index"), { after: packs.promise });
+    const staged = (): string[] => readdirSync(join(folder, "tmp"));
+    assert.equal(staged().length, 1);
+    assert.equal(await storage.exists("index", NAME), false);
+    packs.resolve();
+    await saving;
+    assert.equal(await storage.exists("index", NAME), true);
+    const full = new CairnError("no_space", "the disk is full");
+    const after = Promise.reject(full);
+    after.catch(() => undefined);
+    await assert.rejects(storage.save("index", "cd".repeat(32), Buffer.from("x"), { after }), full);
+    assert.equal(await storage.exists("index", "cd".repeat(32)), false);
+    assert.deepEqual(staged(), []);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("local storage recreates a missing data folder, and lists no foreign files", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {
