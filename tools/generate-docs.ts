@@ -93,7 +93,7 @@ export function unfinishedPage(all: readonly Told[]): string {
     "",
     'A record is one JSON object with a final newline. `format` is `cairn.unfinished`, `version` 1, `work` the kind of work, `by` the program that wrote it (for example `cairn 0.1.0`). Then come the members of that kind, and last `checksum`: the SHA-256 of all bytes before `,"checksum"`. A long list of decisions lies beside it, in a file that ends in `.steps`. Code: `src/fs/unfinished.ts`, `src/formats/records/unfinished.ts`.',
     "",
-    `Points, repositories and states of earlier releases are read. Their unfinished work is not (${EARLIER_FORMATS.join(", ")}, links in a journal): every command that would have to finish it throws \`refused\` and names the record. A command of the release that began the work finishes it. \`doctor --repair\` moves such a record aside, as it does with a damaged one.`,
+    `Points, repositories and states of earlier builds are read. Their unfinished work is not (${EARLIER_FORMATS.join(", ")}, links in a journal): every command that would have to finish it throws \`refused\` and names the record; a restore from a repository only warns. A command of the build that began the work finishes it. \`doctor --repair\` moves such a record in a workspace's journal aside, as it does with a damaged one. A seal that an earlier build began is ignored: it costs only space.`,
     "",
     "| work | record | after a kill before ● the next command | after a kill behind ● the next command |",
     "| --- | --- | --- | --- |",

@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { lstatSync, rmSync } from "node:fs";
-import { CairnError, type Hint } from "../errors.ts";
+import { CairnError, type Hint, see } from "../errors.ts";
 import { durableRemove, durableWrite, orderedWrite, readRecord } from "./durable.ts";
 
 /** Encodes and decodes the records of one kind of work. */
@@ -8,9 +8,9 @@ export interface WorkCodec<T> {
   readonly kind: string;
   encode(work: T): Uint8Array;
   /** Throws `damaged`, `newer_version`, and `refused` for a record of an earlier release. */
-  decode(bytes: Uint8Array): T;
-  /** The error for a record that an earlier release wrote. */
-  earlier(record: string): CairnError;
+  decode(bytes: Uint8Array, otherwise?: Hint): T;
+  /** The error for a record that an earlier build wrote. `otherwise`: the way out without that build. */
+  earlier(record: string, otherwise: Hint): CairnError;
 }
 
 /** Description of one kind of work, for the page that tells what a kill leaves. */
@@ -41,7 +41,7 @@ export const ORDERED: Carrier = { write: orderedWrite, remove: (path) => rmSync(
 export interface UnfinishedOptions {
   /** Default: {@link DURABLE}. */
   carrier?: Carrier;
-  /** Advice for a damaged record. */
+  /** The way out for a damaged record, and for that of an earlier build. */
   hint?: Hint;
   /** Present if the work has steps. */
   decodeSteps?: (bytes: Uint8Array) => unknown;
@@ -106,8 +106,9 @@ export class Unfinished<T> {
 
   /** Null if there is no record. Throws the errors of the codec with the path, and `damaged`. */
   read(): T | null {
-    if (this.#earlier !== undefined) throw this.#codec.earlier(this.#earlier);
-    return this.#read(this.path, (bytes) => decodeChecked(this.#codec, bytes), MAX_RECORD_BYTES);
+    const { hint = see("doctor") } = this.#options;
+    if (this.#earlier !== undefined) throw this.#codec.earlier(this.#earlier, hint);
+    return this.#read(this.path, (bytes) => decodeChecked(this.#codec, bytes, hint), MAX_RECORD_BYTES);
   }
 
   /** Null if the work has no steps. */
@@ -148,8 +149,8 @@ function isThere(path: string): boolean {
 }
 
 /** Decodes the bytes of a record and compares its checksum. */
-export function decodeChecked<T>(codec: Pick<WorkCodec<T>, "decode">, bytes: Uint8Array): T {
-  const work = codec.decode(bytes);
+export function decodeChecked<T>(codec: Pick<WorkCodec<T>, "decode">, bytes: Uint8Array, otherwise?: Hint): T {
+  const work = codec.decode(bytes, otherwise);
   requireChecksum(bytes);
   return work;
 }

@@ -184,7 +184,7 @@ test("commands refuse a journal of a newer version, and doctor --repair leaves t
   }
 });
 
-test("commands refuse work that an earlier release began, and doctor --repair moves its record aside", async () => {
+test("commands refuse work that an earlier build began, and doctor --repair moves its record aside", async () => {
   const folder = newFolder("earlier");
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -194,7 +194,6 @@ test("commands refuse work that an earlier release began, and doctor --repair mo
     ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.cleanup","version":1,"drop":[]}\n')],
     ["paths.json", (file) => fs.writeFileSync(file, '{"format":"cairn.removed-paths","version":1,"paths":[]}\n')],
     ["convert", (file) => fs.symlinkSync("cairn.convert.1:.cairn-original-0123456789abcdef:0:0:0", file)],
-    ["sealing", (file) => fs.symlinkSync("a".repeat(32), file)],
     ["exchange", (file) => fs.symlinkSync(`cairn.exchange.1:${"a".repeat(32)}:restore`, file)],
     ["folder", (file) => fs.symlinkSync("cairn.folder.1:.cairn-tmp-1-2:-", file)],
     ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.restore","version":4}\n')],
@@ -204,17 +203,37 @@ test("commands refuse work that an earlier release began, and doctor --repair mo
     const { status, error } = cairn(["save", "-C", folder]);
     assert.deepEqual([status, error?.code], [7, "refused"], name);
     assert.ok(error!.message.includes(path.join(journal, name)), error!.message);
-    assert.match(error!.hint!, /run that release here/);
+    assert.match(error!.hint!, /^run the build that began it, .*; without that build: run `cairn doctor --repair`$/);
     const [finding] = journalFindings((await client.doctor()).findings);
-    assert.match(finding!.detail, /an earlier release of Cairn began this work/);
+    assert.match(finding!.detail, /an earlier build of Cairn began this work/);
     assert.deepEqual(fs.readdirSync(journal), [name], "a look changes nothing");
     await client.doctor({ repair: true });
     assert.deepEqual(fs.readdirSync(journal), [], name);
     cairnOk(["save", "-C", folder]);
   }
+  // A seal that was killed costs only space.
+  fs.symlinkSync("a".repeat(32), path.join(journal, "sealing"));
+  cairnOk(["save", "-C", folder]);
+  fs.rmSync(path.join(journal, "sealing"));
   const kept = path.join(client.controlDirectory, "kept");
   const names = fs.readdirSync(kept).flatMap((place) => fs.readdirSync(path.join(kept, place)));
   assert.deepEqual(names.toSorted(), earlier.map(([name]) => name).toSorted());
+});
+
+test("commands refuse a new folder that an earlier build began, and go on once its record is gone", async () => {
+  const folder = newFolder("earlier-partial");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const record = path.join(client.controlDirectory, "partial/0123456789abcdef.json");
+  fs.mkdirSync(path.dirname(record), { recursive: true });
+  fs.writeFileSync(record, '{"format":"cairn.partial","version":1,"purpose":"fork"}\n');
+  const { status, error } = cairn(["save", "-C", folder]);
+  assert.deepEqual([status, error?.code], [7, "refused"]);
+  assert.ok(error!.message.includes(record), error!.message);
+  assert.match(error!.hint!, /without that build: remove that file, and the folder \.cairn-partial-/);
+  fs.rmSync(record);
+  cairnOk(["save", "-C", folder]);
 });
 
 test("commands refuse restore steps of a newer version, and repair and release leave the steps in place", async () => {

@@ -27,9 +27,19 @@ export async function copyFiles(
   await runTool("cp", [...how, "--", ...files, into], { signal });
 }
 
+/** Moves a file; copies it if the place is on another file system. */
+export async function moveFile(file: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    renameSync(file, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+    await copyFiles([file], to, { signal });
+  }
+}
+
 interface BlobOptions {
   digest?: string | undefined;
-  /** True: the file, on the same file system, becomes the blob. */
+  /** True: the file itself becomes the blob. */
   moves?: boolean;
   /** Gets the content in pieces, in order. */
   look?: ((piece: Buffer) => void) | undefined;
@@ -45,7 +55,7 @@ export async function addBlob(
   // Opening another kind of file would wait, or copy nothing.
   closeSync(openRegular(file, { named: digest === undefined && !moves }));
   const fill = async (copy: string): Promise<void> =>
-    moves ? renameSync(file, copy) : copyFiles([file], copy, { signal });
+    moves ? moveFile(file, copy, signal) : copyFiles([file], copy, { signal });
   return await keep(root, { digest, look, signal }, fill);
 }
 

@@ -494,6 +494,8 @@ function undecided({ restoring }: Machine, { generation }: MachineRecord): Machi
 
 /** Puts the old set of files back. A guest that still waits goes on; else the machine is in the state `error`. */
 async function takeBack(machine: Machine, record: MachineRecord, { ran }: MachineRestore): Promise<MachineRecord> {
+  // A commit that failed may have replaced the record. Its generation says that the old files count, whatever is moved yet.
+  machine.write(record);
   if (existsSync(machine.old)) {
     await endQemu(machine.live);
     removeAll(machine.live);

@@ -175,7 +175,11 @@ export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
   const fields = new Fields(parseJson(bytes, what), what);
   fields.requireVersion(MACHINE_VERSION);
   const state = RESTING.find((each) => fields.isText("state", each));
-  if (fields.has("swapping")) throw earlierWork(`"swapping" in ${what}`);
+  if (fields.has("swapping"))
+    throw earlierWork(
+      `"swapping" in ${what}`,
+      `if there is live.old beside it, move that folder to live; then set "swapping" to null`,
+    );
   if (state === undefined) throw fields.wrong("state", `one of ${RESTING.join(", ")}`);
   return {
     id: fields.hex("id", 32),

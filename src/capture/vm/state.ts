@@ -31,7 +31,7 @@ import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { checkDisk, checkImage, copyFiles } from "./blobs.ts";
+import { checkDisk, checkImage, copyFiles, moveFile } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { blobFile, type Machine, type MachineRecord, PID_FILE } from "./machine.ts";
 import {
@@ -314,7 +314,7 @@ export async function bringState(
   const own = saved.hardware.disks.map((_, i) => diskFile(i));
   if (saved.hasMemory) own.push(DEVICES);
   if (saved.hasMemory && mapped === null) own.push(MEMORY);
-  if (isTemporary) for (const name of own) renameSync(fileOf(name), join(into, name));
+  if (isTemporary) for (const name of own) await moveFile(fileOf(name), join(into, name), signal);
   else await copyFiles(own.map(fileOf), into, { signal });
   // A user with write access to the source may have exchanged a file since it was checked.
   checkDisks((name) => join(into, name), saved.hardware);

@@ -363,14 +363,14 @@ test("rawPath returns the bytes of any path that recordPath recorded", () => {
   assert.deepEqual(recordPath(Buffer.from([0xff])), { path: "\ufffd", path_b64: "/w==" });
 });
 
-test("a record of unfinished work of an earlier release is refused, and the hint names that release", () => {
+test("a record of unfinished work of an earlier build is refused, and the hint names both ways out", () => {
   for (const format of EARLIER_FORMATS)
     assert.throws(
-      () => workOf("cleanup").decode(Buffer.from(JSON.stringify({ format, version: 1, drop: [] }))),
+      () => workOf("cleanup").decode(Buffer.from(JSON.stringify({ format, version: 1, drop: [] })), "go there"),
       (error) =>
         error instanceof CairnError &&
         error.code === "refused" &&
         error.message.includes(`${format} 1`) &&
-        /run that release here/.test(String(error.hint)),
+        /^run the build that began it, .*; without that build: go there$/.test(String(error.hint)),
     );
 });

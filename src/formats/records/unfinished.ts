@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, type Hint } from "../../errors.ts";
 import type { SavePointId } from "../../ids.ts";
 import { Fields, type JsonObject, parseJson } from "../fields.ts";
 import { PROGRAM } from "../program.ts";
@@ -116,6 +116,7 @@ export const EARLIER_FORMATS: readonly string[] = [
   "cairn.restore",
 ];
 const VERSION = 1;
+const MOVE_ASIDE = "move the record aside";
 
 function requireMatch(fields: Fields, key: string, pattern: RegExp): void {
   if (!pattern.test(fields.text(key))) throw fields.wrong(key, `a text like ${pattern.source}`);
@@ -125,12 +126,13 @@ function requireMatch(fields: Fields, key: string, pattern: RegExp): void {
 export interface Work<K extends WorkKind> {
   readonly kind: K;
   encode(work: UnfinishedWork[K]): Uint8Array;
-  decode(bytes: Uint8Array): UnfinishedWork[K];
-  earlier(record: string): CairnError;
+  decode(bytes: Uint8Array, otherwise?: Hint): UnfinishedWork[K];
+  earlier(record: string, otherwise: Hint): CairnError;
 }
 
 export function workOf<K extends WorkKind>(kind: K): Work<K> {
-  const decode = (bytes: Uint8Array): UnfinishedWork[K] => decodeWork(bytes, kind) as unknown as UnfinishedWork[K];
+  const decode = (bytes: Uint8Array, otherwise?: Hint): UnfinishedWork[K] =>
+    decodeWork(bytes, kind, otherwise) as unknown as UnfinishedWork[K];
   return {
     kind,
     decode,
@@ -141,11 +143,11 @@ export function workOf<K extends WorkKind>(kind: K): Work<K> {
 }
 
 /** Decodes a record of `kind`; null: of any kind. Throws `damaged`, `newer_version`, and `refused` for an earlier release's. */
-export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null): JsonObject {
+export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null, otherwise: Hint = MOVE_ASIDE): JsonObject {
   const value = parseJson(bytes, UNFINISHED);
   const fields = new Fields(value, UNFINISHED);
   const format = fields.text("format", 200);
-  if (EARLIER_FORMATS.includes(format)) throw earlierWork(`${format} ${fields.integer("version")}`);
+  if (EARLIER_FORMATS.includes(format)) throw earlierWork(`${format} ${fields.integer("version")}`, otherwise);
   if (format !== UNFINISHED) throw fields.wrong("format", JSON.stringify(UNFINISHED));
   checkVersion(fields, "version", VERSION);
   const own = WORK_KINDS.find((each) => fields.isText("work", each));
@@ -163,10 +165,13 @@ export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null): Jso
   return content;
 }
 
-/** The error for work that an earlier release began, whose records are not read. `record`: the path or format. */
-export function earlierWork(record: string): CairnError {
-  const message = `an earlier release of Cairn began this work (${record}), and only that release can finish it`;
+/**
+ * The error for work that an earlier build began, whose records are not read. `record`: the path or format. `otherwise`:
+ * the way out without that build.
+ */
+export function earlierWork(record: string, otherwise: Hint): CairnError {
+  const message = `an earlier build of Cairn began this work (${record}), and only that build can finish it`;
   return new CairnError("refused", message, {
-    hint: "run that release here, for example its command `status`: it finishes the work; then use this release again",
+    hint: advice`run the build that began it, which finishes the work with its next command here; without that build: ${otherwise}`,
   });
 }

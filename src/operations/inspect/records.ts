@@ -62,7 +62,7 @@ const FORMATS: Record<string, RecordFormat> = {
   [UNFINISHED]: {
     name: "unfinished-work",
     file: new RegExp(`^(?:${WORK_KINDS.join("|")})\\.json$`),
-    check: (bytes) => decodeChecked({ decode: decodeWork }, bytes),
+    check: (bytes) => decodeChecked({ decode: (record) => decodeWork(record) }, bytes),
   },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
   "cairn.unfreed": { name: "unfreed-content", file: null, check: decodeUnfreed },

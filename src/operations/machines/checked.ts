@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, join, relative } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { addBlob, copyFiles } from "../../capture/vm/blobs.ts";
 import { blobFile, type Machine, sharedFile } from "../../capture/vm/machine.ts";
@@ -55,7 +55,7 @@ export async function checkedDirectory(root: string, from: string, check: Check)
     onFile: (done) => onFile({ phase: "verifying", done }),
     known: {
       has: async (file, sha256) =>
-        known.has(file, sha256) || shared.copies(file.toString("latin1").slice(content.length + 1), file, sha256),
+        known.has(file, sha256) || shared.copies(relative(content, file.toString()), file, sha256),
       isRight: (file) => known.isRight(file),
     },
   });

@@ -337,7 +337,9 @@ export function moveConversion(workspace: Workspace, from: Buffer, to: Buffer): 
   try {
     const work = workspace.unfinished("conversion").read();
     if (work !== null) fs.renameSync(joinRaw(parentOf(from), work.name), joinRaw(parentOf(to), work.name));
-  } catch {
+  } catch (error) {
+    // Only the build that began the conversion finds the copy, and it looks beside the old path.
+    if (error instanceof CairnError && error.code === "refused") throw error;
     // There is no copy, it cannot be moved, or the journal is damaged, which recovery reports.
   }
 }

@@ -12,7 +12,7 @@ import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { leasePath, listWorkspaces, readControl } from "../place/control-directory.ts";
 import { type ControlPaths, controlPaths, workspacePaths } from "../place/control-layout.ts";
 import { settlePartial } from "./new-folder.ts";
-import { type DeadPartial, deadPartials } from "../place/partials.ts";
+import { type DeadPartial, deadPartials, earlierPartial } from "../place/partials.ts";
 import { Points } from "../points/points.ts";
 import { readRegistration, unregister } from "../place/registry.ts";
 import { removeStatCaches } from "../open/temporaries.ts";
@@ -63,16 +63,18 @@ export const NEW_FOLDER: Recoverable = {
   before:
     "removes the folder, and the workspace or control directory of a fork; a restore from a repository may go on with it",
   after: "moves the remaining entries, and removes the record",
-  isLeft: ({ found }) => deadPartials(found.control).length > 0,
+  isLeft: ({ found: { control } }) => deadPartials(control).length > 0 || earlierPartial(control) !== null,
   recover: recoverPartials,
 };
 
 /**
  * Finishes or removes forks and restores into other folders that were killed. Needs no lock of the caller; without
- * leftovers it reads one directory.
+ * leftovers it reads one directory. Throws `refused` for a leftover of an earlier build.
  */
 export async function recoverPartials(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const { control } = workspace.found;
+  const earlier = earlierPartial(control);
+  if (earlier !== null) throw earlier;
   if (deadPartials(control).length === 0) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   using lock = await lockOrNull(control, call);

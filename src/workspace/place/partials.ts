@@ -53,6 +53,11 @@ export function listPartials(control: ControlPaths): RecordedPartials {
   return listed;
 }
 
+/** Returns the error for a folder that a killed command of an earlier build left; null if there is none. */
+export function earlierPartial(control: ControlPaths): CairnError | null {
+  return listPartials(control).problems.find(({ code }) => code === "refused") ?? null;
+}
+
 /** Corrects the paths of a view: its control directory may have been moved since. */
 function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile {
   if (record.purpose !== "view") return record;
@@ -80,7 +85,7 @@ export function partialIn(control: ControlPaths, file: string): Unfinished<Parti
   const carrier = { ...DURABLE, write: (path: string, bytes: Uint8Array) => writeRecord(control, path, bytes) };
   return new Unfinished(
     file,
-    { ...work, decode: (bytes) => requireOwnName(work.decode(bytes)) },
+    { ...work, decode: (bytes, otherwise) => requireOwnName(work.decode(bytes, otherwise)) },
     { carrier, hint: HINT },
   );
 }

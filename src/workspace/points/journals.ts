@@ -10,13 +10,12 @@ import { decodeSteps } from "./steps.ts";
  */
 const ORDERED_KINDS: ReadonlySet<WorkKind> = new Set(["conversion", "exchange", "seal"]);
 
-/** Names of the records of earlier releases, if they differ. */
+/** Names of the records of earlier builds, if they differ. That of a seal is ignored: a seal that was killed costs only space. */
 const EARLIER: Partial<Record<WorkKind, string>> = {
   conversion: "convert",
   exchange: "exchange",
   "missing-folder": "folder",
   "removed-paths": "paths.json",
-  seal: "sealing",
 };
 
 /** The record of work of one kind in the journal directory of a workspace. */
