@@ -240,7 +240,12 @@ export class PointStore {
     await lock.recheck();
     const after = store.publish(packs);
     const settled = after.catch(() => undefined);
-    const id = await store.repository.saveSnapshot(snapshot, { after }).finally(async () => settled);
+    let id: ObjectId;
+    try {
+      id = await store.repository.saveSnapshot(snapshot, { after });
+    } finally {
+      await settled;
+    }
     failpoint("stage.snapshot-written");
     return id;
   }
