@@ -55,7 +55,10 @@ test("save and doctor keep an unfinished folder of a newer version with its reco
   fs.mkdirSync(staging);
   fs.mkdirSync(join(client.controlDirectory, "partial"));
   const file = join(client.controlDirectory, "partial/0123456789abcdef.json");
-  fs.writeFileSync(file, JSON.stringify({ format: "cairn.partial", version: 2, folder: staging }));
+  fs.writeFileSync(
+    file,
+    JSON.stringify({ format: "cairn.unfinished", version: 2, work: "new-folder", folder: staging }),
+  );
   write("a", "three");
   await client.save();
   const { save_points: points } = await client.history(undefined, 0, { all: true });

@@ -53,12 +53,13 @@ for (const [signal, exit] of [
   });
 }
 
-test("SIGUSR1 prints the progress and opens no debugger", async () => {
+test("SIGUSR1 prints the progress and opens no debugger", async (t) => {
   // As the launcher starts it: a flag of Node may keep the signal away.
   const [, flags = ""] = /^exec "\$node" (.*) "\$entry"/m.exec(readFileSync(LAUNCHER, "utf8"))!;
   const child = spawn(process.execPath, [...flags.split(" "), ENTRY, "save"], {
     env: { ...process.env, FAKE_SAVE: "wait" },
   });
+  t.after(() => child.kill("SIGKILL"));
   const lines = createInterface(child.stderr)[Symbol.asyncIterator]();
   assert.equal((await lines.next()).value, "waiting");
   child.kill("SIGUSR1");
