@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import {
@@ -17,8 +18,8 @@ import {
 import { btrfsPlace } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
-import { cairnOk } from "../fixtures/command.ts";
-import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
+import { cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
+import { chosenPasses, killAt, passesOf, SEED, someOf, WITHOUT_RENAME_FLAGS } from "./rounds.ts";
 import { variant } from "../fixtures/long.ts";
 
 let failed = true;
@@ -205,25 +206,36 @@ test("a backup of several folders, if killed, can be repeated, and then makes a 
   }
 });
 
-test("a restore with --overwrite, if killed, leaves each file old or new, and a second run completes it", async () => {
-  const folder = newFolder("over-folder");
+interface Overwritten {
+  files: string[];
+  /** Makes a folder as the snapshot, but for every other file, which is another one. */
+  targetOf: (name: string) => string;
+  args: (target: string) => string[];
+  /** Fails unless each file is the old or the new one as a whole, and nothing else went; then restores again. */
+  check: (target: string, where: string) => void;
+}
+
+async function overwritten(name: string): Promise<Overwritten> {
+  const folder = newFolder(name);
   makeFirst(folder);
-  const place = await newRepository("put-over");
+  const write = (file: string, value: number): void => {
+    const open = new DatabaseSync(file);
+    for (const each of ["CREATE TABLE IF NOT EXISTS t (v)", `INSERT INTO t VALUES (${value})`]) open.exec(each);
+    open.close();
+  };
+  write(path.join(folder, "a database"), 1);
+  const place = await newRepository(`${name}-repository`);
   backup(place, "create", "-C", folder);
   const wanted = walkDigests(folder).state;
   const parent = newFolder("targets");
   const pristine = path.join(parent, "pristine");
   backup(place, "restore", "latest", "--to", pristine, "--no-prove");
-  // Every other file is another one, which is kept as it is or replaced whole.
   const files = filesBelow(pristine);
-  const older = (file: string): string => `mine: ${file}\n`;
-  const targetOf = (name: string): string => {
-    const target = path.join(parent, name);
-    fs.cpSync(pristine, target, { recursive: true, verbatimSymlinks: true, filter: (from) => !from.endsWith("/pipe") });
-    for (const [i, file] of files.entries()) if (i % 2 === 0) fs.writeFileSync(path.join(target, file), older(file));
-    fs.writeFileSync(path.join(target, "only mine"), "mine\n");
-    return target;
-  };
+  const database = path.join(parent, "database");
+  fs.copyFileSync(path.join(pristine, "a database"), database);
+  write(database, 2);
+  const older = (file: string): Buffer =>
+    file === "a database" ? fs.readFileSync(database) : Buffer.from(`mine: ${file}\n`);
   const args = (target: string): string[] => [
     "backup",
     "restore",
@@ -234,26 +246,64 @@ test("a restore with --overwrite, if killed, leaves each file old or new, and a 
     "always",
     ...place.options,
   ];
+  return {
+    files,
+    args,
+    targetOf: (to) => {
+      const target = path.join(parent, to);
+      fs.cpSync(pristine, target, {
+        recursive: true,
+        verbatimSymlinks: true,
+        filter: (from) => !from.endsWith("/pipe"),
+      });
+      for (const [i, file] of files.entries())
+        if (i % 2 === 0 || file === "a database") fs.writeFileSync(path.join(target, file), older(file));
+      fs.writeFileSync(path.join(target, "only mine"), "mine\n");
+      return target;
+    },
+    check: (target, where) => {
+      for (const file of files) {
+        const now = fs.readFileSync(path.join(target, file));
+        const is = [fs.readFileSync(path.join(pristine, file)), older(file)].some((each) => each.equals(now));
+        assert.ok(is, `${file}, ${where}`);
+      }
+      const left = fs.readdirSync(target).filter((each) => !fs.existsSync(path.join(pristine, each)));
+      assert.deepEqual(
+        left.filter((each) => !each.startsWith(".cairn-partial-")),
+        ["only mine"],
+      );
+      cairnOk(args(target));
+      fs.rmSync(path.join(target, "only mine"));
+      assert.equal(walkDigests(target).state, wanted, where);
+    },
+  };
+}
+
+test("a restore with --overwrite, if killed, leaves each file old or new, and a second run completes it", async () => {
+  const { args, targetOf, check } = await overwritten("put-over");
   const names = passesOf(args(targetOf("traced")));
-  assert.ok(names.includes("restore.step"));
+  for (const name of ["restore.step", "restore.database-step", "restore.displaced-removed"])
+    assert.ok(names.includes(name), `${name} was passed`);
   for (const pass of chosenPasses(names, 5)) {
     const target = targetOf(`target-${pass}`);
     const killed = killAt(args(target), pass);
-    for (const file of files) {
-      const now = fs.readFileSync(path.join(target, file));
-      const is = [fs.readFileSync(path.join(pristine, file)), Buffer.from(older(file))].some((each) =>
-        each.equals(now),
-      );
-      assert.ok(is, `${file}, killed at ${pass} (${killed})`);
-    }
-    const left = fs.readdirSync(target).filter((name) => !fs.existsSync(path.join(pristine, name)));
-    assert.deepEqual(
-      left.filter((name) => !name.startsWith(".cairn-partial-")),
-      ["only mine"],
-    );
-    cairnOk(args(target));
-    fs.rmSync(path.join(target, "only mine"));
-    assert.equal(walkDigests(target).state, wanted, `killed at ${pass} (${killed})`);
+    check(target, `killed at ${pass} (${killed})`);
+  }
+});
+
+test("a restore with --overwrite, if killed after any rename that takes no flags, leaves each file old or new", async () => {
+  const { args, files, targetOf, check } = await overwritten("put-over-flags");
+  const run = (target: string, rename: number): Outcome =>
+    cairn(args(target), { ...WITHOUT_RENAME_FLAGS, env: { CAIRN_TEST_RENAME: `${rename}` } });
+  const whole = run(targetOf("whole"), 0);
+  assert.equal(whole.status, 0, whole.stderr);
+  const renames = Number(/^renames (\d+)$/m.exec(whole.stderr)![1]);
+  assert.ok(renames >= files.length, `${renames} renames`);
+  const all = Array.from({ length: renames }, (_each, i) => i + 1);
+  for (const rename of someOf(all)) {
+    const target = targetOf(`target-${rename}`);
+    assert.ok(run(target, rename).killed, `${rename} of ${renames}`);
+    check(target, `killed after rename ${rename} of ${renames}`);
   }
 });
 

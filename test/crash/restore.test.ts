@@ -3,11 +3,11 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import type { Client, StatusResult } from "../../src/contract/index.ts";
-import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, type RunOptions, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, cairnLibrary, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck, SEED, WITHOUT_RENAME_FLAGS } from "./rounds.ts";
 import { variant } from "../fixtures/long.ts";
 
 let failed = true;
@@ -45,22 +45,24 @@ interface Kills {
   compare?: StateOptions;
   /** kills what finishes the first one too, so many times */
   again?: number;
+  /** how the command is run */
+  run?: RunOptions;
 }
 
 /** Kills at each pass; after each the folder is as before or as wanted, and `undo` brings back what was. */
 async function killEverywhere(
   { folder, client }: Scene,
-  { args, wanted, limit, back, again = 0, compare = {} }: Kills,
+  { args, wanted, limit, back, again = 0, compare = {}, run = {} }: Kills,
 ): Promise<void> {
   const goBack = back ?? (async () => client.undo());
   const before = readFolder(folder, compare);
-  const names = passesOf(args);
+  const names = passesOf(args, run);
   assertFolder(folder, wanted, `${args.join(" ")}, not killed`, compare);
   await goBack();
   assertFolder(folder, before, "undone, not killed", compare);
   const outcomes = new Set<string>();
   for (const pass of chosenPasses(names, limit)) {
-    const name = killAt(args, pass);
+    const name = killAt(args, pass, run);
     const kills = [`${pass} (${name ?? "none"})`];
     for (let i = 0; i < again; i++) {
       const next = 1 + Math.floor(random() * 30);
@@ -89,6 +91,15 @@ async function killEverywhere(
 test("restore, if killed at any step, leaves the old or the new state, and can be undone", async () => {
   const at = await scene("restore");
   await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 10 });
+});
+
+test("restore, if killed on a file system whose rename takes no flags, leaves the old or the new state", async () => {
+  const at = await scene("flags");
+  const args = ["restore", at.firstId, "-C", at.folder];
+  const names = passesOf(args, WITHOUT_RENAME_FLAGS);
+  for (const name of ["restore.moved-aside", "restore.moved-in"]) assert.ok(names.includes(name), `${name} was passed`);
+  await at.client.undo();
+  await killEverywhere(at, { args, wanted: at.first, limit: 8, run: WITHOUT_RENAME_FLAGS });
 });
 
 test("restore, if its recovery is killed several times too, leaves the old or the new state", variant, async () => {

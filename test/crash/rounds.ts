@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import path from "node:path";
 import { randomFrom } from "../../src/workspace/store/testing-edits.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { Client } from "../../src/contract/index.ts";
-import { cairn, type Outcome } from "../fixtures/command.ts";
+import { cairn, type Outcome, type RunOptions } from "../fixtures/command.ts";
 import { LONG } from "../fixtures/long.ts";
 import { differencesOf, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 
@@ -10,9 +11,14 @@ import { differencesOf, type FolderState, readFolder, type StateOptions } from "
 export const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 export const random = randomFrom(SEED);
 
+/** Runs the command on a file system whose renames take no flags, as on NFS. */
+export const WITHOUT_RENAME_FLAGS = {
+  command: path.join(import.meta.dirname, "../fixtures/without-rename-flags.ts"),
+} satisfies RunOptions;
+
 /** How many passes of failpoints a command makes; runs it to its end. */
-export function passesOf(args: readonly string[], cwd?: string): string[] {
-  const done = cairn(args, { failpoint: "trace", ...(cwd === undefined ? {} : { cwd }) });
+export function passesOf(args: readonly string[], options: RunOptions = {}): string[] {
+  const done = cairn(args, { ...options, failpoint: "trace" });
   assert.ok(done.status === 0 || done.status === 10, `${args.join(" ")}: ${done.stdout} ${done.stderr}`);
   return done.failpoints;
 }
@@ -43,8 +49,8 @@ export function someOf<T>(all: readonly T[], limit: number = PASSES): T[] {
 }
 
 /** Kills a command at its n-th pass; null when it ended before. */
-export function killAt(args: readonly string[], pass: number, cwd?: string): string | null {
-  const done: Outcome = cairn(args, { failpoint: `#${pass}`, ...(cwd === undefined ? {} : { cwd }) });
+export function killAt(args: readonly string[], pass: number, options: RunOptions = {}): string | null {
+  const done: Outcome = cairn(args, { ...options, failpoint: `#${pass}` });
   if (done.killed) return done.failpoints.at(-1) ?? "?";
   assert.ok(
     done.status === 0 || done.status === 10,

@@ -16,7 +16,7 @@ import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../../workspace/points/left-out.ts";
 import { metadataOf, type Step } from "../../workspace/points/steps.ts";
 import { StepRunner } from "../../workspace/restore/apply.ts";
-import { HeldDirectories } from "../../workspace/restore/held-directories.ts";
+import { HeldDirectories, sameIdentity } from "../../workspace/restore/held-directories.ts";
 
 /** A snapshot that is written over a folder. */
 export interface Over {
@@ -65,9 +65,9 @@ const IS_DIRECTORY = "there is a directory at its path";
 const IS_NONE = "there is no directory at its path, so nothing below it is restored";
 
 /**
- * Writes a snapshot over a folder: new entries are written into a folder inside it, then the steps of a restore put
- * them in place. A kill leaves each entry old or new. Entries that the snapshot lacks stay. A directory never replaces
- * another kind of entry, nor the reverse: such entries are listed.
+ * Writes a snapshot over a folder: new entries are written into a folder inside it, then the steps of a restore rename
+ * them to their places. A kill leaves each entry old or new. Entries that the snapshot lacks stay. A directory never
+ * replaces another kind of entry, nor the reverse: such entries are listed.
  */
 export class OverFolder {
   /** Entries that were not written, and entries whose metadata could not be set. */
@@ -268,7 +268,7 @@ export class OverFolder {
     const runner = new StepRunner({
       root: this.#over.target,
       staging,
-      isTree: true,
+      tree: { isSame: sameIdentity },
       resuming: false,
       hidesIgnored: () => false,
     });

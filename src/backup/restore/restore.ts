@@ -38,8 +38,8 @@ import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot
  * - The folder gets the target's name ● (at the root of a mount its entries move in); the receipt is signed and kept.
  * - A kill before ● leaves a folder that the next restore of the same snapshot continues and any other removes; a kill
  * after ● leaves a folder without a receipt.
- * - Over a folder with something in it the folder that is filled lies in the target, and is removed once its entries
- * have been renamed to their places ●, each for itself.
+ * - Over a folder with something in it the folder that is filled lies in the target. Each entry is renamed over the
+ * old one ●, the files of a database together, then the folder is removed. A kill leaves each entry old or new.
  */
 export async function restoreBackup(
   access: OpenRepository,

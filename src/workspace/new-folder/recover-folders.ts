@@ -57,11 +57,11 @@ export const NEW_FOLDER: Recoverable = {
   steps: [
     "the record names a folder beside the new one, `.cairn-partial-…`, and the process that writes there",
     "the folder is made and filled; a fork also makes a workspace with its first point, which the record names",
-    "● the folder gets its name. In a mount's root, or the current folder of a restore: the record says that entries are moved up one by one",
+    "● the folder gets its name. In a mount's root, or the current folder of a restore: the record says that entries are moved up one by one. A restore over a folder with entries: the filled folder lies inside, and each entry replaces the old one by itself",
     "the record is removed",
   ],
   before:
-    "removes the folder, and the workspace or control directory of a fork; a restore from a repository may go on with it",
+    "removes the folder, and the workspace or control directory of a fork; a restore from a repository may go on with it. Each entry of a restore over a folder is old or new, and a second restore goes on",
   after: "moves the remaining entries, and removes the record",
   isLeft: ({ found: { control } }) => deadPartials(control).length > 0 || earlierPartial(control) !== null,
   recover: recoverPartials,

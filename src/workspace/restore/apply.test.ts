@@ -2,26 +2,65 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { Identity } from "../../archive/scan/find-record.ts";
+import { EPERM } from "../../fs/linux/errno.ts";
 import { RENAME, syscalls } from "../../fs/linux/syscalls.ts";
-import { HeldDirectories } from "./held-directories.ts";
+import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { StepRunner } from "./apply.ts";
 import { displacedName, stagedName, type Step } from "../points/steps.ts";
 
-/** renameat2(2) as network file systems have it: without flags. */
-function withoutRenameFlags(t: TestContext): void {
+/** renameat2(2) as network file systems have it: without flags. Also fails, by `fails`, for a name that is moved. */
+function withoutRenameFlags(t: TestContext, fails: Record<string, number> = {}): { count: () => number } {
   const sys = syscalls();
-  t.mock.method(
-    sys,
-    "rename",
-    (
-      (rename) =>
-      (...args: Parameters<typeof rename>) =>
-        args[6] === 0 ? rename(...args) : -22
-    )(sys.rename.bind(sys)) as typeof sys.rename,
-  );
+  const rename = sys.rename.bind(sys);
+  let count = 0;
+  t.mock.method(sys, "rename", (...args: Parameters<typeof rename>) => {
+    const { bytes } = args[1];
+    const name = Buffer.from(bytes.subarray(0, bytes.indexOf(0))).toString();
+    if (args[6] !== 0) return -22;
+    count++;
+    return fails[name] ?? rename(...args);
+  });
   assert.notEqual(RENAME.NOREPLACE, 0);
+  return { count: () => count };
+}
+
+interface Places {
+  folder: string;
+  staging: string;
+  /** Returns the step that replaces a file. */
+  put: (name: string) => Extract<Step, { op: "put" }>;
+}
+
+/** Makes files with an old text in a folder and with a new one in a staging folder, at the name of `staged`. */
+function places(
+  t: TestContext,
+  files: Record<string, readonly [string, string]>,
+  staged: (number: number, name: string) => string,
+): Places {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  const names = Object.keys(files);
+  for (const [number, name] of names.entries()) {
+    fs.writeFileSync(path.join(folder, name), files[name]![0]);
+    fs.writeFileSync(path.join(staging, staged(number, name)), files[name]![1]);
+  }
+  const put: Places["put"] = (name) => {
+    const number = names.indexOf(name);
+    const { inode } = identityAt(staging, staged(number, name));
+    return { op: "put", path: Buffer.from(name), staged: number, inode, old: identityAt(folder, name) };
+  };
+  return { folder, staging, put };
+}
+
+function textsIn(folder: string): Record<string, string> {
+  return Object.fromEntries(
+    fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]),
+  );
 }
 
 function identityAt(root: string, name: string): Identity {
@@ -94,6 +133,59 @@ test("StepRunner finishes a step that was killed between two renames, if rename 
     [stagedName(0), "old"],
     [stagedName(1), "old"],
   ]);
+});
+
+test("StepRunner moves a file back if its replacement cannot be moved in, and rename takes no flags", (t) => {
+  const { folder, staging, put } = places(t, { file: ["old", "new"] }, stagedName);
+  withoutRenameFlags(t, { [stagedName(0)]: EPERM });
+  const options = { root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true };
+  const { updated, kept } = new StepRunner(options).run([put("file")]);
+  assert.deepEqual([updated, kept.map(({ reason }) => reason)], [0, ["not_permitted"]]);
+  assert.deepEqual(textsIn(folder), { file: "old" });
+  assert.deepEqual(textsIn(staging), { [stagedName(0)]: "new" });
+});
+
+test("StepRunner without a journal replaces each file by one rename, and overwrites no other staged file", (t) => {
+  const files = { n0: ["old", "new"], "n0.old": ["old", "new"], "n1.old": ["old", "new"] } as const;
+  for (const hasFlags of [true, false]) {
+    const { folder, staging, put } = places(t, files, (_number, name) => name);
+    const renames = hasFlags ? null : withoutRenameFlags(t);
+    const options = { root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true };
+    const same = { ...options, tree: { isSame: sameIdentity } };
+    const { updated, kept } = new StepRunner(same).run(Object.keys(files).map((name) => put(name)));
+    assert.deepEqual([updated, kept], [3, []]);
+    assert.deepEqual(textsIn(folder), { n0: "new", "n0.old": "new", "n1.old": "new" });
+    assert.deepEqual(fs.readdirSync(staging), []);
+    if (renames !== null) assert.equal(renames.count(), 3);
+  }
+});
+
+test("StepRunner without a journal replaces all files of a database or none, also if rename takes no flags", (t) => {
+  for (const hasFlags of [true, false])
+    for (const changed of [null, "app.db", "app.db-wal"]) {
+      const { folder, staging, put } = places(t, { "app.db": ["", ""], "app.db-wal": ["", "new"] }, (_n, name) => name);
+      for (const [where, rows] of [
+        [folder, 1],
+        [staging, 2],
+      ] as const) {
+        const database = new DatabaseSync(path.join(where, "app.db"));
+        database.exec(`CREATE TABLE t (v); INSERT INTO t VALUES (${rows})`);
+        database.close();
+        fs.writeFileSync(path.join(where, "app.db-wal"), "");
+      }
+      const [present, wanted] = [folder, staging].map((where) => fs.readFileSync(path.join(where, "app.db")));
+      const steps = ["app.db", "app.db-wal"].map((name) => put(name));
+      if (changed !== null) fs.utimesSync(path.join(folder, changed), 1, 1);
+      if (!hasFlags) withoutRenameFlags(t);
+      const options = { root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true };
+      const { updated, kept } = new StepRunner({ ...options, tree: { isSame: sameIdentity } }).run(steps);
+      t.mock.restoreAll();
+      const where = `${hasFlags} ${changed}`;
+      assert.deepEqual([updated, kept.length], changed === null ? [2, 0] : [0, 2], where);
+      const is = fs.readFileSync(path.join(folder, "app.db"));
+      assert.ok(is.equals(changed === null ? wanted! : present!), where);
+      assert.deepEqual(fs.readdirSync(staging), changed === null ? [] : ["app.db", "app.db-wal"], where);
+    }
 });
 
 test("StepRunner leaves out entries whose names the file system refuses, and everything below them", (t) => {

@@ -59,8 +59,11 @@ export interface AppliedSteps {
 export interface ApplyOptions {
   root: Uint8Array;
   staging: string | Buffer;
-  /** entries are staged at their own paths, not under the numbers of the steps; not together with `resuming` */
-  isTree?: boolean;
+  /**
+   * Set if entries are staged at their own paths, not under the numbers of the steps, and no journal has the steps, so
+   * `resuming` is false. `isSame` tells if an entry is as it was planned.
+   */
+  tree?: { isSame: (now: Identity, old: Identity) => boolean };
   /** true after a kill: steps that are done already are recognised and skipped */
   resuming: boolean;
   /** true if ignore rules explain that a directory is not empty */
@@ -78,8 +81,10 @@ export class StepRunner {
   readonly #held: HeldDirectories;
   /** the staging directory's descriptor */
   readonly #staging: number;
-  /** set if entries are staged at their own paths */
+  /** the staging directory, if entries are staged at their own paths */
   readonly #tree: HeldDirectories | null;
+  /** true while the files of a database are replaced, until one of them cannot be taken back */
+  #takesBack = false;
   readonly #writer = new NodeWriter();
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
@@ -96,7 +101,7 @@ export class StepRunner {
     this.#options = options;
     this.#held = new HeldDirectories(options.root);
     this.#staging = openDirectory(options.staging);
-    this.#tree = options.isTree === true ? new HeldDirectories(Buffer.from(options.staging as string)) : null;
+    this.#tree = options.tree !== undefined ? new HeldDirectories(Buffer.from(options.staging as string)) : null;
   }
 
   run(steps: Steps): AppliedSteps {
@@ -111,8 +116,12 @@ export class StepRunner {
       for (const step of steps) {
         const own = step.op === "put" || step.op === "remove" ? databases.get(latin1(step.path)) : undefined;
         if (own === undefined) this.#step(step);
-        else if (!done.has(own)) this.#database(own);
-        if (own !== undefined) done.add(own);
+        else if (!done.has(own)) {
+          done.add(own);
+          this.#takesBack = true;
+          this.#database(own);
+          this.#takesBack = false;
+        }
         failpoint("restore.step");
       }
       append(this.#done.notSet, this.#writer.notSet);
@@ -131,23 +140,46 @@ export class StepRunner {
     const held = holdDatabase(database);
     if (typeof held === "string") return this.#keepDatabase(steps, held);
     using _held = held;
+    // A file system that cannot exchange takes nothing back, so all files are looked at before the first is replaced.
+    if (this.#tree !== null && !steps.every((step) => this.#isAsPlanned(step)))
+      return this.#keepDatabase(steps, "a file of the database changed during the restore");
     const { created, updated, deleted, kept } = this.#done;
     const before = kept.length;
     const done: DatabaseStep[] = [];
     for (const step of steps) {
       this.#step(step);
-      if (kept.length > before) break;
+      if (kept.length > before && this.#takesBack) break;
       done.push(step);
       failpoint("restore.database-step");
     }
+    if (!this.#takesBack) return;
     const isWanted = held.isWanted();
-    if (kept.length === before && !isWanted) return index === null ? undefined : this.#removeIndex(index);
+    if (kept.length === before && !isWanted) {
+      if (this.#tree !== null) this.#removeDisplaced(done);
+      return index === null ? undefined : this.#removeIndex(index);
+    }
     for (const step of done.toReversed()) this.#takeBack(step);
     Object.assign(this.#done, { created, updated, deleted });
     this.#keepDatabase(
       steps,
       isWanted ? "a process began to open the database" : "some files of the database could not be replaced",
     );
+  }
+
+  #isAsPlanned({ path, old }: DatabaseStep): boolean {
+    const { fd, name } = this.#held.parentOf(path);
+    const now = this.#held.identity(fd, name);
+    return old === null ? now === null : now !== null && this.#isSame(now, old);
+  }
+
+  /** Removes the old files that exchanges left at the staged paths: a restore that goes on would write into them. */
+  #removeDisplaced(steps: readonly DatabaseStep[]): void {
+    for (const step of steps) {
+      if (step.op !== "put" || step.old === null) continue;
+      const { fd, name } = this.#stagedPlace(step);
+      this.#held.sys.unlink(fd, name, 0, false);
+      failpoint("restore.displaced-removed");
+    }
   }
 
   /** The index would keep its directory from being removed, and SQLite makes an index again. */
@@ -174,7 +206,7 @@ export class StepRunner {
       if (isMoved) result = renameToFree({ fd: this.#staging, name: this.#from }, there);
     } else if (this.#held.identity(fd, name)?.inode === step.inode) {
       const staged = this.#stagedPlace(step);
-      result = step.old === null ? renameToFree(there, staged) : this.#exchange(staged, fd, step.staged);
+      result = step.old === null ? renameToFree(there, staged) : this.#replace(staged, fd, step.staged);
     }
     if (result < 0) throw this.#error(result, step.path, "cannot put back");
   }
@@ -211,7 +243,8 @@ export class StepRunner {
       // The entry went with its directory, by a later step that was done before the kill.
       if (this.#options.resuming && takesAway && reason === "changed_since") return void this.#done.deleted++;
       const { message, details } = error as CairnError;
-      this.#keep(step.path, reason, details?.["errno"] === "EXDEV" ? IN_ANOTHER : message);
+      const isInAnother = details?.["errno"] === "EXDEV" && this.#tree === null;
+      this.#keep(step.path, reason, isInAnother ? IN_ANOTHER : message);
     }
   }
 
@@ -328,9 +361,8 @@ export class StepRunner {
     if (this.#options.resuming && step.old !== null) this.#finishTwoRenames(fd, name, step.staged);
     const now = this.#held.identity(fd, name);
     if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
-    if (step.old === null && now !== null)
-      return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
-    if (step.old !== null && (now === null || !sameIdentity(now, step.old))) {
+    if (step.old === null && now !== null) return this.#keepTaken(step.path);
+    if (step.old !== null && (now === null || !this.#isSame(now, step.old))) {
       return this.#keep(
         step.path,
         "changed_since",
@@ -340,32 +372,55 @@ export class StepRunner {
     const staged = this.#stagedPlace(step);
     putName(this.#to, 0, name);
     const result = this.#inside(fd, () =>
-      step.old === null ? renameToFree(staged, { fd, name: this.#to }) : this.#exchange(staged, fd, step.staged),
+      step.old === null ? renameToFree(staged, { fd, name: this.#to }) : this.#replace(staged, fd, step.staged),
     );
-    if (result === EEXIST) return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
+    if (result === EEXIST) return this.#keepTaken(step.path);
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
     const { onPlaced } = this.#options;
     if (onPlaced !== undefined && this.#held.identity(fd, name) !== null) onPlaced(step, this.#held.looked);
     this.#counted(step);
   }
 
-  /** Exchanges a staged entry with the present one (its name in `#to`). `number`: of the step. */
-  #exchange(staged: OpenPlace, fd: number, number: number): number {
-    const result = this.#held.sys.rename(staged.fd, staged.name, 0, fd, this.#to, 0, RENAME.EXCHANGE);
-    return result === EINVAL || result === ENOSYS ? this.#twoRenames(staged, fd, number) : result;
+  /** Keeps an entry whose path a new one should have. */
+  #keepTaken(path: Uint8Array): void {
+    if (this.#tree === null) return this.#keep(path, "not_saved", "there is an unsaved entry at its path");
+    this.#keep(path, "changed_since", "another program made it during the restore, and it stays as it is");
+  }
+
+  #isSame(now: Identity, old: Identity): boolean {
+    return (this.#options.tree?.isSame ?? sameIdentity)(now, old);
+  }
+
+  /**
+   * Replaces the present entry (its name in `#to`) by a staged one. `number`: of the step. Exchanges both, so that the
+   * old entry can be taken back. Without a journal only databases are taken back, if the file system can exchange.
+   */
+  #replace(staged: OpenPlace, fd: number, number: number): number {
+    const rename = (flags: number): number => this.#held.sys.rename(staged.fd, staged.name, 0, fd, this.#to, 0, flags);
+    if (this.#tree !== null && !this.#takesBack) return rename(0);
+    const result = rename(RENAME.EXCHANGE);
+    if (result !== EINVAL && result !== ENOSYS) return result;
+    if (this.#tree === null) return this.#twoRenames(staged, fd, number);
+    this.#takesBack = false;
+    return rename(0);
   }
 
   /**
    * Moves the old entry aside, then the new one in, for file systems that cannot exchange. Afterwards the names in the
-   * staging directory are those after an exchange.
+   * staging directory are those after an exchange. After a kill between, the journal's next run goes on.
    */
   #twoRenames(staged: OpenPlace, fd: number, number: number): number {
     const { sys } = this.#held;
     const aside = this.#aside(number);
     const moved = sys.rename(fd, this.#to, 0, this.#staging, aside, 0, 0);
     if (moved < 0) return moved;
+    failpoint("restore.moved-aside");
     const placed = sys.rename(staged.fd, staged.name, 0, fd, this.#to, 0, 0);
-    if (placed < 0) return placed;
+    if (placed < 0) {
+      renameToFree({ fd: this.#staging, name: aside }, { fd, name: this.#to });
+      return placed;
+    }
+    failpoint("restore.moved-in");
     return sys.rename(this.#staging, aside, 0, staged.fd, staged.name, 0, 0);
   }
 
@@ -474,8 +529,8 @@ function folded(path: Uint8Array): string {
 
 /** Tells why an entry stays as it is after a failed step. Returns null if the restore cannot go on. */
 function reasonToKeep({ code, details }: CairnError): KeptReason | null {
-  // The entry or a parent is gone, or a parent is no directory any more: another process changed it.
-  if (code === "not_found" || details?.["errno"] === "ELOOP") return "changed_since";
+  // The entry or a parent is gone, or became a directory or no directory: another process changed it.
+  if (code === "not_found" || details?.["errno"] === "ELOOP" || details?.["errno"] === "EISDIR") return "changed_since";
   if (code === "permission") return "not_permitted";
   // Another attempt would fail too while the file system is mounted.
   return details?.["errno"] === "EBUSY" || details?.["errno"] === "EXDEV" ? "mounted" : null;
