@@ -7,6 +7,7 @@ import { advice, call, toCairnError, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
+import { keepsInodes } from "../../fs/linux/mounts.ts";
 import { ATTRIBUTE_MOUNT_ROOT, putName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
 import { letOwnerIn, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -16,7 +17,7 @@ import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../../workspace/points/left-out.ts";
 import { metadataOf, type Step } from "../../workspace/points/steps.ts";
 import { StepRunner } from "../../workspace/restore/apply.ts";
-import { HeldDirectories, sameIdentity } from "../../workspace/restore/held-directories.ts";
+import { HeldDirectories, looksSame, sameIdentity } from "../../workspace/restore/held-directories.ts";
 
 /** A snapshot that is written over a folder. */
 export interface Over {
@@ -265,10 +266,11 @@ export class OverFolder {
     this.#requireUnused();
     this.#held.forget();
     const steps = this.#steps(staging);
+    const { target } = this.#over;
     const runner = new StepRunner({
-      root: this.#over.target,
+      root: target,
       staging,
-      tree: { isSame: sameIdentity },
+      tree: { isSame: keepsInodes(target) ? sameIdentity : looksSame },
       resuming: false,
       hidesIgnored: () => false,
     });

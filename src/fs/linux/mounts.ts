@@ -239,6 +239,13 @@ const KEEPS_TIMES: ReadonlySet<string> = new Set([
   "overlay",
 ]);
 
+const KEEPS_INODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs"]);
+
+/** True if an entry keeps its inode number for its whole life, also after the kernel forgot it. */
+export function keepsInodes(path: Uint8Array): boolean {
+  return KEEPS_INODES.has(nameOfKind(path));
+}
+
 /** True if unchanged times of a directory prove that its names are unchanged. */
 export function keepsDirectoryTimes(path: Uint8Array): boolean {
   return KEEPS_TIMES.has(nameOfKind(path));

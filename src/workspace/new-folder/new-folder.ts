@@ -10,7 +10,7 @@ import { durableRemove, fsyncDirectory } from "../../fs/durable.ts";
 import { moveInPlace, moveToFree, parentOf, setModeInPlace } from "../../fs/linux/exchange-folders.ts";
 import { newOwner } from "../../fs/lock-owner.ts";
 import { makeOneFolder, makeRealFolder } from "../../fs/make-folder.ts";
-import { filesystemKind, isMountPoint, ownEntries } from "../../fs/linux/mounts.ts";
+import { isMountPoint, keepsInodes, ownEntries } from "../../fs/linux/mounts.ts";
 import { MadeFolder, otherFolder, removeAll, removeOnly } from "../../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
@@ -222,7 +222,7 @@ export class NewFolder {
   /** Records the folder's inode, for recovery after a kill. Not for a folder that will be replaced. */
   noteMade(): void {
     const made = this.#made.identity();
-    if (made === null || !LASTING_INODES.has(filesystemKind(this.staging).name)) return;
+    if (made === null || !keepsInodes(this.staging)) return;
     this.#record = { ...this.#record, inode: made.inode };
     try {
       this.#write();
@@ -349,9 +349,6 @@ export class NewFolder {
     partialIn(this.#control, this.#file).begin(this.#record);
   }
 }
-
-/** File systems on which a directory keeps its inode number. */
-const LASTING_INODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs"]);
 
 /** Moves a folder back to its old path, because it was not the recorded folder. */
 function putBack(from: Buffer, to: Buffer): void {

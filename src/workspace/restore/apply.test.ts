@@ -7,7 +7,7 @@ import { test, type TestContext } from "node:test";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { EPERM } from "../../fs/linux/errno.ts";
 import { RENAME, syscalls } from "../../fs/linux/syscalls.ts";
-import { HeldDirectories, sameIdentity } from "./held-directories.ts";
+import { HeldDirectories, looksSame, sameIdentity } from "./held-directories.ts";
 import { StepRunner } from "./apply.ts";
 import { displacedName, stagedName, type Step } from "../points/steps.ts";
 
@@ -186,6 +186,19 @@ test("StepRunner without a journal replaces all files of a database or none, als
       assert.ok(is.equals(changed === null ? wanted! : present!), where);
       assert.deepEqual(fs.readdirSync(staging), changed === null ? [] : ["app.db", "app.db-wal"], where);
     }
+});
+
+test("looksSame accepts another inode number and change time, and no other size, time or mode", (t) => {
+  const { folder, staging, put } = places(t, { file: ["old", "new"] }, (_number, name) => name);
+  const identity = put("file").old!;
+  const other = { ...identity, inode: "1", ctimeSec: 5 };
+  assert.deepEqual([sameIdentity(identity, other), looksSame(identity, other)], [false, true]);
+  for (const change of [{ size: 9 }, { mtimeSec: 9 }, { mtimeNs: 9 }, { mode: 0x8000 }])
+    assert.equal(looksSame(identity, { ...other, ...change }), false);
+  const options = { root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true };
+  const run = (isSame: typeof looksSame): number =>
+    new StepRunner({ ...options, tree: { isSame } }).run([{ ...put("file"), old: other }]).updated;
+  assert.deepEqual([run(sameIdentity), run(looksSame)], [0, 1]);
 });
 
 test("StepRunner leaves out entries whose names the file system refuses, and everything below them", (t) => {

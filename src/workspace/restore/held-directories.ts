@@ -124,17 +124,22 @@ export function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
  * any of them moves it.
  */
 export function sameIdentity(now: Identity, saved: Identity): boolean {
-  const directory = (now.mode & 0xf000) === 0x4000;
+  const isKept = isDirectory(now) || saved.links > 1;
   return (
-    sameContent(now, saved) &&
-    now.mode === saved.mode &&
-    (directory || saved.links > 1 || (now.ctimeSec === saved.ctimeSec && now.ctimeNs === saved.ctimeNs))
+    now.inode === saved.inode &&
+    looksSame(now, saved) &&
+    (isKept || (now.ctimeSec === saved.ctimeSec && now.ctimeNs === saved.ctimeNs))
   );
 }
 
-/** Tells if an entry has the saved inode, size and time; a rename changes none of them. */
-function sameContent(now: Identity, saved: Identity): boolean {
-  const directory = (now.mode & 0xf000) === 0x4000;
-  if (now.inode !== saved.inode) return false;
-  return directory || (now.size === saved.size && now.mtimeSec === saved.mtimeSec && now.mtimeNs === saved.mtimeNs);
+/** Compares an entry with its saved facts on a file system that may give it another inode number, such as FUSE or vfat. */
+export function looksSame(now: Identity, saved: Identity): boolean {
+  return (
+    now.mode === saved.mode &&
+    (isDirectory(now) || (now.size === saved.size && now.mtimeSec === saved.mtimeSec && now.mtimeNs === saved.mtimeNs))
+  );
+}
+
+function isDirectory({ mode }: Identity): boolean {
+  return (mode & 0xf000) === 0x4000;
 }
