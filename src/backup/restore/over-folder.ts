@@ -1,3 +1,4 @@
+import fs from "node:fs";
 import { append } from "../../append.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
@@ -274,12 +275,27 @@ export class OverFolder {
       resuming: false,
       hidesIgnored: () => false,
     });
-    const { kept, notSet } = runner.run(steps);
-    append(this.leftOut, kept);
-    append(this.leftOut, notSet.map(notSetEntry));
-    this.counts.written -= kept.length;
-    for (const { path, mode, node } of this.#directories)
-      if (node === null) undoOwnerWrites(this.#held.open(path), mode);
+    let isDone = false;
+    try {
+      const { kept, notSet } = runner.run(steps);
+      isDone = true;
+      append(this.leftOut, kept);
+      append(this.leftOut, notSet.map(notSetEntry));
+      // An entry that stays leaves the one that should replace it in the staging folder.
+      if (kept.length > 0) this.counts.written -= filesBelow(staging);
+    } finally {
+      // The last steps set the modes of the snapshot's directories, unless the restore fails before.
+      for (const { path, mode, node } of this.#directories)
+        if (mode !== NONE && (node === null || !isDone)) this.#closeAgain(path, mode);
+    }
+  }
+
+  #closeAgain(path: Uint8Array, mode: number): void {
+    try {
+      undoOwnerWrites(this.#held.open(path), mode);
+    } catch {
+      // Another process removed or replaced the directory.
+    }
   }
 
   /** Returns the steps, and opens staged directories whose mode may keep this user from moving their entries. */
@@ -323,4 +339,16 @@ function identityAt(held: HeldDirectories, path: Uint8Array): Identity | null {
     if (toCairnError(error).code !== "not_found") throw error;
     return null;
   }
+}
+
+/** Counts the entries below a folder that are no directories, except entries of directories that cannot be listed. */
+function filesBelow(folder: Buffer): number {
+  let count = 0;
+  try {
+    for (const entry of fs.readdirSync(folder, { encoding: "buffer", withFileTypes: true }))
+      count += entry.isDirectory() ? filesBelow(joinPath(folder, entry.name)) : 1;
+  } catch {
+    // A count must not fail a finished restore.
+  }
+  return count;
 }

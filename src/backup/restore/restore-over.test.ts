@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import {
+  chmodSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -11,8 +12,11 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
+import { EACCES } from "../../fs/linux/errno.ts";
+import { syscalls } from "../../fs/linux/syscalls.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { RestoreBackupOptions, RestoreBackupResult } from "../../contract/index.ts";
 import { backupScene, type BackupScene } from "../testing-far.ts";
@@ -147,6 +151,54 @@ test("restore over a folder sets modes and times of its subdirectories but not o
   await restored({ overwrite: "if-changed" });
   assert.equal(lstatSync(join(target, "many")).mtimeMs, lstatSync(join(folder, "many")).mtimeMs);
   assert.equal(lstatSync(target).mode, mode);
+});
+
+/** Calls `before` before an entry of this name is put in place; a returned error number is the answer of the rename. */
+function atRename(t: TestContext, name: string, before: () => number | void): void {
+  const sys = syscalls();
+  const rename = sys.rename.bind(sys);
+  t.mock.method(sys, "rename", (...args: Parameters<typeof rename>) => {
+    const { bytes } = args[4];
+    const isIt = Buffer.from(bytes.subarray(0, bytes.indexOf(0))).toString() === name;
+    return (isIt ? before() : undefined) ?? rename(...args);
+  });
+}
+
+test("restore over a folder lists entries that appear or change during the restore, and does not count them as written", async (t) => {
+  const { target, restored, text } = await scene(t);
+  rmSync(join(target, "many"), { recursive: true });
+  atRename(t, "a.txt", () => {
+    mkdirSync(join(target, "many"));
+    writeFileSync(join(target, "deep/b.txt"), "changed now\n");
+  });
+  const { overwritten, left_out: leftOut } = await restored({ overwrite: "always" });
+  assert.deepEqual(overwritten, { written: 2, left: 0, unchanged: 0 });
+  assert.deepEqual(
+    leftOut.map(({ path, reason, detail }) => [path, reason, detail]),
+    [
+      ["many", "changed_since", "another program made it during the restore, and it stays as it is"],
+      ["deep/b.txt", "changed_since", "it was changed during the restore and stays as it is"],
+    ],
+  );
+  assert.deepEqual([text("deep/b.txt"), readdirSync(join(target, "many"))], ["changed now\n", []]);
+});
+
+test("restore over a folder that fails closes the directories again that it opened for writing", async (t) => {
+  const { target, restored } = await scene(t);
+  for (const name of ["many", "deep"]) chmodSync(join(target, name), 0o555);
+  let tries = 0;
+  atRename(t, "b.txt", () => (tries++ === 0 ? EACCES : -constants.errno.ENOSPC));
+  await assert.rejects(restored({ overwrite: "always" }), { code: "no_space" });
+  const modes = ["many", "deep"].map((name) => lstatSync(join(target, name)).mode & 0o777);
+  assert.deepEqual([tries, modes], [2, [0o555, 0o555]]);
+});
+
+test("restore over a folder succeeds if a directory vanishes after its entries were put in place", async (t) => {
+  const { target, restored, text } = await scene(t);
+  writeFileSync(join(target, "deep/b.txt"), "mine\n");
+  atRename(t, "7", () => renameSync(join(target, "deep"), join(target, "moved")));
+  const { overwritten } = await restored({ overwrite: "always", paths: ["deep/b.txt", "many/7"] });
+  assert.deepEqual([overwritten, text("moved/b.txt")], [{ written: 2, left: 0, unchanged: 0 }, "b\n"]);
 });
 
 test("restore over a folder warns if it is a workspace, and is refused if it would overwrite the repository", async (t) => {
