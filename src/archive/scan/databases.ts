@@ -1,11 +1,11 @@
 import fs from "node:fs";
 import { HEADER_BYTES, LOGS, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
-import { joinPath } from "../../formats/bytes.ts";
+import { compareBytes, joinPath } from "../../formats/bytes.ts";
 import { signedWide, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
-import type { CapturedLabel, DatabaseLabel } from "./task.ts";
+import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import type { CapturedLabel, DatabaseLabel, NotedDatabase } from "./task.ts";
 
 /** An ending of a file that belongs to a SQLite database. */
 export type Sidecar = (typeof SIDECARS)[number];
@@ -97,6 +97,22 @@ interface RestingCall {
   capture: DatabaseCapture;
   held: Pick<HeldAs, "folders"> | null;
   signal?: AbortSignal | undefined;
+}
+
+/** Tells if a database that was to be read has a record with its content. */
+export function isRead(table: ScanTable, { directory, name }: NotedDatabase): boolean {
+  const record = recordOf(table, directory, name);
+  return record >= 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0;
+}
+
+/** The record of a name in a directory; -1 if there is none. */
+export function recordOf(table: ScanTable, directory: number, name: Uint8Array): number {
+  const base = directory * DIRECTORY_WORDS;
+  const first = table.directories[base + D.FIRST]!;
+  for (let record = first; record < first + table.directories[base + D.COUNT]!; record++)
+    if (table.records[record * RECORD_WORDS + R.MODE] !== 0 && compareBytes(table.recordName(record), name) === 0)
+      return record;
+  return -1;
 }
 
 const MOST_ENDING = 8;

@@ -1,17 +1,16 @@
 import fs from "node:fs";
-import { compareBytes } from "../../formats/bytes.ts";
 import { beside, LOGS } from "../../formats/sqlite-header.ts";
+import { ENOENT, faultOfEntry } from "../../fs/linux/errno.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { arenaOver } from "../../native.ts";
-import { D, DIRECTORY_WORDS, R, RECORD_WORDS } from "../cache/scan-table.ts";
-import type { HeldDatabase, Sidecar } from "./databases.ts";
+import { RECORD_WORDS } from "../cache/scan-table.ts";
+import { type HeldDatabase, recordOf, type Sidecar } from "./databases.ts";
 import { EntryReader } from "./read-entry.ts";
-import type { ScanThread } from "./scan-thread.ts";
+import { isGone, type ScanThread } from "./scan-thread.ts";
+import { MOVED_REASON, type NotedDatabase } from "./task.ts";
 
 /** A noted database and the files to read for it; `held` is null if it is no database any more. */
-export interface CapturedDatabase {
-  directory: number;
-  name: Uint8Array;
+export interface CapturedDatabase extends NotedDatabase {
   held: Pick<HeldDatabase, "image" | "sidecars"> | null;
 }
 
@@ -19,19 +18,23 @@ export interface CapturedDatabase {
 export function readCaptured(thread: ScanThread, { directory, name, held }: CapturedDatabase): void {
   const { sys, stat, table } = thread;
   const dirfd = thread.openDirectory(directory);
-  if (dirfd < 0) return;
+  if (dirfd < 0) return lose(thread, { directory, name }, dirfd);
   const reader = new EntryReader(thread);
   const names = arenaOver(table.names);
   try {
     for (const ending of ["", ...LOGS] as const) {
-      const record = recordOf(thread, directory, beside(name, ending));
+      const record = recordOf(table, directory, beside(name, ending));
       if (record < 0) continue;
       const at = table.records[record * RECORD_WORDS]!;
       const content = contentOf(held, ending);
       try {
+        const result = sys.stat(dirfd, names, at, stat);
         // A log or journal without a name was removed at the end of its transaction.
-        if (sys.stat(dirfd, names, at, stat) < 0) table.noRecord(record);
-        else {
+        if (result < 0) {
+          table.noRecord(record);
+          if (result !== ENOENT)
+            thread.noteOmitted(thread.entryPath(directory, beside(name, ending)), faultOfEntry(result));
+        } else {
           table.touched[record] = 1;
           // Marks a database with a log as live in this tree's record, even if its files have not changed.
           const isLive =
@@ -47,19 +50,20 @@ export function readCaptured(thread: ScanThread, { directory, name, held }: Capt
   }
 }
 
+/** Takes a database out of the state whose directory cannot be opened any more: its content may be unread. */
+function lose(thread: ScanThread, { directory, name }: NotedDatabase, result: number): void {
+  const { table } = thread;
+  for (const ending of ["", ...LOGS]) {
+    const record = recordOf(table, directory, beside(name, ending));
+    if (record >= 0) table.noRecord(record);
+  }
+  if (isGone(result)) thread.noteTorn(table.directoryPath(directory), MOVED_REASON);
+  else thread.noteOmitted(thread.entryPath(directory, name), faultOfEntry(result));
+}
+
 function contentOf(held: CapturedDatabase["held"], ending: "" | Sidecar): number | "empty" | undefined {
   if (held === null) return undefined;
   const { image, sidecars } = held;
   if (ending !== "" && !sidecars.includes(ending)) return "empty";
   return image === null ? undefined : openRegular(`${image}${ending}`);
-}
-
-/** The record of a name in a directory; -1 if there is none. */
-function recordOf({ table }: ScanThread, directory: number, name: Uint8Array): number {
-  const base = directory * DIRECTORY_WORDS;
-  const first = table.directories[base + D.FIRST]!;
-  for (let record = first; record < first + table.directories[base + D.COUNT]!; record++)
-    if (table.records[record * RECORD_WORDS + R.MODE] !== 0 && compareBytes(table.recordName(record), name) === 0)
-      return record;
-  return -1;
 }

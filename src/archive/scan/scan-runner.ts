@@ -14,12 +14,16 @@ import {
   type StoreSinkTask,
   type ThreadPacks,
 } from "./store-sink.ts";
-import type { ScanNotes, ScanTask, UnwantedEntry } from "./task.ts";
+import { newScanNotes, type ScanNotes, type ScanTask, type UnwantedEntry } from "./task.ts";
 
 /**
- * Messages of the main thread to a thread of a scan, in this order: `scan`, `again` for jobs queued meanwhile and `captured` for a database, any
- * number of times, answered with all notes so far; `help` to the others meanwhile, which hash the chunks of that database; `tail` to the one thread that kept its own, `draft` to a thread that
- * did not; `abort` may come at any time.
+ * Messages of the main thread to a thread of a scan, in this order:
+ * - `scan`, then `again` for jobs queued meanwhile, any number of times: answered with all notes so far
+ * - `captured` for a database, any number of times: answered with the notes of this reading. Meanwhile the other threads
+ *   get `help` and hash the database's chunks
+ * - `trees`, then `tail` to the thread that kept its unfinished packs, and `draft` to another thread
+ *
+ * `abort` may come at any time.
  */
 export type ToThread =
   | {
@@ -27,9 +31,9 @@ export type ToThread =
       task: ScanTask;
       thread: number;
       store: StoreSinkTask | null;
-      unwanted: readonly UnwantedEntry[];
+      unwanted: UnwantedEntry[];
     }
-  | { kind: "again"; unwanted: readonly UnwantedEntry[] }
+  | { kind: "again"; unwanted: UnwantedEntry[] }
   | { kind: "captured"; database: CapturedDatabase }
   | { kind: "help" }
   | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
@@ -81,6 +85,7 @@ export class ScanRunner {
         scanDirectories(this.#thread!);
         return { kind: "scanned", notes: this.#thread!.notes };
       case "captured":
+        this.#thread!.notes = newScanNotes();
         try {
           readCaptured(this.#thread!, request.database);
         } finally {

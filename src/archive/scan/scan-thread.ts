@@ -60,9 +60,10 @@ export class ScanThread {
   readonly scratch = threadBuffers().scratch;
   readonly value = threadBuffers().value;
   readonly paths = threadBuffers().paths;
-  readonly notes: ScanNotes = newScanNotes();
-  /** unwanted entries that all threads found before the present request */
-  unwanted: readonly UnwantedEntry[] = [];
+  /** of all requests until a database is captured, then of the present request */
+  notes: ScanNotes = newScanNotes();
+  /** unwanted entries that all threads found before the present request, or this thread since */
+  unwanted: UnwantedEntry[] = [];
   readonly rootFd: number;
   /** This thread has left entries to others, and takes no more. */
   isSpent = false;

@@ -1,7 +1,7 @@
 import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import { append } from "../../append.ts";
 import fs from "node:fs";
-import { throwIfAborted } from "../../errors.ts";
+import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/linux/mounts.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { isTableFull, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
@@ -14,7 +14,7 @@ import { chunkMemories } from "./large-files.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
 import { type ExtraBlob, requireWithin, type ScanStore, type StoreSinkTask } from "./store-sink.ts";
-import { checkResting, type DatabaseCapture, type HeldAs } from "./databases.ts";
+import { checkResting, type DatabaseCapture, type HeldAs, isRead } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
   INLINE_BYTES,
@@ -27,10 +27,12 @@ import {
   type ToThread,
 } from "./scan-runner.ts";
 import {
+  type CapturedLabel,
   FoundDifference,
   LIST_AGAIN,
   MOVED_REASON,
   newScanNotes,
+  type NotedDatabase,
   type ScanNotes,
   type ScanRequest,
   type ScanTask,
@@ -374,7 +376,7 @@ class Scan {
     let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store, unwanted: [] }));
     for (let round = 0; ; round++) {
       if (this.#table.control[C.PENDING]! > 0) append(replies, await this.#goOn(store, unwantedIn(replies)));
-      const parts = replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : []));
+      const parts = notesIn(replies);
       const moved = [...new Set(parts.flatMap((notes) => notes.moved))];
       if (moved.length === 0 || round === AGAIN) {
         const captured = await this.#captured(parts);
@@ -401,22 +403,35 @@ class Scan {
     const resting = parts.flatMap((notes) => notes.resting).filter((each) => !noted.has(this.#pathOf(each)));
     if (databases === undefined || store === undefined || noted.size + resting.length === 0) return parts;
     const captured: ScanNotes["captured"] = [];
+    const read: ScanNotes[] = [];
+    const capture = async (path: Buffer, database: NotedDatabase): Promise<void> => {
+      const { labels, notes } = await this.#capture(path, database, { ...databases, store });
+      append(captured, labels);
+      append(read, notes);
+    };
     try {
-      for (const [path, database] of noted)
-        append(captured, await this.#capture(Buffer.from(path, "latin1"), database, { ...databases, store }));
+      for (const [path, database] of noted) await capture(Buffer.from(path, "latin1"), database);
       for (const each of resting) {
         const path = Buffer.from(this.#pathOf(each), "latin1");
         const { request, signal } = this.#options;
         const { root } = request;
         const checked = await checkResting(each, { ...databases, path, root, signal, table: this.#table });
-        append(captured, checked === null ? await this.#capture(path, each, { ...databases, store }) : [checked]);
+        if (checked === null) await capture(path, each);
+        else captured.push(checked);
       }
     } finally {
       await databases.capture.close();
     }
-    const isCaptured = ({ path }: TornEntry): boolean => captured.some((each) => comparePaths(each.path, path) === 0);
+    const labelOf = ({ path }: TornEntry): CapturedLabel | undefined =>
+      captured.find((each) => comparePaths(each.path, path) === 0);
     const isTorn = ({ label }: { label: string }): boolean => label === "torn-possible";
-    const done = parts.map((notes) => ({ ...notes, torn: notes.torn.filter((torn) => !isCaptured(torn)) }));
+    // The capture read these databases again. The label of a torn database says why it is torn.
+    const before = (torn: TornEntry): boolean => labelOf(torn) === undefined;
+    const during = (torn: TornEntry): boolean => torn.aspects !== undefined || labelOf(torn)?.label !== "torn-possible";
+    const done = [
+      ...parts.map((notes) => ({ ...notes, torn: notes.torn.filter(before) })),
+      ...read.map((notes) => ({ ...notes, torn: notes.torn.filter(during) })),
+    ];
     done[0]!.captured = captured.filter((each) => !isTorn(each));
     append(
       done[0]!.torn,
@@ -425,47 +440,60 @@ class Scan {
     return done;
   }
 
-  /** Captures one database; returns nothing if it is no database any more. Reads its own file while the file is held, or an image. */
+  /**
+   * Captures one database: reads its own file while the file is held, or an image. Returns the notes of this reading, and
+   * no label if the file is no database any more or could not be read.
+   */
   async #capture(
     path: Buffer,
-    { directory, name }: ScanNotes["databases"][number],
+    { directory, name }: NotedDatabase,
     { capture, held: tree, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
-  ): Promise<ScanNotes["captured"]> {
+  ): Promise<{ labels: CapturedLabel[]; notes: ScanNotes[] }> {
     const { request, signal } = this.#options;
     const { root } = request;
     const full = Buffer.concat([root, SLASH, path]);
+    // The wait for threads comes before the hold, during which programs cannot write to the database.
+    const threads = await this.#readersOf(full);
     for (let tries = 1; ; tries++) {
       const how = tree !== null ? { tree: root, ...tree } : tries > 1 ? "image" : "own";
       const held = await capture.hold(full, { signal, how, scratch: store.directory });
       let isWhole = true;
+      let notes: ScanNotes[];
       try {
         const given = held === null ? null : { image: held.image, sidecars: held.sidecars };
-        const threads = await this.#readersOf(held?.image ?? full);
         const captured: ToThread = { kind: "captured", database: { directory, name, held: given } };
         // The others help until this job ends.
         Atomics.add(this.#table.control, C.PENDING, 1);
-        await this.#all((thread) => (thread === 0 ? captured : { kind: "help" }), threads);
+        const [reply] = await this.#all((thread) => (thread === 0 ? captured : { kind: "help" }), threads);
+        notes = notesIn([reply!]);
       } finally {
         isWhole = (await held?.release()) ?? true;
       }
-      if (held === null) return [];
+      if (held === null || !isRead(this.#table, { directory, name })) return { labels: [], notes };
       const recovered = tree !== null && held.image !== null;
       const apart = tree === null || held.sidecars.includes("-wal");
-      if (isWhole) return [{ path, label: held.label, reason: held.reason, recovered, apart }];
-      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK, recovered, apart }];
+      const { label, reason } = isWhole ? held : ({ label: "torn-possible", reason: BROKEN_LOCK } as const);
+      if (isWhole || tries === TRIES) return { labels: [{ path, label, reason, recovered, apart }], notes };
     }
   }
 
-  /** Threads that have one set of rings: one to read a captured file and cut it, the others to hash its chunks. */
-  async #readersOf(file: string | Buffer): Promise<readonly Scanner[]> {
+  /**
+   * Threads that have one set of rings: one to read a captured file and cut it, the others to hash its chunks. The
+   * caller's thread reads a large file alone if no thread can be started.
+   */
+  async #readersOf(file: Buffer): Promise<readonly Scanner[]> {
     if (this.#takeMore === null) return this.#threads;
-    const { size } = fs.statSync(file, { throwIfNoEntry: false }) ?? { size: 0 };
-    if (this.#threads.length === 1 && size > INLINE_BYTES) await this.#goOn(this.#store, []);
+    if (this.#threads.length === 1 && sizeOf(file) > INLINE_BYTES)
+      try {
+        await this.#goOn(this.#store, []);
+      } catch (error) {
+        if (this.#threads.length > 1 || toCairnError(error).code === "interrupted") throw error;
+      }
     return this.#threads.length === 1 ? this.#threads : this.#threads.slice(1);
   }
 
   /** The directory and name of a path; null if its directory is unchanged, so that nothing in it is read. */
-  #placeOf(path: Buffer): ScanNotes["databases"][number] | null {
+  #placeOf(path: Buffer): NotedDatabase | null {
     const slash = path.lastIndexOf(0x2f);
     const wanted = path.subarray(0, Math.max(slash, 0));
     const { control, directories } = this.#table;
@@ -477,26 +505,26 @@ class Scan {
     return null;
   }
 
-  #pathOf({ directory, name }: ScanNotes["databases"][number]): string {
+  #pathOf({ directory, name }: NotedDatabase): string {
     return joinPath(this.#table.directoryPath(directory), name).toString("latin1");
   }
 
   /** Merges the threads' notes, and adds directories that kept changing to the end. */
   #merged(parts: readonly ScanNotes[], moved: readonly number[]): ScanNotes {
     const notes = mergeNotes(parts);
+    // An entry that was read again may be noted twice.
+    notes.omitted = notes.omitted.filter(({ path }, i, all) => i === 0 || comparePaths(path, all[i - 1]!.path) !== 0);
     if (!this.#foundMoved && moved.length === 0) return notes;
     omitBelow(this.#table);
     for (const directory of moved)
       if ((this.#table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0)
         notes.torn.push({ path: Uint8Array.from(this.#table.directoryPath(directory)), reason: MOVED_REASON });
-    // An entry that was read again may be noted twice.
-    notes.omitted = notes.omitted.filter(({ path }, i, all) => i === 0 || comparePaths(path, all[i - 1]!.path) !== 0);
     notes.mounts = notes.mounts.filter((path, i, all) => i === 0 || comparePaths(path, all[i - 1]!) !== 0);
     return notes;
   }
 
   /** Starts threads that scan the entries left by this one. */
-  async #goOn(store: StoreSinkTask | null, unwanted: readonly UnwantedEntry[]): Promise<ScanReply[]> {
+  async #goOn(store: StoreSinkTask | null, unwanted: UnwantedEntry[]): Promise<ScanReply[]> {
     const more = await this.#takeMore!();
     append(this.#threads, more);
     this.#passForwardedOn();
@@ -606,8 +634,21 @@ export async function discardDraft(draft: ScanResult["draft"]): Promise<void> {
   if (written !== null) clearAway(written.temporary);
 }
 
+function notesIn(replies: readonly ScanReply[]): ScanNotes[] {
+  return replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : []));
+}
+
 function unwantedIn(replies: readonly ScanReply[]): UnwantedEntry[] {
-  return replies.flatMap((reply) => (reply.kind === "scanned" ? reply.notes.unwanted : []));
+  return notesIn(replies).flatMap(({ unwanted }) => unwanted);
+}
+
+/** Returns a file's size; 0 if that cannot be found out. */
+function sizeOf(file: Buffer): number {
+  try {
+    return fs.statSync(file).size;
+  } catch {
+    return 0;
+  }
 }
 
 /** Adds up counts and joins lists. Sorts by path the lists of which only the first entries are shown. */
