@@ -36,13 +36,14 @@ export class DirectoryRules {
 
   /**
    * The names of a directory that are part of the state; this thread has the directory open as `fd` and has just listed
-   * it. `again`: decides as the first listing did.
+   * it. `again`: decides as the first listing did; the caller asks {@link leavesOut} for names without a record.
    */
   names(directory: number, fd: number, again = false): Names {
-    const { listing, table } = this.#thread;
+    const { listing } = this.#thread;
     if (directory !== 0 && this.#top.emptyBelow && this.#skip.size === 0) return listing.offsets;
     let rules = this.#listed(directory, again ? -1 : fd);
     if (this.#unwanted !== null) rules = this.#unwanted.enter(rules, directory, again ? -1 : fd);
+    this.#listedLast = rules;
     const bytes = Buffer.from(listing.names.bytes.buffer);
     return listing.offsets.filter((offset) => {
       if (bytes[offset] === DOT) {
@@ -54,12 +55,25 @@ export class DirectoryRules {
       const path = (): Buffer => this.#thread.entryPath(directory, Buffer.from(name, "latin1"));
       if (this.#skip.size > 0 && this.#skip.has(path().toString("latin1"))) return false;
       const isIgnored = rules.ignores(name, this.#isDirectory(fd, offset));
-      if (!isIgnored && (again || this.#unwanted?.leavesOut(rules, path, fd, offset) !== true)) return true;
-      if (again) return false;
-      table.directories[directory * DIRECTORY_WORDS + D.IGNORED]!++;
-      this.#thread.noteIgnored(path());
-      return false;
+      if (isIgnored && !again) this.#noteIgnored(directory, path());
+      return !isIgnored && (again || !this.leavesOut(directory, fd, offset));
     });
+  }
+
+  #listedLast: IgnoreRules | undefined;
+
+  /** Tells if an entry of the directory that was listed last is unwanted for its content or size, and notes it. */
+  leavesOut(directory: number, fd: number, offset: number): boolean {
+    const path = (): Buffer =>
+      this.#thread.entryPath(directory, Buffer.from(this.#thread.listing.nameOf(offset), "latin1"));
+    if (this.#unwanted?.leavesOut(this.#listedLast!, path, fd, offset) !== true) return false;
+    this.#noteIgnored(directory, path());
+    return true;
+  }
+
+  #noteIgnored(directory: number, path: Uint8Array): void {
+    this.#thread.table.directories[directory * DIRECTORY_WORDS + D.IGNORED]!++;
+    this.#thread.noteIgnored(path);
   }
 
   #isDirectory(fd: number, offset: number): boolean {

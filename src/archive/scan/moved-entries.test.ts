@@ -114,6 +114,25 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assertWhole(saved);
   });
 
+  test("scan leaves out an unwanted file that is renamed after it was listed, and names it once", async (t) => {
+    const { root, again } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "m.1"), "1"), {
+      unwanted: { tags: [], largest: 10, secrets: false },
+    });
+    fs.writeFileSync(path.join(root, "big"), "1".repeat(11));
+    const seen: string[] = [];
+    const saved = await again({
+      before: (name) => {
+        // The first look at a name is that of its size.
+        if (name !== "m.1" || seen.push(name) !== 2) return;
+        fs.renameSync(path.join(root, "m.1"), path.join(root, "m.2"));
+        fs.renameSync(path.join(root, "big"), path.join(root, "large"));
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["m.2"]);
+    assert.deepEqual(patternsOfUnwanted(saved.notes.unwanted), ["/big", "/large"]);
+    assertWhole(saved);
+  });
+
   test("scan saves a file once if it is renamed after it was read", async (t) => {
     const { root, again } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "x"), "x"));
     for (const name of ["a", "m", "z"]) fs.writeFileSync(path.join(root, name), name);

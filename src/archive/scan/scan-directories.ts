@@ -229,6 +229,7 @@ class DirectoryScanner {
   /** Reads an entry into a reserved record. Counts a vanished name in the thread's `goneNames`. */
   #readAgain(directory: number, fd: number, entry: AgainEntry): void {
     const { arena, name, record, oldRecord } = entry;
+    if (this.#rules.leavesOut(directory, fd, name)) return this.#thread.table.noRecord(record);
     const result = this.#thread.sys.stat(fd, arena, name, this.#thread.stat);
     if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
     else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {

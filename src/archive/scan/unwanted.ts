@@ -119,7 +119,9 @@ export class UnwantedFinder {
   /** False if the entry's patterns would match other entries, so that it is not left out. */
   #note(path: Buffer, patterns: readonly string[], detail: string | null): boolean {
     const isExact = isUtf8(path) || isToldFromOthers(this.#thread.task.request.root, path);
-    this.#thread.notes.unwanted.push({ path, patterns: isExact ? patterns : null, detail });
+    const found = { path, patterns: isExact ? patterns : null, detail };
+    this.#thread.notes.unwanted.push(found);
+    this.#thread.unwanted.push(found);
     return isExact;
   }
 
