@@ -173,6 +173,21 @@ test("save fails if its exclusions would leave out the whole folder or are inval
   assert.deepEqual((await client.save({ excludeCaches: true, excludeIfPresent: ["y"] })).left_out, []);
 });
 
+test("a save that would leave out too many files one by one is refused before anything is published", async (t) => {
+  const { client, folder, root } = await testFolder(t);
+  // Each pattern has about 3 700 characters, and at most 8 MiB are recorded.
+  const deep = Array.from({ length: 14 }, () => "d".repeat(250)).join("/");
+  fs.mkdirSync(join(folder, deep), { recursive: true });
+  for (let i = 0; i < 2500; i++) fs.writeFileSync(join(folder, deep, `${i}${"x".repeat(200)}`), "11");
+  await assert.rejects(client.save({ excludeLargerThan: 1 }), hasCode("refused"));
+  const stored = namesIn(join(root, "state")).filter((name) =>
+    /\/(snapshots|index|data\/..)\/[0-9a-f]{64}$/.test(name),
+  );
+  assert.deepEqual([stored, await client.hasSavePoints()], [[], false]);
+  await client.save();
+  assert.ok(namesIn(join(root, "state")).some((name) => /\/snapshots\/[0-9a-f]{64}$/.test(name)));
+});
+
 test("a backup leaves out the same entries as restic, and a restore elsewhere keeps such entries", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root, write, place } = at;

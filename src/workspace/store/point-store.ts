@@ -31,9 +31,16 @@ import type {
   WrittenContent,
 } from "./engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import type { ScanRequest } from "../../archive/scan/task.ts";
-import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
+import { patternsOfUnwanted } from "../../archive/scan/unwanted.ts";
+import {
+  discardDraft,
+  prepareScan,
+  scan,
+  ScanMemory,
+  type ScanOptions,
+  type ScanResult,
+} from "../../archive/scan/scan.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
@@ -162,6 +169,8 @@ export class PointStore {
       store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes },
       ...(request.passing === true || this.#changes !== null ? {} : { draft: this.#kept.draftPlace() }),
       finish: (done) => {
+        // Throws before anything is published.
+        patternsOfUnwanted(done.notes.unwanted);
         first?.noteMissing(done);
         const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, done, root) : null;
         if (
