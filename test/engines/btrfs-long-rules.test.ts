@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
@@ -119,6 +120,37 @@ void describe("a held tree", () => {
       [1, 2, 3].map((sequence) => fs.existsSync(path.join(path.dirname(treeOf(client, sequence)), "seal.json"))),
       [true, false, true],
     );
+  });
+
+  test("a save that leaves large files out needs no store and is not refused for a too long ignore file", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    await client.save();
+    fs.writeFileSync(path.join(folder, ".cairnignore"), TOO_LONG);
+    fs.writeFileSync(path.join(folder, "large"), "1".repeat(2_000_000));
+    const config = path.join(client.controlDirectory, "store/config");
+    fs.renameSync(config, `${config}-away`);
+    const saved = await client.save({ excludeLargerThan: 1_999_999 });
+    assert.equal(saved.effective_engine, "btrfs-snapshot");
+    assert.deepEqual(
+      saved.left_out.map(({ path: where, reason }) => [where, reason]),
+      [["large", "excluded"]],
+    );
+    fs.renameSync(`${config}-away`, config);
+  });
+
+  test("a save that cannot hold the tree after it looked for large files warns once of rules that are not applied", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    fs.symlinkSync("nowhere", path.join(folder, ".cairnignore"));
+    execFileSync("btrfs", ["-q", "subvolume", "create", path.join(folder, "nested")]);
+    const warnings: string[] = [];
+    const onWarning = (message: string): unknown => warnings.push(message);
+    const saved = await client.save({ excludeLargerThan: 1_999_999, onWarning });
+    assert.equal(saved.effective_engine, "copy");
+    assert.equal(warnings.filter((each) => each.includes("are not applied")).length, 1, warnings.join("\n"));
   });
 
   test("restore goes entry by entry if an ignore file that was too long is short in the target", async (t) => {

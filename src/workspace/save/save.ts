@@ -13,7 +13,7 @@ import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts
 import { recoverWorkspace } from "../open/recovery.ts";
 import { keepSpareRoom } from "../open/temporaries.ts";
 import { sealPoints } from "./seal.ts";
-import type { UnwantedEntry } from "../../archive/scan/task.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
 import { patternsOfUnwanted, unwantedKinds } from "../../archive/scan/unwanted.ts";
 import { scanRequest } from "./scan-request.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -87,23 +87,24 @@ async function saveHeld(
   given: SaveInput,
   { head, holder }: { head: Point | null; holder: TreeHolder },
 ): Promise<Saved | Degradation> {
-  const found = await unwantedNow(workspace, given);
+  const looked = await unwantedNow(workspace, given);
+  const found = looked?.notes.unwanted ?? [];
   const input = { ...given, exclude: [...patternsOfUnwanted(found), ...(given.exclude ?? [])] };
   const same = input.skipUnchanged === true ? await unchangedHead(workspace, input, holder) : null;
   const held = same ?? (await capturePoint(workspace, input, holder));
   if (!("point" in held)) return held;
+  if (looked !== null) warnOfRules(looked, input);
   const changes = same?.changes ?? (await countHeld(workspace, { head, point: held.point }, input));
   return { ...held, changes, leftOut: [...held.leftOut, ...unwantedEntries(found)] };
 }
 
-/** Finds the unwanted entries of the folder. No file is read. */
-async function unwantedNow(workspace: Workspace, input: SaveInput): Promise<UnwantedEntry[]> {
-  if (input.unwanted === undefined) return [];
+/** Finds the unwanted entries of the folder; null if all entries are wanted. No file is read, and no store is needed. */
+async function unwantedNow(workspace: Workspace, input: SaveInput): Promise<ScanResult | null> {
+  const { unwanted } = input;
+  if (unwanted === undefined) return null;
   const unread = { heldAt: 0, isLater: false };
-  const request = scanRequest(workspace, input, { unwanted: input.unwanted, unread });
-  const scan = await workspace.engine.lookAt(request, input);
-  warnOfRules(scan, input);
-  return scan.notes.unwanted;
+  const request = scanRequest(workspace, input, { unwanted, unread, passesLongRules: true });
+  return workspace.engine.lookAt(request, input);
 }
 
 /** Counts the differences of a held point from head; null if its tree would have to be read for that. */

@@ -291,9 +291,10 @@ export class PointStore {
   }
 
   /** Scans any folder without a cache, and stores nothing. */
-  async lookAt(request: ScanRequest, call: LookCall): Promise<ScanResult> {
-    const { chunkerPolynomial } = (await this.store()).repository;
-    return scan({ ...call, request, cache: null, memory: this.#memory, chunkerPolynomial });
+  async lookAt(request: ScanRequest, { signal, onProgress }: LookCall): Promise<ScanResult> {
+    // A scan that reads no file cuts none, so it needs no store.
+    const chunkerPolynomial = request.unread === undefined ? (await this.store()).repository.chunkerPolynomial : "";
+    return scan({ signal, onProgress, request, cache: null, memory: this.#memory, chunkerPolynomial });
   }
 
   /** Looks at the folder without storing anything. `tree`: of head, hex; null if there is none. */
