@@ -195,9 +195,10 @@ export function reworded(
   return new CairnError(code, message, { cause, hint, details });
 }
 
-/** True if a disk can no longer read a sector: its content is lost, and a repeated read fails as well. */
+/** True if a disk could not read a sector: its content is lost, unless a repeated read succeeds. */
 export function isBadSector({ code, cause }: CairnError): boolean {
-  return code === "io" && (cause as { code?: unknown } | undefined)?.code === "EIO";
+  const failed = cause as { code?: unknown; syscall?: unknown } | undefined;
+  return code === "io" && failed?.code === "EIO" && failed.syscall !== "write";
 }
 
 /**

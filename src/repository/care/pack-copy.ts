@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
-import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
+import { CairnError, tellsOfDamage, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { BlobType, IndexBlob, PackHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -37,7 +37,7 @@ export async function copyingPacks(
     return await copier.finish();
   } catch (error) {
     copier.abort();
-    throw error;
+    throw toCairnError(error);
   }
 }
 
@@ -50,6 +50,9 @@ interface Run {
   /** The MACs of the proven blobs, back to back. */
   macs: Uint8Array;
 }
+
+/** Fills the window with the bytes of a run. Returns false if they cannot be read. */
+type ReadRun = (run: Run) => boolean;
 
 /** Made when the first blob is copied, so that a copier without work makes no folder. */
 interface Tools {
@@ -85,20 +88,15 @@ export class PackCopier {
    * copies nothing, if the pack is missing or one of the blobs is unreadable or does not match its id.
    */
   async copy(pack: string, blobs: readonly IndexBlob[]): Promise<boolean> {
-    const runs = runsOf(blobs.filter((blob) => !this.#copied.has(keyOf(blob))));
-    if (runs === null) return false;
-    if (runs.length === 0) return true;
-    const { near, writers, decoder } = this.#ready();
-    const isCopied = await near.reading(reachOf(pack, runs), (descriptor) => {
+    const wanted = blobs.filter((blob) => !this.#copied.has(keyOf(blob)));
+    if (!wanted.every(isPossible)) return false;
+    if (wanted.length === 0) return true;
+    const runs = runsOf(wanted);
+    const isCopied = await this.#ready().near.reading(reachOf(pack, runs), (descriptor) => {
+      const read: ReadRun = (run) => this.#read(descriptor, run);
       // All blobs are proven before the first is written.
-      if (!runs.every((run) => this.#read(descriptor, run) && this.#isProven(decoder, run))) return false;
-      for (const run of runs) {
-        // Decoding overwrote the window, so it is read again. A second read may differ: no nonce may get a second
-        // message.
-        if (!this.#read(descriptor, run) || !this.#isSame(decoder, run)) throw readOtherwise(pack);
-        for (const blob of run.blobs) this.#copied.add(keyOf(blob));
-        writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), run.blobs);
-      }
+      if (!runs.every((run) => this.#isProven(read, run))) return false;
+      for (const run of runs) if (!this.#write(read, run)) throw readOtherwise(pack);
       return true;
     });
     if (!isCopied) return false;
@@ -107,35 +105,33 @@ export class PackCopier {
   }
 
   /**
-   * Copies the sound ones of these blobs of a pack, sorted by offset; returns the others. Halves a list that cannot be
-   * copied as a whole, so that a remote pack with little damage is fetched in a few parts. Throws `io` if the storage
-   * says that the pack does not exist.
+   * Copies the sound ones of these blobs of a pack, sorted by offset; returns the others. A blob is returned only after
+   * its bytes were unsound in two reads: of the pack, and of the blob alone. Throws `io` if the storage says that the
+   * pack does not exist, and errors of the new packs.
    */
-  async copySound(pack: string, blobs: readonly IndexBlob[]): Promise<IndexBlob[]> {
-    const isCopied = await this.copy(pack, blobs).catch((error: unknown) => {
-      const known = toCairnError(error);
-      if (!tellsOfDamage(known)) throw known;
-      return false;
-    });
-    if (isCopied) return [];
-    if (blobs.length > 1) {
-      const half = blobs.length >> 1;
-      return [
-        ...(await this.copySound(pack, blobs.slice(0, half))),
-        ...(await this.copySound(pack, blobs.slice(half))),
-      ];
+  async copySound(pack: string, blobs: readonly IndexBlob[], signal?: AbortSignal): Promise<IndexBlob[]> {
+    const left = (): IndexBlob[] => blobs.filter((blob) => isPossible(blob) && !this.#copied.has(keyOf(blob)));
+    const tryCopy = (read: ReadRun, run: Run): boolean => this.#isProven(read, run) && this.#write(read, run);
+    const runs = runsOf(left());
+    if (runs.length > 0)
+      await this.#ready().near.reading(
+        reachOf(pack, runs),
+        (descriptor) => {
+          const read: ReadRun = (run) => this.#read(descriptor, run);
+          for (const run of runsOf(left()))
+            if (!tryCopy(read, run))
+              for (const single of run.blobs.flatMap((blob) => runsOf([blob]))) tryCopy(read, single);
+          return left().length === 0;
+        },
+        signal,
+      );
+    for (const blob of left()) {
+      throwIfAborted(signal);
+      const sealed = await this.#load(pack, blob);
+      if (sealed !== null) tryCopy((run) => this.#take(sealed, run), runsOf([blob])[0]!);
     }
-    try {
-      await this.#repository.storage.load("data", pack, blobs[0]);
-    } catch (error) {
-      const known = toCairnError(error);
-      // Blobs that are not copied lose their index entries. A storage that lists a pack and then does not find it is
-      // not believed.
-      if (known.code === "not_found")
-        throw new CairnError("io", `pack ${pack.slice(0, 8)} is listed, but was not found when it was read`);
-      if (!tellsOfDamage(known)) throw known;
-    }
-    return [...blobs];
+    await this.#saveClosed();
+    return blobs.filter((blob) => !this.#copied.has(keyOf(blob)));
   }
 
   /** Saves the open packs and frees the window. `packs` then has all new packs. */
@@ -183,8 +179,7 @@ export class PackCopier {
 
   /** Reads the run into the window. Returns false if the file is damaged or short. */
   #read(descriptor: number, { offset, length }: Run): boolean {
-    if (length > this.#window.bytes.length || this.#window.bytes.length > 16 * WINDOW)
-      this.#window = newArena(Math.max(WINDOW, length));
+    this.#makeRoom(length);
     try {
       return readAt(descriptor, offset, length, this.#window, 0) === length;
     } catch (error) {
@@ -194,11 +189,41 @@ export class PackCopier {
     }
   }
 
+  /** Loads a blob's sealed bytes. Returns null if they are damaged. */
+  async #load(pack: string, blob: IndexBlob): Promise<Uint8Array | null> {
+    try {
+      return await this.#repository.storage.load("data", pack, blob);
+    } catch (error) {
+      const known = toCairnError(error);
+      // Blobs that are not copied lose their index entries. A storage that lists a pack and then does not find it is
+      // not believed.
+      if (known.code === "not_found")
+        throw new CairnError("io", `pack ${pack.slice(0, 8)} is listed, but was not found when it was read`);
+      if (!tellsOfDamage(known)) throw known;
+      return null;
+    }
+  }
+
+  /** Copies a loaded run into the window. Returns false if it is short. */
+  #take(sealed: Uint8Array, { length }: Run): boolean {
+    if (sealed.length !== length) return false;
+    this.#makeRoom(length);
+    this.#window.bytes.set(sealed);
+    return true;
+  }
+
+  #makeRoom(length: number): void {
+    if (length > this.#window.bytes.length || this.#window.bytes.length > 16 * WINDOW)
+      this.#window = newArena(Math.max(WINDOW, length));
+  }
+
   /**
-   * Decodes the window and compares each blob with its id. A right MAC alone proves nothing: any blob of the repository
-   * has one.
+   * Decodes the run in the window and compares each blob with its id. A right MAC alone proves nothing: any blob of the
+   * repository has one.
    */
-  #isProven(decoder: BlobDecoder, run: Run): boolean {
+  #isProven(read: ReadRun, run: Run): boolean {
+    if (!read(run)) return false;
+    const { decoder } = this.#ready();
     const { offset, blobs } = run;
     run.macs = this.#macsOf(run);
     return blobs.every((blob) => {
@@ -210,13 +235,21 @@ export class PackCopier {
     });
   }
 
-  /** Tells whether the window has the same sealed bytes as when the run was proven. */
-  #isSame(decoder: BlobDecoder, run: Run): boolean {
+  /**
+   * Writes a proven run. Decoding overwrote the window, so it is filled again. Returns false, and writes nothing, if the
+   * sealed bytes are not the proven ones: no nonce may get a second message.
+   */
+  #write(read: ReadRun, run: Run): boolean {
+    const { writers, decoder } = this.#ready();
     const { offset, blobs } = run;
-    return (
+    const isSame =
+      read(run) &&
       Buffer.compare(this.#macsOf(run), run.macs) === 0 &&
-      blobs.every((blob) => decoder.authentic(this.#window, blob.offset - offset, blob.length))
-    );
+      blobs.every((blob) => decoder.authentic(this.#window, blob.offset - offset, blob.length));
+    if (!isSame) return false;
+    writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), blobs);
+    for (const blob of blobs) this.#copied.add(keyOf(blob));
+    return true;
   }
 
   #macsOf({ offset, blobs }: Run): Uint8Array {
@@ -251,11 +284,14 @@ function keyOf({ type, id }: PackHeaderEntry): string {
   return `${type}${Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1")}`;
 }
 
-/** Returns null if a blob's lengths or place are impossible. */
-function runsOf(blobs: readonly IndexBlob[]): Run[] | null {
+/** Tells whether a blob can have these lengths. */
+function isPossible({ length, uncompressedLength }: IndexBlob): boolean {
+  return placeProblem(length, uncompressedLength) === null;
+}
+
+function runsOf(blobs: readonly IndexBlob[]): Run[] {
   const runs: Run[] = [];
   for (const blob of blobs) {
-    if (placeProblem(blob.length, blob.uncompressedLength) !== null) return null;
     const last = runs.at(-1);
     const joins =
       last?.type === blob.type && last.offset + last.length === blob.offset && last.length + blob.length <= WINDOW;

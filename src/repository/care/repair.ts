@@ -280,7 +280,7 @@ async function salvageAll(
     const isInside = ({ offset, length }: IndexBlob): boolean => offset + length <= size;
     const inside = blobs.filter(isInside).toSorted((x, y) => x.offset - y.offset);
     for (const { id } of blobs.filter((blob) => !isInside(blob))) lost.add(objectIdOf(id));
-    for (const { id } of await copier.copySound(name, inside)) lost.add(objectIdOf(id));
+    for (const { id } of await copier.copySound(name, inside, signal)) lost.add(objectIdOf(id));
     if (stored.has(name)) done.add(name);
   };
   const listings = new Set<string>();

@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { BlobOpener, type MasterKeys } from "../../crypto/seal.ts";
-import { advice, CairnError, call, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, tellsOfDamage, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { throwIfRanOut } from "../../fs/linux/errno.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -111,7 +111,7 @@ export class NearPacks implements PackFiles {
 
   /**
    * Gives `read` a descriptor of a pack that is local up to the end of this range, then closes it and drops the pack.
-   * Returns false if the pack is missing or shorter. `read` tells whether the bytes are sound; if not, a remote pack is
+   * Returns false if the pack is missing or shorter, or its disk fails. `read` tells whether the bytes are sound; if not, a remote pack is
    * fetched up to twice more.
    */
   async reading(range: WantedRange, read: (descriptor: number) => boolean, signal?: AbortSignal): Promise<boolean> {
@@ -135,15 +135,16 @@ export class NearPacks implements PackFiles {
     rmSync(packPath(this.folder, pack), { force: true });
   }
 
-  /** Returns -1 if the pack is missing or ends before the range. */
+  /** Returns -1 if the pack is missing, ends before the range, or its disk fails. */
   async #openedWith({ pack, offset, length }: WantedRange, signal: AbortSignal | undefined): Promise<number> {
     try {
       for (let done = 0; done < length; done += TURN)
         await this.fetch([{ pack, offset: offset + done, length: Math.min(TURN, length - done) }], { signal });
       return this.open(pack);
     } catch (error) {
-      if (error instanceof CairnError && error.code === "damaged") return -1;
-      throw error;
+      const known = toCairnError(error);
+      if (tellsOfDamage(known)) return -1;
+      throw known;
     }
   }
 
