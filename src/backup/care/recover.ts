@@ -118,14 +118,13 @@ async function lostRoots(
     if (index.table.typeOf(entry) === TREE_BLOB && !live.has(entry) && left.add(entry))
       ids.push(index.idOf(entry).slice());
   const below = new EntrySet(index.count);
-  const damaged = live.problems.length;
+  const unreadable = new Map<ObjectId, string>();
   await live.mark(ids, reader.viewTree, {
     signal,
     onTree: (done) => onProgress?.({ phase: "planning", done, total: ids.length }),
     onSubtree: (entry) => void below.add(entry),
+    onDamagedTree: (id, detail) => void unreadable.set(id, detail),
   });
-  const lost = live.problems.slice(damaged).filter(({ kind }) => kind === "damaged_tree");
-  const unreadable = new Map(lost.map(({ id, detail }) => [id, detail]));
   const roots = new Map<ObjectId, Uint8Array>();
   for (const root of ids) {
     if (below.has(index.lookup(root, 0, TREE_BLOB))) continue;

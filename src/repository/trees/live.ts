@@ -43,6 +43,8 @@ export interface MarkOptions {
   onTree?: (done: number) => void;
   /** Called with each subtree that a walked tree names and the index knows, also with marked ones. */
   onSubtree?: (entry: number) => void;
+  /** Called with each unreadable tree; `problems` has only the first 10 000 problems. */
+  onDamagedTree?: (id: ObjectId, detail: string) => void;
 }
 
 const MAX_PROBLEMS = 10_000;
@@ -128,7 +130,7 @@ export class LiveSet {
     const pace = newPacer(options.signal);
     while (stack.length > 0) {
       await pace();
-      await this.#walk(stack.pop()!, { stack, readTree, onSubtree: options.onSubtree });
+      await this.#walk(stack.pop()!, { ...options, stack, readTree });
       if ((++done & 1023) === 0) options.onTree?.(done);
     }
   }
@@ -150,11 +152,7 @@ export class LiveSet {
 
   async #walk(
     entry: number,
-    {
-      stack,
-      readTree,
-      onSubtree,
-    }: { stack: number[]; readTree: ReadTree; onSubtree: ((entry: number) => void) | undefined },
+    { stack, readTree, onSubtree, onDamagedTree }: MarkOptions & { stack: number[]; readTree: ReadTree },
   ): Promise<void> {
     const id = objectIdOf(this.#index.idOf(entry));
     const references = this.#references;
@@ -165,6 +163,7 @@ export class LiveSet {
       const known = toCairnError(error);
       if (!tellsOfDamage(known)) throw known;
       this.#problem({ kind: "damaged_tree", id, detail: known.message });
+      onDamagedTree?.(id, known.message);
       return;
     }
     const { subtrees, blobs } = references;
