@@ -349,6 +349,51 @@ void describe("a damaged store", () => {
     assert.ok(lines(result).includes("second tree shared"), lines(result).join());
   });
 
+  test("examineStore reports only the files if one index file and one snapshot file are damaged, and all points are sound", async (t) => {
+    const scene = await twoPoints(t);
+    const { repository } = scene.paths;
+    // The cache has the entries of the file that is damaged below.
+    fs.mkdirSync(path.dirname(scene.paths.indexCache), { recursive: true });
+    (await scene.store()).close();
+    assert.ok(fs.existsSync(scene.paths.indexCache));
+    const snapshot = String(scene.points[0]!.content["snapshot"]);
+    for (const file of [
+      ...fs
+        .readdirSync(`${repository}/index`)
+        .slice(0, 1)
+        .map((name) => `${repository}/index/${name}`),
+      `${repository}/snapshots/${snapshot}`,
+    ])
+      flip(file, 20);
+    for (const everything of [false, true]) {
+      const result = await scene.verify({ everything });
+      assert.deepEqual(lines(result), ["- index -", "first snapshot -"]);
+      assert.deepEqual(soundness(result), { first: true, second: true });
+    }
+  });
+
+  test("examineStore reads a store with one bad blob once", async (t) => {
+    const scene = await twoPoints(t);
+    scene.write("large", randomBytes(8 * 1024 * 1024));
+    await scene.save("third");
+    /** Verifies, and returns also the bytes that this process read meanwhile, with its threads. */
+    const counted = async (): Promise<[string[], number]> => {
+      const read = (): number => Number(/^rchar: (\d+)$/m.exec(fs.readFileSync("/proc/self/io", "latin1"))![1]);
+      const before = read();
+      const found = lines(await scene.verify({ everything: true }));
+      return [found, read() - before];
+    };
+    await counted();
+    const [nothing, once] = await counted();
+    assert.deepEqual(nothing, []);
+    assert.ok(once > 8 * 1024 * 1024, String(once));
+    const { file, offset } = await placeOf(scene, kept);
+    flip(file, offset + 20);
+    const [found, bytes] = await counted();
+    assert.deepEqual(found, ["- pack -", "first content dir/kept"]);
+    assert.ok(bytes < once + 4 * 1024 * 1024, `${bytes} of ${once}`);
+  });
+
   test("examineStore reports recorded digests that differ from the content", async (t) => {
     const scene = await twoPoints(t);
     scene.points[0] = { ...scene.points[0]!, stateDigest: randomBytes(32).toString("hex") };

@@ -2,7 +2,7 @@ import { throwIfAborted } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
@@ -38,6 +38,8 @@ export interface ExaminedStore {
   verdicts: PointVerdict[];
   /** Packs that were read and are damaged or missing, by hex name. */
   damagedPacks: string[];
+  /** True if there are findings other than of index and snapshot files. */
+  isContentDamaged: boolean;
   structure: Structure;
 }
 
@@ -62,13 +64,29 @@ export async function verifyStore(control: string, request: Omit<ExamineRequest,
 
 /**
  * Finds damage of a store and the paths that it costs. With `reads` threads read the needed packs whole, and digests are
- * computed anew from the trees. Damage counts only if the index files say the same as the index in memory. Throws
- * `interrupted`, and system errors that are not about one file of the store.
+ * computed anew from the trees; damage of content counts only if the index files say the same as the index in memory.
+ * Throws `interrupted`, and system errors that are not about one file of the store.
  */
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<ExaminedStore> {
-  await store.refresh(request.signal);
-  const quick = request.reads ? await examineWith(store, store.index, request) : null;
-  return quick?.findings.length === 0 ? quick : examineWith(store, undefined, request);
+  const { signal } = request;
+  await store.refresh(signal);
+  if (!request.reads) return examineWith(store, undefined, request);
+  const examined = await examineWith(store, store.index, request);
+  if (!examined.isContentDamaged) return examined;
+  const fresh = await BlobIndex.load(store.repository, null, signal);
+  return isSameIndex(fresh, store.index) ? examined : examineWith(store, fresh, request);
+}
+
+function isSameIndex(a: BlobIndex, b: BlobIndex): boolean {
+  const { table } = a;
+  for (let entry = 0; entry < table.count; entry++) {
+    const other = b.lookup(table.ids, entry * 32, table.typeOf(entry));
+    if (other < 0) return false;
+    const [x, y] = [a.place(entry), b.place(other)];
+    if (x.offset !== y.offset || x.length !== y.length || x.uncompressedLength !== y.uncompressedLength) return false;
+    if (Buffer.compare(x.pack, y.pack) !== 0) return false;
+  }
+  return a.count === b.count;
 }
 
 async function examineWith(
@@ -119,8 +137,9 @@ class Examination {
   protected readonly roots: readonly Root[];
   readonly #findings: StoreFinding[] = [];
   #more = 0;
-  /** Ids of points with a finding. */
+  /** Ids of points with damaged content. */
   readonly #damaged = new Set<string>();
+  #isContentDamaged = false;
 
   constructor(store: EmbeddedStore, structure: Structure, request: ExamineRequest) {
     this.store = store;
@@ -159,7 +178,14 @@ class Examination {
   }
 
   protected result(verdicts: PointVerdict[], damagedPacks: string[]): ExaminedStore {
-    return { findings: this.#findings, more: this.#more, verdicts, damagedPacks, structure: this.structure };
+    return {
+      findings: this.#findings,
+      more: this.#more,
+      verdicts,
+      damagedPacks,
+      isContentDamaged: this.#isContentDamaged,
+      structure: this.structure,
+    };
   }
 
   protected isSound(id: string): boolean {
@@ -168,6 +194,11 @@ class Examination {
 
   protected add(finding: Omit<StoreFinding, "severity">): void {
     if (finding.point !== undefined) this.#damaged.add(finding.point);
+    this.#isContentDamaged = true;
+    this.#list(finding);
+  }
+
+  #list(finding: Omit<StoreFinding, "severity">): void {
     if (this.#findings.length < MAX_FINDINGS) this.#findings.push({ ...finding, severity: "damage" });
     else this.#more++;
   }
@@ -176,17 +207,20 @@ class Examination {
     this.add({ kind: "pack", detail: `pack ${name}${detail}`, hint });
   }
 
-  /** Adds damaged index files, and damaged snapshot files: of the points, or with `everything` all. */
+  /**
+   * Lists damaged index files, and damaged snapshot files: of the points, or with `everything` all. They cost no
+   * content, and a repair writes them again.
+   */
   protected addFiles(): void {
     const { problems } = this.structure;
     const owners = new Map(this.request.points.map(({ id, content }) => [content["snapshot"], id]));
     for (const { kind, object, detail } of problems) {
       if (kind === "index_damaged")
-        this.add({ kind: "index", detail: `index file ${object.slice(0, 12)}: ${detail}`, hint: MEND_INDEX });
+        this.#list({ kind: "index", detail: `index file ${object.slice(0, 12)}: ${detail}`, hint: MEND_INDEX });
       if (kind !== "snapshot_damaged") continue;
       const point = owners.get(object);
       if (point !== undefined || this.request.everything)
-        this.add({ kind: "snapshot", ...(point === undefined ? {} : { point }), detail, hint: MEND_SNAPSHOT });
+        this.#list({ kind: "snapshot", ...(point === undefined ? {} : { point }), detail, hint: MEND_SNAPSHOT });
     }
   }
 
