@@ -2,49 +2,47 @@ import { inspect } from "node:util";
 import type * as v from "valibot";
 import { adviceOf, CairnError, reworded, throwIfAborted, toCairnError, worded } from "../errors.ts";
 import { checkValue, type Entries, type Notes, refuseUnknown } from "./schema.ts";
-import type { Verb } from "./verb.ts";
+import type { How, Verb } from "./verb.ts";
 import type { Cause } from "./words.ts";
 
 type Callback = (...given: unknown[]) => unknown;
 type Method = (this: unknown, ...given: unknown[]) => unknown;
 
+/** The verbs of a table that answer otherwise than with a promise, with their kind of answer. */
+type Others<T> = {
+  readonly [Name in keyof T as T[Name] extends { how: "promise" } ? never : Name]: T[Name] extends { how: infer H }
+    ? H
+    : never;
+};
+
 /**
  * Adds a method for each verb to a class. The method checks the arguments and calls the class's own method of that name, or else
  * `perform`. Throws `usage` for wrong arguments and closed objects, `interrupted` after an abort, and only `CairnError`s; a callback
- * that throws changes nothing.
+ * that throws changes nothing. The file of a verb, with its schemas, is loaded by the first call.
  */
-export function makeCalls<V extends Verb>(
+export function makeCalls<V extends Verb, T extends Readonly<Record<string, Verb>>>(
   of: { prototype: { perform(verb: V, given: unknown[]): unknown; isClosed?: boolean } },
-  verbs: Readonly<Record<string, Verb>>,
+  verbs: T,
+  others: Others<T>,
 ): void {
   const methods = of.prototype as unknown as Record<string, Method>;
   const { perform } = of.prototype;
-  const methodOf = (name: string, own: Method | undefined): Method => {
-    const verb = verbs[name]!;
-    const whole: Method =
-      own ??
-      function (...given) {
-        return perform.call(this, verb as V, given);
-      };
+  for (const name of Object.keys(verbs)) {
+    const own = methods[name];
+    let verb: Verb | undefined;
     const called: Method = function (...given) {
       // A promise among the arguments may be rejected before the call awaits it, or without being awaited.
       for (const each of given) if (each instanceof Promise) each.catch(() => undefined);
       if ((this as { isClosed?: boolean }).isClosed === true)
         throw new CairnError("usage", `${name}: the object was closed; open it again`);
-      return whole.apply(this, checkArguments(name, verb, given));
+      verb ??= verbs[name]!;
+      const checked = checkArguments(name, verb, given);
+      return own === undefined ? perform.call(this, verb as V, checked) : own.apply(this, checked);
     };
-    const failed: Failed = (error, given) => failure(error, given[verb.takes.length]);
-    if (verb.how === "at once") return atOnce(called, failed);
-    return verb.how === "stream" ? streamed(called, failed) : promised(called, failed);
-  };
-  for (const name of Object.keys(verbs)) {
-    const own = methods[name];
-    let made: Method | undefined;
-    // The file of the verb, with its schemas, is loaded by the first call.
-    methods[name] = function (...given) {
-      made ??= methodOf(name, own);
-      return made.apply(this, given);
-    };
+    const failed: Failed = (error, given) => failure(error, verb && given[verb.takes.length]);
+    const how = (others as Readonly<Record<string, How>>)[name];
+    const made = how === "at once" ? atOnce : how === "stream" ? streamed : promised;
+    methods[name] = made(called, failed);
   }
 }
 

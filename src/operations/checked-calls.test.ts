@@ -8,6 +8,7 @@ import { backupScene, opened } from "../backup/testing-far.ts";
 import type { BackupRepository, CairnLibrary, CallOptions, Client } from "../contract/index.ts";
 import { lockRegistry } from "../workspace/place/registry.ts";
 import * as v from "valibot";
+import { makeCalls } from "../contract/checked-calls.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../verbs/index.ts";
 import type { Verb } from "../contract/verb.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
@@ -374,4 +375,31 @@ test("an abort stops forget while it waits for another process, and the folder s
   await assert.rejects(library.forget(folder, { lockTimeoutMs: 0 }), hasCode("busy"));
   lock.release();
   assert.equal((await library.listWorkspaces()).length, 1);
+});
+
+test("a verb whose file cannot be loaded fails in the way of its kind", async () => {
+  class Calls {
+    declare promised: () => Promise<unknown>;
+    declare streamed: () => AsyncGenerator;
+    declare told: () => unknown;
+    perform(verb: Verb): unknown {
+      return verb;
+    }
+  }
+  const table = Object.defineProperties(
+    {},
+    Object.fromEntries(
+      ["promised", "streamed", "told"].map((name) => {
+        const get = (): never => {
+          throw Object.assign(new Error("gone"), { code: "ERR_MODULE_NOT_FOUND" });
+        };
+        return [name, { enumerable: true, get }];
+      }),
+    ),
+  ) as Readonly<Record<string, Verb>>;
+  makeCalls(Calls, table, { streamed: "stream", told: "at once" });
+  const calls = new Calls();
+  await assert.rejects(calls.promised(), hasCode("unsupported"));
+  await assert.rejects(calls.streamed().next(), hasCode("unsupported"));
+  assert.throws(() => calls.told(), hasCode("unsupported"));
 });

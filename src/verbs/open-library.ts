@@ -50,6 +50,11 @@ export class Library implements LibraryHand {
   }
 }
 
-makeCalls(Library, LIBRARY_VERBS);
-makeCalls(CairnClient, CLIENT_VERBS);
-makeCalls(OpenedRepository, REPOSITORY_VERBS);
+makeCalls(Library, LIBRARY_VERBS, {});
+makeCalls(CairnClient, CLIENT_VERBS, {
+  read: "stream",
+  walk: "stream",
+  sealWhenIdle: "at once",
+  workspacePath: "at once",
+});
+makeCalls(OpenedRepository, REPOSITORY_VERBS, { read: "stream", walk: "stream" });
