@@ -14,18 +14,37 @@ function compileCacheFolder(): string | undefined {
   const { HOME: home, XDG_CACHE_HOME: caches } = process.env;
   // A relative path would depend on the current folder.
   const cache = [caches, home && `${home}/.cache`].find((each) => each?.startsWith("/"));
-  return cache && isOwn(cache) ? `${cache}/cairn/compile-cache` : undefined;
+  return cache && isOwn(`${cache}/cairn/compile-cache`) ? `${cache}/cairn/compile-cache` : undefined;
 }
 
-/** Root may have another user's home. A user who can write compiled code there could run it as root. */
+/**
+ * True if only this user and root can change `folder`, the folders in it and the way to it: another user who can put
+ * compiled code there could run it as this user. Root may have another user's home.
+ */
 function isOwn(folder: string): boolean {
-  const { statSync } = process.getBuiltinModule("node:fs");
-  const { dirname } = process.getBuiltinModule("node:path");
-  try {
-    for (let at = folder; ; at = dirname(at)) {
-      const owner = statSync(at, { throwIfNoEntry: false })?.uid;
-      if (owner !== undefined) return owner === 0 || owner === process.geteuid?.();
+  const { lstatSync, readdirSync, readlinkSync } = process.getBuiltinModule("node:fs");
+  const { resolve } = process.getBuiltinModule("node:path");
+  const isOwned = ({ uid }: { uid: number }): boolean => uid === 0 || uid === process.geteuid?.();
+  const isShared = ({ mode }: { mode: number }): boolean => (mode & 0o22) !== 0;
+  const isSafe = (at: string, links: number): boolean => {
+    const names = at.split("/");
+    let mayOthersAdd = false;
+    for (let count = 1; count <= names.length; count++) {
+      const part = names.slice(0, count).join("/") || "/";
+      const found = lstatSync(part, { throwIfNoEntry: false });
+      if (found === undefined) return !mayOthersAdd;
+      if (!isOwned(found)) return false;
+      if (found.isSymbolicLink())
+        return links > 0 && isSafe(resolve(part, "..", readlinkSync(part), ...names.slice(count)), links - 1);
+      mayOthersAdd = isShared(found);
+      // In a sticky folder others can add a name, and can neither remove nor replace one of this user.
+      if (mayOthersAdd && (found.mode & 0o1000) === 0) return false;
     }
+    const inside = mayOthersAdd ? [] : readdirSync(at).map((name) => lstatSync(`${at}/${name}`));
+    return !mayOthersAdd && inside.every((found) => isOwned(found) && !isShared(found));
+  };
+  try {
+    return isSafe(resolve(folder), 40);
   } catch {
     return false;
   }
@@ -49,7 +68,12 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
   process.exitCode = 2;
 } else {
   const folder = compileCacheFolder();
-  if (folder !== undefined) process.getBuiltinModule("node:module").enableCompileCache(folder);
+  if (folder !== undefined) {
+    // Node makes folders that the user's group may write, if the umask says so.
+    const umask = process.umask(0o77);
+    process.getBuiltinModule("node:module").enableCompileCache(folder);
+    process.umask(umask);
+  }
   // In dist this is another module, which loads the command with V8's stored code; see tools/build.ts.
   const { main } = await import("./main.ts");
   await main();
