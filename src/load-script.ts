@@ -1,14 +1,16 @@
 import { isAscii } from "node:buffer";
 import {
   closeSync,
+  constants,
   fstatSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from "node:fs";
 import { getCompileCacheDir } from "node:module";
@@ -18,9 +20,8 @@ import { Script } from "node:vm";
 import { crc32 } from "node:zlib";
 
 /**
- * Runs modules of the library, the command and the worker threads from scripts (`dist/*.cjs`, made by tools/link.ts). The modules that a command runs are cached as one script: the first run keeps their text, the second V8's compiled code
- * of the functions that were called. So a command reads and compiles no more than it uses. A cached file that is damaged,
- * or of another user, V8 or build, is ignored.
+ * Runs modules of the command, its threads and the library from scripts, which are parts of one file of the build. The
+ * file stays open, so that an operation runs on if the package is removed or replaced.
  */
 
 /** Runs a module, at most once, and returns its exports. */
@@ -30,8 +31,13 @@ type Exports = Record<string, unknown>;
 type Body = (require: Load, exports: Exports, url: string) => void;
 type Bodies = Readonly<Record<string, Body>>;
 
-/** Names of the files of scripts, by the group of modules in the script. */
-export type ScriptFiles = Readonly<Record<string, string>>;
+/** The scripts of a build. */
+export interface Scripts {
+  /** Name of the file, with a checksum of its content. */
+  readonly file: string;
+  /** First byte and length of each script, by the group of its modules, or by the key of its one module. */
+  readonly parts: Readonly<Record<string, readonly [start: number, length: number]>>;
+}
 
 export interface Loaded {
   readonly exports: Exports;
@@ -47,12 +53,12 @@ const KEEP_OTHERS_MS = 24 * 3_600_000;
 const WITH_VALUE = /^(?:-C|--(?:directory|progress|control-dir|lock-timeout))$/;
 
 /**
- * Runs a module and the modules that it needs. `base`: URL of a file beside the scripts; `cache`: name of the cached script,
- * null: no cache. Throws the module's errors.
+ * Runs a module and the modules that it needs. `base`: URL of a file beside the scripts; `cache`: name of the cached
+ * script. Throws the module's errors.
  */
-export function loadModule(key: string, files: ScriptFiles, base: string, cache: string | null): Loaded {
+export function loadModule(key: string, scripts: Scripts, base: string, cache: string): Loaded {
   const folder = getCompileCacheDir();
-  const modules = new Modules(files, base, cache === null || folder === undefined ? null : path.join(folder, cache));
+  const modules = new Modules(scripts, base, folder === undefined ? null : path.join(folder, cache));
   return { exports: modules.load(key), keep: () => modules.keep() };
 }
 
@@ -67,23 +73,32 @@ export function cacheOf(argv: readonly string[]): string {
 let library: Modules | undefined;
 
 /** Runs a module of the library. All such modules share the modules that they need, so that there is one `CairnError`. */
-export function loadLibrary(key: string, files: ScriptFiles, base: string): Exports {
-  library ??= new Modules(files, base, null);
+export function loadLibrary(key: string, scripts: Scripts, base: string): Exports {
+  library ??= new Modules(scripts, base, null);
   return library.load(key);
 }
 
 class Modules {
-  readonly #files: ScriptFiles;
+  readonly #parts: Scripts["parts"];
   readonly #base: string;
+  readonly #filename: string;
+  /** The open file of the scripts. Node closes a thread's with the thread. */
+  readonly #fd: number;
   readonly #exports = new Map<string, Exports>();
-  readonly #scripts = new Map<string, Bodies>();
+  readonly #bodies = new Map<string, Bodies>();
   readonly #cache: Cache | null;
 
   /** `cache`: path of the cached script, without the ending. */
-  constructor(files: ScriptFiles, base: string, cache: string | null) {
-    this.#files = files;
+  constructor({ file, parts }: Scripts, base: string, cache: string | null) {
+    this.#parts = parts;
     this.#base = base;
-    const build = crc32(JSON.stringify(files)).toString(16);
+    this.#filename = path.join(path.dirname(fileURLToPath(base)), file);
+    try {
+      this.#fd = openSync(this.#filename, "r");
+    } catch (error) {
+      throw missing(this.#filename, error);
+    }
+    const [, build] = /([^-]+)\.cjs$/.exec(file)!;
     this.#cache = cache === null ? null : new Cache(`${cache}-${build}`);
   }
 
@@ -99,17 +114,33 @@ class Modules {
     return exports;
   };
 
-  /** A key is a file of the build with one module ("./name.cjs"), or a group and a name in it ("group:name"). */
+  /** A key is that of a script with one module ("./name.cjs"), or a group and a name in it ("group:name"). */
   #bodyOf(key: string): Body {
-    const name = key.startsWith("./") ? key.slice("./".length) : this.#files[key.slice(0, key.indexOf(":"))]!;
-    let bodies = this.#scripts.get(name);
+    const part = key.startsWith("./") ? key : key.slice(0, key.indexOf(":"));
+    let bodies = this.#bodies.get(part);
     if (bodies === undefined) {
-      const filename = path.join(path.dirname(fileURLToPath(this.#base)), name);
-      bodies = new Script(readFileSync(filename, "utf8"), { filename }).runInThisContext() as Bodies;
-      this.#scripts.set(name, bodies);
+      bodies = new Script(this.#textOf(part), {
+        filename: path.join(this.#filename, part),
+      }).runInThisContext() as Bodies;
+      this.#bodies.set(part, bodies);
     }
     this.#cache?.added.set(key, bodies[key]!);
     return bodies[key]!;
+  }
+
+  #textOf(part: string): string {
+    const [start, length] = this.#parts[part]!;
+    const bytes = Buffer.allocUnsafe(length);
+    try {
+      for (let at = 0; at < length;) {
+        const count = readSync(this.#fd, bytes, at, length - at, start + at);
+        if (count === 0) throw new Error("the file is too short");
+        at += count;
+      }
+    } catch (error) {
+      throw missing(this.#filename, error);
+    }
+    return textIn(bytes);
   }
 
   keep(): void {
@@ -121,13 +152,29 @@ class Modules {
   }
 }
 
-/** A cached script: files with its text and its code. */
+/** Any call may load code: a system error would read as if a file of the user's were missing or unreadable. */
+function missing(file: string, cause: unknown): Error {
+  const message = `cannot read ${file}: ${(cause as Error).message}`;
+  return Object.assign(new Error(message, { cause }), { code: "ERR_MODULE_NOT_FOUND" });
+}
+
+function textIn(bytes: Buffer): string {
+  return bytes.toString(isAscii(bytes) ? "latin1" : "utf8");
+}
+
+/**
+ * A cached script: a file with the text of the modules that a command runs, written by the first run, and one with V8's
+ * compiled code of the functions that were called, written by the second. A command reads and compiles no more than it
+ * uses. A file that is damaged, or of another user, V8 or build, is ignored.
+ */
 class Cache {
   readonly #path: string;
-  readonly #textCrc: number = 0;
-  readonly #script: Script | null = null;
-  readonly #isCompiled: boolean = false;
-  readonly bodies: Bodies = {};
+  #textCrc = 0;
+  #script: Script | null = null;
+  #isCompiled = false;
+  /** Modules loaded after that are for the next run to add. */
+  #hasWritten = false;
+  bodies: Bodies = {};
   /** Modules that the cached script lacks. */
   readonly added = new Map<string, Body>();
 
@@ -135,20 +182,24 @@ class Cache {
     this.#path = place;
     const bytes = this.#read(".cjs", null);
     if (bytes === undefined) return;
-    this.#textCrc = crc32(bytes);
-    const cachedData = this.#read(".code", this.#textCrc);
-    this.#script = new Script(bytes.toString(isAscii(bytes) ? "latin1" : "utf8"), {
-      filename: `${place}.cjs`,
-      cachedData,
-    });
+    const textCrc = crc32(bytes);
+    const cachedData = this.#read(".code", textCrc);
+    try {
+      const script = new Script(textIn(bytes), { filename: `${place}.cjs`, cachedData });
+      this.bodies = script.runInThisContext() as Bodies;
+      this.#script = script;
+    } catch {
+      // The text is no script, so it is written anew.
+      return;
+    }
+    this.#textCrc = textCrc;
     this.#isCompiled = cachedData !== undefined && this.#script.cachedDataRejected !== true;
-    this.bodies = this.#script.runInThisContext() as Bodies;
   }
 
   #read(ending: string, textCrc: number | null): Buffer | undefined {
     let fd: number | undefined;
     try {
-      fd = openSync(`${this.#path}${ending}`, "r");
+      fd = openSync(`${this.#path}${ending}`, constants.O_RDONLY | constants.O_NOFOLLOW);
       // Another user's code would run as this user.
       if (![process.geteuid?.(), 0].includes(fstatSync(fd).uid)) return undefined;
       const bytes = readFileSync(fd);
@@ -164,7 +215,8 @@ class Cache {
   }
 
   keep(): void {
-    if (this.#isCompiled && this.added.size === 0) return;
+    if (this.#hasWritten || (this.#isCompiled && this.added.size === 0)) return;
+    this.#hasWritten = true;
     mkdirSync(path.dirname(this.#path), { recursive: true, mode: 0o700 });
     if (this.added.size > 0) {
       const members = [...Object.entries(this.bodies), ...this.added].map(
@@ -172,33 +224,35 @@ class Cache {
       );
       const text = Buffer.from(`({${members.join(",\n")}})`);
       this.#write(".cjs", crc32(text), text);
-      this.added.clear();
       this.#removeOthers();
     } else this.#write(".code", this.#textCrc, this.#script!.createCachedData());
   }
 
-  /** A concurrent write or a kill can at worst leave a file whose checksum is wrong. */
+  /** Never writes through a link or into a file that is there already: another user may have made them. */
   #write(ending: string, textCrc: number, content: Buffer): void {
     const header = Buffer.alloc(HEADER);
     header.writeUInt32LE(textCrc, 0);
     header.writeUInt32LE(crc32(content), 4);
-    const file = `${this.#path}${ending}`;
+    const temporary = `${this.#path}${ending}.${Math.random().toString(36).slice(2)}.tmp`;
     try {
-      writeFileSync(`${file}.tmp`, Buffer.concat([header, content]), { mode: 0o600 });
-      renameSync(`${file}.tmp`, file);
+      writeFileSync(temporary, Buffer.concat([header, content]), { mode: 0o600, flag: "wx" });
+      renameSync(temporary, `${this.#path}${ending}`);
     } catch (error) {
-      rmSync(`${file}.tmp`, { force: true });
+      rmSync(temporary, { force: true });
       throw error;
     }
   }
 
+  /** Removes old files of other builds and of killed writes, and the folders that an earlier release had. */
   #removeOthers(): void {
-    const [, build] = /(-[0-9a-f]+)$/.exec(this.#path)!;
+    const [, build] = /(-[^-]+)$/.exec(this.#path)!;
     const folder = path.dirname(this.#path);
     for (const name of readdirSync(folder)) {
-      if (!/^cairn.*-[0-9a-f]+\.(?:cjs|code)(?:\.tmp)?$/.test(name) || name.includes(`${build}.`)) continue;
+      const isFile = /^cairn.*-[0-9a-f]+\.(?:cjs|code)(?:\..*)?$/.test(name);
+      const isCurrent = name.includes(`${build}.`) && !name.endsWith(".tmp");
+      if ((!isFile || isCurrent) && !/^cairn-(?:main|thread-main)$/.test(name)) continue;
       const file = path.join(folder, name);
-      if (Date.now() - statSync(file).mtimeMs > KEEP_OTHERS_MS) rmSync(file);
+      if (Date.now() - lstatSync(file).mtimeMs > KEEP_OTHERS_MS) rmSync(file, { recursive: true });
     }
   }
 }

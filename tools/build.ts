@@ -22,12 +22,13 @@ import {
   contractDeclarations,
   libraryDeclarations,
 } from "./print-declarations.ts";
-import { exportsOf, keyOf, link, type Modules, packageNames, readModules } from "./link.ts";
+import type { Scripts } from "../src/load-script.ts";
+import { exportsOf, joinScripts, keyOf, link, type Modules, packageNames, readModules } from "./link.ts";
 import { checkAcyclic, scriptOf } from "./script-of.ts";
 
 /**
- * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks, and scripts of what the
- * command, its threads and the library run; the page of `cairn ui`.
+ * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks; one file with the
+ * scripts that the command, its threads and the library run; the page of `cairn ui`.
  * `--only-command` (what ./cairn asks for) leaves out the type declarations and man pages.
  */
 
@@ -124,7 +125,7 @@ const LIBRARY = ["src/index.ts", "src/client.ts"];
 const SCRIPTS = ["src/cli/program/main.ts", "src/thread-main.ts", ...LIBRARY];
 
 async function bundle(stage: string): Promise<void> {
-  const scripts = await makeScripts(stage);
+  const made = await makeScripts(stage);
   const result = await build({
     ...BUNDLED,
     entryPoints: entryPoints(),
@@ -132,12 +133,12 @@ async function bundle(stage: string): Promise<void> {
     entryNames: "[name]",
     // Packages that are no modules ask for Node's own so.
     banner: { js: "const require = (name) => process.getBuiltinModule(name);" },
-    plugins: [scriptsInstead(scripts), workersBesideChunks],
+    plugins: [scriptsInstead(made), workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
   await makeRequired(stage);
   const page = await buildPage(path.join(stage, "page"));
-  const inputs = { ...scripts.inputs, ...result.metafile.inputs, ...page };
+  const inputs = { ...made.inputs, ...result.metafile.inputs, ...page };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));
   chmodSync(path.join(stage, "cli.js"), 0o755);
 }
@@ -157,10 +158,9 @@ async function makeRequired(stage: string): Promise<void> {
   });
 }
 
-/** The scripts of the build. */
-interface Scripts {
+interface MadeScripts {
   readonly modules: Modules;
-  readonly files: Readonly<Record<string, string>>;
+  readonly scripts: Scripts;
   readonly inputs: Metafile["inputs"];
 }
 
@@ -168,19 +168,24 @@ interface Scripts {
  * Makes the scripts that src/load-script.ts loads. Modules of Node cannot be scripts: Node gives out no compiled code of
  * a module that has run. Their `__url` is the value of `import.meta.url` in dist.
  */
-async function makeScripts(stage: string): Promise<Scripts> {
+async function makeScripts(stage: string): Promise<MadeScripts> {
   const modules = await readModules(ROOT, SCRIPTS, workersBeside);
-  const { packages, inputs } = await makePackages(stage, modules);
-  const { texts, files } = await link(modules, packages);
-  for (const [name, text] of texts) writeFileSync(path.join(stage, name), text);
-  return { modules, files, inputs };
+  const { packages, texts, inputs } = await makePackages(stage, modules);
+  const { text, ...scripts } = joinScripts(new Map([...(await link(modules, packages)), ...texts]));
+  writeFileSync(path.join(stage, scripts.file), text);
+  return { modules, scripts, inputs };
 }
 
-/** Bundles what the modules use of packages. Returns the script of each package. */
-async function makePackages(
-  stage: string,
-  modules: Modules,
-): Promise<{ packages: Map<string, string>; inputs: Metafile["inputs"] }> {
+interface MadePackages {
+  /** The name of a package's script, by package. */
+  readonly packages: Map<string, string>;
+  /** Scripts by the key of their module. */
+  readonly texts: Map<string, string>;
+  readonly inputs: Metafile["inputs"];
+}
+
+/** Bundles what the modules use of packages. */
+async function makePackages(stage: string, modules: Modules): Promise<MadePackages> {
   const outdir = path.join(stage, "packages");
   const taken = packageNames(modules);
   const nameOf = (name: string): string => name.replaceAll(/[^\w]+/g, "-").replace(/^-/, "");
@@ -196,10 +201,11 @@ async function makePackages(
     plugins: [takenOf(taken)],
   });
   takeBuiltinsDirectly(outdir);
+  const texts = new Map<string, string>();
   for (const name of readdirSync(outdir)) {
-    const script = scriptName(name);
+    const key = `./${scriptName(name)}`;
     const text = scriptOf(readFileSync(path.join(outdir, name), "utf8"), name);
-    writeFileSync(path.join(stage, script), `({${JSON.stringify(`./${script}`)}: ${text}})`);
+    texts.set(key, `({${JSON.stringify(key)}: ${text}})`);
   }
   rmSync(outdir, { recursive: true });
   const outputs = Object.keys(metafile.outputs).map((file) => path.basename(file));
@@ -218,7 +224,7 @@ async function makePackages(
     );
   }
   checkAcyclic(imports);
-  return { packages, inputs: metafile.inputs };
+  return { packages, texts, inputs: metafile.inputs };
 }
 
 /** Entry points that export the names that the sources take of a package. */
@@ -240,7 +246,7 @@ function scriptName(moduleName: string): string {
 }
 
 /** Replaces a source file by a module that runs the file in the scripts and has the same exports. */
-function scriptsInstead({ modules, files }: Scripts): Plugin {
+function scriptsInstead({ modules, scripts }: MadeScripts): Plugin {
   return {
     name: "scripts-instead",
     setup(setup) {
@@ -248,7 +254,7 @@ function scriptsInstead({ modules, files }: Scripts): Plugin {
         const file = path.relative(ROOT, at.path);
         if (!SCRIPTS.includes(file)) return undefined;
         const key = JSON.stringify(keyOf(file, new Map()));
-        const table = JSON.stringify(files);
+        const table = JSON.stringify(scripts);
         const contents = LIBRARY.includes(file)
           ? libraryLoader(key, table, exportsOf(file, modules))
           : mainLoader(key, table, path.basename(file, ".ts"));
@@ -258,20 +264,20 @@ function scriptsInstead({ modules, files }: Scripts): Plugin {
   };
 }
 
-function mainLoader(key: string, files: string, name: string): string {
+function mainLoader(key: string, scripts: string, name: string): string {
   const cache = name === "main" ? "cacheOf(process.argv.slice(2))" : `"cairn-${name}"`;
   return `import { cacheOf, loadModule } from "./src/load-script.ts";
-    const { exports, keep } = loadModule(${key}, ${files}, import.meta.url, ${cache});
+    const { exports, keep } = loadModule(${key}, ${scripts}, import.meta.url, ${cache});
     // Wrong words have status 2, and are no command.
     process.once("exit", (status) => status === 2 || keep());
     export const main = async () => exports.main(keep);`;
 }
 
-function libraryLoader(key: string, files: string, exports: readonly string[]): string {
+function libraryLoader(key: string, scripts: string, exports: readonly string[]): string {
   // A Node that is too old cannot read the second.
   return `import "./src/node-version.ts";
     import { loadLibrary } from "./src/load-script.ts";
-    export const { ${exports.join(", ")} } = loadLibrary(${key}, ${files}, import.meta.url);`;
+    export const { ${exports.join(", ")} } = loadLibrary(${key}, ${scripts}, import.meta.url);`;
 }
 
 const BUILTIN_IMPORT = /^import (?:\{([^}]*)\}|\* as ([\w$]+)|([\w$]+)) from "(node:[\w/]+)";\n/gm;

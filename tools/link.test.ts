@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { runInThisContext } from "node:vm";
-import { exportsOf, link, packageNames, readModules } from "./link.ts";
+import { exportsOf, joinScripts, link, packageNames, readModules } from "./link.ts";
 
 type Exports = Record<string, unknown>;
 
@@ -17,7 +17,7 @@ async function linked(sources: Record<string, string>) {
       writeFileSync(path.join(root, file), text);
     }
     const modules = await readModules(root, [Object.keys(sources)[0]!], (text) => text);
-    const { texts } = await link(modules, new Map([["a-package", "a-package-X.cjs"]]));
+    const texts = await link(modules, new Map([["a-package", "a-package-X.cjs"]]));
     const bodies = Object.assign({}, ...[...texts.values()].map((text) => runInThisContext(text) as object)) as Record<
       string,
       (require: (key: string) => unknown, exports: Exports, url: string) => void
@@ -103,6 +103,54 @@ test("the names taken from a package are those that the sources use, or all if t
       ["later", null],
     ]),
   );
+});
+
+test("an import() runs its module though the function has a variable called require", async () => {
+  const { run } = await linked({
+    "src/a.ts": `export async function a(require: string) { return { require, ...(await import("./b.ts")) }; }`,
+    "src/b.ts": "export const b = 2;",
+  });
+  const { a } = run("floor:a.ts") as { a(name: string): Promise<Exports> };
+  assert.deepEqual(await a("x"), { require: "x", b: 2 });
+});
+
+test("a module is passed on as a whole, and refused if it is imported as a whole and by its default export", async () => {
+  const other = { "src/b.ts": "export const b = 2;" };
+  const { run } = await linked({ "src/a.ts": 'export * as ns from "./b.ts";', ...other });
+  assert.deepEqual(run("floor:a.ts")["ns"], { b: 2 });
+  const text = 'import d, * as ns from "./b.ts"; export const c = [d, ns];';
+  await assert.rejects(linked({ "src/a.ts": text, ...other }), /a.ts has what no script can have: src\/b.ts as ns/);
+});
+
+test("the name of the file of scripts depends on all of their text, and each part is a script", () => {
+  const joined = joinScripts(
+    new Map([
+      ["a", "({a: '→'})"],
+      ["./b.cjs", "({b: 1})"],
+    ]),
+  );
+  const parts = Object.entries(joined.parts).map(([part, [start, length]]) => {
+    return [
+      part,
+      Buffer.from(joined.text)
+        .subarray(start, start + length)
+        .toString(),
+    ];
+  });
+  assert.deepEqual(parts, [
+    ["a", "({a: '→'})"],
+    ["./b.cjs", "({b: 1})"],
+  ]);
+  assert.notEqual(
+    joinScripts(
+      new Map([
+        ["a", "({a: '→'})"],
+        ["./b.cjs", "({b: 2})"],
+      ]),
+    ).file,
+    joined.file,
+  );
+  assert.throws(() => joinScripts(new Map([["a", "({a: )"]])), SyntaxError);
 });
 
 test("text in a template that looks like an import is refused", async () => {

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { Script } from "node:vm";
 import { transform } from "esbuild";
+import type { Scripts } from "../src/load-script.ts";
 import { checkAcyclic, checkConstantExports } from "./script-of.ts";
 
 /**
@@ -11,15 +12,8 @@ import { checkAcyclic, checkConstantExports } from "./script-of.ts";
  * runs, and V8 reads the code of, only the modules that it uses.
  */
 
-/** The code of a name that a package gives, by package: the script that has the package. */
+/** The name of the script that has a package, by package. */
 export type PackageScripts = ReadonlyMap<string, string>;
-
-interface Linked {
-  /** Text by file name. */
-  readonly texts: ReadonlyMap<string, string>;
-  /** File name by group of modules. */
-  readonly files: Readonly<Record<string, string>>;
-}
 
 interface Import {
   readonly isExport: boolean;
@@ -148,28 +142,35 @@ function membersOf(whole: string, body: string): string[] | null {
   return uses.some(([, member]) => member === undefined) ? null : uses.map(([, member]) => member!);
 }
 
-/** Makes the scripts of the modules. `packages`: the script of each package. */
-export async function link(modules: Modules, packages: PackageScripts): Promise<Linked> {
+/** Returns the text of a script by the group of its modules. `packages`: the script of each package. */
+export async function link(modules: Modules, packages: PackageScripts): Promise<Map<string, string>> {
   const groups = new Map<string, string[]>();
   for (const module of [...modules.values()].toSorted((a, b) => (a.file < b.file ? -1 : 1))) {
     const key = keyOf(module.file, packages);
     const group = key.slice(0, key.indexOf(":"));
     const body = `"use strict";\n${textOf(module, modules, packages)}`;
-    const { code } = await transform(`(function (require, exports, __url) {${body}})`, { minifyWhitespace: true });
+    const { code } = await transform(`(function (__require, exports, __url) {${body}})`, { minifyWhitespace: true });
     const text = `${JSON.stringify(key)}: ${code.replace(/;\s*$/, "")}`;
     groups.set(group, [...(groups.get(group) ?? []), text]);
   }
-  const texts = new Map<string, string>();
-  const files: Record<string, string> = {};
-  for (const [group, members] of groups) {
-    const text = `({${members.join(",\n")}})`;
-    const hash = createHash("sha256").update(text).digest("hex").slice(0, 8).toUpperCase();
-    files[group] = `${group}-${hash}.cjs`;
-    // Throws on text that is no script.
-    new Script(text, { filename: files[group] });
-    texts.set(files[group], text);
+  return new Map([...groups].map(([group, members]) => [group, `({${members.join(",\n")}})`]));
+}
+
+/** Joins scripts into one file. Throws on text that is no script. */
+export function joinScripts(scripts: ReadonlyMap<string, string>): Scripts & { readonly text: string } {
+  const parts: Record<string, [start: number, length: number]> = {};
+  let text = "";
+  let start = 0;
+  for (const [part, script] of scripts) {
+    new Script(script, { filename: part });
+    const length = Buffer.byteLength(script);
+    parts[part] = [start, length];
+    text += `${script}\n`;
+    start += length + 1;
   }
-  return { texts, files };
+  // Cached code is found by the name, so the name depends on all of the text.
+  const hash = createHash("sha256").update(text).digest("hex").slice(0, 16);
+  return { file: `scripts-${hash}.cjs`, parts, text };
 }
 
 /** Returns the key of a source file ("workspace-save:look.ts"), a package ("./valibot-X.cjs") or a built-in module. */
@@ -182,10 +183,12 @@ export function keyOf(file: string, packages: PackageScripts): string {
 
 function textOf(module: Module, modules: Modules, packages: PackageScripts): string {
   const { file, imports, exported, body } = module;
-  const required = (name: string): string => `require(${JSON.stringify(keyOf(name, packages))})`;
+  const required = (name: string): string => `__require(${JSON.stringify(keyOf(name, packages))})`;
   const own = exported.map(([here, as]) => [here, as] as const);
   const lines: string[] = [];
   for (const each of imports) {
+    if (each.whole !== null && each.names!.length > 0)
+      throw new Error(`${file} has what no script can have: ${each.from} as ${each.whole} and by another name`);
     if (each.whole !== null) lines.push(`const ${each.whole} = ${required(each.from)};`);
     else if (each.isExport) {
       const names = each.names ?? exportsOf(each.from, modules).map((name) => [name, name] as const);

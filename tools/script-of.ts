@@ -1,6 +1,6 @@
 /**
- * Turns an ES module of the bundle into a script for src/load-script.ts. Understands only esbuild's output: imports first,
- * one list of exports last. Each import is a constant, as fast as a module's own variable. So no export may be assigned
+ * Turns a bundled package, or a part that packages share, into a script for src/load-script.ts; link.ts does that with the
+ * sources. Understands only esbuild's output: imports first, one list of exports last. Each import is a constant, as fast as a module's own variable. So no export may be assigned
  * later (`checkConstantExports`), and scripts may not import each other (`checkAcyclic`).
  */
 
