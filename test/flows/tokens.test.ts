@@ -117,7 +117,7 @@ const AGENTS: Readonly<Record<string, string>> = {
   latestSavePoint: "",
   hasSavePoints: "",
   resolve: "",
-  status: "",
+  status: "holders",
   diff: "paths",
   show: "limit skip sort reverse",
   walk: "",
