@@ -29,8 +29,11 @@ export class Bench {
   readonly scratch: string;
   readonly repeats: number;
   readonly quick: boolean;
+  readonly #isRatchet: boolean;
 
-  constructor(options: { scratch: string; repeats: number; quick: boolean }) {
+  /** `isRatchet`: only the peers of known versions count, so git is not measured. */
+  constructor(options: { scratch: string; repeats: number; quick: boolean; isRatchet: boolean }) {
+    this.#isRatchet = options.isRatchet;
     this.scratch = options.scratch;
     this.repeats = options.repeats;
     this.quick = options.quick;
@@ -53,7 +56,7 @@ export class Bench {
   }
 
   git(data: DataSet): GitStore | null {
-    return isInstalled("git") ? new GitStore(this.folder(data.name, "git"), data.folder) : null;
+    return !this.#isRatchet && isInstalled("git") ? new GitStore(this.folder(data.name, "git"), data.folder) : null;
   }
 
   borg(data: DataSet): BorgStore | null {

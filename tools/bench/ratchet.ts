@@ -57,6 +57,7 @@ export function compareRatios(now: Ratios["ratios"], then: Ratios): string[] {
 /** Prints how the ratios compare with those of the last release, or makes them those of the release `version`. */
 export function ratchet(results: readonly Result[], version: string, isRelease: boolean): void {
   const ratios = ratiosOf(results);
+  if (Object.keys(ratios).length === 0) throw new Error("no peer was measured: tools/install-peers brings them");
   if (isRelease) {
     writeFileSync(LAST_RELEASE, `${JSON.stringify({ version, ratios } satisfies Ratios, null, 2)}\n`);
     console.log(`${path.basename(LAST_RELEASE)} has the ratios of ${version} now`);
