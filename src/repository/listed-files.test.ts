@@ -5,7 +5,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { encodeLock } from "../formats/restic/lock-file.ts";
 import { BlobIndex } from "./index/blob-index.ts";
-import { checkStructure } from "./verify/structure.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock } from "./locks.ts";
@@ -14,7 +13,7 @@ import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
 import type { FileKind } from "./storage/storage.ts";
 import { rootsOf } from "./care/sweep-plan.ts";
-import { type Fixture, TestArchive, withRepository } from "./testing-archive.ts";
+import { checkStructure, type Fixture, TestArchive, withRepository } from "./testing-archive.ts";
 
 /** A storage whose list names a file that it does not give: for a moment, for good, or because it was removed meanwhile. */
 

@@ -14,6 +14,7 @@ import { NearPacks } from "./read/near-packs.ts";
 import { PackWriter, type FinishedPack } from "./packs/pack-writer.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
+import { followRoots, readStructure, type Structure } from "./verify/structure.ts";
 
 /** For the tests of this folder: small real repositories, and real restic where it is installed. */
 
@@ -44,6 +45,16 @@ export async function withFolder(run: (folder: string) => Promise<void>): Promis
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Checks everything but the content of packs, and that the index has all blobs of the snapshots. */
+export async function checkStructure(
+  repository: Repository,
+  options: Parameters<typeof readStructure>[1],
+): Promise<Structure> {
+  const structure = await readStructure(repository, options);
+  await followRoots(structure, { signal: options.signal });
+  return structure;
 }
 
 export const resticInstalled = spawnSync("restic", ["version"]).status === 0;

@@ -5,7 +5,6 @@ import { describe, test } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../index/blob-index.ts";
-import { checkStructure } from "../verify/structure.ts";
 import { loadIndexFile } from "../index/index-set.ts";
 import { acquireLock } from "../locks.ts";
 import { NearPacks } from "../read/near-packs.ts";
@@ -13,6 +12,7 @@ import { previewSweep, removeSnapshots, runSweep, type SweepOptions } from "./re
 import { removeUnindexedPacks } from "./unindexed-packs.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import {
+  checkStructure,
   liveFrom,
   markedPack,
   randomFiles,

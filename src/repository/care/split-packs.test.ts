@@ -4,13 +4,13 @@ import { describe, test } from "node:test";
 import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../index/blob-index.ts";
-import { checkStructure } from "../verify/structure.ts";
 import { compact } from "./compact.ts";
 import { loadIndexFile } from "../index/index-set.ts";
 import { NearPacks } from "../read/near-packs.ts";
 import { removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import {
+  checkStructure,
   randomFiles,
   restic,
   resticCheck,

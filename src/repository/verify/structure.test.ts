@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { BlobIndex } from "../index/blob-index.ts";
-import { checkStructure, type CheckProblem, type Structure } from "./structure.ts";
+import type { CheckProblem, Structure } from "./structure.ts";
 import { explain } from "./damage.ts";
 import { NearPacks, type PackFiles } from "../read/near-packs.ts";
 import { PackVerifier } from "./pack-verifier.ts";
@@ -16,6 +16,7 @@ import { Repository } from "../repository.ts";
 import { FaultyStorage } from "../storage/testing-faulty.ts";
 import type { Storage } from "../storage/storage.ts";
 import {
+  checkStructure,
   PASSWORD,
   randomFiles,
   restic,

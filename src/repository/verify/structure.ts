@@ -90,7 +90,7 @@ export async function readStructure(repository: Repository, options: StructureOp
   return { ...checked, problems, roots, listing };
 }
 
-export interface FollowOptions {
+interface FollowOptions {
   /** The entries that another walk has marked completely. */
   live?: LiveSet | undefined;
   /** Root trees; default: those of the chosen snapshots. */
@@ -110,16 +110,6 @@ export async function followRoots(
 }
 
 const KIND_OF = { missing_data: "blob_missing", missing_tree: "tree_missing", damaged_tree: "tree_damaged" } as const;
-
-/**
- * Checks everything but the content of packs, and that the index has all blobs of the roots. The caller holds a shared
- * lock; saves may go on if `roots` are older than this call. `explain` adds the affected paths.
- */
-export async function checkStructure(repository: Repository, options: StructureOptions): Promise<Structure> {
-  const structure = await readStructure(repository, options);
-  await followRoots(structure, { signal: options.signal });
-  return structure;
-}
 
 /**
  * Returns problems of packs after a full read, including blobs that the index places in them but that were not found.
