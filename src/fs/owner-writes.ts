@@ -36,7 +36,7 @@ export function makePrivate(folder: string | Buffer): void {
 }
 
 /** Makes a folder private and opens it, even if its mode kept its owner from opening it. */
-export function openPrivate(folder: string | Buffer): number {
+function openPrivate(folder: string | Buffer): number {
   const fd = openClosed(folder);
   try {
     fs.fchmodSync(fd, OWNER);

@@ -87,7 +87,7 @@ export function* removal(parent: number, name: Uint8Array, options: RemovalOptio
 }
 
 /** Removes an entry and everything below it, without a pause. */
-export function removeBelow(parent: number, name: Uint8Array, options: RemovalOptions = {}): boolean {
+function removeBelow(parent: number, name: Uint8Array, options: RemovalOptions = {}): boolean {
   const steps = removal(parent, name, options);
   for (;;) {
     const { done, value } = steps.next();
