@@ -36,8 +36,8 @@ export class ChangePlace {
   constructor(folder: string, control: string) {
     this.#folder = folder;
     this.#root = join(control, "change");
-    this.#record = new Unfinished(join(this.#root, "change.json"), workOf("context-change"), {
-      hint: `look into ${printablePath(this.#root)}: it has the new and the replaced files of the change`,
+    const otherwise = `look into ${printablePath(this.#root)}: it has the new and the replaced files of the change`;
+    this.#record = new Unfinished(join(this.#root, "change.json"), workOf("context-change", otherwise), {
       earlier: join(this.#root, "plan.json"),
     });
   }

@@ -7,7 +7,7 @@ import { CairnError } from "../errors.ts";
 import { DURABLE, ORDERED, Unfinished, type WorkCodec } from "./unfinished.ts";
 
 const codec: WorkCodec<{ name: string }> = {
-  kind: "test",
+  otherwise: "do this",
   encode: (work) => Buffer.from(`${JSON.stringify(work)}\n`),
   decode(bytes) {
     const { name } = JSON.parse(Buffer.from(bytes).toString("utf8")) as { name: string };
@@ -51,7 +51,7 @@ test("steps decide work only beside its record, and new work begins without the 
 
 test("a record with any flipped bit is damaged, and the error has the path and the hint", (t) => {
   const folder = newFolder(t);
-  const record = new Unfinished(join(folder, "work.json"), codec, { hint: "do this" });
+  const record = new Unfinished(join(folder, "work.json"), codec);
   record.begin({ name: "some name" });
   const bytes = readFileSync(record.path);
   for (let at = bytes.indexOf("some"); at < bytes.length; at++) {

@@ -1,16 +1,17 @@
 import { hash } from "node:crypto";
 import { lstatSync, rmSync } from "node:fs";
-import { CairnError, type Hint, see } from "../errors.ts";
+import { CairnError, type Hint } from "../errors.ts";
 import { durableRemove, durableWrite, orderedWrite, readRecord } from "./durable.ts";
 
 /** Encodes and decodes the records of one kind of work. */
 export interface WorkCodec<T> {
-  readonly kind: string;
+  /** The way out for a damaged record, and for one of an earlier build without that build. */
+  readonly otherwise: Hint;
   encode(work: T): Uint8Array;
   /** Throws `damaged`, `newer_version`, and `refused` for a record of an earlier release. */
-  decode(bytes: Uint8Array, otherwise?: Hint): T;
-  /** The error for a record that an earlier build wrote. `otherwise`: the way out without that build. */
-  earlier(record: string, otherwise: Hint): CairnError;
+  decode(bytes: Uint8Array): T;
+  /** The error for a record that an earlier build wrote. */
+  earlier(record: string): CairnError;
 }
 
 /** Description of one kind of work, for the page that tells what a kill leaves. */
@@ -27,7 +28,7 @@ export interface Told {
 }
 
 /** Writes and removes records in one of two ways. */
-export interface Carrier {
+interface Carrier {
   write(path: string, bytes: Uint8Array): void;
   remove(path: string): unknown;
 }
@@ -38,11 +39,9 @@ export const DURABLE: Carrier = { write: durableWrite, remove: durableRemove };
 /** The record is durable with the next change in its file system, such as the exchange of two trees on btrfs. */
 export const ORDERED: Carrier = { write: orderedWrite, remove: (path) => rmSync(path, { force: true }) };
 
-export interface UnfinishedOptions {
+interface UnfinishedOptions {
   /** Default: {@link DURABLE}. */
   carrier?: Carrier;
-  /** The way out for a damaged record, and for that of an earlier build. */
-  hint?: Hint;
   /** Present if the work has steps. */
   decodeSteps?: (bytes: Uint8Array) => unknown;
   /** Path of the record that an earlier release wrote for the same work. */
@@ -88,9 +87,8 @@ export class Unfinished<T> {
 
   /** The paths of all files of the record that exist. Without the first one the others are ignored. */
   get files(): string[] {
-    return [this.path, this.#options.earlier ?? this.path, this.steps].filter(
-      (each, at, all) => isThere(each) && all.indexOf(each) === at,
-    );
+    const { earlier } = this.#options;
+    return [this.path, ...(earlier === undefined ? [] : [earlier]), this.steps].filter(isThere);
   }
 
   /** Writes the record. Replaces an earlier one of the same work, for example when more is known. */
@@ -106,9 +104,8 @@ export class Unfinished<T> {
 
   /** Null if there is no record. Throws the errors of the codec with the path, and `damaged`. */
   read(): T | null {
-    const { hint = see("doctor") } = this.#options;
-    if (this.#earlier !== undefined) throw this.#codec.earlier(this.#earlier, hint);
-    return this.#read(this.path, (bytes) => decodeChecked(this.#codec, bytes, hint), MAX_RECORD_BYTES);
+    if (this.#earlier !== undefined) throw this.#codec.earlier(this.#earlier);
+    return this.#read(this.path, (bytes) => decodeChecked(this.#codec, bytes), MAX_RECORD_BYTES);
   }
 
   /** Null if the work has no steps. */
@@ -128,8 +125,7 @@ export class Unfinished<T> {
   }
 
   #read<S>(path: string, decode: (bytes: Uint8Array) => S, maxBytes: number): S | null {
-    const { hint } = this.#options;
-    return readRecord(path, decode, { maxBytes, ...(hint === undefined ? {} : { hint }) });
+    return readRecord(path, decode, { maxBytes, hint: this.#codec.otherwise });
   }
 
   get #carrier(): Carrier {
@@ -149,8 +145,8 @@ function isThere(path: string): boolean {
 }
 
 /** Decodes the bytes of a record and compares its checksum. */
-export function decodeChecked<T>(codec: Pick<WorkCodec<T>, "decode">, bytes: Uint8Array, otherwise?: Hint): T {
-  const work = codec.decode(bytes, otherwise);
+export function decodeChecked<T>(codec: Pick<WorkCodec<T>, "decode">, bytes: Uint8Array): T {
+  const work = codec.decode(bytes);
   requireChecksum(bytes);
   return work;
 }

@@ -113,9 +113,9 @@ export class Machine {
 
   /** A restore of the machine that is under way, or was interrupted. */
   get restoring(): Unfinished<MachineRestore> {
-    const hint =
+    const otherwise =
       "if there is live.old beside it, that folder has the machine's files: move it to live; then remove that file";
-    return new Unfinished(join(this.folder, "restoring.json"), workOf("machine-restore"), { hint });
+    return new Unfinished(join(this.folder, "restoring.json"), workOf("machine-restore", otherwise));
   }
 
   write(record: MachineRecord): void {

@@ -366,7 +366,7 @@ test("rawPath returns the bytes of any path that recordPath recorded", () => {
 test("a record of unfinished work of an earlier build is refused, and the hint names both ways out", () => {
   for (const format of EARLIER_FORMATS)
     assert.throws(
-      () => workOf("cleanup").decode(Buffer.from(JSON.stringify({ format, version: 1, drop: [] })), "go there"),
+      () => workOf("cleanup", "go there").decode(Buffer.from(JSON.stringify({ format, version: 1, drop: [] }))),
       (error) =>
         error instanceof CairnError &&
         error.code === "refused" &&

@@ -123,22 +123,23 @@ function requireMatch(fields: Fields, key: string, pattern: RegExp): void {
 }
 
 /** Encodes and decodes the records of a kind, for `Unfinished` of `src/fs/unfinished.ts`. */
-export interface Work<K extends WorkKind> {
-  readonly kind: K;
+interface Work<K extends WorkKind> {
+  readonly otherwise: Hint;
   encode(work: UnfinishedWork[K]): Uint8Array;
-  decode(bytes: Uint8Array, otherwise?: Hint): UnfinishedWork[K];
-  earlier(record: string, otherwise: Hint): CairnError;
+  decode(bytes: Uint8Array): UnfinishedWork[K];
+  earlier(record: string): CairnError;
 }
 
-export function workOf<K extends WorkKind>(kind: K): Work<K> {
-  const decode = (bytes: Uint8Array, otherwise?: Hint): UnfinishedWork[K] =>
+/** `otherwise`: the way out if the record is damaged, or if an earlier build wrote it and is gone. */
+export function workOf<K extends WorkKind>(kind: K, otherwise: Hint = MOVE_ASIDE): Work<K> {
+  const decode = (bytes: Uint8Array): UnfinishedWork[K] =>
     decodeWork(bytes, kind, otherwise) as unknown as UnfinishedWork[K];
   return {
-    kind,
+    otherwise,
     decode,
     encode: (work) =>
       encodeChecked(work, () => encodeRecord({ work: kind, by: PROGRAM, ...work }, UNFINISHED, VERSION), decode),
-    earlier: earlierWork,
+    earlier: (record) => earlierWork(record, otherwise),
   };
 }
 

@@ -81,13 +81,9 @@ export function deadPartials(control: ControlPaths): DeadPartial[] {
 
 /** The record of a new folder. Writers of a control directory share no lock for such records. */
 export function partialIn(control: ControlPaths, file: string): Unfinished<PartialFile> {
-  const work = workOf("new-folder");
+  const work = workOf("new-folder", HINT);
   const carrier = { ...DURABLE, write: (path: string, bytes: Uint8Array) => writeRecord(control, path, bytes) };
-  return new Unfinished(
-    file,
-    { ...work, decode: (bytes, otherwise) => requireOwnName(work.decode(bytes, otherwise)) },
-    { carrier, hint: HINT },
-  );
+  return new Unfinished(file, { ...work, decode: (bytes) => requireOwnName(work.decode(bytes)) }, { carrier });
 }
 
 function requireOwnName(record: PartialFile): PartialFile {

@@ -21,9 +21,9 @@ const EARLIER: Partial<Record<WorkKind, string>> = {
 /** The record of work of one kind in the journal directory of a workspace. */
 export function unfinishedIn<K extends WorkKind>(journal: string, kind: K): Unfinished<UnfinishedWork[K]> {
   const earlier = EARLIER[kind];
-  return new Unfinished(path.join(journal, `${kind}.json`), workOf(kind), {
+  const otherwise = advice`run ${call("doctor --repair", "doctor", { repair: true })}`;
+  return new Unfinished(path.join(journal, `${kind}.json`), workOf(kind, otherwise), {
     carrier: ORDERED_KINDS.has(kind) ? ORDERED : DURABLE,
-    hint: advice`run ${call("doctor --repair", "doctor", { repair: true })}`,
     ...(kind === "restore" ? { decodeSteps } : {}),
     ...(earlier === undefined ? {} : { earlier: path.join(journal, earlier) }),
   });
