@@ -200,6 +200,11 @@ export function joinPath(directory: Uint8Array, path: Uint8Array): Buffer {
   return path.length === 0 ? Buffer.from(directory) : Buffer.concat([directory, SLASH, path]);
 }
 
+/** Returns the directory of a relative raw path; empty for an entry of the root. Shares its bytes. */
+export function directoryOf(path: Uint8Array): Uint8Array {
+  return path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
+}
+
 /** Returns two lower-case digits for each byte. */
 export function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");

@@ -255,6 +255,21 @@ export class ScanTable {
     return this.names.subarray(start, start + (this.records[base + R.NAME_FLAGS]! & 0xffff));
   }
 
+  /** The record of a name in a directory with sorted names; -1 if there is none. `from`: the table with the records. */
+  recordOf(directory: number, name: Uint8Array, from: ScanTable = this): number {
+    const base = directory * DIRECTORY_WORDS;
+    let low = this.directories[base + D.FIRST]!;
+    let high = low + this.directories[base + D.COUNT]! - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const order = Buffer.compare(name, from.recordName(middle));
+      if (order === 0) return middle;
+      if (order < 0) high = middle - 1;
+      else low = middle + 1;
+    }
+    return -1;
+  }
+
   recordFlags(record: number): number {
     return this.records[record * RECORD_WORDS + R.NAME_FLAGS]! >>> 16;
   }

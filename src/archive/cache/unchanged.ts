@@ -55,9 +55,9 @@ export function unchangedIn({ table, directories, records }: StatCache, touched:
     if (directory === null) continue;
     if (withAllBelow) deep.add(directory);
     const found =
-      names === null ? null : [...names].map((name) => recordOf(table, directory, Buffer.from(name, "latin1")));
-    looks[directory] = found === null || found.includes(null) ? LOOK.WHOLE : LOOK.SOME;
-    for (const record of found ?? []) if (record !== null) looked[record] = 1;
+      names === null ? [-1] : [...names].map((name) => table.recordOf(directory, Buffer.from(name, "latin1")));
+    looks[directory] = found.includes(-1) ? LOOK.WHOLE : LOOK.SOME;
+    for (const record of found) if (record >= 0) looked[record] = 1;
   }
   const inodes = touched.inodes.length === 0 ? null : new Inodes(touched.inodes);
   const words = table.directories;
@@ -78,8 +78,8 @@ export function unchangedIn({ table, directories, records }: StatCache, touched:
 
 /** True if an ignore file was changed, or may have been changed under another of its names. */
 function mayHaveOtherRules(table: ScanTable, directory: number, inodes: Inodes | null): boolean {
-  const record = recordOf(table, directory, Buffer.from(IGNORE_FILE));
-  if (record === null) return true;
+  const record = table.recordOf(directory, Buffer.from(IGNORE_FILE));
+  if (record < 0) return true;
   const base = record * RECORD_WORDS;
   return table.records[base + R.NLINK]! > 1 || inodes?.has(table.records[base + R.INO]!) === true;
 }
@@ -140,23 +140,9 @@ class Inodes {
 function directoryAt(table: ScanTable, path: string): number | null {
   let directory = 0;
   for (const part of path === "" ? [] : path.split("/")) {
-    const record = recordOf(table, directory, Buffer.from(part, "latin1"));
-    if (record === null || table.records[record * RECORD_WORDS + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return null;
+    const record = table.recordOf(directory, Buffer.from(part, "latin1"));
+    if (record < 0 || table.records[record * RECORD_WORDS + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return null;
     directory = table.records[record * RECORD_WORDS + R.SUB]!;
   }
   return directory;
-}
-
-function recordOf(table: ScanTable, directory: number, name: Buffer): number | null {
-  const base = directory * DIRECTORY_WORDS;
-  let low = table.directories[base + D.FIRST]!;
-  let high = low + table.directories[base + D.COUNT]! - 1;
-  while (low <= high) {
-    const middle = (low + high) >> 1;
-    const order = Buffer.compare(name, table.recordName(middle));
-    if (order === 0) return middle;
-    if (order < 0) high = middle - 1;
-    else low = middle + 1;
-  }
-  return null;
 }

@@ -38,7 +38,7 @@ export class RecordFinder {
   find(path: Uint8Array): FoundRecord | null {
     const bytes = Buffer.from(path.buffer, path.byteOffset, path.byteLength);
     const slash = bytes.lastIndexOf(47);
-    const directory = this.directory(slash < 0 ? bytes.subarray(0, 0) : bytes.subarray(0, slash));
+    const directory = this.directory(bytes.subarray(0, Math.max(slash, 0)));
     return directory === null ? null : this.#entry(directory, bytes.subarray(slash + 1));
   }
 
@@ -101,19 +101,9 @@ export class RecordFinder {
     const { table, old } = this.#result;
     const base = directory * DIRECTORY_WORDS;
     const from = table.directories[base + D.FLAGS]! & DIRECTORY_FLAG.SAME ? old! : table;
-    let low = table.directories[base + D.FIRST]!;
-    let high = low + table.directories[base + D.COUNT]! - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      const order = Buffer.compare(name, from.recordName(middle));
-      if (order === 0)
-        return from.records[middle * RECORD_WORDS + R.MODE] === 0
-          ? null
-          : { table: from, record: middle, flags: from.recordFlags(middle) };
-      if (order < 0) high = middle - 1;
-      else low = middle + 1;
-    }
-    return null;
+    const record = table.recordOf(directory, name, from);
+    if (record < 0 || from.records[record * RECORD_WORDS + R.MODE] === 0) return null;
+    return { table: from, record, flags: from.recordFlags(record) };
   }
 }
 

@@ -1,4 +1,4 @@
-import { comparePaths, joinPath } from "../../formats/bytes.ts";
+import { comparePaths, directoryOf, joinPath } from "../../formats/bytes.ts";
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
@@ -494,13 +494,12 @@ class Scan {
 
   /** The directory and name of a path; null if its directory is unchanged, so that nothing in it is read. */
   #placeOf(path: Buffer): NotedDatabase | null {
-    const slash = path.lastIndexOf(0x2f);
-    const wanted = path.subarray(0, Math.max(slash, 0));
+    const wanted = directoryOf(path);
     const { control, directories } = this.#table;
     for (let directory = 0; directory < control[C.DIRECTORIES]!; directory++) {
       if (comparePaths(this.#table.directoryPath(directory), wanted) !== 0) continue;
       const isSame = (directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.SAME) !== 0;
-      return isSame ? null : { directory, name: path.subarray(slash + 1) };
+      return isSame ? null : { directory, name: path.subarray(path.lastIndexOf(0x2f) + 1) };
     }
     return null;
   }

@@ -2,7 +2,7 @@ import { isUtf8 } from "node:buffer";
 import fs from "node:fs";
 import type { SaveOptions } from "../../contract/points.ts";
 import { advice, CairnError, option } from "../../errors.ts";
-import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { directoryOf, joinPath, latin1 } from "../../formats/bytes.ts";
 import type { IgnoreRules } from "../../fs/ignore.ts";
 import { patternOfPath, placeOfPath } from "../../fs/ignore-pattern.ts";
 import { STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
@@ -112,7 +112,7 @@ export class UnwantedFinder {
     const isSecret = secrets && secretIn(rootFd, path, paths) !== null;
     if (!isSecret && size <= largest) return false;
     const patterns = [`/${patternOfPath(path)}`];
-    if (!rules.excluding(latin1(parentOf(path)), patterns).ignores(listing.nameOf(offset), false)) return false;
+    if (!rules.excluding(latin1(directoryOf(path)), patterns).ignores(listing.nameOf(offset), false)) return false;
     return this.#note(path, patterns, isSecret ? null : `${size} bytes are more than ${largest}`);
   }
 
@@ -151,11 +151,7 @@ export class UnwantedFinder {
 
 /** The excludes of an entry if they apply to entries of this directory. */
 function foundIn(directory: Buffer, { path, patterns }: UnwantedEntry): readonly string[] {
-  return directory.equals(path) || directory.equals(parentOf(path)) ? (patterns ?? []) : [];
-}
-
-function parentOf(path: Uint8Array): Uint8Array {
-  return path.subarray(0, Math.max(0, path.lastIndexOf(SLASH)));
+  return directory.equals(path) || directory.equals(directoryOf(path)) ? (patterns ?? []) : [];
 }
 
 /** Tells if the pattern of a path matches no other path of the folder: bytes that are not UTF-8 match each other. */

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { directoryOf } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { cloneAnswer, cloneFile, isFragmented } from "../../fs/linux/reflink.ts";
@@ -56,10 +57,9 @@ export class HeldFiles {
    */
   fill(where: Uint8Array, node: TreeNode, to: number): boolean {
     if (this.#refused || this.#root < 0) return false;
-    const slash = where.lastIndexOf(47);
-    const directory = this.#open(where.subarray(0, Math.max(slash, 0)));
+    const directory = this.#open(directoryOf(where));
     if (directory < 0) return false;
-    putName(this.#path, 0, where.subarray(slash + 1));
+    putName(this.#path, 0, where.subarray(where.lastIndexOf(47) + 1));
     const from = this.#sys.open(directory, this.#path, 0, READ, 0);
     if (from < 0) return false;
     try {
@@ -111,7 +111,7 @@ export class HeldFiles {
     const key = Buffer.from(directory).toString("latin1");
     const known = this.#asMade.get(key);
     if (known !== undefined) return known;
-    let is = directory.length === 0 || this.#isAsMade(directory.subarray(0, Math.max(directory.lastIndexOf(47), 0)));
+    let is = directory.length === 0 || this.#isAsMade(directoryOf(directory));
     if (is) {
       const fd = openBelow(this.#sys, this.#root, directory, DIRECTORY, this.#path);
       is = fd >= 0 && this.#unchanged(fd);

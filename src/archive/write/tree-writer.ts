@@ -1,12 +1,12 @@
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
+import { comparePaths, directoryOf, joinPath, latin1 } from "../../formats/bytes.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { changingInside } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
-import { openDirectory, putName, syscallError } from "../../fs/linux/syscalls.ts";
+import { openDirectory, syscallError } from "../../fs/linux/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource, type BlobSourceOptions } from "../../repository/read/blob-source.ts";
@@ -33,7 +33,7 @@ import {
 } from "./write-jobs.ts";
 
 const LARGE = 16 * 1024 * 1024;
-const OPEN_FLAGS = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
+const FILE = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const OWNER_READS = 0o400;
 const IDLE = 0;
@@ -179,11 +179,8 @@ export class TreeWriter {
     return true;
   }
 
-  #open(path: Uint8Array): number {
-    return this.#checked(openBelow(this.#nodes.sys, this.#target, path, DIRECTORY, this.#path), path);
-  }
-
-  #checked(fd: number, path: Uint8Array): number {
+  #open(path: Uint8Array, flags = DIRECTORY): number {
+    const fd = openBelow(this.#nodes.sys, this.#target, path, flags, this.#path);
     if (fd < 0) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
     return fd;
   }
@@ -326,7 +323,7 @@ export class TreeWriter {
     if (this.#isCloned(fd, node, path)) return;
     if (isLarge) {
       const isLeft = this.#left?.opens(fd, node.name) === true;
-      const created = isLeft ? this.#openFile(path) : this.#nodes.create(fd, place);
+      const created = isLeft ? this.#open(path, FILE) : this.#nodes.create(fd, place);
       try {
         this.#nodes.setSize(created, node.size, path);
       } catch (error) {
@@ -459,7 +456,7 @@ export class TreeWriter {
   /** Writes a run of chunks into an existing file; returns the bytes written. */
   range(job: RangeJob): { bytes: number; kept: number; damaged: string | null } {
     const sys = this.#nodes.sys;
-    const fd = this.#openFile(job.path);
+    const fd = this.#open(job.path, FILE);
     const holes = this.#task.holes.get(latin1(job.path));
     const left = job.compares ? this.#left : null;
     const content = Buffer.from(job.content);
@@ -496,18 +493,10 @@ export class TreeWriter {
     }
   }
 
-  #openFile(path: Uint8Array): number {
-    const directory = this.#open(parentOf(path));
-    putName(this.#path, 0, nameOf(path));
-    const fd = this.#nodes.sys.open(directory, this.#path, 0, OPEN_FLAGS, 0);
-    this.#nodes.sys.close(directory);
-    return this.#checked(fd, path);
-  }
-
   /** Sets the metadata of a large file whose runs are all written, or removes the file. */
   finishLarge({ path, node }: LargeFile, isDamaged: boolean): NotSet[] {
     const { sys } = this.#nodes;
-    const fd = isDamaged ? this.#open(parentOf(path)) : this.#openFile(path);
+    const fd = isDamaged ? this.#open(directoryOf(path)) : this.#open(path, FILE);
     if (isDamaged) this.#nodes.remove(fd, node.name);
     else this.#nodes.finishFile(fd, node, path);
     sys.close(fd);
@@ -536,8 +525,8 @@ export class TreeWriter {
       const first = new Map<string, LinkedEntry>();
       const sorted = linked.toSorted((a, b) => comparePaths(a.path, b.path));
       for (let from = 0, to = 0; from < sorted.length; from = to) {
-        const parent = parentOf(sorted[from]!.path);
-        while (to < sorted.length && Buffer.compare(parentOf(sorted[to]!.path), parent) === 0) to++;
+        const parent = directoryOf(sorted[from]!.path);
+        while (to < sorted.length && Buffer.compare(directoryOf(sorted[to]!.path), parent) === 0) to++;
         const members = sorted.slice(from, to);
         inside(parent, (fd) =>
           changingInside(sys, fd, () => {
@@ -563,7 +552,7 @@ export class TreeWriter {
     const existing = by.first.get(group);
     if (existing !== undefined && canBeOne(existing.node, node)) {
       const link = (): void =>
-        by.inside(parentOf(existing.path), (from) => this.#nodes.link(from, nameOf(existing.path), fd, place));
+        by.inside(directoryOf(existing.path), (from) => this.#nodes.link(from, existing.node.name, fd, place));
       if (this.#nodes.holds(path, "links", link)) {
         if (node.type === "file") this.#out.files++;
         else this.#out.others++;
@@ -601,14 +590,6 @@ function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
 }
 
 const EMPTY = new Uint8Array(0);
-
-function parentOf(path: Uint8Array): Uint8Array {
-  return path.subarray(0, Math.max(path.lastIndexOf(47), 0));
-}
-
-function nameOf(path: Uint8Array): Uint8Array {
-  return path.subarray(path.lastIndexOf(47) + 1);
-}
 
 /** Orders by pack and offset; files without a single place come last. */
 function byPlace({ packOf, offsetOf }: BlobTable): (a: WholeFile, b: WholeFile) => number {
