@@ -1,5 +1,6 @@
 import fs from "node:fs";
-import { promisify } from "node:util";
+import { directoryOf } from "../formats/bytes.ts";
+import { fsyncAsync } from "../fs/linux/flush.ts";
 import { findHolders } from "../fs/linux/holders.ts";
 import { openBelow } from "../fs/linux/open-below.ts";
 import { newStatBuffer, openDirectory, STAT, syscalls, TYPE } from "../fs/linux/syscalls.ts";
@@ -12,7 +13,6 @@ const WRITE = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW | fs.constants.O_N
  * examined.
  */
 const BUDGET_MS = 1000;
-const sync = promisify(fs.fsync);
 
 /**
  * Flushes files of a folder that processes have open for writing, on a file system that keeps writes until close or
@@ -42,7 +42,7 @@ async function flush(root: number, path: Uint8Array): Promise<boolean> {
   if (fd < 0) return false;
   try {
     // Needs a writable descriptor: on others the file system has nothing to flush.
-    await sync(fd);
+    await fsyncAsync(fd);
     return true;
   } catch {
     return false;
@@ -54,7 +54,7 @@ async function flush(root: number, path: Uint8Array): Promise<boolean> {
 /** Opening and closing a pipe would be noticed at its other end. */
 function isRegular(root: number, path: Uint8Array): boolean {
   const sys = syscalls();
-  const directory = openBelow(sys, root, path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0)), READ, newArena(8192));
+  const directory = openBelow(sys, root, directoryOf(path), READ, newArena(8192));
   if (directory < 0) return false;
   const stat = newStatBuffer();
   const name = newArena(512);

@@ -3,7 +3,6 @@ import {
   closeSync,
   constants,
   fchmodSync,
-  fsync,
   fsyncSync,
   linkSync,
   mkdirSync,
@@ -15,17 +14,14 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { promisify } from "node:util";
 import { adviceOf, CairnError, type Hint, see, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { fsyncAsync } from "./linux/flush.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
 import { machine, thisProcess } from "./lock-owner.ts";
 import { isHeldInMetadata } from "./linux/reflink.ts";
 import { openRegular, readRegular } from "./regular-file.ts";
 import { printablePath, type RawPath } from "./paths/safe-path.ts";
-
-/** Flushes an open file or directory; other work goes on meanwhile. */
-export const fsyncAsync = promisify(fsync);
 
 /** The prefix of every temporary name: `.cairn-tmp-<pid>-<hex>-<boot and pid namespace>-<start of the process>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";

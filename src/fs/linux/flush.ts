@@ -16,8 +16,10 @@ const syncfs = bindNativeLater("int syncfs(int fd)");
 const fadvise = bindNativeLater("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
 const WILL_NEED = 3;
 const DONT_NEED = 4;
-const fsync = promisify(fs.fsync);
 const run = promisify(execFile);
+
+/** Flushes an open file or directory; other work goes on meanwhile. */
+export const fsyncAsync = promisify(fs.fsync);
 
 /**
  * Writes all waiting data of a folder's file system while this thread goes on. If syncfs(2) is not allowed, runs the
@@ -51,7 +53,7 @@ async function flushAt(fd: number, folder: string | Buffer): Promise<void> {
     if (call !== null) {
       const errno = await ended(call, fd);
       if (errno !== 0) throw notWritten(folder, errnoName(errno));
-    } else if (!(await isSyncedByProgram())) await fsync(fd);
+    } else if (!(await isSyncedByProgram())) await fsyncAsync(fd);
   } catch (error) {
     throw notFlushed(folder, error);
   }

@@ -14,7 +14,8 @@ import {
 import { basename, dirname, join } from "node:path";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { fsyncAsync, fsyncDirectories, fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
+import { fsyncDirectories, fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
+import { fsyncAsync } from "../../fs/linux/flush.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { hintOfClosed, makeRepositoryFolder, openFileToGroup, sharingGroup } from "./sharing.ts";
