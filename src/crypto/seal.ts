@@ -213,11 +213,6 @@ export class StageSealer {
     this.#nonceWords = wordsOf(this.#nonces);
   }
 
-  /** Returns the length of the sealed blob number `index` of the stage. */
-  sealedLength(index: number): number {
-    return this.#lengths[index]! + SEAL_OVERHEAD;
-  }
-
   /**
    * Seals all committed blobs and empties the stage. Returns the number of sealed bytes, which lie at the start of the
    * arena until the next `reserve`. After an error the stage is unusable.

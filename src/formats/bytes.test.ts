@@ -4,21 +4,14 @@ import fc from "fast-check";
 import { ByteReader, ByteWriter, compareBytes, joinPath, putDecimal } from "./bytes.ts";
 
 test("ByteReader returns the integers of every width that ByteWriter wrote", () => {
-  const u64 = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
-  const i64 = fc.bigInt({ min: -(1n << 63n), max: (1n << 63n) - 1n });
   const u32 = fc.integer({ min: 0, max: 0xffffffff });
   fc.assert(
-    fc.property(u32, u64, i64, fc.maxSafeInteger(), (a, b, c, d) => {
+    fc.property(u32, (a) => {
       const w = new ByteWriter(1);
       w.u8(a & 255);
-      w.u16(a & 65535);
       w.u32(a);
-      w.u64(b);
-      w.i64(c);
-      w.i64(d);
       const r = new ByteReader(w.view(), "test");
-      assert.deepEqual([r.u8(), r.u16(), r.u32(), r.u64()], [a & 255, a & 65535, a, b]);
-      assert.deepEqual([r.i64(), r.i64(), r.remaining], [c, BigInt(d), 0]);
+      assert.deepEqual([r.u8(), r.u32(), r.remaining], [a & 255, a, 0]);
     }),
   );
 });
@@ -70,7 +63,6 @@ test("ByteReader throws damaged with the wanted and the available bytes for a re
   const r = new ByteReader(new Uint8Array(3), "the file");
   assert.throws(() => r.u32(), /the file: wanted 4 bytes at 0, found 3/);
   assert.throws(() => r.take(4), { code: "damaged" });
-  assert.throws(() => new ByteReader(new Uint8Array(8).fill(255), "x").u64(), { code: "damaged" });
 });
 
 test("compareBytes orders bytes like Buffer.compare", () => {

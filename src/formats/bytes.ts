@@ -44,15 +44,6 @@ export class ByteWriter {
     this.bytes[this.length++] = v;
   }
 
-  u16(v: number): void {
-    this.reserve(2);
-    const b = this.bytes;
-    let p = this.length;
-    b[p++] = v;
-    b[p++] = v >>> 8;
-    this.length = p;
-  }
-
   u32(v: number): void {
     this.reserve(4);
     const b = this.bytes;
@@ -62,23 +53,6 @@ export class ByteWriter {
     b[p++] = v >>> 16;
     b[p++] = v >>> 24;
     this.length = p;
-  }
-
-  /** An unsigned 64-bit integer; a number must be a safe integer. */
-  u64(v: number | bigint): void {
-    this.i64(v);
-  }
-
-  /** A signed 64-bit integer in two's complement; a number must be a safe integer. */
-  i64(v: number | bigint): void {
-    if (typeof v === "bigint") {
-      this.u32(Number(v & 0xffffffffn));
-      this.u32(Number((v >> 32n) & 0xffffffffn));
-      return;
-    }
-    const high = Math.floor(v / 0x100000000);
-    this.u32(v - high * 0x100000000);
-    this.u32(high);
   }
 
   append(b: Uint8Array): void {
@@ -242,23 +216,8 @@ export class ByteReader {
     return this.bytes[this.#take(1)]!;
   }
 
-  u16(): number {
-    return this.#view.getUint16(this.#take(2), true);
-  }
-
   u32(): number {
     return this.#view.getUint32(this.#take(4), true);
-  }
-
-  /** An unsigned 64-bit integer that must be a safe integer. */
-  u64(): number {
-    const value = this.#view.getBigUint64(this.#take(8), true);
-    if (value > 9007199254740991n) throw new CairnError("damaged", `${this.#what}: integer ${value} is out of range`);
-    return Number(value);
-  }
-
-  i64(): bigint {
-    return this.#view.getBigInt64(this.#take(8), true);
   }
 
   /** Returns a view (no copy) of the next `n` bytes. */

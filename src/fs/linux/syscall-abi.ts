@@ -56,31 +56,14 @@ export interface Syscalls {
   ftruncate(fd: number, size: number): number;
   /** lseek with SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
   seek(fd: number, offset: number, whence: 3 | 4): number;
-  /** sync_file_range over the whole file: starts the write-back, or waits until all data was sent to the disk. */
-  startWriteback(fd: number): number;
+  /** sync_file_range over the whole file: waits until all data was sent to the disk. */
   settle(fd: number): number;
-  fdatasync(fd: number): number;
-  fsync(fd: number): number;
-  syncfs(fd: number): number;
 }
 
 /** Calls on descriptors, on names, and on extended attributes: the parts of an implementation. */
 export type DescriptorCalls = Pick<
   Syscalls,
-  | "close"
-  | "getdents"
-  | "fstat"
-  | "read"
-  | "write"
-  | "fchmod"
-  | "fchown"
-  | "ftruncate"
-  | "seek"
-  | "startWriteback"
-  | "settle"
-  | "fdatasync"
-  | "fsync"
-  | "syncfs"
+  "close" | "getdents" | "fstat" | "read" | "write" | "fchmod" | "fchown" | "ftruncate" | "seek" | "settle"
 >;
 export type AttributeCalls = Pick<
   Syscalls,

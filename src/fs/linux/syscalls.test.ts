@@ -72,9 +72,6 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.read(file, buffer, 0, 10, 9), 0);
       assert.equal(sys.write(file, name("XY"), 0, 2, 5), 2);
       assert.equal(sys.ftruncate(file, 7), 0);
-      assert.equal(sys.fsync(file), 0);
-      assert.equal(sys.fdatasync(file), 0);
-      assert.equal(sys.startWriteback(file), 0);
       assert.equal(sys.settle(file), 0);
       assert.equal(sys.close(file), 0);
       assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "some XY");

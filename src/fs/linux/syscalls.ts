@@ -19,7 +19,6 @@ import {
   AT_FDCWD,
   type AttributeCalls,
   type DescriptorCalls,
-  EINTR,
   evenLinkMode,
   type NameCalls,
   OPEN,
@@ -45,17 +44,6 @@ function required(signature: string): Call {
   const call = bindNative(signature);
   if (call === null) throw new CairnError("unsupported", `the C library has no ${signature}`);
   return call;
-}
-
-/** Returns a call that is repeated after a signal interrupts it; a failure is minus errno. */
-function bind(signature: string): Call {
-  const call = required(signature);
-  return (...args) => {
-    for (;;) {
-      const result = settleResult(call(...args));
-      if (result !== -EINTR) return result;
-    }
-  };
 }
 
 const SLASH = 0x2f;
@@ -155,9 +143,6 @@ function descriptorCalls(): DescriptorCalls {
   const ftruncate = required("int ftruncate(int fd, int64_t l)");
   const lseek = required("int64_t lseek(int fd, int64_t o, int w)");
   const syncRange = required("int sync_file_range(int fd, int64_t o, int64_t n, uint f)");
-  const fdatasync = bind("int fdatasync(int fd)");
-  const fsync = bind("int fsync(int fd)");
-  const syncfs = bind("int syncfs(int fd)");
   const empty = newArena(1);
   return {
     close: (fd) => settleResult(close(fd)),
@@ -170,11 +155,7 @@ function descriptorCalls(): DescriptorCalls {
     fchown: (fd, u, g) => settleResult(fchown(fd, u, g)),
     ftruncate: (fd, size) => settleResult(ftruncate(fd, size)),
     seek: (fd, offset, whence) => settleResult(lseek(fd, offset, whence)),
-    startWriteback: (fd) => settleResult(syncRange(fd, 0, 0, 2)),
     settle: (fd) => settleResult(syncRange(fd, 0, 0, 7)),
-    fdatasync,
-    fsync,
-    syncfs,
   };
 }
 
