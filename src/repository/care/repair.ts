@@ -48,10 +48,6 @@ export interface RepairOptions extends LockCall {
 }
 
 export interface RepairResult {
-  readonly addedPacks: number;
-  readonly droppedPacks: number;
-  readonly removedIndexes: number;
-  readonly newIndexes: number;
   /** Number of blobs that were copied out of damaged or cut packs. */
   readonly savedBlobs: number;
   /** Ids of blobs of dropped packs that no other pack has. */
@@ -182,16 +178,12 @@ export async function runIndexRepair(
     for (const pack of plan.add) await list(Buffer.from(pack.name, "hex"), pack.blobs);
     for (const { header } of copied) keep(decodePackHeader(header));
     await lock.recheck();
-    const names = await writeIndexOf(repository, copied, { doing: "repair", writer });
+    await writeIndexOf(repository, copied, { doing: "repair", writer });
     const how = { doing: "repair", lock } as const;
     await removeIndexes(repository, old, how);
     for (const name of done) await removePack(repository, name, how);
     await repository.storage.sync(["data"]);
     return {
-      addedPacks: plan.add.length,
-      droppedPacks: plan.drop.length,
-      removedIndexes: old.length,
-      newIndexes: names.length,
       savedBlobs: copied.reduce((sum, pack) => sum + pack.blobs, 0),
       lostBlobs: [...lost],
     };

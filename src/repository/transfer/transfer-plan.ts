@@ -43,7 +43,6 @@ export interface TransferPlan {
   readonly storedBytes: number;
   /** Bytes of the blobs' plaintexts. */
   readonly plainBytes: number;
-  readonly treesWalked: number;
   /** By number of a source pack: the path of one of the files that need it, from the root, in latin1. For messages. */
   readonly files: ReadonlyMap<number, string>;
 }
@@ -54,7 +53,6 @@ export const NOTHING_TO_MOVE: TransferPlan = {
   treeBlobs: 0,
   storedBytes: 0,
   plainBytes: 0,
-  treesWalked: 0,
   files: new Map(),
 };
 
@@ -233,7 +231,6 @@ class TransferWalk {
       treeBlobs,
       storedBytes,
       plainBytes,
-      treesWalked: this.#trees,
       files: this.#files,
     };
   }
