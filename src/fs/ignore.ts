@@ -37,8 +37,8 @@ interface Level {
   readonly skip: number;
   readonly patterns: readonly IgnorePattern[];
   /**
-   * Indexes of the patterns that can match one path only, by that path. An ignore file may have tens of thousands of such
-   * patterns.
+   * The indexes of patterns that match in one place only, such as `/a/b` and `/a/*`, by that place. A file may have tens
+   * of thousands of them.
    */
   readonly places: ReadonlyMap<string, readonly number[]>;
   /** Indexes of all other patterns. */

@@ -164,8 +164,8 @@ export class OriginFinder {
   }
 
   /**
-   * Replaces the stat result of a cloned entry by the one that its source had at the time of the clone. Kind, mode, owner
-   * and modification time are equal in both and stay; for a directory the size is replaced, too. False if the source is not known.
+   * Gives a cloned entry's stat result the values that its source had at the time of the clone; for a directory the size,
+   * too. Kind, mode, owner and modification time stay, because they are equal in both. False if the source is not known.
    */
   apply(stat: Uint32Array, isDirectory: boolean): boolean {
     const low = stat[STAT.INO]!;

@@ -37,7 +37,7 @@ export const LOOK = {
 export interface Unchanged {
   /** One of {@link LOOK} for each directory of the cache. */
   directories: Uint8Array;
-  /** A byte for each record of the cache: 1 if its entry may have changed. Counts only in directories with `LOOK.SOME`. */
+  /** A byte for each record of the cache: 1 if its entry may have changed. Only for directories with `LOOK.SOME`. */
   records: Uint8Array;
   /** Number of entries to make room for. */
   lookedAt: number;

@@ -19,8 +19,8 @@ import { newScanNotes, type ScanNotes, type ScanTask, type UnwantedEntry } from 
 /**
  * Messages of the main thread to a thread of a scan, in this order:
  * - `scan`, then `again` for jobs queued meanwhile, any number of times: answered with all notes so far
- * - `captured` for a database, any number of times: answered with the notes of this reading. Meanwhile the other threads
- *   get `help` and hash the database's chunks
+ * - `captured` for a database, any number of times: answered with the notes of this reading. Meanwhile the other
+ *   threads get `help` and hash the database's chunks
  * - `trees`, then `tail` to the thread that kept its unfinished packs, and `draft` to another thread
  *
  * `abort` may come at any time.

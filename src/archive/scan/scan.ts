@@ -441,8 +441,8 @@ class Scan {
   }
 
   /**
-   * Captures one database: reads its own file while the file is held, or an image. Returns the notes of this reading, and
-   * no label if the file is no database any more or could not be read.
+   * Captures one database: reads its own file while the file is held, or an image. Returns the notes of this reading,
+   * and no label if the file is no database any more or could not be read.
    */
   async #capture(
     path: Buffer,

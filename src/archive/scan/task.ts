@@ -20,8 +20,8 @@ export const LIST_AGAIN = -1;
 export const MOVED_REASON = "its entries were renamed while it was read";
 
 /**
- * A request to scan a folder or a tree: plain data. Its caller makes the request once, and each thread gets that object.
- * An absent field is false, empty or none.
+ * A request to scan a folder or a tree: plain data. The caller makes it once, and each thread gets a copy. An absent
+ * field is false, empty or none.
  */
 export interface ScanRequest {
   /** the folder's absolute path, raw bytes */
@@ -37,7 +37,7 @@ export interface ScanRequest {
   skip?: readonly string[] | undefined;
   /** directories on other file systems: scan (true), or list and leave out */
   crossMounts?: boolean | undefined;
-  /** read every file, whatever the cache says */
+  /** reads every file, also files that the cache shows as unchanged */
   reread?: boolean | undefined;
   /**
    * reads files back after a write; large files are only hashed. "disk": all was flushed, bypasses the page cache;
@@ -48,15 +48,15 @@ export interface ScanRequest {
   heldAt?: number | undefined;
   /** The folder is a clone, made after `heldAt`. Its entries are reported as their sources were at that moment. */
   clonedFrom?: ClonedFrom | undefined;
-  /** A look reads no large file with unchanged times, size and inode, even a young one. May miss writes through mappings. */
+  /** A look reads no large file with unchanged times, size and inode, even a young one. May miss writes by mmap. */
   byTimes?: boolean | undefined;
   /** A look ends with {@link FoundDifference} at the first entry whose times, size or mode differ from head's. */
   untilDifferent?: boolean | undefined;
-  /** If set, no file is read: inode and change time stand for the content, so an unchanged file is equal in two such scans. */
+  /** No file is read: inode and change time stand for the content, so an unchanged file is equal in two such scans. */
   unread?: UnreadScan | undefined;
 }
 
-/** A task that every thread of a scan gets: the request, and facts that only the scan knows. Plain data and shared memory. */
+/** A task that every thread of a scan gets: the request, and facts that the scan adds. Plain data and shared memory. */
 export interface ScanTask {
   request: ScanRequest;
   table: TableBuffers;
@@ -179,7 +179,7 @@ export interface ScanNotes {
   moved: number[];
   /** databases in use, to be captured */
   databases: NotedDatabase[];
-  /** databases that were not in use; SQLite checks each after the scan */
+  /** databases that no process used; after the scan SQLite checks each of them */
   resting: (NotedDatabase & { record: number })[];
   /** databases that were captured, or that could not be, with the reason */
   captured: CapturedLabel[];

@@ -57,7 +57,7 @@ export function patternsOfUnwanted(found: readonly UnwantedEntry[]): string[] {
   return patterns;
 }
 
-/** Finds the unwanted entries of directories that one thread lists. Each becomes excludes, which given patterns override. */
+/** Finds the unwanted entries of directories that one thread lists. Turns each into excludes, which given ones override. */
 export class UnwantedFinder {
   readonly #thread: ScanThread;
   readonly #kinds: UnwantedKinds;

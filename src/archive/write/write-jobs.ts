@@ -107,7 +107,7 @@ export interface WriteOutcome {
   waiting: { job: DirectoryJob; packs: number[] }[];
   /** members of hard-link groups, made at the end */
   linked: LinkedEntry[];
-  /** directories that are finished at the end: their mode would lock their owner out, or other threads still write into them */
+  /** directories to finish at the end: their mode would lock their owner out, or other threads still write into them */
   closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];

@@ -13,7 +13,8 @@ export interface PlannedDrop {
 }
 
 /**
- * The record of a running removal of points. Writing it is the commit: the next holder of the lock finishes the removal.
+ * The record of a running removal of points. Writing the record is the commit: the next holder of the lock finishes the
+ * removal.
  */
 export interface CleanupFile {
   plan_id: string;

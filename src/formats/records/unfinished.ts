@@ -9,15 +9,15 @@ import { checkExchange, checkRestore, type RestoreFile } from "./restore.ts";
 import { checkVersion, encodeChecked, encodeRecord } from "./record.ts";
 
 /**
- * Records of unfinished work: one format for everything that a kill can interrupt. `docs/formats/unfinished-work.md` lists
- * the kinds, and the leftovers of a kill.
+ * Records of unfinished work: one format for everything that a kill can interrupt. `docs/formats/unfinished-work.md`
+ * lists the kinds, and the leftovers of a kill.
  */
 
 /** A folder that becomes a subvolume, or a plain folder again. */
 export interface ConversionWork {
   /** Name beside the folder: of the copy, and after the exchange of the original. */
   name: string;
-  /** Identity of the copy, 32 hex digits; {@link NOT_MADE} until the copy is made. If the folder has it, both were exchanged. */
+  /** UUID of the copy, 32 hex digits; {@link NOT_MADE} until it is made. If the folder has it, both were exchanged. */
   uuid: string;
   /** Decimal digits, ns since 1970, before the copy was begun: the copy has all earlier changes. */
   since: string;
@@ -143,7 +143,7 @@ export function workOf<K extends WorkKind>(kind: K, otherwise: Hint = MOVE_ASIDE
   };
 }
 
-/** Decodes a record of `kind`; null: of any kind. Throws `damaged`, `newer_version`, and `refused` for an earlier release's. */
+/** Decodes a record of `kind`; null: of any kind. Throws `damaged`, `newer_version`, and `refused` for an old format. */
 export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null, otherwise: Hint = MOVE_ASIDE): JsonObject {
   const value = parseJson(bytes, UNFINISHED);
   const fields = new Fields(value, UNFINISHED);
@@ -167,8 +167,8 @@ export function decodeWork(bytes: Uint8Array, kind: WorkKind | null = null, othe
 }
 
 /**
- * The error for work that an earlier build began, whose records are not read. `record`: the path or format. `otherwise`:
- * the way out without that build.
+ * The error for work that an earlier build began, whose records are not read. `record`: the path or format.
+ * `otherwise`: the way out without that build.
  */
 export function earlierWork(record: string, otherwise: Hint): CairnError {
   const message = `an earlier build of Cairn began this work (${record}), and only that build can finish it`;

@@ -195,8 +195,8 @@ export class PackCopier {
       return await this.#repository.storage.load("data", pack, blob);
     } catch (error) {
       const known = toCairnError(error);
-      // Blobs that are not copied lose their index entries. A storage that lists a pack and then does not find it is
-      // not believed.
+      // A blob that is not copied loses its index entry. The storage has listed the pack, and now says that it does not
+      // exist: one of the answers is wrong, so the repair stops.
       if (known.code === "not_found")
         throw new CairnError("io", `pack ${pack.slice(0, 8)} is listed, but was not found when it was read`);
       if (!tellsOfDamage(known)) throw known;
@@ -236,8 +236,8 @@ export class PackCopier {
   }
 
   /**
-   * Writes a proven run. Decoding overwrote the window, so it is filled again. Returns false, and writes nothing, if the
-   * sealed bytes are not the proven ones: no nonce may get a second message.
+   * Writes a proven run. Decoding overwrote the window, so it is filled again. Returns false, and writes nothing, if
+   * the sealed bytes are not the proven ones: no nonce may get a second message.
    */
   #write(read: ReadRun, run: Run): boolean {
     const { writers, decoder } = this.#ready();

@@ -8,7 +8,8 @@ import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 
 /**
- * A sweep, a compaction and a repair share this order: new packs, new index files, then removal of old index files and old packs.
+ * A sweep, a compaction and a repair share this order: new packs, new index files, then removal of old index files and
+ * old packs.
  */
 
 /** The prefix of the failpoint names. */

@@ -111,8 +111,8 @@ export class NearPacks implements PackFiles {
 
   /**
    * Gives `read` a descriptor of a pack that is local up to the end of this range, then closes it and drops the pack.
-   * Returns false if the pack is missing or shorter, or its disk fails. `read` tells whether the bytes are sound; if not, a remote pack is
-   * fetched up to twice more.
+   * Returns false if the pack is missing or shorter, or its disk fails. `read` tells whether the bytes are sound; if
+   * not, a remote pack is fetched up to twice more.
    */
   async reading(range: WantedRange, read: (descriptor: number) => boolean, signal?: AbortSignal): Promise<boolean> {
     for (let left = this.#isLocal ? 1 : MOST_READINGS; left > 0; left--) {

@@ -98,8 +98,8 @@ export interface SaveOptions extends StorageCall {
   /** False: a power cut may lose the bytes until `sync` of this kind returns. Default true. */
   durable?: boolean;
   /**
-   * The file gets its name only after this promise, and not if it rejects. Given only to `save` of a store, which writes and
-   * flushes the bytes meanwhile.
+   * The file gets its name only after this promise, and not if it rejects. Given only to `save` of a store, which
+   * writes and flushes the bytes meanwhile.
    */
   after?: Promise<unknown> | undefined;
   /**

@@ -5,8 +5,8 @@ import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "
 
 /**
  * Another repository that gets the new blobs of a save in the same pass, sealed with its own keys. The save never waits
- * for it: blobs that find no room, or fail, are left to the transfer that follows. A first backup of 100 000 small files
- * takes 4.5 s with it and 6.1 s without it.
+ * for it: blobs that find no room, or fail, are left to the transfer that follows. A first backup of 100 000 small
+ * files takes 4.5 s with forwarding and 6.1 s without.
  */
 export interface ForwardTarget {
   readonly task: ForwardTask;

@@ -88,8 +88,8 @@ export class ForwardedPacks implements ForwardTarget {
   }
 
   /**
-   * Counts of uploaded blobs, and of all new blobs so far, also of those that were not forwarded for lack of room. `current` is the path
-   * whose content is being uploaded.
+   * `done`: the uploaded blobs. `total`: all new blobs so far, also blobs that were not forwarded for lack of room.
+   * `current`: the path of a file whose content is being uploaded.
    */
   get arrived(): { done: Readonly<BlobCounts>; total: Readonly<BlobCounts>; current: string | null } {
     const { added, arrived } = this.#uploader;
