@@ -3,7 +3,7 @@ import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-export const ROOT = path.resolve(import.meta.dirname, "../..");
+const ROOT = path.resolve(import.meta.dirname, "../..");
 /** What an earlier run or a build left in the folder, and what a clone does not have. */
 const NOT_CLONED = new Set([".git", ".runtime", "node_modules", "dist", "release"]);
 
