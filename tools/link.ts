@@ -7,13 +7,13 @@ import type { Scripts } from "../src/load-script.ts";
 import { checkAcyclic, checkConstantExports } from "./script-of.ts";
 
 /**
- * Links the sources into scripts for src/load-script.ts: an object of functions, one a module, by the module's key. A module
- * runs when one of its functions is first called, or when a module that has run needs its class or constant. So a command
- * runs, and V8 reads the code of, only the modules that it uses.
+ * Links the sources into scripts for src/load-script.ts: an object of functions, one a module, by the module's key. A
+ * module runs when one of its functions is first called, or when a module that has run needs its class or constant. So
+ * a command runs, and V8 reads the code of, only the modules that it uses.
  */
 
 /** The name of the script that has a package, by package. */
-export type PackageScripts = ReadonlyMap<string, string>;
+type PackageScripts = ReadonlyMap<string, string>;
 
 interface Import {
   readonly isExport: boolean;
@@ -184,7 +184,6 @@ export function keyOf(file: string, packages: PackageScripts): string {
 function textOf(module: Module, modules: Modules, packages: PackageScripts): string {
   const { file, imports, exported, body } = module;
   const required = (name: string): string => `__require(${JSON.stringify(keyOf(name, packages))})`;
-  const own = exported.map(([here, as]) => [here, as] as const);
   const lines: string[] = [];
   for (const each of imports) {
     if (each.whole !== null && each.names!.length > 0)
@@ -202,17 +201,17 @@ function textOf(module: Module, modules: Modules, packages: PackageScripts): str
       each.isExport ? [] : (each.names ?? []).map((name) => [name[1], { each, theirs: name[0] }] as const),
     ),
   );
-  for (const [here, as] of own) {
+  for (const [here, as] of exported) {
     const other = passedOn.get(here);
-    lines.push(other === undefined ? "" : passed(as, required(other.each.from), other.theirs));
+    if (other !== undefined) lines.push(passed(as, required(other.each.from), other.theirs));
   }
   const left = /^(?:import|export)\b.*$/m.exec(body);
   if (left !== null) throw new Error(`${file} has what no script can have: ${left[0].slice(0, 100)}`);
   const text = body
     .replaceAll("import.meta.url", "__url")
     .replaceAll(DYNAMIC_IMPORT, (_call, name: string) => `Promise.resolve().then(() => ${required(from(file, name))})`);
-  const given = own.filter(([here]) => !passedOn.has(here)).map(([here, as]) => `exports.${as} = ${here};\n`);
-  return `${lines.filter((line) => line !== "").join("\n")}\n${text}${given.join("")}`;
+  const given = exported.filter(([here]) => !passedOn.has(here)).map(([here, as]) => `exports.${as} = ${here};\n`);
+  return `${lines.join("\n")}\n${text}${given.join("")}`;
 }
 
 function passed(as: string, required: string, theirs: string): string {

@@ -1,21 +1,16 @@
 /**
- * Turns a bundled package, or a part that packages share, into a script for src/load-script.ts; link.ts does that with the
- * sources. Understands only esbuild's output: imports first, one list of exports last. Each import is a constant, as fast as a module's own variable. So no export may be assigned
- * later (`checkConstantExports`), and scripts may not import each other (`checkAcyclic`).
+ * Turns a bundled package, or a part that packages share, into a script for src/load-script.ts; link.ts does that with
+ * the sources. Understands only esbuild's output: imports first, one list of exports last. Each import is a constant,
+ * as fast as a module's own variable. So no export may be assigned later (`checkConstantExports`), and scripts may not
+ * import each other (`checkAcyclic`).
  */
 
 const IMPORT = /^import (?:\{([^}]*)\} from )?"\.\/([\w.-]+)\.js";\n/gm;
 const EXPORTS = /^export \{([^}]*)\};\n?$/m;
-/** The default export of a package that is no ES module. */
-const EXPORT_DEFAULT = /^export default (.*);$/m;
-/** A line of a comment. esbuild escapes all text to ASCII except comments on class members. */
-const COMMENT_LINE = /^\s*(?:\/\*|\*|\/\/).*$/gm;
-const NOT_ASCII = /[^\0-\x7f]/gu;
-const DYNAMIC_IMPORT = /\bimport\("\.\/([\w.-]+)\.js"\)/g;
 
 /**
- * Throws if a source file, called `file` in the error, exports a variable: importers would keep its first value. Enums and
- * namespaces of TypeScript are allowed, because their value is complete once their file has run.
+ * Throws if a source file, called `file` in the error, exports a variable: importers would keep its first value. Enums
+ * and namespaces of TypeScript are allowed, because their value is complete once their file has run.
  */
 export function checkConstantExports(source: string, file: string): void {
   const filled = source.replaceAll(/^export var ([\w$]+);\n\(function \(\1\) \{$/gm, "");
@@ -28,19 +23,15 @@ export function checkConstantExports(source: string, file: string): void {
 export function scriptOf(text: string, name: string): string {
   const exported = [...(EXPORTS.exec(text)?.[1] ?? "").matchAll(/([\w$]+)(?: as ([\w$]+))?/g)];
   const body = text
-    // Text that is ASCII throughout is half as long in memory, and there at once.
-    .replaceAll(COMMENT_LINE, (line) => line.replaceAll(NOT_ASCII, "?"))
     .replace(EXPORTS, () => exported.map(([, local, as = local]) => `exports.${as} = ${local};\n`).join(""))
-    .replace(EXPORT_DEFAULT, "exports.default = $1;")
     .replaceAll(IMPORT, (_line, names: string | undefined, from: string) =>
       names === undefined
         ? `require("./${from}.cjs");\n`
         : `const {${names.replaceAll(/([\w$]+) as ([\w$]+)/g, "$1: $2")}} = require("./${from}.cjs");\n`,
-    )
-    .replaceAll(DYNAMIC_IMPORT, (_call, from: string) => `Promise.resolve().then(() => require("./${from}.cjs"))`);
+    );
   const left = /^(?:import|export)\b.*$|\bimport\(["'].*$/m.exec(body);
   if (left !== null) throw new Error(`${name} has what no script can have: ${left[0].slice(0, 100)}`);
-  return `(function (require, exports, __url) {"use strict";${body}\n})`;
+  return `(function (require, exports) {"use strict";${body}\n})`;
 }
 
 /** Throws if modules of a bundle import each other. `imports`: the imported modules by module. */
