@@ -16,13 +16,13 @@ import { newPacer } from "../../pacer.ts";
 
 /** An export directory: lists its files and compares them with its envelope. */
 
-export interface DirectoryCall {
+interface DirectoryCall {
   signal?: AbortSignal | undefined;
   onFile?: ((done: number) => void) | undefined;
 }
 
 /** Files that need not be read, because they were read before and have not changed. */
-export interface KnownFiles {
+interface KnownFiles {
   has(file: Buffer, sha256: string): Promise<boolean>;
   /** Records that a file was read and matches. */
   isRight(file: Buffer): void;
@@ -100,16 +100,17 @@ export async function verifyDirectory(
   let done = 0;
   for (const { name, kind } of namesBelow(root, CONTENT)) {
     await pace();
+    const file = placeOf(root, name);
     const wanted = listed.get(name);
     if (wanted === undefined) throw bad(name, "is not listed in the envelope");
     listed.delete(name);
     if ("kind" in wanted ? wanted.kind !== kind : kind !== "file") throw bad(name, `is a ${kind} now`);
     if ("kind" in wanted) {
-      if (wanted.target !== undefined && readlinkSync(placeOf(root, name), "latin1") !== wanted.target)
+      if (wanted.target !== undefined && readlinkSync(file, "latin1") !== wanted.target)
         throw bad(name, "is a link with another target");
       continue;
     }
-    const { size } = lstatSync(placeOf(root, name));
+    const { size } = lstatSync(file);
     if (size !== wanted.size)
       throw bad(name, `has ${size} bytes, but the envelope says ${wanted.size}`, {
         field: "size",
@@ -117,15 +118,15 @@ export async function verifyDirectory(
         actual: size,
       });
     onFile?.(++done);
-    if ((await known?.has(placeOf(root, name), wanted.sha256)) === true) continue;
-    const { sha256 } = await digestOfFile(placeOf(root, name), pace);
+    if ((await known?.has(file, wanted.sha256)) === true) continue;
+    const { sha256 } = await digestOfFile(file, pace);
     if (sha256 !== wanted.sha256)
       throw bad(name, "does not match its checksum in the envelope", {
         field: "sha256",
         expected: wanted.sha256,
         actual: sha256,
       });
-    known?.isRight(placeOf(root, name));
+    known?.isRight(file);
   }
   const [missing] = listed.keys();
   if (missing !== undefined) throw bad(missing, "is missing");

@@ -39,16 +39,15 @@ interface Check extends CallOptions {
 
 /**
  * Compares every file of an export directory with its envelope. A file compared earlier, with the same inode, size and
- * times, is not read again: many machines are cloned from one directory. Throws as `verifyDirectory` and `readState`
- * do.
+ * times, is not read again: many machines are cloned from one directory. Throws as `verifyDirectory` and `readState`.
  */
 export async function checkedDirectory(root: string, from: string, check: Check): Promise<CheckedState> {
   const { signal, onProgress } = check;
   const directory = realOf(from);
-  const known = new Verified(sharedFile(root, "verified.json"));
   const content = join(directory, CONTENT);
   const fileOf = (name: string): string => join(content, name);
-  const shared = new SharedFiles(root, known, check);
+  const shared = new SharedFiles(root, check);
+  const { known } = shared;
   const onFile = throttled(onProgress);
   const { kind, config, files } = await verifyDirectory(directory, {
     signal,
@@ -83,8 +82,7 @@ export async function checkedDirectory(root: string, from: string, check: Check)
     const digest = shared.digestOf(name, compared.get(`${CONTENT}/${name}`)!);
     if (digest !== null && !(await shared.has(digest))) await shared.add(fileOf(name), { digest });
   }
-  const memory = compared.get(`${CONTENT}/${MEMORY}`);
-  return await checked(saved, { shared, known, fileOf, isTemporary: false, memory });
+  return await checked(shared, compared.get(`${CONTENT}/${MEMORY}`) ?? null, { saved, fileOf, isTemporary: false });
 }
 
 function realOf(from: string): string {
@@ -96,17 +94,17 @@ function realOf(from: string): string {
 }
 
 /**
- * Checks a machine's state at a save point, and takes only those files out of the store that are neither blobs nor in the
- * folder of the last saved state. `to`: a new folder for them. The digests of the point's files are known once one machine
- * was made of it. Throws `incomplete`, `damaged`, and the errors of `readState`.
+ * Checks a machine's state at a save point, and takes only those files out of the store that are neither blobs nor in
+ * the folder of the last saved state. `to`: a new folder for them. The digests of the point's files are known once one
+ * machine was made of it. Throws `incomplete`, `damaged`, and the errors of `readState`.
  */
 export async function checkedPoint(
   { root, saved: folder }: Machine,
   client: Client,
   { point, to, ...check }: Check & { point: string; to: string },
 ): Promise<CheckedState> {
-  const known = new Verified(sharedFile(root, "verified.json"));
-  const shared = new SharedFiles(root, known, check);
+  const shared = new SharedFiles(root, check);
+  const { known } = shared;
   const { save_point_id: target, payload_root_hash: state } = await client.resolve(point);
   const fetch = async (into: string, paths: string[]): Promise<void> => {
     const { left_out: leftOut } = await client.restore({ ...callOf(check), target, to: join(to, into), paths });
@@ -145,27 +143,21 @@ export async function checkedPoint(
   const saved = readState(fileOf);
   const sealed = state ?? (await client.resolve(target)).payload_root_hash;
   if (missing.length > 0 && sealed !== null) known.learn(`state ${sealed}`, digests);
-  return await checked(saved, { shared, known, fileOf, isTemporary: true, memory: digests[MEMORY] ?? undefined });
+  return await checked(shared, digests[MEMORY] ?? null, { saved, fileOf, isTemporary: true });
 }
 
-interface Found {
-  shared: SharedFiles;
-  known: Verified;
-  fileOf(name: string): string;
-  isTemporary: boolean;
-  memory: string | undefined;
-}
-
-async function checked(saved: SavedMachine, found: Found): Promise<CheckedState> {
-  const { shared, known, fileOf, isTemporary, memory } = found;
-  const reseeds = memory === undefined || (await shared.reseeds(memory, fileOf(MEMORY)));
+async function checked(
+  shared: SharedFiles,
+  memory: string | null,
+  state: Pick<CheckedState, "saved" | "fileOf" | "isTemporary">,
+): Promise<CheckedState> {
+  const { known } = shared;
+  const reseeds = memory === null || (await shared.reseeds(memory, state.fileOf(MEMORY)));
   known.keep();
   failpoint("vm-state.checked");
   return {
-    saved,
-    fileOf,
-    isTemporary,
-    mapped: memory !== undefined && shared.isShared(MEMORY) ? memory : null,
+    ...state,
+    mapped: shared.digestOf(MEMORY, memory),
     reseeds,
     requireUnchanged: () => known.requireUnchanged(),
   };
@@ -173,13 +165,13 @@ async function checked(saved: SavedMachine, found: Found): Promise<CheckedState>
 
 /** The blobs of a folder of machines, each of which is verified before a call uses it. */
 class SharedFiles {
+  readonly known: Verified;
   readonly #root: string;
-  readonly #known: Verified;
   readonly #check: Check;
 
-  constructor(root: string, known: Verified, check: Check) {
+  constructor(root: string, check: Check) {
+    this.known = new Verified(sharedFile(root, "verified.json"));
     this.#root = root;
-    this.#known = known;
     this.#check = check;
   }
 
@@ -199,17 +191,17 @@ class SharedFiles {
 
   /** Tells whether a guest with this memory draws fresh randomness as a clone: known, or found in the file. */
   async reseeds(memory: string, file: string): Promise<boolean> {
-    const known = this.#known.answer(`reseeds ${memory}`);
+    const known = this.known.answer(`reseeds ${memory}`);
     if (typeof known === "boolean") return known;
     const search = new ReseedSearch();
     await this.digest(file, search.look);
-    this.#known.learn(`reseeds ${memory}`, search.found);
+    this.known.learn(`reseeds ${memory}`, search.found);
     return search.found;
   }
 
   /**
-   * Verifies a shared file by its copy among the blobs, so that it is read once. False if it is no shared file, its blob is
-   * there already, or the copy has another digest.
+   * Verifies a shared file by its copy among the blobs, so that it is read once. False if it is no shared file, its
+   * blob is there already, or the copy has another digest.
    */
   async copies(name: string, file: Buffer, digest: string): Promise<boolean> {
     if (this.digestOf(name, digest) !== digest || (await this.has(digest))) return false;
@@ -219,7 +211,7 @@ class SharedFiles {
       if (error instanceof CairnError && error.code === "damaged") return false;
       throw error;
     }
-    this.#known.isRight(file);
+    this.known.isRight(file);
     return true;
   }
 
@@ -227,9 +219,9 @@ class SharedFiles {
   async has(digest: string): Promise<boolean> {
     const blob = blobFile(this.#root, digest);
     if (!existsSync(blob)) return false;
-    if (this.#known.has(blob, digest)) return true;
+    if (this.known.has(blob, digest)) return true;
     if ((await this.digest(blob)) === digest) {
-      this.#known.isRight(blob);
+      this.known.isRight(blob);
       return true;
     }
     this.#check.onWarning?.(`${printablePath(blob)} is damaged, and is written again`);
@@ -241,10 +233,10 @@ class SharedFiles {
     const search = new ReseedSearch();
     const look = basename(file) === MEMORY ? search.look : undefined;
     const digest = await addBlob(this.#root, file, { ...options, look, signal: this.#check.signal });
-    if (look !== undefined) this.#known.learn(`reseeds ${digest}`, search.found);
+    if (look !== undefined) this.known.learn(`reseeds ${digest}`, search.found);
     const blob = blobFile(this.#root, digest);
-    this.#known.has(blob, digest);
-    this.#known.isRight(blob);
+    this.known.has(blob, digest);
+    this.known.isRight(blob);
     return digest;
   }
 

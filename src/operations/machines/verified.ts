@@ -1,9 +1,9 @@
-import { hash } from "node:crypto";
 import { type BigIntStats, lstatSync } from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { printablePath, type RawPath } from "../../fs/paths/safe-path.ts";
+import { requireChecksum, withChecksum } from "../../fs/unfinished.ts";
 
 /** A file that changed shortly before it was read may change again within the same tick of the file system's clock. */
 const SETTLED_MS = 2000;
@@ -11,8 +11,8 @@ const KEPT = 1000;
 const SIZE_LIMIT = 16 << 20;
 
 /**
- * Facts about content that was read and verified before, in a file: digests of files, which count as long as inode, size
- * and times are the same, and answers about content by its digest. A damaged list is empty.
+ * Facts about content that was read and verified before, in a file: digests of files, which count as long as inode,
+ * size and times are the same, and answers about content by its digest. A damaged list is empty.
  */
 export class Verified {
   readonly #list: string;
@@ -71,8 +71,7 @@ export class Verified {
     if (!this.#isNew) return;
     const others = Object.entries(this.#before).filter(([key]) => !(key in this.#now));
     const kept = [...others, ...Object.entries(this.#now)].slice(-KEPT);
-    const text = JSON.stringify(Object.fromEntries(kept));
-    durableWrite(this.#list, Buffer.from(`${hash("sha256", text)}\n${text}`));
+    durableWrite(this.#list, withChecksum(Buffer.from(`${JSON.stringify(Object.fromEntries(kept))}\n`)));
   }
 }
 
@@ -85,10 +84,10 @@ function stampOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats, sha256: stri
 
 function readKept(list: string): JsonObject {
   try {
-    const text = readSmallFile(list, SIZE_LIMIT)?.toString("utf8") ?? "";
-    const [sum] = text.split("\n", 1);
-    const rest = text.slice(sum!.length + 1);
-    return hash("sha256", rest) === sum ? (parseJson(Buffer.from(rest), list) as JsonObject) : {};
+    const bytes = readSmallFile(list, SIZE_LIMIT) ?? Buffer.alloc(0);
+    requireChecksum(bytes);
+    const { checksum: _, ...kept } = parseJson(bytes, list) as JsonObject;
+    return kept;
   } catch {
     return {};
   }
