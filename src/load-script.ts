@@ -39,7 +39,7 @@ export interface Scripts {
   readonly parts: Readonly<Record<string, readonly [start: number, length: number]>>;
 }
 
-export interface Loaded {
+interface Loaded {
   readonly exports: Exports;
   /** Caches the modules loaded so far, or their code, if the cache lacks them. Never throws. */
   keep(): void;
@@ -72,7 +72,7 @@ export function cacheOf(argv: readonly string[]): string {
 
 let library: Modules | undefined;
 
-/** Runs a module of the library. All such modules share the modules that they need, so that there is one `CairnError`. */
+/** Runs a module of the library. All of them share the modules that they need, so that there is one `CairnError`. */
 export function loadLibrary(key: string, scripts: Scripts, base: string): Exports {
   library ??= new Modules(scripts, base, null);
   return library.load(key);
@@ -172,7 +172,7 @@ class Cache {
   #textCrc = 0;
   #script: Script | null = null;
   #isCompiled = false;
-  /** Modules loaded after that are for the next run to add. */
+  /** A run writes once: the next run adds the modules that this one loads later. */
   #hasWritten = false;
   bodies: Bodies = {};
   /** Modules that the cached script lacks. */
@@ -182,18 +182,16 @@ class Cache {
     this.#path = place;
     const bytes = this.#read(".cjs", null);
     if (bytes === undefined) return;
-    const textCrc = crc32(bytes);
-    const cachedData = this.#read(".code", textCrc);
+    this.#textCrc = crc32(bytes);
+    const cachedData = this.#read(".code", this.#textCrc);
     try {
       const script = new Script(textIn(bytes), { filename: `${place}.cjs`, cachedData });
       this.bodies = script.runInThisContext() as Bodies;
       this.#script = script;
+      this.#isCompiled = cachedData !== undefined && script.cachedDataRejected !== true;
     } catch {
       // The text is no script, so it is written anew.
-      return;
     }
-    this.#textCrc = textCrc;
-    this.#isCompiled = cachedData !== undefined && this.#script.cachedDataRejected !== true;
   }
 
   #read(ending: string, textCrc: number | null): Buffer | undefined {
@@ -228,7 +226,7 @@ class Cache {
     } else this.#write(".code", this.#textCrc, this.#script!.createCachedData());
   }
 
-  /** Never writes through a link or into a file that is there already: another user may have made them. */
+  /** Writes a new file of a random name and renames it, so that no link or file of another user is written to. */
   #write(ending: string, textCrc: number, content: Buffer): void {
     const header = Buffer.alloc(HEADER);
     header.writeUInt32LE(textCrc, 0);

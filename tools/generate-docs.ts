@@ -18,7 +18,8 @@ import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-d
 
 /**
  * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md and the man pages of package.json from the commands,
- * docs/api.md, docs/formats/unfinished-work.md from the lists of recoveries, the tables of docs/json.md, the exports of src/index.ts and each group's index from the verbs; `--check` only compares.
+ * docs/formats/unfinished-work.md from the lists of recoveries, docs/api.md, the tables of docs/json.md, the exports of
+ * src/index.ts and each group's index from the verbs; `--check` only compares.
  */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");

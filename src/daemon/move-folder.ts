@@ -22,8 +22,8 @@ import {
 } from "../workspace/care/convert.ts";
 
 /**
- * A move of a folder onto the btrfs of the image, whose path becomes a link; or back. The folder's content is complete at
- * its path at every moment. The original is never removed.
+ * A move of a folder onto the btrfs of the image, whose path becomes a link; or back. The folder's content is complete
+ * at its path at every moment. The original is never removed.
  */
 export const FOLDER_MOVE: Told = {
   kind: "folder-move",

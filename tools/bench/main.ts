@@ -1,8 +1,9 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { VERSION } from "../../src/formats/program.ts";
 import { Bench, type BenchCase } from "./bench.ts";
 import {
   BUNDLE_CASES,
@@ -156,11 +157,6 @@ function environment(): Record<string, unknown> {
   };
 }
 
-function ownVersion(): string {
-  const manifest = readFileSync(path.resolve(import.meta.dirname, "../../package.json"), "utf8");
-  return (JSON.parse(manifest) as { version: string }).version;
-}
-
 function printBars(results: readonly Result[]): void {
   const bars = results.flatMap((result) => result.bars.map((bar) => ({ result, bar })));
   const short = bars.filter(({ bar }) => !(bar.value <= bar.limit));
@@ -192,7 +188,7 @@ async function main(): Promise<void> {
   );
   try {
     const results = await runCases(bench, chosenCases());
-    if (IS_RATCHET) ratchet(results, ownVersion(), values.release);
+    if (IS_RATCHET) ratchet(results, VERSION, values.release);
     else printBars(results);
     if (values.docs && !values.quick) writeReport({ results, environment: facts });
     if (values.json !== undefined) {

@@ -3,8 +3,8 @@ import path from "node:path";
 import type { Result } from "./result.ts";
 
 /**
- * The ratchet of `npm run bench -- --quick`: Cairn's times divided by those of the same peers in the same run, beside the
- * ratios of the last release. The machine may be another one, so seconds are not compared. No test depends on it.
+ * The ratchet of `npm run bench -- --quick`: Cairn's times divided by those of the same peers in the same run, beside
+ * the ratios of the last release. The machine may be another one, so seconds are not compared. No test depends on it.
  */
 
 const LAST_RELEASE = path.join(import.meta.dirname, "last-release.json");

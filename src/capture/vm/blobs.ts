@@ -46,7 +46,7 @@ interface BlobOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Keeps a copy of a file and returns its digest; replaces a damaged blob. Throws `damaged` if the digest is not the given one. */
+/** Keeps a copy of a file and returns its digest; replaces a damaged blob. Throws `damaged` if the given digest differs. */
 export async function addBlob(
   root: string,
   file: string,

@@ -421,9 +421,9 @@ export async function lookAtAll(root: string, onWarning?: (message: string) => v
 }
 
 /**
- * Exchanges a machine's files for the set in `next`. Steps: the record of the restore; the guest is paused; the sets exchange names; the
- * state is loaded; the machine's record is the commit; the old set goes. A failure before the commit puts the old set back, and
- * its guest goes on. A machine with a tap (one user only) ends first; a failure leaves it in the state `error`.
+ * Exchanges a machine's files for the set in `next`, in the steps of {@link MACHINE_RESTORE}. A failure before the
+ * commit puts the old set back, and its guest goes on. A machine with a tap (one user only) ends first; a failure
+ * leaves it in the state `error`.
  */
 export async function swapState(
   machine: Machine,
@@ -494,7 +494,7 @@ function undecided({ restoring }: Machine, { generation }: MachineRecord): Machi
 
 /** Puts the old set of files back. A guest that still waits goes on; else the machine is in the state `error`. */
 async function takeBack(machine: Machine, record: MachineRecord, { ran }: MachineRestore): Promise<MachineRecord> {
-  // A commit that failed may have replaced the record. Its generation says that the old files count, whatever is moved yet.
+  // A commit that failed may have replaced the record. The old generation says that the old files count, moved or not.
   machine.write(record);
   if (existsSync(machine.old)) {
     await endQemu(machine.live);

@@ -220,13 +220,13 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   fsyncDirectory(machine.saved);
 }
 
-/** The description of a saved machine, in a file; null if the file does not exist. Throws `damaged`, `newer_version`. */
+/** The description of a saved machine, in a file; null if there is no file. Throws `damaged`, `newer_version`. */
 export function savedIn(description: string): SavedMachine | null {
   const bytes = readSmallFile(description, 4 << 20);
   return bytes === null ? null : decodeSaved(bytes);
 }
 
-/** The saved state with these files: they exist, and its disks name no other files. Throws as `savedIn` does, `usage`, `refused`. */
+/** The saved state with these files: they exist, and its disks name no others. Throws as `savedIn`, `usage`, `refused`. */
 export function readState(fileOf: (name: string) => string): SavedMachine {
   const saved = savedIn(fileOf(SIDECAR));
   if (saved === null)
@@ -274,8 +274,8 @@ export function checkFits(host: Host, saved: SavedMachine): void {
 const RESEEDS = Buffer.from("crng reseeded due to virtual machine fork");
 
 /**
- * Searches the memory of a saved guest, given in pieces, for a kernel that draws fresh randomness when its generation id
- * changes. Without one all clones of that memory draw the same random numbers.
+ * Searches the memory of a saved guest, given in pieces, for a kernel that draws fresh randomness when its generation
+ * id changes. Without one all clones of that memory draw the same random numbers.
  */
 export class ReseedSearch {
   #found = false;

@@ -83,7 +83,7 @@ function takesOf(patterns: readonly string[]): TakenEntries {
   return { fits: (path) => matchers.some((fits) => fits(`/${path}`)), isAnywhere: () => isName };
 }
 
-/** Throws `busy` while a fork, a view or a restored folder is made: the new folder would still get the removed paths. */
+/** Throws `busy` while a fork, view or restored folder is made: the new folder would still get the removed paths. */
 function requireNothingMade({ found }: Workspace): void {
   if (namesIfThere(found.control.partial).length === 0) return;
   throw new CairnError("busy", "another process makes a folder from one of the points", {
