@@ -21,20 +21,32 @@ interface Scene {
   half: FolderState;
 }
 
-/** A restore killed between its steps. */
-async function halfRestored(step = 6): Promise<Scene> {
-  const folder = newFolder("damaged");
+/** A workspace with one point. */
+async function onePoint(name: string) {
+  const folder = newFolder(name);
   makeFirst(folder);
   const client = await clientOf(folder);
   const { save_point_id: first } = await client.save();
+  const control = client.controlDirectory;
+  return {
+    folder,
+    client,
+    first,
+    journal: path.join(control, "workspaces/main/journal"),
+    kept: path.join(control, "kept"),
+  };
+}
+
+/** A restore killed between its steps. */
+async function halfRestored(step = 6): Promise<Scene> {
+  const { first, ...scene } = await onePoint("damaged");
+  const { folder, client } = scene;
   makeSecond(folder);
   await client.save();
   makeUnsaved(folder);
   const before = readFolder(folder);
   assert.ok(cairn(["restore", first, "-C", folder], { failpoint: `restore.step:${step}` }).killed);
-  const control = client.controlDirectory;
-  const journal = path.join(control, "workspaces/main/journal");
-  return { folder, client, journal, kept: path.join(control, "kept"), before, half: readFolder(folder) };
+  return { ...scene, before, half: readFolder(folder) };
 }
 
 function flip(file: string, at: number): void {
@@ -142,11 +154,7 @@ test("the next doctor --repair finishes a killed repair of a damaged journal", a
 });
 
 test("doctor --repair sets unreadable journals of a cleanup, an exchange and a conversion aside", async () => {
-  const folder = newFolder("journals");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
-  const journal = path.join(client.controlDirectory, "workspaces/main/journal");
+  const { folder, client, journal } = await onePoint("journals");
   fs.writeFileSync(path.join(journal, "cleanup.json"), '{"format":"cairn.unfinished","drop":');
   fs.writeFileSync(path.join(journal, "exchange.json"), "nonsense");
   fs.writeFileSync(path.join(journal, "conversion.json"), '{"format":"cairn.unfinished","version":1}\n');
@@ -159,11 +167,7 @@ test("doctor --repair sets unreadable journals of a cleanup, an exchange and a c
 });
 
 test("commands refuse a journal of a newer version, and doctor --repair leaves the journal in place", async () => {
-  const folder = newFolder("newer");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
-  const journal = path.join(client.controlDirectory, "workspaces/main/journal");
+  const { folder, client, journal, kept } = await onePoint("newer");
   const newer: [string, (file: string) => void][] = [
     ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.unfinished","version":2,"points":"some"}\n')],
     ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.unfinished","version":5,"points":"some"}\n')],
@@ -175,21 +179,14 @@ test("commands refuse a journal of a newer version, and doctor --repair leaves t
     assert.equal(cairn(["save", "-C", folder]).error?.code, "newer_version", name);
     const [finding, ...more] = journalFindings((await client.doctor({ repair: true })).findings);
     assert.deepEqual([finding?.repair, finding?.severity, more.length], [undefined, "damage", 0], name);
-    assert.deepEqual(
-      [fs.readdirSync(journal), fs.existsSync(path.join(client.controlDirectory, "kept"))],
-      [[name], false],
-    );
+    assert.deepEqual([fs.readdirSync(journal), fs.existsSync(kept)], [[name], false]);
     assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, 1);
     fs.rmSync(path.join(journal, name));
   }
 });
 
 test("commands refuse work that an earlier build began, and doctor --repair moves its record aside", async () => {
-  const folder = newFolder("earlier");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
-  const journal = path.join(client.controlDirectory, "workspaces/main/journal");
+  const { folder, client, journal, kept } = await onePoint("earlier");
   const earlier: [string, (file: string) => void][] = [
     ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.cleanup","version":1,"drop":[]}\n')],
     ["paths.json", (file) => fs.writeFileSync(file, '{"format":"cairn.removed-paths","version":1,"paths":[]}\n')],
@@ -215,16 +212,12 @@ test("commands refuse work that an earlier build began, and doctor --repair move
   fs.symlinkSync("a".repeat(32), path.join(journal, "sealing"));
   cairnOk(["save", "-C", folder]);
   fs.rmSync(path.join(journal, "sealing"));
-  const kept = path.join(client.controlDirectory, "kept");
   const names = fs.readdirSync(kept).flatMap((place) => fs.readdirSync(path.join(kept, place)));
   assert.deepEqual(names.toSorted(), earlier.map(([name]) => name).toSorted());
 });
 
 test("commands refuse a new folder that an earlier build began, and go on once its record is gone", async () => {
-  const folder = newFolder("earlier-partial");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
+  const { folder, client } = await onePoint("earlier-partial");
   const record = path.join(client.controlDirectory, "partial/0123456789abcdef.json");
   fs.mkdirSync(path.dirname(record), { recursive: true });
   fs.writeFileSync(record, '{"format":"cairn.partial","version":1,"purpose":"fork"}\n');
