@@ -294,21 +294,22 @@ export class ReseedSearch {
   };
 }
 
-export interface Bring {
+/** A saved machine and its files. The blobs are there already. */
+export interface State {
+  saved: SavedMachine;
+  /** Returns the path of one of the state's files. */
   fileOf(name: string): string;
-  /** True: the files may be moved. */
+  /** True: the files of this machine alone are temporary, and can be moved. */
   isTemporary: boolean;
-  /** SHA-256 of the blob that is mapped as memory; null: the machine gets the memory's file. */
+  /** SHA-256 of the blob to map as its memory; null if it has no memory, or gets its own. */
   mapped: string | null;
 }
 
-/**
- * Puts the files of a state into a new folder of a machine, in which QEMU can be started. The blobs are there already.
- */
+/** Puts the files of a state into a new folder of a machine, in which QEMU can be started. */
 export async function bringState(
-  saved: SavedMachine,
-  { fileOf, isTemporary, mapped }: Bring,
-  { into, signal }: { into: string; signal: AbortSignal | undefined },
+  { saved, fileOf, isTemporary, mapped }: State,
+  into: string,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   mkdirSync(into, { mode: 0o700 });
   const own = saved.hardware.disks.map((_, i) => diskFile(i));

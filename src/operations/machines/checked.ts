@@ -3,13 +3,13 @@ import { basename, join, relative } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { addBlob, copyFiles } from "../../capture/vm/blobs.ts";
 import { blobFile, type Machine, sharedFile } from "../../capture/vm/machine.ts";
-import { readState, ReseedSearch, savedIn } from "../../capture/vm/state.ts";
+import { readState, ReseedSearch, savedIn, type State } from "../../capture/vm/state.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, line, throwIfAborted, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
-import { BLOBS, filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
+import { BLOBS, filesOf, MEMORY, SIDECAR } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -18,14 +18,7 @@ import { callOf } from "./saved-workspace.ts";
 import { Verified } from "./verified.ts";
 
 /** A saved machine, each file of which has its digest. */
-export interface CheckedState {
-  saved: SavedMachine;
-  /** Returns the path of one of the state's files. */
-  fileOf(name: string): string;
-  /** True: the files of this machine alone are temporary, and can be moved. */
-  isTemporary: boolean;
-  /** SHA-256 of the blob to map as its memory; null if it has no memory, or gets its own. */
-  mapped: string | null;
+export interface CheckedState extends State {
   /** False: clones of its guest draw the same random numbers, because its kernel cannot notice a clone. */
   reseeds: boolean;
   /** Throws `damaged` if a file changed since it was compared. Call this after all files are copied. */
@@ -149,7 +142,7 @@ export async function checkedPoint(
 async function checked(
   shared: SharedFiles,
   memory: string | null,
-  state: Pick<CheckedState, "saved" | "fileOf" | "isTemporary">,
+  state: Omit<State, "mapped">,
 ): Promise<CheckedState> {
   const { known } = shared;
   const reseeds = memory === null || (await shared.reseeds(memory, state.fileOf(MEMORY)));

@@ -192,7 +192,7 @@ export async function cloneMachine(
     let watcher: Watcher | null = null;
     await makeMachine(folder, record, options, {
       async fill() {
-        await bringState(saved, state, { into: machine.live, signal: options.signal });
+        await bringState(state, machine.live, options.signal);
         state.requireUnchanged();
         failpoint("vm-clone.brought");
         const flushed = flushFiles(machine.live);
@@ -285,7 +285,7 @@ export async function restoreMachine(
         own.map(({ tap }) => tap ?? "user"),
       );
       try {
-        await bringState(saved, state, { into: machine.next, signal });
+        await bringState(state, machine.next, signal);
         state.requireUnchanged();
         await flushFiles(machine.next);
         failpoint("vm-restore.staged");
