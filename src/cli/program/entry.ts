@@ -40,7 +40,7 @@ function isOwn(folder: string): boolean {
       // In a sticky folder others can add a name, and can neither remove nor replace one of this user.
       if (mayOthersAdd && (found.mode & 0o1000) === 0) return false;
     }
-    const inside = mayOthersAdd ? [] : readdirSync(at).map((name) => lstatSync(`${at}/${name}`));
+    const inside = readdirSync(at).map((name) => lstatSync(`${at}/${name}`));
     return !mayOthersAdd && inside.every((found) => isOwned(found) && !isShared(found));
   };
   try {
