@@ -22,9 +22,10 @@ import type { Workspace } from "../open/workspace.ts";
 export function unreadable({ found }: Workspace, { problem, ...finding }: RecordFinding): StoreFinding {
   const { code, hint } = toCairnError(unlessNotOwn(found.control, problem));
   if (code !== "permission" && code !== "newer_version") return finding;
-  const { kind, severity, detail } = finding;
+  const { repair: _repair, mend: _mend, ...kept } = finding;
+  const { severity, detail } = kept;
   return {
-    kind,
+    ...kept,
     severity: code === "permission" ? "warning" : severity,
     detail: hint === undefined ? detail : `${detail}; ${hint}`,
   };

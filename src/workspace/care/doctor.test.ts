@@ -438,6 +438,7 @@ void describe("doctor", () => {
         ["descriptor", "warning"],
       ],
     );
+    assert.match(unmended(repaired).at(-1)!.detail, new RegExp(`^save point ${of.ids[0]!.slice(0, 8)}: `));
     assert.deepEqual(
       records.map((file) => fs.readFileSync(file, "utf8")),
       before,
