@@ -11,15 +11,15 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import { controlPaths } from "../../workspace/place/control-layout.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { canTakeOver, isMountRoot, NewFolder, settlePartial } from "../../workspace/new-folder/new-folder.ts";
-import { type DeadPartial, deadPartials, earlierPartial } from "../../workspace/place/partials.ts";
+import { type DeadPartial, leftPartials } from "../../workspace/place/partials.ts";
 import { notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
 /** Removes folders that killed restores left, except unfinished folders beside the same target, which are returned. */
 export function settleEarlier(target: Buffer, onWarning: ((message: string) => void) | undefined): DeadPartial[] {
-  const earlier = earlierPartial(records());
-  if (earlier !== null) onWarning?.(`${earlier.message}: ${earlier.hint}`);
-  const dead = deadPartials(records()).filter(({ record }) => record.purpose === "restore");
+  const left = leftPartials(records());
+  if (left.earlier !== null) onWarning?.(`${left.earlier.message}: ${left.earlier.hint}`);
+  const dead = left.dead.filter(({ record }) => record.purpose === "restore");
   const isOfTarget = ({ record, committed }: DeadPartial): boolean =>
     !committed && record.content !== undefined && target.equals(rawPath(record.target));
   for (const each of dead) if (!isOfTarget(each)) settle(each, onWarning);

@@ -7,7 +7,7 @@ import { test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { controlPaths } from "../place/control-layout.ts";
 import { canTakeOver, NewFolder, settlePartial } from "./new-folder.ts";
-import { deadPartials } from "../place/partials.ts";
+import { leftPartials } from "../place/partials.ts";
 
 /** A control directory, and a folder that is the root of a mount; null where this user may mount nothing. */
 function mountRoot(t: TestContext): { control: string; target: Buffer } | null {
@@ -82,7 +82,7 @@ test("recovery finishes a killed move into a mount's root, except for a name tha
   assert.equal(child.signal, "SIGKILL", child.stderr);
   const target = place.target.toString();
   const control = controlPaths(place.control);
-  const [dead] = deadPartials(control);
+  const [dead] = leftPartials(control).dead;
   const staging = path.join(
     target,
     fs.readdirSync(target).find((name) => name.startsWith(".cairn-partial"))!,
@@ -90,7 +90,7 @@ test("recovery finishes a killed move into a mount's root, except for a name tha
   const [next, last] = fs.readdirSync(staging);
   fs.writeFileSync(path.join(target, next!), "theirs");
   settlePartial(dead!);
-  assert.deepEqual(deadPartials(control), []);
+  assert.deepEqual(leftPartials(control).dead, []);
   assert.equal(fs.readFileSync(path.join(target, next!), "utf8"), "theirs");
   assert.deepEqual(fs.readdirSync(staging), [next]);
   assert.equal(fs.readFileSync(path.join(target, last!, "file"), "utf8"), last);
@@ -181,7 +181,7 @@ test("recovery keeps the mode of a folder that another program made in place of 
   assert.equal(run.signal, "SIGKILL", run.stderr.toString());
   fs.mkdirSync(path.join(target, "a"));
   fs.chmodSync(path.join(target, "a"), 0o755);
-  const [dead] = deadPartials(controlPaths(control));
+  const [dead] = leftPartials(controlPaths(control)).dead;
   assert.match(
     settlePartial(dead!) ?? "",
     /another program made "?a"? in .*here meanwhile: the entries that belong there stay in .*cairn-partial/,
@@ -205,7 +205,7 @@ for (const mode of [0o700, 0o500])
       });
       assert.equal(run.signal, failpoint === null ? null : "SIGKILL", run.stderr.toString());
       if (failpoint?.startsWith("partial.moved") === true) assert.equal(modeNow(), 0o700);
-      for (const dead of deadPartials(controlPaths(control))) assert.equal(settlePartial(dead), null);
+      for (const dead of leftPartials(controlPaths(control)).dead) assert.equal(settlePartial(dead), null);
       assert.equal(modeNow(), mode);
       assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
     });
@@ -248,9 +248,9 @@ import fs from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { controlPaths } = await at("../place/control-layout.ts");
 const { NewFolder } = await at("./new-folder.ts");
-const { deadPartials } = await at("../place/partials.ts");
+const { leftPartials } = await at("../place/partials.ts");
 const control = controlPaths(process.argv[1]);
-const partial = NewFolder.takeOver(control, deadPartials(control)[0]);
+const partial = NewFolder.takeOver(control, leftPartials(control).dead[0]);
 fs.writeFileSync(partial.staging + "/new", "");
 partial.commit();
 partial.end();
@@ -260,8 +260,8 @@ const SETTLED = `
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { controlPaths } = await at("../place/control-layout.ts");
 const { settlePartial } = await at("./new-folder.ts");
-const { deadPartials } = await at("../place/partials.ts");
-for (const dead of deadPartials(controlPaths(process.argv[1]))) settlePartial(dead);
+const { leftPartials } = await at("../place/partials.ts");
+for (const dead of leftPartials(controlPaths(process.argv[1])).dead) settlePartial(dead);
 `;
 
 /** A folder in which a restore makes another, with one of somebody else's in it that must stay. */

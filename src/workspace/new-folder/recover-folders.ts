@@ -12,7 +12,7 @@ import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { leasePath, listWorkspaces, readControl } from "../place/control-directory.ts";
 import { type ControlPaths, controlPaths, workspacePaths } from "../place/control-layout.ts";
 import { settlePartial } from "./new-folder.ts";
-import { type DeadPartial, deadPartials, earlierPartial } from "../place/partials.ts";
+import { type DeadPartial, leftPartials } from "../place/partials.ts";
 import { Points } from "../points/points.ts";
 import { readRegistration, unregister } from "../place/registry.ts";
 import { removeStatCaches } from "../open/temporaries.ts";
@@ -63,7 +63,10 @@ export const NEW_FOLDER: Recoverable = {
   before:
     "removes the folder, and the workspace or control directory of a fork; a restore from a repository may go on with it. Each entry of a restore over a folder is old or new, and a second restore goes on",
   after: "moves the remaining entries, and removes the record",
-  isLeft: ({ found: { control } }) => deadPartials(control).length > 0 || earlierPartial(control) !== null,
+  isLeft({ found: { control } }) {
+    const { dead, earlier } = leftPartials(control);
+    return dead.length > 0 || earlier !== null;
+  },
   recover: recoverPartials,
 };
 
@@ -73,14 +76,14 @@ export const NEW_FOLDER: Recoverable = {
  */
 export async function recoverPartials(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const { control } = workspace.found;
-  const earlier = earlierPartial(control);
+  const { dead: found, earlier } = leftPartials(control);
   if (earlier !== null) throw earlier;
-  if (deadPartials(control).length === 0) return [];
+  if (found.length === 0) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   using lock = await lockOrNull(control, call);
   if (lock === null) return [];
   const recovered: Recovery[] = [];
-  for (const dead of deadPartials(control)) {
+  for (const dead of leftPartials(control).dead) {
     const whole = isWhole(dead);
     if (!whole) await takeBackFork(workspace, dead.record);
     const isOpen = dead.record.purpose === "view" && !takeBackView(workspace, dead.record);

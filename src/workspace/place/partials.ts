@@ -53,11 +53,6 @@ export function listPartials(control: ControlPaths): RecordedPartials {
   return listed;
 }
 
-/** Returns the error for a folder that a killed command of an earlier build left; null if there is none. */
-export function earlierPartial(control: ControlPaths): CairnError | null {
-  return listPartials(control).problems.find(({ code }) => code === "refused") ?? null;
-}
-
 /** Corrects the paths of a view: its control directory may have been moved since. */
 function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile {
   if (record.purpose !== "view") return record;
@@ -67,16 +62,24 @@ function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile 
   return { ...record, staging: staging!, target: target! };
 }
 
+/** Unfinished folders that killed commands left. */
+export interface LeftPartials {
+  dead: DeadPartial[];
+  /** The error for a folder that an earlier build left, which only that build can finish; null if there is none. */
+  earlier: CairnError | null;
+}
+
 /** Lists unfinished folders of ended processes. Mostly there are none, which costs one look. Skips other users' folders. */
-export function deadPartials(control: ControlPaths): DeadPartial[] {
-  const { partials } = listPartials(control);
+export function leftPartials(control: ControlPaths): LeftPartials {
+  const { partials, problems } = listPartials(control);
   const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
-  return partials.flatMap(({ file, record }) => {
+  const dead = partials.flatMap(({ file, record }): DeadPartial[] => {
     if (livenessOf(record.owner, local) !== "dead" || ownerBesidesUs(file) !== null) return [];
     const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
     const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
     return [{ file, record, committed: record.moving === true || (gone && there) }];
   });
+  return { dead, earlier: problems.find(({ code }) => code === "refused") ?? null };
 }
 
 /** The record of a new folder. Writers of a control directory share no lock for such records. */
