@@ -4,7 +4,7 @@ import { collectPaced, newPacer, type Pacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { ScanRequest } from "../../archive/scan/task.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { heldAt, heldTreeProblem, requireAsMade } from "../points/held-trees.ts";
+import { heldTreeProblem, requireAsMade } from "../points/held-trees.ts";
 import { type Point, rulesToReadBy } from "../points/point-files.ts";
 import { hasSameContent, settled, turnedRound } from "./settle-contents.ts";
 import { heldRequest } from "./scan-request.ts";
@@ -36,17 +36,12 @@ export function folderSide(request: ScanRequest): Side {
  */
 export function heldSide(workspace: Workspace, point: Point): Side | null {
   const { points } = workspace;
-  const { descriptor } = point;
   if (point.sealed) return null;
   const problem = heldTreeProblem(points, point);
   if (problem !== null) throw problem;
-  const known = heldAt(points, point);
-  if (known.heldAt === undefined) return null;
-  return {
-    request: heldRequest(workspace, point, { rules: rulesToReadBy(descriptor) }),
-    at: known.heldAt,
-    check: (scan) => requireAsMade(points, point, { scan }),
-  };
+  const request = heldRequest(workspace, point, { rules: rulesToReadBy(point.descriptor) });
+  if (request.heldAt === undefined) return null;
+  return { request, at: request.heldAt, check: (scan) => requireAsMade(points, point, { scan }) };
 }
 
 /** Two scanned trees and their differences. */
