@@ -18,7 +18,7 @@ import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../../workspace/points/left-out.ts";
 import { metadataOf, type Step } from "../../workspace/points/steps.ts";
 import { StepRunner } from "../../workspace/restore/apply.ts";
-import { HeldDirectories, looksSame, sameIdentity } from "../../workspace/restore/held-directories.ts";
+import { HeldDirectories, isDirectory, looksSame, sameIdentity } from "../../workspace/restore/held-directories.ts";
 
 /** A snapshot that is written over a folder. */
 export interface Over {
@@ -49,7 +49,6 @@ interface Put {
 }
 
 const ROOT = new Uint8Array(0);
-const DIRECTORY = 0x4000;
 /** The present mode of a directory that the folder lacks. */
 const NONE = 0;
 const KINDS: Partial<Record<NodeType, number>> = {
@@ -157,21 +156,20 @@ export class OverFolder {
   #look(looked: Looked): Uint8Array[] | "below" {
     const { node: stored, own, isWhole } = looked;
     const node = exactNode(stored, this.#over.lossless.get(latin1(own)));
-    const isDirectory = node.type === "dir";
+    const isFolder = node.type === "dir";
     const { fd, name } = this.#held.parentOf(own);
     const old = this.#held.identity(fd, name);
     if (old === null) {
       if (this.#isBesideLog(looked)) return this.#stays(own, "keep_present", BESIDE_LOG);
       if (this.#isLogOfAnother(node, own)) return this.#stays(own, "keep_present", BESIDE_DATABASE);
-      if (isDirectory) this.#directories.push({ path: own, mode: NONE, node });
+      if (isFolder) this.#directories.push({ path: own, mode: NONE, node });
       this.#put(node, { path: own, old });
       return isWhole ? [own] : this.#over.chosen!.filter((each) => isAtOrBelow(each, own));
     }
     if ((this.#held.looked[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0 || this.#deviceFound() !== this.#device)
       return this.#stays(own, "mounted", MOUNTED);
-    if (isDirectory !== ((old.mode & 0xf000) === DIRECTORY))
-      return this.#stays(own, "keep_present", isDirectory ? IS_NONE : IS_DIRECTORY);
-    if (isDirectory) {
+    if (isFolder !== isDirectory(old)) return this.#stays(own, "keep_present", isFolder ? IS_NONE : IS_DIRECTORY);
+    if (isFolder) {
       this.#directories.push({ path: own, mode: old.mode, node: isWhole ? node : null });
       return "below";
     }

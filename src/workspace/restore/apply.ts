@@ -29,7 +29,7 @@ import {
   indexOfRemoved,
   type StepsOfDatabase,
 } from "./database-steps.ts";
-import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
+import { HeldDirectories, isDirectory, sameIdentity, throughDescriptor } from "./held-directories.ts";
 import {
   displacedName,
   nodeOfMetadata,
@@ -337,7 +337,7 @@ export class StepRunner {
       this.#done.created++;
     } else if (result === EEXIST) {
       const now = this.#held.identity(fd, name);
-      if (now === null || (now.mode & 0xf000) !== 0x4000)
+      if (now === null || !isDirectory(now))
         return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
       // A file system may take `NAME` and `name` for the same name: then the present entry is another directory of the point, or
       // one that should be removed.

@@ -140,6 +140,7 @@ export function looksSame(now: Identity, saved: Identity): boolean {
   );
 }
 
-function isDirectory({ mode }: Identity): boolean {
+/** Tells if an entry is a directory, by its mode. */
+export function isDirectory({ mode }: Pick<Identity, "mode">): boolean {
   return (mode & 0xf000) === 0x4000;
 }

@@ -13,7 +13,7 @@ import { newArena } from "../../native.ts";
 import { toCairnError } from "../../errors.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { newPacer, type Pacer, throttled } from "../../pacer.ts";
-import { HeldDirectories } from "./held-directories.ts";
+import { HeldDirectories, isDirectory } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
 import { PackedList } from "../points/packed-list.ts";
 import type { Anchor, Plan, PlannedEntry } from "./plan.ts";
@@ -288,7 +288,7 @@ class Stager {
     const record = this.#finder.find(where);
     if (record === null) return null;
     const old = identityOf(record);
-    if ((old.mode & 0xf000) !== 0x4000) return null;
+    if (!isDirectory(old)) return null;
     const words = record.table.records;
     const base = record.record * RECORD_WORDS;
     return {
