@@ -34,9 +34,8 @@ export type ConvertTo = "subvolume" | "plain";
 /**
  * Makes a plain directory on btrfs a subvolume in place, or a subvolume a plain directory. No program can set a change
  * time (ctime), so every change is found. The folder is the whole original or the whole copy at every instant.
- * - Intent: the record names the copy; an empty subvolume or directory beside the folder, which
- * only
- * its owner may enter.
+ * - Intent: the record names the copy. The copy is an empty subvolume or directory beside the folder, which only its
+ * owner may enter.
  * - Every entry is cloned into it with all its metadata; both are read and compared.
  * - Commit ●: folder and copy change places in one call. A kill before it removes the copy.
  * - The original, now beside the folder, is searched for later changes; if there is any, the two change places again.
@@ -84,7 +83,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
   const record = workspace.unfinished("conversion");
   await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal, to });
   const name = `${ORIGINAL_PREFIX}${randomBytes(8).toString("hex")}`;
-  const aside = joinRaw(parentOf(root), name);
+  const aside = asideOf(workspace, { name });
   let work: ConversionWork = { name, uuid: NOT_MADE, since: "0", made: "0" };
   record.begin(work);
   failpoint("convert.intent");
@@ -254,7 +253,7 @@ async function exchangeBack(workspace: Workspace, work: ConversionWork): Promise
  */
 async function takeBack(workspace: Workspace, work: ConversionWork): Promise<Buffer | null> {
   const { uuid } = work;
-  const { made } = timesOf(work);
+  const made = BigInt(work.made);
   const aside = asideOf(workspace, work);
   let kept: Buffer | null = null;
   if (isThere(aside)) {

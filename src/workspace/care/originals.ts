@@ -7,11 +7,6 @@ import type { Workspace } from "../open/workspace.ts";
 
 export const ORIGINAL_PREFIX = ".cairn-original-";
 
-/** True if a conversion gives such a name to an original, for example `.cairn-original-0123456789abcdef`. */
-function isOriginalName(name: string): boolean {
-  return /^\.cairn-original-[0-9a-f]{16}$/.test(name);
-}
-
 /** Returns originals beside this folder, also of other folders. Leaves out the copy of a running conversion. */
 export function originalsBeside(workspace: Workspace): Buffer[] {
   let copy: string | undefined;
@@ -31,7 +26,7 @@ export function originalsIn(folder: Buffer): Buffer[] {
   try {
     const names = fs.readdirSync(folder, { withFileTypes: true });
     return names
-      .filter((each) => each.isDirectory() && isOriginalName(each.name))
+      .filter((each) => each.isDirectory() && /^\.cairn-original-[0-9a-f]{16}$/.test(each.name))
       .map(({ name }) => joinRaw(folder, name));
   } catch {
     return [];

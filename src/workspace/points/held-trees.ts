@@ -445,9 +445,9 @@ export function requireAsMade(points: Points, point: Point, { scan }: { scan: Sc
 /** Most trees that wait to be removed; each of them takes room. */
 const MOST = 4;
 
-/** Moves `place` into a folder named after this process, which a later process removes. Returns the new path. */
-export function moveAside(place: string, parent = path.dirname(place)): string {
-  const aside = newWorkDirectory(parent);
+/** Moves `place` into a folder beside it, named after this process. A later process removes it. Returns the new path. */
+function moveAside(place: string): string {
+  const aside = newWorkDirectory(path.dirname(place));
   makeFolder(aside);
   const doomed = path.join(aside, path.basename(place));
   try {

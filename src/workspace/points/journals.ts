@@ -1,7 +1,7 @@
 import path from "node:path";
 import { advice, call } from "../../errors.ts";
 import { type UnfinishedWork, type WorkKind, workOf } from "../../formats/records/unfinished.ts";
-import { DURABLE, ORDERED, Unfinished } from "../../fs/unfinished.ts";
+import { ORDERED, Unfinished } from "../../fs/unfinished.ts";
 import { decodeSteps } from "./steps.ts";
 
 /**
@@ -23,7 +23,7 @@ export function unfinishedIn<K extends WorkKind>(journal: string, kind: K): Unfi
   const earlier = EARLIER[kind];
   const otherwise = advice`run ${call("doctor --repair", "doctor", { repair: true })}`;
   return new Unfinished(path.join(journal, `${kind}.json`), workOf(kind, otherwise), {
-    carrier: ORDERED_KINDS.has(kind) ? ORDERED : DURABLE,
+    ...(ORDERED_KINDS.has(kind) ? { carrier: ORDERED } : {}),
     ...(kind === "restore" ? { decodeSteps } : {}),
     ...(earlier === undefined ? {} : { earlier: path.join(journal, earlier) }),
   });
