@@ -5,7 +5,7 @@ import { cloneSettled, type ClonedTree, whyNotWhole } from "./clone-settled.ts";
 import type { HolderCall, TreeHolder } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
 
-export interface ReflinkHolder extends TreeHolder {
+interface ReflinkHolder extends TreeHolder {
   readonly type: "reflink-copy";
   capture(root: Uint8Array, place: string, call: HolderCall): Promise<ClonedTree>;
   materialise(place: string, target: Uint8Array, call: HolderCall): Promise<ClonedTree>;

@@ -23,7 +23,7 @@ const BILLION = 1_000_000_000n;
 const OWNER_LISTS = 0o500;
 
 /** An entry that a walk visits; only valid until the next. */
-export interface WalkedEntry {
+interface WalkedEntry {
   /** below the root, raw bytes */
   path(): Buffer;
   /** its statx words, indexed by {@link STAT} */
@@ -150,7 +150,7 @@ function changeTime(stat: Uint32Array): bigint {
 }
 
 /** Entries that keep a folder from being cloned as a whole and then removed. */
-export interface Obstacles {
+interface Obstacles {
   /** subvolumes inside */
   subvolumes: Buffer[];
   /** entries that the system lets no user change or remove */

@@ -51,7 +51,7 @@ export interface PagedDatabase {
 }
 
 /** A file of pages and a file of their hashes, in a folder that no later snapshot changes, so that no later snapshot stores its tree again. */
-export interface PagesFolder {
+interface PagesFolder {
   name: string;
   pages: FileContent;
   hashes: FileContent;
@@ -65,7 +65,7 @@ export interface FileContent {
   content: Uint8Array;
 }
 
-export interface PointDatabase extends FileHash {
+interface PointDatabase extends FileHash {
   node: TreeNode;
   pageSize: number;
 }

@@ -25,7 +25,7 @@ const HEX = /^[0-9a-f]{64}$/;
 /** The fields of a snapshot that say on which machine, from which paths and by which user it was saved. */
 export type SnapshotOrigin = Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">;
 
-export interface SnapshotParts {
+interface SnapshotParts {
   /** Time of the state. */
   time: string;
   tree: ObjectId;

@@ -21,7 +21,7 @@ const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
 const WINDOW = 1024 * 1024;
 
 /** The entries of a restore, and those known to differ from the snapshot. */
-export interface Written {
+interface Written {
   /** the folder that was written */
   folder: Buffer;
   signal: AbortSignal | undefined;

@@ -31,7 +31,7 @@ const DEFAULT_KEEP_UNDO = { count: 20, within: "30d" } as const;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 
-export interface Span {
+interface Span {
   years: number;
   months: number;
   days: number;

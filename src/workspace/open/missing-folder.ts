@@ -58,7 +58,7 @@ export function waysBack(found: FoundWorkspace): Hint {
 }
 
 /** Throws `refused` if the folder must not be made again at its path. */
-export function requirePlace(found: FoundWorkspace): void {
+function requirePlace(found: FoundWorkspace): void {
   const problem = whyNotThere(found);
   if (problem === null) return;
   const message = `${printablePath(found.folder)} is missing, and Cairn does not make it again: ${problem.reason}`;
@@ -107,7 +107,7 @@ function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
 }
 
 /** Identifies a folder, so that one that is made at its path later differs. */
-export function identityOf(folder: Buffer): string | null {
+function identityOf(folder: Buffer): string | null {
   const facts = fs.lstatSync(folder, { bigint: true, throwIfNoEntry: false });
   return facts === undefined ? null : [facts.dev, facts.ino, facts.birthtimeNs].join(".");
 }

@@ -22,7 +22,7 @@ const LEAST_DIGITS = 4;
 export const ownPointsOnly = new AsyncLocalStorage<boolean>();
 
 /** A point of another workspace, as this workspace can read it. */
-export interface SiblingPoint {
+interface SiblingPoint {
   point: Point;
   workspace: PlacedWorkspace;
 }

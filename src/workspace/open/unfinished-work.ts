@@ -9,7 +9,7 @@ export type Ended = (Pick<Recovery, "detail"> & Partial<Recovery>) | null;
 type Ends<K extends WorkKind> = (workspace: Workspace, work: UnfinishedWork[K], call: WorkspaceCall) => Promise<Ended>;
 
 /** Work with a record in the journal directory. `isCommitted` absent: the record is the commit. */
-export interface JournaledWork<K extends WorkKind> extends Told, Omit<Journaled, "record"> {
+interface JournaledWork<K extends WorkKind> extends Told, Omit<Journaled, "record"> {
   readonly kind: K;
   isCommitted?(workspace: Workspace, work: UnfinishedWork[K]): boolean | Promise<boolean>;
   finish?: Ends<K>;

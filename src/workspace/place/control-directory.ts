@@ -95,7 +95,7 @@ export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
   return listed;
 }
 
-export interface NewControl {
+interface NewControl {
   id: ControlId;
   name: string;
   engine: string;
@@ -179,7 +179,7 @@ function giveName(staged: ControlPaths, control: ControlPaths): CreatedControl {
   return { control, file, created: true };
 }
 
-export interface NewWorkspace {
+interface NewWorkspace {
   /** Real path of the folder. */
   folder: RawPath;
   /** Gets a number if it is taken, unless `exactName` is set. */
@@ -197,7 +197,7 @@ export interface NewWorkspace {
   fill?: (staged: WorkspacePaths, workspace: PlacedWorkspace) => void;
 }
 
-export interface CreatedWorkspace {
+interface CreatedWorkspace {
   readonly workspace: PlacedWorkspace;
   readonly paths: WorkspacePaths;
 }

@@ -411,7 +411,7 @@ export function workspaceNamed(control: ControlPaths, name: string): FoundWorksp
   return workspace === null ? null : found({ control, controlFile, workspace });
 }
 
-export interface FindOptions {
+interface FindOptions {
   /** True: only this folder, control directory or self-contained root; false: the nearest folder at or above. */
   exact?: boolean;
 }
@@ -636,7 +636,7 @@ export function movedHere(folder: Buffer): MovedFolder | null {
 }
 
 /** A folder that another state directory of this user keeps. */
-export interface KeptElsewhere {
+interface KeptElsewhere {
   readonly folder: Buffer;
   readonly control: string;
 }

@@ -233,7 +233,7 @@ function readFrom(path: string, folder: RawPath): Registration | null {
   return isOf && !removedWorkspaces().has(keyOf(record)) ? record : null;
 }
 
-export interface RegistryEntry {
+interface RegistryEntry {
   /** File in the registry. */
   readonly file: string;
   readonly registration: Registration | null;
@@ -334,7 +334,7 @@ export function noteRelease(entry: NewRegistration): string {
 }
 
 /** The note of a release that is in progress or was killed. */
-export interface ReleaseNote {
+interface ReleaseNote {
   readonly folder: Buffer;
   /** Temporary path of the control directory that is being removed. */
   readonly place: string;

@@ -209,7 +209,7 @@ function leftTreesIn(root: string): string[] {
     .filter((place) => fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined);
 }
 
-export interface DropOptions {
+interface DropOptions {
   /** Number of the newest sealed points whose trees stay; see {@link keptTrees}. */
   keep: number;
   /** The most trees to remove, so that a call that sealed one point does not wait for the removal of many trees. */

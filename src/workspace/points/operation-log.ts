@@ -19,7 +19,7 @@ export interface Revertible {
 }
 
 /** Operations of a workspace, oldest first: `done` can be undone from its end, `undone` can be redone from its end. */
-export interface OperationLog {
+interface OperationLog {
   done: Revertible[];
   undone: Revertible[];
 }

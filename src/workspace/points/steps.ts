@@ -61,7 +61,7 @@ export function nodeOfMetadata({ dropXattrs: _dropXattrs, xattrs, ...metadata }:
 }
 
 /** The steps of a restore, and entries that will not become like the target. */
-export interface StepsFile {
+interface StepsFile {
   steps: Steps;
   leftOut: readonly LeftOutEntry[];
 }

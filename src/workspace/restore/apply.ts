@@ -44,7 +44,7 @@ import { withoutMovedTimes } from "../points/tree-diff.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import fs from "node:fs";
 
-export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
+type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
 export interface AppliedSteps {
   created: number;
@@ -56,7 +56,7 @@ export interface AppliedSteps {
   notSet: NotSet[];
 }
 
-export interface ApplyOptions {
+interface ApplyOptions {
   root: Uint8Array;
   staging: string | Buffer;
   /**

@@ -32,7 +32,7 @@ import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
  * later the next command goes on.
  * - The undo point, head; the displaced tree is moved aside and removed in the background; the record is removed.
  */
-export interface ExchangeInput extends WorkspaceCall {
+interface ExchangeInput extends WorkspaceCall {
   target: Point;
   kind: OperationKind;
   cause?: Cause | undefined;

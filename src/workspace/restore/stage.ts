@@ -19,7 +19,7 @@ import { PackedList } from "../points/packed-list.ts";
 import type { Anchor, Plan, PlannedEntry } from "./plan.ts";
 import { metadataOf, stagedName, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 
-export interface StageInput {
+interface StageInput {
   plan: Plan;
   target: TreeSource;
   /** the target's held tree, if any: files in it are not read from the store */

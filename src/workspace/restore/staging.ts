@@ -23,7 +23,7 @@ import { isFolderThere } from "../place/control-directory.ts";
 /** The directory in which a restore stages new entries and to which it moves displaced ones. */
 
 /** Chooses a place: the control directory if it is on the workspace's mount, else the workspace's root. */
-export function stagingDirectory(workspace: Workspace): string {
+function stagingDirectory(workspace: Workspace): string {
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const { temporary } = workspace.found.control;
   makeFolder(temporary);

@@ -53,7 +53,7 @@ export async function capturePoint(
   };
 }
 
-export interface HoldRequest {
+interface HoldRequest {
   holder: TreeHolder;
   /** the folder, raw bytes */
   from: Buffer;

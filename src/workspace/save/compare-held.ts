@@ -17,7 +17,7 @@ import { type Difference, exactDifferences } from "../points/tree-diff.ts";
  */
 
 /** A tree that is compared. */
-export interface Side {
+interface Side {
   readonly request: ScanRequest;
   /** when the tree was held, in milliseconds since 1970; Infinity for the folder itself */
   readonly at: number;

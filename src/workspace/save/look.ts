@@ -84,7 +84,7 @@ export interface HeadCall extends WorkspaceCall {
 }
 
 /** The number of differences between the folder and head, and the entries left out on the way. */
-export interface BesideHead {
+interface BesideHead {
   changes: ChangeCounts;
   /** entries of head that the folder has, but that a rule now leaves out: not counted as removed */
   notKept: NotKept;

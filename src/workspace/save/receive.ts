@@ -13,7 +13,7 @@ import { joinPath } from "../../formats/bytes.ts";
 import { newPacer } from "../../pacer.ts";
 import { pointFacts, sealedStateOf } from "../open/describe.ts";
 
-export interface ReceiveInput extends WorkspaceCall {
+interface ReceiveInput extends WorkspaceCall {
   content: Omit<ReceiveRequest, "pointId" | "root" | "signal" | "onProgress">;
   /** patterns that the state was saved without */
   excludes: readonly string[];
@@ -79,7 +79,7 @@ export async function takeOverPoint(workspace: Workspace, from: Point): Promise<
   );
 }
 
-export interface TakeInInput extends WorkspaceCall {
+interface TakeInInput extends WorkspaceCall {
   /** A folder of this process's own, with exactly the content of the point. */
   folder: Buffer;
   /** The folder is a part of a state or a displaced tree: the point becomes neither head nor latest. */

@@ -14,7 +14,7 @@ export function scanRequest(
   return { root, rules: null, excludes: exclude, skip: neverPart(root, { crossMounts }), crossMounts, reread, ...more };
 }
 
-export interface ScanInput {
+interface ScanInput {
   exclude?: readonly string[] | undefined;
   crossMounts?: boolean | undefined;
   reread?: boolean | undefined;

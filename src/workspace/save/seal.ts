@@ -42,12 +42,12 @@ export function isAboutThePoint({ code }: CairnError): boolean {
   return code === "damaged" || code === "newer_version";
 }
 
-export interface SealCall extends WorkspaceCall {
+interface SealCall extends WorkspaceCall {
   /** another repository, which also gets the content that sealing this point newly stores */
   forward?: { readonly point: SavePointId; readonly to: NonNullable<SaveInput["forward"]> } | undefined;
 }
 
-export interface SealedPoints {
+interface SealedPoints {
   sealed: number;
   /** points that could not be sealed; the other points are sealed */
   problems: SealProblem[];

@@ -7,7 +7,7 @@ import { type Difference, differences } from "../points/tree-diff.ts";
 /** Settles differences of two trees whose inodes tell only that contents may differ. */
 
 /** Paths of the two compared trees. */
-export interface Roots {
+interface Roots {
   from: Buffer;
   to: Buffer;
 }

@@ -5,7 +5,7 @@ import { holesByPath, type LosslessByPath, losslessByPath } from "../../archive/
 import type { HoleList } from "../../archive/write/data-runs.ts";
 
 /** Facts of a point that the nodes of trees cannot hold. */
-export interface BeyondNodes {
+interface BeyondNodes {
   holes: ReadonlyMap<string, HoleList>;
   lossless: LosslessByPath;
   damaged: WrittenContent["damaged"];

@@ -27,7 +27,7 @@ const OWN = [...CTIME_WORDS, ...INODE_WORDS];
  * A seed lets a fork use the stat cache of the workspace that it was made from. The seed is a hard link to that cache
  * beside the path of the fork's own cache. The first scan of the fork takes over entries that are unchanged.
  */
-export interface Seed {
+interface Seed {
   /** stat cache of the workspace that the folder was written from */
   from: string;
   /** place of the folder's own cache */

@@ -56,7 +56,7 @@ import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { writeContent } from "./write-content.ts";
 
-export interface PointStoreOptions {
+interface PointStoreOptions {
   control: string;
   /** stat cache of the workspace at hand */
   statCache: string;

@@ -13,7 +13,7 @@ import type { EmbeddedStore } from "./embedded-store.ts";
 import { snapshotTree } from "./snapshot-tree.ts";
 import { type Survey, surveyTree } from "./survey-tree.ts";
 
-export interface Received extends Omit<ReceivedContent, "content"> {
+interface Received extends Omit<ReceivedContent, "content"> {
   /** New packs that no index lists yet; the packs of moved blobs are listed. */
   packs: FinishedPack[];
   /** hex, of the workspace's root and of the snapshot */

@@ -8,7 +8,7 @@ import { type RootMetadata, modeWithoutList } from "../../archive/write/root-met
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
 
-export interface SnapshotTreeInput {
+interface SnapshotTreeInput {
   /** absolute path of the workspace, raw bytes */
   path: Uint8Array;
   /** tree of the workspace's root */
@@ -43,7 +43,7 @@ export interface SnapshotTrees {
   tree: Uint8Array;
 }
 
-export interface TreesAboveInput {
+interface TreesAboveInput {
   /** of the absolute path; the last component is the leaf's name */
   components: readonly Buffer[];
   leaf: TreeNode;
