@@ -10,7 +10,7 @@ import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../..
 import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
 import { keepsInodes } from "../../fs/linux/mounts.ts";
 import { ATTRIBUTE_MOUNT_ROOT, putName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
-import { letOwnerIn, undoOwnerWrites } from "../../fs/owner-writes.ts";
+import { letOwnerIn } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newArena } from "../../native.ts";
@@ -85,7 +85,7 @@ export class OverFolder {
   /** Absolute paths, by latin1, of possible databases of which a file is written. */
   readonly #databases = new Map<string, Uint8Array>();
   readonly #puts: Put[] = [];
-  /** New directories, and present ones that were compared. `node`: the metadata that they get; null: they keep theirs. */
+  /** New directories, and compared present ones. `node`: the metadata that they get; null: they keep theirs. */
   readonly #directories: { path: Uint8Array; mode: number; node: TreeNode | null }[] = [];
 
   constructor(over: Over) {
@@ -97,7 +97,7 @@ export class OverFolder {
     this.#directories.push({ path: ROOT, mode, node: null });
   }
 
-  /** Compares the folder with the snapshot. Returns the raw paths to write, each with all below it; null: everything. */
+  /** Compares the folder with the snapshot. Returns raw paths to write, each with all below it; null: everything. */
   async plan(): Promise<readonly Uint8Array[] | null> {
     const { found, isWhole } = await this.#planDirectory(this.#over.root, ROOT, newPacer(this.#over.signal));
     this.#requireUnused();
@@ -152,7 +152,7 @@ export class OverFolder {
     return wanted === "part" && node !== undefined && node.type !== "dir" ? "no" : wanted;
   }
 
-  /** Returns the paths to write for an entry; or tells to look at the entries below it. */
+  /** Returns the paths to write for an entry; `below`: the entries below it must be compared first. */
   #look(looked: Looked): Uint8Array[] | "below" {
     const { node: stored, own, isWhole } = looked;
     const node = exactNode(stored, this.#over.lossless.get(latin1(own)));
@@ -258,8 +258,8 @@ export class OverFolder {
 
   /**
    * Puts the written entries in place, and sets the metadata of the snapshot's directories, but not of the target
-   * itself. An entry that changed since the plan stays and is listed. Cannot be aborted: a half-written state is neither
-   * old nor new. Throws `refused`, before any change, if a process has an affected database open.
+   * itself. An entry that changed since the plan stays and is listed. Cannot be aborted: a half-written state is
+   * neither old nor new. Throws `refused`, before any change, if a process has an affected database open.
    */
   place(staging: Buffer): void {
     this.#requireUnused();
@@ -284,15 +284,7 @@ export class OverFolder {
     } finally {
       // The last steps set the modes of the snapshot's directories, unless the restore fails before.
       for (const { path, mode, node } of this.#directories)
-        if (mode !== NONE && (node === null || !isDone)) this.#closeAgain(path, mode);
-    }
-  }
-
-  #closeAgain(path: Uint8Array, mode: number): void {
-    try {
-      undoOwnerWrites(this.#held.open(path), mode);
-    } catch {
-      // Another process removed or replaced the directory.
+        if (mode !== NONE && (node === null || !isDone)) this.#held.closeAgain(path, mode);
     }
   }
 

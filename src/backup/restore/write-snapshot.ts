@@ -200,7 +200,7 @@ export class SnapshotWriter {
       sparse: options.sparse === true,
       lossless: losslessByPath(manifest?.lossless ?? []),
       onElsewhere,
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      signal: options.signal,
       // Until every pack has come, the fetch reports the progress.
       onProgress: throttled(({ done, bytes }) => {
         if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });

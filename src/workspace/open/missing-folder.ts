@@ -5,7 +5,7 @@ import { temporaryName } from "../../fs/durable.ts";
 import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemUuid } from "../../fs/linux/mounts.ts";
-import { printablePath, quotedPath, restoreLine, shellPath } from "../../fs/paths/safe-path.ts";
+import { joinRaw, printablePath, quotedPath, restoreLine, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import {
   isBeside,
@@ -163,7 +163,7 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
   const left = record.read();
   if (left !== null) removeMade(workspace, left);
   const aside = temporaryName();
-  const place = Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]);
+  const place = joinRaw(parentOf(root), aside);
   record.begin({ aside, made: null });
   failpoint("give-back.intent");
   await makeHoldable(workspace, place);
@@ -196,7 +196,10 @@ export const MISSING_FOLDER = journaled({
   },
 });
 
-/** Removes a folder that a restore made, unless it has entries or another process made it anew. False if its restore must be finished. */
+/**
+ * Removes a folder that a restore made, unless the folder has entries or another process made it anew. Returns false if
+ * its restore must be finished.
+ */
 function takeBackFolder(workspace: Workspace, work: MissingFolderWork): boolean {
   if (workspace.unfinished("restore").isBegun || workspace.unfinished("exchange").isBegun) return false;
   removeMade(workspace, work);
@@ -206,7 +209,7 @@ function takeBackFolder(workspace: Workspace, work: MissingFolderWork): boolean 
 }
 
 function removeMade({ root }: Workspace, { aside, made }: MissingFolderWork): void {
-  removeEmpty(Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]));
+  removeEmpty(joinRaw(parentOf(root), aside));
   if (made !== null && identityOf(root) === made) removeEmpty(root);
 }
 

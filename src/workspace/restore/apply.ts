@@ -17,7 +17,7 @@ import {
   errnoName,
 } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
-import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
+import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { openDirectory, putName, RENAME } from "../../fs/linux/syscalls.ts";
@@ -308,24 +308,14 @@ export class StepRunner {
     const result = this.#inside(fd, () => this.#held.sys.unlink(fd, this.#from, 0, true));
     if (result === 0) return void this.#done.deleted++;
     if (result === ENOENT || result === ENOTDIR) return;
-    this.#closeAgain(step);
+    // A last step would set the mode if the directory were to stay.
+    this.#held.closeAgain(step.path, step.old.mode);
     if (result !== ENOTEMPTY && result !== EEXIST) throw this.#error(result, step.path, "cannot remove the directory");
     this.#stayed.add(folded(step.path));
     if (this.#options.hidesIgnored(step.path)) return;
     const inside = this.#done.kept.find(({ path }) => isAtOrBelow(path, step.path));
     if (inside === undefined) this.#keep(step.path, "not_saved", "it contains entries that are not in the undo point");
     else this.#keep(step.path, inside.reason, HOLDS_WHAT_STAYS);
-  }
-
-  /** Sets the mode of a directory that cannot be removed, as a last step would if the directory were to stay. */
-  #closeAgain({ path, old }: Extract<Step, { op: "rmdir" }>): void {
-    try {
-      undoOwnerWrites(this.#held.open(path), old.mode);
-    } catch {
-      // Another user owns the directory, or the entry is no directory any more.
-    } finally {
-      this.#held.forget();
-    }
   }
 
   #mkdir(step: Extract<Step, { op: "mkdir" }>): void {
@@ -337,8 +327,7 @@ export class StepRunner {
       this.#done.created++;
     } else if (result === EEXIST) {
       const now = this.#held.identity(fd, name);
-      if (now === null || !isDirectory(now))
-        return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
+      if (now === null || !isDirectory(now)) return this.#keepTaken(step.path);
       // A file system may take `NAME` and `name` for the same name: then the present entry is another directory of the point, or
       // one that should be removed.
       if (!this.#stayed.has(folded(step.path)) && !this.#isListed(fd, step.path, name))

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
+import { undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
@@ -105,6 +106,17 @@ export class HeldDirectories {
     this.#last = null;
   }
 
+  /** Sets the mode of a directory that was opened for writing. Does nothing if another process replaced it. */
+  closeAgain(path: Uint8Array, mode: number): void {
+    try {
+      undoOwnerWrites(this.open(path), mode);
+    } catch {
+      // Another user owns the directory, or the entry is no directory any more.
+    } finally {
+      this.forget();
+    }
+  }
+
   close(): void {
     this.forget();
     fs.closeSync(this.root);
@@ -132,7 +144,7 @@ export function sameIdentity(now: Identity, saved: Identity): boolean {
   );
 }
 
-/** Compares an entry with its saved facts on a file system that may give it another inode number, such as FUSE or vfat. */
+/** Compares an entry with its saved facts if its inode number may have changed, as on FUSE or vfat. */
 export function looksSame(now: Identity, saved: Identity): boolean {
   return (
     now.mode === saved.mode &&
