@@ -129,9 +129,9 @@ export class DirectoryCloner {
   }
 
   /**
-   * Clones the entries of a directory that were not cloned yet. Called if names of the listing had vanished, because such
-   * entries may have been renamed. The directory counts as torn if an entry still cannot be cloned, or if a clone under an old name
-   * cannot be removed.
+   * Lists a directory again and clones entries that have no clone yet: a listed name that vanished may have been
+   * renamed. The directory counts as torn if an entry still cannot be cloned, or if a clone under an old name cannot be
+   * removed.
    */
   #again(pair: DirectoryPair): void {
     const again = new CloneAgain(pair, {

@@ -329,7 +329,7 @@ export class EntryCloner {
     if (how === "copied") this.out.copied++;
   }
 
-  /** Writes the content of a file. Returns minus errno if the source cannot be read. Throws if the target cannot be written. */
+  /** Writes a file. Returns minus errno if the source cannot be read. Throws if the target cannot be written. */
   #content(
     pair: DirectoryPair,
     names: Arena,

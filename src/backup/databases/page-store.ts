@@ -212,8 +212,8 @@ class PageStore {
   }
 
   /**
-   * Hashes the pages of each blob that may have changed, and adds changed pages to `delta`. Returns their numbers; null if
-   * SQLite's lock-byte page is not empty.
+   * Hashes the pages of each blob that may have changed, and adds changed pages to `delta`. Returns their numbers; null
+   * if SQLite's lock-byte page is not empty.
    */
   async #scan({
     old,

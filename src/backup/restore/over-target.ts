@@ -16,7 +16,7 @@ export type { OverFolder } from "./over-folder.ts";
 
 type OverParts = Omit<WriterParts, "listed" | "paths" | "comparesPieces">;
 
-/** Compares a folder that has entries with the chosen entries. Warns if no undo can restore the folder's present state. */
+/** Compares a folder with the chosen entries. Warns if no undo can restore the folder's present state. */
 export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; paths: readonly Uint8Array[] | null }> {
   const { session, content, target, options } = parts;
   const { root, only, manifest } = content;
@@ -53,7 +53,7 @@ export function hasEntries(target: Buffer, left: readonly DeadPartial[]): boolea
   return lstatSync(target, { throwIfNoEntry: false })?.isDirectory() === true && !isFree(target, left);
 }
 
-/** Throws `refused` if a restore over a folder would write into the repository's own folder. `paths` null: everything. */
+/** Throws `refused` if a restore would write into the repository's own folder. `paths` null: everything. */
 async function requireNotOver(
   { access, target, session, content }: OverParts,
   paths: readonly Uint8Array[] | null,

@@ -30,7 +30,7 @@ import { beginRestore, bytesIn, restoredContent, setRoot, settleEarlier, settleO
 import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot.ts";
 
 /**
- * Writes a snapshot into an absent or empty folder and reads it again; with `overwrite` over one with something in it.
+ * Writes a snapshot into an absent or empty folder and reads it again; with `overwrite` over a folder with entries.
  * Far packs are fetched into a {@link FetchArea}, and files written as their content comes; if no digest will be
  * compared, each piece is compared with its id.
  * - The restore is recorded in the user's state directory, and a folder beside the target is filled.
@@ -38,8 +38,8 @@ import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot
  * - The folder gets the target's name ● (at the root of a mount its entries move in); the receipt is signed and kept.
  * - A kill before ● leaves a folder that the next restore of the same snapshot continues and any other removes; a kill
  * after ● leaves a folder without a receipt.
- * - Over a folder with something in it the folder that is filled lies in the target. Each entry is renamed over the
- * old one ●, the files of a database together, then the folder is removed. A kill leaves each entry old or new.
+ * - If the target has entries, the folder that is filled lies inside the target. Each new entry is renamed over the old
+ * one ●, the files of a database together, then the folder is removed. A kill leaves each entry old or new.
  */
 export async function restoreBackup(
   access: OpenRepository,

@@ -23,15 +23,12 @@ import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
  * Removes paths from all points of a control directory: of all its workspaces, also undo points and pinned points. The
  * points keep their ids and numbers.
  * - Before: points that only a clone holds are sealed, so that the store tells which paths they hold.
- * - Intent and commit: the record in each workspace that has such points, first ● in the caller's. After a
- * kill
- * before ● nothing was removed; after it the next holder of a workspace's lock finishes the removal in all workspaces.
- * - Stage: trees, manifests and a snapshot for each point. The digests are computed from the new trees as they are read
- * back.
+ * - Intent and commit: the record in each workspace that has such points, first ● in the caller's. After a kill before
+ * ● nothing was removed; after it the next holder of a workspace's lock finishes the removal in all workspaces.
+ * - Stage: trees, manifests and a snapshot for each point. The digests are computed from the new trees, read back.
  * - Each point's record is replaced ●. After a kill between two of them some points have the paths and others do not.
  * - The former snapshots are removed, clones are made again without the paths, and stat caches are removed; then
- * unneeded
- * content, then the journals. Every step can be repeated: a point without the paths is skipped.
+ * unneeded content, then the records. Every step can be repeated: a point without the paths is skipped.
  */
 
 const nameOf = ({ found }: Workspace): string => found.workspace.name;

@@ -36,7 +36,7 @@ export function journaled<K extends WorkKind>(work: JournaledWork<K>): Recoverab
   };
 }
 
-/** Tells what is left of a restore whose record cannot be read, and how to get the state before it. */
+/** Describes a folder whose restore has an unreadable record, and names the save point of the state before. */
 export function restoredInPart(workspace: Workspace): string {
   const undo = workspace.points.list().points.find(({ descriptor }) => descriptor.undo);
   const way =

@@ -38,7 +38,7 @@ export interface Journaled {
   readonly operation: "restore" | "cleanup" | "conversion" | "seal";
   /** True: the record decides over entries of the folder, so root trusts no other user's record. */
   readonly changesFolder: boolean;
-  /** Tells what is left if the record cannot be read. */
+  /** Returns a clause about the folder and the points for a finding that the record cannot be read. */
   unreadable(workspace: Workspace): string;
   record(workspace: Workspace): Pick<Unfinished<unknown>, "check" | "files">;
 }

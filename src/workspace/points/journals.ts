@@ -5,12 +5,12 @@ import { ORDERED, Unfinished } from "../../fs/unfinished.ts";
 import { decodeSteps } from "./steps.ts";
 
 /**
- * Kinds of work whose record is not flushed. If a power cut loses it, the work has no effect, or only needs some space: on
- * btrfs the exchange of two trees makes an earlier record durable.
+ * Kinds of work whose record is not flushed. If a power cut loses the record, the work is lost too, or leaves only
+ * unneeded data: on btrfs the exchange of two trees makes an earlier record durable.
  */
 const ORDERED_KINDS: ReadonlySet<WorkKind> = new Set(["conversion", "exchange", "seal"]);
 
-/** Names of the records of earlier builds, if they differ. That of a seal is ignored: a seal that was killed costs only space. */
+/** Other names of records in earlier builds. A seal has none here: a killed seal leaves only unneeded data. */
 const EARLIER: Partial<Record<WorkKind, string>> = {
   conversion: "convert",
   exchange: "exchange",

@@ -63,7 +63,7 @@ export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
   ];
 }
 
-/** Secrets are reported together with those that patterns leave out. */
+/** Lists entries that options leave out. Not secrets, which are reported with those that patterns leave out. */
 export function unwantedEntries(found: readonly UnwantedEntry[]): LeftOutEntry[] {
   return found.flatMap(({ path, patterns, detail }) =>
     patterns === null || detail === null ? [] : [{ path, reason: "excluded" as const, detail }],

@@ -13,7 +13,7 @@ import type { RestoreInput } from "./prepare.ts";
 
 export type Asked = RestoreInput & MethodOption;
 
-/** Returns the restore that a caller asked for, with all paths that belong to it. Throws `permission` for a read-only folder. */
+/** Returns the restore of a caller, with all paths that belong to it. Throws `permission` for a read-only folder. */
 export async function checked(workspace: Workspace, asked: Asked): Promise<Asked> {
   requireWritable(workspace);
   // The paths of an undo come from its operation, sidecars included.
@@ -45,7 +45,7 @@ async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promis
   return isUnedited && (leftOut.length === 0 || method === "exchange") ? plain : input;
 }
 
-/** Tells if the folder is unchanged since one was made from the other: the folder or the target's tree. */
+/** Tells if nothing changed since the target's tree was made of the folder, or the folder restored from that tree. */
 export async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
   if (heldTreeProblem(points, target) !== null) return false;
   return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;

@@ -98,7 +98,7 @@ async function saveHeld(
   return { ...held, changes, leftOut: [...held.leftOut, ...unwantedEntries(found)] };
 }
 
-/** Finds the unwanted entries of the folder; null if all entries are wanted. No file is read, and no store is needed. */
+/** Finds the unwanted entries of the folder; null if all entries are wanted. Reads no file and needs no store. */
 async function unwantedNow(workspace: Workspace, input: SaveInput): Promise<ScanResult | null> {
   const { unwanted } = input;
   if (unwanted === undefined) return null;

@@ -4,7 +4,7 @@ import type { Point } from "../points/point-files.ts";
 import { neverPart, requireMountsKnown } from "../place/registry.ts";
 import type { Workspace } from "../open/workspace.ts";
 
-/** Makes the request to scan a workspace's folder by its present rules; `more`: another tree, recorded rules, a look. */
+/** Makes the request to scan a workspace's folder by its present rules. Members in `more` replace these. */
 export function scanRequest(
   { root }: Workspace,
   { exclude, crossMounts, reread }: ScanInput,

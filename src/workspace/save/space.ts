@@ -24,7 +24,8 @@ export interface SpaceGuard extends WorkspaceCall {
 
 /**
  * Checks the free space of the file system and the quota before a save. At the quota it removes points that a set
- * policy does not keep and that are over a day old. Returns the policy. The caller holds the workspace's lock. Throws `no_space`.
+ * policy does not keep and that are over a day old. Returns the policy. The caller holds the workspace's lock. Throws
+ * `no_space`.
  */
 export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<PolicyFile> {
   const { root } = workspace.found.control;

@@ -21,7 +21,7 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 export type { Degradation, EngineType } from "../../contract/index.ts";
 export type { PointContent } from "./store-care.ts";
 
-/** Content of the head point. A save takes it over if the folder is unchanged. Trees do not hold all metadata of the digest. */
+/** Content of the head point. A save takes it over if tree and digest, which covers more metadata, are unchanged. */
 export type HeadContent = Pick<Descriptor, "content" | "entries" | "bytes" | "complete" | "metadata_digest" | "labels">;
 
 /** A database whose rows name files of a folder: raw paths below the root. */

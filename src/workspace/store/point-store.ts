@@ -238,8 +238,8 @@ export class PointStore {
   }
 
   /**
-   * Publishes packs, their index, then the snapshot: durable in that order. All of them are written and flushed before the
-   * first gets its name, which saves waits for the disk.
+   * Publishes packs, their index, then the snapshot: durable in that order. To wait less for the disk, all of them are
+   * written and flushed before the first gets its name.
    */
   async #publish(
     work: { store: EmbeddedStore; lock: RepositoryLock; packs: ScanResult["packs"] },

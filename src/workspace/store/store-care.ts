@@ -17,9 +17,9 @@ export interface PointToVerify {
 
 export interface ExamineRequest {
   points: readonly PointToVerify[];
-  /** Also the snapshots that belong to none of the points, and packs that no point needs. */
+  /** True: also examines snapshots without a point in `points`, and packs that no point needs. */
   everything: boolean;
-  /** False: reads no pack but those of trees, and computes no digests. */
+  /** True: reads all needed packs, and computes digests. False: reads only trees. */
   reads: boolean;
   /** also hash large files as a whole */
   deep?: boolean | undefined;

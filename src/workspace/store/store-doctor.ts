@@ -18,7 +18,7 @@ import { type ExaminedStore, examineStore } from "./verify-store.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const TAG = "cairn:";
-/** Key of the finding of a verification that found damage. Doctor drops it after it has read the damaged points itself. */
+/** Key of the finding that the last verification found damage. Dropped after doctor has verified the points again. */
 export const RECORDED = "recorded";
 /** Most lost paths of a point that get a finding of their own. */
 const SHOWN_PATHS = 100;

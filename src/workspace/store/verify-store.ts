@@ -63,8 +63,9 @@ export async function verifyStore(control: string, request: Omit<ExamineRequest,
 }
 
 /**
- * Finds damage of a store and the paths that it costs. With `reads` threads read the needed packs whole, and digests are
- * computed anew from the trees; damage of content counts only if the index files say the same as the index in memory.
+ * Finds damage of a store, and the lost paths. If `reads` is true, threads read the needed packs whole,
+ * and digests are computed anew from the trees. Damage of content counts only if the index files agree with the index
+ * in memory.
  * Throws `interrupted`, and system errors that are not about one file of the store.
  */
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<ExaminedStore> {
