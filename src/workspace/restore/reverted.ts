@@ -13,8 +13,22 @@ interface State {
   fields: ExactFields["before"];
 }
 
+/** The operation that an undo or redo reverts. */
+export interface Reverted {
+  /** the operation changed the entries in which these two points differ */
+  changed: { before: Point; after: Point };
+  /** the state that the operation left: entries that differ from it were edited since */
+  left: Point;
+  /** the operation kept entries that its target lacks */
+  keepPresent: boolean;
+  /** edited entries are reverted too */
+  over: boolean;
+  /** databases are reverted even if their bytes changed: a restore through SQLite does not write the point's bytes */
+  throughSqlite: boolean;
+}
+
 /** The states that tell which entries an undo or redo may change. */
-interface RevertedStates {
+interface RevertedStates extends Pick<Reverted, "keepPresent" | "over" | "throughSqlite"> {
   /** before the operation */
   before: State;
   /** after the operation */
@@ -22,34 +36,14 @@ interface RevertedStates {
   /** the state after the operation, its undo or its redo */
   left: State;
   present: State;
-  /** the operation kept entries that its target lacks */
-  keepPresent: boolean;
-  /** edited entries are reverted too */
-  over: boolean;
   /** latin1 paths of the points' databases: a database and its sidecars count as one entry */
   databases: ReadonlySet<string>;
-  /** databases are reverted even if their bytes changed: a restore through SQLite does not write the point's bytes */
-  throughSqlite: boolean;
-}
-
-/** The operation that an undo or redo reverts. */
-export interface Reverted {
-  /** the operation changed the entries in which these two points differ */
-  changed: { before: Point; after: Point };
-  /** the state that the operation left: entries that differ from it were edited since */
-  left: Point;
-  /** entries that the operation left because its target lacks them */
-  keepPresent: boolean;
-  /** edited entries are reverted too */
-  over: boolean;
-  /** databases are reverted through SQLite, even if they were written to since */
-  throughSqlite: boolean;
 }
 
 /** Reads the points of an operation that is reverted, for the plan. `present`: the folder now. */
 export async function operationParts(
   workspace: Workspace,
-  { changed, left, keepPresent, over, throughSqlite }: Reverted,
+  { changed, left, ...how }: Reverted,
   present: State,
 ): Promise<OperationParts> {
   const state = async (point: Point): Promise<State> => ({
@@ -60,8 +54,7 @@ export async function operationParts(
   const labels = [changed.before, changed.after, left].flatMap(({ descriptor }) => descriptor.labels);
   const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
   const databases = new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each))));
-  const how = { keepPresent, over, throughSqlite, databases };
-  return new OperationParts({ before, after, left: await state(left), present, ...how });
+  return new OperationParts({ ...how, before, after, left: await state(left), present, databases });
 }
 
 /** `changed` only by the operation, `edited` since then, or `untouched` by the operation. */

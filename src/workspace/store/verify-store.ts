@@ -63,10 +63,9 @@ export async function verifyStore(control: string, request: Omit<ExamineRequest,
 }
 
 /**
- * Finds damage of a store, and the lost paths. If `reads` is true, threads read the needed packs whole,
- * and digests are computed anew from the trees. Damage of content counts only if the index files agree with the index
- * in memory.
- * Throws `interrupted`, and system errors that are not about one file of the store.
+ * Finds damage of a store, and the lost paths. If `reads` is true, threads read the needed packs whole, and digests are
+ * computed anew from the trees. Damage of content counts only if the index files agree with the index in memory. Throws
+ * `interrupted`, and system errors that are not about one file of the store.
  */
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<ExaminedStore> {
   const { signal } = request;
