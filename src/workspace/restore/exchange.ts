@@ -59,21 +59,16 @@ export async function restoreByExchange(
   const { descriptor } = input.target;
   makeFolder(control.temporary);
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
-  const staging = path.join(control.temporary, name);
-  const asked: ExchangeWork = {
+  let intent: ExchangeWork = {
     target: descriptor.save_point_id,
     undo_id: newSavePointId(),
     kind: input.kind,
     staging: name,
     uuid: NOT_MADE,
   };
-  const takeBack = async (): Promise<void> => {
-    await workspace.removals.now(staging, input.onWarning);
-    record.end();
-  };
-  record.begin(asked);
+  const staging = placeOf(workspace, intent);
+  record.begin(intent);
   failpoint("exchange.intent");
-  let intent: ExchangeWork;
   try {
     const tree = treePlace(workspace.points, input.target);
     const copying = holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
@@ -85,12 +80,12 @@ export async function restoreByExchange(
     }
     const quiet = held ?? (input.isSure ? await holdUnseen(workspace.root, input.signal) : null);
     if (typeof quiet === "string") {
-      await takeBack();
+      await takeBack(workspace, intent, input);
       return { refused: quiet };
     }
     using _quiet = quiet;
     failpoint("exchange.staged");
-    intent = { ...asked, uuid: subvolumeUuid(staging) };
+    intent = { ...intent, uuid: subvolumeUuid(staging) };
     record.begin(intent);
     failpoint("exchange.known");
     workspace.requireLock();
@@ -100,11 +95,12 @@ export async function restoreByExchange(
     const late = isWanted ? "a process began to open a database in it" : whyHeld(Buffer.from(staging), true);
     if (late !== null) {
       exchangePlaces(workspace.root, Buffer.from(staging));
-      await takeBack();
+      await takeBack(workspace, intent, input);
       return { refused: late };
     }
   } catch (error) {
-    if (workspace.isStillLocked) await takeBack();
+    // After the exchange the displaced tree lies there, and the next command makes it the undo point.
+    if (workspace.isStillLocked && !isExchanged(workspace, intent)) await takeBack(workspace, intent, input);
     throw error;
   }
   failpoint("exchange.exchanged");
@@ -154,7 +150,7 @@ async function recordDisplaced(
 ): Promise<Displaced> {
   const { intent } = more;
   const { onProgress, onWarning } = more.call;
-  const folder = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
+  const folder = Buffer.from(placeOf(workspace, intent));
   const input = { ...beforeRestore(intent.kind, intent.target, more.cause), onProgress, onWarning };
   const point = { id: intent.undo_id, undo: true };
   try {
@@ -181,14 +177,14 @@ function isAllInPoint({ made }: Point): boolean {
 }
 
 /** Keeps a displaced tree that could not be read completely, for a user with more rights. Returns a text with its path. */
-function keepDisplaced({ found }: Workspace, { staging, undo_id: undoId }: ExchangeWork): string | null {
-  const displaced = path.join(found.control.temporary, staging);
+function keepDisplaced(workspace: Workspace, work: ExchangeWork): string | null {
+  const displaced = placeOf(workspace, work);
   if (!fs.existsSync(displaced)) return null;
-  const place = newKeptPlace(found.control, "restore");
+  const place = newKeptPlace(workspace.found.control, "restore");
   durableMkdir(place);
   const kept = path.join(place, "displaced");
   durableRename(displaced, kept);
-  return `some files of the folder before the restore could not be read, and are not in the save point ${undoId.slice(0, 8)}: that folder lies in ${kept}; remove it when you no longer need it`;
+  return `some files of the folder before the restore could not be read, and are not in the save point ${work.undo_id.slice(0, 8)}: that folder lies in ${kept}; remove it when you no longer need it`;
 }
 
 export const EXCHANGE = journaled({
@@ -208,7 +204,7 @@ export const EXCHANGE = journaled({
   unreadable: restoredInPart,
   isCommitted: isExchanged,
   async finish(workspace, intent, call) {
-    const staging = path.join(workspace.found.control.temporary, intent.staging);
+    const staging = placeOf(workspace, intent);
     const undo =
       workspace.byId(intent.undo_id) ?? (await recordDisplaced(workspace, holderOf(staging), { intent, call })).undo;
     const kept = await finishExchange(workspace, { intent, undo, changeState: changesOf(workspace) }, async () =>
@@ -217,16 +213,29 @@ export const EXCHANGE = journaled({
     const detail = `the restore of ${intent.target.slice(0, 8)} was interrupted and has been finished`;
     return { operation: intent.kind, detail: kept === null ? detail : `${detail}; ${kept}` };
   },
-  async takeBack(workspace, { staging, target, kind: operation }, call) {
-    await workspace.removals.now(path.join(workspace.found.control.temporary, staging), call.onWarning);
-    workspace.unfinished("exchange").end();
-    return { operation, detail: `the restore of ${target.slice(0, 8)} had not begun to change the folder` };
+  async takeBack(workspace, intent, call) {
+    await takeBack(workspace, intent, call);
+    const detail = `the restore of ${intent.target.slice(0, 8)} had not begun to change the folder`;
+    return { operation: intent.kind, detail };
   },
 });
 
+/** Removes the copy and the record. For an exchange that has not taken place. */
+async function takeBack(workspace: Workspace, work: ExchangeWork, { onWarning }: WorkspaceCall): Promise<void> {
+  await workspace.removals.now(placeOf(workspace, work), onWarning);
+  workspace.unfinished("exchange").end();
+}
+
+/** Returns the path of the copy, and after the exchange of the displaced tree. */
+function placeOf({ found }: Workspace, { staging }: ExchangeWork): string {
+  return path.join(found.control.temporary, staging);
+}
+
 /** Tells if the trees are exchanged, by the tree that lies aside if it exists: the folder may be removed since. */
-function isExchanged({ root, found }: Workspace, { staging: name, uuid }: ExchangeWork): boolean {
-  const staging = path.join(found.control.temporary, name);
+function isExchanged(workspace: Workspace, work: ExchangeWork): boolean {
+  const { root } = workspace;
+  const { uuid } = work;
+  const staging = placeOf(workspace, work);
   if (uuid !== NOT_MADE && fs.existsSync(staging)) return subvolumeUuid(staging) !== uuid;
   return isFolderThere(root) && isSubvolume(root) && subvolumeUuid(root) === uuid;
 }
