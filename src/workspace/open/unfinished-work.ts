@@ -27,7 +27,6 @@ export function journaled<K extends WorkKind>(work: JournaledWork<K>): Recoverab
     async recover(workspace, call) {
       const begun = record(workspace).read();
       if (begun === null) return [];
-      call.onProgress?.({ phase: "recovering", done: 0 });
       const isCommitted = (await work.isCommitted?.(workspace, begun)) ?? true;
       const ended = (await (isCommitted ? work.finish : work.takeBack)?.(workspace, begun, call)) ?? null;
       const outcome = isCommitted ? "completed" : "rolled_back";

@@ -272,11 +272,7 @@ export function missingPoints({ points, found }: Workspace): SavePointId[] {
  * - Commit ●: `seal.json` gets its name. A kill around it leaves a snapshot with the point's mark, which recovery or
  * the next attempt takes back.
  */
-export async function sealPoint(
-  workspace: Workspace,
-  sealedOrNot: Point,
-  call: Pick<SaveInput, keyof WorkspaceCall | "forward">,
-): Promise<Point> {
+export async function sealPoint(workspace: Workspace, sealedOrNot: Point, call: PointCall): Promise<Point> {
   const isAgain = sealedOrNot.sealed;
   if (isAgain && !canReadMore(workspace.points, sealedOrNot)) return sealedOrNot;
   const point: Point = { ...sealedOrNot, descriptor: sealedOrNot.made, sealed: false };
