@@ -52,8 +52,36 @@ test("a module runs when one of its functions is first called", async () => {
   assert.deepEqual(ran(), ["room:a.ts", "room:b.ts"]);
 });
 
-test("a module runs at once if its class, its constant or its function as a value is imported", async () => {
-  for (const use of ["new Thing()", "COUNT", "[1].map(twice)", "({ ...COUNT })", "typeof twice", "`${twice}`"]) {
+test("a module of a class that is only constructed runs when an object is first made", async () => {
+  const { run, ran } = await linked({
+    "src/a.ts": `import { Thing } from "./b.ts"; export const made = (size: number) => new Thing(size, 2);`,
+    "src/b.ts": `export class Thing { readonly sizes: number[]; constructor(...sizes: number[]) { this.sizes = sizes; } }`,
+  });
+  const made = run("floor:a.ts")["made"] as (size: number) => { sizes: number[] };
+  assert.deepEqual(ran(), ["floor:a.ts"]);
+  const things = [made(1), made(3)];
+  assert.deepEqual(
+    things.map(({ sizes }) => sizes),
+    [
+      [1, 2],
+      [3, 2],
+    ],
+  );
+  const { Thing } = run("floor:b.ts") as { Thing: new () => object };
+  assert.ok(things.every((thing) => thing instanceof Thing && thing.constructor === Thing));
+});
+
+test("a module runs at once if its class or function as a value, or its constant is imported", async () => {
+  for (const use of [
+    "new Thing() instanceof Thing",
+    "class extends Thing {}",
+    "new Thing",
+    "COUNT",
+    "[1].map(twice)",
+    "({ ...COUNT })",
+    "typeof twice",
+    "`${twice}`",
+  ]) {
     const { run, ran } = await linked({
       "src/a.ts": `import { Thing, COUNT, twice } from "./room/b.ts"; export const used = () => ${use};`,
       "src/room/b.ts": `export class Thing {} export const COUNT = 3; export function twice(n: number) { return n * 2; }`,

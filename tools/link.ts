@@ -8,8 +8,8 @@ import { checkAcyclic, checkConstantExports } from "./script-of.ts";
 
 /**
  * Links the sources into scripts for src/load-script.ts: an object of functions, one a module, by the module's key. A
- * module runs when one of its functions is first called, or when a module that has run needs its class or constant. So
- * a command runs, and V8 reads the code of, only the modules that it uses.
+ * module runs when one of its functions is first called or one of its classes first constructed, or when a module that has
+ * run uses its class otherwise or its constant. So a command runs, and V8 reads the code of, only the modules that it uses.
  */
 
 /** The name of the script that has a package, by package. */
@@ -218,7 +218,10 @@ function passed(as: string, required: string, theirs: string): string {
   return `Object.defineProperty(exports, "${as}", { enumerable: true, configurable: true, get: () => ${required}.${theirs} });`;
 }
 
-/** Binds imported names. A function that is only called is bound by its first call; the others at once. */
+/**
+ * Binds imported names. A function that is only called, or a class that is only constructed, is bound by its first use; the
+ * others at once.
+ */
 function bindings(
   module: Module,
   { names, from: other, alias }: Import,
@@ -233,6 +236,8 @@ function bindings(
     if (theirs === "default" && other.startsWith("node:")) lines.push(`const ${here} = ${required(other)};`);
     else if (isFunction(other, theirs, modules) && isOnlyCalled(module.commonJs, alias, theirs))
       lines.push(`let ${here} = (...$) => (${here} = ${required(other)}.${theirs})(...$);`);
+    else if (isOnlyConstructed(module.commonJs, alias, theirs))
+      lines.push(`let ${here} = function (...$) { return new (${here} = ${required(other)}.${theirs})(...$); };`);
     else atOnce.push(theirs === here ? theirs : `${theirs}: ${here}`);
   }
   if (atOnce.length > 0) lines.unshift(`const { ${atOnce.join(", ")} } = ${required(other)};`);
@@ -240,10 +245,17 @@ function bindings(
 }
 
 function isOnlyCalled(commonJs: string, alias: string, name: string): boolean {
+  return isOnlyUsed(commonJs, alias, name, (member) => `\\(0, ${member}\\)\\(`);
+}
+
+function isOnlyConstructed(commonJs: string, alias: string, name: string): boolean {
+  return isOnlyUsed(commonJs, alias, name, (member) => `\\bnew ${member}\\(`);
+}
+
+function isOnlyUsed(commonJs: string, alias: string, name: string, so: (member: string) => string): boolean {
   const member = `\\b${alias.replaceAll("$", "\\$")}\\d*\\.${name.replaceAll("$", "\\$")}\\b`;
   const uses = [...commonJs.matchAll(new RegExp(member, "g"))].length;
-  const calls = [...commonJs.matchAll(new RegExp(`\\(0, ${member}\\)\\(`, "g"))].length;
-  return uses > 0 && uses === calls;
+  return uses > 0 && uses === [...commonJs.matchAll(new RegExp(so(member), "g"))].length;
 }
 
 /** True if the module declares `name` as a function, or passes another module's function on. */
