@@ -69,12 +69,14 @@ function forget(file: string): void {
   fs.closeSync(fd);
 }
 
-for (const [what, size] of [
-  ["small", 20_000],
-  ["large", 3 << 20],
+for (const [what, size, kind] of [
+  ["small", 20_000, "ext4"],
+  ["small", 20_000, "xfs"],
+  ["middling", 200_000, "ext4"],
+  ["large", 3 << 20, "ext4"],
 ] as const) {
-  test(`scan reads a ${what} file from the disk instead of the page cache if readAgain is disk`, async (t) => {
-    const disk = loopFileSystem(t, "ext4");
+  test(`scan reads a ${what} file from the disk, an ${kind}, instead of the page cache if readAgain is disk`, async (t) => {
+    const disk = loopFileSystem(t, kind);
     if (disk === null) return;
     const folder = path.join(disk.root, "folder");
     fs.mkdirSync(folder);

@@ -1,22 +1,28 @@
+import { endDirect } from "../../fs/linux/direct-reads.ts";
+import { EINVAL } from "../../fs/linux/errno.ts";
 import { fetchPages, forgetPages } from "../../fs/linux/flush.ts";
 import { STAT, wide } from "../../fs/linux/syscalls.ts";
 import type { Arena } from "../../native.ts";
-import type { EntryReader } from "./read-entry.ts";
-import type { ScanThread } from "./scan-thread.ts";
+import type { EntryReader, OpenedAhead } from "./read-entry.ts";
+import { AHEAD, AHEAD_BYTES, type ScanThread } from "./scan-thread.ts";
 
-/** Files of a directory that are on their way from the disk while others are read. */
-const AHEAD = 32;
-/** Bytes of each file that are prefetched. The rest of a longer file is prefetched while it is read. */
+/** Files whose reads are started with one call. */
+const BATCH = AHEAD / 2;
+/** Bytes of a larger file that are prefetched. The rest is prefetched while it is read. */
 const FIRST_BYTES = 4 * 1024 * 1024;
 const REGULAR = 0x8000;
 
-/** Opens the files of a directory ahead, so that reading each need not wait for the disk. */
+/** Reads files of a directory from the disk, ahead of their use: small ones into own memory, others into the page cache. */
 export class ReadAhead {
   readonly #thread: ScanThread;
   readonly #reader: EntryReader;
   readonly #work: { dirfd: number; arena: Arena; names: readonly number[] };
-  readonly #opened = new Map<number, number>();
+  /** By position in the directory. */
+  readonly #opened = new Map<number, { fd: number; isDirect: boolean }>();
   #next: number;
+  /** Position of the first file whose read is not started yet, and the number of all such. */
+  #waitingFrom = 0;
+  #waiting = 0;
 
   constructor(
     thread: ScanThread,
@@ -29,29 +35,52 @@ export class ReadAhead {
     this.#next = work.from;
   }
 
-  /** The open file of a name, for the caller to close; undefined if none is open. `to`: names from here on are not needed. */
-  take(at: number, to: number): number | undefined {
+  /**
+   * The open file of a name, for the caller to close, with its content until the next call; undefined if it was not
+   * opened. `to`: names from here on are not needed.
+   */
+  take(at: number, to: number): OpenedAhead | undefined {
     const end = Math.min(at + AHEAD, to);
     while (this.#next < end) this.#open(this.#next++);
-    const fd = this.#opened.get(at);
+    const opened = this.#opened.get(at);
+    if (opened === undefined) return undefined;
     this.#opened.delete(at);
-    return fd;
-  }
-
-  /** Closes the files that were not taken. */
-  [Symbol.dispose](): void {
-    for (const fd of this.#opened.values()) this.#thread.sys.close(fd);
-    this.#opened.clear();
+    if (!opened.isDirect) return { fd: opened.fd, content: null };
+    if (this.#waiting > 0 && at >= this.#waitingFrom) this.#start();
+    const content = this.#thread.direct!.wait(at % AHEAD);
+    endDirect(opened.fd);
+    return { fd: opened.fd, content };
   }
 
   #open(at: number): void {
     const { sys, stat2, notes } = this.#thread;
     const { dirfd, arena, names } = this.#work;
     if (sys.stat(dirfd, arena, names[at]!, stat2) < 0 || (stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return;
-    const fd = this.#reader.open(dirfd, arena, names[at]!);
+    const size = wide(stat2.words, STAT.SIZE);
+    let isDirect = size > 0 && size <= AHEAD_BYTES && this.#thread.direct !== null;
+    let fd = this.#reader.open(dirfd, arena, names[at]!, isDirect);
+    if (fd === EINVAL && isDirect) {
+      isDirect = false;
+      fd = this.#reader.open(dirfd, arena, names[at]!);
+    }
     if (fd < 0) return;
-    this.#opened.set(at, fd);
+    this.#opened.set(at, { fd, isDirect });
+    // A file system may answer also a direct read from its cache.
     if (!forgetPages(fd)) notes.keptInMemory++;
-    fetchPages(fd, 0, Math.min(wide(stat2.words, STAT.SIZE), FIRST_BYTES));
+    if (!isDirect) return fetchPages(fd, 0, Math.min(size, FIRST_BYTES));
+    if (this.#waiting++ === 0) this.#waitingFrom = at;
+    this.#thread.direct!.queue(at % AHEAD, fd, size);
+    if (this.#waiting === BATCH) this.#start();
+  }
+
+  #start(): void {
+    this.#thread.direct!.submit();
+    this.#waiting = 0;
+  }
+
+  /** Closes the files that were not taken. */
+  [Symbol.dispose](): void {
+    if (this.#opened.size > 0) this.#thread.direct?.settle();
+    for (const { fd } of this.#opened.values()) this.#thread.sys.close(fd);
   }
 }

@@ -1,3 +1,4 @@
+import { DIRECT } from "../../fs/linux/direct-reads.ts";
 import { append } from "../../append.ts";
 import { PAGED_ABOVE } from "../../formats/payloads/sqlite-pages.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
@@ -63,12 +64,18 @@ export interface EntryToRead {
   record: number;
   directory: number;
   oldRecord: number;
-  /** the file, if it is open already and prefetched; closed here */
-  opened?: number | undefined;
+  /** the file, if it is open already and was read ahead; closed here */
+  opened?: OpenedAhead | undefined;
   /** other content for the record: that of an open file, which stays open, or nothing; absent: its own */
   content?: number | "empty" | undefined;
   /** the database's own file does not have all of its content; as {@link FLAG.LIVE} */
   isLive?: boolean;
+}
+
+/** An open file. `content`: its first bytes, read from the disk; null if they were not read, or cannot be. */
+export interface OpenedAhead {
+  fd: number;
+  content: Uint8Array | null;
 }
 
 /**
@@ -110,7 +117,7 @@ export class EntryReader {
     else if (type === TYPE.FILE) this.#readFile(entry);
     else {
       // The name now has another entry.
-      if (entry.opened !== undefined) this.#thread.sys.close(entry.opened);
+      if (entry.opened !== undefined) this.#thread.sys.close(entry.opened.fd);
       if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.request.heldAt))
         this.#flags |= FLAG.YOUNG;
       if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
@@ -265,12 +272,13 @@ export class EntryReader {
   }
 
   /** Opens a file of a held directory for reading; minus errno if that fails. */
-  open(dirfd: number, names: Arena, name: number): number {
+  open(dirfd: number, names: Arena, name: number, isDirect = false): number {
     const { sys } = this.#thread;
-    const fd = sys.open(dirfd, names, name, OPEN_FLAGS | this.#noAtime, 0);
+    const flags = isDirect ? OPEN_FLAGS | DIRECT : OPEN_FLAGS;
+    const fd = sys.open(dirfd, names, name, flags | this.#noAtime, 0);
     if (fd !== EPERM || this.#noAtime === 0) return fd;
     // Only a file's owner may use O_NOATIME.
-    return sys.open(dirfd, names, name, OPEN_FLAGS, 0);
+    return sys.open(dirfd, names, name, flags, 0);
   }
 
   /** Records a file without its content. */
@@ -286,7 +294,7 @@ export class EntryReader {
   #readFile(entry: EntryToRead): void {
     const { dirfd, names, name, record, directory, opened } = entry;
     const { sys, task } = this.#thread;
-    const fd = opened ?? this.open(dirfd, names, name);
+    const fd = opened?.fd ?? this.open(dirfd, names, name);
     if (fd === ENOENT || fd === ELOOP) return this.#vanished(record, directory);
     if (fd < 0) return this.#omit(record, directory, faultOfEntry(fd));
     if (task.request.readAgain === "disk" && opened === undefined && !forgetPages(fd))
@@ -323,6 +331,7 @@ export class EntryReader {
 
   #readOpenFile(fd: number, entry: EntryToRead): void {
     const { record, directory, content } = entry;
+    const ahead = entry.opened?.content ?? null;
     const image = typeof content === "number" ? content : -1;
     if (image < 0 && this.#tookWritten(fd, record, directory)) return;
     if (image < 0 && this.#leftForCapture(fd, entry)) return;
@@ -346,7 +355,7 @@ export class EntryReader {
       const clone = image >= 0 ? this.#asImage(image) : attempt === 1 ? this.#capture(fd) : -1;
       try {
         fillRecord(table.records, base, stat.words);
-        const error = this.#content(clone < 0 ? fd : clone, stat, record);
+        const error = this.#content(clone < 0 ? fd : clone, stat, record, attempt === 0 ? ahead : null);
         const known = sys.fstat(fd, stat2);
         // The opened file is no regular file any more: another entry took its place.
         if (known >= 0 && (stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE)
@@ -451,7 +460,7 @@ export class EntryReader {
   }
 
   /** Reads and stores the content; 1 if the length matches the stat, 0 if not, or minus errno. */
-  #content(fd: number, stat: StatBuffer, record: number): number {
+  #content(fd: number, stat: StatBuffer, record: number, ahead: Uint8Array | null): number {
     const thread = this.#thread;
     const size = wide(stat.words, STAT.SIZE);
     const base = record * RECORD_WORDS;
@@ -472,7 +481,9 @@ export class EntryReader {
       return result.length === size ? 1 : 0;
     }
     const { content } = thread;
-    let length = this.#readAll(fd, size);
+    const isKnown = ahead?.length === size;
+    if (isKnown) content.bytes.set(ahead);
+    let length = isKnown ? size : this.#readAll(fd, size);
     if (length < 0) return length;
     if (length > SINGLE_BLOB_LIMIT) length = SINGLE_BLOB_LIMIT;
     thread.countRead(length);

@@ -8,7 +8,7 @@ import { compareName, nameAt, type Names, putNames, SharedPart } from "./directo
 import { sidecarOf } from "./databases.ts";
 import { DirectoryRules } from "./directory-rules.ts";
 import { ReadAhead } from "./read-ahead.ts";
-import { EntryReader } from "./read-entry.ts";
+import { EntryReader, type OpenedAhead } from "./read-entry.ts";
 import { isGone, type ScanThread } from "./scan-thread.ts";
 import {
   deviceWord,
@@ -447,7 +447,7 @@ class DirectoryScanner {
   #newRecord(
     directory: number,
     fd: number,
-    entry: { arena: Arena; name: number; record: number; oldRecord: number; opened?: number | undefined },
+    entry: { arena: Arena; name: number; record: number; oldRecord: number; opened?: OpenedAhead | undefined },
   ): void {
     const thread = this.#thread;
     const { table, old, stat, notes } = thread;
@@ -471,7 +471,7 @@ class DirectoryScanner {
     const maybe = type === TYPE.FILE && (last === LAST_OF_LOG || last === LAST_OF_INDEX);
     const sidecar = maybe ? this.#sidecar(fd, directory, record) : null;
     if (sidecar === "index") {
-      if (opened !== undefined) thread.sys.close(opened);
+      if (opened !== undefined) thread.sys.close(opened.fd);
       table.records[base + R.MODE] = 0;
       return;
     }

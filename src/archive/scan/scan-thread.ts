@@ -4,6 +4,7 @@ import { joinPath } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
+import { DirectReads } from "../../fs/linux/direct-reads.ts";
 import { newStatBuffer, openDirectory, type Syscalls, syscalls, wide } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { ELOOP, ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
@@ -20,6 +21,9 @@ import {
   type UnwantedEntry,
 } from "./task.ts";
 
+/** Files that are read ahead from the disk, if they are that small. */
+export const AHEAD = 64;
+export const AHEAD_BYTES = 32 * 1024;
 /** Bytes read between two progress reports to the other threads. */
 const REPORTED_BYTES = 1024 * 1024;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
@@ -71,6 +75,7 @@ export class ScanThread {
   listsAgain = -1;
   goneNames = 0;
   #root: number | undefined;
+  #direct: DirectReads | null | undefined;
   #unreported = 0;
   #onMuchRead: (() => void) | null;
 
@@ -104,6 +109,12 @@ export class ScanThread {
     }
     const base = record * RECORD_WORDS;
     return wide(from.records, base + R.SIZE) === 0 || sink.known(from.recordBytes, (base + R.HASH) * 4);
+  }
+
+  /** Reads small files ahead from the disk; null if the system refuses that. */
+  get direct(): DirectReads | null {
+    if (this.#direct === undefined) this.#direct = DirectReads.open(AHEAD, AHEAD_BYTES);
+    return this.#direct;
   }
 
   /** Throws `interrupted` after the main thread's request to stop. */
@@ -238,6 +249,8 @@ export class ScanThread {
   close(): void {
     if (this.#root !== undefined) fs.closeSync(this.#root);
     this.#root = undefined;
+    this.#direct?.close();
+    this.#direct = undefined;
   }
 }
 
