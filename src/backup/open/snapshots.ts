@@ -107,8 +107,8 @@ export function isFuture(time: number): boolean {
 export function inOrder(snapshots: readonly ListedSnapshot[]): ListedSnapshot[] {
   const moments = momentsOf(snapshots);
   const byTime = (a: ListedSnapshot, b: ListedSnapshot): number => {
-    const differences = [moments.get(a.id)! - moments.get(b.id)!, uploadedAt(a) - uploadedAt(b)];
-    return differences.find((each) => each !== 0) ?? (a.id < b.id ? -1 : 1);
+    const difference = moments.get(a.id)! - moments.get(b.id)! || uploadedAt(a) - uploadedAt(b);
+    return difference === 0 ? (a.id < b.id ? -1 : 1) : difference;
   };
   return snapshots.toSorted(byTime);
 }
@@ -202,26 +202,27 @@ export function findSnapshot(listing: SnapshotListing, word: string): ListedSnap
 
 /** Like `findSnapshot`, but also finds an unreadable snapshot by its id. */
 function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string): ListedSnapshot | DamagedFile {
-  const sorted = inOrder(snapshots);
   if (word === "latest" && damaged.length > 0) throw latestUnknown(damaged);
-  const newest = sorted.at(-1);
-  if (newest === undefined && damaged.length === 0)
+  if (snapshots.length === 0 && damaged.length === 0)
     throw new CairnError("not_found", "the repository has no snapshots", {
       hint: advice`make one: ${call("backup create", "createBackup")}`,
     });
-  if (word === "latest" && newest !== undefined) return newest;
+  if (word === "latest") return inOrder(snapshots).at(-1)!;
   if (!/^[0-9a-f]{2,64}$/.test(word))
     throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
       hint: word.includes(":")
         ? advice`${WORDS}; ${call("backup show", "show")}, \`restore\` and \`diff\` accept a path in a snapshot as ID:PATH`
         : WORDS,
     });
-  const fits = [
-    ...sorted.filter(({ id }) => id.startsWith(word)),
+  const fitting = (all: readonly ListedSnapshot[]): (ListedSnapshot | DamagedFile)[] => [
+    ...all.filter(({ id }) => id.startsWith(word)),
     ...damaged.filter(({ name }) => name.startsWith(word)),
   ];
-  if (fits.length === 1) return fits[0]!;
-  if (fits.length === 0) {
+  const [first, second] = fitting(snapshots);
+  if (first !== undefined && second === undefined) return first;
+  // A call may name thousands of snapshots by their ids. Their order matters only for other words.
+  const sorted = inOrder(snapshots);
+  if (first === undefined) {
     const ofPoints = sorted.filter(({ snapshot }) => pointOf(snapshot)?.startsWith(word) === true);
     const points = new Set(ofPoints.map(({ snapshot }) => pointOf(snapshot)));
     if (points.size === 1) return ofPoints.at(-1)!;
@@ -229,7 +230,11 @@ function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string)
   }
   throw new CairnError("ambiguous", `${word} fits more than one snapshot`, {
     hint: "give more digits",
-    details: { candidates: fits.slice(0, MAX_CANDIDATES).map((file) => ("snapshot" in file ? file.id : file.name)) },
+    details: {
+      candidates: fitting(sorted)
+        .slice(0, MAX_CANDIDATES)
+        .map((file) => ("snapshot" in file ? file.id : file.name)),
+    },
   });
 }
 
