@@ -40,11 +40,16 @@ export function sealMessage(keys: MasterKeys, plain: Uint8Array): Uint8Array {
   return sealed.bytes;
 }
 
+/** The openers of this thread. Each has native contexts that only the collector frees, so one serves all messages. */
+const openers = new WeakMap<MasterKeys, BlobOpener>();
+
 /** Decrypts a sealed message. Throws `damaged` if it is too short or its MAC is wrong. */
 export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
+  let opener = openers.get(keys);
+  if (opener === undefined) openers.set(keys, (opener = new BlobOpener(keys)));
   const arena = newArena(sealed.length);
   arena.bytes.set(sealed);
-  const length = new BlobOpener(keys).open(arena, 0, sealed.length, arena, IV_LENGTH);
+  const length = opener.open(arena, 0, sealed.length, arena, IV_LENGTH);
   return arena.bytes.subarray(IV_LENGTH, IV_LENGTH + length);
 }
 

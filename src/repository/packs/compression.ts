@@ -134,6 +134,18 @@ export class Decompressor {
     );
   }
 
+  /**
+   * Returns the plaintext of a frame in memory of its own; null if the frame is empty or broken, or may have more than
+   * `most` bytes.
+   */
+  whole(source: Arena, offset: number, length: number, most: number): Uint8Array | null {
+    const room = mostOf()?.(source.address + offset, length) ?? -1;
+    if (!(room >= 0 && room <= most)) return null;
+    const target = newArena(room);
+    const size = this.#calls.decompress(this.#context, target.address, room, source.address + offset, length);
+    return size > 0 ? target.bytes.subarray(0, size) : null;
+  }
+
   /** Tells whether compressed data can have the stated plain length, by its frame headers. Reserves no memory. */
   canHold(source: Arena, offset: number, length: number, expected: number): boolean {
     const most = mostOf()?.(source.address + offset, length) ?? expected;
