@@ -14,7 +14,7 @@ import { reading } from "./open/session.ts";
 import { blobsLike, oneOf } from "./cat.ts";
 import { pathMatcher } from "./open/paths.ts";
 import type { OpenRepository } from "./open/open-repository.ts";
-import { readNodes } from "./databases/nodes.ts";
+import { readSomeNodes } from "./databases/nodes.ts";
 
 const LIMIT = 10_000;
 
@@ -106,7 +106,11 @@ class FindWalk {
   async snapshot(tree: Uint8Array): Promise<Hit[]> {
     const below = await walkTrees<Hit[]>(
       tree,
-      async (id) => readNodes(this.#reader, id),
+      async (id, _next, path = "") =>
+        readSomeNodes(this.#reader, id, ({ type, ids, idCount, names, nameStart, nameEnd }) => {
+          const own = `/${pathIn(path, names.subarray(nameStart, nameEnd))}`;
+          return type === "dir" || this.#fits({ content: ids.subarray(0, idCount * 32) }, own);
+        }),
       {
         known: (at) => this.#known.get(keyOf(at)),
         unread: (at, { message }) => {

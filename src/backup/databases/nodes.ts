@@ -1,5 +1,5 @@
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
-import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { decodeTree, nodeNamed, someNodes, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-table.ts";
@@ -19,8 +19,20 @@ export async function readNodes(
 
 /** The node of a raw name in a tree; keeps nothing else of the tree. Throws as `readNodes` does. */
 export async function nodeIn(reader: BlobSource, tree: Uint8Array, name: Uint8Array): Promise<TreeNode | undefined> {
-  const bytes = reader.lent(tree) ?? (await reader.viewTree(entryOf(reader, tree, TREE_BLOB)));
-  return nodeNamed(decodeTree(bytes), name);
+  return nodeNamed(decodeTree(await viewed(reader, tree)), name);
+}
+
+/** Some nodes of a tree; see `someNodes`. Throws as `readNodes` does. */
+export async function readSomeNodes(
+  reader: BlobSource,
+  tree: Uint8Array,
+  wants: Parameters<typeof someNodes>[1],
+): Promise<TreeNodes> {
+  return someNodes(await viewed(reader, tree), wants);
+}
+
+async function viewed(reader: BlobSource, tree: Uint8Array): Promise<Uint8Array> {
+  return reader.lent(tree) ?? (await reader.viewTree(entryOf(reader, tree, TREE_BLOB)));
 }
 
 /** The nodes of a tree; null if it is damaged. */

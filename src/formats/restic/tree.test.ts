@@ -18,6 +18,7 @@ import {
   nodeNamed,
   nodeTypeOf,
   pairsByName,
+  someNodes,
   type TreeNode,
 } from "./tree.ts";
 
@@ -194,6 +195,17 @@ test("both decoders return the encoded nodes of any canonical tree", () => {
     }),
     { numRuns: 300 },
   );
+});
+
+test("someNodes returns the wanted nodes of a tree, and all nodes of a tree in another encoding", () => {
+  const named = (nodes: Iterable<TreeNode>): string[] =>
+    [...nodes].map(({ name }) => Buffer.from(name).toString("hex"));
+  const all = [...decodeNodes(golden)];
+  const folders = all.filter(({ type }) => type === "dir");
+  assert.ok(folders.length > 0 && folders.length < all.length);
+  assert.deepEqual(named(someNodes(golden, ({ type }) => type === "dir")), named(folders));
+  const spaced = Buffer.from(golden.toString().replace('{"nodes":', '{ "nodes":'));
+  assert.deepEqual(named(someNodes(spaced, ({ type }) => type === "dir")), named(all));
 });
 
 test("decodeTree keeps the times, modes and unknown keys that other programs wrote", () => {

@@ -58,6 +58,18 @@ export function decodeUsualTree(bytes: Uint8Array): TreeNodes | null {
   return bytes.length <= SMALL ? nodes : new ReadNodes(starts.length, (i) => cursor.read(starts[i]!));
 }
 
+/**
+ * Returns the nodes of the entries that `wants` accepts, in order: most entries get no object. `wants` sees the cursor at
+ * each entry. If the encoding is another, returns all nodes.
+ */
+export function someNodes(bytes: Uint8Array, wants: (entry: TreeCursor) => boolean): TreeNodes {
+  const cursor = new TreeCursor();
+  const nodes: TreeNode[] = [];
+  cursor.open(bytes);
+  while (cursor.next()) if (wants(cursor)) nodes.push(cursor.node());
+  return cursor.usual ? nodes : decodeGeneralTree(bytes);
+}
+
 /** Returns the node with a raw name, by a binary search. */
 export function nodeNamed(nodes: TreeNodes, name: Uint8Array): TreeNode | undefined {
   let [low, high] = [0, nodes.length];

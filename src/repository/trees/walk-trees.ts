@@ -5,9 +5,13 @@ import { newPacer } from "../../pacer.ts";
 
 /**
  * Returns the nodes of a tree by its id. Throws `damaged` if it cannot be read. `next`: trees that will be read
- * afterwards, soonest first, so that remote packs can be fetched together.
+ * afterwards, soonest first, so that remote packs can be fetched together. `path`: see `TreeAt`.
  */
-export type ListTree = (id: Uint8Array, next?: () => Iterable<Uint8Array>) => TreeNodes | Promise<TreeNodes>;
+export type ListTree = (
+  id: Uint8Array,
+  next?: () => Iterable<Uint8Array>,
+  path?: string,
+) => TreeNodes | Promise<TreeNodes>;
 
 /** A tree that a walk has reached. */
 export interface TreeAt {
@@ -67,7 +71,7 @@ export async function walkTrees<R extends {} | null>(
     if (known !== undefined) return known;
     let nodes: TreeNodes;
     try {
-      nodes = await list(id, ahead);
+      nodes = await list(id, ahead, path);
     } catch (error) {
       const known = toCairnError(error);
       if (!tellsOfDamage(known) || visitor.unread === undefined) throw known;
