@@ -13,6 +13,8 @@ import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThre
 
 /** Number of threads of one operation; no result depends on it. */
 const THREADS = 2;
+/** Number of threads of an operation while the main thread works too: a thread without a core only takes memory. */
+export const THREADS_BESIDE = Math.max(1, Math.min(THREADS, os.availableParallelism() - 1));
 /** Threads in each line: two operations run at the same time on any machine, four on large ones. */
 const MOST = Math.max(2 * THREADS, Math.min(4 * THREADS, os.availableParallelism()));
 /** Milliseconds after which idle threads end, except `THREADS` of them. */
@@ -147,9 +149,9 @@ export function threadsAreWarm(): boolean {
 }
 
 /** Starts the threads early, so that they load the code of a kind of work while other work goes on. */
-export function warmThreads(kind: string): void {
+export function warmThreads(kind: string, count = THREADS): void {
   try {
-    while (idle.length < THREADS && idle.length + near.taken < MOST) idle.push(new WorkerThread(kind));
+    while (idle.length < count && idle.length + near.taken < MOST) idle.push(new WorkerThread(kind));
   } catch {
     // The caller of `takeThreads` gets the error.
   }

@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { warmThreads } from "../../threads/threads.ts";
+import { THREADS_BESIDE, warmThreads } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
@@ -37,7 +37,7 @@ export async function verifyRepository(
     throw new CairnError("usage", `there is no part ${subset.part} of ${subset.of}`);
   if (quick === true && subset !== undefined)
     throw new CairnError("usage", "a quick verification reads no packs, so no part of them can be chosen");
-  if (quick !== true) warmThreads(VERIFY);
+  if (quick !== true) warmThreads(VERIFY, THREADS_BESIDE);
   return access.reading(options, async () => {
     const chosen = snapshots === undefined ? undefined : await chosenIds(access, options);
     const found = await readRepository(access, options, chosen);
@@ -86,11 +86,15 @@ async function readRepository(
   const { keys } = access.repository;
   const stop = new AbortController();
   const stopped = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
-  const provePart = async (index: BlobIndex, packs: readonly StoredFile[]): Promise<ProvenPacks> => {
+  const provePart = async (
+    index: BlobIndex,
+    packs: readonly StoredFile[],
+    walked?: Promise<void>,
+  ): Promise<ProvenPacks> => {
     const total_bytes = packs.reduce((sum, { size }) => sum + size, 0);
     const told = ({ packs: done, bytes }: ProvenSoFar): void =>
       onProgress?.({ phase: "verifying", done, total: packs.length, bytes, total_bytes });
-    return provePacks({ keys, index, near, packs, jobs, signal: stopped, onProgress: onProgress && told });
+    return provePacks({ keys, index, near, packs, jobs, walked, signal: stopped, onProgress: onProgress && told });
   };
   const isChosen = chosen === undefined ? undefined : ({ id }: ListedSnapshot) => chosen.has(id);
   const structure = await access.asStored(async () =>
@@ -99,8 +103,9 @@ async function readRepository(
   const { index, problems } = structure;
   let packs = quick === true ? [] : partOf(structure.packs, subset);
   let reading: Promise<ProvenPacks> | null = null;
+  const walked = Promise.withResolvers<void>();
   if (quick !== true && chosen === undefined && near.isLocal) {
-    reading = provePart(index, packs);
+    reading = provePart(index, packs, walked.promise);
     reading.catch(() => undefined);
   }
   try {
@@ -110,6 +115,7 @@ async function readRepository(
     const isAllNear = near.isLocal && quick !== true;
     if (isAllNear) proven = await access.asStored(prove);
     const live = await access.asStored(async () => followRoots(structure, { live: proven.live, signal }));
+    walked.resolve();
     const needed = chosen === undefined ? null : neededPacks(index, live);
     if (needed !== null) packs = packs.filter(({ name }) => needed.has(name));
     // On a far storage: proves the digests while the fetched packs of the trees are still here.

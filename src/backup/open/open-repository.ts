@@ -1,7 +1,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { warmThreads } from "../../threads/threads.ts";
+import { THREADS_BESIDE, warmThreads } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { WRITE } from "../../archive/write/write-jobs.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -23,7 +23,10 @@ import { clearAway } from "../../fs/remove-all.ts";
 
 const LOCK_WAIT_MS = 10_000;
 /** Work that the threads of a call begin with. */
-const WORK = { verify: VERIFY, restore: WRITE };
+const WORK: Record<"verify" | "restore", [kind: string, count?: number]> = {
+  verify: [VERIFY, THREADS_BESIDE],
+  restore: [WRITE],
+};
 /** Tells backup programs that this is a cache, as https://bford.info/cachedir/ defines. */
 const CACHE_TAG =
   "Signature: 8a477f597d28d172789f06886806bc55\n# Cairn's cache: all that lies here can be made again.\n";
@@ -69,7 +72,7 @@ export class OpenRepository {
     try {
       const password = await passwordOf(options);
       throwIfAborted(options.signal);
-      if (options.soon !== undefined) warmThreads(WORK[options.soon]);
+      if (options.soon !== undefined) warmThreads(...WORK[options.soon]);
       const callStorage = new CallStorage(storage, storageCall(options));
       const repository = await Repository.open(callStorage, { password }).catch(async (error: unknown) => {
         throw await withHint(error, callStorage);

@@ -1,7 +1,7 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import { firstFailure, withThreads } from "../../threads/threads.ts";
+import { firstFailure, THREADS_BESIDE, withThreads } from "../../threads/threads.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import type { FetchOptions, NearPacks, WantedRange } from "../read/near-packs.ts";
@@ -40,6 +40,7 @@ export class PackProver {
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   readonly #queue: Int32Array;
   readonly #queued: Uint8Array;
+  readonly #task: VerifyTask;
   readonly #reports: Promise<PackReport[]>;
   readonly #timer: NodeJS.Timeout | undefined;
   readonly #stop = (): void => this.#set(V.STOP);
@@ -52,14 +53,15 @@ export class PackProver {
     this.#queued = new Uint8Array(index.packCount);
     signal?.addEventListener("abort", this.#stop, { once: true });
     if (onProgress !== undefined) this.#timer = setInterval(() => onProgress(this.done), PROGRESS_MS);
-    this.#reports = this.#prove({
+    this.#task = {
       keys,
       index: index.shared,
       packs: folder,
       queue: this.#queue.buffer as SharedArrayBuffer,
       control: this.#control.buffer as SharedArrayBuffer,
       proven: proven.buffer as SharedArrayBuffer,
-    });
+    };
+    this.#reports = this.#prove(threads);
     // `end` throws the error.
     this.#reports.catch(() => undefined);
   }
@@ -91,14 +93,23 @@ export class PackProver {
     await this.#reports.catch(() => undefined);
     clearInterval(this.#timer);
     this.#signal?.removeEventListener("abort", this.#stop);
-    await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "verify-end" })));
+    await endOf(this.#threads);
   }
 
-  async #prove(task: VerifyTask): Promise<PackReport[]> {
+  /** Lets further threads take packs until the queue is closed and empty. Returns their reports. */
+  async join(threads: readonly Thread<VerifyWork>[]): Promise<PackReport[]> {
+    try {
+      return await this.#prove(threads);
+    } finally {
+      await endOf(threads);
+    }
+  }
+
+  async #prove(threads: readonly Thread<VerifyWork>[]): Promise<PackReport[]> {
     const settled = await Promise.allSettled(
-      this.#threads.map(async (thread) => {
+      threads.map(async (thread) => {
         try {
-          return await thread.ask({ kind: "verify-packs", task });
+          return await thread.ask({ kind: "verify-packs", task: this.#task });
         } catch (error) {
           this.#stop();
           throw error;
@@ -119,12 +130,18 @@ export class PackProver {
   }
 }
 
+async function endOf(threads: readonly Thread<VerifyWork>[]): Promise<void> {
+  await Promise.allSettled(threads.map(async (thread) => thread.ask({ kind: "verify-end" })));
+}
+
 export interface PacksToProve extends Omit<PackProverOptions, "folder" | "proven"> {
   readonly near: NearPacks;
   /** Packs of the index, with their sizes. */
   readonly packs: readonly StoredFile[];
   /** Number of threads, and of concurrent requests; each has a default. */
   readonly jobs?: number | undefined;
+  /** Settles when the main thread has no other work; until then it needs a core of its own. Default: it has none. */
+  readonly walked?: Promise<void> | undefined;
 }
 
 export interface ProvenPacks extends ProvenSoFar {
@@ -135,6 +152,10 @@ export interface ProvenPacks extends ProvenSoFar {
 
 /** Bytes of packs that are fetched at once from a remote storage, while the packs before are proven. */
 const BATCH_BYTES = 64 * 1024 * 1024;
+/** Bytes that take one thread longer than the start of another. */
+const WORTH_A_THREAD = 32 * 1024 * 1024;
+/** Bytes of packs that take two threads longer than the walk of most repositories: then nothing waits for its end. */
+const LONGER_THAN_WALKS = 256 * 1024 * 1024;
 
 /** Attempts to prove a remote pack that is damaged outside its blobs: the transfer may have damaged it. */
 const MOST_PROOFS = 3;
@@ -159,11 +180,26 @@ export async function provePacks(options: PacksToProve): Promise<ProvenPacks> {
   return { reports, proven, ...done };
 }
 
+/** Lets another thread prove packs, if one is free before the work is `over`. Returns its reports. */
+async function helped(prover: PackProver, over: AbortSignal): Promise<PackReport[]> {
+  let hasJoined = false;
+  try {
+    return await withThreads({ kind: VERIFY, count: 1, signal: over }, async (threads) => {
+      hasJoined = true;
+      return prover.join(threads);
+    });
+  } catch (error) {
+    // Without another thread the first one proves all packs.
+    if (hasJoined) throw error;
+    return [];
+  }
+}
+
 async function proveOnce(
   options: PacksToProve,
   proven: Uint8Array,
 ): Promise<ProvenSoFar & { reports: readonly PackReport[] }> {
-  const { near, packs: all, index, jobs, signal, onProgress } = options;
+  const { near, packs: all, index, jobs, walked, signal, onProgress } = options;
   const numbers = new Map<string, number>();
   for (let pack = 0; pack < index.packCount; pack++) numbers.set(objectIdOf(index.table.packId(pack)), pack);
   const reports: PackReport[] = [];
@@ -182,7 +218,8 @@ async function proveOnce(
     coming.catch(() => undefined);
     if (here.length === 0) continue;
     throwIfAborted(signal);
-    const found = await withThreads({ kind: VERIFY, count: jobs, signal }, async (threads) => {
+    const count = jobs ?? (walked && THREADS_BESIDE);
+    const found = await withThreads({ kind: VERIFY, count, signal }, async (threads) => {
       const told = (done: ProvenSoFar): void =>
         onProgress?.({ packs: packs + done.packs, blobs: blobs + done.blobs, bytes: bytes + done.bytes });
       const prover = new PackProver(threads, {
@@ -193,7 +230,17 @@ async function proveOnce(
       });
       try {
         for (const { name } of here) prover.want(numbers.get(name)!);
-        return { reports: await prover.end(), done: prover.done };
+        const helpers: Promise<PackReport[]>[] = [];
+        const over = new AbortController();
+        const total = here.reduce((sum, { size }) => sum + size, 0);
+        const free = total >= LONGER_THAN_WALKS ? Promise.resolve() : walked;
+        void free?.then(() => {
+          const isWorthIt = total - prover.done.bytes >= WORTH_A_THREAD;
+          if (jobs === undefined && threads.length === 1 && !over.signal.aborted && isWorthIt)
+            helpers.push(helped(prover, over.signal));
+        });
+        const [own] = await Promise.allSettled([prover.end().finally(() => over.abort())]);
+        return { reports: firstFailure([own, ...(await Promise.allSettled(helpers))]).flat(), done: prover.done };
       } finally {
         await prover.close();
       }
