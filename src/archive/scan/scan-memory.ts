@@ -31,6 +31,11 @@ export class ScanMemory {
     this.#done.add(table);
   }
 
+  /** To be called after a scan that met a full table: the next scan takes a larger one. */
+  abandon(table: TableBuffers): void {
+    for (const buffer of Object.values(table)) if (buffer instanceof SharedArrayBuffer) dropPages(buffer);
+  }
+
   /** Registers all memory that a scan's threads use. */
   hold({ table, old, written, rings }: Pick<ScanTask, "table" | "old" | "written" | "rings">): void {
     for (const tables of [table, old, written])

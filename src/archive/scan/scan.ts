@@ -297,6 +297,7 @@ class Scan {
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
       for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
         clearAway(path);
+      if (isTableFull(error)) this.#options.memory.abandon(this.#table.buffers);
       throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {
       clearInterval(timer);

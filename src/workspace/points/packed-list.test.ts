@@ -51,3 +51,12 @@ test("inOrder finds items in list order, starts again at the end, and returns un
   const found = [2, 4, 1, 3, 3, 9, 2].map((wanted) => find((each) => each === wanted));
   assert.deepEqual(found, [2, 4, 1, 3, 3, undefined, 2]);
 });
+
+test("a list that owns its items keeps them when the memory of a giver is used again", () => {
+  const list = new PackedList<{ name: Uint8Array }>();
+  const shared = new Uint8Array(new SharedArrayBuffer(4)).fill(7);
+  for (let i = 0; i < 1025; i++) list.push({ name: shared });
+  list.own();
+  shared.fill(0);
+  assert.ok([...list].every(({ name }) => name.length === 4 && name.every((byte) => byte === 7)));
+});

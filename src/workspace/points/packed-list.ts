@@ -37,6 +37,11 @@ export class PackedList<T> implements Listed<T> {
     for (const item of other.#last) this.push(item);
   }
 
+  /** Copies the items that are not packed, so that the list shares no memory with its givers. */
+  own(): void {
+    this.#last = deserialize(serialize(this.#last)) as T[];
+  }
+
   *[Symbol.iterator](): Generator<T> {
     for (const block of this.#blocks) yield* deserialize(zstdDecompressSync(block)) as T[];
     yield* this.#last;

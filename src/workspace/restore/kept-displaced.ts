@@ -45,6 +45,8 @@ export async function keepWrittenTo(
     return keepAside(workspace, [...displacedBy(restore.steps, staging)], { staging, onWarning: call.onWarning });
   // Contents are read again, or compared with the held tree: a write through a mapping need not change the time.
   const { onProgress } = call;
+  // The scan of a million entries takes 200 MB, and so do the tables of the plan, which is complete.
+  await workspace.engine.giveBackScans();
   const scan = await workspace.engine.lookAt(undo.sealed ? { root: staging, rules: NO_RULES } : unreadTree(staging), {
     onProgress,
   });

@@ -140,6 +140,8 @@ export async function planRestore(input: PlanInput): Promise<Plan> {
         [input.present, input.target].every((side) => findNode(side, path) === null)
       )
         throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
+  // Nodes of a scan are parts of its tables, which a restore frees before it ends.
+  entries.own();
   const staying = [...inside, ...(reverting?.staying ?? [])];
   if (staying.length === 0) return entries;
   // A directory stays if entries of another mount, or newer entries, are in it.

@@ -128,10 +128,12 @@ class Stager {
         puts.push(put);
       }
       this.#noteDirectories(entry);
-      if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
+      // Copies the paths that stay, because each would keep its block of the plan.
+      if (wasDirectory && !isDirectory && old !== null)
+        removedDirectories.push({ op: "rmdir", path: Uint8Array.from(where), old });
       if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null)
         steps.push({ op: "remove", path: where, old, kept: this.#count++ });
-      if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
+      if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: Uint8Array.from(where) });
     }
     for (const step of [...removedDirectories.reverse(), ...directories]) steps.push(step);
     for (const list of [puts, metadata]) steps.append(list);

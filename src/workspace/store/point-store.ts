@@ -297,6 +297,11 @@ export class PointStore {
     return scan({ signal, onProgress, request, cache: null, memory: this.#memory, chunkerPolynomial });
   }
 
+  /** Frees the tables of this operation's scans, whose results must not be used afterwards. */
+  async giveBackScans(): Promise<void> {
+    await this.#memory.giveBack();
+  }
+
   /** Looks at the folder without storing anything. `tree`: of head, hex; null if there is none. */
   async look(request: ScanRequest, call: LookCall & { tree: string | null }): Promise<LookedAt> {
     const store = await this.store();
