@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { type Arena, bindNativeLater, type NativeFunction, newArena, settleResult } from "../../native.ts";
+import { EINVAL, syscallError } from "./errno.ts";
 import { EINTR } from "./syscall-abi.ts";
 
 /** Flag of an open file whose reads bypass the page cache. */
@@ -113,7 +114,9 @@ export class DirectReads {
   }
 
   #collect(): void {
-    const count = this.#do(NUMBER.events, 1, this.#results.length, this.#events.address, 0);
+    const count =
+      this.#running === 0 ? EINVAL : this.#do(NUMBER.events, 1, this.#results.length, this.#events.address, 0);
+    if (count < 0) throw syscallError(count, "cannot wait for direct reads");
     for (let at = 0; at < count * EVENT.bytes; at += EVENT.bytes)
       this.#results[Number(this.#eventView.getBigUint64(at + EVENT.number, true))] = Number(
         this.#eventView.getBigInt64(at + EVENT.result, true),
