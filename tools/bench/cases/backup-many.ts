@@ -31,7 +31,7 @@ export const backupMany: OwnCase = {
     const { samples, bars } = await besideRestic(bench, verbs, {
       restic,
       prepare: fresh,
-      limits: { wall: 0.6, memory: 1.3 },
+      limits: { wall: 0.5, memory: 1 },
     });
     return {
       case: "backup-many",

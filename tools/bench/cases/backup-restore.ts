@@ -4,7 +4,7 @@ import { alternate } from "../measure.ts";
 import { memoryProof, RestoreTarget } from "../restore-target.ts";
 import { newestBar } from "../result.ts";
 
-const BARS: Record<DataName, number> = { small: 0.8, tree: 0.8, big: 1.1 };
+const BARS: Record<DataName, number> = { small: 0.6, tree: 0.7, big: 1 };
 
 export const backupRestore: DataCase = {
   name: "backup-restore",

@@ -4,7 +4,7 @@ import { type Contender, alternate } from "../measure.ts";
 import { newestBar, ratioBars } from "../result.ts";
 import type { Store } from "../stores.ts";
 
-const BARS: Record<DataName, number> = { small: 0.33, tree: 0.33, big: 0.72 };
+const BARS: Record<DataName, number> = { small: 0.33, tree: 0.33, big: 0.55 };
 
 export const firstSave: DataCase = {
   name: "first-save",

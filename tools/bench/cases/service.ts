@@ -62,8 +62,8 @@ export const service: OwnCase = {
         unit: "ms",
         samples,
         bars: [
-          limitBar("save of 10 changed files", median(samples["save"]!), 30, "ms"),
-          limitBar("status beside 10 changed files", median(samples["status"]!), 10, "ms"),
+          limitBar("save of 10 changed files", median(samples["save"]!), 20, "ms"),
+          limitBar("status beside 10 changed files", median(samples["status"]!), 8, "ms"),
           ...(hasGit
             ? ratioBars({ cairn: samples["status"]!, "git status": samples["git status"]! }, { "git status": 1 })
             : []),

@@ -78,7 +78,7 @@ function runWith(bench: Bench, spread: Spread): Result {
       unit: "ms",
       samples,
       bars: [
-        ...ratioBars(samples, { ".backup and restic": 0.35 }),
+        ...ratioBars(samples, { ".backup and restic": 0.3 }),
         limitBar("stored: cairn / compressed changed pages", own / pages, 1.15, "ratio"),
         limitBar("stored: cairn / restic", own / others, 0.15, "ratio"),
       ],

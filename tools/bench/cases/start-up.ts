@@ -3,8 +3,7 @@ import { alternate } from "../measure.ts";
 import { limitBar, median } from "../result.ts";
 import { workspaceWithPoints } from "./many-points.ts";
 
-const VERSION_BAR_MS = 70;
-const HISTORY_BAR_MS = 150;
+const BARS_MS = { "--version": 30, status: 40, history: 150 } as const;
 
 export const startUp: OwnCase = {
   name: "start-up",
@@ -14,19 +13,15 @@ export const startUp: OwnCase = {
     const cairn = await workspaceWithPoints(bench, "thousand", points);
     const contenders = [
       { name: "--version", command: cairn.command("--version") },
+      { name: "status", command: cairn.on("status") },
       { name: "history", command: cairn.on("history") },
     ];
-    const times = alternate(contenders, Math.max(bench.repeats, 10));
-    const version = times.get("--version") ?? [];
-    const history = times.get("history") ?? [];
+    const times = Object.fromEntries(alternate(contenders, Math.max(bench.repeats, 10)));
     return {
       case: "start-up",
       unit: "ms",
-      samples: { "cairn --version": version, "cairn history": history },
-      bars: [
-        limitBar("--version", median(version), VERSION_BAR_MS, "ms"),
-        limitBar("history", median(history), HISTORY_BAR_MS, "ms"),
-      ],
+      samples: times,
+      bars: Object.entries(BARS_MS).map(([name, most]) => limitBar(name, median(times[name] ?? []), most, "ms")),
       meaning: `Whole commands through ./cairn: the launcher, Node's start, the answer. history lists ${points} points.`,
       notes: [],
     };

@@ -3,7 +3,7 @@ import { alternate } from "../measure.ts";
 import type { DataName } from "../data/data-sets.ts";
 import { newestBar } from "../result.ts";
 
-const BARS: Record<DataName, number> = { small: 0.13, tree: 0.13, big: 0.4 };
+const BARS: Record<DataName, number> = { small: 0.1, tree: 0.1, big: 0.25 };
 
 export const unchanged: DataCase = {
   name: "unchanged",

@@ -3,7 +3,7 @@ import type { DataName } from "../data/data-sets.ts";
 import { alternate } from "../measure.ts";
 import { newestBar } from "../result.ts";
 
-const BARS: Record<DataName, number> = { small: 0.5, tree: 0.5, big: 0.65 };
+const BARS: Record<DataName, number> = { small: 0.4, tree: 0.45, big: 0.5 };
 
 export const verify: DataCase = {
   name: "verify",
