@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The first file that runs, even on a too old Node: no imports, and nothing newer than Node 18 before the check.
+// The first file that runs, even on a too old Node: no imports but a constant, and nothing newer than Node 18 before the check.
+import { VERSION } from "../../formats/program.ts";
 
 const NEEDED_MAJOR = 24;
 
@@ -66,6 +67,9 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   } else process.stderr.write(`cairn: ${message}: ${hint}\n`);
   process.exitCode = 2;
+} else if (process.argv.length === 3 && ["--version", "-V"].includes(process.argv[2]!)) {
+  // No other module is needed.
+  process.stdout.write(`${VERSION}\n`);
 } else {
   const folder = compileCacheFolder();
   if (folder !== undefined) {
@@ -78,5 +82,3 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
   const { main } = await import("./main.ts");
   await main();
 }
-
-export {};
