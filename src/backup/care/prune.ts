@@ -6,6 +6,7 @@ import { namesOfMissing } from "../../repository/care/sweep-plan.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
 import { removalHint } from "../open/snapshots.ts";
 import { warnOfOthers } from "../open/session.ts";
+import { collectMemory } from "../../native.ts";
 import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 
 const MAX_UNUSED = 0.05;
@@ -67,6 +68,8 @@ export async function pruneBackups(
   }
   const done = await runSweep(access.repository, sweep);
   warnOfMissing(access, done, options);
+  // The plan of the sweep is garbage now, mostly outside of the collector's own memory.
+  if (done.index !== null) collectMemory();
   const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
   return {
     ...access.info,

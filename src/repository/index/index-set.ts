@@ -10,6 +10,7 @@ import {
 } from "../../formats/restic/index-file.ts";
 import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
+import { giveBack } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { wordAt } from "./claim-table.ts";
@@ -185,5 +186,6 @@ export class IndexFileWriter {
     const json = this.#writer.finish();
     this.#writer = new IndexWriter();
     this.names.push(await this.#repository.saveUnpacked("index", json, { durable: false }));
+    giveBack(json);
   }
 }
