@@ -13,8 +13,8 @@ import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
 import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
-import { RECOVERIES } from "./workspace/care/recoveries.ts";
-import type { EngineFactory } from "./workspace/open/workspace.ts";
+import { allRecoveries } from "./workspace/care/recoveries.ts";
+import type { EngineFactory, WorkspaceParts } from "./workspace/open/workspace.ts";
 import type { ChangesOf } from "./workspace/store/engine.ts";
 
 /** Makes the engine that holds the points of a workspace. Only this function names concrete engines. */
@@ -82,5 +82,12 @@ export interface LibraryParts {
 /** Opens the library with this build's engines. */
 export async function openLibrary({ forPrograms = false, changesOf }: LibraryParts = {}): Promise<CairnLibrary> {
   if (forPrograms) speakOfCalls();
-  return new Library({ engine: engines(changesOf), recoveries: RECOVERIES }, openStorage);
+  const parts: WorkspaceParts = {
+    engine: engines(changesOf),
+    // A command without a workspace runs none of their modules.
+    get recoveries() {
+      return allRecoveries();
+    },
+  };
+  return new Library(parts, openStorage);
 }

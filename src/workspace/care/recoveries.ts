@@ -43,6 +43,10 @@ export const RECOVERIES: readonly Recoverable[] = [
   MISSING_FOLDER,
 ];
 
+export function allRecoveries(): readonly Recoverable[] {
+  return RECOVERIES;
+}
+
 async function takeBackSaves(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const claims = finishAnnounced(workspace.points);
   if (claims.length === 0) return [];
