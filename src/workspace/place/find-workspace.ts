@@ -209,17 +209,24 @@ function readNear(control: ControlPaths): NearControl | null {
   return { control, controlFile, listed: listWorkspaces(control) };
 }
 
-/** Control directories by their root, as last read. A search reads all of a mount's, and few have changed. */
-const lastRead = new Map<string, { files: readonly string[]; stamp: string; near: NearControl }>();
+/**
+ * Control directories by their root, as last read; null if read once, since most processes search only once. A search reads all
+ * of a mount's, and few have changed.
+ */
+const lastRead = new Map<string, { files: readonly string[]; stamp: string; near: NearControl } | null>();
 const MOST_KNOWN = 10_000;
 const SETTLED_MS = 3000;
 
 /** Like {@link readNear}, but uses the last result if its files are unchanged. */
 function readNearAgain(root: string): NearControl | null {
   const known = lastRead.get(root);
-  if (known !== undefined && stampOf(known.files).text === known.stamp) return known.near;
-  lastRead.delete(root);
   const control = controlPaths(root);
+  if (known === undefined && lastRead.size < MOST_KNOWN) {
+    lastRead.set(root, null);
+    return readNear(control);
+  }
+  if (known && stampOf(known.files).text === known.stamp) return known.near;
+  lastRead.delete(root);
   const first = readNear(control);
   if (first === null || first.controlFile === null || first.listed.some((each) => each.workspace === null))
     return first;
