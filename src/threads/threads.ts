@@ -144,8 +144,8 @@ export function giveBackThreads(threads: readonly GrantedThread[]): void {
 }
 
 /** True if threads of an earlier operation are idle. */
-export function threadsAreWarm(): boolean {
-  return idle.length >= THREADS;
+export function threadsAreWarm(count = THREADS): boolean {
+  return idle.length >= count;
 }
 
 /** Starts the threads early, so that they load the code of a kind of work while other work goes on. */

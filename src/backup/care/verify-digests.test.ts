@@ -4,7 +4,7 @@ import { linkSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, wri
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { Readable } from "node:stream";
-import { threadsAreWarm } from "../../threads/threads.ts";
+import { THREADS_BESIDE, threadsAreWarm } from "../../threads/threads.ts";
 import type { BackupRepository, VerifyBackupResult } from "../../contract/index.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, type BackupScene, withTreeOfItself } from "../testing-far.ts";
@@ -59,10 +59,10 @@ function filesOf({ place }: BackupScene, folder: string): string[] {
 test('openRepository with `soon: "verify"` starts the worker threads', async (t) => {
   const at = await backupScene(t, "local");
   await (await at.library.openRepository(at.options)).close();
-  assert.equal(threadsAreWarm(), false);
+  assert.equal(threadsAreWarm(1), false);
   const repository = await at.library.openRepository({ ...at.options, soon: "verify" });
   t.after(async () => repository.close());
-  assert.equal(threadsAreWarm(), true);
+  assert.equal(threadsAreWarm(THREADS_BESIDE), true);
 });
 
 test("verify finds the same trees with one walk as with two", async (t) => {
