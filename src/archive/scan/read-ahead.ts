@@ -1,25 +1,33 @@
-import { endDirect } from "../../fs/linux/direct-reads.ts";
+import { type DirectReads, endDirect } from "../../fs/linux/direct-reads.ts";
 import { EINVAL } from "../../fs/linux/errno.ts";
 import { fetchPages, forgetPages } from "../../fs/linux/flush.ts";
-import { STAT, wide } from "../../fs/linux/syscalls.ts";
+import { sameContentStat, STAT, wide } from "../../fs/linux/syscalls.ts";
 import type { Arena } from "../../native.ts";
 import type { EntryReader, OpenedAhead } from "./read-entry.ts";
 import { AHEAD, AHEAD_BYTES, type ScanThread } from "./scan-thread.ts";
 
-/** Files whose reads are started with one call. */
+/** Small files whose reads are started with one call; larger files that are open at once. */
 const BATCH = AHEAD / 2;
 /** Bytes of a larger file that are prefetched. The rest is prefetched while it is read. */
 const FIRST_BYTES = 4 * 1024 * 1024;
 const REGULAR = 0x8000;
+
+/** An open file. `direct`: its direct read, and its stat result from before. */
+interface Opened {
+  fd: number;
+  direct: { reads: DirectReads; stat: Uint32Array } | null;
+}
 
 /** Reads files of a directory from the disk, ahead of their use: small ones into own memory, others into the page cache. */
 export class ReadAhead {
   readonly #thread: ScanThread;
   readonly #reader: EntryReader;
   readonly #work: { dirfd: number; arena: Arena; names: readonly number[] };
-  /** By position in the directory. */
-  readonly #opened = new Map<number, { fd: number; isDirect: boolean }>();
+  /** By position in the directory, in order. */
+  readonly #opened = new Map<number, Opened>();
   #next: number;
+  /** Position of a larger file that is not opened yet, because it is too far ahead. */
+  #later = -1;
   /** Position of the first file whose read is not started yet, and the number of all such. */
   #waitingFrom = 0;
   #waiting = 0;
@@ -36,51 +44,89 @@ export class ReadAhead {
   }
 
   /**
-   * The open file of a name, for the caller to close, with its content until the next call; undefined if it was not
-   * opened. `to`: names from here on are not needed.
+   * The open file of a name, for the caller to close, with its content until the next call; undefined if it is not open.
+   * Positions are taken in order. `thread.stat` describes the file. `to`: names from here on are not needed.
    */
   take(at: number, to: number): OpenedAhead | undefined {
+    for (const before of this.#opened.keys()) {
+      if (before >= at) break;
+      this.#drop(before);
+    }
     const end = Math.min(at + AHEAD, to);
-    while (this.#next < end) this.#open(this.#next++);
+    while (this.#next < end && (this.#next !== this.#later || this.#later < at + BATCH)) {
+      if (!this.#open(this.#next, at + BATCH)) break;
+      this.#next++;
+    }
     const opened = this.#opened.get(at);
     if (opened === undefined) return undefined;
-    this.#opened.delete(at);
-    if (!opened.isDirect) return { fd: opened.fd, content: null };
-    if (this.#waiting > 0 && at >= this.#waitingFrom) this.#start();
-    const content = this.#thread.direct!.wait(at % AHEAD);
-    endDirect(opened.fd);
-    return { fd: opened.fd, content };
+    const content = this.#content(at, opened);
+    // After a failed or outdated direct read, the file is opened again and read in the usual way.
+    if (opened.direct !== null && content === null) this.#drop(at);
+    else this.#opened.delete(at);
+    return opened.direct !== null && content === null ? undefined : { fd: opened.fd, content };
   }
 
-  #open(at: number): void {
+  /** False for a larger file beyond `limit`, which is opened later. */
+  #open(at: number, limit: number): boolean {
     const { sys, stat2, notes } = this.#thread;
     const { dirfd, arena, names } = this.#work;
-    if (sys.stat(dirfd, arena, names[at]!, stat2) < 0 || (stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return;
+    if (sys.stat(dirfd, arena, names[at]!, stat2) < 0 || (stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return true;
     const size = wide(stat2.words, STAT.SIZE);
-    let isDirect = size > 0 && size <= AHEAD_BYTES && this.#thread.direct !== null;
-    let fd = this.#reader.open(dirfd, arena, names[at]!, isDirect);
-    if (fd === EINVAL && isDirect) {
-      isDirect = false;
+    let reads = size > 0 && size <= AHEAD_BYTES ? this.#thread.direct : null;
+    if (reads === null && at >= limit) {
+      this.#later = at;
+      return false;
+    }
+    let fd = this.#reader.open(dirfd, arena, names[at]!, reads !== null);
+    if (fd === EINVAL && reads !== null) {
+      reads = null;
       fd = this.#reader.open(dirfd, arena, names[at]!);
     }
-    if (fd < 0) return;
-    this.#opened.set(at, { fd, isDirect });
+    if (fd < 0) return true;
+    this.#opened.set(at, { fd, direct: reads === null ? null : { reads, stat: stat2.words.slice() } });
     // A file system may answer also a direct read from its cache.
     if (!forgetPages(fd)) notes.keptInMemory++;
-    if (!isDirect) return fetchPages(fd, 0, Math.min(size, FIRST_BYTES));
-    if (this.#waiting++ === 0) this.#waitingFrom = at;
-    this.#thread.direct!.queue(at % AHEAD, fd, size);
-    if (this.#waiting === BATCH) this.#start();
+    if (reads === null) fetchPages(fd, 0, Math.min(size, FIRST_BYTES));
+    else {
+      if (this.#waiting++ === 0) this.#waitingFrom = at;
+      reads.queue(at % AHEAD, fd, size);
+      if (this.#waiting === BATCH) this.#start(reads);
+    }
+    return true;
   }
 
-  #start(): void {
-    this.#thread.direct!.submit();
+  #start(reads: DirectReads): void {
+    reads.submit();
     this.#waiting = 0;
+  }
+
+  /** Waits for a file's direct read. Null if it failed, or if the file has changed since it was asked for. */
+  #content(at: number, { fd, direct }: Opened): Uint8Array | null {
+    if (direct === null) return null;
+    if (this.#waiting > 0 && at >= this.#waitingFrom) this.#start(direct.reads);
+    const content = direct.reads.wait(at % AHEAD);
+    if (content === null) this.#thread.endDirectReads();
+    endDirect(fd);
+    return sameContentStat(direct.stat, this.#thread.stat.words) ? content : null;
+  }
+
+  /** Closes a file that is not taken. Its place can be used again. */
+  #drop(at: number): void {
+    const opened = this.#opened.get(at)!;
+    this.#opened.delete(at);
+    try {
+      this.#content(at, opened);
+    } finally {
+      this.#thread.sys.close(opened.fd);
+    }
   }
 
   /** Closes the files that were not taken. */
   [Symbol.dispose](): void {
-    if (this.#opened.size > 0) this.#thread.direct?.settle();
-    for (const { fd } of this.#opened.values()) this.#thread.sys.close(fd);
+    try {
+      for (const at of this.#opened.keys()) this.#drop(at);
+    } finally {
+      for (const { fd } of this.#opened.values()) this.#thread.sys.close(fd);
+    }
   }
 }

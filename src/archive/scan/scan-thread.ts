@@ -76,6 +76,7 @@ export class ScanThread {
   goneNames = 0;
   #root: number | undefined;
   #direct: DirectReads | null | undefined;
+  #directFails = false;
   #unreported = 0;
   #onMuchRead: (() => void) | null;
 
@@ -111,10 +112,15 @@ export class ScanThread {
     return wide(from.records, base + R.SIZE) === 0 || sink.known(from.recordBytes, (base + R.HASH) * 4);
   }
 
-  /** Reads small files ahead from the disk; null if the system refuses that. */
+  /** Reads small files ahead from the disk; null if the system refuses that, or one of them has failed. */
   get direct(): DirectReads | null {
     if (this.#direct === undefined) this.#direct = DirectReads.open(AHEAD, AHEAD_BYTES);
-    return this.#direct;
+    return this.#directFails ? null : this.#direct;
+  }
+
+  /** To be called after a direct read that failed: some file systems open files for such reads and then refuse them. */
+  endDirectReads(): void {
+    this.#directFails = true;
   }
 
   /** Throws `interrupted` after the main thread's request to stop. */

@@ -181,7 +181,7 @@ export class TreeWriter {
 
   #open(path: Uint8Array, flags = DIRECTORY): number {
     const fd = openBelow(this.#nodes.sys, this.#target, path, flags, this.#path);
-    if (fd < 0) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
+    if (fd < 0) throw syscallError(fd, `cannot open ${quotedPath(path)}`);
     return fd;
   }
 

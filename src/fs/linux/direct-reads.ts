@@ -131,14 +131,8 @@ export class DirectReads {
     }
   }
 
-  /** Waits for all submitted reads, and forgets those that are queued. */
-  settle(): void {
-    this.#queued = 0;
-    while (this.#running > 0) this.#collect();
-  }
-
+  /** The system waits for all submitted reads. */
   close(): void {
-    this.settle();
     this.#call(NUMBER.destroy, this.#context, 0, 0, 0, 0);
   }
 }
