@@ -16,10 +16,13 @@ const syncfs = bindNativeLater("int syncfs(int fd)");
 const fadvise = bindNativeLater("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
 const WILL_NEED = 3;
 const DONT_NEED = 4;
-const run = promisify(execFile);
+
+const fsync = promisify(fs.fsync);
 
 /** Flushes an open file or directory; other work goes on meanwhile. */
-export const fsyncAsync = promisify(fs.fsync);
+export async function fsyncAsync(fd: number): Promise<void> {
+  await fsync(fd);
+}
 
 /**
  * Writes all waiting data of a folder's file system while this thread goes on. If syncfs(2) is not allowed, runs the
@@ -92,7 +95,7 @@ async function ended(call: Waiting, fd: number): Promise<number> {
 
 async function isSyncedByProgram(): Promise<boolean> {
   try {
-    await run("sync");
+    await promisify(execFile)("sync");
     return true;
   } catch {
     return false;
