@@ -9,6 +9,8 @@ import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThre
  * - Take threads last and give them back first: while you have some, take no more, take no lock and await no other
  *   call.
  * - Only a scan's draft keeps one thread longer; the draft ends by itself.
+ * - Only a verification asks for a second thread while it has one. The first needs no other to end, and then the
+ *   question ends too.
  */
 
 /** Number of threads of one operation; no result depends on it. */

@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -235,7 +236,7 @@ async function proveOnce(
         const total = here.reduce((sum, { size }) => sum + size, 0);
         const free = total >= LONGER_THAN_WALKS ? Promise.resolve() : walked;
         void free?.then(() => {
-          const isWorthIt = total - prover.done.bytes >= WORTH_A_THREAD;
+          const isWorthIt = availableParallelism() > 1 && total - prover.done.bytes >= WORTH_A_THREAD;
           if (jobs === undefined && threads.length === 1 && !over.signal.aborted && isWorthIt)
             helpers.push(helped(prover, over.signal));
         });
