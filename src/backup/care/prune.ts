@@ -68,7 +68,7 @@ export async function pruneBackups(
   }
   const done = await runSweep(access.repository, sweep);
   warnOfMissing(access, done, options);
-  // The plan of the sweep is garbage now, mostly outside of the collector's own memory.
+  // The plan of the sweep is garbage now, mostly outside of the collector's own memory. Takes some tens of ms.
   if (done.index !== null) collectMemory();
   const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
   return {
