@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { Peer } from "../../test/fixtures/peers.ts";
@@ -197,7 +198,7 @@ export class GitStore implements Store {
 
   fresh(): void {
     if (this.#generation === 0 && existsSync(this.#folder))
-      renameSync(this.#folder, `${this.#folder}-old-${process.pid}`);
+      renameSync(this.#folder, `${this.#folder}-old-${randomUUID()}`);
     this.#generation += 1;
     mkdirSync(this.#directory, { recursive: true });
     runCommand({ program: "git", args: ["--git-dir", this.#directory, "--work-tree", this.#data, "init", "-q"] });
