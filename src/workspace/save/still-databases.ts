@@ -34,7 +34,7 @@ export async function whileStill(
 ): Promise<{ cloned: Captured; still: readonly Uint8Array[] }> {
   const { engine, root } = workspace;
   const isAsked = holder.atomic && from === root && databases !== "copy";
-  const known = isAsked && engine.databases !== null ? knownDatabases(workspace) : [];
+  const known = isAsked && engine.databases !== null ? await knownDatabases(workspace) : [];
   if (known.length < 2) return { cloned: await capture({ announce }), still: [] };
   const paths = known.map((path) => joinPath(root, path));
   const { held, release } = await engine.databases!.still(paths, { budgetMs: BUDGET_MS, signal });
@@ -49,7 +49,9 @@ export async function whileStill(
 }
 
 /** Returns raw paths of databases that an earlier point has, or that a visible process has open. */
-function knownDatabases(workspace: Workspace): Uint8Array[] {
+async function knownDatabases(workspace: Workspace): Promise<Uint8Array[]> {
+  const search = openDatabases(workspace.root);
+  search.catch(() => undefined);
   const found = new Map<string, Uint8Array>();
   const add = (path: Uint8Array): void => void found.set(latin1(path), path);
   let point = workspace.byId(workspace.state().head);
@@ -59,7 +61,7 @@ function knownDatabases(workspace: Workspace): Uint8Array[] {
     if (point.sealed) break;
     point = parentOf(workspace, point);
   }
-  const open = openDatabases(workspace.root);
+  const open = await search;
   for (const path of open) add(path);
   // A program in another container is not visible, but the index of a log exists while it has the database open.
   const isInUse = (path: Uint8Array): boolean => existsSync(joinPath(workspace.root, beside(path, "-shm")));
@@ -77,8 +79,8 @@ function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
 }
 
 /** Returns open files with a lock of SQLite's kind. The kernel's table of locks tells which processes to search. */
-function openDatabases(root: Buffer): Uint8Array[] {
-  const among = processesWithLocks(
+async function openDatabases(root: Buffer): Promise<Uint8Array[]> {
+  const among = await processesWithLocks(
     (start) => (start >= 120 && start <= 128) || (start >= LOCK_BYTE_OFFSET && start < LOCK_BYTE_OFFSET + 512),
   );
   if (among.length === 0) return [];
