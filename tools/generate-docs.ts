@@ -11,7 +11,7 @@ import { MACHINE_RESTORE } from "../src/capture/vm/life.ts";
 import { CONTEXT_CHANGE } from "../src/context/change.ts";
 import { FOLDER_MOVE } from "../src/daemon/move-folder.ts";
 import type { Told } from "../src/fs/unfinished.ts";
-import { RECOVERIES } from "../src/workspace/care/recoveries.ts";
+import { allRecoveries } from "../src/workspace/care/recoveries.ts";
 import { RELOCATION } from "../src/workspace/place/move-record.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
@@ -71,7 +71,7 @@ export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
 }
 
 /** All work that a kill can interrupt, of every room. */
-export const ALL_WORK: readonly Told[] = [...RECOVERIES, CONTEXT_CHANGE, MACHINE_RESTORE, RELOCATION, FOLDER_MOVE];
+export const ALL_WORK: readonly Told[] = [...allRecoveries(), CONTEXT_CHANGE, MACHINE_RESTORE, RELOCATION, FOLDER_MOVE];
 
 /** Returns docs/formats/unfinished-work.md: how each kind of work is done, and what a kill leaves. */
 export function unfinishedPage(all: readonly Told[]): string {

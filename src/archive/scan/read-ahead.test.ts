@@ -12,7 +12,7 @@ import { AHEAD, AHEAD_BYTES, type ScanThread } from "./scan-thread.ts";
 
 const FILES = 3 * AHEAD;
 
-/** A folder of small files with every tenth one larger, read ahead by what a scan's thread offers. */
+/** A folder of small files, every tenth one larger, and the parts of a scan's thread that reading ahead uses. */
 function scene(t: TestContext, flags: number = fs.constants.O_RDONLY) {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return null;

@@ -6,8 +6,8 @@ import type { Arena } from "../../native.ts";
 import type { EntryReader, OpenedAhead } from "./read-entry.ts";
 import { AHEAD, AHEAD_BYTES, type ScanThread } from "./scan-thread.ts";
 
-/** Small files whose reads are started with one call; larger files that are open at once. */
-const BATCH = AHEAD / 2;
+/** Larger files that are open at once. */
+const LARGER_AHEAD = AHEAD / 2;
 /** Bytes of a larger file that are prefetched. The rest is prefetched while it is read. */
 const FIRST_BYTES = 4 * 1024 * 1024;
 const REGULAR = 0x8000;
@@ -28,9 +28,6 @@ export class ReadAhead {
   #next: number;
   /** Position of a larger file that is not opened yet, because it is too far ahead. */
   #later = -1;
-  /** Position of the first file whose read is not started yet, and the number of all such. */
-  #waitingFrom = 0;
-  #waiting = 0;
 
   constructor(
     thread: ScanThread,
@@ -53,17 +50,21 @@ export class ReadAhead {
       this.#drop(before);
     }
     const end = Math.min(at + AHEAD, to);
-    while (this.#next < end && (this.#next !== this.#later || this.#later < at + BATCH)) {
-      if (!this.#open(this.#next, at + BATCH)) break;
+    const limit = at + LARGER_AHEAD;
+    while (this.#next < end && (this.#next !== this.#later || this.#later < limit)) {
+      if (!this.#open(this.#next, limit)) break;
       this.#next++;
     }
     const opened = this.#opened.get(at);
     if (opened === undefined) return undefined;
     const content = this.#content(at, opened);
-    // After a failed or outdated direct read, the file is opened again and read in the usual way.
-    if (opened.direct !== null && content === null) this.#drop(at);
-    else this.#opened.delete(at);
-    return opened.direct !== null && content === null ? undefined : { fd: opened.fd, content };
+    if (opened.direct !== null && content === null) {
+      // After a failed or outdated direct read, the file is opened again and read in the usual way.
+      this.#drop(at);
+      return undefined;
+    }
+    this.#opened.delete(at);
+    return { fd: opened.fd, content };
   }
 
   /** False for a larger file beyond `limit`, which is opened later. */
@@ -87,30 +88,20 @@ export class ReadAhead {
     // A file system may answer also a direct read from its cache.
     if (!forgetPages(fd)) notes.keptInMemory++;
     if (reads === null) fetchPages(fd, 0, Math.min(size, FIRST_BYTES));
-    else {
-      if (this.#waiting++ === 0) this.#waitingFrom = at;
-      reads.queue(at % AHEAD, fd, size);
-      if (this.#waiting === BATCH) this.#start(reads);
-    }
+    else reads.queue(at % AHEAD, fd, size);
     return true;
-  }
-
-  #start(reads: DirectReads): void {
-    reads.submit();
-    this.#waiting = 0;
   }
 
   /** Waits for a file's direct read. Null if it failed, or if the file has changed since it was asked for. */
   #content(at: number, { fd, direct }: Opened): Uint8Array | null {
     if (direct === null) return null;
-    if (this.#waiting > 0 && at >= this.#waitingFrom) this.#start(direct.reads);
     const content = direct.reads.wait(at % AHEAD);
     if (content === null) this.#thread.endDirectReads();
     endDirect(fd);
     return sameContentStat(direct.stat, this.#thread.stat.words) ? content : null;
   }
 
-  /** Closes a file that is not taken. Its place can be used again. */
+  /** Closes a file without its content. A later direct read can use its place. */
   #drop(at: number): void {
     const opened = this.#opened.get(at)!;
     this.#opened.delete(at);

@@ -26,7 +26,6 @@ test("DirectReads reads many files at once, short ones, and names those that can
     // The place after each file has a read that the system refuses when it is submitted.
     if (place === 2) reads.queue(7, 1_000_000, ROOM);
   }
-  reads.submit();
   for (const [place, { fd, bytes }] of files.entries()) {
     assert.deepEqual(Buffer.from(reads.wait(place)!), bytes, `${sizes[place]} bytes`);
     endDirect(fd);

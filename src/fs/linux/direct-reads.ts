@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { type Arena, bindNativeLater, type NativeFunction, newArena, settleResult } from "../../native.ts";
-import { EINVAL, syscallError } from "./errno.ts";
+import { syscallError } from "./errno.ts";
 import { EINTR } from "./syscall-abi.ts";
 
 /** Flag of an open file whose reads bypass the page cache. */
@@ -17,7 +17,7 @@ const REQUEST = { bytes: 64, number: 0, file: 20, memory: 24, length: 32 } as co
 /** Bytes of struct io_event; offsets of its number and result. */
 const EVENT = { bytes: 32, number: 0, result: 16 } as const;
 const F_SETFL = 4;
-const RUNNING = Number.NEGATIVE_INFINITY;
+const [QUEUED, RUNNING] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
 
 const syscall = bindNativeLater(
   "int64_t syscall(int64_t n, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)",
@@ -46,10 +46,9 @@ export class DirectReads {
   readonly #queueView: DataView;
   readonly #events: Arena;
   readonly #eventView: DataView;
-  /** By place: bytes that were read, minus errno, or `RUNNING`. */
+  /** By place: bytes that were read, minus errno, `QUEUED` or `RUNNING`. */
   readonly #results: Float64Array;
   #queued = 0;
-  #running = 0;
 
   private constructor(call: NativeFunction, context: number, places: number, room: number) {
     this.#call = call;
@@ -74,7 +73,10 @@ export class DirectReads {
     return new DirectReads(call, Number(view.getBigUint64(0, true)), places, room);
   }
 
-  /** Queues a read of the first `length` bytes of a file, which was opened with {@link DIRECT}, into a free place. */
+  /**
+   * Queues a read of the first `length` bytes of a file, which was opened with {@link DIRECT}, into a free place. Starts the
+   * queued reads if they fill half of the places.
+   */
   queue(place: number, fd: number, length: number): void {
     const at = place * REQUEST.bytes;
     const view = this.#requestView;
@@ -83,20 +85,16 @@ export class DirectReads {
     view.setBigUint64(at + REQUEST.memory, BigInt(this.#memory.address + this.#start + place * this.#room), true);
     view.setUint32(at + REQUEST.length, Math.ceil(length / BLOCK) * BLOCK, true);
     this.#queueView.setBigUint64(this.#queued * 8, BigInt(this.#requests.address + at), true);
-    this.#results[place] = RUNNING;
-    this.#queued++;
+    this.#results[place] = QUEUED;
+    if (++this.#queued >= this.#results.length / 2) this.#submit();
   }
 
-  /** Starts all queued reads. */
-  submit(): void {
+  #submit(): void {
     for (let from = 0; from < this.#queued;) {
       const count = this.#do(NUMBER.submit, this.#queued - from, this.#queue.address + from * 8, 0, 0);
       // A refused read counts as failed: the caller reads that file in another way.
       if (count <= 0) this.#results[this.#placeInQueue(from++)] = Math.min(count, -1);
-      else {
-        this.#running += count;
-        from += count;
-      }
+      for (const end = from + count; from < end; from++) this.#results[this.#placeInQueue(from)] = RUNNING;
     }
     this.#queued = 0;
   }
@@ -105,8 +103,9 @@ export class DirectReads {
     return (Number(this.#queueView.getBigUint64(at * 8, true)) - this.#requests.address) / REQUEST.bytes;
   }
 
-  /** Waits for a submitted read. Returns its bytes, valid until the place is used again; null if it failed. */
+  /** Waits for a queued read. Returns its bytes, valid until the place is used again; null if it failed. */
   wait(place: number): Uint8Array | null {
+    if (this.#results[place] === QUEUED) this.#submit();
     while (this.#results[place] === RUNNING) this.#collect();
     const length = this.#results[place]!;
     const from = this.#start + place * this.#room;
@@ -114,14 +113,12 @@ export class DirectReads {
   }
 
   #collect(): void {
-    const count =
-      this.#running === 0 ? EINVAL : this.#do(NUMBER.events, 1, this.#results.length, this.#events.address, 0);
+    const count = this.#do(NUMBER.events, 1, this.#results.length, this.#events.address, 0);
     if (count < 0) throw syscallError(count, "cannot wait for direct reads");
     for (let at = 0; at < count * EVENT.bytes; at += EVENT.bytes)
       this.#results[Number(this.#eventView.getBigUint64(at + EVENT.number, true))] = Number(
         this.#eventView.getBigInt64(at + EVENT.result, true),
       );
-    this.#running -= count;
   }
 
   #do(number: number, ...args: [number, number, number, number]): number {
@@ -131,7 +128,7 @@ export class DirectReads {
     }
   }
 
-  /** The system waits for all submitted reads. */
+  /** The system waits for all reads that were started. */
   close(): void {
     this.#call(NUMBER.destroy, this.#context, 0, 0, 0, 0);
   }

@@ -31,7 +31,7 @@ const SAVE: Recoverable = {
 };
 
 /** Work of a workspace that a kill can interrupt, in the order in which the next command ends it. */
-export const RECOVERIES: readonly Recoverable[] = [
+const RECOVERIES: readonly Recoverable[] = [
   SAVE,
   SEAL,
   CLEANUP,

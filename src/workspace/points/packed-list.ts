@@ -37,7 +37,7 @@ export class PackedList<T> implements Listed<T> {
     for (const item of other.#last) this.push(item);
   }
 
-  /** Copies the items that are not packed, so that the list shares no memory with its givers. */
+  /** Copies the items that are not packed, so that the list shares no memory with the scan that they came from. */
   own(): void {
     this.#last = deserialize(serialize(this.#last)) as T[];
   }
