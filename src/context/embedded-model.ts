@@ -90,8 +90,10 @@ class Parts {
     const parts: number[] = [];
     const bytes = Buffer.from(`##${word}`);
     for (let done = 2, to = 0; done < bytes.length; done = to) {
-      // The bytes before the rest of the word are no longer used.
-      const from = parts.length === 0 ? done : bytes.fill("#", done - 2, done) && done - 2;
+      const isFirst = parts.length === 0;
+      // The two bytes before the rest of the word belong to a part that was found, and are not needed any more.
+      if (!isFirst) bytes.fill("#", done - 2, done);
+      const from = isFirst ? done : done - 2;
       let place = -1;
       for (let at = from, hash = 0; at < bytes.length;) {
         hash = hashed(hash, bytes[at++]!);
