@@ -1,7 +1,7 @@
 import { lstatSync, rmSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import type { Server } from "node:net";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import { CairnError, toCairnError } from "../errors.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 
@@ -39,6 +39,17 @@ export async function listen(server: Server, address: Address, onProblem: (error
   }
   server.off("error", reject);
   server.on("error", onProblem);
+}
+
+/** Listens on an address and stops at once. Throws as `listen()`, but not if another program listens there now. */
+export async function tryToListen(address: Address): Promise<void> {
+  const server = createServer();
+  try {
+    await listen(server, address, () => undefined);
+    server.close();
+  } catch (error) {
+    if (toCairnError(error).code !== "busy") throw error;
+  }
 }
 
 /**

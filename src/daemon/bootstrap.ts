@@ -1,16 +1,49 @@
 import { existsSync } from "node:fs";
-import { CairnError, toCairnError } from "../errors.ts";
-import type { LoopImage } from "../formats/records/daemon-state.ts";
+import { join } from "node:path";
+import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import type { LoopImage } from "../formats/records/daemon-state.ts";
+import { lockHolder } from "../fs/lock.ts";
+import { realPathOf } from "../workspace/place/find-workspace.ts";
 import type { DaemonConfig } from "./config.ts";
-import { type Decision, decideBackend, probeDataRoot, stateOf } from "./decide-backend.ts";
-import type { KeptState } from "./state/kept-state.ts";
-import { loopPlaces, mountImage } from "./state/loop-image.ts";
-import { type OldLoop, oldLoop } from "./ws-ckpt/old-loop.ts";
+import { type Decision, decideStart, refusal, stateOf } from "./decide-start.ts";
+import { gatherFacts, type StartFacts } from "./start-facts.ts";
+import { KeptState } from "./state/kept-state.ts";
+import { makeImage, mountImage, nameImage, removeUnfinished } from "./state/loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
-import { requireNoneBelow, requireServable, stateIsLost } from "./reconcile.ts";
+
+import { LOCK } from "./instance.ts";
 
 export { type Instance, takeInstance } from "./instance.ts";
+
+/** Decides about a start, and throws the reason if it is refused. Makes, mounts and changes nothing. */
+export function requireStart(
+  kept: KeptState,
+  { config, places, rebuildState = false }: Omit<BootstrapOptions, "log">,
+): { decision: Decision; facts: StartFacts } {
+  // The kernel's lists of mounts and loop devices have paths without links.
+  places.state = realPathOf(places.state).toString("utf8");
+  const facts = gatherFacts(kept.load(), { config, places, rebuild: rebuildState });
+  const decision = decideStart(facts);
+  if (decision.word === "refuse") throw decision.because;
+  return { decision, facts };
+}
+
+/** The error with which a start would be refused; null if it would not be. */
+export function whyRefused(places: DaemonPlaces, options: Pick<BootstrapOptions, "config" | "rebuildState">): CairnError | null {
+  try {
+    requireStart(new KeptState(places), { ...options, places });
+    return null;
+  } catch (error) {
+    return toCairnError(error);
+  }
+}
+
+/** As `requireStart()`, if no daemon runs: a refused start makes not even the lock and its folder. */
+export function requireFirst(kept: KeptState, options: Omit<BootstrapOptions, "log">): void {
+  const { state } = options.places;
+  if (!existsSync(join(state, LOCK)) || lockHolder(join(state, LOCK)) === null) requireStart(kept, options);
+}
 
 export interface BootstrapOptions {
   config: DaemonConfig;
@@ -21,67 +54,42 @@ export interface BootstrapOptions {
 }
 
 /**
- * Reads the state, decides the backend, mounts the image that the backend needs and saves the state. Throws if the
- * backend cannot be served; nothing is made or changed then.
+ * Decides about the start, makes or mounts the image that the backend needs, and saves the state. Throws if the start is
+ * refused; nothing is made or changed then.
  */
-export function bootstrap(kept: KeptState, { config, places, rebuildState = false, log }: BootstrapOptions): Decision {
-  const { state, notes, lost } = kept.load();
-  const { image: ownImage } = loopPlaces(places.state);
-  if (lost.length > 0 && config.backend.type === null && !rebuildState) throw stateIsLost(lost, ownImage);
-  const givenUp = lost.length > 0 ? kept.giveUp() : [];
-  for (const note of [...notes, ...givenUp]) log(note);
-  const type = config.backend.type ?? state?.backend.type;
-  // The data root of another backend is another folder.
-  const root = type === state?.backend.type ? (state?.paths.data_root ?? null) : null;
-  const asked = probeDataRoot(config.backend.data_root ?? root);
-  const known = state?.paths.loop_image ?? null;
-  const isFirst = known === null && state?.backend.type !== "btrfs-loop" && !existsSync(ownImage);
-  const old = isFirst ? oldLoop(config, places) : null;
-  const decision = decideBackend(config, state, asked, old?.image.path ?? null);
-  log(`backend ${decision.type} (${decision.method}): ${decision.reason}`);
+export function bootstrap(kept: KeptState, { log, ...options }: BootstrapOptions): Decision {
+  const { decision, facts } = requireStart(kept, options);
+  const { state } = options.places;
+  log(`${decision.word}: backend ${decision.type} (${decision.method}): ${decision.reason}`);
   if (decision.warning !== null) log(decision.warning);
-  requireServable(decision, state, { places, probe: asked });
-  const made = known?.mount === undefined ? (old?.image ?? null) : known;
-  const taken = made === null ? null : mountOld(made, decision, { old, config, places, log });
-  if (decision.type !== "btrfs-loop") {
-    const begun = stateOf(decision, state, asked);
-    kept.begin({ ...begun, paths: { ...begun.paths, loop_image: taken ?? known } });
-    failpoint("daemon.decided");
-    return decision;
-  }
-  const { mount } = loopPlaces(places.state, taken);
-  if (isFirst && taken === null) requireNoneBelow(mount, places);
-  const image = taken ?? mountImage(places.state, known, config);
-  const onImage = { ...decision, dataRoot: mount };
-  requireServable(onImage, state, { places, probe: probeDataRoot(mount) });
-  const begun = stateOf(onImage, state, probeDataRoot(mount));
-  kept.begin({ ...begun, paths: { ...begun.paths, loop_image: image } });
+  for (const note of kept.settle()) log(note);
+  const { step } = decision.image ?? { step: null };
+  if (step !== "finish") removeUnfinished(state);
+  const { image, uuid } = imageOf(decision, { facts, log });
+  kept.begin(stateOf({ ...decision, uuid }, facts.state, image));
   failpoint("daemon.decided");
-  return onImage;
+  if (step === "make") nameImage(state);
+  return decision;
 }
 
-/**
- * Mounts an image of ws-ckpt at the image's old mount point, whatever the backend: links of users lead there. Throws
- * `unsupported` if it is the backend's own image; for another backend a failure is only logged, and the answer is null.
- */
-function mountOld(
-  image: LoopImage,
-  { type }: Decision,
-  { old, config, places, log }: Pick<BootstrapOptions, "config" | "places" | "log"> & { old: OldLoop | null },
-): LoopImage | null {
+/** Makes or mounts the image. For a backend that does not use it a failure is only logged: links of users lead there. */
+function imageOf(
+  decision: Decision,
+  { facts, log }: { facts: StartFacts; log: (message: string) => void },
+): { image: LoopImage | null; uuid: string | null } {
+  const { image: wanted, type, uuid } = decision;
+  const { state } = facts.places;
+  if (wanted === null) return { image: null, uuid };
   try {
-    return mountImage(places.state, image, config);
+    if (wanted.step === "make") return makeImage(state, wanted.bytes);
+    if (wanted.step === "finish") nameImage(state);
+    const image = mountImage(state, wanted.known, facts.config);
+    return { image, uuid: uuid ?? facts.image.unfinished };
   } catch (error) {
-    const { message, hint } = toCairnError(error);
-    const workspaces =
-      old === null || old.workspaces.length === 0 ? "" : `\naffected:\n  ${old.workspaces.join("\n  ")}`;
-    const whole = `the image ${image.path}, which ws-ckpt made, is not mounted at ${image.mount}: ${message}${workspaces}`;
-    if (type === "btrfs-loop")
-      throw new CairnError("unsupported", whole, {
-        hint: `nothing was changed; ${hint ?? "mount the image by hand to see why"}; to begin without it, name another folder in migrate.state of ${places.config}`,
-        cause: error,
-      });
-    log(whole);
-    return null;
+    const { code, message, hint = "mount the image by hand to see why" } = toCairnError(error);
+    const failed = refusal(facts, decision, { code, what: message, help: hint });
+    if (type === "btrfs-loop") throw failed;
+    log(failed.message);
+    return { image: null, uuid };
   }
 }

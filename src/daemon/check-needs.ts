@@ -3,7 +3,6 @@ import type { BackupRepository, RepositoryOptions } from "../contract/index.ts";
 import { adviceOf, CairnError, toCairnError } from "../errors.ts";
 import { checkAlarmSyntax } from "../operations/kept/alarm.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
-import { groupId } from "../fs/users.ts";
 import type { DaemonConfig } from "./config.ts";
 import { passwordIn } from "./schedules/backups.ts";
 
@@ -11,6 +10,10 @@ import { passwordIn } from "./schedules/backups.ts";
 const PATIENCE_MS = 60_000;
 
 interface Needs {
+  /** The error with which a daemon with this configuration would not start; null if it would. */
+  whyRefused: () => CairnError | null;
+  /** Listens on the address and lets it go. A program that has it now may be the daemon. */
+  listen: (address: string) => Promise<void>;
   openRepository: (options: RepositoryOptions) => Promise<BackupRepository>;
   /** Reads the certificate and its key. */
   readTls: (certificate: string, key: string) => unknown;
@@ -20,7 +23,7 @@ interface Needs {
  * Tries all that a daemon with this configuration will need: folders, group, certificate, password files, repositories.
  * Changes nothing. Throws `usage` that names each thing that is missing or does not open, with the hint of the first.
  */
-export async function checkNeeds({ alarm, backend, backup, http, socket }: DaemonConfig, needs: Needs): Promise<void> {
+export async function checkNeeds({ alarm, backup, http }: DaemonConfig, needs: Needs): Promise<void> {
   const failed: CairnError[] = [];
   const attempt = async (what: string, work: () => unknown): Promise<boolean> => {
     try {
@@ -32,13 +35,9 @@ export async function checkNeeds({ alarm, backend, backup, http, socket }: Daemo
       return false;
     }
   };
-  const { data_root: dataRoot } = backend;
-  if (dataRoot !== null) await attempt("backend.data_root", () => statSync(dataRoot));
-  const { group } = socket;
-  if (group !== null && groupId(group) === null)
-    failed.push(new CairnError("not_found", `socket.group: there is no group ${JSON.stringify(group)}`));
-  const { certificate, key } = http;
+  const { certificate, key, listen } = http;
   if (certificate !== null && key !== null) await attempt("http", () => needs.readTls(certificate, key));
+  if (listen !== null) await attempt("http.listen", async () => needs.listen(listen));
   const { on_failure: onFailure } = alarm;
   if (onFailure !== null) await attempt("alarm.on_failure", async () => checkAlarmSyntax(onFailure));
   for (const { repository, password_file: file, workspace } of backup) {
@@ -51,9 +50,12 @@ export async function checkNeeds({ alarm, backend, backup, http, socket }: Daemo
       await using _open = await needs.openRepository({ repository, password: async () => password, signal });
     });
   }
-  const [first] = failed;
+  const refused = needs.whyRefused();
+  if (refused !== null && failed.length === 0) throw refused;
+  const [first] = refused === null ? failed : [refused];
   if (first === undefined) return;
-  throw new CairnError("usage", failed.map(({ message }) => message).join("\n"), {
+  const all = [...(refused === null ? [] : [refused]), ...failed];
+  throw new CairnError("usage", all.map(({ message }) => message).join("\n"), {
     hint: adviceOf(first) ?? "correct the configuration: the daemon would start with it, but this part would not work",
   });
 }

@@ -1,4 +1,4 @@
-import { lstatSync, realpathSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import { advice, CairnError, call, line, toCairnError, word } from "../errors.ts";
 import type {
   AdoptOptions,
@@ -16,7 +16,7 @@ import { failpoint } from "../failpoint.ts";
 import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
-import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
+import { bootstrap, type Instance, requireFirst, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
 import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
 import {
@@ -105,10 +105,10 @@ export class Daemon {
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { places } = options;
-    const daemon = new Daemon(options, readConfig(places));
+    const config = readConfig(places);
+    const daemon = new Daemon(options, config);
+    requireFirst(daemon.#kept, { config, places, rebuildState: options.rebuildState });
     daemon.#instance = await takeInstance(places.state);
-    // The kernel's lists of mounts and loop devices have paths without links.
-    places.state = realpathSync.native(places.state);
     try {
       await daemon.#begin();
       return daemon;

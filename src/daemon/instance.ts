@@ -7,6 +7,9 @@ import { describeOwner } from "../fs/lock-owner.ts";
 import { readOwner } from "../fs/owner-files.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 
+/** Name of the lock in the state directory. */
+export const LOCK = "daemon.lock";
+
 /** The one daemon of a state directory. */
 export interface Instance extends Disposable {
   /** The previous daemon, in words, if it was killed; null after an orderly end. */
@@ -21,7 +24,7 @@ export async function takeInstance(state: string): Promise<Instance> {
   // Users reach mounts below this directory through it.
   const mode = process.geteuid?.() === 0 ? 0o711 : 0o700;
   if (durableMkdir(state, { mode })) chmodSync(state, mode);
-  const path = join(state, "daemon.lock");
+  const path = join(state, LOCK);
   const left = readOwner(path);
   let lock: Lock;
   try {

@@ -2,7 +2,7 @@ import type { DaemonStatus } from "../contract/daemon.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, printablePath } from "../fs/paths/safe-path.ts";
 import type { DaemonConfig } from "./config.ts";
-import type { Decision } from "./decide-backend.ts";
+import type { Decision } from "./decide-start.ts";
 import { adviceOn, fileSystemsOf, type Health, pointsOf, WELL } from "./health.ts";
 import type { Instance } from "./instance.ts";
 import { folderOf, type KeptState } from "./state/kept-state.ts";

@@ -171,8 +171,8 @@ test("a folder stays whole if a move to or from the image, or a first start, is 
   for (const failpoint of [
     "daemon-loop.allocated",
     "daemon-loop.formatted",
-    "daemon-loop.named",
     "daemon-loop.attached",
+    "daemon-loop.named",
   ])
     await assert.rejects(daemon.start({ CAIRN_FAILPOINT: failpoint }), failpoint);
   await daemon.start();

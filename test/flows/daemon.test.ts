@@ -251,7 +251,10 @@ test("the daemon sets a damaged state file aside and still serves every workspac
   }
   for (const name of fs.readdirSync(daemon.state))
     if (name.startsWith("state.")) fs.rmSync(path.join(daemon.state, name));
-  await whole("no state at all");
+  assert.equal((await daemon.refused()).error.code, "damaged", "no state at all, and records of a folder");
+  daemon.more = ["--rebuild-state"];
+  await whole("no state at all, rebuilt");
+  daemon.more = [];
   const newer = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
   fs.writeFileSync(file, JSON.stringify({ ...newer, later: { kept: 1 } }));
   await whole("a member of a later writer");

@@ -2,8 +2,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { SocketServer } from "../../api/socket/server.ts";
 import type { TcpServer } from "../../api/socket/tcp.ts";
 import { TlsFiles } from "../../api/tls-files.ts";
+import { tryToListen } from "../../api/listen.ts";
+import { whyRefused } from "../../daemon/bootstrap.ts";
 import { checkNeeds } from "../../daemon/check-needs.ts";
 import { readConfig } from "../../daemon/config.ts";
+import { parseListen } from "../../daemon/listen-address.ts";
 import { openLog } from "../../daemon/log/log.ts";
 import { notify } from "../../daemon/notify.ts";
 import { daemonPlaces } from "../../daemon/places.ts";
@@ -44,7 +47,10 @@ export const command: CommandDefinition = {
     const data = { socket: places.socket, state_directory: places.state, config: places.config, url: null };
     if (input.flag("check")) {
       const library = await openOwnLibrary();
-      await checkNeeds(readConfig(places), {
+      const config = readConfig(places);
+      await checkNeeds(config, {
+        whyRefused: () => whyRefused(places, { config, rebuildState: input.flag("rebuildState") }),
+        listen: async (listen) => tryToListen(parseListen(listen, "http.listen")),
         openRepository: async (options) => library.openRepository(options),
         readTls: (certificate, key) => new TlsFiles(certificate, key).read(),
       });

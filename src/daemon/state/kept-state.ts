@@ -32,16 +32,14 @@ export class KeptState {
     return this.#state!;
   }
 
+  /** Reads the state, and changes nothing. Throws `newer_version` and system errors. */
   load(): LoadedState {
-    const loaded = this.#file.load();
-    return { ...loaded, notes: [...loaded.notes, ...this.tokens.load()] };
+    return this.#file.load();
   }
 
-  /** Renames a state that cannot be read. Returns sentences for the log. */
-  giveUp(): string[] {
-    const notes: string[] = [];
-    this.#file.giveUp(notes);
-    return notes;
+  /** Renames files that cannot be read, and reads the tokens. Returns sentences for the log. Throws `newer_version`. */
+  settle(): string[] {
+    return [...this.#file.setDamagedAside(), ...this.tokens.load()];
   }
 
   /** Makes `state` the present state and saves it. Throws system errors. */

@@ -12,11 +12,9 @@ const NAME = "state.json";
 const PREVIOUS = "state.previous.json";
 const MAX_STATE_BYTES = 64 << 20;
 
-/** A state, and sentences for the log about problems when it was read. */
 export interface LoadedState {
   /** Null: no state exists, or no generation can be read. */
   state: DaemonState | null;
-  notes: string[];
   /** Files of a state of which no generation can be read; empty if one can be read, or if there never was a state. */
   lost: string[];
 }
@@ -30,6 +28,8 @@ export class StateFile {
   readonly #previous: string;
   /** Bytes of the generation on disk; null: none can be read. */
   #current: Uint8Array | null = null;
+  /** True if the state of the last `load()` is not the newest generation. */
+  #isOlder = false;
 
   constructor(directory: string) {
     this.path = join(directory, NAME);
@@ -37,31 +37,35 @@ export class StateFile {
   }
 
   /**
-   * Reads the state. A damaged file is renamed, and the generation before it counts. If neither can be read, both files
-   * stay in place. Throws `newer_version` and the system's errors.
+   * Reads the state; the generation before it counts if the newest one is missing or damaged. Changes nothing. Throws
+   * `newer_version` and the system's errors.
    */
   load(): LoadedState {
-    const notes: string[] = [];
+    this.#isOlder = false;
     const own = readOrTell(this.path, MAX_STATE_BYTES, decodeDaemonState);
     if (own !== null && "value" in own) {
       this.#current = own.bytes;
-      return { state: own.value, notes, lost: [] };
+      return { state: own.value, lost: [] };
     }
+    this.#isOlder = true;
     const before = readOrTell(this.#previous, MAX_STATE_BYTES, decodeDaemonState);
-    if (before !== null && "value" in before) {
-      if (own !== null) setAside(this.path, own, notes);
-      notes.push(`the daemon's newest state was lost; the one before it, ${printablePath(this.#previous)}, is used`);
-      return { state: before.value, notes, lost: [] };
-    }
-    return { state: null, notes, lost: own === null && before === null ? this.#aside() : [this.path, this.#previous] };
+    if (before !== null && "value" in before) return { state: before.value, lost: [] };
+    return { state: null, lost: own === null && before === null ? this.#aside() : [this.path, this.#previous] };
   }
 
-  /** Renames both generations, after a person decided to start without them. */
-  giveUp(notes: string[]): void {
+  /** Renames generations that cannot be read, once it is decided that the start goes on without them. Returns sentences for the log. */
+  setDamagedAside(): string[] {
+    if (!this.#isOlder) return [];
+    const notes: string[] = [];
+    let isRead = false;
     for (const path of [this.path, this.#previous]) {
       const read = readOrTell(path, MAX_STATE_BYTES, decodeDaemonState);
       if (read !== null && "damage" in read) setAside(path, read, notes);
+      isRead ||= read !== null && "value" in read;
     }
+    if (isRead)
+      notes.push(`the daemon's newest state was lost; the one before it, ${printablePath(this.#previous)}, is used`);
+    return notes;
   }
 
   /** Renamed generations, of a directory without a state that can be read. */

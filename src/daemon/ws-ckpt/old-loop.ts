@@ -4,7 +4,7 @@ import type { LoopImage } from "../../formats/records/daemon-state.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import { mountOf } from "../../fs/linux/mounts.ts";
 import type { DaemonConfig } from "../config.ts";
-import { backingFile } from "../state/loop-image.ts";
+import { backingFile, btrfsInFile } from "../state/loop-image.ts";
 import type { DaemonPlaces } from "../places.ts";
 
 /** The usual places of the checkpoint daemon ws-ckpt, unless its state names others. */
@@ -73,7 +73,10 @@ export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPla
   const named = possible.filter((each) => each !== null && each !== undefined);
   const known = state === null ? [] : state.workspaces;
   // A missing image counts only if workspaces lay on it.
-  const path = named.find((each) => existsSync(each)) ?? (known.length > 0 ? named[0] : undefined);
+  const path =
+    named.find((each) => btrfsInFile(each) !== null) ??
+    named.find((each) => existsSync(each)) ??
+    (known.length > 0 ? named[0] : undefined);
   if (path === undefined) return null;
   const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
   const listed = new Map(known.map((each) => [each.id, each.path]));
@@ -82,6 +85,18 @@ export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPla
     image: { path, bytes, last_device: null, mount },
     workspaces: [...listed].map(([id, shown]) => `${id}  ${shown}`),
   };
+}
+
+/** True if ws-ckpt has left a state, indexes or snapshots in the places that are configured, or in its usual ones. */
+export function leftByWsCkpt(config: Pick<DaemonConfig, "migrate">, places: DaemonPlaces): boolean {
+  const directory = oldStateDirectory(config, places);
+  if (directory === null) return false;
+  const { data_root: dataRoot } = config.migrate;
+  return (
+    existsSync(join(directory, "state.json")) ||
+    namesOfIndexes(directory).length > 0 ||
+    (dataRoot !== null && existsSync(join(dataRoot, "snapshots")))
+  );
 }
 
 /** Ids of workspaces that have an index in the state directory. */

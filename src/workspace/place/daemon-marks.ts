@@ -102,6 +102,14 @@ export function removeMarksOf(folder: Buffer): void {
   for (const name of namesOf(folder, mark.link)) durableRemove(join(state!, MARKS, name));
 }
 
+/** Paths of the folders that root's daemon with this state directory marked as kept, and of the folders above them. */
+export function listMarks(state: string): string[] {
+  const directory = join(state, MARKS);
+  if (!existsSync(directory)) return [];
+  const marks = readdirSync(directory).map((name) => readMark(state, name)?.path ?? join(directory, name));
+  return [...new Set(marks)];
+}
+
 /** Null also for an unreadable mark: the daemon's next start writes it anew. */
 function readMark(state: string, name: string): DaemonMark | null {
   try {

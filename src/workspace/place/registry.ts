@@ -274,8 +274,13 @@ const SHOWN_GONE = 3;
 
 /** The registrations of root's daemon, for root; an empty list for others. */
 export function listDaemons(): RegistryEntry[] {
-  const registry = daemonsRegistry();
-  return registry === null ? [] : listIn(folderOf("registered", registry));
+  const state = stateOfOtherDaemon();
+  return state === null ? [] : listRegisteredIn(state);
+}
+
+/** The registrations of the daemon of all users with this state directory. */
+export function listRegisteredIn(state: string): RegistryEntry[] {
+  return listIn(folderOf("registered", join(state, "cairn")));
 }
 
 /** The self-contained workspaces that this user has opened. */
@@ -539,7 +544,7 @@ function isOpenDirectory(place: Buffer): boolean {
 }
 
 /** Control directories directly in a folder, registered or not. */
-function controlsAt(folder: Buffer): string[] {
+export function controlsAt(folder: Buffer): string[] {
   const text = folder.toString("utf8");
   const controls = isControlDirectory(`${text}/${SELF_CONTAINED_CONTROL}`) ? [`${text}/${SELF_CONTAINED_CONTROL}`] : [];
   const shared = `${text}/${MOUNT_CONTROL}`;
