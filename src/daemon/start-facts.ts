@@ -185,15 +185,14 @@ function whyNoPlaces({ state, socket }: DaemonPlaces, group: string | null): Sta
   const stateClosed = whyClosed(state);
   if (stateClosed !== null)
     return { what: `the state directory ${state} cannot be used: ${stateClosed}`, help: "name another one" };
-  const found = lstatSync(socket, { throwIfNoEntry: false });
   const help = "name another place for the socket";
-  if (found !== undefined && !found.isSocket())
-    return { code: "already_exists", what: `the socket cannot be made: ${socket} exists and is not a socket`, help };
   const why =
     Buffer.byteLength(socket) > MOST_SOCKET_BYTES
       ? `its path has more than ${MOST_SOCKET_BYTES} bytes`
       : whyClosed(dirname(socket));
   if (why !== null) return { what: `the socket ${socket} cannot be made: ${why}`, help };
+  if (lstatSync(socket, { throwIfNoEntry: false })?.isSocket() === false)
+    return { code: "already_exists", what: `the socket cannot be made: ${socket} exists and is not a socket`, help };
   if (group === null || groupId(group) !== null) return null;
   return {
     what: `socket.group: there is no group ${JSON.stringify(group)} on this machine`,

@@ -6,6 +6,7 @@ import { test, type TestContext } from "node:test";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { cairn } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { newFolder } from "../fixtures/work.ts";
 
@@ -57,11 +58,10 @@ function looked({ daemon, volume, other }: Here): Record<string, unknown> {
     }
   };
   look(daemon.folder);
-  const names = fs.readdirSync("/sys/block").filter((name) => fs.existsSync(`/sys/block/${name}/loop/backing_file`));
-  const devices = names.map((name) => fs.readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8").trim());
+  const places = [daemon.folder, volume.root, other.root];
   const mounts = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-  const ours = (text: string): boolean => [daemon.folder, volume.root, other.root].some((each) => text.includes(each));
-  return { files, devices: devices.filter(ours).sort(), mounts: mounts.filter(ours) };
+  const isOurs = (text: string): boolean => places.some((each) => text.includes(each));
+  return { files, devices: devicesBelow(places), mounts: mounts.filter(isOurs) };
 }
 
 /** A start and `daemon --check` refuse with one error, and leave everything as it was. */
@@ -91,10 +91,24 @@ async function assertStarts(place: Here, row: string, word: string, type: string
   assert.equal((await daemon.status()).backend.type, type, row);
 }
 
-/** The end of a row that served: nothing is mounted, and no loop device is left. */
-async function stopped({ daemon, mount }: Here): Promise<void> {
-  await daemon.stop();
-  spawnSync("umount", [mount]);
+/** The end of a row that served: nothing is mounted, and no loop device is left, which the kernel ends after the unmount. */
+async function stopped(place: Here): Promise<void> {
+  await place.daemon.stop();
+  spawnSync("umount", [place.mount]);
+  await eventually("the image's device ends", () => devicesBelow([place.daemon.folder]).length === 0);
+}
+
+/** Files below these folders that are behind loop devices. */
+function devicesBelow(folders: readonly string[]): string[] {
+  const names = fs.readdirSync("/sys/block").filter((name) => name.startsWith("loop"));
+  const files = names.flatMap((name) => {
+    try {
+      return [fs.readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8").trim()];
+    } catch {
+      return [];
+    }
+  });
+  return files.filter((each) => folders.some((folder) => each.includes(folder))).sort();
 }
 
 function changeState({ file }: Here, change: (state: Record<string, Record<string, unknown>>) => void): void {
@@ -166,7 +180,7 @@ test("a start refuses a socket or a state directory that cannot be made, before 
     { state: "/proc/nowhere" },
   ]) {
     Object.assign(daemon, { state, socket, ...places });
-    await assertRefused(place, JSON.stringify(places), ["cannot be"]);
+    await assertRefused(place, JSON.stringify(places), Object.values(places));
     assert.equal(fs.existsSync(state), false, JSON.stringify(places));
   }
   Object.assign(daemon, { state, socket });
