@@ -53,6 +53,17 @@ function workersBeside(source: string, file: string): string {
   return contents;
 }
 
+/**
+ * Makes npm's command a script of the shell and of Node. The shell reads which signals are ignored, which Node does not
+ * keep; see tools/archive-launcher.
+ */
+function throughShell(source: string): string {
+  const [first, ...rest] = source.split("\n");
+  if (first !== "#!/usr/bin/env node") throw new Error("entry.ts must begin with its interpreter");
+  const read = `while read -r name CAIRN_IGNORED; do [ "$name" = SigIgn: ] && break; done 2>/dev/null </proc/self/status`;
+  return ["#!/bin/sh", `":" //; ${read}; export CAIRN_IGNORED; exec node "$0" "$@"`, ...rest].join("\n");
+}
+
 function entryPoints(): Record<string, string> {
   const entries: Record<string, string> = {
     cli: "src/cli/program/entry.ts",
@@ -132,6 +143,7 @@ async function bundle(stage: string): Promise<void> {
   const page = await buildPage(path.join(stage, "page"));
   const inputs = { ...made.inputs, ...result.metafile.inputs, ...page };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));
+  writeFileSync(path.join(stage, "cli.js"), throughShell(readFileSync(path.join(stage, "cli.js"), "utf8")));
   chmodSync(path.join(stage, "cli.js"), 0o755);
 }
 

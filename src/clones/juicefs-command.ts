@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import { stripVTControlCharacters } from "node:util";
 import { CairnError, type ErrorCode, throwIfAborted } from "../errors.ts";
-import { findProgram, withPipes } from "../fs/child-pipes.ts";
+import { besideTerminal, findProgram, withPipes } from "../fs/child-pipes.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 
 /** The only place that starts JuiceFS's own program. */
@@ -91,7 +91,7 @@ async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<En
   const { PATH, HOME, TMPDIR } = process.env;
   const env = { PATH, HOME, TMPDIR, LC_ALL: "C" };
   const child = withPipes(
-    spawn(call.program, words, { cwd: "/", stdio: ["ignore", "ignore", "pipe"], env }),
+    spawn(call.program, words, { cwd: "/", stdio: ["ignore", "ignore", "pipe"], env, ...besideTerminal() }),
     "juicefs clone",
   );
   const ended = Promise.withResolvers<Ended>();

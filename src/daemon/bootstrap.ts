@@ -30,7 +30,10 @@ export function requireStart(
 }
 
 /** The error with which a start would be refused; null if it would not be. */
-export function whyRefused(places: DaemonPlaces, options: Pick<BootstrapOptions, "config" | "rebuildState">): CairnError | null {
+export function whyRefused(
+  places: DaemonPlaces,
+  options: Pick<BootstrapOptions, "config" | "rebuildState">,
+): CairnError | null {
   try {
     requireStart(new KeptState(places), { ...options, places });
     return null;

@@ -1,5 +1,5 @@
 import { lstatSync } from "node:fs";
-import { advice, CairnError, call, line, toCairnError, word } from "../errors.ts";
+import { advice, CairnError, call, type Hint, line, toCairnError, word } from "../errors.ts";
 import type {
   AdoptOptions,
   CairnLibrary,
@@ -281,11 +281,15 @@ export class Daemon {
   }
 
   /** Returns the workspace as `at()` does. Throws `not_a_workspace` too, if none is served. */
-  require(peer: Caller, path: string): ServedWorkspace {
+  require(
+    peer: Caller,
+    path: string,
+    hint: Hint = advice`save the folder once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
+  ): ServedWorkspace {
     const served = this.at(peer, path);
     if (served !== null) return served;
     throw new CairnError("not_a_workspace", `this daemon serves no workspace at or above ${printablePath(path)}`, {
-      hint: advice`save the folder once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
+      hint,
     });
   }
 
@@ -499,7 +503,7 @@ export class Daemon {
 
   /** Returns the workspace with exactly this folder, for its owner. Throws `not_a_workspace`, `permission`. */
   requireOwn(peer: Caller, path: string): ServedWorkspace {
-    const served = this.require(peer, path);
+    const served = this.require(peer, path, "`cairn service status` lists the folders that it serves");
     if (!folderOf(served).equals(realPathOf(path)))
       throw new CairnError(
         "not_a_workspace",
@@ -536,11 +540,11 @@ export class Daemon {
             { hint: "register the workspace by the path of the link, and recover that path" },
           );
         if (peer.uid !== 0) throw new CairnError("permission", "only root may take a folder back from the image");
-        const move = await this.#moves.back(served.link, served.path, options);
+        const { move, copied } = await this.#moves.back(served.link, served.path, options);
         await this.#leaveImage(served, served.link);
         this.#moves.end(move);
         this.events.append({ workspace: served, type: "recovered", data: { original: served.path } });
-        return { ...served, ...NOT_CONVERTED, path: served.link, original: served.path };
+        return { ...served, ...NOT_CONVERTED, ...copied, path: served.link, original: served.path };
       }
       const client = await this.#client(served);
       const { conversion } = await client.setEngine("reflink-copy", { ...options, plain: true });

@@ -6,7 +6,7 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import type { ImageFacts, StartFacts } from "./start-facts.ts";
 import { imageBytes, LEAST_IMAGE_BYTES, loopPlaces, unfinishedImage } from "./state/loop-image.ts";
 
-/** What a start does about its image: `finish` names an image that a killed start made and the state already names. */
+/** Step of a start for its image. `finish` renames an image that a killed start made and that the state already names. */
 export type ImageStep = { step: "make"; bytes: number } | { step: "finish" | "mount"; known: LoopImage | null };
 
 /** The backend of a start, and the reason for it. */
@@ -39,7 +39,7 @@ interface Problem {
 type Chosen = Pick<Decision, "type" | "method" | "reason" | "warning">;
 
 /**
- * Says what a start may do: begin, go on, take over what ws-ckpt left, or nothing. The configuration wins, then the
+ * Decides about a start: it begins, goes on, takes over the data of ws-ckpt, or is refused. The configuration wins, then the
  * state. Without both the backend is detected. The answer depends only on the facts.
  */
 export function decideStart(facts: StartFacts): Decision | Refusal {
@@ -111,12 +111,9 @@ function choose({ config, state, image, dataRoot, places }: StartFacts): Chosen 
       help: `set backend.type to "btrfs-loop" or "btrfs-base" in ${places.config}`,
     };
   if (isOwn) return { ...detected, type: "btrfs-loop", reason: `the image ${image.path} lies beside the state` };
-  if (image.old !== null)
-    return { ...detected, type: "btrfs-loop", reason: `ws-ckpt left its image ${image.path}` };
-  if (dataRoot === null)
-    return { ...detected, type: "plain", reason: "no backend and no data_root are configured" };
-  if (dataRoot.kind === "btrfs")
-    return { ...detected, type: "btrfs-base", reason: `${dataRoot.path} lies on btrfs` };
+  if (image.old !== null) return { ...detected, type: "btrfs-loop", reason: `ws-ckpt left its image ${image.path}` };
+  if (dataRoot === null) return { ...detected, type: "plain", reason: "no backend and no data_root are configured" };
+  if (dataRoot.kind === "btrfs") return { ...detected, type: "btrfs-base", reason: `${dataRoot.path} lies on btrfs` };
   // Its disk may not be mounted yet, and the first choice stays.
   return {
     what: dataRoot.isFolder
@@ -233,7 +230,8 @@ function affectedBy({ state, image }: StartFacts, type: BackendType): string[] {
   const served = (state?.workspaces ?? []).filter(({ origin_backend: origin }) => origin === type);
   return [
     ...served.map(
-      (each) => `${each.id.slice(0, 8)}  ${printablePath(each.link ?? rawPath(each))}: ${plural(each.points, "point")}`,
+      (each) =>
+        `${each.id.slice(0, 8)}  ${printablePath(each.link ?? rawPath(each))}: ${plural(each.points, "point")} at the last count`,
     ),
     ...(type === "btrfs-loop" ? (image.old?.workspaces ?? []) : []),
   ];

@@ -14,6 +14,7 @@ import { exchangePlaces, linkInPlace, makeInPlace } from "../fs/linux/exchange-f
 import { printablePath } from "../fs/paths/safe-path.ts";
 import type { Told } from "../fs/unfinished.ts";
 import {
+  type Copied,
   changedInOriginal,
   momentNow,
   requireNoHolders,
@@ -72,9 +73,9 @@ export function planMoveBack(path: string, target: string): FolderMove {
 }
 
 /**
- * Runs a move whose intent is recorded. Throws `refused`, `conflict` and errors of the copy; nothing has changed then.
+ * Runs a move whose intent is recorded. Returns how much was copied and compared. Throws `refused`, `conflict` and errors of the copy; nothing has changed then.
  */
-export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void> {
+export async function moveFolder(move: FolderMove, call: MoveCall): Promise<Copied> {
   const [path, target, aside] = [move.path, move.target, move.aside].map((each) => Buffer.from(each)) as [
     Buffer,
     Buffer,
@@ -100,7 +101,7 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
     await copyInto(source, copy, call.signal);
     if (!move.back) linkInPlace(aside, target);
     failpoint("daemon-move.copied");
-    await requireSameTrees(source, copy, { signal: call.signal });
+    const copied = await requireSameTrees(source, copy, { signal: call.signal });
     await commitFileSystem(target);
     failpoint("daemon-move.compared");
     requireNoHolders(source, call.allow);
@@ -111,7 +112,10 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
     const displaced = move.back ? target : aside;
     const changed =
       rootFacts(displaced) === facts ? await changedInOriginal(displaced, { since, made: 0n }) : Buffer.alloc(0);
-    if (changed === null) return fsyncDirectory(dirname(move.path));
+    if (changed === null) {
+      fsyncDirectory(dirname(move.path));
+      return copied;
+    }
     exchangePlaces(path, aside);
     const isWritten = lstatSync(copy, { bigint: true }).mtimeNs >= made || (await changedAfter(copy, made)) !== null;
     const kept = isWritten ? `; content that was written meanwhile lies in ${printablePath(copy)}` : "";

@@ -1,7 +1,7 @@
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import type { KeptState } from "./state/kept-state.ts";
-import { requireConvertible } from "../workspace/care/convert.ts";
+import { type Copied, requireConvertible } from "../workspace/care/convert.ts";
 import { checkLocation } from "../workspace/place/guards.ts";
 import { controlOf, releasedRegistration } from "../workspace/place/registry.ts";
 import { followFolder } from "../workspace/place/move-record.ts";
@@ -27,22 +27,24 @@ export class Moves {
 
   /** Moves a folder (its real path) onto a mount. The caller ends the move once the workspace is listed. */
   async onto(folder: string, mount: string, options: MoveCall): Promise<FolderMove> {
-    return this.#carryOut(planMove(folder, mount), options);
-  }
-
-  /** Moves a folder back to the path that is now a link to it. */
-  async back(link: string, target: string, options: MoveCall): Promise<FolderMove> {
-    const move = await this.#carryOut(planMoveBack(link, target), options);
-    await finishMove(move);
+    const move = planMove(folder, mount);
+    await this.#carryOut(move, options);
     return move;
   }
 
-  async #carryOut(move: FolderMove, options: MoveCall): Promise<FolderMove> {
+  /** Moves a folder back to the path that is now a link to it. */
+  async back(link: string, target: string, options: MoveCall): Promise<{ move: FolderMove; copied: Copied }> {
+    const move = planMoveBack(link, target);
+    const copied = await this.#carryOut(move, options);
+    await finishMove(move);
+    return { move, copied };
+  }
+
+  async #carryOut(move: FolderMove, options: MoveCall): Promise<Copied> {
     this.#kept.change({ moves: [...this.left, move] });
     failpoint("daemon-move.intent");
     try {
-      await moveFolder(move, options);
-      return move;
+      return await moveFolder(move, options);
     } catch (error) {
       this.end(move);
       throw error;

@@ -28,9 +28,9 @@ export interface ImageFacts {
   mount: string;
   /** Null: the file does not exist. */
   file: { bytes: number; uuid: string | null } | null;
-  /** The image as the state has it, or as ws-ckpt left it; null for an image that no record names. */
+  /** The image by the record in the state, or by ws-ckpt's files; null for an image without a record. */
   known: LoopImage | null;
-  /** What ws-ckpt left, if the image is that daemon's and was not taken over yet. */
+  /** Ws-ckpt's image and workspaces, if the image is ws-ckpt's and was not taken over yet. */
   old: OldLoop | null;
   /** The file or device that is mounted at `mount` now; null: none is. */
   mounted: string | null;
@@ -48,7 +48,7 @@ export interface StartFacts {
   state: DaemonState | null;
   /** Files of a state of which no generation can be read. */
   lost: readonly string[];
-  /** What an earlier daemon left beside a missing or unreadable state, as text. */
+  /** Traces of an earlier daemon beside a missing or unreadable state, as text. */
   traces: readonly string[];
   dataRoot: DataRoot | null;
   /** Control directories on the data root's file system. Read only if no state exists. */
@@ -63,7 +63,7 @@ export interface StartFacts {
   missingOld: readonly string[];
   /** True: ws-ckpt left something that was not taken over yet. */
   isOldLeft: boolean;
-  /** Why the state directory or the socket cannot be made, with a remedy; null if they can. */
+  /** The reason for which the state directory or the socket cannot be made, and a remedy; null if both can be made. */
   closed: { what: string; help: string; code?: ErrorCode } | null;
 }
 

@@ -22,6 +22,14 @@ export function withPipes<Child extends ChildProcess>(child: Child, program: str
 }
 
 /**
+ * Options for a child that works for this process. If this process ignores signals (`nohup`), the child leaves the
+ * terminal: Node does not pass ignored signals on, so a hang-up would end the child.
+ */
+export function besideTerminal(): { detached: boolean } {
+  return { detached: process.env["CAIRN_IGNORED"] !== undefined };
+}
+
+/**
  * Returns the path of a program in a search path; null if there is none. Skips relative folders, so that no workspace
  * brings its own program.
  */
@@ -53,6 +61,7 @@ export async function runTool(
       spawn(program, args, {
         env: { ...process.env, LC_ALL: "C" },
         stdio: ["ignore", "ignore", "pipe"],
+        ...besideTerminal(),
         ...(signal === undefined ? {} : { signal }),
       }),
       program,

@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
 
 /** Names of users and groups in the machine's own files; one copy per thread, read once. */
@@ -144,9 +144,26 @@ export function userStateDirectory(env: Environment = process.env): string {
   return join(absolutePath(env, "XDG_STATE_HOME") ?? join(homeDirectory(env), ".local/state"), "cairn");
 }
 
-/** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; everything in it can be made again. Throws `usage` if neither is known. */
+/**
+ * `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; everything in it can be made again. For root in another user's home
+ * (`sudo -E`) it is that of root's own home. Throws `usage` if neither is known.
+ */
 export function userCacheDirectory(env: Environment = process.env): string {
-  return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
+  const place = join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
+  return isOthersPlace(place) ? join(userInfo().homedir, ".cache", "cairn") : place;
+}
+
+/**
+ * True if this is root and a place, or the first folder above it that exists, belongs to another user. Root writes no
+ * caches there: the other user could not use them.
+ */
+export function isOthersPlace(place: string): boolean {
+  if (process.geteuid?.() !== 0) return false;
+  for (let at = place; ; at = dirname(at)) {
+    const found = statSync(at, { throwIfNoEntry: false });
+    if (found !== undefined) return found.uid !== 0;
+    if (at === "/") return false;
+  }
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;

@@ -23,7 +23,7 @@ import type {
 } from "../contract/looking.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
-import { warnRoot } from "../workspace/place/owners.ts";
+import { requireNotOthers } from "../workspace/place/owners.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
 
 /** Plans a cleanup, with the reason for each point, and stores the plan for a later run. */
@@ -107,7 +107,7 @@ export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options
   if (edit.retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
   if (edit.quotaBytes !== undefined) changes.quota_bytes = checkedQuota(edit.quotaBytes);
   if (edit.keptTrees !== undefined) changes.kept_trees = checkedTrees(edit.keptTrees);
-  warnRoot(control, options.onWarning);
+  requireNotOthers(control);
   using _lock = await acquireLock(control.lock, lockingOf("policy", options));
   const changed = { ...presentOrNothing(control, edit), ...changes };
   writePolicy(control, changed);

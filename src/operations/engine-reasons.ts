@@ -4,6 +4,7 @@ import { durableWrite } from "../fs/durable.ts";
 import { filesystemId } from "../fs/linux/mounts.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { readRegular } from "../fs/regular-file.ts";
+import { isOthersPlace } from "../fs/users.ts";
 import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { isDeepStrictEqual } from "node:util";
 
@@ -72,6 +73,7 @@ function askedOf({ folder, control }: FoundWorkspace): Required<Pick<Remembered,
 /** Stores the results of a probe, with the engine in use as chosen. */
 export function rememberReasons(found: FoundWorkspace, engine: EngineType, reasons: readonly EngineReason[]): void {
   const { control, paths } = found;
+  if (isOthersPlace(control.root)) return;
   try {
     makeFolder(control.cache);
     const file: Remembered = {

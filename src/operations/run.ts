@@ -124,6 +124,16 @@ export interface ProcessRequest {
 
 const KILL_AFTER_MS = 2000;
 
+/** The program and its arguments. If this process ignores signals (`nohup`), through a shell that ignores them: Node would not pass that on. */
+function ignoringToo(program: string, words: readonly string[]): [string, string[]] {
+  const ignored = Number.parseInt(process.env["CAIRN_IGNORED"]?.slice(-8) ?? "", 16);
+  if (Number.isNaN(ignored)) return [program, [...words]];
+  const names = ["HUP", "INT", "TERM"].filter(
+    (name) => (ignored >> (constants.signals[`SIG${name}` as NodeJS.Signals] - 1)) & 1,
+  );
+  return ["/bin/sh", ["-c", `trap '' ${names.join(" ")}; exec "$0" "$@"`, program, ...words]];
+}
+
 /**
  * Runs a program without a shell, on this process's terminal. An abort sends SIGTERM, and SIGKILL two seconds later.
  * Never throws: a failed start has a shell's exit status.
@@ -135,7 +145,7 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
   return new Promise((resolve) => {
     let child: ReturnType<typeof spawn>;
     try {
-      child = spawn(program, words, {
+      child = spawn(...ignoringToo(program, words), {
         cwd: request.cwd,
         env: { ...process.env, ...request.env },
         stdio: ["inherit", request.stdout === "stderr" ? 2 : "inherit", "inherit"],
@@ -170,7 +180,10 @@ export async function* processOutput(
   request: Pick<ProcessRequest, "command" | "cwd" | "signal">,
 ): AsyncGenerator<Uint8Array> {
   const [program = "", ...words] = request.command;
-  const child = withPipes(spawn(program, words, { cwd: request.cwd, stdio: ["ignore", "pipe", "inherit"] }), program);
+  const child = withPipes(
+    spawn(...ignoringToo(program, words), { cwd: request.cwd, stdio: ["ignore", "pipe", "inherit"] }),
+    program,
+  );
   const stop = stopper(child, request.signal);
   const ended = new Promise<CairnError | null>((resolve) => {
     child.once("error", (error) => {

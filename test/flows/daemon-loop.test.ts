@@ -76,8 +76,9 @@ test("the daemon moves a folder onto its btrfs image and back, with equal conten
   fs.rmSync(folder);
   await daemon.reconciled();
   assert.equal(fs.readlinkSync(folder), target, "the link is made again");
-  const done = (await daemon.call("recover", { path: folder, ...ALLOW })) as { original: string };
+  const done = (await daemon.call("recover", { path: folder, ...ALLOW })) as { original: string; entries: number };
   assert.equal(done.original, target);
+  assert.ok(done.entries > 5, "it says how many entries it copied and compared");
   assert.ok(fs.lstatSync(folder).isDirectory());
   assertFolder(folder, state, "back again");
   assertFolder(target, state, "and still on the image");

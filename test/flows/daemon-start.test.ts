@@ -123,7 +123,8 @@ test("a first start that cannot be served is refused, and makes not even the sta
   const { daemon, volume, other } = place;
   const plainFile = path.join(daemon.folder, "file");
   fs.writeFileSync(plainFile, "");
-  const base = (root: string): string => `[backend]\ntype = "btrfs-base"\n${root === "" ? "" : `data_root = "${root}"\n`}`;
+  const base = (root: string): string =>
+    `[backend]\ntype = "btrfs-base"\n${root === "" ? "" : `data_root = "${root}"\n`}`;
   const rows: [string, config: string, said: string[]][] = [
     ["btrfs-base without data_root", base(""), ["backend.data_root is not set"]],
     ["data_root is /proc", base("/proc"), ["/proc lies on proc"]],
@@ -133,7 +134,11 @@ test("a first start that cannot be served is refused, and makes not even the sta
     ["data_root is a file", base(plainFile), ["is not a folder"]],
     ["data_root is elsewhere", base(daemon.folder), ["lies on "]],
     ["a loop of 10 KiB", '[backend]\ntype = "btrfs-loop"\n[loop]\nsize = "10KiB"\n', ["8 KiB", "too small"]],
-    ["[migrate] state is missing", `[migrate]\nstate = "${daemon.folder}/no"\n`, [`${daemon.folder}/no does not exist`]],
+    [
+      "[migrate] state is missing",
+      `[migrate]\nstate = "${daemon.folder}/no"\n`,
+      [`${daemon.folder}/no does not exist`],
+    ],
     ["[migrate] data_root is missing", `[migrate]\ndata_root = "${daemon.folder}/no"\n`, [`${daemon.folder}/no`]],
     ["no such group", '[socket]\ngroup = "no-such-group"\n', ["no-such-group"]],
     ["no such group for a loop", `${LOOP}[socket]\ngroup = "no-such-group"\n`, ["no-such-group"]],
@@ -273,7 +278,10 @@ test("a start without its state is refused while an image, marks or records lie 
     ["the newest is missing", null, kept],
     ["the older is cut", kept, before.subarray(0, 10)],
   ] as const) {
-    for (const [at, bytes] of [[file, own], [previous, older]] as const)
+    for (const [at, bytes] of [
+      [file, own],
+      [previous, older],
+    ] as const)
       if (bytes === null) fs.rmSync(at);
       else fs.writeFileSync(at, bytes);
     await assertStarts(place, row, "go on", "btrfs-loop");
@@ -358,7 +366,10 @@ test("a start goes on with its image, or takes it back, after a kill at any step
     const shown = execFileSync("blkid", ["-o", "value", "-s", "UUID", image], { encoding: "utf8" }).trim();
     assert.deepEqual([backend.filesystem_uuid, paths.loop_image!.path], [shown, image], failpoint);
     await stopped(place);
-    assert.deepEqual(fs.readdirSync(daemon.state).filter((name) => name.includes("unfinished")), []);
+    assert.deepEqual(
+      fs.readdirSync(daemon.state).filter((name) => name.includes("unfinished")),
+      [],
+    );
     fs.rmSync(daemon.state, { recursive: true });
   }
   // The mount fails: nothing of the image stays.

@@ -222,12 +222,24 @@ test("a workspace whose folder is missing affects no other, and is served again 
     ["other", "ok"],
     ["ws", "folder_gone"],
   ]);
+  const status = cairn(["service", "status", "--check"], daemon.asked);
+  assert.deepEqual([status.status, status.error!.code], [3, "not_found"]);
+  assert.ok(status.error!.message.includes(folder), status.error!.message);
+  const gone = cairn(["service", "recover", `${folder}-none`], daemon.asked);
+  assert.match(gone.error!.hint!, /service status/);
   await daemon.call("save", { workspace: other });
   await daemon.kill();
   await daemon.start();
   await daemon.call("save", { workspace: other });
   fs.renameSync(`${folder}-away`, folder);
   assert.ok((await daemon.reconciled()).workspaces.every(({ health }) => health === "ok"));
+  assert.equal(cairn(["service", "status", "--check"], daemon.asked).status, 0);
+  const control = daemon.stateNow().workspaces.find(({ path: at }) => at === folder)!.control_directory;
+  fs.renameSync(control, `${control}-away`);
+  const damaged = cairn(["service", "status", "--check"], daemon.asked);
+  assert.deepEqual([damaged.status, damaged.error!.code], [6, "damaged"]);
+  assert.ok(damaged.error!.message.includes(control), damaged.error!.message);
+  fs.renameSync(`${control}-away`, control);
   assert.equal((await historyOf(here)).length, 2);
 });
 

@@ -9,8 +9,23 @@ import { installForOrdinaryUser, type OrdinaryUser, whyNoOrdinaryUser } from "..
 
 /** `su` and `sudo -E`: root's command in the home of somebody else, with their repository. */
 
-const ROOT_MADE =
-  /belongs? to the user \d+, who may not use files that root writes there: .* or give the files back afterwards: (sudo find .*)$/;
+const OTHERS = /belongs? to the user \d+, who could not use files that root /;
+
+/** All entries below a folder with their owners, and files with size and time: a read takes a lock for a moment. */
+function entriesOf(folder: string): string[] {
+  return fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => {
+    const found = fs.lstatSync(path.join(folder, name));
+    return `${name} ${found.uid}${found.isDirectory() ? "" : ` ${found.size} ${found.mtimeMs}`}`;
+  });
+}
+
+function assertUnchanged(before: readonly string[], after: readonly string[]): void {
+  assert.deepEqual(
+    after.filter((each) => !before.includes(each)),
+    [],
+  );
+  assert.equal(after.length, before.length);
+}
 
 describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => {
   let user: OrdinaryUser;
@@ -32,43 +47,66 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
     repository = path.join(home, "repository");
     cairnOk(["backup", "init", "-r", repository], asUser);
     cairnOk(["backup", "create", folder, "-r", repository], asUser);
+    const kept = path.join(home, "kept");
+    fs.mkdirSync(kept);
+    fs.writeFileSync(path.join(kept, "file"), "kept\n");
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, kept]);
+    cairnOk(["save", kept], asUser);
   });
 
   after(() => user.remove());
 
-  test("root is warned before a restore with a user's repository, and the user is told how to own the files again", () => {
-    const restore = ["backup", "restore", "latest", "-r", repository, "--to"];
-    const { warnings } = cairnOk([...restore, path.join(user.place, "of-root")], asRoot);
-    const told = warnings.filter((each) => ROOT_MADE.test(each));
-    assert.equal(told.length, 1, warnings.join("\n"));
-    assert.ok(told[0]!.includes(path.join(user.place, "state/cairn")), told[0]);
-    cairnOk(["backup", "verify", "--restore-check", "-r", repository], asRoot);
-
-    const own = cairnOk([...restore, path.join(user.place, "home/own")], asUser);
-    assert.equal(fs.readFileSync(path.join(user.place, "home/own/file"), "utf8"), "content\n");
-    const unrecorded = own.warnings.find((each) => each.startsWith("this restore could not be recorded"));
-    const [, command] = /to become their owner: (sudo find .*)$/.exec(unrecorded ?? "") ?? [];
-    assert.ok(command !== undefined && told[0]!.includes(command), own.warnings.join("\n"));
-    const refused = cairn(["backup", "verify", "--restore-check", "-r", repository], asUser);
-    assert.equal(refused.error?.code, "permission");
-    assert.match(refused.error.hint ?? "", /to become their owner: sudo find /);
-
-    for (const each of ROOT_MADE.exec(told[0]!)![1]!.split("; "))
-      assert.equal(spawnSync("sh", ["-c", each.replaceAll("sudo ", "")]).status, 0);
-    cairnOk(["backup", "verify", "--restore-check", "-r", repository], asUser);
-    const again = cairnOk([...restore, path.join(user.place, "home/again")], asUser);
-    assert.deepEqual(again.warnings, []);
+  test("root refuses to write below a user's home, with sudo -H as the hint, and writes nothing there", () => {
+    const home = path.join(user.place, "home");
+    const other = path.join(user.place, "of-root");
+    fs.mkdirSync(other);
+    fs.writeFileSync(path.join(other, "file"), "root's\n");
+    fs.mkdirSync(path.join(home, "bare"), { mode: 0o755 });
+    fs.chownSync(path.join(home, "bare"), ORDINARY_USER, ORDINARY_USER);
+    // Neither ~/.local nor a state directory of its own exists: nothing may be made.
+    const { XDG_STATE_HOME: _state, XDG_CACHE_HOME: _cache, ...rest } = asRoot.env!;
+    const bare: RunOptions = {
+      cwd: other,
+      env: { ...rest, HOME: path.join(home, "bare"), XDG_STATE_HOME: "", XDG_CACHE_HOME: "" },
+    };
+    const places = ["home", "state"].map((name) => path.join(user.place, name));
+    const before = places.flatMap(entriesOf);
+    for (const [words, options] of [
+      [["save", other], bare],
+      [["init", other], bare],
+      [["save", other], asRoot],
+      [["backup", "create", other, "-r", repository], asRoot],
+      [["backup", "create", "-r", repository], asRoot],
+      [["-C", path.join(home, "kept"), "save"], asRoot],
+      [["-C", path.join(home, "kept"), "restore", "latest"], asRoot],
+      [["-C", path.join(home, "kept"), "fork", "latest", path.join(user.place, "fork")], asRoot],
+    ] as const) {
+      const { status, error } = cairn([...words], { ...options, own: true });
+      assert.deepEqual([status, error?.code], [7, "refused"], `${words.join(" ")}: ${error?.message}`);
+      assert.match(error!.message, OTHERS, words.join(" "));
+      assert.match(error!.hint ?? "", /sudo -H|sudo -u '#\d+'/, words.join(" "));
+    }
+    assertUnchanged(before, places.flatMap(entriesOf));
+    assert.equal(fs.existsSync(path.join(user.place, "fork")), false);
   });
 
-  test("root is warned before it adds to a user's repository, and the user is told how to own the files again", () => {
-    const { warnings } = cairnOk(["backup", "create", "-r", repository], asRoot);
-    const told = warnings.filter((each) => each.startsWith(repository));
-    assert.equal(told.length, 1, warnings.join("\n"));
-    assert.match(told[0]!, ROOT_MADE);
-    const refused = cairn(["backup", "list", "-r", repository], asUser);
-    assert.equal(refused.error?.code, "permission");
-    const [, command] = /, run: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
-    assert.equal(spawnSync("sh", ["-c", command!]).status, 0);
-    assert.equal((cairnOk(["backup", "list", "-r", repository], asUser).data["snapshots"] as unknown[]).length, 2);
+  test("root may look at a user's points and repository, and leaves nothing there", () => {
+    const kept = path.join(user.place, "home/kept");
+    const places = ["home", "state"].map((name) => path.join(user.place, name));
+    const before = places.flatMap(entriesOf);
+    for (const words of [
+      ["-C", kept, "status"],
+      ["-C", kept, "history"],
+      ["-C", kept, "show", "latest"],
+      ["-C", kept, "show", "latest:file"],
+      ["-C", kept, "diff", "latest"],
+      ["-C", kept, "verify"],
+      ["-C", kept, "doctor"],
+      ["backup", "list", "-r", repository],
+      ["backup", "show", "latest:file", "-r", repository],
+    ])
+      cairnOk(words, { ...asRoot, own: true });
+    assertUnchanged(before, places.flatMap(entriesOf));
+    cairnOk(["-C", kept, "save"], asUser);
   });
 });

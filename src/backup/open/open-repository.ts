@@ -17,7 +17,7 @@ import { CachedStorage } from "../../repository/storage/cached.ts";
 import { makeRepositoryFolder, sharingGroup } from "../../repository/storage/sharing.ts";
 import { CallStorage } from "../../repository/storage/call-storage.ts";
 import type { Storage, StorageCall } from "../../repository/storage/storage.ts";
-import { unlessOthersWrote, warnRootOfPlaces } from "../../workspace/place/owners.ts";
+import { requireOwnRepository, unlessOthersWrote } from "../../workspace/place/owners.ts";
 import type { CallOptions, InitRepositoryOptions, RepositoryInfo, RepositoryOptions } from "../../contract/index.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -119,7 +119,6 @@ export class OpenRepository {
   static over(options: RepositoryOptions, storage: Storage, repository: Repository): OpenRepository {
     const { env, onWarning, compression, packSize } = options;
     const places = [userStateDirectory(), userCacheDirectory(env)];
-    warnRootOfPlaces(places, "with HOME, XDG_STATE_HOME and XDG_CACHE_HOME of root's own (sudo -H)", onWarning);
     const cache = join(userCacheDirectory(env), "repositories", repository.id);
     const { keyName } = repository;
     // The signal of the opening ends with the opening.
@@ -206,13 +205,12 @@ export class OpenRepository {
     return made;
   }
 
-  /** Works under a lock that other programs honour, restic too. Warns root once before it changes another user's repository. */
+  /** Works under a lock that other programs honour, restic too. Refuses, or warns root once, before it changes another user's repository. */
   async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
     const { location, localPath } = this.storage;
     if (!this.#shared.isRootWarned && localPath !== undefined) {
       this.#shared.isRootWarned = true;
-      if (sharingGroup(location) === false)
-        warnRootOfPlaces([location], null, options.onWarning ?? this.#shared.onWarning);
+      if (sharingGroup(location) === false) requireOwnRepository(location, options.onWarning ?? this.#shared.onWarning);
     }
     return withLock(this.repository, { ...lockCall(options), exclusive }, work);
   }

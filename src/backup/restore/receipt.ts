@@ -26,6 +26,7 @@ import { allPoints } from "../../workspace/points/points.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/snapshots.ts";
 import { userStateDirectory } from "../../fs/users.ts";
+import { requireOwnHome } from "../../workspace/place/owners.ts";
 
 const MAX_BYTES = 1 << 20;
 const LOCK_WAIT_MS = 10_000;
@@ -69,6 +70,7 @@ export async function writeReceipt(
   proven: Omit<ReceiptBody, "made_at" | "host" | "program" | "previous">,
   also: string | undefined,
 ): Promise<string> {
+  requireOwnHome(directory());
   durableMkdir(directory());
   using _lock = await acquireLock(join(userStateDirectory(), "receipts.lock"), {
     purpose: "receipt",

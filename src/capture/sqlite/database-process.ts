@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { CairnError, type ErrorCode, throwIfAborted, toCairnError } from "../../errors.ts";
-import { withPipes } from "../../fs/child-pipes.ts";
+import { besideTerminal, withPipes } from "../../fs/child-pipes.ts";
 import type { DatabaseProof, ProveRequest } from "./image.ts";
 import type { Report, Works } from "./database-worker.ts";
 
@@ -72,6 +72,7 @@ export class DatabaseProcess {
       env: { LD_LIBRARY_PATH, TMPDIR, CAIRN_FAILPOINT },
       execArgv: ["--disable-warning=ExperimentalWarning"],
       serialization: "advanced",
+      ...besideTerminal(),
       stdio: ["ignore", "ignore", CAIRN_FAILPOINT === undefined ? "ignore" : "inherit", "ipc"],
     });
     // The exit event rejects the waiting call; failed kills are reported here too.

@@ -54,6 +54,17 @@ function isOwn(folder: string): boolean {
 // Status 2 of a hook makes a tool stop its agent, and any other failure disturbs the turn.
 if (process.argv[2] === "agent" && process.argv[3] === "hook") process.on("exit", () => void (process.exitCode = 0));
 
+// Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are
+// started, so that they can be started alike.
+const ignored = Number.parseInt(process.env["CAIRN_IGNORED"]?.slice(-8) ?? "", 16) & 0x4003;
+if (ignored === 0) delete process.env["CAIRN_IGNORED"];
+for (const [bit, signal] of [
+  [0, "SIGHUP"],
+  [1, "SIGINT"],
+  [14, "SIGTERM"],
+] as const)
+  if (((ignored >> bit) & 1) === 1) process.on(signal, () => undefined);
+
 // Node would open a debugger to all users of the machine. process.ts handles the signal.
 process.on("SIGUSR1", () => undefined);
 

@@ -17,6 +17,8 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   /** The status that a shell gives a process ended by a signal. */
   let stopped = ERROR_TABLE.interrupted.exit as number;
   for (const signal of SIGNALS) {
+    // entry.ts ignores it.
+    if (process.listenerCount(signal) > 0) continue;
     process.on(signal, () => {
       // The command of `run`, or the pager, decides; this process still has work after it. The terminal sends SIGINT to both.
       if (running !== null) {

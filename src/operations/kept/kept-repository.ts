@@ -11,7 +11,7 @@ import { checkRetention } from "../../workspace/keep/retention.ts";
 import { readKeptRepository, writeKeptRepository } from "../../workspace/place/control-directory.ts";
 import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { WorkspacePaths } from "../../workspace/place/control-layout.ts";
-import { ownerBesidesUs, warnRoot } from "../../workspace/place/owners.ts";
+import { ownerBesidesUs, requireNotOthers } from "../../workspace/place/owners.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax } from "./alarm.ts";
@@ -39,7 +39,7 @@ export async function setBackupRepository(
   const { control, paths } = workspace.found;
   const changes = edit === null ? null : changesOf(edit);
   if (typeof edit?.onFailure === "string") await checkAlarmSyntax(edit.onFailure);
-  warnRoot(control, options.onWarning);
+  requireNotOthers(control);
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   if (changes === null) writeKeptRepository(paths, null);
   else {

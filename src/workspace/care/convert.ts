@@ -150,14 +150,17 @@ async function copyAside(root: Buffer, aside: Buffer, input: ConvertInput): Prom
   return copied;
 }
 
+/** Number of entries that were copied and compared, and the size of their files. */
+export type Copied = Pick<Converted, "entries" | "bytes">;
+
 /**
  * Reads two folders completely and throws `conflict` unless they are equal: both digests, every extended attribute, and
  * the metadata of their roots.
  */
-export async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
+export async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<Copied> {
   const memory = new ScanMemory();
   try {
-    await requireSame(memory, { one, other, call });
+    return await requireSame(memory, { one, other, call });
   } finally {
     await memory.collect();
   }
@@ -166,7 +169,7 @@ export async function requireSameTrees(one: Buffer, other: Buffer, call: Workspa
 async function requireSame(
   memory: ScanMemory,
   { one, other, call }: { one: Buffer; other: Buffer; call: WorkspaceCall },
-): Promise<void> {
+): Promise<Copied> {
   const chunkerPolynomial = formatPolynomial(randomPolynomial());
   const read = async (root: Buffer): Promise<ScanResult> => {
     call.onProgress?.({ phase: "verifying", done: 0 });
@@ -189,7 +192,10 @@ async function requireSame(
     Buffer.compare(a.state, b.state) === 0 &&
     Buffer.compare(a.meta, b.meta) === 0 &&
     rootFacts(one) === rootFacts(other);
-  if (isSame && a.notes.torn.length === 0 && a.notes.omitted.length === 0) return;
+  if (isSame && a.notes.torn.length === 0 && a.notes.omitted.length === 0) {
+    const { entries, bytes } = a.summarise();
+    return { entries: entries.files + entries.directories + entries.links + entries.other, bytes };
+  }
   const named = different === undefined ? "the metadata of the folder itself" : printablePath(different.path);
   throw new CairnError("conflict", `${printablePath(one)} and its copy differ: ${named}`, {
     hint: "stop the programs that write into the folder, then try again",

@@ -166,7 +166,11 @@ class Verification {
 
   /** Records the findings beside each point. A failure is a warning only: the findings stay. */
   async #record(held: readonly HeldPoint[], problems: readonly VerifyProblem[]): Promise<void> {
-    this.#workspace.warnRoot(this.#input);
+    try {
+      this.#workspace.requireNotOthers();
+    } catch (error) {
+      return this.#input.onWarning?.(`the result of the verification is not recorded: ${toCairnError(error).message}`);
+    }
     const byPoint = Map.groupBy(problems, (problem) => problem.point);
     const at = new Date().toISOString();
     for (const [paths, group] of Map.groupBy(held, (each) => each.paths)) {

@@ -81,7 +81,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, input.point);
     await checkRoomFor(workspace, input.point, { target, allow: input.allow });
-    workspace.warnRoot(input);
+    workspace.requireNotOthers();
     const partial = NewFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
       if (!isCopied && !isMountRoot(target) && workspace.engine.holder?.atomic === true) {

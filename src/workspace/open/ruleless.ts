@@ -7,6 +7,7 @@ import { hasNewName, isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../.
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { readRegular, writeRegular } from "../../fs/regular-file.ts";
+import { isOthersPlace } from "../../fs/users.ts";
 import type { SavePointId } from "../../ids.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
@@ -131,6 +132,7 @@ function readKept({ found }: Workspace): Map<string, string> {
 
 function keep(workspace: Workspace, { descriptor }: Point, tree: SubvolumeInfo): void {
   const { control, paths } = workspace.found;
+  if (isOthersPlace(control.root)) return;
   const line = `${descriptor.save_point_id} ${nameOf(tree)}\n`;
   try {
     makeFolder(control.cache);

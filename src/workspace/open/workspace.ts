@@ -14,7 +14,7 @@ import { unfinishedIn } from "../points/journals.ts";
 import type { Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import type { Cause, Progress } from "../../contract/words.ts";
-import { warnRoot } from "../place/owners.ts";
+import { requireNotOthers } from "../place/owners.ts";
 import { lockingOf } from "../place/registry.ts";
 import { Removals } from "../points/held-trees.ts";
 import { isUnknownHere, ownPointsOnly, type OutsidePoint, outsidePoint, siblingPoint, takenOver } from "./siblings.ts";
@@ -65,7 +65,7 @@ export class Workspace {
   readonly removals: Removals;
   /** For opening other workspaces of the control directory. */
   readonly parts: WorkspaceParts;
-  #isRootWarned = false;
+  #isOwn = false;
   /** Lock of the running call; null if it has none, or has released it. */
   #lock: Lock | null = null;
 
@@ -102,7 +102,7 @@ export class Workspace {
    */
   async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
     throwIfAborted(call.signal);
-    this.warnRoot(call);
+    this.requireNotOthers();
     const onBusy = (): void => noteWanted(this.found.paths.wanted);
     const lock = await acquireLock(this.found.paths.lock, { ...lockingOf(purpose, call), onBusy });
     try {
@@ -131,10 +131,10 @@ export class Workspace {
     });
   }
 
-  /** Warns root once before this call writes among the save points. The lock calls this; so do writers without a lock. */
-  warnRoot({ onWarning }: Pick<WorkspaceCall, "onWarning">): void {
-    if (!this.#isRootWarned) warnRoot(this.found.control, onWarning);
-    this.#isRootWarned = true;
+  /** Throws `refused` before root writes among another user's save points. The lock calls this; so do writers without a lock. */
+  requireNotOthers(): void {
+    if (!this.#isOwn) requireNotOthers(this.found.control);
+    this.#isOwn = true;
   }
 
   /**

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { controlPaths } from "./control-layout.ts";
-import { unlessNotOwn, warnRoot } from "./owners.ts";
+import { requireNotOthers, unlessNotOwn } from "./owners.ts";
 
 test("unlessNotOwn returns the error unchanged if the control directory does not exist", (context) => {
   const directory = mkdtempSync(join(tmpdir(), "cairn-owner-"));
@@ -13,5 +13,5 @@ test("unlessNotOwn returns the error unchanged if the control directory does not
   const control = controlPaths(join(directory, "gone"));
   const error = new CairnError("permission", `open ${control.file}: permission denied`);
   assert.equal(unlessNotOwn(control, error), error);
-  warnRoot(control, (message) => assert.fail(message));
+  requireNotOthers(control);
 });

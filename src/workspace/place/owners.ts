@@ -13,12 +13,25 @@ import {
 import { dirname, join } from "node:path";
 import { advice, CairnError, either, reworded, toCairnError } from "../../errors.ts";
 import { temporaryName } from "../../fs/durable.ts";
-import { printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
-import { membersOf } from "../../fs/users.ts";
+import { filesystemKind } from "../../fs/linux/mounts.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
+import { homeDirectories, knownHome, membersOf } from "../../fs/users.ts";
 import { existingAncestor } from "./room.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
-/** Decides by owners which control directories and records to trust, and warns root of writes into other users'. */
+/** Decides by owners which control directories and records to trust, and refuses writes of root into other users' places. */
+
+/** File systems that give root's files to root, whatever the mount options. */
+const KEEP_OWNERS: ReadonlySet<string> = new Set([
+  "ext4",
+  "xfs",
+  "btrfs",
+  "f2fs",
+  "zfs",
+  "bcachefs",
+  "tmpfs",
+  "overlay",
+]);
 
 interface Owner {
   uid: number;
@@ -101,36 +114,57 @@ export function requireOpen({ root }: ControlPaths, folder: Buffer): void {
   }
 }
 
-/** Warns root before a write into another user's control directory. */
-export function warnRoot({ root }: ControlPaths, onWarning: ((message: string) => void) | undefined): void {
-  const owner = process.geteuid?.() === 0 ? ownerOf(root) : null;
-  if (owner === null || owner.uid === 0) return;
-  onWarning?.(
-    `the save points of this folder belong to the user ${owner.uid}, who may not read files that root writes there: work as that user (sudo -u '#${owner.uid}' cairn …), or give the files back afterwards: ${giveBack(root, owner)}`,
+/** Throws `refused` before root writes into another user's control directory. Looks need no such check: they write nothing there. */
+export function requireNotOthers({ root }: ControlPaths): void {
+  const other = othersPlace(root);
+  if (other === null) return;
+  throw new CairnError(
+    "refused",
+    `the save points of this folder belong to the user ${other.owner.uid}, who could not use files that root writes there (${printablePath(root)})`,
+    { hint: `work as that user: sudo -u '#${other.owner.uid}' cairn …; as root you can look at the points` },
   );
 }
 
 /**
- * Warns root before a write into other users' directories, to which `su` and `sudo -E` lead by keeping HOME. `instead`:
- * an alternative to working as that user.
+ * Throws `refused` before root writes records into another user's home, to which `su` and `sudo -E` lead by keeping
+ * HOME. The user could not use Cairn afterwards, and programs that the folder was made for could not use it either.
  */
-export function warnRootOfPlaces(
-  places: readonly string[],
-  instead: string | null,
-  onWarning: ((message: string) => void) | undefined,
-): void {
-  if (process.geteuid?.() !== 0) return;
-  const others = places.flatMap((place) => {
-    const found = firstOf(place, () => true);
-    return found === null || found.owner.uid === 0 ? [] : [{ ...found, place }];
-  });
-  if (others.length === 0) return;
-  const lines = others.map(({ path, owner }) => giveBack(path, owner));
-  const { uid } = others[0]!.owner;
-  const names = others.map(({ place }) => printablePath(place)).join(" and ");
-  onWarning?.(
-    `${names} ${others.length === 1 ? "belongs" : "belong"} to the user ${uid}, who may not use files that root writes there: work as that user (sudo -u '#${uid}' cairn …)${instead === null ? "" : ` or ${instead}`}, or give the files back afterwards: ${lines.join("; ")}`,
+export function requireOwnHome(place: string): void {
+  const other = othersPlace(place);
+  if (other === null) return;
+  throw new CairnError(
+    "refused",
+    `${printablePath(place)}, where Cairn would write, belongs to the user ${other.owner.uid}, who could not use files that root makes there`,
+    {
+      hint: `use root's own home: sudo -H cairn …; or work as that user: sudo -u '#${other.owner.uid}' cairn …; in a container set XDG_STATE_HOME to a folder of root`,
+    },
   );
+}
+
+/** As {@link requireOwnHome}, for a repository in a home; root is only warned of another user's repository elsewhere. */
+export function requireOwnRepository(location: string, onWarning: ((message: string) => void) | undefined): void {
+  const other = othersPlace(location);
+  if (other === null) return;
+  const homes = [knownHome(), ...homeDirectories()].filter((each) => each !== null && each !== "/");
+  if (homes.some((home) => isAtOrBelow(Buffer.from(location), Buffer.from(home!)))) requireOwnHome(location);
+  const { path, owner } = other;
+  onWarning?.(
+    `${printablePath(location)} belongs to the user ${owner.uid}, who may not use files that root writes there: work as that user (sudo -u '#${owner.uid}' cairn …), or give the files back afterwards: ${giveBack(path, owner)}`,
+  );
+}
+
+/**
+ * The first existing entry of a place and its owner, if this is root and the owner is another user. Null also if the
+ * file system gives root's files to that owner, or if nothing can be made there.
+ */
+function othersPlace(place: string): { path: string; owner: Owner } | null {
+  if (process.geteuid?.() !== 0) return null;
+  const found = firstOf(place, () => true);
+  if (found === null || found.owner.uid === 0) return null;
+  const folder = statSync(found.at).isDirectory() ? found.at : dirname(found.at);
+  if (KEEP_OWNERS.has(filesystemKind(folder).name)) return found;
+  const given = ownerOfNew(folder);
+  return given === null || given === found.owner.uid ? null : found;
 }
 
 /** Adds a hint to an error if another user wrote into this user's control directory: how to become the files' owner. */
@@ -166,11 +200,11 @@ function isClosedByAnother(error: unknown, own: number): boolean {
   return false;
 }
 
-/** The first owner that fits, of a path or a folder above. `path`: the entry of that folder on the way to `place`. */
-function firstOf(place: string, fits: (uid: number) => boolean): { path: string; owner: Owner } | null {
+/** The first owner that fits, of a path or a folder above (`at`). `path`: the entry of that folder on the way to `place`. */
+function firstOf(place: string, fits: (uid: number) => boolean): { at: string; path: string; owner: Owner } | null {
   for (let at = place, path = place; ; path = at, at = dirname(at)) {
     const owner = ownerOf(at);
-    if (owner !== null && fits(owner.uid)) return { path, owner };
+    if (owner !== null && fits(owner.uid)) return { at, path, owner };
     if (at === dirname(at)) return null;
   }
 }
@@ -183,15 +217,20 @@ export function ownerBesidesUs(record: string): number | null {
   const uid = lstatSync(record, { throwIfNoEntry: false })?.uid;
   const own = process.geteuid?.();
   if (uid === undefined || own === undefined || uid === 0 || uid === own) return null;
-  const place = join(dirname(record), temporaryName());
+  return ownerOfNew(dirname(record)) === uid ? null : uid;
+}
+
+/** The user to whom the file system gives a new file of this process; null if none can be made. */
+function ownerOfNew(directory: string): number | null {
+  const place = join(directory, temporaryName());
   try {
     const fd = openSync(place, "wx", 0o600);
-    const { uid: given } = fstatSync(fd);
+    const { uid } = fstatSync(fd);
     closeSync(fd);
     unlinkSync(place);
-    return given === uid ? null : uid;
-  } catch {
     return uid;
+  } catch {
+    return null;
   }
 }
 

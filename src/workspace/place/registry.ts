@@ -21,7 +21,7 @@ import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../
 import { absolutePath, knownHome, userCacheDirectory, userStateDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
 import { isSystemDaemon, removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";
-import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
+import { hintOfOthers, requireOwnHome, unlessOthersWrote } from "./owners.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { lacksItsFile } from "./control-directory.ts";
 import { controlPaths, MOUNT_CONTROL, requireWhole, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
@@ -99,6 +99,7 @@ function noteElsewhere(entry: NewRegistration): void {
   // Root's daemon has its own marks, which all users can read.
   if (state === null || state === userStateDirectory() || isSystemDaemon()) return;
   try {
+    requireOwnHome(state);
     durableMkdir(folderOf("elsewhere", state));
     const isGone = ({ registration, missing }: RegistryEntry): boolean => registration === null || missing.length > 0;
     for (const { file } of listIn(folderOf("elsewhere", state), MOST_LOOKED_AT).filter(isGone)) durableRemove(file);
@@ -163,6 +164,7 @@ export function noteSelfContained(entry: NewRegistration): void {
     // A damaged note is written anew.
   }
   try {
+    requireOwnHome(userStateDirectory());
     makeFolder(folderOf("selfContained"));
     durableWrite(file, encoded(entry));
   } catch {
@@ -422,6 +424,7 @@ export function lockingOf(
 /** Takes the registry's lock, under which folders are adopted, so that no folder gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
   requireWhole(userStateDirectory());
+  requireOwnHome(userStateDirectory());
   try {
     durableMkdir(userStateDirectory());
   } catch (error) {
@@ -597,6 +600,7 @@ function knownPolynomial(): string | null {
 /** Best effort: without the file the next store cuts files differently. A racing process's polynomial counts. */
 function notePolynomial(polynomial: string): string {
   try {
+    requireOwnHome(userStateDirectory());
     durableMkdir(userStateDirectory());
     // Replace a file without a usable polynomial.
     const exclusive = !existsSync(polynomialFile());

@@ -4,6 +4,7 @@ import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { readRegular, writeRegular } from "../../fs/regular-file.ts";
+import { isOthersPlace } from "../../fs/users.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { namesIn } from "../../fs/paths/names-in.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -40,6 +41,7 @@ export function keepStoreSize(control: string, { table, covered }: BlobIndex): S
     .filter((pack) => table.packRefs[pack] !== 0)
     .map((pack) => objectIdOf(table.packId(pack)));
   const size: StoreSize = { bytes: packBytes(table), packs };
+  if (isOthersPlace(control)) return size;
   const temporary = `${paths.storeSize}.${process.pid}`;
   const record = { ...size, index_files: [...covered].toSorted() };
   try {

@@ -3,6 +3,7 @@ import { rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { durableMkdir, durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
+import { requireOwnHome } from "../../../workspace/place/owners.ts";
 
 /** A tool's file before `install` changed it. `remove` restores the same bytes if the file was not changed since. */
 export interface KeptBefore {
@@ -36,6 +37,7 @@ export function keepBefore(
   { before, text, made }: { before: string | null; text: string; made: string | null },
 ): void {
   const kept = { ...(keptBefore(file, before) ?? { before, made }), after: digestOf(text) };
+  requireOwnHome(dirname(placeOf(file)));
   durableMkdir(dirname(placeOf(file)), { mode: 0o700 });
   durableWrite(placeOf(file), Buffer.from(JSON.stringify(kept)), { mode: 0o600 });
 }

@@ -26,7 +26,15 @@ export const command: CommandDefinition = {
     })) as DaemonStatus;
     const outcome: Outcome = { data: status, paged: true, text: () => render(status, { timer, style: context.style }) };
     const { overdue } = status;
-    if (overdue.length > 0)
+    const sick = status.workspaces.filter(({ health }) => health !== "ok");
+    const [first] = sick;
+    if (first !== undefined)
+      outcome.error = new CairnError(
+        sick.every(({ health }) => health === "folder_gone") ? "not_found" : "damaged",
+        `${printable(first.path)}: ${first.detail ?? first.health}${sick.length > 1 ? `, and ${plural(sick.length - 1, "workspace")} more with problems` : ""}`,
+        { hint: first.remedy ?? "`cairn service logs` shows what failed" },
+      );
+    else if (overdue.length > 0)
       outcome.error = new CairnError(
         "overdue",
         `${overdue[0]!}${overdue.length > 1 ? `, and ${overdue.length - 1} more` : ""}`,

@@ -47,8 +47,8 @@ export class SshProcess {
       host,
       "sftp",
     ];
-    // Ctrl-C must not end ssh: afterwards a lock is removed over this connection.
-    const script = `trap "" INT; exec ${command} "$@"`;
+    // Neither Ctrl-C nor a hang-up of the terminal may end ssh: afterwards a lock is removed over this connection.
+    const script = `trap "" INT HUP; exec ${command} "$@"`;
     this.#child = withPipes(spawn("/bin/sh", ["-c", script, "sh", ...words], { env }), "ssh");
     const { stdin, stdout, stderr } = this.#child;
     this.#pipes = [stdin, stdout, stderr] as unknown as Socket[];
