@@ -7,12 +7,11 @@ import { lockHolder } from "../fs/lock.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import type { DaemonConfig } from "./config.ts";
 import { type Decision, decideStart, refusal, stateOf } from "./decide-start.ts";
+import { LOCK } from "./instance.ts";
 import { gatherFacts, type StartFacts } from "./start-facts.ts";
 import { KeptState } from "./state/kept-state.ts";
 import { makeImage, mountImage, nameImage, removeUnfinished } from "./state/loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
-
-import { LOCK } from "./instance.ts";
 
 export { type Instance, takeInstance } from "./instance.ts";
 
@@ -65,10 +64,10 @@ export function bootstrap(kept: KeptState, { log, ...options }: BootstrapOptions
   const { state } = options.places;
   log(`${decision.word}: backend ${decision.type} (${decision.method}): ${decision.reason}`);
   if (decision.warning !== null) log(decision.warning);
-  for (const note of kept.settle()) log(note);
   const { step } = decision.image ?? { step: null };
   if (step !== "finish") removeUnfinished(state);
   const { image, uuid } = imageOf(decision, { facts, log });
+  for (const note of kept.settle()) log(note);
   kept.begin(stateOf({ ...decision, uuid }, facts.state, image));
   failpoint("daemon.decided");
   if (step === "make") nameImage(state);
