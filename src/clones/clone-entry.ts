@@ -30,7 +30,7 @@ import {
   wide,
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
-import { diskTrouble, type NotSet, whatDiffers } from "../archive/write/node-writer.ts";
+import { diskTrouble, KEEP_ID, modeFor, type NotSet, whatDiffers } from "../archive/write/node-writer.ts";
 import type { CloneLinks, CloneTask } from "./clone-links.ts";
 import type { WorkPool } from "../threads/work-pool.ts";
 
@@ -383,14 +383,12 @@ export class EntryCloner {
     const { to } = entry;
     const aspects: NotSet["aspects"] = [];
     this.#trouble = null;
-    if (
-      (words[STAT.UID] !== this.#uid || words[STAT.GID] !== this.#gid) &&
-      !this.#isSet(sys.fchown(to, words[STAT.UID]!, words[STAT.GID]!))
-    )
-      aspects.push("owner");
+    if (!this.#isOwned(words, (uid, gid) => sys.fchown(to, uid, gid))) aspects.push("owner");
     if (!this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
     const mode = words[STAT.MODE]! & 0o7777;
-    if (entry.mode !== mode && !this.#isSet(sys.fchmod(to, mode))) aspects.push("mode");
+    const isLost = aspects.includes("owner") && sys.fstat(to, this.#made) >= 0;
+    const given = isLost ? modeFor(this.#made.words, { uid: words[STAT.UID]!, gid: words[STAT.GID]! }, mode) : mode;
+    if ((entry.mode !== given && !this.#isSet(sys.fchmod(to, given))) || given !== mode) aspects.push("mode");
     if (!this.#isSet(sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!)))
       aspects.push("times");
     if (aspects.length > 0) this.#note(path, sys.fstat(to, this.#made), { words, aspects });
@@ -408,6 +406,14 @@ export class EntryCloner {
         aspects,
         detail: this.#trouble ?? "the system refuses it",
       });
+  }
+
+  /** Sets the group first: who may not give a file away may still give it to a group. */
+  #isOwned(words: Uint32Array, own: (uid: number, gid: number) => number): boolean {
+    const uid = words[STAT.UID]!;
+    const gid = words[STAT.GID]!;
+    const isGrouped = gid === this.#gid || this.#isSet(own(KEEP_ID, gid));
+    return (uid === this.#uid || this.#isSet(own(uid, KEEP_ID))) && isGrouped;
   }
 
   #isSet(result: number): boolean {
@@ -488,11 +494,7 @@ export class EntryCloner {
     const { words } = this.#stat;
     const aspects: NotSet["aspects"] = [];
     this.#trouble = null;
-    if (
-      (words[STAT.UID] !== this.#uid || words[STAT.GID] !== this.#gid) &&
-      !this.#isSet(sys.lchown(pair.to, names, name, words[STAT.UID]!, words[STAT.GID]!))
-    )
-      aspects.push("owner");
+    if (!this.#isOwned(words, (uid, gid) => sys.lchown(pair.to, names, name, uid, gid))) aspects.push("owner");
     const listed = sys.llistxattr(pair.from, names, name, this.#list);
     if (!this.#attributesByName(pair, names, name, listed)) aspects.push("xattrs");
     if (!link && (words[STAT.MODE]! & 0o7777) !== 0o600)

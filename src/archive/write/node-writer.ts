@@ -62,6 +62,8 @@ export function isDiskTrouble(detail: string): boolean {
 }
 const ROUNDED = "the file system cannot keep this time exactly: it rounds times, or its range is too small";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+/** The id that leaves an owner or group as it is in chown(2). */
+export const KEEP_ID = 0xffffffff;
 const SETUID = 0o4000;
 const SETGID = 0o2000;
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
@@ -264,13 +266,15 @@ export class NodeWriter {
     let aspects: NotSet["aspects"] = [];
     let detail = "";
     this.#failed = 0;
-    const others = node.uid !== this.#uid || node.gid !== this.#gid;
-    if ((others || this.#inherits) && this.#mayOwn) {
-      const { uid, gid } = node;
-      const result = isNamed ? this.sys.lchown(fd, this.#name, 0, uid, gid) : this.sys.fchown(fd, uid, gid);
-      if (!this.#isSet(result)) {
+    const { uid, gid } = node;
+    const isOthers = uid !== this.#uid;
+    if ((isOthers || gid !== this.#gid || this.#inherits) && this.#mayOwn) {
+      // Two calls, the group first: who may not give a file away may still give it to a group.
+      const group = this.#own(fd, isNamed, isOthers ? { uid: KEEP_ID, gid } : { uid, gid });
+      const owner = isOthers ? this.#own(fd, isNamed, { uid, gid: KEEP_ID }) : group;
+      if (group < 0 || owner < 0) {
         aspects.push("owner");
-        detail = errnoName(-result);
+        detail = errnoName(-Math.min(group, owner));
       }
     }
     let attributes = this.#setAttributes(fd, isNamed, node.xattrs);
@@ -289,6 +293,12 @@ export class NodeWriter {
     if (aspects.length > 0 && this.#look(fd, isNamed))
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(path, aspects, whyNotSet(attributes) ?? this.#whyRefused(detail));
+  }
+
+  #own(fd: number, isNamed: boolean, { uid, gid }: Pick<TreeNode, "uid" | "gid">): number {
+    const result = isNamed ? this.sys.lchown(fd, this.#name, 0, uid, gid) : this.sys.fchown(fd, uid, gid);
+    this.#isSet(result);
+    return result;
   }
 
   #look(fd: number, isNamed: boolean): boolean {
@@ -475,7 +485,7 @@ export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): str
  * The mode of an entry whose owner could not be set: a file loses its setuid or setgid bit if its owner or group
  * differs from the saved one, so that no program runs as the restoring user by mistake.
  */
-function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">, mode: number): number {
+export function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">, mode: number): number {
   if (((words[STAT.MODE]! >>> 12) & 15) !== TYPE.FILE) return mode;
   const others = (words[STAT.UID] === uid ? 0 : SETUID) | (words[STAT.GID] === gid ? 0 : SETGID);
   return mode & ~others;
