@@ -149,6 +149,11 @@ const method = {
       "overwrite SQLite databases that another process has open, through SQLite; without this the restore is refused",
     ),
   ),
+  takeOwnership: opt(
+    flag(
+      "replace files of other users, too, whose owner or group cannot be kept: the new files belong to you; without this they stay and are listed",
+    ),
+  ),
 };
 export const MethodOption = object(method);
 export type MethodOption = Of<typeof MethodOption>;

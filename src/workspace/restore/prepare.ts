@@ -34,6 +34,8 @@ export interface RestoreInput extends WorkspaceCall {
   reverts?: Reverted;
   /** writes databases that a process has open through SQLite; else such a database makes the restore fail */
   throughSqlite?: boolean | undefined;
+  /** replaces files of other users, which then belong to this user; else such a file stays */
+  takeOwnership?: boolean | undefined;
   allow?: SaveInput["allow"];
   cause?: Cause | undefined;
 }

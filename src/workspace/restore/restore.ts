@@ -74,15 +74,15 @@ const NOTHING: Restored = {
 /** Lists the entries that are known not to become as the target has them, before the folder is changed. */
 function leftOutOf({ paths }: RestoreInput, planned: PlannedRestore, staged: StagedRestore): LeftOutEntry[] {
   const { plan, scan, manifest, damaged } = planned;
-  const lacking = [...lackingIn(manifest, paths), ...damaged, ...staged.damaged];
+  const lacking = [...lackingIn(manifest, paths), ...damaged, ...staged.damaged, ...staged.stays];
   return leftOutBefore(plan, scan, { paths, lacking, notSet: staged.notSet });
 }
 
-/** Tells if every entry to change is damaged, apart from times of directories. Then no undo is needed. */
-function isAllDamaged(workspace: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
+/** Tells if every entry to change is damaged or stays with its owner, apart from times of directories. Then no undo is needed. */
+function isAllLeftOut(workspace: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
   return (
     !workspace.unfinished("missing-folder").isBegun &&
-    damaged.length + staged.damaged.length > 0 &&
+    damaged.length + staged.damaged.length + staged.stays.length > 0 &&
     Iterator.from(staged.steps).every(({ op }) => op === "dirmeta") &&
     Iterator.from(plan).every(
       ({ after, aspects }) => after?.type !== "dir" || aspects.every((each) => each === "times"),
@@ -146,6 +146,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
       isWhole: input.isWhole ?? false,
       anchors: links.anchors,
       root: workspace.root,
+      takeOwnership: input.takeOwnership === true,
       signal: input.signal,
       onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
     });
@@ -156,7 +157,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
     failpoint("restore.staged");
     leftOut = leftOutOf(input, planned, staged);
     workspace.requireLock();
-    if (!changesRoot && isAllDamaged(workspace, planned, staged)) {
+    if (!changesRoot && held === null && isAllLeftOut(workspace, planned, staged)) {
       takeBackRestore(workspace, { intent, made }, input);
       return { ...NOTHING, leftOut };
     }

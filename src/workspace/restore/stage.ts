@@ -16,6 +16,7 @@ import { newPacer, type Pacer, throttled } from "../../pacer.ts";
 import { HeldDirectories, isDirectory } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
 import { PackedList } from "../points/packed-list.ts";
+import { OtherOwners, sharesDatabase } from "./other-owners.ts";
 import type { Anchor, Plan, PlannedEntry } from "./plan.ts";
 import { metadataOf, stagedName, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 
@@ -34,6 +35,8 @@ interface StageInput {
   /** a hard-link group's member that stays as it is, by the group's number */
   anchors: ReadonlyMap<bigint, Anchor>;
   root: Uint8Array;
+  /** files of other users are replaced, even if their owner or group cannot be kept */
+  takeOwnership: boolean;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Omit<Progress, "phase">) => void) | undefined;
 }
@@ -44,6 +47,8 @@ export interface StagedRestore {
   notSet: readonly NotSet[];
   /** files whose content is damaged in the store */
   damaged: readonly LeftOutEntry[];
+  /** present entries that their owner or group would lose */
+  stays: readonly LeftOutEntry[];
 }
 
 /**
@@ -75,6 +80,8 @@ class Stager {
   /** The first staged member of each group. A group has several if its members differ in content. */
   readonly #groups = new Map<bigint, Member[]>();
   readonly #damaged: LeftOutEntry[] = [];
+  readonly #stays: LeftOutEntry[] = [];
+  readonly #owners: OtherOwners;
   /** by latin1 path (like the two sets below): directories of the target, with their metadata */
   readonly #planned = new Map<string, StepMetadata>();
   /** directories that are removed */
@@ -99,6 +106,7 @@ class Stager {
     this.#finder = new RecordFinder(input.scan);
     this.#held = input.held === null ? null : new HeldFiles(input.held);
     this.#staging = { fd: openDirectory(input.staging), path: Buffer.from(input.staging) };
+    this.#owners = new OtherOwners(this.#writer.sys, this.#staging.fd);
   }
 
   async run(): Promise<StagedRestore> {
@@ -120,7 +128,7 @@ class Stager {
       if (action === "metadata" && after !== null && !isDirectory && old !== null)
         metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
       else if (after !== null && !isDirectory) {
-        const put = await this.#stage({ where, node: after, old: wasDirectory ? null : old, done: i });
+        const put = await this.#stage({ where, node: after, before, old: wasDirectory ? null : old, done: i });
         if (put === null) {
           stays = where;
           continue;
@@ -138,7 +146,22 @@ class Stager {
     for (const step of [...removedDirectories.reverse(), ...directories]) steps.push(step);
     for (const list of [puts, metadata]) steps.append(list);
     for (const step of this.#directoryTimes()) steps.push(step);
-    return { steps, notSet: this.#writer.notSet, damaged: this.#damaged };
+    const made = { damaged: this.#damaged, stays: this.#stays };
+    if (this.#stays.length === 0) return { steps, notSet: this.#writer.notSet, ...made };
+    const others = this.#withoutPartsOfDatabases(steps);
+    const stayed = new Set(this.#stays.map(({ path }) => key(path)));
+    return { steps: others, notSet: this.#writer.notSet.filter(({ path }) => !stayed.has(key(path))), ...made };
+  }
+
+  /** Drops the steps of a database of which a file stays: a database and its log are replaced together. */
+  #withoutPartsOfDatabases(all: Steps): Steps {
+    const isShared = sharesDatabase(this.#stays.map(({ path }) => path));
+    const steps = new PackedList<Step>();
+    for (const step of all) {
+      if ((step.op !== "put" && step.op !== "remove") || !isShared(step.path)) steps.push(step);
+      else this.#stays.push({ path: step.path, reason: "not_permitted", detail: STAYS_WITH_DATABASE });
+    }
+    return steps;
   }
 
   close(): void {
@@ -157,8 +180,14 @@ class Stager {
    * Stages an entry and returns its step. Returns null, and lists the entry, if it cannot be made, the file system
    * cannot hold it, or its content is damaged.
    */
-  async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step | null> {
-    const { where, node, old } = entry;
+  async #stage(entry: {
+    where: Uint8Array;
+    node: TreeNode;
+    before: TreeNode | null;
+    old: Identity | null;
+    done: number;
+  }): Promise<Step | null> {
+    const { where, node, before, old } = entry;
     const number = this.#count++;
     const name = Buffer.from(stagedName(number));
     const staging = this.#staging;
@@ -172,8 +201,20 @@ class Stager {
           : this.#writer.special(staging.fd, node, place);
       if (!isMade) return null;
     }
+    const made = fs.lstatSync(staged, { bigint: true });
+    const inode = made.ino.toString();
+    // A link gives nobody access, so its owner loses nothing.
+    if (old !== null && before !== null && before.type !== "symlink" && !this.#input.takeOwnership) {
+      const is = { uid: Number(made.uid), gid: Number(made.gid) };
+      const why = this.#owners.whyTaken({ was: before, is, wanted: node });
+      if (why !== null) {
+        this.#writer.remove(staging.fd, name);
+        this.#stays.push({ path: where, reason: "not_permitted", detail: why });
+        return null;
+      }
+    }
     if (node.inode !== 0n) this.#noteMember(member);
-    return { op: "put", path: where, staged: number, inode: inodeOf(staged), old };
+    return { op: "put", path: where, staged: number, inode, old };
   }
 
   #noteMember(member: Member): void {
@@ -313,9 +354,7 @@ function bytesWritten(plan: Plan): number {
 
 const SLASH = Buffer.from("/");
 
-function inodeOf(staged: Buffer): string {
-  return fs.lstatSync(staged, { bigint: true }).ino.toString();
-}
+const STAYS_WITH_DATABASE = "it belongs to a database of which another file stays";
 
 function key(where: Uint8Array): string {
   return Buffer.from(where).toString("latin1");
