@@ -169,7 +169,10 @@ export const UndoOptions = object({
   ...why,
 });
 export type UndoOptions = Of<typeof UndoOptions>;
-export const PlanUndoOptions = object({ ...WorkspaceCallOptions.entries, ...pick(UndoOptions, "over", "expected") });
+export const PlanUndoOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...pick(UndoOptions, "over", "expected", "takeOwnership"),
+});
 export type PlanUndoOptions = Of<typeof PlanUndoOptions>;
 
 export const RestoreOptions = object({

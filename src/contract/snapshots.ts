@@ -387,6 +387,11 @@ const restoring = {
     text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
   }),
   receipt: opt(place("also write the signed receipt to this new file, outside of the target"), "--receipt <file>"),
+  takeOwnership: opt(
+    flag(
+      "replace files of other users, too, whose owner or group cannot be kept: the new files belong to you; without this they stay and are listed",
+    ),
+  ),
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
   dryRun: dryRun("only report how much would be written, or for a restore in place what would change"),
 };
@@ -404,6 +409,11 @@ export const RestoreBackupOptions = object({
       "restore into a folder that is not empty: existing entries are kept (`never`), replaced if size, times, mode, a link's target, or for root the owner differ (`if-changed`), or replaced (`always`); other entries stay",
     ),
     "--overwrite <when>",
+  ),
+  ownershipByName: opt(
+    flag(
+      "set owners and groups by the names that the snapshot has, if this machine has them too; default: by the numbers. Access lists are always restored by number",
+    ),
   ),
 });
 export type RestoreBackupOptions = Of<typeof RestoreBackupOptions>;
@@ -445,6 +455,11 @@ export const RestoreBackupResult = object({
       },
       "counts of entries other than directories; null if the target was absent or empty",
     ),
+  ),
+  owners: oneOf(["names", "numbers"]),
+  unknown_owners: rows(
+    text(),
+    "with `names`: the names that this machine lacks, for example `user bob`; their entries have the numbers",
   ),
   left_out: rows(LeftOut, "not empty: exit 10"),
   ...proven,

@@ -9,18 +9,17 @@ import type {
   PlanUndoOptions,
   WorkspaceCallOptions,
 } from "../contract/index.ts";
-import { lackingIn, type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
+import { type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
 import { type Point, rulesOf } from "../workspace/points/point-files.ts";
-import { leftOutBefore } from "../workspace/restore/apply.ts";
 import { type PlannedEntry, planRestore as planOf } from "../workspace/restore/plan.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { unknownIn } from "../workspace/restore/prepare.ts";
+import { expectedLeftOut, unknownIn } from "../workspace/restore/prepare.ts";
 import { type Reverted, operationParts } from "../workspace/restore/reverted.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
@@ -70,7 +69,7 @@ async function planRevert(
 /** Plans a restore to a point; nothing is changed. */
 export async function planTo(
   workspace: Workspace,
-  options: WorkspaceCallOptions,
+  options: WorkspaceCallOptions & Pick<RestoreOptions, "takeOwnership">,
   wanted: {
     target: Point;
     paths: readonly Uint8Array[] | null;
@@ -101,8 +100,8 @@ export async function planTo(
   const { paths } = what;
   const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
   const published = [...ownRoot.map(publicEntry), ...withoutMovedTimes(entries).map(publicEntry)];
-  const lacking = [...lackingIn(manifest, paths), ...damaged];
-  const leftOut = leftOutBefore(entries, scan, { paths, lacking, notSet: [] });
+  const { takeOwnership } = options;
+  const leftOut = expectedLeftOut(entries, { scan, paths, manifest, damaged, takeOwnership });
   return {
     id: createHash("sha256")
       .update(JSON.stringify([target.descriptor.save_point_id, published]))

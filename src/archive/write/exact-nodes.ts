@@ -1,5 +1,6 @@
 import type { LosslessField, Manifest } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { groupId, groupName, userId, userName } from "../../fs/users.ts";
 import type { HoleList } from "./data-runs.ts";
 
 /** Fields that the manifest has for entries whose nodes cannot say them, by path in latin1. */
@@ -43,4 +44,38 @@ function timeOf(value: Uint8Array): [number, number] | null {
 export function firstOfGroup(fields: readonly LosslessField[] | undefined): string | null {
   const link = fields?.find(({ field }) => field === "hard_link");
   return link === undefined ? null : Buffer.from(link.value).toString("latin1");
+}
+
+const SETUID = 0o4000;
+const SETGID = 0o2000;
+
+/** Gives nodes the ids that the names of their owner and group have on this machine. */
+export class OwnersByName {
+  /** names that this machine lacks, for example `user bob`: their entries get the saved number */
+  readonly unknown = new Set<string>();
+  readonly #ids = new Map<string, number | null>();
+
+  /**
+   * Returns the node with this machine's ids. If a name is unknown and its number belongs to somebody else here, the
+   * node has no setuid or setgid bit: programs must not run as a stranger.
+   */
+  of<T extends Pick<TreeNode, "uid" | "gid" | "user" | "group" | "mode">>(node: T): T {
+    const uid = this.#id("user", node.user, userId);
+    const gid = this.#id("group", node.group, groupId);
+    const lost =
+      (uid === null && userName(node.uid) !== "" ? SETUID : 0) |
+      (gid === null && groupName(node.gid) !== "" ? SETGID : 0);
+    return { ...node, uid: uid ?? node.uid, gid: gid ?? node.gid, mode: node.mode & ~lost };
+  }
+
+  #id(kind: "user" | "group", name: string, idOf: (name: string) => number | null): number | null {
+    const key = `${kind} ${name}`;
+    let id = this.#ids.get(key);
+    if (id === undefined) {
+      id = name === "" ? null : idOf(name);
+      this.#ids.set(key, id);
+      if (id === null && name !== "") this.unknown.add(key);
+    }
+    return id;
+  }
 }

@@ -15,7 +15,7 @@ import { canBeOne, decodeTree, linkedInode, type TreeNode, type TreeNodes } from
 import type { BlobTable } from "../../repository/index/blob-table.ts";
 import { WORTH_SHARING, workOf } from "../../threads/shared-work.ts";
 import { HeldFiles } from "./held-files.ts";
-import { exactNode, firstOfGroup } from "./exact-nodes.ts";
+import { exactNode, firstOfGroup, OwnersByName } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
 import { isAnother, NodeWriter, type NotSet } from "./node-writer.ts";
 import {
@@ -103,6 +103,7 @@ export class TreeWriter {
   readonly #control: Int32Array;
   readonly #held: HeldFiles | null;
   readonly #left: LeftEntries | null;
+  readonly #owners: OwnersByName | null;
   readonly #selection: PathSelection;
   readonly #path = newArena(8192);
   readonly #target: number;
@@ -120,6 +121,7 @@ export class TreeWriter {
     // After a resume the root does not show which group and access lists the existing directories pass on.
     const { readOnly, newBits, sparse, resumes = false } = task;
     this.#nodes = new NodeWriter({ readOnly, newBits, sparse, ...(resumes ? {} : { within: this.#target }) });
+    this.#owners = task.ownersByName === true ? new OwnersByName() : null;
     this.#left = resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
@@ -165,6 +167,7 @@ export class TreeWriter {
     this.#out = newOutcome();
     work();
     this.#out.notSet = this.#nodes.notSet.splice(0);
+    this.#out.unknownOwners = [...(this.#owners?.unknown ?? [])];
     return this.#out;
   }
 
@@ -247,7 +250,8 @@ export class TreeWriter {
   #exact(path: Uint8Array, stored: TreeNode): Exact {
     const { lossless } = this.#task;
     const fields = lossless === undefined || lossless.size === 0 ? undefined : lossless.get(latin1(path));
-    const node = exactNode(stored, fields);
+    const exact = exactNode(stored, fields);
+    const node = this.#owners?.of(exact) ?? exact;
     const group = firstOfGroup(fields) ?? linkedInode(node);
     const size = this.#sizeOf(node);
     return size === node.size

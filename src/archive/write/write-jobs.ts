@@ -31,6 +31,8 @@ export interface WriteHow {
   holes: ReadonlyMap<string, HoleList>;
   /** blocks of zeros become holes in files without recorded holes */
   sparse?: boolean;
+  /** owners and groups get the ids that their names have on this machine */
+  ownersByName?: boolean;
   /** the manifest's facts of entries that nodes cannot hold */
   lossless?: LosslessByPath;
 }
@@ -111,6 +113,8 @@ export interface WriteOutcome {
   closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
+  /** names of owners that this machine lacks; only with `ownersByName` */
+  unknownOwners: string[];
 }
 
 export function newOutcome(): WriteOutcome {
@@ -125,6 +129,7 @@ export function newOutcome(): WriteOutcome {
     closed: [],
     notSet: [],
     damaged: [],
+    unknownOwners: [],
   };
 }
 

@@ -41,6 +41,8 @@ export interface WriteTreeResult {
   keptBytes: number;
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
+  /** names of owners that this machine lacks, for example `user bob`; only with `ownersByName` */
+  unknownOwners: ReadonlySet<string>;
 }
 
 /** Packs that are being fetched: a directory, or a run of a large file, is written when all its packs are there. */
@@ -73,7 +75,16 @@ class TreeWriting {
   readonly #control = new Int32Array(new SharedArrayBuffer(8));
   readonly #queue: Work[] = [];
   readonly #waiting: Thread<WriteWork>[];
-  readonly #result: WriteTreeResult = { entries: 0, files: 0, bytes: 0, keptBytes: 0, notSet: [], damaged: [] };
+  readonly #unknownOwners = new Set<string>();
+  readonly #result: WriteTreeResult = {
+    entries: 0,
+    files: 0,
+    bytes: 0,
+    keptBytes: 0,
+    notSet: [],
+    damaged: [],
+    unknownOwners: this.#unknownOwners,
+  };
   readonly #linked: LinkedEntry[] = [];
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
@@ -219,6 +230,7 @@ class TreeWriting {
     result.keptBytes += outcome.keptBytes;
     append(result.notSet, outcome.notSet);
     append(result.damaged, outcome.damaged);
+    for (const name of outcome.unknownOwners) this.#unknownOwners.add(name);
     append(this.#linked, outcome.linked);
     append(this.#closed, outcome.closed);
     for (const { job, packs } of outcome.waiting) this.#addAfter(packs, { kind: "write-directories", jobs: [job] });

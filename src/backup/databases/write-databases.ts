@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { append } from "../../append.ts";
-import { exactNode, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
+import { exactNode, type LosslessByPath, OwnersByName } from "../../archive/write/exact-nodes.ts";
 import { NodeWriter, type NotSet, setDirectory } from "../../archive/write/node-writer.ts";
 import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import { CairnError } from "../../errors.ts";
@@ -21,7 +21,7 @@ import { DatabasePages } from "./stored-database.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
-type WriteOptions = Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress">;
+type WriteOptions = Pick<RestoreBackupOptions, "sparse" | "signal" | "ownershipByName" | "onProgress">;
 
 export interface WrittenDatabases {
   entries: number;
@@ -55,7 +55,8 @@ export async function writeDatabases(
   try {
     for (const placed of databases) {
       try {
-        const node = exactNode(placed.database.manifest.node, lossless.get(latin1(placed.path)));
+        const exact = exactNode(placed.database.manifest.node, lossless.get(latin1(placed.path)));
+        const node = options.ownershipByName === true ? new OwnersByName().of(exact) : exact;
         await writeOne(session, root, { placed, node, written, options });
         written.entries++;
         written.bytes += placed.database.manifest.node.size;

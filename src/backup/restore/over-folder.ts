@@ -8,7 +8,6 @@ import { advice, call, toCairnError, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
-import { keepsInodes } from "../../fs/linux/mounts.ts";
 import { ATTRIBUTE_MOUNT_ROOT, putName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
 import { letOwnerIn } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -18,7 +17,8 @@ import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../../workspace/points/left-out.ts";
 import { metadataOf, type Step } from "../../workspace/points/steps.ts";
 import { StepRunner } from "../../workspace/restore/apply.ts";
-import { HeldDirectories, isDirectory, looksSame, sameIdentity } from "../../workspace/restore/held-directories.ts";
+import { OtherOwners, type Owned, sharesDatabase, STAYS_WITH_DATABASE } from "../../workspace/restore/other-owners.ts";
+import { comparisonOn, HeldDirectories, isDirectory } from "../../workspace/restore/held-directories.ts";
 
 /** A snapshot that is written over a folder. */
 export interface Over {
@@ -31,6 +31,10 @@ export interface Over {
   /** raw paths; null: everything */
   chosen: readonly Uint8Array[] | null;
   overwrite: Overwrite;
+  /** Returns the ids that an entry's owner and group get. */
+  ownersOf(node: TreeNode): TreeNode;
+  /** Files of other users are replaced, even if their owner or group cannot be kept. */
+  takeOwnership: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -46,6 +50,9 @@ interface Looked {
 interface Put {
   path: Uint8Array;
   old: Identity | null;
+  /** Owners of the entry that is replaced, and of the snapshot's entry. */
+  was: Owned;
+  wanted: Owned;
 }
 
 const ROOT = new Uint8Array(0);
@@ -155,7 +162,7 @@ export class OverFolder {
   /** Returns the paths to write for an entry; `below`: the entries below it must be compared first. */
   #look(looked: Looked): Uint8Array[] | "below" {
     const { node: stored, own, isWhole } = looked;
-    const node = exactNode(stored, this.#over.lossless.get(latin1(own)));
+    const node = this.#over.ownersOf(exactNode(stored, this.#over.lossless.get(latin1(own))));
     const isFolder = node.type === "dir";
     const { fd, name } = this.#held.parentOf(own);
     const old = this.#held.identity(fd, name);
@@ -163,7 +170,7 @@ export class OverFolder {
       if (this.#isBesideLog(looked)) return this.#stays(own, "keep_present", BESIDE_LOG);
       if (this.#isLogOfAnother(node, own)) return this.#stays(own, "keep_present", BESIDE_DATABASE);
       if (isFolder) this.#directories.push({ path: own, mode: NONE, node });
-      this.#put(node, { path: own, old });
+      this.#put(node, { path: own, old, was: node, wanted: node });
       return isWhole ? [own] : this.#over.chosen!.filter((each) => isAtOrBelow(each, own));
     }
     if ((this.#held.looked[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0 || this.#deviceFound() !== this.#device)
@@ -177,14 +184,16 @@ export class OverFolder {
       this.counts.left++;
       return [];
     }
+    const words = this.#held.looked;
+    const put = { path: own, old, was: { uid: words[STAT.UID]!, gid: words[STAT.GID]! }, wanted: node };
     if (this.#over.overwrite === "if-changed" && this.#isAsSaved(old, node, fd)) {
       const group = this.#groupOf(node, own);
-      group?.unchanged.push({ path: own, old });
+      group?.unchanged.push(put);
       this.counts.unchanged++;
       return [];
     }
     if (this.#isBesideLog(looked)) return this.#stays(own, "keep_present", BESIDE_LOG);
-    this.#put(node, { path: own, old });
+    this.#put(node, put);
     return [own];
   }
 
@@ -269,7 +278,7 @@ export class OverFolder {
     const runner = new StepRunner({
       root: target,
       staging,
-      tree: { isSame: keepsInodes(target) ? sameIdentity : looksSame },
+      tree: { isSame: comparisonOn(target) },
       resuming: false,
       hidesIgnored: () => false,
     });
@@ -280,7 +289,7 @@ export class OverFolder {
       append(this.leftOut, kept);
       append(this.leftOut, notSet.map(notSetEntry));
       // An entry that stays leaves the one that should replace it in the staging folder.
-      if (kept.length > 0) this.counts.written -= filesBelow(staging);
+      this.counts.written -= filesBelow(staging);
     } finally {
       // The last steps set the modes of the snapshot's directories, unless the restore fails before.
       for (const { path, mode, node } of this.#directories)
@@ -304,15 +313,31 @@ export class OverFolder {
         const isThere = isStaged || mode !== NONE;
         if (isThere && node !== null) metadata.push({ op: "dirmeta", path, metadata: metadataOf(node, null) });
       }
-      const puts = this.#puts.flatMap(({ path, old }, i): Step[] => {
+      const owners = new OtherOwners(sys, staged.root);
+      const stays: Uint8Array[] = [];
+      const puts = this.#puts.flatMap(({ path, old, was, wanted }, i): Step[] => {
         // An entry that could not be staged is listed already.
         const inode = identityAt(staged, path)?.inode;
-        return inode === undefined ? [] : [{ op: "put", path, staged: i, inode, old }];
+        if (inode === undefined) return [];
+        const is = { uid: staged.looked[STAT.UID]!, gid: staged.looked[STAT.GID]! };
+        const isLink = old !== null && old.mode >>> 12 === TYPE.LINK;
+        const why = old === null || isLink || this.#over.takeOwnership ? null : owners.whyTaken({ was, is, wanted });
+        if (why === null) return [{ op: "put", path, staged: i, inode, old }];
+        stays.push(path);
+        this.#stays(path, "not_permitted", why);
+        return [];
       });
-      return [...puts, ...metadata.reverse()];
+      const isShared = sharesDatabase(stays);
+      return [...puts.filter(({ path }) => !this.#staysToo(path, isShared)), ...metadata.reverse()];
     } finally {
       staged.close();
     }
+  }
+
+  /** Lists a file of a database of which another file stays: a database and its log are replaced together. */
+  #staysToo(path: Uint8Array, isShared: (path: Uint8Array) => boolean): boolean {
+    if (isShared(path)) this.#stays(path, "not_permitted", STAYS_WITH_DATABASE);
+    return isShared(path);
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import { lstatSync } from "node:fs";
-import { losslessByPath } from "../../archive/write/exact-nodes.ts";
+import { losslessByPath, OwnersByName } from "../../archive/write/exact-nodes.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
@@ -21,6 +21,7 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
   const { session, content, target, options } = parts;
   const { root, only, manifest } = content;
   await session.bring([root]);
+  const owners = options.ownershipByName === true ? new OwnersByName() : null;
   const folder = new OverFolder({
     target,
     root,
@@ -28,6 +29,8 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
     lossless: losslessByPath(manifest?.lossless ?? []),
     chosen: parts.chosen ?? (only === null ? null : [only]),
     overwrite: options.overwrite ?? "never",
+    ownersOf: (node) => owners?.of(node) ?? node,
+    takeOwnership: options.takeOwnership === true,
     signal: options.signal,
   });
   try {

@@ -3,26 +3,25 @@ import { presentSource } from "../../archive/scan/present-source.ts";
 import type { RestoreResult } from "../../contract/points.ts";
 import { decodeTree } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
-import { lackingIn, publicLeftOut } from "../../workspace/points/left-out.ts";
+import { publicLeftOut } from "../../workspace/points/left-out.ts";
 import { isSameRoot, rootOfFolder } from "../../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
-import { leftOutBefore } from "../../workspace/restore/apply.ts";
 import { planRestore } from "../../workspace/restore/plan.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { storedRoot } from "../open/content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
-import { unknownIn } from "../../workspace/restore/prepare.ts";
+import { expectedLeftOut, type RestoreInput, unknownIn } from "../../workspace/restore/prepare.ts";
 
 /** Plans a restore in place. Saves nothing and makes no point. */
 export async function planInPlace(
   workspace: Workspace,
   wanted: WantedInPlace,
-  call: WorkspaceCall,
+  call: WorkspaceCall & Pick<RestoreInput, "takeOwnership">,
 ): Promise<Omit<RestoreResult, "duration_ms">> {
   const { from, content, chosen, listed, keepPresent } = wanted;
-  const { signal } = call;
+  const { signal, takeOwnership } = call;
   const { blobs } = from;
   // Afterwards all trees are local, wherever they were stored.
   const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
@@ -57,8 +56,8 @@ export async function planInPlace(
     }
   }
   if (chosen.paths === null && !isSameRoot(content.node, rootOfFolder(workspace.root))) changes.metadata++;
-  const lacking = lackingIn(content.manifest, chosen.paths);
-  const left = leftOutBefore(plan, scan, { paths: chosen.paths, lacking, notSet: [] }).map(publicLeftOut);
+  const more = { scan, paths: chosen.paths, manifest: content.manifest, damaged: [], takeOwnership };
+  const left = expectedLeftOut(plan, more).map(publicLeftOut);
   return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
 }
 

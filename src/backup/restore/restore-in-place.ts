@@ -43,7 +43,8 @@ export async function restoreBackupInPlace(
     checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     warnOfOtherFolder(workspace, wanted, options);
-    if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
+    if (options.dryRun === true)
+      return { wanted, plan: await planInPlace(workspace, wanted, { ...call, takeOwnership: options.takeOwnership }) };
     await dropLost(workspace, call);
     return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
@@ -62,6 +63,7 @@ export async function restoreBackupInPlace(
         paths: chosen.paths,
         pathsAreThere: true,
         keepPresent,
+        takeOwnership: options.takeOwnership,
         isWhole,
         kind: "restore",
       }),

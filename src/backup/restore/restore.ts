@@ -109,7 +109,7 @@ class SnapshotRestore {
     this.#requireRoom(this.#writer.bytesOf(await this.#writer.plan(), counted));
     if (over !== null) over.counts.written = counted.entries - counted.directories;
     const leftOut = (over?.leftOut ?? []).map(publicLeftOut);
-    return this.#result({ ...counted, keptBytes: 0, leftOut, ...NOT_READ });
+    return this.#result({ ...counted, keptBytes: 0, unknownOwners: [], leftOut, ...NOT_READ });
   }
 
   async run(dead: ReturnType<typeof settleEarlier>): Promise<RestoreBackupResult> {
@@ -117,7 +117,12 @@ class SnapshotRestore {
     const { onWarning, signal } = options;
     const folder = content.part?.path;
     const isOver = over !== null;
-    const named = restoredContent(access.repository.id, listed.id, { paths: this.#writer.paths, folder, isOver });
+    const named = restoredContent(access.repository.id, listed.id, {
+      paths: this.#writer.paths,
+      folder,
+      isOver,
+      ownershipByName: options.ownershipByName === true,
+    });
     const left = settleOthers(dead, named, onWarning);
     const there = await bytesIn(left, signal);
     const plan = this.#writer.isAllAtHand ? null : await this.#writer.plan();
@@ -154,15 +159,25 @@ class SnapshotRestore {
     const { content, over, chosen, target, options } = this.#parts;
     if (over !== null) {
       await flushing(target, async () => over.place(partial.staging));
+      // An entry that was not put in place has no metadata to report.
+      const keyOf = ({ path, path_b64: raw }: LeftOut): string => raw ?? path;
+      const stayed = new Set(
+        over.leftOut
+          .filter(({ aspects }) => aspects === undefined)
+          .map(publicLeftOut)
+          .map(keyOf),
+      );
+      const written = leftOut.splice(0).filter((each) => each.aspects === undefined || !stayed.has(keyOf(each)));
+      append(leftOut, written);
       append(leftOut, over.leftOut.map(publicLeftOut));
       return partial.abandon(options.onWarning);
     }
     const root = chosen === null ? content.node : null;
     // At a mount's root, entries move from the filled folder into the target, so the filled folder stays writable
     // until then.
-    const notSet = partial.movesIn ? [] : setRoot(partial.staging, root);
+    const notSet = partial.movesIn ? [] : setRoot(partial.staging, root, options);
     partial.commit(root?.mode);
-    append(leftOut, partial.movesIn ? setRoot(target, root) : notSet);
+    append(leftOut, partial.movesIn ? setRoot(target, root, options) : notSet);
     partial.end();
   }
 
@@ -187,6 +202,7 @@ class SnapshotRestore {
     entries: number;
     bytes: number;
     keptBytes: number;
+    unknownOwners: Iterable<string>;
     leftOut: LeftOut[];
     proof: RestoreProof | null;
     from: ProofSource | null;
@@ -203,6 +219,8 @@ class SnapshotRestore {
       bytes: of.bytes,
       kept_bytes: of.keptBytes,
       overwritten: over === null ? null : { ...over.counts },
+      owners: options.ownershipByName === true ? "names" : "numbers",
+      unknown_owners: [...of.unknownOwners].toSorted(),
       left_out: of.leftOut,
       proof: of.proof,
       read_again: of.untold === 0,

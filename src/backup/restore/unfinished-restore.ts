@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
+import { OwnersByName } from "../../archive/write/exact-nodes.ts";
 import { setDirectory } from "../../archive/write/node-writer.ts";
 import { takenBytes } from "../../clones/walk-entries.ts";
+import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -43,13 +45,20 @@ function records(): ReturnType<typeof controlPaths> {
 export function restoredContent(
   repository: string,
   snapshot: string,
-  { paths, folder, isOver }: { paths: readonly Uint8Array[] | null; folder: Uint8Array | undefined; isOver: boolean },
+  restore: {
+    paths: readonly Uint8Array[] | null;
+    folder: Uint8Array | undefined;
+    isOver: boolean;
+    ownershipByName: boolean;
+  },
 ): string {
+  const { paths, folder, isOver, ownershipByName } = restore;
   const base64 = (path: Uint8Array): string => Buffer.from(path).toString("base64");
   const words = [repository, snapshot, (paths ?? []).map(base64), ...(folder === undefined ? [] : [base64(folder)])];
   // Without this word, a restore over the target's entries could have the digest of one into a folder beside the
   // target.
   if (isOver) words.push("over");
+  if (ownershipByName) words.push("by name");
   return createHash("sha256").update(JSON.stringify(words)).digest("hex");
 }
 
@@ -96,12 +105,16 @@ export function beginRestore(
 }
 
 /** Gives a folder the snapshot's mode, owner and time, or those of a new folder. Returns attributes that could not be set. */
-export function setRoot(folder: Buffer, node: TreeNode | null): LeftOut[] {
+export function setRoot(
+  folder: Buffer,
+  node: TreeNode | null,
+  { ownershipByName }: Pick<RestoreBackupOptions, "ownershipByName">,
+): LeftOut[] {
   if (node === null) {
     openToUmask(folder);
     return [];
   }
-  const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = node;
+  const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = ownershipByName === true ? new OwnersByName().of(node) : node;
   const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
   const notSet = inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs }));
   return notSet.map(notSetEntry).map(publicLeftOut);

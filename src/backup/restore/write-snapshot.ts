@@ -198,6 +198,7 @@ export class SnapshotWriter {
       jobs: options.jobs,
       holes: holesByPath(manifest),
       sparse: options.sparse === true,
+      ownersByName: options.ownershipByName === true,
       lossless: losslessByPath(manifest?.lossless ?? []),
       onElsewhere,
       signal: options.signal,

@@ -185,7 +185,9 @@ function giveLooks(
   chmodSync(file, mode & 0o777);
   if (!wasThere) return;
   try {
-    chownSync(file, uid, gid);
+    // The group first: who may not give a file away may still give it to a group.
+    chownSync(file, -1, gid);
+    chownSync(file, uid, -1);
   } catch {
     onWarning?.(
       "the restored database belongs to this user, because only root may give it to the owner of the old one",

@@ -30,6 +30,7 @@ const STEPS: Record<Step["op"], object> = {
   rmdir: { old },
   mkdir: {},
   put: { staged: 0, inode: "7", old },
+  write: { staged: 1, inode: "8", old, oldSha256: "ab".repeat(32), sha256: "cd".repeat(32), metadata },
   meta: { old, metadata },
   dirmeta: { metadata },
 };
@@ -65,6 +66,7 @@ test("decodeSteps throws damaged for an invalid step, even if the checksum is ri
   }
   const wrong: Record<string, object>[] = [
     { staged: { op: "put", path, inode: "7", old, staged: "/../../shadow" } },
+    { digest: { op: "write", path, ...STEPS.write, sha256: "../" } },
     { kept: { op: "remove", path, old, kept: -1 } },
     { inode: { op: "put", path, staged: 0, inode: "7/..", old } },
     { old: { op: "meta", path, metadata, old: null } },

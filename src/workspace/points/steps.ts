@@ -24,6 +24,17 @@ export type Step =
   | { op: "rmdir"; path: Uint8Array; old: Identity }
   | { op: "mkdir"; path: Uint8Array }
   | { op: "put"; path: Uint8Array; staged: number; inode: string; old: Identity | null }
+  | {
+      op: "write";
+      path: Uint8Array;
+      staged: number;
+      inode: string;
+      old: Identity;
+      /** digests of the old content, which is written over in place, and of the staged content, in hex */
+      oldSha256: string;
+      sha256: string;
+      metadata: StepMetadata;
+    }
   | { op: "meta"; path: Uint8Array; old: Identity; metadata: StepMetadata }
   | { op: "dirmeta"; path: Uint8Array; metadata: StepMetadata };
 
@@ -67,7 +78,8 @@ interface StepsFile {
 }
 
 const FORMAT = "cairn.restore-steps";
-const VERSION = 1;
+/** Version 2 has steps that write in place, which older programs cannot finish. */
+const VERSION = 2;
 
 /**
  * Encodes JSON lines: format and version, left-out entries, the steps in order, and a last line with the SHA-256 of all
@@ -76,7 +88,8 @@ const VERSION = 1;
 export function* encodeSteps({ steps, leftOut }: StepsFile): Generator<Uint8Array> {
   const left = leftOut.map((each) => ({ op: LEFT_OUT, ...each }));
   const hash = new Sha256Stream();
-  let lines = Buffer.from(encodeRecord({}, FORMAT, VERSION)).toString("latin1");
+  const version = Iterator.from(steps).some(({ op }) => op === "write") ? VERSION : 1;
+  let lines = Buffer.from(encodeRecord({}, FORMAT, version)).toString("latin1");
   const written = (): Uint8Array => {
     const bytes = Buffer.from(lines);
     hash.update(bytes);
@@ -151,6 +164,13 @@ const CHECKS: Record<Step["op"], (fields: Fields) => void> = {
     checkInode(fields);
     const old = fields.objectOrNull("old");
     if (old !== null) checkIdentity(old);
+  },
+  write: (fields) => {
+    fields.integer("staged");
+    checkInode(fields);
+    checkIdentity(fields.object("old"));
+    for (const key of ["oldSha256", "sha256"]) fields.hex(key, 64);
+    checkMetadata(fields.object("metadata"));
   },
   meta: (fields) => {
     checkIdentity(fields.object("old"));

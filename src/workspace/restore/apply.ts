@@ -6,6 +6,7 @@ import type { Identity } from "../../archive/scan/find-record.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import {
   EACCES,
+  EAGAIN,
   EEXIST,
   EINVAL,
   ENODATA,
@@ -38,9 +39,9 @@ import {
   type StepMetadata,
   type Steps,
 } from "../points/steps.ts";
+import { formerPlace, IN_PLACE, IN_USE, writeInPlace } from "./in-place.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "../points/left-out.ts";
-import { withoutMovedTimes } from "../points/tree-diff.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import fs from "node:fs";
 
@@ -231,6 +232,8 @@ export class StepRunner {
           return this.#mkdir(step);
         case "put":
           return this.#put(step);
+        case "write":
+          return this.#write(step);
         case "meta":
           return this.#meta(step);
         case "dirmeta":
@@ -435,17 +438,52 @@ export class StepRunner {
     else this.#done.updated++;
   }
 
+  /** Writes new content into the present file. Afterwards the staged name has the old content, as after an exchange. */
+  #write(step: Extract<Step, { op: "write" }>): void {
+    const { path, old } = step;
+    const { resuming } = this.#options;
+    const { fd, name } = this.#held.parentOf(path);
+    const own = Buffer.from(stagedName(step.staged));
+    if (resuming && this.#held.identity(this.#staging, own)?.inode !== step.inode) return void this.#done.updated++;
+    const now = this.#held.identity(fd, name);
+    const fits = now !== null && (resuming ? now.inode === old.inode : sameIdentity(now, old));
+    if (!fits) return this.#keep(path, "changed_since", "it was changed during the restore and stays as it is");
+    putName(this.#from, 0, name);
+    const file = this.#held.sys.open(fd, this.#from, 0, IN_PLACE, 0);
+    // Another process has a lease on the file.
+    if (file === EAGAIN) return this.#keep(path, "changed_since", IN_USE);
+    if (file < 0) throw this.#error(file, path, "cannot write in place");
+    const staged = joinRaw(Buffer.from(this.#options.staging as string), own);
+    try {
+      const why = writeInPlace(file, step, { staged, resuming });
+      if (why !== null) return this.#keep(path, "changed_since", why);
+    } finally {
+      this.#held.sys.close(file);
+    }
+    this.#setMetadata({ fd, name }, step);
+    failpoint("restore.in-place-set");
+    fs.renameSync(formerPlace(staged), staged);
+    this.#done.updated++;
+  }
+
   #meta(step: Extract<Step, { op: "meta" }>): void {
     const { fd, name } = this.#held.parentOf(step.path);
     const now = this.#held.identity(fd, name);
     const fits = now !== null && (this.#options.resuming ? isOldOrDone(now, step) : sameIdentity(now, step.old));
     if (!fits) return this.#keep(step.path, "changed_since", "it was changed during the restore and stays as it is");
     if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "another file system is mounted there");
-    const refused = this.#dropAttributes(fd, name, step.metadata);
-    this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });
-    // Setting an owner removes capabilities, and some users may not remove them otherwise.
-    if (refused !== 0) this.#noteAttributes(step.path, this.#dropAttributes(fd, name, step.metadata));
+    this.#setMetadata({ fd, name }, step);
     this.#done.metadata++;
+  }
+
+  #setMetadata(
+    { fd, name }: { fd: number; name: Uint8Array },
+    { path, metadata }: { path: Uint8Array; metadata: StepMetadata },
+  ): void {
+    const refused = this.#dropAttributes(fd, name, metadata);
+    this.#writer.metadataByName(fd, nodeOfMetadata(metadata), { name, path });
+    // Setting an owner removes capabilities, and some users may not remove them otherwise.
+    if (refused !== 0) this.#noteAttributes(path, this.#dropAttributes(fd, name, metadata));
   }
 
   #dirmeta(path: Uint8Array, metadata: StepMetadata): void {
@@ -582,13 +620,4 @@ export function notThere(leftOut: readonly LeftOutEntry[]): PathSelection {
 
 function pathsOf(entries: readonly { path: Uint8Array }[]): Set<string> {
   return new Set(entries.map(({ path }) => latin1(path)));
-}
-
-/** Counts the directories that stay and whose metadata the plan changed. */
-export function changedDirectories(plan: Plan, kept: readonly { path: Uint8Array }[]): number {
-  const stayed = new Set(kept.map(({ path }) => latin1(path)));
-  let count = 0;
-  for (const { action, after, path } of withoutMovedTimes(plan))
-    if (action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path))) count++;
-  return count;
 }

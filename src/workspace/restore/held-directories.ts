@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
+import { keepsInodes } from "../../fs/linux/mounts.ts";
 import { undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
 import {
@@ -150,6 +151,11 @@ export function looksSame(now: Identity, saved: Identity): boolean {
     now.mode === saved.mode &&
     (isDirectory(now) || (now.size === saved.size && now.mtimeSec === saved.mtimeSec && now.mtimeNs === saved.mtimeNs))
   );
+}
+
+/** Returns how entries of a folder are compared with their saved facts. */
+export function comparisonOn(folder: Buffer): (now: Identity, saved: Identity) => boolean {
+  return keepsInodes(folder) ? sameIdentity : looksSame;
 }
 
 /** Tells if an entry is a directory, by its mode. */

@@ -24,6 +24,8 @@ import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 interface Displaced {
   path: Uint8Array;
   name: string;
+  /** a copy of content that was written over in place: it has other metadata than the file had */
+  isCopy?: true;
 }
 
 /** Returns the undo point's node at a path. Works at least for the paths of displaced entries. */
@@ -55,7 +57,7 @@ export async function keepWrittenTo(
   const isHeld = undo.sealed ? null : heldContents(workspace, undo);
   const written: Displaced[] = [];
   for (const each of displacedBy(restore.steps, staging)) {
-    const { path: where, name } = each;
+    const { path: where, name, isCopy } = each;
     const now = finder.nodeOf(Buffer.from(name));
     const was = saved(where);
     // Null also stands for an entry that was kept in its place.
@@ -64,7 +66,8 @@ export async function keepWrittenTo(
       continue;
     }
     // The displacement itself lowers the number of links. Contents known only by inodes are compared as bytes below.
-    const isOther = (aspect: DiffAspect): boolean => aspect !== "links" && (isHeld === null || aspect !== "content");
+    const isOther = (aspect: DiffAspect): boolean =>
+      aspect === "content" ? isHeld === null : isCopy !== true && aspect !== "links";
     if (
       finder.isUnread(Buffer.from(name)) ||
       (was !== undefined && was !== null && differences(was, now).some(isOther))
@@ -99,10 +102,11 @@ function heldContents({ points }: Workspace, undo: Point): (where: Uint8Array, f
 function* displacedBy(steps: Steps, staging: Buffer): Generator<Displaced> {
   for (const step of steps) {
     if (step.op === "remove") yield { path: step.path, name: displacedName(step.kept) };
-    if (step.op !== "put" || step.old === null) continue;
+    if (step.op !== "write" && (step.op !== "put" || step.old === null)) continue;
     const name = stagedName(step.staged);
     // If the old entry was kept at its path, the new one still lies here: nothing was displaced.
-    if (inodeOf(joinRaw(staging, name)) !== step.inode) yield { path: step.path, name };
+    if (inodeOf(joinRaw(staging, name)) === step.inode) continue;
+    yield { path: step.path, name, ...(step.op === "write" ? { isCopy: true } : {}) };
   }
 }
 

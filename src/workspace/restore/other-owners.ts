@@ -3,6 +3,8 @@ import { KEEP_ID } from "../../archive/write/node-writer.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { besideWhich } from "../../formats/sqlite-header.ts";
 import { putName, type Syscalls } from "../../fs/linux/syscalls.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
+import type { Plan, PlannedEntry } from "./plan.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { newArena } from "../../native.ts";
 
@@ -39,7 +41,7 @@ export class OtherOwners {
    */
   whyTaken({ was, is, wanted }: Replacement): string | null {
     const isOwnerLost = was.uid !== is.uid && (is.uid !== wanted.uid || !this.#mayGive({ ...was, gid: KEEP_ID }));
-    if (isOwnerLost) return `it belongs to the user ${named(was.uid, userName)}, who would lose it${TAKE}`;
+    if (isOwnerLost) return lostBy(was.uid);
     const isGroupLost = was.gid !== is.gid && (is.gid !== wanted.gid || !this.#mayGive({ ...was, uid: KEEP_ID }));
     return isGroupLost ? `it belongs to the group ${named(was.gid, groupName)}, which would lose it${TAKE}` : null;
   }
@@ -59,12 +61,50 @@ export class OtherOwners {
   }
 }
 
+const CAP_CHOWN = 1n << 0n;
+const CAP_LEASE = 1n << 28n;
+
+/**
+ * Lists the entries of a plan that will stay because their owner would lose them, as far as the rights of this process
+ * tell: a plan stages nothing.
+ */
+export function expectedToStay(plan: Plan): LeftOutEntry[] {
+  const uid = process.geteuid?.();
+  if ((effectiveRights() & (CAP_CHOWN | CAP_LEASE)) !== 0n) return [];
+  // Links give nobody access, and directories are no replacements.
+  const isOthers = ({ action, before, after }: PlannedEntry): boolean =>
+    action === "update" &&
+    ![before?.type, after?.type].includes("dir") &&
+    before?.type !== "symlink" &&
+    before?.uid !== uid;
+  return Iterator.from(plan)
+    .filter(isOthers)
+    .map(({ path, before }) => ({ path, reason: "not_permitted" as const, detail: lostBy(before!.uid) }))
+    .toArray();
+}
+
+/** The process's capabilities; all of them if /proc does not tell. */
+function effectiveRights(): bigint {
+  try {
+    const line = /^CapEff:\s*([0-9a-f]+)$/m.exec(fs.readFileSync("/proc/self/status", "latin1"));
+    return line === null ? -1n : BigInt(`0x${line[1]}`);
+  } catch {
+    return -1n;
+  }
+}
+
+function lostBy(uid: number): string {
+  return `it belongs to the user ${named(uid, userName)}, who would lose it${TAKE}`;
+}
+
 const TAKE = "; --take-ownership replaces it by a file of this user";
 
 function named(id: number, nameOf: (id: number) => string): string {
   const name = nameOf(id);
   return name === "" ? String(id) : `${name} (${id})`;
 }
+
+export const STAYS_WITH_DATABASE = "it belongs to a database of which another file stays";
 
 /** Tells for a path if it is a file that stays, or a database or log of which another file stays. */
 export function sharesDatabase(stays: Iterable<Uint8Array>): (path: Uint8Array) => boolean {

@@ -21,6 +21,7 @@ import {
   findNode,
   NodeFinder,
   type OnDamagedDirectory,
+  withoutMovedTimes,
 } from "../points/tree-diff.ts";
 
 export { findNode } from "../points/tree-diff.ts";
@@ -451,4 +452,13 @@ function unchangedMembers(
       anchors.set(group.inode, { path: group.first, node: should });
   }
   return anchors;
+}
+
+/** Counts the directories that stay and whose metadata the plan changed. */
+export function changedDirectories(plan: Plan, kept: readonly { path: Uint8Array }[]): number {
+  const stayed = new Set(kept.map(({ path }) => latin1(path)));
+  let count = 0;
+  for (const { action, after, path } of withoutMovedTimes(plan))
+    if (action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path))) count++;
+  return count;
 }

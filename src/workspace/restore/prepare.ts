@@ -4,13 +4,15 @@ import { latin1 } from "../../formats/bytes.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
-import { type LeftOutEntry, noteDamaged, savedWithout } from "../points/left-out.ts";
+import { lackingIn, type LeftOutEntry, noteDamaged, savedWithout } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
 import { isReverting, type OperationKind } from "../points/operation-log.ts";
 import { type Reverted, operationParts } from "./reverted.ts";
+import { leftOutBefore } from "./apply.ts";
+import { expectedToStay } from "./other-owners.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Difference } from "../points/tree-diff.ts";
@@ -247,4 +249,18 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     scan,
     undo: present.point,
   };
+}
+
+/** Lists the entries that a planned restore will leave out, as far as it is known before entries are staged. */
+export function expectedLeftOut(
+  plan: Plan,
+  more: Pick<PlannedRestore, "scan" | "manifest" | "damaged"> & Pick<RestoreInput, "paths" | "takeOwnership">,
+): LeftOutEntry[] {
+  const { scan, manifest, damaged, paths, takeOwnership } = more;
+  const stays = takeOwnership === true ? [] : expectedToStay(plan);
+  return leftOutBefore(plan, scan, {
+    paths,
+    lacking: [...lackingIn(manifest, paths), ...damaged, ...stays],
+    notSet: [],
+  });
 }

@@ -89,7 +89,7 @@ export const RESTORE = journaled({
     "the record names the target, the undo point and a staging folder",
     "new entries are staged there",
     "● `restore.steps`: the entries to exchange, in their order",
-    "each entry changes places with its staged one, unless it was changed since; displaced entries are checked again",
+    "each entry changes places with its staged one, unless it was changed since; a file that its owner would lose is written in place, under a lease; displaced entries are checked again",
     "head moves; the staging folder and the record are removed",
   ],
   before: "removes the staging folder; the folder is unchanged",

@@ -5,8 +5,8 @@ import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
 import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
-import { savedNodesOf } from "./plan.ts";
-import { type AppliedSteps, changedDirectories, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
+import { changedDirectories, savedNodesOf } from "./plan.ts";
+import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import {
@@ -151,7 +151,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
       onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
     });
     await flushUnlessOrdered(workspace, staging, {
-      hasContent: Iterator.from(staged.steps).some((step) => step.op === "put"),
+      hasContent: Iterator.from(staged.steps).some(({ op }) => op === "put" || op === "write"),
     });
     throwIfAborted(input.signal);
     failpoint("restore.staged");

@@ -7,16 +7,16 @@ import type { ScanResult } from "../../archive/scan/scan.ts";
 import { HeldFiles, type HeldTree } from "../../archive/write/held-files.ts";
 import { canBeOne, type NodeMetadata, type TreeNode } from "../../formats/restic/tree.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
-import { R, RECORD_WORDS } from "../../archive/cache/scan-table.ts";
 import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { toCairnError } from "../../errors.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { newPacer, type Pacer, throttled } from "../../pacer.ts";
-import { HeldDirectories, isDirectory } from "./held-directories.ts";
+import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
 import { PackedList } from "../points/packed-list.ts";
-import { OtherOwners, sharesDatabase } from "./other-owners.ts";
+import { IN_PLACE, isForInPlace, stageInPlace } from "./in-place.ts";
+import { OtherOwners, sharesDatabase, STAYS_WITH_DATABASE } from "./other-owners.ts";
 import type { Anchor, Plan, PlannedEntry } from "./plan.ts";
 import { metadataOf, stagedName, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 
@@ -82,6 +82,8 @@ class Stager {
   readonly #damaged: LeftOutEntry[] = [];
   readonly #stays: LeftOutEntry[] = [];
   readonly #owners: OtherOwners;
+  /** latin1 paths of files that are written in place */
+  readonly #inPlaces: string[] = [];
   /** by latin1 path (like the two sets below): directories of the target, with their metadata */
   readonly #planned = new Map<string, StepMetadata>();
   /** directories that are removed */
@@ -133,7 +135,8 @@ class Stager {
           stays = where;
           continue;
         }
-        puts.push(put);
+        if (put.op === "write") metadata.push(put);
+        else puts.push(put);
       }
       this.#noteDirectories(entry);
       // Copies the paths that stay, because each would keep its block of the plan.
@@ -146,11 +149,10 @@ class Stager {
     for (const step of [...removedDirectories.reverse(), ...directories]) steps.push(step);
     for (const list of [puts, metadata]) steps.append(list);
     for (const step of this.#directoryTimes()) steps.push(step);
-    const made = { damaged: this.#damaged, stays: this.#stays };
-    if (this.#stays.length === 0) return { steps, notSet: this.#writer.notSet, ...made };
-    const others = this.#withoutPartsOfDatabases(steps);
-    const stayed = new Set(this.#stays.map(({ path }) => key(path)));
-    return { steps: others, notSet: this.#writer.notSet.filter(({ path }) => !stayed.has(key(path))), ...made };
+    const others = this.#stays.length === 0 ? steps : this.#withoutPartsOfDatabases(steps);
+    const notPut = new Set([...this.#stays.map(({ path }) => key(path)), ...this.#inPlaces]);
+    const notSet = this.#writer.notSet.filter(({ path }) => !notPut.has(key(path)));
+    return { steps: others, notSet, damaged: this.#damaged, stays: this.#stays };
   }
 
   /** Drops the steps of a database of which a file stays: a database and its log are replaced together. */
@@ -207,6 +209,8 @@ class Stager {
     if (old !== null && before !== null && before.type !== "symlink" && !this.#input.takeOwnership) {
       const is = { uid: Number(made.uid), gid: Number(made.gid) };
       const why = this.#owners.whyTaken({ was: before, is, wanted: node });
+      const step = why === null ? null : this.#inPlace({ where, node, before, old }, { number, staged, inode });
+      if (step !== null) return step;
       if (why !== null) {
         this.#writer.remove(staging.fd, name);
         this.#stays.push({ path: where, reason: "not_permitted", detail: why });
@@ -215,6 +219,39 @@ class Stager {
     }
     if (node.inode !== 0n) this.#noteMember(member);
     return { op: "put", path: where, staged: number, inode, old };
+  }
+
+  /** Returns a step that writes the staged content into the present file; null if the file must stay. */
+  #inPlace(
+    { where, node, before, old }: { where: Uint8Array; node: TreeNode; before: TreeNode; old: Identity },
+    { number, staged, inode }: { number: number; staged: Buffer; inode: string },
+  ): Step | null {
+    const { root } = this.#input;
+    if (!isForInPlace({ root, path: where, before, node, old, staged })) return null;
+    const present = (this.#root ??= new HeldDirectories(root));
+    const { fd: directory, name } = present.parentOf(where);
+    const now = present.identity(directory, name);
+    if (now === null || !sameIdentity(now, old)) return null;
+    const arena = newArena(512);
+    putName(arena, 0, name);
+    const fd = present.sys.open(directory, arena, 0, IN_PLACE, 0);
+    if (fd < 0) return null;
+    try {
+      const digests = stageInPlace(fd, staged);
+      if (digests === null) return null;
+      this.#inPlaces.push(key(where));
+      return {
+        op: "write",
+        path: where,
+        staged: number,
+        inode,
+        old,
+        ...digests,
+        metadata: metadataOf(node, before),
+      };
+    } finally {
+      present.sys.close(fd);
+    }
   }
 
   #noteMember(member: Member): void {
@@ -328,21 +365,8 @@ class Stager {
 
   /** Returns the recorded metadata of a directory that is equal in both states: only its times move meanwhile. */
   #unchangedDirectory(where: Uint8Array): NodeMetadata | null {
-    const record = this.#finder.find(where);
-    if (record === null) return null;
-    const old = identityOf(record);
-    if (!isDirectory(old)) return null;
-    const words = record.table.records;
-    const base = record.record * RECORD_WORDS;
-    return {
-      type: "dir",
-      mode: old.mode & 0o7777,
-      mtimeSec: old.mtimeSec,
-      mtimeNs: old.mtimeNs,
-      uid: words[base + R.UID]!,
-      gid: words[base + R.GID]!,
-      xattrs: [],
-    };
+    const node = this.#finder.nodeOf(where);
+    return node?.type === "dir" ? { ...node, xattrs: [] } : null;
   }
 }
 
@@ -353,8 +377,6 @@ function bytesWritten(plan: Plan): number {
 }
 
 const SLASH = Buffer.from("/");
-
-const STAYS_WITH_DATABASE = "it belongs to a database of which another file stays";
 
 function key(where: Uint8Array): string {
   return Buffer.from(where).toString("latin1");

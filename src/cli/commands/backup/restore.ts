@@ -31,6 +31,8 @@ const OPTIONS = new VerbOptions(
     "jobs",
     "sparse",
     "overwrite",
+    "takeOwnership",
+    "ownershipByName",
     "dryRun",
     "include",
     "exclude",
@@ -93,6 +95,7 @@ export const command: CommandDefinition = {
         "--overwrite works with --to DIR only",
         "leave it out: --in-place replaces entries that differ; --keep-present keeps entries that the snapshot does not have",
       );
+    if (isInPlace && input.flag("ownershipByName")) throw usage("--ownership-by-name works with --to DIR only");
     if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
@@ -228,6 +231,11 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
   ];
   if (result.kept_bytes > 0)
     lines.push(`  ${formatBytes(result.kept_bytes)} had already been written by an earlier restore that was killed`);
+  const unknown = result.unknown_owners.map(printable).join(", ");
+  if (result.owners === "names")
+    lines.push(
+      `  owners and groups by name${unknown === "" ? "" : `; by number, because the name is unknown here: ${unknown}`}`,
+    );
   return [...lines, ...over, ...renderProof({ style }, result)];
 }
 

@@ -27,8 +27,12 @@ function reverting(name: "undo" | "redo", examples: CommandDefinition["examples"
     async run(context, input) {
       const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
       const client: Client = await context.open();
-      const over = options.over === undefined ? {} : { over: options.over };
-      const plan = async (): Promise<RestorePlan> => client[plans[name]]({ ...context.callOptions(), ...over });
+      const { over, takeOwnership } = options;
+      const how = {
+        ...(over === undefined ? {} : { over }),
+        ...(takeOwnership === undefined ? {} : { takeOwnership }),
+      };
+      const plan = async (): Promise<RestorePlan> => client[plans[name]]({ ...context.callOptions(), ...how });
       if (input.flag("plan")) return planOutcome(context, client, await plan());
       const result = await tellingOfHooks(context, client, async () => client[name](options));
       return restoreOutcome(context, client, { result, method: options.method, reverted: name });
