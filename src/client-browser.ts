@@ -72,6 +72,8 @@ export interface PageClient {
   /** Makes an address from which the content can be fetched once, within a minute. */
   ticket(options: TicketOptions): Promise<{ url: string }>;
   about(): Promise<About>;
+  /** Notes the view that the next `cairn ui` begins with. `view`: the fragment of its address. */
+  noteView(view: string): Promise<void>;
 }
 
 /** A failure, in the server's words. */
@@ -188,6 +190,7 @@ export function connect({
       yield* eventsOf(linesOf({ path: "/v1/events", headers, signal }));
     },
     ticket: (options) => answerOf({ path: "/tickets", body: options }) as Promise<{ url: string }>,
+    noteView: async (view) => void (await answerOf({ path: "/view", body: { view } })),
     about: () => answerOf({ path: "/v1/about" }) as Promise<About>,
   };
 }

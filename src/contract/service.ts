@@ -140,6 +140,8 @@ export interface About {
   home: string;
   /** The workspace for which the command was started. */
   start: string | null;
+  /** The view that was open last, as the fragment of its address; null if it is not known. */
+  view: string | null;
   /** True: a daemon answers. */
   daemon: boolean;
 }

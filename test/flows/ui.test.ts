@@ -5,16 +5,16 @@ import { test } from "node:test";
 import { connect, type PageClient, type ServiceEvent } from "../../src/client-browser.ts";
 import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
-import { start } from "../fixtures/ui.ts";
+import { fetchPage, start } from "../fixtures/ui.ts";
 
 /** The page's server, as the command that people start, called by the page's own client. */
 
 async function signIn(url: string): Promise<{ response: Response; client: PageClient }> {
   const { origin, hash } = new URL(url);
   const body = JSON.stringify({ code: hash.slice("#code=".length) });
-  const response = await fetch(`${origin}/session`, { method: "POST", body });
+  const response = await fetchPage(`${origin}/session`, { method: "POST", body });
   const { token = "" } = (await response.json()) as { token?: string };
-  return { response, client: connect({ url: origin, token }) };
+  return { response, client: connect({ url: origin, token, fetch: fetchPage }) };
 }
 
 /** Events from now on. */
@@ -44,7 +44,7 @@ function workspace(name: string): string {
 
 async function contentOf(client: PageClient, url: string, as: object): Promise<string> {
   const { url: at } = await client.ticket(as as never);
-  return (await fetch(new URL(at, url))).text();
+  return (await fetchPage(new URL(at, url))).text();
 }
 
 test("the page reads, restores and gets an event of another process's save, and Ctrl-C ends its server", async (t) => {
@@ -84,10 +84,10 @@ test("the page reads, restores and gets an event of another process's save, and 
     [null, "/etc/hostname"],
   ] as const) {
     const { url } = await client.ticket({ ...file, as: "file", target: from, path: at });
-    assert.equal((await fetch(new URL(url, ui.url))).status, 400, at);
+    assert.equal((await fetchPage(new URL(url, ui.url))).status, 400, at);
   }
   const { url: archive } = await client.ticket({ ...file, path: "", as: "zip", paths: ["a.txt"] });
-  const zip = Buffer.from(await (await fetch(new URL(archive, ui.url))).arrayBuffer());
+  const zip = Buffer.from(await (await fetchPage(new URL(archive, ui.url))).arrayBuffer());
   assert.ok(zip.subarray(0, 2).equals(Buffer.from("PK")) && zip.includes("a.txt"));
   const restored = await client.call("restore", { workspace: folder, options: { target } });
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "one\n");

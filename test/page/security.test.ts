@@ -25,6 +25,9 @@ const ATTEMPTS = `async (origin) => {
     post: () => fetch(origin + "/v1/listWorkspaces", { method: "POST", body: "{}" }).then((r) => r.text()),
     session: () => fetch(origin + "/session", { method: "POST", body: '{"code":"x"}' }).then((r) => r.text()),
     script: () => new Promise((ok, no) => { const e = document.createElement("script"); e.src = origin + "/v1/about"; e.onload = () => ok("ran"); e.onerror = () => no("refused"); document.head.append(e); }),
+    events: () => new Promise((ok, no) => { const e = new EventSource(origin + "/v1/events"); e.onmessage = e.onopen = () => ok("open"); e.onerror = () => { e.close(); no("refused"); }; }),
+    socket: () => new Promise((ok, no) => { const e = new WebSocket(origin.replace("http", "ws") + "/v1/events"); e.onopen = () => ok("open"); e.onerror = () => no("refused"); }),
+    worker: () => navigator.serviceWorker.register(origin + "/assets/x.js").then(() => "registered"),
     frame: () => new Promise((ok) => { const e = document.createElement("iframe"); e.src = origin + "/"; e.onload = () => { try { ok("" + e.contentWindow.length + e.contentDocument); } catch { ok("closed"); } }; document.body.append(e); }),
   };
   const found = {};
@@ -33,23 +36,31 @@ const ATTEMPTS = `async (origin) => {
 }`;
 
 test(
-  "a page of another port can neither read, call nor frame the server, and the server sets no cookie",
+  "a page of another origin can neither read, call nor frame the server, and the server sets no cookie",
   { skip: SKIP },
   async (t) => {
     // All that is refused is told on the console of the other page.
     const { context, origin } = await open(t, workspace("other-port"), { expected: /./ });
+    const { port, hostname } = new URL(origin);
     const server = createServer((_, response) =>
       response.setHeader("content-type", "text/html").end("<body>other</body>"),
     );
     server.listen(0, "127.0.0.1");
     t.after(() => server.close());
     await new Promise((done) => server.once("listening", done));
-    const other = await context.newPage();
-    await other.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-    const found = (await other.evaluate(`(${ATTEMPTS})(${JSON.stringify(origin)})`)) as Record<string, string>;
-    for (const name of ["read", "post", "session", "script"]) assert.match(found[name]!, /refused/, name);
-    assert.doesNotMatch(JSON.stringify(found), /version|secret|listWorkspaces/);
-    assert.equal(found["frame"]!.includes("Document"), false);
+    const other = (server.address() as AddressInfo).port;
+    // The last one knows the page's name, and has another port.
+    for (const host of ["127.0.0.1", "localhost", "evil.localhost", hostname]) {
+      const tab = await context.newPage();
+      await tab.goto(`http://${host}:${other}/`);
+      for (const target of [origin, `http://127.0.0.1:${port}`, `http://localhost:${port}`]) {
+        const found = (await tab.evaluate(`(${ATTEMPTS})(${JSON.stringify(target)})`)) as Record<string, string>;
+        for (const name of ["read", "post", "session", "script", "events", "socket", "worker"])
+          assert.match(found[name]!, /refused/, `${name} from ${host} at ${target}`);
+        assert.doesNotMatch(JSON.stringify(found), /version|secret|listWorkspaces/);
+        assert.equal(found["frame"]!.includes("Document"), false);
+      }
+    }
     assert.deepEqual(await context.cookies(), []);
   },
 );

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { type IncomingHttpHeaders, request } from "node:http";
+import { once } from "node:events";
+import { type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
+import { Readable } from "node:stream";
+import type { ReadableStream, ReadableStreamDefaultReader } from "node:stream/web";
 import { type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { REF, SAVED } from "../../cli/testing-fake-library.ts";
@@ -50,10 +53,16 @@ class Served {
     [this.server, this.called, this.ahead] = [server, called, ahead];
   }
 
+  /** The page's name with the port. */
+  get host(): string {
+    return new URL(this.server.address()).host;
+  }
+
   /** A request of a program, without the headers that a browser adds. */
   ask(target: string, { method = "GET", headers = {}, body = "" }: AskOptions = {}): Promise<Answered> {
     const { promise, resolve, reject } = Promise.withResolvers<Answered>();
-    const asked = request({ host: "127.0.0.1", port: this.server.port, path: target, method, headers, agent: false });
+    const at = { host: this.server.host, port: this.server.port };
+    const asked = request({ ...at, path: target, method, headers: { host: this.host, ...headers }, agent: false });
     asked.on("error", reject);
     asked.on("response", (response) => {
       response.toArray().then((pieces: Buffer[]) => {
@@ -90,7 +99,7 @@ class Served {
 
   /** Sends text as a request, byte for byte, and returns the whole answer. */
   async raw(text: string): Promise<string> {
-    const socket = net.connect(this.server.port, "127.0.0.1");
+    const socket = net.connect(this.server.port, this.server.host);
     socket.end(text);
     return Buffer.concat((await socket.toArray()) as Buffer[]).toString();
   }
@@ -143,7 +152,9 @@ async function serving(
     page,
     isReadOnly: false,
     start: null,
-    port: 0,
+    view: null,
+    byAddress: false,
+    onView: () => undefined,
     onProblem: (message) => assert.fail(message),
     now: () => performance.now() + ahead.ms,
     ...more,
@@ -193,17 +204,29 @@ test("a build without a page names the command that builds it", async (t) => {
 test("every address refuses requests with another host name or from pages of another origin", async (t) => {
   const served = await serving(t);
   const { port } = served.server;
-  const own = `127.0.0.1:${port}`;
+  const own = served.host;
+  const name = own.replace(/:.*/, "");
+  assert.match(name, /^[0-9a-f]{20}\.localhost$/);
   const foreign: Record<string, string>[] = [
     { host: "evil.example" },
     { host: `evil.example:${port}` },
-    { host: `127.0.0.1.evil.example:${port}` },
-    { host: "127.0.0.1@evil.example" },
+    { host: `evil.localhost:${port}` },
+    { host: `${own}.evil.example` },
+    { host: `${name}.:${port}` },
+    { host: `x.${own}` },
+    { host: `${own}@evil.example` },
     { host: "10.0.0.1" },
+    { host: `127.0.0.1:${port}` },
+    { host: `127.1:${port}` },
+    { host: `localhost:${port}` },
+    { host: `[::1]:${port}` },
     { host: own, origin: "http://evil.example" },
+    { host: own, origin: `http://${name}` },
+    { host: own, origin: `http://evil.localhost:${port}` },
     { host: own, origin: "null" },
     { host: own, origin: `https://${own}` },
-    { host: own, origin: `http://127.0.0.1:${port + 1}` },
+    { host: own, origin: `http://${name}:${port + 1}` },
+    { host: own, origin: `http://127.0.0.1:${port}` },
     { host: own, origin: `http://localhost:${port}` },
     { host: own, "sec-fetch-site": "same-site" },
     { host: own, "sec-fetch-site": "cross-site" },
@@ -221,11 +244,16 @@ test("every address refuses requests with another host name or from pages of ano
       ["/tickets", { method: "POST" }],
       [await served.ticket("page.html"), {}],
     ] as const) {
-      const { status } = await served.signedIn(target, { ...options, headers });
-      assert.equal(status, 403, `${target} ${JSON.stringify(headers)}`);
+      const { status, body, headers: answered } = await served.signedIn(target, { ...options, headers });
+      const isText = target === "/" && [`127.0.0.1:${port}`, `localhost:${port}`, `[::1]:${port}`].includes(headers["host"]!);
+      const wanted = headers["host"] === own ? 403 : isText ? 200 : 421;
+      assert.equal(status, wanted, `${target} ${JSON.stringify(headers)}`);
+      if (wanted === 403) continue;
+      assert.equal(answered["content-type"], "text/plain; charset=utf-8");
+      assert.ok(!body.includes(name) && !body.includes("<"), body);
     }
   assert.deepEqual(served.called, []);
-  for (const host of [own, `localhost:${port}`, "[::1]:9", "LOCALHOST:80", "127.0.0.1"]) {
+  for (const host of [own, name, `${name}:9`, `${name.toUpperCase()}:80`]) {
     const headers = { host, origin: `http://${host}`, "sec-fetch-site": "same-origin" };
     assert.equal((await served.signedIn("/v1/about", { headers })).status, 200, host);
   }
@@ -241,7 +269,7 @@ test("a sign-in code works once within ten minutes, and any other text is refuse
   const first = await served.signIn(code);
   assert.deepEqual([first.status, JSON.parse(first.body)], [200, { token: served.token }]);
   assert.match(served.token, /^[\w-]{43}$/);
-  for (const wrong of [code, "", "A".repeat(22), null, ["x"], { a: 1 }]) {
+  for (const wrong of [code, "", "A".repeat(22), null, 7, [code], ["x"], { a: 1 }, { toString: 1 }]) {
     const { status, body } = await served.signIn(wrong);
     assert.deepEqual([status, (JSON.parse(body) as { error: { code: string } }).error.code], [403, "permission"]);
   }
@@ -413,7 +441,7 @@ test("requests for unknown or malformed addresses are refused", async (t) => {
   ];
   for (const target of targets) {
     for (const method of ["GET", "POST", "HEAD", "PUT", "OPTIONS"]) {
-      const head = `${method} ${target} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nConnection: close\r\n`;
+      const head = `${method} ${target} HTTP/1.1\r\nHost: ${served.host}\r\nConnection: close\r\n`;
       const signed = `Authorization: Bearer ${served.token}\r\n\r\n`;
       for (const text of [`${head}\r\n`, head + signed]) {
         const answered = await served.raw(text);
@@ -424,8 +452,8 @@ test("requests for unknown or malformed addresses are refused", async (t) => {
   }
   assert.match(await served.raw(`GET /\0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`), /^HTTP\/1\.1 400 /);
   assert.match(await served.raw("GET / HTTP/1.1\r\n\r\n"), /^HTTP\/1\.1 400 /, "no host");
-  assert.match(await served.raw("GET / HTTP/1.1\r\nHost:\r\n\r\n"), /^HTTP\/1\.1 403 /, "an empty host");
-  assert.match(await served.raw("GET / HTTP/1.0\r\n\r\n"), /^HTTP\/1\.1 403 /, "no host");
+  assert.match(await served.raw("GET / HTTP/1.1\r\nHost:\r\n\r\n"), /^HTTP\/1\.1 421 /, "an empty host");
+  assert.match(await served.raw("GET / HTTP/1.0\r\n\r\n"), /^HTTP\/1\.1 421 /, "no host");
   assert.match(await served.raw(`GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ${"x".repeat(20_000)}\r\n\r\n`), / 431 /);
   assert.deepEqual(served.called, []);
 });
@@ -504,11 +532,59 @@ test("a read-only page cannot call a verb that changes something", async (t) => 
   assert.equal(about.data.read_only, true);
 });
 
-test("the server takes another port if its port is taken", async (t) => {
-  const first = await serving(t);
-  const second = await serving(t, { port: first.server.port });
-  assert.notEqual(second.server.port, first.server.port);
-  assert.equal((await second.signedIn("/v1/about")).status, 200);
+test("each server has another name and another port, and holds the port on 127.0.0.1 and ::1", async (t) => {
+  const [first, second] = [await serving(t), await serving(t)];
+  assert.notEqual(first.host.split(":")[0], second.host.split(":")[0]);
+  assert.notEqual(first.server.port, second.server.port);
+  for (const host of ["127.0.0.1", "::1", "0.0.0.0", "::"]) {
+    const other = net.createServer();
+    other.listen({ host, port: first.server.port });
+    const [event] = await Promise.race(["error", "listening"].map(async (name) => [name, await once(other, name)]));
+    other.close();
+    assert.equal(event, "error", `another program cannot listen on ${host}`);
+  }
+});
+
+test("--address puts the page at a random address 127.x.y.z, and no other name", async (t) => {
+  const served = await serving(t, { byAddress: true });
+  assert.match(served.host, /^127\.\d+\.\d+\.\d+:\d+$/);
+  assert.ok(!served.host.startsWith("127.0."));
+  assert.equal((await served.signedIn("/v1/about")).status, 200);
+  for (const host of ["localhost", "127.0.0.1", "127.9.9.9"])
+    assert.equal((await served.signedIn("/v1/about", { headers: { host } })).status, 421, host);
+});
+
+test("hundreds of connections without a token delay neither a signed-in tab nor a new one", async (t) => {
+  const served = await serving(t);
+  const head = `POST /session HTTP/1.1\r\nHost: ${served.host}\r\nContent-Length: 900\r\n\r\n{`;
+  const events = await follow(served);
+  const sockets = Array.from({ length: 400 }, () => net.connect(served.server.port, "127.0.0.1"));
+  t.after(() => sockets.forEach((each) => each.destroy()));
+  for (const each of sockets) each.on("error", () => undefined).write(head);
+  const began = performance.now();
+  assert.equal((await served.ask("/")).status, 200);
+  assert.equal((await served.signIn(served.code())).status, 200);
+  await served.call("save", { workspace: "/w" });
+  assert.equal((await events.next()).type, "save", "the stream of a signed-in tab goes on");
+  assert.ok(performance.now() - began < 5_000);
+  events.end();
+  await Promise.all(sockets.map(async (each) => each.destroyed || (await once(each, "close"))));
+  const took = performance.now() - began;
+  assert.ok(took > 3_000 && took < 15_000, `the last half-sent requests ended after ${took} ms`);
+});
+
+test("a view that a tab opens is passed on, and nothing else is", async (t) => {
+  const views: string[] = [];
+  const served = await serving(t, { view: "#/timeline?w=%2Fw", onView: (view) => void views.push(view) });
+  const about = JSON.parse((await served.signedIn("/v1/about")).body) as { data: { view: string } };
+  assert.equal(about.data.view, "#/timeline?w=%2Fw");
+  const note = (view: unknown): Promise<Answered> =>
+    served.signedIn("/view", { method: "POST", body: JSON.stringify({ view }) });
+  assert.equal((await note("#/files?w=%2Fw&p=latest")).status, 200);
+  for (const wrong of ["", "#/a b", "#/\n", "javascript:1", "/x", null, 1, ["#/"], { toString: 1 }, `#/${"a".repeat(9000)}`])
+    assert.equal((await note(wrong)).status, 400, JSON.stringify(wrong));
+  assert.equal((await served.ask("/view", { method: "POST", body: '{"view":"#/"}' })).status, 401);
+  assert.deepEqual(views, ["#/files?w=%2Fw&p=latest"]);
 });
 
 interface Followed {
@@ -519,12 +595,19 @@ interface Followed {
 /** Events from now on; resolves when the server listens. */
 async function follow(served: Served, headers: Record<string, string> = {}): Promise<Followed> {
   const stopped = new AbortController();
-  const response = await fetch(`http://127.0.0.1:${served.server.port}/v1/events`, {
-    headers: { authorization: `Bearer ${served.token}`, ...headers },
+  const asked = request({
+    host: served.server.host,
+    port: served.server.port,
+    path: "/v1/events",
+    headers: { host: served.host, authorization: `Bearer ${served.token}`, ...headers },
     signal: stopped.signal,
   });
-  assert.equal(response.headers.get("content-type"), "text/event-stream");
-  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  asked.on("error", () => undefined).end();
+  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  response.on("error", () => undefined);
+  assert.equal(response.headers["content-type"], "text/event-stream");
+  const body = Readable.toWeb(response) as ReadableStream<Uint8Array>;
+  const reader = body.pipeThrough(new TextDecoderStream() as never).getReader() as ReadableStreamDefaultReader<string>;
   let text = (await reader.read()).value ?? "";
   return {
     async next() {

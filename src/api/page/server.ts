@@ -20,7 +20,8 @@ import { CONTENT_KINDS, type ContentKind, sendContent } from "./content.ts";
 import { Happenings } from "./happenings.ts";
 import { digestOf, OneTime } from "./one-time.ts";
 import { OpenWorkspaces } from "./open-workspaces.ts";
-import { requireOwnPage } from "./own-page.ts";
+import { answerMisdirected, newPageAddress, newPageName, requireOwnPage } from "./own-page.ts";
+import { Strangers } from "./strangers.ts";
 
 export interface PageServerOptions {
   openLibrary(): Promise<CairnLibrary>;
@@ -28,8 +29,12 @@ export interface PageServerOptions {
   isReadOnly: boolean;
   /** Path of the first workspace that the page shows. */
   start: string | null;
-  /** The preferred port; if it is taken, any free port. */
-  port: number;
+  /** The view to begin with, as the fragment of its address. */
+  view: string | null;
+  /** True: the page is at a random address 127.x.y.z instead of a random name. */
+  byAddress: boolean;
+  /** Receives the fragment of each view that a signed-in tab opens. */
+  onView(view: string): void;
   /** Receives a line about a failure that no caller sees. */
   onProblem(message: string): void;
   /** Clock of codes and tickets, in milliseconds. */
@@ -48,18 +53,26 @@ interface Wanted {
   name: string;
 }
 
-const HOST = "127.0.0.1";
+/**
+ * Browsers look for a name in `.localhost` at both addresses. Whoever listens on one of them at the page's port would get
+ * the requests of some browsers.
+ */
+const HOSTS = ["127.0.0.1", "::1"];
+/** Attempts to find a port that is free on all addresses. */
+const MOST_ATTEMPTS = 100;
 /** Milliseconds until a sign-in code expires. */
 export const CODE_MS = 600_000;
 /** Milliseconds until a ticket expires. */
 const TICKET_MS = 60_000;
 const TOKEN_BYTES = 32;
-const CONNECTIONS = 256;
 const SESSION_BYTES = 1 << 10;
 const REQUEST_BYTES = 8 << 20;
 /** Milliseconds that a stop gives to running answers. */
 const GRACE_MS = 1_000;
+/** Limits of requests: a browser sends the head of a request at once. */
+const LIMITS = { ...HTTP_LIMITS, headersTimeout: 5_000, connectionsCheckingInterval: 1_000 };
 const CONTENT = /^\/content\/([\w-]{22})\/[^/?#]*$/;
+const VIEW = /^#\/[\x21-\x7e]{0,8192}$/;
 const EVENTS = /^\/v1\/events(?:\?|$)/;
 
 const HEADERS: Readonly<Record<string, string>> = {
@@ -76,7 +89,9 @@ const HEADERS: Readonly<Record<string, string>> = {
 /** The server of `cairn ui`: its page, sign-in, calls, events and downloads, on a loopback port. */
 export class PageServer {
   readonly #options: PageServerOptions;
-  readonly #server: Server;
+  readonly #name: string;
+  #servers: readonly Server[] = [];
+  readonly #strangers = new Strangers();
   readonly #workspaces: OpenWorkspaces;
   readonly #happenings: Happenings;
   readonly #calls: PageCalls;
@@ -87,45 +102,69 @@ export class PageServer {
 
   private constructor(options: PageServerOptions) {
     this.#options = options;
+    this.#name = options.byAddress ? newPageAddress() : newPageName();
     this.#workspaces = new OpenWorkspaces(options.openLibrary);
     this.#happenings = new Happenings(this.#workspaces);
     this.#calls = new PageCalls(this.#workspaces, this.#happenings, options.isReadOnly);
     this.#codes = new OneTime(CODE_MS, options.now);
     this.#tickets = new OneTime(TICKET_MS, options.now);
-    this.#server = createServer(HTTP_LIMITS);
-    this.#server.maxConnections = CONNECTIONS;
-    this.#server.on("request", (request, response) => void this.#serve(request, response));
   }
 
-  /** Starts to listen on `port`, or on any free port if that one is taken. Throws the errors of `listen()`. */
+  /** Starts to listen on a free port. Throws the errors of `listen()`. */
   static async start(options: PageServerOptions): Promise<PageServer> {
-    const server = new PageServer(options);
-    const onProblem = (error: Error): void => options.onProblem(`the server: ${error.message}`);
-    try {
-      await listen(server.#server, { host: HOST, port: options.port }, onProblem);
-    } catch (error) {
-      if ((error as CairnError).code !== "busy") throw error;
-      await listen(server.#server, { host: HOST, port: 0 }, onProblem);
+    const page = new PageServer(options);
+    const hosts = options.byAddress ? [page.#name] : HOSTS;
+    for (let attempt = 1; !(await page.#listen(hosts)); attempt++)
+      if (attempt === MOST_ATTEMPTS)
+        throw new CairnError("busy", `another program took each of ${attempt} ports on ${hosts.join(" or ")}`, {
+          hint: "find the program that listens on all ports: `ss -ltnp`",
+        });
+    return page;
+  }
+
+  /** Listens on the same free port of each address. Returns false if another program has the port on one of them. */
+  async #listen(hosts: readonly string[]): Promise<boolean> {
+    const servers: Server[] = [];
+    for (const host of hosts) {
+      const server = createServer(LIMITS, (request, response) => void this.#serve(request, response));
+      this.#strangers.watch(server);
+      try {
+        const address = { host, port: servers.length === 0 ? 0 : portOf(servers[0]!) };
+        await listen(server, address, (error) => this.#options.onProblem(`the server: ${error.message}`));
+        servers.push(server);
+      } catch (error) {
+        // Without IPv6 nobody can listen there.
+        if (servers.length > 0 && hasNoAddress(error)) continue;
+        for (const each of servers) each.close();
+        if ((error as CairnError).code !== "busy") throw error;
+        return false;
+      }
     }
-    return server;
+    this.#servers = servers;
+    return true;
   }
 
   get port(): number {
-    return (this.#server.address() as AddressInfo).port;
+    return portOf(this.#servers[0]!);
+  }
+
+  /** The address on which the server listens, for `ssh -L`. */
+  get host(): string {
+    return this.#options.byAddress ? this.#name : HOSTS[0]!;
   }
 
   /** Makes an address that signs in once, within ten minutes. Calls `onUsed` after the sign-in. */
   address(onUsed: () => void = () => undefined): string {
-    return `http://${HOST}:${this.port}/#code=${this.#codes.make(onUsed)}`;
+    return `http://${this.#name}:${this.port}/#code=${this.#codes.make(onUsed)}`;
   }
 
   /** Stops the server: running answers have a second to end, then connections are cut and workspaces closed. */
   async stop(): Promise<void> {
-    const closed = new Promise<void>((done) => this.#server.close(() => done()));
+    const closed = Promise.all(this.#servers.map((each) => new Promise((done) => each.close(done))));
     this.#stopped.abort(new Error("the server ends"));
     this.#happenings.close();
-    this.#server.closeIdleConnections();
-    const late = setTimeout(() => this.#server.closeAllConnections(), GRACE_MS);
+    for (const each of this.#servers) each.closeIdleConnections();
+    const late = setTimeout(() => this.#servers.forEach((each) => each.closeAllConnections()), GRACE_MS);
     await closed;
     clearTimeout(late);
     await this.#workspaces.close();
@@ -154,12 +193,17 @@ export class PageServer {
   ): Promise<void> {
     const { method, url = "", headers } = request;
     const isGet = method === "GET";
-    requireOwnPage(request, isGet && isPage(url));
+    const isForPage = isGet && isPage(url);
+    if (this.#isSignedIn(headers.authorization)) this.#strangers.trust(request);
+    else this.#strangers.hurry(request);
+    if (answerMisdirected(request, response, { name: this.#name, isPage: isForPage })) return;
+    requireOwnPage(request, isForPage);
     if (isGet && sendAsset(this.#options.page, request, response)) return;
     const ticket = isGet ? CONTENT.exec(url)?.[1] : undefined;
-    if (ticket !== undefined) return this.#sendContent(response, ticket, signal);
+    if (ticket !== undefined) return this.#sendContent({ request, response }, ticket, signal);
     if (method === "POST" && url === "/session") {
       const token = this.#signIn(await readBody(request, SESSION_BYTES));
+      this.#strangers.trust(request);
       return void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ token }));
     }
     if (!this.#isSignedIn(headers.authorization)) throw new NotSignedIn();
@@ -169,6 +213,8 @@ export class PageServer {
       return streamEvents(response, this.#happenings, { after, isFor: () => true });
     }
     if (isGet && url === "/v1/about") return reply.end(await this.#about());
+    if (method === "POST" && url === "/view")
+      return reply.end(this.#noteView(await readBody(request, REQUEST_BYTES)));
     if (method === "POST" && url === "/tickets")
       return reply.end(this.#makeTicket(await readBody(request, REQUEST_BYTES)));
     const { name, body } = await readCall(request, REQUEST_BYTES);
@@ -194,7 +240,7 @@ export class PageServer {
   /** Returns the token for a one-time code. Throws `permission` for any other text. */
   #signIn(body: string): string {
     const { code } = membersOf(body);
-    const found = this.#codes.take(String(code));
+    const found = typeof code === "string" ? this.#codes.take(code) : null;
     if (found === null)
       throw new CairnError("permission", "this code is wrong, was used before, or is older than ten minutes", {
         hint: "press Enter where `cairn ui` runs: it prints an address with a new code",
@@ -219,6 +265,7 @@ export class PageServer {
       host: hostname(),
       home: knownHome() ?? "/",
       start: this.#options.start,
+      view: this.#options.view,
       daemon: answers,
     };
   }
@@ -226,6 +273,13 @@ export class PageServer {
   /** Follows all present workspaces, so that a page gets their events before it lists them. */
   async #follow(): Promise<void> {
     this.#happenings.follow(await this.#workspaces.withLibrary((library) => library.listWorkspaces()));
+  }
+
+  #noteView(body: string): void {
+    const { view } = membersOf(body);
+    if (typeof view !== "string" || !VIEW.test(view))
+      throw new CairnError("usage", "a view is the fragment of an address: #/ and then letters of ASCII");
+    this.#options.onView(view);
   }
 
   /** Makes a ticket. The verb checks target and paths when the content is fetched. */
@@ -249,12 +303,17 @@ export class PageServer {
     return { url: `/content/${this.#tickets.make(wanted)}/${encodeURIComponent(name.toWellFormed())}` };
   }
 
-  async #sendContent(response: ServerResponse, ticket: string, signal: AbortSignal): Promise<void> {
+  async #sendContent(
+    { request, response }: { request: IncomingMessage; response: ServerResponse },
+    ticket: string,
+    signal: AbortSignal,
+  ): Promise<void> {
     const found = this.#tickets.take(ticket);
     if (found === null)
       throw new CairnError("not_found", "this address was used before, or is older than a minute", {
         hint: "go back to the page and open the file again",
       });
+    this.#strangers.trust(request);
     const { workspace, target, path, paths, kind, name } = found.value;
     const archive = kind === "file" ? {} : { archive: kind, ...(paths === null ? {} : { paths: [...paths] }) };
     await this.#workspaces.with(workspace, (client) =>
@@ -271,6 +330,15 @@ class NotSignedIn extends CairnError {
       details: { signed_out: true },
     });
   }
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
+}
+
+function hasNoAddress(error: unknown): boolean {
+  const cause = (error as CairnError).cause as NodeJS.ErrnoException | undefined;
+  return ["EADDRNOTAVAIL", "EAFNOSUPPORT"].includes(cause?.code ?? "");
 }
 
 function membersOf(body: string): Readonly<Record<string, unknown>> {

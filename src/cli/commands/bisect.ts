@@ -1,6 +1,6 @@
 import type { CommandDefinition } from "../command.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import { pageOfPoint } from "../page-address.ts";
+import { noteView, pageOfPoint } from "../page-address.ts";
 import { firstLine } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
@@ -32,6 +32,7 @@ export const command: CommandDefinition = {
     });
     const { first_bad: bad } = result;
     const address = bad === null ? null : pageOfPoint(client.workspacePath(), bad.save_point_id);
+    if (address !== null) noteView(address);
     return {
       data: { ...result, address },
       exitStatus: bad === null ? EXIT_PARTLY : 0,
@@ -41,7 +42,8 @@ export const command: CommandDefinition = {
         const last = bad?.save_point_id ?? candidates.at(-1)!;
         const shorten = await shortener(client, [good, last, ...candidates]);
         const next = context.commandLine(["diff", shorten(good), shorten(last)]);
-        return renderBisect({ result, shorten, next, address, style: context.style, now: Date.now() });
+        const page = context.commandLine(["ui"]);
+        return renderBisect({ result, shorten, next, page, style: context.style, now: Date.now() });
       },
     };
   },

@@ -8,7 +8,7 @@ import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import { openLibrary } from "../library.ts";
-import { pagePort } from "../page-address.ts";
+import { lastView, noteView } from "../page-address.ts";
 import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
 
@@ -26,6 +26,10 @@ export const command: CommandDefinition = {
     },
   ],
   options: [
+    {
+      flags: "--address",
+      text: "use a random address 127.x.y.z instead of a name, for a browser that does not find names in .localhost",
+    },
     { flags: "--no-open", text: "only print the address, and open no browser" },
     { flags: "--read-only", text: "refuse everything that changes a workspace" },
   ],
@@ -42,7 +46,9 @@ export const command: CommandDefinition = {
       page: PAGE,
       isReadOnly: input.flag("readOnly"),
       start,
-      port: pagePort(),
+      view: lastView(start),
+      byAddress: input.flag("address"),
+      onView: noteView,
       onProblem: (message) => context.diagnose(printable(message)),
     });
     const url = server.address();
@@ -55,7 +61,7 @@ export const command: CommandDefinition = {
     }
     return {
       data: { url, path: start, read_only: input.flag("readOnly") },
-      text: () => [`open ${context.style.cyan(url)}`, ...linesOf(context, server.port)].join("\n"),
+      text: () => [`open ${context.style.cyan(url)}`, ...linesOf(context, server)].join("\n"),
       async afterwards() {
         const asking = context.globals.json || !isAtTerminal() ? undefined : createInterface({ input: process.stdin });
         asking?.on("line", () => context.diagnose(`open ${server.address()}`));
@@ -77,15 +83,17 @@ async function startOf(context: Context, named: string | undefined): Promise<str
   return client.workspace.path;
 }
 
-function linesOf({ env }: Context, port: number): string[] {
+function linesOf({ env }: Context, server: PageServer): string[] {
   const [, , address, sshPort] = (env["SSH_CONNECTION"] ?? "").split(" ");
-  const far = address === undefined ? [] : [`on your own machine first run: ${tunnel(port, address, sshPort)}`];
+  const far = address === undefined ? [] : [`on your own machine first run: ${tunnel(server, address, sshPort)}`];
   return [...far, "the code signs in once, within ten minutes; Enter prints another; Ctrl-C ends the server"];
 }
 
-function tunnel(port: number, address: string, sshPort = "22"): string {
+function tunnel({ host, port }: PageServer, address: string, sshPort = "22"): string {
   const at = sshPort === "22" ? "" : ` -p ${sshPort}`;
-  return printable(`ssh${at} -L ${port}:127.0.0.1:${port} ${currentUser().username}@${address}`);
+  // A random address is the page's name too, so the own machine must have the same one.
+  const from = host === "127.0.0.1" ? port : `${host}:${port}`;
+  return printable(`ssh${at} -L ${from}:${host}:${port} ${currentUser().username}@${address}`);
 }
 
 /** True if this process may read a line from the terminal: the system stops a background process that reads. */

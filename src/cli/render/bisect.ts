@@ -9,8 +9,8 @@ export interface BisectView {
   shorten: Shorten;
   /** the command that shows the changes of the first bad point */
   next: string;
-  /** address of the first bad point in the page of `cairn ui` */
-  address: string | null;
+  /** the command that opens the page at the first bad point */
+  page: string;
   style: Style;
   now: number;
 }
@@ -18,7 +18,7 @@ export interface BisectView {
 /** Members of a cause that identify the agent of a point. */
 const AGENT = ["agent", "session", "turn"];
 
-export function renderBisect({ result, shorten, next, address, style, now }: BisectView): string {
+export function renderBisect({ result, shorten, next, page, style, now }: BisectView): string {
   const { first_bad: bad, candidates, tested } = result;
   const took = formatDuration(tested.reduce((sum, { duration_ms: ms }) => sum + ms, 0));
   const facts = `${plural(tested.length, "save point")} tested in ${took}`;
@@ -39,6 +39,6 @@ export function renderBisect({ result, shorten, next, address, style, now }: Bis
     `  cause: ${[describeCause(bad), ...agent].join(", ")}`,
     `  ${facts}`,
     `  what it changed: ${style.cyan(next)}`,
-    ...(address === null ? [] : [`  in the page (\`cairn ui\`): ${address}`]),
+    `  in the page: ${style.cyan(page)}`,
   ].join("\n");
 }

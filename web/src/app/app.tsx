@@ -7,7 +7,7 @@ import { Frame } from "./frame.tsx";
 import { type Problem as Found, problemOf } from "./resource.ts";
 import { href, type Route, type View } from "./address.ts";
 import { route } from "./route.ts";
-import { signIn, token } from "./session.ts";
+import { noteViews, signIn, token } from "./session.ts";
 import { SignIn } from "./sign-in.tsx";
 import { isWide } from "./wide.ts";
 
@@ -28,27 +28,26 @@ const start = signal<"signing in" | "signed in" | "signed out" | Found>("signing
 
 async function begin(): Promise<void> {
   try {
-    start.value = (await signIn()) ? "signed in" : "signed out";
-    if (start.value === "signed in") followEvents();
+    if (await signIn()) onSignedIn();
+    else start.value = "signed out";
   } catch (error) {
     start.value = problemOf(error);
   }
 }
 void begin();
 
+function onSignedIn(): void {
+  start.value = "signed in";
+  followEvents();
+  noteViews();
+}
+
 export function App(): JSX.Element {
   const state = start.value;
   if (typeof state === "object") return <Problem problem={state} again={() => void begin()} />;
   if (state === "signing in") return <Late isLate={false} />;
   if (state === "signed out" || token.value === null)
-    return (
-      <SignIn
-        done={() => {
-          start.value = "signed in";
-          followEvents();
-        }}
-      />
-    );
+    return <SignIn done={onSignedIn} />;
   return (
     <Frame>
       <Shown />

@@ -1,12 +1,16 @@
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { type About, connect, type PageClient } from "cairnstate/client";
-import { go } from "./route.ts";
+import { href, parse } from "./address.ts";
+import { go, route } from "./route.ts";
 
 /** Sign-in: a one-time code in the address, a token of this tab, or the token of another tab of the same server. */
 
 const KEY = "token";
 /** Milliseconds to wait for another tab's token; that tab may be busy. */
 const ANSWER_MS = 1_000;
+
+/** Milliseconds after which an open view is noted. */
+const STAYED_MS = 500;
 
 type TabMessage = { ask: "token" } | { token: string };
 const tabs = new BroadcastChannel("cairn-session");
@@ -34,8 +38,9 @@ export async function signIn(): Promise<boolean> {
   if (given !== null) {
     history.replaceState(null, "", `${location.pathname}#/`);
     if (await signInWith(given)) {
-      const start = about.value?.start ?? null;
-      if (start !== null) go({ view: "timeline", workspace: start }, { replace: true });
+      const { start = null, view = null } = about.value ?? {};
+      if (view !== null) go(parse(view), { replace: true });
+      else if (start !== null) go({ view: "timeline", workspace: start }, { replace: true });
       return true;
     }
   }
@@ -53,6 +58,16 @@ export async function signInWith(code: string): Promise<boolean> {
   if (!response.ok) return false;
   keep(((await response.json()) as { token: string }).token);
   return isAccepted();
+}
+
+/** Notes each view of this tab, for the next `cairn ui` to begin with. */
+export function noteViews(): void {
+  let late: ReturnType<typeof setTimeout> | undefined;
+  effect(() => {
+    const view = href(route.value);
+    clearTimeout(late);
+    late = setTimeout(() => void client().noteView(view).catch(() => undefined), STAYED_MS);
+  });
 }
 
 /** Forgets a token that the server no longer accepts. */
