@@ -22,6 +22,8 @@ export interface Rights {
   readonly agents?: readonly string[];
   /** The call only reads: it can run beside every other call, and is tried again if another process moved a pack away. */
   readonly looks?: true;
+  /** Options with which a call of a verb that `looks` changes something. */
+  readonly changesWith?: readonly string[];
   /** The call changes nothing durable, or lasts as long as its caller wants: it cannot be a job and takes no idempotency key. */
   readonly passing?: true;
   /** Reason why no daemon serves the verb. */
@@ -90,7 +92,7 @@ export interface Declared<
   O extends v.GenericSchema | null,
   R extends v.GenericSchema,
   H extends How,
-> extends Omit<Rights, "agents"> {
+> extends Omit<Rights, "agents" | "changesWith"> {
   about: string;
   takes?: T;
   options?: O;
@@ -99,8 +101,11 @@ export interface Declared<
   how?: H;
   command?: Verb["command"];
   event?: (answer: Of<R>) => VerbEvent | null;
-  agents?: readonly (O extends v.GenericSchema ? keyof Of<O> & string : never)[];
+  agents?: readonly OptionOf<O>[];
+  changesWith?: readonly OptionOf<O>[];
 }
+
+type OptionOf<O> = O extends v.GenericSchema ? keyof Of<O> & string : never;
 
 /** A verb's arguments by position. */
 type Given<T extends readonly Argument[]> = T extends readonly [

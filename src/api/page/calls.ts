@@ -3,7 +3,7 @@ import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import type { Body } from "../request.ts";
 import { carryOut, givenTo, pathOf, requireKnown } from "../rights/arguments.ts";
-import { callOf, isOfWorkspace, isPlaceOf, servedCall } from "../rights/capabilities.ts";
+import { callOf, isOfWorkspace, isPlaceOf, looks, servedCall } from "../rights/capabilities.ts";
 import { askDaemon } from "../client/service.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
 import type { Happenings } from "./happenings.ts";
@@ -24,9 +24,9 @@ function isCallable(name: string): boolean {
 /** True for a call that changes no workspace and writes to no place that its caller chooses. */
 export function onlyLooks(name: string, options: Body | undefined): boolean {
   if (OTHERS.includes(name)) return true;
-  const { looks, takes } = callOf(name)!;
+  const { takes } = callOf(name)!;
   const named = Object.keys(options ?? {}).filter((each) => isPlaceOf(name, each));
-  return looks === true && named.length === 0 && !takes.some(({ schema }) => (schema as Notes).as === "place");
+  return looks(name, options) && named.length === 0 && !takes.some(({ schema }) => (schema as Notes).as === "place");
 }
 
 /** The calls of the page, made by the library of this process. */

@@ -50,13 +50,19 @@ export function whoMay(name: string): string {
   return `${PEOPLE[by]}; ${forAgents}.`;
 }
 
-export function looks(name: string): boolean {
-  return servedCall(name)?.looks === true;
+/** True for a call that only reads, with these options. */
+export function looks(name: string, options: Options): boolean {
+  const verb = servedCall(name);
+  return verb?.looks === true && !(verb.changesWith ?? []).some((each) => isGiven(options?.[each]));
 }
 
-/** True for a call that changes something, which runs once per idempotency key. */
-export function isChanging(name: string): boolean {
-  return isJob(name) && !looks(name);
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false;
+}
+
+/** True for a call that changes something with these options. It runs once per idempotency key. */
+export function isChanging(name: string, options: Options): boolean {
+  return isJob(name) && !looks(name, options);
 }
 
 /** True for a call with a single answer, which can be a job. */

@@ -3,7 +3,7 @@ import type { Caller } from "../../daemon/state/peer.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Body } from "../request.ts";
-import { callOf, isChanging } from "../rights/capabilities.ts";
+import { callOf, isChanging, type Options } from "../rights/capabilities.ts";
 
 /** Refusals that are logged for every call: a caller may be trying forbidden calls. */
 const TOLD: ReadonlySet<ErrorCode> = new Set(["permission", "refused", "unsupported"]);
@@ -19,7 +19,8 @@ export function logCall(
 ): void {
   const isRefused = error !== null && TOLD.has(error.code);
   // Refusals of agents are logged elsewhere, with their tokens.
-  if (isRefused ? caller.isAgent : !isChanging(name) && callOf(name)?.logged !== true) return;
+  const changes = isChanging(name, body["options"] as Options);
+  if (isRefused ? caller.isAgent : !changes && callOf(name)?.logged !== true) return;
   // The name of an unknown call may be any text.
   const verb = callOf(name) === undefined ? "call" : name;
   const path = body["workspace"] ?? body["path"];

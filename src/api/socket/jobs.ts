@@ -6,7 +6,7 @@ import { type Caller, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import type { Body } from "../request.ts";
 import type { Told } from "./calls.ts";
-import { isChanging, isJob } from "../rights/capabilities.ts";
+import { isChanging, isJob, type Options } from "../rights/capabilities.ts";
 import { queryOf } from "./events.ts";
 
 /** Jobs over HTTP: calls that became jobs, and `/v1/jobs`. */
@@ -38,7 +38,7 @@ export function jobRequestOf(headers: IncomingHttpHeaders, name: string, body: B
     String(prefer)
       .split(",")
       .some((each) => /^\s*respond-async\s*(?:;|$)/i.test(each));
-  const counts = key !== undefined && isChanging(name);
+  const counts = key !== undefined && isChanging(name, body["options"] as Options);
   return isAsync || counts ? { name, body, key: counts ? String(key) : null, isAsync } : null;
 }
 

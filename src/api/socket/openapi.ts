@@ -100,12 +100,13 @@ function operationOf(name: string, verb: Verb): JsonSchema {
   const { about, output, how, errors } = verb;
   const isStream = how === "stream";
   const lines = { "application/x-ndjson": LINES };
+  const mayChange = isChanging(name, undefined) || verb.changesWith !== undefined;
   return {
     operationId: name,
     summary: about,
     description: whoMay(name),
     ...(isJob(name)
-      ? { parameters: [parameter("Prefer"), ...(isChanging(name) ? [parameter("IdempotencyKey")] : [])] }
+      ? { parameters: [parameter("Prefer"), ...(mayChange ? [parameter("IdempotencyKey")] : [])] }
       : {}),
     requestBody: { required: true, content: json(requestOf(name, verb)) },
     responses: {

@@ -7,5 +7,6 @@ export const doctor = workspaceVerb({
   output: DoctorResult,
   command: "doctor",
   looks: true,
+  changesWith: ["repair", "breakLocks"],
   run: async ({ workspace }, options) => (await import("../../operations/engine.ts")).doctor(workspace, options),
 });
