@@ -21,12 +21,12 @@ function isCallable(name: string): boolean {
   return OTHERS.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
 }
 
-/** True for a call that changes no workspace and writes to no place that its caller chooses. */
+/** True for a call that writes neither records of a workspace nor to a place that its caller chooses. */
 export function onlyLooks(name: string, options: Body | undefined): boolean {
   if (OTHERS.includes(name)) return true;
-  const { takes } = callOf(name)!;
+  const { takes, stores } = callOf(name)!;
   const named = Object.keys(options ?? {}).filter((each) => isPlaceOf(name, each));
-  return looks(name, options) && named.length === 0 && !takes.some(({ schema }) => (schema as Notes).as === "place");
+  return looks(name, options) && stores !== true && named.length === 0 && !takes.some(({ schema }) => (schema as Notes).as === "place");
 }
 
 /** The calls of the page, made by the library of this process. */

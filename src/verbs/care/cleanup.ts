@@ -11,6 +11,7 @@ export const previewCleanup = workspaceVerb({
   errors: ["refused", "not_found"],
   command: { "cleanup --plan": object({ plan: CleanupPlan }) },
   looks: true,
+  stores: true,
   agents: ["retention", "only"],
   run: async ({ workspace }, options) =>
     (await import("../../operations/cleanup.ts")).previewCleanup(workspace, options),

@@ -8,6 +8,7 @@ export const seal = workspaceVerb({
   output: object({ sealed: number("number of points that were read and stored") }),
   command: "seal",
   looks: true,
+  stores: true,
   run: async ({ workspace }, options) => (await import("../../operations/verify.ts")).seal(workspace, options),
 });
 
