@@ -14,7 +14,7 @@ import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { bindNative, newArena } from "../../native.ts";
 import type { NativeFunction } from "../../native.ts";
-import { isAtOrBelow, printablePath } from "../paths/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath } from "../paths/safe-path.ts";
 import type { RawPath } from "../paths/safe-path.ts";
 
 export interface Mount {
@@ -122,6 +122,14 @@ export function resolveMount(path: Uint8Array, mounts: readonly Mount[]): Mount 
     current = next;
   }
   return current;
+}
+
+/** A path's device, and the path from the root of its file system, which is equal for each mount of it; null if unknown. */
+export function placeOnDevice(path: Buffer, mounts: readonly Mount[]): { device: string; inside: Buffer } | null {
+  const mount = resolveMount(path, mounts);
+  if (mount === null) return null;
+  const { device, root, mountPoint } = mount;
+  return { device, inside: joinRaw(root, path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1)) };
 }
 
 function shortest(mounts: readonly Mount[]): Mount | null {

@@ -6,6 +6,7 @@ export const verifyAll = workspaceVerb({
   options: VerifyOptions,
   output: VerifyResult,
   looks: true,
+  stores: true,
   run: async ({ workspace, parts }, options) => {
     const { orThrown, verifyAll: all } = await import("../../operations/verify.ts");
     return orThrown(await all(workspace, parts, options), options);

@@ -12,6 +12,7 @@ export const verify = workspaceVerb({
   command: "verify",
   by: "writers",
   looks: true,
+  stores: true,
   agents: ["deep", "throwOnDamage"],
   seals: true,
   run: async ({ workspace, unsealed }, point, options) =>

@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
+import { type BigIntStats, existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { WorkspaceRef } from "../../contract/words.ts";
@@ -20,7 +20,7 @@ import {
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import { mountsInside, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import { mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import {
   displayPath,
@@ -55,7 +55,7 @@ import {
 } from "./control-layout.ts";
 import { isSystemDaemon, requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
-import { controlOf, listRegistered, listSelfContained, readRegistration, registeredElsewhere } from "./registry.ts";
+import { controlOf, listDaemons, listRegistered, listSelfContained, readRegistration, registeredElsewhere } from "./registry.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
 /**
@@ -279,12 +279,63 @@ function keptBeside(folder: Buffer): FoundWorkspace | null {
 class Lookup {
   readonly #mounts = readMounts();
   readonly #atMounts = new Map<string, readonly NearControl[]>();
+  /** Folders of all known workspaces; `known`: the record of a folder that is not visible. */
+  #identities: readonly { folder: Buffer; identity: string; known?: PlacedWorkspace }[] | undefined;
 
   /** The workspace whose folder is exactly this real path. Throws `no_daemon` if only root's daemon can open it. */
   at(folder: Buffer): FoundWorkspace | null {
     const workspace = keptBeside(folder) ?? this.#keptAtMount(folder) ?? keptByRegistry(folder);
-    if (workspace === null) requireNotDaemons(folder);
-    return workspace;
+    if (workspace !== null) return workspace;
+    requireNotDaemons(folder);
+    this.#requireFirstName(folder);
+    return null;
+  }
+
+  /** Throws `refused` if a folder is a workspace's folder at a second place, such as a bind mount. */
+  #requireFirstName(folder: Buffer): void {
+    const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
+    const first = facts === undefined ? undefined : this.#workspaceOf(folder, identityOf(facts));
+    if (first === undefined) return;
+    const [name, isHere] = [printablePath(first), existsSync(first)];
+    throw new CairnError(
+      "refused",
+      `${printablePath(folder)} is the folder of the workspace ${name}, mounted at a second place`,
+      {
+        hint: isHere
+          ? advice`use the first name, so that the folder has one history and one lock: ${line(`-C ${shellPath(first)} …`, "open", name)}`
+          : `that name is not visible here: mount the folder at ${name} in this container, too`,
+        details: { workspace: displayPath(first) },
+      },
+    );
+  }
+
+  /** Device and inode name a directory; on btrfs each subvolume has a device of its own. */
+  #workspaceOf(folder: Buffer, identity: string): Buffer | undefined {
+    this.#identities ??= [...listRegistered(), ...listDaemons(), ...listSelfContained()].flatMap(
+      ({ registration, missing }) => {
+        if (registration === null || missing.includes("control")) return [];
+        const there = Buffer.from(rawPath(registration));
+        const facts = statIfOpen(there);
+        if (facts !== null) return [{ folder: there, identity: identityOf(facts) }];
+        const known = missing.length > 0 ? recordOf(registration) : null;
+        return known === null ? [] : [{ folder: there, identity: `${known.device}:${known.root_inode}`, known }];
+      },
+    );
+    return this.#identities.find(
+      (each) =>
+        each.identity === identity &&
+        !each.folder.equals(folder) &&
+        (each.known === undefined || this.#isMountOf(folder, each.known)),
+    )?.folder;
+  }
+
+  /** True if a folder has the recorded path in its file system. A folder that was renamed has another one. */
+  #isMountOf(folder: Buffer, known: PlacedWorkspace): boolean {
+    const is = placeOnDevice(folder, this.#mounts)?.inside;
+    if (is === undefined || known.mount_point === undefined) return false;
+    const [was, point] = [Buffer.from(rawPath(known)), rawPath(known.mount_point)];
+    const below = was.subarray(point.length === 1 ? 0 : point.length);
+    return below.length > 1 && is.subarray(-below.length).equals(below);
   }
 
   /** The workspace that a control directory at the root of the folder's mount keeps, whatever the mount point. */
@@ -316,6 +367,28 @@ class Lookup {
     });
     this.#atMounts.set(directory, controls);
     return controls;
+  }
+}
+
+function identityOf({ dev, ino }: { dev: bigint; ino: bigint }): string {
+  return `${dev}:${ino}`;
+}
+
+function statIfOpen(folder: Buffer): BigIntStats | null {
+  try {
+    return statSync(folder, { bigint: true, throwIfNoEntry: false }) ?? null;
+  } catch {
+    // Its parent is closed to this user, or its file system does not answer.
+    return null;
+  }
+}
+
+function recordOf(registration: Registration): PlacedWorkspace | null {
+  try {
+    return readWorkspace(controlPaths(controlOf(registration)), registration.workspace_name);
+  } catch {
+    // Commands on that workspace report its problem.
+    return null;
   }
 }
 

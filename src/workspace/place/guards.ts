@@ -4,7 +4,7 @@ import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, call, either, type Hint, isMountDead, option, toCairnError, word } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
-import { mountOf } from "../../fs/linux/mounts.ts";
+import { mountOf, placeOnDevice, readMounts } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
@@ -115,12 +115,22 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
   const above = workspaceAbove(folder);
   if (above !== null && hasPoints(above.paths))
     throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested", RELEASE(above.folder));
+  const mounts = readMounts();
+  const here = placeOnDevice(folder, mounts);
   for (const { registration, missing } of [...listRegistered(), ...listDaemons()]) {
     if (registration === null || missing.length > 0) continue;
     const other = Buffer.from(rawPath(registration));
-    if (other.equals(folder) || !isAtOrBelow(other, folder)) continue;
-    if (hasPoints(workspacePaths(controlPaths(controlOf(registration)), registration.workspace_name)))
-      throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested", RELEASE(other));
+    const there = placeOnDevice(other, mounts);
+    // By bind mounts a folder has several paths, but one place on its device.
+    const isOnDevice = here !== null && there !== null && here.device === there.device;
+    const isInside = isOnDevice && isAtOrBelow(here.inside, there.inside);
+    if (other.equals(folder) || !(isInside || isAtOrBelow(other, folder) || (isOnDevice && isAtOrBelow(there.inside, here.inside))))
+      continue;
+    if (!hasPoints(workspacePaths(controlPaths(controlOf(registration)), registration.workspace_name))) continue;
+    const how = isInside
+      ? `it is a part of the workspace ${printablePath(other)}`
+      : `the workspace ${printablePath(other)} lies in it`;
+    throw refusal(folder, how, "nested", RELEASE(other));
   }
   // Root has read the daemon's records in the loop above.
   if (process.geteuid?.() !== 0 && isAroundDaemons(folder))

@@ -13,7 +13,7 @@ import {
   type Mount,
   mountsInside,
   readMounts,
-  resolveMount,
+  placeOnDevice,
   whyMountsUnknown,
   ownEntries,
 } from "../../fs/linux/mounts.ts";
@@ -495,10 +495,7 @@ function knownControls(): string[] {
 function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
   const all = readMounts();
   const known = [...knownControls().map(realOrItself), ...ownCache()].flatMap((real) => {
-    const on = resolveMount(real, all);
-    if (on === null) return [];
-    const below = real.subarray(on.mountPoint.length === 1 ? 1 : on.mountPoint.length + 1);
-    return [{ device: on.device, inside: joinRaw(on.root, below) }];
+    return placeOnDevice(real, all) ?? [];
   });
   return mounted.flatMap(({ device, root, mountPoint }) => {
     const shared = joinRaw(mountPoint, MOUNT_CONTROL);
