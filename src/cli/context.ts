@@ -231,8 +231,8 @@ export class Context {
   /** Returns a command line for the same workspace, ready to be copied. */
   commandLine(words: readonly string[], positional?: string): string {
     const folder = positional ?? this.globals.directory;
-    // The line may be run in another folder.
-    const chosen = folder === undefined ? [] : ["-C", this.absolute(folder)];
+    // The line may be run in another folder, and later, when a link leads elsewhere.
+    const chosen = folder === undefined ? [] : ["-C", realIfText(this.absolute(folder))];
     const control = this.globals.controlDirectory;
     if (control !== undefined) chosen.push("--control-dir", control);
     return ["cairn", ...chosen, ...words].map(shellQuote).join(" ");
@@ -286,6 +286,16 @@ function resolveParents(absolute: string): string {
 
 /** The character that replaces bytes that are not UTF-8 in arguments. */
 const REPLACEMENT = "\uFFFD";
+
+/** The real path; the given one if it does not exist, or if the real one is not UTF-8 and so cannot be an argument. */
+function realIfText(path: string): string {
+  try {
+    const real = realpathSync.native(path);
+    return isLost(real) ? path : real;
+  } catch {
+    return path;
+  }
+}
 
 /** True if a path has lost bytes: no entry really has a name with the replacement character. */
 function isLost(path: string): boolean {

@@ -46,3 +46,11 @@ test("save explains a quoted tilde, reports an empty folder, and prints the full
   assert.match(saved, /the folder is empty · stored /);
   assert.ok(saved.includes(`come back to it: cairn -C ${path.join(folder, "empty")} restore ID`), saved);
 });
+
+test("save of a link names the folder in the command that comes back, because the link may lead elsewhere later", () => {
+  const folder = newFolder();
+  const alias = `${folder}-alias`;
+  fs.symlinkSync(folder, alias);
+  assert.ok(said(["save", alias], path.dirname(folder)).includes(`cairn -C ${folder} restore ID`));
+  assert.ok(said(["-C", alias, "save"], path.dirname(folder)).includes(`cairn -C ${folder} restore ID`));
+});
