@@ -53,11 +53,21 @@ test("no verb with any option changes the control directory, the folder or anoth
     const response = await fetchPage(`${origin}${at}`, { method: "POST", headers, body: JSON.stringify(body) });
     return { status: response.status, text: await response.text() };
   };
-  const { token } = JSON.parse((await post("/session", { code: hash.slice("#code=".length) })).text) as { token: string };
+  const { token } = JSON.parse((await post("/session", { code: hash.slice("#code=".length) })).text) as {
+    token: string;
+  };
 
   const argument: Record<string, unknown> = {
-    target: "latest", a: "head~1", b: "latest", path: "a.txt", pattern: "a*", ids: ["latest"], limit: 2, command: ["true"],
-    to: path.join(places, "argument"), edit: { add: ["tag"] },
+    target: "latest",
+    a: "head~1",
+    b: "latest",
+    path: "a.txt",
+    pattern: "a*",
+    ids: ["latest"],
+    limit: 2,
+    command: ["true"],
+    to: path.join(places, "argument"),
+    edit: { add: ["tag"] },
   };
   /** The first value that an option accepts, or one that it refuses. */
   const valueOf = (name: string, schema: AnySchema): unknown => {

@@ -35,7 +35,14 @@ function saved(root: string): string {
 /** Each call by the second name is refused with the first one, and changes nothing. */
 function assertOneWorkspace(first: string, second: string): void {
   const before = workspaces();
-  for (const args of [["save", second], ["init", second], ["status", second], ["-C", second, "history"], ["save", "-C", path.join(second, "part")], ["save", path.join(second, "part")]]) {
+  for (const args of [
+    ["save", second],
+    ["init", second],
+    ["status", second],
+    ["-C", second, "history"],
+    ["save", "-C", path.join(second, "part")],
+    ["save", path.join(second, "part")],
+  ]) {
     const { status, said } = refusal(args);
     assert.equal(status, 7, `${args.join(" ")}: ${said}`);
     assert.ok(said.includes(`${second} is the folder of the workspace ${first}, mounted at a second place`), said);
@@ -66,21 +73,36 @@ test("a part of a workspace, or a folder around it, at a second place is refused
   const inner = saved(path.join(root, "around"));
   if (!mounted(t, "mount", "--bind", path.join(inner, "part"), path.join(root, "part"))) return;
   if (!mounted(t, "mount", "--bind", path.join(root, "around"), path.join(root, "again"))) return;
-  for (const [name, why] of [["part", "it is a part of the workspace"], ["again", "lies in it"]] as const) {
+  for (const [name, why] of [
+    ["part", "it is a part of the workspace"],
+    ["again", "lies in it"],
+  ] as const) {
     const { status, said } = refusal(["save", path.join(root, name)]);
     assert.deepEqual([status, said.includes(why), said.includes(inner)], [7, true, true], said);
   }
   assertOneWorkspace(inner, path.join(root, "again/w"));
 });
 
-test("on btrfs a subvolume at a second place is refused, and a snapshot of it is another workspace", async (t) => {
-  const disk = await loopFileSystem(t, "btrfs");
+test("on btrfs a subvolume at a second place is refused, and a snapshot of it is another workspace", (t) => {
+  const disk = loopFileSystem(t, "btrfs");
   if (disk === null) return;
   const folder = path.join(disk.root, "w");
   execFileSync("btrfs", ["subvolume", "create", folder], { stdio: "ignore" });
   saved(disk.root);
   const again = path.join(newFolder("subvolume"), "again");
-  if (!mounted(t, "mount", "-o", "subvol=/w", "-t", "btrfs", execFileSync("findmnt", ["-no", "SOURCE", disk.root]).toString().trim(), again)) return;
+  if (
+    !mounted(
+      t,
+      "mount",
+      "-o",
+      "subvol=/w",
+      "-t",
+      "btrfs",
+      execFileSync("findmnt", ["-no", "SOURCE", disk.root]).toString().trim(),
+      again,
+    )
+  )
+    return;
   assertOneWorkspace(folder, again);
   const copy = path.join(disk.root, "snapshot");
   execFileSync("btrfs", ["subvolume", "snapshot", folder, copy], { stdio: "ignore" });

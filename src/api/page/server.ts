@@ -213,8 +213,7 @@ export class PageServer {
       return streamEvents(response, this.#happenings, { after, isFor: () => true });
     }
     if (isGet && url === "/v1/about") return reply.end(await this.#about());
-    if (method === "POST" && url === "/view")
-      return reply.end(this.#noteView(await readBody(request, REQUEST_BYTES)));
+    if (method === "POST" && url === "/view") return reply.end(this.#noteView(await readBody(request, REQUEST_BYTES)));
     if (method === "POST" && url === "/tickets")
       return reply.end(this.#makeTicket(await readBody(request, REQUEST_BYTES)));
     const { name, body } = await readCall(request, REQUEST_BYTES);

@@ -6,7 +6,7 @@ const MOST = 64;
 /** Milliseconds in which a request without a token must arrive completely. */
 const REQUEST_MS = 5_000;
 
-/** Connections that have shown no valid secret yet. They can delay neither a signed-in tab nor a new one. */
+/** Connections that have shown no valid secret yet, limited so that no tab waits for them. */
 export class Strangers {
   /** The oldest first. */
   readonly #sockets = new Set<Socket>();

@@ -60,7 +60,7 @@ function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null && value !== false;
 }
 
-/** True for a call that changes something with these options. It runs once per idempotency key. */
+/** True for a call that changes something with these options, and runs once per idempotency key. */
 export function isChanging(name: string, options: Options): boolean {
   return isJob(name) && !looks(name, options);
 }

@@ -105,9 +105,7 @@ function operationOf(name: string, verb: Verb): JsonSchema {
     operationId: name,
     summary: about,
     description: whoMay(name),
-    ...(isJob(name)
-      ? { parameters: [parameter("Prefer"), ...(mayChange ? [parameter("IdempotencyKey")] : [])] }
-      : {}),
+    ...(isJob(name) ? { parameters: [parameter("Prefer"), ...(mayChange ? [parameter("IdempotencyKey")] : [])] } : {}),
     requestBody: { required: true, content: json(requestOf(name, verb)) },
     responses: {
       "200": {

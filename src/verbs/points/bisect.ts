@@ -12,7 +12,10 @@ export const bisect = workspaceVerb({
   output: BisectResult,
   errors: ["not_found", "ambiguous", "damaged"],
   command: {
-    bisect: object({ ...BisectResult.entries, address: orNull(text("the fragment of the address of `first_bad` in the page of `cairn ui`")) }),
+    bisect: object({
+      ...BisectResult.entries,
+      address: orNull(text("the fragment of the address of `first_bad` in the page of `cairn ui`")),
+    }),
   },
   unserved: "it runs a program, which is its caller's to run",
   needs: "nothing",

@@ -55,7 +55,14 @@ import {
 } from "./control-layout.ts";
 import { isSystemDaemon, requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
-import { controlOf, listDaemons, listRegistered, listSelfContained, readRegistration, registeredElsewhere } from "./registry.ts";
+import {
+  controlOf,
+  listDaemons,
+  listRegistered,
+  listSelfContained,
+  readRegistration,
+  registeredElsewhere,
+} from "./registry.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
 /**

@@ -124,7 +124,10 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
     // By bind mounts a folder has several paths, but one place on its device.
     const isOnDevice = here !== null && there !== null && here.device === there.device;
     const isInside = isOnDevice && isAtOrBelow(here.inside, there.inside);
-    if (other.equals(folder) || !(isInside || isAtOrBelow(other, folder) || (isOnDevice && isAtOrBelow(there.inside, here.inside))))
+    if (
+      other.equals(folder) ||
+      !(isInside || isAtOrBelow(other, folder) || (isOnDevice && isAtOrBelow(there.inside, here.inside)))
+    )
       continue;
     if (!hasPoints(workspacePaths(controlPaths(controlOf(registration)), registration.workspace_name))) continue;
     const how = isInside

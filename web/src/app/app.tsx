@@ -46,8 +46,7 @@ export function App(): JSX.Element {
   const state = start.value;
   if (typeof state === "object") return <Problem problem={state} again={() => void begin()} />;
   if (state === "signing in") return <Late isLate={false} />;
-  if (state === "signed out" || token.value === null)
-    return <SignIn done={onSignedIn} />;
+  if (state === "signed out" || token.value === null) return <SignIn done={onSignedIn} />;
   return (
     <Frame>
       <Shown />

@@ -66,7 +66,13 @@ export function noteViews(): void {
   effect(() => {
     const view = href(route.value);
     clearTimeout(late);
-    late = setTimeout(() => void client().noteView(view).catch(() => undefined), STAYED_MS);
+    late = setTimeout(
+      () =>
+        void client()
+          .noteView(view)
+          .catch(() => undefined),
+      STAYED_MS,
+    );
   });
 }
 
