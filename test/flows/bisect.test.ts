@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { pageOfPoint } from "../../src/cli/page-address.ts";
+import { lastView, pageOfPoint } from "../../src/cli/page-address.ts";
 import type { BisectResult } from "../../src/contract/index.ts";
 import type { SavePointId } from "../../src/ids.ts";
 import { buildCommand, cairn, cairnOk, type RunOptions, SCRATCH, startCairn } from "../fixtures/command.ts";
@@ -51,7 +51,8 @@ test("bisect --json prints one object, with the address of the first bad point, 
   const { first_bad: first, tested, ...others } = done.data as unknown as BisectResult & { address: string };
   assert.equal(first?.save_point_id, ids[3]);
   assert.deepEqual(others, { last_good: ids[2], candidates: [], address: pageOfPoint(folder, ids[3]!) });
-  assert.match(others.address, /^http:\/\/127\.0\.0\.1:7\d\d\d\/#\/point\?w=%2F[^&/]+&p=[0-9a-f]{32}$/);
+  assert.equal(lastView(folder), others.address, "`cairn ui` begins there");
+  assert.match(others.address, /^#\/point\?w=%2F[^&/]+&p=[0-9a-f]{32}$/);
   for (const each of tested)
     assert.deepEqual(Object.keys(each), ["save_point_id", "exit_code", "verdict", "duration_ms"]);
   const unclear = cairn(bisect(folder, [ids[0]!, "head"], "exit 125"), { own: true });
@@ -83,7 +84,7 @@ test("bisect prints each test, the first bad point with its cause, and the next 
   assert.equal(lines[2], "  cause: tool_call bash, agent claude-code, session s1");
   assert.match(lines[3]!, /^ {2}1 save point tested in /);
   assert.equal(lines[4], `  what it changed: cairn diff ${ids[0]} ${ids[1]}`);
-  assert.match(lines[5]!, /^ {2}in the page \(`cairn ui`\): http:\/\/127\.0\.0\.1:/);
+  assert.match(lines[5]!, /^ {2}in the page: cairn ui$/);
   const unclear = run("exit 125");
   assert.equal(unclear.status, 10);
   assert.match(String(unclear.stdout), new RegExp(`one of these is the first bad .*\n  ${ids[1]}\n  ${ids[2]}\n`));
