@@ -8,7 +8,6 @@ import {
   putName,
   signedWide,
   STAT,
-  type StatBuffer,
   syscallError,
   type Syscalls,
   syscalls,
@@ -74,14 +73,12 @@ export interface NameIn {
 export function letOwnerIn(
   sys: Syscalls,
   { fd, name, at }: NameIn,
-  isMeant: (facts: StatBuffer) => boolean = () => true,
+  isMeant: (found: number) => boolean = () => true,
 ): boolean {
-  const stat = newStatBuffer();
   const found = sys.open(fd, name, at, DIRECTORY | OPEN.PATH, 0);
   if (found < 0) return false;
   try {
-    if (sys.fstat(found, stat) < 0 || !isMeant(stat)) return false;
-    return isGiven(found);
+    return isMeant(found) && isGiven(found);
   } catch {
     return false;
   } finally {

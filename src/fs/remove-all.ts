@@ -1,31 +1,116 @@
 import fs from "node:fs";
+import { CairnError } from "../errors.ts";
 import { type Arena, newArena } from "../native.ts";
+import { newPacer } from "../pacer.ts";
 import { destroyOpenSubvolume, isSubvolume } from "./linux/btrfs.ts";
 import { ROOT_INODE } from "./linux/btrfs-abi.ts";
-import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY } from "./linux/errno.ts";
+import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV } from "./linux/errno.ts";
 import { nameOf, parentOf } from "./linux/exchange-folders.ts";
+import { mountsBelow } from "./linux/mounts.ts";
+import { DIRECTORY } from "./linux/open-below.ts";
+import {
+  errnoName,
+  mountIdOf,
+  newStatBuffer,
+  openDirectory,
+  openOwnWay,
+  putName,
+  STAT,
+  type StatBuffer,
+  type Syscalls,
+  syscalls,
+  wide,
+} from "./linux/syscalls.ts";
 import { DT } from "./listing.ts";
 import { letOwnerIn } from "./owner-writes.ts";
-import { printablePath, rawBytes, type RawPath } from "./paths/safe-path.ts";
-import { errnoName, newStatBuffer, openDirectory, putName, STAT, type StatBuffer, syscalls } from "./linux/syscalls.ts";
+import { listedNames, printablePath, rawBytes, type RawPath, shellPath } from "./paths/safe-path.ts";
 
 /**
- * Removes the entry at a path, also directories whose modes forbid it and read-only subvolumes of btrfs; a missing
- * entry is fine. Follows no link below the entry's parent, even if one is put there meanwhile. Throws the system's
+ * Removes a tree by open directories: each directory is opened by its name below its open parent, no link is followed
+ * and no mount is entered, and changes go through open descriptors. So directories, links or mounts that others put
+ * there meanwhile cannot redirect the removal.
+ */
+
+/** Identifies a directory as long as it exists. */
+export interface DirectoryIdentity {
+  readonly device: bigint;
+  readonly inode: string;
+  /** Time of the creation in ns since 1970; null if the file system keeps none. */
+  readonly born: string | null;
+}
+
+export interface RemovalOptions {
+  /** Removes only a directory that this function accepts. */
+  only?: ((found: DirectoryIdentity) => boolean) | undefined;
+}
+
+/**
+ * Removes an entry of an open directory with everything below it, whatever its kind and modes, also subvolumes of
+ * btrfs; a missing entry is fine. Yields between steps. Returns false, without a change, if `only` does not accept the
+ * entry. Throws `refused`, without a change, if a file system is mounted at the entry or below it, and the system's
  * error.
  */
-export function removeAll(place: RawPath): void {
+export function* removal(parent: number, name: Uint8Array, options: RemovalOptions = {}): Generator<void, boolean> {
+  const walk = new Removal(parent);
   try {
-    // rmSync also works through open directories, without native calls, but changes no modes and removes no subvolume as a whole.
-    fs.rmSync(place, { recursive: true, force: true });
-  } catch {
-    inParent(place, (parent, name) => removeBelow(parent, name));
+    return yield* walk.run(name, options.only);
+  } finally {
+    walk.close();
   }
 }
 
-/** Removes a directory if `only` accepts its identity; false, without a change, for another entry. */
-export function removeOnly(place: RawPath, only: (found: DirectoryIdentity) => boolean): boolean {
-  return inParent(place, (parent, name) => removeBelow(parent, name, { only }));
+/** Works like {@link removal}, with pauses for signals and other callers. Throws `interrupted` too. */
+export async function removeEntry(
+  parent: number,
+  name: Uint8Array,
+  { signal, ...options }: RemovalOptions & { signal?: AbortSignal | undefined } = {},
+): Promise<boolean> {
+  const pace = newPacer(signal);
+  const steps = removal(parent, name, options);
+  try {
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+      await pace();
+    }
+  } finally {
+    steps.return(false);
+  }
+}
+
+/** Works like {@link removal} for the entry at a path, without a pause. Throws `conflict` if another user's link is in the path. */
+export function removeAll(place: RawPath): void {
+  removeOnly(place);
+}
+
+/** Works like {@link removeAll}. Returns false, without a change, for any entry but a directory that `only` accepts. */
+export function removeOnly(place: RawPath, only?: RemovalOptions["only"]): boolean {
+  const path = rawBytes(place);
+  const parent = openParent(path);
+  if (parent === null) return true;
+  try {
+    const steps = removal(parent, nameOf(path), { only });
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+    }
+  } catch (error) {
+    // The error names only an entry below `path`.
+    (error as Error).message += `, while removing ${printablePath(path)}`;
+    throw error;
+  } finally {
+    fs.closeSync(parent);
+  }
+}
+
+function openParent(path: Buffer): number | null {
+  try {
+    return openOwnWay(path.includes(0x2f) ? parentOf(path) : DOT, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    throw error;
+  }
 }
 
 /**
@@ -40,77 +125,24 @@ export function clearAway(place: string): void {
   }
 }
 
-function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T): T {
-  const path = rawBytes(place);
-  const parent = path.includes(0x2f) ? parentOf(path) : Buffer.from(".");
-  const fd = fs.openSync(parent, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  try {
-    return work(fd, nameOf(path));
-  } catch (error) {
-    // The error names only an entry below `path`.
-    (error as Error).message += `, while removing ${printablePath(path)}`;
-    throw error;
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/**
- * Removes a tree by open directories: each directory is opened by its name below its open parent, no link is followed,
- * and changes go through open descriptors. So directories or links that others exchange meanwhile cannot redirect the
- * removal.
- */
-
-/** Numbers that identify a directory as long as it exists. */
-export interface DirectoryIdentity {
-  readonly device: number;
-  readonly inode: string;
-}
-
-export interface RemovalOptions {
-  /** Removes only a directory that this function accepts. */
-  only?: ((found: DirectoryIdentity) => boolean) | undefined;
-}
-
-/**
- * Removes an entry of an open directory with everything below it, whatever its kind and modes; a missing entry is fine.
- * Does not enter mounts. Yields between steps. Returns false, without a change, if `only` does not accept the entry.
- * Throws the system's error.
- */
-export function* removal(parent: number, name: Uint8Array, options: RemovalOptions = {}): Generator<void, boolean> {
-  const walk = new Removal(parent);
-  try {
-    return yield* walk.run(name, options);
-  } finally {
-    walk.close();
-  }
-}
-
-/** Removes an entry and everything below it, without a pause. */
-function removeBelow(parent: number, name: Uint8Array, options: RemovalOptions = {}): boolean {
-  const steps = removal(parent, name, options);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) return value;
-  }
-}
-
 interface Level {
   readonly name: Uint8Array;
   /** -1 while the directory is closed */
   fd: number;
   readonly facts: Facts;
-  /** directories in this one that are still to be removed */
+  /** entries that are still to be removed */
   readonly left: Uint8Array[];
   readonly round: number;
 }
 
-interface Facts extends DirectoryIdentity {
-  mode: number;
-  uid: number;
+interface Facts {
+  readonly device: number;
+  readonly inode: bigint;
+  readonly mount: number;
+  readonly mode: number;
+  readonly uid: number;
 }
 
-const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const OWNER = 0o700;
 /**
  * The most open directories of one branch. Directories further up are closed, and reopened through `..` of the next
@@ -122,7 +154,7 @@ const MOST_ROUNDS = 3;
 const LISTED_BYTES = 64 * 1024;
 /** Offsets in a record of a listing: its length, its type and its name. */
 const RECORD = { LENGTH: 16, TYPE: 18, NAME: 19 } as const;
-const SUBVOLUME = String(ROOT_INODE);
+const SUBVOLUME = BigInt(ROOT_INODE);
 const DOT = Buffer.from(".");
 const ABOVE = Buffer.from("..");
 
@@ -142,101 +174,64 @@ class Removal {
     for (const { fd } of this.#levels) if (fd >= 0) this.#sys.close(fd);
   }
 
-  *run(name: Uint8Array, { only }: RemovalOptions): Generator<void, boolean> {
-    if (only === undefined) {
-      if (!this.#isRemoved(this.#parent, name)) yield* this.#enter(name, 0);
-    } else {
-      const fd = this.#open(this.#parent, name, only);
-      if (fd === ENOENT) return true;
-      if (fd === ENOTDIR || fd === ELOOP) return false;
-      if (fd < 0) throw failure(fd, "open", name);
-      const facts = this.#factsOf(fd);
-      if (!only(facts)) {
-        this.#sys.close(fd);
-        return false;
-      }
-      yield* this.#push({ name, fd, facts, left: [], round: 0 });
-    }
+  *run(name: Uint8Array, only: RemovalOptions["only"]): Generator<void, boolean> {
+    if (!(yield* this.#enter(name, 0, only))) return false;
     for (let level = this.#levels.at(-1); level !== undefined; level = this.#levels.at(-1)) {
       const next = level.left.pop();
       if (next === undefined) yield* this.#leave();
-      else if (!this.#isRemoved(this.#held(level), next)) yield* this.#enter(next, 0);
+      else yield* this.#enter(next, 0);
     }
     return true;
   }
 
-  /** True if one call removed the entry, or if it was gone. */
-  #isRemoved(fd: number, name: Uint8Array): boolean {
-    const result = this.#unlink(fd, name, true);
-    if (result === 0 || result === ENOENT) return true;
-    // A mount of another file system: nothing in it may be touched.
-    if (result === EBUSY) throw failure(result, "remove", name);
-    if (result !== ENOTDIR) return false;
-    const unlinked = this.#unlink(fd, name, false);
-    if (unlinked === 0 || unlinked === ENOENT) return true;
-    throw failure(unlinked, "remove", name);
-  }
-
-  /** Removes all entries of the last level's directory except directories. */
-  *#enter(name: Uint8Array, round: number): Generator<void> {
+  /**
+   * Removes an entry of the last level's directory that is none, or else the files in it. Returns false for an entry
+   * that `only` does not accept.
+   */
+  *#enter(name: Uint8Array, round: number, only?: RemovalOptions["only"]): Generator<void, boolean> {
     const above = this.#levels.at(-1);
     const parent = above === undefined ? this.#parent : this.#held(above);
-    const fd = this.#open(parent, name);
-    if (fd === ENOENT) return;
-    if (fd === ENOTDIR || fd === ELOOP) {
-      // The directory was just exchanged. The new entry is removed, but not a link's target.
-      const unlinked = this.#unlink(parent, name, false);
-      if (unlinked < 0 && unlinked !== ENOENT) throw failure(unlinked, "remove", name);
-      return;
+    const fd = this.#open(parent, name, only);
+    if (fd === ENOENT) return true;
+    const isOther = fd === ENOTDIR || fd === ELOOP;
+    if (isOther && only !== undefined) return false;
+    if (isOther || fd === EACCES) {
+      // A directory that this user may not list may be empty.
+      const result = this.#unlink(parent, name, !isOther);
+      if (result >= 0 || result === ENOENT) return true;
+      if (isOther) throw failure(result, "remove", { parent, name });
     }
-    if (fd < 0) throw failure(fd, "open", name);
-    yield* this.#push({ name, fd, facts: this.#factsOf(fd), left: [], round });
+    if (fd < 0) throw failure(fd, "open", { parent, name });
+    try {
+      if (only !== undefined && !only(identityOf(fd))) {
+        this.#sys.close(fd);
+        return false;
+      }
+      if (above === undefined) requireNoMounts(fd, name);
+    } catch (error) {
+      this.#sys.close(fd);
+      throw error;
+    }
+    yield* this.#push(parent, { name, fd, facts: this.#factsOf(fd), left: [], round });
+    return true;
   }
 
-  *#push(level: Level): Generator<void> {
-    const above = this.#levels.at(-1);
-    const parent = above === undefined ? this.#parent : this.#held(above);
+  *#push(parent: number, level: Level): Generator<void> {
     this.#levels.push(level);
     const far = this.#levels.at(-1 - MOST_OPEN);
     if (far !== undefined && far.fd >= 0) {
       this.#sys.close(far.fd);
       far.fd = -1;
     }
-    if (this.#isDestroyed(parent, level)) {
+    const { fd, facts, left } = level;
+    if (facts.inode === SUBVOLUME && isSubvolume(fd) && destroyOpenSubvolume(parent, fd)) {
       this.#drop();
       return;
     }
-    const { mode, uid } = level.facts;
-    // A failed chmod is ignored: the errors of the entries then tell why the directory stays.
-    if ((mode & OWNER) !== OWNER && uid === process.geteuid?.()) this.#sys.fchmod(level.fd, (mode & 0o7777) | OWNER);
-    yield* this.#unlinkFiles(level);
-  }
-
-  #isDestroyed(parent: number, { fd, facts }: Level): boolean {
-    return facts.inode === SUBVOLUME && isSubvolume(fd) && destroyOpenSubvolume(parent, fd);
-  }
-
-  *#unlinkFiles(level: Level): Generator<void> {
-    const listed = (this.#listed ??= newArena(LISTED_BYTES));
-    const { bytes } = listed;
-    for (;;) {
-      const filled = this.#sys.getdents(level.fd, listed, 0);
-      if (filled < 0) throw failure(filled, "list", level.name);
-      if (filled === 0) return;
-      for (let at = 0; at < filled; at += bytes[at + RECORD.LENGTH]! | (bytes[at + RECORD.LENGTH + 1]! << 8)) {
-        const start = at + RECORD.NAME;
-        const name = bytes.subarray(start, bytes.indexOf(0, start));
-        if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) continue;
-        const type = bytes[at + RECORD.TYPE]!;
-        const isFile = type !== DT.DIRECTORY && type !== DT.UNKNOWN;
-        if (isFile) {
-          const result = this.#sys.unlink(level.fd, listed, start, false);
-          if (result === 0 || result === ENOENT) continue;
-          // The entry is a directory by now, or its error is reported later.
-        }
-        level.left.push(Buffer.from(name));
-      }
-      yield;
+    letOwnerEmpty(this.#sys, fd, facts);
+    for (const name of unlinkFiles(this.#sys, fd, (this.#listed ??= newArena(LISTED_BYTES)))) {
+      if (name === null) yield;
+      else left.push(Buffer.from(name));
     }
   }
 
@@ -250,7 +245,7 @@ class Removal {
     const result = this.#unlink(parent, name, true);
     if (result === 0 || result === ENOENT) return;
     const isNotEmpty = result === ENOTEMPTY || result === EEXIST;
-    if (!isNotEmpty || round >= MOST_ROUNDS) throw failure(result, "remove", name);
+    if (!isNotEmpty || round >= MOST_ROUNDS) throw failure(result, "remove", { parent, name });
     yield* this.#enter(name, round + 1);
   }
 
@@ -262,21 +257,23 @@ class Removal {
   /** Returns the descriptor of a level. Reopens a closed level through the level below it. */
   #held(level: Level, below?: Level): number {
     if (level.fd < 0) {
-      const fd = this.#open(below!.fd, ABOVE);
-      if (fd < 0) throw failure(fd, "open", level.name);
+      putName(this.#name, 0, ABOVE);
+      const fd = this.#sys.open(below!.fd, this.#name, 0, DIRECTORY, 0);
+      if (fd < 0) throw failure(fd, "open", level);
       level.fd = fd;
-      if (!isSameDirectory(this.#factsOf(fd), level.facts)) throw moved(level.name);
+      if (!isSameFolder(this.#factsOf(fd), level.facts)) throw failure(ENOTDIR, "remove the content of", level);
     }
     return level.fd;
   }
 
-  #open(parent: number, name: Uint8Array, only?: RemovalOptions["only"]): number {
+  #open(parent: number, name: Uint8Array, only: RemovalOptions["only"]): number {
     putName(this.#name, 0, name);
-    const fd = this.#sys.open(parent, this.#name, 0, DIRECTORY, 0);
+    const fd = this.#sys.openInside(parent, this.#name, 0, DIRECTORY);
     if (fd !== EACCES) return fd;
-    const isMeant = (facts: StatBuffer): boolean => only?.(factsIn(facts)) !== false;
+    const isMeant = (found: number): boolean =>
+      mountIdOf(found) === mountIdOf(parent) && only?.(identityOf(found)) !== false;
     if (!letOwnerIn(this.#sys, { fd: parent, name: this.#name, at: 0 }, isMeant)) return fd;
-    return this.#sys.open(parent, this.#name, 0, DIRECTORY, 0);
+    return this.#sys.openInside(parent, this.#name, 0, DIRECTORY);
   }
 
   #unlink(fd: number, name: Uint8Array, isDirectory: boolean): number {
@@ -286,39 +283,96 @@ class Removal {
 
   #factsOf(fd: number): Facts {
     const looked = this.#sys.fstat(fd, this.#stat);
-    if (looked < 0) throw failure(looked, "look at", DOT);
+    if (looked < 0) throw failure(looked, "look at", { name: DOT });
     return factsIn(this.#stat);
   }
 }
 
-/** Returns the identity of an open directory. Some file systems give a directory another inode number after its last close. */
-export function identityOf(fd: number): DirectoryIdentity {
-  const stat = newStatBuffer();
-  const looked = syscalls().fstat(fd, stat);
-  if (looked < 0) throw failure(looked, "look at", DOT);
-  return factsIn(stat);
+/**
+ * Removes the entries of an open directory except directories, with `listed` as memory for its list. Returns the name of
+ * each entry that is left, valid until the next one, and null where the caller may pause. Throws if the directory
+ * cannot be listed.
+ */
+export function* unlinkFiles(sys: Syscalls, fd: number, listed: Arena): Generator<Uint8Array | null> {
+  const { bytes } = listed;
+  for (;;) {
+    const filled = sys.getdents(fd, listed, 0);
+    if (filled < 0) throw failure(filled, "list", { name: DOT });
+    if (filled === 0) return;
+    for (let at = 0; at < filled; at += bytes[at + RECORD.LENGTH]! | (bytes[at + RECORD.LENGTH + 1]! << 8)) {
+      const start = at + RECORD.NAME;
+      const type = bytes[at + RECORD.TYPE]!;
+      if (type !== DT.DIRECTORY && type !== DT.UNKNOWN) {
+        const result = sys.unlink(fd, listed, start, false);
+        if (result === 0 || result === ENOENT) continue;
+        // The entry is a directory by now, or its error is reported later.
+      }
+      const name = bytes.subarray(start, bytes.indexOf(0, start));
+      const isDots = name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
+      if (!isDots) yield name;
+    }
+    yield null;
+  }
 }
 
-function factsIn({ words }: StatBuffer): Facts {
+/** Lets this user change the entries of an own open directory, if its mode forbids that. */
+export function letOwnerEmpty(sys: Syscalls, fd: number, { mode, uid }: Pick<Facts, "mode" | "uid">): void {
+  // A failed chmod is ignored: the errors of the entries then tell why the directory stays.
+  if ((mode & OWNER) !== OWNER && uid === process.geteuid?.()) sys.fchmod(fd, (mode & 0o7777) | OWNER);
+}
+
+/** Throws `refused` if a file system is mounted below an open directory. */
+export function requireNoMounts(fd: number, shown: RawPath | Uint8Array): void {
+  refuseMounts(mountsBelow(fd), printablePath(shown));
+}
+
+function refuseMounts(mounts: readonly { mountPoint: Buffer }[], shown: string): void {
+  if (mounts.length === 0) return;
+  const places = mounts.map(({ mountPoint }) => printablePath(mountPoint));
+  throw new CairnError("refused", `remove ${shown}: mounted inside is ${listedNames(places)}`, {
+    hint: `unmount it first: umount ${shellPath(mounts.at(-1)!.mountPoint)}`,
+    details: { mounts: places },
+  });
+}
+
+/** Returns the identity of an open directory. Some file systems give a directory another inode number after its last close. */
+export function identityOf(fd: number): DirectoryIdentity {
+  const { dev, ino, birthtimeNs } = fs.fstatSync(fd, { bigint: true });
+  return { device: dev, inode: ino.toString(), born: birthtimeNs > 0n ? birthtimeNs.toString() : null };
+}
+
+export function isSameDirectory(one: DirectoryIdentity, other: DirectoryIdentity): boolean {
+  return one.device === other.device && one.inode === other.inode && one.born === other.born;
+}
+
+export function factsIn({ words }: StatBuffer): Facts {
   return {
     device: words[STAT.DEV_MAJOR]! * 4294967296 + words[STAT.DEV_MINOR]!,
-    inode: (BigInt(words[STAT.INO + 1]!) * 4294967296n + BigInt(words[STAT.INO]!)).toString(),
+    inode: BigInt(words[STAT.INO + 1]!) * 4294967296n + BigInt(words[STAT.INO]!),
+    mount: wide(words, STAT.MOUNT_ID),
     mode: words[STAT.MODE]! & 0xffff,
     uid: words[STAT.UID]!,
   };
 }
 
-export function isSameDirectory(one: DirectoryIdentity, other: DirectoryIdentity): boolean {
-  return one.device === other.device && one.inode === other.inode;
+function isSameFolder(one: Facts, other: Facts): boolean {
+  return one.device === other.device && one.inode === other.inode && one.mount === other.mount;
 }
 
-function moved(name: Uint8Array): Error {
-  return failure(ENOTDIR, "remove the content of", name);
-}
-
-function failure(result: number, doing: string, name: Uint8Array): Error {
+/** Returns the error of an entry, `refused` if the entry is a mount point by now. */
+function failure(
+  result: number,
+  doing: string,
+  { parent, name }: { parent?: number | undefined; name: Uint8Array },
+): Error {
+  const shown = printablePath(name);
+  if (parent !== undefined && (result === EXDEV || result === EBUSY))
+    refuseMounts(
+      mountsBelow(parent).filter(({ mountPoint }) => nameOf(mountPoint).equals(name)),
+      shown,
+    );
   const code = errnoName(-result);
-  const message = `${code}: cannot ${doing} ${printablePath(name)}`;
+  const message = `${code}: cannot ${doing} ${shown}`;
   return Object.assign(new Error(message), { code, errno: result });
 }
 

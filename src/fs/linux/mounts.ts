@@ -6,6 +6,7 @@ import {
   openSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   realpathSync,
   statSync,
   statfsSync,
@@ -16,6 +17,7 @@ import { bindNative, newArena } from "../../native.ts";
 import type { NativeFunction } from "../../native.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../paths/safe-path.ts";
 import type { RawPath } from "../paths/safe-path.ts";
+import { mountIdOf } from "./syscalls.ts";
 
 export interface Mount {
   readonly id: number;
@@ -166,6 +168,30 @@ export function mountsInside(path: RawPath, mounts: readonly Mount[] = readMount
   const inside = mounts.filter((mount) => mount.mountPoint.length > root.length && isAtOrBelow(mount.mountPoint, root));
   const visible = inside.filter((mount) => resolveMount(mount.mountPoint, mounts) === mount);
   return visible.sort((a, b) => a.mountPoint.compare(b.mountPoint));
+}
+
+/**
+ * Returns the mounts on directories and files below an open directory, also those that are visible only through another
+ * mount of the same file system: the kernel lets nobody remove their mount points either.
+ */
+export function mountsBelow(fd: number, mounts: readonly Mount[] = readMounts()): Mount[] {
+  const byId = new Map(mounts.map((mount) => [mount.id, mount]));
+  const own = mounts.length === 0 ? undefined : byId.get(mountIdOf(fd));
+  if (own === undefined) return [];
+  const place = placeIn(own, readlinkSync(`/proc/self/fd/${fd}`, { encoding: "buffer" }));
+  return mounts.filter(({ parentId, mountPoint }) => {
+    const parent = byId.get(parentId);
+    if (parent?.device !== own.device) return false;
+    const at = placeIn(parent, mountPoint);
+    return at.length > place.length && isAtOrBelow(at, place);
+  });
+}
+
+/** Returns the path of an entry in its file system, whose root may not be what is mounted. */
+function placeIn({ root, mountPoint }: Mount, path: Buffer): Buffer {
+  const below = mountPoint.length === 1 ? path : path.subarray(mountPoint.length);
+  if (below.length <= 1) return root;
+  return root.length === 1 ? below : Buffer.concat([root, below]);
 }
 
 export interface FilesystemKind {

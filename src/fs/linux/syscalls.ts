@@ -26,6 +26,7 @@ import {
   type StatBuffer,
   type Syscalls,
   TYPE,
+  wide,
 } from "./syscall-abi.ts";
 import { withoutShadows } from "./shadow-attributes.ts";
 
@@ -53,15 +54,16 @@ const INTERMEDIATE = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | O_NOFOLL
 
 const OPENAT2 = 437;
 const RESOLVE_NO_LINKS_BENEATH = 0x02 | 0x04 | 0x08;
+const RESOLVE_NO_XDEV = 0x01;
 
 /** Uses openat2 if the kernel has it and allows it, else opens name by name. */
-function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
+function bindOpenBelow(openat: Call, close: Call): Pick<Syscalls, "openBelow" | "openInside"> {
   const openat2 = bindNative("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t how, uint64_t size)");
   const how = newArena(24);
   const words = new Uint32Array(how.bytes.buffer, how.bytes.byteOffset, 6);
-  words[4] = RESOLVE_NO_LINKS_BENEATH;
-  const open = (d: number, path: number, flags: number): number => {
+  const open = (d: number, path: number, flags: number, resolve = RESOLVE_NO_LINKS_BENEATH): number => {
     words[0] = flags | OPEN.CLOEXEC;
+    words[4] = resolve;
     for (;;) {
       const result = settleResult(openat2!(OPENAT2, d, path, how.address, 24));
       // The kernel gives up if an entry is renamed meanwhile.
@@ -72,14 +74,47 @@ function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
   const probe = openat2 === null ? -1 : open(AT_FDCWD, dot.address, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   if (probe >= 0) {
     close(probe);
-    return (d, names, n, flags) => open(d, names.address + n, flags);
+    return {
+      openBelow: (d, names, n, flags) => open(d, names.address + n, flags),
+      openInside: (d, names, n, flags) =>
+        open(d, names.address + n, flags, RESOLVE_NO_LINKS_BENEATH | RESOLVE_NO_XDEV),
+    };
   }
   const byName = {
     open: (d: number, names: Arena, n: number, flags: number, mode: number) =>
       settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
     close: (fd: number) => settleResult(close(fd)),
   };
-  return (d, names, n, flags) => openByNames(byName, d, names, n, flags);
+  return {
+    openBelow: (d, names, n, flags) => openByNames(byName, d, names, n, flags),
+    openInside: (d, names, n, flags) => openOnMount(byName, d, names, n, flags),
+  };
+}
+
+/** Compares the mounts of both descriptors, for kernels without openat2(2): {@link Syscalls.openInside}. */
+export function openOnMount(
+  sys: Pick<Syscalls, "open" | "close">,
+  root: number,
+  names: Arena,
+  name: number,
+  flags: number,
+): number {
+  const fd = openByNames(sys, root, names, name, flags);
+  if (fd < 0 || mountIdOf(fd) === mountIdOf(root)) return fd;
+  sys.close(fd);
+  return EXDEV;
+}
+
+const STATX_MNT_ID = 0x1000;
+
+/** Returns the id of the mount through which a descriptor was opened, as in mountinfo. */
+export function mountIdOf(fd: number): number {
+  const stat = newStatBuffer();
+  const looked = syscalls().fstat(fd, stat);
+  if (looked < 0) throw syscallError(looked, "look at an open directory");
+  // Linux 5.8; before, only /proc has it.
+  if ((stat.words[STAT.MASK]! & STATX_MNT_ID) !== 0) return wide(stat.words, STAT.MOUNT_ID);
+  return Number(/^mnt_id:\s*(\d+)$/mu.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"))![1]);
 }
 
 /** Opens one name at a time, for kernels without openat2(2): {@link Syscalls.openBelow}. */
@@ -184,7 +219,7 @@ function nameCalls(): NameCalls {
   const utimens = bindTimes();
   return {
     open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
-    openBelow: bindOpenBelow(openat, close),
+    ...bindOpenBelow(openat, close),
     stat: (d, names, n, out) => {
       const result = settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, out.arena.address));
       evenLinkMode(out.words);
