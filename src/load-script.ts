@@ -241,16 +241,16 @@ class Cache {
     }
   }
 
-  /** Removes old files of other builds and of killed writes, and the folders that an earlier release had. */
+  /** Removes old files of other builds and of killed writes. */
   #removeOthers(): void {
     const [, build] = /(-[^-]+)$/.exec(this.#path)!;
     const folder = path.dirname(this.#path);
     for (const name of readdirSync(folder)) {
       const isFile = /^cairn.*-[0-9a-f]+\.(?:cjs|code)(?:\..*)?$/.test(name);
       const isCurrent = name.includes(`${build}.`) && !name.endsWith(".tmp");
-      if ((!isFile || isCurrent) && !/^cairn-(?:main|thread-main)$/.test(name)) continue;
+      if (!isFile || isCurrent) continue;
       const file = path.join(folder, name);
-      if (Date.now() - lstatSync(file).mtimeMs > KEEP_OTHERS_MS) rmSync(file, { recursive: true });
+      if (Date.now() - lstatSync(file).mtimeMs > KEEP_OTHERS_MS) rmSync(file);
     }
   }
 }

@@ -337,6 +337,11 @@ export const FORBIDDEN_WORDS: readonly { files: RegExp; forbidden: RegExp; reaso
     forbidden: /\breadFileSync\((?!fd\b|"\/|`\/)[^\n]*|\bopenSync\([^\n]*(?:"r\+?"\)|O_RDONLY\)|O_RDWR\))/,
     reason: "a pipe in a file's place would be waited for: openRegular() and readRegular() in fs/regular-file.ts",
   },
+  {
+    files: /./,
+    forbidden: /\brm(?:dir)?(?:Sync)?\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\brecursive\b/,
+    reason: "it empties what is mounted inside: removeAll() and its like in fs/remove-all.ts",
+  },
 ];
 
 export const FORBIDDEN_FOLDERS: readonly string[] = ["utils", "util", "common", "helpers", "shared", "misc", "lib"];

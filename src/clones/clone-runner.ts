@@ -1,6 +1,6 @@
 import { DirectoryCloner } from "./clone-directories.ts";
 import type { CloneRequest } from "./clone-work.ts";
-import { DirectoryRemover } from "./remove-directories.ts";
+import { unlinkFilesBelow } from "./remove-directories.ts";
 
 /** The part of a thread that clones and removes whole trees. */
 export class CloneRunner {
@@ -9,7 +9,7 @@ export class CloneRunner {
       case "clone-tree":
         return new DirectoryCloner(request.task).run();
       case "clone-remove":
-        return new DirectoryRemover(request.place, request.pool).run();
+        return unlinkFilesBelow(request.task);
     }
   }
 }

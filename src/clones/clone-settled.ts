@@ -7,7 +7,7 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import type { CloneTreeResult } from "./clone-entry.ts";
 import { cloneTree } from "./clone-tree.ts";
 import type { Captured, HolderCall } from "./holder.ts";
-import { removeTree } from "./remove-tree.ts";
+import { removeTree } from "./remove-held.ts";
 
 /** A capture or copy with all findings. */
 export interface ClonedTree extends Captured {

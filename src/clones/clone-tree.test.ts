@@ -19,7 +19,7 @@ import { makeNode, randomFrom, RandomEdits, setAttribute } from "../workspace/st
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import type { CloneTreeResult } from "./clone-entry.ts";
 import { cloneTree, type CloneTreeOptions } from "./clone-tree.ts";
-import { removeTree } from "./remove-tree.ts";
+import { removeTree } from "./remove-held.ts";
 
 const MODULE = new URL("clone-tree.ts", import.meta.url).href;
 
@@ -281,7 +281,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
         {
           engine: MODULE,
           threads: new URL("../threads/threads.ts", import.meta.url).href,
-          remove: new URL("remove-tree.ts", import.meta.url).href,
+          remove: new URL("remove-held.ts", import.meta.url).href,
         },
         `const folder = (name) => Buffer.from(${JSON.stringify(at("user"))} + name);
          const text = (path) => Buffer.from(path).toString();

@@ -1,15 +1,15 @@
 import type { KindOfWork } from "../threads/worker-thread.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
 import type { CloneTask } from "./clone-links.ts";
-import type { RemoveOutcome } from "./remove-directories.ts";
+import type { RemoveTask } from "./remove-directories.ts";
 
 export type CloneRequest =
   | { kind: "clone-tree"; task: CloneTask }
-  | { kind: "clone-remove"; place: Uint8Array; pool: SharedArrayBuffer };
+  | { kind: "clone-remove"; task: RemoveTask };
 
 export interface CloneWork {
   requests: CloneRequest;
-  replies: { "clone-tree": CloneOutcome; "clone-remove": RemoveOutcome };
+  replies: { "clone-tree": CloneOutcome; "clone-remove": null };
   events: never;
 }
 

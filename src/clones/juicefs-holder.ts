@@ -21,7 +21,7 @@ import {
   syscalls,
 } from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
-import { removeTree } from "./remove-tree.ts";
+import { removeTree } from "./remove-held.ts";
 
 export interface JuicefsOptions {
   /** absolute path of the program; default: the one on the search path */

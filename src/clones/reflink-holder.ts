@@ -3,7 +3,7 @@ import { warmThreads } from "../threads/threads.ts";
 import { CLONE } from "./clone-work.ts";
 import { cloneSettled, type ClonedTree, whyNotWhole } from "./clone-settled.ts";
 import type { HolderCall, TreeHolder } from "./holder.ts";
-import { removeTree } from "./remove-tree.ts";
+import { removeTree } from "./remove-held.ts";
 
 interface ReflinkHolder extends TreeHolder {
   readonly type: "reflink-copy";

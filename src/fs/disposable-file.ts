@@ -31,6 +31,9 @@ export function putDisposable(temporary: string, path: string): void {
     fs.renameSync(temporary, path);
     return;
   }
-  // The displaced entry may be a folder.
-  fs.rmSync(temporary, { recursive: true, force: true });
+  try {
+    fs.unlinkSync(temporary);
+  } catch {
+    // A displaced folder goes with the old caches.
+  }
 }

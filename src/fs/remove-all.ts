@@ -7,10 +7,9 @@ import { ROOT_INODE } from "./linux/btrfs-abi.ts";
 import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV } from "./linux/errno.ts";
 import { nameOf, parentOf } from "./linux/exchange-folders.ts";
 import { mountsBelow } from "./linux/mounts.ts";
-import { DIRECTORY } from "./linux/open-below.ts";
+import { DIRECTORY, mountIdOf, openInside } from "./linux/open-below.ts";
 import {
   errnoName,
-  mountIdOf,
   newStatBuffer,
   openDirectory,
   openOwnWay,
@@ -45,10 +44,9 @@ export interface RemovalOptions {
 }
 
 /**
- * Removes an entry of an open directory with everything below it, whatever its kind and modes, also subvolumes of
- * btrfs; a missing entry is fine. Yields between steps. Returns false, without a change, if `only` does not accept the
- * entry. Throws `refused`, without a change, if a file system is mounted at the entry or below it, and the system's
- * error.
+ * Removes the entry `name` of the open directory `parent` with everything below it, of any kind and mode; a missing entry
+ * is fine. Yields between steps. Returns false if `only` does not accept the entry. Throws `refused` if a file system is
+ * mounted at the entry or below it. In both cases nothing was removed. Throws the system's error.
  */
 export function* removal(parent: number, name: Uint8Array, options: RemovalOptions = {}): Generator<void, boolean> {
   const walk = new Removal(parent);
@@ -59,7 +57,7 @@ export function* removal(parent: number, name: Uint8Array, options: RemovalOptio
   }
 }
 
-/** Works like {@link removal}, with pauses for signals and other callers. Throws `interrupted` too. */
+/** Removes an entry as {@link removal} does, with pauses for signals and other callers. Throws `interrupted` too. */
 export async function removeEntry(
   parent: number,
   name: Uint8Array,
@@ -78,12 +76,12 @@ export async function removeEntry(
   }
 }
 
-/** Works like {@link removal} for the entry at a path, without a pause. Throws `conflict` if another user's link is in the path. */
+/** Removes the entry at a path as {@link removal} does, without a pause. Throws `conflict` if another user's link is in the path. */
 export function removeAll(place: RawPath): void {
   removeOnly(place);
 }
 
-/** Works like {@link removeAll}. Returns false, without a change, for any entry but a directory that `only` accepts. */
+/** Removes a directory as {@link removeAll} does. Returns false, without a change, for an entry that `only` does not accept. */
 export function removeOnly(place: RawPath, only?: RemovalOptions["only"]): boolean {
   const path = rawBytes(place);
   const parent = openParent(path);
@@ -149,8 +147,8 @@ const OWNER = 0o700;
  * one.
  */
 const MOST_OPEN = 64;
-/** The most tries to empty a directory into which others write, or whose listing misses entries that are moved meanwhile. */
-const MOST_ROUNDS = 3;
+/** The most tries to empty a directory into which others write, or whose listing misses entries because others are removed. */
+const MOST_ROUNDS = 100;
 const LISTED_BYTES = 64 * 1024;
 /** Offsets in a record of a listing: its length, its type and its name. */
 const RECORD = { LENGTH: 16, TYPE: 18, NAME: 19 } as const;
@@ -268,12 +266,12 @@ class Removal {
 
   #open(parent: number, name: Uint8Array, only: RemovalOptions["only"]): number {
     putName(this.#name, 0, name);
-    const fd = this.#sys.openInside(parent, this.#name, 0, DIRECTORY);
+    const fd = openInside(this.#sys, parent, this.#name, 0, DIRECTORY);
     if (fd !== EACCES) return fd;
     const isMeant = (found: number): boolean =>
       mountIdOf(found) === mountIdOf(parent) && only?.(identityOf(found)) !== false;
     if (!letOwnerIn(this.#sys, { fd: parent, name: this.#name, at: 0 }, isMeant)) return fd;
-    return this.#sys.openInside(parent, this.#name, 0, DIRECTORY);
+    return openInside(this.#sys, parent, this.#name, 0, DIRECTORY);
   }
 
   #unlink(fd: number, name: Uint8Array, isDirectory: boolean): number {
@@ -290,7 +288,7 @@ class Removal {
 
 /**
  * Removes the entries of an open directory except directories, with `listed` as memory for its list. Returns the name of
- * each entry that is left, valid until the next one, and null where the caller may pause. Throws if the directory
+ * each entry that is left, valid until the next one, and null when the caller may pause. Throws if the directory
  * cannot be listed.
  */
 export function* unlinkFiles(sys: Syscalls, fd: number, listed: Arena): Generator<Uint8Array | null> {
@@ -323,7 +321,7 @@ export function letOwnerEmpty(sys: Syscalls, fd: number, { mode, uid }: Pick<Fac
 
 /** Throws `refused` if a file system is mounted below an open directory. */
 export function requireNoMounts(fd: number, shown: RawPath | Uint8Array): void {
-  refuseMounts(mountsBelow(fd), printablePath(shown));
+  refuseMounts(mountsBelow(fd, mountIdOf(fd)), printablePath(shown));
 }
 
 function refuseMounts(mounts: readonly { mountPoint: Buffer }[], shown: string): void {
@@ -368,7 +366,7 @@ function failure(
   const shown = printablePath(name);
   if (parent !== undefined && (result === EXDEV || result === EBUSY))
     refuseMounts(
-      mountsBelow(parent).filter(({ mountPoint }) => nameOf(mountPoint).equals(name)),
+      mountsBelow(parent, mountIdOf(parent)).filter(({ mountPoint }) => nameOf(mountPoint).equals(name)),
       shown,
     );
   const code = errnoName(-result);

@@ -7,6 +7,7 @@ import { finished } from "node:stream/promises";
 import { Busboy } from "@fastify/busboy";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { pidIsAlive } from "../../fs/lock-owner.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 
 const MOST = 16;
 const KEPT_MS = 12 * 3_600_000;
@@ -33,14 +34,14 @@ export class Uploads implements Disposable {
         !pidIsAlive({ pid: Number(name.split("-", 1)[0]), start_time: "" }) &&
         Date.now() - statSync(join(parent, name)).mtimeMs > IDLE_MS
       )
-        rmSync(join(parent, name), { recursive: true, force: true });
+        clearAway(join(parent, name));
     this.#folder = join(parent, `${process.pid}-${randomBytes(8).toString("hex")}`);
     mkdirSync(this.#folder, { mode: 0o700 });
     this.#limit = limit;
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.#folder, { recursive: true, force: true });
+    clearAway(this.#folder);
   }
 
   /** Returns a path for a file of this server. The caller who makes the file removes it. */

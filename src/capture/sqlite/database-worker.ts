@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { clearAway } from "../../fs/remove-all.ts";
 import { adviceOf, type Hint, toCairnError } from "../../errors.ts";
 import { capture, hold, release } from "./capture.ts";
 import { compareDatabases } from "./compare-databases.ts";
@@ -40,7 +40,7 @@ process.on("message", (order: Order) => {
 
 // The parent process, which would remove unfinished files, has ended.
 process.on("disconnect", () => {
-  if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
+  if (scratch !== null) clearAway(scratch);
   process.exit();
 });
 

@@ -1,10 +1,11 @@
-import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, renameSync, statSync } from "node:fs";
 import path from "node:path";
 import { advice, CairnError, option, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, giveFreeName, temporaryName } from "../../fs/durable.ts";
 import { findHolders, type Holder, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { displayPath, type DisplayedPath, printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import type { Captured } from "./captured.ts";
 import { exchange, recoverExchange } from "./exchange.ts";
@@ -207,7 +208,7 @@ async function staged<T>(folder: string, work: (sqlite: DatabaseProcess, stage: 
   try {
     return await inProcess(async (sqlite) => work(sqlite, stage));
   } finally {
-    rmSync(stage, { recursive: true, force: true });
+    clearAway(stage);
   }
 }
 

@@ -1,6 +1,7 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { temporaryName } from "../../fs/durable.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { HoldRequest } from "./capture.ts";
 import type { Held } from "./captured.ts";
@@ -28,7 +29,7 @@ export class LiveDatabases {
     const sqlite = (this.#sqlite ??= await newProcess());
     const stage = path.join(scratch, temporaryName());
     mkdirSync(stage, { mode: 0o700 });
-    const clear = (): void => rmSync(stage, { recursive: true, force: true });
+    const clear = (): void => clearAway(stage);
     try {
       const request = { path: database, stage, how };
       const held = await sqlite.do("hold", request, { signal, scratch: stage });

@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
@@ -7,6 +7,7 @@ import { Fields, parseJson } from "../../formats/fields.ts";
 import { findProgram } from "../../fs/child-pipes.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { thisProcess } from "../../fs/lock-owner.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import { sharedFile } from "./machine.ts";
 
 /** The QEMU of this machine, and whether KVM works here. */
@@ -95,6 +96,6 @@ async function kvmWorks(program: string): Promise<boolean> {
       child.once("error", () => resolve(false)).once("exit", (status) => resolve(status === 0x15 * 2 + 1));
     });
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    clearAway(folder);
   }
 }

@@ -13,11 +13,9 @@ import {
 } from "node:fs";
 import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { bindNative, newArena } from "../../native.ts";
-import type { NativeFunction } from "../../native.ts";
+import { bindNative, type NativeFunction, newArena } from "../../native.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../paths/safe-path.ts";
 import type { RawPath } from "../paths/safe-path.ts";
-import { mountIdOf } from "./syscalls.ts";
 
 export interface Mount {
   readonly id: number;
@@ -171,23 +169,23 @@ export function mountsInside(path: RawPath, mounts: readonly Mount[] = readMount
 }
 
 /**
- * Returns the mounts on directories and files below an open directory, also those that are visible only through another
- * mount of the same file system: the kernel lets nobody remove their mount points either.
+ * Returns the mounts below an open directory of the mount `own`, also those that are visible only through another mount
+ * of the same file system: nobody can remove their mount points either.
  */
-export function mountsBelow(fd: number, mounts: readonly Mount[] = readMounts()): Mount[] {
+export function mountsBelow(fd: number, own: number | null, mounts: readonly Mount[] = readMounts()): Mount[] {
   const byId = new Map(mounts.map((mount) => [mount.id, mount]));
-  const own = mounts.length === 0 ? undefined : byId.get(mountIdOf(fd));
-  if (own === undefined) return [];
-  const place = placeIn(own, readlinkSync(`/proc/self/fd/${fd}`, { encoding: "buffer" }));
+  const held = own === null ? undefined : byId.get(own);
+  if (held === undefined) return [];
+  const place = placeIn(held, readlinkSync(`/proc/self/fd/${fd}`, { encoding: "buffer" }));
   return mounts.filter(({ parentId, mountPoint }) => {
     const parent = byId.get(parentId);
-    if (parent?.device !== own.device) return false;
+    if (parent?.device !== held.device) return false;
     const at = placeIn(parent, mountPoint);
     return at.length > place.length && isAtOrBelow(at, place);
   });
 }
 
-/** Returns the path of an entry in its file system, whose root may not be what is mounted. */
+/** Returns the path of an entry below the root of its file system, of which a part may be mounted. */
 function placeIn({ root, mountPoint }: Mount, path: Buffer): Buffer {
   const below = mountPoint.length === 1 ? path : path.subarray(mountPoint.length);
   if (below.length <= 1) return root;

@@ -14,8 +14,8 @@ export interface Syscalls {
    * and nothing above `dirfd` is reached.
    */
   openBelow(dirfd: number, names: Arena, path: number, flags: number): number;
-  /** Like `openBelow`, but `EXDEV` if a mount point is on the way or at the end. Subvolumes of btrfs are no mounts. */
-  openInside(dirfd: number, names: Arena, path: number, flags: number): number;
+  /** Like `openBelow`, but `EXDEV` if a mount point is on the way or at the end. Null without openat2(2). */
+  openInside: Syscalls["openBelow"] | null;
   close(fd: number): number;
   /** getdents64(2): fills the buffer from `offset` with kernel dirents. Returns the bytes filled, 0 at the end. */
   getdents(fd: number, buffer: Arena, offset: number): number;

@@ -26,7 +26,6 @@ import {
   type StatBuffer,
   type Syscalls,
   TYPE,
-  wide,
 } from "./syscall-abi.ts";
 import { withoutShadows } from "./shadow-attributes.ts";
 
@@ -85,36 +84,7 @@ function bindOpenBelow(openat: Call, close: Call): Pick<Syscalls, "openBelow" | 
       settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
     close: (fd: number) => settleResult(close(fd)),
   };
-  return {
-    openBelow: (d, names, n, flags) => openByNames(byName, d, names, n, flags),
-    openInside: (d, names, n, flags) => openOnMount(byName, d, names, n, flags),
-  };
-}
-
-/** Compares the mounts of both descriptors, for kernels without openat2(2): {@link Syscalls.openInside}. */
-export function openOnMount(
-  sys: Pick<Syscalls, "open" | "close">,
-  root: number,
-  names: Arena,
-  name: number,
-  flags: number,
-): number {
-  const fd = openByNames(sys, root, names, name, flags);
-  if (fd < 0 || mountIdOf(fd) === mountIdOf(root)) return fd;
-  sys.close(fd);
-  return EXDEV;
-}
-
-const STATX_MNT_ID = 0x1000;
-
-/** Returns the id of the mount through which a descriptor was opened, as in mountinfo. */
-export function mountIdOf(fd: number): number {
-  const stat = newStatBuffer();
-  const looked = syscalls().fstat(fd, stat);
-  if (looked < 0) throw syscallError(looked, "look at an open directory");
-  // Linux 5.8; before, only /proc has it.
-  if ((stat.words[STAT.MASK]! & STATX_MNT_ID) !== 0) return wide(stat.words, STAT.MOUNT_ID);
-  return Number(/^mnt_id:\s*(\d+)$/mu.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"))![1]);
+  return { openBelow: (d, names, n, flags) => openByNames(byName, d, names, n, flags), openInside: null };
 }
 
 /** Opens one name at a time, for kernels without openat2(2): {@link Syscalls.openBelow}. */

@@ -8,6 +8,7 @@ import { isOfAll, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { type FoundWorkspace, workspaceAt } from "../place/find-workspace.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { CairnError } from "../../errors.ts";
 import { existingAncestor } from "../place/room.ts";
 import { isRuleless, noteRuleless } from "../open/ruleless.ts";
@@ -49,7 +50,7 @@ export async function holdFirst(
 
 /** Puts a point whose content is in the store in place. */
 export function putFirst(staged: WorkspacePaths, descriptor: Descriptor): void {
-  fs.rmSync(staged.points, { recursive: true, force: true });
+  removeAll(staged.points);
   fs.mkdirSync(staged.points, { mode: 0o700 });
   const points = new Points(staged);
   points.claim(descriptor.sequence, descriptor.save_point_id);

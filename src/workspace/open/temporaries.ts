@@ -6,6 +6,7 @@ import { fsyncDirectory } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeDeadWorkDirectories, removeLeftovers, removeUnfinished } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { holdsCompletePack } from "../../repository/packs/abandoned-packs.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { type ControlPaths, statCachePath } from "../place/control-layout.ts";
@@ -91,8 +92,7 @@ function giveUpSpare({ cache, spare }: ControlPaths): void {
 
 function giveUpCaches({ cache: directory }: ControlPaths): void {
   try {
-    for (const name of fs.readdirSync(directory))
-      fs.rmSync(path.join(directory, name), { recursive: true, force: true });
+    for (const name of fs.readdirSync(directory)) removeAll(path.join(directory, name));
     fsyncDirectory(directory);
   } catch {
     // The second attempt reports the missing room.
@@ -104,7 +104,7 @@ function removeOldCaches(directory: string): void {
     for (const name of fs.readdirSync(directory)) {
       if (!/\.\d+(-\d+)?(\.tmp)?$/.test(name)) continue;
       const place = path.join(directory, name);
-      if (Date.now() - fs.lstatSync(place).mtimeMs > OLD_CACHE_MS) fs.rmSync(place, { force: true });
+      if (Date.now() - fs.lstatSync(place).mtimeMs > OLD_CACHE_MS) removeAll(place);
     }
   } catch {
     // Old caches only cost room.

@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { closeSync, constants, existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { advice, CairnError, line, option, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -126,7 +126,7 @@ function isWritable(directory: Buffer): boolean {
   const probe = joinRaw(directory, temporaryName());
   try {
     mkdirSync(probe);
-    rmSync(probe, { recursive: true });
+    rmdirSync(probe);
     return true;
   } catch {
     return false;

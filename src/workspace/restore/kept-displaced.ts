@@ -10,6 +10,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { durableMkdir, durableWrite, fsyncDirectory } from "../../fs/durable.ts";
 import { displayPath, joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { displacedName, stagedName, type Steps } from "../points/steps.ts";
@@ -137,7 +138,7 @@ function keepAside(
     const from = joinRaw(staging, name);
     let kept = path.join(place, name);
     if (!isMoved(from, kept)) {
-      if (isEmpty) fs.rmSync(place, { recursive: true });
+      if (isEmpty) removeAll(place);
       place = makeBeside(staging, names);
       kept = path.join(place, name);
       if (!isMoved(from, kept))

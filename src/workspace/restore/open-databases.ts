@@ -9,6 +9,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { beside, besideWhich, DATABASE_LABELS, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
 import { findNode } from "../points/tree-diff.ts";
@@ -55,7 +56,7 @@ export async function besidesOpenDatabases(
       failpoint("restore.through-sqlite");
     }
   } finally {
-    fs.rmSync(scratch, { recursive: true, force: true });
+    clearAway(scratch);
   }
   return { plan: others, written: open.length };
 }

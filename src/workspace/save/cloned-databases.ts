@@ -12,6 +12,7 @@ import { beside, besideWhich, LOGS } from "../../formats/sqlite-header.ts";
 import { rawPath, type RecordedPath, recordPath } from "../../formats/records/record.ts";
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
 import { openRegular } from "../../fs/regular-file.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SaveInput } from "./record-point.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -66,7 +67,7 @@ async function withCaptured(
     const made = { captured: cloned, root: from, tree: Buffer.from(tree) };
     return await putDatabases(made, { capture: engine.databases, scratch, signal });
   } finally {
-    fs.rmSync(scratch, { recursive: true, force: true });
+    clearAway(scratch);
   }
 }
 

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { readRegular } from "../../fs/regular-file.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 
 /**
  * A file beside a stat cache with the names of the index files that the cache relies on. If one of them is gone,
@@ -17,7 +18,7 @@ function placeOf(statCache: string): string {
 
 /** Call this before the stat cache is replaced: a cache without a basis is not trusted, which only costs lookups. */
 export function dropCacheBasis(statCache: string): void {
-  fs.rmSync(placeOf(statCache), { recursive: true, force: true });
+  removeAll(placeOf(statCache));
 }
 
 /** Call this after the stat cache that relies on `indexes` is written. */

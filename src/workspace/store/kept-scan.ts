@@ -12,6 +12,7 @@ import {
   writeStatCache,
 } from "../../archive/cache/stat-cache.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { keepWrittenFiles, loadWrittenFiles, type WrittenFiles } from "../../archive/scan/written-files.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
@@ -135,7 +136,7 @@ export class KeptScan {
       if (draft === null) writeStatCache(this.file, result.table, result.old, key);
       else finishStatCache(this.file, draft, key);
       writeCacheBasis(this.file, store.index.covered);
-      fs.rmSync(this.#written, { recursive: true, force: true });
+      removeAll(this.#written);
     } catch {
       // Without the cache the next scan is only slower.
     }
@@ -152,7 +153,7 @@ export class KeptScan {
       indexes: new Set(index.covered),
     };
     this.#changes!.hold(held, () => saveHeld(file, held));
-    fs.rmSync(this.#written, { recursive: true, force: true });
+    removeAll(this.#written);
     this.noteKept({ notes }, held.name);
   }
 

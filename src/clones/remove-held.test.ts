@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";
-import { removeTree } from "./remove-tree.ts";
+import { removeTree } from "./remove-held.ts";
 
 test("removeTree fails with `io` if shared memory is refused, and works afterwards", async (t) => {
   const tree = path.join(temporaryFolder(t), "tree");
