@@ -339,7 +339,7 @@ export const FORBIDDEN_WORDS: readonly { files: RegExp; forbidden: RegExp; reaso
   },
   {
     files: /./,
-    forbidden: /\brm(?:dir)?(?:Sync)?\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\brecursive\b/,
+    forbidden: /\brm(?:dir)?(?:Sync)?\([^;]*?\brecursive\b/,
     reason: "it empties what is mounted inside: removeAll() and its like in fs/remove-all.ts",
   },
 ];

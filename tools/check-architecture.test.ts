@@ -143,3 +143,17 @@ test("an import is an error if its target is missing, a test or outside src", (t
   });
   assert.equal(errors.length, 3);
 });
+
+test("a recursive removal by Node is an error, on one line or several, but not of a file or in a test", (t) => {
+  const files = {
+    "fs/one.ts": "rmSync(join(a, b(c(d))), { recursive: true, force: true });\n",
+    "fs/other.ts": "await fs.promises.rm(\n  place,\n  { force: true, recursive: true },\n);\n",
+    "fs/third.ts": "fs.rmdirSync(place, { recursive: true });\n",
+    "fs/file.ts": "rmSync(file, { force: true });\nmkdirSync(place, { recursive: true });\n",
+    "fs/file.test.ts": "rmSync(place, { recursive: true });\n",
+  };
+  assert.deepEqual(
+    errorsIn(t, files).map((error) => error.split(":")[0]),
+    ["fs/one.ts", "fs/other.ts", "fs/third.ts"],
+  );
+});
