@@ -83,15 +83,44 @@ export function removeAll(place: RawPath): void {
 
 /** Removes a directory as {@link removeAll} does. Returns false, without a change, for an entry that `only` does not accept. */
 export function removeOnly(place: RawPath, only?: RemovalOptions["only"]): boolean {
+  return inParent(place, (parent, name) => removeNow(parent, name, { only })) ?? true;
+}
+
+/** Removes an entry as {@link removal} does, without a pause. */
+export function removeNow(parent: number, name: Uint8Array, options: RemovalOptions = {}): boolean {
+  const steps = removal(parent, name, options);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/**
+ * Throws `refused` if a file system is mounted at a path or below it. Callers ask before the first step of a change that
+ * ends with the removal of `place`.
+ */
+export function requireUnmounted(place: RawPath): void {
+  inParent(place, (parent, name) => {
+    const path = newArena(name.length + 1);
+    putName(path, 0, name);
+    const fd = openInside(syscalls(), parent, path, 0, DIRECTORY);
+    if (fd === EXDEV) throw failure(fd, "remove", { parent, name });
+    if (fd < 0) return;
+    try {
+      requireNoMounts(fd, place);
+    } finally {
+      fs.closeSync(fd);
+    }
+  });
+}
+
+/** Calls `work` with the open parent of an entry. Undefined if the parent is missing. */
+function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T): T | undefined {
   const path = rawBytes(place);
   const parent = openParent(path);
-  if (parent === null) return true;
+  if (parent === null) return undefined;
   try {
-    const steps = removal(parent, nameOf(path), { only });
-    for (;;) {
-      const { done, value } = steps.next();
-      if (done === true) return value;
-    }
+    return work(parent, nameOf(path));
   } catch (error) {
     // The error names only an entry below `path`.
     (error as Error).message += `, while removing ${printablePath(path)}`;

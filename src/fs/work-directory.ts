@@ -136,8 +136,8 @@ export function removeLeftovers(directory: string, options: RemoveLeftoversOptio
       removeAll(place);
       removed.push(name);
     } catch (error) {
-      // In a folder that everybody may write to only the writer can remove the entry.
-      if (!["EACCES", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+      // In a folder that everybody may write to only the writer can remove the entry. An entry with a mount inside stays.
+      if (!["EACCES", "EPERM", "refused"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
     }
   }
   return removed;

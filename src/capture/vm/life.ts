@@ -18,7 +18,7 @@ import { type Hardware, isTapName, type MachineNames, type Nic } from "../../for
 import { fsyncDirectory, readSmallFile, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
-import { removeAll } from "../../fs/remove-all.ts";
+import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import type { MachineRestore } from "../../formats/records/unfinished.ts";
 import type { Told } from "../../fs/unfinished.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -139,6 +139,7 @@ export async function ownNics(machine: Machine, record: MachineRecord): Promise<
 
 /** Removes a machine's name in one step, then its files. Its QEMU has no time to write. */
 async function removeFolder(machine: Machine): Promise<void> {
+  requireUnmounted(machine.folder);
   await endQemu(machine.live);
   const gone = sharedFile(machine.root, temporaryName());
   renameSync(machine.folder, gone);

@@ -5,14 +5,16 @@ import { unpackTar } from "../../bundle/export-directory/tar.ts";
 import type { ImportDirectoryOptions, ImportDirectoryResult } from "../../contract/export-directory.ts";
 import { advice, CairnError, call, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { changedAfter } from "../../clones/walk-entries.ts";
 import { CONTENT, type Envelope } from "../../formats/envelope/envelope.ts";
 import { copyInto } from "../../fs/copy-folder.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
-import { removeAll } from "../../fs/remove-all.ts";
+import { MadeFolder, removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
+import { momentNow } from "../../workspace/care/convert.ts";
 import { freeFolder } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
@@ -37,6 +39,9 @@ export async function importDirectory(
   const envelope = await bring(source, target, options);
   const { config, files } = envelope;
   const stateDigest = envelope.stateDigest!;
+  using made = new MadeFolder(target);
+  made.hold();
+  const since = await momentNow();
   failpoint("import-directory.named");
   const own = name ?? (isClone ? undefined : config.name);
   const { lockTimeoutMs, onWarning } = options;
@@ -55,8 +60,9 @@ export async function importDirectory(
   });
   if (saved.payload_root_hash !== stateDigest) {
     await client.release({ deletePoints: true });
-    removeAll(target);
-    throw new CairnError("damaged", `the copy of ${printablePath(source)} does not have the exported state digest`, {
+    const isLeft = (await changedAfter(Buffer.from(target), since)) !== null || !made.remove();
+    const stays = isLeft ? `; ${printablePath(target)} stays, because another program changed it` : "";
+    throw new CairnError("damaged", `the copy of ${printablePath(source)} does not have the exported state digest${stays}`, {
       hint: "copy the directory with all its modes, links and empty folders: the content of the files is correct, but some of these differ",
       details: { field: "state_digest", expected: stateDigest, actual: saved.payload_root_hash },
     });

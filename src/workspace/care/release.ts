@@ -7,7 +7,7 @@ import { failpoint } from "../../failpoint.ts";
 import { durableRemove, fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { namesIfThere } from "../../fs/paths/names-in.ts";
-import { removeAll } from "../../fs/remove-all.ts";
+import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -107,7 +107,9 @@ async function deletePoints(
   const { bytes, foreign } = isClosedForGood(found)
     ? { bytes: 0, foreign: false }
     : await engine.storeFacts({ foreign: true });
-  if (isLastWorkspace(found) && !foreign) {
+  const isWhole = isLastWorkspace(found) && !foreign;
+  requireUnmounted(isWhole ? found.control.root : found.paths.root);
+  if (isWhole) {
     workspace.requireLock();
     removeControlDirectory(found);
     return { points_deleted: count, bytes_freed: bytes, complete: true };

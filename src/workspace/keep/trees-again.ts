@@ -3,12 +3,13 @@ import { join } from "node:path";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { throwIfAborted } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
+import { nameOf } from "../../fs/linux/exchange-folders.ts";
 import { DIRECTORY, openBelow } from "../../fs/linux/open-below.ts";
 import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { changingInside } from "../../fs/owner-writes.ts";
 import { joinRaw } from "../../fs/paths/safe-path.ts";
-import { clearAway, removeAll } from "../../fs/remove-all.ts";
+import { clearAway, removeNow } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { newArena } from "../../native.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
@@ -89,7 +90,7 @@ async function isMadeAgain(
     makeFolder(work);
     await holder.materialise(points.pathsOf(sequence).tree, Buffer.from(copy), { signal });
     for (const path of found)
-      inParent(copy, path, (place, parent) => changingInside(syscalls(), parent, () => removeAll(place)));
+      inParent(copy, path, (place, parent) => changingInside(syscalls(), parent, () => removeNow(parent, nameOf(place))));
     await replaceTree(points, sequence, async (place) =>
       holder.capture(Buffer.from(copy), place, { signal, temporary }),
     );

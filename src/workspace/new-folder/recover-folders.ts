@@ -1,12 +1,12 @@
 import fs from "node:fs";
-import { basename } from "node:path";
+import { basename, join } from "node:path";
 import { cannotBeWritten, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import type { PartialFile } from "../../formats/records/partial.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
-import { removeAll } from "../../fs/remove-all.ts";
+import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { leasePath, listWorkspaces, readControl } from "../place/control-directory.ts";
@@ -28,7 +28,13 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   if (own !== undefined) {
     const control = controlPaths(own.path);
     // A copied record may be out of date: the fork may be finished and have new points.
-    if (readControl(control)?.id === own.id && isOnlyOf(control, made)) removeAll(own.path);
+    if (readControl(control)?.id !== own.id || !isOnlyOf(control, made)) return;
+    requireUnmounted(own.path);
+    // The record with the id goes last: after a kill the next command still knows the directory.
+    for (const name of fs.readdirSync(own.path))
+      if (name !== basename(control.file)) removeAll(join(own.path, name));
+    failpoint("fork.control-emptied");
+    removeAll(own.path);
     return;
   }
   const { control } = workspace.found;

@@ -5,7 +5,7 @@ import { CairnError, see } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { ViewFile } from "../../formats/records/view.ts";
 import { durableMkdir } from "../../fs/durable.ts";
-import { removeAll } from "../../fs/remove-all.ts";
+import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import { leasePath, listLeases, removeLease, writeLease } from "../place/control-directory.ts";
 import { NewFolder } from "./new-folder.ts";
 import type { Point } from "../points/point-files.ts";
@@ -85,6 +85,7 @@ export function closeView(workspace: Workspace, id: string): ViewFile {
   if (lease === undefined)
     throw new CairnError("not_found", `no view ${id} is open here`, { hint: see("view --list", "listViews") });
   const folder = Buffer.from(join(control.views, id));
+  requireUnmounted(folder);
   const closing = NewFolder.beginClosing(control, "view", folder);
   try {
     removeLease(control, id);

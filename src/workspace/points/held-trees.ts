@@ -468,8 +468,10 @@ function asideOrThere(place: string): string {
 }
 
 /** Warns of a leftover tree and names the command that removes it. */
-export function whyLeft(place: string, { message }: CairnError): string {
-  return `${place} could not be removed: ${message}; no point needs it any more; to remove it: sudo rm -rf ${quotedPath(place)}`;
+export function whyLeft(place: string, { code, message, hint }: CairnError): string {
+  // `rm -rf` would also empty the mounts inside.
+  const how = code === "refused" && hint !== undefined ? hint : `to remove it: sudo rm -rf ${quotedPath(place)}`;
+  return `${place} could not be removed: ${message}; no point needs it any more; ${how}`;
 }
 
 /**
