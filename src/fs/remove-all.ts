@@ -122,8 +122,8 @@ function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T):
   try {
     return work(parent, nameOf(path));
   } catch (error) {
-    // The error names only an entry below `path`.
-    (error as Error).message += `, while removing ${printablePath(path)}`;
+    // The system's error names only an entry below `path`.
+    if (!(error instanceof CairnError)) (error as Error).message += `, while removing ${printablePath(path)}`;
     throw error;
   } finally {
     fs.closeSync(parent);
@@ -356,7 +356,7 @@ export function requireNoMounts(fd: number, shown: RawPath | Uint8Array): void {
 function refuseMounts(mounts: readonly { mountPoint: Buffer }[], shown: string): void {
   if (mounts.length === 0) return;
   const places = mounts.map(({ mountPoint }) => printablePath(mountPoint));
-  throw new CairnError("refused", `remove ${shown}: mounted inside is ${listedNames(places)}`, {
+  throw new CairnError("refused", `${shown} cannot be removed: a file system is mounted at ${listedNames(places)}`, {
     hint: `unmount it first: umount ${shellPath(mounts.at(-1)!.mountPoint)}`,
     details: { mounts: places },
   });
