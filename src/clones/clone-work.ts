@@ -3,9 +3,7 @@ import type { CloneOutcome } from "./clone-entry.ts";
 import type { CloneTask } from "./clone-links.ts";
 import type { RemoveTask } from "./remove-directories.ts";
 
-export type CloneRequest =
-  | { kind: "clone-tree"; task: CloneTask }
-  | { kind: "clone-remove"; task: RemoveTask };
+export type CloneRequest = { kind: "clone-tree"; task: CloneTask } | { kind: "clone-remove"; task: RemoveTask };
 
 export interface CloneWork {
   requests: CloneRequest;

@@ -2,7 +2,14 @@ import fs from "node:fs";
 import { joinPath } from "../formats/bytes.ts";
 import { DIRECTORY, openBelow, openInside } from "../fs/linux/open-below.ts";
 import { newStatBuffer, openDirectory, type Syscalls, syscalls } from "../fs/linux/syscalls.ts";
-import { type DirectoryIdentity, factsIn, identityOf, isSameDirectory, letOwnerEmpty, unlinkFiles } from "../fs/remove-all.ts";
+import {
+  type DirectoryIdentity,
+  factsIn,
+  identityOf,
+  isSameDirectory,
+  letOwnerEmpty,
+  unlinkFiles,
+} from "../fs/remove-all.ts";
 import { newArena } from "../native.ts";
 import { WorkPool } from "../threads/work-pool.ts";
 

@@ -116,17 +116,23 @@ for (const [kind, mount] of Object.entries(MOUNTS))
       if (kind.includes("FUSE") && spawnSync("bindfs", ["--version"]).error !== undefined) return t.skip("no bindfs");
       const made = place(t);
       const named = mount(made);
-      await assert.rejects(async () => remove(made.tree), (error: Error & { code: string; hint: string }) => {
-        assert.equal(error.code, "refused");
-        assert.ok(error.message.includes(named), error.message);
-        assert.match(error.hint, /umount/);
-        return true;
-      });
+      await assert.rejects(
+        async () => remove(made.tree),
+        (error: Error & { code: string; hint: string }) => {
+          assert.equal(error.code, "refused");
+          assert.ok(error.message.includes(named), error.message);
+          assert.match(error.hint, /umount/);
+          return true;
+        },
+      );
       if (kind.includes("closed")) fs.chmodSync(`${made.tree}/a`, 0o755);
       unmountBelow(made.root);
       assertAsBefore(made);
       await remove(made.tree);
-      assert.deepEqual(fs.readdirSync(made.root).filter((name) => name !== "other"), ["precious"]);
+      assert.deepEqual(
+        fs.readdirSync(made.root).filter((name) => name !== "other"),
+        ["precious"],
+      );
     });
 
 test("removeAll refuses a tree that is a mount point itself", { skip: whyNoMounts() }, (t) => {
@@ -227,7 +233,10 @@ test("removeAll in a user and mount namespace refuses a mount of the namespace",
 test("removeAll removes a mount point of another namespace and nothing in the mount", { skip: whyNoMounts() }, (t) => {
   const made = place(t);
   run("mount", "--bind", made.precious, made.point);
-  assert.equal(removedByChild(made.tree, "", "unshare", "-m", "sh", "-c", `umount ${made.point} && exec "$@"`, "sh"), "removed false");
+  assert.equal(
+    removedByChild(made.tree, "", "unshare", "-m", "sh", "-c", `umount ${made.point} && exec "$@"`, "sh"),
+    "removed false",
+  );
   assert.equal(fs.readFileSync(`${made.precious}/photo`, "utf8"), "photo");
 });
 
@@ -263,7 +272,8 @@ for (const kind of ["btrfs", "xfs", "ext4"] as const)
     unmountBelow(made.root);
     const inside = place(t, fs.mkdtempSync(`${volume.root}/place-`));
     run("mount", "--bind", inside.precious, inside.point);
-    for (const remove of Object.values(WAYS)) await assert.rejects(async () => remove(inside.tree), { code: "refused" });
+    for (const remove of Object.values(WAYS))
+      await assert.rejects(async () => remove(inside.tree), { code: "refused" });
     unmountBelow(inside.root);
     assertAsBefore(inside);
     removeAll(inside.tree);

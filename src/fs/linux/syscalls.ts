@@ -75,8 +75,7 @@ function bindOpenBelow(openat: Call, close: Call): Pick<Syscalls, "openBelow" | 
     close(probe);
     return {
       openBelow: (d, names, n, flags) => open(d, names.address + n, flags),
-      openInside: (d, names, n, flags) =>
-        open(d, names.address + n, flags, RESOLVE_NO_LINKS_BENEATH | RESOLVE_NO_XDEV),
+      openInside: (d, names, n, flags) => open(d, names.address + n, flags, RESOLVE_NO_LINKS_BENEATH | RESOLVE_NO_XDEV),
     };
   }
   const byName = {

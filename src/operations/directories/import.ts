@@ -62,10 +62,14 @@ export async function importDirectory(
     await client.release({ deletePoints: true });
     const isLeft = (await changedAfter(Buffer.from(target), since)) !== null || !made.remove();
     const stays = isLeft ? `; ${printablePath(target)} stays, because another program changed it` : "";
-    throw new CairnError("damaged", `the copy of ${printablePath(source)} does not have the exported state digest${stays}`, {
-      hint: "copy the directory with all its modes, links and empty folders: the content of the files is correct, but some of these differ",
-      details: { field: "state_digest", expected: stateDigest, actual: saved.payload_root_hash },
-    });
+    throw new CairnError(
+      "damaged",
+      `the copy of ${printablePath(source)} does not have the exported state digest${stays}`,
+      {
+        hint: "copy the directory with all its modes, links and empty folders: the content of the files is correct, but some of these differ",
+        details: { field: "state_digest", expected: stateDigest, actual: saved.payload_root_hash },
+      },
+    );
   }
   const { workspace } = client;
   const point = await client.resolve(saved.save_point_id);

@@ -90,7 +90,9 @@ async function isMadeAgain(
     makeFolder(work);
     await holder.materialise(points.pathsOf(sequence).tree, Buffer.from(copy), { signal });
     for (const path of found)
-      inParent(copy, path, (place, parent) => changingInside(syscalls(), parent, () => removeNow(parent, nameOf(place))));
+      inParent(copy, path, (place, parent) =>
+        changingInside(syscalls(), parent, () => removeNow(parent, nameOf(place))),
+      );
     await replaceTree(points, sequence, async (place) =>
       holder.capture(Buffer.from(copy), place, { signal, temporary }),
     );
