@@ -277,7 +277,7 @@ export const ForkOptions = object({
   standalone: opt(
     flag("give the fork its own control directory, at the default path, so that it does not need the original"),
   ),
-  allow: allow("override a guard", ["home", "nested", "git", "space"]),
+  allow: allow("override a guard", ["home", "nested", "git", "space", "ignored"]),
 });
 export type ForkOptions = Of<typeof ForkOptions>;
 export const ForkResult = object({
@@ -290,11 +290,16 @@ export type ForkResult = Of<typeof ForkResult>;
 
 export const AdoptForkOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
 export type AdoptForkOptions = Of<typeof AdoptForkOptions>;
-export const RemoveForkOptions = object({ ...WorkspaceCallOptions.entries });
+export const RemoveForkOptions = object({
+  ...WorkspaceCallOptions.entries,
+  allow: allow("`ignored`: entries that ignore rules keep out of every point are saved and removed, too"),
+});
 export type RemoveForkOptions = Of<typeof RemoveForkOptions>;
 export const RemovedFork = object({
   workspace: about(WorkspaceRef, "the fork that is gone"),
   save_point_id: pointId("the point of the original that has the fork's last state"),
+  rest: orNull(about(NamedPath, "where the folder lies if some of it could not be removed; null if nothing is left")),
+  left_out: left(),
 });
 export type RemovedFork = Of<typeof RemovedFork>;
 

@@ -36,8 +36,8 @@ export type EntryKind = Of<typeof EntryKind>;
 export const Aspect = oneOf(["content", "mode", "type", "owner", "times", "xattrs", "target", "links"]);
 export type Aspect = Of<typeof Aspect>;
 export const GuardName = oneOf(
-  ["home", "nested", "git", "space", "holders", "unmounted"],
-  "a guard to override: `home` a home directory, `nested` a folder inside or above another workspace, `git` a folder inside `.git`, `space` less free space than estimated, `holders` Cairn cannot find out which processes have files open, `unmounted` the empty mount point of a disk that is not mounted",
+  ["home", "nested", "git", "space", "holders", "unmounted", "ignored"],
+  "a guard to override: `home` a home directory, `nested` a folder inside or above another workspace, `git` a folder inside `.git`, `space` less free space than estimated, `holders` Cairn cannot find out which processes have files open, `unmounted` the empty mount point of a disk that is not mounted, `ignored` entries of a fork that ignore rules keep out of every point",
 );
 export type GuardName = Of<typeof GuardName>;
 const GUARDED: Readonly<Record<GuardName, string>> = {
@@ -47,6 +47,7 @@ const GUARDED: Readonly<Record<GuardName, string>> = {
   space: "a disk that may be too small",
   holders: "Cairn cannot find out which processes have files open",
   unmounted: "a folder whose own disk is not mounted",
+  ignored: "with --remove: ignored entries, which are then saved too",
 };
 /** Guards to override; `values` are the command's guards, whose help is `help` or lists them. */
 export const allow = (phrase: string, values: readonly GuardName[] = [], help?: string) => {

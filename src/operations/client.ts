@@ -23,6 +23,7 @@ import {
 } from "../workspace/place/find-workspace.ts";
 import { namingInodes } from "../workspace/place/room.ts";
 import { unlessNotOwn } from "../workspace/place/owners.ts";
+import { recoverRemoved } from "../workspace/open/recovery.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
 import { readControl } from "../workspace/place/control-directory.ts";
 import { withOutside } from "../workspace/save/outside.ts";
@@ -205,6 +206,7 @@ export class CairnClient {
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
+      if (!wasThere) await recoverRemoved(workspace, {});
       return await work(workspace);
     } catch (error) {
       throw unlessNotOwn(this.#options.found.control, this.#unlessGone(error, wasThere));

@@ -16,10 +16,19 @@ async function removed(context: Context, client: Client, result: RemovedFork): P
   const id = shorten(result.save_point_id);
   const line = context.commandLine(["restore", id, "--to", "DIR"]);
   const { style } = context;
+  const { rest, left_out: left } = result;
   return {
     data: result,
-    text: () =>
-      `${style.green("removed")} the fork ${printable(result.workspace.path)}\n  its last state is saved as ${style.bold(id)}: ${style.cyan(line)}`,
+    exitStatus: rest === null ? 0 : EXIT_PARTLY,
+    async text() {
+      const { renderLeftOut } = await import("../render/points.ts");
+      return [
+        `${style.green("removed")} the fork ${printable(result.workspace.path)}`,
+        `  its last state is saved as ${style.bold(id)}: ${style.cyan(line)}`,
+        ...(rest === null ? [] : [`  the rest of its folder lies in ${printable(rest.path)}`]),
+        ...renderLeftOut(left, style),
+      ].join("\n");
+    },
   };
 }
 
@@ -33,7 +42,7 @@ export const command: CommandDefinition = {
     ...OPTIONS.definitions,
     {
       flags: "--remove <fork>",
-      text: "remove a fork, named or by its folder, with its points; this workspace keeps a point of its last state",
+      text: "remove a fork, named or by its folder, with its points; this workspace keeps a point of its last state. A fork whose folder is gone is forgotten",
     },
   ],
   examples: [
@@ -49,8 +58,13 @@ export const command: CommandDefinition = {
     const client = await context.open();
     const gone = input.text("remove");
     if (gone !== undefined) {
+      const { allow } = options;
       if (input.argument(0) !== undefined) throw usage("--remove names the fork: give no other argument");
-      return removed(context, client, await client.removeFork(forkWord(context, gone), context.callOptions()));
+      return removed(
+        context,
+        client,
+        await client.removeFork(forkWord(context, gone), { ...context.callOptions(), allow }),
+      );
     }
     const result = await client.fork(input.required(0), context.place(input.required(1)), options);
     return {

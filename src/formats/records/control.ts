@@ -24,6 +24,8 @@ export interface WorkspaceFile extends RecordedPath {
   /** Decimal digits of st_dev. */
   device: string;
   filesystem_uuid?: string;
+  /** When the folder was made, in ns since 1970; of a btrfs subvolume its UUID. Inode numbers are used again. */
+  root_made?: string;
   registered_at: string;
   /** Point and workspace of which this workspace is a fork. */
   origin?: { save_point_id: SavePointId; workspace_id: WorkspaceId };
@@ -156,6 +158,8 @@ const WORKSPACE: RecordKind = {
       if (!/^\d{1,20}$/.test(fields.text(key))) throw fields.wrong(key, "decimal digits");
     }
     fields.optionalText("filesystem_uuid");
+    if (fields.has("root_made") && !/^([0-9a-f]{32}|\d{1,20})$/.test(fields.text("root_made")))
+      throw fields.wrong("root_made", "decimal digits or 32 hex digits");
     if (fields.has("mount_point")) checkPath(fields.object("mount_point"));
     if (fields.has("mounts_inside"))
       fields.list("mounts_inside", (element, label) => checkPath(new Fields(element, label)));

@@ -39,6 +39,24 @@ export interface PartialFile {
   closing?: true;
 }
 
+/** The record of a fork that is being removed. */
+export interface ForkRemoval {
+  owner: PartialOwner;
+  workspace: { id: WorkspaceId; name: string };
+  /** Path of the fork's folder. */
+  target: RecordedPath;
+  /** Name of the folder beside its path, from its move until it is removed or given back. */
+  aside: string;
+  /** Inode number of the folder, and when it was made, as in the workspace's record; null if that is unknown. */
+  inode: string;
+  made: string | null;
+  /** The point of the original workspace that has the fork's last state. */
+  save_point_id: SavePointId;
+}
+
+/** Prefix of the name of a fork's folder while it is being removed; 16 hex digits follow. */
+export const ASIDE_PREFIX = ".cairn-removing-";
+
 const PURPOSES = ["fork", "restore", "view"];
 const OWNER_TEXTS = ["host", "machine_id", "boot_id", "pid_namespace", "start_time"];
 
@@ -69,6 +87,20 @@ export function checkPartial(fields: Fields): void {
     });
   if (fields.has("mode")) fields.integer("mode", 0o7777);
   for (const key of ["moving", "closing"]) if (fields.has(key)) fields.boolean(key);
+}
+
+export function checkForkRemoval(fields: Fields): void {
+  checkOwner(fields.object("owner"));
+  const workspace = fields.object("workspace");
+  workspace.hex("id", 32);
+  workspace.text("name");
+  checkPath(fields.object("target"));
+  // Only such a folder is moved or removed, whatever a record says.
+  if (!new RegExp(`^\\${ASIDE_PREFIX}[0-9a-f]{16}$`).test(fields.text("aside")))
+    throw fields.wrong("aside", `${ASIDE_PREFIX} and 16 hex digits`);
+  checkInode(fields);
+  if (!fields.isNull("made")) fields.text("made", 32);
+  fields.hex("save_point_id", 32);
 }
 
 function checkInode(fields: Fields): void {

@@ -4,7 +4,7 @@ import { Fields, type JsonObject, parseJson } from "../fields.ts";
 import { PROGRAM } from "../program.ts";
 import type { OperationKind } from "./control.ts";
 import { type CleanupFile, checkCleanup, checkRemovedPaths, type RemovedPathsFile } from "./cleanup.ts";
-import { checkPartial, type PartialFile } from "./partial.ts";
+import { checkForkRemoval, checkPartial, type ForkRemoval, type PartialFile } from "./partial.ts";
 import { checkExchange, checkRestore, type RestoreFile } from "./restore.ts";
 import { checkVersion, encodeChecked, encodeRecord } from "./record.ts";
 
@@ -70,6 +70,7 @@ export interface UnfinishedWork {
   "context-change": ContextChange;
   conversion: ConversionWork;
   exchange: ExchangeWork;
+  "fork-removal": ForkRemoval;
   "machine-restore": MachineRestore;
   "missing-folder": MissingFolderWork;
   "new-folder": PartialFile;
@@ -92,6 +93,7 @@ const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
     for (const key of ["since", "made"]) requireMatch(fields, key, /^\d{1,20}$/);
   },
   exchange: checkExchange,
+  "fork-removal": checkForkRemoval,
   "machine-restore"(fields) {
     fields.text("generation", 36);
     fields.boolean("ran");

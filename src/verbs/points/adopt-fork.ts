@@ -39,5 +39,5 @@ export const removeFork = workspaceVerb({
   changesPoints: true,
   unserved: "the daemon does not remove folders",
   run: async ({ workspace }, fork, options) =>
-    (await import("../../operations/directories/adopt.ts")).removeFork(workspace, fork, options),
+    (await import("../../operations/directories/remove-fork.ts")).removeFork(workspace, fork, options),
 });

@@ -14,7 +14,7 @@ import { originalsBeside } from "./originals.ts";
 import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
 import { waysBack } from "../open/missing-folder.ts";
-import { listPartials } from "../place/partials.ts";
+import { listPartials, listRemovals } from "../place/partials.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace, tellOfGone } from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";
 import { workspaceFindings } from "./doctor-points.ts";
@@ -129,7 +129,7 @@ function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterab
 
 /** Finds views, unfinished folders and workspaces whose records cannot be read: nothing removes them. */
 function* unreadableFindings({ found: { control } }: Workspace): Iterable<StoreFinding> {
-  const { problems } = listPartials(control);
+  const problems = [...listPartials(control).problems, ...listRemovals(control).problems];
   try {
     listLeases(control);
   } catch (error) {

@@ -5,6 +5,7 @@ import { writeState } from "../place/control-directory.ts";
 import { CLEANUP } from "../keep/cleanup.ts";
 import { REMOVED_PATHS } from "../keep/remove-paths.ts";
 import { CONVERSION } from "./convert.ts";
+import { FORK_REMOVAL } from "./fork-aside.ts";
 import { EXCHANGE } from "../restore/exchange.ts";
 import { MISSING_FOLDER } from "../open/missing-folder.ts";
 import { removeHeldTrees } from "../points/held-trees.ts";
@@ -37,6 +38,7 @@ const RECOVERIES: readonly Recoverable[] = [
   CLEANUP,
   REMOVED_PATHS,
   NEW_FOLDER,
+  FORK_REMOVAL,
   CONVERSION,
   EXCHANGE,
   RESTORE,

@@ -16,7 +16,7 @@ import { isReleased, listLeases, listWorkspaces, withRelease, writeWorkspace } f
 import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../place/control-layout.ts";
 import { type FoundWorkspace, realPathOf, workspaceRef } from "../place/find-workspace.ts";
 import { recoverPartials } from "../new-folder/recover-folders.ts";
-import { listPartials } from "../place/partials.ts";
+import { listPartials, listRemovals } from "../place/partials.ts";
 import { allPoints } from "../points/points.ts";
 import { recoverWorkspace } from "../open/recovery.ts";
 import {
@@ -60,7 +60,6 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
     retireWorkspace(found);
     return { ...released, points_kept: workspace.points.committed().length };
   }
-  requireIdle(found);
   return { ...released, ...(await deletePoints(workspace, options)) };
 }
 
@@ -84,13 +83,17 @@ export function retireWorkspace({ control, controlFile, workspace, folder }: Fou
  * Throws `busy` while a view of the points is open or a folder is being made from them. Throws `damaged` or
  * `newer_version` if the records cannot be read.
  */
-function requireIdle({ control, workspace }: FoundWorkspace): void {
+export function requireIdle({ control, workspace }: FoundWorkspace): void {
   const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
   if (views > 0) {
     const open = views === 1 ? "a view of its points is open" : `${views} views of its points are open`;
     throw new CairnError("busy", open, { hint: advice`close them first: ${line("view --list", "listViews")}` });
   }
   const { partials, problems } = listPartials(control);
+  if (listRemovals(control).removals.some(({ record }) => record.workspace.id !== workspace.id))
+    throw new CairnError("busy", `the removal of a fork is not finished in ${control.root}`, {
+      hint: advice`wait until it has finished; if something prevents it, ${call("status")} warns of that`,
+    });
   if (problems[0] !== undefined) throw problems[0];
   if (partials.length > 0)
     throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, {
@@ -98,11 +101,16 @@ function requireIdle({ control, workspace }: FoundWorkspace): void {
     });
 }
 
-async function deletePoints(
+/**
+ * Removes a workspace with its points; its folder stays. The caller holds the locks of the workspace and of the control
+ * directory. The commit point is the rename of the workspace's directory. Throws `busy` while its points are read.
+ */
+export async function deletePoints(
   workspace: Workspace,
-  options: ReleaseOptions,
+  options: Pick<ReleaseOptions, "onWarning">,
 ): Promise<Omit<ReleaseResult, "workspace" | "points_kept">> {
   const { found, engine, points } = workspace;
+  requireIdle(found);
   const count = points.committed().length;
   const { bytes, foreign } = isClosedForGood(found)
     ? { bytes: 0, foreign: false }
@@ -212,7 +220,7 @@ async function noteBefore({ control }: FoundWorkspace, points: SavePointId[]): P
 async function free(
   workspace: Workspace,
   removed: readonly SavePointId[],
-  options: ReleaseOptions,
+  options: Pick<ReleaseOptions, "onWarning">,
 ): Promise<Pick<ReleaseResult, "bytes_freed" | "complete">> {
   try {
     const freed = await freeRemoved(workspace, { removed, thorough: true, waitMs: FREE_WAIT_MS, signal: undefined });

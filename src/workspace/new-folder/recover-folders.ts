@@ -103,7 +103,7 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
 }
 
 /** Takes the lock. Returns null if nothing can be written: then leftovers wait for the next writer. */
-async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Promise<Lock | null> {
+export async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Promise<Lock | null> {
   try {
     return await acquireLock(control.lock, { purpose: "recovery", signal });
   } catch (error) {

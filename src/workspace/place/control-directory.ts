@@ -25,7 +25,8 @@ import {
   readRecord,
   temporaryName,
 } from "../../fs/durable.ts";
-import { filesystemUuid, mountOf, onSameMount } from "../../fs/linux/mounts.ts";
+import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
+import { filesystemUuid, keepsInodes, mountOf, onSameMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { clearAway } from "../../fs/remove-all.ts";
@@ -246,7 +247,7 @@ function renameUnlessTaken(staged: string, path: string): boolean {
 
 export type FolderIdentity = Pick<
   PlacedWorkspace,
-  "path" | "path_b64" | "root_inode" | "device" | "filesystem_uuid" | "mount_path" | "mount_point"
+  "path" | "path_b64" | "root_inode" | "device" | "filesystem_uuid" | "root_made" | "mount_path" | "mount_point"
 >;
 
 /** Path, inode, device and file system of a folder (its real path), in the form of a workspace's record. */
@@ -255,14 +256,30 @@ function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
   const uuid = filesystemUuid(folder);
   const mount = mountOf(folder);
   const mountPath = inMount ? pathInMount(folder) : null;
+  const made = madeAt(folder);
   return {
     ...recordPath(rawBytes(folder)),
     root_inode: facts.ino.toString(),
     device: facts.dev.toString(),
     ...(uuid === null ? {} : { filesystem_uuid: uuid }),
+    ...(made === null ? {} : { root_made: made }),
     ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
     ...(mount === null ? {} : { mount_point: recordPath(mount.mountPoint) }),
   };
+}
+
+/**
+ * Returns the time at which a folder was made, or the UUID of a btrfs subvolume: each subvolume has the same inode
+ * number. Null if the file system does not keep such facts.
+ */
+export function madeAt(folder: RawPath): string | null {
+  try {
+    if (isSubvolume(folder)) return subvolumeUuid(folder);
+    const { birthtimeNs } = statSync(folder, { bigint: true });
+    return birthtimeNs > 0n && keepsInodes(rawBytes(folder)) ? birthtimeNs.toString() : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Identity of a folder that will get the path `target`: its present path, or another name in the same directory. */
@@ -281,7 +298,8 @@ export function identityOnceAt(folder: Buffer, target: Buffer, inMount: boolean)
 
 /** A workspace's record with another folder, or with the present identity of its folder. */
 export function withFolder(control: ControlPaths, workspace: PlacedWorkspace, folder: RawPath): PlacedWorkspace {
-  const { path_b64: _path, mount_path: _mount, mount_point: _point, filesystem_uuid: _uuid, ...rest } = workspace;
+  const { path_b64: _path, mount_path: _mount, mount_point: _point, ...others } = workspace;
+  const { filesystem_uuid: _uuid, root_made: _made, ...rest } = others;
   return { ...rest, ...folderIdentity(folder, isInMountOf(control, folder)) };
 }
 
@@ -377,6 +395,14 @@ export function readWorkspace(control: ControlPaths, name: string): PlacedWorksp
 /** Replaces a workspace's record durably, e.g. after its folder was moved. */
 export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace): void {
   durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
+}
+
+/** Records that another subvolume has replaced the folder; durable with the file system's next commit. */
+export function noteReplaced({ control, workspace, folder }: Parameters<typeof recordFolder>[0]): void {
+  const known = readWorkspace(control, workspace.name);
+  const made = madeAt(folder);
+  if (known?.root_made === undefined || made === null || made === known.root_made) return;
+  orderedWrite(workspacePaths(control, workspace.name).file, encodeWorkspace({ ...known, root_made: made }));
 }
 
 /** True for a directory. False if a parent is missing or a mount's program has ended. Throws if that is unknown. */

@@ -37,6 +37,7 @@ import {
   lacksItsFile,
   type ListedWorkspace,
   listWorkspaces,
+  madeAt,
   type PlacedWorkspace,
   readControl,
   readWorkspace,
@@ -151,7 +152,10 @@ export function workspaceRef({ folder, control, controlFile, workspace }: FoundW
 /** True if the directory at the path is not the recorded one. */
 function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolean {
   const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
-  return facts !== undefined && facts.ino.toString() !== workspace.root_inode;
+  if (facts === undefined) return false;
+  if (facts.ino.toString() !== workspace.root_inode) return true;
+  const made = workspace.root_made === undefined ? null : madeAt(folder);
+  return made !== null && made !== workspace.root_made;
 }
 
 /** True for the workspace beside a self-contained control directory, which leads to the workspace whatever its record says. */

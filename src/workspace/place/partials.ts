@@ -1,10 +1,11 @@
 import fs from "node:fs";
 import path from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
-import type { PartialFile } from "../../formats/records/partial.ts";
+import { ASIDE_PREFIX, type ForkRemoval, type PartialFile } from "../../formats/records/partial.ts";
 import { workOf } from "../../formats/records/unfinished.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { nameOf } from "../../fs/linux/exchange-folders.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { DURABLE, Unfinished } from "../../fs/unfinished.ts";
 import { writeRecord } from "./control-directory.ts";
@@ -82,11 +83,52 @@ export function leftPartials(control: ControlPaths): LeftPartials {
   return { dead, earlier: problems.find(({ code }) => code === "refused") ?? null };
 }
 
+/** Forks that are being removed, by processes that run or have ended. */
+export function listRemovals(control: ControlPaths): {
+  removals: { file: string; record: ForkRemoval }[];
+  problems: CairnError[];
+} {
+  const removals: { file: string; record: ForkRemoval }[] = [];
+  const problems: CairnError[] = [];
+  for (const name of namesIfThere(control.partial).filter((each) => /^fork-[0-9a-f]{16}\.json$/.test(each))) {
+    const file = path.join(control.partial, name);
+    try {
+      const record = removalIn(control, file).read();
+      if (record !== null) removals.push({ file, record });
+    } catch (error) {
+      problems.push(toCairnError(error));
+    }
+  }
+  return { removals, problems };
+}
+
+/** Lists removals of forks that killed commands left. Skips other users' removals. */
+export function leftRemovals(control: ControlPaths): { file: string; record: ForkRemoval }[] {
+  const { removals } = listRemovals(control);
+  const local = removals.length > 0 && filesystemKind(control.partial).place === "local";
+  return removals.filter(
+    ({ file, record }) => livenessOf(record.owner, local) === "dead" && ownerBesidesUs(file) === null,
+  );
+}
+
+/** The record of a fork that is being removed. */
+export function removalIn(control: ControlPaths, file: string): Unfinished<ForkRemoval> {
+  const work = workOf(
+    "fork-removal",
+    `remove that file; the fork's folder may lie beside its path, as ${ASIDE_PREFIX}…`,
+  );
+  return new Unfinished(file, work, { carrier: carrierIn(control) });
+}
+
+function carrierIn(control: ControlPaths): typeof DURABLE {
+  return { ...DURABLE, write: (file, bytes) => writeRecord(control, file, bytes) };
+}
+
 /** The record of a new folder. Writers of a control directory share no lock for such records. */
 export function partialIn(control: ControlPaths, file: string): Unfinished<PartialFile> {
   const work = workOf("new-folder", HINT);
-  const carrier = { ...DURABLE, write: (path: string, bytes: Uint8Array) => writeRecord(control, path, bytes) };
-  return new Unfinished(file, { ...work, decode: (bytes) => requireOwnName(work.decode(bytes)) }, { carrier });
+  const decode = (bytes: Uint8Array): PartialFile => requireOwnName(work.decode(bytes));
+  return new Unfinished(file, { ...work, decode }, { carrier: carrierIn(control) });
 }
 
 function requireOwnName(record: PartialFile): PartialFile {

@@ -13,7 +13,7 @@ import { exchangePlaces } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { type HeldPoint, holdPoint } from "../save/capture.ts";
-import { isFolderThere, writeState } from "../place/control-directory.ts";
+import { isFolderThere, noteReplaced, writeState } from "../place/control-directory.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { treePlace } from "../points/held-trees.ts";
 import { journaled, restoredInPart } from "../open/unfinished-work.ts";
@@ -138,6 +138,7 @@ async function finishExchange(
   else kept = keepDisplaced(workspace, intent);
   failpoint("exchange.displaced-removed");
   keepAnnounced(workspace);
+  noteReplaced(workspace.found);
   workspace.unfinished("exchange").end();
   return kept;
 }

@@ -5,10 +5,11 @@ import { failpoint } from "../../failpoint.ts";
 import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../../formats/records/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "../points/point-files.ts";
-import { takenOver } from "../open/siblings.ts";
+import { recoverWorkspace } from "../open/recovery.ts";
+import { siblingPoint, takenOver } from "../open/siblings.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
-import { toCairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { newPacer } from "../../pacer.ts";
 import { pointFacts, sealedStateOf } from "../open/describe.ts";
@@ -77,6 +78,22 @@ export async function takeOverPoint(workspace: Workspace, from: Point): Promise<
       };
     },
   );
+}
+
+/** Makes a point `id` of another workspace of the control directory a point of this one. Takes the workspace's lock. */
+export async function takeOver(workspace: Workspace, id: SavePointId, call: WorkspaceCall): Promise<SavePointId> {
+  using _lock = await workspace.lock("fork", call);
+  await recoverWorkspace(workspace, call);
+  const kept = await takeOverPoint(workspace, siblingById(workspace, id));
+  failpoint("fork.taken-over");
+  return kept.descriptor.save_point_id;
+}
+
+/** Returns a point of another workspace of the control directory. Throws `not_found`. */
+export function siblingById({ found }: Workspace, id: SavePointId): Point {
+  const sibling = siblingPoint(found.control, found.workspace.id, id);
+  if (sibling === null) throw new CairnError("not_found", `the point ${id} is gone`);
+  return sibling.point;
 }
 
 interface TakeInInput extends WorkspaceCall {

@@ -42,6 +42,8 @@ export interface Saved {
   leftOut: LeftOutEntry[];
   /** entries of head that the folder has, but that a rule now leaves out: not counted as removed */
   notKept?: NotKept;
+  /** entries that ignore rules hid from the scan; absent if the folder was not read */
+  hidden?: Pick<ScanResult["notes"], "ignored" | "ignoredCount">;
   /** the scan of the folder; absent if head was returned */
   scan?: ScanResult;
   /** true: no point was made, because `unless` returned true; `point` is head */
@@ -99,11 +101,12 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   }
   const unchanged = isUnchanged(head, staged.scan, rootOfContent(staged.content));
   const leftOut = leftOutOf(staged.scan);
+  const hidden = staged.scan.notes;
   if (head !== null && (isSpared || (unchanged && input.skipUnchanged === true))) {
     await staged.settled();
     await staged.discard();
     points.abandon(sequence);
-    const nothing = { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut };
+    const nothing = { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut, hidden };
     return isSpared ? { ...nothing, isSpared } : nothing;
   }
   failpoint("save.staged");
@@ -126,7 +129,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   failpoint("save.head-moved");
   points.settle(sequence);
   await staged.settled();
-  const saved = { point, changes, readBytes: staged.scan.notes.bytesRead, leftOut, scan: staged.scan };
+  const saved = { point, changes, readBytes: staged.scan.notes.bytesRead, leftOut, hidden, scan: staged.scan };
   return notKept === null ? saved : { ...saved, notKept };
 }
 

@@ -7,20 +7,20 @@ import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../open/missing-folder.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
-import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { recordPoint, type RecordOptions, type Saved, type SaveInput } from "./record-point.ts";
 import { leftOutOf, unwantedEntries, warnOfRules } from "../points/left-out.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import { recoverWorkspace } from "../open/recovery.ts";
 import { keepSpareRoom } from "../open/temporaries.ts";
-import { sealPoints } from "./seal.ts";
+import { sealedPoint, sealPoints } from "./seal.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { patternsOfUnwanted, unwantedKinds } from "../../archive/scan/unwanted.ts";
 import { scanRequest } from "./scan-request.ts";
-import type { Workspace } from "../open/workspace.ts";
+import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
 import { guardSpace, warnOfPlace, withinQuota } from "./space.ts";
 import { isUnchanged } from "../open/describe.ts";
-import { noteFolder } from "../place/find-workspace.ts";
+import { type FoundWorkspace, noteFolder } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
 
 /** Starts modules and threads that a save needs, so that this overlaps with other work. */
@@ -56,13 +56,30 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   return saved;
 }
 
-/** The caller holds the workspace's lock. */
-async function savePresent(workspace: Workspace, input: SaveInput): Promise<SavedOrHead> {
+/**
+ * Saves the present of another workspace of the control directory. Returns the point, sealed. `message`: of a new point.
+ */
+export async function presentOf(
+  { parts, removals }: Workspace,
+  found: FoundWorkspace,
+  input: WorkspaceCall & { message: string },
+): Promise<Point> {
+  await using other = new Workspace(found, parts, removals);
+  const { point } = await saveWorkspace(other, { ...input, skipUnchanged: true });
+  return await sealedPoint(other, point.descriptor.save_point_id, input);
+}
+
+/** Saves the folder as it is. `rules` instead of the present ones. The caller holds the workspace's lock. */
+export async function savePresent(
+  workspace: Workspace,
+  input: SaveInput,
+  rules: RecordOptions["rules"] = null,
+): Promise<SavedOrHead> {
   const { holder } = workspace.engine;
   const head = workspace.byId(workspace.state().head);
   const degraded: Degradation[] = [];
   if (workspace.points.latest() === null) warnOfPlace(workspace, input);
-  if (holder !== null) {
+  if (holder !== null && rules === null) {
     // The cost of a held tree is known only when the point is sealed.
     await guardSpace(workspace, { ...input, first: false });
     keepSpareRoom(workspace.found.control);
@@ -75,7 +92,7 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
     degraded.push(held);
   }
   const saved = await withinQuota(workspace, { ...input, first: head === null }, async (mostBytes) =>
-    recordPoint(workspace, { ...input, mostBytes }, { rules: null, undo: false, degraded }),
+    recordPoint(workspace, { ...input, mostBytes }, { rules, undo: false, degraded }),
   );
   if (saved.scan !== undefined) warnOfRules(saved.scan, input);
   return savedOrHead(saved, head);

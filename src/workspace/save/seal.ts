@@ -195,6 +195,16 @@ export async function withSealed<T>(
   }
 }
 
+/** Returns a point of the workspace, sealed. Seals it if needed. */
+export async function sealedPoint(workspace: Workspace, id: SavePointId, call: WorkspaceCall): Promise<Point> {
+  return await withSealed(workspace, call, async () => {
+    const point = workspace.byId(id);
+    if (point === null) throw new CairnError("not_found", `the point ${id} is gone`);
+    if (!point.sealed) throw neverRead(point);
+    return point;
+  });
+}
+
 /** Seals a point of another workspace of the control directory. False if there is none. */
 async function sealInSibling(
   workspace: Workspace,
