@@ -124,7 +124,7 @@ async function removeSaved(workspace: Workspace, other: Workspace, removing: Rem
   failpoint("fork.released");
   // A process that this user cannot see may have had a file open until the commit.
   const late = since === null ? null : await changedAfter(aside.place, since);
-  if (late === null) return { point, ...aside.remove() };
+  if (late === null) return { point, ...(await aside.remove()) };
   aside.end();
   const detail = "a program wrote to it after the last save, so the folder stays: look at it, then remove it";
   return { point, rest: aside.place, leftOut: [{ path: late, reason: "changed_since", detail }] };

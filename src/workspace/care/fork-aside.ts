@@ -7,10 +7,10 @@ import type { Recovery } from "../../formats/records/control.ts";
 import { ASIDE_PREFIX, type ForkRemoval } from "../../formats/records/partial.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
-import { moveInPlace, moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
-import { inDirectory } from "../../fs/linux/syscalls.ts";
+import { moveInPlace, moveToFree, nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
+import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { newOwner } from "../../fs/lock-owner.ts";
-import { identityOf, isSameDirectory, removeOnly } from "../../fs/remove-all.ts";
+import { type DirectoryIdentity, identityOf, isSameDirectory, removeEntry } from "../../fs/remove-all.ts";
 import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { lockOrNull } from "../new-folder/recover-folders.ts";
@@ -125,16 +125,21 @@ export class ForkAside {
   }
 
   /** Removes the folder of a released fork. Keeps the record if some of the folder has to stay. */
-  remove(): ForkRest {
+  async remove(): Promise<ForkRest> {
     const { place } = this;
     const { made, inode } = this.#record;
+    const parent = openDirectory(parentOf(place));
     try {
-      if (this.#isThere()) removeOnly(place, (found) => made === null || found.inode === inode);
-      fsyncDirectory(parentOf(place));
+      const only = (found: DirectoryIdentity): boolean => made === null || found.inode === inode;
+      if (this.#isThere()) await removeEntry(parent, nameOf(place), { only });
+      fs.fsyncSync(parent);
     } catch (error) {
-      const errno = (error as NodeJS.ErrnoException).code;
-      const reason = errno === "EBUSY" || errno === "EXDEV" ? "mounted" : "not_permitted";
-      return { rest: place, leftOut: [{ path: Buffer.from("."), reason, detail: toCairnError(error).message }] };
+      const { message, details } = toCairnError(error);
+      const isMounted = details?.["mounts"] !== undefined || (error as NodeJS.ErrnoException).code === "EBUSY";
+      const reason = isMounted ? "mounted" : "not_permitted";
+      return { rest: place, leftOut: [{ path: Buffer.from("."), reason, detail: message }] };
+    } finally {
+      fs.closeSync(parent);
     }
     failpoint("fork.folder-removed");
     this.end();
@@ -188,26 +193,27 @@ export async function endRemovals(
   if (leftRemovals(control).length === 0) return [];
   using lock = await lockOrNull(control, call);
   if (lock === null) return [];
-  return leftRemovals(control).flatMap(({ file, record }) => {
+  const ends: Awaited<ReturnType<typeof endRemovals>> = [];
+  for (const { file, record } of leftRemovals(control)) {
     const aside = new ForkAside(control, file, record);
     const fork = printablePath(Buffer.from(rawPath(record.target)));
     const interrupted = `the removal of the fork ${fork} was interrupted`;
     const saved = `its last state is the save point ${record.save_point_id.slice(0, 8)}`;
-    const ended = (outcome: Recovery["outcome"], detail: string) => [
-      { record, recovery: { operation: "fork", outcome, detail: `${interrupted}${detail}`, kept: [] } },
-    ];
+    const end = (outcome: Recovery["outcome"], detail: string): void =>
+      void ends.push({ record, recovery: { operation: "fork", outcome, detail: `${interrupted}${detail}`, kept: [] } });
     try {
       if (aside.isKept) {
         aside.giveBack();
-        return ended("rolled_back", "; the fork is unchanged");
+        end("rolled_back", "; the fork is unchanged");
+        continue;
       }
       aside.forget();
-      const { rest, leftOut } = aside.remove();
-      if (rest === null) return ended("completed", ` and has been finished; ${saved}`);
-      call.onWarning?.(`${interrupted}; ${saved}; the rest lies in ${printablePath(rest)}: ${leftOut[0]!.detail}`);
+      const { rest, leftOut } = await aside.remove();
+      if (rest === null) end("completed", ` and has been finished; ${saved}`);
+      else call.onWarning?.(`${interrupted}; ${saved}; the rest lies in ${printablePath(rest)}: ${leftOut[0]!.detail}`);
     } catch (error) {
       call.onWarning?.(`${interrupted}: ${toCairnError(error).message}`);
     }
-    return [];
-  });
+  }
+  return ends;
 }

@@ -200,7 +200,8 @@ export async function sealedPoint(workspace: Workspace, id: SavePointId, call: W
   return await withSealed(workspace, call, async () => {
     const point = workspace.byId(id);
     if (point === null) throw new CairnError("not_found", `the point ${id} is gone`);
-    if (!point.sealed) throw neverRead(point);
+    // Throws an error that has the point sealed.
+    if (!point.sealed) await workspace.source(point);
     return point;
   });
 }
