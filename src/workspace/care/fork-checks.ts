@@ -100,8 +100,11 @@ export function requireNotGoing({ control, folder, workspace }: FoundWorkspace):
 /** Throws `refused` if the folder is missing because its disk is not mounted. */
 export function requireDisk({ folder, workspace }: FoundWorkspace): void {
   const above = filesystemUuid(existingAncestor(folder));
-  if (above === null || workspace.filesystem_uuid === undefined || above === workspace.filesystem_uuid) return;
-  throw refusal(folder, "its folder is missing, and another disk than the fork's is mounted at its path", {
+  const isOther = above !== null && workspace.filesystem_uuid !== undefined && above !== workspace.filesystem_uuid;
+  const place = workspace.mount_point === undefined ? null : Buffer.from(rawPath(workspace.mount_point));
+  const isUnmounted = place !== null && !(fs.existsSync(place) && isMountPoint(place));
+  if (!isOther && !isUnmounted) return;
+  throw refusal(folder, "its folder is missing, and its disk is not mounted", {
     hint: advice`mount the fork's disk, then try again; or end the workspace without its folder: ${releaseLine(folder)}`,
   });
 }
