@@ -171,7 +171,7 @@ test("a process that writes through an open file keeps the fork in its place", a
     refused(all.remove(), 5, /process \d+ \(cat\) has the folder, or a file in it, open/);
     assert.equal(all.remove().error!.retryable, true);
   } finally {
-    holder.stdin.end();
+    holder.stdin!.end();
     await once(holder, "close");
   }
   await assertSaved(all);

@@ -1,11 +1,10 @@
 import fs from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { cannotBeWritten, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import type { PartialFile } from "../../formats/records/partial.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -31,12 +30,10 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
     // A copied record may be out of date: the fork may be finished and have new points.
     if (readControl(control)?.id !== own.id || !isOnlyOf(control, made)) return;
     requireUnmounted(own.path);
-    // A later adoption removes the temporary name after a kill.
-    const aside = join(dirname(own.path), temporaryName());
-    fs.renameSync(own.path, aside);
-    fsyncDirectory(dirname(own.path));
-    failpoint("fork.control-renamed");
-    removeAll(aside);
+    // The record with the id goes last: after a kill the next command still knows the directory.
+    for (const name of fs.readdirSync(own.path)) if (name !== basename(control.file)) removeAll(join(own.path, name));
+    failpoint("fork.control-emptied");
+    removeAll(own.path);
     return;
   }
   const { control } = workspace.found;
