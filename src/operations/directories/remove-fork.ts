@@ -16,6 +16,7 @@ import {
   requireAllSaved,
   requireDisk,
   requireNotGoing,
+  requireNothingIgnored,
   requireNothingKept,
   requireRemovable,
   requireUnused,
@@ -79,9 +80,9 @@ async function removeFound(workspace: Workspace, found: FoundWorkspace, call: Re
   try {
     requireRemovable(found);
     requireUnused(folder, folder);
-    await requireAllSaved(other, call);
+    await requireAllSaved(other, folder, call);
     const point = await presentOf(workspace, found, { ...call, message: COMES_HOME });
-    if (rulesOf(call) === null) isWhole(folder, point, { call });
+    isWhole(folder, point);
     requireNothingKept(folder);
     return await removeSaved(workspace, other, { call, fd, saved: point.descriptor.save_point_id });
   } finally {
@@ -122,10 +123,15 @@ async function removeSaved(workspace: Workspace, other: Workspace, removing: Rem
     throw aside.isKept ? givenBack(aside, error) : afterRelease(aside, error);
   }
   failpoint("fork.released");
-  // A process that this user cannot see may have had a file open until the commit.
-  const late = since === null ? null : await changedAfter(aside.place, since);
-  if (late === null) return { point, ...(await aside.remove()) };
-  aside.end();
+  let late: Buffer | null;
+  try {
+    // A process that this user cannot see may have had a file open until the commit.
+    late = since === null ? null : await changedAfter(aside.place, since);
+    if (late === null) return { point, ...(await aside.remove()) };
+    aside.end();
+  } catch (error) {
+    throw afterRelease(aside, error);
+  }
   const detail = "a program wrote to it after the last save, so the folder stays: look at it, then remove it";
   return { point, rest: aside.place, leftOut: [{ path: late, reason: "changed_since", detail }] };
 }
@@ -156,7 +162,10 @@ async function settle(
     const input = { ...call, skipUnchanged: true, message: COMES_HOME };
     const saved = await savePresent(moved, input, rulesOf(call));
     const id = saved.point.descriptor.save_point_id;
-    const isAtRest = isWhole(folder, await sealedPoint(moved, id, call), { saved, call });
+    const isAtRest = isWhole(folder, await sealedPoint(moved, id, call), saved);
+    // A save that reads the folder knows the ignored entries, too; a clone does not.
+    if (saved.hidden === undefined) await requireAllSaved(moved, folder, call);
+    else requireNothingIgnored(folder, saved.hidden, call);
     aside.requireSame(fd);
     failpoint("fork.searched");
     if (id === last && isAtRest && used === null) return { point: last, since };

@@ -24,6 +24,7 @@ import { existingAncestor } from "../place/room.ts";
 import { listRegistered, ownInside } from "../place/registry.ts";
 import { type LeftOutEntry, leftOutOf, leftOutOfPoint } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
+import type { SavedOrHead } from "../save/save.ts";
 import { scanRequest } from "../save/scan-request.ts";
 import { requireIdle } from "./release.ts";
 
@@ -92,8 +93,8 @@ export function requireRemovable(found: FoundWorkspace): void {
 /** Throws `busy` if a removal of the fork is under way, which may have moved its folder. */
 export function requireNotGoing({ control, folder, workspace }: FoundWorkspace): void {
   if (!listRemovals(control).removals.some(({ record }) => record.workspace.id === workspace.id)) return;
-  throw new CairnError("busy", `another process is removing the fork ${printablePath(folder)}`, {
-    hint: "wait until it has ended, then try again",
+  throw new CairnError("busy", `the fork ${printablePath(folder)} is being removed`, {
+    hint: "wait until that has ended; if it was interrupted, the warnings of this command say what prevents its end",
   });
 }
 
@@ -130,13 +131,16 @@ export function requireUnused(folder: Buffer, shown: Buffer): boolean {
   });
 }
 
-/** Looks at every entry, but reads no file. Throws `refused` if a point would not have all of them. */
-export async function requireAllSaved(other: Workspace, call: RemoveInput): Promise<void> {
+/**
+ * Looks at every entry of a fork, whose path is `shown` for people, but reads no file. Throws `refused` if a point would
+ * not have all of them.
+ */
+export async function requireAllSaved(other: Workspace, shown: Buffer, call: RemoveInput): Promise<void> {
   const unread = { heldAt: 0, isLater: false };
   const request = scanRequest(other, {}, { unread, passesLongRules: true, rules: rulesOf(call) });
   const scan = await other.engine.lookAt(request, call);
-  requireNothingIgnored(other.root, scan.notes, call);
-  requireComplete(other.root, leftOutOf(scan));
+  requireNothingIgnored(shown, scan.notes, call);
+  requireComplete(shown, leftOutOf(scan).filter(isLasting));
 }
 
 /** The rules by which a fork is saved; null: the present ones. */
@@ -148,8 +152,14 @@ function isIncluding({ allow }: RemoveInput): boolean {
   return allow?.includes("ignored") === true;
 }
 
+interface Hidden {
+  /** paths in latin1 */
+  ignored: readonly string[];
+  ignoredCount: number;
+}
+
 /** Throws `refused` for entries that ignore rules hide. */
-function requireNothingIgnored(folder: Buffer, { ignored, ignoredCount }: Hidden, call: RemoveInput): void {
+export function requireNothingIgnored(folder: Buffer, { ignored, ignoredCount }: Hidden, call: RemoveInput): void {
   if (ignoredCount === 0 || isIncluding(call)) return;
   const names = ignored.map((each) => printablePath(Buffer.from(each, "latin1"))).slice(0, ignoredCount);
   throw refusal(
@@ -167,25 +177,14 @@ function isLasting({ reason }: LeftOutEntry): boolean {
   return reason !== "changing" && reason !== "vanished";
 }
 
-interface Hidden {
-  /** paths in latin1 */
-  ignored: readonly string[];
-  ignoredCount: number;
-}
-
 /**
- * Throws `refused` if a fork's point lacks entries for good. `saved`: the result of the save that made or found it.
- * Returns false if entries changed while they were read.
+ * Throws `refused` if a fork's point lacks entries for good. `saved`: the save that made or found the point. Returns
+ * false if entries changed while they were read.
  */
-export function isWhole(
-  folder: Buffer,
-  { descriptor }: Point,
-  { saved, call }: { saved?: { leftOut: readonly LeftOutEntry[]; hidden?: Hidden }; call: RemoveInput },
-): boolean {
-  const { ignored_count: ignoredCount, ignored_sample: sample } = descriptor.rules;
-  const ignored = sample.map((each) => Buffer.from(rawPath(each)).toString("latin1"));
-  requireNothingIgnored(folder, saved?.hidden ?? { ignored, ignoredCount }, call);
-  const lacking = [...(saved?.leftOut ?? []), ...leftOutOfPoint(descriptor).entries];
+export function isWhole(folder: Buffer, { descriptor }: Point, saved?: SavedOrHead): boolean {
+  // A save that read the folder and found it unchanged knows better than the point, which may be old.
+  const isReadAgain = saved?.hidden !== undefined && !saved.made;
+  const lacking = [...(saved?.leftOut ?? []), ...(isReadAgain ? [] : leftOutOfPoint(descriptor).entries)];
   requireComplete(folder, lacking.filter(isLasting));
   return lacking.length === 0;
 }
