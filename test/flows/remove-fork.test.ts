@@ -191,20 +191,27 @@ test("fork --remove lists ignored entries and refuses, or saves them with --allo
   await assertSaved(all, "--allow", "ignored");
 });
 
-test("an ignored file that appears after the look keeps the fork in its place", async () => {
-  const all = await forked();
-  fs.writeFileSync(path.join(all.fork, ".cairnignore"), ".env\n");
-  const pause = pauseFile();
-  const running = startCairn(["-C", all.folder, "fork", "--remove", all.fork], { failpoint: `fork.aside@${pause}` });
-  await running.paused;
-  const parent = path.dirname(all.fork);
-  fs.writeFileSync(path.join(parent, asidesIn(parent)[0]!, ".env"), "KEY=1");
-  fs.rmSync(pause);
-  const { status, stdout } = await running.ended;
-  assert.equal(status, 7, stdout);
-  assert.match(stdout, /the fork stays, and its last state is also the save point [0-9a-f]{32}/);
-  assert.equal(fs.readFileSync(path.join(all.fork, ".env"), "utf8"), "KEY=1");
-});
+for (const kind of ["copy", "btrfs"] as const)
+  test(`${kind}: an ignored file that appears after the look keeps the fork in its place`, async (t) => {
+    const place = kind === "copy" ? undefined : await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const all = await forked(place);
+    fs.writeFileSync(path.join(all.fork, ".cairnignore"), ".env\n");
+    const pause = pauseFile();
+    const running = startCairn(["-C", all.folder, "fork", "--remove", all.fork], { failpoint: `fork.aside@${pause}` });
+    await running.paused;
+    const parent = path.dirname(all.fork);
+    fs.writeFileSync(path.join(parent, asidesIn(parent)[0]!, ".env"), "KEY=1");
+    fs.rmSync(pause);
+    const { status, stdout } = await running.ended;
+    assert.equal(status, 7, stdout);
+    assert.match(stdout, /the fork stays, and its last state is also the save point [0-9a-f]{32}/);
+    assert.equal(fs.readFileSync(path.join(all.fork, ".env"), "utf8"), "KEY=1");
+    // The point before had an ignored file that is gone now.
+    cairnOk(["save", all.fork]);
+    fs.rmSync(path.join(all.fork, ".env"));
+    await assertSaved(all);
+  });
 
 test("fork --remove refuses another folder at the fork's path, and forgets a fork that is gone or moved", async () => {
   const all = await forked();

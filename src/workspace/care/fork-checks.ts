@@ -24,7 +24,6 @@ import { existingAncestor } from "../place/room.ts";
 import { listRegistered, ownInside } from "../place/registry.ts";
 import { type LeftOutEntry, leftOutOf, leftOutOfPoint } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
-import type { SavedOrHead } from "../save/save.ts";
 import { scanRequest } from "../save/scan-request.ts";
 import { requireIdle } from "./release.ts";
 
@@ -177,11 +176,18 @@ function isLasting({ reason }: LeftOutEntry): boolean {
   return reason !== "changing" && reason !== "vanished";
 }
 
+interface Saved {
+  made: boolean;
+  leftOut: readonly LeftOutEntry[];
+  /** present if the folder was read */
+  hidden?: Hidden;
+}
+
 /**
  * Throws `refused` if a fork's point lacks entries for good. `saved`: the save that made or found the point. Returns
  * false if entries changed while they were read.
  */
-export function isWhole(folder: Buffer, { descriptor }: Point, saved?: SavedOrHead): boolean {
+export function isWhole(folder: Buffer, { descriptor }: Point, saved?: Saved): boolean {
   // A save that read the folder and found it unchanged knows better than the point, which may be old.
   const isReadAgain = saved?.hidden !== undefined && !saved.made;
   const lacking = [...(saved?.leftOut ?? []), ...(isReadAgain ? [] : leftOutOfPoint(descriptor).entries)];
