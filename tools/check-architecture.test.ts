@@ -3,10 +3,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { type Layer, WEB_LAYERS } from "./architecture-rules.ts";
 import { checkArchitecture } from "./check-architecture.ts";
 
 /** The errors (`file: message`) found in a src/ folder of these files; a name with a slash at the end is an empty folder. */
-function errorsIn(t: TestContext, files: Record<string, string>): string[] {
+function errorsIn(t: TestContext, files: Record<string, string>, layers?: readonly Layer[]): string[] {
   const source = mkdtempSync(path.join(tmpdir(), "cairn-architecture-"));
   t.after(() => rmSync(source, { recursive: true }));
   for (const [file, text] of Object.entries(files)) {
@@ -17,7 +18,7 @@ function errorsIn(t: TestContext, files: Record<string, string>): string[] {
     mkdirSync(path.dirname(path.join(source, file)), { recursive: true });
     writeFileSync(path.join(source, file), text);
   }
-  return checkArchitecture(source)
+  return checkArchitecture(source, layers)
     .filter((finding) => finding.severity === "error")
     .map((finding) => `${finding.file}: ${finding.message}`);
 }
@@ -156,4 +157,15 @@ test("a recursive removal by Node is an error, on one line or several, but not o
     errorsIn(t, files).map((error) => error.split(":")[0]),
     ["fs/one.ts", "fs/other.ts", "fs/third.ts"],
   );
+});
+
+test("a part of the page that imports a view or a call is an error", (t) => {
+  const files = {
+    "app/calls.ts": "export const call = 1;\n",
+    "parts/name.tsx": 'import { call } from "../app/calls.ts";\n',
+    "views/point.tsx": 'import { Name } from "../parts/name.tsx";\nimport "../styles/point.css";\n',
+  };
+  assert.deepEqual(errorsIn(t, files, WEB_LAYERS), [
+    "parts/name.tsx: parts may not import app (app/calls.ts): components know no call and no view",
+  ]);
 });

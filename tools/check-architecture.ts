@@ -4,16 +4,18 @@ import {
   ADAPTERS,
   FILE_LINES,
   FORBIDDEN_FOLDERS,
+  type Layer,
   LAYERS,
   PACKAGE_HOMES,
   FORBIDDEN_WORDS,
+  WEB_LAYERS,
 } from "./architecture-rules.ts";
 import { checkLayers } from "./check-layers.ts";
-import { checkLimits } from "./check-limits.ts";
 import { checkNames } from "./check-names.ts";
+import { isTest } from "./source-files.ts";
 
 /**
- * Checks the structure of a src/ folder: layers, cycles, lengths, names; check-limits.ts has the numbers. Function length is
+ * Checks the structure of a src/ folder: layers, cycles, lengths, names; check-limits.ts has the figures. Function length is
  * oxlint's job (`max-lines-per-function`).
  */
 
@@ -40,12 +42,12 @@ const IMPORT =
   /^\s*(?:import|export)\b[^;'"()]*?\bfrom\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)|new URL\(\s*["'](\.[^"']+\.ts)["']/gm;
 
 /** Returns every finding about the files below `source`, errors first. */
-export function checkArchitecture(source: string): Finding[] {
+export function checkArchitecture(source: string, layers: readonly Layer[] = LAYERS): Finding[] {
   const findings: Finding[] = [];
   const files = readTree(source, findings);
   for (const file of files.values()) {
     checkLength(file, findings);
-    if (!isTest(file.file)) checkImports(file, files, findings);
+    if (!isTest(file.file)) checkImports(file, files, layers, findings);
   }
   findings.push(...cycles(files));
   return findings.toSorted((a, b) => a.severity.localeCompare(b.severity) || a.file.localeCompare(b.file));
@@ -74,9 +76,9 @@ function readTree(source: string, findings: Finding[]): Map<string, SourceFile> 
             message: `a folder called ${entry.name} says nothing: name it after what it does`,
           });
         }
-      } else if (entry.name.endsWith(".ts")) {
+      } else if (/\.tsx?$/.test(entry.name)) {
         files.set(file, readSource(source, file));
-        if (FORBIDDEN_FOLDERS.includes(entry.name.replace(/(\.test)?\.ts$/, ""))) {
+        if (FORBIDDEN_FOLDERS.includes(entry.name.replace(/(\.test)?\.tsx?$/, ""))) {
           findings.push({
             severity: "error",
             file,
@@ -122,11 +124,6 @@ function withoutComments(text: string): string {
   return text.replaceAll(/^\s*\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
 }
 
-/** True for tests and their helpers (`testing-*.ts`): they may import every file, but only tests may import them. */
-function isTest(file: string): boolean {
-  return /\.(?:test|contract)\.ts$|(?:^|\/)test(?:ing)?-[^/]*\.ts$/.test(file);
-}
-
 function checkLength({ file, lines }: SourceFile, findings: Finding[]): void {
   if (lines <= FILE_LINES) return;
   findings.push({
@@ -136,18 +133,23 @@ function checkLength({ file, lines }: SourceFile, findings: Finding[]): void {
   });
 }
 
-function checkImports(source: SourceFile, files: ReadonlyMap<string, SourceFile>, findings: Finding[]): void {
+function checkImports(
+  source: SourceFile,
+  files: ReadonlyMap<string, SourceFile>,
+  layers: readonly Layer[],
+  findings: Finding[],
+): void {
   const { file } = source;
   const error = (message: string): void => void findings.push({ severity: "error", file, message });
   const from = layerOf(file);
-  const layer = LAYERS.find((candidate) => candidate.name === from);
+  const layer = layers.find((candidate) => candidate.name === from);
   if (layer === undefined) error(`${from} is no layer of tools/architecture-rules.ts`);
   for (const impurity of source.impurities) error(`may not use ${impurity}`);
   for (const imported of [...source.imports, ...source.workers]) {
     const to = layerOf(imported);
     if (imported.startsWith("..")) error(`imports ${imported}, which lies outside src/`);
     else if (isTest(imported)) error(`imports the test file ${imported}`);
-    else if (!files.has(imported) && imported.endsWith(".ts")) error(`imports ${imported}, which is not there`);
+    else if (!files.has(imported) && /\.tsx?$/.test(imported)) error(`imports ${imported}, which is not there`);
     else if (layer !== undefined && to !== from && !layer.may.includes(to)) {
       error(`${from} may not import ${to} (${imported}): ${layer.reason}`);
     }
@@ -197,10 +199,16 @@ if (import.meta.main) {
   const quiet = process.argv.includes("--quiet");
   const root = path.resolve(import.meta.dirname, "..");
   const source = path.join(root, "src");
-  const findings = [...checkArchitecture(source), ...checkLayers(source), ...checkLimits(source), ...checkNames(root)];
+  const web = path.join(root, "web/src");
+  const of = (folder: string, findings: readonly Finding[]): Finding[] =>
+    findings.map((finding) => ({ ...finding, file: path.posix.join(folder, finding.file) }));
+  const findings = [
+    ...of("src", [...checkArchitecture(source), ...checkLayers(source), ...checkNames(root)]),
+    ...of("web/src", [...checkArchitecture(web, WEB_LAYERS), ...checkLayers(web)]),
+  ];
   for (const finding of findings) {
     if (quiet && finding.severity === "warning") continue;
-    console.log(`${finding.severity}: ${path.posix.join("src", finding.file)}: ${finding.message}`);
+    console.log(`${finding.severity}: ${finding.file}: ${finding.message}`);
   }
   if (findings.some((finding) => finding.severity === "error")) process.exitCode = 1;
 }

@@ -1,13 +1,10 @@
-import { readFileSync } from "node:fs";
 import path from "node:path";
 import { ROOM_LAYERS, type RoomLayer } from "./architecture-rules.ts";
 import type { Finding } from "./check-architecture.ts";
 import { importsOf } from "./check-limits.ts";
-import { productionFiles } from "./source-lines.ts";
+import { productionFiles } from "./source-files.ts";
 
 /** Checks the layers inside rooms: a folder imports values only from folders of lower rows, so folders have no cycles. */
-
-const LAZY = /\bimport\(\s*"(\.[^"]+)"\s*\)/g;
 
 /** Returns findings about folders of rooms. `rooms`: rows of each room, the lowest first. */
 export function checkLayers(
@@ -28,7 +25,8 @@ export function checkLayers(
       if (!folders.has(folder)) error(`${room}/${folder}`, "has a row in ROOM_LAYERS, and no files");
     for (const file of inside) {
       const from = rowOf.get(folderOf(file));
-      for (const imported of [...importsOf(source, file).values, ...lazyImports(source, file)]) {
+      const { values, lazy } = importsOf(source, file);
+      for (const imported of [...values, ...lazy]) {
         const to = imported.startsWith(`${room}/`) ? rowOf.get(folderOf(imported)) : undefined;
         if (from === undefined || to === undefined || folderOf(imported) === folderOf(file) || to < from) continue;
         error(file, `may not import ${imported}, which is not of a lower layer: ${rows[from]!.reason}`);
@@ -41,9 +39,4 @@ export function checkLayers(
 /** Returns the folder of a file inside its room; `.` for the room's own files. */
 function folderOf(file: string): string {
   return path.posix.relative(file.split("/")[0]!, path.posix.dirname(file)) || ".";
-}
-
-function lazyImports(source: string, file: string): string[] {
-  const found = readFileSync(path.join(source, file), "utf8").matchAll(LAZY);
-  return [...found].map(([, specifier]) => path.posix.join(path.posix.dirname(file), specifier!));
 }

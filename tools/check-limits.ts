@@ -1,62 +1,39 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { ABOVE_LIMITS, COMMENT_LINES, LEANING_COMMENT, LIMITS, README_LINES, RIDDLES } from "./architecture-rules.ts";
+import { parseArgs } from "node:util";
+import { parseSync } from "vite";
+import { COMMENT_LINES, LEANING_COMMENT, LIMITS, README_LINES, RIDDLES } from "./architecture-rules.ts";
 import type { Finding } from "./check-architecture.ts";
-import { productionFiles } from "./source-lines.ts";
+import { changesOf, figureOf, firstRecord, limitOf, type Measure, type Recorded, recordOf } from "./limits.ts";
+import { productionFiles, roomOf } from "./source-files.ts";
+import { tripMeasures } from "./trips.ts";
 
-/** A measured number: the name of its limit, and the folder or file that was measured; empty for the whole source. */
-export interface Measure {
-  limit: keyof typeof LIMITS;
-  of: string;
-  number: number;
-  /** shown with the finding */
-  detail?: string;
-}
+/**
+ * Compares the size of the source with tools/limits.json. `--print`: prints all figures with their limits; `--write`: lowers
+ * the limits of figures that fell; `--write "REASON"`: raises the others, too.
+ */
+
+const ROOT = path.resolve(import.meta.dirname, "..");
+const RECORDED = path.join(ROOT, "tools/limits.json");
 
 const IMPORT = /^(?:import|export)\s+(type\s+)?([^;'"]*?)\s*from\s*"(\.[^"]+)";|^import\s*"(\.[^"]+)";/gm;
+const LAZY = /\bimport\(\s*"(\.[^"]+)"\s*\)/g;
 
 export interface Imports {
   all: Set<string>;
   /** Files from which the file imports a value, not only types. */
   values: Set<string>;
+  /** Files that the file imports when it needs them. */
+  lazy: Set<string>;
 }
 
-/** Returns findings about limits and missing README.md files. An entry of `above` that can be lowered is a warning. */
-export function checkLimits(source: string, above: Readonly<Record<string, number>> = ABOVE_LIMITS): Finding[] {
-  const findings: Finding[] = [];
-  const measures = measuresOf(source);
-  for (const { limit, of, number, detail } of measures) {
-    const most = above[keyOf(limit, of)] ?? LIMITS[limit];
-    if (number <= most) continue;
-    findings.push({
-      severity: "error",
-      file: of,
-      message: `${number} ${limit}, at most ${most}${detail === undefined ? "" : `: ${detail}`}`,
-    });
-  }
-  const numbers = new Map(measures.map(({ limit, of, number }) => [keyOf(limit, of), number]));
-  for (const [key, most] of Object.entries(above)) {
-    const number = numbers.get(key) ?? 0;
-    if (number < most)
-      findings.push({
-        severity: "warning",
-        file: "",
-        message: `${key}: ${number} now, lower ABOVE_LIMITS from ${most}`,
-      });
-  }
-  return [...findings, ...readmeFindings(source)];
-}
-
-function keyOf(limit: string, of: string): string {
-  return of === "" ? limit : `${limit}: ${of}`;
-}
-
-/** Returns every number below `source` that has a limit. */
+/** Returns every figure of the source below `source` that is compared with a limit. */
 export function measuresOf(source: string): Measure[] {
   const files = productionFiles(source);
   const imports = new Map(files.map((file) => [file, importsOf(source, file)]));
   const folders = Map.groupBy(files, (file) => path.posix.dirname(file));
-  const chain = longestChain(imports);
+  const chain = longestChain(imports, ({ values }) => [...values]);
+  const lazyChain = longestChain(imports, ({ values, lazy }) => [...values, ...lazy]);
   return [
     ...[...folders].map(([of, inside]): Measure => ({
       limit: "files in a folder",
@@ -70,33 +47,96 @@ export function measuresOf(source: string): Measure[] {
       number: chain.length,
       detail: chain.join(" → "),
     },
+    {
+      limit: "files in the longest chain of imports, lazy ones too",
+      of: "",
+      number: lazyChain.length,
+      detail: lazyChain.join(" → "),
+    },
+    ...byRoom("files that other rooms import", importedByOthers(imports), () => 1),
     { limit: "doc comments that do not stand alone", of: "", ...leaningComments(source, files) },
     ...riddles(source, files),
   ];
 }
 
+/** Returns production lines and nodes of the syntax tree of src/, web/ and packages/ below `root`. */
+export function sizeMeasures(root: string): Measure[] {
+  const files = ["src", "web", "packages"].flatMap((top) => {
+    const folder = path.join(root, top);
+    const inside = existsSync(folder) ? productionFiles(folder) : [];
+    return inside.map((file) => ({
+      name: top === "src" ? file : path.posix.join(top, file),
+      text: readFileSync(path.join(folder, file), "utf8"),
+    }));
+  });
+  const sizes = new Map(files.map(({ name, text }) => [name, { lines: linesIn(text), nodes: nodesIn(name, text) }]));
+  return [
+    ...byRoom("production lines", sizes.keys(), (name) => sizes.get(name)!.lines),
+    ...byRoom("AST nodes", sizes.keys(), (name) => sizes.get(name)!.nodes),
+  ];
+}
+
+function linesIn(text: string): number {
+  return text.split("\n").length - 1;
+}
+
+function nodesIn(name: string, text: string): number {
+  let count = 0;
+  const visit = (value: unknown): void => {
+    if (value === null || typeof value !== "object") return;
+    if ("type" in value && typeof value.type === "string") count += 1;
+    for (const member of Object.values(value)) visit(member);
+  };
+  visit(parseSync(name, text).program);
+  return count;
+}
+
+/** Returns one measure of all files, and one of each room. */
+function byRoom(limit: string, files: Iterable<string>, numberOf: (file: string) => number): Measure[] {
+  const rooms = Map.groupBy(files, roomOf);
+  const sums = [...rooms].map(([of, inside]) => ({
+    limit,
+    of,
+    number: inside.reduce((sum, file) => sum + numberOf(file), 0),
+  }));
+  const all = sums.reduce((sum, { number }) => sum + number, 0);
+  return [{ limit, of: "", number: all }, ...sums.toSorted((a, b) => (a.of < b.of ? -1 : 1))];
+}
+
+/** Returns the files of rooms that a file of another room, or one without a room, imports. */
+function importedByOthers(imports: ReadonlyMap<string, Imports>): Set<string> {
+  const found = new Set<string>();
+  for (const [file, { all, lazy }] of imports)
+    for (const other of [...all, ...lazy])
+      if (imports.has(other) && roomOf(other) !== "top" && roomOf(other) !== roomOf(file)) found.add(other);
+  return found;
+}
+
+/** Returns the files that `file` imports, as paths below `source`. */
 export function importsOf(source: string, file: string): Imports {
   const all = new Set<string>();
   const values = new Set<string>();
-  for (const [, isType, names = "", from, alone] of readFileSync(path.join(source, file), "utf8").matchAll(IMPORT)) {
-    const imported = path.posix.join(path.posix.dirname(file), from ?? alone ?? "");
+  const text = readFileSync(path.join(source, file), "utf8");
+  const resolve = (specifier = ""): string => path.posix.join(path.posix.dirname(file), specifier);
+  for (const [, isType, names = "", from, alone] of text.matchAll(IMPORT)) {
+    const imported = resolve(from ?? alone);
     all.add(imported);
     const listed = /^\{([^}]*)\}$/.exec(names.trim())?.[1]?.split(",") ?? null;
     const isErased = isType !== undefined || listed?.every((name) => /^\s*(?:type\s|$)/.test(name));
     if (isErased !== true) values.add(imported);
   }
-  return { all, values };
+  return { all, values, lazy: new Set([...text.matchAll(LAZY)].map(([, from]) => resolve(from))) };
 }
 
 /** Returns the longest chain of imports, which ends at a file without imports. The imports have no cycles. */
-function longestChain(imports: ReadonlyMap<string, Imports>): string[] {
+function longestChain(imports: ReadonlyMap<string, Imports>, followed: (of: Imports) => readonly string[]): string[] {
   const known = new Map<string, string[]>();
   const from = (file: string): string[] => {
     const before = known.get(file);
     if (before !== undefined) return before;
     known.set(file, [file]);
     let rest: string[] = [];
-    for (const next of imports.get(file)?.values ?? []) {
+    for (const next of followed(imports.get(file)!)) {
       const chain = imports.has(next) ? from(next) : [];
       if (chain.length > rest.length) rest = chain;
     }
@@ -126,7 +166,7 @@ function leaningComments(source: string, files: readonly string[]): { number: nu
 
 /** Counts the comments of each room that have {@link RIDDLES}. Adjacent lines of `//` are one comment. */
 function riddles(source: string, files: readonly string[]): Measure[] {
-  const rooms = Map.groupBy(files, (file) => (file.includes("/") ? file.slice(0, file.indexOf("/")) : ""));
+  const rooms = Map.groupBy(files, roomOf);
   return [...rooms].flatMap(([of, inside]) => {
     const comments = inside.flatMap((file) => {
       const text = readFileSync(path.join(source, file), "utf8");
@@ -142,7 +182,8 @@ function riddles(source: string, files: readonly string[]): Measure[] {
   });
 }
 
-function readmeFindings(source: string): Finding[] {
+/** Returns findings about missing and long README.md files. */
+export function readmeFindings(source: string): Finding[] {
   const folders = new Set(productionFiles(source).map((file) => path.posix.dirname(file)));
   folders.delete(".");
   return [...folders].flatMap((folder): Finding[] => {
@@ -156,3 +197,63 @@ function readmeFindings(source: string): Finding[] {
     return [{ severity: "error", file: `${folder}/README.md`, message: `${lines} lines, at most ${README_LINES}` }];
   });
 }
+
+/** Returns errors about figures that grew, and warnings about those that fell. */
+export function limitFindings(measures: readonly Measure[], recorded: Recorded): Finding[] {
+  const { grown, fallen } = changesOf(measures, recorded, LIMITS);
+  const nameless = recorded.raised.filter(({ reason }) => reason.trim().split(/\s+/).length < 3);
+  return [
+    ...nameless.map(({ to }): Finding => ({
+      severity: "error",
+      file: "",
+      message: `tools/limits.json raises ${Object.keys(to).join(", ")} without a reason`,
+    })),
+    ...grown.map(({ figure, number, limit, detail }): Finding => ({
+      severity: "error",
+      file: "",
+      message: `${figure}: ${number}, at most ${limit ?? 0}${detail === undefined ? "" : `: ${detail}`}`,
+    })),
+    ...fallen.map(({ figure, number, limit }): Finding => ({
+      severity: "warning",
+      file: "",
+      message: `${figure}: ${number} now, lower it from ${limit}: node tools/check-limits.ts --write`,
+    })),
+  ];
+}
+
+function write(recorded: Recorded): Recorded {
+  writeFileSync(RECORDED, `${JSON.stringify(recorded, null, 2)}\n`);
+  return recorded;
+}
+
+function main(): void {
+  const { values, positionals } = parseArgs({
+    options: { print: { type: "boolean" }, write: { type: "boolean" } },
+    allowPositionals: true,
+  });
+  const source = path.join(ROOT, "src");
+  const measures = [...sizeMeasures(ROOT), ...measuresOf(source), ...tripMeasures()];
+  let recorded = existsSync(RECORDED)
+    ? (JSON.parse(readFileSync(RECORDED, "utf8")) as Recorded)
+    : write(firstRecord(measures, LIMITS));
+  if (values.write === true)
+    recorded = write(recordOf(recorded, changesOf(measures, recorded, LIMITS), LIMITS, positionals[0] ?? null));
+  if (values.print === true)
+    for (const measure of measures.filter(({ limit }) => !(limit in LIMITS)))
+      console.log(`${figureOf(measure)}: ${measure.number} (limit ${limitOf(measure, recorded, LIMITS) ?? "none"})`);
+  const findings = [...limitFindings(measures, recorded), ...readmeFindings(source)];
+  for (const { severity, file, message } of findings)
+    console.log(`${severity}: ${file === "" ? "" : `src/${file}: `}${message}`);
+  if (!findings.some(({ severity }) => severity === "error")) {
+    const of = (limit: string, what = ""): number =>
+      measures.find((measure) => measure.limit === limit && measure.of === what)!.number;
+    console.log(
+      `${of("production lines")} production lines, ${of("AST nodes")} AST nodes, ${of("files that other rooms import")} files that other rooms import; a save enters ${of("files entered", "save")} files`,
+    );
+    return;
+  }
+  console.log('Make them smaller, or give the reason: tools/with-node node tools/check-limits.ts --write "REASON"');
+  process.exitCode = 1;
+}
+
+if (import.meta.main) main();

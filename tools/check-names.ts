@@ -1,7 +1,7 @@
 import { existsSync, globSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import type { Finding } from "./check-architecture.ts";
-import { productionFiles } from "./source-lines.ts";
+import { productionFiles } from "./source-files.ts";
 
 /**
  * Checks the names in the pages that explain the source: each file exists, and each function lies in the file that the

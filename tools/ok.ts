@@ -30,7 +30,7 @@ const CHECKS: Step[] = [
   { name: "page-types", command: "tsc", args: ["--noEmit", "-p", "web"] },
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
-  { name: "lines", command: "node", args: ["tools/source-lines.ts"], lastLine: true },
+  { name: "limits", command: "node", args: ["tools/check-limits.ts"], lastLine: true },
 ];
 /**
  * Tests that take minutes run in `npm test` alone: faults, kills, writers, servers, whole commands, other programs, whole

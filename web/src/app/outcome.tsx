@@ -1,8 +1,8 @@
 import { signal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
 import { Icon } from "../parts/icon.tsx";
-import { Problem } from "../parts/problem.tsx";
-import { type Problem as Found, problemOf } from "./resource.ts";
+import { type Found, Problem } from "../parts/problem.tsx";
+import { problemOf } from "./resource.ts";
 
 /** The bar with the result of the last action and a button that reverts it. */
 

@@ -1,6 +1,6 @@
-import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
-import type { ReadonlySignal } from "@preact/signals";
+import { type ReadonlySignal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import type { Found } from "../parts/problem.tsx";
 
 /** Loading of answers for views: cached by key, aborted when the view is left, and marked as late after a moment. */
 
@@ -9,22 +9,16 @@ const LATE_MS = 150;
 const MOST_KEPT = 200;
 const kept = new Map<string, unknown>();
 
-export interface Problem {
-  code: string;
-  message: string;
-  hint?: string | undefined;
-}
-
 export interface Resource<T> {
   value: ReadonlySignal<T | undefined>;
-  problem: ReadonlySignal<Problem | null>;
+  problem: ReadonlySignal<Found | null>;
   /** True once loading takes so long that it should be shown. */
   isLate: ReadonlySignal<boolean>;
   reload(): void;
 }
 
-export function problemOf(error: unknown): Problem {
-  const { code = "internal", message, hint } = error as Partial<Problem>;
+export function problemOf(error: unknown): Found {
+  const { code = "internal", message, hint } = error as Partial<Found>;
   return { code, message: message ?? String(error), hint };
 }
 
@@ -48,7 +42,7 @@ export function useResource<T>(
   const asked = useSignal(key);
   const round = useSignal(0);
   const value = useSignal<T | undefined>(kept.get(key) as T | undefined);
-  const problem = useSignal<Problem | null>(null);
+  const problem = useSignal<Found | null>(null);
   const isLate = useSignal(false);
   useEffect(() => void (asked.value = key), [key]);
   useSignalEffect(() => {

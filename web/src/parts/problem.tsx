@@ -1,7 +1,12 @@
 import type { JSX } from "preact";
-import type { Problem as Found } from "../app/resource.ts";
 import { Icon } from "./icon.tsx";
 import { Words } from "./name.tsx";
+
+export interface Found {
+  code: string;
+  message: string;
+  hint?: string | undefined;
+}
 
 /** An error with the message and hint of the API. */
 export function Problem({ problem, again }: { problem: Found; again?: () => void }): JSX.Element {

@@ -1,7 +1,8 @@
 import { signal } from "@preact/signals";
 import type { Changes, HistoryOptions, SavePoint } from "cairnstate/client";
 import { call } from "../../app/calls.ts";
-import { type Problem, problemOf } from "../../app/resource.ts";
+import { problemOf } from "../../app/resource.ts";
+import type { Found } from "../../parts/problem.tsx";
 
 /**
  * The points of a workspace as rows: a heading for each day, then its points. Pages are loaded when they come into
@@ -55,7 +56,7 @@ export class TimelinePoints {
   #range: [first: number, end: number] = [0, 0];
   /** Increases with each loaded part, so that views render again. */
   readonly version = signal(0);
-  readonly problem = signal<Problem | null>(null);
+  readonly problem = signal<Found | null>(null);
   readonly isLoading = signal(true);
   head: string | null = null;
   latest: string | null = null;

@@ -1,27 +1,27 @@
 import { signal } from "@preact/signals";
 import type { FunctionComponent, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { Empty, Late, Problem } from "../parts/problem.tsx";
-import { followEvents } from "./events.ts";
-import { Frame } from "./frame.tsx";
-import { type Problem as Found, problemOf } from "./resource.ts";
-import { href, type Route, type View } from "./address.ts";
-import { route } from "./route.ts";
-import { noteViews, signIn, token } from "./session.ts";
-import { SignIn } from "./sign-in.tsx";
-import { isWide } from "./wide.ts";
+import { Empty, type Found, Late, Problem } from "./parts/problem.tsx";
+import { followEvents } from "./app/events.ts";
+import { Frame } from "./app/frame.tsx";
+import { problemOf } from "./app/resource.ts";
+import { href, type Route, type View } from "./app/address.ts";
+import { route } from "./app/route.ts";
+import { noteViews, signIn, token } from "./app/session.ts";
+import { SignIn } from "./app/sign-in.tsx";
+import { isWide } from "./app/wide.ts";
 
 type ViewOf<R> = FunctionComponent<{ route: R }>;
 type Views = { [V in View]: () => Promise<{ View: ViewOf<Extract<Route, { view: V }>> }> };
 
 const VIEWS: Views = {
-  workspaces: () => import("../views/workspaces.tsx"),
-  timeline: () => import("../views/timeline/timeline.tsx"),
-  point: () => import("../views/point/point.tsx"),
-  files: () => import("../views/files/files.tsx"),
-  "file-history": () => import("../views/file-history.tsx"),
-  restore: () => import("../views/restore.tsx"),
-  search: () => import("../views/search.tsx"),
+  workspaces: () => import("./views/workspaces.tsx"),
+  timeline: () => import("./views/timeline/timeline.tsx"),
+  point: () => import("./views/point/point.tsx"),
+  files: () => import("./views/files/files.tsx"),
+  "file-history": () => import("./views/file-history.tsx"),
+  restore: () => import("./views/restore.tsx"),
+  search: () => import("./views/search.tsx"),
 };
 
 const start = signal<"signing in" | "signed in" | "signed out" | Found>("signing in");
