@@ -244,11 +244,14 @@ export const SnapshotGrouping = oneOf(["host", "paths", "tags"]);
 export type SnapshotGrouping = Of<typeof SnapshotGrouping>;
 const PruneCare = {
   allow: opt(
-    list(oneOf(["empty"]), "override a guard of the prune: `empty` a repository that has packs but lists no snapshot"),
+    list(
+      oneOf(["empty", "missing"]),
+      "override a guard of the prune: `empty` a repository that has packs but lists no snapshot, `missing` snapshots that this host saw and that are missing for less than 23 hours",
+    ),
     "--allow <guard>",
   ),
   instant: opt(
-    flag("free the data of missing snapshots at once, even if they have been missing for less than 24 hours"),
+    flag("free unneeded packs at once, not when a second prune 23 hours later still finds them unneeded"),
   ),
 };
 export const PruneBackupsOptions = object({
@@ -265,7 +268,7 @@ export const MissingSnapshot = object({
   snapshot_id: text(),
   created_at: text(),
   missed_at: text("when this host first missed the snapshot"),
-  needed: flag("true: the snapshot's data is kept until 24 hours after `missed_at`"),
+  needed: flag("true: the snapshot's data is kept until 23 hours after `missed_at`"),
 });
 export type MissingSnapshot = Of<typeof MissingSnapshot>;
 export const PruneBackupsResult = object({
@@ -278,6 +281,11 @@ export const PruneBackupsResult = object({
   merged_indexes: number(),
   unindexed_packs: number("packs in no index, left by killed processes"),
   bytes_freed: number(),
+  marked_packs: number("packs that nothing needs, which are marked in the repository: a later prune frees them"),
+  marked_bytes: number("bytes of the marked packs"),
+  free_from: orNull(
+    text("from then a prune frees what is marked now; null if nothing is marked, or the storage tells no time"),
+  ),
   unused_bytes: number("unused bytes that stay, because repacking them would not pay"),
   postponed: flag("true if other processes used the repository, or its lists are inconsistent: the next prune deletes"),
   missing_snapshots: rows(

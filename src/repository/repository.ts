@@ -61,6 +61,8 @@ export type OpenOptions = { keys: MasterKeys } | { password: Uint8Array | string
 export interface ListedSnapshot {
   readonly id: ObjectId;
   readonly snapshot: Snapshot;
+  /** When the snapshot's file was written, by the storage's own clock; undefined if the storage does not tell. */
+  readonly writtenAt?: number | undefined;
 }
 
 /** A pack whose index is to be written. */
@@ -362,12 +364,13 @@ export class Repository {
     const pace = newPacer(signal);
     const snapshots: ListedSnapshot[] = [];
     const damaged: DamagedFile[] = [];
-    const names = (await this.storage.list("snapshots")).map(({ name }) => name);
+    const times = new Map((await this.storage.list("snapshots")).map(({ name, writtenAt }) => [name, writtenAt]));
     onNamed?.();
-    for (const { name, json } of this.loadInTurn("snapshots", names)) {
+    for (const { name, json } of this.loadInTurn("snapshots", times.keys())) {
       await pace();
       try {
-        snapshots.push({ id: parseObjectId(name), snapshot: snapshotFrom(name, await json) });
+        const snapshot = snapshotFrom(name, await json);
+        snapshots.push({ id: parseObjectId(name), snapshot, writtenAt: times.get(name) });
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;
         if (error.code === "damaged") damaged.push({ name, error });

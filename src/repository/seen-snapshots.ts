@@ -4,8 +4,8 @@ import { makeFolder } from "../fs/make-folder.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
 
-/** Milliseconds for which a snapshot's content is still kept after a list first lacked the snapshot. */
-export const MISSING_COUNTS_MS = 24 * 60 * 60_000;
+/** Milliseconds for which a snapshot's content is still kept after a list first lacked the snapshot: less than a daily timer's pause. */
+export const MISSING_COUNTS_MS = 23 * 60 * 60_000;
 
 const VERSION = 1;
 const MAX_BYTES = 256 * 1024 * 1024;
@@ -25,7 +25,7 @@ export interface MissingSnapshot {
   readonly tree: string;
   readonly time: string;
   readonly missedAt: string;
-  /** True for the first 24 hours. */
+  /** True for the first 23 hours. */
   readonly counts: boolean;
 }
 
@@ -49,7 +49,7 @@ export class SeenSnapshots {
       const now = new Date().toISOString();
       for (const [id, { missed_at: missed, ...known }] of seen) {
         if (present.has(id)) seen.set(id, known);
-        // If the clock was set back since, the 24 hours start again.
+        // If the clock was set back since, the 23 hours start again.
         else if (missed === undefined || missed > now) seen.set(id, { ...known, missed_at: now });
       }
     });

@@ -178,7 +178,7 @@ async function* listOne(kind: FileKind, folder: string, { names, withSizes }: Li
       const facts = await Promise.all(portion.map((name) => factsOf(join(folder, name))));
       yield portion.flatMap((name, place) => {
         const found = facts[place];
-        return found?.isFile() === true ? [{ name, size: found.size }] : [];
+        return found?.isFile() === true ? [{ name, size: found.size, writtenAt: Math.floor(found.mtimeMs) }] : [];
       });
     }
   }

@@ -153,8 +153,9 @@ async function listReply(folder: RepositoryFolder, kind: FileKind, request: Inco
       let before = "[";
       for await (const portion of portions) {
         let text = "";
-        for (const { name, size } of portion) {
-          text += `${before}${withSizes ? `{"name":"${name}","size":${size}}` : `"${name}"`}`;
+        for (const { name, size, writtenAt } of portion) {
+          // restic ignores the third member.
+          text += `${before}${withSizes ? JSON.stringify({ name, size, written_at: writtenAt }) : `"${name}"`}`;
           before = ",";
         }
         await write(response, text);

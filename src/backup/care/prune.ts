@@ -1,7 +1,16 @@
 import { advice, CairnError, call, either } from "../../errors.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { freeSpace } from "../../fs/linux/mounts.ts";
+import { formatBytes } from "../../formats/sizes.ts";
 import { compact } from "../../repository/care/compact.ts";
-import { previewSweep, runSweep, type SweepOptions, type SweepPlan } from "../../repository/care/remove.ts";
+import {
+  type MarkedPacks,
+  previewSweep,
+  runSweep,
+  type SweepOptions,
+  type SweepPlan,
+  type SweepResult,
+} from "../../repository/care/remove.ts";
 import { namesOfMissing } from "../../repository/care/sweep-plan.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
 import { removalHint } from "../open/snapshots.ts";
@@ -19,9 +28,9 @@ const DAMAGED_HINT = advice`nothing was freed. ${call("backup verify", "verify")
 /**
  * Frees content that no snapshot needs, and merges small packs and index files. `without`: snapshots that count as
  * removed, for a dry run. `index`: the caller's index.
- * - Marks, copies and indexes under a shared lock, beside running backups.
- * - Deletes ● under an exclusive lock; if that lock is refused, the next prune deletes. A kill anywhere leaves a whole
- * repository.
+ * - Finds out what is needed, copies, indexes and then marks packs under a shared lock, beside running backups.
+ * - Deletes ● what was marked 23 hours before under an exclusive lock, after the snapshots were listed anew; if that
+ * lock is refused, the next prune deletes. A kill anywhere leaves a whole repository.
  */
 export async function pruneBackups(
   access: OpenRepository,
@@ -40,7 +49,9 @@ export async function pruneBackups(
     withoutSnapshots: without,
     unreadableHint: removalHint,
     mayBeEmpty: options.allow?.includes("empty") === true,
-    instant: options.instant === true,
+    mayBeMissing: options.allow?.includes("missing") === true,
+    looks: options.instant === true ? "once" : "twice",
+    roomForCopies: () => roomForCopies(access),
     onElsewhere: warnOfOthers(access, options),
     hint: DAMAGED_HINT,
     maxWaste: maxUnused,
@@ -50,6 +61,7 @@ export async function pruneBackups(
   if (options.dryRun === true) {
     const plan = await previewSweep(access.repository, sweep);
     warnOfMissing(access, plan, options);
+    warnOfMarks({ ...plan, warnings: plan.marks.warnings }, options);
     return {
       ...access.info,
       dry_run: true,
@@ -59,6 +71,7 @@ export async function pruneBackups(
       ...NOTHING_MERGED,
       unindexed_packs: plan.unindexed.length,
       bytes_freed: plan.bytesFreed,
+      ...markedOf(plan.marked, started),
       unused_bytes: plan.unusedBytes,
       postponed: plan.unlisted.length > 0,
       missing_snapshots: missingOf(plan, options),
@@ -68,9 +81,10 @@ export async function pruneBackups(
   }
   const done = await runSweep(access.repository, sweep);
   warnOfMissing(access, done, options);
+  warnOfMarks(done, options);
   // The plan of the sweep is garbage now, mostly outside of the collector's own memory. Takes some tens of ms.
   if (done.index !== null) collectMemory();
-  const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
+  const merged = done.index === null ? NOTHING_MERGED : await merge(access, done, options);
   return {
     ...access.info,
     dry_run: false,
@@ -80,6 +94,7 @@ export async function pruneBackups(
     ...merged,
     unindexed_packs: done.removedUnindexed,
     bytes_freed: done.bytesFreed,
+    ...markedOf(done.marked, started),
     unused_bytes: done.unusedBytes,
     postponed: done.postponed,
     missing_snapshots: missingOf(done, options),
@@ -88,15 +103,43 @@ export async function pruneBackups(
   };
 }
 
+/** Half of the free room of a local repository: the rest is left for backups. */
+function roomForCopies({ storage, location }: OpenRepository): number {
+  if (storage.localPath === undefined) return Number.POSITIVE_INFINITY;
+  const { freeBytes, totalBytes } = freeSpace(location);
+  return totalBytes === 0 ? Number.POSITIVE_INFINITY : freeBytes / 2;
+}
+
+function markedOf(
+  { packs, bytes, waitMs }: MarkedPacks,
+  now: number,
+): Pick<PruneBackupsResult, "marked_packs" | "marked_bytes" | "free_from"> {
+  const isTold = packs > 0 && waitMs < Infinity;
+  return { marked_packs: packs, marked_bytes: bytes, free_from: isTold ? new Date(now + waitMs).toISOString() : null };
+}
+
+function warnOfMarks(
+  { warnings, crowded, look }: Pick<SweepResult, "warnings" | "crowded" | "look">,
+  { onWarning, instant }: PruneBackupsOptions,
+): void {
+  for (const warning of warnings) onWarning?.(warning);
+  if (look !== null && look.lookedAt === null)
+    onWarning?.("the storage does not tell its time, so no second look can free what is marked: --instant frees it");
+  if (crowded !== null)
+    onWarning?.(
+      `${formatBytes(crowded.unusedBytes)} of unused data stay in packs with needed data: there is no room for copies of these packs${instant === true ? "" : ", which a prune keeps beside them for a day; --instant removes the old packs at once"}`,
+    );
+}
+
 function missingOf(
   { missing }: Pick<SweepPlan, "missing">,
-  { instant }: PruneBackupsOptions,
+  { allow }: PruneBackupsOptions,
 ): PruneBackupsResult["missing_snapshots"] {
   return missing.map(({ id, time, missedAt, counts }) => ({
     snapshot_id: id,
     created_at: time,
     missed_at: missedAt,
-    needed: counts && instant !== true,
+    needed: counts && allow?.includes("missing") !== true,
   }));
 }
 
@@ -104,17 +147,17 @@ function missingOf(
 function warnOfMissing(
   { location }: OpenRepository,
   { missing, unlisted }: Pick<SweepPlan, "missing" | "unlisted">,
-  { instant, onWarning }: PruneBackupsOptions,
+  { allow, onWarning }: PruneBackupsOptions,
 ): void {
   const [wrong, absent] = [true, false].map((is) => missing.filter(({ id }) => unlisted.includes(id) === is));
   if (wrong!.length > 0)
     onWarning?.(
       `${location} has snapshots that it does not list: ${namesOfMissing(wrong!)}. Its listing cannot be trusted now, so nothing was removed; run the command again later`,
     );
-  const kept = absent!.filter(({ counts }) => counts && instant !== true);
+  const kept = absent!.filter(({ counts }) => counts && allow?.includes("missing") !== true);
   if (kept.length > 0)
     onWarning?.(
-      `snapshots that this host saw in ${location} are missing now, and this host did not forget them: ${namesOfMissing(kept)}. Their content stays for 24 hours after they were first missed; if they were forgotten on another host, --instant frees the content at once`,
+      `snapshots that this host saw in ${location} are missing now, and this host did not forget them: ${namesOfMissing(kept)}. Their content stays for 23 hours after they were first missed; if they were forgotten on another host, use --allow missing`,
     );
   const freed = absent!.filter((each) => !kept.includes(each));
   if (freed.length > 0)
@@ -128,13 +171,18 @@ type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;
 const NOTHING_MERGED: Merged = { merged_packs: 0, merged_indexes: 0 };
 
 /** Merges index files and packs of many small backups. Work that other processes block is left for a later call. */
-async function merge(access: OpenRepository, index: BlobIndex, { signal, onWarning }: CallOptions): Promise<Merged> {
+async function merge(
+  access: OpenRepository,
+  { index, look }: Pick<SweepResult, "index" | "look">,
+  { signal, onWarning }: CallOptions,
+): Promise<Merged> {
   const merged = { ...NOTHING_MERGED };
   for (let round = 0; round < MERGES; round++) {
-    const done = await compact(access.repository, index, {
+    const done = await compact(access.repository, index!, {
       budgetMs: MERGE_BUDGET_MS,
       trigger: MERGE_FROM,
       work: () => access.workDirectory(),
+      look,
       signal,
       onWarning,
     });

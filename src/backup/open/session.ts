@@ -1,9 +1,10 @@
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { CallOptions } from "../../contract/index.ts";
-import { toCairnError } from "../../errors.ts";
-import { plural } from "../../formats/sizes.ts";
+import { advice, adviceOf, type CairnError, call, reworded, toCairnError } from "../../errors.ts";
+import { formatBytes, plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
+import { marksNow } from "../../repository/care/marks.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { LiveSet } from "../../repository/trees/live.ts";
@@ -142,7 +143,15 @@ export async function adding<T>(
   const add = async ({ index, ...listing }: Listed, lock: RepositoryLock | null): Promise<T> => {
     warnOfUnreadable(access, listing.damaged, options);
     const lost = missingHere(access, index, options.onWarning);
-    return within({ access, options, index: indexWithout(access, { index, lost }, options), listing, lock }, work);
+    const whole = indexWithout(access, { index, lost }, options);
+    const { waits, bytes } = marksNow(index.marks, { ...listing, now: null, isLocal: false });
+    try {
+      // Content of marked packs is stored again: at the second look a list may lack the snapshot that is made now.
+      const own = waits.size === 0 ? whole : whole.without(new Set(waits.keys()));
+      return await within({ access, options, index: own, listing, lock }, work);
+    } catch (error) {
+      throw withMarked(toCairnError(error), bytes);
+    }
   };
   if (options.dryRun !== true)
     return readAhead(access, options, async (current) =>
@@ -152,6 +161,14 @@ export async function adding<T>(
   // A prune may have removed packs since the index was read.
   const isWhole = missingHere(access, listed.index).size === 0;
   return add(isWhole ? listed : await listedInTurn(access, options.signal), null);
+}
+
+/** Adds a hint to the error of a full storage: a prune can free what is marked there. */
+function withMarked(error: CairnError, bytes: number): CairnError {
+  if (error.code !== "no_space" || bytes === 0) return error;
+  const prune = call("backup prune --instant", "prune", { instant: true });
+  const hint = advice`${prune} frees ${formatBytes(bytes)} that earlier prunes have marked as unneeded; ${adviceOf(error) ?? "then run the command again"}`;
+  return reworded(error, { hint });
 }
 
 interface Listed extends SnapshotListing {

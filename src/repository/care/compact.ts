@@ -6,6 +6,7 @@ import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { type IndexedPack, IndexFileWriter, listingKey, loadIndexFile } from "../index/index-set.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "../locks.ts";
+import { type Look, writeMarks } from "./marks.ts";
 import { copyingPacks, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { Repository } from "../repository.ts";
 import { packSizes, STALE_TEMPORARY_MS, type StoredFile } from "../storage/storage.ts";
@@ -19,6 +20,8 @@ export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   trigger?: number;
   /** A folder for fetched packs and new packs. Required if the repository is not local. */
   work?: WorkDirectory;
+  /** Marks the merged packs for a later sweep with what a sweep has counted. Absent: removes them at once. */
+  look?: Look | null;
 }
 
 export interface CompactResult {
@@ -110,7 +113,7 @@ interface Work {
 }
 
 async function merge(repository: Repository, index: BlobIndex, work: Work): Promise<CompactResult> {
-  const { budgetMs: budget = 50, signal, work: directory } = work.options;
+  const { budgetMs: budget = 50, signal, work: directory, look = null } = work.options;
   const started = performance.now();
   const left = (share = 1): number => budget * share - (performance.now() - started);
   // Another process compacted or swept since the index was loaded: its result is as good.
@@ -143,13 +146,14 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   });
   const writer = new IndexFileWriter(repository);
   for (const pack of packs.values())
-    if (!merged.has(pack)) for (const blobs of pack.listings.values()) await writer.add(pack.id, blobs);
+    if (look !== null || !merged.has(pack)) for (const blobs of pack.listings.values()) await writer.add(pack.id, blobs);
   const newNames = await writeIndexOf(repository, copied, { doing: "compact", writer });
+  if (look !== null) await writeMarks(repository, new Map([...merged].map(({ name, size }) => [name, size])), look);
   const stored = await packSizes(repository.storage);
   await work.lock.recheck();
   const how = { doing: "compact", lock: work.lock } as const;
   await removeIndexes(repository, names, how);
-  for (const { name, size } of merged) {
+  for (const { name, size } of look === null ? merged : []) {
     // A pack of another size may hold blobs that no index lists, perhaps their only copy.
     if (stored.get(name) !== size) continue;
     await removePack(repository, name, how);
@@ -157,12 +161,12 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   }
   for (const pack of copied) index.addPackHeader(pack.id, pack.header, true);
   for (const pack of packs.values())
-    index.unlist(pack.id, merged.has(pack) ? pack.times : pack.times - pack.listings.size);
+    index.unlist(pack.id, look === null && merged.has(pack) ? pack.times : pack.times - pack.listings.size);
   for (const name of names) index.uncover(name);
   for (const name of newNames) index.cover(name);
   let removedUnindexed = 0;
   // A pack in no index may have the only sound copy of a damaged blob.
-  if (damagedPacks.length === 0) {
+  if (damagedPacks.length === 0 && look === null) {
     const options = { ...how, stored, work: directory, leftMs: left(), onlyStoredAgain: true };
     const found = await removeUnindexed(repository, index, options);
     removedUnindexed = found.removed;
@@ -200,7 +204,9 @@ function take(packs: Map<string, ListedPack>, { id, blobs, fileSize: size }: Ind
  */
 function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex): ListedPack[] {
   const isAlone = ({ id, listings, times }: ListedPack): boolean => listings.size === 1 && index.listings(id) === times;
-  const small = [...packs.values()].filter((pack) => pack.size < SMALL_PACK && isAlone(pack));
+  const marked = new Set(index.marks.flatMap(({ marks }) => (marks instanceof CairnError ? [] : marks.packs)));
+  const isSmall = ({ name, size }: ListedPack): boolean => size < SMALL_PACK && !marked.has(name);
+  const small = [...packs.values()].filter((pack) => isSmall(pack) && isAlone(pack));
   return ["data", "tree"].flatMap((type) => {
     let bytes = 0;
     const group = small

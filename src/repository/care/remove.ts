@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { CairnError, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
+import { CairnError, type Hint, reworded, throwIfAborted, tellsOfDamage, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -12,14 +12,25 @@ import { IndexFileWriter, loadIndexFile, type IndexedPack } from "../index/index
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "../locks.ts";
 import { type NearPacks, nearPacksIn } from "../read/near-packs.ts";
 import { copyingPacks } from "./pack-copy.ts";
+import { type Look, marksNow, writeMarks } from "./marks.ts";
 import { removeFile, removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 import type { MissingSnapshot } from "../seen-snapshots.ts";
+import { concurrently } from "../storage/concurrently.ts";
 import { STALE_TEMPORARY_MS } from "../storage/storage.ts";
-import { type CrowdedPacks, markAll, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
+import {
+  type CrowdedPacks,
+  LOOKS_AT_ONCE,
+  markAll,
+  type MarkedPacks,
+  planSweep,
+  rootsOf,
+  type SweepOptions,
+  type SweepPlan,
+} from "./sweep-plan.ts";
 
-export type { CrowdedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
+export type { CrowdedPacks, MarkedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
 
 export interface SweepResult {
   removedPacks: number;
@@ -42,6 +53,12 @@ export interface SweepResult {
   damagedPacks: string[];
   /** Ids of needed blobs that no index lists; only with `mayLackData`. */
   lacking: string[];
+  /** What is marked now, for a look that frees it. */
+  marked: MarkedPacks;
+  /** Warnings about marks that do not count. */
+  warnings: readonly string[];
+  /** What this sweep counted, for marks of further packs; null if it looked once. */
+  look: Look | null;
   /** The index after the sweep; null if the sweep was postponed. */
   index: BlobIndex | null;
   /** As in `SweepPlan`. */
@@ -153,6 +170,9 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     postponed: false,
     damagedPacks: [],
     lacking: [],
+    marked: { packs: 0, bytes: 0, waitMs: 0 },
+    warnings: [],
+    look: null,
     index: null,
     missing: [],
     unlisted: [],
@@ -166,7 +186,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     if (total.index !== null) {
       // A snapshot that counts no more is not reported again.
       repository.seen?.forgot(
-        total.missing.filter(({ counts }) => options.instant === true || !counts).map(({ id }) => id),
+        total.missing.filter(({ counts }) => options.mayBeMissing === true || !counts).map(({ id }) => id),
       );
       return total;
     }
@@ -182,8 +202,9 @@ async function sweepOnce(repository: Repository, context: SweepContext): Promise
   try {
     failpoint("sweep.begin");
     const plan = await planSweep(repository, options, trees);
-    const { missing, unlisted } = plan;
-    Object.assign(total, { missing, unlisted });
+    const { missing, unlisted, marked, marks, look } = plan;
+    const { warnings } = marks;
+    Object.assign(total, { missing, unlisted, marked, warnings, look: options.looks === "twice" ? look : null });
     if (unlisted.length > 0) return "busy";
     total.unusedBytes = plan.unusedBytes;
     total.crowded = plan.crowded;
@@ -207,6 +228,8 @@ interface Staged {
   readonly doomed: Map<string, number>;
   /** Packs in no index that are removed too. */
   readonly unindexed: SweepPlan["unindexed"];
+  /** Names of mark files that are removed last. */
+  readonly spent: readonly string[];
 }
 
 interface SweepContext {
@@ -216,15 +239,22 @@ interface SweepContext {
   trees: NearPacks;
 }
 
-/** Writes new packs and index files, durable, beside the old ones. Returns null if there is nothing to do. */
+/**
+ * Writes new packs, index files and marks, durable, beside the old ones. Returns null if there is nothing to do or
+ * nothing to remove.
+ */
 async function stage(
   repository: Repository,
   plan: SweepPlan,
   context: SweepContext & { lock: RepositoryLock },
 ): Promise<Staged | null> {
-  const { remove, repack, unindexed, affected } = plan;
-  if (remove.length === 0 && repack.length === 0 && unindexed.length === 0) return null;
-  const doomed = new Map([...remove, ...repack].map((facts) => [facts.name, facts.size]));
+  const { remove, repack, unindexed, affected, marks } = plan;
+  const isTwice = context.options.looks === "twice";
+  const spent = isTwice ? marks.spent : marks.files;
+  const isNothingFree = remove.length === 0 && unindexed.length === 0 && spent.length === 0;
+  if (isNothingFree && repack.length === 0 && plan.unmarked.size === 0) return null;
+  const doomed = new Map((isTwice ? remove : [...remove, ...repack]).map((facts) => [facts.name, facts.size]));
+  const unmarked = new Map(plan.unmarked);
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));
   const done = new Set<string>();
@@ -233,7 +263,7 @@ async function stage(
   const failed: string[] = [];
   const pace = newPacer(context.options.signal);
   const copied = await copyingPacks(repository, context.options.work, async (copier) => {
-    for (const name of affected) {
+    for (const name of affected.union(new Set(repack.flatMap(({ indexes }) => indexes)))) {
       for (const pack of (await loadIndexFile(repository, name)).packs) {
         await pace();
         const packName = objectIdOf(pack.id);
@@ -243,10 +273,11 @@ async function stage(
           if (!(await copier.copy(packName, blobs))) {
             failed.push(packName);
             doomed.delete(packName);
+            unmarked.delete(packName);
             for (const blob of blobs) doubtful.add(plan.index.entryOf(blob));
           }
         }
-        if (doomed.has(packName)) continue;
+        if (doomed.has(packName) || !affected.has(name)) continue;
         // A blob in an index file that stays needs no second entry, unless the files list the pack differently.
         const { split, indexes } = plan.packs.get(packName)!;
         if (split || indexes.every((other) => affected.has(other))) await writer.add(pack.id, pack.blobs);
@@ -254,33 +285,47 @@ async function stage(
     }
   });
   append(context.total.damagedPacks, failed);
-  if (failed.length > 0) await spareCopies(repository, plan, { doomed, doubtful, writer });
+  if (failed.length > 0) await spareCopies(repository, plan, { doomed, unmarked, doubtful, writer });
   await context.lock.recheck();
-  const newIndexes = await writeIndexOf(repository, copied, { doing: "sweep", writer });
+  const newIndexes: string[] = await writeIndexOf(repository, copied, { doing: "sweep", writer });
+  append(newIndexes, await writeMarks(repository, unmarked, plan.look));
+  failpoint("sweep.marked");
+  context.total.newPacks += copied.length;
+  context.total.repackedPacks += repack.length - failed.length;
+  for (const { size } of copied) context.total.bytesFreed -= size;
+  if (isTwice && isNothingFree) return null;
   // A pack in no index may have a sound copy of a blob that could not be copied: a repair finds it.
-  return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed };
+  return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed, spent };
 }
 
-/** Keeps packs, and their entries, that hold another copy of a blob that could not be copied. */
+/** Keeps packs, and their entries, that hold another copy of a blob that could not be copied; marks none of them. */
 async function spareCopies(
   repository: Repository,
-  { index, affected }: SweepPlan,
-  { doomed, doubtful, writer }: { doomed: Map<string, number>; doubtful: EntrySet; writer: IndexFileWriter },
+  { index, affected, packs }: SweepPlan,
+  { doomed, unmarked, doubtful, writer }: Sparing,
 ): Promise<void> {
   const isDoubtful = (blob: IndexBlob): boolean => {
     const entry = index.entryOf(blob);
     return entry >= 0 && doubtful.has(entry);
   };
-  for (const name of affected) {
+  const going = [...unmarked.keys()].flatMap((name) => packs.get(name)?.indexes ?? []);
+  for (const name of affected.union(new Set(going))) {
     for (const pack of (await loadIndexFile(repository, name)).packs) {
       const packName = objectIdOf(pack.id);
-      if (!doomed.has(packName)) continue;
+      if (!doomed.has(packName) && !unmarked.has(packName)) continue;
       const { blobs } = pack;
       if (!blobs.some(isDoubtful)) continue;
-      doomed.delete(packName);
-      await writer.add(pack.id, blobs);
+      unmarked.delete(packName);
+      if (doomed.delete(packName)) await writer.add(pack.id, blobs);
     }
   }
+}
+
+interface Sparing {
+  doomed: Map<string, number>;
+  unmarked: Map<string, number>;
+  doubtful: EntrySet;
+  writer: IndexFileWriter;
 }
 
 /** Returns the blobs of an indexed pack that are needed and that the index reads from this pack. */
@@ -304,6 +349,7 @@ async function commit(repository: Repository, staged: Staged, context: SweepCont
   try {
     failpoint("sweep.locked");
     if (await hasChanged(repository, staged, context)) return "changed";
+    await requireCopies(repository, staged, context.options);
     await lock.recheck();
     await deleteOld(repository, staged, { lock, total: context.total });
     return "done";
@@ -323,10 +369,44 @@ async function hasChanged(
   if (present.some((name) => !known.has(name))) return true;
   const gone = new Set(present);
   if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
+  // A list of index files may be old: another prune that found marks wrong has removed their files.
+  for (const { name } of plan.index.marks) if (!(await repository.storage.exists("index", name))) return true;
   const before = plan.live.size;
   const roots = await rootsOf(repository, options);
   await markAll(repository, { ...plan, roots, trees }, options);
-  return plan.live.size !== before || roots.unlisted.length > 0;
+  const isLocal = repository.storage.localPath !== undefined;
+  const marks = marksNow(plan.index.marks, { ...roots, now: plan.look.lookedAt, isLocal });
+  return plan.live.size !== before || roots.unlisted.length > 0 || marks.waits.size < plan.marks.waits.size;
+}
+
+/**
+ * Asks for each pack whose copies of needed blobs stay, by its name and size: a list may name a pack that is gone.
+ * Throws `damaged`.
+ */
+async function requireCopies(
+  { storage }: Repository,
+  { plan }: Staged,
+  { hint = "nothing was freed; repair the repository first" }: SweepOptions,
+): Promise<void> {
+  const names = [...plan.copies];
+  await concurrently(names.length, LOOKS_AT_ONCE, async (at) => {
+    const name = names[at]!;
+    const { size } = plan.packs.get(name)!;
+    try {
+      await storage.load("data", name, { offset: size - 1, length: 1 });
+    } catch (error) {
+      if (!tellsOfDamage(toCairnError(error))) throw error;
+      throw lostCopy(name, error, hint);
+    }
+  });
+}
+
+function lostCopy(name: string, cause: unknown, hint: Hint): CairnError {
+  return new CairnError(
+    "damaged",
+    `pack ${name.slice(0, 8)} is listed, but not there with its size, and content that is still needed has its other copy in a pack that would go`,
+    { hint, cause },
+  );
 }
 
 async function deleteOld(
@@ -334,7 +414,7 @@ async function deleteOld(
   staged: Staged,
   { lock, total }: { lock: RepositoryLock; total: SweepResult },
 ): Promise<void> {
-  const { plan, doomed, copied, unindexed } = staged;
+  const { plan, doomed, copied, unindexed, spent } = staged;
   const how = { doing: "sweep", lock } as const;
   total.replacedIndexes += await removeIndexes(repository, plan.affected, how);
   const fresh = new Set<string>(copied.map((pack) => objectIdOf(pack.id)));
@@ -350,8 +430,12 @@ async function deleteOld(
   await repository.storage.sync(["data"]);
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   failpoint("sweep.packs-durable");
+  // Last, so that the next run frees what a kill has left.
+  for (const name of spent) {
+    lock.requireHeld();
+    await removeFile(repository, "index", name);
+    failpoint("sweep.marks-removed");
+  }
+  await repository.storage.sync(["index"]);
   total.removedPacks += plan.remove.filter((facts) => doomed.has(facts.name)).length;
-  total.repackedPacks += plan.repack.filter((facts) => doomed.has(facts.name)).length;
-  total.newPacks += copied.length;
-  for (const pack of copied) total.bytesFreed -= pack.size;
 }

@@ -1,4 +1,4 @@
-import { advice, CairnError, call, type Hint, option } from "../../errors.ts";
+import { advice, CairnError, call, type Hint, option, reworded } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
@@ -10,8 +10,9 @@ import { LiveSet, requireComplete } from "../trees/live.ts";
 import type { LockCall } from "../locks.ts";
 import type { MissingSnapshot } from "../seen-snapshots.ts";
 import { type NearPacks, nearPacksIn } from "../read/near-packs.ts";
+import { type Look, type MarksNow, marksNow, SECOND_LOOK_MS } from "./marks.ts";
 import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
-import type { DamagedFile, Repository } from "../repository.ts";
+import type { DamagedFile, ListedSnapshot, Repository } from "../repository.ts";
 import { concurrently } from "../storage/concurrently.ts";
 import { type PackSizes, packSizes, type Storage } from "../storage/storage.ts";
 import { strikeNamed } from "../verify/unindexed-packs.ts";
@@ -42,8 +43,14 @@ export interface SweepOptions extends LockCall {
   unreadableHint?: (files: readonly DamagedFile[]) => Hint;
   /** True: a repository that has packs but no snapshot may be emptied. */
   mayBeEmpty?: boolean;
-  /** True: a missing snapshot no longer keeps its content, even if it is missing for less than 24 hours. */
-  instant?: boolean;
+  /** True: a missing snapshot no longer keeps its content, even if it is missing for less than 23 hours. */
+  mayBeMissing?: boolean;
+  /**
+   * How often content must be found unneeded before it is freed. `twice`: packs are marked in the repository, and freed
+   * if a look at least 23 hours later still finds them unneeded. Default `once`, for a store, whose points are a second
+   * list.
+   */
+  looks?: "once" | "twice";
   /** A pack is rewritten if more than this share of it is dead. Default 0.2. */
   maxWaste?: number;
   /** Bytes below which a pack is rewritten for any dead blob. Default `SMALL_PACK`. */
@@ -92,16 +99,33 @@ export interface CrowdedPacks {
   readonly copyBytes: number;
 }
 
+/** Packs that nothing needs and that a later look frees. */
+export interface MarkedPacks {
+  packs: number;
+  bytes: number;
+  /** Milliseconds until all may be freed; infinite if the storage tells no time. */
+  waitMs: number;
+}
+
 export interface SweepPlan {
   readonly index: BlobIndex;
   readonly live: LiveSet;
-  /** Packs without needed blobs. */
+  /** Packs without needed blobs that may be freed now. */
   readonly remove: PackFacts[];
+  /** Bytes of packs without needed blobs that are not marked yet, by name. */
+  readonly unmarked: ReadonlyMap<string, number>;
+  /** What is marked after this run, apart from repacked packs. */
+  readonly marked: MarkedPacks;
+  readonly marks: MarksNow;
+  /** What this look counted; for new marks. */
+  readonly look: Look;
+  /** Names of packs whose copies of blobs stay while other copies are freed: asked for by name before. */
+  readonly copies: ReadonlySet<string>;
   /** Packs whose needed blobs are copied into new packs. */
   readonly repack: PackFacts[];
   /** Packs in no index, left by killed writers. */
   readonly unindexed: { name: string; size: number }[];
-  /** Names of all index files that were read. */
+  /** Names of all index files that were read, also those with marks. */
   readonly indexFiles: ReadonlySet<string>;
   /** Names of the index files that list a removed or repacked pack. */
   readonly affected: ReadonlySet<string>;
@@ -125,6 +149,8 @@ export interface SweepPlan {
 
 /** Root trees that a prune keeps, and snapshots that are missing. */
 export interface Roots {
+  /** All listed snapshots. */
+  readonly snapshots: readonly ListedSnapshot[];
   /** Root trees (32 bytes each) of listed snapshots and of the caller. */
   readonly trees: Uint8Array[];
   readonly missing: readonly MissingSnapshot[];
@@ -132,7 +158,7 @@ export interface Roots {
 }
 
 /** Headers of unindexed packs that are read at the same time: a remote storage answers slowly. */
-const LOOKS_AT_ONCE = 16;
+export const LOOKS_AT_ONCE = 16;
 
 /**
  * Returns the root trees of the snapshots (without `withoutSnapshots`) and of the caller, and the missing snapshots.
@@ -151,7 +177,7 @@ export async function rootsOf(repository: Repository, options: SweepOptions): Pr
     if (await storage.exists("snapshots", id)) unlisted.push(id);
   });
   const trees = [...kept.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), ...(await options.roots())];
-  return { trees, missing, unlisted };
+  return { snapshots, trees, missing, unlisted };
 }
 
 /** Throws `refused` for packs without a snapshot: the list may be incomplete, or the snapshots lost. */
@@ -212,24 +238,35 @@ export function requireWholeIndex({ damaged }: BlobIndex): void {
  * trees. Throws `damaged`, so that nothing is removed, if an index file, a snapshot or a needed tree is unreadable.
  */
 export async function planSweep(repository: Repository, options: SweepOptions, trees: NearPacks): Promise<SweepPlan> {
+  const isTwice = options.looks === "twice";
+  const now = isTwice ? ((await repository.storage.now?.()) ?? null) : null;
   // Snapshots before index files before packs: anything that a save adds meanwhile is either known or not needed yet.
   const roots = await rootsOf(repository, options);
-  const { missing, unlisted } = roots;
+  const { missing, unlisted, snapshots } = roots;
+  const look: Look = { lookedAt: now, trees: new Set(roots.trees.map((tree) => objectIdOf(tree))) };
   const index = await currentIndex(repository, options);
   requireWholeIndex(index);
+  const isLocal = repository.storage.localPath !== undefined;
+  const marks = marksNow(index.marks, { snapshots, now, isLocal });
+  if (marks.newer !== null)
+    throw reworded(marks.newer, { message: `nothing was freed, because ${marks.newer.message}` });
   const live = new LiveSet(index);
   const { sound, gone } = await markAll(repository, { index, live, roots, trees }, options);
   const stored = await packSizes(repository.storage);
   if (roots.trees.length === 0 && stored.size > 0 && options.mayBeEmpty !== true)
     refuseEmpty(repository.storage, missing);
   const { packs, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
-  choosePlaces(index, packs, { live, sound });
-  const kept = new KeptPlaces({ repository, index, live, gone, options });
+  choosePlaces(index, packs, { live, sound, marks });
+  const kept = new KeptPlaces({ repository, index, live, gone, marks, options });
   for (;;) {
     countLive(index, { live, packs, hint: options.hint });
-    const plan = { ...decide(options, { index, live, packs, unindexed, kept }), missing, unlisted };
-    const going = { packs: namesOf([...plan.remove, ...plan.repack]), copied: namesOf(plan.repack) };
-    if (!(await kept.change({ ...going, unindexed: plan.unindexed }))) return plan;
+    const plan = decide(options, { index, live, packs, unindexed, kept, marks });
+    const going = new Set([...namesOf([...plan.remove, ...plan.repack]), ...plan.unmarked.keys()]);
+    for (const { name } of plan.unindexed) going.add(name);
+    const beside = [...unindexed].filter(([name]) => going.has(name)).map(([name, size]) => ({ name, size }));
+    if (await kept.change({ packs: going, copied: namesOf(plan.repack), unindexed: beside })) continue;
+    const copies = kept.copies({ packs: namesOf(plan.remove), unindexed: plan.unindexed });
+    return { ...plan, marks, look, copies, missing, unlisted };
   }
 }
 
@@ -245,7 +282,7 @@ export async function markAll(
 ): Promise<{ sound: ReadonlySet<number>; gone: ReadonlySet<string> }> {
   const { onElsewhere, signal } = options;
   const blobs = new BlobSource({ keys, index, packs: trees, signal, onElsewhere });
-  const counted = options.instant === true ? [] : roots.missing.filter(({ counts }) => counts);
+  const counted = options.mayBeMissing === true ? [] : roots.missing.filter(({ counts }) => counts);
   let gone: readonly string[];
   try {
     await live.mark(roots.trees, blobs.viewTree, options);
@@ -325,18 +362,21 @@ function addBlobs(
 }
 
 /**
- * Prefers, for each blob in several packs, a pack that is kept whole. So the next run finishes an interrupted run and
- * copies nothing twice.
+ * Prefers, for each blob in several packs, the pack with the largest share of needed bytes, and a pack without a mark.
+ * So the next run finishes an interrupted run and copies nothing twice. Of two equal packs the larger one: a merge of
+ * small packs made it.
  */
 function choosePlaces(
   index: BlobIndex,
   packs: ReadonlyMap<string, PackFacts>,
-  { live, sound }: { live: LiveSet; sound: ReadonlySet<number> },
+  { live, sound, marks }: { live: LiveSet; sound: ReadonlySet<number>; marks: MarksNow },
 ): void {
   const rank = ({ pack }: BlobPlaceOf): number => {
-    const facts = packs.get(objectIdOf(pack));
+    const name = objectIdOf(pack);
+    const facts = packs.get(name);
     if (facts === undefined || facts.isShort) return 0;
-    return facts.liveBytes === facts.blobBytes ? 2 : 1;
+    const share = facts.blobBytes === 0 ? 0 : facts.liveBytes / facts.blobBytes;
+    return (marks.waits.has(name) ? 1 : 10) + share + Math.min(1e-6, facts.blobBytes / 2 ** 52);
   };
   for (const entry of new Set(index.inSeveralPlaces())) {
     // The preferred place was proven after another place could not be read.
@@ -360,6 +400,7 @@ interface KeptIn {
   index: BlobIndex;
   live: LiveSet;
   gone: ReadonlySet<string>;
+  marks: MarksNow;
   options: SweepOptions;
 }
 
@@ -377,6 +418,7 @@ class KeptPlaces {
   /** The needed entries that an unindexed pack contains too, by the pack's name. */
   readonly #beside = new Map<string, readonly number[]>();
 
+  /** `marks`: packs whose blobs were proven elsewhere when the packs were marked. */
   constructor(of: KeptIn) {
     this.#of = of;
     this.#proven = new EntrySet(of.index.count);
@@ -428,8 +470,9 @@ class KeptPlaces {
 
   /** Entries whose kept place is not proven yet, while another place is removed. */
   #toProve({ packs, copied, unindexed }: Going): number[] {
-    const { index, live } = this.#of;
+    const { index, live, marks } = this.#of;
     const { table } = index;
+    const isProven = (name: string): boolean => marks.waits.has(name);
     const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
     const seen = new EntrySet(index.count);
     const entries: number[] = [];
@@ -439,10 +482,23 @@ class KeptPlaces {
     };
     for (const entry of index.inSeveralPlaces()) {
       if (!live.has(entry)) continue;
-      if (index.others(entry).some(({ pack }) => packs.has(objectIdOf(pack)))) add(entry);
+      const others = index.others(entry).map(({ pack }) => objectIdOf(pack));
+      if (others.some((name) => packs.has(name) && !isProven(name))) add(entry);
     }
-    for (const { name } of unindexed) for (const entry of this.#beside.get(name)!) add(entry);
+    for (const { name } of unindexed)
+      if (!isProven(name)) for (const entry of this.#beside.get(name)!) add(entry);
     return entries;
+  }
+
+  /** Returns the packs that hold needed blobs of which other copies lie in these packs. */
+  copies({ packs, unindexed }: Omit<Going, "copied">): Set<string> {
+    const { index, live } = this.#of;
+    const names = new Set<string>();
+    const add = (entry: number): void => void names.add(objectIdOf(index.place(entry).pack));
+    for (const entry of new Set(index.inSeveralPlaces()))
+      if (live.has(entry) && index.others(entry).some(({ pack }) => packs.has(objectIdOf(pack)))) add(entry);
+    for (const { name } of unindexed) for (const entry of this.#beside.get(name)!) add(entry);
+    return names;
   }
 }
 
@@ -451,7 +507,7 @@ function indexIsShort(pack: string): CairnError {
     "damaged",
     `pack ${pack.slice(0, 8)} is in no index and holds content that a missing snapshot needs: index files are missing too`,
     {
-      hint: advice`nothing was freed; ${call("backup repair index", "repair", { what: "index" })} lists the pack again. If the snapshot was forgotten on another host, use ${option("instant")}`,
+      hint: advice`nothing was freed; ${call("backup repair index", "repair", { what: "index" })} lists the pack again. If the snapshot was forgotten on another host, use ${option({ allow: ["missing"] })}`,
     },
   );
 }
@@ -487,8 +543,9 @@ function decide(
     packs: Map<string, PackFacts>;
     unindexed: Map<string, number>;
     kept: Pick<KeptPlaces, "unsound" | "closed">;
+    marks: MarksNow;
   },
-): Omit<SweepPlan, "missing" | "unlisted"> {
+): Omit<SweepPlan, "missing" | "unlisted" | "marks" | "look" | "copies"> {
   const { unsound, closed } = from.kept;
   const remove: PackFacts[] = [];
   const wasteful: PackFacts[] = [];
@@ -496,11 +553,27 @@ function decide(
   const smallPack = options.smallPack ?? SMALL_PACK;
   let bytesFreed = 0;
   let unusedBytes = 0;
+  const isTwice = options.looks === "twice";
+  const unmarked = new Map<string, number>();
+  const marked: MarkedPacks = { packs: 0, bytes: 0, waitMs: 0 };
+  const hold = (name: string, size: number, wait: number | undefined): void => {
+    if (wait === undefined) unmarked.set(name, size);
+    marked.packs++;
+    marked.bytes += Math.max(0, size);
+    marked.waitMs = Math.max(marked.waitMs, wait ?? SECOND_LOOK_MS);
+  };
+  /** Holds a pack that nothing needs, unless it may be freed now. */
+  const isFree = (name: string, size: number): boolean => {
+    const wait = isTwice ? from.marks.waits.get(name) : 0;
+    if (wait !== 0) hold(name, size, wait);
+    return wait === 0;
+  };
   for (const facts of from.packs.values()) {
     const waste = wasteOf(facts);
     // If needed blobs are in no index, they may lie in the unlisted part of a pack.
     if (facts.frozen || unsound.has(facts.name) || (facts.isLong && !from.live.complete)) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
+      if (!isFree(facts.name, facts.size)) continue;
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
     } else if (waste > 0 && (facts.size < smallPack || waste > facts.blobBytes * maxWaste)) wasteful.push(facts);
@@ -513,20 +586,29 @@ function decide(
       unusedBytes += size;
       continue;
     }
+    if (!isFree(name, size)) continue;
     unindexed.push({ name, size });
     bytesFreed += size;
   }
   const room = options.roomForCopies?.() ?? Number.POSITIVE_INFINITY;
-  const { repack, crowded } = chooseRepack(wasteful, { room, isMadeFirst: remove.length + unindexed.length > 0 });
-  for (const facts of repack) bytesFreed += wasteOf(facts);
-  const affected = new Set([...remove, ...repack].flatMap((facts) => facts.indexes));
+  // With two looks copies stay beside the old packs for a day: if room is short, none is made.
+  const isMadeFirst = remove.length + unindexed.length > 0 || isTwice;
+  const { repack, crowded } = chooseRepack(wasteful, { room, isMadeFirst });
+  for (const facts of repack) {
+    // An older mark does not count: the pack was needed until now.
+    if (isTwice) hold(facts.name, facts.size, undefined);
+    else bytesFreed += wasteOf(facts);
+  }
+  const affected = new Set((isTwice ? remove : [...remove, ...repack]).flatMap((facts) => facts.indexes));
   return {
     index: from.index,
     live: from.live,
     remove,
+    unmarked,
+    marked,
     repack,
     unindexed,
-    indexFiles: new Set(from.index.covered),
+    indexFiles: new Set([...from.index.covered, ...from.index.marks.map(({ name }) => name)]),
     affected,
     packs: from.packs,
     bytesFreed,

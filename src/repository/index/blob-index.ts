@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { CairnError } from "../../errors.ts";
 import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/restic/index-file.ts";
+import { marksIn, type PruneMarks } from "../../formats/restic/prune-marks.ts";
 import { decodePackHeader } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { dropPages, giveBack } from "../../native.ts";
@@ -25,6 +26,13 @@ import type { DamagedFile, Repository } from "../repository.ts";
 import type { StoredFile } from "../storage/storage.ts";
 
 export { blobTypeName, blobTypeOf, DATA_BLOB, TREE_BLOB, type BlobType } from "./blob-table.ts";
+
+/** An index file without packs in which a prune marked packs; an error if its marks cannot be used. */
+export interface MarkFile {
+  readonly name: string;
+  readonly writtenAt: number | undefined;
+  readonly marks: PruneMarks | CairnError;
+}
 
 export interface BlobPlaceOf {
   /** 32 bytes, a view into the shared table. */
@@ -59,6 +67,8 @@ const MOST_EXPECTED = capacityOf(2 ** 24);
 export class BlobIndex {
   /** Unreadable index files. Blobs that only they list count as absent. */
   damaged: DamagedFile[] = [];
+  /** Index files in which prunes marked packs. They are read each time and never covered. */
+  marks: MarkFile[] = [];
   /** Names of the index files whose entries are in the table. */
   readonly covered = new Set<string>();
   /** True if the blobs of some packs were left out (`without`). */
@@ -481,6 +491,7 @@ async function readIndexes(repository: Repository, index: BlobIndex, { files, si
   const sizes = new Map<string, number>();
   for (const { name, size } of files) if (!index.covered.has(name)) sizes.set(name, size);
   let left = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  index.marks = [];
   const pace = newPacer(signal);
   const columns = new IndexColumns();
   for (const { name, json } of repository.loadInTurn("index", sizes.keys())) {
@@ -488,9 +499,11 @@ async function readIndexes(repository: Repository, index: BlobIndex, { files, si
     const before = index.count;
     try {
       const bytes = await json;
-      readIndexInto(index, bytes, { columns, files: left / Math.max(1, sizes.get(name)!) });
+      const of = { columns, files: left / Math.max(1, sizes.get(name)!), label: `index ${name.slice(0, 8)}` };
+      const marks = readIndexInto(index, bytes, of);
       giveBack(bytes);
-      index.cover(name, index.count - before);
+      if (marks === undefined) index.cover(name, index.count - before);
+      else index.marks.push({ name, writtenAt: files.find((file) => file.name === name)?.writtenAt, marks });
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       index.damaged.push({ name, error });
@@ -501,17 +514,19 @@ async function readIndexes(repository: Repository, index: BlobIndex, { files, si
 
 /**
  * Decodes the whole file before it adds the first entry: a damaged file adds nothing. `files`: how many files of this
- * size are left. Reserves memory for all of them, since growing copies the table.
+ * size are left. Reserves memory for all of them, since growing copies the table. Returns the marks of a file that has
+ * marks instead of packs.
  */
 function readIndexInto(
   index: BlobIndex,
   json: Uint8Array,
-  { columns, files }: { columns: IndexColumns; files: number },
-): void {
-  decodeIndexColumns(json, columns);
+  { columns, files, label }: { columns: IndexColumns; files: number; label: string },
+): PruneMarks | CairnError | undefined {
+  const { extra } = decodeIndexColumns(json, columns);
   const expected = Math.min(MOST_EXPECTED - index.count, Math.ceil(columns.count * files));
   index.reserve(Math.max(columns.count, expected));
   for (const pack of columns.packs) index.addColumns(columns, pack);
+  return columns.packs.length === 0 ? marksIn(extra, label) : undefined;
 }
 
 function holdsAll(index: BlobIndex, old: BlobTable): boolean {

@@ -92,7 +92,7 @@ export class LocalStorage implements Storage {
 
   async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
     const path = this.localPath(kind, name);
-    const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
+    const temporary = this.#temporaryPath();
     const { after } = options;
     const durable = options.durable !== false;
     try {
@@ -190,6 +190,24 @@ export class LocalStorage implements Storage {
     return this.sizeOf(kind, name) !== null;
   }
 
+  /** Returns the time that a file gets which is written now: of a shared folder the time of its server. */
+  async now(): Promise<number> {
+    const temporary = this.#temporaryPath();
+    try {
+      const fd = this.#openTemporary(temporary);
+      try {
+        writeAll(fd, Buffer.of(0));
+        return fstatSync(fd).mtimeMs;
+      } finally {
+        closeSync(fd);
+      }
+    } catch (error) {
+      throw this.#error(error, "cannot ask for the time");
+    } finally {
+      removeQuietly(temporary);
+    }
+  }
+
   /** Returns null if the file is missing. */
   sizeOf(kind: FileKind, name: string): number | null {
     return sizeOf(this.localPath(kind, name));
@@ -258,6 +276,10 @@ export class LocalStorage implements Storage {
     if (group !== false) openFileToGroup(fd, group);
   }
 
+  #temporaryPath(): string {
+    return join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
+  }
+
   #openTemporary(path: string): number {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
     try {
@@ -306,7 +328,7 @@ export class LocalStorage implements Storage {
   }
 
   async #copyIn(kind: FileKind, from: string, to: { path: string; durable: boolean }): Promise<void> {
-    const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
+    const temporary = this.#temporaryPath();
     try {
       makeFolder(dirname(this.temporaryDirectory));
       makeRepositoryFolder(this.temporaryDirectory, this.#sharedBy());
@@ -395,7 +417,7 @@ function pushFile(kind: FileKind, folder: string, to: { name: string; found: Sto
   if (!isFileName(kind, to.name)) return;
   const facts = lstatSync(join(folder, to.name), { throwIfNoEntry: false });
   if (facts === undefined || (!facts.isFile() && !DAMAGE_IS_LISTED.has(kind))) return;
-  to.found.push({ name: to.name, size: facts.isFile() ? facts.size : 0 });
+  to.found.push({ name: to.name, size: facts.isFile() ? facts.size : 0, writtenAt: facts.mtimeMs });
 }
 
 /** Returns null if the path is no regular file. */

@@ -53,6 +53,8 @@ export interface StoredFile {
   readonly name: string;
   /** Bytes. */
   readonly size: number;
+  /** When the file was written, by the storage's own clock, in milliseconds since 1970; absent if it does not tell. */
+  readonly writtenAt?: number | undefined;
 }
 
 export type StorageOperation = "save" | "saveFile" | "load" | "list" | "exists" | "remove" | "sync";
@@ -147,6 +149,8 @@ export interface Storage {
   exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean>;
   remove(kind: FileKind, name: string, call?: StorageCall): Promise<void>;
   sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void>;
+  /** Returns the storage's own time, in milliseconds since 1970, to compare with `writtenAt`; null if it is not told. */
+  now?(call?: StorageCall): Promise<number | null>;
   /** Returns the path of a file for synchronous readers. Only local storages have this method. */
   localPath?(kind: FileKind, name: string): string;
   /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns the number. */

@@ -113,6 +113,10 @@ export class FaultyStorage implements Storage {
     faults.forEach(late);
   }
 
+  async now(call?: StorageCall): Promise<number | null> {
+    return (await this.#inner.now?.(call)) ?? null;
+  }
+
   async #strike(
     operation: StorageOperation,
     kind: FileKind,

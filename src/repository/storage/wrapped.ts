@@ -27,6 +27,7 @@ export class WrappedStorage implements Storage {
   protected readonly inner: Storage;
   readonly temporaryDirectory?: string;
   localPath?: (kind: FileKind, name: string) => string;
+  now?: NonNullable<Storage["now"]>;
   clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
   close?: () => Promise<void>;
 
@@ -34,6 +35,9 @@ export class WrappedStorage implements Storage {
     this.inner = inner;
     if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
     if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
+    if (inner.now !== undefined)
+      this.now = (own) =>
+        this.through({ operation: "exists", kind: "config", call: own }, (call) => inner.now!(call));
     if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
     if (inner.close !== undefined) this.close = () => inner.close!();
   }

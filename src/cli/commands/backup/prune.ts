@@ -1,7 +1,8 @@
+import { append } from "../../../append.ts";
 import type { PruneBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { formatBytes, formatDuration, plural } from "../../render/format.ts";
+import { formatBytes, formatDuration, formatMinute, plural } from "../../render/format.ts";
 import { PACK_SIZE_OPTION, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
@@ -34,9 +35,11 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
     damaged.push(
       style.red(`${plural(result.damaged_packs.length, "damaged pack")} not changed: see \`cairn backup verify\``),
     );
+  const marked = renderMarked(result);
   if (result.dry_run)
     return [
       `would free ${freed}: ${plural(removed, "pack")} unused, ${plural(repacked, "pack")} to repack`,
+      ...marked,
       ...damaged,
     ];
   const lines: string[] = [];
@@ -44,7 +47,8 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
     lines.push(
       `${style.green("freed")} ${freed}: ${plural(removed, "pack")} removed, ${plural(repacked, "pack")} repacked, ${formatDuration(result.duration_ms)}`,
     );
-  else if (!postponed) lines.push("nothing to free");
+  else if (!postponed && marked.length === 0) lines.push("nothing to free");
+  append(lines, marked);
   const { merged_packs: packs, merged_indexes: indexes } = result;
   if (packs + indexes > 0)
     lines.push(`merged ${plural(packs, "small pack")} and ${plural(indexes, "small index file")} into fewer`);
@@ -53,4 +57,15 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
       style.yellow("other processes use the repository, or its lists are incomplete: the next prune deletes the rest"),
     );
   return [...lines, ...damaged];
+}
+
+/** Says what is marked, and when it will be freed. */
+function renderMarked({ dry_run: isDry, marked_packs: packs, ...result }: PruneBackupsResult): string[] {
+  if (packs === 0) return [];
+  const { marked_bytes: bytes, free_from: from } = result;
+  const when =
+    from === null ? "" : `: a prune after ${formatMinute(from, Date.now())} frees what is then still unneeded`;
+  return [
+    `${isDry ? "would mark" : "marked"} ${formatBytes(bytes)} in ${plural(packs, "pack")} that nothing needs${when}, \`--instant\` frees it now`,
+  ];
 }

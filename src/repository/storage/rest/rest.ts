@@ -127,6 +127,12 @@ export class RestStorage implements Storage {
 
   async sync(): Promise<void> {}
 
+  async now(call?: StorageCall): Promise<number | null> {
+    const request = { method: "HEAD", path: "config", doing: "cannot ask for the time", signal: signalOf(call) } as const;
+    const time = await this.#call(request, async ({ headers }) => Date.parse(headers.date ?? ""));
+    return Number.isNaN(time) ? null : time;
+  }
+
   async close(): Promise<void> {
     this.#connection.close();
   }
@@ -346,10 +352,11 @@ function parseList(text: string, version: number, doing: string): unknown[] {
 function listedFiles(kind: FileKind, entries: readonly unknown[], doing: string): StoredFile[] {
   const found: StoredFile[] = [];
   for (const entry of entries) {
-    const { name, size } = (entry ?? {}) as { name?: unknown; size?: unknown };
+    const { name, size, written_at: at } = (entry ?? {}) as { name?: unknown; size?: unknown; written_at?: unknown };
     if (typeof name !== "string" || typeof size !== "number" || !Number.isSafeInteger(size) || size < 0)
       throw new CairnError("damaged", `${doing}: the server's list has an entry without a name and a size`);
-    if (isFileName(kind, name)) found.push({ name, size });
+    const writtenAt = typeof at === "number" && Number.isFinite(at) ? at : undefined;
+    if (isFileName(kind, name)) found.push({ name, size, writtenAt });
   }
   return found;
 }

@@ -6,6 +6,7 @@ export interface ListedObject {
   readonly key: string;
   /** Bytes. */
   readonly size: number;
+  readonly writtenAt: number | undefined;
 }
 
 /** An upload in parts that was neither completed nor aborted. */
@@ -53,7 +54,7 @@ export async function* listObjects(
       const size = textOf(entry, "Size") ?? "";
       if (key === null || !key.startsWith(prefix)) continue;
       if (!/^\d{1,15}$/.test(size)) throw pages.broken("an object has no size");
-      found.push({ key, size: Number(size) });
+      found.push({ key, size: Number(size), writtenAt: timeOf(textOf(entry, "LastModified") ?? "") ?? undefined });
     }
     yield found;
     if (textOf(root, "IsTruncated") !== "true") return;
@@ -146,7 +147,8 @@ function keyDecoder(root: XmlElement): (text: string) => string | null {
   };
 }
 
-function timeOf(text: string): number | null {
+/** Returns null if the text is no time. */
+export function timeOf(text: string): number | null {
   const time = Date.parse(text);
   return Number.isNaN(time) ? null : time;
 }

@@ -6,7 +6,7 @@ import type { HttpBody } from "../http-connection.ts";
 import type { OpenStorageOptions } from "../location.ts";
 import { findS3Region, findS3Settings, type S3Credentials } from "./credentials.ts";
 import type { S3Answer } from "./errors.ts";
-import { listObjects, listUploads } from "./list.ts";
+import { listObjects, listUploads, timeOf } from "./list.ts";
 import { defaultAddressing, parseS3Location, type S3Addressing, type S3Place } from "./location.ts";
 import { abortUpload, md5Of, uploadInParts } from "./multipart.ts";
 import { CONNECTIONS, S3Requests, type S3Request } from "./requests.ts";
@@ -134,9 +134,9 @@ export class S3Storage implements Storage {
     const found: StoredFile[] = [];
     const listing = { prefix: `${this.#prefix}${kind}/`, doing, signal };
     for await (const page of listObjects(this.#requests, listing)) {
-      for (const { key, size } of page) {
+      for (const { key, size, writtenAt } of page) {
         const name = key.slice(key.lastIndexOf("/") + 1);
-        if (isFileName(kind, name) && key === this.#key(kind, name)) found.push({ name, size });
+        if (isFileName(kind, name) && key === this.#key(kind, name)) found.push({ name, size, writtenAt });
       }
     }
     return found;
@@ -159,6 +159,12 @@ export class S3Storage implements Storage {
   }
 
   async sync(): Promise<void> {}
+
+  async now(call?: StorageCall): Promise<number | null> {
+    const asked = { accept: [404], doing: "cannot ask for the time", signal: signalOf(call) };
+    const { headers } = await this.#requests.send({ method: "HEAD", key: this.#key("config", "config"), ...asked });
+    return timeOf(headers.date ?? "");
+  }
 
   /** Aborts unfinished uploads that started more than `ageMs` ago by the server's clock. Best effort. */
   async clearTemporaries(ageMs: number, call?: StorageCall): Promise<number> {

@@ -245,6 +245,11 @@ export class SftpStorage implements Storage {
     }
   }
 
+  async now(call?: StorageCall): Promise<number> {
+    const how = { doing: "cannot ask for the time", signal: signalOf(call) };
+    return this.#call(how, async (session) => (await this.#serverTime(session)) * 1000);
+  }
+
   /** Removes unfinished files that were seen in lists; measures their age by the server's clock. */
   async clearTemporaries(ageMs: number, call?: StorageCall): Promise<number> {
     let removed = 0;
@@ -374,7 +379,7 @@ export class SftpStorage implements Storage {
       // Skip a file in a wrong folder: a lookup by its name would not find it.
       if (!isFileName(kind, name) || this.#path(kind, name) !== path) continue;
       const looked = needsLook(facts) ? await session.statIfThere(path) : facts;
-      if (isFile(looked)) into.found.push({ name, size: looked.size ?? 0 });
+      if (isFile(looked)) into.found.push({ name, size: looked.size ?? 0, writtenAt: looked.mtime && looked.mtime * 1000 });
     }
   }
 
