@@ -15,6 +15,8 @@ import type { Repository } from "./repository.ts";
 const STALE_MS = 30 * 60_000;
 /** Pauses before an unreadable lock is read again: it may be half uploaded, or a transfer may have failed. */
 const AGAIN_MS = [50, 200, 800];
+/** Pause before empty locks are looked at again. A power cut leaves an empty file; an upload has bytes by then. */
+const EMPTY_AGAIN_MS = 3000;
 const OWNER_KEY = "cairn_owner";
 
 export interface HeldLock {
@@ -25,7 +27,7 @@ export interface HeldLock {
 
 export interface LockLook {
   readonly held: HeldLock[];
-  /** Ids of locks whose process is gone or that are too old to count. */
+  /** Ids of locks that are empty, too old to count, or of a process that is gone. */
   readonly dead: string[];
   /** True if the lock `except` exists. */
   readonly hasExcepted: boolean;
@@ -73,15 +75,20 @@ const seenHeld = new Map<string, Set<string>>();
 
 /** `gone`: names that were listed but not found. */
 async function lookOnce(repository: Repository, options: LookOptions): Promise<{ look: LockLook; gone: string[] }> {
-  const listed = new Set((await repository.storage.list("locks")).map(({ name }) => name));
+  const listed = await sizesOfLocks(repository);
   const seen = seenHeld.get(repository.id) ?? new Set();
   seenHeld.set(repository.id, seen);
   const hasExcepted = options.except !== undefined && listed.has(options.except);
   const look: LockLook = { held: [], dead: [], hasExcepted };
   const gone: string[] = [];
-  for (const name of listed.union(seen)) {
+  const empty: string[] = [];
+  for (const name of new Set([...listed.keys(), ...seen])) {
     if (name === options.except) continue;
     const own = options.ours?.(name);
+    if (own === undefined && listed.get(name) === 0 && !isDead(repository, name, null)) {
+      empty.push(name);
+      continue;
+    }
     const lock = own === false ? null : await readLock(repository, name);
     seen.delete(name);
     if (lock === undefined) {
@@ -93,7 +100,17 @@ async function lookOnce(repository: Repository, options: LookOptions): Promise<{
       if (lock !== null) seen.add(name);
     } else look.dead.push(name);
   }
+  if (empty.length > 0) {
+    await sleep(EMPTY_AGAIN_MS);
+    const later = await sizesOfLocks(repository);
+    // A lock that has content now is read with all others once more.
+    for (const name of empty) (later.get(name) === 0 ? look.dead : gone).push(name);
+  }
   return { look, gone };
+}
+
+async function sizesOfLocks(repository: Repository): Promise<Map<string, number>> {
+  return new Map((await repository.storage.list("locks")).map(({ name, size }) => [name, size]));
 }
 
 /** Returns null if the lock is unreadable, and undefined if it is gone. */

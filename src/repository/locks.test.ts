@@ -2,7 +2,7 @@ import { strict as assert } from "node:assert";
 import { spawn } from "node:child_process";
 import { syncBuiltinESMExports } from "node:module";
 import os, { hostname } from "node:os";
-import { utimesSync, writeFileSync } from "node:fs";
+import { readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import timers from "node:timers/promises";
@@ -186,6 +186,45 @@ describe("locks", () => {
           await fixture.storage.remove("locks", living);
         });
       }
+    });
+  });
+
+  test("an empty lock is dead if it is still empty seconds later, and held if it has content by then", async (t) => {
+    await withRepository(async ({ repository, path, storage }) => {
+      const { setTimeout: pause } = timers;
+      const pauses: number[] = [];
+      let meanwhile = async (): Promise<void> => undefined;
+      t.mock.method(timers, "setTimeout", async (ms: number, value: unknown, options?: object) => {
+        pauses.push(ms);
+        if (ms >= 1000) await meanwhile();
+        return pause(Math.min(ms, 50), value, options);
+      });
+      syncBuiltinESMExports();
+      t.after(() => {
+        t.mock.restoreAll();
+        syncBuiltinESMExports();
+      });
+      for (const name of ["ab".repeat(32), "cd".repeat(32)]) writeFileSync(join(path, "locks", name), "");
+      await withLock(repository, { exclusive: true }, async () => undefined);
+      assert.deepEqual(await storage.list("locks"), []);
+      assert.deepEqual(
+        pauses.filter((ms) => ms >= 1000),
+        [3000],
+      );
+      const uploaded = lockOf({ hostname: "elsewhere" });
+      const name = await repository.saveUnpacked("locks", uploaded);
+      const bytes = readFileSync(join(path, "locks", name));
+      writeFileSync(join(path, "locks", name), "");
+      meanwhile = async () => writeFileSync(join(path, "locks", name), bytes);
+      await assert.rejects(
+        acquireLock(repository, { exclusive: false }),
+        (error) => busy(error) && (error as CairnError).details?.["hostname"] === "elsewhere",
+      );
+      assert.deepEqual(
+        (await storage.list("locks")).map((each) => each.name),
+        [name],
+      );
+      await storage.remove("locks", name);
     });
   });
 

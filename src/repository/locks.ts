@@ -355,7 +355,7 @@ async function sealLock(repository: Repository, exclusive: boolean): Promise<Sea
 async function placeLock(repository: Repository, { name, sealed }: SealedLock): Promise<ObjectId> {
   mine.add(name);
   try {
-    // Not durable: a power cut ends the lock's process too.
+    // The name need not be durable: a power cut ends the lock's process too.
     await repository.storage.save("locks", name, sealed, { durable: false });
   } catch (error) {
     // The lock may have been placed in spite of the error.

@@ -95,13 +95,15 @@ export class LocalStorage implements Storage {
     const temporary = this.#temporaryPath();
     const { after } = options;
     const durable = options.durable !== false;
+    // A store's empty lock counts as dead at once.
+    const isFlushed = durable || (kind === "locks" && !this.isStore);
     try {
       const fd = this.#openTemporary(temporary);
       try {
         this.#openToGroup(fd);
         writeAll(fd, bytes);
-        if (durable && after === undefined) fsyncSync(fd);
-        else if (durable) await fsyncAsync(fd);
+        if (isFlushed && after === undefined) fsyncSync(fd);
+        else if (isFlushed) await fsyncAsync(fd);
       } finally {
         closeSync(fd);
       }

@@ -98,6 +98,36 @@ test("local storage gives a file its name only after the promise of save, and no
   }
 });
 
+test("local storage flushes a lock before it gets its name, except in a store", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
+  const { fsyncSync, renameSync } = fs;
+  const calls: string[] = [];
+  t.mock.method(fs, "fsyncSync", (fd: number) => {
+    calls.push("fsync");
+    fsyncSync(fd);
+  });
+  t.mock.method(fs, "renameSync", (from: string, to: string) => {
+    calls.push("rename");
+    renameSync(from, to);
+  });
+  syncBuiltinESMExports();
+  try {
+    const storage = local(folder);
+    calls.length = 0;
+    await storage.save("locks", NAME, Buffer.from("lock"), { durable: false });
+    assert.deepEqual(calls.splice(0), ["fsync", "rename"]);
+    await storage.save("index", NAME, Buffer.from("index"), { durable: false });
+    assert.deepEqual(calls.splice(0), ["rename"]);
+    Object.assign(storage, { isStore: true });
+    await storage.save("locks", NAME, Buffer.from("lock"), { durable: false });
+    assert.deepEqual(calls, ["rename"]);
+  } finally {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("local storage recreates a missing data folder, and lists no foreign files", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {

@@ -330,7 +330,7 @@ test("sftp storage throws no_space on a full disk, and leaves no file", async (t
   await storage.close();
 });
 
-test("sftp storage flushes a durable file before and after the rename", async (t) => {
+test("sftp storage flushes a durable file before and after the rename, and a lock before it", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const calls: string[] = [];
@@ -346,7 +346,9 @@ test("sftp storage flushes a durable file before and after the rename", async (t
   await storage.save("data", name, bytes);
   assert.deepEqual(calls, ["write", "sync", "renameOver", "sync"]);
   await storage.save("data", name, bytes, { durable: false });
-  assert.deepEqual(calls.slice(4), ["write", "renameOver"]);
+  assert.deepEqual(calls.splice(0).slice(4), ["write", "renameOver"]);
+  await storage.save("locks", name, bytes, { durable: false });
+  assert.deepEqual(calls, ["write", "sync", "renameOver"]);
 });
 
 for (const kind of ["ext4", "xfs", "btrfs"] as const) {

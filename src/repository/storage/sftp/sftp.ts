@@ -285,6 +285,7 @@ export class SftpStorage implements Storage {
     };
     await this.#call(how, async (session) => {
       const durable = options.durable !== false && session.has(FSYNC);
+      const isFlushed = durable || (kind === "locks" && session.has(FSYNC));
       const temporary = `${path}-cairn-temp-${randomBytes(8).toString("hex")}`;
       let handle: SftpHandle | null = null;
       try {
@@ -294,8 +295,8 @@ export class SftpStorage implements Storage {
         failpoint("sftp.created");
         await writeAll(session, handle, { source, paced, onSent: options.onSent });
         failpoint("sftp.written");
-        if (durable) await session.sync(handle);
-        else {
+        if (isFlushed) await session.sync(handle);
+        if (!durable) {
           // Some file systems report a failed write only when the file is closed.
           const written = handle;
           handle = null;
