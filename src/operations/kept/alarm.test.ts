@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -37,6 +37,39 @@ test("an abort kills the alarm command and its children", async () => {
   const ended = assert.rejects(callAlarm("sleep 600 & sleep 600; wait", FACTS, stop.signal), { code: "interrupted" });
   setImmediate(() => stop.abort());
   await ended;
+});
+
+test("an alarm that hangs takes 30 seconds in all, also for the next folder, and after a first failure", async (t) => {
+  t.mock.method(AbortSignal, "timeout", (ms: number) => {
+    limits.push(ms);
+    return over.signal;
+  });
+  const folder = mkdtempSync(join(tmpdir(), "cairn-alarm-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const limits: number[] = [];
+  let over = new AbortController();
+  const file = join(folder, "called");
+  const alarm = `echo called >> ${file}; sleep 600`;
+  const late = { code: "io", message: "the alarm's command did not end within 30 s" };
+  const called = async (word: string): Promise<void> => {
+    for (const until = Date.now() + 20_000; Date.now() < until;) {
+      if (existsSync(file) && readFileSync(file, "utf8").includes(word)) return;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.fail(`no alarm wrote ${word}`);
+  };
+  const ended = assert.rejects(callAlarm(alarm, FACTS), late);
+  await called("called");
+  over.abort();
+  await ended;
+  await assert.rejects(callAlarm(alarm, { ...FACTS, workspace: { name: "b", path: "/b" } }), late);
+  assert.deepEqual([limits, readFileSync(file, "utf8")], [[30_000], "called\n"]);
+  over = new AbortController();
+  const failing = assert.rejects(callAlarm(`echo again >> ${file}; exit 1`, FACTS), late);
+  // The limit ends in the pause before the second attempt.
+  await called("again");
+  over.abort();
+  await failing;
 });
 
 test("an alarm address gets a POST with its password in a header, and errors do not show its path", async (t) => {

@@ -26,8 +26,13 @@ export interface AlarmFacts {
   error: { code: string; message: string; hint: string | null } | null;
 }
 
+/** Limit for both attempts together. */
 const TIME_LIMIT_MS = 30_000;
 const RETRY_AFTER_MS = 3_000;
+/** Milliseconds for which an alarm that did not end in time is not called again, so that many folders wait for it once. */
+const HUNG_FOR_MS = 5 * 60_000;
+/** Alarms that did not end in time, with the time of that, by `performance.now()`. */
+const hung = new Map<string, number>();
 
 /** Throws `usage` unless `alarm` is a shell command or an http(s) URL. */
 export function checkAlarm(alarm: string): void {
@@ -65,23 +70,27 @@ export function alarmText({ what, state, workspace, repository, last_success_at:
  */
 export async function callAlarm(alarm: string, facts: AlarmFacts, signal?: AbortSignal): Promise<void> {
   const body = `${JSON.stringify({ text: alarmText(facts), ...facts, host: hostname() })}\n`;
-  const attempt = async (): Promise<void> => {
-    const limit = AbortSignal.timeout(TIME_LIMIT_MS);
-    const within = signal === undefined ? limit : AbortSignal.any([limit, signal]);
-    try {
-      await (isAddress(alarm) ? post(alarm, body, within) : runCommand(alarm, body, within));
-    } catch (error) {
-      throwIfAborted(signal);
-      if (limit.aborted) throw new CairnError("io", `${nameOf(alarm)} did not end within ${TIME_LIMIT_MS / 1000} s`);
-      throw error;
-    }
+  const late = new CairnError("io", `${nameOf(alarm)} did not end within ${TIME_LIMIT_MS / 1000} s`);
+  if (performance.now() - (hung.get(alarm) ?? -Infinity) < HUNG_FOR_MS) throw late;
+  const limit = AbortSignal.timeout(TIME_LIMIT_MS);
+  const within = signal === undefined ? limit : AbortSignal.any([limit, signal]);
+  const attempt = async (): Promise<void> =>
+    isAddress(alarm) ? post(alarm, body, within) : runCommand(alarm, body, within);
+  const throwIfOver = (): void => {
+    throwIfAborted(signal);
+    if (!limit.aborted) return;
+    hung.set(alarm, performance.now());
+    throw late;
   };
   try {
     await attempt();
   } catch {
-    throwIfAborted(signal);
-    await sleep(RETRY_AFTER_MS, undefined, signal === undefined ? {} : { signal }).catch(() => throwIfAborted(signal));
-    await attempt();
+    throwIfOver();
+    await sleep(RETRY_AFTER_MS, undefined, { signal: within }).catch(throwIfOver);
+    await attempt().catch((error: unknown) => {
+      throwIfOver();
+      throw error;
+    });
   }
 }
 
