@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { hasCode } from "../../src/operations/testing-folder.ts";
-import { cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
@@ -276,4 +276,22 @@ test("the --on-failure command runs when backups begin to fail and when they suc
   assert.equal(lines().length, 3);
   const refused = cairn(["backup", "use", "--on-failure", "ftp://host/"], { cwd: folder });
   assert.equal(refused.error?.code, "usage");
+});
+
+test("several `backup due` at once make one snapshot of a folder, and none after the first", async () => {
+  const { folder, here } = await keptFor("due-at-once");
+  const snapshots = (): number => (here("backup", "list").data["snapshots"] as unknown[]).length;
+  const dueAtOnce = async (): Promise<(string | null)[]> => {
+    const ended = await Promise.all([1, 2, 3].map(async () => startCairn(["backup", "due"], { cwd: folder }).ended));
+    return ended.map(({ data }) => {
+      const own = (data["folders"] as { path: string; snapshot_id: string | null; error: unknown }[]).find(
+        ({ path: at }) => at === folder,
+      )!;
+      assert.equal(own.error, null);
+      return own.snapshot_id;
+    });
+  };
+  const made = await dueAtOnce();
+  assert.deepEqual([made.filter((id) => id !== null).length, snapshots()], [1, 1]);
+  assert.deepEqual([await dueAtOnce(), snapshots()], [[null, null, null], 1]);
 });

@@ -1,5 +1,9 @@
+import { join } from "node:path";
 import type { CairnLibrary, Client, KeptRepository, WorkspaceInfo } from "../../../contract/index.ts";
 import { type CairnError, reworded, toCairnError } from "../../../errors.ts";
+import { durableMkdir } from "../../../fs/durable.ts";
+import { acquireLock } from "../../../fs/lock.ts";
+import { userStateDirectory } from "../../../fs/users.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
@@ -87,9 +91,34 @@ async function serve(context: Context, input: Input, { library, info, done }: Fo
     isPartly = !saved.complete && saved.left_out.length > 0;
     return null;
   }, toCairnError);
-  if (kept !== null && isDue(kept)) isPartly = (await backUp(context, input, { client, kept, done })) || isPartly;
+  if (kept !== null) isPartly = (await backUpIfDue(context, input, { client, info, done })) || isPartly;
   if (failed !== null) throw failed;
   return isPartly;
+}
+
+/**
+ * Backs a folder up if that is due. While another process does so, this one leaves the folder to it. Returns true if
+ * the snapshot lacks a part of the folder.
+ */
+async function backUpIfDue(
+  context: Context,
+  input: Input,
+  { client, info, done }: { client: Client; info: WorkspaceInfo; done: Done },
+): Promise<boolean> {
+  const folder = join(userStateDirectory(), "due");
+  durableMkdir(folder);
+  const purpose = { purpose: "backup due", timeoutMs: 0 };
+  using turn = await acquireLock(join(folder, `${info.id}.lock`), purpose).catch((error: unknown) => {
+    if (toCairnError(error).code === "busy") return null;
+    throw error;
+  });
+  if (turn === null) {
+    context.note(`another process backs up ${info.path}`);
+    return false;
+  }
+  // Read under the lock: a process that held it has recorded its backup.
+  const kept = await client.backupRepository(context.callOptions());
+  return kept !== null && isDue(kept) && (await backUp(context, input, { client, kept, done }));
 }
 
 /** True also if there was no good backup yet, and after the clock was set back. */
