@@ -8,6 +8,7 @@ import { livenessOf, pidIsAlive, thisProcess, type OwnerFacts } from "../fs/lock
 import { filesystemKind } from "../fs/linux/mounts.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import type { Repository } from "./repository.ts";
+import type { StoredFile } from "./storage/storage.ts";
 
 /** Finds the locks in a repository, and the dead and stale ones among them. Nothing here changes anything. */
 
@@ -75,7 +76,7 @@ const seenHeld = new Map<string, Set<string>>();
 
 /** `gone`: names that were listed but not found. */
 async function lookOnce(repository: Repository, options: LookOptions): Promise<{ look: LockLook; gone: string[] }> {
-  const listed = await sizesOfLocks(repository);
+  const listed = await listLocks(repository);
   const seen = seenHeld.get(repository.id) ?? new Set();
   seenHeld.set(repository.id, seen);
   const hasExcepted = options.except !== undefined && listed.has(options.except);
@@ -85,7 +86,8 @@ async function lookOnce(repository: Repository, options: LookOptions): Promise<{
   for (const name of new Set([...listed.keys(), ...seen])) {
     if (name === options.except) continue;
     const own = options.ours?.(name);
-    if (own === undefined && listed.get(name) === 0 && !isDead(repository, name, null)) {
+    const file = listed.get(name);
+    if (own === undefined && file?.size === 0 && !(await isDead(repository, { ...file, lock: null }))) {
       empty.push(name);
       continue;
     }
@@ -95,22 +97,22 @@ async function lookOnce(repository: Repository, options: LookOptions): Promise<{
       if (listed.has(name)) gone.push(name);
       continue;
     }
-    if (own ?? !isDead(repository, name, lock)) {
+    if (own ?? !(await isDead(repository, { name, writtenAt: file?.writtenAt, lock }))) {
       look.held.push({ id: name, lock });
       if (lock !== null) seen.add(name);
     } else look.dead.push(name);
   }
   if (empty.length > 0) {
     await sleep(EMPTY_AGAIN_MS);
-    const later = await sizesOfLocks(repository);
+    const later = await listLocks(repository);
     // A lock that has content now is read with all others once more.
-    for (const name of empty) (later.get(name) === 0 ? look.dead : gone).push(name);
+    for (const name of empty) (later.get(name)?.size === 0 ? look.dead : gone).push(name);
   }
   return { look, gone };
 }
 
-async function sizesOfLocks(repository: Repository): Promise<Map<string, number>> {
-  return new Map((await repository.storage.list("locks")).map(({ name, size }) => [name, size]));
+async function listLocks(repository: Repository): Promise<Map<string, StoredFile>> {
+  return new Map((await repository.storage.list("locks")).map((file) => [file.name, file]));
 }
 
 /** Returns null if the lock is unreadable, and undefined if it is gone. */
@@ -129,12 +131,17 @@ async function readLock(repository: Repository, name: string): Promise<LockFile 
   }
 }
 
-function isDead(repository: Repository, id: string, lock: LockFile | null): boolean {
+/** A lock's file. `lock`: null if it is unreadable or empty. */
+interface FoundLock extends Pick<StoredFile, "name" | "writtenAt"> {
+  readonly lock: LockFile | null;
+}
+
+async function isDead(repository: Repository, found: FoundLock): Promise<boolean> {
+  const { name: id, lock } = found;
   // The lock was read several times. In a store, or before the last boot, no living lock is unreadable.
-  if (lock === null) return repository.storage.isStore === true || isLeftover(repository, id);
-  const placedAt = Date.parse(lock.time);
-  if (Number.isFinite(placedAt) && Date.now() - placedAt > STALE_MS) return true;
-  if (lock.pid <= 0) return false;
+  if (lock === null && (repository.storage.isStore === true || isLeftover(repository, id))) return true;
+  if ((await ageOf(repository, found)) > STALE_MS) return true;
+  if (lock === null || lock.pid <= 0) return false;
   const owner = ownerOf(lock);
   // Another boot id may be another machine of the same name that writes here through a network or server.
   if (owner !== null)
@@ -145,12 +152,23 @@ function isDead(repository: Repository, id: string, lock: LockFile | null): bool
   return !pidIsAlive({ pid: lock.pid, start_time: "" });
 }
 
+/**
+ * Returns a lock's age in milliseconds. The clock of the host that placed it may be wrong by hours, so a time that is old
+ * or in the future is not believed if the storage tells when it got the file. NaN: the age is unknown.
+ */
+async function ageOf({ storage }: Repository, { writtenAt, lock }: FoundLock): Promise<number> {
+  const stated = Date.now() - Date.parse(lock?.time ?? "");
+  if ((stated >= 0 && stated <= STALE_MS) || writtenAt === undefined) return stated;
+  // A storage that is read-only may not tell its time.
+  const now = (await storage.now?.().catch(() => null)) ?? null;
+  return now === null ? stated : now - writtenAt;
+}
+
 /** Tells whether a lock file was left by a power cut. A living lock appears whole or not at all. */
 function isLeftover(repository: Repository, id: string): boolean {
   const path = repository.storage.localPath?.("locks", id);
   const written = path === undefined ? undefined : lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
   if (written === undefined) return false;
-  if (Date.now() - written > STALE_MS) return true;
   const booted = bootTime();
   return booted !== null && written < booted && isOnLocalDisk(repository, id);
 }

@@ -118,14 +118,14 @@ describe("locks", () => {
     await withRepository(async ({ repository, path }) => {
       const gone = await gonePid();
       await repository.saveUnpacked("locks", lockOf({ pid: gone }));
-      await repository.saveUnpacked(
+      const longAgo = new Date(Date.now() - 31 * 60_000);
+      const stale = await repository.saveUnpacked(
         "locks",
-        lockOf({ pid: 1, hostname: "elsewhere", time: new Date(Date.now() - 31 * 60_000).toISOString() }),
+        lockOf({ pid: 1, hostname: "elsewhere", time: longAgo.toISOString() }),
       );
       const cut = join(path, "locks", "ab".repeat(32));
-      writeFileSync(cut, "");
-      const longAgo = new Date(Date.now() - 31 * 60_000);
-      utimesSync(cut, longAgo, longAgo);
+      writeFileSync(cut, "half of a lock");
+      for (const file of [cut, join(path, "locks", stale)]) utimesSync(file, longAgo, longAgo);
       assert.equal(await removeDeadLocks(repository), 3);
       await repository.saveUnpacked("locks", lockOf({ pid: gone, hostname: "elsewhere" }));
       await assert.rejects(
@@ -133,6 +133,31 @@ describe("locks", () => {
         (error) => busy(error) && (error as CairnError).details?.["hostname"] === "elsewhere",
       );
       assert.equal(await removeDeadLocks(repository), 0);
+    });
+  });
+
+  test("a lock's age is that of its file in the storage if its host's clock is two hours slow or fast", async () => {
+    await withRepository(async ({ repository, storage, path }) => {
+      const hour = 3_600_000;
+      const place = async (by: number): Promise<string> =>
+        repository.saveUnpacked(
+          "locks",
+          lockOf({ hostname: "elsewhere", time: new Date(Date.now() + by).toISOString() }),
+        );
+      const [slow, fast] = [await place(-2 * hour), await place(2 * hour)];
+      assert.deepEqual((await lookAtLocks(repository)).dead, []);
+      await assert.rejects(acquireLock(repository, { exclusive: false }), busy);
+      const longAgo = new Date(Date.now() - 31 * 60_000);
+      for (const name of [slow, fast]) utimesSync(join(path, "locks", name), longAgo, longAgo);
+      // The clock of the storage decides, not that of this host.
+      const behind = new FaultyStorage(storage);
+      Object.assign(behind, { now: async () => Date.now() - 2 * hour });
+      const far = await Repository.open(behind, { keys: repository.keys });
+      assert.deepEqual((await lookAtLocks(far)).dead, []);
+      // Of a storage that does not tell its time, the time in the lock counts.
+      Object.assign(behind, { now: async () => null });
+      assert.deepEqual((await lookAtLocks(far)).dead, [slow]);
+      assert.equal(await removeDeadLocks(repository), 2);
     });
   });
 

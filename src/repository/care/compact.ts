@@ -146,7 +146,8 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   });
   const writer = new IndexFileWriter(repository);
   for (const pack of packs.values())
-    if (look !== null || !merged.has(pack)) for (const blobs of pack.listings.values()) await writer.add(pack.id, blobs);
+    if (look !== null || !merged.has(pack))
+      for (const blobs of pack.listings.values()) await writer.add(pack.id, blobs);
   const newNames = await writeIndexOf(repository, copied, { doing: "compact", writer });
   if (look !== null) await writeMarks(repository, new Map([...merged].map(({ name, size }) => [name, size])), look);
   const stored = await packSizes(repository.storage);

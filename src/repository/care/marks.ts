@@ -75,7 +75,9 @@ export function marksNow(found: readonly MarkFile[], seen: Seen): MarksNow {
       at === null || seen.now === null ? 0 : seen.now - at,
       sameBoot ? uptime() * 1000 - marks.uptimeMs : Infinity,
     );
-    wrong ??= seen.snapshots.find((listed) => !marks.trees.has(listed.snapshot.tree) && isOlder(listed, marks.lookedAt));
+    wrong ??= seen.snapshots.find(
+      (listed) => !marks.trees.has(listed.snapshot.tree) && isOlder(listed, marks.lookedAt),
+    );
     const wait = at === null || seen.now === null ? Infinity : Math.max(0, SECOND_LOOK_MS - age);
     if (wait === 0 || age < LEAST_AGE_MS) spent!.push(name);
     if (age < LEAST_AGE_MS) continue;

@@ -485,8 +485,7 @@ class KeptPlaces {
       const others = index.others(entry).map(({ pack }) => objectIdOf(pack));
       if (others.some((name) => packs.has(name) && !isProven(name))) add(entry);
     }
-    for (const { name } of unindexed)
-      if (!isProven(name)) for (const entry of this.#beside.get(name)!) add(entry);
+    for (const { name } of unindexed) if (!isProven(name)) for (const entry of this.#beside.get(name)!) add(entry);
     return entries;
   }
 

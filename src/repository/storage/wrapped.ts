@@ -36,8 +36,7 @@ export class WrappedStorage implements Storage {
     if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
     if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
     if (inner.now !== undefined)
-      this.now = (own) =>
-        this.through({ operation: "exists", kind: "config", call: own }, (call) => inner.now!(call));
+      this.now = (own) => this.through({ operation: "exists", kind: "config", call: own }, (call) => inner.now!(call));
     if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
     if (inner.close !== undefined) this.close = () => inner.close!();
   }

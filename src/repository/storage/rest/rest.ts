@@ -128,7 +128,12 @@ export class RestStorage implements Storage {
   async sync(): Promise<void> {}
 
   async now(call?: StorageCall): Promise<number | null> {
-    const request = { method: "HEAD", path: "config", doing: "cannot ask for the time", signal: signalOf(call) } as const;
+    const request = {
+      method: "HEAD",
+      path: "config",
+      doing: "cannot ask for the time",
+      signal: signalOf(call),
+    } as const;
     const time = await this.#call(request, async ({ headers }) => Date.parse(headers.date ?? ""));
     return Number.isNaN(time) ? null : time;
   }

@@ -380,7 +380,8 @@ export class SftpStorage implements Storage {
       // Skip a file in a wrong folder: a lookup by its name would not find it.
       if (!isFileName(kind, name) || this.#path(kind, name) !== path) continue;
       const looked = needsLook(facts) ? await session.statIfThere(path) : facts;
-      if (isFile(looked)) into.found.push({ name, size: looked.size ?? 0, writtenAt: looked.mtime && looked.mtime * 1000 });
+      if (isFile(looked))
+        into.found.push({ name, size: looked.size ?? 0, writtenAt: looked.mtime && looked.mtime * 1000 });
     }
   }
 
