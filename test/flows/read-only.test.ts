@@ -32,6 +32,7 @@ test("points on a read-only mount can be read and restored elsewhere", (t) => {
     ["diff", "head~1", "head"],
     ["diff", "head"],
     ["restore", "head~1", "--plan"],
+    ["cleanup", "--path", "big", "--plan"],
     ["restore", "head~1", "--to", to!],
     ["restore", "head", "big", "--to", part!],
     ["fork", "head", fork!, "--standalone"],
@@ -52,6 +53,7 @@ test("points on a read-only mount can be read and restored elsewhere", (t) => {
     ["view", "head"],
     ["fork", "head", path.join(SCRATCH, "read-only-beside")],
     ["cleanup", "--keep-last", "1"],
+    ["cleanup", "--path", "big"],
     ["pin", "head"],
   ]) {
     const { status, error } = cairn(["-C", folder, ...args]);

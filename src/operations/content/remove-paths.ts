@@ -1,7 +1,7 @@
 import { lstatSync } from "node:fs";
 import { pathMatcher } from "../../backup/open/paths.ts";
 import type { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
-import { advice, CairnError, option } from "../../errors.ts";
+import { advice, CairnError, cannotBeWritten, option, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { plural } from "../../formats/sizes.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
@@ -39,7 +39,7 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
   const others = workspacesBeside(workspace);
   const all = [workspace, ...others];
   const locks: Lock[] = [];
-  try {
+  const begin = async (): Promise<void> => {
     // All calls take the locks in the same order, so two calls never wait for each other.
     for (const each of all.toSorted((a, b) => (a.found.workspace.name < b.found.workspace.name ? -1 : 1)))
       locks.push(await makingRoom(control, async () => lockOf(each, options)));
@@ -47,8 +47,18 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
       if (!isReleased(each.found.workspace)) await makingRoom(control, async () => recoverWorkspace(each, options));
     locks.push(await acquireLock(control.lock, lockingOf("cleanup", options)));
     await finishRemovals(all, options);
+  };
+  try {
+    const seal = await begin().then(
+      () => sealPoints,
+      (error: unknown) => {
+        // A plan only reads. On a read-only disk nobody writes meanwhile.
+        if (options.dryRun !== true || !cannotBeWritten(toCairnError(error))) throw error;
+        return async () => undefined;
+      },
+    );
     requireNothingMade(workspace);
-    const { holders, content } = await findHolders(all, takes, { ...options, seal: sealPoints });
+    const { holders, content } = await findHolders(all, takes, { ...options, seal });
     const answer = answerOf(all, holders, { ...options, paths });
     if (options.dryRun === true || holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
