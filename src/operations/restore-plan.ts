@@ -7,12 +7,14 @@ import type {
   RestoreOptions,
   RestorePlan,
   PlanUndoOptions,
+  UndoOptions,
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
 import { type Point, rulesOf } from "../workspace/points/point-files.ts";
+import { AbsoluteRule, requireSeen } from "../workspace/restore/absolute.ts";
 import { type PlannedEntry, planRestore as planOf } from "../workspace/restore/plan.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
@@ -20,9 +22,9 @@ import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, unknownIn } from "../workspace/restore/prepare.ts";
-import { type Reverted, operationParts } from "../workspace/restore/reverted.ts";
+import { pointsOf, type Relative, relativeRule } from "../workspace/restore/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
-import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
+import { operationLog } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
 /** Plans a restore and changes nothing. */
@@ -50,54 +52,43 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
 async function planRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
-  { over = false, expected, ...call }: PlanUndoOptions,
+  { over, expected, ...call }: PlanUndoOptions,
 ): Promise<RestorePlan> {
   await recoverIfIdle(workspace, call);
-  const { operation, target, reverts } = operationToRevert(workspace, kind, expected);
-  const { changed, left } = reverts;
-  for (const point of [changed.before, changed.after, left]) if (!point.sealed) throw neverRead(point);
-  return planTo(workspace, call, {
-    target,
-    paths: operation.paths?.map((path) => rawPath(path)) ?? null,
-    keepPresent: false,
-    mayLackPaths: true,
-    takesBack: true,
-    reverts: { ...reverts, over, throughSqlite: false },
-  });
+  const asked = { ...(over && { over }), ...(expected !== undefined && { expected }) };
+  const { target, relative } = operationToRevert(workspace, kind, asked);
+  return planTo(workspace, call, { target, paths: relative.paths, keepPresent: false, relative });
 }
 
 /** Plans a restore to a point; nothing is changed. */
 export async function planTo(
   workspace: Workspace,
   options: WorkspaceCallOptions & Pick<RestoreOptions, "takeOwnership">,
-  wanted: {
-    target: Point;
-    paths: readonly Uint8Array[] | null;
-    keepPresent: boolean;
-    mayLackPaths?: boolean;
-    takesBack?: boolean;
-    reverts?: Reverted;
-  },
+  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean; relative?: Relative },
 ): Promise<RestorePlan> {
-  const { target, reverts, ...what } = wanted;
-  if (!target.sealed) throw neverRead(target);
+  const { target, relative, paths, keepPresent } = wanted;
+  const unread = [target, ...(relative === undefined ? [] : pointsOf(relative))].find(({ sealed }) => !sealed);
+  if (unread !== undefined) throw neverRead(unread);
+  const { signal } = options;
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const damaged: LeftOutEntry[] = [];
   const { entries, manifest } = await workspace.engine.reading(async () => {
-    const source = await workspace.source(target);
     const manifest = await workspace.manifest(target);
-    const unknown = unknownIn(workspace, manifest);
-    const { signal } = options;
-    const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
-    const present = presentSource(scan);
-    const onDamaged = noteDamaged(damaged, what.paths);
-    const folder = { source: present, fields: fields.before };
-    const states = reverts && { reverts: await operationParts(workspace, reverts, folder) };
-    const read = { ...what, ...unknown, ...states, present, scan, target: source, fields };
-    const entries = await planOf({ ...read, onDamaged, signal });
+    const facts = { scan, ...unknownIn(workspace, manifest) };
+    const folder = { source: presentSource(scan), fields: scan.summarise().lossless };
+    const onDamaged = noteDamaged(damaged, paths);
+    if (relative !== undefined) {
+      const rule = await relativeRule(workspace, relative, { present: folder, onDamaged });
+      return { entries: await planOf(rule, facts, signal), manifest };
+    }
+    const fields = { before: folder.fields, after: manifest?.lossless ?? [] };
+    const states = { present: folder.source, target: await workspace.source(target) };
+    const stated = { ...states, paths, keepPresent, fields, onDamaged };
+    const rule = new AbsoluteRule(stated);
+    const entries = await planOf(rule, facts, signal);
+    requireSeen(rule, stated, facts);
     return { entries, manifest };
   }, options);
-  const { paths } = what;
   const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
   const published = [...ownRoot.map(publicEntry), ...withoutMovedTimes(entries).map(publicEntry)];
   const { takeOwnership } = options;
@@ -139,8 +130,8 @@ function publicEntry({ path, action, before, after, reason }: PlannedEntry): Pla
 export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
-  expected?: string,
-): { operation: Revertible; target: Point; reverts: Omit<Reverted, "over" | "throughSqlite"> } {
+  { over = false, throughSqlite = false, expected }: Omit<UndoOptions, "method" | "cause">,
+): { target: Point; relative: Relative } {
   const { done, undone } = operationLog(workspace.state().operations);
   const operation = (kind === "undo" ? done : undone).at(-1);
   if (operation === undefined)
@@ -163,7 +154,9 @@ export function operationToRevert(
       `a cleanup removed a save point of the last ${operation.kind}, of ${operation.at}, so it cannot be reverted`,
       { hint: see("history") },
     );
-  return { operation, target, reverts: { changed: { before, after }, left, keepPresent } };
+  const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
+  const changes = [{ found: target, left, changed: { before, after } }];
+  return { target, relative: { changes, paths, keptPresent: keepPresent, over, throughSqlite } };
 }
 
 function allUndone(): CairnError {

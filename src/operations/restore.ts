@@ -42,7 +42,7 @@ async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
   return isSibling(point) ? takeOverPoint(workspace, point) : point;
 }
 
-type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "reverts"> & {
+type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "relative"> & {
   /** true for a restore at a program's start: no operation is recorded if nothing changes */
   isStart?: true;
 };
@@ -123,8 +123,12 @@ const KEPT = 3;
 /** Returns the bytes to write; the size of the point if there is no space even for a plan. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
-    const { target, paths, keepPresent } = wanted;
-    const { entries } = await planTo(workspace, { signal }, { target, paths, keepPresent, mayLackPaths: true });
+    const { target, paths, keepPresent, relative } = wanted;
+    const { entries } = await planTo(
+      workspace,
+      { signal },
+      { target, paths, keepPresent, ...(relative && { relative }) },
+    );
     return `about ${formatBytes(entries.reduce((sum, { size = 0 }) => sum + size, 0))}`;
   } catch {
     return `up to ${formatBytes(wanted.target.descriptor.bytes)}`;
@@ -147,15 +151,8 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
 }
 
 function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted {
-  const { over = false, throughSqlite = false, expected } = options;
-  const { operation, target, reverts } = operationToRevert(workspace, kind, expected);
-  return {
-    target,
-    paths: operation.paths?.map((path) => rawPath(path)) ?? null,
-    keepPresent: false,
-    kind,
-    reverts: { ...reverts, over, throughSqlite },
-  };
+  const { target, relative } = operationToRevert(workspace, kind, options);
+  return { target, paths: relative.paths, keepPresent: false, kind, relative };
 }
 
 /** Restores to head, the latest point unless detached. Saves unsaved changes, for example after a crash, first. */

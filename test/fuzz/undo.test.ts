@@ -69,7 +69,8 @@ class UndoWorld {
     const stay: string[] = [];
     for (const name of changed) {
       const [now, wanted] = [this.files.get(name), before.get(name)];
-      if (now === wanted) continue;
+      // An undo that kept the file left nothing of it to redo.
+      if (now === wanted || wanted === left.get(name)) continue;
       if (!over && now !== left.get(name)) stay.push(name);
       else if (wanted === undefined) this.files.delete(name);
       else this.files.set(name, wanted);

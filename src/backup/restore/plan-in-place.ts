@@ -6,6 +6,7 @@ import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { publicLeftOut } from "../../workspace/points/left-out.ts";
 import { isSameRoot, rootOfFolder } from "../../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
+import { AbsoluteRule } from "../../workspace/restore/absolute.ts";
 import { planRestore } from "../../workspace/restore/plan.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
@@ -28,9 +29,8 @@ export async function planInPlace(
   const rules = rulesOfRequest({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   const crossMounts = content.manifest.mounts?.entered ?? false;
   const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
-  const plan = await planRestore({
+  const rule = new AbsoluteRule({
     present: presentSource(scan),
-    scan,
     target: {
       root: content.root,
       list: (directory) => decodeTree(blobs.lent(directory) ?? blobs.readId(directory, TREE_BLOB)),
@@ -40,10 +40,8 @@ export async function planInPlace(
     },
     paths: chosen.paths,
     keepPresent,
-    ...unknownIn(workspace, content.manifest),
-    mayLackPaths: true,
-    signal,
   });
+  const plan = await planRestore(rule, { scan, ...unknownIn(workspace, content.manifest) }, signal);
   const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
   for (const { action, before, after } of withoutMovedTimes(plan)) {
     const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");

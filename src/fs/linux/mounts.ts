@@ -323,6 +323,11 @@ export function deviceNumber(major: number, minor: number): number {
 /** File systems of Linux that give a new file exactly the requested mode, less the umask, under all mount options. */
 const KEEP_MODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "tmpfs"]);
 
+/** True if entries of a folder's file system keep the mode that they are given. */
+export function keepsModes(folder: RawPath): boolean {
+  return KEEP_MODES.has(filesystemKind(folder).name);
+}
+
 /** Reads the umask without changing it; all bits if it cannot be read. */
 export function umaskNow(): number {
   try {

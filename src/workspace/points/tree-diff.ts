@@ -262,7 +262,8 @@ function exact(difference: Difference, maps: { before: LosslessByPath; after: Lo
   return { path, before, after, aspects: before === null || after === null ? [] : differences(before, after) };
 }
 
-function withFields(node: TreeNode | null, fields: readonly LosslessField[] | undefined): TreeNode | null {
+/** Returns an entry as its manifest describes it. */
+export function withFields(node: TreeNode | null, fields: readonly LosslessField[] | undefined): TreeNode | null {
   if (node === null || fields === undefined) return node;
   const made = exactNode(node, fields);
   const link = fields.find(({ field }) => field === "hard_link");

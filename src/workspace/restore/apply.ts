@@ -580,12 +580,13 @@ export function leftOutBefore(
   more: { paths: readonly Uint8Array[] | null; lacking: readonly LeftOutEntry[]; notSet: readonly NotSet[] },
 ): LeftOutEntry[] {
   const kept = Iterator.from(plan)
-    .filter(({ action }) => action === "keep")
-    .map(({ path, reason, detail, before, after, aspects }) => ({
+    .filter(({ action, edited }) => action === "keep" || edited !== undefined)
+    .map(({ path, reason, detail, before, after, aspects, edited }) => ({
       path,
       reason: reason ?? ("not_saved" as const),
       detail: detail ?? "",
       ...(reason === "unreadable" && before?.type === "dir" && after?.type === "dir" ? { aspects } : {}),
+      ...(edited === undefined ? {} : { aspects: [...edited] }),
     }))
     .toArray();
   const listed = pathsOf(kept);

@@ -5,7 +5,6 @@ import { isSubvolume } from "../../fs/linux/btrfs.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
-import { isReverting } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
 import { lookBesideHead } from "../save/look.ts";
 import { withSidecars } from "./open-databases.ts";
@@ -16,10 +15,11 @@ export type Asked = RestoreInput & MethodOption;
 /** Returns the restore of a caller, with all paths that belong to it. Throws `permission` for a read-only folder. */
 export async function checked(workspace: Workspace, asked: Asked): Promise<Asked> {
   requireWritable(workspace);
-  // The paths of an undo come from its operation, sidecars included.
-  const paths = isReverting(asked.kind)
-    ? asked.paths
-    : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
+  // The paths of a relative change come from its operation, sidecars included.
+  const paths =
+    asked.relative !== undefined
+      ? asked.paths
+      : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
   return { ...(await withoutNeedlessRevert(workspace, asked)), paths };
 }
 
@@ -33,13 +33,16 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
  * it. Then whole trees can be exchanged or cloned, so only clone drivers gain.
  */
 async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
-  const { reverts, ...plain } = input;
-  if (reverts === undefined || input.paths !== null || reverts.keepPresent) return input;
+  const { relative, ...plain } = input;
+  if (relative === undefined || input.paths !== null || relative.keptPresent) return input;
+  const [newest, ...older] = relative.changes;
+  // Only a single change leads to the target itself.
+  if (older.length > 0) return input;
   if (workspace.unfinished("missing-folder").isBegun) return plain;
   if (workspace.engine.holder === null) return input;
-  if (await isStillTree(workspace, reverts.left)) return plain;
+  if (await isStillTree(workspace, newest!.left)) return plain;
   const { method, ...call } = input;
-  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: reverts.left });
+  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: newest!.left });
   const isUnedited = changes.added + changes.modified + changes.removed === 0;
   // A caller who asks for an exchange vouches for entries that this user cannot read.
   return isUnedited && (leftOut.length === 0 || method === "exchange") ? plain : input;

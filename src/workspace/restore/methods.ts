@@ -15,6 +15,7 @@ import type { Workspace } from "../open/workspace.ts";
 import { type Asked, checked, isStillTree } from "./asked-restore.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned } from "./restore.ts";
+import { pointsOf, withPoints } from "./relative.ts";
 import { planHeld, whyNotPlannedHeld } from "./restore-held.ts";
 
 /** A finished restore. `target`: the restored point, which some methods seal first. `changes`: null if not counted. */
@@ -99,12 +100,15 @@ async function isStopped({ signal }: Asked): Promise<boolean> {
  */
 async function takeBack(
   workspace: Workspace,
-  { signal, cause: _cause, reverts: _reverts, ...input }: Asked,
+  { signal, cause: _cause, ...input }: Asked,
   { done, operations }: { done: Done; operations: ReturnType<Workspace["state"]>["operations"] },
 ): Promise<void> {
   const undo = done.undoId === null ? null : workspace.byId(done.undoId);
   if (undo === null) return;
-  const back = { ...input, target: undo, kind: "undo", keepPresent: false, method: "entries" } as const;
+  const { paths } = input;
+  const changes = [{ found: undo, left: done.target }];
+  const relative = { changes, paths, keptPresent: input.keepPresent, over: false, throughSqlite: false };
+  const back = { ...input, target: undo, kind: "undo", keepPresent: false, method: "entries", relative } as const;
   const { leftOut } = await restoreByMethods(workspace, back);
   writeState(workspace.found.paths, { ...workspace.state(), operations });
   failpoint("restore.taken-back");
@@ -114,12 +118,12 @@ async function takeBack(
   });
 }
 
-function whyNotWhole({ engine }: Workspace, { method, paths, keepPresent, reverts }: Asked): string | null {
+function whyNotWhole({ engine }: Workspace, { method, paths, keepPresent, relative }: Asked): string | null {
   if (method === "entries") return "the caller asked for a restore entry by entry";
   if (engine.holder?.atomic !== true)
     return `the engine ${engine.holder?.type ?? engine.type} does not make atomic snapshots`;
   if (paths !== null) return "an exchange cannot restore only some paths";
-  if (reverts !== undefined)
+  if (relative !== undefined)
     return "entries were changed since the operation that is reverted, and an exchange would revert them too";
   return keepPresent ? "an exchange cannot keep present entries" : null;
 }
@@ -158,16 +162,11 @@ const NOT_CLONED = "the point must be sealed first";
 /** Restores from the store, and seals the points that are needed for that. */
 async function fromStore(workspace: Workspace, input: Asked): Promise<Done> {
   workspace.engine.prepare();
-  const { changed, left } = input.reverts ?? {};
-  const needed = [input.target, ...(changed === undefined ? [] : [changed.before, changed.after, left!])];
+  const needed = [input.target, ...(input.relative === undefined ? [] : pointsOf(input.relative))];
   const { problems } = await sealPoints(workspace, input, [...new Set(needed.map(({ sequence }) => sequence))]);
   if (problems[0] !== undefined) throw problems[0].problem;
   const sealed = (point: Point): Point => workspace.byId(point.descriptor.save_point_id) ?? point;
+  const relative = input.relative && withPoints(input.relative, sealed);
   const target = sealed(input.target);
-  const reverts = input.reverts && {
-    ...input.reverts,
-    changed: { before: sealed(input.reverts.changed.before), after: sealed(input.reverts.changed.after) },
-    left: sealed(input.reverts.left),
-  };
-  return byEntries(target, await restoreInPlace(workspace, { ...input, target, ...(reverts && { reverts }) }));
+  return byEntries(target, await restoreInPlace(workspace, { ...input, target, ...(relative && { relative }) }));
 }

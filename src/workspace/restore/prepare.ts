@@ -8,11 +8,14 @@ import { lackingIn, type LeftOutEntry, noteDamaged, savedWithout } from "../poin
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
-import { isReverting, type OperationKind } from "../points/operation-log.ts";
-import { type Reverted, operationParts } from "./reverted.ts";
 import { leftOutBefore } from "./apply.ts";
 import { expectedToStay } from "./other-owners.ts";
+import { AbsoluteRule, requirePaths, requireSeen } from "./absolute.ts";
+import { append } from "../../append.ts";
+import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "./links.ts";
+import { type Plan, planRestore, type Protected } from "./plan.ts";
+import { type Relative, relativeRule } from "./relative.ts";
+import type { OperationKind } from "../points/operation-log.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Difference } from "../points/tree-diff.ts";
@@ -32,24 +35,14 @@ export interface RestoreInput extends WorkspaceCall {
   /** the paths are known to be in the target or the folder */
   pathsAreThere?: boolean;
   kind: OperationKind;
-  /** an undo or redo: the operation whose changes are reverted */
-  reverts?: Reverted;
+  /** takes only these changes back; absent: the folder becomes equal to the target */
+  relative?: Relative;
   /** writes databases that a process has open through SQLite; else such a database makes the restore fail */
   throughSqlite?: boolean | undefined;
   /** replaces files of other users, which then belong to this user; else such a file stays */
   takeOwnership?: boolean | undefined;
   allow?: SaveInput["allow"];
   cause?: Cause | undefined;
-}
-
-/** True if paths that neither the target nor the folder has are no error. */
-export function mayLackPaths({ kind, pathsAreThere }: RestoreInput): boolean {
-  return isReverting(kind) || pathsAreThere === true;
-}
-
-/** Returns the options of the plan about paths that a restore is limited to. */
-export function pathRules(input: RestoreInput): Pick<PlanInput, "mayLackPaths" | "takesBack"> {
-  return { mayLackPaths: mayLackPaths(input), takesBack: isReverting(input.kind) };
 }
 
 /** Saves the present as a point by the target's rules. Makes no point if `unless` finds nothing to do. */
@@ -80,14 +73,9 @@ export async function savePresent(
  * The undo point must have these entries too.
  */
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<string[]> {
-  const plan = await planRestore({
-    present: await workspace.source(saved.point),
-    scan: saved.scan!,
-    target: await workspace.source(input.target),
-    paths: input.paths,
-    keepPresent: true,
-    mayLackPaths: true,
-  });
+  const states = { present: await workspace.source(saved.point), target: await workspace.source(input.target) };
+  const rule = new AbsoluteRule({ ...states, paths: input.paths, keepPresent: true });
+  const plan = await planRestore(rule, { scan: saved.scan! });
   const finder = new RecordFinder(saved.scan!);
   const patterns: string[] = [];
   for (const { action, path: where, before, after } of plan) {
@@ -172,10 +160,7 @@ function isOn(place: Buffer, device: number): boolean | null {
 }
 
 /** Returns the entries that no restore of a point with this manifest removes or puts in place. */
-export function unknownIn(
-  workspace: Workspace,
-  manifest: Manifest | null,
-): Pick<PlanInput, "omitted" | "partial" | "leftOutMounts" | "never" | "isThere" | "isInside"> {
+export function unknownIn(workspace: Workspace, manifest: Manifest | null): Omit<Protected, "scan"> {
   return {
     isThere: (where) => exists(workspace.root, where),
     isInside: placesInside(workspace.root),
@@ -186,6 +171,17 @@ export function unknownIn(
   };
 }
 
+/** Returns the facts of every state that a relative change may go back to. */
+async function unknownOfAll(workspace: Workspace, { changes }: Relative): Promise<Partial<Protected>> {
+  const all: ReturnType<typeof unknownIn>[] = [];
+  for (const { found } of changes) all.push(unknownIn(workspace, await workspace.manifest(found)));
+  return {
+    omitted: all.flatMap(({ omitted }) => omitted ?? []),
+    partial: all.flatMap(({ partial }) => partial ?? []),
+    leftOutMounts: all.flatMap(({ leftOutMounts }) => leftOutMounts ?? []),
+  };
+}
+
 /** Throws `not_found` for a path that neither the target nor the folder has. Runs before the present is saved. */
 export async function requireAnywhere(
   workspace: Workspace,
@@ -193,8 +189,8 @@ export async function requireAnywhere(
   input: RestoreInput,
 ): Promise<void> {
   await workspace.engine.reading(async () => {
-    const target = await workspace.source(input.target);
-    requirePaths(paths, { target, ...unknownIn(workspace, await workspace.manifest(input.target)) });
+    const manifest = await workspace.manifest(input.target);
+    requirePaths(paths, await workspace.source(input.target), unknownIn(workspace, manifest));
   }, input);
 }
 
@@ -207,7 +203,7 @@ export interface PlannedRestore {
   /** damaged directories of the target, among the selected paths */
   damaged: LeftOutEntry[];
   /** scan of the folder */
-  scan: PlanInput["scan"];
+  scan: Protected["scan"];
   /** the point that holds the present folder */
   undo: Point;
 }
@@ -225,21 +221,28 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
   const isPair = pair !== null && Buffer.compare(pair.previous.root, target.root) === 0;
   const unasked: Difference[] = [];
   const damaged: LeftOutEntry[] = [];
-  const plan = await planRestore({
-    ...(isPair ? { present: pair.present, target: pair.previous } : { present: source, target }),
-    scan,
-    paths: input.paths,
-    keepPresent: input.keepPresent,
-    fields: { before: lossless, after: manifest?.lossless ?? [] },
-    ...unknownIn(workspace, manifest),
-    ...pathRules(input),
-    ...(input.reverts === undefined
-      ? {}
-      : { reverts: await operationParts(workspace, input.reverts, { source, fields: lossless }) }),
-    ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, input.paths) }),
-    onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
-    signal: input.signal,
-  });
+  const facts = { scan, ...unknownIn(workspace, manifest) };
+  const { relative, paths, keepPresent, pathsAreThere = false, signal } = input;
+  let plan: Plan;
+  if (relative === undefined) {
+    const states = isPair ? { present: pair.present, target: pair.previous } : { present: source, target };
+    const wanted = {
+      ...states,
+      paths,
+      keepPresent,
+      fields: { before: lossless, after: manifest?.lossless ?? [] },
+      ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, paths) }),
+      onUnasked: (each: Difference) => void (groupOf(each.after) !== 0n && unasked.push(each)),
+    };
+    const rule = new AbsoluteRule(wanted);
+    plan = await planRestore(rule, facts, signal);
+    if (!pathsAreThere) requireSeen(rule, wanted, facts);
+  } else {
+    const present = { source, fields: lossless };
+    const rule = await relativeRule(workspace, relative, { present, onDamaged: noteDamaged(damaged, relative.paths) });
+    plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
+    if (putGroups(plan).size > 0) append(unasked, otherNames(plan, rule.besides()));
+  }
   return {
     plan,
     links: linksOf({ plan, unasked, target, source, scan }),

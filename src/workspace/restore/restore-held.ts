@@ -16,8 +16,10 @@ import type { Difference } from "../points/tree-diff.ts";
 import { scanRequest } from "../save/scan-request.ts";
 import { neverRead, type Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
-import { groupOf, linksOf, type Plan, type PlannedEntry, planRestore } from "./plan.ts";
-import { pathRules, type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
+import { AbsoluteRule, requireSeen } from "./absolute.ts";
+import { groupOf, linksOf } from "./links.ts";
+import { type Plan, type PlannedEntry, planRestore } from "./plan.ts";
+import { type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
 
 /**
  * Restores an unsealed point entry by entry, without a store. Inodes tell the differences, a clone holds the present,
@@ -33,7 +35,7 @@ export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): st
   const { engine } = workspace;
   const { complete, rules } = input.target.descriptor;
   if (engine.holder === null) return "the engine makes no clones";
-  if (input.reverts !== undefined) return "only trees of sealed points tell which entries were edited since";
+  if (input.relative !== undefined) return "only trees of sealed points tell which entries were edited since";
   if (workspace.unfinished("missing-folder").isBegun) return "the folder was made for this restore";
   if (!complete || rules.exclude.length > 0) return "the point lacks entries that its clone may have";
   return whyNotHeld(workspace, input);
@@ -53,18 +55,18 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   if (!isWhole(compared) || hasFile(compared.firstScan, isSuperJournalName)) return null;
   const { scan, to, from } = compared;
   const unasked: Difference[] = [];
-  const all = await planRestore({
+  const facts = { scan, ...unknownIn(workspace, null) };
+  const wanted = {
     present: to,
     target: from,
-    scan,
     paths: input.paths,
     keepPresent: input.keepPresent,
     fields: { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless },
-    ...unknownIn(workspace, null),
-    ...pathRules(input),
-    onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
-    signal,
-  });
+    onUnasked: (each: Difference) => void (groupOf(each.after) !== 0n && unasked.push(each)),
+  };
+  const rule = new AbsoluteRule(wanted);
+  const all = await planRestore(rule, facts, signal);
+  if (input.pathsAreThere !== true) requireSeen(rule, wanted, facts);
   const { plan, same } = await withoutSame(all, compared, input);
   const isSame = input.paths !== null || isSameRoot(rootOfPoint(target), rootOfFolder(root));
   if (plan.length === 0 && isSame) return "same";

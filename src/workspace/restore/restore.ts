@@ -9,14 +9,7 @@ import { changedDirectories, savedNodesOf } from "./plan.ts";
 import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
-import {
-  type PlannedRestore,
-  mayLackPaths,
-  planOf,
-  requireAnywhere,
-  type RestoreInput,
-  savePresent,
-} from "./prepare.ts";
+import { type PlannedRestore, planOf, requireAnywhere, type RestoreInput, savePresent } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
@@ -41,7 +34,8 @@ export interface Restored {
  * written aside. Commit: the steps are durable. Then the steps run, displaced entries are checked, head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
-  if (input.paths !== null && !mayLackPaths(input)) await requireAnywhere(workspace, input.paths, input);
+  if (input.paths !== null && input.relative === undefined && input.pathsAreThere !== true)
+    await requireAnywhere(workspace, input.paths, input);
   // The save runs outside `reading`: it needs the store alone to remove lost content from the index.
   const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));
   if (present.isSpared === true) return nothingToDo(workspace, input);
@@ -129,7 +123,8 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   journal.begin(intent);
   failpoint("restore.intent");
   using made = new MadeFolder(staging);
-  const held = heldTreeOf(workspace.points, input.target);
+  // An entry of a relative change need not have the target's content.
+  const held = input.relative === undefined ? heldTreeOf(workspace.points, input.target) : null;
   let staged: StagedRestore;
   let leftOut: LeftOutEntry[];
   try {

@@ -121,12 +121,13 @@ const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
 /** Returns the journal's intent of a restore, and whether the restore changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
-  { target, kind, paths, keepPresent, reverts }: RestoreInput,
+  { target, kind, paths, keepPresent, relative }: RestoreInput,
   undo: Point,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
   // The folder's own mode or owner was set since the operation.
-  const isEdited = reverts?.over === false && !isSameRoot(rootOfPoint(reverts.left), rootOfPoint(undo));
+  const left = relative?.over === false ? relative.changes[0]?.left : undefined;
+  const isEdited = left !== undefined && !isSameRoot(rootOfPoint(left), rootOfPoint(undo));
   const isOwnRoot = paths === null && !isEdited;
   const intent: RestoreFile = {
     target: target.descriptor.save_point_id,

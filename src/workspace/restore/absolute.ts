@@ -1,0 +1,157 @@
+import { advice, CairnError, call, word } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { besideWhich } from "../../formats/sqlite-header.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import {
+  type Difference,
+  exactDifferences,
+  type ExactFields,
+  NodeFinder,
+  type OnDamagedDirectory,
+} from "../points/tree-diff.ts";
+import { type Change, MOUNTED_NOW, MOUNTED_THEN, OF_CONTROL, type Protected } from "./plan.ts";
+
+/** The rule of absolute changes (restore, adopt): the folder, or chosen paths of it, becomes equal to a state. */
+
+interface Rule {
+  /** the folder as it was just saved (or only looked at) */
+  present: TreeSource;
+  target: TreeSource;
+  /** raw paths below the root; null: everything */
+  paths: readonly Uint8Array[] | null;
+  /** entries that the target does not have stay */
+  keepPresent: boolean;
+  /** fields that the manifests add to the trees; absent: none */
+  fields?: ExactFields;
+  /** called for a directory damaged in either state; all of it stays. Absent: the rule throws `damaged` */
+  onDamaged?: OnDamagedDirectory | undefined;
+  /** called for each difference outside the paths */
+  onUnasked?: (difference: Difference) => void;
+}
+
+/** Lists what a restore does to a folder. */
+export class AbsoluteRule {
+  readonly #rule: Rule;
+  readonly #selection: Selection | null;
+
+  constructor(rule: Rule) {
+    this.#rule = rule;
+    this.#selection = rule.paths === null ? null : new Selection(rule.paths, rule.target);
+  }
+
+  /** Yields the entries to change and those that stay, in raw pre-order. */
+  *changes(): Generator<Change> {
+    const { present, target, keepPresent, fields = { before: [], after: [] }, onDamaged, onUnasked } = this.#rule;
+    for (const difference of exactDifferences(present, target, fields, onDamaged)) {
+      if (this.#selection?.isWanted(difference) === false) onUnasked?.(difference);
+      else if (!keepPresent) yield difference;
+      else if (difference.after !== null) yield this.#besidePresent(difference);
+    }
+  }
+
+  /** After all changes: the paths at and below which the two states are equal. */
+  unchanged(): Uint8Array[] {
+    return this.#selection?.unseen() ?? [];
+  }
+
+  /** Keeps a directory that has entries if the target has another kind of entry at its path. */
+  #besidePresent(difference: Difference): Change {
+    const { before, after } = difference;
+    const isKept =
+      before?.type === "dir" && after?.type !== "dir" && this.#rule.present.list(before.subtree!).length > 0;
+    return isKept ? { ...difference, stays: KEPT_PRESENT } : difference;
+  }
+}
+
+const KEPT_PRESENT = {
+  reason: "keep_present",
+  detail: "there is a directory at its path, with entries that --keep-present keeps",
+} as const;
+
+/** The paths that a restore is limited to. */
+class Selection {
+  readonly #paths: readonly Uint8Array[];
+  readonly #target: TreeSource;
+  readonly #chosen: PathSelection;
+  readonly #seen = new Set<string>();
+  /** The paths that the target has; looked up when a directory is to be made. */
+  #there: PathSelection | null = null;
+
+  constructor(paths: readonly Uint8Array[], target: TreeSource) {
+    this.#paths = paths;
+    this.#target = target;
+    this.#chosen = new PathSelection(paths);
+  }
+
+  /** True for a selected entry, and for a directory that a selected entry needs. */
+  isWanted({ path, before, after }: Difference): boolean {
+    const chosen = this.#chosen.chosenAt(path);
+    if (chosen !== null) this.#seen.add(chosen);
+    return chosen !== null || (before?.type !== "dir" && after?.type === "dir" && this.#leadsToTarget(path));
+  }
+
+  #leadsToTarget(path: Uint8Array): boolean {
+    if (!this.#chosen.leadsOn(path)) return false;
+    if (this.#there === null) {
+      const nodes = new NodeFinder(this.#target);
+      this.#there = new PathSelection(this.#paths.filter((each) => nodes.at(each) !== null));
+    }
+    return this.#there.leadsOn(path);
+  }
+
+  unseen(): Uint8Array[] {
+    return this.#paths.filter((path) => !this.#seen.has(latin1(path)) && !isSidecar(path, this.#paths));
+  }
+}
+
+/** Tells if a path is a sidecar of a database among the paths. A database need not have each sidecar. */
+export function isSidecar(path: Uint8Array, paths: readonly Uint8Array[]): boolean {
+  const database = besideWhich(path);
+  return database !== null && paths.some((each) => Buffer.compare(each, database) === 0);
+}
+
+/**
+ * Throws `not_found` for a path that neither the target nor the folder has, unless the plan would give a reason. Runs
+ * before the present is saved, so a mistyped path costs no save.
+ */
+export function requirePaths(paths: readonly Uint8Array[], target: TreeSource, facts: Omit<Protected, "scan">): void {
+  const { isThere, omitted, leftOutMounts, never } = facts;
+  const told = new PathSelection([
+    ...(omitted ?? []).map(({ path }) => path),
+    ...(leftOutMounts ?? []),
+    ...(never ?? []),
+  ]);
+  const nodes = new NodeFinder(target);
+  for (const path of paths)
+    if (isThere?.(path) === false && !isSidecar(path, paths) && told.chosenAt(path) === null && nodes.at(path) === null)
+      throw lacksPath(path, null);
+}
+
+/** Throws `not_found` for a path that neither state has, with the reason if it was left out. Runs after the plan. */
+export function requireSeen(rule: AbsoluteRule, { present, target }: Rule, facts: Protected): void {
+  const unknown = new PathSelection((facts.omitted ?? []).map(({ path }) => path));
+  const sides = [new NodeFinder(present), new NodeFinder(target)];
+  for (const path of rule.unchanged())
+    if (unknown.chosenAt(path) === null && sides.every((side) => side.at(path) === null))
+      throw lacksPath(path, whyLeftOut(facts, path));
+}
+
+function lacksPath(path: Uint8Array, why: string | null): CairnError {
+  const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
+  return new CairnError("not_found", `${quotedPath(path)} ${said}`, {
+    hint: advice`${call("why PATH", "why", word("path"))} lists the save points that changed it`,
+  });
+}
+
+/** Tells why the target lacks a path that was in the folder at the save or is there now. Null if neither had it. */
+function whyLeftOut({ scan, isThere, never, leftOutMounts }: Protected, path: Uint8Array): string | null {
+  const isIn = (paths: readonly Uint8Array[] | undefined): boolean =>
+    new PathSelection(paths ?? []).chosenAt(path) !== null;
+  if (isIn(never)) return OF_CONTROL;
+  if (isIn(leftOutMounts)) return MOUNTED_THEN;
+  if (isThere?.(path) !== true) return null;
+  if (isIn(scan.notes.mounts)) return `${MOUNTED_NOW}, and the path did not exist at the save`;
+  return scan.notes.ignoredCount > 0 ? "the ignore rules of the save left it out" : null;
+}

@@ -1,0 +1,445 @@
+import { losslessByPath, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
+import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
+import { keepsModes } from "../../fs/linux/mounts.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import type { Workspace } from "../open/workspace.ts";
+import type { Point } from "../points/point-files.ts";
+import {
+  type DiffAspect,
+  type Difference,
+  differences,
+  exactDifferences,
+  type ExactFields,
+  type OnDamagedDirectory,
+  withFields,
+} from "../points/tree-diff.ts";
+import type { Change } from "./plan.ts";
+
+/**
+ * The rule of relative changes (undo, redo, rewind): takes changes back, from the newest to the oldest, and nothing else.
+ * An aspect of an entry that is as a change left it becomes as the change found it. One that is not stays, and so do its
+ * older changes.
+ */
+
+/** A change of the folder between two points. */
+export interface PointChange {
+  /** the state to go back to */
+  found: Point;
+  /** the state that the change left */
+  left: Point;
+  /** two points that differ in the entries of the change; absent: `found` and `left` */
+  changed?: { before: Point; after: Point };
+}
+
+/** The changes that a relative change takes back. */
+export interface Relative {
+  /** newest first */
+  changes: readonly PointChange[];
+  /** raw paths: only entries at and below them, and directories that were made for them; null: all */
+  paths: readonly Uint8Array[] | null;
+  /** the change kept entries that its target lacks */
+  keptPresent: boolean;
+  /** entries that were edited since are taken back too */
+  over: boolean;
+  /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
+  throughSqlite: boolean;
+}
+
+/** Returns the points that a relative change reads: they must be sealed. */
+export function pointsOf({ changes }: Pick<Relative, "changes">): Point[] {
+  return changes.flatMap(({ found, left, changed }) => [found, left, ...(changed ? Object.values(changed) : [])]);
+}
+
+/** Returns the change with every point replaced by the result of `by`. */
+export function withPoints(relative: Relative, by: (point: Point) => Point): Relative {
+  const changes = relative.changes.map(({ found, left, changed }) => ({
+    found: by(found),
+    left: by(left),
+    ...(changed && { changed: { before: by(changed.before), after: by(changed.after) } }),
+  }));
+  return { ...relative, changes };
+}
+
+interface State {
+  source: TreeSource;
+  fields: ExactFields["before"];
+}
+
+interface StateChange {
+  found: State;
+  left: State;
+  changed?: { before: State; after: State };
+}
+
+interface Rule extends Omit<Relative, "changes"> {
+  changes: readonly StateChange[];
+  present: State;
+  /** false if the file system may not keep the mode that an entry is given */
+  keepsModes: boolean;
+  /** latin1 paths of the points' databases: a database and its sidecars go back together or stay together */
+  databases: ReadonlySet<string>;
+  onDamaged: OnDamagedDirectory;
+}
+
+/** Reads the points of a relative change. `present`: the folder now. */
+export async function relativeRule(
+  workspace: Workspace,
+  { changes, ...how }: Relative,
+  more: Pick<Rule, "present" | "onDamaged">,
+): Promise<RelativeRule> {
+  const known = new Map<string, State>();
+  const state = async (point: Point): Promise<State> => {
+    const { save_point_id: id } = point.descriptor;
+    const read = known.get(id) ?? {
+      source: await workspace.source(point),
+      fields: (await workspace.manifest(point))?.lossless ?? [],
+    };
+    known.set(id, read);
+    return read;
+  };
+  const read: StateChange[] = [];
+  for (const { found, left, changed } of changes)
+    read.push({
+      found: await state(found),
+      left: await state(left),
+      ...(changed && { changed: { before: await state(changed.before), after: await state(changed.after) } }),
+    });
+  const labels = pointsOf({ changes }).flatMap(({ descriptor }) => descriptor.labels);
+  const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
+  const databases = new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each))));
+  return new RelativeRule({ ...how, ...more, keepsModes: keepsModes(workspace.root), changes: read, databases });
+}
+
+const EDITED = "it was changed after the operation that is reverted, and stays as it is";
+
+/** One change of one entry. `index`: the number of the change; 0 is the newest. */
+interface Step {
+  index: number;
+  found: TreeNode | null;
+  left: TreeNode | null;
+}
+
+/** A directory of the folder that goes, with the number of its entries that stay. */
+interface GoingDirectory {
+  path: Uint8Array;
+  entries: number;
+}
+
+/** Lists what a relative change does to a folder. */
+export class RelativeRule {
+  readonly #rule: Rule;
+  readonly #present: OrderedFinder;
+  readonly #selection: PathSelection | null;
+  /** by database: the newest change that cannot be taken back, because the database was edited since */
+  readonly #edited: ReadonlyMap<string, number>;
+  readonly #going: GoingDirectory[] = [];
+  /** Directories above the current entry that the change makes. */
+  #made: Uint8Array[] = [];
+
+  constructor(rule: Rule) {
+    this.#rule = rule;
+    this.#present = new OrderedFinder(rule.present);
+    this.#selection = rule.paths === null ? null : new PathSelection(rule.paths);
+    this.#edited = rule.over || rule.throughSqlite ? new Map() : editedDatabases(rule);
+  }
+
+  /** Yields the entries to change and those that stay, in raw pre-order. */
+  *changes(): Generator<Change> {
+    const open: GoingDirectory[] = [];
+    for (const { path, steps } of this.#entries()) {
+      const present = this.#present.at(path);
+      const { wanted, stopped } = this.#takenBack(path, present, steps);
+      const change = changeOf(path, present, wanted);
+      if (change === null) {
+        if (stopped.length > 0) yield staying(path, present, steps.at(-1)!.found);
+        continue;
+      }
+      const way = this.#wayTo(change, steps.at(-1)!.found === null ? null : this.#rule.changes[steps.at(-1)!.index]!);
+      if (way === null) {
+        yield staying(path, present, wanted);
+        continue;
+      }
+      yield* way;
+      while (open.length > 0 && !isAtOrBelow(path, open.at(-1)!.path)) open.pop();
+      const goes = wanted === null || (present?.type === "dir" && wanted.type !== "dir");
+      if (goes && open.length > 0 && isDirectlyIn(path, open.at(-1)!.path)) open.at(-1)!.entries--;
+      if (present?.type === "dir" && wanted?.type !== "dir") {
+        const going = { path, entries: this.#rule.present.source.list(present.subtree!).length };
+        this.#going.push(going);
+        open.push(going);
+      }
+      if (wanted?.type === "dir" && present?.type !== "dir") this.#made.push(path);
+      const isWay = this.#selection !== null && this.#selection.chosenAt(path) === null;
+      const notAll = stopped.length > 0 ? { edited: stopped } : {};
+      yield { ...change, ...notAll, ...(isWay ? { isWay } : {}) };
+    }
+  }
+
+  /** After all changes: for each directory that cannot go, a path in it. */
+  staying(): Uint8Array[] {
+    return this.#going.filter(({ entries }) => entries > 0).map(({ path }) => joinPath(path, ANY));
+  }
+
+  /** Lists the differences to the states before the changes: other names of a file that comes back may be among them. */
+  *besides(): Generator<Difference> {
+    const { changes, present, onDamaged } = this.#rule;
+    for (const { found } of changes)
+      yield* exactDifferences(present.source, found.source, { before: present.fields, after: found.fields }, onDamaged);
+  }
+
+  /** Merges the changes: the entries of all of them in raw pre-order, each with its steps, newest first. */
+  *#entries(): Generator<{ path: Uint8Array; steps: Step[] }> {
+    const { keptPresent } = this.#rule;
+    const lists = this.#rule.changes.map((change, index) => new StepList(change, index, this.#rule.onDamaged));
+    for (;;) {
+      const heads = lists.flatMap((list) => (list.head === null ? [] : [list.head.path]));
+      if (heads.length === 0) return;
+      const path = heads.reduce((least, each) => (comparePaths(each, least) < 0 ? each : least));
+      const steps = lists.flatMap((list) => list.take(path) ?? []);
+      const own = keptPresent ? steps.filter(({ left }) => left !== null) : steps;
+      if (own.length > 0 && this.#isSelected(path, own)) yield { path, steps: own };
+    }
+  }
+
+  #isSelected(path: Uint8Array, steps: readonly Step[]): boolean {
+    if (this.#selection === null || this.#selection.chosenAt(path) !== null) return true;
+    const isMade = steps.every(({ found, left }) => (found?.type === "dir") !== (left?.type === "dir"));
+    return isMade && this.#selection.leadsOn(path);
+  }
+
+  /** Takes the steps back, each aspect for itself. `stopped`: aspects that were edited since. */
+  #takenBack(
+    path: Uint8Array,
+    present: TreeNode | null,
+    steps: readonly Step[],
+  ): { wanted: TreeNode | null; stopped: DiffAspect[] } {
+    const { over, throughSqlite, databases, keepsModes } = this.#rule;
+    const database = databaseOf(path, databases);
+    if (over || (database !== null && throughSqlite)) return { wanted: steps.at(-1)!.found, stopped: [] };
+    const first = database === null ? undefined : this.#edited.get(database);
+    const entry = new EntryBack(present, keepsModes);
+    for (const step of steps) entry.takeBack(step, first !== undefined && step.index >= first);
+    return entry;
+  }
+
+  /**
+   * Returns the directories to make again for an entry that comes back; they were removed since. Null if something else
+   * lies at a directory's path.
+   */
+  #wayTo({ path, after }: Difference, change: StateChange | null): Change[] | null {
+    this.#made = this.#made.filter((each) => isAtOrBelow(path, each));
+    if (after === null || change === null) return [];
+    const way: Change[] = [];
+    for (let end = path.indexOf(SLASH); end > 0; end = path.indexOf(SLASH, end + 1)) {
+      const above = path.subarray(0, end);
+      if (this.#made.some((each) => comparePaths(each, above) === 0)) continue;
+      const present = this.#present.at(above);
+      if (present?.type === "dir") continue;
+      const found = new OrderedFinder(change.found).at(above);
+      if (present !== null || found?.type !== "dir") return null;
+      way.push({ path: above, before: null, after: found, aspects: [] });
+    }
+    this.#made.push(...way.map((each) => each.path));
+    return way;
+  }
+}
+
+const SLASH = 0x2f;
+const ANY = Buffer.from("*");
+
+function isDirectlyIn(path: Uint8Array, directory: Uint8Array): boolean {
+  return path.lastIndexOf(SLASH) === directory.length && isAtOrBelow(path, directory);
+}
+
+function changeOf(path: Uint8Array, before: TreeNode | null, after: TreeNode | null): Difference | null {
+  if (before === null && after === null) return null;
+  const aspects = before === null || after === null ? [] : differences(before, after);
+  return before !== null && after !== null && aspects.length === 0 ? null : { path, before, after, aspects };
+}
+
+function staying(path: Uint8Array, before: TreeNode | null, after: TreeNode | null): Change {
+  const aspects = before === null || after === null ? [] : differences(before, after);
+  return { path, before, after, aspects, stays: { reason: "changed_since", detail: EDITED } };
+}
+
+/** Aspects that are compared each for itself. Edits of times and of hard links never keep an entry. */
+const ASPECTS = ["content", "mode", "owner", "xattrs", "times", "links"] as const;
+type Aspect = (typeof ASPECTS)[number];
+const SILENT: ReadonlySet<DiffAspect> = new Set(["times", "links"]);
+
+/** Goes back through the steps of one entry. */
+class EntryBack {
+  wanted: TreeNode | null;
+  readonly #stopped = new Set<Aspect>();
+  readonly #keepsModes: boolean;
+
+  constructor(present: TreeNode | null, keepsModes: boolean) {
+    this.wanted = present;
+    this.#keepsModes = keepsModes;
+  }
+
+  get stopped(): Aspect[] {
+    return [...this.#stopped].filter((aspect) => !SILENT.has(aspect));
+  }
+
+  /** `isEdited`: the entry belongs to a database that was edited since the step. */
+  takeBack({ found, left }: Step, isEdited: boolean): void {
+    const { wanted: now } = this;
+    if (isEdited) this.#stopped.add("content");
+    else if (found === null || left === null || now === null || found.type !== now.type || left.type !== now.type)
+      this.#takeWhole(now, { found, left });
+    else for (const aspect of ASPECTS) this.#takeAspect(aspect, { now, found, left });
+  }
+
+  /** Takes back the making or the removal of an entry. */
+  #takeWhole(now: TreeNode | null, { found, left }: Omit<Step, "index">): void {
+    if (this.#stopped.has("content") || this.#isSame(now, found)) return;
+    if (!this.#isSame(now, left)) return void this.#stopped.add("content");
+    // An entry that goes would take a mode and attributes along that somebody else set.
+    const edited = now === null || left === null ? [] : ASPECTS.filter((each) => this.#isEdit(each, now, left));
+    if (edited.length === 0) this.wanted = found;
+    for (const aspect of edited) this.#stopped.add(aspect);
+  }
+
+  #takeAspect(aspect: Aspect, { now, found, left }: { now: TreeNode; found: TreeNode; left: TreeNode }): void {
+    if (this.#stopped.has(aspect) || !this.#differ(aspect, found, left) || !this.#differ(aspect, now, found)) return;
+    if (this.#differ(aspect, now, left)) this.#stopped.add(aspect);
+    else this.wanted = { ...this.wanted!, ...(aspect === "content" ? contentOf(found) : PARTS[aspect](found)) };
+  }
+
+  /** Tells if two entries are of one type and content. */
+  #isSame(a: TreeNode | null, b: TreeNode | null): boolean {
+    return a === null || b === null ? a === b : !this.#differ("content", a, b);
+  }
+
+  #isEdit(aspect: Aspect, now: TreeNode, left: TreeNode): boolean {
+    // A restore without the right to set an owner leaves the one of its own user.
+    if (SILENT.has(aspect) || aspect === "owner" || (aspect === "mode" && !this.#keepsModes)) return false;
+    return this.#differ(aspect, now, left);
+  }
+
+  #differ(aspect: Aspect, a: TreeNode, b: TreeNode): boolean {
+    const found = differences(a, b);
+    if (aspect !== "content") return found.includes(aspect);
+    return found.some((each) => each === "content" || each === "type" || each === "target");
+  }
+}
+
+/** The members of a node that belong to an aspect. */
+const PARTS: Readonly<Record<Exclude<Aspect, "content">, (node: TreeNode) => Partial<TreeNode>>> = {
+  mode: ({ mode }) => ({ mode }),
+  owner: ({ uid, gid, user, group }) => ({ uid, gid, user, group }),
+  xattrs: ({ xattrs }) => ({ xattrs }),
+  times: ({ mtimeSec, mtimeNs }) => ({ mtimeSec, mtimeNs }),
+  links: ({ inode, links }) => ({ inode, links }),
+};
+
+/** Content comes back with its own times and other names, and with the mode, the owner and the attributes that the entry has. */
+function contentOf(found: TreeNode): Partial<TreeNode> {
+  const { mode: _mode, uid: _uid, gid: _gid, user: _user, group: _group, xattrs: _xattrs, ...content } = found;
+  return content;
+}
+
+/** The steps of one change, in raw pre-order. */
+class StepList {
+  readonly #differences: Iterator<Difference>;
+  readonly #sides: { found: OrderedFinder; left: OrderedFinder } | null;
+  readonly #index: number;
+  head: Difference | null = null;
+
+  constructor({ found, left, changed }: StateChange, index: number, onDamaged: OnDamagedDirectory) {
+    const { before, after } = changed ?? { before: found, after: left };
+    const fields = { before: before.fields, after: after.fields };
+    // An entry that is damaged in a state stays, and is named.
+    this.#differences = exactDifferences(before.source, after.source, fields, onDamaged)[Symbol.iterator]();
+    this.#sides = changed === undefined ? null : { found: new OrderedFinder(found), left: new OrderedFinder(left) };
+    this.#index = index;
+    this.#advance();
+  }
+
+  /** Returns the step at `path` if the next one is there, and went from one state to another. */
+  take(path: Uint8Array): Step | null {
+    const { head } = this;
+    if (head === null || comparePaths(head.path, path) !== 0) return null;
+    this.#advance();
+    if (this.#sides === null) return { index: this.#index, found: head.before, left: head.after };
+    const [found, left] = [this.#sides.found.at(path), this.#sides.left.at(path)];
+    return changeOf(path, found, left) === null ? null : { index: this.#index, found, left };
+  }
+
+  #advance(): void {
+    const { done, value } = this.#differences.next();
+    this.head = done === true ? null : value;
+  }
+}
+
+/** Finds the nodes of paths that come in raw pre-order: it holds the directories above the last one only. */
+class OrderedFinder {
+  readonly #source: TreeSource;
+  readonly #fields: LosslessByPath;
+  readonly #open: { path: string; nodes: TreeNodes }[];
+
+  constructor({ source, fields }: State) {
+    this.#source = source;
+    this.#fields = losslessByPath(fields);
+    this.#open = [{ path: "", nodes: source.list(source.root) }];
+  }
+
+  at(path: Uint8Array): TreeNode | null {
+    const text = latin1(path);
+    while (this.#open.length > 1 && !text.startsWith(this.#open.at(-1)!.path)) this.#open.pop();
+    for (;;) {
+      const { path: above, nodes } = this.#open.at(-1)!;
+      const end = text.indexOf("/", above.length);
+      const name = text.slice(above.length, end < 0 ? undefined : end);
+      const node = nodeNamed(nodes, Buffer.from(name, "latin1")) ?? null;
+      if (end < 0) return withFields(node, this.#fields.get(text));
+      if (node?.type !== "dir") return null;
+      this.#open.push({ path: `${above}${name}/`, nodes: this.#source.list(node.subtree!) });
+    }
+  }
+}
+
+/** Returns the latin1 path of the database that a file is or belongs to; null if the file belongs to none. */
+function databaseOf(path: Uint8Array, databases: ReadonlySet<string>): string | null {
+  if (databases.size === 0) return null;
+  const database = latin1(besideWhich(path) ?? path);
+  return databases.has(database) ? database : null;
+}
+
+/** Finds the databases that were edited after a change: a database without its own log would be damaged. */
+function editedDatabases({ databases, changes, present }: Rule): Map<string, number> {
+  const edited = new Map<string, number>();
+  for (const database of databases) {
+    const path = Buffer.from(database, "latin1");
+    const members = [path, ...SIDECARS.map((ending) => beside(path, ending))];
+    const nodesOf = (state: State): (TreeNode | null)[] => {
+      const finder = new OrderedFinder(state);
+      return members.map((each) => finder.at(each));
+    };
+    let now = nodesOf(present);
+    for (const [index, { found, left }] of changes.entries()) {
+      const [before, after] = [nodesOf(found), nodesOf(left)];
+      if (isSameContent(before, after) || isSameContent(now, before)) continue;
+      if (!isSameContent(now, after)) {
+        edited.set(database, index);
+        break;
+      }
+      now = before;
+    }
+  }
+  return edited;
+}
+
+function isSameContent(some: readonly (TreeNode | null)[], others: readonly (TreeNode | null)[]): boolean {
+  return some.every((a, i) => {
+    const b = others[i]!;
+    if (a === null || b === null) return a === b;
+    return differences(a, b).every((aspect) => aspect !== "content" && aspect !== "type");
+  });
+}
