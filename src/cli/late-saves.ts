@@ -22,6 +22,8 @@ export interface Told {
   session?: string;
   turn?: string;
   tool?: string;
+  /** The tool's own id of the call. */
+  call?: string;
   /** First line of the person's prompt. */
   prompt?: string;
   command?: string;

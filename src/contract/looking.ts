@@ -105,6 +105,7 @@ export const AgentEvent = object(
     session: orNull(text()),
     turn: orNull(text("null if the tool has no turn ids, as Gemini CLI")),
     tool: orNull(text()),
+    call: orNull(text("the tool's own id of the call, which its end has too")),
     prompt: orNull(text("first line of the prompt")),
     command: orNull(text("first line of the shell command")),
     save_point_id: pointId("the new point, or head if nothing had changed"),

@@ -16,8 +16,14 @@ export const Turn = object({
   before: orNull(pointId("the state before the turn; null if no point has that state")),
   why_not: opt(text("why `before` is null")),
   after: pointId("the last state of the turn"),
-  changed: orNull(number("entries that differ between `before` and `after`; null if the points cannot be compared")),
-  paths: rows(NamedPath, "the first 20 of the entries that differ"),
+  changed: orNull(
+    number(
+      "entries that the turn's session alone changed, while one of its tool calls was open; null if a state of the turn is missing",
+    ),
+  ),
+  paths: rows(NamedPath, "the first 20 of these entries"),
+  uncertain: number("entries that changed while several sessions had a call open, or in a state that was read late"),
+  taken_back: flag("a rewind went back to before this turn, and was not undone"),
 });
 export type Turn = Of<typeof Turn>;
 
@@ -43,7 +49,8 @@ export const RewindOptions = object({
   ...MethodOption.entries,
   session: TurnsOptions.entries.session,
   paths: RestoreOptions.entries.paths,
-  over: opt(flag("also revert what other sessions changed since; without this the rewind is refused if there is any")),
+  over: opt(flag("make the folder equal to the state before the turn: also revert what others changed since")),
+  strict: opt(flag("change nothing, and fail with `refused`, if an entry of the turn cannot go back")),
   cause: opt(about(Cause, "cause to record in the undo point")),
 });
 export type RewindOptions = Of<typeof RewindOptions>;

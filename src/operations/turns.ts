@@ -3,14 +3,16 @@ import type { DiffEntry, NamedPath } from "../contract/index.ts";
 import type { AgentEvent } from "../contract/looking.ts";
 import type { RewindOptions, Turn, TurnsOptions, TurnsResult } from "../contract/turns.ts";
 import type { RestoreResult } from "../contract/points.ts";
-import { advice, CairnError, call, option, toCairnError } from "../errors.ts";
-import { rawPath } from "../formats/records/record.ts";
-import { isAtOrBelow, listedNames, normalizeTyped, quotedPath } from "../fs/paths/safe-path.ts";
+import { advice, CairnError, call, toCairnError } from "../errors.ts";
+import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
 import { CHECK_EVENT, isBefore, readAgentEvents } from "../workspace/points/agent-events.ts";
+import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import type { PointChange } from "../workspace/restore/relative.ts";
 import { diff } from "./diff.ts";
+import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "./intervals.ts";
 import { goingBack } from "./restore.ts";
 
 /** Turns of agents: a prompt, and everything that the agent did until it waited for the next one. */
@@ -18,6 +20,8 @@ import { goingBack } from "./restore.ts";
 const DEFAULT_TURNS = 20;
 const SHOWN_PATHS = 20;
 const LEAST_DIGITS = 4;
+/** Events before a turn in which an open tool call is looked for. */
+const EARLIER_EVENTS = 1000;
 
 /** Names of events that begin or end a turn, in each agent's hooks. */
 const PROMPT = /^(?:UserPromptSubmit|BeforeAgent|prompt)$/;
@@ -68,8 +72,10 @@ export async function turns(workspace: Workspace, options: TurnsOptions): Promis
   const log = readAgentEvents(workspace.found.paths.agentEvents);
   const { limit = DEFAULT_TURNS, session: wanted, ...own } = options;
   const all = ofSession(turnsIn(log), log, wanted).toReversed();
+  const back = takenBack(workspace, log);
   const listed: Turn[] = [];
-  for (const each of limit === 0 ? all : all.slice(0, limit)) listed.push(await turnOf(workspace, log, each, own));
+  for (const each of limit === 0 ? all : all.slice(0, limit))
+    listed.push(await turnOf(workspace, log, { turn: each, isTakenBack: back.has(each.id) }, own));
   const sessions = new Map<string, TurnsResult["sessions"][number]>();
   for (const { events } of all) {
     const event = log[events.at(-1)!]!;
@@ -88,13 +94,15 @@ function ofSession(all: FoundTurn[], log: readonly AgentEvent[], wanted: string 
 async function turnOf(
   workspace: Workspace,
   log: readonly AgentEvent[],
-  { id, events }: FoundTurn,
+  { turn: { id, events }, isTakenBack }: { turn: FoundTurn; isTakenBack: boolean },
   call: { signal?: AbortSignal },
 ): Promise<Turn> {
   const all = events.map((index) => log[index]!);
   const [first, last] = [all[0]!, all.at(-1)!];
-  const { before, whyNot } = stateBefore(workspace, first);
-  const differing = before === null ? null : await differencesBetween(workspace, before, last.save_point_id, call);
+  const { before, whyNot } = stateBefore(workspace, all);
+  const changes = changesOf(timeline(workspace, log, { first: events[0]!, last: events.at(-1)! }), sessionOf(first));
+  const own = await entriesOf(workspace, changes, { isUncertain: false, call });
+  const uncertain = await entriesOf(workspace, changes, { isUncertain: true, call });
   return {
     turn_id: id,
     agent: first.agent,
@@ -107,23 +115,94 @@ async function turnOf(
     before,
     ...(whyNot === undefined ? {} : { why_not: whyNot }),
     after: last.save_point_id,
-    changed: differing?.length ?? null,
-    paths: (differing ?? []).slice(0, SHOWN_PATHS).map(nameOf),
+    changed: own?.size ?? null,
+    paths: [...(own ?? new Map<string, NamedPath>()).values()].slice(0, SHOWN_PATHS),
+    uncertain: uncertain?.size ?? 0,
+    taken_back: isTakenBack,
   };
+}
+
+/** A change of the folder between two saves. `to` null: the present folder. */
+interface Change {
+  from: SavePointId;
+  to: SavePointId | null;
+  isUncertain: boolean;
+}
+
+/** Returns the entries of changes by name; null if a state is missing or damaged. Changes that are not saved yet are left out. */
+async function entriesOf(
+  workspace: Workspace,
+  changes: readonly Change[],
+  { isUncertain, call }: { isUncertain: boolean; call: { signal?: AbortSignal } },
+): Promise<Map<string, NamedPath> | null> {
+  const entries = new Map<string, NamedPath>();
+  for (const { from, to, isUncertain: is } of changes) {
+    if (is !== isUncertain || to === null) continue;
+    const found = await differencesBetween(workspace, from, to, call);
+    if (found === null) return null;
+    for (const each of found) entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
+  }
+  return entries;
+}
+
+/** Divides the time from an event on, to another one or to now, by whose changes were made in it. */
+function timeline(
+  workspace: Workspace,
+  log: readonly AgentEvent[],
+  { first, last }: { first: number; last?: number },
+): Interval[] {
+  const until = last === undefined ? log : log.slice(0, last + 1);
+  const end = last === undefined ? null : log[last]!.at;
+  const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
+  // Other sessions may have calls open when the first event comes.
+  const length = Math.min(first, EARLIER_EVENTS);
+  const earlier = Array.from({ length }, (_none, i) => {
+    const event = first - length + i;
+    return { state: log[event]!.save_point_id, event };
+  });
+  const isTurnEnd = ({ event }: AgentEvent): boolean => END.test(event);
+  const all = intervalsOf(until, [...earlier, ...moments], { sessionOf, isTurnEnd }).slice(length);
+  return last === undefined ? all : all.slice(0, -1);
+}
+
+/** Lists the points from an event's own on, ascending, those of restores too. `end`: none that are newer. */
+function pointsFrom(workspace: Workspace, first: AgentEvent, end: string | null): SavedPoint[] {
+  const start = workspace.points.ids().get(first.save_point_id);
+  const found: SavedPoint[] = [];
+  for (const sequence of workspace.points.committed().toReversed()) {
+    if (start !== undefined && sequence < start) break;
+    const point = workspace.points.readOrNull(sequence);
+    if (point === null) continue;
+    const { save_point_id: id, created_at: at } = point.descriptor;
+    if (start === undefined && at < (first.asked_at ?? first.at)) break;
+    if (end === null || at <= end) found.push({ id, at });
+  }
+  return found.toReversed();
+}
+
+/** Returns the changes of a session, and those that may be its own, oldest first. */
+function changesOf(intervals: readonly Interval[], session: string): Change[] {
+  return intervals.flatMap(({ from, to, by }) => {
+    const isOwn = typeof by === "object" && by.session === session;
+    return from === to || (!isOwn && by !== "uncertain") ? [] : [{ from, to, isUncertain: !isOwn }];
+  });
 }
 
 function nameOf({ path, path_b64: raw }: DiffEntry): NamedPath {
   return raw === undefined ? { path } : { path, path_b64: raw };
 }
 
-/** Returns the state before a turn: the point of its first hook, if the agent waited for that hook. */
-function stateBefore(workspace: Workspace, first: AgentEvent): { before: SavePointId | null; whyNot?: string } {
-  if (first.asked_at !== null)
-    return {
-      before: null,
-      whyNot: "the save went on after the hook had returned, so the agent may have worked meanwhile",
-    };
-  if (!isBefore(first.event)) return { before: null, whyNot: `the first hook of the turn was ${first.event}` };
+/**
+ * Returns the state before a turn: that of its prompt, also of an older point that the folder still equalled, else the
+ * state before its first tool call.
+ */
+function stateBefore(
+  workspace: Workspace,
+  events: readonly AgentEvent[],
+): { before: SavePointId | null; whyNot?: string } {
+  const isExact = ({ event, asked_at: late, made }: AgentEvent): boolean => isBefore(event) && (late === null || !made);
+  const first = [events[0]!, ...events.filter(({ tool }) => tool !== null).slice(0, 1)].find(isExact);
+  if (first === undefined) return { before: null, whyNot: "Cairn has no exact state before this turn" };
   if (workspace.byId(first.save_point_id) === null)
     return { before: null, whyNot: "a cleanup removed the point before the turn" };
   return { before: first.save_point_id };
@@ -146,88 +225,106 @@ async function differencesBetween(
   }
 }
 
+/** Returns the ids of the turns that a rewind took back, and no undo brought again. */
+function takenBack(workspace: Workspace, log: readonly AgentEvent[]): Set<string> {
+  const all = turnsIn(log);
+  const back = new Set<string>();
+  for (const { kind, before, at } of operationLog(workspace.state().operations).done) {
+    const cause = kind === "rewind" ? workspace.byId(before)?.descriptor.cause : undefined;
+    const first = all.findIndex(({ id }) => id === cause?.["turn"]);
+    if (first < 0) continue;
+    const session = sessionOf(log[all[first]!.events[0]!]!);
+    for (const { id, events } of all.slice(first))
+      if (sessionOf(log[events[0]!]!) === session && log[events[0]!]!.at < at) back.add(id);
+  }
+  return back;
+}
+
 /**
- * Restores the state before a turn, as one operation. `name`: a turn's id, the number of turns to go back (1: the
- * newest), or undefined for the newest. Throws `not_found`, and `refused` if other sessions changed files since.
+ * Takes back what a session changed since a turn began, as one operation. `name`: a turn's id, the number of turns to go
+ * back (1: the newest that was not taken back), or undefined for the newest. Throws `not_found` for an unknown turn or a
+ * missing state, and with `strict` `refused` if an entry cannot go back.
  */
 export async function rewind(
   workspace: Workspace,
   name: string | undefined,
   options: RewindOptions,
 ): Promise<RestoreResult> {
-  const { session, over = false, paths: typed, cause, ...own } = options;
+  const { session, over = false, strict = false, paths: typed, cause, throughSqlite = false, ...own } = options;
   const log = readAgentEvents(workspace.found.paths.agentEvents);
-  const turn = namedTurn(ofSession(turnsIn(log), log, session), name);
-  const first = log[turn.events[0]!]!;
-  const { before, whyNot } = stateBefore(workspace, first);
-  if (before === null)
-    throw new CairnError("not_found", `the state before the turn ${turn.id} cannot be restored: ${whyNot}`, {
-      hint: advice`choose an earlier turn; ${call("turns")} lists them`,
-    });
+  const turn = namedTurn(workspace, log, { name, session });
+  const events = turn.events.map((index) => log[index]!);
+  const [first] = events as [AgentEvent];
   const paths = typed === undefined ? null : typed.map(normalizeTyped);
-  if (!over) await requireOwnChanges(workspace, log, { turn, paths }, own);
   const rewound = { kind: "rewind", turn: turn.id, agent: first.agent, session: first.session };
-  return goingBack(workspace, { ...own, cause: { ...cause, ...rewound } }, "restore", () => ({
-    target: workspace.resolve(before),
-    paths,
-    keepPresent: false,
-    kind: "rewind",
-  }));
+  const call = { ...own, throughSqlite, strict, cause: { ...cause, ...rewound } };
+  return goingBack(workspace, call, "restore", () => {
+    const { before, whyNot } = stateBefore(workspace, events);
+    const all = changesOf(timeline(workspace, log, { first: turn.events[0]! }), sessionOf(first));
+    const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
+    if (start === undefined || (over && before === null)) throw noStateBefore(workspace, turn.id, { first, whyNot });
+    const target = workspace.resolve(start);
+    const wanted = { target, paths, keepPresent: false, kind: "rewind" } as const;
+    if (over) return wanted;
+    const changes = all.toReversed().map((change) => pointChange(workspace, change));
+    return { ...wanted, relative: { changes, paths, keptPresent: false, over: false, throughSqlite } };
+  });
 }
 
-function namedTurn(all: readonly FoundTurn[], name: string | undefined): FoundTurn {
+/** Throws `not_found` if a cleanup removed one of the points. */
+function pointChange(workspace: Workspace, { from, to, isUncertain }: Change): PointChange {
+  const [found, left] = [workspace.byId(from), workspace.byId(to)];
+  if (found === null || (left === null && to !== null))
+    throw new CairnError("not_found", "a cleanup removed a state since the turn, so only a part could go back", {
+      hint: advice`go back to a later turn; ${call("turns")} lists them`,
+    });
+  return { found, left, isUncertain };
+}
+
+/** Names the nearest earlier point, with its command. */
+function noStateBefore(
+  workspace: Workspace,
+  turn: string,
+  { first, whyNot }: { first: AgentEvent; whyNot: string | undefined },
+): CairnError {
+  const began = first.asked_at ?? first.at;
+  const earlier = workspace.points.saved().findLast((sequence) => {
+    const point = workspace.points.readOrNull(sequence);
+    return point !== null && point.descriptor.created_at < began;
+  });
+  const said = `the turn ${turn} cannot be taken back: ${whyNot ?? "Cairn has no exact state before this turn"}`;
+  if (earlier === undefined)
+    return new CairnError("not_found", said, { hint: advice`choose a later turn; ${call("turns")} lists them` });
+  const id = workspace.points.read(earlier).descriptor.save_point_id.slice(0, 8);
+  return new CairnError("not_found", `${said}. The last point before it is ${id}`, {
+    hint: advice`to go there, and take back everybody's changes since: ${call(`restore ${id}`, "restore", { target: id })}`,
+  });
+}
+
+function namedTurn(
+  workspace: Workspace,
+  log: readonly AgentEvent[],
+  { name, session }: { name: string | undefined; session: string | undefined },
+): FoundTurn {
+  const all = ofSession(turnsIn(log), log, session);
   const seeTurns = advice`${call("turns")} lists the turns`;
   if (name === undefined || /^[1-9]\d{0,2}$/.test(name)) {
-    const turn = all.at(-Number(name ?? 1));
+    const back = takenBack(workspace, log);
+    const open = all.filter(({ id }) => !back.has(id));
+    // Several turns are those of one session: that of the newest one.
+    const newest = open.at(-1);
+    const own = open.filter(({ events }) => sessionOf(log[events[0]!]!) === sessionOf(log[newest!.events[0]!]!));
+    const turn = own.at(-Number(name ?? 1));
     if (turn !== undefined) return turn;
     const known =
-      all.length === 0 ? "no hook of an agent has saved here yet" : `${plural(all.length, "turn")} are recorded`;
+      all.length === 0
+        ? "no hook of an agent has saved here yet"
+        : `${plural(own.length, "turn")} of the newest session can be taken back`;
     throw new CairnError("not_found", `there is no such turn: ${known}`, { hint: seeTurns });
   }
   const found = name.length < LEAST_DIGITS ? [] : all.filter(({ id }) => id.startsWith(name.toLowerCase()));
   if (found.length === 1) return found[0]!;
   const code = found.length === 0 ? "not_found" : "ambiguous";
-  throw new CairnError(
-    code,
-    `${found.length === 0 ? "no turn begins" : "several turns begin"} with ${name.slice(0, 40)}`,
-    {
-      hint: seeTurns,
-    },
-  );
-}
-
-/** Throws `refused` if the rewind would revert changes that other sessions made since the turn began. */
-async function requireOwnChanges(
-  workspace: Workspace,
-  log: readonly AgentEvent[],
-  { turn, paths }: { turn: FoundTurn; paths: readonly Uint8Array[] | null },
-  call: { signal?: AbortSignal },
-): Promise<void> {
-  const [start] = turn.events;
-  const own = sessionOf(log[start!]!);
-  const others = new Map<string, Set<string>>();
-  for (let i = start! + 1; i < log.length; i++) {
-    const event = log[i]!;
-    // A save before a turn or a tool call contains changes that the hook's own session has not made.
-    if (!event.made || sessionOf(event) === own || isBefore(event.event)) continue;
-    const changed = await differencesBetween(workspace, log[i - 1]!.save_point_id, event.save_point_id, call);
-    const names = others.get(sessionOf(event)) ?? new Set();
-    for (const each of changed ?? [])
-      if (paths === null || paths.some((path) => isAtOrBelow(rawPath(each), path))) names.add(each.path);
-    if (names.size > 0) others.set(sessionOf(event), names);
-  }
-  if (others.size === 0) return;
-  const listed = [...others].map(([key, names]) => ({
-    session: key.split("\0")[1]!,
-    agent: key.split("\0")[0]!,
-    paths: [...names],
-  }));
-  const shown = listed.map(
-    ({ agent, session, paths: names }) =>
-      `${agent} ${session.slice(0, 8)}: ${listedNames(names.map((each) => quotedPath(Buffer.from(each))))}`,
-  );
-  throw new CairnError("refused", `the rewind would also revert changes of other sessions: ${shown.join("; ")}`, {
-    hint: advice`to revert them too, add ${option("over")}; to restore some paths only, add ${option("paths", "--only PATH")}`,
-    details: { others: listed },
-  });
+  const begin = found.length === 0 ? "no turn begins" : "several turns begin";
+  throw new CairnError(code, `${begin} with ${name.slice(0, 40)}`, { hint: seeTurns });
 }

@@ -25,6 +25,10 @@ class Project {
     fs.writeFileSync(path.join(this.folder, name), content);
   }
 
+  content(name: string): string {
+    return fs.readFileSync(path.join(this.folder, name), "utf8");
+  }
+
   names(): string[] {
     const names = fs.readdirSync(this.folder, { recursive: true, encoding: "utf8" });
     return names.filter((name) => fs.statSync(path.join(this.folder, name)).isFile()).toSorted();
@@ -122,31 +126,146 @@ test("rewind restores what tools and shell commands changed, as one operation th
   assert.deepEqual([some.changes?.created, project.names()], [2, ["b", "c", "src/a"]]);
 });
 
-test("rewind refuses to revert changes of another session, and reverts them with --over", () => {
+test("rewind takes back one session's changes and leaves those of another session and of the person", () => {
   const project = new Project();
   project.claudeTurn();
   project.geminiTurn("do b", "two");
-  const refused = project.run("rewind", "2");
-  assert.deepEqual([refused.status, refused.error!.code], [7, "refused"]);
-  assert.match(refused.error!.message, /gemini gemini-s: "b"/);
-  assert.deepEqual(project.names(), ["b", "c"], "nothing was changed");
-  // Not what lies elsewhere.
-  assert.equal(project.run("rewind", "--session", "claude", "--only", "src").status, 0);
-  assert.deepEqual(project.names(), ["b", "c", "src/a"]);
-  assert.equal(project.run("rewind", "2", "--over").status, 0);
-  assert.deepEqual(project.names(), ["b", "src/a"]);
-  assert.equal(fs.readFileSync(path.join(project.folder, "b"), "utf8"), "one");
+  project.write("mine", "of the person");
+  const back = project.run("rewind", "--session", "claude");
+  assert.deepEqual([back.status, project.names()], [0, ["b", "mine", "src/a"]], back.stdout + back.stderr);
+  assert.equal(project.content("b"), "two");
+  assert.equal(project.run("undo").status, 0);
+  assert.deepEqual(project.names(), ["b", "c", "mine"]);
+  const all = project.run("rewind", "--session", "claude", "--over");
+  assert.deepEqual([all.status, project.names(), project.content("b")], [0, ["b", "src/a"], "one"]);
 });
 
-test("rewind is refused for a turn whose first point was saved after its hook had returned", () => {
+test("rewind leaves the edits that a person saves and does not save after a turn", () => {
+  const project = new Project();
+  project.claudeTurn();
+  for (let i = 0; i < 20; i++) project.write(`person/${i}`, "edited");
+  for (let i = 0; i < 3; i++) {
+    project.write(`saved/${i}`, "edited");
+    cairnOk(["save", project.folder]);
+  }
+  project.write("b", "edited");
+  const back = project.run("rewind");
+  assert.equal(back.status, 0, back.stdout + back.stderr);
+  assert.deepEqual(back.data["changes"], { created: 2, updated: 0, deleted: 1, metadata: 0 });
+  assert.deepEqual([project.content("b"), project.names().length], ["edited", 25]);
+  assert.equal(project.run("undo").status, 0);
+  assert.deepEqual([project.names().includes("c"), project.names().length], [true, 25]);
+});
+
+test("rewind names an entry that somebody edited after the turn, and with --strict changes nothing", () => {
+  const project = new Project();
+  project.claudeTurn();
+  project.write("c", "edited by the person");
+  const strict = project.run("rewind", "--strict");
+  assert.deepEqual([strict.status, strict.error!.code], [7, "refused"]);
+  assert.match(strict.error!.message, /"c"/);
+  assert.deepEqual([project.names(), project.turns().turns[0]!.taken_back], [["b", "c"], false]);
+  const back = project.run("rewind");
+  assert.equal(back.status, 10);
+  const left = back.data["left_out"] as RestoreResult["left_out"];
+  assert.deepEqual(
+    left.map(({ path: where, reason }) => [where, reason]),
+    [["c", "changed_since"]],
+  );
+  assert.deepEqual([project.names(), project.content("c")], [["b", "c", "src/a"], "edited by the person"]);
+});
+
+test("a chmod after a turn survives the turn's rewind, and keeps a file that the turn made", () => {
+  const project = new Project();
+  project.claudeTurn();
+  fs.chmodSync(path.join(project.folder, "c"), 0o700);
+  fs.chmodSync(path.join(project.folder, "b"), 0o600);
+  const back = project.run("rewind");
+  assert.equal(back.status, 10);
+  assert.deepEqual(project.names(), ["b", "c", "src/a"]);
+  const modeOf = (name: string): number => fs.statSync(path.join(project.folder, name)).mode & 0o777;
+  assert.deepEqual([modeOf("c"), modeOf("b")], [0o700, 0o600]);
+});
+
+test("what changed while two sessions had a call open stays, and is named", () => {
+  const project = new Project();
+  const [a, b] = ["a-session", "b-session"].map((session) => ({ session_id: session, prompt_id: "p" })) as [
+    object,
+    object,
+  ];
+  const callOf = (facts: object, id: string): object => ({ ...facts, tool_name: "Bash", tool_use_id: id });
+  project.hook("claude-code", "UserPromptSubmit", { ...a, prompt: "work" });
+  project.hook("claude-code", "PreToolUse", callOf(a, "1"));
+  project.write("of-a", "new");
+  // B begins, changes nothing and ends while the call of A is open.
+  project.hook("claude-code", "UserPromptSubmit", { ...b, prompt: "look" });
+  project.hook("claude-code", "Stop", b);
+  project.write("of-a-too", "new");
+  project.hook("claude-code", "PreToolUse", callOf(b, "2"));
+  project.write("of-both", "new");
+  project.hook("claude-code", "PostToolUse", callOf(b, "2"));
+  project.hook("claude-code", "PostToolUse", callOf(a, "1"));
+  const [ofB] = project.turns("--session", "b-session").turns;
+  assert.deepEqual([ofB!.changed, ofB!.uncertain], [0, 1]);
+  const back = project.run("rewind", "--session", "b-session");
+  assert.equal(back.status, 10);
+  assert.deepEqual(project.names(), ["b", "of-a", "of-a-too", "of-both", "src/a"]);
+  assert.equal(project.run("rewind", "--session", "a-session").status, 10);
+  assert.deepEqual(project.names(), ["b", "of-both", "src/a"]);
+});
+
+test("a turn that was taken back is marked, and the next rewind takes the turn before it", () => {
+  const project = new Project();
+  project.geminiTurn("first", "two");
+  project.geminiTurn("second", "three");
+  assert.equal(project.run("rewind").status, 0);
+  assert.equal(project.content("b"), "two");
+  const marks = (): boolean[] => project.turns().turns.map(({ taken_back: isBack }) => isBack);
+  assert.deepEqual(marks(), [true, false]);
+  assert.equal(project.run("rewind").status, 0);
+  assert.deepEqual([project.content("b"), marks()], ["one", [true, true]]);
+  assert.equal(project.run("rewind").error!.code, "not_found");
+  assert.equal(project.run("undo").status, 0);
+  assert.deepEqual([project.content("b"), marks()], ["two", [true, false]]);
+});
+
+test("a running turn without tool events goes back, also what is not saved yet", () => {
+  const project = new Project();
+  project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "run" });
+  project.write("b", "of the agent");
+  assert.equal(project.run("rewind").status, 0);
+  assert.equal(project.content("b"), "one");
+});
+
+test("rewind goes to an older point that the folder equalled when a late hook saved", () => {
+  const project = new Project();
+  const facts = { agent: "codex", session: "s", turn: "t" };
+  const hook = (event: string, more: object = {}): void => {
+    const cause = JSON.stringify({ kind: "tool_call", ...facts, event, ...more });
+    cairnOk(["save", project.folder, "--skip-unchanged", "--cause", cause]);
+  };
+  hook("UserPromptSubmit", { asked_at: new Date(Date.now() - 9000).toISOString() });
+  hook("PreToolUse", { tool: "shell", call: "1" });
+  project.write("b", "two");
+  hook("PostToolUse", { tool: "shell", call: "1" });
+  const [turn] = project.turns().turns;
+  assert.notEqual(turn!.before, null);
+  assert.equal(project.run("rewind").status, 0);
+  assert.equal(project.content("b"), "one");
+});
+
+test("rewind of a turn without an exact state before it names the nearest earlier point", () => {
   const project = new Project();
   const cause = { kind: "tool_call", agent: "codex", event: "UserPromptSubmit", session: "s", turn: "t" };
-  const late = JSON.stringify({ ...cause, asked_at: new Date(Date.now() - 9000).toISOString() });
+  const late = JSON.stringify({ ...cause, asked_at: new Date().toISOString() });
+  project.write("b", "changed before or during the turn");
   cairnOk(["save", project.folder, "--cause", late]);
   const [turn] = project.turns().turns;
   assert.equal(turn!.before, null);
-  assert.match(turn!.why_not!, /after the hook had returned/);
-  assert.deepEqual([project.run("rewind").status, project.run("rewind").error!.code], [3, "not_found"]);
+  assert.match(turn!.why_not!, /no exact state before this turn/);
+  const { status, error } = project.run("rewind");
+  assert.deepEqual([status, error!.code], [3, "not_found"]);
+  assert.match(error!.hint!, /cairn .*restore [0-9a-f]{8}/);
   for (const [words, code] of [
     [["rewind", "7"], "not_found"],
     [["rewind", "zzzz"], "not_found"],

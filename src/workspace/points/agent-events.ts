@@ -29,6 +29,7 @@ export function noteAgentEvent(
     session: text("session"),
     turn: text("turn"),
     tool: text("tool"),
+    call: text("call"),
     prompt: text("prompt"),
     command: text("command"),
     ...saved,
@@ -43,7 +44,8 @@ export function readAgentEvents(log: string): AgentEvent[] {
   return [olderPart(log), log].flatMap((file) =>
     (readSmallFile(file, 2 * MOST_BYTES, true)?.toString("utf8") ?? "").split("\n").flatMap((line) => {
       try {
-        return line === "" ? [] : [JSON.parse(line) as AgentEvent];
+        // Events of earlier versions have no ids of calls.
+        return line === "" ? [] : [{ call: null, ...(JSON.parse(line) as Omit<AgentEvent, "call">) }];
       } catch {
         return [];
       }

@@ -37,12 +37,13 @@ async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promis
   if (relative === undefined || input.paths !== null || relative.keptPresent) return input;
   const [newest, ...older] = relative.changes;
   // Only a single change leads to the target itself.
-  if (older.length > 0) return input;
+  const left = newest?.left ?? null;
+  if (older.length > 0 || left === null || newest!.isUncertain === true) return input;
   if (workspace.unfinished("missing-folder").isBegun) return plain;
   if (workspace.engine.holder === null) return input;
-  if (await isStillTree(workspace, newest!.left)) return plain;
+  if (await isStillTree(workspace, left)) return plain;
   const { method, ...call } = input;
-  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: newest!.left });
+  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: left });
   const isUnedited = changes.added + changes.modified + changes.removed === 0;
   // A caller who asks for an exchange vouches for entries that this user cannot read.
   return isUnedited && (leftOut.length === 0 || method === "exchange") ? plain : input;

@@ -37,6 +37,8 @@ export interface RestoreInput extends WorkspaceCall {
   kind: OperationKind;
   /** takes only these changes back; absent: the folder becomes equal to the target */
   relative?: Relative;
+  /** an entry that would stay makes the restore fail with `refused` */
+  strict?: boolean;
   /** writes databases that a process has open through SQLite; else such a database makes the restore fail */
   throughSqlite?: boolean | undefined;
   /** replaces files of other users, which then belong to this user; else such a file stays */

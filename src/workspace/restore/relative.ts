@@ -30,8 +30,10 @@ import type { Change } from "./plan.ts";
 export interface PointChange {
   /** the state to go back to */
   found: Point;
-  /** the state that the change left */
-  left: Point;
+  /** the state that the change left; null: the present folder */
+  left: Point | null;
+  /** it is not certain whose change this is: its entries stay, and are named */
+  isUncertain?: boolean;
   /** two points that differ in the entries of the change; absent: `found` and `left` */
   changed?: { before: Point; after: Point };
 }
@@ -52,14 +54,19 @@ export interface Relative {
 
 /** Returns the points that a relative change reads: they must be sealed. */
 export function pointsOf({ changes }: Pick<Relative, "changes">): Point[] {
-  return changes.flatMap(({ found, left, changed }) => [found, left, ...(changed ? Object.values(changed) : [])]);
+  return changes.flatMap(({ found, left, changed }) => [
+    found,
+    ...(left === null ? [] : [left]),
+    ...(changed ? Object.values(changed) : []),
+  ]);
 }
 
 /** Returns the change with every point replaced by the result of `by`. */
 export function withPoints(relative: Relative, by: (point: Point) => Point): Relative {
-  const changes = relative.changes.map(({ found, left, changed }) => ({
+  const changes = relative.changes.map(({ found, left, changed, ...more }) => ({
+    ...more,
     found: by(found),
-    left: by(left),
+    left: left === null ? null : by(left),
     ...(changed && { changed: { before: by(changed.before), after: by(changed.after) } }),
   }));
   return { ...relative, changes };
@@ -73,6 +80,7 @@ interface State {
 interface StateChange {
   found: State;
   left: State;
+  isUncertain: boolean;
   changed?: { before: State; after: State };
 }
 
@@ -103,10 +111,11 @@ export async function relativeRule(
     return read;
   };
   const read: StateChange[] = [];
-  for (const { found, left, changed } of changes)
+  for (const { found, left, changed, isUncertain = false } of changes)
     read.push({
       found: await state(found),
-      left: await state(left),
+      left: left === null ? more.present : await state(left),
+      isUncertain,
       ...(changed && { changed: { before: await state(changed.before), after: await state(changed.after) } }),
     });
   const labels = pointsOf({ changes }).flatMap(({ descriptor }) => descriptor.labels);
@@ -223,7 +232,11 @@ export class RelativeRule {
     if (over || (database !== null && throughSqlite)) return { wanted: steps.at(-1)!.found, stopped: [] };
     const first = database === null ? undefined : this.#edited.get(database);
     const entry = new EntryBack(present, keepsModes);
-    for (const step of steps) entry.takeBack(step, first !== undefined && step.index >= first);
+    for (const step of steps) {
+      const isEdited = first !== undefined && step.index >= first;
+      if (isEdited || this.#rule.changes[step.index]!.isUncertain) entry.stopAt(step);
+      else entry.takeBack(step);
+    }
     return entry;
   }
 
@@ -287,11 +300,17 @@ class EntryBack {
     return [...this.#stopped].filter((aspect) => !SILENT.has(aspect));
   }
 
-  /** `isEdited`: the entry belongs to a database that was edited since the step. */
-  takeBack({ found, left }: Step, isEdited: boolean): void {
+  /** Leaves the entry as it is from here on, unless it is as the step found it. */
+  stopAt({ found }: Step): void {
     const { wanted: now } = this;
-    if (isEdited) this.#stopped.add("content");
-    else if (found === null || left === null || now === null || found.type !== now.type || left.type !== now.type)
+    if (now === null || found === null) {
+      if (now !== found) this.#stopped.add("content");
+    } else for (const aspect of ASPECTS) if (this.#differ(aspect, now, found)) this.#stopped.add(aspect);
+  }
+
+  takeBack({ found, left }: Step): void {
+    const { wanted: now } = this;
+    if (found === null || left === null || now === null || found.type !== now.type || left.type !== now.type)
       this.#takeWhole(now, { found, left });
     else for (const aspect of ASPECTS) this.#takeAspect(aspect, { now, found, left });
   }
@@ -423,10 +442,10 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
       return members.map((each) => finder.at(each));
     };
     let now = nodesOf(present);
-    for (const [index, { found, left }] of changes.entries()) {
+    for (const [index, { found, left, isUncertain }] of changes.entries()) {
       const [before, after] = [nodesOf(found), nodesOf(left)];
       if (isSameContent(before, after) || isSameContent(now, before)) continue;
-      if (!isSameContent(now, after)) {
+      if (isUncertain || !isSameContent(now, after)) {
         edited.set(database, index);
         break;
       }

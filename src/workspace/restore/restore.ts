@@ -1,5 +1,15 @@
 import { holesByPath } from "../../archive/write/exact-nodes.ts";
-import { advice, adviceOf, call, either, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
+import {
+  advice,
+  adviceOf,
+  CairnError,
+  call,
+  either,
+  option,
+  reworded,
+  throwIfAborted,
+  toCairnError,
+} from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -11,7 +21,9 @@ import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import { type PlannedRestore, planOf, requireAnywhere, type RestoreInput, savePresent } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
-import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
+import { plural } from "../../formats/sizes.ts";
+import { listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
+import { lackingIn, type LeftOutEntry, publicLeftOut } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
@@ -39,14 +51,41 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   // The save runs outside `reading`: it needs the store alone to remove lost content from the index.
   const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));
   if (present.isSpared === true) return nothingToDo(workspace, input);
-  const restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
-  if (restored.undoId === null) {
+  let restored: Restored | Refused;
+  try {
+    restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    restored = error;
+  }
+  if (restored instanceof Refused || restored.undoId === null) {
     const { sequence, descriptor } = present.point;
     workspace.points.remove(sequence);
     failpoint("restore.undo-point-gone");
     await workspace.engine.discard([descriptor.save_point_id]);
   }
+  if (restored instanceof Refused) throw restored.cause;
   return restored;
+}
+
+/** The plan was refused before anything changed: the undo point goes again. */
+class Refused extends Error {}
+
+/** Throws if the caller wants all or nothing, and an entry would stay. */
+function requireAll({ strict }: RestoreInput, { plan, scan }: PlannedRestore): void {
+  if (strict !== true) return;
+  const stays = leftOutBefore(plan, scan, { paths: [], lacking: [], notSet: [] });
+  if (stays.length === 0) return;
+  const names = listedNames(stays.map(({ path }) => quotedPath(path)));
+  const cause = new CairnError(
+    "refused",
+    `${plural(stays.length, "entry")} cannot go back: ${names}; nothing was changed`,
+    {
+      hint: advice`without ${option("strict")} the others go back`,
+      details: { stays: stays.map(publicLeftOut) },
+    },
+  );
+  throw new Refused(cause.message, { cause });
 }
 
 /** Moves only head: the folder already equals the target. Records no operation. */
@@ -90,6 +129,7 @@ async function restoreReading(
   present: Awaited<ReturnType<typeof savePresent>>,
 ): Promise<Restored> {
   const planned = await planOf(workspace, input, present);
+  requireAll(input, planned);
   if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
   const { plan, scan, manifest, damaged } = planned;
   const lacking = [...lackingIn(manifest, input.paths), ...damaged];

@@ -126,8 +126,8 @@ export function intentOf(
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
   // The folder's own mode or owner was set since the operation.
-  const left = relative?.over === false ? relative.changes[0]?.left : undefined;
-  const isEdited = left !== undefined && !isSameRoot(rootOfPoint(left), rootOfPoint(undo));
+  const left = relative === undefined || relative.over ? null : (relative.changes[0]?.left ?? undo);
+  const isEdited = left !== null && !isSameRoot(rootOfPoint(left), rootOfPoint(undo));
   const isOwnRoot = paths === null && !isEdited;
   const intent: RestoreFile = {
     target: target.descriptor.save_point_id,

@@ -241,7 +241,7 @@ function pluginText(scope: Scope): string {
   // The lines are built separately: the build would take an import in a text for a real import.
   const call = (event: string, facts: string): string =>
     `hook({ event: "${event}", session: ${facts}, cwd: directory }`;
-  const ofTool = "call.sessionID, tool: call.tool";
+  const ofTool = "call.sessionID, tool: call.tool, call: call.callID";
   return [
     "// Written by `cairn agent install opencode`; `cairn agent remove opencode` takes it away. It runs: cairn agent hook opencode",
     'import { spawn } from "node:child_process";',

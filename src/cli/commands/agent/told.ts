@@ -37,10 +37,11 @@ export function toldBy(text: string): Told {
       .map((name) => facts[name])
       .find((each): each is string => typeof each === "string" && each !== "")
       ?.slice(0, 256);
-  const [session, turn, tool] = [
+  const [session, turn, tool, call] = [
     first("session_id", "session"),
     first("prompt_id", "turn_id", "turn"),
     first("tool_name", "tool"),
+    first("tool_use_id", "call_id", "call"),
   ];
   const input = facts["tool_input"] as { command?: unknown } | null | undefined;
   const prompt = firstLine(facts["prompt"]);
@@ -51,6 +52,7 @@ export function toldBy(text: string): Told {
     ...(session === undefined ? {} : { session }),
     ...(turn === undefined ? {} : { turn }),
     ...(tool === undefined ? {} : { tool }),
+    ...(call === undefined ? {} : { call }),
     ...(prompt === undefined ? {} : { prompt }),
     ...(command === undefined ? {} : { command }),
   };

@@ -1,0 +1,140 @@
+import type { AgentEvent } from "../contract/looking.ts";
+import type { SavePointId } from "../ids.ts";
+import { isBefore } from "../workspace/points/agent-events.ts";
+
+/**
+ * Whose change: saves divide time into intervals, and an interval belongs to the session that alone had a tool call open
+ * in it.
+ */
+
+/** A state of the folder at a moment: a point that was made then, or an older one that the folder still equalled. */
+export interface Moment {
+  state: SavePointId;
+  /** index of the hook's event in the log; null for a save by somebody else */
+  event: number | null;
+}
+
+/** The time between two neighbouring moments. */
+export interface Interval {
+  from: SavePointId;
+  /** null: the present folder, which is not saved yet */
+  to: SavePointId | null;
+  /** key of the session whose change it is; `none`: somebody else's; `uncertain`: of several sessions, or of unknown states */
+  by: { session: string } | "none" | "uncertain";
+}
+
+export interface SavedPoint {
+  id: SavePointId;
+  /** RFC 3339 */
+  at: string;
+}
+
+/**
+ * Puts the events of a log and the points of a workspace in order. `points`: ascending, from the first event's point on,
+ * the points of restores among them.
+ */
+export function momentsOf(log: readonly AgentEvent[], first: number, points: readonly SavedPoint[]): Moment[] {
+  const made = new Map<SavePointId, number>();
+  for (let i = first; i < log.length; i++) if (log[i]!.made) made.set(log[i]!.save_point_id, i);
+  const indexes = new Map(points.map(({ id }, index) => [id, index]));
+  const moments: Moment[] = [];
+  let next = 0;
+  const addUntil = (isLater: (point: SavedPoint) => boolean): void => {
+    for (; next < points.length && !isLater(points[next]!); next++)
+      if (!made.has(points[next]!.id)) moments.push({ state: points[next]!.id, event: null });
+  };
+  for (let i = first; i < log.length; i++) {
+    const { save_point_id: state, made: isNew, at } = log[i]!;
+    if (isNew && (indexes.get(state) ?? -1) >= next) {
+      addUntil(({ id }) => id === state);
+      next++;
+    } else addUntil((point) => made.has(point.id) || point.at > at);
+    moments.push({ state, event: i });
+  }
+  addUntil(() => false);
+  return moments;
+}
+
+/** Divides the time from the first moment to now. `sessionOf` gives the key of an event's session. */
+export function intervalsOf(
+  log: readonly AgentEvent[],
+  moments: readonly Moment[],
+  { sessionOf, isTurnEnd }: { sessionOf(event: AgentEvent): string; isTurnEnd(event: AgentEvent): boolean },
+): Interval[] {
+  const calls = new OpenCalls(log, { sessionOf, isTurnEnd });
+  const intervals: Interval[] = [];
+  for (const [i, { state, event }] of moments.entries()) {
+    if (event !== null) calls.pass(event);
+    const next = moments[i + 1];
+    const to = next?.state ?? null;
+    const isLate = [event, next?.event ?? null].some((each) => each !== null && log[each]!.asked_at !== null);
+    const sessions = calls.sessions();
+    const by =
+      sessions.length > 1 || (isLate && to !== state)
+        ? "uncertain"
+        : sessions.length === 0
+          ? "none"
+          : { session: sessions[0]! };
+    intervals.push({ from: state, to, by });
+  }
+  return intervals;
+}
+
+/** The tool calls that are open at a moment, by session. */
+class OpenCalls {
+  readonly #log: readonly AgentEvent[];
+  readonly #of: { sessionOf(event: AgentEvent): string; isTurnEnd(event: AgentEvent): boolean };
+  /** session → ids of its open calls; null is a call without an id, or a whole turn */
+  readonly #open = new Map<string, Set<string | null>>();
+
+  constructor(
+    log: readonly AgentEvent[],
+    of: { sessionOf(event: AgentEvent): string; isTurnEnd(event: AgentEvent): boolean },
+  ) {
+    this.#log = log;
+    this.#of = of;
+  }
+
+  sessions(): string[] {
+    return [...this.#open].flatMap(([session, calls]) => (calls.size === 0 ? [] : [session]));
+  }
+
+  /** Goes past an event of the log. */
+  pass(index: number): void {
+    const event = this.#log[index]!;
+    const session = this.#of.sessionOf(event);
+    const open = this.#open.get(session) ?? new Set();
+    this.#open.set(session, open);
+    // A call without an end of its own ends with the session's next event.
+    for (const call of open) if (call === null || !this.#hasEnd(session, call, index)) open.delete(call);
+    const { call = null } = event;
+    if (event.tool === null || !isBefore(event.event)) {
+      if (call !== null) open.delete(call);
+      if (event.tool === null && isBefore(event.event) && this.#isOneCall(session, index)) open.add(null);
+      return;
+    }
+    open.add(call);
+  }
+
+  /** Tells if the end of a call is in the log at or after an event. */
+  #hasEnd(session: string, call: string, from: number): boolean {
+    for (let i = from; i < this.#log.length; i++) {
+      const event = this.#log[i]!;
+      if (event.call === call && !isBefore(event.event) && this.#of.sessionOf(event) === session) return true;
+    }
+    return false;
+  }
+
+  /** Tells if the turn that begins with an event has no events of tool calls: then the turn is one call. */
+  #isOneCall(session: string, begin: number): boolean {
+    for (let i = begin + 1; i < this.#log.length; i++) {
+      const event = this.#log[i]!;
+      if (this.#of.sessionOf(event) !== session) continue;
+      if (event.tool !== null) return false;
+      // The next prompt, or the end of the turn.
+      if (this.#of.isTurnEnd(event) || isBefore(event.event)) return true;
+    }
+    // A running turn: a tool that has call events sends one before it changes anything.
+    return !this.#log.some((event) => event.tool !== null && event.agent === this.#log[begin]!.agent);
+  }
+}
