@@ -35,8 +35,11 @@ export function restoreOutcome(
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
     async text() {
       const { renderRestore } = await import("./render/restore.ts");
-      const shorten = await shortener(client, [result.restored_to, result.undo_id]);
-      return renderRestore({ ...done, shorten, undo, style: context.style });
+      const { restored_to: to, undo_id: undoId, operation } = result;
+      const shorten = await shortener(client, [to, undoId, operation?.restored_to ?? null]);
+      const words = { undo: "undone", redo: "redone" } as const;
+      const verb = reverted === undefined ? undefined : words[reverted];
+      return renderRestore({ ...done, reverted: verb, shorten, undo, style: context.style });
     },
   };
 }

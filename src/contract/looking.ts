@@ -285,7 +285,8 @@ export const HistoryOptions = object({
 export type HistoryOptions = Of<typeof HistoryOptions>;
 export const HistoryResult = object({
   save_points: rows(SavePoint, "newest first; undo points only with `all`, or if the folder is based on one"),
-  undo: orNull(about(SavePoint, "the undo point that `undo` goes back to; null before the first restore")),
+  undo: orNull(about(SavePoint, "the undo point of the last operation; null before the first restore")),
+  undo_by: opt(oneOf(["undo", "redo"], "the verb that goes back to `undo`")),
   head: orNull(pointId()),
   latest: orNull(pointId()),
   damaged: rows(DamagedPoint),

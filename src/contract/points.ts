@@ -216,6 +216,12 @@ export const RestoreResult = object({
     "with `paths`: hard links that are separate files now, because their other names were not restored",
   ),
   method: oneOf(["exchange", "entries"]),
+  operation: opt(
+    object(
+      { kind: text(), at: text("RFC 3339"), restored_to: pointId() },
+      "undo and redo: the operation that was reverted",
+    ),
+  ),
   duration_ms: duration(),
 });
 export type RestoreResult = Of<typeof RestoreResult>;

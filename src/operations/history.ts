@@ -49,6 +49,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   return {
     save_points: found.points.map((point) => listed(workspace, point)),
     undo: undoPoint === null ? null : listed(workspace, undoPoint),
+    ...(undoPoint === null ? {} : { undo_by: last!.kind === "undo" ? "redo" : "undo" }),
     head,
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,

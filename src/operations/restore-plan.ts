@@ -24,7 +24,7 @@ import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, unknownIn } from "../workspace/restore/prepare.ts";
 import { pointsOf, type Relative, relativeRule } from "../workspace/restore/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
-import { operationLog } from "../workspace/points/operation-log.ts";
+import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
 /** Plans a restore and changes nothing. */
@@ -131,7 +131,7 @@ export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
   { over = false, throughSqlite = false, expected }: Omit<UndoOptions, "method" | "cause">,
-): { target: Point; relative: Relative } {
+): { operation: Revertible; target: Point; relative: Relative } {
   const { done, undone } = operationLog(workspace.state().operations);
   const operation = (kind === "undo" ? done : undone).at(-1);
   if (operation === undefined)
@@ -156,7 +156,7 @@ export function operationToRevert(
     );
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
   const changes = [{ found: target, left, changed: { before, after } }];
-  return { target, relative: { changes, paths, keptPresent: keepPresent, over, throughSqlite } };
+  return { operation, target, relative: { changes, paths, keptPresent: keepPresent, over, throughSqlite } };
 }
 
 function allUndone(): CairnError {

@@ -1,4 +1,5 @@
-import { advice, call, type Hint, reworded, toCairnError, word } from "../errors.ts";
+import { advice, CairnError, call, type Hint, reworded, see, toCairnError, word } from "../errors.ts";
+import type { SavePointId } from "../ids.ts";
 import { withOperation } from "../formats/records/control.ts";
 import { rawPath, recordPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
@@ -9,7 +10,7 @@ import { recoverIfIdle } from "../workspace/save/look.ts";
 import { restoreLocked } from "../workspace/restore/methods.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { writeState } from "../workspace/place/control-directory.ts";
-import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
+import { isReverting, operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { isSibling, type Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { takeOverPoint } from "../workspace/save/receive.ts";
@@ -45,6 +46,8 @@ async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
 type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "relative"> & {
   /** true for a restore at a program's start: no operation is recorded if nothing changes */
   isStart?: true;
+  /** undo and redo: the operation that is reverted */
+  operation?: RestoreResult["operation"];
 };
 
 /**
@@ -55,19 +58,23 @@ export async function goingBack(
   workspace: Workspace,
   options: Omit<RestoreOptions, "target" | "paths" | "keepPresent">,
   purpose: "restore" | "undo",
-  wanted: () => Wanted | null | Promise<Wanted | null>,
+  wanted: () => Wanted | RestoreResult | null | Promise<Wanted | RestoreResult | null>,
 ): Promise<RestoreResult> {
   const started = performance.now();
   let chosen: Wanted | null = null;
   const go = async (): Promise<RestoreResult> => {
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
-    chosen = await wanted();
-    if (chosen === null) return resultWithoutPoints(started);
-    const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
-    if (restored.undo_id === null && restored.left_out.length === 0 && chosen.isStart !== true)
-      noteUnchanged(workspace, chosen);
-    return restored;
+    const { head } = workspace.state();
+    const asked = await wanted();
+    if (asked === null) return { ...UNCHANGED, duration_ms: Math.round(performance.now() - started) };
+    if ("method" in asked) return asked;
+    chosen = asked;
+    const { operation, isStart, ...what } = asked;
+    const restored = await restoreLocked(workspace, started, { ...options, ...what });
+    if (restored.undo_id === null && restored.left_out.length === 0 && isStart !== true)
+      noteUnchanged(workspace, asked, head);
+    return { ...restored, ...(operation && { operation }) };
   };
   try {
     // A clone takes little more than records. An entry-by-entry restore would use up the space that a cleanup needs.
@@ -80,26 +87,29 @@ export async function goingBack(
   }
 }
 
-/** Records an operation that changed nothing, so that `undo` does not revert an older one instead. */
-function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted): void {
+/** Records an operation that changed no entry, if it moved head or reverts another operation. */
+function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted, headBefore: SavePointId | null): void {
+  const state = workspace.state();
+  const isMove = !isReverting(kind);
+  if (isMove && (headBefore === null || state.head === headBefore)) return;
   const { save_point_id: id } = target.descriptor;
   workspace.requireLock();
   const operation = { kind, at: new Date().toISOString(), undo_id: id, restored_to: id };
   const recorded = { ...operation, paths: paths?.map((path) => recordPath(path)) ?? null };
-  writeState(workspace.found.paths, withOperation(workspace.state(), recorded));
+  writeState(
+    workspace.found.paths,
+    withOperation(state, { ...recorded, ...(isMove ? { head_before: headBefore! } : {}) }),
+  );
 }
 
-function resultWithoutPoints(started: number): RestoreResult {
-  return {
-    restored_to: null,
-    undo_id: null,
-    changes: NOTHING,
-    left_out: [],
-    unlinked: [],
-    method: "entries",
-    duration_ms: Math.round(performance.now() - started),
-  };
-}
+const UNCHANGED = {
+  restored_to: null,
+  undo_id: null,
+  changes: NOTHING,
+  left_out: [],
+  unlinked: [],
+  method: "entries",
+} as const satisfies Omit<RestoreResult, "duration_ms">;
 
 /** Returns a hint: the bytes that a restore writes and a cleanup frees, as far as known without free space. */
 async function hintOfNeededSpace(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<Hint> {
@@ -150,9 +160,33 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
   return goingBack(workspace, options, "undo", () => reverting(workspace, "redo", options));
 }
 
-function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted {
-  const { target, relative } = operationToRevert(workspace, kind, options);
-  return { target, paths: relative.paths, keepPresent: false, kind, relative };
+function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted | RestoreResult {
+  const { target, relative, operation: reverted } = operationToRevert(workspace, kind, options);
+  const { at, changed, headBefore } = reverted;
+  const operation = { kind: reverted.kind, at, restored_to: changed.after };
+  if (headBefore !== undefined) return moveHeadBack(workspace, { kind, headBefore, operation });
+  return { target, paths: relative.paths, keepPresent: false, kind, relative, operation };
+}
+
+/** Reverts an operation that moved only head. Throws `nothing_to_undo` if the former head is gone. */
+function moveHeadBack(
+  workspace: Workspace,
+  {
+    kind,
+    headBefore,
+    operation,
+  }: { kind: "undo" | "redo"; headBefore: SavePointId } & Pick<RestoreResult, "operation">,
+): RestoreResult {
+  const state = workspace.state();
+  if (workspace.byId(headBefore) === null)
+    throw new CairnError("nothing_to_undo", `a cleanup removed ${headBefore}, to which head would move`, {
+      hint: see("history"),
+    });
+  const moved = { undo_id: headBefore, restored_to: headBefore, paths: null };
+  const recorded = { kind, at: new Date().toISOString(), ...moved, ...(state.head && { head_before: state.head }) };
+  workspace.requireLock();
+  writeState(workspace.found.paths, { ...withOperation(state, recorded), head: headBefore });
+  return { ...UNCHANGED, restored_to: headBefore, duration_ms: 0, ...(operation && { operation }) };
 }
 
 /** Restores to head, the latest point unless detached. Saves unsaved changes, for example after a crash, first. */

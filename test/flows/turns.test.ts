@@ -273,3 +273,23 @@ test("rewind of a turn without an exact state before it names the nearest earlie
   ] as const)
     assert.equal(project.run(...words).error!.code, code, words.join(" "));
 });
+
+test("a restore that changes nothing is no operation, but a head that it moved goes back", () => {
+  const project = new Project();
+  project.write("b", "two");
+  cairnOk(["save", project.folder]);
+  const headOf = (): unknown => project.run("status").data["head"];
+  const before = headOf();
+  assert.equal(project.run("restore", "head~1", "b").status, 0);
+  // The folder equals the older point, so this moves head alone.
+  assert.equal(project.run("restore", "head~1").status, 0);
+  assert.notEqual(headOf(), before);
+  assert.equal(project.run("restore", "head").status, 0);
+  const undone = project.run("undo");
+  assert.deepEqual([undone.status, headOf(), project.content("b")], [0, before, "one"]);
+  assert.equal(project.run("undo").status, 0);
+  assert.deepEqual([headOf(), project.content("b")], [before, "two"]);
+  assert.equal(project.run("undo").error!.code, "nothing_to_undo");
+  for (let i = 0; i < 2; i++) assert.equal(project.run("redo").status, 0);
+  assert.notEqual(headOf(), before);
+});

@@ -29,8 +29,6 @@ class UndoWorld {
   points: { id: string; files: Files }[] = [];
   done: Revert[] = [];
   undone: Revert[] = [];
-  /** target of the last operation, if that was a restore that changed nothing */
-  unchanged: string | null = null;
   files = new Map<string, string>();
 
   static async make(): Promise<UndoWorld> {
@@ -106,15 +104,15 @@ const STEPS: readonly Step<UndoWorld>[] = [
       const paths = some.length === all.length ? {} : { paths: some };
       note(`${id.slice(0, 8)} ${JSON.stringify(paths)}`);
       const before = new Map(world.files);
+      const { head } = await world.client.status();
       const { undo_id: undo } = await world.client.restore({ target: id, ...paths });
       const changed = new Set(some.filter((name) => before.get(name) !== files.get(name)));
       for (const name of changed) {
         if (files.has(name)) world.files.set(name, files.get(name)!);
         else world.files.delete(name);
       }
-      // The same restore again, if it changes nothing, is no other operation.
-      if (undo === null && world.unchanged === id) return;
-      world.unchanged = undo === null ? id : null;
+      // A restore that changes nothing is no operation, unless head moves.
+      if (undo === null && (await world.client.status()).head === head) return;
       world.done.push({ before, left: new Map(world.files), changed });
       world.undone = [];
     },
@@ -140,7 +138,6 @@ async function revert(
   assert.ok(done.left_out.every(({ reason }) => reason === "changed_since"));
   // If all was edited since, nothing was undone.
   if (done.undo_id === null && stay.length > 0) return;
-  world.unchanged = null;
   from.pop();
   to.push({ before, left: new Map(top.before), changed: top.changed });
 }

@@ -114,7 +114,7 @@ export async function renderHistory(view: HistoryView): Promise<string> {
   );
   if (undo !== null && !points.some((point) => point.save_point_id === undo.save_point_id)) {
     const at = view.rows.findIndex(([point]) => point!.save_point_id === head);
-    const row = [...pointRow(undo, view), style.dim("`cairn undo` goes back to it")];
+    const row = [...pointRow(undo, view), style.dim(`\`cairn ${result.undo_by ?? "undo"}\` goes back to it`)];
     lines.splice(Math.max(at, 0), 0, [...row.slice(0, 4), row.slice(4).join("  ")]);
   }
   const heading = ["", "point", "saved", "stored", ""].map((word) => style.dim(word));

@@ -4,6 +4,7 @@ import {
   formatCount,
   formatCounts,
   formatDuration,
+  formatMinute,
   limited,
   plural,
   printable,
@@ -18,6 +19,8 @@ export interface RestoreView {
   shorten: Shorten;
   /** The command that reverts the restore. */
   undo: string;
+  /** Set for an undo and a redo. */
+  reverted?: "undone" | "redone" | undefined;
   /** The other folder into which the point was restored. */
   to?: string;
   style: Style;
@@ -29,7 +32,7 @@ export function renderRestore(view: RestoreView): string {
   const where = view.to === undefined ? "" : ` into ${printable(view.to)}`;
   const isNothing = result.left_out.some(({ reason }) => reason === "damaged") && isUnchanged(result);
   const lines = [
-    `${isNothing ? style.red("not restored:") : style.green("restored")} ${style.bold(shorten(result.restored_to))}${where}`,
+    heading(view, where, isNothing),
     `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
@@ -41,6 +44,17 @@ export function renderRestore(view: RestoreView): string {
     );
   }
   return lines.join("\n");
+}
+
+/** For example "restored 5f6e7d8c", or "undone: the restore of 5f6e7d8c (12:03)". */
+function heading({ result, reverted, style, shorten }: RestoreView, where: string, isNothing: boolean): string {
+  const { operation, restored_to: to } = result;
+  if (operation !== undefined && reverted !== undefined) {
+    const at = formatMinute(operation.at, Date.now());
+    const what = `the ${operation.kind} of ${style.bold(shorten(operation.restored_to))} (${at})`;
+    return `${isNothing ? style.red(`not ${reverted}:`) : style.green(`${reverted}:`)} ${what}`;
+  }
+  return `${isNothing ? style.red("not restored:") : style.green("restored")} ${style.bold(shorten(to!))}${where}`;
 }
 
 const UNLINKED_LIMIT = 20;
@@ -56,6 +70,7 @@ function describeCounts(result: RestoreResult): string {
   const { changes, left_out: leftOut } = result;
   if (changes === null) return "the whole folder was swapped with a copy of the point";
   if (!isUnchanged(result)) return formatCounts(changes);
+  if (result.operation !== undefined && leftOut.length === 0) return "no entry differed; head moved back";
   return leftOut.length === 0 ? "nothing differed" : "nothing was changed";
 }
 

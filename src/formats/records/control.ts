@@ -48,6 +48,8 @@ export interface Operation {
   paths: RecordedPath[] | null;
   /** True: entries that the target lacks were kept. */
   keep_present?: boolean;
+  /** The head before an operation that moved only head. */
+  head_before?: SavePointId;
 }
 
 /** The result of a recovery after a kill. */
@@ -82,15 +84,13 @@ export function isReverting(kind: OperationKind): boolean {
   return kind === "undo" || kind === "redo";
 }
 
-/**
- * Returns the state with one more operation. Returns the same state if the operation was recorded before a kill, or
- * repeats the last restore without a change.
- */
+/** Returns the state with one more operation; the same state if the operation was recorded before a kill. */
 export function withOperation(state: WorkspaceState, operation: Operation): WorkspaceState {
   const { operations } = state;
   const last = operations.at(-1);
   const isEmptyRevert = isReverting(operation.kind) && operation.undo_id === operation.restored_to;
-  if (last?.undo_id === operation.undo_id && last.kind === operation.kind && !isEmptyRevert) return state;
+  const isNew = isEmptyRevert || operation.head_before !== undefined;
+  if (last?.undo_id === operation.undo_id && last.kind === operation.kind && !isNew) return state;
   return { ...state, operations: [...operations, operation].slice(-MOST_OPERATIONS) };
 }
 
@@ -197,6 +197,7 @@ function checkOperation(operation: Fields): void {
   operation.hex("undo_id", 32);
   operation.hex("restored_to", 32);
   if (operation.has("paths")) operation.list("paths", (element, label) => checkPath(new Fields(element, label)));
+  if (operation.has("head_before")) operation.hex("head_before", 32);
   operation.time("at");
 }
 

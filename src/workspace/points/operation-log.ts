@@ -16,6 +16,8 @@ export interface Revertible {
   changed: { before: SavePointId; after: SavePointId };
   paths: Operation["paths"];
   keepPresent: boolean;
+  /** the operation, its undo or its redo moved only head, from this point */
+  headBefore?: SavePointId;
 }
 
 /** Operations of a workspace, oldest first: `done` can be undone from its end, `undone` can be redone from its end. */
@@ -29,14 +31,15 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
   const log: OperationLog = { done: [], undone: [] };
   for (const operation of operations) {
     const { kind, undo_id: before, restored_to: after } = operation;
+    const moved = operation.head_before === undefined ? {} : { headBefore: operation.head_before };
     if (isReverting(kind)) {
       const [from, to] = kind === "undo" ? [log.done, log.undone] : [log.undone, log.done];
       const reverted = from.pop();
-      if (reverted !== undefined) to.push({ ...reverted, before, after });
+      if (reverted !== undefined) to.push({ ...reverted, before, after, ...moved });
       continue;
     }
     const { at, paths, keep_present: keepPresent = false } = operation;
-    log.done.push({ kind, at, before, after, changed: { before, after }, paths, keepPresent });
+    log.done.push({ kind, at, before, after, changed: { before, after }, paths, keepPresent, ...moved });
     log.undone = [];
   }
   return log;
