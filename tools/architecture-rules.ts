@@ -315,6 +315,7 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
     home: /^repository\/storage\/s3\/requests\.ts$/,
     reason: "credentials meet requests in one file",
   },
+  { name: "node-diff3", home: /^workspace\/restore\/merge-text\.ts$/, reason: "only adopt --merge merges texts" },
   { name: "esbuild", home: /^$/, reason: "a build tool is not there at run time" },
   { name: "fast-check", home: /^$/, reason: "a test tool is not there at run time" },
 ];

@@ -294,7 +294,17 @@ export const ForkResult = object({
 });
 export type ForkResult = Of<typeof ForkResult>;
 
-export const AdoptForkOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
+export const AdoptForkOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...method,
+  merge: opt(
+    flag(
+      "bring the fork's changes home beside the folder's own: text files that both changed are merged, and other conflicts stay as they are and are listed",
+    ),
+  ),
+  over: opt(flag("make the folder equal to the fork, although the folder changed since the fork was made")),
+  ...why,
+});
 export type AdoptForkOptions = Of<typeof AdoptForkOptions>;
 export const RemoveForkOptions = object({
   ...WorkspaceCallOptions.entries,

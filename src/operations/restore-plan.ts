@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
+import { latin1 } from "../formats/bytes.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
 import type {
@@ -78,7 +79,7 @@ export async function planTo(
     const folder = { source: presentSource(scan), fields: scan.summarise().lossless };
     const onDamaged = noteDamaged(damaged, paths);
     if (relative !== undefined) {
-      const rule = await relativeRule(workspace, relative, { present: folder, onDamaged });
+      const rule = await relativeRule(workspace, relative, { present: folder, onDamaged, texts: null });
       return { entries: await planOf(rule, facts, signal), manifest };
     }
     const fields = { before: folder.fields, after: manifest?.lossless ?? [] };
@@ -156,7 +157,8 @@ export function operationToRevert(
     );
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
   const changes = [{ found: target, left, changed: { before, after } }];
-  return { operation, target, relative: { changes, paths, keptPresent: keepPresent, over, throughSqlite } };
+  const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
+  return { operation, target, relative: { changes, paths, keptPresent: keepPresent, merged, over, throughSqlite } };
 }
 
 function allUndone(): CairnError {

@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import type { Client } from "../../src/contract/index.ts";
+import type { CairnError } from "../../src/errors.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { btrfsPlace } from "../fixtures/held-place.ts";
@@ -139,7 +140,8 @@ test("show, restore and adopt work on a workspace with its own store, and fork -
   assertFolder(folder, first, "undone", compare);
   fs.writeFileSync(path.join(other, "large"), "changed since\n");
   const unsaved = readFolder(other);
-  await client.adoptFork(other);
+  await assert.rejects(client.adoptFork(other), { code: "refused" });
+  await client.adoptFork(other, { over: true });
   assertFolder(folder, unsaved, "adopted");
   await client.undo();
   assertFolder(folder, first, "adoption undone", compare);
@@ -211,3 +213,52 @@ const IDENTITY = Object.fromEntries(
     [`GIT_${who}_EMAIL`, "a@example.org"],
   ]),
 );
+
+test("adopt refuses if the original changed since the fork, and --merge keeps both sides' work", async () => {
+  const folder = newFolder("merge");
+  const write = (root: string, files: Record<string, string>): void => {
+    for (const [name, content] of Object.entries(files)) fs.writeFileSync(path.join(root, name), content);
+  };
+  const lines = (first: string, last: string): string => `${[first, "b", "c", "d", "e", last].join("\n")}\n`;
+  write(folder, { text: lines("a", "f"), both: "one\n", fork: "one", own: "one", gone: "one" });
+  const client = await (await cairnLibrary()).adopt(folder);
+  await client.save();
+  const to = `${folder}-fork`;
+  await client.fork("head", to);
+  write(to, { text: lines("A", "f"), both: "fork\n", fork: "two", "new-in-fork": "new" });
+  fs.rmSync(path.join(to, "gone"));
+  await client.adoptFork(to);
+  assert.equal(fs.readFileSync(path.join(folder, "fork"), "utf8"), "two", "the original had not changed");
+  await client.undo();
+  write(folder, { text: lines("a", "F"), both: "original\n", own: "two", "new-here": "new" });
+  fs.chmodSync(path.join(folder, "fork"), 0o700);
+  const before = readFolder(folder);
+  await assert.rejects(client.adoptFork(to), (error: CairnError) => {
+    assert.deepEqual([error.code, error.details!["changes"]], ["refused", { added: 1, modified: 4, removed: 0 }]);
+    return true;
+  });
+  assertFolder(folder, before, "refused");
+  const merged = await client.adoptFork(to, { merge: true });
+  assert.deepEqual(
+    merged.left_out.map(({ path: where, reason }) => [where, reason]),
+    [["both", "changed_since"]],
+  );
+  const content = (name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
+  assert.deepEqual(["text", "both", "fork", "own", "new-in-fork", "new-here"].map(content), [
+    lines("A", "F"),
+    "original\n",
+    "two",
+    "two",
+    "new",
+    "new",
+  ]);
+  assert.equal(fs.existsSync(path.join(folder, "gone")), false);
+  assert.equal(fs.statSync(path.join(folder, "fork")).mode & 0o777, 0o700);
+  // The store gets the merged text with the next save.
+  const { save_point_id: saved } = await client.save();
+  assert.deepEqual((await client.verify(saved)).problems, []);
+  await client.undo();
+  assertFolder(folder, before, "undone");
+  await client.adoptFork(to, { over: true });
+  assertFolder(folder, readFolder(to), "over");
+});

@@ -48,6 +48,8 @@ export interface Operation {
   paths: RecordedPath[] | null;
   /** True: entries that the target lacks were kept. */
   keep_present?: boolean;
+  /** Texts that the operation merged, which no point has. */
+  merged?: (RecordedPath & { sha256: string })[];
   /** The head before an operation that moved only head. */
   head_before?: SavePointId;
 }
@@ -193,10 +195,19 @@ const STATE: RecordKind = {
   },
 };
 
+export function checkMerged(record: Fields): void {
+  record.list("merged", (element, label) => {
+    const merged = new Fields(element, label);
+    checkPath(merged);
+    merged.hex("sha256", 64);
+  });
+}
+
 function checkOperation(operation: Fields): void {
   operation.hex("undo_id", 32);
   operation.hex("restored_to", 32);
   if (operation.has("paths")) operation.list("paths", (element, label) => checkPath(new Fields(element, label)));
+  if (operation.has("merged")) checkMerged(operation);
   if (operation.has("head_before")) operation.hex("head_before", 32);
   operation.time("at");
 }

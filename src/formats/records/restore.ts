@@ -1,6 +1,6 @@
 import type { SavePointId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
-import { OPERATION_KINDS, type OperationKind } from "./control.ts";
+import { checkMerged, type Operation, OPERATION_KINDS, type OperationKind } from "./control.ts";
 import { checkPath, type RecordedPath } from "./record.ts";
 
 /** Metadata to set on a directory, besides its extended attributes. */
@@ -19,6 +19,7 @@ export interface RestoreFile {
   kind: OperationKind;
   paths: RecordedPath[] | null;
   keep_present?: boolean;
+  merged?: Operation["merged"];
   /** absolute */
   staging: string;
   root: DirectoryFacts | null;
@@ -30,6 +31,7 @@ export function checkRestore(fields: Fields): void {
   fields.hex("undo_id", 32);
   checkKind(fields);
   if (fields.has("paths")) fields.list("paths", (element, label) => checkPath(new Fields(element, label)));
+  if (fields.has("merged")) checkMerged(fields);
   fields.text("staging");
   const root = fields.objectOrNull("root");
   if (root !== null) checkFacts(root);

@@ -12,11 +12,12 @@ import { workspaceVerb } from "../kinds/define.ts";
 const FORK = text("the fork's workspace name, or its folder as an absolute path");
 
 export const adoptFork = workspaceVerb({
-  about: "Saves a fork's present and the folder's present, then makes the folder equal to the fork.",
+  about:
+    "Saves a fork's present and the folder's present, then brings the fork's changes home. Refused if the folder changed since the fork was made, unless `merge` or `over` is given.",
   takes: [arg("fork", FORK)],
   options: AdoptForkOptions,
   output: RestoreResult,
-  errors: ["not_found"],
+  errors: ["not_found", "refused"],
   command: "adopt",
   by: "owners",
   unserved: "the daemon takes nothing over from another workspace",

@@ -16,6 +16,7 @@ export interface Revertible {
   changed: { before: SavePointId; after: SavePointId };
   paths: Operation["paths"];
   keepPresent: boolean;
+  merged?: Operation["merged"];
   /** the operation, its undo or its redo moved only head, from this point */
   headBefore?: SavePointId;
 }
@@ -38,8 +39,18 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
       if (reverted !== undefined) to.push({ ...reverted, before, after, ...moved });
       continue;
     }
-    const { at, paths, keep_present: keepPresent = false } = operation;
-    log.done.push({ kind, at, before, after, changed: { before, after }, paths, keepPresent, ...moved });
+    const { at, paths, keep_present: keepPresent = false, merged } = operation;
+    log.done.push({
+      kind,
+      at,
+      before,
+      after,
+      changed: { before, after },
+      paths,
+      keepPresent,
+      ...(merged && { merged }),
+      ...moved,
+    });
     log.undone = [];
   }
   return log;

@@ -12,13 +12,14 @@ import { leftOutBefore } from "./apply.ts";
 import { expectedToStay } from "./other-owners.ts";
 import { AbsoluteRule, requirePaths, requireSeen } from "./absolute.ts";
 import { append } from "../../append.ts";
+import { TextMerge } from "./merge-text.ts";
 import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "./links.ts";
 import { type Plan, planRestore, type Protected } from "./plan.ts";
 import { type Relative, relativeRule } from "./relative.ts";
 import type { OperationKind } from "../points/operation-log.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import type { Difference } from "../points/tree-diff.ts";
+import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 import { neverPart } from "../place/registry.ts";
 
@@ -206,8 +207,31 @@ export interface PlannedRestore {
   damaged: LeftOutEntry[];
   /** scan of the folder */
   scan: Protected["scan"];
+  /** the entries of a relative change that does not lead to the target itself, since others' changes stay; null: all */
+  own: Uint8Array[] | null;
+  /** texts that the plan merged; null: none */
+  texts: TextMerge | null;
   /** the point that holds the present folder */
   undo: Point;
+}
+
+/** More paths are not worth a record: an undo then compares the whole folder. */
+const MOST_OWN = 10_000;
+
+/** Returns the changed paths of a plan if the folder will differ from the target otherwise than in times, else null. */
+function ownPaths(plan: Plan, toTarget: Iterable<Difference>): Uint8Array[] | null {
+  if (plan.length > MOST_OWN) return null;
+  const changed = new Set<string>();
+  for (const { path, action, edited } of plan) if (action !== "keep" && edited === undefined) changed.add(latin1(path));
+  for (const { path, aspects, before, after } of toTarget) {
+    const isMoved = before !== null && after !== null && aspects.every((aspect) => aspect === "times");
+    if (!isMoved && !changed.has(latin1(path)))
+      return Iterator.from(plan)
+        .filter(({ action }) => action !== "keep")
+        .map((each) => each.path)
+        .toArray();
+  }
+  return null;
 }
 
 /** Plans a restore of the target over the present that was just saved. */
@@ -226,6 +250,8 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
   const facts = { scan, ...unknownIn(workspace, manifest) };
   const { relative, paths, keepPresent, pathsAreThere = false, signal } = input;
   let plan: Plan;
+  let texts: TextMerge | null = null;
+  let own: PlannedRestore["own"] = null;
   if (relative === undefined) {
     const states = isPair ? { present: pair.present, target: pair.previous } : { present: source, target };
     const wanted = {
@@ -241,14 +267,22 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     if (!pathsAreThere) requireSeen(rule, wanted, facts);
   } else {
     const present = { source, fields: lossless };
-    const rule = await relativeRule(workspace, relative, { present, onDamaged: noteDamaged(damaged, relative.paths) });
+    texts = relative.merges === true ? new TextMerge(target) : null;
+    const onDamaged = noteDamaged(damaged, relative.paths);
+    const rule = await relativeRule(workspace, relative, { present, onDamaged, texts });
     plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
     if (putGroups(plan).size > 0) append(unasked, otherNames(plan, rule.besides()));
+    own = ownPaths(
+      plan,
+      exactDifferences(source, target, { before: lossless, after: manifest?.lossless ?? [] }, () => undefined),
+    );
   }
   return {
     plan,
     links: linksOf({ plan, unasked, target, source, scan }),
-    target,
+    target: texts === null ? target : texts.with(target),
+    texts,
+    own,
     manifest,
     damaged,
     scan,

@@ -1,8 +1,10 @@
+import fs from "node:fs";
 import { losslessByPath, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
+import { sha256 } from "../../crypto/hash.ts";
 import { keepsModes } from "../../fs/linux/mounts.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
@@ -18,6 +20,7 @@ import {
   type OnDamagedDirectory,
   withFields,
 } from "../points/tree-diff.ts";
+import { MOST_MERGED, type TextMerge } from "./merge-text.ts";
 import type { Change } from "./plan.ts";
 
 /**
@@ -48,6 +51,10 @@ export interface Relative {
   keptPresent: boolean;
   /** entries that were edited since are taken back too */
   over: boolean;
+  /** text files that were edited since are merged line by line, if the lines do not overlap */
+  merges?: boolean;
+  /** SHA-256 in hex, by latin1 path, of the texts that the change left and that no point has */
+  merged?: ReadonlyMap<string, string>;
   /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
   throughSqlite: boolean;
 }
@@ -92,13 +99,15 @@ interface Rule extends Omit<Relative, "changes"> {
   /** latin1 paths of the points' databases: a database and its sidecars go back together or stay together */
   databases: ReadonlySet<string>;
   onDamaged: OnDamagedDirectory;
+  texts: TextMerge | null;
+  root: Buffer;
 }
 
 /** Reads the points of a relative change. `present`: the folder now. */
 export async function relativeRule(
   workspace: Workspace,
   { changes, ...how }: Relative,
-  more: Pick<Rule, "present" | "onDamaged">,
+  more: Pick<Rule, "present" | "onDamaged" | "texts">,
 ): Promise<RelativeRule> {
   const known = new Map<string, State>();
   const state = async (point: Point): Promise<State> => {
@@ -121,7 +130,8 @@ export async function relativeRule(
   const labels = pointsOf({ changes }).flatMap(({ descriptor }) => descriptor.labels);
   const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
   const databases = new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each))));
-  return new RelativeRule({ ...how, ...more, keepsModes: keepsModes(workspace.root), changes: read, databases });
+  const { root } = workspace;
+  return new RelativeRule({ ...how, ...more, root, keepsModes: keepsModes(root), changes: read, databases });
 }
 
 const EDITED = "it was changed after the operation that is reverted, and stays as it is";
@@ -232,12 +242,26 @@ export class RelativeRule {
     if (over || (database !== null && throughSqlite)) return { wanted: steps.at(-1)!.found, stopped: [] };
     const first = database === null ? undefined : this.#edited.get(database);
     const entry = new EntryBack(present, keepsModes);
-    for (const step of steps) {
+    const isMerged = this.#isAsMerged(path, present);
+    for (const each of steps) {
+      const step = isMerged && each.left !== null ? { ...each, left: { ...each.left, ...contentOf(present!) } } : each;
       const isEdited = first !== undefined && step.index >= first;
       if (isEdited || this.#rule.changes[step.index]!.isUncertain) entry.stopAt(step);
       else entry.takeBack(step);
     }
+    if (database === null && this.#rule.texts !== null) entry.merge(path, steps[0]!, this.#rule.texts);
     return entry;
+  }
+
+  /** Tells if a file still is the text that the change merged. */
+  #isAsMerged(path: Uint8Array, present: TreeNode | null): boolean {
+    const known = this.#rule.merged?.get(latin1(path));
+    if (known === undefined || present?.type !== "file" || present.size > MOST_MERGED) return false;
+    try {
+      return Buffer.from(sha256(fs.readFileSync(joinPath(this.#rule.root, path)))).toString("hex") === known;
+    } catch {
+      return false;
+    }
   }
 
   /**
@@ -323,6 +347,16 @@ class EntryBack {
     const edited = now === null || left === null ? [] : ASPECTS.filter((each) => this.#isEdit(each, now, left));
     if (edited.length === 0) this.wanted = found;
     for (const aspect of edited) this.#stopped.add(aspect);
+  }
+
+  /** Merges a text that was edited since the step. */
+  merge(path: Uint8Array, { found, left }: Step, texts: TextMerge): void {
+    const { wanted: now } = this;
+    if (!this.#stopped.has("content") || now === null || found === null || left === null) return;
+    const merged = texts.merge(path, { base: left, ours: now, theirs: found });
+    if (merged === null) return;
+    this.wanted = merged;
+    this.#stopped.delete("content");
   }
 
   #takeAspect(aspect: Aspect, { now, found, left }: { now: TreeNode; found: TreeNode; left: TreeNode }): void {

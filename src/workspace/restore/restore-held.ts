@@ -80,7 +80,17 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   const content = (): never => {
     throw neverRead(target);
   };
-  return { plan, links, target: { ...from, content }, manifest: null, damaged: [], scan, undo: undo.point };
+  return {
+    plan,
+    links,
+    target: { ...from, content },
+    manifest: null,
+    damaged: [],
+    scan,
+    texts: null,
+    own: null,
+    undo: undo.point,
+  };
 }
 
 /** Tells if neither tree lacks an entry, for any reason. */

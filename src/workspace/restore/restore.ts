@@ -138,9 +138,10 @@ async function restoreReading(
 }
 
 /** True if a restore changes something, or must finish a folder that was made for it. */
-function isChanging(workspace: Workspace, input: RestoreInput, { plan, undo }: PlannedRestore): boolean {
+function isChanging(workspace: Workspace, input: RestoreInput, planned: PlannedRestore): boolean {
   if (workspace.unfinished("missing-folder").isBegun) return true;
-  return Iterator.from(plan).some(({ action }) => action !== "keep") || intentOf(workspace, input, undo).changesRoot;
+  const changes = Iterator.from(planned.plan).some(({ action }) => action !== "keep");
+  return changes || intentOf(workspace, input, planned).changesRoot;
 }
 
 /** Changes the folder by the plan. The caller holds the workspace's lock. */
@@ -155,8 +156,8 @@ export async function restorePlanned(
 }
 
 async function changeFolder(workspace: Workspace, input: RestoreInput, planned: PlannedRestore): Promise<Restored> {
-  const { plan, links, target, manifest, scan, undo } = planned;
-  const { intent, changesRoot } = intentOf(workspace, input, undo);
+  const { plan, links, target, manifest, scan } = planned;
+  const { intent, changesRoot } = intentOf(workspace, input, planned);
   const { staging, undo_id: undoId } = intent;
   const journal = workspace.unfinished("restore");
   workspace.requireLock();
@@ -203,7 +204,8 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   }
   failpoint("restore.committed");
   const finder = new RecordFinder(scan);
-  const placed = new PlacedFiles(plan, manifest);
+  // Entries of a relative change may be of other states than the target.
+  const placed = new PlacedFiles(plan, input.relative === undefined ? manifest : null, planned.texts);
   const runner = new StepRunner({
     root: workspace.root,
     staging,

@@ -15,7 +15,9 @@ import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { isSameRoot, rootOfPoint, rootToSet, setRoot } from "../points/root-changes.ts";
 import type { Point } from "../points/point-files.ts";
-import type { RestoreInput } from "./prepare.ts";
+import type { TextMerge } from "./merge-text.ts";
+import type { PlannedRestore, RestoreInput } from "./prepare.ts";
+import { isReverting } from "../points/operation-log.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { isFolderThere } from "../place/control-directory.ts";
@@ -118,13 +120,22 @@ function isOrdered(workspace: Workspace, place: string | Buffer): boolean {
 /** File systems with one journal: a synced change of the control directory is never durable before earlier renames. */
 const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
 
+function recordMerged({
+  path: where,
+  sha256,
+}: TextMerge["merged"][number]): NonNullable<RestoreFile["merged"]>[number] {
+  return { ...recordPath(where), sha256: Buffer.from(sha256).toString("hex") };
+}
+
 /** Returns the journal's intent of a restore, and whether the restore changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
-  { target, kind, paths, keepPresent, relative }: RestoreInput,
-  undo: Point,
+  { target, kind, paths: asked, keepPresent, relative }: RestoreInput,
+  { undo, own, texts }: Pick<PlannedRestore, "undo" | "own" | "texts">,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
+  // An undo's operation is the one that it reverts; others' changes are not the business of a later undo.
+  const paths = isReverting(kind) ? asked : (own ?? asked);
   // The folder's own mode or owner was set since the operation.
   const left = relative === undefined || relative.over ? null : (relative.changes[0]?.left ?? undo);
   const isEdited = left !== null && !isSameRoot(rootOfPoint(left), rootOfPoint(undo));
@@ -135,6 +146,7 @@ export function intentOf(
     kind,
     paths: paths === null ? null : paths.map((each) => recordPath(each)),
     ...(keepPresent ? { keep_present: true } : {}),
+    ...(texts !== null && texts.merged.length > 0 ? { merged: texts.merged.map(recordMerged) } : {}),
     staging: stagingDirectory(workspace),
     // A folder that was made for the restore has no metadata of its own.
     root: isOwnRoot || isMade ? rootToSet(workspace.root, target) : null,

@@ -1,6 +1,10 @@
+import { createInterface } from "node:readline/promises";
+import type { RestoreResult } from "../../../contract/index.ts";
 import { AdoptForkOptions } from "../../../contract/points.ts";
 import { omit } from "../../../contract/schema.ts";
+import { toCairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
 import { forkWord } from "../../fork-word.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
@@ -13,14 +17,38 @@ export const command: CommandDefinition = {
   arguments: [{ name: "<fork>", text: "the fork's workspace name or its folder", completes: "folders" }],
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn adopt ../try-it", text: "make this folder equal to the fork; `cairn undo` reverts that" },
+    { line: "cairn adopt ../try-it", text: "bring the fork's changes home; `cairn undo` reverts that" },
+    { line: "cairn adopt ../try-it --merge", text: "although this folder changed too: keep both sides' work" },
     { line: "cairn fork --remove ../try-it", text: "remove the fork afterwards" },
   ],
   async run(context, input) {
     const options: AdoptForkOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const client = await context.open();
     const fork = forkWord(context, input.required(0));
-    const result = await tellingOfHooks(context, client, async () => client.adoptFork(fork, options));
+    const go = async (): Promise<RestoreResult> => asking(context, options, async (how) => client.adoptFork(fork, how));
+    const result = await tellingOfHooks(context, client, go);
     return restoreOutcome(context, client, { result, method: options.method });
   },
 };
+
+/** Adopts. On a terminal it asks what becomes of the folder's own changes, if there are any. */
+async function asking(
+  context: Context,
+  options: AdoptForkOptions,
+  adopt: (how: AdoptForkOptions) => Promise<RestoreResult>,
+): Promise<RestoreResult> {
+  try {
+    return await adopt(options);
+  } catch (error) {
+    const { code, message, details } = toCairnError(error);
+    const mayAsk = process.stdin.isTTY && process.stderr.isTTY && context.globals.json !== true;
+    if (code !== "refused" || details?.["base"] === undefined || !mayAsk) throw error;
+    const lines = createInterface({ input: process.stdin, output: process.stderr });
+    const asked = `${message}\nKeep both sides' changes (m), take the fork as it is (o), or stop (N)? `;
+    const answer = await lines.question(asked, { signal: context.signal });
+    lines.close();
+    const how = { m: { merge: true }, o: { over: true } }[answer.trim().toLowerCase().slice(0, 1)];
+    if (how === undefined) throw error;
+    return adopt({ ...options, ...how });
+  }
+}
