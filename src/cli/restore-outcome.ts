@@ -4,8 +4,6 @@ import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 import { shortener } from "./shorten.ts";
 
-const SHORT_ID = 8;
-
 export const PLAN = { flags: "--plan", text: "print what would be done, and do nothing" };
 
 /** Prints the result of `restore` and `undo`. `method`: as given on the line. */
@@ -23,13 +21,8 @@ export function restoreOutcome(
   const back = reverted === "undo" ? "redo" : "undo";
   // With `--method exchange` the caller vouches that no process has the folder open. A plain undo would have to find out.
   const undo = context.commandLine(method === "exchange" ? [back, "--method", method] : [back]);
-  const edited = result.left_out.find(({ reason }) => reason === "changed_since");
-  if (reverted !== undefined && edited !== undefined) {
-    // A partial undo is an operation, too: `undo --over` would begin from it, so a restore is proposed.
-    const from = String(result.restored_to).slice(0, SHORT_ID);
-    const words = result.undo_id === null ? [reverted, "--over"] : ["restore", from, edited.path];
-    context.note(`to revert what was changed since, too: ${context.commandLine(words)}`);
-  }
+  if (reverted !== undefined && result.left_out.some(({ reason }) => reason === "changed_since"))
+    context.note(`to revert what was changed since, too: ${context.commandLine([reverted, "--over"])}`);
   return {
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

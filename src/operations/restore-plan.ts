@@ -25,7 +25,7 @@ import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, unknownIn } from "../workspace/restore/prepare.ts";
 import { pointsOf, type Relative, relativeRule } from "../workspace/restore/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
-import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
+import { operationLog, operationToFinish, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
 /** Plans a restore and changes nothing. */
@@ -132,9 +132,11 @@ export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
   { over = false, throughSqlite = false, expected }: Omit<UndoOptions, "method" | "cause">,
-): { operation: Revertible; target: Point; relative: Relative } {
-  const { done, undone } = operationLog(workspace.state().operations);
-  const operation = (kind === "undo" ? done : undone).at(-1);
+): { operation: Revertible; isUnfinished: boolean; target: Point; relative: Relative } {
+  const { operations } = workspace.state();
+  const { done, undone } = operationLog(operations);
+  const unfinished = over ? operationToFinish(operations, kind) : undefined;
+  const operation = unfinished ?? (kind === "undo" ? done : undone).at(-1);
   if (operation === undefined)
     throw kind === "redo" ? nothingToRedo() : undone.length > 0 ? allUndone() : nothingToUndo(workspace);
   const { changed, keepPresent } = operation;
@@ -158,7 +160,12 @@ export function operationToRevert(
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
   const changes = [{ found: target, left, changed: { before, after } }];
   const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
-  return { operation, target, relative: { changes, paths, keptPresent: keepPresent, merged, over, throughSqlite } };
+  return {
+    operation,
+    isUnfinished: unfinished !== undefined,
+    target,
+    relative: { changes, paths, keptPresent: keepPresent, merged, over, throughSqlite },
+  };
 }
 
 function allUndone(): CairnError {

@@ -48,6 +48,8 @@ type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "ke
   isStart?: true;
   /** undo and redo: the operation that is reverted */
   operation?: RestoreResult["operation"];
+  /** true: an undo or redo before it reverted the operation in part */
+  isUnfinished?: boolean;
 };
 
 /**
@@ -70,10 +72,13 @@ export async function goingBack(
     if (asked === null) return { ...UNCHANGED, duration_ms: Math.round(performance.now() - started) };
     if ("method" in asked) return asked;
     chosen = asked;
-    const { operation, isStart, ...what } = asked;
+    const { operation, isStart, isUnfinished, ...what } = asked;
     const restored = await restoreLocked(workspace, started, { ...options, ...what });
-    if (restored.undo_id === null && restored.left_out.length === 0 && isStart !== true)
-      noteUnchanged(workspace, asked, head);
+    if (restored.undo_id === null) {
+      if (restored.left_out.length === 0 && isStart !== true && isUnfinished !== true)
+        noteUnchanged(workspace, asked, head);
+    } else if (isReverting(asked.kind) && restored.left_out.some(({ reason }) => reason === "changed_since"))
+      notePartly(workspace);
     return { ...restored, ...(operation && { operation }) };
   };
   try {
@@ -85,6 +90,14 @@ export async function goingBack(
     if (chosen === null || failed.code !== "no_space" || needsRecovery(workspace)) throw error;
     throw reworded(failed, { hint: await hintOfNeededSpace(workspace, options, chosen) });
   }
+}
+
+/** Records that the last undo or redo left entries, so that one with `over` goes on with it. A kill before loses only that. */
+function notePartly(workspace: Workspace): void {
+  const state = workspace.state();
+  workspace.requireLock();
+  const operations = state.operations.map((each, i, all) => (i === all.length - 1 ? { ...each, partly: true } : each));
+  writeState(workspace.found.paths, { ...state, operations });
 }
 
 /** Records an operation that changed no entry, if it moved head or reverts another operation. */
@@ -161,11 +174,11 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
 }
 
 function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted | RestoreResult {
-  const { target, relative, operation: reverted } = operationToRevert(workspace, kind, options);
+  const { target, relative, isUnfinished, operation: reverted } = operationToRevert(workspace, kind, options);
   const { at, changed, headBefore } = reverted;
   const operation = { kind: reverted.kind, at, restored_to: changed.after };
   if (headBefore !== undefined) return moveHeadBack(workspace, { kind, headBefore, operation });
-  return { target, paths: relative.paths, keepPresent: false, kind, relative, operation };
+  return { target, paths: relative.paths, keepPresent: false, kind, relative, operation, isUnfinished };
 }
 
 /** Reverts an operation that moved only head. Throws `nothing_to_undo` if the former head is gone. */

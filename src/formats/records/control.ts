@@ -50,6 +50,8 @@ export interface Operation {
   keep_present?: boolean;
   /** Texts that the operation merged, which no point has. */
   merged?: (RecordedPath & { sha256: string })[];
+  /** True: an undo or redo left entries that were changed since. One with `over` right after it goes on with it. */
+  partly?: boolean;
   /** The head before an operation that moved only head. */
   head_before?: SavePointId;
 }

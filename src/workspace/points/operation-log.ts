@@ -30,7 +30,8 @@ interface OperationLog {
 /** Goes through the recorded operations. A new operation clears `undone`. */
 export function operationLog(operations: readonly Operation[]): OperationLog {
   const log: OperationLog = { done: [], undone: [] };
-  for (const operation of operations) {
+  for (const [i, operation] of operations.entries()) {
+    if (goesOn(operations[i - 1], operation)) continue;
     const { kind, undo_id: before, restored_to: after } = operation;
     const moved = operation.head_before === undefined ? {} : { headBefore: operation.head_before };
     if (isReverting(kind)) {
@@ -54,4 +55,18 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
     log.undone = [];
   }
   return log;
+}
+
+/** True if `operation` reverted the rest of the operation that `last`, an undo or redo before it, reverted in part. */
+function goesOn(last: Operation | undefined, { kind, undo_id, restored_to }: Operation): boolean {
+  return last?.partly === true && last.kind === kind && last.restored_to === restored_to && undo_id !== restored_to;
+}
+
+/** Returns the operation whose rest an undo or redo with `over` reverts, as that undo or redo did in part. */
+export function operationToFinish(operations: readonly Operation[], kind: "undo" | "redo"): Revertible | undefined {
+  const last = operations.at(-1);
+  if (last?.kind !== kind || last.partly !== true) return undefined;
+  const { done, undone } = operationLog(operations);
+  const reverted = (kind === "undo" ? undone : done).at(-1);
+  return reverted && { ...reverted, before: reverted.after, after: reverted.before };
 }

@@ -52,7 +52,10 @@ test("backup prune says why it could not delete anything", () => {
 
 test("backup prune says what is marked and when a later prune frees it", () => {
   const marked = { marked_packs: 2, marked_bytes: 4096, free_from: new Date(Date.now() + 3_600_000).toISOString() };
-  assert.match(told(marked), /^marked 4 KiB in 2 packs that nothing needs: a prune after \S+ \d\d:\d\d frees .*`--instant`/);
+  assert.match(
+    told(marked),
+    /^marked 4 KiB in 2 packs that nothing needs: a prune after \S+ \d\d:\d\d frees .*`--instant`/,
+  );
   assert.match(told({ ...marked, dry_run: true }), /would free 0 B.*\nwould mark 4 KiB in 2 packs/);
   assert.match(told({ ...marked, free_from: null }), /^marked 4 KiB in 2 packs that nothing needs, `--instant`/);
 });
