@@ -1,4 +1,5 @@
 import { advice, CairnError, call, type Hint, reworded, see, toCairnError, word } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import type { SavePointId } from "../ids.ts";
 import { withOperation } from "../formats/records/control.ts";
 import { rawPath, recordPath } from "../formats/records/record.ts";
@@ -94,6 +95,7 @@ export async function goingBack(
 
 /** Records that the last undo or redo left entries, so that one with `over` goes on with it. A kill before loses only that. */
 function notePartly(workspace: Workspace): void {
+  failpoint("undo.part-recorded");
   const state = workspace.state();
   workspace.requireLock();
   const operations = state.operations.map((each, i, all) => (i === all.length - 1 ? { ...each, partly: true } : each));

@@ -95,3 +95,14 @@ test("undo without --over after an undo that left a file reverts the operation b
   folder.run(0, "redo");
   assert.deepEqual(folder.state, ["edited", "one", "one"]);
 });
+
+test("an undo that is killed before it records that it left a file is complete, and can be redone", () => {
+  const folder = new Folder("undo-over-killed");
+  folder.write("edited", ["b"]);
+  const env = { CAIRN_FAILPOINT: "undo.part-recorded" };
+  assert.ok(cairn(["undo"], { cwd: folder.root, env, own: true }).killed);
+  assert.deepEqual(folder.state, ["two", "edited", "two"]);
+  assert.equal(folder.run(3, "undo", "--over").error?.code, "nothing_to_undo");
+  folder.run(0, "redo");
+  assert.deepEqual(folder.state, ["one", "edited", "one"]);
+});
