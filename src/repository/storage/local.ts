@@ -245,12 +245,18 @@ export class LocalStorage implements Storage {
     }
   }
 
-  /** Removes unfinished files that are older than `ageMs`; those of running writers are younger. Best effort. */
-  clearTemporaries(ageMs: number): number {
+  /**
+   * Removes unfinished files that are older than `ageMs` by the storage's clock; those of running writers are younger.
+   * Best effort.
+   */
+  async clearTemporaries(ageMs: number): Promise<number> {
     let removed = 0;
     let names: string[] = [];
+    let now: number;
     try {
       names = readdirSync(this.temporaryDirectory);
+      if (names.length === 0) return 0;
+      now = await this.now();
     } catch {
       return 0;
     }
@@ -258,7 +264,7 @@ export class LocalStorage implements Storage {
       const path = join(this.temporaryDirectory, name);
       try {
         const facts = lstatSync(path);
-        if (!facts.isFile() || Date.now() - facts.mtimeMs < ageMs) continue;
+        if (!facts.isFile() || now - facts.mtimeMs < ageMs) continue;
         unlinkSync(path);
         removed++;
       } catch {

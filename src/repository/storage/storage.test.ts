@@ -170,15 +170,20 @@ test("local storage works on a file system that has neither hard links nor fsync
   }
 });
 
-test("clearTemporaries removes only old unfinished files", () => {
+test("clearTemporaries removes only old unfinished files, by the storage's own clock", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {
     const storage = local(folder);
     writeFileSync(join(folder, "tmp/old"), "x");
     utimesSync(join(folder, "tmp/old"), 1, 1);
     writeFileSync(join(folder, "tmp/new"), "x");
-    assert.equal(storage.clearTemporaries(60_000), 1);
+    assert.equal(await storage.clearTemporaries(60_000), 1);
     assert.equal(existsSync(join(folder, "tmp/new")), true);
+    // A server whose clock is two hours slow.
+    const slow = (Date.now() - 2 * 3_600_000) / 1000;
+    utimesSync(join(folder, "tmp/new"), slow, slow);
+    Object.assign(storage, { now: async () => slow * 1000 });
+    assert.equal(await storage.clearTemporaries(60_000), 0);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

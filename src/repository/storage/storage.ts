@@ -155,7 +155,7 @@ export interface Storage {
   /** Returns the path of a file for synchronous readers. Only local storages have this method. */
   localPath?(kind: FileKind, name: string): string;
   /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns the number. */
-  clearTemporaries?(ageMs: number, call?: StorageCall): number | Promise<number>;
+  clearTemporaries?(ageMs: number, call?: StorageCall): Promise<number>;
   /**
    * Closes the connections, also those in use; afterwards a lock can still be removed. Absent if there is nothing to
    * close.
