@@ -126,7 +126,7 @@ test("a release that cannot rename the control directory leaves the folder regis
   if (spawnSync("mount", ["--bind", control, control]).status !== 0) return t.skip("no mounting");
   const unmount = (): unknown => spawnSync("umount", [control], { stdio: "ignore" });
   t.after(unmount);
-  assert.match(cairn(["release", folder, "--delete-points"]).stderr, /busy/);
+  assert.match(cairn(["release", folder, "--delete-points"]).stderr, /a file system is mounted at/);
   assert.equal((await (await library.open(folder)).latestSavePoint())?.save_point_id, id);
   unmount();
   const { points_deleted } = await (await library.open(folder)).release({ deletePoints: true });
