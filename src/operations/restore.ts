@@ -1,5 +1,4 @@
 import { advice, CairnError, call, type Hint, reworded, see, toCairnError, word } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
 import type { SavePointId } from "../ids.ts";
 import { withOperation } from "../formats/records/control.ts";
 import { rawPath, recordPath } from "../formats/records/record.ts";
@@ -10,7 +9,7 @@ import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
 import { recoverIfIdle } from "../workspace/save/look.ts";
 import { restoreLocked } from "../workspace/restore/methods.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
-import { writeState } from "../workspace/place/control-directory.ts";
+import { notePartly, writeState } from "../workspace/place/control-directory.ts";
 import { isReverting, operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { isSibling, type Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
@@ -78,8 +77,10 @@ export async function goingBack(
     if (restored.undo_id === null) {
       if (restored.left_out.length === 0 && isStart !== true && isUnfinished !== true)
         noteUnchanged(workspace, asked, head);
-    } else if (isReverting(asked.kind) && restored.left_out.some(({ reason }) => reason === "changed_since"))
-      notePartly(workspace);
+    } else if (isReverting(asked.kind) && restored.left_out.some(({ reason }) => reason === "changed_since")) {
+      workspace.requireLock();
+      notePartly(workspace.found.paths, workspace.state());
+    }
     return { ...restored, ...(operation && { operation }) };
   };
   try {
@@ -91,15 +92,6 @@ export async function goingBack(
     if (chosen === null || failed.code !== "no_space" || needsRecovery(workspace)) throw error;
     throw reworded(failed, { hint: await hintOfNeededSpace(workspace, options, chosen) });
   }
-}
-
-/** Records that the last undo or redo left entries, so that one with `over` goes on with it. A kill before loses only that. */
-function notePartly(workspace: Workspace): void {
-  failpoint("undo.part-recorded");
-  const state = workspace.state();
-  workspace.requireLock();
-  const operations = state.operations.map((each, i, all) => (i === all.length - 1 ? { ...each, partly: true } : each));
-  writeState(workspace.found.paths, { ...state, operations });
 }
 
 /** Records an operation that changed no entry, if it moved head or reverts another operation. */

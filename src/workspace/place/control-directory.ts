@@ -463,6 +463,16 @@ export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
   durableWrite(paths.state, encodeState(state));
 }
 
+/**
+ * Records that the last undo or redo left entries, so that one with `over` goes on with it. A kill before loses only
+ * that.
+ */
+export function notePartly(paths: WorkspacePaths, state: WorkspaceState): void {
+  failpoint("undo.part-recorded");
+  const { operations } = state;
+  writeState(paths, { ...state, operations: [...operations.slice(0, -1), { ...operations.at(-1)!, partly: true }] });
+}
+
 /** Writes the state without a sync: until the file system commits, an earlier record repeats the operation. */
 export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState): void {
   orderedWrite(paths.state, encodeState(state));
