@@ -250,9 +250,7 @@ const PruneCare = {
     ),
     "--allow <guard>",
   ),
-  instant: opt(
-    flag("free unneeded packs at once, not when a second prune 23 hours later still finds them unneeded"),
-  ),
+  instant: opt(flag("free unneeded packs at once, not when a second prune 23 hours later still finds them unneeded")),
 };
 export const PruneBackupsOptions = object({
   ...CallOptions.entries,

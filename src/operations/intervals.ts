@@ -107,7 +107,7 @@ class OpenCalls {
     this.#open.set(session, open);
     // A call without an end of its own ends with the session's next event.
     for (const call of open) if (call === null || !this.#hasEnd(session, call, index)) open.delete(call);
-    const { call = null } = event;
+    const { call } = event;
     if (event.tool === null || !isBefore(event.event)) {
       if (call !== null) open.delete(call);
       if (event.tool === null && isBefore(event.event) && this.#isOneCall(session, index)) open.add(null);

@@ -1,10 +1,10 @@
-import fs from "node:fs";
 import { losslessByPath, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
 import { sha256 } from "../../crypto/hash.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { keepsModes } from "../../fs/linux/mounts.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
@@ -258,7 +258,8 @@ export class RelativeRule {
     const known = this.#rule.merged?.get(latin1(path));
     if (known === undefined || present?.type !== "file" || present.size > MOST_MERGED) return false;
     try {
-      return Buffer.from(sha256(fs.readFileSync(joinPath(this.#rule.root, path)))).toString("hex") === known;
+      const bytes = readRegular(joinPath(this.#rule.root, path), { limit: MOST_MERGED });
+      return Buffer.from(sha256(bytes)).toString("hex") === known;
     } catch {
       return false;
     }
@@ -281,7 +282,7 @@ export class RelativeRule {
       if (present !== null || found?.type !== "dir") return null;
       way.push({ path: above, before: null, after: found, aspects: [] });
     }
-    this.#made.push(...way.map((each) => each.path));
+    for (const each of way) this.#made.push(each.path);
     return way;
   }
 }
