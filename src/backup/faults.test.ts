@@ -47,7 +47,7 @@ test("a backup of a folder succeeds when it is repeated after a failed storage c
   );
   await repository.restore("latest", join(root, "restored"));
   assert.equal(walkDigests(join(root, "restored")).state, walkDigests(folder).state);
-  const { unindexed_packs: unindexed } = await repository.prune();
+  const { unindexed_packs: unindexed } = await repository.prune({ instant: true });
   assert.ok(unindexed <= UPLOADS.length * 2);
   assert.deepEqual((await repository.verify()).problems, []);
 });

@@ -96,7 +96,7 @@ test("calls fetch the trees of many remote packs several at once", async (t) => 
     ["diff", async () => repository.diff(first, "latest"), 9],
     ["stats", async () => repository.stats({ snapshots: [first, "latest"] }), 5],
     ["verify", async () => repository.verify({ quick: true }), 7],
-    ["prune", async () => repository.prune({ dryRun: true }), 6],
+    ["prune", async () => repository.prune({ instant: true, dryRun: true }), 6],
   ];
   for (const [what, call, most] of calls) {
     waits = 0;
@@ -131,7 +131,7 @@ for (const [when, during] of [
     await using other = await another(at);
     const clean = async (): Promise<void> => {
       await other.forget({ retention: { keepLast: 1 } });
-      const { removed_packs: removed, repacked_packs: repacked } = await other.prune({ maxUnused: 0 });
+      const { removed_packs: removed, repacked_packs: repacked } = await other.prune({ instant: true, maxUnused: 0 });
       assert.ok(removed + repacked > 0);
     };
     during(place, clean);

@@ -100,17 +100,17 @@ test("forget with prune removes nothing if a snapshot or an index file cannot be
   const unreadable = { code: "damaged", message: /cannot be read/, hint: /cairn backup forget/ };
   const asked = [{ retention: { keepLast: 1 } }, { snapshots: [ids[0]!] }];
   for (const what of asked) {
-    await assert.rejects(repository.forget({ ...what, prune: true }), unreadable);
-    await assert.rejects(repository.forget({ ...what, prune: true, dryRun: true }), unreadable);
+    await assert.rejects(repository.forget({ ...what, prune: true, instant: true }), unreadable);
+    await assert.rejects(repository.forget({ ...what, prune: true, instant: true, dryRun: true }), unreadable);
   }
-  await assert.rejects(repository.prune(), unreadable);
+  await assert.rejects(repository.prune({ instant: true }), unreadable);
   rmSync(join(place, "snapshots", ids[2]!));
   const [index] = readdirSync(join(place, "index"));
   chmodSync(join(place, "index", index!), 0o600);
   truncateSync(join(place, "index", index!), 100);
   rmSync(join(at.root, "cache"), { recursive: true });
   for (const what of asked)
-    await assert.rejects(repository.forget({ ...what, prune: true }), { code: "damaged", message: /^index/ });
+    await assert.rejects(repository.forget({ ...what, prune: true, instant: true }), { code: "damaged", message: /^index/ });
   assert.deepEqual(readdirSync(join(place, "snapshots")).toSorted(), ids.slice(0, 2).toSorted());
 });
 
@@ -124,7 +124,7 @@ test("forget reports the removed snapshots if the prune after it fails", async (
     message: /^1 snapshot removed, but the prune failed/,
     hint: /^nothing was freed/,
   };
-  await assert.rejects(at.repository.forget({ snapshots: [ids[0]!], prune: true }), gone);
+  await assert.rejects(at.repository.forget({ snapshots: [ids[0]!], prune: true, instant: true }), gone);
   assert.deepEqual(readdirSync(join(at.place, "snapshots")), [ids[1]]);
 });
 
@@ -133,7 +133,7 @@ test("forget removes an unreadable snapshot that is named by its id", async (t) 
   const { repository, place } = at;
   const [first, second, third] = ids as [string, string, string];
   const named = { snapshots: [third.slice(0, 10)] };
-  const planned = await repository.forget({ ...named, dryRun: true, prune: true });
+  const planned = await repository.forget({ ...named, dryRun: true, prune: true, instant: true });
   assert.deepEqual([planned.groups, planned.removed], [[], []]);
   assert.deepEqual(
     planned.unreadable.map(({ snapshot_id: id }) => id),
@@ -142,7 +142,7 @@ test("forget removes an unreadable snapshot that is named by its id", async (t) 
   assert.deepEqual((await repository.forget({ retention: { keepLast: 1 } })).removed, [first]);
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
-  const done = await repository.forget({ ...named, prune: true, onWarning });
+  const done = await repository.forget({ ...named, prune: true, instant: true, onWarning });
   assert.deepEqual([done.removed, done.unreadable.length, done.groups, warnings], [[third], 1, [], []]);
   assert.match(done.unreadable[0]!.reason, /SHA-256/);
   assert.deepEqual(readdirSync(join(place, "snapshots")), [second]);

@@ -50,11 +50,11 @@ test("an append-only repository accepts backups and refuses to remove anything",
   t.after(async () => repository.close());
   const files = (): string[] => readdirSync(place, { recursive: true, encoding: "utf8" }).toSorted();
   const before = files();
-  const { removed, prune } = await repository.forget({ snapshots: [ids[0]!], prune: true, dryRun: true });
+  const { removed, prune } = await repository.forget({ snapshots: [ids[0]!], prune: true, instant: true, dryRun: true });
   assert.deepEqual([removed, prune!.dry_run], [[], true]);
   for (const remove of [
     async () => repository.forget({ snapshots: [ids[0]!] }),
-    async () => repository.prune(),
+    async () => repository.prune({ instant: true }),
     async () => repository.repairSnapshots({ forget: true }),
   ])
     await assert.rejects(remove, { code: "refused", message: /append-only/, hint: /rustic config/ });
@@ -133,10 +133,10 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     const { repository, folder, root } = at;
     const ids = await rounds(at, 6);
     const rules = { retention: { keepLast: 2, keepTags: ["r1"] } };
-    const planned = await repository.forget({ ...rules, dryRun: true, prune: true });
+    const planned = await repository.forget({ ...rules, dryRun: true, prune: true, instant: true });
     assert.deepEqual(planned.removed, []);
     assert.ok(planned.prune!.bytes_freed > 0);
-    const done = await repository.forget({ ...rules, prune: true });
+    const done = await repository.forget({ ...rules, prune: true, instant: true });
     assert.deepEqual(done.removed.toSorted(), [ids[0], ids[2], ids[3]].toSorted());
     const reasons = done.groups[0]!.snapshots.find(({ snapshot_id: id }) => id === ids[1])?.reasons;
     assert.deepEqual(reasons, ["tag r1"]);
@@ -146,7 +146,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     const target = join(root, "restored");
     await repository.restore("latest", target);
     assert.equal(walkDigests(target).state, walkDigests(folder).state);
-    assert.equal((await repository.prune()).bytes_freed, 0);
+    assert.equal((await repository.prune({ instant: true })).bytes_freed, 0);
     resticCheck(at);
     // What is gone is stored again when it is seen again.
     await at.client.createBackup(repository, { point: "head~5" });
@@ -163,7 +163,7 @@ test("forget with prune loads each index file at most three times", async (t) =>
   t.after(async () => repository.close());
   const { counts } = lastOpened.far!;
   const before = readdirSync(join(at.place, "index")).length;
-  const { prune } = await repository.forget({ snapshots: [first!], prune: true });
+  const { prune } = await repository.forget({ snapshots: [first!], prune: true, instant: true });
   assert.ok(prune!.repacked_packs > 0 && prune!.bytes_freed > 0, JSON.stringify(prune));
   const after = readdirSync(join(at.place, "index"));
   // Each file for the index, for what lies in which pack, and perhaps to be written anew; then those that are there.
@@ -233,9 +233,9 @@ test("prune merges the small packs and index files of many small backups", async
     readdirSync(join(at.place, "data"), { recursive: true, encoding: "utf8" }).filter((name) => name.length > 60)
       .length + readdirSync(join(at.place, "index")).length;
   const before = files();
-  const { merged_packs: packs, merged_indexes: indexes } = await at.repository.prune();
+  const { merged_packs: packs, merged_indexes: indexes } = await at.repository.prune({ instant: true });
   assert.ok(packs > 8 && indexes > 8, `${packs} packs, ${indexes} indexes`);
-  const again = await at.repository.prune();
+  const again = await at.repository.prune({ instant: true });
   assert.deepEqual([again.merged_packs, again.merged_indexes], [0, 0]);
   assert.ok(files() < before / 2, `${before} files became ${files()}`);
   assert.deepEqual((await at.repository.verify()).problems, []);
@@ -444,7 +444,7 @@ test("prune and repair warn if they cannot remove their own lock after their wor
   const warnings: string[] = [];
   const options = { lockTimeoutMs: 0, onWarning: (message: string) => void warnings.push(message) };
   lastOpened.faulty!.arm({ operation: "remove", kind: "locks", fault: "fail" });
-  assert.ok((await repository.prune(options)).bytes_freed > 0);
+  assert.ok((await repository.prune({ ...options, instant: true })).bytes_freed > 0);
   rmSync(join(place, "index", readdirSync(join(place, "index"))[0]!));
   lastOpened.faulty!.arm({ operation: "remove", kind: "locks", fault: "fail" });
   assert.ok((await repository.repair({ ...options, what: "index" })).added_packs.length > 0);

@@ -19,8 +19,8 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       const { repository, place, root, folder } = at;
       writeFileSync(join(folder, "random"), randomBytes(300_000));
       spoil([largest((await storedTwice(at))[number]!)], "first blob");
-      const planned = await repository.prune({ dryRun: true });
-      const { bytes_freed, damaged_packs } = await repository.prune();
+      const planned = await repository.prune({ instant: true, dryRun: true });
+      const { bytes_freed, damaged_packs } = await repository.prune({ instant: true });
       assert.ok(bytes_freed > 300_000 && planned.bytes_freed > 300_000, String(bytes_freed));
       assert.deepEqual(damaged_packs, []);
       const restored = await repository.restore("latest", join(root, "to"));
@@ -35,8 +35,8 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     writeFileSync(join(at.folder, "random"), randomBytes(300_000));
     const packs = (await storedTwice(at)).map(largest);
     spoil(packs, "all blobs");
-    const planned = await at.repository.prune({ dryRun: true });
-    const { bytes_freed, damaged_packs } = await at.repository.prune();
+    const planned = await at.repository.prune({ instant: true, dryRun: true });
+    const { bytes_freed, damaged_packs } = await at.repository.prune({ instant: true });
     assert.ok(bytes_freed < 300_000);
     assert.deepEqual(planned.damaged_packs.toSorted(), damaged_packs.toSorted());
     assert.deepEqual(damaged_packs.toSorted(), packs.map((pack) => basename(pack)).toSorted());
@@ -65,7 +65,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     for (const name of readdirSync(aside)) renameSync(join(aside, name), join(index, name));
     await repository.forget({ snapshots: [snapshot!.snapshot_id] });
     spoil([largest(packsIn(place).filter((file) => !before.includes(file)))], "all blobs");
-    await repository.prune({ maxUnused: 0 });
+    await repository.prune({ instant: true, maxUnused: 0 });
     const restored = await repository.restore("latest", join(root, "to"));
     assert.deepEqual([restored.left_out, restored.proof?.state_digest], [[], walkDigests(folder).state]);
   });
@@ -90,8 +90,8 @@ for (const [scheme, how] of [
       spoil(trees, how);
       const warnings: string[] = [];
       const onWarning = (message: string): void => void warnings.push(message);
-      await repository.prune({ dryRun: true, onWarning });
-      const { bytes_freed, damaged_packs } = await repository.prune({ maxUnused: 0, onWarning });
+      await repository.prune({ instant: true, dryRun: true, onWarning });
+      const { bytes_freed, damaged_packs } = await repository.prune({ instant: true, maxUnused: 0, onWarning });
       assert.ok(bytes_freed > 0);
       assert.deepEqual(damaged_packs, []);
       // Where the index has the sound ones, the others are not read.
@@ -110,7 +110,7 @@ test("prune frees nothing and proposes `repair packs` if all copies of a tree ar
   spoil(trees, "all blobs");
   const sizes = (): number[] => packsIn(at.place).map((file) => statSync(file).size);
   const before = sizes();
-  await assert.rejects(repository.prune(), {
+  await assert.rejects(repository.prune({ instant: true }), {
     code: "damaged",
     hint: /nothing was freed\..*`cairn backup repair packs`/,
   });
@@ -130,15 +130,15 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       if (packs.some(({ id }) => left.some((file) => basename(file) === objectIdOf(id)))) rmSync(join(listed, name));
     }
     rmSync(process.env["XDG_CACHE_HOME"]!, { recursive: true });
-    const sound = await repository.prune({ dryRun: true });
+    const sound = await repository.prune({ instant: true, dryRun: true });
     assert.equal(sound.unindexed_packs, left.length);
     spoil([largest(again)], "first blob");
-    const { damaged_packs, unindexed_packs } = await repository.prune();
+    const { damaged_packs, unindexed_packs } = await repository.prune({ instant: true });
     assert.deepEqual([damaged_packs, unindexed_packs], [[basename(largest(again))], 0]);
     assert.deepEqual((await repository.repair({ what: "packs" })).lost_blobs, []);
     const restored = await repository.restore("latest", join(root, "to"));
     assert.deepEqual([restored.left_out, restored.proof?.state_digest], [[], walkDigests(folder).state]);
-    assert.deepEqual((await repository.prune()).damaged_packs, []);
+    assert.deepEqual((await repository.prune({ instant: true })).damaged_packs, []);
     resticCheck(place);
   });
 

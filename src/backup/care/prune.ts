@@ -70,7 +70,7 @@ export async function pruneBackups(
       new_packs: 0,
       ...NOTHING_MERGED,
       unindexed_packs: plan.unindexed.length,
-      bytes_freed: plan.bytesFreed,
+      bytes_freed: Math.max(0, plan.bytesFreed),
       ...markedOf(plan.marked, started),
       unused_bytes: plan.unusedBytes,
       postponed: plan.unlisted.length > 0,
@@ -93,7 +93,8 @@ export async function pruneBackups(
     new_packs: done.newPacks,
     ...merged,
     unindexed_packs: done.removedUnindexed,
-    bytes_freed: done.bytesFreed,
+    // Copies of repacked packs take room until the old packs are freed.
+    bytes_freed: Math.max(0, done.bytesFreed),
     ...markedOf(done.marked, started),
     unused_bytes: done.unusedBytes,
     postponed: done.postponed,
@@ -123,7 +124,7 @@ function warnOfMarks(
   { onWarning, instant }: PruneBackupsOptions,
 ): void {
   for (const warning of warnings) onWarning?.(warning);
-  if (look !== null && look.lookedAt === null)
+  if (instant !== true && look?.lookedAt === null)
     onWarning?.("the storage does not tell its time, so no second look can free what is marked: --instant frees it");
   if (crowded !== null)
     onWarning?.(

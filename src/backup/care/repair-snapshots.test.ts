@@ -66,7 +66,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       const forgotten = await repository.repairSnapshots({ forget: true });
       assert.ok(forgotten.repaired.every((each) => each.forgotten));
       assert.deepEqual((await idsOf(repository)).toSorted(), made.toSorted());
-      await repository.prune();
+      await repository.prune({ instant: true });
       assert.deepEqual(await damageIn(repository), []);
       const target = join(root, "restored");
       const restored = await repository.restore("latest", target);

@@ -66,7 +66,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
         ["rewrite"],
         ["t", "rewrite"],
       ]);
-      await repository.prune({ maxUnused: 0 });
+      await repository.prune({ instant: true, maxUnused: 0 });
       assert.deepEqual(await problemsOf(repository), []);
       assert.deepEqual((await repository.find("secret.key")).found, []);
       const restored = await repository.restore(made[1]!, join(root, "back"));

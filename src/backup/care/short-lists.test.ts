@@ -9,6 +9,7 @@ import { resticCheck } from "../../repository/testing-archive.ts";
 import { type BackupScene, backupScene, opened } from "../testing-far.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
+const COUNTS_MS = 23 * 60 * 60_000;
 
 interface Scene extends BackupScene {
   /** Ids of three snapshots, each with 300 kB of its own; oldest first. */
@@ -50,7 +51,7 @@ interface Pruned {
 
 async function prune(repository: BackupRepository, options: PruneBackupsOptions = {}): Promise<Pruned> {
   const warnings: string[] = [];
-  const result = await repository.prune({ maxUnused: 0, ...options, onWarning: (text) => void warnings.push(text) });
+  const result = await repository.prune({ maxUnused: 0, instant: true, ...options, onWarning: (text) => void warnings.push(text) });
   return { result, warnings };
 }
 
@@ -110,10 +111,10 @@ test("prune refuses a repository that has lost all its snapshots, and names the 
   await requireWhole(at, at.ids);
 });
 
-test("prune with --allow empty and --instant empties a repository without snapshots", async (t) => {
+test("prune with --allow empty, --allow missing and --instant empties a repository without snapshots", async (t) => {
   const at = await scene(t, "local");
   for (const id of at.ids) takeAway(at, id);
-  await prune(at.repository, { allow: ["empty"], instant: true });
+  await prune(at.repository, { allow: ["empty", "missing"], instant: true });
   assert.deepEqual(packsIn(at.place), []);
 });
 
@@ -121,11 +122,11 @@ test("forget with --prune refuses to remove all snapshots before it removes any"
   const at = await scene(t, "local");
   await assert.rejects(at.repository.forget({ snapshots: at.ids, prune: true }), { code: "refused" });
   await requireWhole(at, at.ids);
-  await at.repository.forget({ snapshots: at.ids, prune: true, allow: ["empty"] });
+  await at.repository.forget({ snapshots: at.ids, prune: true, instant: true, allow: ["empty"] });
   assert.deepEqual(packsIn(at.place), []);
 });
 
-test("prune keeps the content of a lost snapshot for 24 hours and frees other unneeded content", async (t) => {
+test("prune keeps the content of a lost snapshot for 23 hours and frees other unneeded content", async (t) => {
   const at = await scene(t, "local");
   const [first, second, third] = at.ids as [string, string, string];
   const back = takeAway(at, second);
@@ -136,22 +137,22 @@ test("prune keeps the content of a lost snapshot for 24 hours and frees other un
     result.missing_snapshots.map(({ snapshot_id: id, needed }) => [id, needed]),
     [[second, true]],
   );
-  assert.match(warnings.join("\n"), new RegExp(`${second.slice(0, 8)}.*24 hours.*--instant`));
+  assert.match(warnings.join("\n"), new RegExp(`${second.slice(0, 8)}.*23 hours.*--allow missing`));
   back();
   await requireWhole(at, [second, third]);
   assert.deepEqual((await prune(at.repository)).result.missing_snapshots, []);
 });
 
-for (const how of ["24 hours later", "at once"] as const)
-  test(`prune frees the content of a lost snapshot ${how === "at once" ? "at once with --instant" : how}`, async (t) => {
+for (const how of ["23 hours later", "at once"] as const)
+  test(`prune frees the content of a lost snapshot ${how === "at once" ? "at once with --allow missing" : how}`, async (t) => {
     const at = await scene(t, "local");
     takeAway(at, at.ids[1]!);
     t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
     await prune(at.repository);
-    t.mock.timers.setTime(Date.now() + DAY_MS - 60_000);
+    t.mock.timers.setTime(Date.now() + COUNTS_MS - 60_000);
     assert.equal((await prune(at.repository)).result.bytes_freed, 0);
     if (how !== "at once") t.mock.timers.setTime(Date.now() + 60_000);
-    const { result, warnings } = await prune(at.repository, { instant: how === "at once" });
+    const { result, warnings } = await prune(at.repository, { allow: how === "at once" ? ["missing"] : [] });
     assert.ok(result.bytes_freed > 250_000, String(result.bytes_freed));
     assert.match(warnings.join("\n"), /count as forgotten now/);
     // It is named once.
@@ -160,7 +161,7 @@ for (const how of ["24 hours later", "at once"] as const)
     await requireWhole(at, [at.ids[0]!, at.ids[2]!]);
   });
 
-test("prune restarts the 24 hours of a lost snapshot if the clock was set back", async (t) => {
+test("prune restarts the 23 hours of a lost snapshot if the clock was set back", async (t) => {
   const at = await scene(t, "local");
   const back = takeAway(at, at.ids[1]!);
   const now = Date.now();
@@ -172,7 +173,7 @@ test("prune restarts the 24 hours of a lost snapshot if the clock was set back",
     result.missing_snapshots.map(({ missed_at: missed }) => Date.parse(missed)),
     [now],
   );
-  t.mock.timers.setTime(now + DAY_MS - 1);
+  t.mock.timers.setTime(now + COUNTS_MS - 1);
   await prune(at.repository);
   t.mock.timers.reset();
   back();
@@ -231,7 +232,7 @@ test("prune does not report snapshots as missing that this host forgot, tagged o
   await at.repository.tag({ snapshots: [at.ids[1]!], add: ["kept"] });
   const { result } = await prune(at.repository);
   assert.deepEqual(result.missing_snapshots, []);
-  const forgot = await at.repository.forget({ retention: { keepLast: 1 }, prune: true });
+  const forgot = await at.repository.forget({ retention: { keepLast: 1 }, prune: true, instant: true });
   assert.deepEqual([forgot.removed.length, forgot.prune!.missing_snapshots], [2, []]);
   assert.ok(forgot.prune!.bytes_freed > 250_000);
 });
@@ -239,11 +240,11 @@ test("prune does not report snapshots as missing that this host forgot, tagged o
 test("prune frees content after another host forgot and pruned a snapshot", async (t) => {
   const at = await scene(t, "local");
   const [first, second, third] = at.ids as [string, string, string];
-  await asOtherHost(at, async (other) => other.forget({ snapshots: [second], prune: true }));
+  await asOtherHost(at, async (other) => other.forget({ snapshots: [second], prune: true, instant: true }));
   await at.repository.forget({ snapshots: [first] });
   const { result, warnings } = await prune(at.repository);
   assert.ok(result.bytes_freed > 250_000, String(result.bytes_freed));
-  assert.match(warnings.join("\n"), /if they were forgotten on another host, --instant/);
+  assert.match(warnings.join("\n"), /if they were forgotten on another host, use --allow missing/);
   await requireWhole(at, [third]);
 });
 
@@ -256,7 +257,7 @@ test("prune fails with `damaged` if a lost snapshot's index files are lost too",
   takeAway(at, snapshot!.snapshot_id);
   for (const name of indexes()) if (!before.includes(name)) rmSync(join(at.place, "index", name));
   const packs = packsIn(at.place);
-  await assert.rejects(at.repository.prune({ maxUnused: 0 }), { code: "damaged", hint: /repair index.*--instant/ });
+  await assert.rejects(at.repository.prune({ maxUnused: 0 }), { code: "damaged", hint: /repair index.*--allow missing/ });
   assert.deepEqual(packsIn(at.place), packs);
   await at.repository.repair({ what: "index" });
   assert.equal((await prune(at.repository)).result.bytes_freed, 0);

@@ -33,8 +33,10 @@ export interface MarksNow {
   readonly bytes: number;
   /** Names of all mark files that this version understands. */
   readonly files: readonly string[];
-  /** Names of the mark files of `files` whose packs are free now, or whose marks do not count. */
-  readonly spent: readonly string[];
+  /** Names of mark files whose marks do not count. */
+  readonly void: readonly string[];
+  /** Mark files of which all packs may be freed now: their names and packs. */
+  readonly ripe: ReadonlyMap<string, readonly string[]>;
   /** The error of a mark file of a newer version. */
   readonly newer: CairnError | null;
   readonly warnings: readonly string[];
@@ -55,7 +57,8 @@ interface Seen {
  */
 export function marksNow(found: readonly MarkFile[], seen: Seen): MarksNow {
   const waits = new Map<string, number>();
-  const [files, spent, warnings]: string[][] = [[], [], []];
+  const ripe = new Map<string, readonly string[]>();
+  const [files, wrongs, warnings]: string[][] = [[], [], []];
   let [newer, bytes, wrong]: [CairnError | null, number, ListedSnapshot | undefined] = [null, 0, undefined];
   for (const { name, writtenAt, marks } of found) {
     if (marks instanceof CairnError) {
@@ -63,7 +66,7 @@ export function marksNow(found: readonly MarkFile[], seen: Seen): MarksNow {
       else {
         warnings!.push(`marks of an earlier prune cannot be read and do not count: ${marks.message}`);
         files!.push(name);
-        spent!.push(name);
+        wrongs!.push(name);
       }
       continue;
     }
@@ -79,17 +82,20 @@ export function marksNow(found: readonly MarkFile[], seen: Seen): MarksNow {
       (listed) => !marks.trees.has(listed.snapshot.tree) && isOlder(listed, marks.lookedAt),
     );
     const wait = at === null || seen.now === null ? Infinity : Math.max(0, SECOND_LOOK_MS - age);
-    if (wait === 0 || age < LEAST_AGE_MS) spent!.push(name);
-    if (age < LEAST_AGE_MS) continue;
+    if (age < LEAST_AGE_MS) {
+      wrongs!.push(name);
+      continue;
+    }
+    if (wait === 0) ripe.set(name, marks.packs);
     bytes += marks.bytes;
     for (const pack of marks.packs) waits.set(pack, Math.max(wait, waits.get(pack) ?? 0));
   }
-  if (wrong === undefined) return { waits, bytes, files: files!, spent: spent!, newer, warnings: warnings! };
+  if (wrong === undefined) return { waits, bytes, files: files!, void: wrongs!, ripe, newer, warnings: warnings! };
   const { id, snapshot } = wrong;
   warnings!.push(
     `snapshot ${id.slice(0, 8)} of ${snapshot.time.slice(0, 16)} was not listed when an earlier prune looked. What that prune marked does not count and is looked at anew`,
   );
-  return { waits: new Map(), bytes: 0, files: files!, spent: files!, newer, warnings: warnings! };
+  return { waits: new Map(), bytes: 0, files: files!, void: files!, ripe: new Map(), newer, warnings: warnings! };
 }
 
 /** Storages tell times in whole seconds. Without a storage's time the snapshot's own time counts, unless it is a copy's. */

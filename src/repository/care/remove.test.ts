@@ -191,6 +191,9 @@ describe("sweep", () => {
         postponed: false,
         damagedPacks: [],
         lacking: [],
+        marked: { packs: 0, bytes: 0, waitMs: 0 },
+        warnings: [],
+        look: null,
         missing: [],
         unlisted: [],
       });

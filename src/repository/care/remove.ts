@@ -228,8 +228,6 @@ interface Staged {
   readonly doomed: Map<string, number>;
   /** Packs in no index that are removed too. */
   readonly unindexed: SweepPlan["unindexed"];
-  /** Names of mark files that are removed last. */
-  readonly spent: readonly string[];
 }
 
 interface SweepContext {
@@ -248,9 +246,8 @@ async function stage(
   plan: SweepPlan,
   context: SweepContext & { lock: RepositoryLock },
 ): Promise<Staged | null> {
-  const { remove, repack, unindexed, affected, marks } = plan;
+  const { remove, repack, unindexed, affected, spent } = plan;
   const isTwice = context.options.looks === "twice";
-  const spent = isTwice ? marks.spent : marks.files;
   const isNothingFree = remove.length === 0 && unindexed.length === 0 && spent.length === 0;
   if (isNothingFree && repack.length === 0 && plan.unmarked.size === 0) return null;
   const doomed = new Map((isTwice ? remove : [...remove, ...repack]).map((facts) => [facts.name, facts.size]));
@@ -295,7 +292,7 @@ async function stage(
   for (const { size } of copied) context.total.bytesFreed -= size;
   if (isTwice && isNothingFree) return null;
   // A pack in no index may have a sound copy of a blob that could not be copied: a repair finds it.
-  return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed, spent };
+  return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed };
 }
 
 /** Keeps packs, and their entries, that hold another copy of a blob that could not be copied; marks none of them. */
@@ -371,12 +368,13 @@ async function hasChanged(
   if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
   // A list of index files may be old: another prune that found marks wrong has removed their files.
   for (const { name } of plan.index.marks) if (!(await repository.storage.exists("index", name))) return true;
-  const before = plan.live.size;
+  const before = plan.live.size + plan.held.size;
   const roots = await rootsOf(repository, options);
   await markAll(repository, { ...plan, roots, trees }, options);
   const isLocal = repository.storage.localPath !== undefined;
   const marks = marksNow(plan.index.marks, { ...roots, now: plan.look.lookedAt, isLocal });
-  return plan.live.size !== before || roots.unlisted.length > 0 || marks.waits.size < plan.marks.waits.size;
+  const size = plan.live.size + plan.held.size;
+  return size !== before || roots.unlisted.length > 0 || marks.waits.size < plan.marks.waits.size;
 }
 
 /**
@@ -414,7 +412,7 @@ async function deleteOld(
   staged: Staged,
   { lock, total }: { lock: RepositoryLock; total: SweepResult },
 ): Promise<void> {
-  const { plan, doomed, copied, unindexed, spent } = staged;
+  const { plan, doomed, copied, unindexed } = staged;
   const how = { doing: "sweep", lock } as const;
   total.replacedIndexes += await removeIndexes(repository, plan.affected, how);
   const fresh = new Set<string>(copied.map((pack) => objectIdOf(pack.id)));
@@ -431,7 +429,7 @@ async function deleteOld(
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   failpoint("sweep.packs-durable");
   // Last, so that the next run frees what a kill has left.
-  for (const name of spent) {
+  for (const name of plan.spent) {
     lock.requireHeld();
     await removeFile(repository, "index", name);
     failpoint("sweep.marks-removed");

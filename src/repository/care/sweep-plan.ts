@@ -87,6 +87,8 @@ export interface PackFacts {
   liveBytes: number;
   /** Names of the index files that list this pack. */
   readonly indexes: string[];
+  /** True if it has blobs that only missing snapshots need: it may be marked, but not freed. */
+  isHeld: boolean;
   /** True if a foreign index file lists this pack, or if it is split: the sweep leaves it. */
   frozen: boolean;
 }
@@ -110,6 +112,8 @@ export interface MarkedPacks {
 export interface SweepPlan {
   readonly index: BlobIndex;
   readonly live: LiveSet;
+  /** Entries that only missing snapshots need, if it looks twice: they may be marked, but not freed. */
+  readonly held: LiveSet;
   /** Packs without needed blobs that may be freed now. */
   readonly remove: PackFacts[];
   /** Bytes of packs without needed blobs that are not marked yet, by name. */
@@ -117,6 +121,8 @@ export interface SweepPlan {
   /** What is marked after this run, apart from repacked packs. */
   readonly marked: MarkedPacks;
   readonly marks: MarksNow;
+  /** Names of mark files that are of no use after this run. */
+  readonly spent: readonly string[];
   /** What this look counted; for new marks. */
   readonly look: Look;
   /** Names of packs whose copies of blobs stay while other copies are freed: asked for by name before. */
@@ -251,11 +257,12 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
   if (marks.newer !== null)
     throw reworded(marks.newer, { message: `nothing was freed, because ${marks.newer.message}` });
   const live = new LiveSet(index);
-  const { sound, gone } = await markAll(repository, { index, live, roots, trees }, options);
+  const held = new LiveSet(index, undefined, live);
+  const { sound, gone } = await markAll(repository, { index, live, held, roots, trees }, options);
   const stored = await packSizes(repository.storage);
   if (roots.trees.length === 0 && stored.size > 0 && options.mayBeEmpty !== true)
     refuseEmpty(repository.storage, missing);
-  const { packs, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
+  const { packs, unindexed } = await readFacts(repository, { index, live, held, stored, signal: options.signal });
   choosePlaces(index, packs, { live, sound, marks });
   const kept = new KeptPlaces({ repository, index, live, gone, marks, options });
   for (;;) {
@@ -266,18 +273,27 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
     const beside = [...unindexed].filter(([name]) => going.has(name)).map(([name, size]) => ({ name, size }));
     if (await kept.change({ packs: going, copied: namesOf(plan.repack), unindexed: beside })) continue;
     const copies = kept.copies({ packs: namesOf(plan.remove), unindexed: plan.unindexed });
-    return { ...plan, marks, look, copies, missing, unlisted };
+    const isHeld = (name: string): boolean => packs.get(name)?.isHeld === true && packs.get(name)!.liveBytes === 0;
+    const ripe = [...marks.ripe].filter(([, names]) => !names.some(isHeld)).map(([name]) => name);
+    const spent = isTwice ? [...marks.void, ...ripe] : marks.files;
+    return { ...plan, held, marks, spent, look, copies, missing, unlisted };
   }
 }
 
 /**
- * Marks all entries that the roots need. A tree that is unreadable at its preferred place is read from another; `sound`
+ * Marks all entries that the roots need; with two looks in `held` what only missing snapshots need. A tree that is unreadable at its preferred place is read from another; `sound`
  * has such entries, and `index` prefers the sound place from then on. Throws `damaged` if no place is sound. `gone`:
  * ids of blobs that only missing snapshots need and that no index lists.
  */
 export async function markAll(
   { keys }: Repository,
-  { index, live, roots, trees }: { index: BlobIndex; live: LiveSet; roots: Roots; trees: NearPacks },
+  {
+    index,
+    live,
+    held,
+    roots,
+    trees,
+  }: { index: BlobIndex; live: LiveSet; held: LiveSet; roots: Roots; trees: NearPacks },
   options: SweepOptions,
 ): Promise<{ sound: ReadonlySet<number>; gone: ReadonlySet<string> }> {
   const { onElsewhere, signal } = options;
@@ -287,11 +303,12 @@ export async function markAll(
   try {
     await live.mark(roots.trees, blobs.viewTree, options);
     const rest = counted.map(({ tree }) => Buffer.from(tree, "hex"));
-    gone = await live.markRest(rest, blobs.viewTree, options);
+    gone = await (options.looks === "twice" ? held : live).markRest(rest, blobs.viewTree, options);
   } finally {
     blobs.close();
   }
   requireComplete(live, options);
+  requireComplete(held, options);
   return { sound: preferFound(index, blobs), gone: new Set(gone) };
 }
 
@@ -312,7 +329,7 @@ async function currentIndex(repository: Repository, { index, cachePath, signal }
 
 async function readFacts(
   repository: Repository,
-  from: { index: BlobIndex; live: LiveSet; stored: PackSizes; signal: AbortSignal | undefined },
+  from: { index: BlobIndex; live: LiveSet; held: LiveSet; stored: PackSizes; signal: AbortSignal | undefined },
 ): Promise<{ packs: Map<string, PackFacts>; unindexed: Map<string, number> }> {
   const unindexed = new Map(from.stored);
   const packs = new Map<string, PackFacts>();
@@ -341,14 +358,14 @@ async function readFacts(
 
 function newFacts(name: string, size: number, listing: number): PackFacts {
   const facts = { name, size, listing, blobBytes: 0, liveBytes: 0, indexes: [] };
-  return { ...facts, isShort: false, isLong: false, split: false, frozen: false };
+  return { ...facts, isShort: false, isLong: false, isHeld: false, split: false, frozen: false };
 }
 
 /** Adds the blobs of one listing of a pack. A needed blob counts at each of its places. */
 function addBlobs(
   facts: PackFacts,
   blobs: IndexedPack["blobs"],
-  { index, live }: { index: BlobIndex; live: LiveSet },
+  { index, live, held }: { index: BlobIndex; live: LiveSet; held: LiveSet },
 ): void {
   const last = blobs.at(-1);
   const wanted = Math.max(packSizeOf(blobs), last === undefined ? 0 : last.offset + last.length);
@@ -358,6 +375,7 @@ function addBlobs(
     facts.blobBytes += blob.length;
     const entry = index.entryOf(blob);
     if (entry >= 0 && live.has(entry)) facts.liveBytes += blob.length;
+    if (entry >= 0 && held.has(entry)) facts.isHeld = true;
   }
 }
 
@@ -544,7 +562,7 @@ function decide(
     kept: Pick<KeptPlaces, "unsound" | "closed">;
     marks: MarksNow;
   },
-): Omit<SweepPlan, "missing" | "unlisted" | "marks" | "look" | "copies"> {
+): Omit<SweepPlan, "missing" | "unlisted" | "marks" | "look" | "copies" | "held" | "spent"> {
   const { unsound, closed } = from.kept;
   const remove: PackFacts[] = [];
   const wasteful: PackFacts[] = [];
@@ -572,7 +590,8 @@ function decide(
     // If needed blobs are in no index, they may lie in the unlisted part of a pack.
     if (facts.frozen || unsound.has(facts.name) || (facts.isLong && !from.live.complete)) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
-      if (!isFree(facts.name, facts.size)) continue;
+      if (facts.isHeld) hold(facts.name, facts.size, from.marks.waits.get(facts.name));
+      if (facts.isHeld || !isFree(facts.name, facts.size)) continue;
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
     } else if (waste > 0 && (facts.size < smallPack || waste > facts.blobBytes * maxWaste)) wasteful.push(facts);

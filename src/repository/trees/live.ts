@@ -61,14 +61,16 @@ export class LiveSet {
   readonly #references = new TreeReferences();
   readonly #marked: EntrySet;
   readonly #onMark: ((entry: number) => void) | undefined;
+  readonly #beyond: LiveSet | undefined;
   /** Roots that are done, so that marking a longer list costs only the new ones. */
   readonly #roots = new Set<string>();
   #trees = 0;
   #size = 0;
   #bytes = 0;
 
-  /** `onMark`: called with each entry when it is marked. */
-  constructor(index: BlobIndex, onMark?: (entry: number) => void) {
+  /** `onMark`: called with each entry when it is marked. `beyond`: only entries outside of this set are marked. */
+  constructor(index: BlobIndex, onMark?: (entry: number) => void, beyond?: LiveSet) {
+    this.#beyond = beyond;
     this.#index = index;
     this.#marked = new EntrySet(index.count);
     this.#onMark = onMark;
@@ -107,7 +109,7 @@ export class LiveSet {
 
   /** Marks an entry; returns true if it was not marked before. The caller walks a new tree and marks all below it. */
   add(entry: number): boolean {
-    if (!this.#marked.add(entry)) return false;
+    if (this.#beyond?.has(entry) === true || !this.#marked.add(entry)) return false;
     this.#size++;
     this.#bytes += this.#index.table.lengthOf[entry]!;
     if (this.#index.table.typeOf(entry) === TREE_BLOB) this.#trees++;

@@ -44,6 +44,10 @@ const BUCKET = "bucket";
 export class TestingS3Server {
   readonly options: S3ServerOptions;
   readonly objects = new Map<string, Buffer>();
+  /** When each object was written. */
+  readonly written = new Map<string, number>();
+  /** The server's clock. */
+  now: () => number = Date.now;
   readonly uploads = new Map<string, { key: string; parts: Map<number, Buffer>; begun: Date }>();
   readonly seen: SeenRequest[] = [];
   /** Called in turn for each request, before the server checks signatures. */
@@ -112,7 +116,8 @@ export class TestingS3Server {
     if (this.faults.some((fault) => fault(request, answer))) return;
     const refusal = this.#refusal(request, incoming.url ?? "");
     const reply = refusal ?? this.#answer(request);
-    const bare = request.method === "HEAD" ? { ...reply, body: "" } : reply;
+    const headers = { date: new Date(this.now()).toUTCString(), ...reply.headers };
+    const bare = request.method === "HEAD" ? { ...reply, headers, body: "" } : { ...reply, headers };
     await this.hold(request);
     send(answer, bare);
   }
@@ -186,6 +191,7 @@ export class TestingS3Server {
         return errorReply(412, "PreconditionFailed", "it is there");
     }
     this.objects.set(key, request.body);
+    this.written.set(key, this.now());
     return { status: 200, headers: { etag: '"x"' } };
   }
 
@@ -199,7 +205,7 @@ export class TestingS3Server {
       .slice(0, page)
       .map(
         (key) =>
-          `<Contents><Key>${encode(key)}</Key><ETag>&quot;x&quot;</ETag><Size>${this.objects.get(key)?.length}</Size></Contents>`,
+          `<Contents><Key>${encode(key)}</Key><ETag>&quot;x&quot;</ETag><Size>${this.objects.get(key)?.length}</Size><LastModified>${new Date(this.written.get(key) ?? 0).toISOString()}</LastModified></Contents>`,
       );
     const more =
       keys.length > page
