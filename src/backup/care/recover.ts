@@ -7,6 +7,7 @@ import { compareBytes } from "../../formats/bytes.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { currentUser } from "../../fs/users.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
+import { dropMarks } from "../../repository/care/marks.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { EntrySet } from "../../repository/index/entry-set.ts";
 import { LiveSet } from "../../repository/trees/live.ts";
@@ -86,6 +87,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
     await blobs?.finish();
     failpoint("recover.trees-written");
     await lock?.recheck();
+    if (lock !== null) await dropMarks(access.repository, index.marks);
     const snapshot = {
       time,
       tree: objectIdOf(tree),

@@ -60,7 +60,7 @@ export function backupTasks(
         kind: "prune",
         ...ofRepository,
         everyMs: row.prune_every_ms,
-        run: async (signal) => prune(row, served(row), { hands, signal }),
+        run: async (signal, before) => prune(row, served(row), { before, hands, signal }),
       });
     return tasks;
   });
@@ -168,14 +168,21 @@ function damageIn({ problems, location }: VerifyBackupResult): string | null {
 }
 
 /**
- * Forgets snapshots of the row's workspaces by its rules, and frees unneeded blobs. Snapshots of other folders stay.
+ * Forgets snapshots of the row's workspaces by its rules, and frees unneeded blobs, or marks them for a second look.
+ * Snapshots of other folders stay.
  */
-async function prune(row: BackupRow, served: readonly ServedWorkspace[], call: Call): Promise<void> {
-  const { signal } = call;
-  await withRepository(row, call, async (open) => {
+async function prune(
+  row: BackupRow,
+  served: readonly ServedWorkspace[],
+  call: Call & { before: ScheduledRun },
+): Promise<Partial<ScheduledRun>> {
+  const { signal, before } = call;
+  return withRepository(row, call, async (open) => {
     if (row.keep !== null)
       for (const { path } of served)
         await open.forget({ paths: [path], hosts: [hostname()], retention: row.keep, signal });
-    await open.prune({ signal });
+    const { free_from: again } = await open.prune({ signal });
+    // A second look is not followed by a third one, so that each run does not bring the next.
+    return again === null || before.again_at !== undefined ? {} : { again_at: again };
   });
 }

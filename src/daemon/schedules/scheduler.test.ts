@@ -212,3 +212,19 @@ test("records of removed tasks are removed, and records of a later version are k
   );
   assert.equal(clock.timers, 0, "nothing is waited for");
 });
+
+test("a task with again_at runs then, before its interval has passed, and the record of that run has none", async () => {
+  const { clock, did, start, task, runs } = place();
+  const run: Task["run"] = async (_signal, { again_at: again }) => {
+    did.push(again === undefined ? "first look" : "second look");
+    return again === undefined ? { again_at: new Date(clock.now() + 23 * HOUR).toISOString() } : {};
+  };
+  start().set([task("prune", { everyMs: 7 * 24 * HOUR, isSoon: true, run })], SCHEDULED);
+  await clock.pass(22 * HOUR);
+  assert.deepEqual(did, ["first look"]);
+  await clock.pass(2 * HOUR);
+  assert.deepEqual(did, ["first look", "second look"]);
+  assert.equal(runs()[0]!.again_at, undefined);
+  await clock.pass(6 * 24 * HOUR);
+  assert.equal(did.length, 2);
+});

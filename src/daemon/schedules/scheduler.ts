@@ -82,11 +82,12 @@ export class Scheduler {
   /** Milliseconds since 1970. A recorded time in the future came from a wrong clock and is ignored. */
   #dueAt(task: Task): number {
     const key = keyOf(task);
-    const { ran_at, since } = this.#runs.get(key)!;
+    const { ran_at, since, again_at: again } = this.#runs.get(key)!;
     if (this.#again.has(key) || (ran_at === null && task.isSoon === true)) return 0;
     const last = Date.parse(ran_at ?? since);
     if (last > this.#options.clock.now()) return 0;
-    return last + (this.#passing.has(key) ? Math.min(task.everyMs, RETRY_MS) : task.everyMs);
+    const due = last + (this.#passing.has(key) ? Math.min(task.everyMs, RETRY_MS) : task.everyMs);
+    return again === undefined ? due : Math.min(due, Math.max(last, Date.parse(again)));
   }
 
   #next(): { task: Task; due: number } | null {
@@ -134,7 +135,7 @@ export class Scheduler {
     if (before === undefined || (signal.aborted && found.error !== null)) return;
     failpoint("daemon.schedule-ran");
     const at = new Date(clock.now()).toISOString();
-    const { code: _code, hint: _hint, ...kept } = before;
+    const { code: _code, hint: _hint, again_at: _again, ...kept } = before;
     this.#runs.set(key, { ...kept, ran_at: at, ...(found.error === null ? { good_at: at } : {}), ...found });
     try {
       keep([...this.#runs.values()]);

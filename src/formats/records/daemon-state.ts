@@ -62,6 +62,8 @@ export interface ScheduledRun {
   /** Code and hint of `error`; absent if it has none. */
   code?: string;
   hint?: string;
+  /** Time at which a prune runs again for its second look, if that is before its next run. */
+  again_at?: string;
   /** Times at which each part of the packs was last verified, or first due to be. */
   parts_read_at?: string[];
 }
@@ -196,6 +198,7 @@ function checkRun(element: unknown, label: string): void {
   for (const key of ["ran_at", "good_at"]) if (!fields.isNull(key)) fields.time(key);
   if (!fields.isNull("error")) fields.text("error");
   for (const key of ["code", "hint"]) fields.optionalText(key);
+  if (fields.has("again_at")) fields.time("again_at");
   if (fields.has("parts_read_at"))
     fields.list("parts_read_at", (at, part) => new Fields({ at }, part).time("at"), 1 << 20);
 }

@@ -1,10 +1,11 @@
 import { uptime } from "node:os";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { encodeMarks } from "../../formats/restic/prune-marks.ts";
 import { thisProcess } from "../../fs/lock-owner.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { MarkFile } from "../index/blob-index.ts";
 import type { ListedSnapshot, Repository } from "../repository.ts";
+import { removeFile } from "./replaced-files.ts";
 
 /**
  * A prune looks twice: it marks packs that nothing needs, and a look at least 23 hours later frees those that still are
@@ -104,6 +105,14 @@ function isOlder({ snapshot, writtenAt }: ListedSnapshot, lookedAt: number | nul
   const { backup_end: end } = (snapshot.summary ?? {}) as { backup_end?: unknown };
   const stated = Math.max(Date.parse(snapshot.time), typeof end === "string" ? Date.parse(end) : 0);
   return Math.floor((writtenAt ?? stated) / 1000) < Math.floor(lookedAt / 1000);
+}
+
+/** Removes all marks, if this user may: the caller makes content needed again that may be marked. */
+export async function dropMarks(repository: Repository, files: readonly MarkFile[]): Promise<void> {
+  for (const { name } of files)
+    await removeFile(repository, "index", name).catch((error: unknown) => {
+      if (toCairnError(error).code !== "permission") throw error;
+    });
 }
 
 /** Marks packs, durable. `sizes`: bytes by pack. Returns the names of the new index files. */
