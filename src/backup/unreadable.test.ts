@@ -110,7 +110,10 @@ test("forget with prune removes nothing if a snapshot or an index file cannot be
   truncateSync(join(place, "index", index!), 100);
   rmSync(join(at.root, "cache"), { recursive: true });
   for (const what of asked)
-    await assert.rejects(repository.forget({ ...what, prune: true, instant: true }), { code: "damaged", message: /^index/ });
+    await assert.rejects(repository.forget({ ...what, prune: true, instant: true }), {
+      code: "damaged",
+      message: /^index/,
+    });
   assert.deepEqual(readdirSync(join(place, "snapshots")).toSorted(), ids.slice(0, 2).toSorted());
 });
 

@@ -24,6 +24,13 @@ import {
 /** Runs `sweep` or `compact` on a store in a process of its own, which a failpoint may kill. */
 const CHILD = `
 import { openSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import os from "node:os";
+const { uptime } = os;
+/** For the verb "look:HOURS": so many hours have passed since the first look. */
+let hours = 0;
+os.uptime = () => uptime() + hours * 3600;
+syncBuiltinESMExports();
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { LocalStorage } = await at("./storage/local.ts");
 const { Repository } = await at("./repository.ts");
@@ -41,6 +48,11 @@ if (verb === "repair") {
   await runIndexRepair(repository, await planIndexRepair(repository, { damagedPacks }), { damagedPacks });
 } else if (verb === "compact") {
   await compact(repository, await BlobIndex.load(repository, cachePath), { trigger: 5, budgetMs: 5000 });
+} else if (verb.startsWith("look:")) {
+  hours = Number(verb.slice(5));
+  const now = storage.now.bind(storage);
+  storage.now = async () => (await now()) + hours * 3_600_000;
+  await runSweep(repository, { cachePath, roots: async () => [], looks: "twice" });
 } else {
   const reader = new BlobReader({ keys: repository.keys, openPack: (name) => openSync(storage.localPath("data", name), "r") });
   await removeSnapshots(repository, ids);
@@ -132,6 +144,45 @@ describe("killed at any step", () => {
       }
     });
   });
+
+  for (const hours of [0, 24])
+    test(`a sweep that looks twice, killed at any step of the look after ${hours} hours, loses no needed content`, async () => {
+      await withRepository(async (fixture) => {
+        const archive = new TestArchive(fixture);
+        const keep = randomFiles(3, 2000, "k");
+        const a = await archive.save({ ...keep, ...randomFiles(3, 2000, "a") });
+        const b = await archive.save(randomFiles(3, 2000, "b"));
+        await archive.save(keep);
+        await fixture.storage.save("data", "ef".repeat(32), Buffer.alloc(70));
+        await removeSnapshots(fixture.repository, [a.snapshot, b.snapshot]);
+        if (hours > 0) run("", ["look:0", fixture.folder]);
+        const copy = (name: string): string => {
+          const folder = join(fixture.folder, name);
+          cpSync(fixture.path, join(folder, "store"), { recursive: true, preserveTimestamps: true });
+          cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
+          return folder;
+        };
+        const args = (folder: string): string[] => [`look:${hours}`, folder];
+        const clean = copy("clean");
+        const names = namesIn(run("list", args(clean)).stderr);
+        const last = hours === 0 ? "sweep.marked" : "sweep.marks-removed";
+        assert.ok(names.includes(last), names.join(" "));
+        run("", ["look:48", clean]);
+        const wanted = sizes(await opened(clean));
+        for (const [at, name] of someOf(names).entries()) {
+          const folder = copy(`kill-${at}`);
+          assert.equal(run(name, args(folder)).killed, true, name);
+          await assertWhole(await opened(folder));
+          // A second kill, at the same place, during what finishes the first.
+          run(name, args(folder));
+          for (const later of [24, 48]) run("", [`look:${later}`, folder]);
+          const again = await opened(folder);
+          await assertWhole(again);
+          assert.deepEqual({ ...sizes(again), index: 0 }, { ...wanted, index: 0 }, name);
+          rmSync(folder, { recursive: true });
+        }
+      });
+    });
 
   test("a repair killed at any step can be repeated until the repository has no damage", async () => {
     await withRepository(async (fixture) => {

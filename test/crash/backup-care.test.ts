@@ -98,9 +98,17 @@ function killed({ on, args, passes, limit }: Kills, check: (place: TestRepositor
   failed--;
 }
 
-test("forget with --prune, if killed, loses no snapshot that the rules keep, and a second run completes it", () => {
+test("forget with --prune and --instant, if killed, loses no snapshot that the rules keep, and a second run completes it", () => {
   const { place, ids } = SCENE;
-  const args = (at: TestRepository): string[] => ["backup", "forget", "--keep-last", "2", "--prune", ...at.options];
+  const args = (at: TestRepository): string[] => [
+    "backup",
+    "forget",
+    "--keep-last",
+    "2",
+    "--prune",
+    "--instant",
+    ...at.options,
+  ];
   const passes = ["remove.snapshot-removed", "sweep.index-written", "sweep.index-removed", "sweep.pack-removed"];
   killed({ on: place, args, passes, limit: 4 }, (at, where) => {
     for (const id of ids.slice(2)) assert.ok(filesOf(at, "snapshots").includes(id), where);
@@ -109,6 +117,21 @@ test("forget with --prune, if killed, loses no snapshot that the rules keep, and
     assert.equal(prune.postponed, false, where);
     assert.deepEqual(filesOf(at, "snapshots").toSorted(), ids.slice(2).toSorted(), where);
     assert.equal((backup(at, "prune").data as { bytes_freed: number }).bytes_freed, 0, where);
+    assertSound(at, where);
+  });
+});
+
+test("forget with --prune, if killed at its first look, frees nothing, and a second run marks what is unneeded", () => {
+  const { place, ids } = SCENE;
+  const args = (at: TestRepository): string[] => ["backup", "forget", "--keep-last", "2", "--prune", ...at.options];
+  const packs = filesOf(place, "data");
+  const passes = ["sweep.packs-written", "sweep.index-written", "sweep.marked"];
+  killed({ on: place, args, passes, limit: 4 }, (at, where) => {
+    assertSound(at, where);
+    const { prune } = cairnOk(args(at)).data as { prune: { marked_packs: number; bytes_freed: number } };
+    assert.deepEqual([prune.marked_packs > 0, prune.bytes_freed], [true, 0], where);
+    assert.deepEqual(filesOf(at, "snapshots").toSorted(), ids.slice(2).toSorted(), where);
+    assert.deepEqual(new Set(packs).difference(new Set(filesOf(at, "data"))), new Set(), where);
     assertSound(at, where);
   });
 });

@@ -54,9 +54,11 @@ function prune(world: RepositoryWorld, { chance, note }: StepPlace): void {
     return;
   }
   const unused = chance.pick(["0", "0", "5", "50"]);
-  note(`cairn, ${unused} %`);
+  const looks = chance.pick(["twice", "once"]);
+  note(`cairn, ${unused} %, looks ${looks}`);
   const asked = ["backup", "prune", ...place.options, "--max-unused", unused, ...world.main.emptyAllowed()];
-  const { data } = cairnOk(asked);
+  const { data } = cairnOk(looks === "once" ? [...asked, "--instant"] : asked);
+  if (looks === "twice") return;
   // A prune keeps for a day what snapshots need that restic or a killed command removed.
   if (unused !== "0" || (data["missing_snapshots"] as unknown[]).length > 0) return;
   const state = reader.state();

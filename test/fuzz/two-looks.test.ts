@@ -19,7 +19,7 @@ import { TestingS3Server } from "../../src/repository/storage/s3/testing-s3-serv
 import type { FileKind, Storage, StorageCall, StoredFile } from "../../src/repository/storage/storage.ts";
 import { WrappedStorage } from "../../src/repository/storage/wrapped.ts";
 import { liveFrom, PASSWORD, resticCheck, TestArchive, treeReader } from "../../src/repository/testing-archive.ts";
-import { verifyPacksHere } from "./two-looks-check.ts";
+import { localCopy } from "./local-copy.ts";
 
 /**
  * Two to four hosts that back up, forget and prune one repository, a round a day, while lists are empty, short or old,
@@ -71,7 +71,9 @@ class LyingStorage extends WrappedStorage {
     const lie = this.#lies.get(kind);
     if (lie === undefined) return files;
     if (lie.answer === "empty") return [];
-    const hidden = new Set(lie.old.filter(({ name }) => Number.parseInt(name.slice(0, 2), 16) % 3 === 0).map((f) => f.name));
+    const hidden = new Set(
+      lie.old.filter(({ name }) => Number.parseInt(name.slice(0, 2), 16) % 3 === 0).map((f) => f.name),
+    );
     return lie.answer === "stale" ? lie.old : files.filter(({ name }) => !hidden.has(name));
   }
 }
@@ -247,7 +249,7 @@ async function requireSound(world: World, where: string): Promise<void> {
   const { snapshots, damaged } = await repository.listSnapshots();
   assert.deepEqual(damaged, [], where);
   const copy = path.join(world.folder, "copy");
-  const local = await verifyPacksHere(world.storage, copy);
+  const local = await localCopy(world.storage, copy);
   const index = await BlobIndex.load(local, null);
   const roots = snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
   const live = await liveFrom(index, roots, treeReader({ repository: local }, index));

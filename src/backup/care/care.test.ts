@@ -50,7 +50,12 @@ test("an append-only repository accepts backups and refuses to remove anything",
   t.after(async () => repository.close());
   const files = (): string[] => readdirSync(place, { recursive: true, encoding: "utf8" }).toSorted();
   const before = files();
-  const { removed, prune } = await repository.forget({ snapshots: [ids[0]!], prune: true, instant: true, dryRun: true });
+  const { removed, prune } = await repository.forget({
+    snapshots: [ids[0]!],
+    prune: true,
+    instant: true,
+    dryRun: true,
+  });
   assert.deepEqual([removed, prune!.dry_run], [[], true]);
   for (const remove of [
     async () => repository.forget({ snapshots: [ids[0]!] }),

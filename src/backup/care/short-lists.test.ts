@@ -51,7 +51,12 @@ interface Pruned {
 
 async function prune(repository: BackupRepository, options: PruneBackupsOptions = {}): Promise<Pruned> {
   const warnings: string[] = [];
-  const result = await repository.prune({ maxUnused: 0, instant: true, ...options, onWarning: (text) => void warnings.push(text) });
+  const result = await repository.prune({
+    maxUnused: 0,
+    instant: true,
+    ...options,
+    onWarning: (text) => void warnings.push(text),
+  });
   return { result, warnings };
 }
 
@@ -257,7 +262,10 @@ test("prune fails with `damaged` if a lost snapshot's index files are lost too",
   takeAway(at, snapshot!.snapshot_id);
   for (const name of indexes()) if (!before.includes(name)) rmSync(join(at.place, "index", name));
   const packs = packsIn(at.place);
-  await assert.rejects(at.repository.prune({ maxUnused: 0 }), { code: "damaged", hint: /repair index.*--allow missing/ });
+  await assert.rejects(at.repository.prune({ maxUnused: 0 }), {
+    code: "damaged",
+    hint: /repair index.*--allow missing/,
+  });
   assert.deepEqual(packsIn(at.place), packs);
   await at.repository.repair({ what: "index" });
   assert.equal((await prune(at.repository)).result.bytes_freed, 0);
@@ -344,4 +352,46 @@ test("prune removes nothing from a copied repository whose snapshots have not al
   assert.deepEqual([result.bytes_freed, result.missing_snapshots.length], [0, 2]);
   cpSync(join(at.place, "snapshots"), join(copy, "snapshots"), { recursive: true });
   await requireWhole({ ...at, place: copy, repository: other }, at.ids);
+});
+
+test("a prune frees nothing at its first look, and no content of a later backup at a second look with an old list", async (t) => {
+  const at = await scene(t, "far");
+  const bytes = randomBytes(200_000);
+  const back = (): void => writeFileSync(join(at.folder, "back"), bytes);
+  back();
+  const { snapshot: old } = await at.client.createBackup(at.repository, { save: true });
+  rmSync(join(at.folder, "back"));
+  await at.client.createBackup(at.repository, { save: true });
+  await at.repository.forget({ snapshots: [old!.snapshot_id] });
+  const packs = packsIn(at.place);
+  const { result } = await prune(at.repository, { instant: false });
+  assert.ok(result.marked_packs > 0 && result.free_from !== null);
+  assert.deepEqual(new Set(packs).difference(new Set(packsIn(at.place))), new Set());
+  // Between the looks the content comes back.
+  back();
+  const { snapshot: again } = await at.client.createBackup(at.repository, { save: true });
+  await asOtherHost(at, async (other) => {
+    const storage: Storage = opened.far!;
+    storage.now = async () => Date.now() + DAY_MS;
+    lying("snapshots", (files) => files.filter(({ name }) => name !== again!.snapshot_id));
+    assert.ok((await prune(other, { instant: false })).result.removed_packs > 0);
+  });
+  await requireWhole(at, [...at.ids.slice(1), again!.snapshot_id]);
+});
+
+test("the error of a full storage names --instant and the bytes that are marked", async (t) => {
+  const at = await backupScene(t, "faulty");
+  writeFileSync(join(at.folder, "gone"), randomBytes(300_000));
+  const { snapshot } = await at.client.createBackup(at.repository, { save: true });
+  rmSync(join(at.folder, "gone"));
+  await at.client.createBackup(at.repository, { save: true });
+  await at.repository.forget({ snapshots: [snapshot!.snapshot_id] });
+  await at.repository.prune({ maxUnused: 0 });
+  writeFileSync(join(at.folder, "more"), randomBytes(300_000));
+  opened.faulty!.arm({ operation: "saveFile", kind: "data", fault: "no_space", times: 100 });
+  await assert.rejects(at.client.createBackup(at.repository, { save: true }), {
+    code: "no_space",
+    hint: /backup prune --instant.* frees \d+.* KiB .*marked/,
+  });
+  opened.faulty!.disarm();
 });

@@ -152,7 +152,7 @@ function warnOfRest({ found }: Workspace, answer: RemovePathsResult, { onWarning
   const { repositories, same_content: same, in_folders: present, databases } = answer;
   for (const { location, command, save_point_ids: ids } of repositories)
     onWarning?.(
-      `${plural(ids.length, "point")} with these paths ${ids.length === 1 ? "was" : "were"} backed up into ${location}. To remove the paths there: ${command}; then: cairn backup prune -r ${shellQuote(location)} --max-unused 0`,
+      `${plural(ids.length, "point")} with these paths ${ids.length === 1 ? "was" : "were"} backed up into ${location}. To remove the paths there: ${command}; then: cairn backup prune -r ${shellQuote(location)} --max-unused 0 --instant`,
     );
   if (same.length > 0)
     onWarning?.(

@@ -12,7 +12,15 @@ import type { ListedSnapshot } from "../repository.ts";
 import { Repository } from "../repository.ts";
 import type { FileKind, StorageCall, StoredFile } from "../storage/storage.ts";
 import { WrappedStorage } from "../storage/wrapped.ts";
-import { liveFrom, PASSWORD, randomFiles, resticCheck, TestArchive, treeReader, withRepository } from "../testing-archive.ts";
+import {
+  liveFrom,
+  PASSWORD,
+  randomFiles,
+  resticCheck,
+  TestArchive,
+  treeReader,
+  withRepository,
+} from "../testing-archive.ts";
 import { compact } from "./compact.ts";
 import { dropMarks, marksNow, SECOND_LOOK_MS } from "./marks.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
@@ -63,7 +71,13 @@ async function withScene(run: (scene: Scene) => Promise<void>): Promise<void> {
       temporary,
       archive: new TestArchive({ repository, temporary }),
       sweep: (options) =>
-        runSweep(repository, { cachePath: join(folder, "cache"), looks: "twice", roots: async () => [], work: () => work, ...options }),
+        runSweep(repository, {
+          cachePath: join(folder, "cache"),
+          looks: "twice",
+          roots: async () => [],
+          work: () => work,
+          ...options,
+        }),
       later: (hours) => void (storage.clock! += hours * HOUR),
       check: async () => {
         const index = await BlobIndex.load(fixture.repository, null);
@@ -86,11 +100,23 @@ function file(more: Partial<PruneMarks> = {}, writtenAt?: number): MarkFile {
 }
 
 function snapshot(tree: string, writtenAt: number | undefined, more: Partial<Snapshot> = {}): ListedSnapshot {
-  const made = { time: new Date(900 * HOUR).toISOString(), tree, paths: [], hostname: "h", username: "u", uid: 0, gid: 0 };
+  const made = {
+    time: new Date(900 * HOUR).toISOString(),
+    tree,
+    paths: [],
+    hostname: "h",
+    username: "u",
+    uid: 0,
+    gid: 0,
+  };
   return { id: objectIdOf(Buffer.alloc(32, 7)), snapshot: { ...made, ...more } as Snapshot, writtenAt };
 }
 
-function waitOf(found: MarkFile[], now: number | null, more: { isLocal?: boolean; snapshots?: ListedSnapshot[] } = {}): number | undefined {
+function waitOf(
+  found: MarkFile[],
+  now: number | null,
+  more: { isLocal?: boolean; snapshots?: ListedSnapshot[] } = {},
+): number | undefined {
   return marksNow(found, { now, isLocal: false, snapshots: [], ...more }).waits.get(PACK);
 }
 
@@ -203,7 +229,8 @@ describe("a sweep that looks twice", () => {
       const bytes = await storage.load("data", copy.name);
       later(23);
       await storage.remove("data", copy.name);
-      storage.list = async (kind, call) => (kind === "data" ? all : TimedStorage.prototype.list.call(storage, kind, call));
+      storage.list = async (kind, call) =>
+        kind === "data" ? all : TimedStorage.prototype.list.call(storage, kind, call);
       await assert.rejects(sweep(), { code: "damaged", message: new RegExp(copy.name.slice(0, 8)) });
       await storage.save("data", copy.name, bytes);
       await check();
@@ -288,9 +315,11 @@ describe("a sweep that looks twice", () => {
       const { snapshot: gone } = await archive.save(randomFiles(2, 4000, "a"));
       await removeSnapshots(repository, [gone]);
       await sweep();
-      const [first] = await storage.list("data");
-      await storage.remove("data", first!.name);
-      await runIndexRepair(repository, await planIndexRepair(repository));
+      const listing = [...(await BlobIndex.load(repository, null)).covered][0]!;
+      await storage.remove("index", listing);
+      const plan = await planIndexRepair(repository);
+      assert.ok(plan.add.length > 0);
+      await runIndexRepair(repository, plan);
       const { marks: found } = await BlobIndex.load(repository, null);
       assert.equal(found.length, 1);
       const work = join(storage.location, "tmp");

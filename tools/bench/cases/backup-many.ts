@@ -26,7 +26,7 @@ export const backupMany: OwnCase = {
     const verbs: Verbs = {
       verify: [cairn.verify(), restic.check()],
       find: [cairn.command("find", "module-7.ts"), restic.command("find", "module-7.ts")],
-      prune: [cairn.command("forget", ...half, "--prune"), restic.command("forget", ...half, "--prune")],
+      prune: [cairn.command("forget", ...half, "--prune", "--instant"), restic.command("forget", ...half, "--prune")],
     };
     const { samples, bars } = await besideRestic(bench, verbs, {
       restic,

@@ -39,7 +39,7 @@ export const backupPrune: OwnCase = {
       after: () => (left[name] = bytesBelow(copy)),
     });
     const contenders = [
-      contender("cairn", cairn.command("forget", ...half, "--prune")),
+      contender("cairn", cairn.command("forget", ...half, "--prune", "--instant")),
       contender(restic.name, restic.command("forget", ...half, "--prune")),
     ];
     const samples = samplesOf(alternate(contenders, bench.repeats));

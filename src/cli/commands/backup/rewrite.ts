@@ -24,7 +24,7 @@ export const command: CommandDefinition = {
     },
     {
       line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --forget",
-      text: "remove them from all snapshots; then run `cairn backup prune --max-unused 0`",
+      text: "remove them from all snapshots; then run `cairn backup prune --max-unused 0 --instant`",
     },
   ],
   async run(context, input) {
@@ -75,6 +75,6 @@ function render({ style }: Context, result: RewriteBackupsResult): string {
   if (result.dry_run) return [...lines, `nothing was changed${others}`].join("\n");
   const next = result.rewritten.some(({ forgotten }) => !forgotten)
     ? "the old snapshots still contain these paths: --forget removes the old snapshots"
-    : "their content stays in the repository until `cairn backup prune --max-unused 0`, and in the save points until `cairn cleanup --path`";
+    : "their content stays in the repository until `cairn backup prune --max-unused 0 --instant`, and in the save points until `cairn cleanup --path`";
   return [...lines, `${style.green("removed")}${others}`, style.dim(next)].join("\n");
 }

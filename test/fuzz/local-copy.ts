@@ -6,7 +6,7 @@ import { LocalStorage } from "../../src/repository/storage/local.ts";
 import { FILE_KINDS, type Storage } from "../../src/repository/storage/storage.ts";
 
 /** Copies a repository from any storage into a folder, for restic and other readers of files. */
-export async function verifyPacksHere(storage: Storage, folder: string): Promise<Repository> {
+export async function localCopy(storage: Storage, folder: string): Promise<Repository> {
   fs.rmSync(folder, { recursive: true, force: true });
   const copy = LocalStorage.create(folder, { temporaryDirectory: path.join(folder, "tmp") });
   for (const kind of FILE_KINDS) {
