@@ -28,8 +28,8 @@ const DAMAGED_HINT = advice`nothing was freed. ${call("backup verify", "verify")
 /**
  * Frees content that no snapshot needs, and merges small packs and index files. `without`: snapshots that count as
  * removed, for a dry run. `index`: the caller's index.
- * - Finds out what is needed, copies, indexes and then marks packs under a shared lock, beside running backups.
- * - Deletes ● what was marked 23 hours before under an exclusive lock, after the snapshots were listed anew; if that
+ * - Finds the needed content, copies, indexes and then marks packs under a shared lock, beside running backups.
+ * - Deletes ● packs that were marked 23 hours before under an exclusive lock, after the snapshots were listed anew; if that
  * lock is refused, the next prune deletes. A kill anywhere leaves a whole repository.
  */
 export async function pruneBackups(

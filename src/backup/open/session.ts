@@ -163,7 +163,7 @@ export async function adding<T>(
   return add(isWhole ? listed : await listedInTurn(access, options.signal), null);
 }
 
-/** Adds a hint to the error of a full storage: a prune can free what is marked there. */
+/** Adds a hint to the error of a full storage: a prune can free marked packs there. */
 function withMarked(error: CairnError, bytes: number): CairnError {
   if (error.code !== "no_space" || bytes === 0) return error;
   const prune = call("backup prune --instant", "prune", { instant: true });

@@ -7,7 +7,7 @@ const MEMBER = "cairn_marks";
 const VERSION = 1;
 const MAX_TEXT = 100;
 
-/** What one look of a prune found: packs that nothing needs. */
+/** Packs that a prune found unneeded, and the facts that a later prune needs to free them. */
 export interface PruneMarks {
   /** The storage's own time before the look listed the snapshots, in milliseconds since 1970; null if unknown. */
   readonly lookedAt: number | null;

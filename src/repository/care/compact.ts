@@ -20,7 +20,7 @@ export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   trigger?: number;
   /** A folder for fetched packs and new packs. Required if the repository is not local. */
   work?: WorkDirectory;
-  /** Marks the merged packs for a later sweep with what a sweep has counted. Absent: removes them at once. */
+  /** The look of a sweep with which merged packs are marked for a later sweep. Absent: merged packs are removed at once. */
   look?: Look | null;
 }
 

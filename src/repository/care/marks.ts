@@ -18,7 +18,7 @@ const PACKS_A_FILE = 60_000;
 /** A mark that is younger than this is from the future: a clock was set back. */
 const LEAST_AGE_MS = -60_000;
 
-/** What one look of a prune counted. */
+/** The time of a prune's look, and the snapshots that it counted. */
 export interface Look {
   /** The storage's own time before the snapshots were listed; null if the storage does not tell. */
   readonly lookedAt: number | null;

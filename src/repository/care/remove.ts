@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { CairnError, type Hint, reworded, throwIfAborted, tellsOfDamage, toCairnError } from "../../errors.ts";
+import { CairnError, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -13,15 +13,12 @@ import { acquireLock, withLock, type LockCall, type RepositoryLock } from "../lo
 import { type NearPacks, nearPacksIn } from "../read/near-packs.ts";
 import { copyingPacks } from "./pack-copy.ts";
 import { type Look, marksNow, writeMarks } from "./marks.ts";
-import { removeFile, removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
+import { removeFile, removeIndexes, removePack, requireStored, writeIndexOf } from "./replaced-files.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
-import type { MissingSnapshot } from "../seen-snapshots.ts";
-import { concurrently } from "../storage/concurrently.ts";
 import { STALE_TEMPORARY_MS } from "../storage/storage.ts";
 import {
   type CrowdedPacks,
-  LOOKS_AT_ONCE,
   markAll,
   type MarkedPacks,
   planSweep,
@@ -53,16 +50,16 @@ export interface SweepResult {
   damagedPacks: string[];
   /** Ids of needed blobs that no index lists; only with `mayLackData`. */
   lacking: string[];
-  /** What is marked now, for a look that frees it. */
+  /** Packs that are marked after this sweep, for a later look. */
   marked: MarkedPacks;
   /** Warnings about marks that do not count. */
   warnings: readonly string[];
-  /** What this sweep counted, for marks of further packs; null if it looked once. */
+  /** The time and the snapshots of this sweep, for marks of further packs; null if it looked once. */
   look: Look | null;
   /** The index after the sweep; null if the sweep was postponed. */
   index: BlobIndex | null;
   /** As in `SweepPlan`. */
-  missing: readonly MissingSnapshot[];
+  missing: SweepPlan["missing"];
   unlisted: readonly string[];
 }
 
@@ -346,7 +343,12 @@ async function commit(repository: Repository, staged: Staged, context: SweepCont
   try {
     failpoint("sweep.locked");
     if (await hasChanged(repository, staged, context)) return "changed";
-    await requireCopies(repository, staged, context.options);
+    const { copies, packs } = staged.plan;
+    await requireStored(
+      repository.storage,
+      new Map([...copies].map((name) => [name, packs.get(name)!.size])),
+      context.options.hint,
+    );
     await lock.recheck();
     await deleteOld(repository, staged, { lock, total: context.total });
     return "done";
@@ -377,36 +379,6 @@ async function hasChanged(
   return size !== before || roots.unlisted.length > 0 || marks.waits.size < plan.marks.waits.size;
 }
 
-/**
- * Asks for each pack whose copies of needed blobs stay, by its name and size: a list may name a pack that is gone.
- * Throws `damaged`.
- */
-async function requireCopies(
-  { storage }: Repository,
-  { plan }: Staged,
-  { hint = "nothing was freed; repair the repository first" }: SweepOptions,
-): Promise<void> {
-  const names = [...plan.copies];
-  await concurrently(names.length, LOOKS_AT_ONCE, async (at) => {
-    const name = names[at]!;
-    const { size } = plan.packs.get(name)!;
-    try {
-      await storage.load("data", name, { offset: size - 1, length: 1 });
-    } catch (error) {
-      if (!tellsOfDamage(toCairnError(error))) throw error;
-      throw lostCopy(name, error, hint);
-    }
-  });
-}
-
-function lostCopy(name: string, cause: unknown, hint: Hint): CairnError {
-  return new CairnError(
-    "damaged",
-    `pack ${name.slice(0, 8)} is listed, but not there with its size, and content that is still needed has its other copy in a pack that would go`,
-    { hint, cause },
-  );
-}
-
 async function deleteOld(
   repository: Repository,
   staged: Staged,
@@ -428,7 +400,7 @@ async function deleteOld(
   await repository.storage.sync(["data"]);
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   failpoint("sweep.packs-durable");
-  // Last, so that the next run frees what a kill has left.
+  // Last, so that the next run frees the packs that a kill has left.
   for (const name of plan.spent) {
     lock.requireHeld();
     await removeFile(repository, "index", name);

@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, type Hint, tellsOfDamage, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodePackHeader } from "../../formats/restic/pack-header.ts";
 import type { ObjectId } from "../../ids.ts";
@@ -6,11 +6,16 @@ import type { IndexFileWriter } from "../index/index-set.ts";
 import type { RepositoryLock } from "../locks.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
+import { concurrently } from "../storage/concurrently.ts";
+import type { Storage } from "../storage/storage.ts";
 
 /**
  * A sweep, a compaction and a repair share this order: new packs, new index files, then removal of old index files and
  * old packs.
  */
+
+/** Packs that are asked for at the same time. */
+const ASKED_AT_ONCE = 16;
 
 /** The prefix of the failpoint names. */
 export type Replacing = "sweep" | "compact" | "repair";
@@ -62,6 +67,31 @@ export async function removePack(
   const wasThere = await removeFile(repository, "data", name);
   failpoint(`${doing}.pack-removed`);
   return wasThere;
+}
+
+/**
+ * Asks for each pack by its name and size, because a list may name a pack that is gone. Throws `damaged` before another
+ * copy of its blobs is removed. `sizes`: bytes by pack.
+ */
+export async function requireStored(
+  storage: Storage,
+  sizes: ReadonlyMap<string, number>,
+  hint: Hint = "nothing was freed; repair the repository first",
+): Promise<void> {
+  const packs = [...sizes];
+  await concurrently(packs.length, ASKED_AT_ONCE, async (at) => {
+    const [name, size] = packs[at]!;
+    try {
+      await storage.load("data", name, { offset: size - 1, length: 1 });
+    } catch (error) {
+      if (!tellsOfDamage(toCairnError(error))) throw error;
+      throw new CairnError(
+        "damaged",
+        `pack ${name.slice(0, 8)} is listed, but not there with its size, and content that is still needed has its other copy in a pack that would go`,
+        { hint, cause: error },
+      );
+    }
+  });
 }
 
 /** Removes a file of the repository. Returns false if the file was already gone. */

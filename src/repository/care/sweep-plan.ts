@@ -46,9 +46,8 @@ export interface SweepOptions extends LockCall {
   /** True: a missing snapshot no longer keeps its content, even if it is missing for less than 23 hours. */
   mayBeMissing?: boolean;
   /**
-   * How often content must be found unneeded before it is freed. `twice`: packs are marked in the repository, and freed
-   * if a look at least 23 hours later still finds them unneeded. Default `once`, for a store, whose points are a second
-   * list.
+   * `twice`: unneeded packs are marked in the repository, and freed by a sweep at least 23 hours later that still finds
+   * them unneeded. Default `once`: they are freed at once; for a store, whose points are a second list.
    */
   looks?: "once" | "twice";
   /** A pack is rewritten if more than this share of it is dead. Default 0.2. */
@@ -118,14 +117,14 @@ export interface SweepPlan {
   readonly remove: PackFacts[];
   /** Bytes of packs without needed blobs that are not marked yet, by name. */
   readonly unmarked: ReadonlyMap<string, number>;
-  /** What is marked after this run, apart from repacked packs. */
+  /** Counts of the packs that are marked after this run. */
   readonly marked: MarkedPacks;
   readonly marks: MarksNow;
   /** Names of mark files that are of no use after this run. */
   readonly spent: readonly string[];
-  /** What this look counted; for new marks. */
+  /** The time and the snapshots of this look, for new marks. */
   readonly look: Look;
-  /** Names of packs whose copies of blobs stay while other copies are freed: asked for by name before. */
+  /** Names of packs that hold needed blobs of which other copies are freed. */
   readonly copies: ReadonlySet<string>;
   /** Packs whose needed blobs are copied into new packs. */
   readonly repack: PackFacts[];
@@ -164,7 +163,7 @@ export interface Roots {
 }
 
 /** Headers of unindexed packs that are read at the same time: a remote storage answers slowly. */
-export const LOOKS_AT_ONCE = 16;
+const LOOKS_AT_ONCE = 16;
 
 /**
  * Returns the root trees of the snapshots (without `withoutSnapshots`) and of the caller, and the missing snapshots.
@@ -281,7 +280,7 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
 }
 
 /**
- * Marks all entries that the roots need; with two looks in `held` what only missing snapshots need. A tree that is unreadable at its preferred place is read from another; `sound`
+ * Marks all entries that the roots need; with two looks the entries that only missing snapshots need are marked in `held`. A tree that is unreadable at its preferred place is read from another; `sound`
  * has such entries, and `index` prefers the sound place from then on. Throws `damaged` if no place is sound. `gone`:
  * ids of blobs that only missing snapshots need and that no index lists.
  */

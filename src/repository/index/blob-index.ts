@@ -67,7 +67,7 @@ const MOST_EXPECTED = capacityOf(2 ** 24);
 export class BlobIndex {
   /** Unreadable index files. Blobs that only they list count as absent. */
   damaged: DamagedFile[] = [];
-  /** Index files in which prunes marked packs. They are read each time and never covered. */
+  /** Index files in which prunes marked packs. Each load reads these files again; none is covered. */
   marks: MarkFile[] = [];
   /** Names of the index files whose entries are in the table. */
   readonly covered = new Set<string>();
