@@ -360,8 +360,8 @@ function listedFiles(kind: FileKind, entries: readonly unknown[], doing: string)
     const { name, size, written_at: at } = (entry ?? {}) as { name?: unknown; size?: unknown; written_at?: unknown };
     if (typeof name !== "string" || typeof size !== "number" || !Number.isSafeInteger(size) || size < 0)
       throw new CairnError("damaged", `${doing}: the server's list has an entry without a name and a size`);
-    const writtenAt = typeof at === "number" && Number.isFinite(at) ? at : undefined;
-    if (isFileName(kind, name)) found.push({ name, size, writtenAt });
+    const time = typeof at === "number" && Number.isFinite(at) ? { writtenAt: at } : {};
+    if (isFileName(kind, name)) found.push({ name, size, ...time });
   }
   return found;
 }
