@@ -14,8 +14,14 @@ export type Sidecar = (typeof SIDECARS)[number];
 export interface DatabaseCapture {
   /** Makes a database in use readable, one at a time; null if it is no database any more. */
   hold(path: Uint8Array, call: HoldCall): Promise<HeldDatabase | null>;
-  /** Lets SQLite check the structure of a database that no process writes to. Returns the problem, or null. */
-  check(path: Uint8Array, call: Pick<HoldCall, "signal">): Promise<string | null>;
+  /**
+   * Lets SQLite check the structure of a database that was read as a plain file; `isLarge`: only its locks. Null if it
+   * must be captured, because a program writes to it or its locks do not tell; of a held tree the locks are not asked.
+   */
+  check(
+    path: Uint8Array,
+    call: Pick<HoldCall, "signal"> & { isLarge: boolean; isHeld: boolean },
+  ): Promise<{ problem: string | null } | null>;
   /**
    * Blocks writes to databases for at most `budgetMs` in all. `held`: numbers of the databases that stay unchanged
    * until `release`, which returns false if the time had passed.
@@ -77,15 +83,17 @@ export async function checkResting(
     recovered: false,
     apart: false,
   });
-  if (held === null && wide(table.records, base + R.SIZE) > MOST_CHECKED_BYTES)
-    return unless("its log or journal was empty; SQLite did not check it, because it has more than 64 MiB");
+  const isLarge = held === null && wide(table.records, base + R.SIZE) > MOST_CHECKED_BYTES;
   if (place.length >= PATH_MAX)
     return unless("its log or journal was empty; SQLite did not check it, because its path is too long");
-  const problem = await capture.check(place, { signal });
+  const checked = await capture.check(place, { signal, isLarge, isHeld: held !== null });
+  if (checked === null) return null;
   const changed = BigInt(signedWide(table.records, base + R.CTIME)) * 1_000_000_000n;
   const read = changed + BigInt(table.records[base + R.CTIME_NS]!);
   if (held === null && fs.statSync(place, { bigint: true, throwIfNoEntry: false })?.ctimeNs !== read) return null;
-  if (problem !== null) return unless(problem);
+  if (isLarge)
+    return unless("its log or journal was empty; SQLite did not check it, because it has more than 64 MiB");
+  if (checked.problem !== null) return unless(checked.problem);
   table.setRecordFlags(record, table.recordFlags(record) & ~FLAG.UNCHECKED);
   return { path, label: "transaction-consistent", reason: null, recovered: false, apart: false };
 }

@@ -43,7 +43,7 @@ function captureWith(hold: () => string | null | Promise<string | null>): Databa
   });
   return {
     hold: held,
-    check: async () => null,
+    check: async () => ({ problem: null }),
     still: async () => ({ held: [], release: async () => true }),
     close: async () => undefined,
   };

@@ -2,7 +2,9 @@ import fs from "node:fs";
 import { backup, type DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../failpoint.ts";
-import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
+import { kernelLockState, whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
+import { forgetFile } from "../../fs/linux/flush.ts";
+import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest, Held, Method } from "./captured.ts";
 import { type DatabaseHeader, HEADER_BYTES, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
@@ -20,6 +22,7 @@ import {
   warningOf,
 } from "./image.ts";
 import { looksOfFiles, plainCopy, sizeOf } from "./plain-copy.ts";
+import { isIndexSharedHere } from "./quiet-database.ts";
 import { forgetSuperJournal, recoverCopy, type RecoverRequest, whyNotInPlace } from "./recover-copy.ts";
 
 /** Milliseconds: the wait for a lock, the pause between two tries, and the time for which a checkpoint may delay a writer. */
@@ -44,8 +47,9 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   const fd = openRegular(Buffer.from(request.path), { named: true });
   try {
     const header = readHeader(fd);
-    const reason = whyNotOpened(request.path, header) ?? (await whyNotInPlace(request.path));
-    if (reason !== null) return await plainCopy(fd, request, { header, reason });
+    const unshared = whyUnshared(fd, request.path, header);
+    const reason = whyNotOpened(request.path, header) ?? unshared ?? (await whyNotInPlace(request.path));
+    if (reason !== null) return await plainCopy(fd, request, { header, reason, isUncached: unshared !== null });
     try {
       if (isLeftBehind(fd, request.path)) return await recoveredImage(fd, request, header!);
       return await consistentImage(fd, request, header!);
@@ -71,9 +75,26 @@ let pinned: { database: DatabaseSync | null; fd: number; looks: () => string; be
  * True if there is a log or journal that no process uses, by SQLite's own locks, which work across namespaces. Opening
  * such a database would apply the log and remove it, though the log may be another database's.
  */
-function isLeftBehind(fd: number, path: Uint8Array): boolean {
+export function isLeftBehind(fd: number, path: Uint8Array): boolean {
   const isUnlocked = (): boolean => kernelLockState(fd) === "none";
   return isUnlocked() && logsBeside(path).length > 0 && isUnlocked();
+}
+
+/**
+ * Tells why a database must not be opened, although its files can be: a program may use it whose locks do not show, or
+ * whose index of the log is memory that this kernel or mount does not share.
+ */
+function whyUnshared(fd: number, path: Uint8Array, header: DatabaseHeader | null): string | null {
+  const local = header === null ? null : whyLocksAreLocal(fd, path);
+  if (local !== null || header?.journal_mode !== "wal" || isOfThisKernel(path)) return local;
+  if (sizeOf(path, "-shm") === null && (sizeOf(path, "-wal") ?? 0) === 0) return null;
+  if (kernelLockState(fd) === "none" || isIndexSharedHere(path)) return null;
+  return "a program uses its log that Cairn does not see on this mount, and only one mount shares the log's index";
+}
+
+function isOfThisKernel(path: Uint8Array): boolean {
+  const { place } = filesystemKind(Buffer.from(path));
+  return place === "local" || place === "memory";
 }
 
 /** Pins a database until {@link release}, or makes an image of it; null if the file is no database. Throws the system's errors. */
@@ -85,13 +106,15 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
     const header = readHeader(fd);
     if (header === null) return null;
     if (typeof how === "object") return recoverCopy({ path, stage: request.stage, ...how });
-    const misplaced = await whyNotInPlace(path);
+    const unshared = whyUnshared(fd, path, header);
+    const misplaced = unshared ?? (await whyNotInPlace(path));
     if (misplaced === null && isLeftBehind(fd, path)) {
       pin({ database: null, fd, looks: () => looksOfFiles(path) });
       return recoverCopy({ path, stage: request.stage, tree: ROOT, folders: [ROOT] });
     }
     const reason = whyNotOpened(path, header) ?? misplaced;
-    if (reason !== null) return heldCopy(await plainCopy(fd, request, { header, reason }));
+    if (reason !== null)
+      return heldCopy(await plainCopy(fd, request, { header, reason, isUncached: unshared !== null }));
     try {
       return await pinOrImage(fd, request);
     } catch (error) {
@@ -270,7 +293,7 @@ async function makeImage(
   const isWal = isInWalMode(database);
   const warnings: string[] = [];
   if (!isWal || (checkpoint && (await isPinnedOnEmptyWal(database, path)))) {
-    if (!isWal) database.exec(BEGIN);
+    if (!isWal) beginCurrent(database, files.fd, path);
     const started = performance.now();
     failpoint("database.pinned");
     const isWhole = await readPinned(database, files, path);
@@ -288,6 +311,17 @@ async function makeImage(
   failpoint("database.backed-up");
   database.exec("ROLLBACK");
   return { method: "backup", heldMs: Math.round(performance.now() - started), warnings };
+}
+
+/** Begins to read. A file system outside this kernel may show pages from before the lock, which are then read again. */
+function beginCurrent(database: DatabaseSync, fd: number, path: Uint8Array): void {
+  database.exec(BEGIN);
+  while (!isOfThisKernel(path)) {
+    const before = headOf(fd);
+    forgetFile(fd);
+    if (headOf(fd).equals(before)) return;
+    database.exec(`ROLLBACK; ${BEGIN}`);
+  }
 }
 
 /**

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { whyNotOpened } from "./capture.ts";
 import type { Label } from "./captured.ts";
@@ -55,13 +56,15 @@ const BTRFS = 0x9123683e;
 function lookAt(finds: Finds, { path, relative, bytes }: { path: Buffer; relative: Buffer; bytes: number }): void {
   const fd = openRegular(path);
   let header: DatabaseHeader | null;
+  let unshared: string | null;
   try {
     header = readHeader(fd);
+    unshared = header === null ? null : whyLocksAreLocal(fd, path);
   } finally {
     fs.closeSync(fd);
   }
   if (header === null) return;
-  const reason = whyNotOpened(path, header);
+  const reason = whyNotOpened(path, header) ?? unshared;
   finds.databases.push({
     ...header,
     path: relative,

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { isWriteLocked } from "../../fs/linux/kernel-lock.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import {
   beside,
@@ -9,6 +10,7 @@ import {
   LOGS,
   MAGIC,
   parseHeader,
+  WRITER_BYTES,
 } from "../../formats/sqlite-header.ts";
 
 /** True for an open file that begins like a SQLite database. */
@@ -21,6 +23,11 @@ export function isDatabase(fd: number): boolean {
 export function readHeader(fd: number): DatabaseHeader | null {
   const bytes = Buffer.alloc(HEADER_BYTES);
   return fs.readSync(fd, bytes, 0, HEADER_BYTES, 0) === HEADER_BYTES ? parseHeader(bytes) : null;
+}
+
+/** True if a program has begun to write to the database of an open file, by SQLite's locks of rollback mode. */
+export function isBeingWritten(fd: number): boolean {
+  return isWriteLocked(fd, WRITER_BYTES);
 }
 
 /** True for an open file that begins like a log which SQLite applies to the database beside it. */

@@ -4,9 +4,11 @@ import { DatabaseSync } from "node:sqlite";
 import { setImmediate as turn } from "node:timers/promises";
 import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
+import { whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { listedNames } from "../../fs/paths/safe-path.ts";
 import { lockPage } from "../../formats/sqlite-header.ts";
+import { isBeingWritten } from "./header.ts";
 
 /** Counts of a database's content, compared after a restore. */
 export interface Statistics {
@@ -194,8 +196,37 @@ export interface DatabaseProof {
   duration_ms: number;
 }
 
-/** Lets SQLite check the structure of a database that no process writes to. Returns the problem, or null. */
-export function check(path: Uint8Array): string | null {
+export interface CheckRequest {
+  /** Absolute raw path. */
+  path: Uint8Array;
+  /** Looks only if the database is in use. */
+  isLarge: boolean;
+  /** It lies in a held tree, which nobody uses. */
+  isHeld: boolean;
+}
+
+/**
+ * Lets SQLite check the structure of a database that was read as a plain file. Null if a plain file is not enough: a
+ * program writes to it, or its locks do not tell.
+ */
+export function check({ path, isLarge, isHeld }: CheckRequest): { problem: string | null } | null {
+  let fd: number;
+  try {
+    fd = openRegular(Buffer.from(path));
+  } catch (error) {
+    return { problem: damageOf((error as Error).message) };
+  }
+  const isInUse = (): boolean => !isHeld && isBeingWritten(fd);
+  try {
+    if (isInUse() || (!isHeld && whyLocksAreLocal(fd, path) !== null)) return null;
+    const problem = isLarge ? null : problemOf(path);
+    return isInUse() ? null : { problem };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function problemOf(path: Uint8Array): string | null {
   if (path.length > MOST_PATH_BYTES)
     return `SQLite did not check it, because it opens no path of more than ${MOST_PATH_BYTES} bytes`;
   try {

@@ -5,6 +5,7 @@ import { clearAway } from "../../fs/remove-all.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { HoldRequest } from "./capture.ts";
 import type { Held } from "./captured.ts";
+import type { CheckRequest } from "./image.ts";
 import type { DatabaseProcess } from "./database-process.ts";
 
 const IDLE_MS = 10_000;
@@ -53,13 +54,16 @@ export class LiveDatabases {
   }
 
   /** Implements `DatabaseCapture.check()`. */
-  async check(database: Uint8Array, { signal }: { signal?: AbortSignal | undefined }): Promise<string | null> {
+  async check(
+    path: Uint8Array,
+    { signal, ...how }: Omit<CheckRequest, "path"> & { signal?: AbortSignal | undefined },
+  ): Promise<{ problem: string | null } | null> {
     const sqlite = (this.#sqlite ??= await newProcess());
     try {
-      return await sqlite.do("check", database, { signal });
+      return await sqlite.do("check", { path, ...how }, { signal });
     } catch (error) {
       if (!(error instanceof CairnError) || !error.message.endsWith("without an answer")) throw error;
-      return "SQLite's check of it ended without a result";
+      return { problem: "SQLite's check of it ended without a result" };
     }
   }
 

@@ -2,35 +2,54 @@ import fs from "node:fs";
 import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest } from "./captured.ts";
 import { beside, type DatabaseHeader, LOGS, type SIDECARS } from "../../formats/sqlite-header.ts";
+import { forgetFile } from "../../fs/linux/flush.ts";
+import { inFile, isBeingWritten, logsBeside, readHeader } from "./header.ts";
 import { clearLockPage, copyBytes, hashOf } from "./image.ts";
 
 /** Endings of the files that a plain copy of a database includes. */
 const COPIED = ["", ...LOGS] as const;
 const TRIES = 3;
+/** The usual way where SQLite's locks cannot keep writers off. */
+const UNCACHED_TRIES = 8;
 
 /** Size of a sidecar of a database; null if there is none. */
 export function sizeOf(path: Uint8Array, ending: (typeof SIDECARS)[number]): number | null {
   return fs.statSync(beside(path, ending), { throwIfNoEntry: false })?.size ?? null;
 }
 
+const NO_JOURNAL =
+  "a program is in a transaction and has no journal on the disk (journal_mode MEMORY or OFF), so the copy may have half of the transaction";
+
+const CHANGED = "the file was changed while it was copied";
+/** A file system that remembers sizes for a while may show the old size of a file that grew. */
+const SHORT = "the file is shorter than its header says";
+
 /**
  * Copies a file with its sidecars, without SQLite; `fd` is the open file. The copy is crash-consistent if sizes, times
- * and all bytes are the same before and after, torn-possible if every try finds a difference.
+ * and all bytes are the same before and after, torn-possible if every try finds a difference, or if a program is in a
+ * transaction and the copy has no journal of it. `isUncached`: each reading asks the server of the file system.
  */
 export async function plainCopy(
   fd: number,
   { path, stage }: Pick<CaptureRequest, "path" | "stage">,
-  { header, reason }: { header: DatabaseHeader | null; reason: string },
+  { header, reason, isUncached = false }: { header: DatabaseHeader | null; reason: string; isUncached?: boolean },
 ): Promise<Captured> {
+  const wasWritten = isBeingWritten(fd);
   const walBefore = sizeOf(path, "-wal") ?? 0;
   const pageSize = header?.page_size ?? null;
-  let copied = await copyOnce(fd, path, { stage, pageSize });
-  for (let tries = 1; !copied.isSame && tries < TRIES; tries++) copied = await copyOnce(fd, path, { stage, pageSize });
+  let copied = await copyOnce(fd, path, { stage, pageSize, isUncached });
+  for (let tries = 1; !copied.isSame && tries < (isUncached ? UNCACHED_TRIES : TRIES); tries++)
+    copied = await copyOnce(fd, path, { stage, pageSize, isUncached });
   const { isSame, bytes, sha256, sidecars } = copied;
+  const isHalf =
+    header?.journal_mode === "rollback" &&
+    (wasWritten || isBeingWritten(fd)) &&
+    logsBeside(Buffer.from(`${stage}/image`)).length === 0;
+  const why = !isSame ? CHANGED : isHalf ? NO_JOURNAL : isUncached && isShort(stage, bytes) ? SHORT : null;
   return {
-    label: isSame ? "crash-consistent" : "torn-possible",
+    label: why === null ? "crash-consistent" : "torn-possible",
     method: "copy",
-    reason: isSame ? reason : `${reason}; and the file was changed while it was copied`,
+    reason: why === null ? reason : `${reason}; and ${why}`,
     bytes,
     page_size: header?.page_size ?? null,
     pages: header === null ? null : (header.pages ?? Math.floor(bytes / header.page_size)),
@@ -45,12 +64,19 @@ export async function plainCopy(
   };
 }
 
+/** True if a copy without a log or journal lacks pages. */
+function isShort(stage: string, bytes: number): boolean {
+  const image = Buffer.from(`${stage}/image`);
+  const header = logsBeside(image).length > 0 ? null : inFile(image, readHeader);
+  return header !== null && header.pages !== null && header.pages * header.page_size > bytes;
+}
+
 type Copied = Pick<Captured, "bytes" | "sha256" | "sidecars"> & { isSame: boolean };
 
 async function copyOnce(
   fd: number,
   path: Uint8Array,
-  { stage, pageSize }: { stage: string; pageSize: number | null },
+  { stage, pageSize, isUncached }: { stage: string; pageSize: number | null; isUncached: boolean },
 ): Promise<Copied> {
   for (const ending of COPIED) fs.rmSync(`${stage}/image${ending}`, { force: true });
   const before = looksOfFiles(path);
@@ -60,12 +86,15 @@ async function copyOnce(
       const from = ending === "" ? fd : openSidecar(path, ending);
       if (from === null) continue;
       sources.push({ ending, from, sha256: "" });
+      if (isUncached) forgetFile(from);
       const gap = ending === "" ? pageSize : null;
       sources.at(-1)!.sha256 = await copyFile(from, `${stage}/image${ending}`, gap);
     }
     let isSame = true;
-    for (const { ending, from, sha256 } of sources)
+    for (const { ending, from, sha256 } of sources) {
+      if (isUncached) forgetFile(from);
       isSame &&= (await hashOf(from, ending === "" ? pageSize : null)) === sha256;
+    }
     return {
       isSame: isSame && looksOfFiles(path) === before,
       bytes: fs.statSync(`${stage}/image`).size,

@@ -4,7 +4,7 @@ import { advice, CairnError, type Hint, option, toCairnError } from "../../error
 import { latin1 } from "../../formats/bytes.ts";
 import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
 import { findHolders, type Holder, type UnknownReason, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
-import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
+import { kernelLockState, whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
 import { isLeaseWhole, releaseLease, takeWriteLease } from "../../fs/linux/lease.ts";
 import { nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
@@ -100,6 +100,7 @@ function endAll(leased: readonly number[]): void {
 function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open elsewhere" {
   const own = ownDescriptors();
   let isUnknown = false;
+  let unshared: string | null = null;
   for (const ending of ENDINGS) {
     const file = beside(place, ending);
     const facts = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
@@ -112,6 +113,7 @@ function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open 
       isUnknown ||= fd !== "ENOENT";
       continue;
     }
+    unshared ??= whyLocksAreLocal(fd, file);
     const lease = takeWriteLease(fd);
     const isLocked = lease === "unknown" && kernelLockState(fd) !== "none";
     if (lease === "taken") leased.push(fd);
@@ -119,12 +121,13 @@ function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open 
     if (lease === "open elsewhere" || isLocked) return "open elsewhere";
     isUnknown ||= lease === "unknown";
   }
-  // A network file system's lease says nothing about other hosts.
+  // On a network file system, FUSE and overlay a lease is granted though somebody has the file open elsewhere.
   const { place: kind } = filesystemKind(parentOf(Buffer.from(place)));
-  if (!isUnknown && (kind === "local" || kind === "memory")) return "quiet";
+  if (!isUnknown && unshared === null && (kind === "local" || kind === "memory")) return "quiet";
   const { users, unknown } = usersOf(place, false);
   if (users.length > 0) return { users, unknown: [] };
-  return unknown.length === 0 ? "quiet" : { users, unknown: unknown.map((each) => WHY_UNKNOWN[each]) };
+  const why = [...(unshared === null ? [] : [unshared]), ...unknown.map((each) => WHY_UNKNOWN[each])];
+  return why.length === 0 ? "quiet" : { users, unknown: why };
 }
 
 /** An open descriptor, or the error's name. */
@@ -150,6 +153,13 @@ function ownDescriptors(): Map<string, number> {
     }
   }
   return own;
+}
+
+/** True if another visible process has the index of a database's log open through this mount. */
+export function isIndexSharedHere(place: Uint8Array): boolean {
+  const index = beside(nameOf(Buffer.from(place)), "-shm");
+  const { holders } = findHolders(parentOf(Buffer.from(place)), { budgetMs: HOLDERS_BUDGET_MS });
+  return holders.some(({ path }) => index.equals(path));
 }
 
 function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users"]; unknown: UnknownReason[] } {

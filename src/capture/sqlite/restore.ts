@@ -6,7 +6,9 @@ import { advice, CairnError, option } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { readHeader } from "./header.ts";
+import { whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
+import { isLeftBehind } from "./capture.ts";
+import { inFile, readHeader } from "./header.ts";
 import {
   applyLog,
   ask,
@@ -114,6 +116,7 @@ async function finished(file: Buffer, pageSize: number): Promise<{ bytes: number
  */
 export async function writeThrough({ stage: folder, target }: { stage: string; target: Uint8Array }): Promise<void> {
   const shown = printablePath(target);
+  requireSeenUsers(target);
   const source = openDatabase(Buffer.from(`${folder}/image`), "image");
   try {
     for (let tries = 0; ; tries++) {
@@ -147,6 +150,15 @@ export async function writeThrough({ stage: folder, target }: { stage: string; t
   } finally {
     source.close();
   }
+}
+
+/** Throws `refused` if SQLite would apply a log whose program, if there is one, takes its locks elsewhere. */
+function requireSeenUsers(target: Uint8Array): void {
+  const reason = inFile(target, (fd) => (isLeftBehind(fd, target) ? whyLocksAreLocal(fd, target) : null));
+  if (reason === null) return;
+  throw new CairnError("refused", `${printablePath(target)} has a log or journal that no program here uses: ${reason}`, {
+    hint: "end the programs that use it, open it once where they do, and try again",
+  });
 }
 
 const READ_ONLY = 8;

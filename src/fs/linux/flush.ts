@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
-import { bindNativeLater, lastErrno, type NativeFunction } from "../../native.ts";
+import { bindNativeLater, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import { EBADF } from "./errno.ts";
 import { printablePath } from "../paths/safe-path.ts";
 import { errnoName } from "./syscalls.ts";
@@ -14,6 +14,10 @@ type Waiting = NativeFunction & { async?: (fd: number, ended: (error: unknown, r
 
 const syncfs = bindNativeLater("int syncfs(int fd)");
 const fadvise = bindNativeLater("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
+const statx = bindNativeLater("int statx(int fd, uint64_t path, int flags, unsigned int mask, uint64_t facts)");
+const AT_EMPTY_PATH = 0x1000;
+const FORCE_SYNC = 0x2000;
+const BASIC_FACTS = 0x7ff;
 const WILL_NEED = 3;
 const DONT_NEED = 4;
 
@@ -107,6 +111,13 @@ async function isSyncedByProgram(): Promise<boolean> {
  */
 export function forgetPages(fd: number): boolean {
   return fadvise()?.(fd, 0, 0, DONT_NEED) === 0;
+}
+
+/** Drops what this kernel remembers of an open file on another system: content, size and times. */
+export function forgetFile(fd: number): void {
+  forgetPages(fd);
+  const facts = newArena(256);
+  statx()?.(fd, facts.address, AT_EMPTY_PATH | FORCE_SYNC, BASIC_FACTS, facts.address);
 }
 
 /** Starts to read a part of an open file ahead, without waiting for it. */

@@ -1,10 +1,10 @@
-import { lstatSync, readFileSync } from "node:fs";
+import { lstatSync, readFileSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { bindNative, lastErrno, newArena } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
-import { mountOf } from "./mounts.ts";
+import { filesystemKind, type Mount, mountOf, readMounts, unescapeOctal } from "./mounts.ts";
 
 /** Open-file-description locks: the open file holds the lock, which ends with the process and excludes other opens of a process. */
 
@@ -14,6 +14,7 @@ const LOCK_TYPES = { shared: 0, exclusive: 1, none: 2 } as const;
 const EACCES = 13;
 const EAGAIN = 11;
 const STRUCT_FLOCK_BYTES = 32;
+const UPPER = "upperdir=";
 
 let fcntl: NativeFunction | null | undefined;
 let flock: Arena | undefined;
@@ -96,6 +97,77 @@ export function kernelLockState(descriptor: number): HeldMode {
   if (call(descriptor, F_OFD_GETLK, arena.address) !== 0) return "none";
   const type = arena.bytes[0];
   return type === LOCK_TYPES.none ? "none" : type === LOCK_TYPES.exclusive ? "exclusive" : "shared";
+}
+
+/** True if another open file has a write lock on one of these bytes. */
+export function isWriteLocked(descriptor: number, range: LockRange): boolean {
+  const call = bind();
+  if (call === null) return false;
+  const arena = packFlock(LOCK_TYPES.shared, range);
+  return call(descriptor, F_OFD_GETLK, arena.address) === 0 && arena.bytes[0] === LOCK_TYPES.exclusive;
+}
+
+/** A byte that no program locks. */
+const PROBED: LockRange = { start: 2 ** 62, length: 1 };
+/** Mount options with which a network file system keeps locks in this kernel only. */
+const LOCAL_LOCKS: Readonly<Record<string, RegExp>> = {
+  nfs: /^(?:nolock|local_lock=(?:all|posix))$/,
+  cifs: /^nobrl$/,
+  smb2: /^nobrl$/,
+  lustre: /^localflock$/,
+  gfs2: /^localflocks$/,
+  ocfs2: /^localflocks$/,
+  ceph: /^$/,
+  gpfs: /^$/,
+};
+
+const ELSEWHERE = "programs elsewhere may use it unseen";
+
+/**
+ * Tells why the locks of an open file do not show everybody who uses it, in a sentence for people; null if they do. A
+ * FUSE is asked with a lock: the kernel lists the lock at the descriptor only if the kernel alone keeps it.
+ */
+export function whyLocksAreLocal(descriptor: number, path: Uint8Array): string | null {
+  const { name, place, overlay } = filesystemKind(Buffer.from(path));
+  if ((place === "local" && !overlay) || place === "memory") return null;
+  const id = Number(/^mnt_id:\s*(\d+)$/m.exec(factsOf(descriptor))?.[1]);
+  const mount = readMounts().find((each) => each.id === id) ?? null;
+  const shown = mount?.type ?? name;
+  if (overlay)
+    return isUpperReachable(mount) ? `${ELSEWHERE}, since the overlay's upper directory can be reached by itself` : null;
+  const options = mount?.fileSystemOptions.split(",");
+  const isServed =
+    place === "fuse" ? isServedLock(descriptor) : options?.some((each) => LOCAL_LOCKS[name]?.test(each) !== false) === false;
+  return isServed ? null : `${ELSEWHERE}, since locks on this file system (${shown}) are local to the mount`;
+}
+
+function isServedLock(descriptor: number): boolean {
+  try {
+    if (!tryKernelLock(descriptor, true, PROBED)) return false;
+  } catch {
+    return false;
+  }
+  const facts = factsOf(descriptor);
+  releaseKernelLock(descriptor, PROBED);
+  return facts !== "" && !/^lock:/m.test(facts);
+}
+
+/** What the kernel tells of an open file; empty without /proc. */
+function factsOf(descriptor: number): string {
+  try {
+    return readFileSync(`/proc/self/fdinfo/${descriptor}`, "latin1");
+  } catch {
+    return "";
+  }
+}
+
+/** True also if that is not known. The path has overlay's escapes within the kernel's. */
+function isUpperReachable(mount: Mount | null): boolean {
+  if (mount === null) return true;
+  const option = mount.fileSystemOptions.split(",").find((each) => each.startsWith(UPPER));
+  if (option === undefined) return false;
+  const upper = unescapeOctal(option.slice(UPPER.length)).toString("latin1").replaceAll(/\\(.)/g, "$1");
+  return !upper.startsWith("/") || statSync(Buffer.from(upper, "latin1"), { throwIfNoEntry: false }) !== undefined;
 }
 
 function deviceInLockTable(path: string): string | null {
