@@ -1,8 +1,9 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import { MAGIC } from "../formats/sqlite-header.ts";
+import { MAGIC, WRITER_BYTES } from "../formats/sqlite-header.ts";
 import { ELOOP, ENOENT, ENXIO, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE, isNotHeld } from "../fs/linux/errno.ts";
+import { isWriteLocked } from "../fs/linux/kernel-lock.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { OriginList } from "../archive/cache/origins.ts";
 import {
@@ -65,7 +66,7 @@ export interface CloneTreeResult {
   torn: Uint8Array[];
   /**
    * logs and journals of SQLite databases, by name, that are not empty or just were; and databases that changed after
-   * the clone began: their journal may have come and gone unseen
+   * the clone began, whose journal may have come and gone unseen, or that a program has begun to write to
    */
   logs: Uint8Array[];
   /** other file systems, left out */
@@ -292,11 +293,12 @@ export class EntryCloner {
     const isLog = isLogName(names.bytes, name);
     if (isLog && size > 0) return true;
     const later = signedWide(words, STAT.CTIME) - signedWide(this.#began.words, STAT.CTIME);
-    if (later < 0 || (later === 0 && words[STAT.CTIME_NS]! < this.#began.words[STAT.CTIME_NS]!)) return false;
-    if (isLog) return true;
+    const isLater = later > 0 || (later === 0 && words[STAT.CTIME_NS]! >= this.#began.words[STAT.CTIME_NS]!);
+    if (isLog) return isLater;
     if (size === 0 || size % SMALLEST_PAGE !== 0) return false;
     const read = this.sys.read(from, this.#value, 0, MAGIC.length, 0);
-    return read === MAGIC.length && MAGIC.equals(this.#value.bytes.subarray(0, MAGIC.length));
+    const isDatabase = read === MAGIC.length && MAGIC.equals(this.#value.bytes.subarray(0, MAGIC.length));
+    return isDatabase && (isLater || isWriteLocked(from, WRITER_BYTES));
   }
 
   /** Notes why a file is copied instead of cloned. Throws if no file can be cloned. */

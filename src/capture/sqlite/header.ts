@@ -25,6 +25,10 @@ export function readHeader(fd: number): DatabaseHeader | null {
   return fs.readSync(fd, bytes, 0, HEADER_BYTES, 0) === HEADER_BYTES ? parseHeader(bytes) : null;
 }
 
+/** Reason of a copy without a journal, made while {@link isBeingWritten} was true. */
+export const NO_JOURNAL =
+  "a program is in a transaction and has no journal on the disk (journal_mode MEMORY or OFF), so the copy may have half of the transaction";
+
 /** True if a program has begun to write to the database of an open file, by SQLite's locks of rollback mode. */
 export function isBeingWritten(fd: number): boolean {
   return isWriteLocked(fd, WRITER_BYTES);

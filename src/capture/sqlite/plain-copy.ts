@@ -3,7 +3,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest } from "./captured.ts";
 import { beside, type DatabaseHeader, LOGS, type SIDECARS } from "../../formats/sqlite-header.ts";
 import { forgetFile } from "../../fs/linux/flush.ts";
-import { inFile, isBeingWritten, logsBeside, readHeader } from "./header.ts";
+import { inFile, isBeingWritten, logsBeside, NO_JOURNAL, readHeader } from "./header.ts";
 import { clearLockPage, copyBytes, hashOf } from "./image.ts";
 
 /** Endings of the files that a plain copy of a database includes. */
@@ -16,9 +16,6 @@ const UNCACHED_TRIES = 8;
 export function sizeOf(path: Uint8Array, ending: (typeof SIDECARS)[number]): number | null {
   return fs.statSync(beside(path, ending), { throwIfNoEntry: false })?.size ?? null;
 }
-
-const NO_JOURNAL =
-  "a program is in a transaction and has no journal on the disk (journal_mode MEMORY or OFF), so the copy may have half of the transaction";
 
 const CHANGED = "the file was changed while it was copied";
 /** A file system that remembers sizes for a while may show the old size of a file that grew. */

@@ -11,7 +11,7 @@ import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
-import { inFile, logsBeside, readHeader } from "./header.ts";
+import { inFile, isBeingWritten, logsBeside, readHeader } from "./header.ts";
 
 export { logsBeside } from "./header.ts";
 
@@ -169,6 +169,22 @@ function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users
   const users = new Map<number, InUse["users"][0]>();
   for (const { path, pid, command } of holders) if (names.has(latin1(path))) users.set(pid, { pid, command });
   return { users: [...users.values()], unknown };
+}
+
+/** Returns the files (absolute raw paths) that a program has begun to write to, by SQLite's locks of rollback mode. */
+export function writtenAmong(places: readonly Uint8Array[]): Uint8Array[] {
+  const own = ownDescriptors();
+  return places.filter((place) => {
+    const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
+    if (facts?.isFile() !== true) return false;
+    const open = own.get(`${facts.dev}:${facts.ino}`);
+    const isWritten = (fd: number): boolean => isBeingWritten(fd) && readHeader(fd)?.journal_mode === "rollback";
+    try {
+      return open === undefined ? inFile(place, isWritten) : isWritten(open);
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** Returns the files (absolute raw paths) that are SQLite databases by their first bytes, or by a log beside them. */

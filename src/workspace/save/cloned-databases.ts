@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { originsBeside } from "../../archive/cache/origins.ts";
-import { readHeader } from "../../capture/sqlite/header.ts";
+import { logsBeside, NO_JOURNAL, readHeader } from "../../capture/sqlite/header.ts";
 import type { DatabaseCapture } from "../../archive/scan/databases.ts";
 import { notTogether, WRITTEN_TO } from "../../archive/scan/summary.ts";
 import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
@@ -9,6 +9,7 @@ import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
 import { beside, besideWhich, LOGS } from "../../formats/sqlite-header.ts";
+import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
 import { rawPath, type RecordedPath, recordPath } from "../../formats/records/record.ts";
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
 import { openRegular } from "../../fs/regular-file.ts";
@@ -47,9 +48,9 @@ export async function withDatabases(
   const { signal, temporary } = input;
   const capture = async (call: HolderCall): Promise<Captured> =>
     holder.capture(from, tree, { signal, temporary, ...call });
-  const { cloned, still } = await whileStill(workspace, { ...input, holder, from, announce }, capture);
+  const { cloned, still, written } = await whileStill(workspace, { ...input, holder, from, announce }, capture);
   const described = holder.atomic
-    ? labelSnapshot(cloned, Buffer.from(tree))
+    ? labelSnapshot(cloned, Buffer.from(tree), written)
     : await withCaptured(workspace, input, { from, tree, cloned });
   return { ...described, still: still.map(recordPath) };
 }
@@ -147,16 +148,21 @@ async function putDatabases(
 
 /**
  * Labels databases that were written to during a snapshot as crash-consistent: the snapshot has all flushed writes of
- * SQLite, in order, and may lack the rest.
+ * SQLite, in order, and may lack the rest. Without a journal it may have half of a transaction. A super-journal is whole
+ * in a snapshot.
  */
-function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
+function labelSnapshot(captured: Captured, tree: Buffer, written: readonly Uint8Array[]): ClonedDatabases {
   const { databases, torn } = databasesIn(captured, tree);
-  const labels = databases.map((place) => ({
-    ...recordPath(place),
-    label: "crash-consistent",
-    reason: WRITTEN_TO,
-  }));
-  return { captured: { ...captured, torn }, labels };
+  const isHalf = (place: Uint8Array): boolean => logsBeside(joinPath(tree, place)).length === 0;
+  const half = written.filter((place) => isDatabase(joinPath(tree, place)) && isHalf(place));
+  const isNamed = new Set(half.map(latin1));
+  const labels = [
+    ...half.map((place) => ({ ...recordPath(place), label: "torn-possible", reason: NO_JOURNAL })),
+    ...databases
+      .filter((place) => !isNamed.has(latin1(place)))
+      .map((place) => ({ ...recordPath(place), label: "crash-consistent", reason: WRITTEN_TO })),
+  ];
+  return { captured: { ...captured, torn: torn.filter((path) => !isSuperJournalName(path)) }, labels };
 }
 
 /** Returns databases in a tree that may have been written to while it was made, and the other torn entries. */

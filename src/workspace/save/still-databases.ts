@@ -22,34 +22,55 @@ interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<Holder
   from: Buffer;
 }
 
+/** A snapshot, with databases that certainly stood still, and databases to which a program was writing. */
+interface Stilled {
+  cloned: Captured;
+  still: readonly Uint8Array[];
+  written: readonly Uint8Array[];
+}
+
 /**
  * Takes a snapshot while no process writes to the folder's databases, if it has several: SQLite commits to several
- * databases with logs at different moments. Returns the databases that certainly stood still. A single database needs
- * no lock.
+ * databases with logs at different moments. A single database needs no lock.
  */
 export async function whileStill(
   workspace: Workspace,
   { databases, signal, holder, from, announce }: StillCall,
   capture: (call: HolderCall) => Promise<Captured>,
-): Promise<{ cloned: Captured; still: readonly Uint8Array[] }> {
+): Promise<Stilled> {
   const { engine, root } = workspace;
   const isAsked = holder.atomic && from === root && databases !== "copy";
-  const known = isAsked && engine.databases !== null ? await knownDatabases(workspace) : [];
-  if (known.length < 2) return { cloned: await capture({ announce }), still: [] };
+  const { known, isInUse } =
+    isAsked && engine.databases !== null ? await knownDatabases(workspace) : { known: [], isInUse: false };
   const paths = known.map((path) => joinPath(root, path));
+  const written = new Set(await writtenNow(paths));
+  // A snapshot as announced has no change since then, also none of a transaction that began since.
+  const withWritten = async ({ cloned, still }: Omit<Stilled, "written">): Promise<Stilled> => {
+    if (cloned.announced !== true) for (const i of await writtenNow(paths)) written.add(i);
+    return { cloned, still, written: Array.from(written, (i) => known[i]!) };
+  };
+  if (known.length < 2 || !isInUse)
+    return withWritten({ cloned: await capture(written.size === 0 ? { announce } : {}), still: [] });
   const { held, release } = await engine.databases!.still(paths, { budgetMs: BUDGET_MS, signal });
   try {
     // An announced descriptor would call the databases still before that is certain.
-    const cloned = await capture(held.length === 0 ? { announce } : {});
-    return { cloned, still: (await release()) ? held.map((i) => known[i]!) : [] };
+    const cloned = await capture(held.length === 0 && written.size === 0 ? { announce } : {});
+    return await withWritten({ cloned, still: (await release()) ? held.map((i) => known[i]!) : [] });
   } finally {
     await release();
     await engine.databases!.close();
   }
 }
 
+/** Returns the numbers of the databases that a program has begun to write to. */
+async function writtenNow(paths: readonly Uint8Array[]): Promise<number[]> {
+  if (paths.length === 0) return [];
+  const { writtenAmong } = await import("../../capture/sqlite/quiet-database.ts");
+  return writtenAmong(paths).map((path) => paths.indexOf(path));
+}
+
 /** Returns raw paths of databases that an earlier point has, or that a visible process has open. */
-async function knownDatabases(workspace: Workspace): Promise<Uint8Array[]> {
+async function knownDatabases(workspace: Workspace): Promise<{ known: Uint8Array[]; isInUse: boolean }> {
   const search = openDatabases(workspace.root);
   search.catch(() => undefined);
   const found = new Map<string, Uint8Array>();
@@ -65,7 +86,8 @@ async function knownDatabases(workspace: Workspace): Promise<Uint8Array[]> {
   for (const path of open) add(path);
   // A program in another container is not visible, but the index of a log exists while it has the database open.
   const isInUse = (path: Uint8Array): boolean => existsSync(joinPath(workspace.root, beside(path, "-shm")));
-  return open.length > 0 || [...found.values()].some(isInUse) ? [...found.values()] : [];
+  const known = [...found.values()];
+  return { known, isInUse: open.length > 0 || known.some(isInUse) };
 }
 
 /** Returns a point's parent; null also if the parent's record is damaged, so that the save continues. */

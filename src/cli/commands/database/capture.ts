@@ -2,6 +2,7 @@ import { CairnError } from "../../../errors.ts";
 import { CaptureDatabaseOptions, type CaptureDatabaseResult } from "../../../contract/databases.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
@@ -33,6 +34,7 @@ export const command: CommandDefinition = {
           hint: "the image has the same damage as the database; run `.recover` in the program sqlite3 to save the readable rows",
         },
       );
+    else if (result.label === "torn-possible") outcome.exitStatus = EXIT_PARTLY;
     return outcome;
   },
 };
