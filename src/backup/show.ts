@@ -1,5 +1,9 @@
+import fs from "node:fs";
+import os from "node:os";
+import { join } from "node:path";
 import { advice, CairnError, call, option } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
+import { beside, isLog, LOGS, parseHeader } from "../formats/sqlite-header.ts";
 import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { displayPath, quotedPath } from "../fs/paths/safe-path.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
@@ -74,6 +78,11 @@ export async function readFromBackup(
   return readingAt(access, { place, options }, async (session, found) => {
     if (archive !== undefined) return handTar(session, found, { ...options, hand });
     const { path, node, saved } = found;
+    const image = await imageOf(session, found, options.signal);
+    if (image !== null) {
+      for await (const piece of image) await hand(piece);
+      return;
+    }
     const name = quotedPath(path);
     if (node?.type !== "file")
       throw new CairnError("conflict", `${name} is not a file`, {
@@ -91,6 +100,33 @@ export async function readFromBackup(
         `${name} had ${node.size} bytes when it was saved, but the snapshot holds ${size}`,
       );
   });
+}
+
+/** A database with its log applied; null for a file that is no database, or has no log or journal in the snapshot. */
+async function imageOf(
+  session: Session,
+  { saved, path, node }: FoundPlace,
+  signal: AbortSignal | undefined,
+): Promise<AsyncGenerator<Uint8Array> | null> {
+  if (node?.type !== "file") return null;
+  const contents = new Map<string, Uint8Array>([["", node.content ?? new Uint8Array(0)]]);
+  for (const ending of LOGS) {
+    const log = await entryAt(session.reader, saved, beside(path, ending)).catch(() => null);
+    if (log?.type === "file" && log.size > 0) contents.set(ending, log.content ?? new Uint8Array(0));
+  }
+  const contentOf = (ending: string): AsyncGenerator<Uint8Array> =>
+    piecesOf(session, { content: contents.get(ending)!, placed: saved.placed }, signal);
+  const logs: (typeof LOGS)[number][] = [];
+  for (const ending of LOGS) if (contents.has(ending) && (await begins(contentOf(ending), isLog))) logs.push(ending);
+  if (logs.length === 0 || !(await begins(contentOf(""), (bytes) => parseHeader(bytes) !== null))) return null;
+  const { recoveredContent } = await import("../capture/sqlite/shown-database.ts");
+  const folder = fs.mkdtempSync(join(os.tmpdir(), "cairn-show-"));
+  return recoveredContent(contentOf, { logs, folder, signal });
+}
+
+async function begins(content: AsyncGenerator<Uint8Array>, is: (bytes: Buffer) => boolean): Promise<boolean> {
+  for await (const piece of content) return is(Buffer.from(piece));
+  return false;
 }
 
 interface FoundPlace {

@@ -1,10 +1,12 @@
 import fs from "node:fs";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../cache/scan-table.ts";
+import { LOGS } from "../../formats/sqlite-header.ts";
 import { ELOOP } from "../../fs/linux/errno.ts";
 import { errnoName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
 import { UNFINISHED_NAME } from "../../fs/work-directory.ts";
 import type { Names } from "./directory-parts.ts";
+import { DatabaseLook } from "./databases.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { type ScanRequest, STAGING_NAME } from "./task.ts";
 import { UnwantedFinder } from "./unwanted.ts";
@@ -25,6 +27,7 @@ export class DirectoryRules {
   readonly #known = new Map<number, IgnoreRules>();
   readonly #skip: ReadonlySet<string>;
   readonly #unwanted: UnwantedFinder | null;
+  #look: DatabaseLook | undefined;
 
   constructor(thread: ScanThread) {
     const { request } = thread.task;
@@ -54,7 +57,7 @@ export class DirectoryRules {
       const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
       const path = (): Buffer => this.#thread.entryPath(directory, Buffer.from(name, "latin1"));
       if (this.#skip.size > 0 && this.#skip.has(path().toString("latin1"))) return false;
-      const isIgnored = rules.ignores(name, this.#isDirectory(fd, offset));
+      const isIgnored = this.#ignores(rules, name, { fd, offset });
       if (isIgnored && !again) this.#noteIgnored(directory, path());
       return !isIgnored && (again || !this.leavesOut(directory, fd, offset));
     });
@@ -62,11 +65,35 @@ export class DirectoryRules {
 
   #listedLast: IgnoreRules | undefined;
 
+  /** Tells if rules leave an entry out. A log goes with its database: one without the other is damaged or useless. */
+  #ignores(rules: IgnoreRules, name: string, { fd, offset }: { fd: number; offset: number }): boolean {
+    const isIgnored = rules.ignores(name, this.#isDirectory(fd, offset));
+    const database = this.#databaseOf(name);
+    if (database === null || rules.ignores(database, false) === isIgnored || !this.#isDatabase(fd, database))
+      return isIgnored;
+    return !isIgnored;
+  }
+
+  /** The name of the file in the listed directory that an entry would be the log of; null if there is none. */
+  #databaseOf(name: string): string | null {
+    const ending = LOGS.find((each) => name.endsWith(each));
+    const database = ending === undefined ? "" : name.slice(0, -ending.length);
+    return database !== "" && this.#thread.listing.has(Buffer.from(`${database}\0`, "latin1")) ? database : null;
+  }
+
+  #isDatabase(fd: number, name: string): boolean {
+    this.#look ??= new DatabaseLook(this.#thread);
+    return this.#look.isOneThere(fd, Buffer.from(name, "latin1"));
+  }
+
   /** Tells if an entry of the directory that was listed last is unwanted for its content or size, and notes it. */
   leavesOut(directory: number, fd: number, offset: number): boolean {
-    const path = (): Buffer =>
-      this.#thread.entryPath(directory, Buffer.from(this.#thread.listing.nameOf(offset), "latin1"));
-    if (this.#unwanted?.leavesOut(this.#listedLast!, path, fd, offset) !== true) return false;
+    if (this.#unwanted === null) return false;
+    const name = this.#thread.listing.nameOf(offset);
+    const database = this.#databaseOf(name);
+    if (database !== null && this.#isDatabase(fd, database)) return false;
+    const path = (): Buffer => this.#thread.entryPath(directory, Buffer.from(name, "latin1"));
+    if (!this.#unwanted.leavesOut(this.#listedLast!, path, fd, offset)) return false;
     this.#noteIgnored(directory, path());
     return true;
   }

@@ -8,7 +8,7 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { rawPath as pathOfRecord, recordPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
+import { beside, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
 import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import {
@@ -168,14 +168,18 @@ class ChoosingWalk {
     const { named, include, exclude } = this.#by;
     const found: string[] = [];
     let isWhole = chosen;
-    for (const node of await savedNodes(this.#reader, saved)) {
+    const nodes = [...(await savedNodes(this.#reader, saved))];
+    const unitOf = unitsOf(nodes);
+    for (const node of nodes) {
       await this.#by.pace();
-      const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
-      if (exclude.some((fits) => fits(`/${own}`))) {
+      const at = (name: string): string => (path === "" ? name : `${path}/${name}`);
+      const own = at(nameOf(node));
+      const unit = unitOf(nameOf(node)).map((name) => `/${at(name)}`);
+      if (exclude.some((fits) => fits(unit[0]!))) {
         isWhole = false;
         continue;
       }
-      const fitsOne = include.some((fits) => fits(`/${own}`));
+      const fitsOne = include.some((fits) => unit.some(fits));
       const isChosen = chosen || fitsOne || named.chosenAt(rawPath(own)) !== null;
       // The pattern may choose otherwise for entries below than for the directory itself.
       const isWalked = isChosen ? exclude.length > 0 : include.length > 0 || named.leadsOn(rawPath(own));
@@ -192,6 +196,20 @@ class ChoosingWalk {
     }
     return { chosen: found, isWhole };
   }
+}
+
+/**
+ * Returns for a name in a directory the names that patterns choose together, first the one that excludes decide by: a
+ * database and its logs, or the name alone.
+ */
+function unitsOf(nodes: readonly TreeNode[]): (name: string) => string[] {
+  const sizes = new Map(nodes.map((node) => [nameOf(node), node.type === "file" ? node.size : 0]));
+  return (name) => {
+    const ending = LOGS.find((each) => name.endsWith(each));
+    const database = ending === undefined ? name : name.slice(0, -ending.length);
+    if (!mayBeDatabase({ size: sizes.get(database) ?? 0 })) return [name];
+    return [database, ...LOGS.map((each) => `${database}${each}`).filter((each) => (sizes.get(each) ?? 0) > 0)];
+  };
 }
 
 function rawPath(path: string): Buffer {

@@ -1,11 +1,13 @@
 import fs from "node:fs";
 import type { PathInput, ReadOptions, WorkspaceCallOptions } from "../../contract/index.ts";
 import { advice, CairnError, call, throwIfAborted, toCairnError, word } from "../../errors.ts";
+import { beside, isLog, LOGS, parseHeader } from "../../formats/sqlite-header.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { ELOOP, ENOTDIR } from "../../fs/linux/errno.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { inDirectory, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
 import { displayPath, normalizeTyped } from "../../fs/paths/safe-path.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
@@ -22,8 +24,58 @@ interface Range {
   end: number;
 }
 
-/** Reads a file's content in order, or a range of it. Target null means the present folder. */
+/**
+ * Reads a file's content in order, or a range of it. Target null means the present folder. A database of a point comes
+ * with its log applied.
+ */
 export async function* read(
+  workspace: Workspace,
+  target: string | null,
+  path: PathInput,
+  options: ReadOptions,
+): AsyncGenerator<Uint8Array> {
+  const image = target === null ? null : await imageOf(workspace, target, normalizeTyped(path), options);
+  if (image === null) return yield* readRaw(workspace, target, path, options);
+  const { start, end } = rangeOf(options);
+  let next = 0;
+  for await (const piece of image) {
+    const wanted = piece.subarray(Math.max(0, start - next), Math.max(0, end - next));
+    next += piece.length;
+    if (wanted.length > 0) yield wanted;
+  }
+}
+
+/** Null for a file that is no database, or has no log or journal in the point. */
+async function imageOf(
+  workspace: Workspace,
+  target: string,
+  path: Uint8Array,
+  { offset: _, length: __, ...options }: ReadOptions,
+): Promise<AsyncGenerator<Uint8Array> | null> {
+  const contentOf = (ending: string): AsyncGenerator<Uint8Array> =>
+    readRaw(workspace, target, beside(path, ending), options);
+  const logs: (typeof LOGS)[number][] = [];
+  for (const ending of LOGS) if ((await firstOf(contentOf(ending), isLog)) === true) logs.push(ending);
+  if (logs.length === 0 || (await firstOf(contentOf(""), (bytes) => parseHeader(bytes) !== null)) !== true) return null;
+  const { recoveredContent } = await import("../../capture/sqlite/shown-database.ts");
+  const folder = newWorkDirectory(workspace.found.control.temporary);
+  return recoveredContent(contentOf, { logs, folder, signal: options.signal });
+}
+
+/** Looks at the first piece of a file; null if there is no file. */
+async function firstOf<T>(content: AsyncGenerator<Uint8Array>, look: (bytes: Buffer) => T): Promise<T | null> {
+  try {
+    for await (const piece of content) return look(Buffer.from(piece));
+    return null;
+  } catch (error) {
+    const { code } = toCairnError(error);
+    if (code === "not_found" || code === "conflict") return null;
+    throw error;
+  }
+}
+
+/** Reads a file's content as it is recorded. */
+export async function* readRaw(
   workspace: Workspace,
   target: string | null,
   path: PathInput,

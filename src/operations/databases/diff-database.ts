@@ -12,7 +12,7 @@ import type { Point } from "../../workspace/points/point-files.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { DiffDatabaseOptions, DiffDatabaseResult } from "../../contract/looking.ts";
 import type { PathInput, WorkspaceCallOptions } from "../../contract/words.ts";
-import { read } from "../content/read.ts";
+import { readRaw } from "../content/read.ts";
 
 /** Compares a database in a point with the database in another point, or in the present folder. */
 export async function diffDatabase(
@@ -68,7 +68,7 @@ async function placeDatabase(
   for (const ending of ["", ...LOGS]) {
     const place = join(folder, `${NAME}${ending}`);
     try {
-      await pipeline(read(workspace, target, beside(path, ending), options), createWriteStream(place, { flags: "wx" }));
+      await pipeline(readRaw(workspace, target, beside(path, ending), options), createWriteStream(place, { flags: "wx" }));
     } catch (error) {
       if (ending === "" || toCairnError(error).code !== "not_found") throw error;
       // The point has no journal with this ending.

@@ -1,0 +1,66 @@
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError } from "../../errors.ts";
+import { LOGS } from "../../formats/sqlite-header.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { DatabaseProcess } from "./database-process.ts";
+
+const PIECE = 1 << 20;
+
+/** Gives the content of a recorded file: a database, or with an ending the log or journal beside it. */
+export type ContentOf = (ending: "" | (typeof LOGS)[number]) => AsyncIterable<Uint8Array>;
+
+/**
+ * Returns the content of a recorded database with its logs applied, as a program would find it; null if SQLite cannot
+ * apply them. `folder`: a free path for copies, which are removed at the end.
+ */
+export async function recoveredContent(
+  contentOf: ContentOf,
+  { logs, folder, signal }: { logs: readonly (typeof LOGS)[number][]; folder: string; signal: AbortSignal | undefined },
+): Promise<AsyncGenerator<Uint8Array> | null> {
+  const stage = path.join(folder, "stage");
+  const image = path.join(folder, "image");
+  const sqlite = new DatabaseProcess();
+  let isGiven = false;
+  try {
+    fs.mkdirSync(stage, { recursive: true, mode: 0o700 });
+    for (const ending of ["", ...logs] as const) await write(`${image}${ending}`, contentOf(ending));
+    await sqlite.do("stage", { image: Buffer.from(image), stage, integrityCheck: false }, { signal, scratch: stage });
+    isGiven = true;
+    return piecesIn(path.join(stage, "image"), folder);
+  } catch (error) {
+    if (error instanceof CairnError && (error.code === "damaged" || error.code === "usage")) return null;
+    throw error;
+  } finally {
+    await sqlite.close();
+    if (!isGiven) removeAll(folder);
+  }
+}
+
+async function write(place: string, content: AsyncIterable<Uint8Array>): Promise<void> {
+  const fd = fs.openSync(place, "wx", 0o600);
+  try {
+    for await (const piece of content)
+      for (let at = 0; at < piece.length;) at += fs.writeSync(fd, piece, at, piece.length - at);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+async function* piecesIn(place: string, folder: string): AsyncGenerator<Uint8Array> {
+  try {
+    const fd = fs.openSync(place, "r");
+    try {
+      for (;;) {
+        const room = Buffer.allocUnsafe(PIECE);
+        const length = fs.readSync(fd, room, 0, PIECE, null);
+        if (length === 0) return;
+        yield room.subarray(0, length);
+      }
+    } finally {
+      fs.closeSync(fd);
+    }
+  } finally {
+    removeAll(folder);
+  }
+}
