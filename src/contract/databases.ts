@@ -87,7 +87,7 @@ export const CaptureDatabaseResult = object({
     ["pinned", "backup", "copy"],
     "`pinned`: read under a lock that kept the file unchanged; `backup`: with SQLite's backup API; `copy`: a plain copy",
   ),
-  reason: orNull(text("why it is only a plain copy")),
+  reason: orNull(text("why it is only a plain copy, or a doubt about the image")),
   bytes: number(),
   page_size: orNull(number("null if the image has no SQLite header")),
   pages: orNull(number()),

@@ -215,6 +215,7 @@ export const SavePoint = object({
   complete: flag("false if something could not be recorded; an incomplete point proves nothing"),
   pinned: flag("true: no cleanup removes the point"),
   labels: rows(PathLabel, "consistency of live entries"),
+  labels_known: flag("false until sealed: SQLite has not looked at the databases, and `labels` may lack some"),
   rewritten: opt(
     rows(
       object({

@@ -37,6 +37,7 @@ export function publicPoint(point: Point): SavePoint {
     complete: descriptor.complete,
     pinned: point.pin !== null,
     labels: descriptor.labels as unknown as SavePoint["labels"],
+    labels_known: point.sealed,
     ...(descriptor.rewritten === undefined
       ? {}
       : {

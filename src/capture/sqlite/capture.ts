@@ -18,6 +18,7 @@ import {
   hashOf,
   MOST_PATH_BYTES,
   openDatabase,
+  problemOf,
   statisticsOf,
   warningOf,
 } from "./image.ts";
@@ -61,6 +62,8 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
     fs.closeSync(fd);
   }
 }
+
+const LEFT_BEHIND = "no process uses the log or journal beside it, which may be another database's";
 
 /** A request to make a database in use readable for another process. */
 export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
@@ -110,7 +113,8 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
     const misplaced = unshared ?? (await whyNotInPlace(path));
     if (misplaced === null && isLeftBehind(fd, path)) {
       pin({ database: null, fd, looks: () => looksOfFiles(path) });
-      return recoverCopy({ path, stage: request.stage, tree: ROOT, folders: [ROOT] });
+      const held = recoverCopy({ path, stage: request.stage, tree: ROOT, folders: [ROOT] });
+      return { ...held, reason: held.reason ?? LEFT_BEHIND };
     }
     const reason = whyNotOpened(path, header) ?? misplaced;
     if (reason !== null)
@@ -223,8 +227,10 @@ async function recoveredImage(fd: number, request: CaptureRequest, header: Datab
   applyLog(place);
   const image = openRegular(place, { flags: fs.constants.O_RDWR });
   try {
+    const problem = problemOf(place);
+    const label = problem === null ? "transaction-consistent" : "crash-consistent";
     const facts = await lookInto(image, request);
-    return { ...copied, ...facts, label: "transaction-consistent", reason: null, sidecars: [] };
+    return { ...copied, ...facts, label, reason: problem ?? LEFT_BEHIND, sidecars: [] };
   } finally {
     fs.closeSync(image);
   }

@@ -226,7 +226,8 @@ export function check({ path, isLarge, isHeld }: CheckRequest): { problem: strin
   }
 }
 
-function problemOf(path: Uint8Array): string | null {
+/** Lets SQLite check the structure of a database that no process writes to. Returns the problem, or null. */
+export function problemOf(path: Uint8Array): string | null {
   if (path.length > MOST_PATH_BYTES)
     return `SQLite did not check it, because it opens no path of more than ${MOST_PATH_BYTES} bytes`;
   try {

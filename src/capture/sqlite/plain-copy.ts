@@ -49,7 +49,8 @@ export async function plainCopy(
     reason: why === null ? reason : `${reason}; and ${why}`,
     bytes,
     page_size: header?.page_size ?? null,
-    pages: header === null ? null : (header.pages ?? Math.floor(bytes / header.page_size)),
+    // The header's count is that of the last transaction that ended.
+    pages: header === null ? null : Math.floor(bytes / header.page_size),
     sha256,
     held_ms: 0,
     wal_bytes_before: walBefore,

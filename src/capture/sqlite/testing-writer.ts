@@ -6,7 +6,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { DatabaseSync } from "node:sqlite";
 import type { TestContext } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 export const ROWS = 40;
@@ -74,14 +74,17 @@ export class Writer {
     this.child = child;
   }
 
-  /** `more`: the second database, and the journal mode, if the database's own file does not record it. */
+  /**
+   * `more`: the second database, the journal mode, if the database's own file does not record it, and the pause between
+   * two commits.
+   */
   static async start(
     context: TestContext,
     file: string,
     synchronous: "OFF" | "FULL" = "OFF",
-    more: { second?: string; mode?: JournalMode } = {},
+    more: { second?: string; mode?: JournalMode; pauseMs?: number } = {},
   ): Promise<Writer> {
-    const words = [file, synchronous, more.second ?? "", more.mode ?? ""];
+    const words = [file, synchronous, more.second ?? "", more.mode ?? "", String(more.pauseMs ?? 0)];
     const child = fork(fileURLToPath(import.meta.url), words, {
       execArgv: ["--disable-warning=ExperimentalWarning"],
     });
@@ -105,12 +108,12 @@ export class Writer {
   }
 }
 
-async function writeOn([file, synchronous, second, mode]: string[]): Promise<void> {
+async function writeOn([file, synchronous, second, mode, pauseMs]: string[]): Promise<void> {
   const database = new DatabaseSync(file!, { timeout: 60_000 });
   if (second !== "") database.prepare("ATTACH ? AS second").run(second!);
   database.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 100`);
   if (second !== "") database.exec(`PRAGMA second.synchronous = ${synchronous}`);
-  if (mode !== "") database.exec(`PRAGMA main.journal_mode = ${mode}; PRAGMA second.journal_mode = ${mode}`);
+  if (mode !== "") database.exec(`PRAGMA main.journal_mode = ${mode}; ${second === "" ? "" : `PRAGMA second.journal_mode = ${mode}`}`);
   let n = 0;
   let isStopped = false;
   process.on("message", (asked) => {
@@ -121,7 +124,7 @@ async function writeOn([file, synchronous, second, mode]: string[]): Promise<voi
   while (!isStopped) {
     commit(database, n + 1);
     n += 1;
-    await turn();
+    await (pauseMs === "0" ? turn() : sleep(Number(pauseMs)));
   }
   database.close();
   process.disconnect();

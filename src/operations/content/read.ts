@@ -12,7 +12,7 @@ import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { openHeldFile } from "../../workspace/points/held-file.ts";
+import { heldNode, openHeldFile } from "../../workspace/points/held-file.ts";
 import { findNode } from "../../workspace/points/tree-diff.ts";
 import { withSealed } from "../../workspace/save/seal.ts";
 
@@ -50,16 +50,23 @@ async function imageOf(
   workspace: Workspace,
   target: string,
   path: Uint8Array,
-  { offset: _, length: __, ...options }: ReadOptions,
+  { signal, onWarning, paths }: ReadOptions,
 ): Promise<AsyncGenerator<Uint8Array> | null> {
+  if (paths !== undefined) return null;
   const contentOf = (ending: string): AsyncGenerator<Uint8Array> =>
-    readRaw(workspace, target, beside(path, ending), options);
+    readRaw(workspace, target, beside(path, ending), { ...(signal && { signal }), ...(onWarning && { onWarning }) });
+  const { points } = workspace;
+  const point = workspace.resolve(target);
   const logs: (typeof LOGS)[number][] = [];
-  for (const ending of LOGS) if ((await firstOf(contentOf(ending), isLog)) === true) logs.push(ending);
+  for (const ending of LOGS) {
+    // A log that a held tree surely lacks needs no seal.
+    if (!point.sealed && heldNode(points, point, beside(path, ending)) === null) continue;
+    if ((await firstOf(contentOf(ending), isLog)) === true) logs.push(ending);
+  }
   if (logs.length === 0 || (await firstOf(contentOf(""), (bytes) => parseHeader(bytes) !== null)) !== true) return null;
   const { recoveredContent } = await import("../../capture/sqlite/shown-database.ts");
   const folder = newWorkDirectory(workspace.found.control.temporary);
-  return recoveredContent(contentOf, { logs, folder, signal: options.signal });
+  return recoveredContent(contentOf, { logs, folder, signal });
 }
 
 /** Looks at the first piece of a file; null if there is no file. */

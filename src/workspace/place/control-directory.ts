@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { advice, CairnError, call, isMountDead, line, see, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -30,7 +30,7 @@ import { filesystemUuid, keepsInodes, mountOf, onSameMount } from "../../fs/linu
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { clearAway } from "../../fs/remove-all.ts";
-import { rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
+import { printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory, removeLeftovers } from "../../fs/work-directory.ts";
 import { type ControlId, newWorkspaceId, type WorkspaceId } from "../../ids.ts";
 import {
@@ -358,8 +358,16 @@ export function wayWithout({ store, storePassword }: ControlPaths, what = "that 
   return `put ${what} back from a copy; without it, restic can still read the store: ${restic}`;
 }
 
-/** Reads `cairn.json`; null if it is missing. Throws `damaged`, `newer_version`. */
+/**
+ * Reads `cairn.json`; null if it is missing. Throws `damaged`, `newer_version`, and `refused` if a link would lead
+ * temporary files elsewhere.
+ */
 export function readControl(control: ControlPaths): ControlFile | null {
+  const { temporary } = control;
+  if (lstatSync(temporary, { throwIfNoEntry: false })?.isSymbolicLink() === true)
+    throw new CairnError("refused", `${printablePath(temporary)} is a link, and Cairn would write and remove files where it leads`, {
+      hint: `remove the link: rm ${shellPath(temporary)}`,
+    });
   return readRecord(control.file, decodeControl, { hint: wayWithout(control) });
 }
 

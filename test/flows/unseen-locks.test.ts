@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { describe, test, type TestContext } from "node:test";
+import { type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "../../src/capture/sqlite/testing-writer.ts";
+import type { Client, SavePoint } from "../../src/contract/index.ts";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { HalfWriter } from "../fixtures/half-writer.ts";
+import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
+import { juicefsVolume } from "../fixtures/juicefs.ts";
+import { firstOf, LONG } from "../fixtures/long.ts";
+import { backup, repositoryPlace, tryBackup } from "../fixtures/repository.ts";
+import { cairnLibrary } from "../fixtures/work.ts";
+
+/** Databases whose users take locks that Cairn cannot see, and transactions without a journal. */
+
+/** Saves and restores of each case. */
+const ROUNDS = Number(process.env["CAIRN_TEST_ROUNDS"] ?? (LONG ? 20 : 3));
+/** A program commits this often, so that some copies are of a quiet moment. */
+const PAUSE_MS = 150;
+
+/** The folder that the program uses, and the same folder as Cairn sees it. */
+interface Views {
+  program: string;
+  cairn: string;
+}
+
+const PLACES = ["bindfs", "bindfs with locks", "overlay", "juicefs"] as const;
+type PlaceKind = (typeof PLACES)[number];
+const CASES: readonly (readonly [PlaceKind, JournalMode])[] = [
+  ["bindfs", "delete"],
+  ["bindfs with locks", "wal"],
+  ["overlay", "wal"],
+  ["bindfs with locks", "persist"],
+  ["bindfs", "wal"],
+  ["overlay", "delete"],
+  ["juicefs", "wal"],
+  ["juicefs", "delete"],
+  ["bindfs", "persist"],
+  ["bindfs", "truncate"],
+];
+
+let count = 0;
+
+/** Null where such a mount cannot be made: the test is skipped. */
+function viewsOf(t: TestContext, kind: PlaceKind): Views | null {
+  if (kind === "juicefs") {
+    const volume = juicefsVolume(t, "real");
+    return volume === null ? null : { program: volume.root, cairn: volume.root };
+  }
+  const folder = path.join(SCRATCH, `unseen-${++count}`);
+  const [below, above, lower, work] = ["below", "above", "lower", "work"].map((name) => path.join(folder, name));
+  for (const each of [below!, above!, lower!, work!]) fs.mkdirSync(each, { recursive: true });
+  const layers = `lowerdir=${lower},upperdir=${below},workdir=${work}`;
+  const [program, args] =
+    kind === "overlay"
+      ? ["mount", ["-t", "overlay", "overlay", "-o", layers, above!]]
+      : ["bindfs", [...(kind === "bindfs" ? [] : ["--multithreaded", "--enable-lock-forwarding"]), below!, above!]];
+  const made = spawnSync(program, args, { encoding: "utf8" });
+  if (made.status !== 0) {
+    t.skip(`no ${kind} here: ${made.error?.message ?? made.stderr}`);
+    return null;
+  }
+  t.after(() => void spawnSync("umount", ["-l", above!]));
+  return { program: below!, cairn: above! };
+}
+
+/** The number of commits in a database, or why it is damaged. */
+function commitsIn(file: string): number | string {
+  try {
+    const database = new DatabaseSync(file);
+    try {
+      const check = String(database.prepare("PRAGMA integrity_check").get()!["integrity_check"]);
+      if (check !== "ok") return check;
+      const { one, two } = stateOf(database);
+      const newest = Math.max(...one);
+      assert.deepEqual([one, two], [stateAfter(newest), stateAfter(newest)]);
+      return newest;
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/** Saves, and requires that the label is true of a restored copy. Returns the label. */
+async function savedTruly(client: Client, to: string): Promise<string> {
+  const point: SavePoint = await client.save({ reread: true });
+  const [{ label, reason }] = point.labels as [SavePoint["labels"][0]];
+  assert.equal(point.complete, label !== "torn-possible", JSON.stringify(point.labels));
+  await client.restore({ target: point.save_point_id, to });
+  const found = commitsIn(path.join(to, "app.db"));
+  if (label !== "torn-possible") assert.equal(typeof found, "number", `${label} (${reason}): ${found}`);
+  fs.rmSync(to, { recursive: true });
+  return label;
+}
+
+describe("a database whose program may take locks that Cairn does not see", () => {
+  for (const [kind, mode] of firstOf(CASES, 4))
+    test(`save never harms it, and its label is true: ${kind}, journal mode ${mode}`, async (t) => {
+      const views = viewsOf(t, kind);
+      if (views === null) return;
+      const file = path.join(views.program, "ws", "app.db");
+      const folder = path.join(views.cairn, "ws");
+      fs.mkdirSync(path.dirname(file));
+      makeDatabase(file, mode);
+      const client = await (await cairnLibrary()).adopt(folder, { engineType: "copy" });
+      const writer = await Writer.start(t, file, "FULL", { mode, pauseMs: PAUSE_MS });
+      const to = path.join(SCRATCH, `unseen-${count}-${kind}-${mode}`);
+      const busy: Record<string, number> = {};
+      for (let i = 0; i < ROUNDS; i++) {
+        const label = await savedTruly(client, to);
+        busy[label] = (busy[label] ?? 0) + 1;
+      }
+      await writer.stop();
+      t.diagnostic(JSON.stringify(busy));
+      assert.equal(typeof commitsIn(file), "number", "the program's own database");
+      // Locks that a server keeps are everybody's, but the memory of a log's index is one mount's.
+      const isSeen = kind === "juicefs" || (kind === "bindfs with locks" && mode !== "wal");
+      if (isSeen) assert.deepEqual(Object.keys(busy), ["transaction-consistent"]);
+      else assert.equal(busy["transaction-consistent"], undefined);
+      const idle = await savedTruly(client, to);
+      const isOwn = isSeen || kind === "bindfs with locks";
+      assert.equal(idle, isOwn ? "transaction-consistent" : "crash-consistent");
+      const open = new DatabaseSync(file);
+      t.after(() => open.close());
+      open.exec("SELECT count(*) FROM one; UPDATE one SET n = -1 WHERE id = 0");
+      await assert.rejects(client.restore({ target: "latest" }), { code: "refused" });
+      assert.equal(open.prepare("SELECT n FROM one WHERE id = 0").get()!["n"], -1);
+    });
+});
+
+const ENGINES: readonly (readonly [HeldKind, HoldingEngine | "copy"])[] = [
+  ["btrfs", "btrfs-snapshot"],
+  ["xfs", "reflink-copy"],
+  ["ext4", "copy"],
+];
+
+describe("half a transaction that has no journal on the disk", () => {
+  for (const [at, [kind, engine]] of ENGINES.entries())
+    for (const mode of firstOf((["memory", "off"] as const).toSorted(() => (at % 2 === 0 ? 1 : -1)), 1))
+      test(`save, backup create and database capture call it torn-possible and exit 10: ${engine}, ${mode}`, async (t) => {
+        const place = await heldPlace(t, { kind, engine: engine as HoldingEngine });
+        if (place === null) return;
+        const { folder, client } = place;
+        const file = path.join(folder, "app.db");
+        const writer = await HalfWriter.start(t, file, mode);
+        const saved = cairn(["save", folder]);
+        assert.equal(saved.status, 10, saved.stdout);
+        await client.seal();
+        const { labels, complete } = (await client.show("latest")).save_point;
+        assert.deepEqual([labels.map(({ label }) => label), complete], [["torn-possible"], false]);
+        assert.match(labels[0]!.reason!, /MEMORY or OFF/);
+        const { location, passwordFile } = repositoryPlace(`half-${engine}`);
+        const repository = { location, passwordFile, options: ["-r", location, "--password-file", passwordFile] };
+        backup(repository, "init");
+        assert.equal(tryBackup(repository, "create", folder).status, 10);
+        const to = path.join(SCRATCH, `half-${engine}.db`);
+        const captured = cairn(["database", "capture", file, "--to", to]);
+        assert.equal(captured.status, 10, captured.stdout);
+        await writer.commit();
+        assert.equal(cairnOk(["save", folder]).status, 0);
+        await client.seal();
+        const after = (await client.show("latest")).save_point;
+        assert.deepEqual([after.labels.map(({ label }) => label), after.complete], [["transaction-consistent"], true]);
+      });
+});
