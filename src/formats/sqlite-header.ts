@@ -17,6 +17,8 @@ export const HEADER_BYTES = 100;
 export const LOCK_BYTE_OFFSET = 0x4000_0000;
 /** The bytes on which a writer of a database without a log holds a write lock: pending, reserved, shared. */
 export const WRITER_BYTES = { start: LOCK_BYTE_OFFSET, length: 512 } as const;
+/** The bytes on which a program holds a write lock while it changes the file of a database without a log. */
+export const SHARED_BYTES = { start: LOCK_BYTE_OFFSET + 2, length: 510 } as const;
 /** Suffixes of a database's other files: write-ahead log, its index, rollback journal. */
 export const SIDECARS = ["-wal", "-shm", "-journal"] as const;
 /** Suffixes of the files whose content the database needs. The index of a log can be rebuilt. */

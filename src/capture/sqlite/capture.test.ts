@@ -248,7 +248,9 @@ test("capture copies a database as a plain file if a process keeps it locked, an
     commit(holder, 1);
     holder.exec("BEGIN EXCLUSIVE");
     const captured = await capture(at(mode));
-    assert.deepEqual([captured.label, captured.method], ["crash-consistent", "copy"]);
+    // Without a log, and with no journal, the lock may mean half a transaction.
+    const label = mode === "wal" ? "crash-consistent" : "torn-possible";
+    assert.deepEqual([captured.label, captured.method], [label, "copy"]);
     assert.match(captured.reason ?? "", /holds an exclusive lock on it/);
     holder.exec("COMMIT");
     commit(holder, 2);

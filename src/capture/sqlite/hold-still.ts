@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { beside } from "../../formats/sqlite-header.ts";
+import { beside, SHARED_BYTES } from "../../formats/sqlite-header.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { kernelLocksAvailable, releaseKernelLock, tryKernelLock } from "../../fs/linux/kernel-lock.ts";
 import { readHeader } from "./header.ts";
@@ -13,7 +13,6 @@ import { readHeader } from "./header.ts";
 /** Bytes that SQLite locks: https://www.sqlite.org/walformat.html#locks and the pending and shared locks of `os.h`. */
 const WRITER = { start: 120, length: 1 };
 const PENDING = { start: 0x4000_0000, length: 1 };
-const SHARED = { start: 0x4000_0002, length: 510 };
 const PAUSE_MS = 1;
 
 export interface StillRequest {
@@ -75,7 +74,7 @@ function lockOne(path: Uint8Array, fds: number[]): boolean | null {
       fds.push(index);
       return tryKernelLock(index, false, WRITER);
     }
-    if (!tryKernelLock(fd, true, PENDING) || !tryKernelLock(fd, true, SHARED)) return false;
+    if (!tryKernelLock(fd, true, PENDING) || !tryKernelLock(fd, true, SHARED_BYTES)) return false;
     releaseKernelLock(fd, PENDING);
     return true;
   } catch (error) {

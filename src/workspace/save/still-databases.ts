@@ -22,7 +22,7 @@ interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<Holder
   from: Buffer;
 }
 
-/** A snapshot, with databases that certainly stood still, and databases to which a program was writing. */
+/** A snapshot, with databases that certainly stood still, and databases that a program was changing without a journal. */
 interface Stilled {
   cloned: Captured;
   still: readonly Uint8Array[];
@@ -62,11 +62,11 @@ export async function whileStill(
   }
 }
 
-/** Returns the numbers of the databases that a program has begun to write to. */
+/** Returns the numbers of the databases whose files a program is changing without a journal. */
 async function writtenNow(paths: readonly Uint8Array[]): Promise<number[]> {
   if (paths.length === 0) return [];
-  const { writtenAmong } = await import("../../capture/sqlite/quiet-database.ts");
-  return writtenAmong(paths).map((path) => paths.indexOf(path));
+  const { writtenWithoutJournal } = await import("../../capture/sqlite/quiet-database.ts");
+  return writtenWithoutJournal(paths).map((path) => paths.indexOf(path));
 }
 
 /** Returns raw paths of databases that an earlier point has, or that a visible process has open. */
