@@ -138,7 +138,12 @@ for (const mode of MODES)
     const second = path.join(folder, NAMES[1]);
     const writer = await Writer.start(t, path.join(folder, NAMES[0]), "FULL", { second, mode });
     const targets: string[] = [];
-    for (let i = 0; i < POINTS; i++) targets.push((await client.save()).save_point_id);
+    for (let i = 0; i < POINTS; i++) {
+      const { save_point_id: target, labels } = await client.save();
+      const isTorn = labels.filter(({ path: name }) => name.includes("-mj"));
+      assert.deepEqual(isTorn, [], "a super-journal is whole in a snapshot");
+      targets.push(target);
+    }
     await writer.stop();
     const counts = { whole: 0, labelled: 0 };
     for (const [i, target] of targets.entries()) {

@@ -2,9 +2,9 @@ import fs from "node:fs";
 import { append } from "../../append.ts";
 import { advice, CairnError, type Hint, option, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { beside, SHARED_BYTES, SIDECARS } from "../../formats/sqlite-header.ts";
+import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
 import { findHolders, type Holder, type UnknownReason, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
-import { isWriteLocked, kernelLockState, whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
+import { kernelLockState, whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
 import { isLeaseWhole, releaseLease, takeWriteLease } from "../../fs/linux/lease.ts";
 import { nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
@@ -28,8 +28,6 @@ const HOLDERS_BUDGET_MS = 2_000;
 /** A program that only reads the file, such as a search index, closes it soon. */
 const TRIES = 5;
 const PAUSE_MS = 40;
-const LOOKS = 5;
-const LOOK_PAUSE_MS = 1;
 
 /**
  * A database that no process has open, by the kernel's write leases on its file and sidecars. A process that opens it
@@ -60,7 +58,7 @@ export class QuietDatabase {
       if (answer !== "open elsewhere") return answer;
       const { users } = usersOf(place, true);
       if (users.length > 0 || tries === TRIES) return { users, unknown: [] };
-      pause(PAUSE_MS);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
     }
   }
 
@@ -174,39 +172,18 @@ function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users
 }
 
 /**
- * Returns the databases (absolute raw paths) whose files a program is changing without a journal on the disk. Looks
- * several times: right after a commit, a program with a journal holds the lock for a moment, too.
+ * Looks into a file, if it is there and can be read. Uses the descriptor that is open already: closing another one would
+ * release this process's locks.
  */
-export function writtenWithoutJournal(places: readonly Uint8Array[]): Uint8Array[] {
-  const own = ownDescriptors();
-  return places.filter((place) => {
-    const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
-    if (facts?.isFile() !== true) return false;
-    const open = own.get(`${facts.dev}:${facts.ino}`);
-    const isOne = (fd: number): boolean => isWithoutJournal(fd, place);
-    try {
-      return open === undefined ? inFile(place, isOne) : isOne(open);
-    } catch {
-      return false;
-    }
-  });
-}
-
-function isWithoutJournal(fd: number, place: Uint8Array): boolean {
-  let counter: number | undefined;
-  for (let look = 0; look < LOOKS; look++) {
-    if (look > 0) pause(LOOK_PAUSE_MS);
-    if (!isWriteLocked(fd, SHARED_BYTES) || logsBeside(place).length > 0) return false;
-    const header = readHeader(fd);
-    if (header?.journal_mode !== "rollback") return false;
-    // Another commit has come to its end.
-    if (header.change_counter !== (counter ??= header.change_counter)) return false;
+export function inOpenFile<T>(place: Uint8Array, look: (fd: number) => T): T | null {
+  const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
+  if (facts?.isFile() !== true) return null;
+  const open = ownDescriptors().get(`${facts.dev}:${facts.ino}`);
+  try {
+    return open === undefined ? inFile(place, look) : look(open);
+  } catch {
+    return null;
   }
-  return true;
-}
-
-function pause(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }
 
 /** Returns the files (absolute raw paths) that are SQLite databases by their first bytes, or by a log beside them. */

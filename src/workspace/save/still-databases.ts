@@ -1,4 +1,6 @@
 import { existsSync } from "node:fs";
+import { append } from "../../append.ts";
+import type { Suspect } from "../../capture/sqlite/without-journal.ts";
 import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
 import { toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
@@ -43,18 +45,19 @@ export async function whileStill(
   const { known, isInUse } =
     isAsked && engine.databases !== null ? await knownDatabases(workspace) : { known: [], isInUse: false };
   const paths = known.map((path) => joinPath(root, path));
-  const written = new Set(await writtenNow(paths));
+  const suspects = await suspectsAmong(paths);
   // A snapshot as announced has no change since then, also none of a transaction that began since.
   const withWritten = async ({ cloned, still }: Omit<Stilled, "written">): Promise<Stilled> => {
-    if (cloned.announced !== true) for (const i of await writtenNow(paths)) written.add(i);
-    return { cloned, still, written: Array.from(written, (i) => known[i]!) };
+    if (cloned.announced !== true) append(suspects, await suspectsAmong(paths));
+    const written = await halfWritten(suspects);
+    return { cloned, still, written: known.filter((_, i) => written.has(paths[i]!)) };
   };
   if (known.length < 2 || !isInUse)
-    return withWritten({ cloned: await capture(written.size === 0 ? { announce } : {}), still: [] });
+    return withWritten({ cloned: await capture(suspects.length === 0 ? { announce } : {}), still: [] });
   const { held, release } = await engine.databases!.still(paths, { budgetMs: BUDGET_MS, signal });
   try {
     // An announced descriptor would call the databases still before that is certain.
-    const cloned = await capture(held.length === 0 && written.size === 0 ? { announce } : {});
+    const cloned = await capture(held.length === 0 && suspects.length === 0 ? { announce } : {});
     return await withWritten({ cloned, still: (await release()) ? held.map((i) => known[i]!) : [] });
   } finally {
     await release();
@@ -62,11 +65,17 @@ export async function whileStill(
   }
 }
 
-/** Returns the numbers of the databases whose files a program is changing without a journal. */
-async function writtenNow(paths: readonly Uint8Array[]): Promise<number[]> {
+/** Returns databases that a program may be changing without a journal. Most folders load nothing for it. */
+async function suspectsAmong(paths: readonly Uint8Array[]): Promise<Suspect[]> {
   if (paths.length === 0) return [];
-  const { writtenWithoutJournal } = await import("../../capture/sqlite/quiet-database.ts");
-  return writtenWithoutJournal(paths).map((path) => paths.indexOf(path));
+  return (await import("../../capture/sqlite/without-journal.ts")).suspectsAmong(paths);
+}
+
+async function halfWritten(suspects: readonly Suspect[]): Promise<Set<Uint8Array>> {
+  if (suspects.length === 0) return new Set();
+  const { wasHalfWritten } = await import("../../capture/sqlite/without-journal.ts");
+  const answers = await Promise.all(suspects.map(wasHalfWritten));
+  return new Set(suspects.flatMap(({ place }, i) => (answers[i] === true ? [place] : [])));
 }
 
 /** Returns raw paths of databases that an earlier point has, or that a visible process has open. */
