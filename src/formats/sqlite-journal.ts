@@ -9,6 +9,8 @@ import { latin1 } from "./bytes.ts";
 export const MOST_TRAILER_BYTES = 4 + 512 + 16;
 const FOOT_BYTES = 16;
 const MAGIC = "d9d505f920a163d7";
+/** Length of the ending that SQLite adds to a database's name for the super-journal. */
+export const SUPER_JOURNAL_BYTES = 12;
 const SUPER_JOURNAL = /-mj[0-9A-F]{6}9[0-9A-F]{2}$/;
 
 /** The trailer of a journal whose transaction is committed when its super-journal is removed. */
@@ -35,7 +37,7 @@ export function parseTrailer(tail: Buffer): JournalTrailer | null {
 
 /** Tells whether a file has the name of a super-journal, for example `app.db-mj1A2B3C904`. */
 export function isSuperJournalName(name: Uint8Array): boolean {
-  return SUPER_JOURNAL.test(latin1(name.subarray(-12)));
+  return SUPER_JOURNAL.test(latin1(name.subarray(-SUPER_JOURNAL_BYTES)));
 }
 
 /** Returns the raw paths of the journals that a super-journal lists. */

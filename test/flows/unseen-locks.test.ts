@@ -4,7 +4,13 @@ import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test, type TestContext } from "node:test";
-import { type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "../../src/capture/sqlite/testing-writer.ts";
+import {
+  type JournalMode,
+  makeDatabase,
+  stateAfter,
+  stateOf,
+  Writer,
+} from "../../src/capture/sqlite/testing-writer.ts";
 import type { Client, SavePoint } from "../../src/contract/index.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { HalfWriter } from "../fixtures/half-writer.ts";
@@ -141,7 +147,10 @@ const ENGINES: readonly (readonly [HeldKind, HoldingEngine | "copy"])[] = [
 
 describe("half a transaction that has no journal on the disk", () => {
   for (const [at, [kind, engine]] of ENGINES.entries())
-    for (const mode of firstOf((["memory", "off"] as const).toSorted(() => (at % 2 === 0 ? 1 : -1)), 1))
+    for (const mode of firstOf(
+      (["memory", "off"] as const).toSorted(() => (at % 2 === 0 ? 1 : -1)),
+      1,
+    ))
       test(`save, backup create and database capture call it torn-possible and exit 10: ${engine}, ${mode}`, async (t) => {
         const place = await heldPlace(t, { kind, engine: engine as HoldingEngine });
         if (place === null) return;

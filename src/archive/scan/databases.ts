@@ -91,8 +91,7 @@ export async function checkResting(
   const changed = BigInt(signedWide(table.records, base + R.CTIME)) * 1_000_000_000n;
   const read = changed + BigInt(table.records[base + R.CTIME_NS]!);
   if (held === null && fs.statSync(place, { bigint: true, throwIfNoEntry: false })?.ctimeNs !== read) return null;
-  if (isLarge)
-    return unless("its log or journal was empty; SQLite did not check it, because it has more than 64 MiB");
+  if (isLarge) return unless("its log or journal was empty; SQLite did not check it, because it has more than 64 MiB");
   if (checked.problem !== null) return unless(checked.problem);
   table.setRecordFlags(record, table.recordFlags(record) & ~FLAG.UNCHECKED);
   return { path, label: "transaction-consistent", reason: null, recovered: false, apart: false };

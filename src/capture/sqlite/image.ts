@@ -201,7 +201,7 @@ export interface CheckRequest {
   path: Uint8Array;
   /** Looks only if the database is in use. */
   isLarge: boolean;
-  /** It lies in a held tree, which nobody uses. */
+  /** The database lies in a held tree, which nobody uses. */
   isHeld: boolean;
 }
 

@@ -156,9 +156,13 @@ export async function writeThrough({ stage: folder, target }: { stage: string; t
 function requireSeenUsers(target: Uint8Array): void {
   const reason = inFile(target, (fd) => (isLeftBehind(fd, target) ? whyLocksAreLocal(fd, target) : null));
   if (reason === null) return;
-  throw new CairnError("refused", `${printablePath(target)} has a log or journal that no program here uses: ${reason}`, {
-    hint: "end the programs that use it, open it once where they do, and try again",
-  });
+  throw new CairnError(
+    "refused",
+    `${printablePath(target)} has a log or journal that no program here uses: ${reason}`,
+    {
+      hint: "end the programs that use it, open it once where they do, and try again",
+    },
+  );
 }
 
 const READ_ONLY = 8;

@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
 import { CairnError } from "../../errors.ts";
-import { LOGS } from "../../formats/sqlite-header.ts";
+import type { LOGS } from "../../formats/sqlite-header.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { DatabaseProcess } from "./database-process.ts";
 
@@ -49,7 +50,7 @@ async function write(place: string, content: AsyncIterable<Uint8Array>): Promise
 
 async function* piecesIn(place: string, folder: string): AsyncGenerator<Uint8Array> {
   try {
-    const fd = fs.openSync(place, "r");
+    const fd = openRegular(place);
     try {
       for (;;) {
         const room = Buffer.allocUnsafe(PIECE);

@@ -113,7 +113,8 @@ async function writeOn([file, synchronous, second, mode, pauseMs]: string[]): Pr
   if (second !== "") database.prepare("ATTACH ? AS second").run(second!);
   database.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 100`);
   if (second !== "") database.exec(`PRAGMA second.synchronous = ${synchronous}`);
-  if (mode !== "") database.exec(`PRAGMA main.journal_mode = ${mode}; ${second === "" ? "" : `PRAGMA second.journal_mode = ${mode}`}`);
+  if (mode !== "")
+    database.exec(`PRAGMA main.journal_mode = ${mode}; ${second === "" ? "" : `PRAGMA second.journal_mode = ${mode}`}`);
   let n = 0;
   let isStopped = false;
   process.on("message", (asked) => {

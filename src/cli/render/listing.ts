@@ -58,6 +58,6 @@ export async function renderPoint(
   if (point.pinned) rows.push(["pinned", "yes"]);
   if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
   for (const label of point.labels) rows.push([label.label, printable(label.path)]);
-  if (!point.labels_known) rows.push(["databases", style.dim("not checked until the point is sealed")]);
+  if (point.labels_known === false) rows.push(["databases", style.dim("not checked until the point is sealed")]);
   return renderTable(rows.map(([name, value]) => [style.dim(name), value]));
 }

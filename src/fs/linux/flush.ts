@@ -113,7 +113,7 @@ export function forgetPages(fd: number): boolean {
   return fadvise()?.(fd, 0, 0, DONT_NEED) === 0;
 }
 
-/** Drops what this kernel remembers of an open file on another system: content, size and times. */
+/** Drops this kernel's cache of an open file whose content another system or program keeps: content, size and times. */
 export function forgetFile(fd: number): void {
   forgetPages(fd);
   const facts = newArena(256);

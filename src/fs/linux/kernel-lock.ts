@@ -134,10 +134,14 @@ export function whyLocksAreLocal(descriptor: number, path: Uint8Array): string |
   const mount = readMounts().find((each) => each.id === id) ?? null;
   const shown = mount?.type ?? name;
   if (overlay)
-    return isUpperReachable(mount) ? `${ELSEWHERE}, since the overlay's upper directory can be reached by itself` : null;
+    return isUpperReachable(mount)
+      ? `${ELSEWHERE}, since the overlay's upper directory can be reached by itself`
+      : null;
   const options = mount?.fileSystemOptions.split(",");
   const isServed =
-    place === "fuse" ? isServedLock(descriptor) : options?.some((each) => LOCAL_LOCKS[name]?.test(each) !== false) === false;
+    place === "fuse"
+      ? isServedLock(descriptor)
+      : options?.some((each) => LOCAL_LOCKS[name]?.test(each) !== false) === false;
   return isServed ? null : `${ELSEWHERE}, since locks on this file system (${shown}) are local to the mount`;
 }
 
@@ -152,7 +156,7 @@ function isServedLock(descriptor: number): boolean {
   return facts !== "" && !/^lock:/m.test(facts);
 }
 
-/** What the kernel tells of an open file; empty without /proc. */
+/** Reads the kernel's facts of an open file; empty without /proc. */
 function factsOf(descriptor: number): string {
   try {
     return readFileSync(`/proc/self/fdinfo/${descriptor}`, "latin1");

@@ -68,7 +68,10 @@ async function placeDatabase(
   for (const ending of ["", ...LOGS]) {
     const place = join(folder, `${NAME}${ending}`);
     try {
-      await pipeline(readRaw(workspace, target, beside(path, ending), options), createWriteStream(place, { flags: "wx" }));
+      await pipeline(
+        readRaw(workspace, target, beside(path, ending), options),
+        createWriteStream(place, { flags: "wx" }),
+      );
     } catch (error) {
       if (ending === "" || toCairnError(error).code !== "not_found") throw error;
       // The point has no journal with this ending.

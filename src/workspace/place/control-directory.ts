@@ -365,9 +365,13 @@ export function wayWithout({ store, storePassword }: ControlPaths, what = "that 
 export function readControl(control: ControlPaths): ControlFile | null {
   const { temporary } = control;
   if (lstatSync(temporary, { throwIfNoEntry: false })?.isSymbolicLink() === true)
-    throw new CairnError("refused", `${printablePath(temporary)} is a link, and Cairn would write and remove files where it leads`, {
-      hint: `remove the link: rm ${shellPath(temporary)}`,
-    });
+    throw new CairnError(
+      "refused",
+      `${printablePath(temporary)} is a link, and Cairn would write and remove files where it leads`,
+      {
+        hint: `remove the link: rm ${shellPath(temporary)}`,
+      },
+    );
   return readRecord(control.file, decodeControl, { hint: wayWithout(control) });
 }
 

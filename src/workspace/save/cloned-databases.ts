@@ -9,10 +9,10 @@ import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
 import { beside, besideWhich, LOGS } from "../../formats/sqlite-header.ts";
-import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
+import { isSuperJournalName, journalsOf, SUPER_JOURNAL_BYTES } from "../../formats/sqlite-journal.ts";
 import { rawPath, type RecordedPath, recordPath } from "../../formats/records/record.ts";
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
-import { openRegular } from "../../fs/regular-file.ts";
+import { openRegular, readRegular } from "../../fs/regular-file.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SaveInput } from "./record-point.ts";
@@ -50,7 +50,7 @@ export async function withDatabases(
     holder.capture(from, tree, { signal, temporary, ...call });
   const { cloned, still, written } = await whileStill(workspace, { ...input, holder, from, announce }, capture);
   const described = holder.atomic
-    ? labelSnapshot(cloned, Buffer.from(tree), written)
+    ? labelSnapshot(cloned, { from, tree: Buffer.from(tree), written })
     : await withCaptured(workspace, input, { from, tree, cloned });
   return { ...described, still: still.map(recordPath) };
 }
@@ -149,20 +149,41 @@ async function putDatabases(
 /**
  * Labels databases that were written to during a snapshot as crash-consistent: the snapshot has all flushed writes of
  * SQLite, in order, and may lack the rest. Without a journal it may have half of a transaction. A super-journal is whole
- * in a snapshot.
+ * if it has content; then its databases were written to.
  */
-function labelSnapshot(captured: Captured, tree: Buffer, written: readonly Uint8Array[]): ClonedDatabases {
+function labelSnapshot(
+  captured: Captured,
+  { from, tree, written }: { from: Buffer; tree: Buffer; written: readonly Uint8Array[] },
+): ClonedDatabases {
   const { databases, torn } = databasesIn(captured, tree);
+  const whole = torn.filter((path) => isSuperJournalName(path) && journalsIn(joinPath(tree, path)).length > 0);
+  const joined = whole.flatMap((path) => databasesOf(path, { from, tree }));
   const isHalf = (place: Uint8Array): boolean => logsBeside(joinPath(tree, place)).length === 0;
   const half = written.filter((place) => isDatabase(joinPath(tree, place)) && isHalf(place));
-  const isNamed = new Set(half.map(latin1));
-  const labels = [
-    ...half.map((place) => ({ ...recordPath(place), label: "torn-possible", reason: NO_JOURNAL })),
-    ...databases
-      .filter((place) => !isNamed.has(latin1(place)))
-      .map((place) => ({ ...recordPath(place), label: "crash-consistent", reason: WRITTEN_TO })),
-  ];
-  return { captured: { ...captured, torn: torn.filter((path) => !isSuperJournalName(path)) }, labels };
+  const labels = new Map<string, ConsistencyLabel>();
+  for (const place of [...databases, ...joined])
+    labels.set(latin1(place), { ...recordPath(place), label: "crash-consistent", reason: WRITTEN_TO });
+  for (const place of half)
+    labels.set(latin1(place), { ...recordPath(place), label: "torn-possible", reason: NO_JOURNAL });
+  return {
+    captured: { ...captured, torn: torn.filter((path) => !whole.includes(path)) },
+    labels: [...labels.values()],
+  };
+}
+
+function journalsIn(superJournal: Buffer): Buffer[] {
+  return isFile(superJournal) ? journalsOf(readRegular(superJournal)) : [];
+}
+
+/** Returns the databases in a tree whose journals a super-journal lists by the folder's path, and its own database. */
+function databasesOf(superJournal: Uint8Array, { from, tree }: { from: Buffer; tree: Buffer }): Uint8Array[] {
+  const listed = journalsIn(joinPath(tree, superJournal)).flatMap((journal) => {
+    const database = besideWhich(journal);
+    return database !== null && latin1(database).startsWith(`${latin1(from)}/`)
+      ? [database.subarray(from.length + 1)]
+      : [];
+  });
+  return [superJournal.subarray(0, -SUPER_JOURNAL_BYTES), ...listed].filter((path) => isDatabase(joinPath(tree, path)));
 }
 
 /** Returns databases in a tree that may have been written to while it was made, and the other torn entries. */
