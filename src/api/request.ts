@@ -1,4 +1,6 @@
 import type { IncomingMessage } from "node:http";
+import { isIP } from "node:net";
+import { hostname } from "node:os";
 import { fromWire } from "../contract/wire.ts";
 import { CairnError } from "../errors.ts";
 
@@ -31,6 +33,23 @@ export async function readBody(request: IncomingMessage, most: number): Promise<
 export function requireNoPage({ headers }: IncomingMessage): void {
   if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined)
     throw new CairnError("permission", "the daemon accepts no requests of web pages");
+}
+
+/**
+ * True if a web page may have sent the request: a page that points a name of its own at this address sends no `Origin`.
+ * `asksForKey`: such a page knows no key, so any name may be called.
+ */
+export function mayBePage({ headers }: IncomingMessage, asksForKey: boolean): boolean {
+  if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) return true;
+  return !asksForKey && !isNearbyName(headers.host ?? "");
+}
+
+/** Tells if a host is an address, or a name that nobody outside of this machine and its network gives. */
+function isNearbyName(host: string): boolean {
+  const name = /^(?:\[(.*)\]|([^:]*))(?::\d+)?$/.exec(host.toLowerCase());
+  const bare = name?.[1] ?? name?.[2] ?? "";
+  if (isIP(bare) !== 0 || bare === hostname().toLowerCase()) return true;
+  return /^[a-z0-9_-]+$/.test(bare) || /\.(?:local|localhost|lan|internal|home\.arpa)$/.test(bare);
 }
 
 function parsed(text: string): Body {

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { type Address, discardRest, listen, listenAlone } from "../listen.ts";
+import { mayBePage } from "../request.ts";
 import { type Answer, answerTo, failed } from "./answers.ts";
 import { type FileAnswer, type RouteOptions, Routes } from "./routes.ts";
 
@@ -105,8 +106,7 @@ export class ContextServer {
   async #answer(request: IncomingMessage, signal: AbortSignal): Promise<Answer | FileAnswer> {
     try {
       const path = (request.url ?? "/").split("?", 1)[0]!;
-      // OpenViking's clients send neither header; a web page that calls a server on this machine does.
-      if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
+      if (mayBePage(request, this.#key !== null))
         return failed(403, "PERMISSION_DENIED", "this server accepts no requests of web pages");
       if (path === "/health" || path === "/ready") return this.#health(path);
       if (!this.#isAllowed(request))

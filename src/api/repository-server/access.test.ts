@@ -43,6 +43,19 @@ test("the server refuses requests of a web page", async (t) => {
   assert.deepEqual(readdirSync(root), []);
 });
 
+test("without passwords the server answers no page that points a name of its own at this machine", async (t) => {
+  const { raw } = await serve(t);
+  const statusOf = async (host: string): Promise<string> => {
+    const wire = await raw();
+    wire.say(`GET /x/data/ HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    return (await wire.closed).slice(9, 12);
+  };
+  for (const host of ["evil.example", "evil.example:8000", "127.0.0.1.nip.example", "localhost.evil.example", ""])
+    assert.equal(await statusOf(host), "403", host);
+  for (const host of ["127.0.0.1:8000", "[::1]:8000", "localhost", "nas", "nas.local:8000", "192.168.1.4"])
+    assert.equal(await statusOf(host), "404", host);
+});
+
 test("users log in with either form of password, and the file of users is read again if it changes", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));

@@ -3,6 +3,7 @@ import { createServer as createSecure, Server as SecureServer } from "node:https
 import type { AddressInfo, Socket } from "node:net";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
 import { discardRest, listen } from "../listen.ts";
+import { mayBePage } from "../request.ts";
 import type { Credentials } from "./credentials.ts";
 import { refusal, RequestHandler, type Reply, type ServedFolder } from "./requests.ts";
 import type { TlsFiles } from "../tls-files.ts";
@@ -155,8 +156,7 @@ export class RepositoryServer {
 
   async #reply(request: IncomingMessage, proceed: () => void): Promise<Reply> {
     try {
-      // restic sends neither header; a web page that calls a server on this machine does.
-      if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
+      if (mayBePage(request, this.#options.credentials !== null))
         return refusal(403, "this server accepts no requests of web pages");
       let user: string | null = null;
       if (this.#options.credentials !== null) {
