@@ -142,7 +142,7 @@ function openedFor(file: Buffer): number | string {
 }
 
 /** Descriptors of regular files that this process has open, by device and inode. */
-function ownDescriptors(): Map<string, number> {
+export function ownDescriptors(): Map<string, number> {
   const own = new Map<string, number>();
   for (const name of namesIfThere("/proc/self/fd")) {
     try {
@@ -175,10 +175,10 @@ function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users
  * Looks into a file, if it is there and can be read. Uses the descriptor that is open already: closing another one would
  * release this process's locks.
  */
-export function inOpenFile<T>(place: Uint8Array, look: (fd: number) => T): T | null {
+export function inOpenFile<T>(place: Uint8Array, look: (fd: number) => T, own = ownDescriptors()): T | null {
   const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
   if (facts?.isFile() !== true) return null;
-  const open = ownDescriptors().get(`${facts.dev}:${facts.ino}`);
+  const open = own.get(`${facts.dev}:${facts.ino}`);
   try {
     return open === undefined ? inFile(place, look) : look(open);
   } catch {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { SHARED_BYTES } from "../../formats/sqlite-header.ts";
 import { isWriteLocked } from "../../fs/linux/kernel-lock.ts";
 import { logsBeside, readHeader } from "./header.ts";
-import { inOpenFile } from "./quiet-database.ts";
+import { inOpenFile, ownDescriptors } from "./quiet-database.ts";
 
 /** Milliseconds in which a program that has a journal shows it, or lets go of its lock, even on a loaded machine. */
 const BUDGET_MS = 200;
@@ -23,8 +23,9 @@ interface Look {
 
 /** Finds databases (absolute raw paths) that are locked for a change of the file and have no journal. */
 export function suspectsAmong(places: readonly Uint8Array[]): Suspect[] {
+  const own = ownDescriptors();
   return places.flatMap((place) => {
-    const { isLocked, hasJournal, looks } = lookAt(place);
+    const { isLocked, hasJournal, looks } = lookAt(place, own);
     return isLocked && !hasJournal ? [{ place, looks }] : [];
   });
 }
@@ -41,14 +42,18 @@ export async function wasHalfWritten({ place, looks }: Suspect): Promise<boolean
   return true;
 }
 
-function lookAt(place: Uint8Array): Look {
+function lookAt(place: Uint8Array, own = ownDescriptors()): Look {
   const none = { isLocked: false, hasJournal: false, looks: "" };
   return (
-    inOpenFile(place, (fd) => {
-      if (readHeader(fd)?.journal_mode !== "rollback") return none;
-      const isLocked = isWriteLocked(fd, SHARED_BYTES);
-      const { size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
-      return { isLocked, hasJournal: logsBeside(place).length > 0, looks: [size, mtimeNs, ctimeNs].join() };
-    }) ?? none
+    inOpenFile(
+      place,
+      (fd) => {
+        if (readHeader(fd)?.journal_mode !== "rollback") return none;
+        const isLocked = isWriteLocked(fd, SHARED_BYTES);
+        const { size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
+        return { isLocked, hasJournal: logsBeside(place).length > 0, looks: [size, mtimeNs, ctimeNs].join() };
+      },
+      own,
+    ) ?? none
   );
 }
