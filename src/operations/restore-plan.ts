@@ -11,19 +11,18 @@ import type {
   UndoOptions,
   WorkspaceCallOptions,
 } from "../contract/index.ts";
-import { type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
+import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
 import { type Point, rulesOf } from "../workspace/points/point-files.ts";
-import { AbsoluteRule, requireSeen } from "../workspace/restore/absolute.ts";
-import { type PlannedEntry, planRestore as planOf } from "../workspace/restore/plan.ts";
+import type { PlannedEntry } from "../workspace/restore/plan.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { expectedLeftOut, unknownIn } from "../workspace/restore/prepare.ts";
-import { pointsOf, type Relative, relativeRule } from "../workspace/restore/relative.ts";
+import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
+import { pointsOf, type Relative } from "../workspace/restore/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, operationToFinish, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
@@ -67,33 +66,20 @@ export async function planTo(
   options: WorkspaceCallOptions & Pick<RestoreOptions, "takeOwnership">,
   wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean; relative?: Relative },
 ): Promise<RestorePlan> {
-  const { target, relative, paths, keepPresent } = wanted;
+  const { target, relative, paths } = wanted;
   const unread = [target, ...(relative === undefined ? [] : pointsOf(relative))].find(({ sealed }) => !sealed);
   if (unread !== undefined) throw neverRead(unread);
-  const { signal } = options;
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
-  const damaged: LeftOutEntry[] = [];
-  const { entries, manifest } = await workspace.engine.reading(async () => {
-    const manifest = await workspace.manifest(target);
-    const facts = { scan, ...unknownIn(workspace, manifest) };
-    const folder = { source: presentSource(scan), fields: scan.summarise().lossless };
-    const onDamaged = noteDamaged(damaged, paths);
-    if (relative !== undefined) {
-      const rule = await relativeRule(workspace, relative, { present: folder, onDamaged, texts: null });
-      return { entries: await planOf(rule, facts, signal), manifest };
-    }
-    const fields = { before: folder.fields, after: manifest?.lossless ?? [] };
-    const states = { present: folder.source, target: await workspace.source(target) };
-    const stated = { ...states, paths, keepPresent, fields, onDamaged };
-    const rule = new AbsoluteRule(stated);
-    const entries = await planOf(rule, facts, signal);
-    requireSeen(rule, stated, facts);
-    return { entries, manifest };
-  }, options);
+  const folder = { source: presentSource(scan), fields: scan.summarise().lossless, scan };
+  const planned = await workspace.engine.reading(
+    async () => planChanges(workspace, { ...wanted, signal: options.signal }, folder),
+    options,
+  );
+  const { plan: entries } = planned;
   const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
   const published = [...ownRoot.map(publicEntry), ...withoutMovedTimes(entries).map(publicEntry)];
   const { takeOwnership } = options;
-  const leftOut = expectedLeftOut(entries, { scan, paths, manifest, damaged, takeOwnership });
+  const leftOut = expectedLeftOut(entries, { ...planned, scan, paths, takeOwnership });
   return {
     id: createHash("sha256")
       .update(JSON.stringify([target.descriptor.save_point_id, published]))

@@ -12,7 +12,7 @@ import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { PointChange } from "../workspace/restore/relative.ts";
 import { diff } from "./diff.ts";
-import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "./intervals.ts";
+import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "../workspace/points/intervals.ts";
 import { goingBack } from "./restore.ts";
 
 /** Turns of agents: a prompt, and everything that the agent did until it waited for the next one. */
@@ -241,7 +241,7 @@ function takenBack(workspace: Workspace, log: readonly AgentEvent[]): Set<string
 }
 
 /**
- * Takes back what a session changed since a turn began, as one operation. `name`: a turn's id, the number of turns to go
+ * Takes the changes of one session since a turn began back, as one operation. `name`: a turn's id, the number of turns to go
  * back (1: the newest that was not taken back), or undefined for the newest. Throws `not_found` for an unknown turn or a
  * missing state, and with `strict` `refused` if an entry cannot go back.
  */

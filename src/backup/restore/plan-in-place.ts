@@ -13,7 +13,9 @@ import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { storedRoot } from "../open/content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
-import { expectedLeftOut, type RestoreInput, unknownIn } from "../../workspace/restore/prepare.ts";
+import { expectedLeftOut } from "../../workspace/restore/planned.ts";
+import type { RestoreInput } from "../../workspace/restore/prepare.ts";
+import { unknownIn } from "../../workspace/restore/protected.ts";
 
 /** Plans a restore in place. Saves nothing and makes no point. */
 export async function planInPlace(

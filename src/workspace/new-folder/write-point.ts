@@ -14,8 +14,7 @@ import { heldTreeOf, treePlace } from "../points/held-trees.ts";
 import { checkLocation } from "../place/guards.ts";
 import { NewFolder, requireFree } from "./new-folder.ts";
 import { isSibling, type Point } from "../points/point-files.ts";
-import { findNode } from "../points/tree-diff.ts";
-import { isSidecar } from "../restore/absolute.ts";
+import { lackingPath } from "../restore/absolute.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
 import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
@@ -196,13 +195,11 @@ export function requireStillThere(workspace: Workspace, point: Point): void {
 }
 
 async function requirePaths(workspace: Workspace, point: Point, paths: readonly Uint8Array[]): Promise<void> {
-  const source = await workspace.source(point);
-  for (const path of paths) {
-    if (path.length === 0 || findNode(source, path) !== null || isSidecar(path, paths)) continue;
-    throw new CairnError(
-      "not_found",
-      `${quotedPath(path)} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
-      { hint: see("show POINT", "show", word("point")) },
-    );
-  }
+  const path = lackingPath(paths, await workspace.source(point));
+  if (path === null) return;
+  throw new CairnError(
+    "not_found",
+    `${quotedPath(path)} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
+    { hint: see("show POINT", "show", word("point")) },
+  );
 }

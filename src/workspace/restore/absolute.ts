@@ -31,7 +31,7 @@ interface Rule {
   onUnasked?: (difference: Difference) => void;
 }
 
-/** Lists what a restore does to a folder. */
+/** Lists the changes that a restore makes to a folder. */
 export class AbsoluteRule {
   readonly #rule: Rule;
   readonly #selection: Selection | null;
@@ -106,8 +106,14 @@ class Selection {
   }
 }
 
+/** Returns the first path that a state lacks; null if the state has all of them. */
+export function lackingPath(paths: readonly Uint8Array[], source: TreeSource): Uint8Array | null {
+  const nodes = new NodeFinder(source);
+  return paths.find((path) => path.length > 0 && nodes.at(path) === null && !isSidecar(path, paths)) ?? null;
+}
+
 /** Tells if a path is a sidecar of a database among the paths. A database need not have each sidecar. */
-export function isSidecar(path: Uint8Array, paths: readonly Uint8Array[]): boolean {
+function isSidecar(path: Uint8Array, paths: readonly Uint8Array[]): boolean {
   const database = besideWhich(path);
   return database !== null && paths.some((each) => Buffer.compare(each, database) === 0);
 }

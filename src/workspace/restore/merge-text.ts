@@ -15,7 +15,7 @@ export class TextMerge {
   readonly #source: TreeSource;
   /** by the latin1 SHA-256 of a merged content */
   readonly #made = new Map<string, Uint8Array>();
-  /** what was merged, for the record of the operation */
+  /** the merged files, for the record of the operation */
   readonly merged: { path: Uint8Array; sha256: Uint8Array }[] = [];
 
   /** `source` reads the content of all sides: they are points of one store. */

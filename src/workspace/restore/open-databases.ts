@@ -14,7 +14,8 @@ import type { Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
 import { findNode } from "../points/tree-diff.ts";
 import type { Plan, PlannedEntry } from "./plan.ts";
-import type { PlannedRestore, RestoreInput } from "./prepare.ts";
+import type { PlannedRestore } from "./planned.ts";
+import type { RestoreInput } from "./prepare.ts";
 
 /** Endings of the files that hold a database's content, and of all files that belong to a database. */
 const HOLDING = ["", ...LOGS];

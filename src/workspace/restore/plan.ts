@@ -11,7 +11,7 @@ import type { LeftOutEntry } from "../points/left-out.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import { type DiffAspect, type Difference, differences, withoutMovedTimes } from "../points/tree-diff.ts";
 
-/** Why an entry stays. */
+/** The reason for which an entry stays. */
 interface Staying {
   reason: LeftOutEntry["reason"];
   detail: string;

@@ -149,7 +149,7 @@ interface GoingDirectory {
   entries: number;
 }
 
-/** Lists what a relative change does to a folder. */
+/** Lists the changes that a relative change makes to a folder. */
 export class RelativeRule {
   readonly #rule: Rule;
   readonly #present: OrderedFinder;

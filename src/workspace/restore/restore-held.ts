@@ -1,15 +1,12 @@
 import { existsSync } from "node:fs";
 import { toCairnError } from "../../errors.ts";
-import type { ScanResult } from "../../archive/scan/scan.ts";
-import { hasFile } from "../../archive/scan/summary.ts";
-import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
 import { NO_RULES } from "../../fs/ignore.ts";
 import { newSavePointId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { failpoint } from "../../failpoint.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type HeldPoint, holdPoint, settleHeld, whyNotHeld } from "../save/capture.ts";
-import { folderSide, HeldComparison, heldSide } from "../save/compare-held.ts";
+import { folderSide, HeldComparison, heldSide, holdsSuperJournal } from "../save/compare-held.ts";
 import { beforeRestore } from "../points/point-files.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import type { Difference } from "../points/tree-diff.ts";
@@ -19,7 +16,9 @@ import { PackedList } from "../points/packed-list.ts";
 import { AbsoluteRule, requireSeen } from "./absolute.ts";
 import { groupOf, linksOf } from "./links.ts";
 import { type Plan, type PlannedEntry, planRestore } from "./plan.ts";
-import { type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
+import type { PlannedRestore } from "./planned.ts";
+import type { RestoreInput } from "./prepare.ts";
+import { unknownIn } from "./protected.ts";
 
 /**
  * Restores an unsealed point entry by entry, without a store. Inodes tell the differences, a clone holds the present,
@@ -52,17 +51,17 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   if (held === null) return null;
   const present = folderSide(scanRequest(workspace, {}, { rules: NO_RULES }));
   const compared = await HeldComparison.of(workspace, held, present, input);
-  if (!isWhole(compared) || hasFile(compared.firstScan, isSuperJournalName)) return null;
+  if (!isWhole(compared) || holdsSuperJournal(compared)) return null;
   const { scan, to, from } = compared;
   const unasked: Difference[] = [];
   const facts = { scan, ...unknownIn(workspace, null) };
-  const wanted = {
+  const wanted: ConstructorParameters<typeof AbsoluteRule>[0] = {
     present: to,
     target: from,
     paths: input.paths,
     keepPresent: input.keepPresent,
     fields: { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless },
-    onUnasked: (each: Difference) => void (groupOf(each.after) !== 0n && unasked.push(each)),
+    onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
   };
   const rule = new AbsoluteRule(wanted);
   const all = await planRestore(rule, facts, signal);
@@ -89,6 +88,7 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
     scan,
     texts: null,
     own: null,
+    holes: new Map(),
     undo: undo.point,
   };
 }
@@ -104,7 +104,7 @@ function isWhole({ scan, firstScan }: HeldComparison): boolean {
 }
 
 /** Tells if reading the changed files takes less time than an entry-by-entry clone of the folder. */
-function isSoonerRead({ engine, found }: Workspace, scan: ScanResult, plan: Plan): boolean {
+function isSoonerRead({ engine, found }: Workspace, scan: HeldComparison["scan"], plan: Plan): boolean {
   if (engine.holder?.atomic === true) return false;
   const { entries, bytes } = scan.summarise();
   const count = entries.files + entries.directories + entries.links + entries.other;

@@ -1,15 +1,4 @@
-import { holesByPath } from "../../archive/write/exact-nodes.ts";
-import {
-  advice,
-  adviceOf,
-  CairnError,
-  call,
-  either,
-  option,
-  reworded,
-  throwIfAborted,
-  toCairnError,
-} from "../../errors.ts";
+import { advice, adviceOf, call, either, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -19,11 +8,10 @@ import { changedDirectories, savedNodesOf } from "./plan.ts";
 import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
-import { type PlannedRestore, planOf, requireAnywhere, type RestoreInput, savePresent } from "./prepare.ts";
+import { type PlannedRestore, planOf } from "./planned.ts";
+import { Refused, requireAll, requireAnywhere, type RestoreInput, savePresent } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
-import { plural } from "../../formats/sizes.ts";
-import { listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
-import { lackingIn, type LeftOutEntry, publicLeftOut } from "../points/left-out.ts";
+import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
@@ -66,26 +54,6 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   }
   if (restored instanceof Refused) throw restored.cause;
   return restored;
-}
-
-/** The plan was refused before anything changed: the undo point goes again. */
-class Refused extends Error {}
-
-/** Throws if the caller wants all or nothing, and an entry would stay. */
-function requireAll({ strict }: RestoreInput, { plan, scan }: PlannedRestore): void {
-  if (strict !== true) return;
-  const stays = leftOutBefore(plan, scan, { paths: [], lacking: [], notSet: [] });
-  if (stays.length === 0) return;
-  const names = listedNames(stays.map(({ path }) => quotedPath(path)));
-  const cause = new CairnError(
-    "refused",
-    `${plural(stays.length, "entry")} cannot go back: ${names}; nothing was changed`,
-    {
-      hint: advice`without ${option("strict")} the others go back`,
-      details: { stays: stays.map(publicLeftOut) },
-    },
-  );
-  throw new Refused(cause.message, { cause });
 }
 
 /** Moves only head: the folder already equals the target. Records no operation. */
@@ -178,7 +146,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
       held,
       scan,
       staging,
-      holes: holesByPath(manifest),
+      holes: planned.holes,
       isWhole: input.isWhole ?? false,
       anchors: links.anchors,
       root: workspace.root,

@@ -3,7 +3,6 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { HoleList } from "../../archive/write/data-runs.ts";
 import { isAnother, NodeWriter, type NotSet } from "../../archive/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
-import type { ScanResult } from "../../archive/scan/scan.ts";
 import { HeldFiles, type HeldTree } from "../../archive/write/held-files.ts";
 import { canBeOne, type NodeMetadata, type TreeNode } from "../../formats/restic/tree.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
@@ -27,7 +26,7 @@ interface StageInput {
   /** the target's held tree, if any: files in it are not read from the store */
   held: HeldTree | null;
   /** scan of the present, for the times of directories that only get their entries exchanged */
-  scan: ScanResult;
+  scan: ConstructorParameters<typeof RecordFinder>[0];
   /** the directory in which entries are staged */
   staging: string;
   holes: ReadonlyMap<string, HoleList>;

@@ -1,3 +1,5 @@
+import { hasFile } from "../../archive/scan/summary.ts";
+import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
 import { presentAndPrevious, presentSource } from "../../archive/scan/present-source.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { collectPaced, newPacer, type Pacer } from "../../pacer.ts";
@@ -131,4 +133,9 @@ export class HeldComparison {
 interface Looked {
   scan: ScanResult;
   root: Buffer;
+}
+
+/** Tells if the held tree has the journal of a transaction on several databases. */
+export function holdsSuperJournal({ firstScan }: HeldComparison): boolean {
+  return hasFile(firstScan, isSuperJournalName);
 }

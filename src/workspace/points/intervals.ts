@@ -1,9 +1,9 @@
-import type { AgentEvent } from "../contract/looking.ts";
-import type { SavePointId } from "../ids.ts";
-import { isBefore } from "../workspace/points/agent-events.ts";
+import type { AgentEvent } from "../../contract/looking.ts";
+import type { SavePointId } from "../../ids.ts";
+import { isBefore } from "./agent-events.ts";
 
 /**
- * Whose change: saves divide time into intervals, and an interval belongs to the session that alone had a tool call open
+ * Tells whose change a change is: saves divide time into intervals, and an interval belongs to the session that alone had a tool call open
  * in it.
  */
 

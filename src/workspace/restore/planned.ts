@@ -1,0 +1,153 @@
+import { append } from "../../append.ts";
+import { holesByPath } from "../../archive/write/exact-nodes.ts";
+import { presentAndPrevious } from "../../archive/scan/present-source.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import type { Workspace } from "../open/workspace.ts";
+import { lackingIn, type LeftOutEntry, noteDamaged } from "../points/left-out.ts";
+import type { Point } from "../points/point-files.ts";
+import { type Difference, exactDifferences, type ExactFields } from "../points/tree-diff.ts";
+import type { Saved } from "../save/record-point.ts";
+import { AbsoluteRule, requireSeen } from "./absolute.ts";
+import { leftOutBefore } from "./apply.ts";
+import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "./links.ts";
+import { TextMerge } from "./merge-text.ts";
+import { expectedToStay } from "./other-owners.ts";
+import { type Plan, planRestore, type Protected } from "./plan.ts";
+import type { RestoreInput } from "./prepare.ts";
+import { unknownIn, unknownOfAll } from "./protected.ts";
+import { relativeRule } from "./relative.ts";
+
+/** From a rule to a plan: the states are read, the rule lists the changes, the plan is compared with the target. */
+
+/** The plan of a restore, before the folder is changed. */
+export interface PlannedRestore {
+  plan: Plan;
+  links: RestoreLinks;
+  target: TreeSource;
+  manifest: Manifest | null;
+  /** damaged directories of the target, among the selected paths */
+  damaged: LeftOutEntry[];
+  /** exact holes of the target's sparse files */
+  holes: ReturnType<typeof holesByPath>;
+  /** scan of the folder */
+  scan: Protected["scan"];
+  /** the entries of a relative change that does not lead to the target itself, since others' changes stay; null: all */
+  own: Uint8Array[] | null;
+  /** texts that the plan merged; null: none */
+  texts: TextMerge | null;
+  /** the point that holds the present folder */
+  undo: Point;
+}
+
+/** The folder: as it was just saved, or only looked at. */
+interface Present {
+  source: TreeSource;
+  fields: ExactFields["before"];
+  scan: Protected["scan"];
+}
+
+/** The part of a restore's input that its plan depends on. */
+type Wanted = Pick<
+  RestoreInput,
+  "target" | "paths" | "keepPresent" | "isWhole" | "pathsAreThere" | "relative" | "signal"
+>;
+
+type Changes = Pick<PlannedRestore, "plan" | "damaged" | "texts" | "manifest" | "target"> & {
+  /** differences of hard-linked files outside the plan */
+  unasked: Difference[];
+};
+
+/** Plans the changes of a restore. Changes nothing. */
+export async function planChanges(workspace: Workspace, input: Wanted, present: Present): Promise<Changes> {
+  const { relative, paths, keepPresent, pathsAreThere = false, signal } = input;
+  const { source, scan, fields: lossless } = present;
+  const target = await workspace.source(input.target);
+  const manifest = await workspace.manifest(input.target);
+  const facts = { scan, ...unknownIn(workspace, manifest) };
+  const unasked: Difference[] = [];
+  const damaged: LeftOutEntry[] = [];
+  if (relative === undefined) {
+    // If the present was scanned against the target, the two are compared without reading a tree.
+    const pair = presentAndPrevious(scan);
+    const isPair = pair !== null && Buffer.compare(pair.previous.root, target.root) === 0;
+    const states = isPair ? { present: pair.present, target: pair.previous } : { present: source, target };
+    const wanted = {
+      ...states,
+      paths,
+      keepPresent,
+      fields: { before: lossless, after: manifest?.lossless ?? [] },
+      ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, paths) }),
+      onUnasked: (each: Difference) => void (groupOf(each.after) !== 0n && unasked.push(each)),
+    };
+    const rule = new AbsoluteRule(wanted);
+    const plan = await planRestore(rule, facts, signal);
+    if (!pathsAreThere) requireSeen(rule, wanted, facts);
+    return { plan, damaged, texts: null, manifest, target, unasked };
+  }
+  const texts = relative.merges === true ? new TextMerge(target) : null;
+  const onDamaged = noteDamaged(damaged, relative.paths);
+  const rule = await relativeRule(workspace, relative, { present, onDamaged, texts });
+  const plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
+  if (putGroups(plan).size > 0) append(unasked, otherNames(plan, rule.besides()));
+  return { plan, damaged, texts, manifest, target: texts === null ? target : texts.with(target), unasked };
+}
+
+/** Plans a restore over the present that was just saved. */
+export async function planOf(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<PlannedRestore> {
+  input.onProgress?.({ phase: "planning", done: 0 });
+  const source = await workspace.source(saved.point);
+  const fields = (await workspace.manifest(saved.point))?.lossless ?? [];
+  const scan = saved.scan!;
+  const { unasked, ...changes } = await planChanges(workspace, input, { source, fields, scan });
+  const { plan, target, manifest } = changes;
+  const toTarget = { before: fields, after: manifest?.lossless ?? [] };
+  return {
+    ...changes,
+    links: linksOf({ plan, unasked, target, source, scan }),
+    own:
+      input.relative === undefined
+        ? null
+        : ownPaths(
+            plan,
+            exactDifferences(source, target, toTarget, () => undefined),
+          ),
+    holes: holesByPath(manifest),
+    scan,
+    undo: saved.point,
+  };
+}
+
+/** More paths are not worth a record: an undo then compares the whole folder. */
+const MOST_OWN = 10_000;
+
+/** Returns the changed paths of a plan if the folder will differ from the target otherwise than in times, else null. */
+function ownPaths(plan: Plan, toTarget: Iterable<Difference>): Uint8Array[] | null {
+  if (plan.length > MOST_OWN) return null;
+  const changed = new Set<string>();
+  for (const { path, action, edited } of plan) if (action !== "keep" && edited === undefined) changed.add(latin1(path));
+  for (const { path, aspects, before, after } of toTarget) {
+    const isMoved = before !== null && after !== null && aspects.every((aspect) => aspect === "times");
+    if (!isMoved && !changed.has(latin1(path)))
+      return Iterator.from(plan)
+        .filter(({ action }) => action !== "keep")
+        .map((each) => each.path)
+        .toArray();
+  }
+  return null;
+}
+
+/** Lists the entries that a planned restore will leave out, as far as it is known before entries are staged. */
+export function expectedLeftOut(
+  plan: Plan,
+  more: Pick<PlannedRestore, "scan" | "manifest" | "damaged"> & Pick<RestoreInput, "paths" | "takeOwnership">,
+): LeftOutEntry[] {
+  const { scan, manifest, damaged, paths, takeOwnership } = more;
+  const stays = takeOwnership === true ? [] : expectedToStay(plan);
+  return leftOutBefore(plan, scan, {
+    paths,
+    lacking: [...lackingIn(manifest, paths), ...damaged, ...stays],
+    notSet: [],
+  });
+}
