@@ -160,7 +160,13 @@ export type MethodOption = Of<typeof MethodOption>;
 /** True for a call that writes into databases that a process has open: the call opens them by their paths. */
 export const throughSqlite = ({ options }: Readonly<Record<string, unknown>>): boolean =>
   (options as MethodOption | undefined)?.throughSqlite === true;
-const why = { cause: opt(about(Cause, "cause to record in the undo point")) };
+const why = {
+  cause: opt(about(Cause, "cause to record in the undo point")),
+  plan: opt(
+    text("id of a plan: nothing is changed, with `stale_plan`, if anything else would be done now"),
+    "--apply <plan>",
+  ),
+};
 export const UndoOptions = object({
   ...WorkspaceCallOptions.entries,
   ...method,

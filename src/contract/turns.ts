@@ -1,5 +1,5 @@
-import { about, count, flag, number, object, type Of, opt, orNull, rows, text } from "./schema.ts";
-import { Cause, NamedPath, pointId, WorkspaceCallOptions } from "./words.ts";
+import { count, flag, number, object, type Of, opt, orNull, pick, rows, text } from "./schema.ts";
+import { NamedPath, pointId, WorkspaceCallOptions } from "./words.ts";
 import { MethodOption, RestoreOptions } from "./points.ts";
 
 /** Turns of coding agents, from the log of their hooks. */
@@ -51,6 +51,6 @@ export const RewindOptions = object({
   paths: RestoreOptions.entries.paths,
   over: opt(flag("make the folder equal to the state before the turn: also revert what others changed since")),
   strict: opt(flag("change nothing, and fail with `refused`, if an entry of the turn cannot go back")),
-  cause: opt(about(Cause, "cause to record in the undo point")),
+  ...pick(RestoreOptions, "cause", "plan"),
 });
 export type RewindOptions = Of<typeof RewindOptions>;

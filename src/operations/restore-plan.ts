@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { rawPath } from "../formats/records/record.ts";
@@ -22,6 +21,7 @@ import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
+import { idOfPlan } from "../workspace/restore/prepare.ts";
 import { pointsOf, type Relative } from "../workspace/restore/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, operationToFinish, type Revertible } from "../workspace/points/operation-log.ts";
@@ -36,6 +36,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
     target,
     paths: withSidecars([workspace.root], target.descriptor, paths),
     keepPresent: options.keepPresent ?? false,
+    kind: "restore",
   });
 }
 
@@ -57,14 +58,14 @@ async function planRevert(
   await recoverIfIdle(workspace, call);
   const asked = { ...(over && { over }), ...(expected !== undefined && { expected }) };
   const { target, relative } = operationToRevert(workspace, kind, asked);
-  return planTo(workspace, call, { target, paths: relative.paths, keepPresent: false, relative });
+  return planTo(workspace, call, { target, paths: relative.paths, keepPresent: false, kind, relative });
 }
 
 /** Plans a restore to a point; nothing is changed. */
 export async function planTo(
   workspace: Workspace,
   options: WorkspaceCallOptions & Pick<RestoreOptions, "takeOwnership">,
-  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean; relative?: Relative },
+  wanted: Parameters<typeof idOfPlan>[0],
 ): Promise<RestorePlan> {
   const { target, relative, paths } = wanted;
   const unread = [target, ...(relative === undefined ? [] : pointsOf(relative))].find(({ sealed }) => !sealed);
@@ -81,10 +82,7 @@ export async function planTo(
   const { takeOwnership } = options;
   const leftOut = expectedLeftOut(entries, { ...planned, scan, paths, takeOwnership });
   return {
-    id: createHash("sha256")
-      .update(JSON.stringify([target.descriptor.save_point_id, published]))
-      .digest("hex")
-      .slice(0, 32),
+    id: idOfPlan(wanted, { plan: entries, scan }),
     restored_to: target.descriptor.save_point_id,
     entries: published,
     left_out: leftOut.map(publicLeftOut),

@@ -140,11 +140,11 @@ const KEPT = 3;
 /** Returns the bytes to write; the size of the point if there is no space even for a plan. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
-    const { target, paths, keepPresent, relative } = wanted;
+    const { target, paths, keepPresent, kind, relative } = wanted;
     const { entries } = await planTo(
       workspace,
       { signal },
-      { target, paths, keepPresent, ...(relative && { relative }) },
+      { target, paths, keepPresent, kind, ...(relative && { relative }) },
     );
     return `about ${formatBytes(entries.reduce((sum, { size = 0 }) => sum + size, 0))}`;
   } catch {

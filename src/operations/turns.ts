@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { DiffEntry, NamedPath } from "../contract/index.ts";
 import type { AgentEvent } from "../contract/looking.ts";
 import type { RewindOptions, Turn, TurnsOptions, TurnsResult } from "../contract/turns.ts";
-import type { RestoreResult } from "../contract/points.ts";
+import type { RestorePlan, RestoreResult } from "../contract/points.ts";
 import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
@@ -10,10 +10,13 @@ import type { SavePointId } from "../ids.ts";
 import { CHECK_EVENT, isBefore, readAgentEvents } from "../workspace/points/agent-events.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import type { RestoreInput } from "../workspace/restore/prepare.ts";
 import type { PointChange } from "../workspace/restore/relative.ts";
+import { recoverIfIdle } from "../workspace/save/look.ts";
 import { diff } from "./diff.ts";
 import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "../workspace/points/intervals.ts";
 import { goingBack } from "./restore.ts";
+import { planTo } from "./restore-plan.ts";
 
 /** Turns of agents: a prompt, and everything that the agent did until it waited for the next one. */
 
@@ -241,34 +244,65 @@ function takenBack(workspace: Workspace, log: readonly AgentEvent[]): Set<string
 }
 
 /**
- * Takes the changes of one session since a turn began back, as one operation. `name`: a turn's id, the number of turns to go
- * back (1: the newest that was not taken back), or undefined for the newest. Throws `not_found` for an unknown turn or a
- * missing state, and with `strict` `refused` if an entry cannot go back.
+ * Takes the changes of one session since a turn began back, as one operation. `name`: a turn's id, the number of turns to
+ * go back (1: the newest that was not taken back), or undefined for the newest. Throws `not_found` for an unknown turn or
+ * a missing state, and with `strict` `refused` if an entry cannot go back.
  */
 export async function rewind(
   workspace: Workspace,
   name: string | undefined,
   options: RewindOptions,
 ): Promise<RestoreResult> {
-  const { session, over = false, strict = false, paths: typed, cause, throughSqlite = false, ...own } = options;
+  const { session: _session, over: _over, paths: _paths, cause, ...own } = options;
+  const found = findTurn(workspace, name, options);
+  const { agent, session } = found.events[0]!;
+  const call = { ...own, cause: { ...cause, kind: "rewind", turn: found.id, agent, session } };
+  return goingBack(workspace, call, "restore", () => backTo(workspace, found, options));
+}
+
+/** Plans a rewind and changes nothing. */
+export async function planRewind(
+  workspace: Workspace,
+  name: string | undefined,
+  options: RewindOptions,
+): Promise<RestorePlan> {
+  const { session: _session, over: _over, paths: _paths, cause: _cause, ...own } = options;
+  await recoverIfIdle(workspace, own);
+  const { kind, ...wanted } = backTo(workspace, findTurn(workspace, name, options), options);
+  return planTo(workspace, own, { ...wanted, kind });
+}
+
+interface NamedTurn {
+  id: string;
+  log: readonly AgentEvent[];
+  /** index of the turn's first event in the log */
+  start: number;
+  events: readonly AgentEvent[];
+}
+
+function findTurn(workspace: Workspace, name: string | undefined, { session }: RewindOptions): NamedTurn {
   const log = readAgentEvents(workspace.found.paths.agentEvents);
-  const turn = namedTurn(workspace, log, { name, session });
-  const events = turn.events.map((index) => log[index]!);
-  const [first] = events as [AgentEvent];
+  const { id, events } = namedTurn(workspace, log, { name, session });
+  return { id, log, start: events[0]!, events: events.map((index) => log[index]!) };
+}
+
+/** Returns the change of the folder that takes a turn back. Throws `not_found`. */
+function backTo(
+  workspace: Workspace,
+  { id, log, start: first, events }: NamedTurn,
+  { over = false, throughSqlite = false, paths: typed }: RewindOptions,
+): Pick<RestoreInput, "target" | "paths" | "keepPresent" | "kind" | "relative"> {
+  const { before, whyNot } = stateBefore(workspace, events);
+  const all = changesOf(timeline(workspace, log, { first }), sessionOf(events[0]!));
+  const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
+  if (start === undefined || (over && before === null))
+    throw noStateBefore(workspace, id, { first: events[0]!, whyNot });
+  const target = workspace.resolve(start);
   const paths = typed === undefined ? null : typed.map(normalizeTyped);
-  const rewound = { kind: "rewind", turn: turn.id, agent: first.agent, session: first.session };
-  const call = { ...own, throughSqlite, strict, cause: { ...cause, ...rewound } };
-  return goingBack(workspace, call, "restore", () => {
-    const { before, whyNot } = stateBefore(workspace, events);
-    const all = changesOf(timeline(workspace, log, { first: turn.events[0]! }), sessionOf(first));
-    const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
-    if (start === undefined || (over && before === null)) throw noStateBefore(workspace, turn.id, { first, whyNot });
-    const target = workspace.resolve(start);
-    const wanted = { target, paths, keepPresent: false, kind: "rewind" } as const;
-    if (over) return wanted;
-    const changes = all.toReversed().map((change) => pointChange(workspace, change));
-    return { ...wanted, relative: { changes, paths, keptPresent: false, over: false, throughSqlite } };
-  });
+  const wanted = { target, paths, keepPresent: false, kind: "rewind" } as const;
+  if (over) return wanted;
+  const changes = all.toReversed().map((change) => pointChange(workspace, change));
+  return { ...wanted, relative: { changes, paths, keptPresent: false, over: false, throughSqlite } };
 }
 
 /** Throws `not_found` if a cleanup removed one of the points. */

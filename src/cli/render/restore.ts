@@ -124,6 +124,7 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, mo
     ...limited(lines, most, style),
     ...lacking,
     ...holders,
+    style.dim(`to do exactly this, or nothing: add --apply ${plan.id} in place of --plan`),
   ].join("\n");
 }
 

@@ -6,7 +6,7 @@ export { fork } from "./fork.ts";
 export { importTree } from "./import-tree.ts";
 export { pin, unpin } from "./pin.ts";
 export { planRestore, restore, restoreLatest } from "./restore.ts";
-export { rewind } from "./rewind.ts";
+export { planRewind, rewind } from "./rewind.ts";
 export { run } from "./run.ts";
 export { save } from "./save.ts";
 export { tag } from "./tag.ts";

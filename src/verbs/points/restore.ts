@@ -12,11 +12,11 @@ const tool: Tool = {
   title: "Go back to a save point",
   about:
     "Makes the folder, or some paths, equal to a save point. The current state is saved first: `undo` brings it back.",
-  takes: { target: TARGET, paths: PATHS, ...pick(RestoreOptions, "keepPresent") },
+  takes: { target: TARGET, paths: PATHS, ...pick(RestoreOptions, "keepPresent", "plan") },
   output: RestoreResult,
   changes: true,
   async run(client, given, options) {
-    const names = ["target", "paths", "keepPresent"];
+    const names = ["target", "paths", "keepPresent", "plan"];
     const data = await client.restore(optionsOf<RestoreOptions>(given, names, options));
     return { data, words: restored(data) };
   },
@@ -26,10 +26,10 @@ export const restore = workspaceVerb({
   about: "Saves the current state, then makes the folder equal to a save point.",
   options: RestoreOptions,
   output: RestoreResult,
-  errors: ["not_found", "ambiguous", "damaged", "already_exists"],
+  errors: ["not_found", "ambiguous", "damaged", "already_exists", "stale_plan"],
   command: "restore",
   by: "writers",
-  agents: ["target", "paths", "keepPresent", "cause"],
+  agents: ["target", "paths", "keepPresent", "cause", "plan"],
   seals: ({ to }) => to !== undefined,
   opensPaths: throughSqlite,
   makesPoint: "undo",

@@ -1,6 +1,6 @@
 import { optionsOf, PATHS, restored, type Tool } from "../kinds/tool.ts";
-import { RestoreResult, throughSqlite } from "../../contract/points.ts";
-import { opt, pick, text } from "../../contract/schema.ts";
+import { RestorePlan, RestoreResult, throughSqlite } from "../../contract/points.ts";
+import { object, opt, pick, text } from "../../contract/schema.ts";
 import { RewindOptions } from "../../contract/turns.ts";
 import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
@@ -10,26 +10,26 @@ const TURN = text("a turn's id or a unique prefix of it, or how many turns to go
 const tool: Tool = {
   title: "Go back to before a turn",
   about:
-    "Restores the folder to the state before an agent's turn, also what shell commands changed. The present is saved first: `undo` brings it back. Refused if other sessions changed something since.",
-  takes: { turn: opt(TURN), paths: PATHS, ...pick(RewindOptions, "session") },
+    "Takes back what an agent's session changed since a turn began, also by shell commands. Changes of the person and of other sessions stay; the answer lists entries of the turn that were changed since and stay too. The present is saved first: `undo` brings it back.",
+  takes: { turn: opt(TURN), paths: PATHS, ...pick(RewindOptions, "session", "plan") },
   output: RestoreResult,
   changes: true,
   async run(client, given, options) {
-    const own = optionsOf<RewindOptions>(given, ["paths", "session"], options);
+    const own = optionsOf<RewindOptions>(given, ["paths", "session", "plan"], options);
     const data = await client.rewind(given["turn"] as string | undefined, own);
     return { data, words: restored(data) };
   },
 };
 
 export const rewind = workspaceVerb({
-  about: "Saves the present, then restores the state before an agent's turn.",
+  about: "Saves the present, then takes back what an agent's session changed since a turn began. Others' changes stay.",
   takes: [arg("turn", opt(TURN))],
   options: RewindOptions,
   output: RestoreResult,
-  errors: ["not_found", "ambiguous", "refused"],
+  errors: ["not_found", "ambiguous", "refused", "stale_plan"],
   command: "rewind",
   by: "writers",
-  agents: ["session", "paths", "cause"],
+  agents: ["session", "paths", "cause", "plan", "strict"],
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
@@ -37,4 +37,20 @@ export const rewind = workspaceVerb({
   tool,
   run: async ({ workspace }, turn, options) =>
     (await import("../../operations/turns.ts")).rewind(workspace, turn, options),
+});
+
+export const planRewind = workspaceVerb({
+  about: "Plans a rewind: returns what it would do now. Changes and saves nothing.",
+  takes: [arg("turn", opt(TURN))],
+  options: RewindOptions,
+  output: RestorePlan,
+  errors: ["not_found", "ambiguous"],
+  command: { "rewind --plan": object({ plan: RestorePlan }) },
+  by: "writers",
+  looks: true,
+  agents: ["session", "paths", "cause"],
+  seals: true,
+  opensPaths: throughSqlite,
+  run: async ({ workspace }, turn, options) =>
+    (await import("../../operations/turns.ts")).planRewind(workspace, turn, options),
 });

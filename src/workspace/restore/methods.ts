@@ -118,8 +118,9 @@ async function takeBack(
   });
 }
 
-function whyNotWhole({ engine }: Workspace, { method, paths, keepPresent, relative }: Asked): string | null {
+function whyNotWhole({ engine }: Workspace, { method, paths, keepPresent, relative, plan }: Asked): string | null {
   if (method === "entries") return "the caller asked for a restore entry by entry";
+  if (plan !== undefined) return "a plan is compared entry by entry";
   if (engine.holder?.atomic !== true)
     return `the engine ${engine.holder?.type ?? engine.type} does not make atomic snapshots`;
   if (paths !== null) return "an exchange cannot restore only some paths";

@@ -1,6 +1,7 @@
 import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import { Sha256Stream } from "../../crypto/hash.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -96,6 +97,34 @@ export async function planRestore(rule: Rule, facts: Protected, signal?: AbortSi
   // Nodes of a scan are parts of its tables, which a restore frees before it ends.
   entries.own();
   return withoutHeld(entries, { ways, inside: guard.inside, edited: [...(rule.staying?.() ?? [])] });
+}
+
+/**
+ * Returns the id of a plan: 32 hex digits of a SHA-256 over `options` and each entry with its action, its reason, and type,
+ * mode, owner, attributes and content of both sides. Times and inodes are not in it.
+ */
+export function planId(options: readonly unknown[], plan: Plan, scan: ScanResult): string {
+  const finder = new RecordFinder(scan);
+  const hash = new Sha256Stream();
+  const add = (value: unknown): void => hash.update(Buffer.from(`${JSON.stringify(value)}\n`));
+  const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString("hex");
+  const side = (node: TreeNode | null): unknown =>
+    node && [
+      node.type,
+      node.mode,
+      node.uid,
+      node.gid,
+      ...(node.type === "dir" ? [] : [node.size, hex(node.content), hex(node.linktarget), String(node.device)]),
+      node.xattrs.map(({ name, value }) => [hex(name), hex(value)]),
+    ];
+  add(options);
+  for (const { path, action, reason, edited, before, after, aspects } of plan) {
+    if (before !== null && after !== null && aspects.every((aspect) => aspect === "times")) continue;
+    // A scan that stores nothing and one that does may cut files otherwise, so the scan's own facts count.
+    const present = before === null ? null : (finder.nodeOf(path) ?? before);
+    add([hex(path), action, reason ?? null, edited ?? [], side(present), side(after)]);
+  }
+  return Buffer.from(hash.digest()).toString("hex").slice(0, 32);
 }
 
 const EDITED_IN_PART = {

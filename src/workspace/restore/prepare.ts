@@ -6,7 +6,7 @@ import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { AbsoluteRule, requirePaths } from "./absolute.ts";
-import { type Plan, planRestore, type Protected } from "./plan.ts";
+import { type Plan, planId, planRestore, type Protected } from "./plan.ts";
 import { leftOutBefore } from "./apply.ts";
 import { exists, unknownIn } from "./protected.ts";
 import { advice, CairnError, option } from "../../errors.ts";
@@ -32,6 +32,8 @@ export interface RestoreInput extends WorkspaceCall {
   relative?: Relative;
   /** an entry that would stay makes the restore fail with `refused` */
   strict?: boolean;
+  /** the id of a plan: the restore fails with `stale_plan` if it would do anything else */
+  plan?: string | undefined;
   /** writes databases that a process has open through SQLite; else such a database makes the restore fail */
   throughSqlite?: boolean | undefined;
   /** replaces files of other users, which then belong to this user; else such a file stays */
@@ -47,7 +49,9 @@ export async function savePresent(
   unless?: RecordOptions["unless"],
 ): Promise<Saved> {
   const rules = rulesOf(input.target);
-  const said = beforeRestore(input.kind, input.target.descriptor.save_point_id, input.cause);
+  const { kind, plan } = input;
+  const cause = plan === undefined ? input.cause : { kind, ...input.cause, plan };
+  const said = beforeRestore(kind, input.target.descriptor.save_point_id, cause);
   const isMade = workspace.unfinished("missing-folder").isBegun;
   const save = async (more: typeof rules): Promise<Saved> =>
     recordPoint(
@@ -127,6 +131,49 @@ export async function requireAnywhere(
 
 /** The plan was refused before anything changed: the undo point goes again. */
 export class Refused extends Error {}
+
+/** Returns the id of a restore's plan. Preview and restore agree on it. */
+export function idOfPlan(
+  {
+    kind,
+    target,
+    paths,
+    keepPresent,
+    relative,
+  }: Pick<RestoreInput, "kind" | "target" | "paths" | "keepPresent" | "relative">,
+  { plan, scan }: { plan: Plan; scan: Protected["scan"] },
+): string {
+  const names = paths?.map((path) => Buffer.from(path).toString("hex")).toSorted() ?? null;
+  const changes = relative?.changes.map(({ found, left }) => [idOf(found), left && idOf(left)]) ?? null;
+  return planId([kind, idOf(target), names, keepPresent, relative?.over ?? false, changes], plan, scan);
+}
+
+function idOf({ descriptor }: Point): string {
+  return descriptor.save_point_id;
+}
+
+/** Throws if the caller gave a plan, and the restore would do anything else. */
+export function requireAsPlanned(input: RestoreInput, planned: { plan: Plan; scan: Protected["scan"] }): void {
+  if (input.plan === undefined) return;
+  const id = idOfPlan(input, planned);
+  if (id === input.plan) return;
+  const entries = Iterator.from(planned.plan)
+    .filter(({ before, after, aspects }) => !before || !after || aspects.some((aspect) => aspect !== "times"))
+    .toArray();
+  const newest = entries.toSorted((a, b) => changedAt(b) - changedAt(a)).slice(0, SHOWN_NEWEST);
+  const names = listedNames(newest.map(({ path }) => quotedPath(path)));
+  const message = `the plan ${input.plan.slice(0, 8)} is stale: it would change or keep ${plural(entries.length, "entry")} now${newest.length === 0 ? "" : `, and these changed last: ${names}`}; nothing was changed`;
+  const hint = advice`look at the new plan, ${id.slice(0, 8)}, and give its id`;
+  const cause = new CairnError("stale_plan", message, { hint, details: { plan: id } });
+  throw new Refused(message, { cause });
+}
+
+const SHOWN_NEWEST = 10;
+
+/** Returns the time of an entry's last change in seconds; 0 for an entry that is not there. */
+function changedAt({ old }: Plan extends Iterable<infer E> ? E : never): number {
+  return old === null ? 0 : old.ctimeSec + old.ctimeNs / 1e9;
+}
 
 /** Throws if the caller wants all or nothing, and an entry would stay. */
 export function requireAll({ strict }: RestoreInput, { plan, scan }: { plan: Plan; scan: Protected["scan"] }): void {

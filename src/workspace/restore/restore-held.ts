@@ -34,6 +34,7 @@ export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): st
   const { engine } = workspace;
   const { complete, rules } = input.target.descriptor;
   if (engine.holder === null) return "the engine makes no clones";
+  if (input.plan !== undefined) return "a plan is compared with the sealed point";
   if (input.relative !== undefined) return "only trees of sealed points tell which entries were edited since";
   if (workspace.unfinished("missing-folder").isBegun) return "the folder was made for this restore";
   if (!complete || rules.exclude.length > 0) return "the point lacks entries that its clone may have";

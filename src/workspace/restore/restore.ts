@@ -9,7 +9,7 @@ import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } 
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import { type PlannedRestore, planOf } from "./planned.ts";
-import { Refused, requireAll, requireAnywhere, type RestoreInput, savePresent } from "./prepare.ts";
+import { Refused, requireAll, requireAnywhere, requireAsPlanned, type RestoreInput, savePresent } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
@@ -37,7 +37,11 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   if (input.paths !== null && input.relative === undefined && input.pathsAreThere !== true)
     await requireAnywhere(workspace, input.paths, input);
   // The save runs outside `reading`: it needs the store alone to remove lost content from the index.
-  const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));
+  const isEqual =
+    input.plan === undefined
+      ? (staged: Parameters<typeof isAsRecorded>[1]) => isAsRecorded(input.target, staged)
+      : undefined;
+  const present = await savePresent(workspace, input, isEqual);
   if (present.isSpared === true) return nothingToDo(workspace, input);
   let restored: Restored | Refused;
   try {
@@ -97,6 +101,7 @@ async function restoreReading(
   present: Awaited<ReturnType<typeof savePresent>>,
 ): Promise<Restored> {
   const planned = await planOf(workspace, input, present);
+  requireAsPlanned(input, planned);
   requireAll(input, planned);
   if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
   const { plan, scan, manifest, damaged } = planned;

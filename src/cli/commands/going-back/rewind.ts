@@ -2,7 +2,7 @@ import type { RewindOptions } from "../../../contract/index.ts";
 import { RewindOptions as Options } from "../../../contract/turns.ts";
 import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { restoreOutcome } from "../../restore-outcome.ts";
+import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { VerbOptions } from "../../options.ts";
@@ -13,6 +13,7 @@ export const command: CommandDefinition = {
   name: "rewind",
   arguments: [{ name: "[turn]", text: "a turn's id from `cairn turns`, or how many turns to go back; default: 1" }],
   options: [
+    PLAN,
     ...OPTIONS.definitions,
     { flags: "--only <path>", text: "restore only this path and everything below it; may be repeated", repeat: true },
     { ...PATH_B64, text: "like --only, for a name that is not UTF-8; may be repeated", repeat: true },
@@ -27,7 +28,9 @@ export const command: CommandDefinition = {
     const options: RewindOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const paths = context.workspacePaths(client, input.list("only"), input.list("pathB64"));
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
-    const result = await tellingOfHooks(context, client, async () => client.rewind(input.argument(0), options));
+    const turn = input.argument(0);
+    if (input.flag("plan")) return planOutcome(context, client, await client.planRewind(turn, options));
+    const result = await tellingOfHooks(context, client, async () => client.rewind(turn, options));
     return restoreOutcome(context, client, { result, method: options.method });
   },
 };
