@@ -49,11 +49,16 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   const isElsewhere = into.value === "elsewhere";
   const run = async (): Promise<void> => {
     if (isElsewhere && folder.value === "") return;
-    const asked = isElsewhere ? { ...optionsOf(route), to: folder.value } : options;
+    // The plan on the screen is done exactly, or nothing is.
+    const seen = plan.value.value?.id;
+    const asked = isElsewhere
+      ? { ...optionsOf(route), to: folder.value }
+      : { ...options, ...(seen === undefined ? {} : { plan: seen }) };
     const done = await act(
       async () => call("restore", { workspace, options: asked }),
       (answer) => outcomeOf(workspace, answer, isElsewhere ? folder.value : null),
     );
+    if (done === null) plan.reload();
     if (done !== null && route === current.value) go({ view: "timeline", workspace });
   };
   // Loads the plan again after each event, so that it includes changes that were made meanwhile.
