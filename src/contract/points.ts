@@ -192,6 +192,7 @@ export const RestoreOptions = object({
     ),
   ),
   keepPresent: opt(flag("keep entries that the target does not have")),
+  keepGit: opt(flag("leave git's own state as it is: every `.git`, with its branches and its index")),
   to: opt(place("restore into this absent or empty folder; the workspace is not changed"), "--to <dir>"),
   allow: allow(
     "`space` (with `to`) skips the check for free space; `unmounted` restores into the empty mount point of a disk that is not mounted",
@@ -209,6 +210,18 @@ export const RestoreChanges = object({
   metadata: number("entries of which only mode, owner, times or attributes were set"),
 });
 export type RestoreChanges = Of<typeof RestoreChanges>;
+
+export const MovedRef = object({
+  ...NamedPath.entries,
+  ref: text("for example `refs/heads/main`, or `HEAD`"),
+  before: orNull(text("object id, or the name of another ref; null: the ref comes")),
+  after: orNull(text("null: the ref goes")),
+});
+export type MovedRef = Of<typeof MovedRef>;
+const moved = () =>
+  opt(
+    rows(MovedRef, "refs of git that move, come or go, each with the path of its git directory; absent if none does"),
+  );
 
 export const RestoreResult = object({
   restored_to: orNull(pointId("null if there was no point to restore to")),
@@ -228,6 +241,7 @@ export const RestoreResult = object({
       "undo and redo: the operation that was reverted",
     ),
   ),
+  refs: moved(),
   duration_ms: duration(),
 });
 export type RestoreResult = Of<typeof RestoreResult>;
@@ -266,6 +280,7 @@ export const RestorePlan = object({
   restored_to: pointId(),
   entries: rows(PlanEntry),
   left_out: rows(LeftOut, "entries known to be left out; only for a restore entry by entry"),
+  refs: moved(),
   holders: rows(Holder),
 });
 export type RestorePlan = Of<typeof RestorePlan>;

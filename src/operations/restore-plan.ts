@@ -36,6 +36,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
     target,
     paths: withSidecars([workspace.root], target.descriptor, paths),
     keepPresent: options.keepPresent ?? false,
+    keepGit: options.keepGit ?? false,
     kind: "restore",
   });
 }
@@ -71,7 +72,7 @@ export async function planTo(
   const unread = [target, ...(relative === undefined ? [] : pointsOf(relative))].find(({ sealed }) => !sealed);
   if (unread !== undefined) throw neverRead(unread);
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
-  const folder = { source: presentSource(scan), fields: scan.summarise().lossless, scan };
+  const folder = { source: presentSource(scan), fields: scan.summarise().lossless, scan, root: workspace.root };
   const planned = await workspace.engine.reading(
     async () => planChanges(workspace, { ...wanted, signal: options.signal }, folder),
     options,
@@ -82,10 +83,11 @@ export async function planTo(
   const { takeOwnership } = options;
   const leftOut = expectedLeftOut(entries, { ...planned, scan, paths, takeOwnership });
   return {
-    id: idOfPlan(wanted, { plan: entries, scan }),
+    id: idOfPlan(wanted, { ...planned, scan }),
     restored_to: target.descriptor.save_point_id,
     entries: published,
     left_out: leftOut.map(publicLeftOut),
+    ...(planned.refs.length > 0 ? { refs: planned.refs } : {}),
     holders: holdersOf(workspace),
   };
 }
@@ -123,7 +125,7 @@ export function operationToRevert(
   const operation = unfinished ?? (kind === "undo" ? done : undone).at(-1);
   if (operation === undefined)
     throw kind === "redo" ? nothingToRedo() : undone.length > 0 ? allUndone() : nothingToUndo(workspace);
-  const { changed, keepPresent } = operation;
+  const { changed, keepPresent, keepGit } = operation;
   const [target, left, before, after] = [operation.before, operation.after, changed.before, changed.after].map((id) =>
     workspace.byId(id),
   );
@@ -144,12 +146,17 @@ export function operationToRevert(
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
   const changes = [{ found: target, left, changed: { before, after } }];
   const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
-  return {
-    operation,
-    isUnfinished: unfinished !== undefined,
-    target,
-    relative: { changes, paths, keptPresent: keepPresent, merged, over, throughSqlite },
+  const relative = {
+    changes,
+    paths,
+    keptPresent: keepPresent,
+    keptGit: keepGit,
+    merged,
+    over,
+    throughSqlite,
+    isOperation: true,
   };
+  return { operation, isUnfinished: unfinished !== undefined, target, relative };
 }
 
 function allUndone(): CairnError {

@@ -28,6 +28,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
     target: await ownPoint(workspace, options.target),
     paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
     keepPresent: options.keepPresent ?? false,
+    keepGit: options.keepGit ?? false,
     kind: "restore",
   }));
 }
@@ -43,7 +44,10 @@ async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
   return isSibling(point) ? takeOverPoint(workspace, point) : point;
 }
 
-type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "relative"> & {
+type Wanted = Pick<
+  Parameters<typeof restoreLocked>[2],
+  "target" | "paths" | "keepPresent" | "keepGit" | "kind" | "relative"
+> & {
   /** true for a restore at a program's start: no operation is recorded if nothing changes */
   isStart?: true;
   /** undo and redo: the operation that is reverted */
@@ -58,7 +62,7 @@ type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "ke
  */
 export async function goingBack(
   workspace: Workspace,
-  options: Omit<RestoreOptions, "target" | "paths" | "keepPresent">,
+  options: Omit<RestoreOptions, "target" | "paths" | "keepPresent" | "keepGit">,
   purpose: "restore" | "undo",
   wanted: () => Wanted | RestoreResult | null | Promise<Wanted | RestoreResult | null>,
 ): Promise<RestoreResult> {
@@ -140,11 +144,11 @@ const KEPT = 3;
 /** Returns the bytes to write; the size of the point if there is no space even for a plan. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
-    const { target, paths, keepPresent, kind, relative } = wanted;
+    const { target, paths, keepPresent, keepGit, kind, relative } = wanted;
     const { entries } = await planTo(
       workspace,
       { signal },
-      { target, paths, keepPresent, kind, ...(relative && { relative }) },
+      { target, paths, keepPresent, keepGit, kind, ...(relative && { relative }) },
     );
     return `about ${formatBytes(entries.reduce((sum, { size = 0 }) => sum + size, 0))}`;
   } catch {

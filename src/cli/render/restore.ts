@@ -36,6 +36,7 @@ export function renderRestore(view: RestoreView): string {
     `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
+    ...renderRefs(result.refs, style),
   ];
   // If nothing was restored, the undo point is only in the list of points.
   if (result.undo_id !== null && !isNothing) {
@@ -64,6 +65,19 @@ function renderUnlinked(unlinked: RestoreResult["unlinked"], style: Style): stri
   const lines = unlinked.map(({ path }) => `    ${printable(path)}`);
   const head = `  no longer hard-linked to names that were not restored: ${plural(unlinked.length, "entry")}`;
   return [head, ...limited(lines, UNLINKED_LIMIT, style)];
+}
+
+/** For example `.git refs/heads/main: 1a2b3c4 → 5d6e7f8`. */
+function renderRefs(refs: RestoreResult["refs"], style: Style): string[] {
+  if (refs === undefined) return [];
+  const short = (value: string | null): string => {
+    const shown = value === null ? "none" : printable(value);
+    return /^[0-9a-f]{40,}$/.test(shown) ? shown.slice(0, 7) : shown;
+  };
+  const lines = refs.map(
+    ({ path, ref, before, after }) => `    ${printable(path)} ${printable(ref)}: ${short(before)} → ${short(after)}`,
+  );
+  return ["  refs of git:", ...limited(lines, UNLINKED_LIMIT, style)];
 }
 
 function describeCounts(result: RestoreResult): string {
@@ -123,6 +137,7 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, mo
     `a restore to ${to} would change ${plural(changing, "entry")}: ${summary.join(", ")}`,
     ...limited(lines, most, style),
     ...lacking,
+    ...renderRefs(plan.refs, style),
     ...holders,
     style.dim(`to do exactly this, or nothing: add --apply ${plan.id} in place of --plan`),
   ].join("\n");

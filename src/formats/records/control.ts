@@ -48,6 +48,8 @@ export interface Operation {
   paths: RecordedPath[] | null;
   /** True: entries that the target lacks were kept. */
   keep_present?: boolean;
+  /** True: git's own state was left as it was. */
+  keep_git?: boolean;
   /** Texts that the operation merged, which no point has. */
   merged?: (RecordedPath & { sha256: string })[];
   /** True: an undo or redo left entries that were changed since. One with `over` right after it goes on with it. */

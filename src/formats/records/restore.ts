@@ -19,6 +19,7 @@ export interface RestoreFile {
   kind: OperationKind;
   paths: RecordedPath[] | null;
   keep_present?: boolean;
+  keep_git?: boolean;
   merged?: Operation["merged"];
   /** absolute */
   staging: string;

@@ -16,6 +16,7 @@ export interface Revertible {
   changed: { before: SavePointId; after: SavePointId };
   paths: Operation["paths"];
   keepPresent: boolean;
+  keepGit: boolean;
   merged?: Operation["merged"];
   /** the operation, its undo or its redo moved only head, from this point */
   headBefore?: SavePointId;
@@ -40,7 +41,7 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
       if (reverted !== undefined) to.push({ ...reverted, before, after, ...moved });
       continue;
     }
-    const { at, paths, keep_present: keepPresent = false, merged } = operation;
+    const { at, paths, keep_present: keepPresent = false, keep_git: keepGit = false, merged } = operation;
     log.done.push({
       kind,
       at,
@@ -49,6 +50,7 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
       changed: { before, after },
       paths,
       keepPresent,
+      keepGit,
       ...(merged && { merged }),
       ...moved,
     });

@@ -11,6 +11,7 @@ import {
   NodeFinder,
   type OnDamagedDirectory,
 } from "../points/tree-diff.ts";
+import { isOfGit } from "../points/git-files.ts";
 import { type Change, MOUNTED_NOW, MOUNTED_THEN, OF_CONTROL, type Protected } from "./plan.ts";
 
 /** The rule of absolute changes (restore, adopt): the folder, or chosen paths of it, becomes equal to a state. */
@@ -23,6 +24,8 @@ interface Rule {
   paths: readonly Uint8Array[] | null;
   /** entries that the target does not have stay */
   keepPresent: boolean;
+  /** entries of git stay */
+  keepGit?: boolean;
   /** fields that the manifests add to the trees; absent: none */
   fields?: ExactFields;
   /** called for a directory damaged in either state; all of it stays. Absent: the rule throws `damaged` */
@@ -35,6 +38,7 @@ interface Rule {
 export class AbsoluteRule {
   readonly #rule: Rule;
   readonly #selection: Selection | null;
+  readonly #ofGit: Uint8Array[] = [];
 
   constructor(rule: Rule) {
     this.#rule = rule;
@@ -45,10 +49,17 @@ export class AbsoluteRule {
   *changes(): Generator<Change> {
     const { present, target, keepPresent, fields = { before: [], after: [] }, onDamaged, onUnasked } = this.#rule;
     for (const difference of exactDifferences(present, target, fields, onDamaged)) {
-      if (this.#selection?.isWanted(difference) === false) onUnasked?.(difference);
+      if (this.#rule.keepGit === true && isOfGit(difference.path)) {
+        if (difference.before !== null) this.#ofGit.push(difference.path);
+      } else if (this.#selection?.isWanted(difference) === false) onUnasked?.(difference);
       else if (!keepPresent) yield difference;
       else if (difference.after !== null) yield this.#besidePresent(difference);
     }
+  }
+
+  /** After all changes: entries of git, which stay. */
+  staying(): Uint8Array[] {
+    return this.#ofGit;
   }
 
   /** After all changes: the paths at and below which the two states are equal. */

@@ -69,6 +69,7 @@ async function restoreFolder(workspace: Workspace, started: number, asked: Asked
     changes: done.changes === null ? null : countsOf(done.changes),
     left_out: done.leftOut.map(publicLeftOut),
     unlinked: done.unlinked.map((where) => displayPath(where)),
+    ...(done.refs.length > 0 ? { refs: done.refs } : {}),
     method: done.method,
     duration_ms: Math.round(performance.now() - started),
   };
@@ -107,7 +108,15 @@ async function takeBack(
   if (undo === null) return;
   const { paths } = input;
   const changes = [{ found: undo, left: done.target }];
-  const relative = { changes, paths, keptPresent: input.keepPresent, over: false, throughSqlite: false };
+  const relative = {
+    changes,
+    paths,
+    keptPresent: input.keepPresent,
+    keptGit: input.keepGit === true,
+    over: false,
+    throughSqlite: false,
+    isOperation: true,
+  };
   const back = { ...input, target: undo, kind: "undo", keepPresent: false, method: "entries", relative } as const;
   const { leftOut } = await restoreByMethods(workspace, back);
   writeState(workspace.found.paths, { ...workspace.state(), operations });
@@ -118,7 +127,10 @@ async function takeBack(
   });
 }
 
-function whyNotWhole({ engine }: Workspace, { method, paths, keepPresent, relative, plan }: Asked): string | null {
+function whyNotWhole(
+  { engine }: Workspace,
+  { method, paths, keepPresent, keepGit, relative, plan }: Asked,
+): string | null {
   if (method === "entries") return "the caller asked for a restore entry by entry";
   if (plan !== undefined) return "a plan is compared entry by entry";
   if (engine.holder?.atomic !== true)
@@ -126,6 +138,7 @@ function whyNotWhole({ engine }: Workspace, { method, paths, keepPresent, relati
   if (paths !== null) return "an exchange cannot restore only some paths";
   if (relative !== undefined)
     return "entries were changed since the operation that is reverted, and an exchange would revert them too";
+  if (keepGit === true) return "an exchange cannot keep git's own state";
   return keepPresent ? "an exchange cannot keep present entries" : null;
 }
 
@@ -141,7 +154,7 @@ async function exchange(workspace: Workspace, input: Asked): Promise<Done | stri
   const isSure = input.method === "exchange";
   const exchanged = await restoreByExchange(workspace, { ...input, target, isSure, isRuleless: ruleless });
   if ("refused" in exchanged) return exchanged.refused;
-  return { ...exchanged, target, changes: null, leftOut: [], unlinked: [], method: "exchange" };
+  return { ...exchanged, target, changes: null, leftOut: [], unlinked: [], refs: [], method: "exchange" };
 }
 
 /** Restores by clones of the point's files. */

@@ -3,7 +3,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { signedWide, STAT, wide } from "../../fs/linux/syscalls.ts";
 import { inOrder, PackedList } from "../points/packed-list.ts";
-import type { TextMerge } from "./merge-text.ts";
+import type { MadeContents } from "../points/made-contents.ts";
 import type { Plan, PlannedEntry } from "./plan.ts";
 import type { Step } from "../points/steps.ts";
 
@@ -14,11 +14,11 @@ const ID = 32;
 export class PlacedFiles {
   readonly files = new PackedList<WrittenFile>();
   readonly #planned: ReturnType<typeof inOrder<PlannedEntry>>;
-  readonly #texts: TextMerge | null;
+  readonly #made: MadeContents | null;
   readonly #hashes: ReadonlyMap<string, Uint8Array>;
 
-  constructor(plan: Plan, manifest: Manifest | null, texts: TextMerge | null) {
-    this.#texts = texts;
+  constructor(plan: Plan, manifest: Manifest | null, made: MadeContents | null) {
+    this.#made = made;
     this.#planned = inOrder(plan);
     this.#hashes = new Map(manifest?.fileHashes.map(({ path, sha256 }) => [latin1(path), sha256]));
   }
@@ -28,8 +28,8 @@ export class PlacedFiles {
     const node = this.#planned((entry) => Buffer.compare(entry.path, path) === 0)?.after;
     // A process may have the file open for writing through another name.
     if (node?.content === undefined || node.inode !== 0n || stat[STAT.NLINK] !== 1) return;
-    // The store does not have a merged text: the next save reads it.
-    if (this.#texts?.isMade(node) === true) return;
+    // The store does not have a made content: the next save reads it.
+    if (this.#made?.has(node) === true) return;
     const isStaged =
       BigInt(stat[STAT.INO + 1]!) * 4294967296n + BigInt(stat[STAT.INO]!) === BigInt(inode) &&
       wide(stat, STAT.SIZE) === node.size &&

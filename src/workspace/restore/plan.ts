@@ -9,6 +9,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import type { MadeContents } from "../points/made-contents.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import { type DiffAspect, type Difference, differences, withoutMovedTimes } from "../points/tree-diff.ts";
 
@@ -103,7 +104,10 @@ export async function planRestore(rule: Rule, facts: Protected, signal?: AbortSi
  * Returns the id of a plan: 32 hex digits of a SHA-256 over `options` and each entry with its action, its reason, and type,
  * mode, owner, attributes and content of both sides. Times and inodes are not in it.
  */
-export function planId(options: readonly unknown[], plan: Plan, scan: ScanResult): string {
+export function planId(
+  options: readonly unknown[],
+  { plan, scan, made }: { plan: Plan; scan: ScanResult; made: MadeContents | null },
+): string {
   const finder = new RecordFinder(scan);
   const hash = new Sha256Stream();
   const add = (value: unknown): void => hash.update(Buffer.from(`${JSON.stringify(value)}\n`));
@@ -114,7 +118,10 @@ export function planId(options: readonly unknown[], plan: Plan, scan: ScanResult
       node.mode,
       node.uid,
       node.gid,
-      ...(node.type === "dir" ? [] : [node.size, hex(node.content), hex(node.linktarget), String(node.device)]),
+      // A made content follows from the other side and the points; a line of a reflog has the time of now.
+      ...(node.type === "dir" || made?.has(node) === true
+        ? []
+        : [node.size, hex(node.content), hex(node.linktarget), String(node.device)]),
       node.xattrs.map(({ name, value }) => [hex(name), hex(value)]),
     ];
   add(options);

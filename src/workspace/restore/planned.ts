@@ -12,6 +12,8 @@ import type { Saved } from "../save/record-point.ts";
 import { AbsoluteRule, requireSeen } from "./absolute.ts";
 import { leftOutBefore } from "./apply.ts";
 import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "./links.ts";
+import { MadeContents } from "../points/made-contents.ts";
+import { movedRefs, warnOfGitElsewhere } from "../points/moved-refs.ts";
 import { TextMerge } from "./merge-text.ts";
 import { expectedToStay } from "./other-owners.ts";
 import { type Plan, planRestore, type Protected } from "./plan.ts";
@@ -24,6 +26,8 @@ import { relativeRule } from "./relative.ts";
 /** The plan of a restore, before the folder is changed. */
 export interface PlannedRestore {
   plan: Plan;
+  /** refs of git that the plan moves */
+  refs: ReturnType<typeof movedRefs>;
   links: RestoreLinks;
   target: TreeSource;
   manifest: Manifest | null;
@@ -37,6 +41,8 @@ export interface PlannedRestore {
   own: Uint8Array[] | null;
   /** texts that the plan merged; null: none */
   texts: TextMerge | null;
+  /** contents of the plan that no point has; null: none */
+  made: MadeContents | null;
   /** the point that holds the present folder */
   undo: Point;
 }
@@ -46,22 +52,24 @@ interface Present {
   source: TreeSource;
   fields: ExactFields["before"];
   scan: Protected["scan"];
+  /** the folder itself, if the source has no contents */
+  root?: Buffer;
 }
 
 /** The part of a restore's input that its plan depends on. */
 type Wanted = Pick<
   RestoreInput,
-  "target" | "paths" | "keepPresent" | "isWhole" | "pathsAreThere" | "relative" | "signal"
+  "target" | "paths" | "keepPresent" | "keepGit" | "isWhole" | "pathsAreThere" | "relative" | "signal"
 >;
 
-type Changes = Pick<PlannedRestore, "plan" | "damaged" | "texts" | "manifest" | "target"> & {
+type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "texts" | "made" | "manifest" | "target"> & {
   /** differences of hard-linked files outside the plan */
   unasked: Difference[];
 };
 
 /** Plans the changes of a restore. Changes nothing. */
 export async function planChanges(workspace: Workspace, input: Wanted, present: Present): Promise<Changes> {
-  const { relative, paths, keepPresent, pathsAreThere = false, signal } = input;
+  const { relative, paths, keepPresent, keepGit = false, pathsAreThere = false, signal } = input;
   const { source, scan, fields: lossless } = present;
   const target = await workspace.source(input.target);
   const manifest = await workspace.manifest(input.target);
@@ -77,6 +85,7 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
       ...states,
       paths,
       keepPresent,
+      keepGit,
       fields: { before: lossless, after: manifest?.lossless ?? [] },
       ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, paths) }),
       onUnasked: (each: Difference) => void (groupOf(each.after) !== 0n && unasked.push(each)),
@@ -84,14 +93,25 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
     const rule = new AbsoluteRule(wanted);
     const plan = await planRestore(rule, facts, signal);
     if (!pathsAreThere) requireSeen(rule, wanted, facts);
-    return { plan, damaged, texts: null, manifest, target, unasked };
+    return {
+      plan,
+      refs: movedRefs(plan, present, target),
+      damaged,
+      texts: null,
+      made: null,
+      manifest,
+      target,
+      unasked,
+    };
   }
-  const texts = relative.merges === true ? new TextMerge(target) : null;
+  const made = new MadeContents();
+  const texts = relative.merges === true ? new TextMerge(target, made) : null;
   const onDamaged = noteDamaged(damaged, relative.paths);
-  const rule = await relativeRule(workspace, relative, { present, onDamaged, texts });
+  const rule = await relativeRule(workspace, relative, { present, onDamaged, texts, made });
   const plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
   if (putGroups(plan).size > 0) append(unasked, otherNames(plan, rule.besides()));
-  return { plan, damaged, texts, manifest, target: texts === null ? target : texts.with(target), unasked };
+  const contents = made.with(target);
+  return { plan, refs: movedRefs(plan, present, contents), damaged, texts, made, manifest, target: contents, unasked };
 }
 
 /** Plans a restore over the present that was just saved. */
@@ -102,6 +122,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
   const scan = saved.scan!;
   const { unasked, ...changes } = await planChanges(workspace, input, { source, fields, scan });
   const { plan, target, manifest } = changes;
+  if (input.relative !== undefined && plan.length > 0) warnOfGitElsewhere(workspace.root, input);
   const toTarget = { before: fields, after: manifest?.lossless ?? [] };
   return {
     ...changes,

@@ -23,6 +23,8 @@ export interface RestoreInput extends WorkspaceCall {
   target: Point;
   paths: readonly Uint8Array[] | null;
   keepPresent: boolean;
+  /** entries of git stay */
+  keepGit?: boolean | undefined;
   /** a damaged directory or file throws `damaged`, so that the caller can repair it; else it is left out */
   isWhole?: boolean;
   /** the paths are known to be in the target or the folder */
@@ -139,13 +141,14 @@ export function idOfPlan(
     target,
     paths,
     keepPresent,
+    keepGit = false,
     relative,
-  }: Pick<RestoreInput, "kind" | "target" | "paths" | "keepPresent" | "relative">,
-  { plan, scan }: { plan: Plan; scan: Protected["scan"] },
+  }: Pick<RestoreInput, "kind" | "target" | "paths" | "keepPresent" | "keepGit" | "relative">,
+  planned: Parameters<typeof planId>[1],
 ): string {
   const names = paths?.map((path) => Buffer.from(path).toString("hex")).toSorted() ?? null;
   const changes = relative?.changes.map(({ found, left }) => [idOf(found), left && idOf(left)]) ?? null;
-  return planId([kind, idOf(target), names, keepPresent, relative?.over ?? false, changes], plan, scan);
+  return planId([kind, idOf(target), names, keepPresent, keepGit, relative?.over ?? false, changes], planned);
 }
 
 function idOf({ descriptor }: Point): string {
@@ -153,7 +156,7 @@ function idOf({ descriptor }: Point): string {
 }
 
 /** Throws if the caller gave a plan, and the restore would do anything else. */
-export function requireAsPlanned(input: RestoreInput, planned: { plan: Plan; scan: Protected["scan"] }): void {
+export function requireAsPlanned(input: RestoreInput, planned: Parameters<typeof planId>[1]): void {
   if (input.plan === undefined) return;
   const id = idOfPlan(input, planned);
   if (id === input.plan) return;

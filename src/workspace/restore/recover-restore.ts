@@ -40,7 +40,7 @@ export async function finishRestore(
   failpoint("restore.folder-durable");
   workspace.requireLock();
   const state = workspace.state();
-  const { kind, target, paths, keep_present, merged, at } = intent;
+  const { kind, target, paths, keep_present, keep_git, merged, at } = intent;
   const operation = {
     kind,
     at,
@@ -48,6 +48,7 @@ export async function finishRestore(
     restored_to: target,
     paths,
     ...(keep_present ? { keep_present } : {}),
+    ...(keep_git ? { keep_git } : {}),
     ...(merged ? { merged } : {}),
   };
   const head = paths === null ? workspace.standsAt(target) : state.head;

@@ -16,10 +16,13 @@ import {
   type Difference,
   differences,
   exactDifferences,
-  type ExactFields,
   type OnDamagedDirectory,
   withFields,
 } from "../points/tree-diff.ts";
+import { isOfGit } from "../points/git-files.ts";
+import { type GitDecision, GitRule } from "../points/git-state.ts";
+import type { State } from "../points/git-view.ts";
+import type { MadeContents } from "../points/made-contents.ts";
 import { MOST_MERGED, type TextMerge } from "./merge-text.ts";
 import type { Change } from "./plan.ts";
 
@@ -49,6 +52,8 @@ export interface Relative {
   paths: readonly Uint8Array[] | null;
   /** the change kept entries that its target lacks */
   keptPresent: boolean;
+  /** the change left git's own state as it was */
+  keptGit?: boolean;
   /** entries that were edited since are taken back too */
   over: boolean;
   /** text files that were edited since are merged line by line, if the lines do not overlap */
@@ -57,6 +62,8 @@ export interface Relative {
   merged?: ReadonlyMap<string, string>;
   /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
   throughSqlite: boolean;
+  /** the changes are an operation of Cairn, not those of a turn or a fork */
+  isOperation?: boolean;
 }
 
 /** Returns the points that a relative change reads: they must be sealed. */
@@ -79,11 +86,6 @@ export function withPoints(relative: Relative, by: (point: Point) => Point): Rel
   return { ...relative, changes };
 }
 
-interface State {
-  source: TreeSource;
-  fields: ExactFields["before"];
-}
-
 interface StateChange {
   found: State;
   left: State;
@@ -100,6 +102,7 @@ interface Rule extends Omit<Relative, "changes"> {
   databases: ReadonlySet<string>;
   onDamaged: OnDamagedDirectory;
   texts: TextMerge | null;
+  made: MadeContents;
   root: Buffer;
 }
 
@@ -107,7 +110,7 @@ interface Rule extends Omit<Relative, "changes"> {
 export async function relativeRule(
   workspace: Workspace,
   { changes, ...how }: Relative,
-  more: Pick<Rule, "present" | "onDamaged" | "texts">,
+  more: Pick<Rule, "present" | "onDamaged" | "texts" | "made">,
 ): Promise<RelativeRule> {
   const known = new Map<string, State>();
   const state = async (point: Point): Promise<State> => {
@@ -156,6 +159,8 @@ export class RelativeRule {
   readonly #selection: PathSelection | null;
   /** by database: the newest change that cannot be taken back, because the database was edited since */
   readonly #edited: ReadonlyMap<string, number>;
+  /** null: entries of git are like others, since all of them go back */
+  readonly #git: GitRule | null;
   readonly #going: GoingDirectory[] = [];
   /** Directories above the current entry that the change makes. */
   #made: Uint8Array[] = [];
@@ -164,6 +169,7 @@ export class RelativeRule {
     this.#rule = rule;
     this.#present = new OrderedFinder(rule.present);
     this.#selection = rule.paths === null ? null : new PathSelection(rule.paths);
+    this.#git = rule.over ? null : new GitRule({ ...rule, isOperation: rule.isOperation === true });
     this.#edited = rule.over || rule.throughSqlite ? new Map() : editedDatabases(rule);
   }
 
@@ -172,13 +178,19 @@ export class RelativeRule {
     const open: GoingDirectory[] = [];
     for (const { path, steps } of this.#entries()) {
       const present = this.#present.at(path);
-      const { wanted, stopped } = this.#takenBack(path, present, steps);
+      const oldest = steps.at(-1) ?? null;
+      const git = this.#git?.at(path, { present, isNew: oldest?.found === null });
+      if (git?.stays !== undefined) yield staying(path, present, oldest?.found ?? present, git.stays);
+      if (git !== undefined && git.wanted === undefined) continue;
+      const { wanted, stopped } = git === undefined ? this.#takenBack(path, present, steps) : decided(git);
       const change = changeOf(path, present, wanted);
       if (change === null) {
-        if (stopped.length > 0) yield staying(path, present, steps.at(-1)!.found);
+        if (stopped.length > 0 && this.#git?.isQuiet(path, present) !== true)
+          yield staying(path, present, oldest?.found ?? null);
         continue;
       }
-      const way = this.#wayTo(change, steps.at(-1)!.found === null ? null : this.#rule.changes[steps.at(-1)!.index]!);
+      const source = git !== undefined || oldest?.found === null ? null : this.#rule.changes[oldest!.index]!;
+      const way = this.#wayTo(change, source);
       if (way === null) {
         yield staying(path, present, wanted);
         continue;
@@ -193,7 +205,8 @@ export class RelativeRule {
         open.push(going);
       }
       if (wanted?.type === "dir" && present?.type !== "dir") this.#made.push(path);
-      const isWay = this.#selection !== null && this.#selection.chosenAt(path) === null;
+      const isUnchosen = this.#selection !== null && this.#selection.chosenAt(path) === null;
+      const isWay = isUnchosen || this.#git?.isQuiet(path, present) === true;
       const notAll = stopped.length > 0 ? { edited: stopped } : {};
       yield { ...change, ...notAll, ...(isWay ? { isWay } : {}) };
     }
@@ -213,15 +226,27 @@ export class RelativeRule {
 
   /** Merges the changes: the entries of all of them in raw pre-order, each with its steps, newest first. */
   *#entries(): Generator<{ path: Uint8Array; steps: Step[] }> {
-    const { keptPresent } = this.#rule;
+    const { keptPresent, keptGit = false } = this.#rule;
     const lists = this.#rule.changes.map((change, index) => new StepList(change, index, this.#rule.onDamaged));
+    // The last one comes first.
+    let ofGit: Uint8Array[] = [];
     for (;;) {
       const heads = lists.flatMap((list) => (list.head === null ? [] : [list.head.path]));
+      if (ofGit.length > 0) heads.push(ofGit.at(-1)!);
       if (heads.length === 0) return;
       const path = heads.reduce((least, each) => (comparePaths(each, least) < 0 ? each : least));
+      const decided = (keptGit ? undefined : this.#git?.enter(path)) ?? [];
+      if (decided.length > 0) {
+        // Entries of git may come before the first one that differs.
+        ofGit = [...ofGit, ...decided].toSorted((a, b) => comparePaths(b, a));
+        continue;
+      }
+      const isDecided = ofGit.length > 0 && comparePaths(ofGit.at(-1)!, path) === 0;
+      if (isDecided) ofGit.pop();
       const steps = lists.flatMap((list) => list.take(path) ?? []);
       const own = keptPresent ? steps.filter(({ left }) => left !== null) : steps;
-      if (own.length > 0 && this.#isSelected(path, own)) yield { path, steps: own };
+      if (keptGit && isOfGit(path)) continue;
+      if (isDecided || (own.length > 0 && this.#isSelected(path, own))) yield { path, steps: own };
     }
   }
 
@@ -300,9 +325,13 @@ function changeOf(path: Uint8Array, before: TreeNode | null, after: TreeNode | n
   return before !== null && after !== null && aspects.length === 0 ? null : { path, before, after, aspects };
 }
 
-function staying(path: Uint8Array, before: TreeNode | null, after: TreeNode | null): Change {
+function staying(path: Uint8Array, before: TreeNode | null, after: TreeNode | null, detail = EDITED): Change {
   const aspects = before === null || after === null ? [] : differences(before, after);
-  return { path, before, after, aspects, stays: { reason: "changed_since", detail: EDITED } };
+  return { path, before, after, aspects, stays: { reason: "changed_since", detail } };
+}
+
+function decided({ wanted = null, isPart = false }: GitDecision): { wanted: TreeNode | null; stopped: DiffAspect[] } {
+  return { wanted, stopped: isPart ? ["content"] : [] };
 }
 
 /** Aspects that are compared each for itself. Edits of times and of hard links never keep an entry. */

@@ -61,6 +61,7 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
     target: from,
     paths: input.paths,
     keepPresent: input.keepPresent,
+    keepGit: input.keepGit === true,
     fields: { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless },
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
   };
@@ -82,12 +83,14 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   };
   return {
     plan,
+    refs: [],
     links,
     target: { ...from, content },
     manifest: null,
     damaged: [],
     scan,
     texts: null,
+    made: null,
     own: null,
     holes: new Map(),
     undo: undo.point,

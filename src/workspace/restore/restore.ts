@@ -26,6 +26,8 @@ export interface Restored {
   leftOut: LeftOutEntry[];
   /** paths put in place without a link to names that were not selected and have changed */
   unlinked: Uint8Array[];
+  /** refs of git that moved */
+  refs: PlannedRestore["refs"];
 }
 
 /**
@@ -74,6 +76,7 @@ const NOTHING: Restored = {
   changes: { created: 0, updated: 0, deleted: 0, metadata: 0 },
   leftOut: [],
   unlinked: [],
+  refs: [],
 };
 
 /** Lists the entries that are known not to become as the target has them, before the folder is changed. */
@@ -178,7 +181,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   failpoint("restore.committed");
   const finder = new RecordFinder(scan);
   // Entries of a relative change may be of other states than the target.
-  const placed = new PlacedFiles(plan, input.relative === undefined ? manifest : null, planned.texts);
+  const placed = new PlacedFiles(plan, input.relative === undefined ? manifest : null, planned.made);
   const runner = new StepRunner({
     root: workspace.root,
     staging,
@@ -200,6 +203,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   const stays = notThere(leftOut);
   return {
     undoId,
+    refs: planned.refs,
     changes: {
       ...applied,
       metadata: applied.metadata + changedDirectories(plan, applied.kept) + (changesRoot ? 1 : 0),

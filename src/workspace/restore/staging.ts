@@ -130,7 +130,7 @@ function recordMerged({
 /** Returns the journal's intent of a restore, and whether the restore changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
-  { target, kind, paths: asked, keepPresent, relative }: RestoreInput,
+  { target, kind, paths: asked, keepPresent, keepGit, relative }: RestoreInput,
   { undo, own, texts }: Pick<PlannedRestore, "undo" | "own" | "texts">,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
@@ -146,6 +146,7 @@ export function intentOf(
     kind,
     paths: paths === null ? null : paths.map((each) => recordPath(each)),
     ...(keepPresent ? { keep_present: true } : {}),
+    ...(keepGit === true ? { keep_git: true } : {}),
     ...(texts !== null && texts.merged.length > 0 ? { merged: texts.merged.map(recordMerged) } : {}),
     staging: stagingDirectory(workspace),
     // A folder that was made for the restore has no metadata of its own.

@@ -1,0 +1,81 @@
+import fs from "node:fs";
+import type { MovedRef } from "../../contract/points.ts";
+import { toCairnError } from "../../errors.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
+import { readRegular } from "../../fs/regular-file.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { packedRefs, symbolicTarget } from "./git-files.ts";
+import { type GitView, GitViews, type State, textOf, TooLarge } from "./git-view.ts";
+
+/** Tells about git's own state in a plan. */
+
+/** bytes of a file `.git` that names a directory */
+const MOST_LINK = 4096;
+const REF_FILE = /^((?:.*\/)?[^/]*\.git(?:\/modules\/.+?)?)\/(HEAD|packed-refs|refs\/.*)$/s;
+
+/** Returns the refs that a plan moves, and the values of HEAD. `contents` has the new files. */
+export function movedRefs(
+  plan: Iterable<{ path: Uint8Array; action: string; after: TreeNode | null }>,
+  present: State,
+  contents: TreeSource,
+): MovedRef[] {
+  const planned = new Map<string, Map<string, TreeNode | null>>();
+  for (const { path, action, after } of plan) {
+    const [, directory, name] = action === "keep" ? [] : (REF_FILE.exec(latin1(path)) ?? []);
+    if (directory === undefined) continue;
+    const of = planned.get(directory) ?? new Map<string, TreeNode | null>();
+    planned.set(directory, of.set(name!, after?.type === "file" ? after : null));
+  }
+  const views = new GitViews();
+  return [...planned].flatMap(([directory, files]) => {
+    try {
+      return movedIn(views.of(present, directory), files, contents).map((each) => ({
+        ...displayPath(Buffer.from(directory, "latin1")),
+        ...each,
+      }));
+    } catch (error) {
+      // The restore itself tells of damage.
+      if (error instanceof TooLarge || toCairnError(error).code === "damaged") return [];
+      throw error;
+    }
+  });
+}
+
+function movedIn(
+  view: GitView,
+  files: ReadonlyMap<string, TreeNode | null>,
+  contents: TreeSource,
+): Pick<MovedRef, "ref" | "before" | "after">[] {
+  const text = (name: string): string => {
+    const node = files.get(name);
+    return node === undefined ? view.text(name) : node === null ? "" : textOf(node, contents);
+  };
+  const before = new Map([...view.refs(), ["HEAD", view.head]]);
+  const after = packedRefs(text("packed-refs"));
+  const loose = [...view.loose().keys(), ...files.keys()].filter((name) => name.startsWith("refs/"));
+  for (const name of [...loose, "HEAD"]) if (text(name) !== "") after.set(name, text(name).trim());
+  const names = [...new Set([...before.keys(), ...after.keys()])].toSorted();
+  const valueIn = (refs: ReadonlyMap<string, string>, ref: string): string | null => {
+    const value = refs.get(ref) ?? "";
+    return value === "" ? null : (symbolicTarget(value) ?? value);
+  };
+  return names
+    .map((ref) => ({ ref, before: valueIn(before, ref), after: valueIn(after, ref) }))
+    .filter((each) => each.before !== each.after);
+}
+
+/** Warns that git's own state stays if the folder is a linked worktree or a submodule: that state lies outside. */
+export function warnOfGitElsewhere(
+  root: Uint8Array,
+  { onWarning }: { onWarning?: ((message: string) => void) | undefined },
+): void {
+  const link = joinPath(root, Buffer.from(".git"));
+  if (fs.lstatSync(link, { throwIfNoEntry: false })?.isFile() !== true) return;
+  const named = readRegular(link, { limit: MOST_LINK }).toString().trim();
+  if (named.startsWith("gitdir:"))
+    onWarning?.(
+      `git's own state is outside the folder, in ${printablePath(named.slice("gitdir:".length).trim())}, and stays as it is: HEAD, branches and the index were not changed`,
+    );
+}
