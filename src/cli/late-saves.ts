@@ -5,6 +5,8 @@ import { join } from "node:path";
 import type { Progress } from "../contract/words.ts";
 import { thisProgram } from "../daemon/unit.ts";
 import { CairnError } from "../errors.ts";
+import type * as AgentRecord from "../workspace/points/agent-record.ts";
+import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { acquireLock, lockHolder } from "../fs/lock.ts";
 import type { LateState } from "./commands/agent/data.ts";
@@ -24,8 +26,9 @@ export interface Told {
   tool?: string;
   /** The tool's own id of the call. */
   call?: string;
-  /** First line of the person's prompt. */
+  /** The person's prompt, at most 64 KiB. */
   prompt?: string;
+  /** First line of the shell command. */
   command?: string;
   cwd: string;
 }
@@ -34,6 +37,8 @@ export interface Told {
 export interface LateHook {
   agent: string;
   told: Told;
+  /** The prompt and the command in the queue, sealed with the key of the workspace's store. */
+  sealed?: string;
   /** RFC 3339 */
   asked_at: string;
 }
@@ -90,14 +95,41 @@ export class LateSaves {
     return existsSync(this.#root) && (existsSync(this.#queue) || existsSync(this.#taken) || this.#isRunning());
   }
 
+  /** Seals the texts of a hook. Without a workspace, or if its key cannot be read, the queue gets no texts. */
+  async #sealed({ agent, asked_at, told: { prompt, command, ...ids } }: LateHook): Promise<LateHook> {
+    const hook = { agent, told: ids, asked_at };
+    if (prompt === undefined && command === undefined) return hook;
+    const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
+    const sealed = await this.#withKey((place, { sealTexts }) => sealTexts(place, texts).sealed);
+    return typeof sealed === "string" ? { ...hook, sealed } : hook;
+  }
+
+  async #opened({ sealed, ...hook }: LateHook): Promise<LateHook> {
+    if (sealed === undefined) return hook;
+    const texts = await this.#withKey((place, { openTexts }) => openTexts(place, sealed));
+    return { ...hook, told: { ...hook.told, ...texts } };
+  }
+
+  /** Null if there is no workspace, or its key cannot be read or is another one. */
+  async #withKey<T>(work: (place: FoundWorkspace, record: typeof AgentRecord) => T): Promise<T | null> {
+    try {
+      const { findWorkspace } = await import("../workspace/place/find-workspace.ts");
+      const place = findWorkspace(this.#folder);
+      return place === null ? null : work(place, await import("../workspace/points/agent-record.ts"));
+    } catch {
+      return null;
+    }
+  }
+
   #isRunning(): boolean {
     return existsSync(this.#lock) && lockHolder(this.#lock) !== null;
   }
 
   /** Queues a save, and starts the background process if none runs. Returns before the save is made. */
-  add(hook: LateHook): void {
+  async add(hook: LateHook): Promise<void> {
+    const line = lineOf(await this.#sealed(hook));
     mkdirSync(this.#root, { recursive: true, mode: 0o700 });
-    appendFileSync(this.#queue, lineOf(hook), { mode: 0o600 });
+    appendFileSync(this.#queue, line, { mode: 0o600 });
     if (this.#isRunning()) return;
     const [program, ...args] = thisProgram();
     const child = spawn(program!, [...args, "agent", "hook", hook.agent, "--in-background", "-C", this.#folder], {
@@ -125,7 +157,7 @@ export class LateSaves {
         let toldAt = 0;
         note(null);
         try {
-          await save(hooks[0]!, (progress) => {
+          await save(await this.#opened(hooks[0]!), (progress) => {
             if (Date.now() - toldAt < PROGRESS_EVERY_MS) return;
             toldAt = Date.now();
             note(progress);

@@ -4,7 +4,6 @@ import {
   custom,
   flag,
   list,
-  named,
   number,
   object,
   type Of,
@@ -99,17 +98,20 @@ export type StatusOptions = Of<typeof StatusOptions>;
 
 export const AgentEvent = object(
   {
-    at: text("when the folder had been saved, RFC 3339"),
+    at: text("when the folder had been saved, or the save had failed, RFC 3339"),
     agent: text(),
     event: text("the tool's own word, for example `UserPromptSubmit`"),
     session: orNull(text()),
     turn: orNull(text("null if the tool has no turn ids, as Gemini CLI")),
     tool: orNull(text()),
     call: orNull(text("the tool's own id of the call, which its end has too")),
-    prompt: orNull(text("first line of the prompt")),
+    prompt: orNull(text("the prompt, at most its first 64 KiB")),
     command: orNull(text("first line of the shell command")),
-    save_point_id: pointId("the new point, or head if nothing had changed"),
+    no_text: opt(text("why the prompt or command is missing, although the tool passed it")),
+    before: orNull(pointId("head before the save; null: none, or unknown")),
+    save_point_id: orNull(pointId("the new point, or head if nothing had changed; null: the save failed")),
     made: flag(),
+    failed: orNull(text("why the folder could not be saved")),
     asked_at: orNull(
       text(
         "when the hook was called, if it returned before the folder was read: the point may hold later states of some files",
@@ -529,14 +531,21 @@ export type CleanupResult = Of<typeof CleanupResult>;
 
 export const RemovePathsOptions = object({
   ...CallOptions.entries,
-  paths: named(
+  paths: opt(
     list(
       text(),
-      "remove paths that match from all points, with everything below them: a name, the end of a path, or a whole path; also from undo points, pinned points and forks. Rows inside SQLite databases are out of reach",
+      "remove paths that match from all points, with everything below them: a name, the end of a path, or a whole path; also from undo points, pinned points and forks. Rows inside SQLite databases are out of reach. Prompts and commands of agents that name such a path are removed too",
     ),
     "--path <pattern>",
   ),
-  dryRun: opt(flag("only report which points have such a path")),
+  text: opt(
+    list(
+      text(),
+      "remove the prompts and commands of agents that contain this text from the record of their events, and this text from causes and messages of points; a part of a secret is enough",
+    ),
+    "--text <pattern>",
+  ),
+  dryRun: opt(flag("only report which points and events have such a path or text")),
 });
 export type RemovePathsOptions = Of<typeof RemovePathsOptions>;
 export const RemovePathsResult = object({
@@ -550,6 +559,8 @@ export const RemovePathsResult = object({
     "at most 1000, of all workspaces of the control directory; ids and sequence numbers stay",
   ),
   point_count: number(),
+  event_count: number("events of agents whose prompt or command has such a text or path"),
+  cause_count: number("points, most of earlier versions, that have it in their cause or message"),
   bytes_freed: number("bytes freed in the store; only the file system knows the size of removed clones"),
   complete: flag("false: some of the content remains in the store; a warning says why"),
   repositories: rows(

@@ -10,15 +10,19 @@ export const Turn = object({
   session: orNull(text("the tool's own id of the session")),
   started_at: text("RFC 3339"),
   ended_at: orNull(text("null while the turn runs, or if the tool ended without a hook")),
-  prompt: orNull(text("first line of the prompt; null if the tool does not pass the prompt")),
+  prompt: orNull(text("first line of the prompt; null if the tool does not pass the prompt, or it was removed")),
   commands: rows(text(), "first lines of the shell commands, in order"),
   tools: number("tool calls that were saved before or after"),
   before: orNull(pointId("the state before the turn; null if no point has that state")),
   why_not: opt(text("why `before` is null")),
-  after: pointId("the last state of the turn"),
+  after: orNull(pointId("the last saved state of the turn; null: no save succeeded")),
+  not_saved: rows(
+    text(),
+    "why the folder could not be saved at some of the turn's events: changes around them are uncertain",
+  ),
   changed: orNull(
     number(
-      "entries that the turn's session alone changed, while one of its tool calls was open; null if a state of the turn is missing",
+      "entries that the turn's session alone changed, while one of its tool calls was open; null if a state of the turn is missing, or none was saved",
     ),
   ),
   paths: rows(NamedPath, "the first 20 of these entries"),

@@ -75,7 +75,10 @@ export const NamedPath = object({
 });
 export type NamedPath = Of<typeof NamedPath>;
 
-/** The cause of a save point. Other keys are kept unchanged; at most 64 KiB as JSON. */
+/**
+ * The cause of a save point. Other keys are kept unchanged, at most 64 KiB as JSON. With an `event`, `prompt` and `command` go into
+ * the record of agents' events alone.
+ */
 export interface Cause {
   kind:
     | "person"
@@ -95,7 +98,10 @@ export const Cause = custom<Cause>(
   '{ kind: "person" | "program" | "tool_call" | "command" | "schedule" | "restore" | "rewind" | "adopt" | "undo" | "redo" | (string & {}); [key: string]: unknown }',
   "an object",
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
-  { about: "other keys are kept as they are; at most 64 KiB as JSON" },
+  {
+    about:
+      "other keys are kept as they are, at most 64 KiB as JSON; with an `event`, `prompt` and `command` are kept in the record of agents' events alone",
+  },
 );
 
 export const ProgressPhase = oneOf([

@@ -3,6 +3,7 @@ import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { displayPath, listedNames, printablePath, quotedPath } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
+import { withoutTexts } from "../workspace/points/agent-events.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
@@ -27,8 +28,8 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
       "usage",
       "give id or skipUnchanged, not both: an unchanged folder gets no new point, and so no id",
     );
-  const cause = options.cause === undefined ? ownCause() : checkedCause(options.cause);
-  const saved = await saveWorkspace(workspace, { ...options, cause });
+  const { cause: given, texts } = withoutTexts(options.cause ?? ownCause());
+  const saved = await saveWorkspace(workspace, { ...options, cause: checkedCause(given), texts });
   const { count, paths } = saved.notKept ?? { count: 0, paths: [] };
   if (count > 0)
     options.onWarning?.(

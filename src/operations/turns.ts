@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
 import type { DiffEntry, NamedPath } from "../contract/index.ts";
-import type { AgentEvent } from "../contract/looking.ts";
 import type { RewindOptions, Turn, TurnsOptions, TurnsResult } from "../contract/turns.ts";
 import type { RestorePlan, RestoreResult } from "../contract/points.ts";
 import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
-import { CHECK_EVENT, isBefore, readAgentEvents } from "../workspace/points/agent-events.ts";
+import { CHECK_EVENT, firstLineOf, isBefore } from "../workspace/points/agent-events.ts";
+import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/points/agent-record.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { RestoreInput } from "../workspace/restore/prepare.ts";
@@ -22,6 +22,7 @@ import { planTo } from "./restore-plan.ts";
 
 const DEFAULT_TURNS = 20;
 const SHOWN_PATHS = 20;
+const SHOWN_REASONS = 5;
 const LEAST_DIGITS = 4;
 /** Events before a turn in which an open tool call is looked for. */
 const EARLIER_EVENTS = 1000;
@@ -37,7 +38,7 @@ interface FoundTurn {
 }
 
 /** Divides the log into turns, oldest first. Gemini CLI has no turn ids: each of its prompts begins a turn. */
-function turnsIn(log: readonly AgentEvent[]): FoundTurn[] {
+function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
   const turns: FoundTurn[] = [];
   const open = new Map<string, FoundTurn>();
   for (const [index, event] of log.entries()) {
@@ -61,18 +62,18 @@ function turnsIn(log: readonly AgentEvent[]): FoundTurn[] {
 }
 
 /** True if an event belongs to the turn of the event before it in the same session, also if it comes after the turn's end. */
-function isOfTurn({ turn, event }: AgentEvent, last: AgentEvent): boolean {
+function isOfTurn({ turn, event }: StoredEvent, last: StoredEvent): boolean {
   if (turn !== null && last.turn !== null) return turn === last.turn;
   return !END.test(last.event) && (turn !== null || !PROMPT.test(event));
 }
 
-function sessionOf({ agent, session }: AgentEvent): string {
+function sessionOf({ agent, session }: StoredEvent): string {
   return `${agent}\0${session ?? ""}`;
 }
 
 /** Returns the turns of a workspace, newest first. */
 export async function turns(workspace: Workspace, options: TurnsOptions): Promise<TurnsResult> {
-  const log = readAgentEvents(workspace.found.paths.agentEvents);
+  const log = readAgentEvents(workspace.found);
   const { limit = DEFAULT_TURNS, session: wanted, ...own } = options;
   const all = ofSession(turnsIn(log), log, wanted).toReversed();
   const back = takenBack(workspace, log);
@@ -89,22 +90,24 @@ export async function turns(workspace: Workspace, options: TurnsOptions): Promis
   return { turns: listed, sessions: [...sessions.values()], more: all.length - listed.length };
 }
 
-function ofSession(all: FoundTurn[], log: readonly AgentEvent[], wanted: string | undefined): FoundTurn[] {
+function ofSession(all: FoundTurn[], log: readonly StoredEvent[], wanted: string | undefined): FoundTurn[] {
   if (wanted === undefined) return all;
   return all.filter(({ events }) => log[events[0]!]!.session?.startsWith(wanted) === true);
 }
 
 async function turnOf(
   workspace: Workspace,
-  log: readonly AgentEvent[],
+  log: readonly StoredEvent[],
   { turn: { id, events }, isTakenBack }: { turn: FoundTurn; isTakenBack: boolean },
   call: { signal?: AbortSignal },
 ): Promise<Turn> {
   const all = events.map((index) => log[index]!);
+  const texts = withTexts(workspace.found, all);
   const [first, last] = [all[0]!, all.at(-1)!];
   const { before, whyNot } = stateBefore(workspace, all);
   const changes = changesOf(timeline(workspace, log, { first: events[0]!, last: events.at(-1)! }), sessionOf(first));
-  const own = await entriesOf(workspace, changes, { isUncertain: false, call });
+  const after = all.findLast(({ save_point_id: state }) => state !== null)?.save_point_id ?? null;
+  const own = after === null ? null : await entriesOf(workspace, changes, { isUncertain: false, call });
   const uncertain = await entriesOf(workspace, changes, { isUncertain: true, call });
   return {
     turn_id: id,
@@ -112,12 +115,13 @@ async function turnOf(
     session: first.session,
     started_at: first.asked_at ?? first.at,
     ended_at: END.test(last.event) ? last.at : null,
-    prompt: all.find(({ prompt }) => prompt !== null)?.prompt ?? null,
-    commands: all.filter(({ event }) => isBefore(event)).flatMap(({ command }) => command ?? []),
+    prompt: texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null,
+    commands: texts.filter(({ event }) => isBefore(event)).flatMap(({ command }) => command ?? []),
     tools: all.filter(({ tool, event }) => tool !== null && isBefore(event)).length,
     before,
     ...(whyNot === undefined ? {} : { why_not: whyNot }),
-    after: last.save_point_id,
+    after,
+    not_saved: [...new Set(all.flatMap(({ failed }) => failed ?? []))].slice(0, SHOWN_REASONS),
     changed: own?.size ?? null,
     paths: [...(own ?? new Map<string, NamedPath>()).values()].slice(0, SHOWN_PATHS),
     uncertain: uncertain?.size ?? 0,
@@ -151,26 +155,23 @@ async function entriesOf(
 /** Divides the time from an event on, to another one or to now, by whose changes were made in it. */
 function timeline(
   workspace: Workspace,
-  log: readonly AgentEvent[],
+  log: readonly StoredEvent[],
   { first, last }: { first: number; last?: number },
 ): Interval[] {
   const until = last === undefined ? log : log.slice(0, last + 1);
   const end = last === undefined ? null : log[last]!.at;
   const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
+  const isTurnEnd = ({ event }: StoredEvent): boolean => END.test(event);
   // Other sessions may have calls open when the first event comes.
-  const length = Math.min(first, EARLIER_EVENTS);
-  const earlier = Array.from({ length }, (_none, i) => {
-    const event = first - length + i;
-    return { state: log[event]!.save_point_id, event };
-  });
-  const isTurnEnd = ({ event }: AgentEvent): boolean => END.test(event);
-  const all = intervalsOf(until, [...earlier, ...moments], { sessionOf, isTurnEnd }).slice(length);
+  const earlier = { from: Math.max(0, first - EARLIER_EVENTS), to: first };
+  const all = intervalsOf(until, moments, { sessionOf, isTurnEnd, earlier });
   return last === undefined ? all : all.slice(0, -1);
 }
 
 /** Lists the points from an event's own on, ascending, those of restores too. `end`: none that are newer. */
-function pointsFrom(workspace: Workspace, first: AgentEvent, end: string | null): SavedPoint[] {
-  const start = workspace.points.ids().get(first.save_point_id);
+function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null): SavedPoint[] {
+  const known = first.save_point_id ?? first.before;
+  const start = known === null ? undefined : workspace.points.ids().get(known);
   const found: SavedPoint[] = [];
   for (const sequence of workspace.points.committed().toReversed()) {
     if (start !== undefined && sequence < start) break;
@@ -201,11 +202,17 @@ function nameOf({ path, path_b64: raw }: DiffEntry): NamedPath {
  */
 function stateBefore(
   workspace: Workspace,
-  events: readonly AgentEvent[],
+  events: readonly StoredEvent[],
 ): { before: SavePointId | null; whyNot?: string } {
-  const isExact = ({ event, asked_at: late, made }: AgentEvent): boolean => isBefore(event) && (late === null || !made);
-  const first = [events[0]!, ...events.filter(({ tool }) => tool !== null).slice(0, 1)].find(isExact);
-  if (first === undefined) return { before: null, whyNot: "Cairn has no exact state before this turn" };
+  const firsts = [events[0]!, ...events.filter(({ tool }) => tool !== null).slice(0, 1)];
+  const first = firsts.find(
+    ({ event, asked_at: late, made, failed }) => isBefore(event) && failed === null && (late === null || !made),
+  );
+  const failed = firsts.flatMap((each) => each.failed ?? [])[0];
+  if (first === undefined) {
+    const why = failed === undefined ? "" : `: the folder could not be saved, because ${failed}`;
+    return { before: null, whyNot: `Cairn has no exact state before this turn${why}` };
+  }
   if (workspace.byId(first.save_point_id) === null)
     return { before: null, whyNot: "a cleanup removed the point before the turn" };
   return { before: first.save_point_id };
@@ -229,7 +236,7 @@ async function differencesBetween(
 }
 
 /** Returns the ids of the turns that a rewind took back, and no undo brought again. */
-function takenBack(workspace: Workspace, log: readonly AgentEvent[]): Set<string> {
+function takenBack(workspace: Workspace, log: readonly StoredEvent[]): Set<string> {
   const all = turnsIn(log);
   const back = new Set<string>();
   for (const { kind, before, at } of operationLog(workspace.state().operations).done) {
@@ -274,14 +281,14 @@ export async function planRewind(
 
 interface NamedTurn {
   id: string;
-  log: readonly AgentEvent[];
+  log: readonly StoredEvent[];
   /** index of the turn's first event in the log */
   start: number;
-  events: readonly AgentEvent[];
+  events: readonly StoredEvent[];
 }
 
 function findTurn(workspace: Workspace, name: string | undefined, { session }: RewindOptions): NamedTurn {
-  const log = readAgentEvents(workspace.found.paths.agentEvents);
+  const log = readAgentEvents(workspace.found);
   const { id, events } = namedTurn(workspace, log, { name, session });
   return { id, log, start: events[0]!, events: events.map((index) => log[index]!) };
 }
@@ -319,7 +326,7 @@ function pointChange(workspace: Workspace, { from, to, isUncertain }: Change): P
 function noStateBefore(
   workspace: Workspace,
   turn: string,
-  { first, whyNot }: { first: AgentEvent; whyNot: string | undefined },
+  { first, whyNot }: { first: StoredEvent; whyNot: string | undefined },
 ): CairnError {
   const began = first.asked_at ?? first.at;
   const earlier = workspace.points.saved().findLast((sequence) => {
@@ -337,7 +344,7 @@ function noStateBefore(
 
 function namedTurn(
   workspace: Workspace,
-  log: readonly AgentEvent[],
+  log: readonly StoredEvent[],
   { name, session }: { name: string | undefined; session: string | undefined },
 ): FoundTurn {
   const all = ofSession(turnsIn(log), log, session);

@@ -112,19 +112,26 @@ test("a hook leaves a slow save to one background process, which labels the poin
 test("a background process records the hook events that a killed process left in the queue", () => {
   const folder = newProject();
   cairnOk(["save", folder]);
-  const waiting = (prompt: string): string =>
-    `${JSON.stringify({ agent: "codex", told: { event: "PreToolUse", cwd: folder, prompt }, asked_at: "2026-11-27T12:00:01.000Z" })}\n`;
+  const waiting = (call: string): string =>
+    `${JSON.stringify({ agent: "codex", told: { event: "PreToolUse", cwd: folder, call }, asked_at: "2026-11-27T12:00:01.000Z" })}\n`;
   write(path.join(queueOf(folder), "taken.jsonl"), `${waiting("taken")}{"damaged":`);
   write(path.join(queueOf(folder), "queue.jsonl"), waiting("queued"));
   fs.writeFileSync(path.join(folder, "a.txt"), "two\n");
-  assert.match(hook(factsOf(folder, { prompt: "new" }), "codex").said, /in the background/);
+  assert.match(hook(factsOf(folder, { prompt: "new", tool_use_id: "new" }), "codex").said, /in the background/);
+  assert.doesNotMatch(
+    fs
+      .readdirSync(queueOf(folder))
+      .map((name) => fs.readFileSync(path.join(queueOf(folder), name), "utf8"))
+      .join(),
+    /prompt/,
+  );
   statusWhen(folder, ({ agents }) => agents[1].last_hook?.prompt === "new");
   const log = fs.readFileSync(path.join(controlOf(folder), "agent-events.jsonl"), "utf8");
   assert.deepEqual(
     log
       .trim()
       .split("\n")
-      .map((line) => (JSON.parse(line) as Loose)["prompt"]),
+      .map((line) => (JSON.parse(line) as Loose)["call"]),
     ["taken", "queued", "new"],
   );
 });

@@ -9,6 +9,9 @@ import { pathToFileURL } from "node:url";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { parse } from "smol-toml";
+import type { AgentEvent } from "../../src/contract/looking.ts";
+import { findWorkspace } from "../../src/workspace/place/find-workspace.ts";
+import { readAgentEvents, withTexts } from "../../src/workspace/points/agent-record.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
 /** Entries in other tools' files, in the forms that they document, and the hook that they run. */
@@ -276,6 +279,12 @@ function hook(tool: string, input: string): { status: number | null; stdout: str
   return { status: done.status, stdout: done.stdout, stderr: done.stderr };
 }
 
+/** The events in the record of a folder's workspace, newest first, with their texts. */
+function eventsOf(folder: string): AgentEvent[] {
+  const found = findWorkspace(folder)!;
+  return withTexts(found, readAgentEvents(found)).toReversed();
+}
+
 test("a hook saves the folder with session, turn and tool as the cause, prints nothing and exits 0", () => {
   const folder = newProject();
   const inside = path.join(folder, "deep");
@@ -295,10 +304,7 @@ test("a hook saves the folder with session, turn and tool as the cause, prints n
   assert.deepEqual(
     points.map(({ message, cause }) => [message, cause]),
     [
-      [
-        "after a turn",
-        { kind: "tool_call", agent: "gemini", event: "AfterAgent", session: "d7b3f93e", prompt: "hello" },
-      ],
+      ["after a turn", { kind: "tool_call", agent: "gemini", event: "AfterAgent", session: "d7b3f93e" }],
       [
         "after Bash",
         {
@@ -308,7 +314,7 @@ test("a hook saves the folder with session, turn and tool as the cause, prints n
           session: "01a216bf",
           turn: "01a216bf-891b",
           tool: "Bash",
-          command: "echo hi",
+          call: "c1",
         },
       ],
       [
@@ -320,7 +326,7 @@ test("a hook saves the folder with session, turn and tool as the cause, prints n
           session: "bc402756",
           turn: "b2da4a6d",
           tool: "Bash",
-          command: "echo hi",
+          call: "toolu_1",
         },
       ],
       ["", { kind: "person" }],
@@ -346,15 +352,13 @@ test("a hook records the command of a shell tool, but not the patch of apply_pat
     const facts = { ...FACTS.codex, tool_name, tool_input: { command: "*** Begin Patch" }, cwd: folder };
     assert.equal(hook("codex", JSON.stringify(facts)).status, 0);
   }
-  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { cause: Record<string, unknown> }[];
   assert.deepEqual(
-    points.map(({ cause }) => [cause["tool"], cause["command"]]),
+    eventsOf(folder).map(({ tool, command }) => [tool, command]),
     [
-      ["mcp__files__edit", undefined],
-      ["apply_patch", undefined],
+      ["mcp__files__edit", null],
+      ["apply_patch", null],
       ["run_shell_command", "*** Begin Patch"],
       ["Bash", "*** Begin Patch"],
-      [undefined, undefined],
     ],
   );
 });
@@ -397,15 +401,13 @@ test("opencode's plugin runs the hook at each event, with the prompt or the shel
   );
   change("three\n");
   await plugin["tool.execute.after"]!({ tool: "bash", sessionID: "ses_1", callID: "c", args: {} }, { output: "" });
-  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { message: string; cause: Loose }[];
   assert.deepEqual(
-    points.map(({ message, cause }) => [message, cause["prompt"] ?? cause["command"]]),
+    eventsOf(folder).map(({ event, prompt, command }) => [event, prompt ?? command]),
     [
-      ["after bash", undefined],
-      ["before bash", "make test"],
-      ["before a turn", "fix the bug"],
-      ["after agent install opencode", undefined],
-      ["before agent install", undefined],
+      ["after", null],
+      ["before", "make test"],
+      ["prompt", "\n fix the bug \nplease"],
+      ["InstallCheck", null],
     ],
   );
 });

@@ -12,11 +12,12 @@ import type { Input } from "../input.ts";
 import { describeRules, KEEP_OPTIONS, readKeepRules } from "../keep-rules.ts";
 import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
+import { LateSaves } from "../late-saves.ts";
 import { shortener } from "../shorten.ts";
 
 /** `--only` is a flag here: the points are arguments. */
 const ONLY = new VerbOptions(pick(CleanupOptions, "only"));
-const PATHS = new VerbOptions(pick(RemovePathsOptions, "paths"));
+const PATHS = new VerbOptions(pick(RemovePathsOptions, "paths", "text"));
 const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries);
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"));
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"));
@@ -54,6 +55,7 @@ export const command: CommandDefinition = {
       text: "print which points have these files, also undo points and points of forks",
     },
     { line: "cairn cleanup --path .env", text: "remove the file from all points; the points stay" },
+    { line: "cairn cleanup --text sk-live-4f", text: "remove what agents were told and ran with this text in it" },
     {
       line: "cairn cleanup --keep-within 90d --set-policy",
       text: "store the rules as the policy; nothing is removed now",
@@ -63,8 +65,8 @@ export const command: CommandDefinition = {
     const retention = readRetention(context, input);
     const points = input.rest(0);
     checkTogether(input, retention, points);
-    const { paths } = PATHS.read(context, input);
-    if (paths !== undefined) return removePaths(context, paths, input.flag("plan"));
+    const taken = PATHS.read(context, input);
+    if (taken.paths !== undefined || taken.text !== undefined) return removePaths(context, taken, input.flag("plan"));
     if (input.flag("anywhere")) return removeAnywhere(context, points, input);
     const client = await context.open();
     const runId = input.text("run");
@@ -95,8 +97,9 @@ export const command: CommandDefinition = {
 function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
   const only = input.flag("only");
   const policy = input.flag("setPolicy") || input.flag("clearPolicy");
-  if (input.list("path").length > 0 && (only || retention !== null || policy || input.text("run") !== undefined))
-    throw usage("--path takes no other option than --plan");
+  const takes = input.list("path").length > 0 || input.list("text").length > 0;
+  if (takes && (only || retention !== null || policy || input.text("run") !== undefined))
+    throw usage("--path and --text take no other option than --plan");
   if (only !== points.length > 0) throw usage("points can only be named with --only: cairn cleanup --only POINT…");
   if (!only && (input.flag("anywhere") || input.flag("force")))
     throw usage("--anywhere and --force work with --only only");
@@ -135,15 +138,28 @@ async function removeForced(context: Context, client: Client, points: readonly s
   }
 }
 
-async function removePaths(context: Context, paths: readonly string[], dryRun: boolean): Promise<Outcome> {
+async function removePaths(
+  context: Context,
+  taken: Pick<RemovePathsOptions, "paths" | "text">,
+  dryRun: boolean,
+): Promise<Outcome> {
   const client = await context.open();
-  const result = await client.removePaths({ ...context.callOptions(), paths: [...paths], dryRun });
+  const result = await client.removePaths({ ...context.callOptions(), ...taken, dryRun });
+  if (taken.text !== undefined && new LateSaves(client.workspacePath()).isPending())
+    context.note(
+      "saves for hooks of agents are still waiting and may bring the text again: run the command again later",
+    );
   return {
     data: result,
     exitStatus: result.complete ? 0 : EXIT_PARTLY,
     async text() {
       const { renderRemovedPaths } = await import("../render/care.ts");
-      const next = ["cleanup", ...paths.flatMap((path) => ["--path", path])];
+      const { paths = [], text = [] } = taken;
+      const next = [
+        "cleanup",
+        ...paths.flatMap((path) => ["--path", path]),
+        ...text.flatMap((each) => ["--text", each]),
+      ];
       const shorten = await shortener(
         client,
         result.points.map(({ save_point_id: id }) => id),

@@ -105,8 +105,14 @@ export interface RemovedPathsView {
 }
 
 export function renderRemovedPaths({ result, shorten, next, style }: RemovedPathsView): string {
-  const { points, point_count: count } = result;
-  if (count === 0) return "no point has such a path; `cairn find NAME` also searches for a part of a name";
+  const { points, point_count: count, event_count: events, cause_count: causes } = result;
+  const places = [events > 0 && plural(events, "event"), causes > 0 && `the causes of ${plural(causes, "point")}`];
+  const typed = places.filter((place) => place !== false).join(" and ");
+  const told =
+    typed === "" ? [] : [`${result.dry_run ? "would remove" : style.green("removed")} typed text from ${typed}`];
+  if (count === 0 && typed === "")
+    return "no point has such a path, and no event has such a text; `cairn find NAME` also searches for a part of a name";
+  if (count === 0) return [...told, ...(result.dry_run ? [`  remove it: ${style.cyan(next)}`] : [])].join("\n");
   const lines = points.map((point) => {
     const facts = [point.undo && "undo point", point.pinned && "pinned"].filter((fact) => fact !== false);
     const paths = point.paths.slice(0, 5).map(({ path }) => printable(path));
@@ -120,12 +126,15 @@ export function renderRemovedPaths({ result, shorten, next, style }: RemovedPath
     style,
   );
   if (result.dry_run)
-    return [`${plural(count, "point")} with such a path:`, ...list, `  remove it from them: ${style.cyan(next)}`].join(
-      "\n",
-    );
+    return [
+      ...told,
+      `${plural(count, "point")} with such a path:`,
+      ...list,
+      `  remove it from them: ${style.cyan(next)}`,
+    ].join("\n");
   const done = `${style.green("removed")} from ${plural(count, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
   const head = result.complete ? done : `${done}; ${style.yellow("not done yet")}: some of the content is still there`;
-  return [head, ...list].join("\n");
+  return [...told, head, ...list].join("\n");
 }
 
 /** The line after a command of `run`. */

@@ -1,13 +1,11 @@
 import { lstatSync } from "node:fs";
-import { pathMatcher } from "../../backup/open/paths.ts";
 import type { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
-import { advice, CairnError, cannotBeWritten, option, toCairnError } from "../../errors.ts";
+import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { plural } from "../../formats/sizes.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { displayPath, joinRaw, listedNames, printablePath, shellQuote } from "../../fs/paths/safe-path.ts";
-import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { warnOfFreed } from "../../workspace/keep/cleanup.ts";
 import {
   databasesIn,
@@ -24,18 +22,21 @@ import { type Workspace, type WorkspaceCall, workspacesBeside } from "../../work
 import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
+import { removeTexts, takesOf, textsToRemove } from "./remove-texts.ts";
 import { sealPoints } from "../../workspace/save/seal.ts";
 
 /** The most points, paths of a point, and databases in an answer. */
 const [MOST_POINTS, MOST_PATHS, MOST_DATABASES] = [1000, 20, 20];
 
-/** Removes paths from all points of the control directory, or with `dryRun` lists the points that have them. */
+/** Removes paths and texts from all points of the control directory, or with `dryRun` lists the points that have them. */
 export async function removePaths(workspace: Workspace, options: RemovePathsOptions): Promise<RemovePathsResult> {
   const { control } = workspace.found;
   // A path completed by the shell may begin with the folder's path.
   const lead = `${workspace.root.toString("utf8")}/`;
-  const paths = options.paths.map((path) => (path.startsWith(lead) ? path.slice(lead.length - 1) : path));
-  const takes = takesOf(paths);
+  const { paths: given = [], text = [], dryRun = false } = options;
+  const paths = given.map((path) => (path.startsWith(lead) ? path.slice(lead.length - 1) : path));
+  const takes = paths.length === 0 && text.length > 0 ? null : takesOf(paths);
+  const texts = textsToRemove(text, { takes, lead });
   const others = workspacesBeside(workspace);
   const all = [workspace, ...others];
   const locks: Lock[] = [];
@@ -53,14 +54,18 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
       () => sealPoints,
       (error: unknown) => {
         // A plan only reads. On a read-only disk nobody writes meanwhile.
-        if (options.dryRun !== true || !cannotBeWritten(toCairnError(error))) throw error;
+        if (!dryRun || !cannotBeWritten(toCairnError(error))) throw error;
         return async () => undefined;
       },
     );
+    const typed = dryRun
+      ? await removeTexts(all, texts, { ...options, dryRun })
+      : await makingRoom(control, async () => removeTexts(all, texts, { ...options, dryRun }));
+    if (takes === null) return { ...answerOf(all, [], { paths, dryRun }), ...typed };
     requireNothingMade(workspace);
     const { holders, content } = await findHolders(all, takes, { ...options, seal });
-    const answer = answerOf(all, holders, { ...options, paths });
-    if (options.dryRun === true || holders.length === 0) return answer;
+    const answer = { ...answerOf(all, holders, { paths, dryRun }), ...typed };
+    if (dryRun || holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);
     // The store then has content of these blobs only for files at other paths.
@@ -75,24 +80,6 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
   }
 }
 
-/**
- * Compiles patterns as `backup rewrite` does: a name anywhere, the end of a path, or with a leading slash a whole path.
- * Throws `usage`.
- */
-function takesOf(patterns: readonly string[]): TakenEntries {
-  if (patterns.length === 0)
-    throw new CairnError("usage", "no path to remove is given", {
-      hint: advice`name it with ${option("paths", "--path PATH")}`,
-    });
-  const matchers = patterns.map((pattern) => {
-    const fits = pathMatcher(pattern, false);
-    if (fits("/")) throw new CairnError("usage", `the pattern ${JSON.stringify(pattern)} fits every path`);
-    return fits;
-  });
-  const isName = patterns.every((pattern) => !pattern.replace(/\/$/, "").includes("/"));
-  return { fits: (path) => matchers.some((fits) => fits(`/${path}`)), isAnywhere: () => isName };
-}
-
 /** Throws `busy` while a fork, view or restored folder is made: the new folder would still get the removed paths. */
 function requireNothingMade({ found }: Workspace): void {
   if (namesIfThere(found.control.partial).length === 0) return;
@@ -104,7 +91,7 @@ function requireNothingMade({ found }: Workspace): void {
 function answerOf(
   all: readonly Workspace[],
   holders: readonly PathHolder[],
-  { paths, dryRun = false }: RemovePathsOptions,
+  { paths, dryRun }: { paths: readonly string[]; dryRun: boolean },
 ): RemovePathsResult {
   const ids = new Set<string>(holders.map(({ point }) => point.descriptor.save_point_id));
   return {
@@ -118,6 +105,8 @@ function answerOf(
       path_count: own.length,
     })),
     point_count: holders.length,
+    event_count: 0,
+    cause_count: 0,
     bytes_freed: 0,
     complete: true,
     repositories: all.flatMap(({ found }) =>

@@ -2,11 +2,12 @@ import { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const removePaths = workspaceVerb({
-  about: "Removes paths that match patterns from all points of all workspaces in the control directory.",
+  about:
+    "Removes paths that match patterns from all points of all workspaces in the control directory, and texts from the records of agents' events.",
   options: RemovePathsOptions,
   output: RemovePathsResult,
   errors: ["usage", "refused", "permission", "busy"],
-  command: "cleanup --path",
+  command: { "cleanup --path": RemovePathsResult, "cleanup --text": RemovePathsResult },
   changesPoints: true,
   // No point is removed.
   event: ({ dry_run: isPlan, point_count: count, bytes_freed }) =>

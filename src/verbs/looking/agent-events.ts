@@ -8,8 +8,8 @@ export const agentEvents = workspaceVerb({
   looks: true,
   addsWatched: true,
   run: async ({ workspace }, { limit = 100 }) => {
-    const { readAgentEvents } = await import("../../workspace/points/agent-events.ts");
-    const events = readAgentEvents(workspace.found.paths.agentEvents);
-    return { events: limit === 0 ? [] : events.slice(-limit), watched: null };
+    const { readAgentEvents, withTexts } = await import("../../workspace/points/agent-record.ts");
+    const events = limit === 0 ? [] : readAgentEvents(workspace.found).slice(-limit);
+    return { events: withTexts(workspace.found, events), watched: null };
   },
 });

@@ -1,7 +1,4 @@
-import { appendFileSync, renameSync, statSync } from "node:fs";
-import type { AgentEvent } from "../../contract/looking.ts";
 import type { Cause } from "../../contract/words.ts";
-import { readSmallFile } from "../../fs/durable.ts";
 
 /** The event that `agent install` gives a hook as a check. No tool has an event of this name. */
 export const CHECK_EVENT = "InstallCheck";
@@ -11,46 +8,48 @@ export function isBefore(event: string): boolean {
   return /^(?:UserPromptSubmit|PreToolUse|BeforeAgent|BeforeTool|prompt|before)$/.test(event);
 }
 
-const MOST_BYTES = 4 << 20;
-const olderPart = (log: string): string => `${log}.1`;
-
-/** Appends a hook's event to the log of a workspace. Ignores other causes. The caller holds the workspace's lock. */
-export function noteAgentEvent(
-  log: string,
-  cause: Cause | undefined,
-  saved: Pick<AgentEvent, "save_point_id" | "made">,
-): void {
-  if (cause?.kind !== "tool_call" || typeof cause["event"] !== "string") return;
-  const text = (key: string): string | null => (typeof cause[key] === "string" ? cause[key] : null);
-  const event: AgentEvent = {
-    at: new Date().toISOString(),
-    agent: text("agent") ?? "",
-    event: cause["event"],
-    session: text("session"),
-    turn: text("turn"),
-    tool: text("tool"),
-    call: text("call"),
-    prompt: text("prompt"),
-    command: text("command"),
-    ...saved,
-    asked_at: text("asked_at"),
-  };
-  if ((statSync(log, { throwIfNoEntry: false })?.size ?? 0) > MOST_BYTES) renameSync(log, olderPart(log));
-  appendFileSync(log, `${JSON.stringify(event)}\n`, { mode: 0o600 });
+/** The prompt or the shell command of an event. Only the record of events keeps these texts. */
+export interface Texts {
+  prompt?: string;
+  command?: string;
 }
 
-/** Returns the events of a workspace's log, oldest first: at most 8 MiB of them. Skips lines that a power cut left damaged. */
-export function readAgentEvents(log: string): AgentEvent[] {
-  return [olderPart(log), log].flatMap((file) =>
-    (readSmallFile(file, 2 * MOST_BYTES, true)?.toString("utf8") ?? "").split("\n").flatMap((line) => {
-      try {
-        // Events of earlier versions have no ids of calls.
-        return line === "" ? [] : [{ call: null, ...(JSON.parse(line) as Omit<AgentEvent, "call">) }];
-      } catch {
-        return [];
-      }
-    }),
-  );
+const MOST_TEXT_BYTES = 64 << 10;
+const MOST_CHARACTERS = 200;
+
+/** Cuts a prompt or command at 64 KiB. */
+export function boundedText(text: string): string {
+  if (text.length <= MOST_TEXT_BYTES / 4) return text;
+  const bytes = Buffer.from(text);
+  return bytes.length <= MOST_TEXT_BYTES
+    ? text
+    : bytes
+        .subarray(0, MOST_TEXT_BYTES)
+        .toString("utf8")
+        .replace(/\uFFFD+$/, "");
+}
+
+/** Returns the first line of a text that is not empty, at most 200 characters of it. */
+export function firstLineOf(text: string): string {
+  return (/\S.*/.exec(text)?.[0] ?? "").slice(0, MOST_CHARACTERS).trim();
+}
+
+/** Takes the texts out of the cause of an agent's event, so that no descriptor has them. */
+export function withoutTexts(cause: Cause): { cause: Cause; texts: Texts } {
+  if (!isEvent(cause)) return { cause, texts: {} };
+  const { prompt, command, ...ids } = cause as Cause & { prompt?: unknown; command?: unknown };
+  return {
+    cause: ids,
+    texts: {
+      ...(typeof prompt === "string" ? { prompt: boundedText(prompt) } : {}),
+      ...(typeof command === "string" ? { command: boundedText(command) } : {}),
+    },
+  };
+}
+
+/** True for the cause of a save that an agent's hook asked for. */
+export function isEvent(cause: Cause): boolean {
+  return cause.kind === "tool_call" && typeof cause["event"] === "string";
 }
 
 /**

@@ -1,6 +1,6 @@
-import type { AgentEvent } from "../../contract/looking.ts";
 import type { SavePointId } from "../../ids.ts";
 import { isBefore } from "./agent-events.ts";
+import type { StoredEvent } from "./agent-record.ts";
 
 /**
  * Tells whose change a change is: saves divide time into intervals, and an interval belongs to the session that alone had a tool call open
@@ -12,6 +12,8 @@ export interface Moment {
   state: SavePointId;
   /** index of the hook's event in the log; null for a save by somebody else */
   event: number | null;
+  /** indexes of the events after it that have no state, because their saves failed */
+  unsaved: number[];
 }
 
 /** The time between two neighbouring moments. */
@@ -33,44 +35,59 @@ export interface SavedPoint {
  * Puts the events of a log and the points of a workspace in order. `points`: ascending, from the first event's point on,
  * the points of restores among them.
  */
-export function momentsOf(log: readonly AgentEvent[], first: number, points: readonly SavedPoint[]): Moment[] {
+export function momentsOf(log: readonly StoredEvent[], first: number, points: readonly SavedPoint[]): Moment[] {
   const made = new Map<SavePointId, number>();
-  for (let i = first; i < log.length; i++) if (log[i]!.made) made.set(log[i]!.save_point_id, i);
+  for (let i = first; i < log.length; i++) if (log[i]!.made) made.set(log[i]!.save_point_id!, i);
   const indexes = new Map(points.map(({ id }, index) => [id, index]));
   const moments: Moment[] = [];
   let next = 0;
   const addUntil = (isLater: (point: SavedPoint) => boolean): void => {
     for (; next < points.length && !isLater(points[next]!); next++)
-      if (!made.has(points[next]!.id)) moments.push({ state: points[next]!.id, event: null });
+      if (!made.has(points[next]!.id)) moments.push({ state: points[next]!.id, event: null, unsaved: [] });
   };
   for (let i = first; i < log.length; i++) {
-    const { save_point_id: state, made: isNew, at } = log[i]!;
-    if (isNew && (indexes.get(state) ?? -1) >= next) {
+    const { save_point_id: state, made: isNew, at, before } = log[i]!;
+    if (state !== null && isNew && (indexes.get(state) ?? -1) >= next) {
       addUntil(({ id }) => id === state);
       next++;
     } else addUntil((point) => made.has(point.id) || point.at > at);
-    moments.push({ state, event: i });
+    if (state !== null) moments.push({ state, event: i, unsaved: [] });
+    else if (moments.length > 0) moments.at(-1)!.unsaved.push(i);
+    else if (before !== null) moments.push({ state: before, event: null, unsaved: [i] });
   }
   addUntil(() => false);
   return moments;
 }
 
-/** Divides the time from the first moment to now. `sessionOf` gives the key of an event's session. */
+/**
+ * Divides the time from the first moment to now. `sessionOf` gives the key of an event's session; `earlier`: events of the log
+ * before the first moment that may have opened calls.
+ */
 export function intervalsOf(
-  log: readonly AgentEvent[],
+  log: readonly StoredEvent[],
   moments: readonly Moment[],
-  { sessionOf, isTurnEnd }: { sessionOf(event: AgentEvent): string; isTurnEnd(event: AgentEvent): boolean },
+  of: {
+    sessionOf(event: StoredEvent): string;
+    isTurnEnd(event: StoredEvent): boolean;
+    earlier: { from: number; to: number };
+  },
 ): Interval[] {
-  const calls = new OpenCalls(log, { sessionOf, isTurnEnd });
+  const calls = new OpenCalls(log, of);
+  for (let event = of.earlier.from; event < of.earlier.to; event++) calls.pass(event);
   const intervals: Interval[] = [];
-  for (const [i, { state, event }] of moments.entries()) {
+  for (const [i, { state, event, unsaved }] of moments.entries()) {
     if (event !== null) calls.pass(event);
     const next = moments[i + 1];
     const to = next?.state ?? null;
     const isLate = [event, next?.event ?? null].some((each) => each !== null && log[each]!.asked_at !== null);
     const sessions = calls.sessions();
+    let isMixed = false;
+    for (const each of unsaved) {
+      calls.pass(each);
+      isMixed ||= calls.sessions().join("\n") !== sessions.join("\n");
+    }
     const by =
-      sessions.length > 1 || (isLate && to !== state)
+      sessions.length > 1 || ((isLate || isMixed) && to !== state)
         ? "uncertain"
         : sessions.length === 0
           ? "none"
@@ -82,14 +99,14 @@ export function intervalsOf(
 
 /** The tool calls that are open at a moment, by session. */
 class OpenCalls {
-  readonly #log: readonly AgentEvent[];
-  readonly #of: { sessionOf(event: AgentEvent): string; isTurnEnd(event: AgentEvent): boolean };
+  readonly #log: readonly StoredEvent[];
+  readonly #of: { sessionOf(event: StoredEvent): string; isTurnEnd(event: StoredEvent): boolean };
   /** session → ids of its open calls; null is a call without an id, or a whole turn */
   readonly #open = new Map<string, Set<string | null>>();
 
   constructor(
-    log: readonly AgentEvent[],
-    of: { sessionOf(event: AgentEvent): string; isTurnEnd(event: AgentEvent): boolean },
+    log: readonly StoredEvent[],
+    of: { sessionOf(event: StoredEvent): string; isTurnEnd(event: StoredEvent): boolean },
   ) {
     this.#log = log;
     this.#of = of;

@@ -560,6 +560,12 @@ export class Points {
     rmSync(verification, { force: true });
   }
 
+  /** Replaces the cause and the message in a point's descriptor. Durable by rename. */
+  replaceCause({ sequence, made }: Point, replaced: Pick<Descriptor, "cause" | "message">): void {
+    this.#write(this.pathsOf(sequence).descriptor, encodeDescriptorFile({ ...made, ...replaced }));
+    failpoint("cause-rewritten");
+  }
+
   writePin(sequence: number, pin: PinFile | null): void {
     const { pin: path } = this.pathsOf(sequence);
     if (pin === null) durableRemove(path);

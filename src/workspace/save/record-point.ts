@@ -24,6 +24,8 @@ export interface SaveInput extends SaveOptions {
   createdAt?: string | undefined;
   /** the point is pinned from its beginning */
   pinned?: boolean | undefined;
+  /** texts of the agent's event in `cause` */
+  texts?: { prompt?: string; command?: string } | undefined;
   /** the parsed form of `with` */
   attachments?: readonly Attachments[];
   /** the checked kinds of unwanted entries */

@@ -34,8 +34,23 @@ export interface SavedOrHead extends Saved {
   made: boolean;
 }
 
-/** Saves a workspace: takes its lock, recovers after an unclean end, records the folder as one point. */
+/**
+ * Saves a workspace: takes its lock, recovers after an unclean end, records the folder as one point. The event of an agent's
+ * hook is noted also if the save fails.
+ */
 export async function saveWorkspace(workspace: Workspace, given: SaveInput): Promise<SavedOrHead> {
+  try {
+    return await saveLocked(workspace, given);
+  } catch (error) {
+    const { code, message } = toCairnError(error);
+    // A hook that stops waiting has its save made in the background.
+    const isHandedOver = code === "interrupted" && given.cause?.["asked_at"] === undefined;
+    if (!isHandedOver) await workspace.noteAgent(given, { failed: message });
+    throw error;
+  }
+}
+
+async function saveLocked(workspace: Workspace, given: SaveInput): Promise<SavedOrHead> {
   requireFolder(workspace);
   const unwanted = unwantedKinds(given);
   const exclude = patternsOf(workspace.root, given);
@@ -50,9 +65,9 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   if (input.id !== undefined) workspace.requireChosenId(input.id);
   workspace.requireTags(input);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
+  const before = workspace.state().head;
   const saved = await savePresent(workspace, input);
-  const { save_point_id } = saved.point.descriptor;
-  workspace.noteAgent(input.cause, { save_point_id, made: saved.made });
+  await workspace.noteAgent(input, { before, saved: { id: saved.point.descriptor.save_point_id, made: saved.made } });
   return saved;
 }
 

@@ -42,7 +42,8 @@ export async function checkHook(
     if (status !== 0) return `it ended with status ${status}: ${said.trim()}`;
     for (const until = Date.now() + WAIT_MS; ; await sleep(LOOK_EVERY_MS, undefined, { signal })) {
       const { events } = await client.agentEvents({ signal, limit: 10 });
-      if (events.some((event) => event.session === session)) return null;
+      const event = events.find((each) => each.session === session);
+      if (event !== undefined) return event.failed;
       if (Date.now() > until || !new LateSaves(client.workspacePath()).isPending()) return said.trim();
     }
   } catch (error) {

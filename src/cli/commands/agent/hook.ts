@@ -76,13 +76,13 @@ async function saveInTime(context: Context, agent: string, text: string): Promis
     return await Promise.race([saving, ending]);
   } catch (error) {
     if (!late.aborted || context.signal.aborted) throw error;
-    return handOver(new LateSaves(folder), hook);
+    return await handOver(new LateSaves(folder), hook);
   }
 }
 
-function handOver(saves: LateSaves, hook: LateHook): Done {
+async function handOver(saves: LateSaves, hook: LateHook): Promise<Done> {
   const said = saves.describe() ?? "saving in the background";
-  saves.add(hook);
+  await saves.add(hook);
   return { id: null, said };
 }
 

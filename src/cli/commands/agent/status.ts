@@ -82,6 +82,7 @@ function agentState(
     checked_at: own.findLast(({ event }) => event === CHECK_EVENT)?.at ?? null,
     problems: [],
   };
+  if (last !== null && last.failed !== null) state.problems.push(`the last hook saved nothing: ${last.failed}`);
   if (installed.length === 0) return state;
   const { title, afterwards } = AGENTS[tool]!;
   if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
@@ -121,7 +122,7 @@ async function render(folders: readonly FolderState[], style: Style, now: number
         : `last hook ${formatAge(each.last_hook.at, now)} (${printable(each.last_hook.event)})`,
       each.last_point === null
         ? ""
-        : `last point ${each.last_point.save_point_id.slice(0, 8)}, ${formatAge(each.last_point.at, now)}`,
+        : `last point ${each.last_point.save_point_id!.slice(0, 8)}, ${formatAge(each.last_point.at, now)}`,
     ]);
     append(
       lines,

@@ -1,5 +1,5 @@
 import type { Told } from "../../late-saves.ts";
-import { isBefore } from "../../../workspace/points/agent-events.ts";
+import { boundedText, firstLineOf, isBefore } from "../../../workspace/points/agent-events.ts";
 
 /** Facts that a tool passes to its hook on standard input. */
 
@@ -7,7 +7,6 @@ import { isBefore } from "../../../workspace/points/agent-events.ts";
 export const MARK = "agent hook";
 
 const LIMIT = 16 << 20;
-const MOST_CHARACTERS = 200;
 /** Names of tools that run shell commands. Codex's `apply_patch`, for example, has a patch as its `command`. */
 const SHELL = /shell|bash|exec|terminal|command/i;
 
@@ -44,8 +43,8 @@ export function toldBy(text: string): Told {
     first("tool_use_id", "call_id", "call"),
   ];
   const input = facts["tool_input"] as { command?: unknown } | null | undefined;
-  const prompt = firstLine(facts["prompt"]);
-  const command = SHELL.test(tool ?? "") ? firstLine(input?.command ?? facts["command"]) : undefined;
+  const prompt = textOf(facts["prompt"]);
+  const command = SHELL.test(tool ?? "") ? textOf(input?.command ?? facts["command"]) : undefined;
   return {
     event: first("hook_event_name", "event") ?? "",
     cwd: typeof facts["cwd"] === "string" ? facts["cwd"] : "",
@@ -53,14 +52,12 @@ export function toldBy(text: string): Told {
     ...(turn === undefined ? {} : { turn }),
     ...(tool === undefined ? {} : { tool }),
     ...(call === undefined ? {} : { call }),
-    ...(prompt === undefined ? {} : { prompt }),
-    ...(command === undefined ? {} : { command }),
+    ...(prompt === undefined ? {} : { prompt: boundedText(prompt) }),
+    ...(command === undefined ? {} : { command: firstLineOf(command) }),
   };
 }
 
-function firstLine(text: unknown): string | undefined {
-  const parts = Array.isArray(text) ? text.join(" ") : text;
-  if (typeof parts !== "string") return undefined;
-  const line = parts.split("\n").find((each) => each.trim() !== "");
-  return line?.trim().slice(0, MOST_CHARACTERS);
+function textOf(text: unknown): string | undefined {
+  const whole: unknown = Array.isArray(text) ? text.join(" ") : text;
+  return typeof whole === "string" && whole.trim() !== "" ? whole : undefined;
 }

@@ -25,7 +25,7 @@ export const command: CommandDefinition = {
       async text() {
         const none = `no hook of an agent has saved here yet; ${context.commandLine(["agent", "install", "TOOL"])} adds the hooks`;
         if (result.turns.length === 0) return none;
-        const ids = result.turns.flatMap(({ before, after }) => [before, after]);
+        const ids = result.turns.flatMap(({ before, after }) => [before, after].filter((id) => id !== null));
         const shorten = await shortener(client, ids);
         const { plural } = await import("../../render/format.ts");
         const blocks = await Promise.all(result.turns.map((turn) => render(turn, shorten, context.style)));
@@ -42,10 +42,25 @@ const SHOWN_COMMANDS = 4;
 
 async function render(turn: Turn, shorten: Shorten, style: Style): Promise<string> {
   const { firstLine, formatMinute, plural, shownPath } = await import("../../render/format.ts");
-  const { turn_id: id, agent, session, prompt, commands, before, why_not: whyNot, changed, paths } = turn;
+  const {
+    turn_id: id,
+    agent,
+    session,
+    prompt,
+    commands,
+    before,
+    why_not: whyNot,
+    changed,
+    paths,
+    not_saved: failed,
+  } = turn;
   const who = session === null ? agent : `${agent} ${session.slice(0, 8)}`;
   const change =
-    changed === null ? "changes unknown" : changed === 0 ? "nothing changed" : `${plural(changed, "entry")} changed`;
+    changed === null || (changed === 0 && failed.length > 0)
+      ? "changes unknown"
+      : changed === 0
+        ? "nothing changed"
+        : `${plural(changed, "entry")} changed`;
   const names = paths.slice(0, SHOWN_PATHS).map(({ path }) => shownPath(path));
   const more = (changed ?? 0) > names.length && names.length > 0 ? ", …" : "";
   return [
@@ -55,5 +70,6 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
       ? [style.dim(`    … ${plural(commands.length - SHOWN_COMMANDS, "command")} more`)]
       : []),
     `    ${change}${names.length > 0 ? `: ${names.join(", ")}${more}` : ""}; ${before === null ? style.yellow(`no state before: ${whyNot}`) : `before: ${shorten(before)}`}`,
+    ...failed.map((each) => `    ${style.yellow("not saved")}: ${firstLine(each)}`),
   ].join("\n");
 }

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { encodeMasterKeys } from "../../formats/restic/key-file.ts";
+import { noteAgentEvent, readAgentEvents, removeTexts, withTexts } from "./agent-record.ts";
+import type { RecordPlace } from "./event-files.ts";
+
+function newPlace(t: TestContext): RecordPlace {
+  const root = fs.mkdtempSync(join(tmpdir(), "cairn-record-"));
+  t.after(() => fs.rmSync(root, { recursive: true }));
+  const storeKey = join(root, "store-key");
+  const keys = { encrypt: randomBytes(32), macK: randomBytes(16), macR: randomBytes(16) };
+  fs.writeFileSync(storeKey, encodeMasterKeys(keys));
+  const id = randomBytes(16).toString("hex");
+  return { paths: { agentEvents: join(root, "agent-events.jsonl") }, control: { storeKey }, workspace: { id } };
+}
+
+function withoutState(t: TestContext): void {
+  const { XDG_STATE_HOME: state } = process.env;
+  process.env["XDG_STATE_HOME"] = "/dev/null/none";
+  t.after(() => {
+    if (state === undefined) delete process.env["XDG_STATE_HOME"];
+    else process.env["XDG_STATE_HOME"] = state;
+  });
+}
+
+async function note(place: RecordPlace, call: string, prompt?: string): Promise<void> {
+  const cause = { kind: "tool_call", agent: "codex", event: "PreToolUse", call };
+  const state = { before: null, save_point_id: null, made: false, failed: "no room" };
+  await noteAgentEvent(place, { cause, ...(prompt === undefined ? {} : { texts: { prompt } }) }, state);
+}
+
+const callsIn = (place: RecordPlace): (string | null)[] => readAgentEvents(place).map(({ call }) => call);
+
+test("events that no file takes stay in memory until the log takes them", async (t) => {
+  withoutState(t);
+  const place = newPlace(t);
+  const log = place.paths.agentEvents;
+  fs.mkdirSync(log);
+  await note(place, "first", "a secret");
+  await note(place, "second", "harmless");
+  const prompts = (): unknown[] => withTexts(place, readAgentEvents(place)).map(({ prompt }) => prompt);
+  fs.rmdirSync(log);
+  assert.deepEqual(prompts(), ["a secret", "harmless"]);
+  await removeTexts(place, (text) => text.includes("secret"), { dryRun: false });
+  assert.deepEqual([prompts(), fs.existsSync(log)], [[null, "harmless"], false]);
+  await note(place, "third");
+  assert.deepEqual(callsIn(place).toSorted(), ["first", "second", "third"]);
+  assert.equal(fs.readFileSync(log, "utf8").trim().split("\n").length, 3);
+});
+
+test("concurrent writers, a removal of text and a rotation lose no event", async (t) => {
+  withoutState(t);
+  const place = newPlace(t);
+  const calls = Array.from({ length: 120 }, (_none, i) => String(i));
+  const removals = [1, 2, 3].map(async () => removeTexts(place, (text) => text.includes("secret"), { dryRun: false }));
+  fs.writeFileSync(place.paths.agentEvents, "\n".repeat(4 << 20));
+  await Promise.all([...calls.map(async (call) => note(place, call, `secret ${call}`)), ...removals]);
+  assert.deepEqual(new Set(callsIn(place)), new Set(calls));
+  assert.ok(fs.existsSync(`${place.paths.agentEvents}.1`));
+  await removeTexts(place, (text) => text.includes("secret"), { dryRun: false });
+  const prompts = withTexts(place, readAgentEvents(place)).map(({ prompt }) => prompt);
+  assert.deepEqual([prompts.length, new Set(prompts)], [calls.length, new Set([null])]);
+});
+
+test("an event whose text does not fit into the spare file is written there without the text", async (t) => {
+  withoutState(t);
+  const place = newPlace(t);
+  await note(place, "first");
+  const log = place.paths.agentEvents;
+  fs.rmSync(log);
+  fs.mkdirSync(log);
+  await note(place, "long", "x".repeat(60 << 10));
+  fs.rmdirSync(log);
+  const [event] = withTexts(place, readAgentEvents(place));
+  assert.deepEqual([event!.call, event!.prompt, event!.no_text], ["long", null, "there was no room for the text"]);
+});
+
+test("text that was sealed with the key of another store counts as missing, and a removal takes it", async (t) => {
+  const place = newPlace(t);
+  await note(place, "first", "a secret");
+  fs.writeFileSync(
+    place.control.storeKey,
+    encodeMasterKeys({ encrypt: randomBytes(32), macK: randomBytes(16), macR: randomBytes(16) }),
+  );
+  const [event] = withTexts(place, readAgentEvents(place));
+  assert.match(event!.no_text!, /wrong MAC/);
+  assert.equal(await removeTexts(place, () => false, { dryRun: false }), 1);
+  assert.equal(readAgentEvents(place)[0]!.sealed, undefined);
+});

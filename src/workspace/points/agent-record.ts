@@ -1,0 +1,126 @@
+import type { AgentEvent } from "../../contract/looking.ts";
+import type { Cause } from "../../contract/words.ts";
+import { type MasterKeys, openMessage, sealMessage } from "../../crypto/seal.ts";
+import { toCairnError } from "../../errors.ts";
+import { decodeMasterKeys } from "../../formats/restic/key-file.ts";
+import { readRegular } from "../../fs/regular-file.ts";
+import { isEvent, type Texts } from "./agent-events.ts";
+import { appendToRecord, recordedLines, type RecordPlace, rewriteRecord } from "./event-files.ts";
+
+export type { Texts };
+
+/** An event as the record has it: the texts are sealed, or plain in lines of earlier builds. */
+export interface StoredEvent extends Omit<AgentEvent, "prompt" | "command"> {
+  /** `Texts` as JSON, sealed with the store's key, in base64 */
+  sealed?: string;
+  prompt?: string | null;
+  command?: string | null;
+}
+
+const REMOVED = "a cleanup removed the text";
+
+/** Adds a hook's event to the record of a workspace. Ignores other causes. Never throws. */
+export async function noteAgentEvent(
+  place: RecordPlace,
+  { cause, texts = {} }: { cause?: Cause | undefined; texts?: Texts | undefined },
+  state: Pick<AgentEvent, "before" | "save_point_id" | "made" | "failed">,
+): Promise<void> {
+  if (cause === undefined || !isEvent(cause)) return;
+  const text = (key: string): string | null => (typeof cause[key] === "string" ? cause[key] : null);
+  const event: StoredEvent = {
+    at: new Date().toISOString(),
+    agent: text("agent") ?? "",
+    event: text("event")!,
+    session: text("session"),
+    turn: text("turn"),
+    tool: text("tool"),
+    call: text("call"),
+    ...state,
+    asked_at: text("asked_at"),
+  };
+  const short = { ...event, ...(hasText(texts) ? { no_text: "there was no room for the text" } : {}) };
+  await appendToRecord(place, JSON.stringify({ ...event, ...sealTexts(place, texts) }), JSON.stringify(short));
+}
+
+const hasText = ({ prompt, command }: Texts): boolean => prompt !== undefined || command !== undefined;
+
+/** Seals texts with the key of the workspace's store, or says why not. */
+export function sealTexts(place: RecordPlace, texts: Texts): { sealed?: string; no_text?: string } {
+  if (!hasText(texts)) return {};
+  try {
+    const sealed = sealMessage(keysOf(place), Buffer.from(JSON.stringify(texts)));
+    return { sealed: Buffer.from(sealed).toString("base64") };
+  } catch (error) {
+    return { no_text: toCairnError(error).message };
+  }
+}
+
+/** Opens sealed texts. Throws if the key cannot be read, or if it is another store's. */
+export function openTexts(place: RecordPlace, sealed: string, keys = keysOf(place)): Texts {
+  return JSON.parse(Buffer.from(openMessage(keys, Buffer.from(sealed, "base64"))).toString("utf8")) as Texts;
+}
+
+const keysOf = ({ control }: RecordPlace): MasterKeys => decodeMasterKeys(readRegular(control.storeKey));
+
+/** Returns the events of a workspace, oldest first: about 8 MiB of them. Skips lines that a power cut left damaged. */
+export function readAgentEvents(place: RecordPlace): StoredEvent[] {
+  return recordedLines(place).flatMap((line) => eventIn(line) ?? []);
+}
+
+type Older = Omit<StoredEvent, "call" | "before" | "failed">;
+
+function eventIn(line: string): StoredEvent | null {
+  try {
+    // Events of earlier versions have none of these.
+    return { call: null, before: null, failed: null, ...(JSON.parse(line) as Older) };
+  } catch {
+    return null;
+  }
+}
+
+/** Returns events with their prompts and commands. */
+export function withTexts(place: RecordPlace, events: readonly StoredEvent[]): AgentEvent[] {
+  let keys: MasterKeys | undefined;
+  return events.map(({ sealed, prompt = null, command = null, ...event }) => {
+    if (sealed === undefined) return { ...event, prompt, command };
+    try {
+      keys ??= keysOf(place);
+      return { ...event, prompt: null, command: null, ...openTexts(place, sealed, keys) };
+    } catch (error) {
+      return { ...event, prompt: null, command: null, no_text: toCairnError(error).message };
+    }
+  });
+}
+
+/**
+ * Takes texts out of the record of a workspace if `fits` returns true for them, or if they cannot be opened. The events stay,
+ * because they tell whose changes are whose. Returns the number of events with such text; `dryRun`: only counts them.
+ */
+export async function removeTexts(
+  place: RecordPlace,
+  fits: (text: string) => boolean,
+  { dryRun }: { dryRun: boolean },
+): Promise<number> {
+  let count = 0;
+  const edit = (line: string): string | null => {
+    const event = eventIn(line);
+    // A line that a full disk cut off may have the text too.
+    if (event === null) return null;
+    const kept = withoutFitting(place, event, fits);
+    if (kept === event) return line;
+    count++;
+    return JSON.stringify(kept);
+  };
+  if (dryRun) for (const line of recordedLines(place)) edit(line);
+  else await rewriteRecord(place, edit);
+  return count;
+}
+
+function withoutFitting(place: RecordPlace, event: StoredEvent, fits: (text: string) => boolean): StoredEvent {
+  const { sealed, prompt: _prompt, command: _command, ...rest } = event;
+  const [shown] = withTexts(place, [event]) as [AgentEvent];
+  const isUnknown = sealed !== undefined && shown.no_text !== undefined;
+  const isFound = isUnknown || [shown.prompt, shown.command].some((text) => text !== null && fits(text));
+  const kept = isFound ? { ...rest, no_text: REMOVED } : event;
+  return rest.failed !== null && fits(rest.failed) ? { ...kept, failed: REMOVED } : kept;
+}
