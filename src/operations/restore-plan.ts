@@ -125,7 +125,7 @@ export function operationToRevert(
   const operation = unfinished ?? (kind === "undo" ? done : undone).at(-1);
   if (operation === undefined)
     throw kind === "redo" ? nothingToRedo() : undone.length > 0 ? allUndone() : nothingToUndo(workspace);
-  const { changed, keepPresent, keepGit } = operation;
+  const { changed, keepPresent, keepGit, only: named } = operation;
   const [target, left, before, after] = [operation.before, operation.after, changed.before, changed.after].map((id) =>
     workspace.byId(id),
   );
@@ -144,11 +144,13 @@ export function operationToRevert(
       { hint: see("history") },
     );
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
+  const only = named && new Set(named.map((path) => latin1(rawPath(path))));
   const changes = [{ found: target, left, changed: { before, after } }];
   const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
   const relative = {
     changes,
     paths,
+    ...(only && { only }),
     keptPresent: keepPresent,
     keptGit: keepGit,
     merged,

@@ -106,3 +106,17 @@ test("an undo that is killed before it records that it left a file is complete, 
   folder.run(0, "redo");
   assert.deepEqual(folder.state, ["one", "edited", "one"]);
 });
+
+test("redo leaves entries that the undo left, whatever became of them since", () => {
+  const folder = new Folder("redo-what-was-undone");
+  folder.run(0, "restore", "latest");
+  folder.write("edited", ["a", "b"]);
+  folder.run(10, "undo");
+  assert.deepEqual(folder.state, ["edited", "edited", "one"]);
+  // Back by hand to what the undo would have made of it.
+  folder.write("one", ["a", "b"]);
+  folder.run(0, "redo");
+  assert.deepEqual(folder.state, ["one", "one", "two"]);
+  folder.run(0, "undo");
+  assert.deepEqual(folder.state, ["one", "one", "one"]);
+});

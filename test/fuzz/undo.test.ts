@@ -139,7 +139,7 @@ async function revert(
   // If all was edited since, nothing was undone.
   if (done.undo_id === null && stay.length > 0) return;
   from.pop();
-  to.push({ before, left: new Map(top.before), changed: top.changed });
+  to.push({ before, left: new Map(world.files), changed: top.changed });
 }
 
 test("undo and redo step through all operations, and lose no edit made in between", async (t) => {

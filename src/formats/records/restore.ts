@@ -18,6 +18,7 @@ export interface RestoreFile {
   undo_id: SavePointId;
   kind: OperationKind;
   paths: RecordedPath[] | null;
+  changed?: Operation["changed"];
   keep_present?: boolean;
   keep_git?: boolean;
   merged?: Operation["merged"];
@@ -32,6 +33,7 @@ export function checkRestore(fields: Fields): void {
   fields.hex("undo_id", 32);
   checkKind(fields);
   if (fields.has("paths")) fields.list("paths", (element, label) => checkPath(new Fields(element, label)));
+  if (fields.has("changed")) fields.list("changed", (element, label) => checkPath(new Fields(element, label)));
   if (fields.has("merged")) checkMerged(fields);
   fields.text("staging");
   const root = fields.objectOrNull("root");

@@ -14,6 +14,8 @@ export interface Revertible {
   after: SavePointId;
   /** two points that differ in the entries that the operation changed */
   changed: { before: SavePointId; after: SavePointId };
+  /** entries of `changed` that the operation, its undo or its redo really changed; absent: all */
+  only?: Operation["changed"];
   paths: Operation["paths"];
   keepPresent: boolean;
   keepGit: boolean;
@@ -32,13 +34,17 @@ interface OperationLog {
 export function operationLog(operations: readonly Operation[]): OperationLog {
   const log: OperationLog = { done: [], undone: [] };
   for (const [i, operation] of operations.entries()) {
-    if (goesOn(operations[i - 1], operation)) continue;
-    const { kind, undo_id: before, restored_to: after } = operation;
+    const { kind, undo_id: before, restored_to: after, changed: only } = operation;
+    if (goesOn(operations[i - 1], operation)) {
+      // The rest went back too.
+      delete (kind === "undo" ? log.undone : log.done).at(-1)?.only;
+      continue;
+    }
     const moved = operation.head_before === undefined ? {} : { headBefore: operation.head_before };
     if (isReverting(kind)) {
       const [from, to] = kind === "undo" ? [log.done, log.undone] : [log.undone, log.done];
       const reverted = from.pop();
-      if (reverted !== undefined) to.push({ ...reverted, before, after, ...moved });
+      if (reverted !== undefined) to.push({ ...withoutOnly(reverted), before, after, ...(only && { only }), ...moved });
       continue;
     }
     const { at, paths, keep_present: keepPresent = false, keep_git: keepGit = false, merged } = operation;
@@ -48,6 +54,7 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
       before,
       after,
       changed: { before, after },
+      ...(only && { only }),
       paths,
       keepPresent,
       keepGit,
@@ -57,6 +64,10 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
     log.undone = [];
   }
   return log;
+}
+
+function withoutOnly({ only: _only, ...operation }: Revertible): Revertible {
+  return operation;
 }
 
 /** True if `operation` reverted the rest of the operation that `last`, an undo or redo before it, reverted in part. */

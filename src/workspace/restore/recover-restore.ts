@@ -40,13 +40,14 @@ export async function finishRestore(
   failpoint("restore.folder-durable");
   workspace.requireLock();
   const state = workspace.state();
-  const { kind, target, paths, keep_present, keep_git, merged, at } = intent;
+  const { kind, target, paths, changed, keep_present, keep_git, merged, at } = intent;
   const operation = {
     kind,
     at,
     undo_id: undoId,
     restored_to: target,
     paths,
+    ...(changed ? { changed } : {}),
     ...(keep_present ? { keep_present } : {}),
     ...(keep_git ? { keep_git } : {}),
     ...(merged ? { merged } : {}),

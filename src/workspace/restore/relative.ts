@@ -50,6 +50,8 @@ export interface Relative {
   changes: readonly PointChange[];
   /** raw paths: only entries at and below them, and directories that were made for them; null: all */
   paths: readonly Uint8Array[] | null;
+  /** latin1 paths of the entries that the change really changed; absent: all in which its points differ */
+  only?: ReadonlySet<string>;
   /** the change kept entries that its target lacks */
   keptPresent: boolean;
   /** the change left git's own state as it was */
@@ -251,6 +253,7 @@ export class RelativeRule {
   }
 
   #isSelected(path: Uint8Array, steps: readonly Step[]): boolean {
+    if (!this.#rule.over && this.#rule.only?.has(latin1(path)) === false) return false;
     if (this.#selection === null || this.#selection.chosenAt(path) !== null) return true;
     const isMade = steps.every(({ found, left }) => (found?.type === "dir") !== (left?.type === "dir"));
     return isMade && this.#selection.leadsOn(path);

@@ -145,6 +145,7 @@ export function intentOf(
     undo_id: undo.descriptor.save_point_id,
     kind,
     paths: paths === null ? null : paths.map((each) => recordPath(each)),
+    ...(own === null ? {} : { changed: own.map((each) => recordPath(each)) }),
     ...(keepPresent ? { keep_present: true } : {}),
     ...(keepGit === true ? { keep_git: true } : {}),
     ...(texts !== null && texts.merged.length > 0 ? { merged: texts.merged.map(recordMerged) } : {}),
