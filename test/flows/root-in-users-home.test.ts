@@ -79,6 +79,8 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
       [["backup", "create", "-r", repository], asRoot],
       [["-C", path.join(home, "kept"), "save"], asRoot],
       [["-C", path.join(home, "kept"), "restore", "latest"], asRoot],
+      [["-C", path.join(home, "kept"), "view", "latest"], asRoot],
+      [["-C", path.join(home, "kept"), "agent", "install", "claude-code"], asRoot],
       [["-C", path.join(home, "kept"), "fork", "latest", path.join(user.place, "fork")], asRoot],
     ] as const) {
       const { status, error } = cairn([...words], { ...options, own: true });
@@ -102,6 +104,7 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
       ["-C", kept, "diff", "latest"],
       ["-C", kept, "verify"],
       ["-C", kept, "doctor"],
+      ["-C", kept, "restore", "latest", "--to", path.join(user.place, "root-s-copy")],
       ["backup", "list", "-r", repository],
       ["backup", "show", "latest:file", "-r", repository],
     ])

@@ -15,6 +15,7 @@ import { MadeFolder, otherFolder, removeAll, removeOnly } from "../../fs/remove-
 import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { realPathOf } from "../place/find-workspace.ts";
+import { requireNotOthers } from "../place/owners.ts";
 import { type DeadPartial, PARTIAL_PREFIX, partialIn } from "../place/partials.ts";
 
 /**
@@ -338,7 +339,8 @@ export class NewFolder {
       this.#write();
     } catch (error) {
       const why = toCairnError(error);
-      if (unrecorded === undefined || unrecorded === false || !cannotBeWritten(why)) throw error;
+      const isNoPlace = cannotBeWritten(why) || why.code === "refused";
+      if (unrecorded === undefined || unrecorded === false || !isNoPlace) throw error;
       this.#isRecorded = false;
       if (unrecorded !== true) unrecorded(why);
     }
@@ -346,6 +348,7 @@ export class NewFolder {
 
   #write(): void {
     if (!this.#isRecorded) return;
+    requireNotOthers(this.#control);
     partialIn(this.#control, this.#file).begin(this.#record);
   }
 }

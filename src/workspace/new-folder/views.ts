@@ -24,6 +24,7 @@ export async function openView(
 ): Promise<{ lease: ViewFile; leftOut: LeftOutEntry[] }> {
   const { control } = workspace.found;
   if (!point.sealed) throw neverRead(point);
+  workspace.requireNotOthers();
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
     const id = randomBytes(8).toString("hex");

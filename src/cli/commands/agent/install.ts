@@ -14,7 +14,7 @@ import { VerbOptions } from "../../options.ts";
 import { AGENTS, type AgentTool, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
 import { type Edit, withEdit, withoutEdit } from "./edit.ts";
-import { forgetBefore, keepBefore, keptBefore } from "./kept-before.ts";
+import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
 const TOOL = { name: "<tool>", text: Object.keys(AGENTS).join(", ") };
@@ -66,6 +66,7 @@ export const install: CommandDefinition = {
         data: { ...dataOf(input, changes), checked: null },
         text: () => changes.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n"),
       };
+    requireKeepable();
     const client = await workspaceOf(context, input, scope);
     if (client !== null) await firstPoint(context, client);
     for (const { file, before, text } of changes) {

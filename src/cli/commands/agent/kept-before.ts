@@ -31,13 +31,17 @@ export function keptBefore(file: string, text: string | null): KeptBefore | null
   }
 }
 
+/** Throws `refused` if no text may be recorded, before the first file is written. */
+export function requireKeepable(): void {
+  requireOwnHome(userStateDirectory());
+}
+
 /** Records a file's text before an install. A repeated install keeps the first text. */
 export function keepBefore(
   file: string,
   { before, text, made }: { before: string | null; text: string; made: string | null },
 ): void {
   const kept = { ...(keptBefore(file, before) ?? { before, made }), after: digestOf(text) };
-  requireOwnHome(dirname(placeOf(file)));
   durableMkdir(dirname(placeOf(file)), { mode: 0o700 });
   durableWrite(placeOf(file), Buffer.from(JSON.stringify(kept)), { mode: 0o600 });
 }
