@@ -125,7 +125,7 @@ export function operationToRevert(
   const operation = unfinished ?? (kind === "undo" ? done : undone).at(-1);
   if (operation === undefined)
     throw kind === "redo" ? nothingToRedo() : undone.length > 0 ? allUndone() : nothingToUndo(workspace);
-  const { changed, keepPresent, keepGit, only: named } = operation;
+  const { changed, keepPresent, keepGit, only } = operation;
   const [target, left, before, after] = [operation.before, operation.after, changed.before, changed.after].map((id) =>
     workspace.byId(id),
   );
@@ -137,20 +137,24 @@ export function operationToRevert(
         hint: see("operations"),
       },
     );
-  if (!target || !left || !before || !after)
+  const isLast = only !== undefined && !over;
+  const entries = new Map<string, Point | null>();
+  for (const { left: id, ...path } of (isLast ? only : changed.entries) ?? [])
+    entries.set(latin1(rawPath(path)), isLast && id !== undefined ? workspace.byId(id) : left!);
+  if (!target || !left || !before || !after || [...entries.values()].includes(null))
     throw new CairnError(
       "nothing_to_undo",
       `a cleanup removed a save point of the last ${operation.kind}, of ${operation.at}, so it cannot be reverted`,
       { hint: see("history") },
     );
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
-  const only = named && new Set(named.map((path) => latin1(rawPath(path))));
-  const changes = [{ found: target, left, changed: { before, after } }];
+  const isNamed = isLast || changed.entries !== undefined;
+  const how = isNamed ? { entries: entries as ReadonlyMap<string, Point> } : { changed: { before, after } };
+  const changes = [{ found: target, left, ...how }];
   const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
   const relative = {
     changes,
     paths,
-    ...(only && { only }),
     keptPresent: keepPresent,
     keptGit: keepGit,
     merged,

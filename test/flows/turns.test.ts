@@ -293,3 +293,32 @@ test("a restore that changes nothing is no operation, but a head that it moved g
   for (let i = 0; i < 2; i++) assert.equal(project.run("redo").status, 0);
   assert.notEqual(headOf(), before);
 });
+
+test("undo of a rewind takes back what the rewind brought again of others' work between the calls", () => {
+  const project = new Project();
+  const callOf = (id: string): object => ({ ...CLAUDE, tool_name: "Bash", tool_use_id: id });
+  project.hook("claude-code", "UserPromptSubmit", { ...CLAUDE, prompt: "work" });
+  project.hook("claude-code", "PreToolUse", callOf("1"));
+  project.write("src/a", "of the agent");
+  project.hook("claude-code", "PostToolUse", callOf("1"));
+  project.write("b", "of the person");
+  project.write("new", "of the person");
+  cairnOk(["save", project.folder]);
+  project.hook("claude-code", "PreToolUse", callOf("2"));
+  project.write("b", "of the agent");
+  fs.rmSync(path.join(project.folder, "new"));
+  project.hook("claude-code", "PostToolUse", callOf("2"));
+  project.hook("claude-code", "Stop", CLAUDE);
+  const present = (): string[] => project.names().map((name) => `${name}: ${project.content(name)}`);
+  const after = present();
+  const back = ["b: of the person", "new: of the person", "src/a: one"];
+  for (const [verb, wanted] of [
+    ["rewind", back],
+    ["undo", after],
+    ["redo", back],
+    ["undo", after],
+  ] as const) {
+    const done = project.run(verb);
+    assert.deepEqual([done.status, present()], [0, wanted], `${verb}: ${done.stdout}${done.stderr}`);
+  }
+});

@@ -46,8 +46,11 @@ export interface Operation {
   restored_to: SavePointId;
   /** Null if the whole workspace was restored. */
   paths: RecordedPath[] | null;
-  /** The entries that it changed, each without those below it; absent: all in which the two points differ. */
-  changed?: RecordedPath[];
+  /**
+   * The entries that it changed, each without those below it; absent: all in which the two points differ. `left`: the
+   * point of the state that an entry was left in; absent: `restored_to`.
+   */
+  changed?: (RecordedPath & { left?: SavePointId })[];
   /** True: entries that the target lacks were kept. */
   keep_present?: boolean;
   /** True: git's own state was left as it was. */
@@ -209,11 +212,19 @@ export function checkMerged(record: Fields): void {
   });
 }
 
+export function checkChanged(record: Fields): void {
+  record.list("changed", (element, label) => {
+    const changed = new Fields(element, label);
+    checkPath(changed);
+    if (changed.has("left")) changed.hex("left", 32);
+  });
+}
+
 function checkOperation(operation: Fields): void {
   operation.hex("undo_id", 32);
   operation.hex("restored_to", 32);
   if (operation.has("paths")) operation.list("paths", (element, label) => checkPath(new Fields(element, label)));
-  if (operation.has("changed")) operation.list("changed", (element, label) => checkPath(new Fields(element, label)));
+  if (operation.has("changed")) checkChanged(operation);
   if (operation.has("merged")) checkMerged(operation);
   if (operation.has("head_before")) operation.hex("head_before", 32);
   operation.time("at");

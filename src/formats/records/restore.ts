@@ -1,6 +1,6 @@
 import type { SavePointId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
-import { checkMerged, type Operation, OPERATION_KINDS, type OperationKind } from "./control.ts";
+import { checkChanged, checkMerged, type Operation, OPERATION_KINDS, type OperationKind } from "./control.ts";
 import { checkPath, type RecordedPath } from "./record.ts";
 
 /** Metadata to set on a directory, besides its extended attributes. */
@@ -33,7 +33,7 @@ export function checkRestore(fields: Fields): void {
   fields.hex("undo_id", 32);
   checkKind(fields);
   if (fields.has("paths")) fields.list("paths", (element, label) => checkPath(new Fields(element, label)));
-  if (fields.has("changed")) fields.list("changed", (element, label) => checkPath(new Fields(element, label)));
+  if (fields.has("changed")) checkChanged(fields);
   if (fields.has("merged")) checkMerged(fields);
   fields.text("staging");
   const root = fields.objectOrNull("root");

@@ -13,8 +13,8 @@ export interface Revertible {
   /** point of the state that the operation, its undo or its redo left */
   after: SavePointId;
   /** two points that differ in the entries that the operation changed */
-  changed: { before: SavePointId; after: SavePointId };
-  /** entries of `changed` that the operation, its undo or its redo really changed; absent: all */
+  changed: { before: SavePointId; after: SavePointId; entries?: Operation["changed"] };
+  /** entries that the operation, its undo or its redo really changed; absent: all of `changed` */
   only?: Operation["changed"];
   paths: Operation["paths"];
   keepPresent: boolean;
@@ -53,7 +53,7 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
       at,
       before,
       after,
-      changed: { before, after },
+      changed: { before, after, ...(only && { entries: only }) },
       ...(only && { only }),
       paths,
       keepPresent,

@@ -34,9 +34,9 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
  */
 async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
   const { relative, ...plain } = input;
-  if (relative === undefined || input.paths !== null || relative.only) return input;
-  if (relative.keptPresent || relative.keptGit) return input;
+  if (relative === undefined || input.paths !== null || relative.keptPresent || relative.keptGit) return input;
   const [newest, ...older] = relative.changes;
+  if (newest?.entries !== undefined) return input;
   // Only a single change leads to the target itself.
   const left = newest?.left ?? null;
   if (older.length > 0 || left === null || newest!.isUncertain === true) return input;

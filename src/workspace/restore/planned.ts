@@ -8,6 +8,7 @@ import type { Workspace } from "../open/workspace.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
 import { type Difference, exactDifferences, type ExactFields } from "../points/tree-diff.ts";
+import type { SavePointId } from "../../ids.ts";
 import type { Saved } from "../save/record-point.ts";
 import { AbsoluteRule, requireSeen } from "./absolute.ts";
 import { leftOutBefore } from "./apply.ts";
@@ -38,7 +39,7 @@ export interface PlannedRestore {
   /** scan of the folder */
   scan: Protected["scan"];
   /** the entries of a relative change that does not lead to the target itself, since others' changes stay; null: all */
-  own: Uint8Array[] | null;
+  own: { path: Uint8Array; left?: SavePointId }[] | null;
   /** texts that the plan merged; null: none */
   texts: TextMerge | null;
   /** contents of the plan that no point has; null: none */
@@ -65,6 +66,8 @@ type Wanted = Pick<
 type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "texts" | "made" | "manifest" | "target"> & {
   /** differences of hard-linked files outside the plan */
   unasked: Difference[];
+  /** by latin1 path: the points of which other entries than the target's come back */
+  newer: ReadonlyMap<string, SavePointId>;
 };
 
 /** Plans the changes of a restore. Changes nothing. */
@@ -102,6 +105,7 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
       manifest,
       target,
       unasked,
+      newer: new Map(),
     };
   }
   const made = new MadeContents();
@@ -111,7 +115,19 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
   const plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
   if (putGroups(plan).size > 0) append(unasked, otherNames(plan, rule.besides()));
   const contents = made.with(target);
-  return { plan, refs: movedRefs(plan, present, contents), damaged, texts, made, manifest, target: contents, unasked };
+  const newer = new Map<string, SavePointId>();
+  for (const [path, index] of rule.newer) newer.set(path, relative.changes[index]!.found.descriptor.save_point_id);
+  return {
+    plan,
+    refs: movedRefs(plan, present, contents),
+    damaged,
+    texts,
+    made,
+    manifest,
+    target: contents,
+    unasked,
+    newer,
+  };
 }
 
 /** Plans a restore over the present that was just saved. */
@@ -120,7 +136,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
   const source = await workspace.source(saved.point);
   const fields = (await workspace.manifest(saved.point))?.lossless ?? [];
   const scan = saved.scan!;
-  const { unasked, ...changes } = await planChanges(workspace, input, { source, fields, scan });
+  const { unasked, newer, ...changes } = await planChanges(workspace, input, { source, fields, scan });
   const { plan, target, manifest } = changes;
   if (input.relative !== undefined && plan.length > 0) warnOfGitElsewhere(workspace.root, input);
   const toTarget = { before: fields, after: manifest?.lossless ?? [] };
@@ -133,6 +149,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
         : ownPaths(
             plan,
             exactDifferences(source, target, toTarget, () => undefined),
+            newer,
           ),
     holes: holesByPath(manifest),
     scan,
@@ -143,18 +160,26 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
 /** More paths are not worth a record: an undo then compares the whole folder. */
 const MOST_OWN = 10_000;
 
-/** Returns the changed paths of a plan if the folder will differ from the target otherwise than in times, else null. */
-function ownPaths(plan: Plan, toTarget: Iterable<Difference>): Uint8Array[] | null {
+/**
+ * Returns the changed paths of a plan if the folder will differ from the target otherwise than in times, else null.
+ * `newer`: by latin1 path, the points of which other entries than the target's come back.
+ */
+function ownPaths(plan: Plan, toTarget: Iterable<Difference>, newer: Changes["newer"]): PlannedRestore["own"] {
   if (plan.length > MOST_OWN) return null;
+  const all = (): NonNullable<PlannedRestore["own"]> =>
+    Iterator.from(plan)
+      .filter(({ action }) => action !== "keep")
+      .map(({ path }) => {
+        const left = newer.get(latin1(path));
+        return { path, ...(left && { left }) };
+      })
+      .toArray();
+  if (newer.size > 0) return all();
   const changed = new Set<string>();
   for (const { path, action, edited } of plan) if (action !== "keep" && edited === undefined) changed.add(latin1(path));
   for (const { path, aspects, before, after } of toTarget) {
     const isMoved = before !== null && after !== null && aspects.every((aspect) => aspect === "times");
-    if (!isMoved && !changed.has(latin1(path)))
-      return Iterator.from(plan)
-        .filter(({ action }) => action !== "keep")
-        .map((each) => each.path)
-        .toArray();
+    if (!isMoved && !changed.has(latin1(path))) return all();
   }
   return null;
 }

@@ -42,6 +42,8 @@ export interface PointChange {
   isUncertain?: boolean;
   /** two points that differ in the entries of the change; absent: `found` and `left` */
   changed?: { before: Point; after: Point };
+  /** by latin1 path, in raw pre-order: the entries of the change, and the state that each was left in; in place of `changed` */
+  entries?: ReadonlyMap<string, Point>;
 }
 
 /** The changes that a relative change takes back. */
@@ -50,8 +52,6 @@ export interface Relative {
   changes: readonly PointChange[];
   /** raw paths: only entries at and below them, and directories that were made for them; null: all */
   paths: readonly Uint8Array[] | null;
-  /** latin1 paths of the entries that the change really changed; absent: all in which its points differ */
-  only?: ReadonlySet<string>;
   /** the change kept entries that its target lacks */
   keptPresent: boolean;
   /** the change left git's own state as it was */
@@ -70,17 +70,19 @@ export interface Relative {
 
 /** Returns the points that a relative change reads: they must be sealed. */
 export function pointsOf({ changes }: Pick<Relative, "changes">): Point[] {
-  return changes.flatMap(({ found, left, changed }) => [
+  return changes.flatMap(({ found, left, changed, entries }) => [
     found,
     ...(left === null ? [] : [left]),
     ...(changed ? Object.values(changed) : []),
+    ...new Set(entries?.values()),
   ]);
 }
 
 /** Returns the change with every point replaced by the result of `by`. */
 export function withPoints(relative: Relative, by: (point: Point) => Point): Relative {
-  const changes = relative.changes.map(({ found, left, changed, ...more }) => ({
+  const changes = relative.changes.map(({ found, left, changed, entries, ...more }) => ({
     ...more,
+    ...(entries && { entries: new Map(entries.entries().map(([path, point]) => [path, by(point)])) }),
     found: by(found),
     left: left === null ? null : by(left),
     ...(changed && { changed: { before: by(changed.before), after: by(changed.after) } }),
@@ -93,6 +95,7 @@ interface StateChange {
   left: State;
   isUncertain: boolean;
   changed?: { before: State; after: State };
+  entries?: ReadonlyMap<string, State>;
 }
 
 interface Rule extends Omit<Relative, "changes"> {
@@ -125,13 +128,17 @@ export async function relativeRule(
     return read;
   };
   const read: StateChange[] = [];
-  for (const { found, left, changed, isUncertain = false } of changes)
+  for (const { found, left, changed, entries, isUncertain = false } of changes) {
+    const leftIn = new Map<string, State>();
+    for (const [path, point] of entries ?? []) leftIn.set(path, await state(point));
     read.push({
       found: await state(found),
       left: left === null ? more.present : await state(left),
       isUncertain,
       ...(changed && { changed: { before: await state(changed.before), after: await state(changed.after) } }),
+      ...(entries && { entries: leftIn }),
     });
+  }
   const labels = pointsOf({ changes }).flatMap(({ descriptor }) => descriptor.labels);
   const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
   const databases = new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each))));
@@ -164,6 +171,8 @@ export class RelativeRule {
   /** null: entries of git are like others, since all of them go back */
   readonly #git: GitRule | null;
   readonly #going: GoingDirectory[] = [];
+  /** by latin1 path: the number of the change whose found state an entry gets, if that is not the oldest one */
+  readonly newer = new Map<string, number>();
   /** Directories above the current entry that the change makes. */
   #made: Uint8Array[] = [];
 
@@ -184,7 +193,7 @@ export class RelativeRule {
       const git = this.#git?.at(path, { present, isNew: oldest?.found === null });
       if (git?.stays !== undefined) yield staying(path, present, oldest?.found ?? present, git.stays);
       if (git !== undefined && git.wanted === undefined) continue;
-      const { wanted, stopped } = git === undefined ? this.#takenBack(path, present, steps) : decided(git);
+      const { wanted, wantedOf, stopped } = git === undefined ? this.#takenBack(path, present, steps) : decided(git);
       const change = changeOf(path, present, wanted);
       if (change === null) {
         if (stopped.length > 0 && this.#git?.isQuiet(path, present) !== true)
@@ -207,6 +216,7 @@ export class RelativeRule {
         open.push(going);
       }
       if (wanted?.type === "dir" && present?.type !== "dir") this.#made.push(path);
+      if (wantedOf < this.#rule.changes.length - 1) this.newer.set(latin1(path), wantedOf);
       const isUnchosen = this.#selection !== null && this.#selection.chosenAt(path) === null;
       const isWay = isUnchosen || this.#git?.isQuiet(path, present) === true;
       const notAll = stopped.length > 0 ? { edited: stopped } : {};
@@ -229,7 +239,7 @@ export class RelativeRule {
   /** Merges the changes: the entries of all of them in raw pre-order, each with its steps, newest first. */
   *#entries(): Generator<{ path: Uint8Array; steps: Step[] }> {
     const { keptPresent, keptGit = false } = this.#rule;
-    const lists = this.#rule.changes.map((change, index) => new StepList(change, index, this.#rule.onDamaged));
+    const lists = this.#rule.changes.map((change, index) => new StepList(change, index, this.#rule));
     // The last one comes first.
     let ofGit: Uint8Array[] = [];
     for (;;) {
@@ -253,7 +263,6 @@ export class RelativeRule {
   }
 
   #isSelected(path: Uint8Array, steps: readonly Step[]): boolean {
-    if (!this.#rule.over && this.#rule.only?.has(latin1(path)) === false) return false;
     if (this.#selection === null || this.#selection.chosenAt(path) !== null) return true;
     const isMade = steps.every(({ found, left }) => (found?.type === "dir") !== (left?.type === "dir"));
     return isMade && this.#selection.leadsOn(path);
@@ -264,10 +273,11 @@ export class RelativeRule {
     path: Uint8Array,
     present: TreeNode | null,
     steps: readonly Step[],
-  ): { wanted: TreeNode | null; stopped: DiffAspect[] } {
+  ): { wanted: TreeNode | null; wantedOf: number; stopped: DiffAspect[] } {
     const { over, throughSqlite, databases, keepsModes } = this.#rule;
     const database = databaseOf(path, databases);
-    if (over || (database !== null && throughSqlite)) return { wanted: steps.at(-1)!.found, stopped: [] };
+    if (over || (database !== null && throughSqlite))
+      return { wanted: steps.at(-1)!.found, wantedOf: steps.at(-1)!.index, stopped: [] };
     const first = database === null ? undefined : this.#edited.get(database);
     const entry = new EntryBack(present, keepsModes);
     const isMerged = this.#isAsMerged(path, present);
@@ -333,8 +343,8 @@ function staying(path: Uint8Array, before: TreeNode | null, after: TreeNode | nu
   return { path, before, after, aspects, stays: { reason: "changed_since", detail } };
 }
 
-function decided({ wanted = null, isPart = false }: GitDecision): { wanted: TreeNode | null; stopped: DiffAspect[] } {
-  return { wanted, stopped: isPart ? ["content"] : [] };
+function decided({ wanted = null, isPart = false }: GitDecision): Pick<EntryBack, "wanted" | "wantedOf" | "stopped"> {
+  return { wanted, wantedOf: Infinity, stopped: isPart ? ["content"] : [] };
 }
 
 /** Aspects that are compared each for itself. Edits of times and of hard links never keep an entry. */
@@ -345,6 +355,8 @@ const SILENT: ReadonlySet<DiffAspect> = new Set(["times", "links"]);
 /** Goes back through the steps of one entry. */
 class EntryBack {
   wanted: TreeNode | null;
+  /** number of the last change that was taken back */
+  wantedOf = Infinity;
   readonly #stopped = new Set<Aspect>();
   readonly #keepsModes: boolean;
 
@@ -365,11 +377,12 @@ class EntryBack {
     } else for (const aspect of ASPECTS) if (this.#differ(aspect, now, found)) this.#stopped.add(aspect);
   }
 
-  takeBack({ found, left }: Step): void {
+  takeBack({ index, found, left }: Step): void {
     const { wanted: now } = this;
     if (found === null || left === null || now === null || found.type !== now.type || left.type !== now.type)
       this.#takeWhole(now, { found, left });
     else for (const aspect of ASPECTS) this.#takeAspect(aspect, { now, found, left });
+    if (this.wanted !== now) this.wantedOf = index;
   }
 
   /** Takes back the making or the removal of an entry. */
@@ -434,17 +447,24 @@ function contentOf(found: TreeNode): Partial<TreeNode> {
 /** The steps of one change, in raw pre-order. */
 class StepList {
   readonly #differences: Iterator<Difference>;
-  readonly #sides: { found: OrderedFinder; left: OrderedFinder } | null;
+  readonly #sides: { found: OrderedFinder; left: LeftFinder } | null;
   readonly #index: number;
+  /** `over`: an entry goes back whatever it was left as */
+  readonly #over: boolean;
   head: Difference | null = null;
 
-  constructor({ found, left, changed }: StateChange, index: number, onDamaged: OnDamagedDirectory) {
+  constructor(change: StateChange, index: number, { onDamaged, over }: Pick<Rule, "onDamaged" | "over">) {
+    const { found, left, changed, entries } = change;
     const { before, after } = changed ?? { before: found, after: left };
     const fields = { before: before.fields, after: after.fields };
     // An entry that is damaged in a state stays, and is named.
-    this.#differences = exactDifferences(before.source, after.source, fields, onDamaged)[Symbol.iterator]();
-    this.#sides = changed === undefined ? null : { found: new OrderedFinder(found), left: new OrderedFinder(left) };
+    const all =
+      entries === undefined ? exactDifferences(before.source, after.source, fields, onDamaged) : named(entries.keys());
+    this.#differences = all[Symbol.iterator]();
+    const isListed = changed !== undefined || entries !== undefined;
+    this.#sides = isListed ? { found: new OrderedFinder(found), left: new LeftFinder(change) } : null;
     this.#index = index;
+    this.#over = over && entries !== undefined;
     this.#advance();
   }
 
@@ -455,12 +475,33 @@ class StepList {
     this.#advance();
     if (this.#sides === null) return { index: this.#index, found: head.before, left: head.after };
     const [found, left] = [this.#sides.found.at(path), this.#sides.left.at(path)];
-    return changeOf(path, found, left) === null ? null : { index: this.#index, found, left };
+    return changeOf(path, found, left) === null && !this.#over ? null : { index: this.#index, found, left };
   }
 
   #advance(): void {
     const { done, value } = this.#differences.next();
     this.head = done === true ? null : value;
+  }
+}
+
+function* named(paths: Iterable<string>): Generator<Difference> {
+  for (const path of paths) yield { path: Buffer.from(path, "latin1"), before: null, after: null, aspects: [] };
+}
+
+/** Finds the nodes that a change left. */
+class LeftFinder {
+  readonly #change: StateChange;
+  readonly #finders = new Map<State, OrderedFinder>();
+
+  constructor(change: StateChange) {
+    this.#change = change;
+  }
+
+  at(path: Uint8Array): TreeNode | null {
+    const state = this.#change.entries?.get(latin1(path)) ?? this.#change.left;
+    const finder = this.#finders.get(state) ?? new OrderedFinder(state);
+    this.#finders.set(state, finder);
+    return finder.at(path);
   }
 }
 
@@ -504,13 +545,11 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
   for (const database of databases) {
     const path = Buffer.from(database, "latin1");
     const members = [path, ...SIDECARS.map((ending) => beside(path, ending))];
-    const nodesOf = (state: State): (TreeNode | null)[] => {
-      const finder = new OrderedFinder(state);
-      return members.map((each) => finder.at(each));
-    };
-    let now = nodesOf(present);
-    for (const [index, { found, left, isUncertain }] of changes.entries()) {
-      const [before, after] = [nodesOf(found), nodesOf(left)];
+    const nodesOf = (finder: Pick<OrderedFinder, "at">): (TreeNode | null)[] => members.map((each) => finder.at(each));
+    let now = nodesOf(new OrderedFinder(present));
+    for (const [index, change] of changes.entries()) {
+      const { found, isUncertain } = change;
+      const [before, after] = [nodesOf(new OrderedFinder(found)), nodesOf(new LeftFinder(change))];
       if (isSameContent(before, after) || isSameContent(now, before)) continue;
       if (isUncertain || !isSameContent(now, after)) {
         edited.set(database, index);

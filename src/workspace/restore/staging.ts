@@ -135,7 +135,7 @@ export function intentOf(
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
   // An undo's operation is the one that it reverts; others' changes are not the business of a later undo.
-  const paths = isReverting(kind) ? asked : (own ?? asked);
+  const paths = isReverting(kind) ? asked : (own?.map(({ path: each }) => each) ?? asked);
   // The folder's own mode or owner was set since the operation.
   const left = relative === undefined || relative.over ? null : (relative.changes[0]?.left ?? undo);
   const isEdited = left !== null && !isSameRoot(rootOfPoint(left), rootOfPoint(undo));
@@ -145,7 +145,9 @@ export function intentOf(
     undo_id: undo.descriptor.save_point_id,
     kind,
     paths: paths === null ? null : paths.map((each) => recordPath(each)),
-    ...(own === null ? {} : { changed: own.map((each) => recordPath(each)) }),
+    ...(own === null
+      ? {}
+      : { changed: own.map(({ path: each, left: id }) => ({ ...recordPath(each), ...(id && { left: id }) })) }),
     ...(keepPresent ? { keep_present: true } : {}),
     ...(keepGit === true ? { keep_git: true } : {}),
     ...(texts !== null && texts.merged.length > 0 ? { merged: texts.merged.map(recordMerged) } : {}),
