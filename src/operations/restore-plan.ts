@@ -22,7 +22,7 @@ import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
 import { idOfPlan } from "../workspace/restore/prepare.ts";
-import { pointsOf, type Relative } from "../workspace/restore/relative.ts";
+import { pointsOf, type Relative, statesOf } from "../workspace/restore/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, operationToFinish, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
@@ -138,19 +138,17 @@ export function operationToRevert(
       },
     );
   const isLast = only !== undefined && !over;
-  const entries = new Map<string, Point | null>();
-  for (const { left: id, ...path } of (isLast ? only : changed.entries) ?? [])
-    entries.set(latin1(rawPath(path)), isLast && id !== undefined ? workspace.byId(id) : left!);
-  if (!target || !left || !before || !after || [...entries.values()].includes(null))
+  const named = isLast ? only : changed.entries;
+  const stateOf = (id = operation.after): Point | null => workspace.byId(isLast ? id : operation.after);
+  const entries = named && statesOf(named, stateOf);
+  if (!target || !left || !before || !after || entries === null)
     throw new CairnError(
       "nothing_to_undo",
       `a cleanup removed a save point of the last ${operation.kind}, of ${operation.at}, so it cannot be reverted`,
       { hint: see("history") },
     );
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
-  const isNamed = isLast || changed.entries !== undefined;
-  const how = isNamed ? { entries: entries as ReadonlyMap<string, Point> } : { changed: { before, after } };
-  const changes = [{ found: target, left, ...how }];
+  const changes = [{ found: target, left, ...(entries ? { entries } : { changed: { before, after } }) }];
   const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
   const relative = {
     changes,

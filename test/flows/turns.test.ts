@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import type { OperationList, RestoreResult, Turn, TurnsResult } from "../../src/contract/index.ts";
-import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 
 /** Turns of agents from their hooks' events, and the way back to before a turn. */
 
@@ -294,7 +294,7 @@ test("a restore that changes nothing is no operation, but a head that it moved g
   assert.notEqual(headOf(), before);
 });
 
-test("undo of a rewind takes back what the rewind brought again of others' work between the calls", () => {
+test("undo of a rewind takes back what the rewind brought again of others' work between the calls", async () => {
   const project = new Project();
   const callOf = (id: string): object => ({ ...CLAUDE, tool_name: "Bash", tool_use_id: id });
   project.hook("claude-code", "UserPromptSubmit", { ...CLAUDE, prompt: "work" });
@@ -312,6 +312,17 @@ test("undo of a rewind takes back what the rewind brought again of others' work 
   const present = (): string[] => project.names().map((name) => `${name}: ${project.content(name)}`);
   const after = present();
   const back = ["b: of the person", "new: of the person", "src/a: one"];
+  const hold = path.join(SCRATCH, "held-rewind");
+  fs.writeFileSync(hold, "");
+  const env = { CAIRN_FAILPOINT: `restore.swapped@${hold}` };
+  const stopped = startCairn(["-C", project.folder, "rewind"], { env });
+  await stopped.paused;
+  assert.deepEqual(present(), back);
+  stopped.child.kill("SIGINT");
+  fs.rmSync(hold);
+  const { error } = await stopped.ended;
+  assert.match(error!.message, /the folder is as it was before$/);
+  assert.deepEqual(present(), after);
   for (const [verb, wanted] of [
     ["rewind", back],
     ["undo", after],

@@ -2,6 +2,8 @@ import { setImmediate } from "node:timers/promises";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { RestoreResult } from "../../contract/points.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { writeState } from "../place/control-directory.ts";
@@ -15,7 +17,7 @@ import type { Workspace } from "../open/workspace.ts";
 import { type Asked, checked, isStillTree } from "./asked-restore.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned } from "./restore.ts";
-import { pointsOf, withPoints } from "./relative.ts";
+import { pointsOf, statesOf, withPoints } from "./relative.ts";
 import { planHeld, whyNotPlannedHeld } from "./restore-held.ts";
 
 /** A finished restore. `target`: the restored point, which some methods seal first. `changes`: null if not counted. */
@@ -107,12 +109,15 @@ async function takeBack(
   const undo = done.undoId === null ? null : workspace.byId(done.undoId);
   if (undo === null) return;
   const { paths } = input;
-  const changes = [{ found: undo, left: done.target }];
+  const { changed, merged: texts } = workspace.state().operations.at(-1) ?? {};
+  const entries = changed && statesOf(changed, (id) => (id === undefined ? done.target : workspace.byId(id)));
+  const changes = [{ found: undo, left: done.target, ...(entries && { entries }) }];
   const relative = {
     changes,
     paths,
     keptPresent: input.keepPresent,
     keptGit: input.keepGit === true,
+    merged: new Map(texts?.map((each) => [latin1(rawPath(each)), each.sha256])),
     over: false,
     throughSqlite: false,
     isOperation: true,

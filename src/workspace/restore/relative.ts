@@ -1,6 +1,8 @@
 import { losslessByPath, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
+import type { Operation } from "../../formats/records/control.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import type { SavePointId } from "../../ids.ts";
 import { nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
 import { sha256 } from "../../crypto/hash.ts";
@@ -66,6 +68,20 @@ export interface Relative {
   throughSqlite: boolean;
   /** the changes are an operation of Cairn, not those of a turn or a fork */
   isOperation?: boolean;
+}
+
+/** Reads the record of the entries that an operation changed. Null: the point that an entry was left as is gone. */
+export function statesOf(
+  changed: NonNullable<Operation["changed"]>,
+  stateOf: (id: SavePointId | undefined) => Point | null,
+): Map<string, Point> | null {
+  const states = new Map<string, Point>();
+  for (const { left, ...path } of changed) {
+    const state = stateOf(left);
+    if (state === null) return null;
+    states.set(latin1(rawPath(path)), state);
+  }
+  return states;
 }
 
 /** Returns the points that a relative change reads: they must be sealed. */
