@@ -222,6 +222,8 @@ test("a turn that was taken back is marked, and the next rewind takes the turn b
   assert.equal(project.content("b"), "two");
   const marks = (): boolean[] => project.turns().turns.map(({ taken_back: isBack }) => isBack);
   assert.deepEqual(marks(), [true, false]);
+  const shown = spawnSync(process.execPath, [buildCommand(), "-C", project.folder, "turns"], { encoding: "utf8" });
+  assert.equal(shown.stdout.match(/; taken back$/gm)?.length, 1, shown.stdout);
   assert.equal(project.run("rewind").status, 0);
   assert.deepEqual([project.content("b"), marks()], ["one", [true, true]]);
   assert.equal(project.run("rewind").error!.code, "not_found");

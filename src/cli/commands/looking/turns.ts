@@ -53,6 +53,7 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
     changed,
     paths,
     not_saved: failed,
+    taken_back: isBack,
   } = turn;
   const who = session === null ? agent : `${agent} ${session.slice(0, 8)}`;
   const change =
@@ -69,7 +70,7 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
     ...(commands.length > SHOWN_COMMANDS
       ? [style.dim(`    … ${plural(commands.length - SHOWN_COMMANDS, "command")} more`)]
       : []),
-    `    ${change}${names.length > 0 ? `: ${names.join(", ")}${more}` : ""}; ${before === null ? style.yellow(`no state before: ${whyNot}`) : `before: ${shorten(before)}`}`,
+    `    ${change}${names.length > 0 ? `: ${names.join(", ")}${more}` : ""}; ${before === null ? style.yellow(`no state before: ${whyNot}`) : `before: ${shorten(before)}`}${isBack ? style.yellow("; taken back") : ""}`,
     ...failed.map((each) => `    ${style.yellow("not saved")}: ${firstLine(each)}`),
   ].join("\n");
 }
