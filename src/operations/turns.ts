@@ -26,6 +26,8 @@ const SHOWN_REASONS = 5;
 const LEAST_DIGITS = 4;
 /** Events before a turn in which an open tool call is looked for. */
 const EARLIER_EVENTS = 1000;
+/** Causes of saves that somebody asked for. */
+const ASKED: ReadonlySet<string> = new Set(["person", "program"]);
 
 /** Names of events that begin or end a turn, in each agent's hooks. */
 const PROMPT = /^(?:UserPromptSubmit|BeforeAgent|prompt)$/;
@@ -177,9 +179,9 @@ function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null
     if (start !== undefined && sequence < start) break;
     const point = workspace.points.readOrNull(sequence);
     if (point === null) continue;
-    const { save_point_id: id, created_at: at } = point.descriptor;
+    const { save_point_id: id, created_at: at, cause, undo } = point.descriptor;
     if (start === undefined && at < (first.asked_at ?? first.at)) break;
-    if (end === null || at <= end) found.push({ id, at });
+    if (end === null || at <= end) found.push({ id, at, isAsked: !undo && ASKED.has(cause.kind) });
   }
   return found.toReversed();
 }

@@ -231,6 +231,24 @@ test("a turn that was taken back is marked, and the next rewind takes the turn b
   assert.deepEqual([project.content("b"), marks()], ["two", [true, false]]);
 });
 
+test("what a person does after an interrupted call stays, and is named", () => {
+  const project = new Project();
+  const call = { ...CLAUDE, tool_name: "Bash", tool_use_id: "1" };
+  project.hook("claude-code", "UserPromptSubmit", { ...CLAUDE, prompt: "work" });
+  project.hook("claude-code", "PreToolUse", call);
+  project.write("of-agent", "new");
+  // Esc: no hook tells of the end of the call.
+  project.run("save");
+  project.write("of-person", "new");
+  project.run("save");
+  project.write("b", "edited");
+  const back = project.run("rewind");
+  assert.equal(back.status, 10, back.stdout);
+  assert.deepEqual([project.names(), project.content("b")], [["b", "of-person", "src/a"], "edited"]);
+  const left = back.data["left_out"] as RestoreResult["left_out"];
+  assert.deepEqual(left.map(({ path: where }) => where).toSorted(), ["b", "of-person"]);
+});
+
 test("a running turn without tool events goes back, also what is not saved yet", () => {
   const project = new Project();
   project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "run" });

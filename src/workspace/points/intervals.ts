@@ -14,6 +14,8 @@ export interface Moment {
   event: number | null;
   /** indexes of the events after it that have no state, because their saves failed */
   unsaved: number[];
+  /** see {@link SavedPoint.isAsked} */
+  isAsked?: boolean;
 }
 
 /** The time between two neighbouring moments. */
@@ -29,6 +31,8 @@ export interface SavedPoint {
   id: SavePointId;
   /** RFC 3339 */
   at: string;
+  /** a person or program asked for the save, not a hook, a schedule or a restore */
+  isAsked: boolean;
 }
 
 /**
@@ -43,7 +47,8 @@ export function momentsOf(log: readonly StoredEvent[], first: number, points: re
   let next = 0;
   const addUntil = (isLater: (point: SavedPoint) => boolean): void => {
     for (; next < points.length && !isLater(points[next]!); next++)
-      if (!made.has(points[next]!.id)) moments.push({ state: points[next]!.id, event: null, unsaved: [] });
+      if (!made.has(points[next]!.id))
+        moments.push({ state: points[next]!.id, event: null, unsaved: [], isAsked: points[next]!.isAsked });
   };
   for (let i = first; i < log.length; i++) {
     const { save_point_id: state, made: isNew, at, before } = log[i]!;
@@ -75,8 +80,9 @@ export function intervalsOf(
   const calls = new OpenCalls(log, of);
   for (let event = of.earlier.from; event < of.earlier.to; event++) calls.pass(event);
   const intervals: Interval[] = [];
-  for (const [i, { state, event, unsaved }] of moments.entries()) {
+  for (const [i, { state, event, unsaved, isAsked }] of moments.entries()) {
     if (event !== null) calls.pass(event);
+    else if (isAsked === true) calls.doubt();
     const next = moments[i + 1];
     const to = next?.state ?? null;
     const isLate = [event, next?.event ?? null].some((each) => each !== null && log[each]!.asked_at !== null);
@@ -87,7 +93,7 @@ export function intervalsOf(
       isMixed ||= calls.sessions().join("\n") !== sessions.join("\n");
     }
     const by =
-      sessions.length > 1 || ((isLate || isMixed) && to !== state)
+      sessions.length > 1 || calls.isInDoubt(sessions[0]) || ((isLate || isMixed) && to !== state)
         ? "uncertain"
         : sessions.length === 0
           ? "none"
@@ -103,6 +109,9 @@ class OpenCalls {
   readonly #of: { sessionOf(event: StoredEvent): string; isTurnEnd(event: StoredEvent): boolean };
   /** session → ids of its open calls; null is a call without an id, or a whole turn */
   readonly #open = new Map<string, Set<string | null>>();
+  /** sessions whose open call may have been interrupted */
+  readonly #doubted = new Set<string>();
+  #passed = -1;
 
   constructor(
     log: readonly StoredEvent[],
@@ -116,10 +125,25 @@ class OpenCalls {
     return [...this.#open].flatMap(([session, calls]) => (calls.size === 0 ? [] : [session]));
   }
 
+  /**
+   * A person saves: who interrupts an agent and goes on alone ends no call. Until the session's next event, changes in a
+   * call without an end may be of either.
+   */
+  doubt(): void {
+    for (const [session, calls] of this.#open)
+      if ([...calls].some((call) => !this.#hasEnd(session, call, this.#passed + 1))) this.#doubted.add(session);
+  }
+
+  isInDoubt(session: string | undefined): boolean {
+    return session !== undefined && this.#doubted.has(session);
+  }
+
   /** Goes past an event of the log. */
   pass(index: number): void {
     const event = this.#log[index]!;
     const session = this.#of.sessionOf(event);
+    this.#passed = index;
+    this.#doubted.delete(session);
     const open = this.#open.get(session) ?? new Set();
     this.#open.set(session, open);
     // A call without an end of its own ends with the session's next event.
@@ -133,11 +157,13 @@ class OpenCalls {
     open.add(call);
   }
 
-  /** Tells if the end of a call is in the log at or after an event. */
-  #hasEnd(session: string, call: string, from: number): boolean {
+  /** Tells if the end of a call is in the log at or after an event. A call without an id ends with the session's next event. */
+  #hasEnd(session: string, call: string | null, from: number): boolean {
     for (let i = from; i < this.#log.length; i++) {
       const event = this.#log[i]!;
-      if (event.call === call && !isBefore(event.event) && this.#of.sessionOf(event) === session) return true;
+      if (this.#of.sessionOf(event) !== session) continue;
+      if (call === null) return !isBefore(event.event);
+      if (event.call === call && !isBefore(event.event)) return true;
     }
     return false;
   }
