@@ -144,6 +144,32 @@ test("a killed removal does not replace a folder that was put at the fork's path
   oneOf(to, { state }, "given back", { withoutRootTime: true });
 });
 
+test("a removal that was killed waits while its disk is not mounted", async (t) => {
+  for (const kind of ["ext4", "btrfs"] as const) {
+    const disk = loopFileSystem(t, kind);
+    if (disk === null) continue;
+    for (const failpoint of ["fork.removal-recorded", "fork.aside", "fork.released"]) {
+      const folder = newFolder("unmounted");
+      makeFirst(folder);
+      // oxlint-disable-next-line no-await-in-loop
+      const client = await clientOf(folder);
+      // oxlint-disable-next-line no-await-in-loop
+      await client.save();
+      const to = path.join(disk.root, `fork-${failpoint.replace(".", "-")}`);
+      // oxlint-disable-next-line no-await-in-loop
+      const state = await changedFork({ client, folder }, to);
+      assert.ok(cairn(removalOf(folder, to), { failpoint }).killed, failpoint);
+      disk.unmounted(() => {
+        const { warnings } = cairnOk(["-C", folder, "save"]);
+        assert.match(warnings.join(" "), /the removal of the fork .* was interrupted: its disk is not mounted at/);
+      });
+      // oxlint-disable-next-line no-await-in-loop
+      await checkEnd({ client, folder }, { to, state }, `${kind}: not mounted at ${failpoint}`);
+    }
+    disk.close();
+  }
+});
+
 test("a removal ends after a power cut in the middle, and nothing comes back after one at its end", async (t) => {
   for (const kind of ["ext4", "xfs", "btrfs"] as const) {
     const disk = loopFileSystem(t, kind);

@@ -50,6 +50,9 @@ export interface ForkRemoval {
   /** Inode number of the folder, and when it was made, as in the workspace's record; null if that is unknown. */
   inode: string;
   made: string | null;
+  /** The file system of the folder and its mount point, as in the workspace's record; absent if unknown. */
+  filesystem_uuid?: string;
+  mount_point?: RecordedPath;
   /** The point of the original workspace that has the fork's last state. */
   save_point_id: SavePointId;
 }
@@ -100,6 +103,8 @@ export function checkForkRemoval(fields: Fields): void {
     throw fields.wrong("aside", `${ASIDE_PREFIX} and 16 hex digits`);
   checkInode(fields);
   if (!fields.isNull("made")) fields.text("made", 32);
+  fields.optionalText("filesystem_uuid");
+  if (fields.has("mount_point")) checkPath(fields.object("mount_point"));
   fields.hex("save_point_id", 32);
 }
 

@@ -16,8 +16,9 @@ import type { SavePointId } from "../../ids.ts";
 import { lockOrNull } from "../new-folder/recover-folders.ts";
 import { removeStatCaches } from "../open/temporaries.ts";
 import type { Recoverable, Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { madeAt, readWorkspace } from "../place/control-directory.ts";
+import { diskOf, madeAt, readWorkspace } from "../place/control-directory.ts";
 import type { FoundWorkspace } from "../place/find-workspace.ts";
+import { isOnDisk } from "../place/mounted.ts";
 import { leftRemovals, removalIn } from "../place/partials.ts";
 import { readRegistration, unregister } from "../place/registry.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
@@ -52,6 +53,7 @@ export class ForkAside {
       aside: `${ASIDE_PREFIX}${suffix}`,
       inode: identityOf(fd).inode,
       made: madeAt(folder),
+      ...diskOf(folder),
       save_point_id: point,
     });
     removalIn(control, aside.#file).begin(aside.#record);
@@ -106,7 +108,10 @@ export class ForkAside {
     }
   }
 
-  /** Gives the folder its path again, also over an empty folder. Throws `conflict` if the path is taken. */
+  /**
+   * Gives the folder its path again, also over an empty folder. Throws `conflict` if the path is taken, `busy` if the
+   * folder's disk is not mounted.
+   */
   giveBack(): void {
     if (this.#isThere()) {
       try {
@@ -124,14 +129,15 @@ export class ForkAside {
     this.end();
   }
 
-  /** Removes the folder of a released fork. Keeps the record if some of the folder has to stay. */
+  /** Removes the folder of a released fork. Keeps the record if some of the folder has to stay. Throws `busy` if its disk is not mounted. */
   async remove(): Promise<ForkRest> {
     const { place } = this;
     const { made, inode } = this.#record;
+    const isThere = this.#isThere();
     const parent = openDirectory(parentOf(place));
     try {
       const only = (found: DirectoryIdentity): boolean => made === null || found.inode === inode;
-      if (this.#isThere()) await removeEntry(parent, nameOf(place), { only });
+      if (isThere) await removeEntry(parent, nameOf(place), { only });
       fs.fsyncSync(parent);
     } catch (error) {
       const { message, details } = toCairnError(error);
@@ -146,13 +152,21 @@ export class ForkAside {
     return { rest: null, leftOut: [] };
   }
 
-  /** True if the folder at the other name is the fork's. */
+  /** True if the folder at the other name is the fork's. Throws `busy` if it is missing because its disk is not mounted. */
   #isThere(): boolean {
+    if (this.#isFork(this.place)) return true;
+    if (this.#isFork(this.#target) || isOnDisk(this.#target, this.#record)) return false;
+    const point = this.#record.mount_point;
+    const where = point === undefined ? "" : ` at ${printablePath(Buffer.from(rawPath(point)))}`;
+    throw new CairnError("busy", `its disk is not mounted${where}; if that disk is gone for good, remove ${this.#file}`);
+  }
+
+  #isFork(place: Buffer): boolean {
     const { inode, made } = this.#record;
-    const there = fs.lstatSync(this.place, { bigint: true, throwIfNoEntry: false });
+    const there = fs.lstatSync(place, { bigint: true, throwIfNoEntry: false });
     if (there?.isDirectory() !== true) return false;
     // A file system that keeps no time of birth may also give the folder another inode number.
-    return made === null || (there.ino.toString() === inode && madeAt(this.place) === made);
+    return made === null || (there.ino.toString() === inode && madeAt(place) === made);
   }
 
   /** Removes the record. */
@@ -178,7 +192,7 @@ export const FORK_REMOVAL: Recoverable = {
     "● the directory of the fork's workspace is renamed: the fork is released",
     "the fork is unregistered; its content is freed; the folder is removed; the record is removed",
   ],
-  before: "gives the folder its path again; if something else lies there, the folder waits at its new name",
+  before: "gives the folder its path again; if something else lies there, the folder waits at its new name; if its disk is not mounted, until it is",
   after: "removes the folder; the record stays as long as some of the folder cannot be removed",
   isLeft: ({ found: { control } }) => leftRemovals(control).length > 0,
   recover: async (workspace, call) => (await endRemovals(workspace, call)).map(({ recovery }) => recovery),

@@ -20,7 +20,7 @@ import {
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { type FoundWorkspace, isOtherFolder } from "../place/find-workspace.ts";
 import { listRemovals } from "../place/partials.ts";
-import { existingAncestor } from "../place/room.ts";
+import { isOnDisk } from "../place/mounted.ts";
 import { listRegistered, ownInside } from "../place/registry.ts";
 import { type LeftOutEntry, leftOutOf, leftOutOfPoint } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
@@ -99,11 +99,7 @@ export function requireNotGoing({ control, folder, workspace }: FoundWorkspace):
 
 /** Throws `refused` if the folder is missing because its disk is not mounted. */
 export function requireDisk({ folder, workspace }: FoundWorkspace): void {
-  const above = filesystemUuid(existingAncestor(folder));
-  const isOther = above !== null && workspace.filesystem_uuid !== undefined && above !== workspace.filesystem_uuid;
-  const place = workspace.mount_point === undefined ? null : Buffer.from(rawPath(workspace.mount_point));
-  const isUnmounted = place !== null && !(fs.existsSync(place) && isMountPoint(place));
-  if (!isOther && !isUnmounted) return;
+  if (isOnDisk(folder, workspace)) return;
   throw refusal(folder, "its folder is missing, and its disk is not mounted", {
     hint: advice`mount the fork's disk, then try again; or end the workspace without its folder: ${releaseLine(folder)}`,
   });

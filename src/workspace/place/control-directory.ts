@@ -253,17 +253,24 @@ export type FolderIdentity = Pick<
 /** Path, inode, device and file system of a folder (its real path), in the form of a workspace's record. */
 function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
   const facts = statSync(folder, { bigint: true });
-  const uuid = filesystemUuid(folder);
-  const mount = mountOf(folder);
   const mountPath = inMount ? pathInMount(folder) : null;
   const made = madeAt(folder);
   return {
     ...recordPath(rawBytes(folder)),
     root_inode: facts.ino.toString(),
     device: facts.dev.toString(),
-    ...(uuid === null ? {} : { filesystem_uuid: uuid }),
     ...(made === null ? {} : { root_made: made }),
     ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
+    ...diskOf(folder),
+  };
+}
+
+/** Returns the file system of a folder and its mount point, in the form of a workspace's record. */
+export function diskOf(folder: RawPath): Pick<FolderIdentity, "filesystem_uuid" | "mount_point"> {
+  const uuid = filesystemUuid(folder);
+  const mount = mountOf(folder);
+  return {
+    ...(uuid === null ? {} : { filesystem_uuid: uuid }),
     ...(mount === null ? {} : { mount_point: recordPath(mount.mountPoint) }),
   };
 }

@@ -4,8 +4,15 @@ import { advice, CairnError, option } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { filesystemUuid, isMountPoint } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
-import { isFolderThere, type PlacedWorkspace, readWorkspace, recordFolder } from "./control-directory.ts";
+import {
+  type FolderIdentity,
+  isFolderThere,
+  type PlacedWorkspace,
+  readWorkspace,
+  recordFolder,
+} from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
+import { existingAncestor } from "./room.ts";
 
 /** Compares the mounts with those at the last save: an empty mount point must not be saved as an empty workspace. */
 
@@ -13,6 +20,14 @@ interface MountCall {
   allow?: readonly GuardName[] | undefined;
   /** true: the call enters file systems that are mounted inside */
   crossMounts?: boolean | undefined;
+}
+
+/** True unless the disk on which a folder lay, by its record, is not mounted there now. `folder` may be missing. */
+export function isOnDisk(folder: Buffer, was: Pick<FolderIdentity, "filesystem_uuid" | "mount_point">): boolean {
+  const above = filesystemUuid(existingAncestor(folder));
+  if (above !== null && was.filesystem_uuid !== undefined && above !== was.filesystem_uuid) return false;
+  const place = was.mount_point === undefined ? null : Buffer.from(rawPath(was.mount_point));
+  return place === null || (fs.existsSync(place) && isMountPoint(place));
 }
 
 /** Says which disk of a workspace seems unmounted: its mount point exists and is empty. Null if there is none. */
