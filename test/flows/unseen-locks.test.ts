@@ -12,13 +12,13 @@ import {
   Writer,
 } from "../../src/capture/sqlite/testing-writer.ts";
 import type { Client, SavePoint } from "../../src/contract/index.ts";
-import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { HalfWriter } from "../fixtures/half-writer.ts";
 import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { firstOf, LONG } from "../fixtures/long.ts";
 import { backup, repositoryPlace, tryBackup } from "../fixtures/repository.ts";
-import { cairnLibrary } from "../fixtures/work.ts";
+import { cairnLibrary, pauseFile } from "../fixtures/work.ts";
 
 /** Databases whose users take locks that Cairn cannot see, and transactions without a journal. */
 
@@ -137,6 +137,68 @@ describe("a database whose program may take locks that Cairn does not see", () =
       await assert.rejects(client.restore({ target: "latest" }), { code: "refused" });
       assert.equal(open.prepare("SELECT n FROM one WHERE id = 0").get()!["n"], -1);
     });
+});
+
+describe("a database whose program uses it through a FUSE above the folder that Cairn sees", () => {
+  for (const verb of ["save", "capture"] as const)
+    test(`${verb} leaves an empty log in its place`, async (t) => {
+      const views = viewsOf(t, "bindfs");
+      if (views === null) return;
+      const [program, folder] = [views.cairn, views.program];
+      const open = new DatabaseSync(path.join(program, "app.db"));
+      t.after(() => open.close());
+      open.exec("PRAGMA journal_mode = WAL; CREATE TABLE t (n); PRAGMA wal_checkpoint(TRUNCATE)");
+      const to = path.join(SCRATCH, `above-${count}.db`);
+      if (verb === "save") cairnOk(["save", folder]);
+      else cairnOk(["database", "capture", path.join(folder, "app.db"), "--to", to]);
+      assert.equal(fs.existsSync(path.join(folder, "app.db-wal")), true);
+      open.exec("INSERT INTO t VALUES (1)");
+      const other = new DatabaseSync(path.join(program, "app.db"));
+      t.after(() => other.close());
+      assert.deepEqual(other.prepare("SELECT n FROM t").all().length, 1);
+    });
+
+  test("a journal that appears during a capture is not rolled back", async (t) => {
+    const views = viewsOf(t, "bindfs");
+    if (views === null) return;
+    const [program, folder] = [views.cairn, views.program];
+    const open = new DatabaseSync(path.join(program, "app.db"));
+    t.after(() => open.close());
+    open.exec(`PRAGMA cache_size = 5; CREATE TABLE t (id INTEGER PRIMARY KEY, n, padding);
+      WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 400)
+      INSERT INTO t SELECT x, 0, hex(randomblob(400)) FROM c`);
+    const pause = pauseFile();
+    const to = path.join(SCRATCH, `above-${count}.db`);
+    const args = ["database", "capture", path.join(folder, "app.db"), "--to", to];
+    const running = startCairn(args, { failpoint: `database.opened@${pause}` });
+    await running.paused;
+    open.exec("BEGIN; UPDATE t SET n = 1");
+    fs.rmSync(pause);
+    await running.ended;
+    assert.equal(fs.existsSync(path.join(folder, "app.db-journal")), true);
+    open.exec("COMMIT");
+    assert.equal(open.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
+    assert.equal(open.prepare("SELECT count(*) AS count FROM t WHERE n = 1").get()!["count"], 400);
+  });
+
+  test("a copy during which its file changes is not called transaction-consistent", async (t) => {
+    const views = viewsOf(t, "bindfs");
+    if (views === null) return;
+    const [program, folder] = [views.cairn, views.program];
+    const open = new DatabaseSync(path.join(program, "app.db"));
+    t.after(() => open.close());
+    open.exec("PRAGMA journal_mode = MEMORY; CREATE TABLE t (n)");
+    const pause = pauseFile();
+    const to = path.join(SCRATCH, `above-${count}.db`);
+    const args = ["database", "capture", path.join(folder, "app.db"), "--to", to, "--no-checkpoint"];
+    const running = startCairn(args, { failpoint: `database.pinned@${pause}` });
+    await running.paused;
+    open.exec("INSERT INTO t VALUES (1)");
+    fs.rmSync(pause);
+    const { data } = await running.ended;
+    assert.equal(data["label"], "crash-consistent");
+    assert.match(String(data["reason"]), /changed although Cairn held SQLite's lock/);
+  });
 });
 
 const ENGINES: readonly (readonly [HeldKind, HoldingEngine | "copy"])[] = [

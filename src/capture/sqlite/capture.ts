@@ -55,7 +55,7 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
       if (isLeftBehind(fd, request.path)) return await recoveredImage(fd, request, header!);
       return await consistentImage(fd, request, header!);
     } catch (error) {
-      if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
+      if (!isOfDatabase(error)) throw error;
       return await plainCopy(fd, request, { header, reason: whatFailed(error) });
     }
   } finally {
@@ -75,12 +75,15 @@ export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
 let pinned: { database: DatabaseSync | null; fd: number; looks: () => string; before: string } | null = null;
 
 /**
- * True if there is a log or journal that no process uses, by SQLite's own locks, which work across namespaces. Opening
- * such a database would apply the log and remove it, though the log may be another database's.
+ * True if there is a log, also an empty one, or a journal that no process uses, by SQLite's own locks, which work across
+ * namespaces. Opening such a database would apply the log and remove it, though it may be another database's, or in use
+ * by a program that takes its locks elsewhere, for example through a FUSE.
  */
 export function isLeftBehind(fd: number, path: Uint8Array): boolean {
   const isUnlocked = (): boolean => kernelLockState(fd) === "none";
-  return isUnlocked() && logsBeside(path).length > 0 && isUnlocked();
+  const hasLog = (): boolean =>
+    logsBeside(path).length > 0 || sizeOf(path, "-wal") !== null || sizeOf(path, "-shm") !== null;
+  return isUnlocked() && hasLog() && isUnlocked();
 }
 
 /**
@@ -120,9 +123,9 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
     if (reason !== null)
       return heldCopy(await plainCopy(fd, request, { header, reason, isUncached: unshared !== null }));
     try {
-      return await pinOrImage(fd, request);
+      return await pinOrImage(fd, request, header);
     } catch (error) {
-      if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
+      if (!isOfDatabase(error)) throw error;
       return heldCopy(await plainCopy(fd, request, { header, reason: whatFailed(error) }));
     }
   } finally {
@@ -148,9 +151,9 @@ function heldCopy({ label, reason, sidecars }: Captured): Held {
   return { isImage: true, label, reason, sidecars };
 }
 
-async function pinOrImage(fd: number, { path, stage, how }: HoldRequest): Promise<Held> {
+async function pinOrImage(fd: number, { path, stage, how }: HoldRequest, header: DatabaseHeader): Promise<Held> {
   const held = { label: "transaction-consistent", reason: null, sidecars: [] } as const;
-  const database = openDatabase(path, "rw", WAIT_MS);
+  const database = openDatabase(path, modeOf(header), WAIT_MS);
   try {
     if (how === "own" && isInWalMode(database) && (await isPinnedOnEmptyWal(database, path))) {
       pin({ database, fd, looks: () => looksOf(fd, path) });
@@ -189,6 +192,11 @@ function looksOf(fd: number, path: Uint8Array): string {
   const { dev, ino, size, mtimeNs } = fs.fstatSync(fd, { bigint: true });
   const named = fs.statSync(Buffer.from(path), { bigint: true, throwIfNoEntry: false });
   return [dev, ino, size, mtimeNs, named?.dev, named?.ino, headOf(fd).toString("hex")].join();
+}
+
+/** A connection that only reads never rolls back a journal that appears meanwhile: its program may be in a transaction. */
+function modeOf({ journal_mode: mode }: DatabaseHeader): "ro" | "rw" {
+  return mode === "wal" ? "rw" : "ro";
 }
 
 function isInWalMode(database: DatabaseSync): boolean {
@@ -236,7 +244,15 @@ async function recoveredImage(fd: number, request: CaptureRequest, header: Datab
   }
 }
 
+/** A program changed the file although SQLite's lock was held, so a reading under the lock proves nothing. */
+class LocksIgnored extends Error {}
+
+function isOfDatabase(error: unknown): boolean {
+  return error instanceof LocksIgnored || (error as { code?: unknown }).code === "ERR_SQLITE_ERROR";
+}
+
 function whatFailed(error: unknown): string {
+  if (error instanceof LocksIgnored) return error.message;
   const { errcode = 0, message } = error as { errcode?: number; message: string };
   const code = errcode & 0xff;
   if (code === BUSY || code === LOCKED) return "another process holds an exclusive lock on it";
@@ -247,21 +263,20 @@ function whatFailed(error: unknown): string {
 interface Made {
   method: Method;
   heldMs: number;
-  warnings: string[];
 }
 
 async function consistentImage(
   fd: number,
   request: CaptureRequest,
-  { journal_mode: journalMode }: DatabaseHeader,
+  header: DatabaseHeader,
 ): Promise<Captured> {
   const { path, stage } = request;
   const walBefore = sizeOf(path, "-wal") ?? 0;
   const image = fs.openSync(`${stage}/image`, "wx+", 0o600);
   try {
     // A read-only connection would leave an empty log behind if there was none.
-    const isRead = !request.checkpoint && (journalMode !== "wal" || sizeOf(path, "-wal") !== null);
-    const database = openDatabase(path, isRead ? "ro" : "rw", WAIT_MS);
+    const isRead = !request.checkpoint && sizeOf(path, "-wal") !== null;
+    const database = openDatabase(path, isRead ? "ro" : modeOf(header), WAIT_MS);
     let made: Made;
     let walAfter: number;
     try {
@@ -274,7 +289,7 @@ async function consistentImage(
     failpoint("database.released");
     const facts = await lookInto(image, request);
     failpoint("database.staged");
-    const { heldMs: held_ms, method, warnings } = made;
+    const { heldMs: held_ms, method } = made;
     return {
       ...facts,
       label: "transaction-consistent",
@@ -283,7 +298,7 @@ async function consistentImage(
       held_ms,
       wal_bytes_before: walBefore,
       wal_bytes_after: walAfter,
-      warnings: [...warnings, ...facts.warnings, ...warningsOf(readHeader(image)!)],
+      warnings: [...facts.warnings, ...warningsOf(readHeader(image)!)],
       sidecars: [],
     };
   } finally {
@@ -297,18 +312,13 @@ async function makeImage(
   { path, checkpoint, stage }: Pick<CaptureRequest, "path" | "checkpoint" | "stage">,
 ): Promise<Made> {
   const isWal = isInWalMode(database);
-  const warnings: string[] = [];
   if (!isWal || (checkpoint && (await isPinnedOnEmptyWal(database, path)))) {
     if (!isWal) beginCurrent(database, files.fd, path);
     const started = performance.now();
-    failpoint("database.pinned");
     const isWhole = await readPinned(database, files, path);
     database.exec("ROLLBACK");
     const heldMs = performance.now() - started;
-    if (isWhole) return { method: "pinned", heldMs: Math.round(heldMs), warnings };
-    warnings.push(
-      "the file was changed although Cairn held SQLite's lock: a program that ignores SQLite's locks writes to it",
-    );
+    if (isWhole) return { method: "pinned", heldMs: Math.round(heldMs) };
   }
   const started = performance.now();
   database.exec(BEGIN);
@@ -316,7 +326,7 @@ async function makeImage(
   await backup(database, `${stage}/image`, { rate: BACKUP_PAGES });
   failpoint("database.backed-up");
   database.exec("ROLLBACK");
-  return { method: "backup", heldMs: Math.round(performance.now() - started), warnings };
+  return { method: "backup", heldMs: Math.round(performance.now() - started) };
 }
 
 /** Begins to read. A file system outside this kernel may show pages from before the lock, which are then read again. */
@@ -357,7 +367,7 @@ async function isPinnedOnEmptyWal(database: DatabaseSync, path: Uint8Array): Pro
   }
 }
 
-/** Reads all pages under the transaction's lock; false if the file changed meanwhile, or is not the one that SQLite opened. */
+/** Reads all pages under the transaction's lock; false if the file is not the one that SQLite opened, or was replaced meanwhile. */
 async function readPinned(
   database: DatabaseSync,
   { fd, image }: { fd: number; image: number },
@@ -366,14 +376,18 @@ async function readPinned(
   const before = fs.fstatSync(fd, { bigint: true });
   const named = fs.statSync(Buffer.from(path), { bigint: true });
   const header = headOf(fd);
+  failpoint("database.pinned");
   const pageSize = ask(database, "PRAGMA page_size");
   const bytes = ask(database, "PRAGMA page_count") * pageSize;
   if (named.ino !== before.ino || named.dev !== before.dev || before.size < BigInt(bytes)) return false;
   await copyBytes(fd, image, bytes);
   failpoint("database.read");
   const after = fs.fstatSync(fd, { bigint: true });
-  const isSame = after.size === before.size && after.mtimeNs === before.mtimeNs && after.nlink === before.nlink;
-  return isSame && headOf(fd).equals(header);
+  if (after.size !== before.size || after.mtimeNs !== before.mtimeNs || !headOf(fd).equals(header))
+    throw new LocksIgnored(
+      "it was changed although Cairn held SQLite's lock: a program that ignores the lock, or takes it elsewhere, writes to it",
+    );
+  return after.nlink === before.nlink;
 }
 
 function headOf(fd: number): Buffer {
