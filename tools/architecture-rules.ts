@@ -198,6 +198,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["open"], reason: "recovery runs before every change, whichever it is" },
     { folders: ["keep"], reason: "a save may have to make room first" },
     { folders: ["save"], reason: "a restore saves the present first" },
+    { folders: ["rules"], reason: "a restore carries out what a rule has planned" },
     { folders: ["restore"], reason: "a new folder asks a restore for its plan and its checks" },
     { folders: ["new-folder"], reason: "a fork is a folder with a first point" },
     { folders: ["care"], reason: "proofs, repairs and ends know all that can be under way" },
@@ -315,7 +316,7 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
     home: /^repository\/storage\/s3\/requests\.ts$/,
     reason: "credentials meet requests in one file",
   },
-  { name: "node-diff3", home: /^workspace\/restore\/merge-text\.ts$/, reason: "only adopt --merge merges texts" },
+  { name: "node-diff3", home: /^workspace\/rules\/merge-text\.ts$/, reason: "only adopt --merge merges texts" },
   { name: "esbuild", home: /^$/, reason: "a build tool is not there at run time" },
   { name: "fast-check", home: /^$/, reason: "a test tool is not there at run time" },
 ];

@@ -14,17 +14,16 @@ import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
 import { type Point, rulesOf } from "../workspace/points/point-files.ts";
-import type { PlannedEntry } from "../workspace/restore/plan.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
+import { expectedLeftOut, planChanges, type PlannedEntry } from "../workspace/restore/planned.ts";
 import { idOfPlan } from "../workspace/restore/prepare.ts";
-import { pointsOf, type Relative, statesOf } from "../workspace/restore/relative.ts";
+import { pointsOf, type Relative } from "../workspace/rules/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
-import { operationLog, operationToFinish, type Revertible } from "../workspace/points/operation-log.ts";
+import { operationLog, operationToFinish, type Revertible, statesOf } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
 /** Plans a restore and changes nothing. */

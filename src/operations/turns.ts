@@ -11,7 +11,7 @@ import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/point
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { RestoreInput } from "../workspace/restore/prepare.ts";
-import type { PointChange } from "../workspace/restore/relative.ts";
+import type { PointChange } from "../workspace/rules/relative.ts";
 import { recoverIfIdle } from "../workspace/save/look.ts";
 import { diff } from "./diff.ts";
 import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "../workspace/points/intervals.ts";

@@ -265,11 +265,7 @@ interface Made {
   heldMs: number;
 }
 
-async function consistentImage(
-  fd: number,
-  request: CaptureRequest,
-  header: DatabaseHeader,
-): Promise<Captured> {
+async function consistentImage(fd: number, request: CaptureRequest, header: DatabaseHeader): Promise<Captured> {
   const { path, stage } = request;
   const walBefore = sizeOf(path, "-wal") ?? 0;
   const image = fs.openSync(`${stage}/image`, "wx+", 0o600);

@@ -12,7 +12,6 @@ import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { newOwner } from "../../fs/lock-owner.ts";
 import { type DirectoryIdentity, identityOf, isSameDirectory, removeEntry } from "../../fs/remove-all.ts";
 import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
-import type { SavePointId } from "../../ids.ts";
 import { lockOrNull } from "../new-folder/recover-folders.ts";
 import { removeStatCaches } from "../open/temporaries.ts";
 import type { Recoverable, Workspace, WorkspaceCall } from "../open/workspace.ts";
@@ -44,7 +43,11 @@ export class ForkAside {
   }
 
   /** Records the removal. `fd`: the open folder; `point`: of the original, with the fork's last state. */
-  static begin({ control, folder, workspace }: FoundWorkspace, fd: number, point: SavePointId): ForkAside {
+  static begin(
+    { control, folder, workspace }: FoundWorkspace,
+    fd: number,
+    point: ForkRemoval["save_point_id"],
+  ): ForkAside {
     const suffix = randomBytes(8).toString("hex");
     const aside = new ForkAside(control, path.join(control.partial, `fork-${suffix}.json`), {
       owner: newOwner("fork", false),
@@ -75,7 +78,7 @@ export class ForkAside {
   }
 
   /** Records another point. */
-  renew(point: SavePointId): void {
+  renew(point: ForkRemoval["save_point_id"]): void {
     this.#record = { ...this.#record, save_point_id: point };
     removalIn(this.#control, this.#file).begin(this.#record);
     failpoint("fork.record-renewed");
@@ -158,7 +161,10 @@ export class ForkAside {
     if (this.#isFork(this.#target) || isOnDisk(this.#target, this.#record)) return false;
     const point = this.#record.mount_point;
     const where = point === undefined ? "" : ` at ${printablePath(Buffer.from(rawPath(point)))}`;
-    throw new CairnError("busy", `its disk is not mounted${where}; if that disk is gone for good, remove ${this.#file}`);
+    throw new CairnError(
+      "busy",
+      `its disk is not mounted${where}; if that disk is gone for good, remove ${this.#file}`,
+    );
   }
 
   #isFork(place: Buffer): boolean {
@@ -192,7 +198,8 @@ export const FORK_REMOVAL: Recoverable = {
     "● the directory of the fork's workspace is renamed: the fork is released",
     "the fork is unregistered; its content is freed; the folder is removed; the record is removed",
   ],
-  before: "gives the folder its path again; if something else lies there, the folder waits at its new name; if its disk is not mounted, until it is",
+  before:
+    "gives the folder its path again; if something else lies there, the folder waits at its new name; if its disk is not mounted, until it is",
   after: "removes the folder; the record stays as long as some of the folder cannot be removed",
   isLeft: ({ found: { control } }) => leftRemovals(control).length > 0,
   recover: async (workspace, call) => (await endRemovals(workspace, call)).map(({ recovery }) => recovery),

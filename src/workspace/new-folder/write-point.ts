@@ -14,7 +14,7 @@ import { heldTreeOf, treePlace } from "../points/held-trees.ts";
 import { checkLocation } from "../place/guards.ts";
 import { NewFolder, requireFree } from "./new-folder.ts";
 import { isSibling, type Point } from "../points/point-files.ts";
-import { lackingPath } from "../restore/absolute.ts";
+import { lackingPath } from "../rules/absolute.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
 import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";

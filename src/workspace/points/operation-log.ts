@@ -1,3 +1,5 @@
+import { latin1 } from "../../formats/bytes.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import { isReverting, type Operation, type OperationKind } from "../../formats/records/control.ts";
 import type { SavePointId } from "../../ids.ts";
 
@@ -82,4 +84,18 @@ export function operationToFinish(operations: readonly Operation[], kind: "undo"
   const { done, undone } = operationLog(operations);
   const reverted = (kind === "undo" ? undone : done).at(-1);
   return reverted && { ...reverted, before: reverted.after, after: reverted.before };
+}
+
+/** Reads the record of the entries that an operation changed. Null: the point that an entry was left as is gone. */
+export function statesOf<P>(
+  changed: NonNullable<Operation["changed"]>,
+  stateOf: (id: SavePointId | undefined) => P | null,
+): Map<string, P> | null {
+  const states = new Map<string, P>();
+  for (const { left, ...path } of changed) {
+    const state = stateOf(left);
+    if (state === null) return null;
+    states.set(latin1(rawPath(path)), state);
+  }
+  return states;
 }

@@ -40,7 +40,7 @@ import {
   type Steps,
 } from "../points/steps.ts";
 import { formerPlace, IN_PLACE, IN_USE, writeInPlace } from "./in-place.ts";
-import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
+import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "../rules/plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "../points/left-out.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import fs from "node:fs";

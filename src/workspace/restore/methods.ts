@@ -8,7 +8,7 @@ import { plural } from "../../formats/sizes.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { writeState } from "../place/control-directory.ts";
 import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
-import { isReverting } from "../points/operation-log.ts";
+import { isReverting, statesOf } from "../points/operation-log.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import { givingBack } from "../open/missing-folder.ts";
 import { isRuleless } from "../open/ruleless.ts";
@@ -17,7 +17,7 @@ import type { Workspace } from "../open/workspace.ts";
 import { type Asked, checked, isStillTree } from "./asked-restore.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned } from "./restore.ts";
-import { pointsOf, statesOf, withPoints } from "./relative.ts";
+import { pointsOf, withPoints } from "../rules/relative.ts";
 import { planHeld, whyNotPlannedHeld } from "./restore-held.ts";
 
 /** A finished restore. `target`: the restored point, which some methods seal first. `changes`: null if not counted. */

@@ -13,7 +13,7 @@ import { clearAway } from "../../fs/remove-all.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
 import { findNode } from "../points/tree-diff.ts";
-import type { Plan, PlannedEntry } from "./plan.ts";
+import type { Plan, PlannedEntry } from "../rules/plan.ts";
 import type { PlannedRestore } from "./planned.ts";
 import type { RestoreInput } from "./prepare.ts";
 

@@ -4,7 +4,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import { besideWhich } from "../../formats/sqlite-header.ts";
 import { putName, type Syscalls } from "../../fs/linux/syscalls.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
-import type { Plan, PlannedEntry } from "./plan.ts";
+import type { Plan, PlannedEntry } from "../rules/plan.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { newArena } from "../../native.ts";
 

@@ -3,8 +3,8 @@ import { latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { signedWide, STAT, wide } from "../../fs/linux/syscalls.ts";
 import { inOrder, PackedList } from "../points/packed-list.ts";
-import type { MadeContents } from "../points/made-contents.ts";
-import type { Plan, PlannedEntry } from "./plan.ts";
+import type { MadeContents } from "../rules/made-contents.ts";
+import type { Plan, PlannedEntry } from "../rules/plan.ts";
 import type { Step } from "../points/steps.ts";
 
 /** Bytes of a chunk's id. */

@@ -1,26 +1,25 @@
-import { append } from "../../append.ts";
 import { holesByPath } from "../../archive/write/exact-nodes.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
-import { latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
 import { type Difference, exactDifferences, type ExactFields } from "../points/tree-diff.ts";
-import type { SavePointId } from "../../ids.ts";
 import type { Saved } from "../save/record-point.ts";
-import { AbsoluteRule, requireSeen } from "./absolute.ts";
+import { AbsoluteRule, requireSeen } from "../rules/absolute.ts";
 import { leftOutBefore } from "./apply.ts";
-import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "./links.ts";
-import { MadeContents } from "../points/made-contents.ts";
-import { movedRefs, warnOfGitElsewhere } from "../points/moved-refs.ts";
-import { TextMerge } from "./merge-text.ts";
+import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "../rules/links.ts";
+import { MadeContents } from "../rules/made-contents.ts";
+import { movedRefs, warnOfGitElsewhere } from "../rules/moved-refs.ts";
+import { TextMerge } from "../rules/merge-text.ts";
 import { expectedToStay } from "./other-owners.ts";
-import { type Plan, planRestore, type Protected } from "./plan.ts";
+import { ownPaths, type Plan, planRestore, type Protected } from "../rules/plan.ts";
+
+export type { PlannedEntry } from "../rules/plan.ts";
 import type { RestoreInput } from "./prepare.ts";
 import { unknownIn, unknownOfAll } from "./protected.ts";
-import { relativeRule } from "./relative.ts";
+import { relativeRule } from "../rules/relative.ts";
 
 /** From a rule to a plan: the states are read, the rule lists the changes, the plan is compared with the target. */
 
@@ -39,7 +38,7 @@ export interface PlannedRestore {
   /** scan of the folder */
   scan: Protected["scan"];
   /** the entries of a relative change that does not lead to the target itself, since others' changes stay; null: all */
-  own: { path: Uint8Array; left?: SavePointId }[] | null;
+  own: ReturnType<typeof ownPaths>;
   /** texts that the plan merged; null: none */
   texts: TextMerge | null;
   /** contents of the plan that no point has; null: none */
@@ -67,7 +66,7 @@ type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "texts" | "mad
   /** differences of hard-linked files outside the plan */
   unasked: Difference[];
   /** by latin1 path: the points of which other entries than the target's come back */
-  newer: ReadonlyMap<string, SavePointId>;
+  newer: Parameters<typeof ownPaths>[2];
 };
 
 /** Plans the changes of a restore. Changes nothing. */
@@ -113,10 +112,11 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
   const onDamaged = noteDamaged(damaged, relative.paths);
   const rule = await relativeRule(workspace, relative, { present, onDamaged, texts, made });
   const plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
-  if (putGroups(plan).size > 0) append(unasked, otherNames(plan, rule.besides()));
+  if (putGroups(plan).size > 0) for (const each of otherNames(plan, rule.besides())) unasked.push(each);
   const contents = made.with(target);
-  const newer = new Map<string, SavePointId>();
-  for (const [path, index] of rule.newer) newer.set(path, relative.changes[index]!.found.descriptor.save_point_id);
+  const newer = new Map(
+    rule.newer.entries().map(([path, index]) => [path, relative.changes[index]!.found.descriptor.save_point_id]),
+  );
   return {
     plan,
     refs: movedRefs(plan, present, contents),
@@ -155,33 +155,6 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
     scan,
     undo: saved.point,
   };
-}
-
-/** More paths are not worth a record: an undo then compares the whole folder. */
-const MOST_OWN = 10_000;
-
-/**
- * Returns the changed paths of a plan if the folder will differ from the target otherwise than in times, else null.
- * `newer`: by latin1 path, the points of which other entries than the target's come back.
- */
-function ownPaths(plan: Plan, toTarget: Iterable<Difference>, newer: Changes["newer"]): PlannedRestore["own"] {
-  if (plan.length > MOST_OWN) return null;
-  const all = (): NonNullable<PlannedRestore["own"]> =>
-    Iterator.from(plan)
-      .filter(({ action }) => action !== "keep")
-      .map(({ path }) => {
-        const left = newer.get(latin1(path));
-        return { path, ...(left && { left }) };
-      })
-      .toArray();
-  if (newer.size > 0) return all();
-  const changed = new Set<string>();
-  for (const { path, action, edited } of plan) if (action !== "keep" && edited === undefined) changed.add(latin1(path));
-  for (const { path, aspects, before, after } of toTarget) {
-    const isMoved = before !== null && after !== null && aspects.every((aspect) => aspect === "times");
-    if (!isMoved && !changed.has(latin1(path))) return all();
-  }
-  return null;
 }
 
 /** Lists the entries that a planned restore will leave out, as far as it is known before entries are staged. */

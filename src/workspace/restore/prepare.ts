@@ -5,14 +5,14 @@ import { publicLeftOut } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { AbsoluteRule, requirePaths } from "./absolute.ts";
-import { type Plan, planId, planRestore, type Protected } from "./plan.ts";
+import { AbsoluteRule, requirePaths } from "../rules/absolute.ts";
+import { type Plan, planId, planRestore, type Protected } from "../rules/plan.ts";
 import { leftOutBefore } from "./apply.ts";
 import { exists, unknownIn } from "./protected.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
-import type { Relative } from "./relative.ts";
+import type { Relative } from "../rules/relative.ts";
 import type { OperationKind } from "../points/operation-log.ts";
 
 /** Prepares a restore before it changes the folder: the protected paths, the undo point. */

@@ -6,8 +6,8 @@ import type { Workspace } from "../open/workspace.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 import { neverPart } from "../place/registry.ts";
 import { savedWithout } from "../points/left-out.ts";
-import type { Protected } from "./plan.ts";
-import type { Relative } from "./relative.ts";
+import type { Protected } from "../rules/plan.ts";
+import type { Relative } from "../rules/relative.ts";
 
 /** The entries of a folder that no restore changes. */
 

@@ -4,7 +4,7 @@ import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
 import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
-import { changedDirectories, savedNodesOf } from "./plan.ts";
+import { changedDirectories, savedNodesOf } from "../rules/plan.ts";
 import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";

@@ -14,10 +14,10 @@ import { newPacer, type Pacer, throttled } from "../../pacer.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
 import { PackedList } from "../points/packed-list.ts";
-import type { Anchor } from "./links.ts";
+import type { Anchor } from "../rules/links.ts";
 import { IN_PLACE, isForInPlace, stageInPlace } from "./in-place.ts";
 import { OtherOwners, sharesDatabase, STAYS_WITH_DATABASE } from "./other-owners.ts";
-import type { Plan, PlannedEntry } from "./plan.ts";
+import type { Plan, PlannedEntry } from "../rules/plan.ts";
 import { metadataOf, stagedName, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 
 interface StageInput {

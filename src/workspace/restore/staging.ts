@@ -14,7 +14,7 @@ import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { isSameRoot, rootOfPoint, rootToSet, setRoot } from "../points/root-changes.ts";
-import type { TextMerge } from "./merge-text.ts";
+import type { TextMerge } from "../rules/merge-text.ts";
 import type { PlannedRestore } from "./planned.ts";
 import type { RestoreInput } from "./prepare.ts";
 import { isReverting } from "../points/operation-log.ts";

@@ -8,7 +8,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { beside, besideWhich, LOCK_BYTE_OFFSET } from "../../formats/sqlite-header.ts";
 import { findHolders } from "../../fs/linux/holders.ts";
 import { processesWithLocks } from "../../fs/linux/kernel-lock.ts";
-import type { SaveInput } from "../save/record-point.ts";
+import type { SaveInput } from "./record-point.ts";
 import type { Point } from "../points/point-files.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { stillDatabases } from "../open/describe.ts";

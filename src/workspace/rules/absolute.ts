@@ -11,7 +11,7 @@ import {
   NodeFinder,
   type OnDamagedDirectory,
 } from "../points/tree-diff.ts";
-import { isOfGit } from "../points/git-files.ts";
+import { isOfGit } from "./git-files.ts";
 import { type Change, MOUNTED_NOW, MOUNTED_THEN, OF_CONTROL, type Protected } from "./plan.ts";
 
 /** The rule of absolute changes (restore, adopt): the folder, or chosen paths of it, becomes equal to a state. */

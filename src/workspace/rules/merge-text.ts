@@ -1,7 +1,7 @@
 import { mergeDiff3 } from "node-diff3";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import type { MadeContents } from "../points/made-contents.ts";
+import type { MadeContents } from "./made-contents.ts";
 
 /** Merges text files that both sides of a fork changed, line by line. */
 

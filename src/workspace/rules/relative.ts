@@ -1,16 +1,12 @@
-import { losslessByPath, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
-import type { Operation } from "../../formats/records/control.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import type { SavePointId } from "../../ids.ts";
-import { nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { keepsModes } from "../../fs/linux/mounts.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
-import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../open/workspace.ts";
 import type { Point } from "../points/point-files.ts";
 import {
@@ -19,13 +15,14 @@ import {
   differences,
   exactDifferences,
   type OnDamagedDirectory,
-  withFields,
 } from "../points/tree-diff.ts";
-import { isOfGit } from "../points/git-files.ts";
-import { type GitDecision, GitRule } from "../points/git-state.ts";
-import type { State } from "../points/git-view.ts";
-import type { MadeContents } from "../points/made-contents.ts";
+import { contentOf, EntryBack, type Step } from "./entry-back.ts";
+import { isOfGit } from "./git-files.ts";
+import { type GitDecision, GitRule } from "./git-state.ts";
+import type { State } from "./git-view.ts";
+import type { MadeContents } from "./made-contents.ts";
 import { MOST_MERGED, type TextMerge } from "./merge-text.ts";
+import { OrderedFinder } from "./ordered-finder.ts";
 import type { Change } from "./plan.ts";
 
 /**
@@ -68,20 +65,6 @@ export interface Relative {
   throughSqlite: boolean;
   /** the changes are an operation of Cairn, not those of a turn or a fork */
   isOperation?: boolean;
-}
-
-/** Reads the record of the entries that an operation changed. Null: the point that an entry was left as is gone. */
-export function statesOf(
-  changed: NonNullable<Operation["changed"]>,
-  stateOf: (id: SavePointId | undefined) => Point | null,
-): Map<string, Point> | null {
-  const states = new Map<string, Point>();
-  for (const { left, ...path } of changed) {
-    const state = stateOf(left);
-    if (state === null) return null;
-    states.set(latin1(rawPath(path)), state);
-  }
-  return states;
 }
 
 /** Returns the points that a relative change reads: they must be sealed. */
@@ -163,13 +146,6 @@ export async function relativeRule(
 }
 
 const EDITED = "it was changed after the operation that is reverted, and stays as it is";
-
-/** One change of one entry. `index`: the number of the change; 0 is the newest. */
-interface Step {
-  index: number;
-  found: TreeNode | null;
-  left: TreeNode | null;
-}
 
 /** A directory of the folder that goes, with the number of its entries that stay. */
 interface GoingDirectory {
@@ -363,103 +339,6 @@ function decided({ wanted = null, isPart = false }: GitDecision): Pick<EntryBack
   return { wanted, wantedOf: Infinity, stopped: isPart ? ["content"] : [] };
 }
 
-/** Aspects that are compared each for itself. Edits of times and of hard links never keep an entry. */
-const ASPECTS = ["content", "mode", "owner", "xattrs", "times", "links"] as const;
-type Aspect = (typeof ASPECTS)[number];
-const SILENT: ReadonlySet<DiffAspect> = new Set(["times", "links"]);
-
-/** Goes back through the steps of one entry. */
-class EntryBack {
-  wanted: TreeNode | null;
-  /** number of the last change that was taken back */
-  wantedOf = Infinity;
-  readonly #stopped = new Set<Aspect>();
-  readonly #keepsModes: boolean;
-
-  constructor(present: TreeNode | null, keepsModes: boolean) {
-    this.wanted = present;
-    this.#keepsModes = keepsModes;
-  }
-
-  get stopped(): Aspect[] {
-    return [...this.#stopped].filter((aspect) => !SILENT.has(aspect));
-  }
-
-  /** Leaves the entry as it is from here on, unless it is as the step found it. */
-  stopAt({ found }: Step): void {
-    const { wanted: now } = this;
-    if (now === null || found === null) {
-      if (now !== found) this.#stopped.add("content");
-    } else for (const aspect of ASPECTS) if (this.#differ(aspect, now, found)) this.#stopped.add(aspect);
-  }
-
-  takeBack({ index, found, left }: Step): void {
-    const { wanted: now } = this;
-    if (found === null || left === null || now === null || found.type !== now.type || left.type !== now.type)
-      this.#takeWhole(now, { found, left });
-    else for (const aspect of ASPECTS) this.#takeAspect(aspect, { now, found, left });
-    if (this.wanted !== now) this.wantedOf = index;
-  }
-
-  /** Takes back the making or the removal of an entry. */
-  #takeWhole(now: TreeNode | null, { found, left }: Omit<Step, "index">): void {
-    if (this.#stopped.has("content") || this.#isSame(now, found)) return;
-    if (!this.#isSame(now, left)) return void this.#stopped.add("content");
-    // An entry that goes would take a mode and attributes along that somebody else set.
-    const edited = now === null || left === null ? [] : ASPECTS.filter((each) => this.#isEdit(each, now, left));
-    if (edited.length === 0) this.wanted = found;
-    for (const aspect of edited) this.#stopped.add(aspect);
-  }
-
-  /** Merges a text that was edited since the step. */
-  merge(path: Uint8Array, { found, left }: Step, texts: TextMerge): void {
-    const { wanted: now } = this;
-    if (!this.#stopped.has("content") || now === null || found === null || left === null) return;
-    const merged = texts.merge(path, { base: left, ours: now, theirs: found });
-    if (merged === null) return;
-    this.wanted = merged;
-    this.#stopped.delete("content");
-  }
-
-  #takeAspect(aspect: Aspect, { now, found, left }: { now: TreeNode; found: TreeNode; left: TreeNode }): void {
-    if (this.#stopped.has(aspect) || !this.#differ(aspect, found, left) || !this.#differ(aspect, now, found)) return;
-    if (this.#differ(aspect, now, left)) this.#stopped.add(aspect);
-    else this.wanted = { ...this.wanted!, ...(aspect === "content" ? contentOf(found) : PARTS[aspect](found)) };
-  }
-
-  /** Tells if two entries are of one type and content. */
-  #isSame(a: TreeNode | null, b: TreeNode | null): boolean {
-    return a === null || b === null ? a === b : !this.#differ("content", a, b);
-  }
-
-  #isEdit(aspect: Aspect, now: TreeNode, left: TreeNode): boolean {
-    // A restore without the right to set an owner leaves the one of its own user.
-    if (SILENT.has(aspect) || aspect === "owner" || (aspect === "mode" && !this.#keepsModes)) return false;
-    return this.#differ(aspect, now, left);
-  }
-
-  #differ(aspect: Aspect, a: TreeNode, b: TreeNode): boolean {
-    const found = differences(a, b);
-    if (aspect !== "content") return found.includes(aspect);
-    return found.some((each) => each === "content" || each === "type" || each === "target");
-  }
-}
-
-/** The members of a node that belong to an aspect. */
-const PARTS: Readonly<Record<Exclude<Aspect, "content">, (node: TreeNode) => Partial<TreeNode>>> = {
-  mode: ({ mode }) => ({ mode }),
-  owner: ({ uid, gid, user, group }) => ({ uid, gid, user, group }),
-  xattrs: ({ xattrs }) => ({ xattrs }),
-  times: ({ mtimeSec, mtimeNs }) => ({ mtimeSec, mtimeNs }),
-  links: ({ inode, links }) => ({ inode, links }),
-};
-
-/** Content comes back with its own times and other names, and with the mode, the owner and the attributes that the entry has. */
-function contentOf(found: TreeNode): Partial<TreeNode> {
-  const { mode: _mode, uid: _uid, gid: _gid, user: _user, group: _group, xattrs: _xattrs, ...content } = found;
-  return content;
-}
-
 /** The steps of one change, in raw pre-order. */
 class StepList {
   readonly #differences: Iterator<Difference>;
@@ -518,33 +397,6 @@ class LeftFinder {
     const finder = this.#finders.get(state) ?? new OrderedFinder(state);
     this.#finders.set(state, finder);
     return finder.at(path);
-  }
-}
-
-/** Finds the nodes of paths that come in raw pre-order: it holds the directories above the last one only. */
-class OrderedFinder {
-  readonly #source: TreeSource;
-  readonly #fields: LosslessByPath;
-  readonly #open: { path: string; nodes: TreeNodes }[];
-
-  constructor({ source, fields }: State) {
-    this.#source = source;
-    this.#fields = losslessByPath(fields);
-    this.#open = [{ path: "", nodes: source.list(source.root) }];
-  }
-
-  at(path: Uint8Array): TreeNode | null {
-    const text = latin1(path);
-    while (this.#open.length > 1 && !text.startsWith(this.#open.at(-1)!.path)) this.#open.pop();
-    for (;;) {
-      const { path: above, nodes } = this.#open.at(-1)!;
-      const end = text.indexOf("/", above.length);
-      const name = text.slice(above.length, end < 0 ? undefined : end);
-      const node = nodeNamed(nodes, Buffer.from(name, "latin1")) ?? null;
-      if (end < 0) return withFields(node, this.#fields.get(text));
-      if (node?.type !== "dir") return null;
-      this.#open.push({ path: `${above}${name}/`, nodes: this.#source.list(node.subtree!) });
-    }
   }
 }
 

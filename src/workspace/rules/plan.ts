@@ -5,11 +5,12 @@ import { Sha256Stream } from "../../crypto/hash.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import type { SavePointId } from "../../ids.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
-import type { MadeContents } from "../points/made-contents.ts";
+import type { MadeContents } from "./made-contents.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import { type DiffAspect, type Difference, differences, withoutMovedTimes } from "../points/tree-diff.ts";
 
@@ -302,4 +303,38 @@ export function changedDirectories(plan: Plan, kept: readonly { path: Uint8Array
   for (const { action, after, path } of withoutMovedTimes(plan))
     if (action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path))) count++;
   return count;
+}
+
+/** Entries that a change of a folder changed. `left`: the point of the state that an entry was left in, if not the target. */
+type OwnPaths = { path: Uint8Array; left?: SavePointId }[];
+
+/** More paths are not worth a record: an undo then compares the whole folder. */
+const MOST_OWN = 10_000;
+
+/**
+ * Returns the changed paths of a plan if the folder will differ from the target otherwise than in times, else null.
+ * `newer`: by latin1 path, the points of which other entries than the target's come back.
+ */
+export function ownPaths(
+  plan: Plan,
+  toTarget: Iterable<Difference>,
+  newer: ReadonlyMap<string, SavePointId>,
+): OwnPaths | null {
+  if (plan.length > MOST_OWN) return null;
+  const all = (): OwnPaths =>
+    Iterator.from(plan)
+      .filter(({ action }) => action !== "keep")
+      .map(({ path }) => {
+        const left = newer.get(latin1(path));
+        return { path, ...(left && { left }) };
+      })
+      .toArray();
+  if (newer.size > 0) return all();
+  const changed = new Set<string>();
+  for (const { path, action, edited } of plan) if (action !== "keep" && edited === undefined) changed.add(latin1(path));
+  for (const { path, aspects, before, after } of toTarget) {
+    const isMoved = before !== null && after !== null && aspects.every((aspect) => aspect === "times");
+    if (!isMoved && !changed.has(latin1(path))) return all();
+  }
+  return null;
 }

@@ -3,7 +3,7 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { differences, type ExactFields, NodeFinder, withFields } from "./tree-diff.ts";
+import { differences, type ExactFields, NodeFinder, withFields } from "../points/tree-diff.ts";
 import { indexKey, isWork, packedRefs, symbolicTarget } from "./git-files.ts";
 
 /** Reads git directories in states of a folder. */

@@ -1,0 +1,107 @@
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { type DiffAspect, differences } from "../points/tree-diff.ts";
+import type { TextMerge } from "./merge-text.ts";
+
+/** One change of one entry. `index`: the number of the change; 0 is the newest. */
+export interface Step {
+  index: number;
+  found: TreeNode | null;
+  left: TreeNode | null;
+}
+
+/** Aspects that are compared each for itself. Edits of times and of hard links never keep an entry. */
+const ASPECTS = ["content", "mode", "owner", "xattrs", "times", "links"] as const;
+type Aspect = (typeof ASPECTS)[number];
+const SILENT: ReadonlySet<DiffAspect> = new Set(["times", "links"]);
+
+/** Goes back through the steps of one entry. */
+export class EntryBack {
+  wanted: TreeNode | null;
+  /** number of the last change that was taken back */
+  wantedOf = Infinity;
+  readonly #stopped = new Set<Aspect>();
+  readonly #keepsModes: boolean;
+
+  constructor(present: TreeNode | null, keepsModes: boolean) {
+    this.wanted = present;
+    this.#keepsModes = keepsModes;
+  }
+
+  get stopped(): Aspect[] {
+    return [...this.#stopped].filter((aspect) => !SILENT.has(aspect));
+  }
+
+  /** Leaves the entry as it is from here on, unless it is as the step found it. */
+  stopAt({ found }: Step): void {
+    const { wanted: now } = this;
+    if (now === null || found === null) {
+      if (now !== found) this.#stopped.add("content");
+    } else for (const aspect of ASPECTS) if (this.#differ(aspect, now, found)) this.#stopped.add(aspect);
+  }
+
+  takeBack({ index, found, left }: Step): void {
+    const { wanted: now } = this;
+    if (found === null || left === null || now === null || found.type !== now.type || left.type !== now.type)
+      this.#takeWhole(now, { found, left });
+    else for (const aspect of ASPECTS) this.#takeAspect(aspect, { now, found, left });
+    if (this.wanted !== now) this.wantedOf = index;
+  }
+
+  /** Takes back the making or the removal of an entry. */
+  #takeWhole(now: TreeNode | null, { found, left }: Omit<Step, "index">): void {
+    if (this.#stopped.has("content") || this.#isSame(now, found)) return;
+    if (!this.#isSame(now, left)) return void this.#stopped.add("content");
+    // An entry that goes would take a mode and attributes along that somebody else set.
+    const edited = now === null || left === null ? [] : ASPECTS.filter((each) => this.#isEdit(each, now, left));
+    if (edited.length === 0) this.wanted = found;
+    for (const aspect of edited) this.#stopped.add(aspect);
+  }
+
+  /** Merges a text that was edited since the step. */
+  merge(path: Uint8Array, { found, left }: Step, texts: TextMerge): void {
+    const { wanted: now } = this;
+    if (!this.#stopped.has("content") || now === null || found === null || left === null) return;
+    const merged = texts.merge(path, { base: left, ours: now, theirs: found });
+    if (merged === null) return;
+    this.wanted = merged;
+    this.#stopped.delete("content");
+  }
+
+  #takeAspect(aspect: Aspect, { now, found, left }: { now: TreeNode; found: TreeNode; left: TreeNode }): void {
+    if (this.#stopped.has(aspect) || !this.#differ(aspect, found, left) || !this.#differ(aspect, now, found)) return;
+    if (this.#differ(aspect, now, left)) this.#stopped.add(aspect);
+    else this.wanted = { ...this.wanted!, ...(aspect === "content" ? contentOf(found) : PARTS[aspect](found)) };
+  }
+
+  /** Tells if two entries are of one type and content. */
+  #isSame(a: TreeNode | null, b: TreeNode | null): boolean {
+    return a === null || b === null ? a === b : !this.#differ("content", a, b);
+  }
+
+  #isEdit(aspect: Aspect, now: TreeNode, left: TreeNode): boolean {
+    // A restore without the right to set an owner leaves the one of its own user.
+    if (SILENT.has(aspect) || aspect === "owner" || (aspect === "mode" && !this.#keepsModes)) return false;
+    return this.#differ(aspect, now, left);
+  }
+
+  #differ(aspect: Aspect, a: TreeNode, b: TreeNode): boolean {
+    const found = differences(a, b);
+    if (aspect !== "content") return found.includes(aspect);
+    return found.some((each) => each === "content" || each === "type" || each === "target");
+  }
+}
+
+/** The members of a node that belong to an aspect. */
+const PARTS: Readonly<Record<Exclude<Aspect, "content">, (node: TreeNode) => Partial<TreeNode>>> = {
+  mode: ({ mode }) => ({ mode }),
+  owner: ({ uid, gid, user, group }) => ({ uid, gid, user, group }),
+  xattrs: ({ xattrs }) => ({ xattrs }),
+  times: ({ mtimeSec, mtimeNs }) => ({ mtimeSec, mtimeNs }),
+  links: ({ inode, links }) => ({ inode, links }),
+};
+
+/** Content comes back with its own times and other names, and with the mode, the owner and the attributes that the entry has. */
+export function contentOf(found: TreeNode): Partial<TreeNode> {
+  const { mode: _mode, uid: _uid, gid: _gid, user: _user, group: _group, xattrs: _xattrs, ...content } = found;
+  return content;
+}
