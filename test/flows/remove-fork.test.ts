@@ -120,7 +120,7 @@ test("a mount that appears during fork --remove stays as it is, before and behin
     if (status === 10) {
       const { data, warnings } = cairnOk(["-C", all.folder, "status"]);
       assert.ok(data);
-      assert.match(warnings.join(" "), /the rest lies in .*mounted inside is/);
+      assert.match(warnings.join(" "), /the rest lies in .*a file system is mounted at/);
     }
     execFileSync("umount", [at]);
     cairnOk(["-C", all.folder, "status"]);
@@ -236,6 +236,28 @@ test("fork --remove refuses another folder at the fork's path, and forgets a for
   await all.client.restore({ target: done.data["save_point_id"] as string, to: all.fork });
   assert.equal(byName().status, 3);
 });
+
+test("fork --remove of a new fork does not stop at the rest of an older one with its name", async (t) => {
+  if (process.geteuid?.() !== 0) return t.skip("needs root to make a file immutable");
+  const { client, folder, fork, remove } = await forked();
+  const stuck = path.join(fork, "stuck");
+  fs.writeFileSync(stuck, "stuck");
+  if (spawnSync("chattr", ["+i", stuck]).status !== 0) return t.skip("no immutable files here");
+  const rest = path.join(path.dirname(fork), path.basename(cairnRest(remove())));
+  await client.fork("head", fork);
+  fs.writeFileSync(path.join(fork, "new"), "new");
+  execFileSync("chattr", ["-i", path.join(rest, "stuck")]);
+  const done = remove();
+  assert.equal(done.status, 0, done.stdout);
+  assert.deepEqual([fs.existsSync(rest), fs.existsSync(fork)], [false, false]);
+  await client.restore({ target: done.data["save_point_id"] as string, to: fork });
+  assert.equal(fs.readFileSync(path.join(fork, "new"), "utf8"), "new");
+});
+
+function cairnRest(done: ReturnType<typeof cairn>): string {
+  assert.equal(done.status, 10, done.stdout);
+  return (done.data["rest"] as { path: string }).path;
+}
 
 test("a folder that has got the fork's inode number again is not the fork", async (t) => {
   const disk = loopFileSystem(t, "ext4");

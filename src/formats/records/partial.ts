@@ -55,6 +55,8 @@ export interface ForkRemoval {
   mount_point?: RecordedPath;
   /** The point of the original workspace that has the fork's last state. */
   save_point_id: SavePointId;
+  /** True: the fork is released, and what is left of its folder could not be removed; no process works on it. */
+  rest?: boolean;
 }
 
 /** Prefix of the name of a fork's folder while it is being removed; 16 hex digits follow. */
@@ -106,6 +108,7 @@ export function checkForkRemoval(fields: Fields): void {
   fields.optionalText("filesystem_uuid");
   if (fields.has("mount_point")) checkPath(fields.object("mount_point"));
   fields.hex("save_point_id", 32);
+  if (fields.has("rest")) fields.boolean("rest");
 }
 
 function checkInode(fields: Fields): void {

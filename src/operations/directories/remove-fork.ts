@@ -7,6 +7,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { displayPath, printablePath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { momentNow } from "../../workspace/care/convert.ts";
+import type { ForkRemoval } from "../../formats/records/partial.ts";
 import { endRemovals, ForkAside, type ForkRest } from "../../workspace/care/fork-aside.ts";
 import {
   isWhole,
@@ -25,6 +26,7 @@ import {
 import { deletePoints } from "../../workspace/care/release.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { Workspace } from "../../workspace/open/workspace.ts";
+import { isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
 import { publicLeftOut } from "../../workspace/points/left-out.ts";
@@ -54,7 +56,7 @@ export async function removeFork(workspace: Workspace, fork: string, call: Remov
   const ended = await endRemovals(workspace, call);
   const left = ended.find(({ record, recovery }) => {
     const isNamed = record.workspace.name === fork || realPathOf(fork).equals(rawPath(record.target));
-    return isNamed && recovery.outcome === "completed";
+    return isNamed && recovery.outcome === "completed" && !isTakenAgain(workspace, record);
   });
   if (left !== undefined) {
     const { workspace: gone, target, save_point_id: point } = left.record;
@@ -70,6 +72,14 @@ export async function removeFork(workspace: Workspace, fork: string, call: Remov
     rest: rest === null ? null : displayPath(rest),
     left_out: leftOut.map(publicLeftOut),
   };
+}
+
+/** True if another fork has got the name or the path of a fork that was removed. */
+function isTakenAgain({ found: { control } }: Workspace, { workspace: gone, target }: ForkRemoval): boolean {
+  return listWorkspaces(control).some(
+    ({ workspace: each }) =>
+      each !== null && !isReleased(each) && (each.name === gone.name || rawPath(each).equals(rawPath(target))),
+  );
 }
 
 async function removeFound(workspace: Workspace, found: FoundWorkspace, call: RemoveInput): Promise<GoneFork> {

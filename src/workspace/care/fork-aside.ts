@@ -79,9 +79,13 @@ export class ForkAside {
 
   /** Records another point. */
   renew(point: ForkRemoval["save_point_id"]): void {
-    this.#record = { ...this.#record, save_point_id: point };
-    removalIn(this.#control, this.#file).begin(this.#record);
+    this.#rewrite({ save_point_id: point });
     failpoint("fork.record-renewed");
+  }
+
+  #rewrite(changed: Partial<ForkRemoval>): void {
+    this.#record = { ...this.#record, ...changed };
+    removalIn(this.#control, this.#file).begin(this.#record);
   }
 
   /** Gives the folder its other name. */
@@ -146,6 +150,8 @@ export class ForkAside {
       const { message, details } = toCairnError(error);
       const isMounted = details?.["mounts"] !== undefined || (error as NodeJS.ErrnoException).code === "EBUSY";
       const reason = isMounted ? "mounted" : "not_permitted";
+      // This process may live on: the next command tries again all the same.
+      if (this.#record.rest !== true) this.#rewrite({ rest: true });
       return { rest: place, leftOut: [{ path: Buffer.from("."), reason, detail: message }] };
     } finally {
       fs.closeSync(parent);

@@ -90,7 +90,10 @@ export function requireIdle({ control, workspace }: FoundWorkspace): void {
     throw new CairnError("busy", open, { hint: advice`close them first: ${line("view --list", "listViews")}` });
   }
   const { partials, problems } = listPartials(control);
-  if (listRemovals(control).removals.some(({ record }) => record.workspace.id !== workspace.id))
+  // The rest of another fork's folder prevents no removal of a fork: the control directory and the record stay.
+  const isGoing = ({ record }: ReturnType<typeof listRemovals>["removals"][0]): boolean =>
+    record.workspace.id !== workspace.id && !(record.rest === true && workspace.origin !== undefined);
+  if (listRemovals(control).removals.some(isGoing))
     throw new CairnError("busy", `the removal of a fork is not finished in ${control.root}`, {
       hint: advice`wait until it has finished; if something prevents it, ${call("status")} warns of that`,
     });

@@ -102,12 +102,13 @@ export function listRemovals(control: ControlPaths): {
   return { removals, problems };
 }
 
-/** Lists removals of forks that killed commands left. Skips other users' removals. */
+/** Lists removals of forks that commands left. Skips other users' removals. */
 export function leftRemovals(control: ControlPaths): { file: string; record: ForkRemoval }[] {
   const { removals } = listRemovals(control);
   const local = removals.length > 0 && filesystemKind(control.partial).place === "local";
   return removals.filter(
-    ({ file, record }) => livenessOf(record.owner, local) === "dead" && ownerBesidesUs(file) === null,
+    ({ file, record }) =>
+      (record.rest === true || livenessOf(record.owner, local) === "dead") && ownerBesidesUs(file) === null,
   );
 }
 
