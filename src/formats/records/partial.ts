@@ -55,7 +55,7 @@ export interface ForkRemoval {
   mount_point?: RecordedPath;
   /** The point of the original workspace that has the fork's last state. */
   save_point_id: SavePointId;
-  /** True: the fork is released, and what is left of its folder could not be removed; no process works on it. */
+  /** True: the fork is released, and the rest of its folder could not be removed; no process works on the folder. */
   rest?: boolean;
 }
 

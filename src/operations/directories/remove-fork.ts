@@ -78,7 +78,9 @@ export async function removeFork(workspace: Workspace, fork: string, call: Remov
 function isTakenAgain({ found: { control } }: Workspace, { workspace: gone, target }: ForkRemoval): boolean {
   return listWorkspaces(control).some(
     ({ workspace: each }) =>
-      each !== null && !isReleased(each) && (each.name === gone.name || rawPath(each).equals(rawPath(target))),
+      each !== null &&
+      !isReleased(each) &&
+      (each.name === gone.name || Buffer.compare(rawPath(each), rawPath(target)) === 0),
   );
 }
 

@@ -150,7 +150,7 @@ export class ForkAside {
       const { message, details } = toCairnError(error);
       const isMounted = details?.["mounts"] !== undefined || (error as NodeJS.ErrnoException).code === "EBUSY";
       const reason = isMounted ? "mounted" : "not_permitted";
-      // This process may live on: the next command tries again all the same.
+      // The next command tries again, even if this process still runs.
       if (this.#record.rest !== true) this.#rewrite({ rest: true });
       return { rest: place, leftOut: [{ path: Buffer.from("."), reason, detail: message }] };
     } finally {
