@@ -283,18 +283,15 @@ test("cached files of other builds are kept for a day", () => {
   assert.deepEqual(cached(), ["cairn-save.cjs", "cairn-young.code", "foreign"]);
 });
 
-test("old files of killed writes and folders of an earlier release are removed after a day", () => {
+test("old files of killed writes are removed after a day, and folders stay", () => {
   mkdirSync(folder(), { recursive: true });
   const killed = ["cairn-save-a1.cjs.x7.tmp", "cairn-save-0.code.tmp", "cairn-save-a1.code.y8.tmp"];
   for (const name of killed) writeFileSync(path.join(folder(), name), "x");
-  for (const name of ["cairn-main", "cairn-thread-main"]) {
-    mkdirSync(path.join(folder(), name));
-    writeFileSync(path.join(folder(), name, "main-A.code"), "x");
-  }
+  mkdirSync(path.join(folder(), "cairn-main"));
   const before = Date.now() / 1000 - 90_000;
   for (const name of [...killed.slice(1), "cairn-main"]) utimesSync(path.join(folder(), name), before, before);
   load().keep();
-  assert.deepEqual(cached(), ["cairn-save.cjs", "cairn-save.cjs.x7.tmp", "cairn-thread-main"]);
+  assert.deepEqual(cached(), ["cairn-main", "cairn-save.cjs", "cairn-save.cjs.x7.tmp"]);
 });
 
 test("a module that failed fails again if it is needed again", () => {

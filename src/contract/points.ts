@@ -235,6 +235,12 @@ export const RestoreResult = object({
     "with `paths`: hard links that are separate files now, because their other names were not restored",
   ),
   method: oneOf(["exchange", "entries"]),
+  turns: opt(
+    rows(
+      object({ turn_id: text(), prompt: orNull(text("first line")) }),
+      "a rewind: the turns that it took back, newest first",
+    ),
+  ),
   operation: opt(
     object(
       { kind: text(), at: text("RFC 3339"), restored_to: pointId() },

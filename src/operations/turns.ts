@@ -266,7 +266,26 @@ export async function rewind(
   const found = findTurn(workspace, name, options);
   const { agent, session } = found.events[0]!;
   const call = { ...own, cause: { ...cause, kind: "rewind", turn: found.id, agent, session } };
-  return goingBack(workspace, call, "restore", () => backTo(workspace, found, options));
+  const result = await goingBack(workspace, call, "restore", () => backTo(workspace, found, options));
+  return { ...result, turns: turnsSince(workspace, found) };
+}
+
+/** Lists a turn and the later ones of its session, newest first, each with the first line of its prompt. */
+function turnsSince(workspace: Workspace, { log, start }: NamedTurn): NonNullable<RestoreResult["turns"]> {
+  const session = sessionOf(log[start]!);
+  return turnsIn(log)
+    .filter(({ events: [first] }) => first! >= start && sessionOf(log[first!]!) === session)
+    .map(({ id, events }) => {
+      const texts = withTexts(
+        workspace.found,
+        events.map((index) => log[index]!),
+      );
+      return {
+        turn_id: id,
+        prompt: texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null,
+      };
+    })
+    .toReversed();
 }
 
 /** Plans a rewind and changes nothing. */

@@ -231,6 +231,8 @@ test("restore names files that are no longer hard-linked to unrestored names", (
   assert.match(text, /\n {2}no longer hard-linked to names that were not restored: 2 entries\n {4}a\n {4}b\\nc\n/);
 });
 
+const TO_APPLY = "to do exactly this, or nothing: add --apply p in place of --plan";
+
 test("a restore plan lists the changes, or says that nothing would change", () => {
   const plan = {
     id: "p",
@@ -241,11 +243,11 @@ test("a restore plan lists the changes, or says that nothing would change", () =
   };
   assert.equal(
     renderPlan(plan, shorten, PLAIN),
-    "a restore to 1a2b3c4d would change 1 entry: 1 to update\n  ~ a (2 KiB)",
+    `a restore to 1a2b3c4d would change 1 entry: 1 to update\n  ~ a (2 KiB)\n${TO_APPLY}`,
   );
   assert.equal(
     renderPlan({ ...plan, entries: [{ action: "metadata", kind: "directory", path: "" }] }, shorten, PLAIN),
-    "a restore to 1a2b3c4d would change 1 entry: 1 with other metadata\n  m ./",
+    `a restore to 1a2b3c4d would change 1 entry: 1 with other metadata\n  m ./\n${TO_APPLY}`,
   );
   assert.equal(
     renderPlan({ ...plan, entries: [] }, shorten, PLAIN),
@@ -264,7 +266,7 @@ test("a restore plan names entries that the point lacks, and each kept entry onc
   };
   const lines = ["  left out: 1 entry", "    b: unreadable; it was not saved"];
   const counted = "a restore to 1a2b3c4d would change 0 entries: 1 to keep";
-  assert.equal(renderPlan(plan, shorten, PLAIN), [counted, "  = a: unreadable", ...lines].join("\n"));
+  assert.equal(renderPlan(plan, shorten, PLAIN), [counted, "  = a: unreadable", ...lines, TO_APPLY].join("\n"));
   const empty = renderPlan({ ...plan, entries: [], left_out: [left("b")] }, shorten, PLAIN);
   assert.equal(empty, ["the folder equals 1a2b3c4d; nothing would change", ...lines].join("\n"));
 });

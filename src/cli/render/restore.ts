@@ -33,6 +33,7 @@ export function renderRestore(view: RestoreView): string {
   const isNothing = result.left_out.some(({ reason }) => reason === "damaged") && isUnchanged(result);
   const lines = [
     heading(view, where, isNothing),
+    ...renderTurns(result, style),
     `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
@@ -56,6 +57,16 @@ function heading({ result, reverted, style, shorten }: RestoreView, where: strin
     return `${isNothing ? style.red(`not ${reverted}:`) : style.green(`${reverted}:`)} ${what}`;
   }
   return `${isNothing ? style.red("not restored:") : style.green("restored")} ${style.bold(shorten(to!))}${where}`;
+}
+
+const SHOWN_TURNS = 5;
+
+function renderTurns({ turns = [] }: RestoreResult, style: Style): string[] {
+  const lines = turns.map(
+    ({ turn_id: id, prompt }) =>
+      `  turn ${style.bold(id)}: ${prompt === null ? style.dim("(no prompt)") : printable(prompt)}`,
+  );
+  return limited(lines, SHOWN_TURNS, style);
 }
 
 const UNLINKED_LIMIT = 20;
