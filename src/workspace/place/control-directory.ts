@@ -370,8 +370,9 @@ export function wayWithout({ store, storePassword }: ControlPaths, what = "that 
  * temporary files elsewhere.
  */
 export function readControl(control: ControlPaths): ControlFile | null {
+  const read = readRecord(control.file, decodeControl, { hint: wayWithout(control) });
   const { temporary } = control;
-  if (lstatSync(temporary, { throwIfNoEntry: false })?.isSymbolicLink() === true)
+  if (read !== null && lstatSync(temporary, { throwIfNoEntry: false })?.isSymbolicLink() === true)
     throw new CairnError(
       "refused",
       `${printablePath(temporary)} is a link, and Cairn would write and remove files where it leads`,
@@ -379,7 +380,7 @@ export function readControl(control: ControlPaths): ControlFile | null {
         hint: `remove the link: rm ${shellPath(temporary)}`,
       },
     );
-  return readRecord(control.file, decodeControl, { hint: wayWithout(control) });
+  return read;
 }
 
 /** Replaces `cairn.json` durably. */

@@ -489,7 +489,7 @@ await storage.save("data", process.argv[2], Buffer.from(process.argv[3], "hex"))
     assert.equal(child.signal, "SIGKILL", child.stderr);
     assert.match(child.stderr, new RegExp(`^failpoint ${step}$`, "m"));
     const there = step === "sftp.renamed";
-    assert.deepEqual(await storage.list("data"), there ? [{ name, size: 1000 }] : []);
+    assert.deepEqual(sizesOf(await storage.list("data")), there ? [{ name, size: 1000 }] : []);
     if (there) assert.ok(bytes.equals(await storage.load("data", name)));
     await storage.save("data", name, bytes);
     assert.ok(bytes.equals(await storage.load("data", name)));
