@@ -233,7 +233,7 @@ test("commands refuse restore steps of a newer version, and repair and release l
   const { folder, client, journal, kept, half } = await halfRestored();
   const file = path.join(journal, "restore.steps");
   const own = fs.readFileSync(file, "utf8");
-  fs.writeFileSync(file, '{"format":"cairn.restore-steps","version":2}\n{"op":"nobody knows"}\n');
+  fs.writeFileSync(file, '{"format":"cairn.restore-steps","version":3}\n{"op":"nobody knows"}\n');
   for (const args of [["save"], ["undo"], ["status"]]) {
     const { error } = cairn([...args, "-C", folder]);
     assert.deepEqual([error?.code, error?.hint], ["newer_version", "use a newer Cairn"], args[0]);
