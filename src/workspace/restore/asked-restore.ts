@@ -32,7 +32,7 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
  * Makes an undo a restore of the whole point if the folder was removed, or was not edited since an operation on all of
  * it. Then whole trees can be exchanged or cloned, so only clone drivers gain.
  */
-async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
+export async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
   const { relative, ...plain } = input;
   if (relative === undefined || input.paths !== null || relative.keptPresent || relative.keptGit) return input;
   const [newest, ...older] = relative.changes;

@@ -14,7 +14,7 @@ import { givingBack } from "../open/missing-folder.ts";
 import { isRuleless } from "../open/ruleless.ts";
 import { sealPoint, sealPoints } from "../save/seal.ts";
 import type { Workspace } from "../open/workspace.ts";
-import { type Asked, checked, isStillTree } from "./asked-restore.ts";
+import { type Asked, checked, isStillTree, withoutNeedlessRevert } from "./asked-restore.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned } from "./restore.ts";
 import { pointsOf, withPoints } from "../rules/relative.ts";
@@ -123,7 +123,7 @@ async function takeBack(
     isOperation: true,
   };
   const back = { ...input, target: undo, kind: "undo", keepPresent: false, method: "entries", relative } as const;
-  const { leftOut } = await restoreByMethods(workspace, back);
+  const { leftOut } = await restoreByMethods(workspace, await withoutNeedlessRevert(workspace, back));
   writeState(workspace.found.paths, { ...workspace.state(), operations });
   failpoint("restore.taken-back");
   const but = leftOut.length === 0 ? "" : `, but for ${plural(leftOut.length, "entry")} that changed meanwhile`;

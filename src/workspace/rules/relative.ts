@@ -352,9 +352,12 @@ class StepList {
     const { found, left, changed, entries } = change;
     const { before, after } = changed ?? { before: found, after: left };
     const fields = { before: before.fields, after: after.fields };
-    // An entry that is damaged in a state stays, and is named.
+    // An entry that is damaged in a state stays, and is named; an operation left entries alone that its target has damaged.
+    const noteOwn: OnDamagedDirectory = (path, error) => {
+      if (changed === undefined || isDamagedIn(found, path)) onDamaged(path, error);
+    };
     const all =
-      entries === undefined ? exactDifferences(before.source, after.source, fields, onDamaged) : named(entries.keys());
+      entries === undefined ? exactDifferences(before.source, after.source, fields, noteOwn) : named(entries.keys());
     this.#differences = all[Symbol.iterator]();
     const isListed = changed !== undefined || entries !== undefined;
     this.#sides = isListed ? { found: new OrderedFinder(found), left: new LeftFinder(change) } : null;
@@ -376,6 +379,16 @@ class StepList {
   #advance(): void {
     const { done, value } = this.#differences.next();
     this.head = done === true ? null : value;
+  }
+}
+
+function isDamagedIn(state: State, path: Uint8Array): boolean {
+  const node = new OrderedFinder(state).at(path);
+  try {
+    if (node?.type === "dir") state.source.list(node.subtree!);
+    return false;
+  } catch {
+    return true;
   }
 }
 
