@@ -26,7 +26,7 @@ test("a refused backup restore --in-place adopts no folder", () => {
   );
 });
 
-test("undo after a restore that changed nothing does not revert an older restore", () => {
+test("a restore that changed nothing is no operation: undo reverts the restore before it", () => {
   const folder = path.join(SCRATCH, "undone");
   fs.mkdirSync(folder);
   const file = path.join(folder, "file");
@@ -38,13 +38,10 @@ test("undo after a restore that changed nothing does not revert an older restore
   save("2");
   const undo = cairnOk(["-C", folder, "restore", first]).data["undo_id"] as string;
   assert.equal(cairnOk(["-C", folder, "restore", first]).data["undo_id"], null);
-  assert.deepEqual((cairnOk(["-C", folder, "undo", "--plan"]).data["plan"] as { entries: unknown[] }).entries, []);
-  const { data } = cairnOk(["-C", folder, "undo"]);
-  assert.deepEqual([data["undo_id"], data["restored_to"]], [null, first]);
-  assert.equal(fs.readFileSync(file, "utf8"), "1");
-  const [undone, unchanged] = cairnOk(["-C", folder, "operations"]).data["operations"] as Record<string, unknown>[];
-  assert.deepEqual([undone!["kind"], unchanged!["undo_id"]], ["undo", null]);
-  // The next undo reverts the restore before that.
+  const plan = cairnOk(["-C", folder, "undo", "--plan"]).data["plan"] as { entries: unknown[] };
+  assert.equal(plan.entries.length, 1);
+  const { operations } = cairnOk(["-C", folder, "operations"]).data as unknown as { operations: object[] };
+  assert.equal(operations.length, 1);
   assert.equal(cairnOk(["-C", folder, "undo"]).data["restored_to"], undo);
   assert.equal(fs.readFileSync(file, "utf8"), "2");
 });

@@ -20,7 +20,7 @@ import {
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import { mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import { mountsInside, placeOnDevice, readMounts, resolveMount, keepsInodes } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import {
   displayPath,
@@ -44,6 +44,7 @@ import {
   recordFolder,
   wayWithout,
   writeWorkspace,
+  diskOf,
 } from "./control-directory.ts";
 import {
   type ControlPaths,
@@ -344,6 +345,9 @@ class Lookup {
   #isMountOf(folder: Buffer, known: PlacedWorkspace): boolean {
     const is = placeOnDevice(folder, this.#mounts)?.inside;
     if (is === undefined || known.mount_point === undefined) return false;
+    // Another file system may have got the device number since.
+    const uuids = new Set([diskOf(folder).filesystem_uuid, known.filesystem_uuid].filter((each) => each !== undefined));
+    if (!keepsInodes(folder) || uuids.size > 1) return false;
     const [was, point] = [Buffer.from(rawPath(known)), rawPath(known.mount_point)];
     const below = was.subarray(point.length === 1 ? 0 : point.length);
     return below.length > 1 && is.subarray(-below.length).equals(below);

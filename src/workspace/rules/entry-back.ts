@@ -49,7 +49,12 @@ export class EntryBack {
 
   /** Takes back the making or the removal of an entry. */
   #takeWhole(now: TreeNode | null, { found, left }: Omit<Step, "index">): void {
-    if (this.#stopped.has("content") || this.#isSame(now, found)) return;
+    if (this.#stopped.has("content")) return;
+    if (this.#isSame(now, found)) {
+      // A directory that stayed for other entries gets its time again.
+      if (now?.type === "dir") this.wanted = { ...now, ...PARTS.times(found!) };
+      return;
+    }
     if (!this.#isSame(now, left)) return void this.#stopped.add("content");
     // An entry that goes would take a mode and attributes along that somebody else set.
     const edited = now === null || left === null ? [] : ASPECTS.filter((each) => this.#isEdit(each, now, left));
