@@ -27,6 +27,13 @@ function newWhole(name: string): { whole: string; folder: string } {
   return { whole, folder: path.join(whole, "main") };
 }
 
+/** Root makes no files in another user's control directory, which that user could not use. */
+function refusedSave(folder: string): void {
+  const refused = cairn(["save", "-C", folder]);
+  assert.equal(refused.status, 7);
+  assert.match(refused.error!.message, /4321/);
+}
+
 describe("root in a workspace of another user", { skip: noRoot }, () => {
   test("root finishes its own killed restore, but not one that another user began", () => {
     const { whole, folder } = newWhole("others-restore");
@@ -39,6 +46,8 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     assert.ok(cairn(killed, { failpoint: "restore.step:2" }).killed);
     const before = fs.readdirSync(folder);
     giveAll(whole, OTHER);
+    refusedSave(folder);
+    fs.chownSync(path.join(whole, ".cairn"), 0, 0);
     for (const command of ["save", "restore"]) {
       const refused = cairn([command, ...(command === "restore" ? [first] : []), "-C", folder]);
       assert.equal(refused.status, 9);
@@ -54,7 +63,6 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     assert.deepEqual(fs.readdirSync(folder), ["a", "b", "c"]);
     fs.rmSync(path.join(folder, "a"));
     fs.chownSync(whole, OTHER, OTHER);
-    fs.chownSync(path.join(whole, ".cairn"), OTHER, OTHER);
     assert.ok(cairn(killed, { failpoint: "restore.step:1" }).killed);
     cairnOk(["save", "-C", folder]);
     assert.deepEqual(fs.readdirSync(folder), ["a", "b", "c"], "what root began there");
@@ -69,7 +77,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     const left = (): string[] => fs.readdirSync(path.dirname(target));
     assert.equal(left().length, 1);
     giveAll(whole, OTHER);
-    cairnOk(["save", "-C", folder]);
+    refusedSave(folder);
     assert.equal(left().length, 1);
     giveAll(whole, 0);
     cairnOk(["save", "-C", folder]);
@@ -93,7 +101,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     said.begin({ ...said.read()!, control: { path: control, id: id as ControlId } });
     giveAll(whole, OTHER);
     cairnOk(["status", "-C", folder]);
-    cairnOk(["save", "-C", folder]);
+    refusedSave(folder);
     assert.ok(fs.existsSync(record));
     cairnOk(["history", "-C", other]);
     // Also of its own, and of a copy of it, only what they say was made.
@@ -108,12 +116,15 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     fs.mkdirSync(path.join(place, "theirs"));
     fs.symlinkSync("theirs", path.join(place, "link"));
     giveAll(place, OTHER);
+    const env = { HOME: path.join(place, "link/home"), XDG_STATE_HOME: path.join(place, "link/state") };
+    assert.equal(cairn(["save", newFolder("theirs-home")], { env }).status, 7, "their place");
+    assert.deepEqual(fs.readdirSync(path.join(place, "theirs")), []);
+    fs.chownSync(path.join(place, "theirs"), 0, 0);
     const folder = newFolder("begun");
     cairnOk(["init", folder, "--control-dir", path.join(place, "link/deep/control")]);
     cairnOk(["save", "-C", folder]);
     cairnOk(["restore", "head", "-C", folder]);
     assert.ok(fs.existsSync(path.join(place, "theirs/deep/control/cairn.json")));
-    const env = { HOME: path.join(place, "link/home"), XDG_STATE_HOME: path.join(place, "link/state") };
     const other = newFolder("begun-too");
     fs.writeFileSync(path.join(other, "a"), "a\n");
     cairnOk(["save", other], { env });

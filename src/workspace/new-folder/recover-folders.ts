@@ -28,7 +28,9 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   if (own !== undefined) {
     const control = controlPaths(own.path);
     // A copied record may be out of date: the fork may be finished and have new points.
-    if (readControl(control)?.id !== own.id || !isOnlyOf(control, made)) return;
+    if (readControl(control)?.id !== own.id) return;
+    // A kill of this removal leaves no workspaces.
+    if (fs.existsSync(control.workspaces) && !isOnlyOf(control, made)) return;
     requireUnmounted(own.path);
     // The record with the id goes last: after a kill the next command still knows the directory.
     for (const name of fs.readdirSync(own.path)) if (name !== basename(control.file)) removeAll(join(own.path, name));
