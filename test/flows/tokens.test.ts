@@ -99,7 +99,7 @@ test("service token create refuses invalid workspaces, names and lifetimes", asy
 /** Calls that an agent may make, with the options that it may give. */
 const AGENTS: Readonly<Record<string, string>> = {
   save: "message tags id cause onDetached skipUnchanged reread",
-  restore: "target paths keepPresent cause",
+  restore: "target paths keepPresent cause plan",
   planRestore: "target paths keepPresent cause",
   undo: "",
   planUndo: "",
@@ -107,7 +107,8 @@ const AGENTS: Readonly<Record<string, string>> = {
   planRedo: "",
   operations: "",
   turns: "session limit",
-  rewind: "session paths cause",
+  rewind: "session paths cause plan strict",
+  planRewind: "session paths cause",
   restoreLatest: "",
   history: "grep tag since until path all skip changes",
   historyDays: "all",

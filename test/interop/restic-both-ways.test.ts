@@ -83,7 +83,7 @@ test("Cairn reads a repository of restic with many small packs, and prune merges
   const packs = filesOf(place, "data").length;
   assert.ok(packs >= 18, `${packs} packs`);
   assertRead(place, folder);
-  backup(place, "prune");
+  backup(place, "prune", "--instant");
   assert.ok(filesOf(place, "data").length < packs);
   assertRead(place, folder);
   restic(place, "check", "--read-data");
