@@ -239,7 +239,7 @@ test("fork --remove refuses another folder at the fork's path, and forgets a for
 
 test("fork --remove of a new fork does not stop at the rest of an older one with its name", async (t) => {
   if (process.geteuid?.() !== 0) return t.skip("needs root to make a file immutable");
-  const { client, folder, fork, remove } = await forked();
+  const { client, fork, remove } = await forked();
   const stuck = path.join(fork, "stuck");
   fs.writeFileSync(stuck, "stuck");
   if (spawnSync("chattr", ["+i", stuck]).status !== 0) return t.skip("no immutable files here");
