@@ -15,7 +15,7 @@ export interface Decision {
   type: BackendType;
   method: SelectionMethod;
   dataRoot: string | null;
-  /** UUID of the data root's file system; null for `plain`, and for an image that is not made yet. */
+  /** UUID of the data root's file system. Null if the backend is `plain` or the image is still to be made. */
   uuid: string | null;
   reason: string;
   /** Sentences for the operator, or null. */

@@ -61,7 +61,7 @@ export interface StartFacts {
   missingPrograms: readonly string[];
   /** Configured places of ws-ckpt that do not exist. */
   missingOld: readonly string[];
-  /** True: ws-ckpt left something that was not taken over yet. */
+  /** True if ws-ckpt left state on this machine that Cairn has not taken over yet. */
   isOldLeft: boolean;
   /** The reason for which the state directory or the socket cannot be made, and a remedy; null if both can be made. */
   closed: { what: string; help: string; code?: ErrorCode } | null;

@@ -212,8 +212,8 @@ class Removal {
   }
 
   /**
-   * Removes an entry of the last level's directory that is none, or else the files in it. Returns false for an entry
-   * that `only` does not accept.
+   * Removes one entry of the innermost open directory. If it is a directory itself, removes the files in it and opens
+   * it as the next level. Returns false if `only` does not accept the entry.
    */
   *#enter(name: Uint8Array, round: number, only?: RemovalOptions["only"]): Generator<void, boolean> {
     const above = this.#levels.at(-1);

@@ -115,7 +115,7 @@ export interface SweepPlan {
   readonly held: LiveSet;
   /** Packs without needed blobs that may be freed now. */
   readonly remove: PackFacts[];
-  /** Bytes of packs without needed blobs that are not marked yet, by name. */
+  /** Packs that hold no needed blob and have no mark yet: name to size in bytes. */
   readonly unmarked: ReadonlyMap<string, number>;
   /** Counts of the packs that are marked after this run. */
   readonly marked: MarkedPacks;

@@ -246,8 +246,8 @@ export class LocalStorage implements Storage {
   }
 
   /**
-   * Removes unfinished files that are older than `ageMs` by the storage's clock; those of running writers are younger.
-   * Best effort.
+   * Removes unfinished files that are older than `ageMs` by the storage's clock. Choose an age that no running write
+   * reaches. Errors are ignored.
    */
   async clearTemporaries(ageMs: number): Promise<number> {
     let removed = 0;

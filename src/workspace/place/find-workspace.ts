@@ -291,7 +291,7 @@ function keptBeside(folder: Buffer): FoundWorkspace | null {
 class Lookup {
   readonly #mounts = readMounts();
   readonly #atMounts = new Map<string, readonly NearControl[]>();
-  /** Folders of all known workspaces; `known`: the record of a folder that is not visible. */
+  /** Folders of all known workspaces. `known` is the workspace's record, if the folder cannot be seen from here. */
   #identities: readonly { folder: Buffer; identity: string; known?: PlacedWorkspace }[] | undefined;
 
   /** The workspace whose folder is exactly this real path. Throws `no_daemon` if only root's daemon can open it. */

@@ -36,8 +36,8 @@ export class OtherOwners {
   }
 
   /**
-   * Returns why a replacement would take an entry from its owner or group for good; null if it would not. The staged
-   * entry shows what the kernel allows, in containers and on network file systems too.
+   * Returns why a replacement would take an entry from its owner or group for good; null if it would not. Compares
+   * with the owner that the staged entry got, because containers and network file systems may refuse to set one.
    */
   whyTaken({ was, is, wanted }: Replacement): string | null {
     const isOwnerLost = was.uid !== is.uid && (is.uid !== wanted.uid || !this.#mayGive({ ...was, gid: KEEP_ID }));

@@ -45,7 +45,7 @@ export class AbsoluteRule {
     this.#selection = rule.paths === null ? null : new Selection(rule.paths, rule.target);
   }
 
-  /** Yields the entries to change and those that stay, in raw pre-order. */
+  /** Yields each entry that differs, to be changed or kept, in the order of paths by bytes, a directory before its content. */
   *changes(): Generator<Change> {
     const { present, target, keepPresent, fields = { before: [], after: [] }, onDamaged, onUnasked } = this.#rule;
     for (const difference of exactDifferences(present, target, fields, onDamaged)) {

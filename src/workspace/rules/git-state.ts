@@ -95,7 +95,7 @@ export class GitRule {
     return owner?.git.at(text.slice(owner.directory.length + 1), facts);
   }
 
-  /** True for entries below a git directory that are not named if they stay: directories, and files that git writes at any time. */
+  /** True for entries of a git directory that need not be listed if they stay: directories, and files that git rewrites. */
   isQuiet(path: Uint8Array, present: TreeNode | null): boolean {
     const text = latin1(path);
     const owner = this.#found.findLast(({ directory }) => text.startsWith(`${directory}/`));
@@ -449,7 +449,7 @@ class GitDirectory {
     return lines;
   }
 
-  /** Brings missing objects back: those of every state if refs move, else those that the changes removed. */
+  /** Brings missing objects back: all of the states before if refs move (`areNeeded`), else those that the changes removed. */
   #putObjects(areNeeded: boolean): void {
     const { present, changes } = this.#input;
     for (const { found, left, isUncertain } of changes) {

@@ -176,7 +176,7 @@ export class RelativeRule {
     this.#edited = rule.over || rule.throughSqlite ? new Map() : editedDatabases(rule);
   }
 
-  /** Yields the entries to change and those that stay, in raw pre-order. */
+  /** As `changes` of the absolute rule. */
   *changes(): Generator<Change> {
     const open: GoingDirectory[] = [];
     for (const { path, steps } of this.#entries()) {
@@ -344,7 +344,7 @@ class StepList {
   readonly #differences: Iterator<Difference>;
   readonly #sides: { found: OrderedFinder; left: LeftFinder } | null;
   readonly #index: number;
-  /** `over`: an entry goes back whatever it was left as */
+  /** True if a listed entry goes back although the change itself left it as it was. */
   readonly #over: boolean;
   head: Difference | null = null;
 
