@@ -73,7 +73,10 @@ export class EntryBack {
   }
 
   #takeAspect(aspect: Aspect, { now, found, left }: { now: TreeNode; found: TreeNode; left: TreeNode }): void {
-    if (this.#stopped.has(aspect) || !this.#differ(aspect, found, left) || !this.#differ(aspect, now, found)) return;
+    if (this.#stopped.has(aspect) || !this.#differ(aspect, now, found)) return;
+    const isLost = aspect === "owner" && !this.#isSame(this.wanted, now) && isOwnedByWriter(now, left);
+    if (isLost) this.wanted = { ...this.wanted!, ...PARTS.owner(found) };
+    if (isLost || !this.#differ(aspect, found, left)) return;
     if (this.#differ(aspect, now, left)) this.#stopped.add(aspect);
     else this.wanted = { ...this.wanted!, ...(aspect === "content" ? contentOf(found) : PARTS[aspect](found)) };
   }
@@ -84,8 +87,9 @@ export class EntryBack {
   }
 
   #isEdit(aspect: Aspect, now: TreeNode, left: TreeNode): boolean {
-    // A restore without the right to set an owner leaves the one of its own user.
+    // A restore without the right to set an owner leaves its own user's, and drops the set-id bits.
     if (SILENT.has(aspect) || aspect === "owner" || (aspect === "mode" && !this.#keepsModes)) return false;
+    if (aspect === "mode" && this.#differ("owner", now, left)) return ((now.mode ^ left.mode) & ~SET_ID_BITS) !== 0;
     return this.#differ(aspect, now, left);
   }
 
@@ -94,6 +98,17 @@ export class EntryBack {
     if (aspect !== "content") return found.includes(aspect);
     return found.some((each) => each === "content" || each === "type" || each === "target");
   }
+}
+
+const SET_ID_BITS = 0o6000;
+
+/**
+ * True if a file of another user was replaced by this process's user, who may not change owners: nobody edited the
+ * owner. Undo asks for the old owner again, so that its result names the owner that it cannot set.
+ */
+function isOwnedByWriter(now: TreeNode, left: TreeNode): boolean {
+  const user = process.geteuid!();
+  return user !== 0 && now.uid === user && left.uid !== user;
 }
 
 /** The members of a node that belong to an aspect. */
