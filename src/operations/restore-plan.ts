@@ -50,15 +50,10 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
   return planRevert(workspace, "redo", options);
 }
 
-async function planRevert(
-  workspace: Workspace,
-  kind: "undo" | "redo",
-  { over, expected, ...call }: PlanUndoOptions,
-): Promise<RestorePlan> {
-  await recoverIfIdle(workspace, call);
-  const asked = { ...(over && { over }), ...(expected !== undefined && { expected }) };
-  const { target, relative } = operationToRevert(workspace, kind, asked);
-  return planTo(workspace, call, { target, paths: relative.paths, keepPresent: false, kind, relative });
+async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: PlanUndoOptions): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, options);
+  const { target, relative } = operationToRevert(workspace, kind, options);
+  return planTo(workspace, options, { target, paths: relative.paths, keepPresent: false, kind, relative });
 }
 
 /** Plans a restore to a point; nothing is changed. */

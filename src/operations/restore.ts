@@ -144,12 +144,7 @@ const KEPT = 3;
 /** Returns the bytes to write; the size of the point if there is no space even for a plan. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
-    const { target, paths, keepPresent, keepGit, kind, relative } = wanted;
-    const { entries } = await planTo(
-      workspace,
-      { signal },
-      { target, paths, keepPresent, keepGit, kind, ...(relative && { relative }) },
-    );
+    const { entries } = await planTo(workspace, { signal }, wanted);
     return `about ${formatBytes(entries.reduce((sum, { size = 0 }) => sum + size, 0))}`;
   } catch {
     return `up to ${formatBytes(wanted.target.descriptor.bytes)}`;

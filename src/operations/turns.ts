@@ -117,7 +117,7 @@ async function turnOf(
     session: first.session,
     started_at: first.asked_at ?? first.at,
     ended_at: END.test(last.event) ? last.at : null,
-    prompt: texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null,
+    prompt: promptOf(texts),
     commands: texts.filter(({ event }) => isBefore(event)).flatMap(({ command }) => command ?? []),
     tools: all.filter(({ tool, event }) => tool !== null && isBefore(event)).length,
     before,
@@ -129,6 +129,11 @@ async function turnOf(
     uncertain: uncertain?.size ?? 0,
     taken_back: isTakenBack,
   };
+}
+
+/** Returns the first line of a turn's prompt. */
+function promptOf(texts: ReturnType<typeof withTexts>): string | null {
+  return texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null;
 }
 
 /** A change of the folder between two saves. `to` null: the present folder. */
@@ -262,11 +267,10 @@ export async function rewind(
   name: string | undefined,
   options: RewindOptions,
 ): Promise<RestoreResult> {
-  const { session: _session, over: _over, paths: _paths, cause, ...own } = options;
   const found = findTurn(workspace, name, options);
   const { agent, session } = found.events[0]!;
-  const call = { ...own, cause: { ...cause, kind: "rewind", turn: found.id, agent, session } };
-  const result = await goingBack(workspace, call, "restore", () => backTo(workspace, found, options));
+  const cause = { ...options.cause, kind: "rewind", turn: found.id, agent, session };
+  const result = await goingBack(workspace, { ...options, cause }, "restore", () => backTo(workspace, found, options));
   return { ...result, turns: turnsSince(workspace, found) };
 }
 
@@ -276,14 +280,8 @@ function turnsSince(workspace: Workspace, { log, start }: NamedTurn): NonNullabl
   return turnsIn(log)
     .filter(({ events: [first] }) => first! >= start && sessionOf(log[first!]!) === session)
     .map(({ id, events }) => {
-      const texts = withTexts(
-        workspace.found,
-        events.map((index) => log[index]!),
-      );
-      return {
-        turn_id: id,
-        prompt: texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null,
-      };
+      const own = events.map((index) => log[index]!);
+      return { turn_id: id, prompt: promptOf(withTexts(workspace.found, own)) };
     })
     .toReversed();
 }
@@ -294,10 +292,8 @@ export async function planRewind(
   name: string | undefined,
   options: RewindOptions,
 ): Promise<RestorePlan> {
-  const { session: _session, over: _over, paths: _paths, cause: _cause, ...own } = options;
-  await recoverIfIdle(workspace, own);
-  const { kind, ...wanted } = backTo(workspace, findTurn(workspace, name, options), options);
-  return planTo(workspace, own, { ...wanted, kind });
+  await recoverIfIdle(workspace, options);
+  return planTo(workspace, options, backTo(workspace, findTurn(workspace, name, options), options));
 }
 
 interface NamedTurn {
