@@ -167,11 +167,11 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
 }
 
 function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted | RestoreResult {
-  const { target, relative, isUnfinished, operation: reverted } = operationToRevert(workspace, kind, options);
+  const { target, paths, relative, isUnfinished, operation: reverted } = operationToRevert(workspace, kind, options);
   const { at, changed, headBefore } = reverted;
   const operation = { kind: reverted.kind, at, restored_to: changed.after };
   if (headBefore !== undefined) return moveHeadBack(workspace, { kind, headBefore, operation });
-  return { target, paths: relative.paths, keepPresent: false, kind, relative, operation, isUnfinished };
+  return { target, paths, keepPresent: false, kind, relative, operation, isUnfinished };
 }
 
 /** Reverts an operation that moved only head. Throws `nothing_to_undo` if the former head is gone. */

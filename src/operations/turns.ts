@@ -326,7 +326,7 @@ function backTo(
   const wanted = { target, paths, keepPresent: false, kind: "rewind" } as const;
   if (over) return wanted;
   const changes = all.toReversed().map((change) => pointChange(workspace, change));
-  return { ...wanted, relative: { changes, paths, keptPresent: false, over: false, throughSqlite } };
+  return { ...wanted, relative: { changes, keptPresent: false, over: false, throughSqlite } };
 }
 
 /** Throws `not_found` if a cleanup removed one of the points. */

@@ -30,7 +30,7 @@ export async function adoptFork(workspace: Workspace, fork: string, options: Ado
     const target = await takenOverPoint(workspace, found, point);
     if (base === null || !merge) return { ...wanted, target };
     const changes = [{ found: target, left: base }];
-    const relative = { changes, paths: null, keptPresent: false, over: false, merges: true, throughSqlite };
+    const relative = { changes, keptPresent: false, over: false, merges: true, throughSqlite };
     return { ...wanted, target, relative };
   });
 }

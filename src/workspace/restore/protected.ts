@@ -50,21 +50,27 @@ export function unknownIn(workspace: Workspace, manifest: Manifest | null): Omit
   return {
     isThere: (where) => exists(workspace.root, where),
     isInside: placesInside(workspace.root),
+    ...unknownOf(manifest),
+    never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),
+  };
+}
+
+function unknownOf(manifest: Manifest | null): Required<Pick<Protected, "omitted" | "partial" | "leftOutMounts">> {
+  return {
     omitted: manifest?.omitted ?? [],
     partial: savedWithout(manifest?.labels ?? []),
     leftOutMounts: manifest?.mounts?.leftOut ?? [],
-    never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),
   };
 }
 
 /** Returns the facts of every state that a relative change may go back to. */
 export async function unknownOfAll(workspace: Workspace, { changes }: Relative): Promise<Partial<Protected>> {
-  const all: ReturnType<typeof unknownIn>[] = [];
-  for (const { found } of changes) all.push(unknownIn(workspace, await workspace.manifest(found)));
+  const all: ReturnType<typeof unknownOf>[] = [];
+  for (const { found } of changes) all.push(unknownOf(await workspace.manifest(found)));
   return {
-    omitted: all.flatMap(({ omitted }) => omitted ?? []),
-    partial: all.flatMap(({ partial }) => partial ?? []),
-    leftOutMounts: all.flatMap(({ leftOutMounts }) => leftOutMounts ?? []),
+    omitted: all.flatMap(({ omitted }) => omitted),
+    partial: all.flatMap(({ partial }) => partial),
+    leftOutMounts: all.flatMap(({ leftOutMounts }) => leftOutMounts),
   };
 }
 

@@ -15,6 +15,7 @@ import { neverRead, type Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
 import { AbsoluteRule, requireSeen } from "../rules/absolute.ts";
 import { groupOf, linksOf } from "../rules/links.ts";
+import { MadeContents } from "../rules/made-contents.ts";
 import { type Plan, type PlannedEntry, planRestore } from "../rules/plan.ts";
 import type { PlannedRestore } from "./planned.ts";
 import type { RestoreInput } from "./prepare.ts";
@@ -89,8 +90,8 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
     manifest: null,
     damaged: [],
     scan,
-    texts: null,
-    made: null,
+    merged: [],
+    made: new MadeContents(),
     own: null,
     holes: new Map(),
     undo: undo.point,

@@ -5,13 +5,13 @@ import type { SavePointId } from "../../ids.ts";
 import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { changedDirectories, savedNodesOf } from "../rules/plan.ts";
-import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
+import { type AppliedSteps, leftOutAfter, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
-import { type PlannedRestore, planOf } from "./planned.ts";
+import { leftOutOfPlan, type PlannedRestore, planOf } from "./planned.ts";
 import { Refused, requireAll, requireAnywhere, requireAsPlanned, type RestoreInput, savePresent } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
-import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
@@ -79,13 +79,6 @@ const NOTHING: Restored = {
   refs: [],
 };
 
-/** Lists the entries that are known not to become as the target has them, before the folder is changed. */
-function leftOutOf({ paths }: RestoreInput, planned: PlannedRestore, staged: StagedRestore): LeftOutEntry[] {
-  const { plan, scan, manifest, damaged } = planned;
-  const lacking = [...lackingIn(manifest, paths), ...damaged, ...staged.damaged, ...staged.stays];
-  return leftOutBefore(plan, scan, { paths, lacking, notSet: staged.notSet });
-}
-
 /** Tells if every entry to change is damaged or stays with its owner, apart from times of directories. Then no undo is needed. */
 function isAllLeftOut(workspace: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
   return (
@@ -107,10 +100,7 @@ async function restoreReading(
   requireAsPlanned(input, planned);
   requireAll(input, planned);
   if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
-  const { plan, scan, manifest, damaged } = planned;
-  const lacking = [...lackingIn(manifest, input.paths), ...damaged];
-  const leftOut = leftOutBefore(plan, scan, { paths: input.paths, lacking, notSet: [] });
-  return { ...nothingToDo(workspace, input), leftOut };
+  return { ...nothingToDo(workspace, input), leftOut: leftOutOfPlan(planned, input.paths) };
 }
 
 /** True if a restore changes something, or must finish a folder that was made for it. */
@@ -167,7 +157,8 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
     });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
-    leftOut = leftOutOf(input, planned, staged);
+    const { damaged, stays, notSet } = staged;
+    leftOut = leftOutOfPlan(planned, input.paths, { stays: [...damaged, ...stays], notSet });
     workspace.requireLock();
     if (!changesRoot && held === null && isAllLeftOut(workspace, planned, staged)) {
       takeBackRestore(workspace, { intent, made }, input);

@@ -107,7 +107,7 @@ export async function planRestore(rule: Rule, facts: Protected, signal?: AbortSi
  */
 export function planId(
   options: readonly unknown[],
-  { plan, scan, made }: { plan: Plan; scan: ScanResult; made: MadeContents | null },
+  { plan, scan, made }: { plan: Plan; scan: ScanResult; made: MadeContents },
 ): string {
   const finder = new RecordFinder(scan);
   const hash = new Sha256Stream();
@@ -120,7 +120,7 @@ export function planId(
       node.uid,
       node.gid,
       // A made content follows from the other side and the points; a line of a reflog has the time of now.
-      ...(node.type === "dir" || made?.has(node) === true
+      ...(node.type === "dir" || made.has(node)
         ? []
         : [node.size, hex(node.content), hex(node.linktarget), String(node.device)]),
       node.xattrs.map(({ name, value }) => [hex(name), hex(value)]),

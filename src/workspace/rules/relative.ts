@@ -49,8 +49,6 @@ export interface PointChange {
 export interface Relative {
   /** newest first */
   changes: readonly PointChange[];
-  /** raw paths: only entries at and below them, and directories that were made for them; null: all */
-  paths: readonly Uint8Array[] | null;
   /** the change kept entries that its target lacks */
   keptPresent: boolean;
   /** the change left git's own state as it was */
@@ -63,8 +61,6 @@ export interface Relative {
   merged?: ReadonlyMap<string, string>;
   /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
   throughSqlite: boolean;
-  /** the changes are an operation of Cairn, not those of a turn or a fork */
-  isOperation?: boolean;
 }
 
 /** Returns the points that a relative change reads: they must be sealed. */
@@ -99,6 +95,10 @@ interface StateChange {
 
 interface Rule extends Omit<Relative, "changes"> {
   changes: readonly StateChange[];
+  /** raw paths: only entries at and below them, and directories that were made for them; null: all */
+  paths: readonly Uint8Array[] | null;
+  /** the changes are an operation of Cairn, not those of a turn or a fork */
+  isOperation: boolean;
   present: State;
   /** false if the file system may not keep the mode that an entry is given */
   keepsModes: boolean;
@@ -114,7 +114,7 @@ interface Rule extends Omit<Relative, "changes"> {
 export async function relativeRule(
   workspace: Workspace,
   { changes, ...how }: Relative,
-  more: Pick<Rule, "present" | "onDamaged" | "texts" | "made">,
+  more: Pick<Rule, "present" | "paths" | "isOperation" | "onDamaged" | "texts" | "made">,
 ): Promise<RelativeRule> {
   const known = new Map<string, State>();
   const state = async (point: Point): Promise<State> => {
@@ -172,7 +172,7 @@ export class RelativeRule {
     this.#rule = rule;
     this.#present = new OrderedFinder(rule.present);
     this.#selection = rule.paths === null ? null : new PathSelection(rule.paths);
-    this.#git = rule.over ? null : new GitRule({ ...rule, isOperation: rule.isOperation === true });
+    this.#git = rule.over ? null : new GitRule(rule);
     this.#edited = rule.over || rule.throughSqlite ? new Map() : editedDatabases(rule);
   }
 
