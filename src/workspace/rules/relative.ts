@@ -16,7 +16,7 @@ import {
   exactDifferences,
   type OnDamagedDirectory,
 } from "../points/tree-diff.ts";
-import { contentOf, EntryBack, type Step } from "./entry-back.ts";
+import { contentOf, EntryBack, isSameContent, type Step } from "./entry-back.ts";
 import { isOfGit } from "./git-files.ts";
 import { type GitDecision, GitRule } from "./git-state.ts";
 import type { State } from "./git-view.ts";
@@ -431,8 +431,8 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
     for (const [index, change] of changes.entries()) {
       const { found, isUncertain } = change;
       const [before, after] = [nodesOf(new OrderedFinder(found)), nodesOf(new LeftFinder(change))];
-      if (isSameContent(before, after) || isSameContent(now, before)) continue;
-      if (isUncertain || !isSameContent(now, after)) {
+      if (areSame(before, after) || areSame(now, before)) continue;
+      if (isUncertain || !areSame(now, after)) {
         edited.set(database, index);
         break;
       }
@@ -442,10 +442,6 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
   return edited;
 }
 
-function isSameContent(some: readonly (TreeNode | null)[], others: readonly (TreeNode | null)[]): boolean {
-  return some.every((a, i) => {
-    const b = others[i]!;
-    if (a === null || b === null) return a === b;
-    return differences(a, b).every((aspect) => aspect !== "content" && aspect !== "type");
-  });
+function areSame(some: readonly (TreeNode | null)[], others: readonly (TreeNode | null)[]): boolean {
+  return some.every((node, i) => isSameContent(node, others[i]!));
 }
