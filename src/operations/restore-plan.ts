@@ -35,8 +35,8 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
   return planTo(workspace, options, {
     target,
     paths: withSidecars([workspace.root], target.descriptor, paths),
-    keepPresent: options.keepPresent ?? false,
-    keepGit: options.keepGit ?? false,
+    keepPresent: options.keepPresent,
+    keepGit: options.keepGit,
     kind: "restore",
   });
 }
@@ -54,7 +54,7 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
 async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: PlanUndoOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const { target, paths, relative } = operationToRevert(workspace, kind, options);
-  return planTo(workspace, options, { target, paths, keepPresent: false, kind, relative });
+  return planTo(workspace, options, { target, paths, kind, relative });
 }
 
 /** Plans a restore to a point; nothing is changed. */

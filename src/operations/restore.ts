@@ -27,8 +27,8 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   return goingBack(workspace, options, "restore", async () => ({
     target: await ownPoint(workspace, options.target),
     paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
-    keepPresent: options.keepPresent ?? false,
-    keepGit: options.keepGit ?? false,
+    keepPresent: options.keepPresent,
+    keepGit: options.keepGit,
     kind: "restore",
   }));
 }
@@ -171,7 +171,7 @@ function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOpt
   const { at, changed, headBefore } = reverted;
   const operation = { kind: reverted.kind, at, restored_to: changed.after };
   if (headBefore !== undefined) return moveHeadBack(workspace, { kind, headBefore, operation });
-  return { target, paths, keepPresent: false, kind, relative, operation, isUnfinished };
+  return { target, paths, kind, relative, operation, isUnfinished };
 }
 
 /** Reverts an operation that moved only head. Throws `nothing_to_undo` if the former head is gone. */
@@ -200,7 +200,7 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   return goingBack(workspace, options, "restore", () =>
     workspace.state().head === null
       ? null
-      : { target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore", isStart: true },
+      : { target: workspace.resolve("head"), paths: null, kind: "restore", isStart: true },
   );
 }
 

@@ -1,4 +1,3 @@
-import { append } from "../../append.ts";
 import { holesByPath } from "../../archive/write/exact-nodes.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
@@ -10,7 +9,7 @@ import { isReverting } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
 import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 import type { Saved } from "../save/record-point.ts";
-import { AbsoluteRule, requireSeen } from "../rules/absolute.ts";
+import { type AbsoluteChange, AbsoluteRule } from "../rules/absolute.ts";
 import { leftOutBefore } from "./apply.ts";
 import type { State } from "../rules/git-view.ts";
 import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "../rules/links.ts";
@@ -69,12 +68,12 @@ type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "merged" | "ma
 
 /** Plans the changes of a restore. Changes nothing. */
 export async function planChanges(workspace: Workspace, input: Wanted, present: Present): Promise<Changes> {
-  const { relative, paths, keepPresent, keepGit, signal } = input;
+  const { relative, paths, signal } = input;
   const { source, scan, fields: lossless } = present;
   const target = await workspace.source(input.target);
   const manifest = await workspace.manifest(input.target);
   const facts = { scan, ...unknownIn(workspace, manifest) };
-  const unasked: Difference[] = [];
+  let unasked: Difference[] = [];
   const damaged: LeftOutEntry[] = [];
   const onDamaged = noteDamaged(damaged, paths);
   const made = new MadeContents();
@@ -86,23 +85,14 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
     const pair = presentAndPrevious(scan);
     const isPair = pair !== null && Buffer.compare(pair.previous.root, target.root) === 0;
     const states = isPair ? { present: pair.present, target: pair.previous } : { present: source, target };
-    const wanted = {
-      ...states,
-      paths,
-      keepPresent,
-      keepGit,
-      fields: { before: lossless, after: manifest?.lossless ?? [] },
-      ...(input.isWhole === true ? {} : { onDamaged }),
-      onUnasked: (each: Difference) => void (groupOf(each.after) !== 0n && unasked.push(each)),
-    };
-    const rule = new AbsoluteRule(wanted);
-    plan = await planRestore(rule, facts, signal);
-    if (input.pathsAreThere !== true) requireSeen(rule, wanted, facts);
+    const fields = { before: lossless, after: manifest?.lossless ?? [] };
+    const more = input.isWhole === true ? {} : { onDamaged };
+    ({ plan, unasked } = await planAbsolute(input, { ...states, fields, ...more }, facts));
   } else {
     const isOperation = isReverting(input.kind);
     const rule = await relativeRule(workspace, relative, { present, paths, isOperation, onDamaged, texts, made });
     plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
-    if (putGroups(plan).size > 0) append(unasked, otherNames(plan, rule.besides()));
+    if (putGroups(plan).size > 0) unasked = otherNames(plan, rule.besides());
     newer = new Map(
       rule.newer.entries().map(([path, index]) => [path, relative.changes[index]!.found.descriptor.save_point_id]),
     );
@@ -110,6 +100,20 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
   const contents = made.with(target);
   const refs = movedRefs(plan, present, contents);
   return { plan, refs, damaged, merged: texts?.merged ?? [], made, manifest, target: contents, unasked, newer };
+}
+
+/** Plans to make the folder, or the chosen paths of it, equal to a state. `unasked`: as for all changes. */
+export async function planAbsolute(
+  { paths, keepPresent, keepGit, pathsAreThere, signal }: Omit<Wanted, "target" | "kind">,
+  states: Pick<AbsoluteChange, "present" | "target" | "fields" | "onDamaged">,
+  facts: Protected,
+): Promise<Pick<Changes, "plan" | "unasked">> {
+  const unasked: Difference[] = [];
+  const onUnasked = (each: Difference): void => void (groupOf(each.after) !== 0n && unasked.push(each));
+  const rule = new AbsoluteRule({ ...states, paths, keepPresent, keepGit, onUnasked });
+  const plan = await planRestore(rule, facts, signal);
+  if (pathsAreThere !== true) rule.requireSeen(facts);
+  return { plan, unasked };
 }
 
 /** Plans a restore over the present that was just saved. */

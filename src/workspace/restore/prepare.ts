@@ -1,12 +1,13 @@
 import fs from "node:fs";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
+import { hex, joinPath } from "../../formats/bytes.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { publicLeftOut } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { AbsoluteRule, requirePaths } from "../rules/absolute.ts";
-import { type Plan, planId, planRestore, type Protected } from "../rules/plan.ts";
+import { NOTHING_UNKNOWN, type Plan, planId, planRestore, type Protected } from "../rules/plan.ts";
 import { leftOutBefore } from "./apply.ts";
 import { exists, unknownIn } from "./protected.ts";
 import { advice, CairnError, option } from "../../errors.ts";
@@ -17,12 +18,11 @@ import type { OperationKind } from "../points/operation-log.ts";
 
 /** Prepares a restore before it changes the folder: the protected paths, the undo point. */
 
-const SLASH = Buffer.from("/");
-
 export interface RestoreInput extends WorkspaceCall {
   target: Point;
   paths: readonly Uint8Array[] | null;
-  keepPresent: boolean;
+  /** entries that the target does not have stay */
+  keepPresent?: boolean | undefined;
   /** entries of git stay */
   keepGit?: boolean | undefined;
   /** a damaged directory or file throws `damaged`, so that the caller can repair it; else it is left out */
@@ -76,13 +76,13 @@ export async function savePresent(
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<string[]> {
   const states = { present: await workspace.source(saved.point), target: await workspace.source(input.target) };
   const rule = new AbsoluteRule({ ...states, paths: input.paths, keepPresent: true });
-  const plan = await planRestore(rule, { scan: saved.scan! });
+  const plan = await planRestore(rule, { scan: saved.scan!, ...NOTHING_UNKNOWN });
   const finder = new RecordFinder(saved.scan!);
   const patterns: string[] = [];
   for (const { action, path: where, before, after } of plan) {
     const isHidden = action === "create" && finder.find(where) === null && exists(workspace.root, where);
     if (isHidden) patterns.push(unignored(where));
-    const isReplaced = isHidden || (before?.type === "dir" && !input.keepPresent);
+    const isReplaced = isHidden || (before?.type === "dir" && input.keepPresent !== true);
     if (!isReplaced || after?.type === "dir") continue;
     if (holdsUnrecorded(workspace.root, where, finder)) patterns.push(`${unignored(where)}/**`);
   }
@@ -98,10 +98,10 @@ function unignored(where: Uint8Array): string {
 
 /** Tells if a directory of the folder has an entry, at any depth, that a scan did not record; else false. */
 function holdsUnrecorded(root: Uint8Array, where: Uint8Array, finder: RecordFinder): boolean {
-  const open = [Buffer.from(where)];
+  const open: Buffer[] = [Buffer.from(where)];
   for (let at = open.pop(); at !== undefined; at = open.pop()) {
-    for (const entry of entriesOf(Buffer.concat([root, SLASH, at]))) {
-      const own = Buffer.concat([at, SLASH, entry.name]);
+    for (const entry of entriesOf(joinPath(root, at))) {
+      const own = joinPath(at, entry.name);
       if (finder.find(own) === null) return true;
       if (entry.isDirectory()) open.push(own);
     }
@@ -140,13 +140,13 @@ export function idOfPlan(
     kind,
     target,
     paths,
-    keepPresent,
+    keepPresent = false,
     keepGit = false,
     relative,
   }: Pick<RestoreInput, "kind" | "target" | "paths" | "keepPresent" | "keepGit" | "relative">,
   planned: Parameters<typeof planId>[1],
 ): string {
-  const names = paths?.map((path) => Buffer.from(path).toString("hex")).toSorted() ?? null;
+  const names = paths?.map(hex).toSorted() ?? null;
   const changes = relative?.changes.map(({ found, left }) => [idOf(found), left && idOf(left)]) ?? null;
   return planId([kind, idOf(target), names, keepPresent, keepGit, relative?.over ?? false, changes], planned);
 }

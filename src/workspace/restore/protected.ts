@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { latin1 } from "../../formats/bytes.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -10,8 +10,6 @@ import type { Protected } from "../rules/plan.ts";
 import type { Relative } from "../rules/relative.ts";
 
 /** The entries of a folder that no restore changes. */
-
-const SLASH = Buffer.from("/");
 
 /**
  * Returns a function that tells if a directory lies in another mount or subvolume inside the folder; undefined if the
@@ -27,7 +25,7 @@ function placesInside(root: Buffer): ((directory: Uint8Array) => boolean) | unde
     let isInside = known.get(directory);
     if (isInside === undefined) {
       const above = directory.slice(0, Math.max(directory.lastIndexOf("/"), 0));
-      isInside = look(above) || isOn(Buffer.concat([root, SLASH, Buffer.from(directory, "latin1")]), device) === false;
+      isInside = look(above) || isOn(joinPath(root, Buffer.from(directory, "latin1")), device) === false;
       known.set(directory, isInside);
     }
     return isInside;
@@ -55,7 +53,7 @@ export function unknownIn(workspace: Workspace, manifest: Manifest | null): Omit
   };
 }
 
-function unknownOf(manifest: Manifest | null): Required<Pick<Protected, "omitted" | "partial" | "leftOutMounts">> {
+function unknownOf(manifest: Manifest | null): Pick<Protected, "omitted" | "partial" | "leftOutMounts"> {
   return {
     omitted: manifest?.omitted ?? [],
     partial: savedWithout(manifest?.labels ?? []),
@@ -76,7 +74,7 @@ export async function unknownOfAll(workspace: Workspace, { changes }: Relative):
 
 export function exists(root: Uint8Array, where: Uint8Array): boolean {
   try {
-    fs.lstatSync(Buffer.concat([root, SLASH, where]));
+    fs.lstatSync(joinPath(root, where));
     return true;
   } catch {
     return false;

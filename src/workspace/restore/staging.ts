@@ -4,6 +4,7 @@ import path from "node:path";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
 import { advice, CairnError, call } from "../../errors.ts";
+import { hex } from "../../formats/bytes.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
@@ -119,13 +120,6 @@ function isOrdered(workspace: Workspace, place: string | Buffer): boolean {
 /** File systems with one journal: a synced change of the control directory is never durable before earlier renames. */
 const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
 
-function recordMerged({
-  path: where,
-  sha256,
-}: PlannedRestore["merged"][number]): NonNullable<RestoreFile["merged"]>[number] {
-  return { ...recordPath(where), sha256: Buffer.from(sha256).toString("hex") };
-}
-
 /** Returns the journal's intent of a restore, and whether the restore changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
@@ -149,7 +143,9 @@ export function intentOf(
       : { changed: own.map(({ path: each, left: id }) => ({ ...recordPath(each), ...(id && { left: id }) })) }),
     ...(keepPresent ? { keep_present: true } : {}),
     ...(keepGit === true ? { keep_git: true } : {}),
-    ...(merged.length > 0 ? { merged: merged.map(recordMerged) } : {}),
+    ...(merged.length > 0
+      ? { merged: merged.map(({ path: each, sha256 }) => ({ ...recordPath(each), sha256: hex(sha256) })) }
+      : {}),
     staging: stagingDirectory(workspace),
     // A folder that was made for the restore has no metadata of its own.
     root: isOwnRoot || isMade ? rootToSet(workspace.root, target) : null,

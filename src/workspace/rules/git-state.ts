@@ -282,7 +282,7 @@ class GitDirectory {
 
   /** Goes back through the changes of each ref. */
   #refs({ goal, stopped: unitStopped }: Unit): Refs {
-    const { present, changes, isChosen } = this.#input;
+    const { present, isChosen } = this.#input;
     const elsewhere = this.#elsewhere();
     const isStaying = unitStopped !== null && goal === present;
     const own = new Set(isStaying ? [present.branch, ...present.busyBranches()] : []);
@@ -378,7 +378,7 @@ class GitDirectory {
 
   /** Adds lines that the changes took away, and one for each value that HEAD and refs get. */
   #putLogs(goal: GitView, { wanted: refs, moved }: Refs): void {
-    const { present, changes, isChosen } = this.#input;
+    const { present, isChosen } = this.#input;
     const at = Math.floor(Date.now() / 1000);
     const gone = new Set(moved.flatMap(([name, value]) => (value === "" ? [name] : [])));
     const names = new Set(this.#views.flatMap((view) => [...view.files("logs")].map(([name]) => name)));

@@ -1,4 +1,4 @@
-import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
+import { comparePaths, hex, joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
@@ -50,17 +50,17 @@ export interface Relative {
   /** newest first */
   changes: readonly PointChange[];
   /** the change kept entries that its target lacks */
-  keptPresent: boolean;
+  keptPresent?: boolean | undefined;
   /** the change left git's own state as it was */
-  keptGit?: boolean;
+  keptGit?: boolean | undefined;
   /** entries that were edited since are taken back too */
-  over: boolean;
+  over?: boolean;
   /** text files that were edited since are merged line by line, if the lines do not overlap */
   merges?: boolean;
   /** SHA-256 in hex, by latin1 path, of the texts that the change left and that no point has */
   merged?: ReadonlyMap<string, string>;
   /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
-  throughSqlite: boolean;
+  throughSqlite?: boolean;
 }
 
 /** Returns the points that a relative change reads: they must be sealed. */
@@ -230,7 +230,7 @@ export class RelativeRule {
 
   /** Merges the changes: the entries of all of them in raw pre-order, each with its steps, newest first. */
   *#entries(): Generator<{ path: Uint8Array; steps: Step[] }> {
-    const { keptPresent, keptGit = false } = this.#rule;
+    const { keptPresent = false, keptGit = false } = this.#rule;
     const lists = this.#rule.changes.map((change, index) => new StepList(change, index, this.#rule));
     // The last one comes first.
     let ofGit: Uint8Array[] = [];
@@ -266,7 +266,7 @@ export class RelativeRule {
     present: TreeNode | null,
     steps: readonly Step[],
   ): { wanted: TreeNode | null; wantedOf: number; stopped: DiffAspect[] } {
-    const { over, throughSqlite, databases, keepsModes } = this.#rule;
+    const { over = false, throughSqlite = false, databases, keepsModes } = this.#rule;
     const database = databaseOf(path, databases);
     if (over || (database !== null && throughSqlite))
       return { wanted: steps.at(-1)!.found, wantedOf: steps.at(-1)!.index, stopped: [] };
@@ -289,7 +289,7 @@ export class RelativeRule {
     if (known === undefined || present?.type !== "file" || present.size > MOST_MERGED) return false;
     try {
       const bytes = readRegular(joinPath(this.#rule.root, path), { limit: MOST_MERGED });
-      return Buffer.from(sha256(bytes)).toString("hex") === known;
+      return hex(sha256(bytes)) === known;
     } catch {
       return false;
     }
@@ -348,7 +348,7 @@ class StepList {
   readonly #over: boolean;
   head: Difference | null = null;
 
-  constructor(change: StateChange, index: number, { onDamaged, over }: Pick<Rule, "onDamaged" | "over">) {
+  constructor(change: StateChange, index: number, { onDamaged, over = false }: Pick<Rule, "onDamaged" | "over">) {
     const { found, left, changed, entries } = change;
     const { before, after } = changed ?? { before: found, after: left };
     const fields = { before: before.fields, after: after.fields };
