@@ -156,9 +156,13 @@ async function entriesOf(
   const entries = new Map<string, NamedPath>();
   for (const { from, to, isUncertain: is } of changes) {
     if (is !== isUncertain || to === null) continue;
-    const found = await differencesBetween(workspace, from, to, call);
-    if (found === null) return null;
-    for (const each of found) entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
+    try {
+      for (const each of (await diff(workspace, from, to, call)).entries)
+        entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
+    } catch (error) {
+      if (toCairnError(error).code === "interrupted") throw error;
+      return null;
+    }
   }
   return entries;
 }
@@ -227,23 +231,6 @@ function stateBefore(
   if (workspace.byId(first.save_point_id) === null)
     return { before: null, whyNot: "a cleanup removed the point before the turn" };
   return { before: first.save_point_id };
-}
-
-/** Compares two points. Returns null if a point is missing or damaged. */
-async function differencesBetween(
-  workspace: Workspace,
-  before: SavePointId,
-  after: SavePointId,
-  call: { signal?: AbortSignal },
-): Promise<DiffEntry[] | null> {
-  if (before === after) return [];
-  try {
-    return (await diff(workspace, before, after, call)).entries;
-  } catch (error) {
-    const { code } = toCairnError(error);
-    if (code === "interrupted") throw error;
-    return null;
-  }
 }
 
 /** Returns the ids of the turns that a rewind took back, and no undo brought again. */
@@ -343,14 +330,13 @@ function noStateBefore(
   { first, whyNot }: { first: StoredEvent; whyNot: string | undefined },
 ): CairnError {
   const began = first.asked_at ?? first.at;
-  const earlier = workspace.points.saved().findLast((sequence) => {
-    const point = workspace.points.readOrNull(sequence);
-    return point !== null && point.descriptor.created_at < began;
-  });
+  const earlier = Iterator.from(workspace.points.saved().toReversed())
+    .map((sequence) => workspace.points.readOrNull(sequence)?.descriptor)
+    .find((descriptor) => descriptor !== undefined && descriptor.created_at < began);
   const said = `the turn ${turn} cannot be taken back: ${whyNot ?? "Cairn has no exact state before this turn"}`;
   if (earlier === undefined)
     return new CairnError("not_found", said, { hint: advice`choose a later turn; ${call("turns")} lists them` });
-  const id = workspace.points.read(earlier).descriptor.save_point_id.slice(0, 8);
+  const id = earlier.save_point_id.slice(0, 8);
   return new CairnError("not_found", `${said}. The last point before it is ${id}`, {
     hint: advice`to go there, and take back everybody's changes since: ${call(`restore ${id}`, "restore", { target: id })}`,
   });
