@@ -19,8 +19,9 @@ import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { expectedLeftOut, planChanges, type PlannedEntry } from "../workspace/restore/planned.ts";
+import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
 import { idOfPlan } from "../workspace/restore/prepare.ts";
+import type { PlannedEntry } from "../workspace/rules/plan.ts";
 import { pointsOf, type Relative } from "../workspace/rules/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, operationToFinish, type Revertible, statesOf } from "../workspace/points/operation-log.ts";
@@ -34,8 +35,8 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
   return planTo(workspace, options, {
     target,
     paths: withSidecars([workspace.root], target.descriptor, paths),
-    keepPresent: options.keepPresent ?? false,
-    keepGit: options.keepGit ?? false,
+    keepPresent: options.keepPresent,
+    keepGit: options.keepGit,
     kind: "restore",
   });
 }
@@ -50,15 +51,10 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
   return planRevert(workspace, "redo", options);
 }
 
-async function planRevert(
-  workspace: Workspace,
-  kind: "undo" | "redo",
-  { over, expected, ...call }: PlanUndoOptions,
-): Promise<RestorePlan> {
-  await recoverIfIdle(workspace, call);
-  const asked = { ...(over && { over }), ...(expected !== undefined && { expected }) };
-  const { target, relative } = operationToRevert(workspace, kind, asked);
-  return planTo(workspace, call, { target, paths: relative.paths, keepPresent: false, kind, relative });
+async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: PlanUndoOptions): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, options);
+  const { target, paths, relative } = operationToRevert(workspace, kind, options);
+  return planTo(workspace, options, { target, paths, kind, relative });
 }
 
 /** Plans a restore to a point; nothing is changed. */
@@ -117,7 +113,7 @@ export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
   { over = false, throughSqlite = false, expected }: Omit<UndoOptions, "method" | "cause">,
-): { operation: Revertible; isUnfinished: boolean; target: Point; relative: Relative } {
+): { operation: Revertible; isUnfinished: boolean; target: Point; paths: Uint8Array[] | null; relative: Relative } {
   const { operations } = workspace.state();
   const { done, undone } = operationLog(operations);
   const unfinished = over ? operationToFinish(operations, kind) : undefined;
@@ -149,17 +145,8 @@ export function operationToRevert(
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
   const changes = [{ found: target, left, ...(entries ? { entries } : { changed: { before, after } }) }];
   const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
-  const relative = {
-    changes,
-    paths,
-    keptPresent: keepPresent,
-    keptGit: keepGit,
-    merged,
-    over,
-    throughSqlite,
-    isOperation: true,
-  };
-  return { operation, isUnfinished: unfinished !== undefined, target, relative };
+  const relative = { changes, keptPresent: keepPresent, keptGit: keepGit, merged, over, throughSqlite };
+  return { operation, isUnfinished: unfinished !== undefined, target, paths, relative };
 }
 
 function allUndone(): CairnError {

@@ -27,8 +27,8 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   return goingBack(workspace, options, "restore", async () => ({
     target: await ownPoint(workspace, options.target),
     paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
-    keepPresent: options.keepPresent ?? false,
-    keepGit: options.keepGit ?? false,
+    keepPresent: options.keepPresent,
+    keepGit: options.keepGit,
     kind: "restore",
   }));
 }
@@ -144,12 +144,7 @@ const KEPT = 3;
 /** Returns the bytes to write; the size of the point if there is no space even for a plan. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
-    const { target, paths, keepPresent, keepGit, kind, relative } = wanted;
-    const { entries } = await planTo(
-      workspace,
-      { signal },
-      { target, paths, keepPresent, keepGit, kind, ...(relative && { relative }) },
-    );
+    const { entries } = await planTo(workspace, { signal }, wanted);
     return `about ${formatBytes(entries.reduce((sum, { size = 0 }) => sum + size, 0))}`;
   } catch {
     return `up to ${formatBytes(wanted.target.descriptor.bytes)}`;
@@ -172,11 +167,11 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
 }
 
 function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted | RestoreResult {
-  const { target, relative, isUnfinished, operation: reverted } = operationToRevert(workspace, kind, options);
+  const { target, paths, relative, isUnfinished, operation: reverted } = operationToRevert(workspace, kind, options);
   const { at, changed, headBefore } = reverted;
   const operation = { kind: reverted.kind, at, restored_to: changed.after };
   if (headBefore !== undefined) return moveHeadBack(workspace, { kind, headBefore, operation });
-  return { target, paths: relative.paths, keepPresent: false, kind, relative, operation, isUnfinished };
+  return { target, paths, kind, relative, operation, isUnfinished };
 }
 
 /** Reverts an operation that moved only head. Throws `nothing_to_undo` if the former head is gone. */
@@ -205,7 +200,7 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   return goingBack(workspace, options, "restore", () =>
     workspace.state().head === null
       ? null
-      : { target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore", isStart: true },
+      : { target: workspace.resolve("head"), paths: null, kind: "restore", isStart: true },
   );
 }
 

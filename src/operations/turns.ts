@@ -35,8 +35,12 @@ const END = /^(?:Stop|AfterAgent|stop)$/;
 
 interface FoundTurn {
   id: string;
-  /** indexes into the log; the first is the turn's beginning */
-  events: number[];
+  /** key of its session */
+  session: string;
+  events: StoredEvent[];
+  /** indexes of its first and its last event in the log */
+  first: number;
+  last: number;
 }
 
 /** Divides the log into turns, oldest first. Gemini CLI has no turn ids: each of its prompts begins a turn. */
@@ -47,16 +51,16 @@ function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
     if (event.event === CHECK_EVENT) continue;
     const session = sessionOf(event);
     const current = open.get(session);
-    const last = current === undefined ? undefined : log[current.events.at(-1)!]!;
-    if (current !== undefined && isOfTurn(event, last!)) {
-      current.events.push(index);
+    if (current !== undefined && isOfTurn(event, current.events.at(-1)!)) {
+      current.events.push(event);
+      current.last = index;
       continue;
     }
     const id = createHash("sha256")
       .update(`${session}\0${event.turn ?? event.at}`)
       .digest("hex")
       .slice(0, 8);
-    const turn = { id, events: [index] };
+    const turn = { id, session, events: [event], first: index, last: index };
     turns.push(turn);
     open.set(session, turn);
   }
@@ -77,37 +81,37 @@ function sessionOf({ agent, session }: StoredEvent): string {
 export async function turns(workspace: Workspace, options: TurnsOptions): Promise<TurnsResult> {
   const log = readAgentEvents(workspace.found);
   const { limit = DEFAULT_TURNS, session: wanted, ...own } = options;
-  const all = ofSession(turnsIn(log), log, wanted).toReversed();
-  const back = takenBack(workspace, log);
+  const known = turnsIn(log);
+  const all = ofSession(known, wanted).toReversed();
+  const back = takenBack(workspace, known);
   const listed: Turn[] = [];
   for (const each of limit === 0 ? all : all.slice(0, limit))
     listed.push(await turnOf(workspace, log, { turn: each, isTakenBack: back.has(each.id) }, own));
   const sessions = new Map<string, TurnsResult["sessions"][number]>();
-  for (const { events } of all) {
-    const event = log[events.at(-1)!]!;
-    const known = sessions.get(sessionOf(event));
-    if (known !== undefined) known.turns++;
-    else sessions.set(sessionOf(event), { session: event.session, agent: event.agent, turns: 1, last_at: event.at });
+  for (const { session: key, events } of all) {
+    const { session, agent, at } = events.at(-1)!;
+    const counted = sessions.get(key);
+    if (counted !== undefined) counted.turns++;
+    else sessions.set(key, { session, agent, turns: 1, last_at: at });
   }
   return { turns: listed, sessions: [...sessions.values()], more: all.length - listed.length };
 }
 
-function ofSession(all: FoundTurn[], log: readonly StoredEvent[], wanted: string | undefined): FoundTurn[] {
-  if (wanted === undefined) return all;
-  return all.filter(({ events }) => log[events[0]!]!.session?.startsWith(wanted) === true);
+function ofSession(all: FoundTurn[], wanted: string | undefined): FoundTurn[] {
+  return wanted === undefined ? all : all.filter(({ events }) => events[0]!.session?.startsWith(wanted) === true);
 }
 
 async function turnOf(
   workspace: Workspace,
   log: readonly StoredEvent[],
-  { turn: { id, events }, isTakenBack }: { turn: FoundTurn; isTakenBack: boolean },
+  { turn, isTakenBack }: { turn: FoundTurn; isTakenBack: boolean },
   call: { signal?: AbortSignal },
 ): Promise<Turn> {
-  const all = events.map((index) => log[index]!);
+  const { id, session, events: all } = turn;
   const texts = withTexts(workspace.found, all);
   const [first, last] = [all[0]!, all.at(-1)!];
   const { before, whyNot } = stateBefore(workspace, all);
-  const changes = changesOf(timeline(workspace, log, { first: events[0]!, last: events.at(-1)! }), sessionOf(first));
+  const changes = changesOf(timeline(workspace, log, turn), session);
   const after = all.findLast(({ save_point_id: state }) => state !== null)?.save_point_id ?? null;
   const own = after === null ? null : await entriesOf(workspace, changes, { isUncertain: false, call });
   const uncertain = await entriesOf(workspace, changes, { isUncertain: true, call });
@@ -117,7 +121,7 @@ async function turnOf(
     session: first.session,
     started_at: first.asked_at ?? first.at,
     ended_at: END.test(last.event) ? last.at : null,
-    prompt: texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null,
+    prompt: promptOf(texts),
     commands: texts.filter(({ event }) => isBefore(event)).flatMap(({ command }) => command ?? []),
     tools: all.filter(({ tool, event }) => tool !== null && isBefore(event)).length,
     before,
@@ -129,6 +133,11 @@ async function turnOf(
     uncertain: uncertain?.size ?? 0,
     taken_back: isTakenBack,
   };
+}
+
+/** Returns the first line of a turn's prompt. */
+function promptOf(texts: ReturnType<typeof withTexts>): string | null {
+  return texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null;
 }
 
 /** A change of the folder between two saves. `to` null: the present folder. */
@@ -147,9 +156,13 @@ async function entriesOf(
   const entries = new Map<string, NamedPath>();
   for (const { from, to, isUncertain: is } of changes) {
     if (is !== isUncertain || to === null) continue;
-    const found = await differencesBetween(workspace, from, to, call);
-    if (found === null) return null;
-    for (const each of found) entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
+    try {
+      for (const each of (await diff(workspace, from, to, call)).entries)
+        entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
+    } catch (error) {
+      if (toCairnError(error).code === "interrupted") throw error;
+      return null;
+    }
   }
   return entries;
 }
@@ -220,34 +233,15 @@ function stateBefore(
   return { before: first.save_point_id };
 }
 
-/** Compares two points. Returns null if a point is missing or damaged. */
-async function differencesBetween(
-  workspace: Workspace,
-  before: SavePointId,
-  after: SavePointId,
-  call: { signal?: AbortSignal },
-): Promise<DiffEntry[] | null> {
-  if (before === after) return [];
-  try {
-    return (await diff(workspace, before, after, call)).entries;
-  } catch (error) {
-    const { code } = toCairnError(error);
-    if (code === "interrupted") throw error;
-    return null;
-  }
-}
-
 /** Returns the ids of the turns that a rewind took back, and no undo brought again. */
-function takenBack(workspace: Workspace, log: readonly StoredEvent[]): Set<string> {
-  const all = turnsIn(log);
+function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<string> {
   const back = new Set<string>();
   for (const { kind, before, at } of operationLog(workspace.state().operations).done) {
     const cause = kind === "rewind" ? workspace.byId(before)?.descriptor.cause : undefined;
     const first = all.findIndex(({ id }) => id === cause?.["turn"]);
     if (first < 0) continue;
-    const session = sessionOf(log[all[first]!.events[0]!]!);
-    for (const { id, events } of all.slice(first))
-      if (sessionOf(log[events[0]!]!) === session && log[events[0]!]!.at < at) back.add(id);
+    for (const { id, session, events } of all.slice(first))
+      if (session === all[first]!.session && events[0]!.at < at) back.add(id);
   }
   return back;
 }
@@ -262,29 +256,19 @@ export async function rewind(
   name: string | undefined,
   options: RewindOptions,
 ): Promise<RestoreResult> {
-  const { session: _session, over: _over, paths: _paths, cause, ...own } = options;
   const found = findTurn(workspace, name, options);
-  const { agent, session } = found.events[0]!;
-  const call = { ...own, cause: { ...cause, kind: "rewind", turn: found.id, agent, session } };
-  const result = await goingBack(workspace, call, "restore", () => backTo(workspace, found, options));
+  const { id, events } = found.turn;
+  const { agent, session } = events[0]!;
+  const cause = { ...options.cause, kind: "rewind", turn: id, agent, session };
+  const result = await goingBack(workspace, { ...options, cause }, "restore", () => backTo(workspace, found, options));
   return { ...result, turns: turnsSince(workspace, found) };
 }
 
 /** Lists a turn and the later ones of its session, newest first, each with the first line of its prompt. */
-function turnsSince(workspace: Workspace, { log, start }: NamedTurn): NonNullable<RestoreResult["turns"]> {
-  const session = sessionOf(log[start]!);
-  return turnsIn(log)
-    .filter(({ events: [first] }) => first! >= start && sessionOf(log[first!]!) === session)
-    .map(({ id, events }) => {
-      const texts = withTexts(
-        workspace.found,
-        events.map((index) => log[index]!),
-      );
-      return {
-        turn_id: id,
-        prompt: texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null,
-      };
-    })
+function turnsSince(workspace: Workspace, { all, turn }: NamedTurn): NonNullable<RestoreResult["turns"]> {
+  return all
+    .filter(({ first, session }) => first >= turn.first && session === turn.session)
+    .map(({ id, events }) => ({ turn_id: id, prompt: promptOf(withTexts(workspace.found, events)) }))
     .toReversed();
 }
 
@@ -294,43 +278,39 @@ export async function planRewind(
   name: string | undefined,
   options: RewindOptions,
 ): Promise<RestorePlan> {
-  const { session: _session, over: _over, paths: _paths, cause: _cause, ...own } = options;
-  await recoverIfIdle(workspace, own);
-  const { kind, ...wanted } = backTo(workspace, findTurn(workspace, name, options), options);
-  return planTo(workspace, own, { ...wanted, kind });
+  await recoverIfIdle(workspace, options);
+  return planTo(workspace, options, backTo(workspace, findTurn(workspace, name, options), options));
 }
 
 interface NamedTurn {
-  id: string;
   log: readonly StoredEvent[];
-  /** index of the turn's first event in the log */
-  start: number;
-  events: readonly StoredEvent[];
+  all: readonly FoundTurn[];
+  turn: FoundTurn;
 }
 
 function findTurn(workspace: Workspace, name: string | undefined, { session }: RewindOptions): NamedTurn {
   const log = readAgentEvents(workspace.found);
-  const { id, events } = namedTurn(workspace, log, { name, session });
-  return { id, log, start: events[0]!, events: events.map((index) => log[index]!) };
+  const all = turnsIn(log);
+  return { log, all, turn: namedTurn(workspace, all, { name, session }) };
 }
 
 /** Returns the change of the folder that takes a turn back. Throws `not_found`. */
 function backTo(
   workspace: Workspace,
-  { id, log, start: first, events }: NamedTurn,
+  { log, turn: { id, session, first, events } }: NamedTurn,
   { over = false, throughSqlite = false, paths: typed }: RewindOptions,
-): Pick<RestoreInput, "target" | "paths" | "keepPresent" | "kind" | "relative"> {
+): Pick<RestoreInput, "target" | "paths" | "kind" | "relative"> {
   const { before, whyNot } = stateBefore(workspace, events);
-  const all = changesOf(timeline(workspace, log, { first }), sessionOf(events[0]!));
+  const all = changesOf(timeline(workspace, log, { first }), session);
   const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
   if (start === undefined || (over && before === null))
     throw noStateBefore(workspace, id, { first: events[0]!, whyNot });
   const target = workspace.resolve(start);
   const paths = typed === undefined ? null : typed.map(normalizeTyped);
-  const wanted = { target, paths, keepPresent: false, kind: "rewind" } as const;
+  const wanted = { target, paths, kind: "rewind" } as const;
   if (over) return wanted;
   const changes = all.toReversed().map((change) => pointChange(workspace, change));
-  return { ...wanted, relative: { changes, paths, keptPresent: false, over: false, throughSqlite } };
+  return { ...wanted, relative: { changes, throughSqlite } };
 }
 
 /** Throws `not_found` if a cleanup removed one of the points. */
@@ -350,14 +330,13 @@ function noStateBefore(
   { first, whyNot }: { first: StoredEvent; whyNot: string | undefined },
 ): CairnError {
   const began = first.asked_at ?? first.at;
-  const earlier = workspace.points.saved().findLast((sequence) => {
-    const point = workspace.points.readOrNull(sequence);
-    return point !== null && point.descriptor.created_at < began;
-  });
+  const earlier = Iterator.from(workspace.points.saved().toReversed())
+    .map((sequence) => workspace.points.readOrNull(sequence)?.descriptor)
+    .find((descriptor) => descriptor !== undefined && descriptor.created_at < began);
   const said = `the turn ${turn} cannot be taken back: ${whyNot ?? "Cairn has no exact state before this turn"}`;
   if (earlier === undefined)
     return new CairnError("not_found", said, { hint: advice`choose a later turn; ${call("turns")} lists them` });
-  const id = workspace.points.read(earlier).descriptor.save_point_id.slice(0, 8);
+  const id = earlier.save_point_id.slice(0, 8);
   return new CairnError("not_found", `${said}. The last point before it is ${id}`, {
     hint: advice`to go there, and take back everybody's changes since: ${call(`restore ${id}`, "restore", { target: id })}`,
   });
@@ -365,24 +344,24 @@ function noStateBefore(
 
 function namedTurn(
   workspace: Workspace,
-  log: readonly StoredEvent[],
+  known: FoundTurn[],
   { name, session }: { name: string | undefined; session: string | undefined },
 ): FoundTurn {
-  const all = ofSession(turnsIn(log), log, session);
+  const all = ofSession(known, session);
   const seeTurns = advice`${call("turns")} lists the turns`;
   if (name === undefined || /^[1-9]\d{0,2}$/.test(name)) {
-    const back = takenBack(workspace, log);
+    const back = takenBack(workspace, known);
     const open = all.filter(({ id }) => !back.has(id));
     // Several turns are those of one session: that of the newest one.
     const newest = open.at(-1);
-    const own = open.filter(({ events }) => sessionOf(log[events[0]!]!) === sessionOf(log[newest!.events[0]!]!));
+    const own = open.filter((each) => each.session === newest!.session);
     const turn = own.at(-Number(name ?? 1));
     if (turn !== undefined) return turn;
-    const known =
+    const why =
       all.length === 0
         ? "no hook of an agent has saved here yet"
         : `${plural(own.length, "turn")} of the newest session can be taken back`;
-    throw new CairnError("not_found", `there is no such turn: ${known}`, { hint: seeTurns });
+    throw new CairnError("not_found", `there is no such turn: ${why}`, { hint: seeTurns });
   }
   const found = name.length < LEAST_DIGITS ? [] : all.filter(({ id }) => id.startsWith(name.toLowerCase()));
   if (found.length === 1) return found[0]!;

@@ -24,13 +24,13 @@ export async function adoptFork(workspace: Workspace, fork: string, options: Ado
   const { merge = false, over = false, throughSqlite = false, ...own } = options;
   if (merge && over) throw new CairnError("usage", "give merge or over, not both");
   return goingBack(workspace, { ...own, throughSqlite }, "restore", async () => {
-    const wanted = { paths: null, keepPresent: false, kind: "adopt" } as const;
+    const wanted = { paths: null, kind: "adopt" } as const;
     const base = over ? null : baseOf(workspace, found);
     if (base !== null && !merge) await requireUnchanged(workspace, base, own);
     const target = await takenOverPoint(workspace, found, point);
     if (base === null || !merge) return { ...wanted, target };
     const changes = [{ found: target, left: base }];
-    const relative = { changes, paths: null, keptPresent: false, over: false, merges: true, throughSqlite };
+    const relative = { changes, merges: true, throughSqlite };
     return { ...wanted, target, relative };
   });
 }

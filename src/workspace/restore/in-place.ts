@@ -4,7 +4,7 @@ import type { Identity } from "../../archive/scan/find-record.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { joinPath } from "../../formats/bytes.ts";
+import { hex, joinPath } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { besideWhich } from "../../formats/sqlite-header.ts";
 import { releaseLease, takeWriteLease } from "../../fs/linux/lease.ts";
@@ -79,7 +79,7 @@ export function stageInPlace(fd: number, staged: Buffer): Pick<Write, "oldSha256
     const old = contentOf(fd);
     fs.writeFileSync(formerPlace(staged), old, { flag: "wx", mode: 0o600 });
     failpoint("restore.in-place-staged");
-    return { oldSha256: digestOf(old), sha256: digestOf(readRegular(staged)) };
+    return { oldSha256: hex(sha256(old)), sha256: hex(sha256(readRegular(staged))) };
   } finally {
     releaseLease(fd);
   }
@@ -100,7 +100,7 @@ export function writeInPlace(
   const isAlone = isLeased(fd);
   try {
     const now = contentOf(fd);
-    const digest = digestOf(now);
+    const digest = hex(sha256(now));
     if (digest === step.sha256) return null;
     const next = readRegular(staged);
     const old = readRegular(formerPlace(staged));
@@ -118,7 +118,7 @@ export function writeInPlace(
     fs.ftruncateSync(fd, next.length);
     fs.fsyncSync(fd);
     failpoint("restore.in-place-written");
-    if (digestOf(contentOf(fd)) !== step.sha256)
+    if (hex(sha256(contentOf(fd))) !== step.sha256)
       throw new CairnError("io", `${quotedPath(step.path)} was written, but its content is read back differently`);
     return null;
   } finally {
@@ -164,8 +164,4 @@ function contentOf(fd: number): Buffer {
 
 function writeAt(fd: number, bytes: Buffer, position: number): void {
   for (let at = 0; at < bytes.length;) at += fs.writeSync(fd, bytes, at, bytes.length - at, position + at);
-}
-
-function digestOf(content: Uint8Array): string {
-  return Buffer.from(sha256(content)).toString("hex");
 }

@@ -108,19 +108,14 @@ async function takeBack(
 ): Promise<void> {
   const undo = done.undoId === null ? null : workspace.byId(done.undoId);
   if (undo === null) return;
-  const { paths } = input;
   const { changed, merged: texts } = workspace.state().operations.at(-1) ?? {};
   const entries = changed && statesOf(changed, (id) => (id === undefined ? done.target : workspace.byId(id)));
   const changes = [{ found: undo, left: done.target, ...(entries && { entries }) }];
   const relative = {
     changes,
-    paths,
     keptPresent: input.keepPresent,
-    keptGit: input.keepGit === true,
+    keptGit: input.keepGit,
     merged: new Map(texts?.map((each) => [latin1(rawPath(each)), each.sha256])),
-    over: false,
-    throughSqlite: false,
-    isOperation: true,
   };
   const back = { ...input, target: undo, kind: "undo", keepPresent: false, method: "entries", relative } as const;
   const { leftOut } = await restoreByMethods(workspace, await withoutNeedlessRevert(workspace, back));
@@ -144,7 +139,7 @@ function whyNotWhole(
   if (relative !== undefined)
     return "entries were changed since the operation that is reverted, and an exchange would revert them too";
   if (keepGit === true) return "an exchange cannot keep git's own state";
-  return keepPresent ? "an exchange cannot keep present entries" : null;
+  return keepPresent === true ? "an exchange cannot keep present entries" : null;
 }
 
 function byEntries(target: Point, restored: Restored): Done {

@@ -14,10 +14,10 @@ const ID = 32;
 export class PlacedFiles {
   readonly files = new PackedList<WrittenFile>();
   readonly #planned: ReturnType<typeof inOrder<PlannedEntry>>;
-  readonly #made: MadeContents | null;
+  readonly #made: MadeContents;
   readonly #hashes: ReadonlyMap<string, Uint8Array>;
 
-  constructor(plan: Plan, manifest: Manifest | null, made: MadeContents | null) {
+  constructor(plan: Plan, manifest: Manifest | null, made: MadeContents) {
     this.#made = made;
     this.#planned = inOrder(plan);
     this.#hashes = new Map(manifest?.fileHashes.map(({ path, sha256 }) => [latin1(path), sha256]));
@@ -29,7 +29,7 @@ export class PlacedFiles {
     // A process may have the file open for writing through another name.
     if (node?.content === undefined || node.inode !== 0n || stat[STAT.NLINK] !== 1) return;
     // The store does not have a made content: the next save reads it.
-    if (this.#made?.has(node) === true) return;
+    if (this.#made.has(node)) return;
     const isStaged =
       BigInt(stat[STAT.INO + 1]!) * 4294967296n + BigInt(stat[STAT.INO]!) === BigInt(inode) &&
       wide(stat, STAT.SIZE) === node.size &&

@@ -1,22 +1,23 @@
 import { holesByPath } from "../../archive/write/exact-nodes.ts";
+import type { NotSet } from "../../archive/write/node-writer.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged } from "../points/left-out.ts";
+import { isReverting } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
-import { type Difference, exactDifferences, type ExactFields } from "../points/tree-diff.ts";
+import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 import type { Saved } from "../save/record-point.ts";
-import { AbsoluteRule, requireSeen } from "../rules/absolute.ts";
+import { type AbsoluteChange, AbsoluteRule } from "../rules/absolute.ts";
 import { leftOutBefore } from "./apply.ts";
+import type { State } from "../rules/git-view.ts";
 import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "../rules/links.ts";
 import { MadeContents } from "../rules/made-contents.ts";
 import { movedRefs, warnOfGitElsewhere } from "../rules/moved-refs.ts";
 import { TextMerge } from "../rules/merge-text.ts";
 import { expectedToStay } from "./other-owners.ts";
 import { ownPaths, type Plan, planRestore, type Protected } from "../rules/plan.ts";
-
-export type { PlannedEntry } from "../rules/plan.ts";
 import type { RestoreInput } from "./prepare.ts";
 import { unknownIn, unknownOfAll } from "./protected.ts";
 import { relativeRule } from "../rules/relative.ts";
@@ -39,30 +40,26 @@ export interface PlannedRestore {
   scan: Protected["scan"];
   /** the entries of a relative change that does not lead to the target itself, since others' changes stay; null: all */
   own: ReturnType<typeof ownPaths>;
-  /** texts that the plan merged; null: none */
-  texts: TextMerge | null;
-  /** contents of the plan that no point has; null: none */
-  made: MadeContents | null;
+  /** texts that the plan merged */
+  merged: TextMerge["merged"];
+  /** contents of the plan that no point has */
+  made: MadeContents;
   /** the point that holds the present folder */
   undo: Point;
 }
 
 /** The folder: as it was just saved, or only looked at. */
-interface Present {
-  source: TreeSource;
-  fields: ExactFields["before"];
+interface Present extends State {
   scan: Protected["scan"];
-  /** the folder itself, if the source has no contents */
-  root?: Buffer;
 }
 
 /** The part of a restore's input that its plan depends on. */
 type Wanted = Pick<
   RestoreInput,
-  "target" | "paths" | "keepPresent" | "keepGit" | "isWhole" | "pathsAreThere" | "relative" | "signal"
+  "target" | "paths" | "keepPresent" | "keepGit" | "isWhole" | "pathsAreThere" | "kind" | "relative" | "signal"
 >;
 
-type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "texts" | "made" | "manifest" | "target"> & {
+type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "merged" | "made" | "manifest" | "target"> & {
   /** differences of hard-linked files outside the plan */
   unasked: Difference[];
   /** by latin1 path: the points of which other entries than the target's come back */
@@ -71,63 +68,52 @@ type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "texts" | "mad
 
 /** Plans the changes of a restore. Changes nothing. */
 export async function planChanges(workspace: Workspace, input: Wanted, present: Present): Promise<Changes> {
-  const { relative, paths, keepPresent, keepGit = false, pathsAreThere = false, signal } = input;
+  const { relative, paths, signal } = input;
   const { source, scan, fields: lossless } = present;
   const target = await workspace.source(input.target);
   const manifest = await workspace.manifest(input.target);
   const facts = { scan, ...unknownIn(workspace, manifest) };
-  const unasked: Difference[] = [];
+  let unasked: Difference[] = [];
   const damaged: LeftOutEntry[] = [];
+  const onDamaged = noteDamaged(damaged, paths);
+  const made = new MadeContents();
+  const texts = relative?.merges === true ? new TextMerge(target, made) : null;
+  let plan: Plan;
+  let newer: Changes["newer"] = new Map();
   if (relative === undefined) {
     // If the present was scanned against the target, the two are compared without reading a tree.
     const pair = presentAndPrevious(scan);
     const isPair = pair !== null && Buffer.compare(pair.previous.root, target.root) === 0;
     const states = isPair ? { present: pair.present, target: pair.previous } : { present: source, target };
-    const wanted = {
-      ...states,
-      paths,
-      keepPresent,
-      keepGit,
-      fields: { before: lossless, after: manifest?.lossless ?? [] },
-      ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, paths) }),
-      onUnasked: (each: Difference) => void (groupOf(each.after) !== 0n && unasked.push(each)),
-    };
-    const rule = new AbsoluteRule(wanted);
-    const plan = await planRestore(rule, facts, signal);
-    if (!pathsAreThere) requireSeen(rule, wanted, facts);
-    return {
-      plan,
-      refs: movedRefs(plan, present, target),
-      damaged,
-      texts: null,
-      made: null,
-      manifest,
-      target,
-      unasked,
-      newer: new Map(),
-    };
+    const fields = { before: lossless, after: manifest?.lossless ?? [] };
+    const more = input.isWhole === true ? {} : { onDamaged };
+    ({ plan, unasked } = await planAbsolute(input, { ...states, fields, ...more }, facts));
+  } else {
+    const isOperation = isReverting(input.kind);
+    const rule = await relativeRule(workspace, relative, { present, paths, isOperation, onDamaged, texts, made });
+    plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
+    if (putGroups(plan).size > 0) unasked = otherNames(plan, rule.besides());
+    newer = new Map(
+      rule.newer.entries().map(([path, index]) => [path, relative.changes[index]!.found.descriptor.save_point_id]),
+    );
   }
-  const made = new MadeContents();
-  const texts = relative.merges === true ? new TextMerge(target, made) : null;
-  const onDamaged = noteDamaged(damaged, relative.paths);
-  const rule = await relativeRule(workspace, relative, { present, onDamaged, texts, made });
-  const plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
-  if (putGroups(plan).size > 0) for (const each of otherNames(plan, rule.besides())) unasked.push(each);
   const contents = made.with(target);
-  const newer = new Map(
-    rule.newer.entries().map(([path, index]) => [path, relative.changes[index]!.found.descriptor.save_point_id]),
-  );
-  return {
-    plan,
-    refs: movedRefs(plan, present, contents),
-    damaged,
-    texts,
-    made,
-    manifest,
-    target: contents,
-    unasked,
-    newer,
-  };
+  const refs = movedRefs(plan, present, contents);
+  return { plan, refs, damaged, merged: texts?.merged ?? [], made, manifest, target: contents, unasked, newer };
+}
+
+/** Plans to make the folder, or the chosen paths of it, equal to a state. `unasked`: as for all changes. */
+export async function planAbsolute(
+  { paths, keepPresent, keepGit, pathsAreThere, signal }: Omit<Wanted, "target" | "kind">,
+  states: Pick<AbsoluteChange, "present" | "target" | "fields" | "onDamaged">,
+  facts: Protected,
+): Promise<Pick<Changes, "plan" | "unasked">> {
+  const unasked: Difference[] = [];
+  const onUnasked = (each: Difference): void => void (groupOf(each.after) !== 0n && unasked.push(each));
+  const rule = new AbsoluteRule({ ...states, paths, keepPresent, keepGit, onUnasked });
+  const plan = await planRestore(rule, facts, signal);
+  if (pathsAreThere !== true) rule.requireSeen(facts);
+  return { plan, unasked };
 }
 
 /** Plans a restore over the present that was just saved. */
@@ -157,16 +143,20 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
   };
 }
 
+/** Lists the entries that are known not to become as the target has them, before the folder is changed. */
+export function leftOutOfPlan(
+  { plan, scan, manifest, damaged }: Pick<PlannedRestore, "plan" | "scan" | "manifest" | "damaged">,
+  paths: RestoreInput["paths"],
+  { stays = [], notSet = [] }: { stays?: readonly LeftOutEntry[]; notSet?: readonly NotSet[] } = {},
+): LeftOutEntry[] {
+  return leftOutBefore(plan, scan, { paths, lacking: [...lackingIn(manifest, paths), ...damaged, ...stays], notSet });
+}
+
 /** Lists the entries that a planned restore will leave out, as far as it is known before entries are staged. */
 export function expectedLeftOut(
   plan: Plan,
   more: Pick<PlannedRestore, "scan" | "manifest" | "damaged"> & Pick<RestoreInput, "paths" | "takeOwnership">,
 ): LeftOutEntry[] {
-  const { scan, manifest, damaged, paths, takeOwnership } = more;
-  const stays = takeOwnership === true ? [] : expectedToStay(plan);
-  return leftOutBefore(plan, scan, {
-    paths,
-    lacking: [...lackingIn(manifest, paths), ...damaged, ...stays],
-    notSet: [],
-  });
+  const { paths, takeOwnership } = more;
+  return leftOutOfPlan({ ...more, plan }, paths, { stays: takeOwnership === true ? [] : expectedToStay(plan) });
 }

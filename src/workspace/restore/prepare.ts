@@ -1,12 +1,14 @@
 import fs from "node:fs";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
+import { hex, joinPath } from "../../formats/bytes.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { publicLeftOut } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
+import { isAsRecorded } from "../open/describe.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { AbsoluteRule, requirePaths } from "../rules/absolute.ts";
-import { type Plan, planId, planRestore, type Protected } from "../rules/plan.ts";
+import { NOTHING_UNKNOWN, type Plan, planId, planRestore } from "../rules/plan.ts";
 import { leftOutBefore } from "./apply.ts";
 import { exists, unknownIn } from "./protected.ts";
 import { advice, CairnError, option } from "../../errors.ts";
@@ -17,12 +19,11 @@ import type { OperationKind } from "../points/operation-log.ts";
 
 /** Prepares a restore before it changes the folder: the protected paths, the undo point. */
 
-const SLASH = Buffer.from("/");
-
 export interface RestoreInput extends WorkspaceCall {
   target: Point;
   paths: readonly Uint8Array[] | null;
-  keepPresent: boolean;
+  /** entries that the target does not have stay */
+  keepPresent?: boolean | undefined;
   /** entries of git stay */
   keepGit?: boolean | undefined;
   /** a damaged directory or file throws `damaged`, so that the caller can repair it; else it is left out */
@@ -44,23 +45,16 @@ export interface RestoreInput extends WorkspaceCall {
   cause?: Cause | undefined;
 }
 
-/** Saves the present as a point by the target's rules. Makes no point if `unless` finds nothing to do. */
-export async function savePresent(
-  workspace: Workspace,
-  input: RestoreInput,
-  unless?: RecordOptions["unless"],
-): Promise<Saved> {
+/** Saves the present as a point by the target's rules. Makes no point if nothing is to do and no plan to compare. */
+export async function savePresent(workspace: Workspace, input: RestoreInput): Promise<Saved> {
   const rules = rulesOf(input.target);
   const { kind, plan } = input;
   const cause = plan === undefined ? input.cause : { kind, ...input.cause, plan };
   const said = beforeRestore(kind, input.target.descriptor.save_point_id, cause);
-  const isMade = workspace.unfinished("missing-folder").isBegun;
+  const isNeeded = workspace.unfinished("missing-folder").isBegun || plan !== undefined;
+  const unless: RecordOptions["unless"] = isNeeded ? undefined : (staged) => isAsRecorded(input.target, staged);
   const save = async (more: typeof rules): Promise<Saved> =>
-    recordPoint(
-      workspace,
-      { ...input, ...said, crossMounts: rules.crossMounts },
-      { rules: more, undo: true, ...(isMade ? {} : { unless }) },
-    );
+    recordPoint(workspace, { ...input, ...said, crossMounts: rules.crossMounts }, { rules: more, undo: true, unless });
   const saved = await save(rules);
   if (saved.isSpared === true) return saved;
   if (saved.scan!.notes.ignoredCount === 0) return saved;
@@ -76,13 +70,13 @@ export async function savePresent(
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<string[]> {
   const states = { present: await workspace.source(saved.point), target: await workspace.source(input.target) };
   const rule = new AbsoluteRule({ ...states, paths: input.paths, keepPresent: true });
-  const plan = await planRestore(rule, { scan: saved.scan! });
+  const plan = await planRestore(rule, { scan: saved.scan!, ...NOTHING_UNKNOWN });
   const finder = new RecordFinder(saved.scan!);
   const patterns: string[] = [];
   for (const { action, path: where, before, after } of plan) {
     const isHidden = action === "create" && finder.find(where) === null && exists(workspace.root, where);
     if (isHidden) patterns.push(unignored(where));
-    const isReplaced = isHidden || (before?.type === "dir" && !input.keepPresent);
+    const isReplaced = isHidden || (before?.type === "dir" && input.keepPresent !== true);
     if (!isReplaced || after?.type === "dir") continue;
     if (holdsUnrecorded(workspace.root, where, finder)) patterns.push(`${unignored(where)}/**`);
   }
@@ -98,10 +92,10 @@ function unignored(where: Uint8Array): string {
 
 /** Tells if a directory of the folder has an entry, at any depth, that a scan did not record; else false. */
 function holdsUnrecorded(root: Uint8Array, where: Uint8Array, finder: RecordFinder): boolean {
-  const open = [Buffer.from(where)];
+  const open: Buffer[] = [Buffer.from(where)];
   for (let at = open.pop(); at !== undefined; at = open.pop()) {
-    for (const entry of entriesOf(Buffer.concat([root, SLASH, at]))) {
-      const own = Buffer.concat([at, SLASH, entry.name]);
+    for (const entry of entriesOf(joinPath(root, at))) {
+      const own = joinPath(at, entry.name);
       if (finder.find(own) === null) return true;
       if (entry.isDirectory()) open.push(own);
     }
@@ -131,22 +125,19 @@ export async function requireAnywhere(
   }, input);
 }
 
-/** The plan was refused before anything changed: the undo point goes again. */
-export class Refused extends Error {}
-
 /** Returns the id of a restore's plan. Preview and restore agree on it. */
 export function idOfPlan(
   {
     kind,
     target,
     paths,
-    keepPresent,
+    keepPresent = false,
     keepGit = false,
     relative,
   }: Pick<RestoreInput, "kind" | "target" | "paths" | "keepPresent" | "keepGit" | "relative">,
   planned: Parameters<typeof planId>[1],
 ): string {
-  const names = paths?.map((path) => Buffer.from(path).toString("hex")).toSorted() ?? null;
+  const names = paths?.map(hex).toSorted() ?? null;
   const changes = relative?.changes.map(({ found, left }) => [idOf(found), left && idOf(left)]) ?? null;
   return planId([kind, idOf(target), names, keepPresent, keepGit, relative?.over ?? false, changes], planned);
 }
@@ -155,11 +146,15 @@ function idOf({ descriptor }: Point): string {
   return descriptor.save_point_id;
 }
 
-/** Throws if the caller gave a plan, and the restore would do anything else. */
-export function requireAsPlanned(input: RestoreInput, planned: Parameters<typeof planId>[1]): void {
-  if (input.plan === undefined) return;
+/** Tells why the caller does not want a planned restore: it is not the plan that was given, or entries would stay. */
+export function whyUnwanted(input: RestoreInput, planned: Parameters<typeof planId>[1]): CairnError | null {
+  return whyStale(input, planned) ?? whyNotAll(input, planned);
+}
+
+function whyStale(input: RestoreInput, planned: Parameters<typeof planId>[1]): CairnError | null {
+  if (input.plan === undefined) return null;
   const id = idOfPlan(input, planned);
-  if (id === input.plan) return;
+  if (id === input.plan) return null;
   const entries = Iterator.from(planned.plan)
     .filter(({ before, after, aspects }) => !before || !after || aspects.some((aspect) => aspect !== "times"))
     .toArray();
@@ -167,8 +162,7 @@ export function requireAsPlanned(input: RestoreInput, planned: Parameters<typeof
   const names = listedNames(newest.map(({ path }) => quotedPath(path)));
   const message = `the plan ${input.plan.slice(0, 8)} is stale: it would change or keep ${plural(entries.length, "entry")} now${newest.length === 0 ? "" : `, and these changed last: ${names}`}; nothing was changed`;
   const hint = advice`look at the new plan, ${id.slice(0, 8)}, and give its id`;
-  const cause = new CairnError("stale_plan", message, { hint, details: { plan: id } });
-  throw new Refused(message, { cause });
+  return new CairnError("stale_plan", message, { hint, details: { plan: id } });
 }
 
 const SHOWN_NEWEST = 10;
@@ -178,19 +172,13 @@ function changedAt({ old }: Plan extends Iterable<infer E> ? E : never): number 
   return old === null ? 0 : old.ctimeSec + old.ctimeNs / 1e9;
 }
 
-/** Throws if the caller wants all or nothing, and an entry would stay. */
-export function requireAll({ strict }: RestoreInput, { plan, scan }: { plan: Plan; scan: Protected["scan"] }): void {
-  if (strict !== true) return;
+function whyNotAll({ strict }: RestoreInput, { plan, scan }: Parameters<typeof planId>[1]): CairnError | null {
+  if (strict !== true) return null;
   const stays = leftOutBefore(plan, scan, { paths: [], lacking: [], notSet: [] });
-  if (stays.length === 0) return;
+  if (stays.length === 0) return null;
   const names = listedNames(stays.map(({ path }) => quotedPath(path)));
-  const cause = new CairnError(
-    "refused",
-    `${plural(stays.length, "entry")} cannot go back: ${names}; nothing was changed`,
-    {
-      hint: advice`without ${option("strict")} the others go back`,
-      details: { stays: stays.map(publicLeftOut) },
-    },
-  );
-  throw new Refused(cause.message, { cause });
+  return new CairnError("refused", `${plural(stays.length, "entry")} cannot go back: ${names}; nothing was changed`, {
+    hint: advice`without ${option("strict")} the others go back`,
+    details: { stays: stays.map(publicLeftOut) },
+  });
 }

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { latin1 } from "../../formats/bytes.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -10,8 +10,6 @@ import type { Protected } from "../rules/plan.ts";
 import type { Relative } from "../rules/relative.ts";
 
 /** The entries of a folder that no restore changes. */
-
-const SLASH = Buffer.from("/");
 
 /**
  * Returns a function that tells if a directory lies in another mount or subvolume inside the folder; undefined if the
@@ -27,7 +25,7 @@ function placesInside(root: Buffer): ((directory: Uint8Array) => boolean) | unde
     let isInside = known.get(directory);
     if (isInside === undefined) {
       const above = directory.slice(0, Math.max(directory.lastIndexOf("/"), 0));
-      isInside = look(above) || isOn(Buffer.concat([root, SLASH, Buffer.from(directory, "latin1")]), device) === false;
+      isInside = look(above) || isOn(joinPath(root, Buffer.from(directory, "latin1")), device) === false;
       known.set(directory, isInside);
     }
     return isInside;
@@ -50,27 +48,33 @@ export function unknownIn(workspace: Workspace, manifest: Manifest | null): Omit
   return {
     isThere: (where) => exists(workspace.root, where),
     isInside: placesInside(workspace.root),
+    ...unknownOf(manifest),
+    never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),
+  };
+}
+
+function unknownOf(manifest: Manifest | null): Pick<Protected, "omitted" | "partial" | "leftOutMounts"> {
+  return {
     omitted: manifest?.omitted ?? [],
     partial: savedWithout(manifest?.labels ?? []),
     leftOutMounts: manifest?.mounts?.leftOut ?? [],
-    never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),
   };
 }
 
 /** Returns the facts of every state that a relative change may go back to. */
 export async function unknownOfAll(workspace: Workspace, { changes }: Relative): Promise<Partial<Protected>> {
-  const all: ReturnType<typeof unknownIn>[] = [];
-  for (const { found } of changes) all.push(unknownIn(workspace, await workspace.manifest(found)));
+  const all: ReturnType<typeof unknownOf>[] = [];
+  for (const { found } of changes) all.push(unknownOf(await workspace.manifest(found)));
   return {
-    omitted: all.flatMap(({ omitted }) => omitted ?? []),
-    partial: all.flatMap(({ partial }) => partial ?? []),
-    leftOutMounts: all.flatMap(({ leftOutMounts }) => leftOutMounts ?? []),
+    omitted: all.flatMap(({ omitted }) => omitted),
+    partial: all.flatMap(({ partial }) => partial),
+    leftOutMounts: all.flatMap(({ leftOutMounts }) => leftOutMounts),
   };
 }
 
 export function exists(root: Uint8Array, where: Uint8Array): boolean {
   try {
-    fs.lstatSync(Buffer.concat([root, SLASH, where]));
+    fs.lstatSync(joinPath(root, where));
     return true;
   } catch {
     return false;

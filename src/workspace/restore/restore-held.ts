@@ -9,14 +9,13 @@ import { type HeldPoint, holdPoint, settleHeld, whyNotHeld } from "../save/captu
 import { folderSide, HeldComparison, heldSide, holdsSuperJournal } from "../save/compare-held.ts";
 import { beforeRestore } from "../points/point-files.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
-import type { Difference } from "../points/tree-diff.ts";
 import { scanRequest } from "../save/scan-request.ts";
 import { neverRead, type Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
-import { AbsoluteRule, requireSeen } from "../rules/absolute.ts";
 import { groupOf, linksOf } from "../rules/links.ts";
-import { type Plan, type PlannedEntry, planRestore } from "../rules/plan.ts";
-import type { PlannedRestore } from "./planned.ts";
+import { MadeContents } from "../rules/made-contents.ts";
+import type { Plan, PlannedEntry } from "../rules/plan.ts";
+import { planAbsolute, type PlannedRestore } from "./planned.ts";
 import type { RestoreInput } from "./prepare.ts";
 import { unknownIn } from "./protected.ts";
 
@@ -47,27 +46,16 @@ export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): st
  */
 export async function planHeld(workspace: Workspace, input: RestoreInput): Promise<PlannedRestore | "same" | null> {
   const { root } = workspace;
-  const { target, signal } = input;
+  const { target } = input;
   const held = heldSide(workspace, target);
   if (held === null) return null;
   const present = folderSide(scanRequest(workspace, {}, { rules: NO_RULES }));
   const compared = await HeldComparison.of(workspace, held, present, input);
   if (!isWhole(compared) || holdsSuperJournal(compared)) return null;
   const { scan, to, from } = compared;
-  const unasked: Difference[] = [];
   const facts = { scan, ...unknownIn(workspace, null) };
-  const wanted: ConstructorParameters<typeof AbsoluteRule>[0] = {
-    present: to,
-    target: from,
-    paths: input.paths,
-    keepPresent: input.keepPresent,
-    keepGit: input.keepGit === true,
-    fields: { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless },
-    onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
-  };
-  const rule = new AbsoluteRule(wanted);
-  const all = await planRestore(rule, facts, signal);
-  if (input.pathsAreThere !== true) requireSeen(rule, wanted, facts);
+  const fields = { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless };
+  const { plan: all, unasked } = await planAbsolute(input, { present: to, target: from, fields }, facts);
   const { plan, same } = await withoutSame(all, compared, input);
   const isSame = input.paths !== null || isSameRoot(rootOfPoint(target), rootOfFolder(root));
   if (plan.length === 0 && isSame) return "same";
@@ -89,8 +77,8 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
     manifest: null,
     damaged: [],
     scan,
-    texts: null,
-    made: null,
+    merged: [],
+    made: new MadeContents(),
     own: null,
     holes: new Map(),
     undo: undo.point,

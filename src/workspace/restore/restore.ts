@@ -1,17 +1,16 @@
-import { advice, adviceOf, call, either, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
+import { advice, adviceOf, CairnError, call, either, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
-import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { changedDirectories, savedNodesOf } from "../rules/plan.ts";
-import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
+import { type AppliedSteps, leftOutAfter, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
-import { type PlannedRestore, planOf } from "./planned.ts";
-import { Refused, requireAll, requireAnywhere, requireAsPlanned, type RestoreInput, savePresent } from "./prepare.ts";
+import { leftOutOfPlan, type PlannedRestore, planOf } from "./planned.ts";
+import { requireAnywhere, type RestoreInput, savePresent, whyUnwanted } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
-import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
@@ -39,26 +38,16 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   if (input.paths !== null && input.relative === undefined && input.pathsAreThere !== true)
     await requireAnywhere(workspace, input.paths, input);
   // The save runs outside `reading`: it needs the store alone to remove lost content from the index.
-  const isEqual =
-    input.plan === undefined
-      ? (staged: Parameters<typeof isAsRecorded>[1]) => isAsRecorded(input.target, staged)
-      : undefined;
-  const present = await savePresent(workspace, input, isEqual);
+  const present = await savePresent(workspace, input);
   if (present.isSpared === true) return nothingToDo(workspace, input);
-  let restored: Restored | Refused;
-  try {
-    restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    restored = error;
-  }
-  if (restored instanceof Refused || restored.undoId === null) {
+  const restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
+  if (restored instanceof CairnError || restored.undoId === null) {
     const { sequence, descriptor } = present.point;
     workspace.points.remove(sequence);
     failpoint("restore.undo-point-gone");
     await workspace.engine.discard([descriptor.save_point_id]);
   }
-  if (restored instanceof Refused) throw restored.cause;
+  if (restored instanceof CairnError) throw restored;
   return restored;
 }
 
@@ -79,13 +68,6 @@ const NOTHING: Restored = {
   refs: [],
 };
 
-/** Lists the entries that are known not to become as the target has them, before the folder is changed. */
-function leftOutOf({ paths }: RestoreInput, planned: PlannedRestore, staged: StagedRestore): LeftOutEntry[] {
-  const { plan, scan, manifest, damaged } = planned;
-  const lacking = [...lackingIn(manifest, paths), ...damaged, ...staged.damaged, ...staged.stays];
-  return leftOutBefore(plan, scan, { paths, lacking, notSet: staged.notSet });
-}
-
 /** Tells if every entry to change is damaged or stays with its owner, apart from times of directories. Then no undo is needed. */
 function isAllLeftOut(workspace: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
   return (
@@ -98,19 +80,17 @@ function isAllLeftOut(workspace: Workspace, { plan, damaged }: PlannedRestore, s
   );
 }
 
+/** Returns an error if the caller does not want what was planned: nothing was changed, and the undo point goes again. */
 async function restoreReading(
   workspace: Workspace,
   input: RestoreInput,
   present: Awaited<ReturnType<typeof savePresent>>,
-): Promise<Restored> {
+): Promise<Restored | CairnError> {
   const planned = await planOf(workspace, input, present);
-  requireAsPlanned(input, planned);
-  requireAll(input, planned);
+  const unwanted = whyUnwanted(input, planned);
+  if (unwanted !== null) return unwanted;
   if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
-  const { plan, scan, manifest, damaged } = planned;
-  const lacking = [...lackingIn(manifest, input.paths), ...damaged];
-  const leftOut = leftOutBefore(plan, scan, { paths: input.paths, lacking, notSet: [] });
-  return { ...nothingToDo(workspace, input), leftOut };
+  return { ...nothingToDo(workspace, input), leftOut: leftOutOfPlan(planned, input.paths) };
 }
 
 /** True if a restore changes something, or must finish a folder that was made for it. */
@@ -167,7 +147,8 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
     });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
-    leftOut = leftOutOf(input, planned, staged);
+    const { damaged, stays, notSet } = staged;
+    leftOut = leftOutOfPlan(planned, input.paths, { stays: [...damaged, ...stays], notSet });
     workspace.requireLock();
     if (!changesRoot && held === null && isAllLeftOut(workspace, planned, staged)) {
       takeBackRestore(workspace, { intent, made }, input);

@@ -4,6 +4,7 @@ import path from "node:path";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
 import { advice, CairnError, call } from "../../errors.ts";
+import { hex } from "../../formats/bytes.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
@@ -14,7 +15,6 @@ import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { isSameRoot, rootOfPoint, rootToSet, setRoot } from "../points/root-changes.ts";
-import type { TextMerge } from "../rules/merge-text.ts";
 import type { PlannedRestore } from "./planned.ts";
 import type { RestoreInput } from "./prepare.ts";
 import { isReverting } from "../points/operation-log.ts";
@@ -120,18 +120,11 @@ function isOrdered(workspace: Workspace, place: string | Buffer): boolean {
 /** File systems with one journal: a synced change of the control directory is never durable before earlier renames. */
 const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
 
-function recordMerged({
-  path: where,
-  sha256,
-}: TextMerge["merged"][number]): NonNullable<RestoreFile["merged"]>[number] {
-  return { ...recordPath(where), sha256: Buffer.from(sha256).toString("hex") };
-}
-
 /** Returns the journal's intent of a restore, and whether the restore changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
   { target, kind, paths: asked, keepPresent, keepGit, relative }: RestoreInput,
-  { undo, own, texts }: Pick<PlannedRestore, "undo" | "own" | "texts">,
+  { undo, own, merged }: Pick<PlannedRestore, "undo" | "own" | "merged">,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
   // An undo's operation is the one that it reverts; others' changes are not the business of a later undo.
@@ -150,7 +143,9 @@ export function intentOf(
       : { changed: own.map(({ path: each, left: id }) => ({ ...recordPath(each), ...(id && { left: id }) })) }),
     ...(keepPresent ? { keep_present: true } : {}),
     ...(keepGit === true ? { keep_git: true } : {}),
-    ...(texts !== null && texts.merged.length > 0 ? { merged: texts.merged.map(recordMerged) } : {}),
+    ...(merged.length > 0
+      ? { merged: merged.map(({ path: each, sha256 }) => ({ ...recordPath(each), sha256: hex(sha256) })) }
+      : {}),
     staging: stagingDirectory(workspace),
     // A folder that was made for the restore has no metadata of its own.
     root: isOwnRoot || isMade ? rootToSet(workspace.root, target) : null,

@@ -16,16 +16,16 @@ import { type Change, MOUNTED_NOW, MOUNTED_THEN, OF_CONTROL, type Protected } fr
 
 /** The rule of absolute changes (restore, adopt): the folder, or chosen paths of it, becomes equal to a state. */
 
-interface Rule {
+export interface AbsoluteChange {
   /** the folder as it was just saved (or only looked at) */
   present: TreeSource;
   target: TreeSource;
   /** raw paths below the root; null: everything */
   paths: readonly Uint8Array[] | null;
   /** entries that the target does not have stay */
-  keepPresent: boolean;
+  keepPresent?: boolean | undefined;
   /** entries of git stay */
-  keepGit?: boolean;
+  keepGit?: boolean | undefined;
   /** fields that the manifests add to the trees; absent: none */
   fields?: ExactFields;
   /** called for a directory damaged in either state; all of it stays. Absent: the rule throws `damaged` */
@@ -36,11 +36,11 @@ interface Rule {
 
 /** Lists the changes that a restore makes to a folder. */
 export class AbsoluteRule {
-  readonly #rule: Rule;
+  readonly #rule: AbsoluteChange;
   readonly #selection: Selection | null;
   readonly #ofGit: Uint8Array[] = [];
 
-  constructor(rule: Rule) {
+  constructor(rule: AbsoluteChange) {
     this.#rule = rule;
     this.#selection = rule.paths === null ? null : new Selection(rule.paths, rule.target);
   }
@@ -52,7 +52,7 @@ export class AbsoluteRule {
       if (this.#rule.keepGit === true && isOfGit(difference.path)) {
         if (difference.before !== null) this.#ofGit.push(difference.path);
       } else if (this.#selection?.isWanted(difference) === false) onUnasked?.(difference);
-      else if (!keepPresent) yield difference;
+      else if (keepPresent !== true) yield difference;
       else if (difference.after !== null) yield this.#besidePresent(difference);
     }
   }
@@ -62,9 +62,14 @@ export class AbsoluteRule {
     return this.#ofGit;
   }
 
-  /** After all changes: the paths at and below which the two states are equal. */
-  unchanged(): Uint8Array[] {
-    return this.#selection?.unseen() ?? [];
+  /** After all changes: throws `not_found` for a path that neither state has, with the reason if it was left out. */
+  requireSeen(facts: Protected): void {
+    const { present, target } = this.#rule;
+    const unknown = new PathSelection(facts.omitted.map(({ path }) => path));
+    const sides = [new NodeFinder(present), new NodeFinder(target)];
+    for (const path of this.#selection?.unseen() ?? [])
+      if (unknown.chosenAt(path) === null && sides.every((side) => side.at(path) === null))
+        throw lacksPath(path, whyLeftOut(facts, path));
   }
 
   /** Keeps a directory that has entries if the target has another kind of entry at its path. */
@@ -135,24 +140,11 @@ function isSidecar(path: Uint8Array, paths: readonly Uint8Array[]): boolean {
  */
 export function requirePaths(paths: readonly Uint8Array[], target: TreeSource, facts: Omit<Protected, "scan">): void {
   const { isThere, omitted, leftOutMounts, never } = facts;
-  const told = new PathSelection([
-    ...(omitted ?? []).map(({ path }) => path),
-    ...(leftOutMounts ?? []),
-    ...(never ?? []),
-  ]);
+  const told = new PathSelection([...omitted.map(({ path }) => path), ...leftOutMounts, ...never]);
   const nodes = new NodeFinder(target);
   for (const path of paths)
-    if (isThere?.(path) === false && !isSidecar(path, paths) && told.chosenAt(path) === null && nodes.at(path) === null)
+    if (!isThere(path) && !isSidecar(path, paths) && told.chosenAt(path) === null && nodes.at(path) === null)
       throw lacksPath(path, null);
-}
-
-/** Throws `not_found` for a path that neither state has, with the reason if it was left out. Runs after the plan. */
-export function requireSeen(rule: AbsoluteRule, { present, target }: Rule, facts: Protected): void {
-  const unknown = new PathSelection((facts.omitted ?? []).map(({ path }) => path));
-  const sides = [new NodeFinder(present), new NodeFinder(target)];
-  for (const path of rule.unchanged())
-    if (unknown.chosenAt(path) === null && sides.every((side) => side.at(path) === null))
-      throw lacksPath(path, whyLeftOut(facts, path));
 }
 
 function lacksPath(path: Uint8Array, why: string | null): CairnError {
@@ -164,11 +156,10 @@ function lacksPath(path: Uint8Array, why: string | null): CairnError {
 
 /** Tells why the target lacks a path that was in the folder at the save or is there now. Null if neither had it. */
 function whyLeftOut({ scan, isThere, never, leftOutMounts }: Protected, path: Uint8Array): string | null {
-  const isIn = (paths: readonly Uint8Array[] | undefined): boolean =>
-    new PathSelection(paths ?? []).chosenAt(path) !== null;
+  const isIn = (paths: readonly Uint8Array[]): boolean => new PathSelection(paths).chosenAt(path) !== null;
   if (isIn(never)) return OF_CONTROL;
   if (isIn(leftOutMounts)) return MOUNTED_THEN;
-  if (isThere?.(path) !== true) return null;
+  if (!isThere(path)) return null;
   if (isIn(scan.notes.mounts)) return `${MOUNTED_NOW}, and the path did not exist at the save`;
   return scan.notes.ignoredCount > 0 ? "the ignore rules of the save left it out" : null;
 }

@@ -36,7 +36,7 @@ export class EntryBack {
     const { wanted: now } = this;
     if (now === null || found === null) {
       if (now !== found) this.#stopped.add("content");
-    } else for (const aspect of ASPECTS) if (this.#differ(aspect, now, found)) this.#stopped.add(aspect);
+    } else for (const aspect of ASPECTS) if (differ(aspect, now, found)) this.#stopped.add(aspect);
   }
 
   takeBack({ index, found, left }: Step): void {
@@ -50,12 +50,12 @@ export class EntryBack {
   /** Takes back the making or the removal of an entry. */
   #takeWhole(now: TreeNode | null, { found, left }: Omit<Step, "index">): void {
     if (this.#stopped.has("content")) return;
-    if (this.#isSame(now, found)) {
+    if (isSameContent(now, found)) {
       // A directory that stayed for other entries gets its time again.
       if (now?.type === "dir") this.wanted = { ...now, ...PARTS.times(found!) };
       return;
     }
-    if (!this.#isSame(now, left)) return void this.#stopped.add("content");
+    if (!isSameContent(now, left)) return void this.#stopped.add("content");
     // An entry that goes would take a mode and attributes along that somebody else set.
     const edited = now === null || left === null ? [] : ASPECTS.filter((each) => this.#isEdit(each, now, left));
     if (edited.length === 0) this.wanted = found;
@@ -73,31 +73,31 @@ export class EntryBack {
   }
 
   #takeAspect(aspect: Aspect, { now, found, left }: { now: TreeNode; found: TreeNode; left: TreeNode }): void {
-    if (this.#stopped.has(aspect) || !this.#differ(aspect, now, found)) return;
-    const isLost = aspect === "owner" && !this.#isSame(this.wanted, now) && isOwnedByWriter(now, left);
+    if (this.#stopped.has(aspect) || !differ(aspect, now, found)) return;
+    const isLost = aspect === "owner" && !isSameContent(this.wanted, now) && isOwnedByWriter(now, left);
     if (isLost) this.wanted = { ...this.wanted!, ...PARTS.owner(found) };
-    if (isLost || !this.#differ(aspect, found, left)) return;
-    if (this.#differ(aspect, now, left)) this.#stopped.add(aspect);
+    if (isLost || !differ(aspect, found, left)) return;
+    if (differ(aspect, now, left)) this.#stopped.add(aspect);
     else this.wanted = { ...this.wanted!, ...(aspect === "content" ? contentOf(found) : PARTS[aspect](found)) };
-  }
-
-  /** Tells if two entries are of one type and content. */
-  #isSame(a: TreeNode | null, b: TreeNode | null): boolean {
-    return a === null || b === null ? a === b : !this.#differ("content", a, b);
   }
 
   #isEdit(aspect: Aspect, now: TreeNode, left: TreeNode): boolean {
     // A restore without the right to set an owner leaves its own user's, and drops the set-id bits.
     if (SILENT.has(aspect) || aspect === "owner" || (aspect === "mode" && !this.#keepsModes)) return false;
-    if (aspect === "mode" && this.#differ("owner", now, left)) return ((now.mode ^ left.mode) & ~SET_ID_BITS) !== 0;
-    return this.#differ(aspect, now, left);
+    if (aspect === "mode" && differ("owner", now, left)) return ((now.mode ^ left.mode) & ~SET_ID_BITS) !== 0;
+    return differ(aspect, now, left);
   }
+}
 
-  #differ(aspect: Aspect, a: TreeNode, b: TreeNode): boolean {
-    const found = differences(a, b);
-    if (aspect !== "content") return found.includes(aspect);
-    return found.some((each) => each === "content" || each === "type" || each === "target");
-  }
+/** Tells if two entries are of one type and content. */
+export function isSameContent(a: TreeNode | null, b: TreeNode | null): boolean {
+  return a === null || b === null ? a === b : !differ("content", a, b);
+}
+
+function differ(aspect: Aspect, a: TreeNode, b: TreeNode): boolean {
+  const found = differences(a, b);
+  if (aspect !== "content") return found.includes(aspect);
+  return found.some((each) => each === "content" || each === "type" || each === "target");
 }
 
 const SET_ID_BITS = 0o6000;

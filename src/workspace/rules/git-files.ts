@@ -7,7 +7,7 @@ import { latin1 } from "../../formats/bytes.ts";
 export const isOfGit = (path: Uint8Array): boolean => /(?:^|\/)\.git(?:\/|$)/.test(latin1(path));
 
 /** The parts of a git directory that relative changes treat alike. */
-export type GitPart = "together" | "ref" | "log" | "object" | "never" | "lock" | "quiet" | "other";
+type GitPart = "together" | "ref" | "log" | "object" | "never" | "lock" | "quiet" | "other";
 
 const WORK =
   /^(?:(?:rebase-merge|rebase-apply|sequencer)(?:\/|$)|(?:MERGE_HEAD|MERGE_MODE|MERGE_MSG|MERGE_RR|SQUASH_MSG|CHERRY_PICK_HEAD|REVERT_HEAD|REBASE_HEAD|AUTO_MERGE|BISECT_\w+)$)/;
@@ -56,7 +56,7 @@ export function withoutPacked(text: string, names: ReadonlySet<string>): string 
 }
 
 /** One value that a ref gets, for its reflog. */
-export interface LogEntry {
+interface LogEntry {
   before: string;
   after: string;
   /** seconds */

@@ -15,7 +15,8 @@ import {
   withLost,
   withoutPacked,
 } from "./git-files.ts";
-import { type GitView, GitViews, isSameFile, STASH, type State, TooLarge } from "./git-view.ts";
+import { isSameContent } from "./entry-back.ts";
+import { type GitView, GitViews, STASH, type State, TooLarge } from "./git-view.ts";
 import type { MadeContents } from "./made-contents.ts";
 
 /**
@@ -112,6 +113,8 @@ export class GitRule {
   #open(directory: string): GitDirectory | null {
     const { changes, present } = this.#input;
     const view = (state: State): GitView => this.#views.of(state, directory);
+    const isChosen = (name: string): boolean =>
+      this.#selection.chosenAt(Buffer.from(`${directory}/${name}`, "latin1")) !== null;
     const own = {
       directory,
       present: view(present),
@@ -119,11 +122,7 @@ export class GitRule {
     };
     if (![own.present, ...own.changes.flatMap(({ found, left }) => [found, left])].some((each) => each.isThere))
       return null;
-    return new GitDirectory({ ...this.#input, ...own, isChosen: (name) => this.#isChosen(`${directory}/${name}`) });
-  }
-
-  #isChosen(path: string): boolean {
-    return this.#selection.chosenAt(Buffer.from(path, "latin1")) !== null;
+    return new GitDirectory({ ...this.#input, ...own, isChosen });
   }
 }
 
@@ -137,15 +136,18 @@ interface DirectoryInput extends Pick<GitInput, "made" | "isOperation"> {
 /** Decides about the entries of one git directory. */
 class GitDirectory {
   readonly #input: DirectoryInput;
+  /** the present, and the states that the changes found */
+  readonly #views: readonly GitView[];
   /** by name; in latin1 */
   readonly #decided = new Map<string, GitDecision>();
   /** `entries`: the whole repository was made or removed, and every entry follows the rule of other entries */
   #mode: "git" | "entries" | "stays" = "git";
-  /** names of the worktrees that were used since the change */
+  /** worktrees beside the folder that were used since the change, by the names of their entries */
   #used = new Set<string>();
 
   constructor(input: DirectoryInput) {
     this.#input = input;
+    this.#views = [input.present, ...input.changes.map(({ found }) => found)];
     try {
       this.#decide();
     } catch (error) {
@@ -185,7 +187,7 @@ class GitDirectory {
     const views = [present, ...changes.flatMap(({ found, left }) => [found, left])];
     if (views.some((view) => view.isDirectory("reftable")))
       return this.#keepAll("git's state stays as it is: it keeps its refs in a reftable");
-    this.#used = new Set(this.#worktrees().filter((each) => this.#isUsed(each)));
+    this.#used = new Set(present.names("worktrees").filter((each) => this.#isUsed(each)));
     const unit = this.#unit();
     const refs = this.#refs(unit);
     if (!views.every((view) => view.isThere)) {
@@ -207,11 +209,6 @@ class GitDirectory {
     this.#mode = "stays";
     this.#decided.clear();
     this.#decided.set("HEAD", { stays: why });
-  }
-
-  /** Lists the worktrees beside the folder, by the names of their entries. */
-  #worktrees(): string[] {
-    return this.#input.present.names("worktrees");
   }
 
   /** A worktree of an operation was used since if its HEAD or index is another one than the operation left. */
@@ -247,7 +244,7 @@ class GitDirectory {
     for (const { found, left, isUncertain } of changes) {
       const branches = [found.branch, left.branch];
       if (isSame(found, left, branches) || isSame(goal, found, branches)) continue;
-      const isFree = ![found, left, present].some((view) => view.isLocked);
+      const isFree = !this.#areLocked(found, left);
       if (!isUncertain && isFree && isSame(goal, left, branches)) goal = found;
       else return { goal, stopped: found, why: isFree ? "they were changed since" : "a file locks them" };
     }
@@ -263,13 +260,17 @@ class GitDirectory {
     return { goal, stopped: null };
   }
 
+  #areLocked(...views: readonly GitView[]): boolean {
+    return [this.#input.present, ...views].some((view) => view.isLocked);
+  }
+
   /** Lists the files that differ between the present and the state to which HEAD and the index go. */
   #unitNames(goal: GitView): string[] {
     const { present } = this.#input;
     const names = new Set([...present.work(), ...goal.work()].map(([name]) => name));
     if (goal.index() !== present.index()) names.add("index");
     if (goal.head !== present.head) names.add("HEAD");
-    return [...names].filter((name) => !isSameFile(present.node(name), goal.node(name)));
+    return [...names].filter((name) => !isSameContent(present.node(name), goal.node(name)));
   }
 
   #putUnit(goal: GitView): void {
@@ -281,17 +282,17 @@ class GitDirectory {
 
   /** Goes back through the changes of each ref. */
   #refs({ goal, stopped: unitStopped }: Unit): Refs {
-    const { present, changes, isChosen } = this.#input;
+    const { present, isChosen } = this.#input;
     const elsewhere = this.#elsewhere();
     const isStaying = unitStopped !== null && goal === present;
     const own = new Set(isStaying ? [present.branch, ...present.busyBranches()] : []);
-    const names = new Set([present, ...changes.map(({ found }) => found)].flatMap((view) => [...view.refs().keys()]));
+    const names = new Set(this.#views.flatMap((view) => [...view.refs().keys()]));
     const refs: Refs = { wanted: new Map(), moved: [], stopped: new Map() };
     for (const name of names) {
-      const value = present.refs().get(name) ?? "";
+      const value = present.ref(name);
       const { view, stopped } = this.#refBack(name);
-      let wanted = view.refs().get(name) ?? "";
-      if (goal !== present && name === goal.branch) wanted = goal.refs().get(name) ?? "";
+      let wanted = view.ref(name);
+      if (goal !== present && name === goal.branch) wanted = goal.ref(name);
       else if (stopped !== null && !own.has(name)) refs.stopped.set(name, stopped);
       if (wanted !== value || view !== present) {
         const isFree = !own.has(name) && !elsewhere.has(name);
@@ -306,7 +307,7 @@ class GitDirectory {
         refs.wanted.set(name, "");
         refs.stopped.set(name, present);
       }
-    refs.moved = [...refs.wanted].filter(([name, value]) => value !== (present.refs().get(name) ?? ""));
+    refs.moved = [...refs.wanted].filter(([name, value]) => value !== present.ref(name));
     return refs;
   }
 
@@ -316,8 +317,7 @@ class GitDirectory {
     for (const { found, left, isUncertain } of changes) {
       const [before, after, now] = [found, left, view].map((each) => each.valueOf(name));
       if (before === after || now === before) continue;
-      const isFree = ![found, left, present].some((each) => each.isLocked);
-      if (isUncertain || !isFree || now !== after) return { view, stopped: found };
+      if (isUncertain || this.#areLocked(found, left) || now !== after) return { view, stopped: found };
       view = found;
     }
     return { view, stopped: null };
@@ -356,7 +356,7 @@ class GitDirectory {
   #putSame(view: GitView): boolean {
     const { present, isChosen } = this.#input;
     const names = [...new Set(["packed-refs", ...present.loose().keys(), ...view.loose().keys()])].filter(
-      (name) => !isSameFile(present.node(name), view.node(name)),
+      (name) => !isSameContent(present.node(name), view.node(name)),
     );
     if (!names.every((name) => isChosen(name))) return false;
     for (const name of names) this.#put(name, view.node(name));
@@ -378,17 +378,10 @@ class GitDirectory {
 
   /** Adds lines that the changes took away, and one for each value that HEAD and refs get. */
   #putLogs(goal: GitView, { wanted: refs, moved }: Refs): void {
-    const { present, changes, isChosen } = this.#input;
+    const { present, isChosen } = this.#input;
     const at = Math.floor(Date.now() / 1000);
     const gone = new Set(moved.flatMap(([name, value]) => (value === "" ? [name] : [])));
-    const views = [present, ...changes.map(({ found }) => found)];
-    const names = new Set(
-      views.flatMap((view) =>
-        Iterator.from(view.files("logs"))
-          .map(([name]) => name)
-          .toArray(),
-      ),
-    );
+    const names = new Set(this.#views.flatMap((view) => [...view.files("logs")].map(([name]) => name)));
     const valueOf = (name: string, values: ReadonlyMap<string, string>): string =>
       values.get(symbolicTarget(values.get(name) ?? "") ?? name) ?? "";
     const heads = [present, goal].map(({ head, branch }, i) =>
@@ -403,7 +396,7 @@ class GitDirectory {
       }
       const old = logLines(present.text(name));
       let lines = this.#grown(name, old);
-      const [before, after] = ref === "HEAD" ? heads : [present.refs().get(ref) ?? "", refs.get(ref) ?? ""];
+      const [before, after] = ref === "HEAD" ? heads : [present.ref(ref), refs.get(ref) ?? ""];
       const add = (from: string, to: string, about: string): void => {
         const zero = "0".repeat((from || to).length);
         lines = [...lines, logLine({ before: from || zero, after: to || zero, at, about })];
@@ -426,7 +419,7 @@ class GitDirectory {
     const isNamed = (all: readonly string[], value: string): boolean =>
       all.some((line) => line.slice(0, line.indexOf("\t")).includes(value));
     const values = moved.flatMap(([name, wanted]) => {
-      const value = present.refs().get(name) ?? "";
+      const value = present.ref(name);
       const isCommit = /^[0-9a-f]{40,}$/.test(value) && !name.startsWith("refs/tags/");
       const stays = wanted !== "" && name !== STASH && isNamed(logLines(present.text(`logs/${name}`)), value);
       return isCommit && !stays && !isNamed(lines, value) ? [value] : [];
@@ -437,7 +430,7 @@ class GitDirectory {
   #grown(name: string, present: string[]): string[] {
     let lines = present;
     for (const { found, left, isUncertain } of this.#input.changes) {
-      if (isUncertain || isSameFile(found.node(name), left.node(name))) continue;
+      if (isUncertain || isSameContent(found.node(name), left.node(name))) continue;
       const before = logLines(found.text(name));
       const known = new Set([...logLines(left.text(name)), ...lines]);
       lines = withLost(
@@ -464,8 +457,7 @@ class GitDirectory {
 
   /** Makes the directories that entries need. */
   #putDirectories(): void {
-    const { present, changes } = this.#input;
-    const views = [present, ...changes.map(({ found }) => found)];
+    const { present } = this.#input;
     for (const [name, { wanted }] of this.#decided) {
       if (wanted === undefined || wanted === null) continue;
       for (let end = name.indexOf("/"); end > 0; end = name.indexOf("/", end + 1)) {
@@ -476,7 +468,7 @@ class GitDirectory {
           this.#decided.delete(name);
           break;
         }
-        const like = views.find((view) => view.isDirectory(directory))?.node(directory);
+        const like = this.#views.find((view) => view.isDirectory(directory))?.node(directory);
         const own = Buffer.from(directory.slice(directory.lastIndexOf("/") + 1), "latin1");
         this.#decided.set(directory, { wanted: like ?? { ...present.node("refs")!, name: own } });
       }
@@ -519,13 +511,13 @@ interface Refs {
 /** For example `1a2b3c4 (main)`. */
 function place(view: GitView): string {
   const { branch, head } = view;
-  const value = branch === null ? head : (view.refs().get(branch) ?? "");
+  const value = branch === null ? head : view.ref(branch);
   const shown = value.slice(0, SHORT) || "no commit";
   return branch === null ? shown : `${shown} (${branch.replace("refs/heads/", "")})`;
 }
 
 function whyRefStays(name: string, { present, view }: { present: GitView; view: GitView }): string {
-  const [now, before] = [present, view].map((each) => (each.refs().get(name) ?? "").slice(0, SHORT));
+  const [now, before] = [present, view].map((each) => each.ref(name).slice(0, SHORT));
   const where = now === "" ? "it stays away" : `it stays at ${now}`;
   return `${where}: it was changed since, or another worktree has it checked out; before the change it ${before === "" ? "did not exist" : `was at ${before}`}`;
 }

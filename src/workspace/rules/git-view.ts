@@ -3,7 +3,7 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { differences, type ExactFields, NodeFinder, withFields } from "../points/tree-diff.ts";
+import { type ExactFields, NodeFinder, withFields } from "../points/tree-diff.ts";
 import { indexKey, isWork, packedRefs, symbolicTarget } from "./git-files.ts";
 
 /** Reads git directories in states of a folder. */
@@ -140,7 +140,7 @@ export class GitView {
   get branch(): string | null {
     let name = symbolicTarget(this.head);
     for (let i = 0; i < 5 && name !== null; i++) {
-      const next = symbolicTarget(this.refs().get(name) ?? "");
+      const next = symbolicTarget(this.ref(name));
       if (next === null) return name;
       name = next;
     }
@@ -160,9 +160,14 @@ export class GitView {
     return (this.#refs = refs);
   }
 
+  /** The value of a ref; empty if there is no such ref. */
+  ref(name: string): string {
+    return this.refs().get(name) ?? "";
+  }
+
   /** The value of a ref, and for the stash its list. */
   valueOf(name: string): string {
-    const value = this.refs().get(name) ?? "";
+    const value = this.ref(name);
     return name === STASH ? `${value}\n${this.text(`logs/${STASH}`)}` : value;
   }
 
@@ -193,9 +198,3 @@ export class GitView {
 }
 
 export const STASH = "refs/stash";
-
-/** Tells if two entries are of one type and content. */
-export function isSameFile(a: TreeNode | null, b: TreeNode | null): boolean {
-  if (a === null || b === null) return a === b;
-  return differences(a, b).every((aspect) => !["content", "type", "target"].includes(aspect));
-}

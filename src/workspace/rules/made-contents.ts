@@ -20,6 +20,7 @@ export class MadeContents {
   /** Returns a state that has these contents too. */
   with(source: TreeSource): TreeSource {
     const made = this.#made;
+    if (made.size === 0) return source;
     return {
       ...source,
       list: (directory) => source.list(directory),

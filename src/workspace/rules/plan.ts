@@ -2,7 +2,7 @@ import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
-import { latin1 } from "../../formats/bytes.ts";
+import { directoryOf, hex, latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -57,24 +57,31 @@ export interface Protected {
   /** the scan of the present folder */
   scan: ScanResult;
   /** entries that the target's save could not read: a present entry at such a path stays */
-  omitted?: readonly { path: Uint8Array; reason: string }[];
+  omitted: readonly { path: Uint8Array; reason: string }[];
   /** entries of which the target's save could not read all attributes: the present attributes stay */
-  partial?: readonly { path: Uint8Array }[];
+  partial: readonly { path: Uint8Array }[];
   /** mounts that the target's save left out: the target knows nothing of the entries below them */
-  leftOutMounts?: readonly Uint8Array[];
+  leftOutMounts: readonly Uint8Array[];
   /** parts of control directories, which no restore changes */
-  never?: readonly Uint8Array[];
+  never: readonly Uint8Array[];
   /** tells if a directory lies in another mount or subvolume inside the folder: such entries are kept; absent: none does */
   isInside?: ((directory: Uint8Array) => boolean) | undefined;
-  /** tells if the folder has an entry that the scan may leave out; absent: the scan is complete */
-  isThere?: (path: Uint8Array) => boolean;
+  /** tells if the folder has an entry, also one that the scan left out */
+  isThere(path: Uint8Array): boolean;
 }
+
+export const NOTHING_UNKNOWN: Omit<Protected, "scan" | "isThere"> = {
+  omitted: [],
+  partial: [],
+  leftOutMounts: [],
+  never: [],
+};
 
 /**
  * Plans the changes of a rule, in raw pre-order. Changes no file. Entries that the undo point does not hold completely
  * are kept.
  */
-export async function planRestore(rule: Rule, facts: Protected, signal?: AbortSignal): Promise<Plan> {
+export async function planRestore(rule: Rule, facts: Omit<Protected, "isThere">, signal?: AbortSignal): Promise<Plan> {
   const pace = newPacer(signal);
   const finder = new RecordFinder(facts.scan);
   const guard = new Guard(facts, finder);
@@ -107,12 +114,11 @@ export async function planRestore(rule: Rule, facts: Protected, signal?: AbortSi
  */
 export function planId(
   options: readonly unknown[],
-  { plan, scan, made }: { plan: Plan; scan: ScanResult; made: MadeContents | null },
+  { plan, scan, made }: { plan: Plan; scan: ScanResult; made: MadeContents },
 ): string {
   const finder = new RecordFinder(scan);
   const hash = new Sha256Stream();
   const add = (value: unknown): void => hash.update(Buffer.from(`${JSON.stringify(value)}\n`));
-  const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString("hex");
   const side = (node: TreeNode | null): unknown =>
     node && [
       node.type,
@@ -120,9 +126,9 @@ export function planId(
       node.uid,
       node.gid,
       // A made content follows from the other side and the points; a line of a reflog has the time of now.
-      ...(node.type === "dir" || made?.has(node) === true
+      ...(node.type === "dir" || made.has(node)
         ? []
-        : [node.size, hex(node.content), hex(node.linktarget), String(node.device)]),
+        : [node.size, hex(node.content ?? NO_BYTES), hex(node.linktarget ?? NO_BYTES), String(node.device)]),
       node.xattrs.map(({ name, value }) => [hex(name), hex(value)]),
     ];
   add(options);
@@ -132,8 +138,10 @@ export function planId(
     const present = before === null ? null : (finder.nodeOf(path) ?? before);
     add([hex(path), action, reason ?? null, edited ?? [], side(present), side(after)]);
   }
-  return Buffer.from(hash.digest()).toString("hex").slice(0, 32);
+  return hex(hash.digest()).slice(0, 32);
 }
+
+const NO_BYTES = new Uint8Array(0);
 
 const EDITED_IN_PART = {
   reason: "changed_since",
@@ -159,7 +167,7 @@ function withoutHeld(
 
 /** Keeps the entries that no restore changes. */
 class Guard {
-  readonly #facts: Protected;
+  readonly #isInside: Protected["isInside"];
   readonly #finder: RecordFinder;
   readonly #mounts: PathSelection;
   readonly #unknown: PathSelection;
@@ -170,9 +178,9 @@ class Guard {
   /** present entries in another mount or subvolume inside the folder */
   readonly inside: Uint8Array[] = [];
 
-  constructor(facts: Protected, finder: RecordFinder) {
-    const { scan, omitted = [], partial = [], leftOutMounts = [], never = [] } = facts;
-    this.#facts = facts;
+  constructor(facts: Omit<Protected, "isThere">, finder: RecordFinder) {
+    const { scan, omitted, partial, leftOutMounts, never } = facts;
+    this.#isInside = facts.isInside;
     this.#finder = finder;
     this.#mounts = new PathSelection(scan.notes.mounts);
     this.#unknown = new PathSelection(omitted.map(({ path }) => path));
@@ -198,7 +206,7 @@ class Guard {
     if (isIn(this.#never)) return { reason: "not_saved", detail: OF_CONTROL };
     if (after === null && isIn(this.#unseen)) return { reason: "mounted", detail: MOUNTED_THEN };
     if (isIn(this.#mounts)) return { reason: "mounted", detail: MOUNTED_NOW };
-    if (this.#facts.isInside?.(directoryOf(difference)) === true) {
+    if (this.#isInside?.(difference.before?.type === "dir" ? path : directoryOf(path)) === true) {
       if (difference.before !== null) this.inside.push(path);
       return { reason: "mounted", detail: IN_ANOTHER };
     }
@@ -209,14 +217,11 @@ class Guard {
   }
 }
 
-/** Returns the entry's own path if it is a directory, else its parent's path. */
-function directoryOf({ path, before }: Difference): Uint8Array {
-  return before?.type === "dir" ? path : path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
-}
-
 /** Reasons to keep an entry. Removing an entry that the target's save could not read would lose it. */
 const UNKNOWN_IN_TARGET = "it was unreadable when it was saved, so the save point does not have its content";
 const PARTIAL_IN_TARGET = "the save point lacks some of its extended attributes, so the present ones stay";
+const UNREADABLE_NOW = "its present content could not be read, so the undo point would not have it";
+const TORN_NOW = "it changed while it was read, so the undo point may not have one whole version";
 const UNREAD_NOW = "its extended attributes cannot be read, so the undo point would not have all of it";
 export const MOUNTED_THEN = "a file system was mounted there at the save, and was left out";
 export const MOUNTED_NOW = "another file system is mounted there";
@@ -247,8 +252,7 @@ function unreadableAt({ path, before, after }: Difference, finder: RecordFinder)
   // A directory that should go, but was not read completely, stays with its entries.
   if (before?.type === "dir" && after?.type !== "dir" && finder.isUnread(path)) return path;
   if (before !== null) return null;
-  const parent = path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
-  return [parent, path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
+  return [directoryOf(path), path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
 }
 
 function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
@@ -256,24 +260,8 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   const record = finder.find(path);
   const old = record === null ? null : identityOf(record);
   const entry = { ...difference, old };
-  if (before === null && finder.isOmitted(path)) {
-    return {
-      ...entry,
-      action: "keep",
-      reason: "unreadable",
-      detail: "its present content could not be read, so the undo point would not have it",
-    };
-  }
-  if (before !== null && record !== null && record.flags & FLAG.UNREAD)
-    return { ...entry, action: "keep", reason: "unreadable", detail: UNREAD_NOW };
-  if (before !== null && record !== null && record.flags & FLAG.TORN) {
-    return {
-      ...entry,
-      action: "keep",
-      reason: "changing",
-      detail: "it changed while it was read, so the undo point may not have one whole version",
-    };
-  }
+  const stays = whyNotHeldWhole(difference, record, finder);
+  if (stays !== null) return { ...entry, action: "keep", ...stays };
   if (before === null) return { ...entry, action: "create" };
   if (after === null) return { ...entry, action: "delete" };
   const content = aspects.some(
@@ -282,6 +270,18 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   // A change of metadata would also reach the file's other names, for example names outside the folder.
   const shared = after.type !== "dir" && (before.inode !== 0n || (old !== null && old.links > 1));
   return { ...entry, action: content || shared || losesAttributes(before, after) ? "update" : "metadata" };
+}
+
+/** Tells why the undo point would not have all of the present entry; null if it has. */
+function whyNotHeldWhole(
+  { path, before }: Difference,
+  record: ReturnType<RecordFinder["find"]>,
+  finder: RecordFinder,
+): Staying | null {
+  if (before === null) return finder.isOmitted(path) ? { reason: "unreadable", detail: UNREADABLE_NOW } : null;
+  const flags = record?.flags ?? 0;
+  if (flags & FLAG.UNREAD) return { reason: "unreadable", detail: UNREAD_NOW };
+  return flags & FLAG.TORN ? { reason: "changing", detail: TORN_NOW } : null;
 }
 
 /** True if an attribute has to go from an entry without content: then the entry is made again. */

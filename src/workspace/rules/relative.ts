@@ -1,4 +1,4 @@
-import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
+import { comparePaths, hex, joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
@@ -16,7 +16,7 @@ import {
   exactDifferences,
   type OnDamagedDirectory,
 } from "../points/tree-diff.ts";
-import { contentOf, EntryBack, type Step } from "./entry-back.ts";
+import { contentOf, EntryBack, isSameContent, type Step } from "./entry-back.ts";
 import { isOfGit } from "./git-files.ts";
 import { type GitDecision, GitRule } from "./git-state.ts";
 import type { State } from "./git-view.ts";
@@ -49,22 +49,18 @@ export interface PointChange {
 export interface Relative {
   /** newest first */
   changes: readonly PointChange[];
-  /** raw paths: only entries at and below them, and directories that were made for them; null: all */
-  paths: readonly Uint8Array[] | null;
   /** the change kept entries that its target lacks */
-  keptPresent: boolean;
+  keptPresent?: boolean | undefined;
   /** the change left git's own state as it was */
-  keptGit?: boolean;
+  keptGit?: boolean | undefined;
   /** entries that were edited since are taken back too */
-  over: boolean;
+  over?: boolean;
   /** text files that were edited since are merged line by line, if the lines do not overlap */
   merges?: boolean;
   /** SHA-256 in hex, by latin1 path, of the texts that the change left and that no point has */
   merged?: ReadonlyMap<string, string>;
   /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
-  throughSqlite: boolean;
-  /** the changes are an operation of Cairn, not those of a turn or a fork */
-  isOperation?: boolean;
+  throughSqlite?: boolean;
 }
 
 /** Returns the points that a relative change reads: they must be sealed. */
@@ -99,6 +95,10 @@ interface StateChange {
 
 interface Rule extends Omit<Relative, "changes"> {
   changes: readonly StateChange[];
+  /** raw paths: only entries at and below them, and directories that were made for them; null: all */
+  paths: readonly Uint8Array[] | null;
+  /** the changes are an operation of Cairn, not those of a turn or a fork */
+  isOperation: boolean;
   present: State;
   /** false if the file system may not keep the mode that an entry is given */
   keepsModes: boolean;
@@ -114,7 +114,7 @@ interface Rule extends Omit<Relative, "changes"> {
 export async function relativeRule(
   workspace: Workspace,
   { changes, ...how }: Relative,
-  more: Pick<Rule, "present" | "onDamaged" | "texts" | "made">,
+  more: Pick<Rule, "present" | "paths" | "isOperation" | "onDamaged" | "texts" | "made">,
 ): Promise<RelativeRule> {
   const known = new Map<string, State>();
   const state = async (point: Point): Promise<State> => {
@@ -172,7 +172,7 @@ export class RelativeRule {
     this.#rule = rule;
     this.#present = new OrderedFinder(rule.present);
     this.#selection = rule.paths === null ? null : new PathSelection(rule.paths);
-    this.#git = rule.over ? null : new GitRule({ ...rule, isOperation: rule.isOperation === true });
+    this.#git = rule.over ? null : new GitRule(rule);
     this.#edited = rule.over || rule.throughSqlite ? new Map() : editedDatabases(rule);
   }
 
@@ -230,7 +230,7 @@ export class RelativeRule {
 
   /** Merges the changes: the entries of all of them in raw pre-order, each with its steps, newest first. */
   *#entries(): Generator<{ path: Uint8Array; steps: Step[] }> {
-    const { keptPresent, keptGit = false } = this.#rule;
+    const { keptPresent = false, keptGit = false } = this.#rule;
     const lists = this.#rule.changes.map((change, index) => new StepList(change, index, this.#rule));
     // The last one comes first.
     let ofGit: Uint8Array[] = [];
@@ -266,7 +266,7 @@ export class RelativeRule {
     present: TreeNode | null,
     steps: readonly Step[],
   ): { wanted: TreeNode | null; wantedOf: number; stopped: DiffAspect[] } {
-    const { over, throughSqlite, databases, keepsModes } = this.#rule;
+    const { over = false, throughSqlite = false, databases, keepsModes } = this.#rule;
     const database = databaseOf(path, databases);
     if (over || (database !== null && throughSqlite))
       return { wanted: steps.at(-1)!.found, wantedOf: steps.at(-1)!.index, stopped: [] };
@@ -289,7 +289,7 @@ export class RelativeRule {
     if (known === undefined || present?.type !== "file" || present.size > MOST_MERGED) return false;
     try {
       const bytes = readRegular(joinPath(this.#rule.root, path), { limit: MOST_MERGED });
-      return Buffer.from(sha256(bytes)).toString("hex") === known;
+      return hex(sha256(bytes)) === known;
     } catch {
       return false;
     }
@@ -348,7 +348,7 @@ class StepList {
   readonly #over: boolean;
   head: Difference | null = null;
 
-  constructor(change: StateChange, index: number, { onDamaged, over }: Pick<Rule, "onDamaged" | "over">) {
+  constructor(change: StateChange, index: number, { onDamaged, over = false }: Pick<Rule, "onDamaged" | "over">) {
     const { found, left, changed, entries } = change;
     const { before, after } = changed ?? { before: found, after: left };
     const fields = { before: before.fields, after: after.fields };
@@ -431,8 +431,8 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
     for (const [index, change] of changes.entries()) {
       const { found, isUncertain } = change;
       const [before, after] = [nodesOf(new OrderedFinder(found)), nodesOf(new LeftFinder(change))];
-      if (isSameContent(before, after) || isSameContent(now, before)) continue;
-      if (isUncertain || !isSameContent(now, after)) {
+      if (areSame(before, after) || areSame(now, before)) continue;
+      if (isUncertain || !areSame(now, after)) {
         edited.set(database, index);
         break;
       }
@@ -442,10 +442,6 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
   return edited;
 }
 
-function isSameContent(some: readonly (TreeNode | null)[], others: readonly (TreeNode | null)[]): boolean {
-  return some.every((a, i) => {
-    const b = others[i]!;
-    if (a === null || b === null) return a === b;
-    return differences(a, b).every((aspect) => aspect !== "content" && aspect !== "type");
-  });
+function areSame(some: readonly (TreeNode | null)[], others: readonly (TreeNode | null)[]): boolean {
+  return some.every((node, i) => isSameContent(node, others[i]!));
 }
