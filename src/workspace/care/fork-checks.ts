@@ -7,7 +7,7 @@ import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
 import { boundSockets, findHolders, mountedElsewhere } from "../../fs/linux/holders.ts";
-import { filesystemUuid, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
+import { isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { openDirectory } from "../../fs/linux/syscalls.ts";
 import {
   isAtOrBelow,
@@ -18,6 +18,7 @@ import {
   shellPath,
 } from "../../fs/paths/safe-path.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import { isOnFileSystemOf } from "../place/control-directory.ts";
 import { type FoundWorkspace, isOtherFolder } from "../place/find-workspace.ts";
 import { listRemovals } from "../place/partials.ts";
 import { isOnDisk } from "../place/mounted.ts";
@@ -47,8 +48,7 @@ export function refusal(folder: Buffer, why: string, more: ConstructorParameters
 export function openFork(found: FoundWorkspace): number {
   const { folder, workspace } = found;
   const shown = shellPath(folder);
-  const uuid = filesystemUuid(folder);
-  const isElsewhere = uuid !== null && workspace.filesystem_uuid !== undefined && uuid !== workspace.filesystem_uuid;
+  const isElsewhere = isOnFileSystemOf(workspace, folder) === false;
   const isDirectory = fs.lstatSync(folder).isDirectory();
   if (isDirectory && !isElsewhere && !isOtherFolder(found)) return openDirectory(folder);
   throw refusal(folder, `another ${isDirectory ? "folder" : "entry"} lies at its path, not the fork that Cairn made`, {

@@ -275,6 +275,15 @@ export function diskOf(folder: RawPath): Pick<FolderIdentity, "filesystem_uuid" 
   };
 }
 
+/** True if a folder lies on the file system that a record names; null if that is unknown. */
+export function isOnFileSystemOf(
+  { filesystem_uuid: known }: Pick<FolderIdentity, "filesystem_uuid">,
+  folder: RawPath,
+): boolean | null {
+  const uuid = filesystemUuid(folder);
+  return uuid === null || known === undefined ? null : uuid === known;
+}
+
 /**
  * Returns the time at which a folder was made, or the UUID of a btrfs subvolume: each subvolume has the same inode
  * number. Null if the file system does not keep such facts.

@@ -20,14 +20,7 @@ import {
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import {
-  filesystemUuid,
-  keepsInodes,
-  mountsInside,
-  placeOnDevice,
-  readMounts,
-  resolveMount,
-} from "../../fs/linux/mounts.ts";
+import { keepsInodes, mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import {
   displayPath,
@@ -41,6 +34,7 @@ import {
 import {
   fileIsMissing,
   isReleased,
+  isOnFileSystemOf,
   lacksItsFile,
   type ListedWorkspace,
   listWorkspaces,
@@ -352,9 +346,7 @@ class Lookup {
     const is = placeOnDevice(folder, this.#mounts)?.inside;
     if (is === undefined || known.mount_point === undefined) return false;
     // Another file system may have got the device number since.
-    const [uuid, knownUuid] = [filesystemUuid(folder), known.filesystem_uuid ?? null];
-    const isOther = uuid !== null && knownUuid !== null && uuid !== knownUuid;
-    if (!keepsInodes(folder) || isOther) return false;
+    if (!keepsInodes(folder) || isOnFileSystemOf(known, folder) === false) return false;
     const [was, point] = [Buffer.from(rawPath(known)), rawPath(known.mount_point)];
     const below = was.subarray(point.length === 1 ? 0 : point.length);
     return below.length > 1 && is.subarray(-below.length).equals(below);
