@@ -492,10 +492,7 @@ export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
   durableWrite(paths.state, encodeState(state));
 }
 
-/**
- * Records that the last undo or redo left entries, so that one with `over` goes on with it. A kill before loses only
- * that.
- */
+/** Records that the last undo or redo left entries: a next call with `over` reverts these, not an earlier operation. */
 export function notePartly(paths: WorkspacePaths, state: WorkspaceState): void {
   failpoint("undo.part-recorded");
   const { operations } = state;

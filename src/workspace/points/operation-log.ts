@@ -38,7 +38,7 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
   for (const [i, operation] of operations.entries()) {
     const { kind, undo_id: before, restored_to: after, changed: only } = operation;
     if (goesOn(operations[i - 1], operation)) {
-      // The rest went back too.
+      // This undo or redo reverted the entries that the one before it had left.
       delete (kind === "undo" ? log.undone : log.done).at(-1)?.only;
       continue;
     }
