@@ -23,7 +23,7 @@ import {
 } from "../workspace/place/find-workspace.ts";
 import { namingInodes } from "../workspace/place/room.ts";
 import { unlessNotOwn } from "../workspace/place/owners.ts";
-import { recoverRemoved } from "../workspace/open/recovery.ts";
+import { endRemovals } from "../workspace/care/fork-aside.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
 import { readControl } from "../workspace/place/control-directory.ts";
 import { withOutside } from "../workspace/save/outside.ts";
@@ -206,7 +206,8 @@ export class CairnClient {
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
-      if (!wasThere) await recoverRemoved(workspace, {});
+      // A killed removal of this fork left its folder at another name.
+      if (!wasThere) await endRemovals(workspace, {});
       return await work(workspace);
     } catch (error) {
       throw unlessNotOwn(this.#options.found.control, this.#unlessGone(error, wasThere));

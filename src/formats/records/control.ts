@@ -204,28 +204,25 @@ const STATE: RecordKind = {
   },
 };
 
-export function checkMerged(record: Fields): void {
-  record.list("merged", (element, label) => {
-    const merged = new Fields(element, label);
-    checkPath(merged);
-    merged.hex("sha256", 64);
-  });
-}
-
-export function checkChanged(record: Fields): void {
-  record.list("changed", (element, label) => {
-    const changed = new Fields(element, label);
-    checkPath(changed);
-    if (changed.has("left")) changed.hex("left", 32);
-  });
+/** Checks the lists of entries of an operation. */
+export function checkEntries(record: Fields): void {
+  const check = (name: string, rest: (entry: Fields) => void): void => {
+    if (!record.has(name)) return;
+    record.list(name, (element, label) => {
+      const entry = new Fields(element, label);
+      checkPath(entry);
+      rest(entry);
+    });
+  };
+  check("paths", () => undefined);
+  check("changed", (entry) => entry.has("left") && entry.hex("left", 32));
+  check("merged", (entry) => entry.hex("sha256", 64));
 }
 
 function checkOperation(operation: Fields): void {
   operation.hex("undo_id", 32);
   operation.hex("restored_to", 32);
-  if (operation.has("paths")) operation.list("paths", (element, label) => checkPath(new Fields(element, label)));
-  if (operation.has("changed")) checkChanged(operation);
-  if (operation.has("merged")) checkMerged(operation);
+  checkEntries(operation);
   if (operation.has("head_before")) operation.hex("head_before", 32);
   operation.time("at");
 }

@@ -1,7 +1,6 @@
 import type { SavePointId } from "../../ids.ts";
-import { Fields } from "../fields.ts";
-import { checkChanged, checkMerged, type Operation, OPERATION_KINDS, type OperationKind } from "./control.ts";
-import { checkPath, type RecordedPath } from "./record.ts";
+import type { Fields } from "../fields.ts";
+import { checkEntries, type Operation, OPERATION_KINDS } from "./control.ts";
 
 /** Metadata to set on a directory, besides its extended attributes. */
 export interface DirectoryFacts {
@@ -13,28 +12,18 @@ export interface DirectoryFacts {
 }
 
 /** The record of a running restore in place. */
-export interface RestoreFile {
+export interface RestoreFile extends Omit<Operation, "restored_to" | "partly" | "head_before"> {
   target: SavePointId;
-  undo_id: SavePointId;
-  kind: OperationKind;
-  paths: RecordedPath[] | null;
-  changed?: Operation["changed"];
-  keep_present?: boolean;
-  keep_git?: boolean;
-  merged?: Operation["merged"];
   /** absolute */
   staging: string;
   root: DirectoryFacts | null;
-  at: string;
 }
 
 export function checkRestore(fields: Fields): void {
   fields.hex("target", 32);
   fields.hex("undo_id", 32);
   checkKind(fields);
-  if (fields.has("paths")) fields.list("paths", (element, label) => checkPath(new Fields(element, label)));
-  if (fields.has("changed")) checkChanged(fields);
-  if (fields.has("merged")) checkMerged(fields);
+  checkEntries(fields);
   fields.text("staging");
   const root = fields.objectOrNull("root");
   if (root !== null) checkFacts(root);

@@ -58,13 +58,12 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
         return async () => undefined;
       },
     );
-    const typed = dryRun
-      ? await removeTexts(all, texts, { ...options, dryRun })
-      : await makingRoom(control, async () => removeTexts(all, texts, { ...options, dryRun }));
-    if (takes === null) return { ...answerOf(all, [], { paths, dryRun }), ...typed };
+    const remove = async (): ReturnType<typeof removeTexts> => removeTexts(all, texts, { ...options, dryRun });
+    const typed = dryRun ? await remove() : await makingRoom(control, remove);
+    if (takes === null) return answerOf(all, [], { paths, dryRun, ...typed });
     requireNothingMade(workspace);
     const { holders, content } = await findHolders(all, takes, { ...options, seal });
-    const answer = { ...answerOf(all, holders, { paths, dryRun }), ...typed };
+    const answer = answerOf(all, holders, { paths, dryRun, ...typed });
     if (dryRun || holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);
@@ -91,7 +90,15 @@ function requireNothingMade({ found }: Workspace): void {
 function answerOf(
   all: readonly Workspace[],
   holders: readonly PathHolder[],
-  { paths, dryRun }: { paths: readonly string[]; dryRun: boolean },
+  {
+    paths,
+    dryRun,
+    event_count,
+    cause_count,
+  }: Pick<RemovePathsResult, "event_count" | "cause_count"> & {
+    paths: readonly string[];
+    dryRun: boolean;
+  },
 ): RemovePathsResult {
   const ids = new Set<string>(holders.map(({ point }) => point.descriptor.save_point_id));
   return {
@@ -105,8 +112,8 @@ function answerOf(
       path_count: own.length,
     })),
     point_count: holders.length,
-    event_count: 0,
-    cause_count: 0,
+    event_count,
+    cause_count,
     bytes_freed: 0,
     complete: true,
     repositories: all.flatMap(({ found }) =>

@@ -89,16 +89,18 @@ export function requireIdle({ control, workspace }: FoundWorkspace): void {
     const open = views === 1 ? "a view of its points is open" : `${views} views of its points are open`;
     throw new CairnError("busy", open, { hint: advice`close them first: ${line("view --list", "listViews")}` });
   }
-  const { partials, problems } = listPartials(control);
+  const { records, problems } = listPartials(control);
   // The rest of another fork's folder prevents no removal of a fork: the control directory and the record stay.
-  const isGoing = ({ record }: ReturnType<typeof listRemovals>["removals"][0]): boolean =>
-    record.workspace.id !== workspace.id && !(record.rest === true && workspace.origin !== undefined);
-  if (listRemovals(control).removals.some(isGoing))
+  const isGoing = listRemovals(control).records.some(
+    ({ record: { workspace: fork, rest } }) =>
+      fork.id !== workspace.id && !(rest === true && workspace.origin !== undefined),
+  );
+  if (isGoing)
     throw new CairnError("busy", `the removal of a fork is not finished in ${control.root}`, {
       hint: advice`wait until it has finished; if something prevents it, ${call("status")} warns of that`,
     });
   if (problems[0] !== undefined) throw problems[0];
-  if (partials.length > 0)
+  if (records.length > 0)
     throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, {
       hint: "wait until it has finished",
     });

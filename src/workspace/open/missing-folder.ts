@@ -4,14 +4,13 @@ import { advice, CairnError, either, type Hint, line, option, reworded, toCairnE
 import { temporaryName } from "../../fs/durable.ts";
 import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
-import { filesystemUuid } from "../../fs/linux/mounts.ts";
 import { joinRaw, printablePath, quotedPath, restoreLine, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import {
   isBeside,
   isFolderThere,
   isInMountOf,
-  type PlacedWorkspace,
+  isOnFileSystemOf,
   readWorkspace,
   recordFolder,
 } from "../place/control-directory.ts";
@@ -82,7 +81,10 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: Hint } | nu
     };
   // The control directory lies beside the folder, so its disk is mounted.
   if (isBeside(control.root, folder) || isInMountOf(control, parent)) return null;
-  if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
+  const recorded = readWorkspace(control, workspace.name) ?? workspace;
+  // Device numbers may change with a reboot, and each subvolume has its own.
+  const isSameDevice = (): boolean => fs.statSync(parent, { bigint: true }).dev.toString() === recorded.device;
+  if (isOnFileSystemOf(recorded, parent) ?? isSameDevice()) return null;
   return {
     reason: `it was on another file system than the one that is mounted at ${above} now`,
     hint: advice`mount its disk; or restore with ${option("to")} into another folder; or, to have the folder here from now on: mkdir ${shellPath(folder)}, then restore with ${option({ allow: ["unmounted"] })}`,
@@ -97,13 +99,6 @@ function isAnythingThere(place: Buffer): boolean {
     // A parent is no directory.
     return false;
   }
-}
-
-function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
-  const uuid = filesystemUuid(folder);
-  // Device numbers may change with a reboot, and each subvolume has its own.
-  if (uuid !== null && recorded.filesystem_uuid !== undefined) return uuid === recorded.filesystem_uuid;
-  return fs.statSync(folder, { bigint: true }).dev.toString() === recorded.device;
 }
 
 /** Identifies a folder, so that one that is made at its path later differs. */

@@ -38,12 +38,6 @@ function requireOwnJournals(workspace: Workspace): void {
   }
 }
 
-/** Ends the killed removal of a fork. Without that a call on the fork, whose folder lies aside, finds no folder. */
-export async function recoverRemoved(workspace: Workspace, call: WorkspaceCall): Promise<void> {
-  const removal = workspace.parts.recoveries.find(({ kind }) => kind === "fork-removal");
-  if (removal?.isLeft(workspace) === true) await removal.recover(workspace, call);
-}
-
 /**
  * Finishes or rolls back killed operations. The caller holds the workspace's lock. An aborted call leaves the rest to the next
  * one and throws `interrupted`. Throws `permission` if only another user may finish an operation. `usesPacks`: see

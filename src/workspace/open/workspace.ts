@@ -9,11 +9,10 @@ import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type FoundWorkspace, requireStillKept, workspaceIn, workspaceNamed } from "../place/find-workspace.ts";
-import { noteAgentEvent, type Texts } from "../points/agent-record.ts";
 import { unfinishedIn } from "../points/journals.ts";
 import type { Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
-import type { Cause, Progress } from "../../contract/words.ts";
+import type { Progress } from "../../contract/words.ts";
 import { requireNotOthers } from "../place/owners.ts";
 import { lockingOf } from "../place/registry.ts";
 import { Removals } from "../points/held-trees.ts";
@@ -55,11 +54,6 @@ export interface WorkspaceCall {
   lockTimeoutMs?: number | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   onWarning?: ((message: string) => void) | undefined;
-}
-
-interface SavedState {
-  id: SavePointId;
-  made: boolean;
 }
 
 /** One workspace of a control directory: its points, its state, and the engine for one operation. */
@@ -182,23 +176,6 @@ export class Workspace {
   sibling(name: string): Workspace | null {
     const found = workspaceNamed(this.found.control, name);
     return found === null ? null : new Workspace(found, this.parts, this.removals);
-  }
-
-  /** Notes the hook of an agent that asked for a save. The caller holds the lock, unless the save failed. Never throws. */
-  async noteAgent(
-    asked: { cause?: Cause | undefined; texts?: Texts | undefined },
-    { before, saved, failed }: { before?: SavePointId | null; saved?: SavedState; failed?: string },
-  ): Promise<void> {
-    const state = { save_point_id: saved?.id ?? null, made: saved?.made ?? false, failed: failed ?? null };
-    await noteAgentEvent(this.found, asked, { before: before === undefined ? this.#headOrNull() : before, ...state });
-  }
-
-  #headOrNull(): SavePointId | null {
-    try {
-      return this.state().head;
-    } catch {
-      return null;
-    }
   }
 
   /** Throws `invalid_id` for an invalid chosen id, `already_exists` for one that a point has. */

@@ -275,6 +275,15 @@ export function diskOf(folder: RawPath): Pick<FolderIdentity, "filesystem_uuid" 
   };
 }
 
+/** True if a folder lies on the file system that a record names; null if that is unknown. */
+export function isOnFileSystemOf(
+  { filesystem_uuid: known }: Pick<FolderIdentity, "filesystem_uuid">,
+  folder: RawPath,
+): boolean | null {
+  const uuid = filesystemUuid(folder);
+  return uuid === null || known === undefined ? null : uuid === known;
+}
+
 /**
  * Returns the time at which a folder was made, or the UUID of a btrfs subvolume: each subvolume has the same inode
  * number. Null if the file system does not keep such facts.
@@ -483,10 +492,7 @@ export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
   durableWrite(paths.state, encodeState(state));
 }
 
-/**
- * Records that the last undo or redo left entries, so that one with `over` goes on with it. A kill before loses only
- * that.
- */
+/** Records that the last undo or redo left entries: a next call with `over` reverts these, not an earlier operation. */
 export function notePartly(paths: WorkspacePaths, state: WorkspaceState): void {
   failpoint("undo.part-recorded");
   const { operations } = state;

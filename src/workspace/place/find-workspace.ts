@@ -20,7 +20,7 @@ import {
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import { mountsInside, placeOnDevice, readMounts, resolveMount, keepsInodes } from "../../fs/linux/mounts.ts";
+import { keepsInodes, mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import {
   displayPath,
@@ -34,6 +34,7 @@ import {
 import {
   fileIsMissing,
   isReleased,
+  isOnFileSystemOf,
   lacksItsFile,
   type ListedWorkspace,
   listWorkspaces,
@@ -44,7 +45,6 @@ import {
   recordFolder,
   wayWithout,
   writeWorkspace,
-  diskOf,
 } from "./control-directory.ts";
 import {
   type ControlPaths,
@@ -346,8 +346,7 @@ class Lookup {
     const is = placeOnDevice(folder, this.#mounts)?.inside;
     if (is === undefined || known.mount_point === undefined) return false;
     // Another file system may have got the device number since.
-    const uuids = new Set([diskOf(folder).filesystem_uuid, known.filesystem_uuid].filter((each) => each !== undefined));
-    if (!keepsInodes(folder) || uuids.size > 1) return false;
+    if (!keepsInodes(folder) || isOnFileSystemOf(known, folder) === false) return false;
     const [was, point] = [Buffer.from(rawPath(known)), rawPath(known.mount_point)];
     const below = was.subarray(point.length === 1 ? 0 : point.length);
     return below.length > 1 && is.subarray(-below.length).equals(below);
@@ -714,13 +713,8 @@ export function movedHere(folder: Buffer): MovedFolder | null {
   for (const { registration, missing } of listRegistered()) {
     if (registration === null || missing.some((each) => each !== "folder")) continue;
     if (bornAt > Date.parse(registration.registered_at)) continue;
-    try {
-      const known = readWorkspace(controlPaths(controlOf(registration)), registration.workspace_name);
-      if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
-    } catch {
-      // Commands on that workspace report its problem.
-      continue;
-    }
+    const known = recordOf(registration);
+    if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
     const from = Buffer.from(rawPath(registration));
     if (missing.length > 0) return { from, isReplaced: false };
     const there = statSync(from, { bigint: true });

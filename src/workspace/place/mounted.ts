@@ -2,11 +2,12 @@ import fs from "node:fs";
 import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { filesystemUuid, isMountPoint } from "../../fs/linux/mounts.ts";
+import { isMountPoint } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import {
   type FolderIdentity,
   isFolderThere,
+  isOnFileSystemOf,
   type PlacedWorkspace,
   readWorkspace,
   recordFolder,
@@ -24,8 +25,7 @@ interface MountCall {
 
 /** True unless the disk on which a folder lay, by its record, is not mounted there now. `folder` may be missing. */
 export function isOnDisk(folder: Buffer, was: Pick<FolderIdentity, "filesystem_uuid" | "mount_point">): boolean {
-  const above = filesystemUuid(existingAncestor(folder));
-  if (above !== null && was.filesystem_uuid !== undefined && above !== was.filesystem_uuid) return false;
+  if (isOnFileSystemOf(was, existingAncestor(folder)) === false) return false;
   const place = was.mount_point === undefined ? null : Buffer.from(rawPath(was.mount_point));
   return place === null || (fs.existsSync(place) && isMountPoint(place));
 }
@@ -81,6 +81,5 @@ function isBare(folder: Buffer): boolean {
 /** Compares inode and file system: two file systems may have the same inode. An emptied folder is the same folder. */
 function isSameFolder(known: PlacedWorkspace, folder: Buffer): boolean {
   if (fs.statSync(folder, { bigint: true }).ino.toString() !== known.root_inode) return false;
-  const uuid = filesystemUuid(folder);
-  return uuid === null || known.filesystem_uuid === undefined || uuid === known.filesystem_uuid;
+  return isOnFileSystemOf(known, folder) !== false;
 }

@@ -5,7 +5,7 @@ import { ASIDE_PREFIX, type ForkRemoval, type PartialFile } from "../../formats/
 import { workOf } from "../../formats/records/unfinished.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { nameOf } from "../../fs/linux/exchange-folders.ts";
-import { namesIfThere } from "../../fs/paths/names-in.ts";
+import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { DURABLE, Unfinished } from "../../fs/unfinished.ts";
 import { writeRecord } from "./control-directory.ts";
@@ -26,32 +26,38 @@ export interface DeadPartial {
   committed: boolean;
 }
 
-export interface RecordedPartials {
-  readonly partials: { file: string; record: PartialFile }[];
+interface Recorded<T> {
+  readonly records: { file: string; record: T }[];
   /** Errors of unreadable records: their folders are unknown. */
   readonly problems: CairnError[];
 }
 
-/** All records of unfinished folders, also of processes that still run. */
-export function listPartials(control: ControlPaths): RecordedPartials {
-  const listed: RecordedPartials = { partials: [], problems: [] };
-  let names: string[];
-  try {
-    names = fs.readdirSync(control.partial);
-  } catch {
-    return listed;
-  }
-  for (const name of names) {
-    if (!/^[0-9a-f]{16}\.json$/.test(name)) continue;
-    const file = path.join(control.partial, name);
+/** Reads the records whose file names match a pattern. `names`: of the files in a directory. */
+function readRecords<T>(
+  directory: string,
+  names: readonly string[],
+  { pattern, open }: { pattern: RegExp; open(file: string): Unfinished<T> },
+): Recorded<T> {
+  const found: Recorded<T> = { records: [], problems: [] };
+  for (const name of names.filter((each) => pattern.test(each))) {
+    const file = path.join(directory, name);
     try {
-      const record = partialIn(control, file).read();
-      if (record !== null) listed.partials.push({ file, record: whereItLies(control, record) });
+      const record = open(file).read();
+      if (record !== null) found.records.push({ file, record });
     } catch (error) {
-      listed.problems.push(toCairnError(error));
+      found.problems.push(toCairnError(error));
     }
   }
-  return listed;
+  return found;
+}
+
+/** All records of unfinished folders, also of processes that still run. */
+export function listPartials(control: ControlPaths): Recorded<PartialFile> {
+  const { records, problems } = readRecords(control.partial, namesIn(control.partial), {
+    pattern: /^[0-9a-f]{16}\.json$/,
+    open: (file) => partialIn(control, file),
+  });
+  return { records: records.map(({ file, record }) => ({ file, record: whereItLies(control, record) })), problems };
 }
 
 /** Corrects the paths of a view: its control directory may have been moved since. */
@@ -72,9 +78,9 @@ export interface LeftPartials {
 
 /** Lists unfinished folders of ended processes. Mostly there are none, which costs one look. Skips other users' folders. */
 export function leftPartials(control: ControlPaths): LeftPartials {
-  const { partials, problems } = listPartials(control);
-  const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
-  const dead = partials.flatMap(({ file, record }): DeadPartial[] => {
+  const { records, problems } = listPartials(control);
+  const local = records.length > 0 && filesystemKind(control.partial).place === "local";
+  const dead = records.flatMap(({ file, record }): DeadPartial[] => {
     if (livenessOf(record.owner, local) !== "dead" || ownerBesidesUs(file) !== null) return [];
     const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
     const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
@@ -84,29 +90,18 @@ export function leftPartials(control: ControlPaths): LeftPartials {
 }
 
 /** Forks that are being removed, by processes that run or have ended. */
-export function listRemovals(control: ControlPaths): {
-  removals: { file: string; record: ForkRemoval }[];
-  problems: CairnError[];
-} {
-  const removals: { file: string; record: ForkRemoval }[] = [];
-  const problems: CairnError[] = [];
-  for (const name of namesIfThere(control.partial).filter((each) => /^fork-[0-9a-f]{16}\.json$/.test(each))) {
-    const file = path.join(control.partial, name);
-    try {
-      const record = removalIn(control, file).read();
-      if (record !== null) removals.push({ file, record });
-    } catch (error) {
-      problems.push(toCairnError(error));
-    }
-  }
-  return { removals, problems };
+export function listRemovals(control: ControlPaths): Recorded<ForkRemoval> {
+  return readRecords(control.partial, namesIfThere(control.partial), {
+    pattern: /^fork-[0-9a-f]{16}\.json$/,
+    open: (file) => removalIn(control, file),
+  });
 }
 
 /** Lists removals of forks that commands left. Skips other users' removals. */
-export function leftRemovals(control: ControlPaths): { file: string; record: ForkRemoval }[] {
-  const { removals } = listRemovals(control);
-  const local = removals.length > 0 && filesystemKind(control.partial).place === "local";
-  return removals.filter(
+export function leftRemovals(control: ControlPaths): Recorded<ForkRemoval>["records"] {
+  const { records } = listRemovals(control);
+  const local = records.length > 0 && filesystemKind(control.partial).place === "local";
+  return records.filter(
     ({ file, record }) =>
       (record.rest === true || livenessOf(record.owner, local) === "dead") && ownerBesidesUs(file) === null,
   );

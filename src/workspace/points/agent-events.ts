@@ -19,14 +19,9 @@ const MOST_CHARACTERS = 200;
 
 /** Cuts a prompt or command at 64 KiB. */
 export function boundedText(text: string): string {
-  if (text.length <= MOST_TEXT_BYTES / 4) return text;
-  const bytes = Buffer.from(text);
-  return bytes.length <= MOST_TEXT_BYTES
-    ? text
-    : bytes
-        .subarray(0, MOST_TEXT_BYTES)
-        .toString("utf8")
-        .replace(/\uFFFD+$/, "");
+  if (Buffer.byteLength(text) <= MOST_TEXT_BYTES) return text;
+  const cut = Buffer.from(text).subarray(0, MOST_TEXT_BYTES).toString("utf8");
+  return cut.replace(/\uFFFD+$/, "");
 }
 
 /** Returns the first line of a text that is not empty, at most 200 characters of it. */

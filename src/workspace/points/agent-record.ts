@@ -7,8 +7,6 @@ import { readRegular } from "../../fs/regular-file.ts";
 import { isEvent, type Texts } from "./agent-events.ts";
 import { appendToRecord, recordedLines, type RecordPlace, rewriteRecord } from "./event-files.ts";
 
-export type { Texts };
-
 /** An event as the record has it: the texts are sealed, or plain in lines of earlier builds. */
 export interface StoredEvent extends Omit<AgentEvent, "prompt" | "command"> {
   /** `Texts` as JSON, sealed with the store's key, in base64 */

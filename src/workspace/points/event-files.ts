@@ -46,7 +46,7 @@ function stateFile(name: string): string {
   }
 }
 
-/** Serves processes that write a part without the workspace's lock. */
+/** Takes the lock of a file. Failed saves write without the workspace's lock. */
 const locked = async (part: string): ReturnType<typeof acquireLock> =>
   acquireLock(`${part}.lock`, { timeoutMs: LOCK_MS, purpose: "note an agent's event" });
 
@@ -146,8 +146,8 @@ async function appendElsewhere({ log, elsewhere }: Parts, line: string): Promise
 }
 
 /**
- * Replaces each line of a record by the result of `edit`; null removes the line. Each part is replaced as a whole, so a kill leaves
- * some parts with the new lines and others with the old ones; a repetition finishes the work. Throws `busy`.
+ * Replaces each line of a record by the result of `edit`; null removes the line. Each file is replaced as a whole. After
+ * a kill some files have the old lines; a repetition finishes the work. Throws `busy`.
  */
 export async function rewriteRecord(place: RecordPlace, edit: (line: string) => string | null): Promise<void> {
   const { log, older, spare, elsewhere } = partsOf(place);

@@ -2,13 +2,17 @@ import type { SavePointId } from "../../ids.ts";
 import { isBefore } from "./agent-events.ts";
 import type { StoredEvent } from "./agent-record.ts";
 
-/**
- * Tells whose change a change is: saves divide time into intervals, and an interval belongs to the session that alone had a tool call open
- * in it.
- */
+/** Saves divide time into intervals. An interval belongs to the session that alone had a tool call open in it. */
+
+/** Reads the events of a tool. */
+interface EventReader {
+  /** key of an event's session */
+  sessionOf(event: StoredEvent): string;
+  isTurnEnd(event: StoredEvent): boolean;
+}
 
 /** A state of the folder at a moment: a point that was made then, or an older one that the folder still equalled. */
-export interface Moment {
+interface Moment {
   state: SavePointId;
   /** index of the hook's event in the log; null for a save by somebody else */
   event: number | null;
@@ -65,17 +69,13 @@ export function momentsOf(log: readonly StoredEvent[], first: number, points: re
 }
 
 /**
- * Divides the time from the first moment to now. `sessionOf` gives the key of an event's session; `earlier`: events of the log
- * before the first moment that may have opened calls.
+ * Divides the time from the first moment to now. `earlier`: events of the log before the first moment that may have
+ * opened calls.
  */
 export function intervalsOf(
   log: readonly StoredEvent[],
   moments: readonly Moment[],
-  of: {
-    sessionOf(event: StoredEvent): string;
-    isTurnEnd(event: StoredEvent): boolean;
-    earlier: { from: number; to: number };
-  },
+  of: EventReader & { earlier: { from: number; to: number } },
 ): Interval[] {
   const calls = new OpenCalls(log, of);
   for (let event = of.earlier.from; event < of.earlier.to; event++) calls.pass(event);
@@ -106,17 +106,14 @@ export function intervalsOf(
 /** The tool calls that are open at a moment, by session. */
 class OpenCalls {
   readonly #log: readonly StoredEvent[];
-  readonly #of: { sessionOf(event: StoredEvent): string; isTurnEnd(event: StoredEvent): boolean };
+  readonly #of: EventReader;
   /** session → ids of its open calls; null is a call without an id, or a whole turn */
   readonly #open = new Map<string, Set<string | null>>();
   /** sessions whose open call may have been interrupted */
   readonly #doubted = new Set<string>();
   #passed = -1;
 
-  constructor(
-    log: readonly StoredEvent[],
-    of: { sessionOf(event: StoredEvent): string; isTurnEnd(event: StoredEvent): boolean },
-  ) {
+  constructor(log: readonly StoredEvent[], of: EventReader) {
     this.#log = log;
     this.#of = of;
   }
@@ -148,13 +145,11 @@ class OpenCalls {
     this.#open.set(session, open);
     // A call without an end of its own ends with the session's next event.
     for (const call of open) if (call === null || !this.#hasEnd(session, call, index)) open.delete(call);
-    const { call } = event;
-    if (event.tool === null || !isBefore(event.event)) {
-      if (call !== null) open.delete(call);
-      if (event.tool === null && isBefore(event.event) && this.#isOneCall(session, index)) open.add(null);
-      return;
-    }
-    open.add(call);
+    const { call, tool } = event;
+    const begins = isBefore(event.event);
+    if (begins && tool !== null) open.add(call);
+    else if (call !== null) open.delete(call);
+    if (begins && tool === null && this.#isOneCall(session, index)) open.add(null);
   }
 
   /** Tells if the end of a call is in the log at or after an event. A call without an id ends with the session's next event. */

@@ -38,7 +38,7 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
   for (const [i, operation] of operations.entries()) {
     const { kind, undo_id: before, restored_to: after, changed: only } = operation;
     if (goesOn(operations[i - 1], operation)) {
-      // The rest went back too.
+      // This undo or redo reverted the entries that the one before it had left.
       delete (kind === "undo" ? log.undone : log.done).at(-1)?.only;
       continue;
     }
@@ -46,7 +46,9 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
     if (isReverting(kind)) {
       const [from, to] = kind === "undo" ? [log.done, log.undone] : [log.undone, log.done];
       const reverted = from.pop();
-      if (reverted !== undefined) to.push({ ...withoutOnly(reverted), before, after, ...(only && { only }), ...moved });
+      if (reverted === undefined) continue;
+      const { only: _only, ...rest } = reverted;
+      to.push({ ...rest, before, after, ...(only && { only }), ...moved });
       continue;
     }
     const { at, paths, keep_present: keepPresent = false, keep_git: keepGit = false, merged } = operation;
@@ -66,10 +68,6 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
     log.undone = [];
   }
   return log;
-}
-
-function withoutOnly({ only: _only, ...operation }: Revertible): Revertible {
-  return operation;
 }
 
 /** True if `operation` reverted the rest of the operation that `last`, an undo or redo before it, reverted in part. */

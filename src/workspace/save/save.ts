@@ -3,6 +3,7 @@ import type { TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { attachmentsOf, patternsOf } from "./given-patterns.ts";
+import { noteAgentEvent } from "../points/agent-record.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../open/missing-folder.ts";
@@ -45,8 +46,17 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
     const { code, message } = toCairnError(error);
     // A hook that stops waiting has its save made in the background.
     const isHandedOver = code === "interrupted" && given.cause?.["asked_at"] === undefined;
-    if (!isHandedOver) await workspace.noteAgent(given, { failed: message });
+    const state = { before: headOrNull(workspace), save_point_id: null, made: false, failed: message };
+    if (!isHandedOver) await noteAgentEvent(workspace.found, given, state);
     throw error;
+  }
+}
+
+function headOrNull(workspace: Workspace): ReturnType<Workspace["state"]>["head"] {
+  try {
+    return workspace.state().head;
+  } catch {
+    return null;
   }
 }
 
@@ -64,10 +74,11 @@ async function saveLocked(workspace: Workspace, given: SaveInput): Promise<Saved
   noteFolder(workspace.found, input);
   if (input.id !== undefined) workspace.requireChosenId(input.id);
   workspace.requireTags(input);
-  if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
   const before = workspace.state().head;
+  if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(before));
   const saved = await savePresent(workspace, input);
-  await workspace.noteAgent(input, { before, saved: { id: saved.point.descriptor.save_point_id, made: saved.made } });
+  const { save_point_id } = saved.point.descriptor;
+  await noteAgentEvent(workspace.found, input, { before, save_point_id, made: saved.made, failed: null });
   return saved;
 }
 
