@@ -86,7 +86,7 @@ function imageOf(
     if (wanted.step === "make") return makeImage(state, wanted.bytes);
     if (wanted.step === "finish") nameImage(state);
     const image = mountImage(state, wanted.known, facts.config);
-    return { image, uuid: uuid ?? facts.image.unfinished };
+    return { image, uuid };
   } catch (error) {
     const { code, message, hint = "mount the image by hand to see why" } = toCairnError(error);
     const failed = refusal(facts, decision, { code, what: message, help: hint });
