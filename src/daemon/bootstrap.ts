@@ -16,7 +16,7 @@ import type { DaemonPlaces } from "./places.ts";
 export { type Instance, takeInstance } from "./instance.ts";
 
 /** Decides about a start, and throws the reason if it is refused. Makes, mounts and changes nothing. */
-export function requireStart(
+function requireStart(
   kept: KeptState,
   { config, places, rebuildState = false }: Omit<BootstrapOptions, "log">,
 ): { decision: Decision; facts: StartFacts } {
