@@ -12,11 +12,10 @@ export function restoreOutcome(
   client: Client,
   {
     method,
-    reverted,
     ...done
   }: { result: RestoreResult; to?: string; method?: RestoreOptions["method"]; reverted?: "undo" | "redo" },
 ): Outcome {
-  const { result } = done;
+  const { result, reverted } = done;
   if (context.signal.aborted) context.note("the restore finished before it could be stopped", true);
   const back = reverted === "undo" ? "redo" : "undo";
   // With `--method exchange` the caller vouches that no process has the folder open. A plain undo would have to find out.
@@ -30,9 +29,7 @@ export function restoreOutcome(
       const { renderRestore } = await import("./render/restore.ts");
       const { restored_to: to, undo_id: undoId, operation } = result;
       const shorten = await shortener(client, [to, undoId, operation?.restored_to ?? null]);
-      const words = { undo: "undone", redo: "redone" } as const;
-      const verb = reverted === undefined ? undefined : words[reverted];
-      return renderRestore({ ...done, reverted: verb, shorten, undo, style: context.style });
+      return renderRestore({ ...done, shorten, undo, style: context.style });
     },
   };
 }

@@ -20,7 +20,7 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
-import { RestoreResult, SaveOptions, Secrets } from "./points.ts";
+import { MethodOption, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
   CallOptions,
@@ -387,11 +387,7 @@ const restoring = {
     text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
   }),
   receipt: opt(place("also write the signed receipt to this new file, outside of the target"), "--receipt <file>"),
-  takeOwnership: opt(
-    flag(
-      "replace files of other users, too, whose owner or group cannot be kept: the new files belong to you; without this they stay and are listed",
-    ),
-  ),
+  takeOwnership: MethodOption.entries.takeOwnership,
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
   dryRun: dryRun("only report how much would be written, or for a restore in place what would change"),
 };

@@ -16,7 +16,7 @@ import type { DaemonPlaces } from "./places.ts";
 export { type Instance, takeInstance } from "./instance.ts";
 
 /** Decides about a start, and throws the reason if it is refused. Makes, mounts and changes nothing. */
-export function requireStart(
+function requireStart(
   kept: KeptState,
   { config, places, rebuildState = false }: Omit<BootstrapOptions, "log">,
 ): { decision: Decision; facts: StartFacts } {
@@ -86,7 +86,7 @@ function imageOf(
     if (wanted.step === "make") return makeImage(state, wanted.bytes);
     if (wanted.step === "finish") nameImage(state);
     const image = mountImage(state, wanted.known, facts.config);
-    return { image, uuid: uuid ?? facts.image.unfinished };
+    return { image, uuid };
   } catch (error) {
     const { code, message, hint = "mount the image by hand to see why" } = toCairnError(error);
     const failed = refusal(facts, decision, { code, what: message, help: hint });

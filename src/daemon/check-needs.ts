@@ -52,10 +52,10 @@ export async function checkNeeds({ alarm, backup, http }: DaemonConfig, needs: N
   }
   const refused = needs.whyRefused();
   if (refused !== null && failed.length === 0) throw refused;
-  const [first] = refused === null ? failed : [refused];
+  if (refused !== null) failed.unshift(refused);
+  const [first] = failed;
   if (first === undefined) return;
-  const all = [...(refused === null ? [] : [refused]), ...failed];
-  throw new CairnError("usage", all.map(({ message }) => message).join("\n"), {
+  throw new CairnError("usage", failed.map(({ message }) => message).join("\n"), {
     hint: adviceOf(first) ?? "correct the configuration: the daemon would start with it, but this part would not work",
   });
 }

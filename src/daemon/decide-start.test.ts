@@ -16,7 +16,7 @@ const NO_IMAGE: ImageFacts = {
   mounted: null,
   unfinished: null,
 };
-const IMAGE = { ...NO_IMAGE, file: { bytes: 1 << 30, uuid: "i" } };
+const IMAGE = { ...NO_IMAGE, file: { uuid: "i" } };
 const OLD_IMAGE: ImageFacts = {
   ...IMAGE,
   known: { path: "/old.img", bytes: 1, last_device: null, mount: "/mnt/old" },
@@ -101,7 +101,7 @@ const ROWS: [row: string, facts: Row, expected: [word: string, type: string, ste
   ],
   [
     "an image that is no btrfs",
-    { configured: "btrfs-loop", ...TRACES, image: { ...IMAGE, file: { bytes: 1, uuid: null } } },
+    { configured: "btrfs-loop", ...TRACES, image: { ...IMAGE, file: { uuid: null } } },
     "is not a btrfs",
   ],
   // What was chosen is neither detected anew nor exchanged when it is gone.
@@ -179,11 +179,7 @@ const ROWS: [row: string, facts: Row, expected: [word: string, type: string, ste
     { configured: "plain", image: OLD_IMAGE, isOldLeft: true },
     ["migrate", "plain", "mount"],
   ],
-  [
-    "a broken image of ws-ckpt",
-    { image: { ...OLD_IMAGE, file: { bytes: 1, uuid: null } }, isOldLeft: true },
-    "ws-1  /home/p",
-  ],
+  ["a broken image of ws-ckpt", { image: { ...OLD_IMAGE, file: { uuid: null } }, isOldLeft: true }, "ws-1  /home/p"],
   [
     "a broken image of ws-ckpt, and plain",
     { configured: "plain", image: { ...OLD_IMAGE, file: null }, isOldLeft: true },

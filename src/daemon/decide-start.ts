@@ -4,7 +4,7 @@ import { rawPath } from "../formats/records/record.ts";
 import { formatBytes, plural } from "../formats/sizes.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import type { ImageFacts, StartFacts } from "./start-facts.ts";
-import { imageBytes, LEAST_IMAGE_BYTES, loopPlaces, unfinishedImage } from "./state/loop-image.ts";
+import { imageBytes, LEAST_IMAGE_BYTES, unfinishedImage } from "./state/loop-image.ts";
 
 /** Step of a start for its image. `finish` renames an image that a killed start made and that the state already names. */
 export type ImageStep = { step: "make"; bytes: number } | { step: "finish" | "mount"; known: LoopImage | null };
@@ -50,7 +50,6 @@ export function decideStart(facts: StartFacts): Decision | Refusal {
   const problem = facts.closed ?? ("what" in chosen ? chosen : whyNotBegun(facts, chosen.type));
   if (problem !== null) return { word: "refuse", because: refusal(facts, chosen, problem) };
   const { type, warning, ...others } = chosen as Chosen;
-  const ownPlace = loopPlaces(facts.places.state).image;
   const isOfWsCkpt = image.known?.mount !== undefined;
   const mountProblem = type !== "btrfs-loop" && isOfWsCkpt ? whyNoImage(facts) : null;
   const warnings = [
@@ -59,7 +58,7 @@ export function decideStart(facts: StartFacts): Decision | Refusal {
       ? null
       : `${oldImageIsAway(image)}: ${mountProblem.what}${linesOf(affectedBy(facts, "btrfs-loop"))}`,
     state === null && type !== "btrfs-loop" && !isOfWsCkpt && image.file !== null
-      ? `the image ${ownPlace} is not mounted: its folders are missing until backend.type is "btrfs-loop"`
+      ? `the image ${image.path} is not mounted: its folders are missing until backend.type is "btrfs-loop"`
       : null,
     state === null && facts.controls.length > 0
       ? `the file system of ${facts.dataRoot!.path} has points of ${plural(facts.controls.length, "folder")} of an earlier installation; \`cairn init DIR\` takes each folder up with its points`
@@ -160,7 +159,7 @@ function whyNoDataRoot(facts: StartFacts): Problem | null {
  * workspaces. Another image in its place is not mounted.
  */
 function whyNoImage(facts: StartFacts): Problem | null {
-  const { isRoot, missingPrograms, image, places, rebuild, foldersOnImage, config, disk } = facts;
+  const { isRoot, missingPrograms, image, places, rebuild, foldersOnImage, disk } = facts;
   const { path, mount, file, mounted } = image;
   const step = stepOf(facts);
   if (!isRoot) return { what: "only root can mount an image", help: "run the daemon as root" };
@@ -179,7 +178,7 @@ function whyNoImage(facts: StartFacts): Problem | null {
     if (wanted === null || file.uuid === wanted) return null;
     return { what: `${path} is the image ${file.uuid}, but the workspaces lie on the image ${wanted}`, help: back };
   }
-  if (step.step === "mount") {
+  if (step.step !== "make") {
     const unnamed = image.known === null ? ", and the state names no other" : "";
     return { what: `its image ${path} is missing${unnamed}`, help: back };
   }
@@ -190,7 +189,7 @@ function whyNoImage(facts: StartFacts): Problem | null {
       what: `its image ${path} is missing, and the state, which would name it, is lost`,
       help: `${back}; to begin with a new image, start once with \`cairn daemon --rebuild-state\``,
     };
-  const bytes = imageBytes(config, disk, 0);
+  const { bytes } = step;
   if (bytes >= LEAST_IMAGE_BYTES) return null;
   return {
     code: "no_space",
@@ -263,7 +262,7 @@ export function refusal(facts: StartFacts, chosen: Chosen | Problem, { code, wha
   });
 }
 
-/** Returns the previous state with the backend of the decision. `made`: the mounted image; null if there is none. */
+/** Returns the previous state with the backend of the decision. `image`: the mounted image; null if there is none. */
 export function stateOf(
   { type, method, dataRoot, uuid }: Pick<Decision, "type" | "method" | "dataRoot" | "uuid">,
   before: DaemonState | null,

@@ -1,14 +1,23 @@
 import { accessSync, constants, existsSync, lstatSync, statSync } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { type ErrorCode, toCairnError } from "../errors.ts";
 import type { DaemonState, LoopImage } from "../formats/records/daemon-state.ts";
 import { filesystemKind, filesystemUuid, freeSpace, type FreeSpace, mountOf } from "../fs/linux/mounts.ts";
+import { plural } from "../formats/sizes.ts";
 import { groupId } from "../fs/users.ts";
 import { listMarks } from "../workspace/place/daemon-marks.ts";
+import { existingAncestor } from "../workspace/place/room.ts";
 import { controlsAt, listRegisteredIn } from "../workspace/place/registry.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { DaemonPlaces } from "./places.ts";
-import { backingFile, btrfsInFile, loopPlaces, PROGRAMS, unfinishedImage } from "./state/loop-image.ts";
+import {
+  backingFile,
+  btrfsInFile,
+  deviceAt,
+  loopPlaces,
+  missingPrograms,
+  unfinishedImage,
+} from "./state/loop-image.ts";
 import type { LoadedState } from "./state/state-file.ts";
 import { leftByWsCkpt, type OldLoop, oldLoop } from "./ws-ckpt/old-loop.ts";
 
@@ -27,7 +36,7 @@ export interface ImageFacts {
   path: string;
   mount: string;
   /** Null: the file does not exist. */
-  file: { bytes: number; uuid: string | null } | null;
+  file: { uuid: string | null } | null;
   /** The image by the record in the state, or by ws-ckpt's files; null for an image without a record. */
   known: LoopImage | null;
   /** Ws-ckpt's image and workspaces, if the image is ws-ckpt's and was not taken over yet. */
@@ -68,7 +77,7 @@ export interface StartFacts {
 }
 
 /** The data root that the configuration names, else that of a state with the same backend. */
-export function dataRootOf({ backend }: Pick<DaemonConfig, "backend">, state: DaemonState | null): string | null {
+function dataRootOf({ backend }: Pick<DaemonConfig, "backend">, state: DaemonState | null): string | null {
   const isKept = backend.type === null || backend.type === state?.backend.type;
   return backend.data_root ?? (isKept ? (state?.paths.data_root ?? null) : null);
 }
@@ -81,8 +90,8 @@ export function gatherFacts(
   const known = state?.paths.loop_image ?? null;
   const own = loopPlaces(places.state);
   const isUnnamed = known === null && state?.backend.type !== "btrfs-loop" && !existsSync(own.image);
-  const old = known?.mount === undefined && isUnnamed ? oldLoop(config, places) : null;
-  const recorded = known?.mount !== undefined ? known : (old?.image ?? known);
+  const old = isUnnamed ? oldLoop(config, places) : null;
+  const recorded = old?.image ?? known;
   const { image: path, mount } = loopPlaces(places.state, recorded);
   const { registered, marked } = foldersOf(places);
   const dataRoot = dataRootOf(config, state);
@@ -107,8 +116,8 @@ export function gatherFacts(
       unfinished: fileOf(unfinished)?.uuid ?? null,
     },
     foldersOnImage: new Set([...registered, ...marked].filter((each) => each.startsWith(`${mount}/`))).size,
-    disk: freeSpace(existingAbove(places.state)),
-    missingPrograms: PROGRAMS.filter((each) => !isInstalled(each)),
+    disk: freeSpace(existingAncestor(places.state)),
+    missingPrograms: missingPrograms(),
     missingOld: [config.migrate.state, config.migrate.data_root].flatMap((each) =>
       each === null || existsSync(each) ? [] : [each],
     ),
@@ -131,14 +140,11 @@ function tracesIn(
   { state }: DaemonPlaces,
   { registered, marked, image }: { registered: readonly string[]; marked: readonly string[]; image: string },
 ): string[] {
-  const count = (many: number, one: string): string[] => (many === 0 ? [] : [`${many} ${one}${many === 1 ? "" : "s"}`]);
-  const later = LATER_FILES.map((name) => join(state, name)).filter((each) => existsSync(each));
-  const records = registered.length;
   return [
     ...(existsSync(image) ? [`the image ${image}`] : []),
-    ...(records === 0 ? [] : [`records of ${records} ${records === 1 ? "folder" : "folders"}`]),
-    ...count(marked.length, "mark").map((text) => `${text} of kept folders`),
-    ...later,
+    ...(registered.length === 0 ? [] : [`records of ${plural(registered.length, "folder")}`]),
+    ...(marked.length === 0 ? [] : [`${plural(marked.length, "mark")} of kept folders`]),
+    ...LATER_FILES.map((name) => join(state, name)).filter((each) => existsSync(each)),
   ];
 }
 
@@ -157,25 +163,12 @@ function controlsOn(folder: string): string[] {
 }
 
 function fileOf(path: string): ImageFacts["file"] {
-  const found = statSync(path, { throwIfNoEntry: false });
-  return found === undefined ? null : { bytes: found.size, uuid: btrfsInFile(path) };
+  return statSync(path, { throwIfNoEntry: false }) === undefined ? null : { uuid: btrfsInFile(path) };
 }
 
 function mountedAt(mount: string): string | null {
-  if (!existsSync(mount)) return null;
-  const at = mountOf(mount);
-  if (at?.mountPoint.toString("utf8") !== mount) return null;
-  return backingFile(at.source) ?? at.source;
-}
-
-function isInstalled(program: string): boolean {
-  const folders = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"];
-  return folders.some((each) => existsSync(join(each, program)));
-}
-
-/** The path, or the closest folder above it that exists. */
-function existingAbove(path: string): string {
-  return existsSync(path) || path === "/" ? path : existingAbove(dirname(path));
+  const device = deviceAt(mount);
+  return device === null ? null : (backingFile(device) ?? device);
 }
 
 /** The most bytes that the kernel takes for the path of a socket. */
@@ -204,7 +197,7 @@ function whyNoPlaces({ state, socket }: DaemonPlaces, group: string | null): Sta
 const OF_KERNEL: ReadonlySet<string> = new Set(["proc", "sysfs"]);
 
 function whyClosed(folder: string): string | null {
-  const place = existingAbove(folder);
+  const place = existingAncestor(folder).toString("utf8");
   try {
     if (!statSync(place).isDirectory()) return `${place} is not a folder`;
     const type = mountOf(place)?.type ?? "";

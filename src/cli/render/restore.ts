@@ -20,7 +20,7 @@ export interface RestoreView {
   /** The command that reverts the restore. */
   undo: string;
   /** Set for an undo and a redo. */
-  reverted?: "undone" | "redone" | undefined;
+  reverted?: "undo" | "redo";
   /** The other folder into which the point was restored. */
   to?: string;
   style: Style;
@@ -54,7 +54,8 @@ function heading({ result, reverted, style, shorten }: RestoreView, where: strin
   if (operation !== undefined && reverted !== undefined) {
     const at = formatMinute(operation.at, Date.now());
     const what = `the ${operation.kind} of ${style.bold(shorten(operation.restored_to))} (${at})`;
-    return `${isNothing ? style.red(`not ${reverted}:`) : style.green(`${reverted}:`)} ${what}`;
+    const done = reverted === "undo" ? "undone:" : "redone:";
+    return `${isNothing ? style.red(`not ${done}`) : style.green(done)} ${what}`;
   }
   return `${isNothing ? style.red("not restored:") : style.green("restored")} ${style.bold(shorten(to!))}${where}`;
 }

@@ -13,7 +13,7 @@ import {
   rmSync,
   statSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { LoopImage } from "../../formats/records/daemon-state.ts";
@@ -38,7 +38,7 @@ export const LEAST_IMAGE_BYTES = 256 << 20;
 /** The size of a new image without `loop.size`. */
 const DEFAULT_BYTES = 30 * 2 ** 30;
 /** Programs of the system that make and mount an image. */
-export const PROGRAMS = ["mkfs.btrfs", "btrfs", "losetup", "fallocate", "mount", "umount"];
+const PROGRAMS = ["mkfs.btrfs", "btrfs", "losetup", "fallocate", "mount", "umount"];
 
 /** Paths of the image and its mount: in the state directory, or those of an image that ws-ckpt made. */
 export function loopPlaces(state: string, known: LoopImage | null = null): { image: string; mount: string } {
@@ -87,9 +87,7 @@ export function btrfsInFile(file: string): string | null {
 export function mountImage(state: string, known: LoopImage | null, config: Pick<DaemonConfig, "loop">): LoopImage {
   const { image, mount } = loopPlaces(state, known);
   durableMkdir(mount, { mode: 0o755 });
-  const mounted = mountOf(mount);
-  const isMounted = mounted?.mountPoint.toString("utf8") === mount;
-  const device = isMounted ? mounted.source : attach(image, mount);
+  const device = deviceAt(mount) ?? attach(image, mount);
   const bytes = statSync(image).size;
   // The maker of an adopted image chose its size.
   if (known?.mount !== undefined) return { ...known, bytes, last_device: device };
@@ -138,9 +136,8 @@ export function nameImage(state: string): void {
 export function removeUnfinished(state: string): void {
   const [unfinished, { mount }] = [unfinishedImage(state), loopPlaces(state)];
   if (!existsSync(unfinished)) return;
-  const mounted = existsSync(mount) ? mountOf(mount) : null;
-  if (mounted?.mountPoint.toString("utf8") === mount && backingFile(mounted.source) === unfinished)
-    run("umount", [mount]);
+  const mounted = deviceAt(mount);
+  if (mounted !== null && backingFile(mounted) === unfinished) run("umount", [mount]);
   for (const device of devicesOf(unfinished)) run("losetup", ["--detach", device]);
   rmSync(unfinished, { force: true });
 }
@@ -209,6 +206,12 @@ function isSeenByHost(mount: string): boolean {
   }
 }
 
+/** The device that is mounted at exactly this folder; null if none is. */
+export function deviceAt(mount: string): string | null {
+  const at = existsSync(mount) ? mountOf(mount) : null;
+  return at?.mountPoint.toString("utf8") === mount ? at.source : null;
+}
+
 /** The file behind a loop device; null for other devices. */
 export function backingFile(device: string): string | null {
   try {
@@ -220,6 +223,12 @@ export function backingFile(device: string): string | null {
 
 function withSbin(): NodeJS.ProcessEnv {
   return { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`, LC_ALL: "C" };
+}
+
+/** Programs for an image that this system lacks. */
+export function missingPrograms(): string[] {
+  const folders = withSbin()["PATH"]!.split(delimiter);
+  return PROGRAMS.filter((program) => !folders.some((folder) => existsSync(join(folder, program))));
 }
 
 /** Returns the output of a program of the system. Throws `unsupported` with the program's error text. */

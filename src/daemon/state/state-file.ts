@@ -57,13 +57,10 @@ export class StateFile {
   setDamagedAside(): string[] {
     if (!this.#isOlder) return [];
     const notes: string[] = [];
-    let isRead = false;
-    for (const path of [this.path, this.#previous]) {
-      const read = readOrTell(path, MAX_STATE_BYTES, decodeDaemonState);
-      if (read !== null && "damage" in read) setAside(path, read, notes);
-      isRead ||= read !== null && "value" in read;
-    }
-    if (isRead)
+    const readable = [this.path, this.#previous].filter(
+      (path) => readOrSetAside(path, MAX_STATE_BYTES, decodeDaemonState, notes) !== null,
+    );
+    if (readable.length > 0)
       notes.push(`the daemon's newest state was lost; the one before it, ${printablePath(this.#previous)}, is used`);
     return notes;
   }

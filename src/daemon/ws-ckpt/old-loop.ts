@@ -2,9 +2,8 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { LoopImage } from "../../formats/records/daemon-state.ts";
 import { readSmallFile } from "../../fs/durable.ts";
-import { mountOf } from "../../fs/linux/mounts.ts";
 import type { DaemonConfig } from "../config.ts";
-import { backingFile, btrfsInFile } from "../state/loop-image.ts";
+import { backingFile, btrfsInFile, deviceAt } from "../state/loop-image.ts";
 import type { DaemonPlaces } from "../places.ts";
 
 /** The usual places of the checkpoint daemon ws-ckpt, unless its state names others. */
@@ -67,8 +66,8 @@ export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPla
   }
   if (state !== null && state.backend !== null && state.backend !== "BtrfsLoop") return null;
   const mount = state?.mount ?? config.migrate.data_root ?? MOUNT;
-  const at = existsSync(mount) ? mountOf(mount) : null;
-  const mounted = at?.mountPoint.toString("utf8") === mount ? backingFile(at.source) : null;
+  const device = deviceAt(mount);
+  const mounted = device === null ? null : backingFile(device);
   const possible = [mounted, state?.image, join(directory, IMAGE), ...(directory === STATE ? [OLDER_IMAGE] : [])];
   const named = possible.filter((each) => each !== null && each !== undefined);
   const known = state === null ? [] : state.workspaces;

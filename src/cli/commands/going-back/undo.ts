@@ -1,5 +1,5 @@
-import type { Client, RestorePlan } from "../../../contract/index.ts";
-import { UndoOptions } from "../../../contract/points.ts";
+import type { Client } from "../../../contract/index.ts";
+import { PlanUndoOptions, UndoOptions } from "../../../contract/points.ts";
 import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
@@ -7,6 +7,7 @@ import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(omit(UndoOptions, "cause", "expected"));
+const PLANNED = new VerbOptions(omit(PlanUndoOptions, "expected"));
 
 export const undo = reverting("undo", [
   { line: "cairn undo", text: "revert the last restore, rewind or adoption; again: the one before it" },
@@ -27,13 +28,8 @@ function reverting(name: "undo" | "redo", examples: CommandDefinition["examples"
     async run(context, input) {
       const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
       const client: Client = await context.open();
-      const { over, takeOwnership } = options;
-      const how = {
-        ...(over === undefined ? {} : { over }),
-        ...(takeOwnership === undefined ? {} : { takeOwnership }),
-      };
-      const plan = async (): Promise<RestorePlan> => client[plans[name]]({ ...context.callOptions(), ...how });
-      if (input.flag("plan")) return planOutcome(context, client, await plan());
+      const how = { ...context.callOptions(), ...PLANNED.read(context, input) };
+      if (input.flag("plan")) return planOutcome(context, client, await client[plans[name]](how));
       const result = await tellingOfHooks(context, client, async () => client[name](options));
       return restoreOutcome(context, client, { result, method: options.method, reverted: name });
     },
