@@ -111,7 +111,7 @@ export interface MarkedPacks {
 export interface SweepPlan {
   readonly index: BlobIndex;
   readonly live: LiveSet;
-  /** Entries that only missing snapshots need, if it looks twice: they may be marked, but not freed. */
+  /** Entries that only missing snapshots need: their packs may be marked, but not freed. Empty with one look. */
   readonly held: LiveSet;
   /** Packs without needed blobs that may be freed now. */
   readonly remove: PackFacts[];
@@ -280,19 +280,13 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
 }
 
 /**
- * Marks all entries that the roots need; with two looks the entries that only missing snapshots need are marked in `held`. A tree that is unreadable at its preferred place is read from another; `sound`
- * has such entries, and `index` prefers the sound place from then on. Throws `damaged` if no place is sound. `gone`:
+ * Marks all entries that the roots need. With two looks, entries that only missing snapshots need are marked in `held`.
+ * A tree that is unreadable at its preferred place is read from another; `sound` has such entries, and `index` prefers the sound place from then on. Throws `damaged` if no place is sound. `gone`:
  * ids of blobs that only missing snapshots need and that no index lists.
  */
 export async function markAll(
   { keys }: Repository,
-  {
-    index,
-    live,
-    held,
-    roots,
-    trees,
-  }: { index: BlobIndex; live: LiveSet; held: LiveSet; roots: Roots; trees: NearPacks },
+  { index, live, held, roots, trees }: Pick<SweepPlan, "index" | "live" | "held"> & { roots: Roots; trees: NearPacks },
   options: SweepOptions,
 ): Promise<{ sound: ReadonlySet<number>; gone: ReadonlySet<string> }> {
   const { onElsewhere, signal } = options;
@@ -417,6 +411,7 @@ interface KeptIn {
   index: BlobIndex;
   live: LiveSet;
   gone: ReadonlySet<string>;
+  /** The blobs of these packs were proven elsewhere when the packs were marked. */
   marks: MarksNow;
   options: SweepOptions;
 }
@@ -435,7 +430,6 @@ class KeptPlaces {
   /** The needed entries that an unindexed pack contains too, by the pack's name. */
   readonly #beside = new Map<string, readonly number[]>();
 
-  /** `marks`: packs whose blobs were proven elsewhere when the packs were marked. */
   constructor(of: KeptIn) {
     this.#of = of;
     this.#proven = new EntrySet(of.index.count);
