@@ -128,11 +128,13 @@ export interface SweepPlan {
   readonly copies: ReadonlySet<string>;
   /** Packs whose needed blobs are copied into new packs. */
   readonly repack: PackFacts[];
+  /** Packs that this run deletes: with two looks, a repacked pack is only marked. */
+  readonly freed: PackFacts[];
   /** Packs in no index, left by killed writers. */
   readonly unindexed: { name: string; size: number }[];
   /** Names of all index files that were read, also those with marks. */
   readonly indexFiles: ReadonlySet<string>;
-  /** Names of the index files that list a removed or repacked pack. */
+  /** Names of the index files that list a pack of `freed`. */
   readonly affected: ReadonlySet<string>;
   readonly packs: ReadonlyMap<string, PackFacts>;
   /** Bytes that the run will free, minus the bytes of new packs. */
@@ -610,7 +612,7 @@ function decide(
     if (isTwice) hold(facts.name, facts.size, undefined);
     else bytesFreed += wasteOf(facts);
   }
-  const affected = new Set((isTwice ? remove : [...remove, ...repack]).flatMap((facts) => facts.indexes));
+  const freed = isTwice ? remove : [...remove, ...repack];
   return {
     index: from.index,
     live: from.live,
@@ -620,7 +622,8 @@ function decide(
     repack,
     unindexed,
     indexFiles: new Set([...from.index.covered, ...from.index.marks.map(({ name }) => name)]),
-    affected,
+    freed,
+    affected: new Set(freed.flatMap(({ indexes }) => indexes)),
     packs: from.packs,
     bytesFreed,
     unusedBytes: unusedBytes + (crowded?.unusedBytes ?? 0),
