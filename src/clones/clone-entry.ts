@@ -410,7 +410,7 @@ export class EntryCloner {
       });
   }
 
-  /** Sets the group first: who may not give a file away may still give it to a group. */
+  /** Sets the group first: a user who may not change the owner may still change the group. */
   #isOwned(words: Uint32Array, own: (uid: number, gid: number) => number): boolean {
     const uid = words[STAT.UID]!;
     const gid = words[STAT.GID]!;

@@ -38,41 +38,31 @@ export interface DirectoryIdentity {
   readonly born: string | null;
 }
 
-export interface RemovalOptions {
-  /** Removes only a directory that this function accepts. */
-  only?: ((found: DirectoryIdentity) => boolean) | undefined;
-}
+/** Accepts the directory to remove. */
+type Only = (found: DirectoryIdentity) => boolean;
 
 /**
  * Removes the entry `name` of the open directory `parent` with everything below it, of any kind and mode; a missing entry
  * is fine. Yields between steps. Returns false if `only` does not accept the entry. Throws `refused` if a file system is
  * mounted at the entry or below it. In both cases nothing was removed. Throws the system's error.
  */
-export function* removal(parent: number, name: Uint8Array, options: RemovalOptions = {}): Generator<void, boolean> {
+export function* removal(parent: number, name: Uint8Array, only?: Only): Generator<void, boolean> {
   const walk = new Removal(parent);
   try {
-    return yield* walk.run(name, options.only);
+    return yield* walk.run(name, only);
   } finally {
     walk.close();
   }
 }
 
-/** Removes an entry as {@link removal} does, with pauses for signals and other callers. Throws `interrupted` too. */
-export async function removeEntry(
-  parent: number,
-  name: Uint8Array,
-  { signal, ...options }: RemovalOptions & { signal?: AbortSignal | undefined } = {},
-): Promise<boolean> {
-  const pace = newPacer(signal);
-  const steps = removal(parent, name, options);
-  try {
-    for (;;) {
-      const { done, value } = steps.next();
-      if (done === true) return value;
-      await pace();
-    }
-  } finally {
-    steps.return(false);
+/** Removes an entry as {@link removal} does, with pauses for other callers. */
+export async function removeEntry(parent: number, name: Uint8Array, only?: Only): Promise<boolean> {
+  const pace = newPacer(undefined);
+  const steps = removal(parent, name, only);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    await pace();
   }
 }
 
@@ -82,13 +72,13 @@ export function removeAll(place: RawPath): void {
 }
 
 /** Removes a directory as {@link removeAll} does. Returns false, without a change, for an entry that `only` does not accept. */
-export function removeOnly(place: RawPath, only?: RemovalOptions["only"]): boolean {
-  return inParent(place, (parent, name) => removeNow(parent, name, { only })) ?? true;
+export function removeOnly(place: RawPath, only?: Only): boolean {
+  return inParent(place, (parent, name) => removeNow(parent, name, only)) ?? true;
 }
 
 /** Removes an entry as {@link removal} does, without a pause. */
-export function removeNow(parent: number, name: Uint8Array, options: RemovalOptions = {}): boolean {
-  const steps = removal(parent, name, options);
+export function removeNow(parent: number, name: Uint8Array, only?: Only): boolean {
+  const steps = removal(parent, name, only);
   for (;;) {
     const { done, value } = steps.next();
     if (done === true) return value;
@@ -201,7 +191,7 @@ class Removal {
     for (const { fd } of this.#levels) if (fd >= 0) this.#sys.close(fd);
   }
 
-  *run(name: Uint8Array, only: RemovalOptions["only"]): Generator<void, boolean> {
+  *run(name: Uint8Array, only: Only | undefined): Generator<void, boolean> {
     if (!(yield* this.#enter(name, 0, only))) return false;
     for (let level = this.#levels.at(-1); level !== undefined; level = this.#levels.at(-1)) {
       const next = level.left.pop();
@@ -215,7 +205,7 @@ class Removal {
    * Removes one entry of the innermost open directory. If it is a directory itself, removes the files in it and opens
    * it as the next level. Returns false if `only` does not accept the entry.
    */
-  *#enter(name: Uint8Array, round: number, only?: RemovalOptions["only"]): Generator<void, boolean> {
+  *#enter(name: Uint8Array, round: number, only?: Only): Generator<void, boolean> {
     const above = this.#levels.at(-1);
     const parent = above === undefined ? this.#parent : this.#held(above);
     const fd = this.#open(parent, name, only);
@@ -293,7 +283,7 @@ class Removal {
     return level.fd;
   }
 
-  #open(parent: number, name: Uint8Array, only: RemovalOptions["only"]): number {
+  #open(parent: number, name: Uint8Array, only: Only | undefined): number {
     putName(this.#name, 0, name);
     const fd = openInside(this.#sys, parent, this.#name, 0, DIRECTORY);
     if (fd !== EACCES) return fd;

@@ -4,9 +4,8 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
-import { BlobIndex } from "./index/blob-index.ts";
 import { removeSnapshots, runSweep } from "./care/remove.ts";
-import { liveFrom, PASSWORD, resticCheck, treeReader, withRepository } from "./testing-archive.ts";
+import { assertComplete, PASSWORD, resticCheck, withRepository } from "./testing-archive.ts";
 
 /** Saves over and over from a small pool of contents, so that content dies and is wanted again, and compacts; until a sweep came through. */
 const WRITER = `
@@ -74,16 +73,7 @@ test("concurrent writers, compactions and sweeps lose no content that a snapshot
       await writers;
     }
     assert.ok(existsSync(join(fixture.folder, "swept")), "no sweep came through");
-    const { snapshots } = await repository.listSnapshots();
-    for (const cachePath of [join(fixture.folder, "cache"), null]) {
-      const index = await BlobIndex.load(repository, cachePath);
-      const live = await liveFrom(
-        index,
-        snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-        treeReader(fixture, index),
-      );
-      assert.deepEqual(live.problems, []);
-    }
+    for (const cachePath of [join(fixture.folder, "cache"), null]) await assertComplete(repository, cachePath);
     assert.deepEqual(await storage.list("locks"), []);
     resticCheck(fixture.path);
   });

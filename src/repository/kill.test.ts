@@ -11,14 +11,13 @@ import { removeSnapshots, runSweep } from "./care/remove.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
 import {
-  liveFrom,
+  assertComplete,
+  type Fixture,
   PASSWORD,
   randomFiles,
   resticCheck,
   TestArchive,
-  treeReader,
   withRepository,
-  type Fixture,
 } from "./testing-archive.ts";
 
 /** Runs `sweep` or `compact` on a store in a process of its own, which a failpoint may kill. */
@@ -73,6 +72,14 @@ function namesIn(stderr: string): string[] {
   return [...stderr.matchAll(/^failpoint (\S+)$/gm)].map((match) => match[1]!);
 }
 
+/** Copies the store of a fixture into a new folder in it, and returns the folder. */
+function copyOf(fixture: Fixture, name: string): string {
+  const folder = join(fixture.folder, name);
+  cpSync(fixture.path, join(folder, "store"), { recursive: true, preserveTimestamps: true });
+  cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
+  return folder;
+}
+
 /** The store of `folder` as another process would find it. */
 async function opened(folder: string): Promise<Fixture> {
   const path = join(folder, "store");
@@ -84,15 +91,7 @@ async function opened(folder: string): Promise<Fixture> {
 async function assertWhole(fixture: Fixture): Promise<void> {
   await removeDeadLocks(fixture.repository);
   assert.deepEqual(await fixture.storage.list("locks"), []);
-  const index = await BlobIndex.load(fixture.repository, join(fixture.folder, "cache"));
-  const { snapshots, damaged } = await fixture.repository.listSnapshots();
-  assert.deepEqual(damaged, []);
-  const live = await liveFrom(
-    index,
-    snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-    treeReader(fixture, index),
-  );
-  assert.deepEqual(live.problems, []);
+  await assertComplete(fixture.repository, join(fixture.folder, "cache"));
   resticCheck(fixture.path);
 }
 
@@ -109,22 +108,23 @@ function sizes(fixture: Fixture): Record<string, number> {
   };
 }
 
+/** Saves three snapshots and a pack in no index. Returns the ids of two snapshots whose content is partly needed. */
+async function saveNeedless(fixture: Fixture): Promise<string[]> {
+  const archive = new TestArchive(fixture);
+  const keep = randomFiles(3, 2000, "k");
+  const a = await archive.save({ ...keep, ...randomFiles(3, 2000, "a") });
+  const b = await archive.save(randomFiles(3, 2000, "b"));
+  await archive.save(keep);
+  await fixture.storage.save("data", "ef".repeat(32), Buffer.alloc(70));
+  return [a.snapshot, b.snapshot];
+}
+
 describe("killed at any step", () => {
   test("a sweep killed at any step loses no needed content, and the next sweep completes the work", async () => {
     await withRepository(async (fixture) => {
-      const archive = new TestArchive(fixture);
-      const keep = randomFiles(3, 2000, "k");
-      const a = await archive.save({ ...keep, ...randomFiles(3, 2000, "a") });
-      const b = await archive.save(randomFiles(3, 2000, "b"));
-      await archive.save(keep);
-      await fixture.storage.save("data", "ef".repeat(32), Buffer.alloc(70));
-      const copy = (name: string): string => {
-        const folder = join(fixture.folder, name);
-        cpSync(fixture.path, join(folder, "store"), { recursive: true });
-        cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
-        return folder;
-      };
-      const args = (folder: string): string[] => ["sweep", folder, a.snapshot, b.snapshot];
+      const ids = await saveNeedless(fixture);
+      const copy = (name: string): string => copyOf(fixture, name);
+      const args = (folder: string): string[] => ["sweep", folder, ...ids];
       const clean = copy("clean");
       const names = namesIn(run("list", args(clean)).stderr);
       const wanted = sizes(await opened(clean));
@@ -136,7 +136,7 @@ describe("killed at any step", () => {
         // A second kill, at the same place, during what finishes the first.
         run(name, args(folder));
         const again = await opened(folder);
-        await removeSnapshots(again.repository, [a.snapshot, b.snapshot]);
+        await removeSnapshots(again.repository, ids);
         await runSweep(again.repository, { cachePath: null, roots: async () => [] });
         assert.deepEqual(sizes(again), wanted, name);
         await assertWhole(again);
@@ -148,20 +148,10 @@ describe("killed at any step", () => {
   for (const hours of [0, 24])
     test(`a sweep that looks twice, killed at any step of the look after ${hours} hours, loses no needed content`, async () => {
       await withRepository(async (fixture) => {
-        const archive = new TestArchive(fixture);
-        const keep = randomFiles(3, 2000, "k");
-        const a = await archive.save({ ...keep, ...randomFiles(3, 2000, "a") });
-        const b = await archive.save(randomFiles(3, 2000, "b"));
-        await archive.save(keep);
-        await fixture.storage.save("data", "ef".repeat(32), Buffer.alloc(70));
-        await removeSnapshots(fixture.repository, [a.snapshot, b.snapshot]);
+        const ids = await saveNeedless(fixture);
+        await removeSnapshots(fixture.repository, ids);
         if (hours > 0) run("", ["look:0", fixture.folder]);
-        const copy = (name: string): string => {
-          const folder = join(fixture.folder, name);
-          cpSync(fixture.path, join(folder, "store"), { recursive: true, preserveTimestamps: true });
-          cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
-          return folder;
-        };
+        const copy = (name: string): string => copyOf(fixture, name);
         const args = (folder: string): string[] => [`look:${hours}`, folder];
         const clean = copy("clean");
         const names = namesIn(run("list", args(clean)).stderr);
@@ -194,12 +184,7 @@ describe("killed at any step", () => {
       const bytes = readFileSync(fixture.storage.localPath("data", big!.name));
       bytes[50]! ^= 1;
       writeFileSync(fixture.storage.localPath("data", big!.name), bytes);
-      const copy = (name: string): string => {
-        const folder = join(fixture.folder, name);
-        cpSync(fixture.path, join(folder, "store"), { recursive: true });
-        cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
-        return folder;
-      };
+      const copy = (name: string): string => copyOf(fixture, name);
       const names = namesIn(run("list", ["repair", copy("clean"), big!.name]).stderr);
       assert.ok(names.length >= 4, names.join(" "));
       for (const [at, name] of someOf(names).entries()) {
@@ -223,12 +208,7 @@ describe("killed at any step", () => {
         for (const { name } of await fixture.storage.list(kind)) await fixture.storage.remove(kind, name);
       const archive = new TestArchive(fixture);
       for (const files of saves) await archive.save(files);
-      const copy = (name: string): string => {
-        const folder = join(fixture.folder, name);
-        cpSync(fixture.path, join(folder, "store"), { recursive: true });
-        cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
-        return folder;
-      };
+      const copy = (name: string): string => copyOf(fixture, name);
       const clean = copy("clean");
       const names = namesIn(run("list", ["compact", clean]).stderr);
       const wanted = sizes(await opened(clean));

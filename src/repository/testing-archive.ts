@@ -1,3 +1,4 @@
+import { strict as assert } from "node:assert";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -7,7 +8,7 @@ import { ByteWriter } from "../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../formats/restic/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
-import type { BlobIndex } from "./index/blob-index.ts";
+import { BlobIndex } from "./index/blob-index.ts";
 import { BlobSource } from "./read/blob-source.ts";
 import { LiveSet, type ReadTree } from "./trees/live.ts";
 import { NearPacks } from "./read/near-packs.ts";
@@ -188,6 +189,15 @@ export async function liveFrom(index: BlobIndex, roots: readonly Uint8Array[], r
   const live = new LiveSet(index);
   await live.mark(roots, readTree);
   return live;
+}
+
+/** Asserts that no snapshot is damaged, and that the index, cached at `cachePath`, lists all content of the snapshots. */
+export async function assertComplete(repository: Repository, cachePath: string | null): Promise<void> {
+  const index = await BlobIndex.load(repository, cachePath);
+  const { snapshots, damaged } = await repository.listSnapshots();
+  const roots = snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
+  const { problems } = await liveFrom(index, roots, treeReader({ repository }, index));
+  assert.deepEqual([damaged, problems], [[], []]);
 }
 
 /** Returns a reader of a local repository's trees by an index, for marking and mending. */

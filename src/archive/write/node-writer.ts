@@ -269,7 +269,7 @@ export class NodeWriter {
     const { uid, gid } = node;
     const isOthers = uid !== this.#uid;
     if ((isOthers || gid !== this.#gid || this.#inherits) && this.#mayOwn) {
-      // Two calls, the group first: who may not give a file away may still give it to a group.
+      // Two calls, the group first: a user who may not change the owner may still change the group.
       const group = this.#own(fd, isNamed, isOthers ? { uid: KEEP_ID, gid } : { uid, gid });
       const owner = isOthers ? this.#own(fd, isNamed, { uid, gid: KEEP_ID }) : group;
       if (group < 0 || owner < 0) {

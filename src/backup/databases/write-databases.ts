@@ -51,12 +51,13 @@ export async function writeDatabases(
   { folder, lossless, options }: { folder: Buffer; lossless: LosslessByPath; options: WriteOptions },
 ): Promise<WrittenDatabases> {
   const written: WrittenDatabases = { entries: 0, bytes: 0, notSet: [], damaged: [] };
+  const owners = options.ownershipByName === true ? new OwnersByName() : null;
   const root = fs.openSync(folder, DIRECTORY);
   try {
     for (const placed of databases) {
       try {
         const exact = exactNode(placed.database.manifest.node, lossless.get(latin1(placed.path)));
-        const node = options.ownershipByName === true ? new OwnersByName().of(exact) : exact;
+        const node = owners?.of(exact) ?? exact;
         await writeOne(session, root, { placed, node, written, options });
         written.entries++;
         written.bytes += placed.database.manifest.node.size;

@@ -327,17 +327,13 @@ export class OverFolder {
         this.#stays(path, "not_permitted", why);
         return [];
       });
+      // A database and its log are replaced together.
       const isShared = sharesDatabase(stays);
-      return [...puts.filter(({ path }) => !this.#staysToo(path, isShared)), ...metadata.reverse()];
+      for (const { path } of puts) if (isShared(path)) this.#stays(path, "not_permitted", STAYS_WITH_DATABASE);
+      return [...puts.filter(({ path }) => !isShared(path)), ...metadata.reverse()];
     } finally {
       staged.close();
     }
-  }
-
-  /** Lists a file of a database of which another file stays: a database and its log are replaced together. */
-  #staysToo(path: Uint8Array, isShared: (path: Uint8Array) => boolean): boolean {
-    if (isShared(path)) this.#stays(path, "not_permitted", STAYS_WITH_DATABASE);
-    return isShared(path);
   }
 
   close(): void {

@@ -161,15 +161,11 @@ class SnapshotRestore {
       await flushing(target, async () => over.place(partial.staging));
       // An entry that was not put in place has no metadata to report.
       const keyOf = ({ path, path_b64: raw }: LeftOut): string => raw ?? path;
-      const stayed = new Set(
-        over.leftOut
-          .filter(({ aspects }) => aspects === undefined)
-          .map(publicLeftOut)
-          .map(keyOf),
-      );
+      const left = over.leftOut.map(publicLeftOut);
+      const stayed = new Set(left.filter(({ aspects }) => aspects === undefined).map(keyOf));
       const written = leftOut.splice(0).filter((each) => each.aspects === undefined || !stayed.has(keyOf(each)));
       append(leftOut, written);
-      append(leftOut, over.leftOut.map(publicLeftOut));
+      append(leftOut, left);
       return partial.abandon(options.onWarning);
     }
     const root = chosen === null ? content.node : null;

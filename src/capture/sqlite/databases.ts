@@ -186,7 +186,7 @@ function giveLooks(
   chmodSync(file, mode & 0o777);
   if (!wasThere) return;
   try {
-    // The group first: who may not give a file away may still give it to a group.
+    // The group first: a user who may not change the owner may still change the group.
     chownSync(file, -1, gid);
     chownSync(file, uid, -1);
   } catch {

@@ -171,19 +171,26 @@ function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users
   return { users: [...users.values()], unknown };
 }
 
-/**
- * Looks into a file, if it is there and can be read. Uses the descriptor that is open already: closing another one would
- * release this process's locks.
- */
+/** Looks into a file as {@link lookInto} does; null if it is not there or cannot be read. */
 export function inOpenFile<T>(place: Uint8Array, look: (fd: number) => T, own = ownDescriptors()): T | null {
   const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
   if (facts?.isFile() !== true) return null;
-  const open = own.get(`${facts.dev}:${facts.ino}`);
   try {
-    return open === undefined ? inFile(place, look) : look(open);
+    return lookInto(place, facts, look, own);
   } catch {
     return null;
   }
+}
+
+/** Uses the descriptor in `own` if there is one: closing another descriptor would release this process's locks. */
+function lookInto<T>(
+  place: Uint8Array,
+  { dev, ino }: fs.BigIntStats,
+  look: (fd: number) => T,
+  own: ReturnType<typeof ownDescriptors>,
+): T {
+  const open = own.get(`${dev}:${ino}`);
+  return open === undefined ? inFile(place, look) : look(open);
 }
 
 /** Returns the files (absolute raw paths) that are SQLite databases by their first bytes, or by a log beside them. */
@@ -195,11 +202,8 @@ export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
     if (facts === undefined) return fs.existsSync(beside(place, "-shm")) || logsBeside(place).length > 0;
     if (!facts.isFile()) return false;
     own ??= ownDescriptors();
-    const open = own.get(`${facts.dev}:${facts.ino}`);
     try {
-      // Uses the descriptor that is open already: closing another one would release this process's locks.
-      const header = open === undefined ? inFile(place, readHeader) : readHeader(open);
-      return header !== null || logsBeside(place).length > 0;
+      return lookInto(place, facts, readHeader, own) !== null || logsBeside(place).length > 0;
     } catch (error) {
       const { code } = toCairnError(error);
       if (code === "not_found") return false;

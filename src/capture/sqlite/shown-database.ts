@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { CairnError } from "../../errors.ts";
 import type { LOGS } from "../../formats/sqlite-header.ts";
-import { openRegular } from "../../fs/regular-file.ts";
+import { writeAll } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { DatabaseProcess } from "./database-process.ts";
 
@@ -41,8 +41,7 @@ export async function recoveredContent(
 async function write(place: string, content: AsyncIterable<Uint8Array>): Promise<void> {
   const fd = fs.openSync(place, "wx", 0o600);
   try {
-    for await (const piece of content)
-      for (let at = 0; at < piece.length;) at += fs.writeSync(fd, piece, at, piece.length - at);
+    for await (const piece of content) writeAll(fd, piece);
   } finally {
     fs.closeSync(fd);
   }
@@ -50,17 +49,7 @@ async function write(place: string, content: AsyncIterable<Uint8Array>): Promise
 
 async function* piecesIn(place: string, folder: string): AsyncGenerator<Uint8Array> {
   try {
-    const fd = openRegular(place);
-    try {
-      for (;;) {
-        const room = Buffer.allocUnsafe(PIECE);
-        const length = fs.readSync(fd, room, 0, PIECE, null);
-        if (length === 0) return;
-        yield room.subarray(0, length);
-      }
-    } finally {
-      fs.closeSync(fd);
-    }
+    yield* fs.createReadStream(place, { highWaterMark: PIECE });
   } finally {
     removeAll(folder);
   }

@@ -25,8 +25,8 @@ interface Look {
 export function suspectsAmong(places: readonly Uint8Array[]): Suspect[] {
   const own = ownDescriptors();
   return places.flatMap((place) => {
-    const { isLocked, hasJournal, looks } = lookAt(place, own);
-    return isLocked && !hasJournal ? [{ place, looks }] : [];
+    const now = lookAt(place, own);
+    return now?.isLocked === true && !now.hasJournal ? [{ place, looks: now.looks }] : [];
   });
 }
 
@@ -37,23 +37,18 @@ export function suspectsAmong(places: readonly Uint8Array[]): Suspect[] {
 export async function wasHalfWritten({ place, looks }: Suspect): Promise<boolean> {
   for (const deadline = performance.now() + BUDGET_MS; performance.now() < deadline; await sleep(PAUSE_MS)) {
     const now = lookAt(place);
-    if (now.hasJournal || (!now.isLocked && now.looks === looks)) return false;
+    if (now !== null && (now.hasJournal || (!now.isLocked && now.looks === looks))) return false;
   }
   return true;
 }
 
-function lookAt(place: Uint8Array, own = ownDescriptors()): Look {
-  const none = { isLocked: false, hasJournal: false, looks: "" };
-  return (
-    inOpenFile(
-      place,
-      (fd) => {
-        if (readHeader(fd)?.journal_mode !== "rollback") return none;
-        const isLocked = isWriteLocked(fd, SHARED_BYTES);
-        const { size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
-        return { isLocked, hasJournal: logsBeside(place).length > 0, looks: [size, mtimeNs, ctimeNs].join() };
-      },
-      own,
-    ) ?? none
-  );
+/** Null if the file is no database of rollback mode. */
+function lookAt(place: Uint8Array, own = ownDescriptors()): Look | null {
+  const look = (fd: number): Look | null => {
+    if (readHeader(fd)?.journal_mode !== "rollback") return null;
+    const isLocked = isWriteLocked(fd, SHARED_BYTES);
+    const { size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
+    return { isLocked, hasJournal: logsBeside(place).length > 0, looks: [size, mtimeNs, ctimeNs].join() };
+  };
+  return inOpenFile(place, look, own);
 }

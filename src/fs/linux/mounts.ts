@@ -14,7 +14,7 @@ import {
 import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { bindNative, type NativeFunction, newArena } from "../../native.ts";
-import { isAtOrBelow, joinRaw, printablePath } from "../paths/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../paths/safe-path.ts";
 import type { RawPath } from "../paths/safe-path.ts";
 
 export interface Mount {
@@ -128,8 +128,7 @@ export function resolveMount(path: Uint8Array, mounts: readonly Mount[]): Mount 
 export function placeOnDevice(path: Buffer, mounts: readonly Mount[]): { device: string; inside: Buffer } | null {
   const mount = resolveMount(path, mounts);
   if (mount === null) return null;
-  const { device, root, mountPoint } = mount;
-  return { device, inside: joinRaw(root, path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1)) };
+  return { device: mount.device, inside: placeIn(mount, path) };
 }
 
 function shortest(mounts: readonly Mount[]): Mount | null {

@@ -12,15 +12,7 @@ import type { ListedSnapshot } from "../repository.ts";
 import { Repository } from "../repository.ts";
 import type { FileKind, StorageCall, StoredFile } from "../storage/storage.ts";
 import { WrappedStorage } from "../storage/wrapped.ts";
-import {
-  liveFrom,
-  PASSWORD,
-  randomFiles,
-  resticCheck,
-  TestArchive,
-  treeReader,
-  withRepository,
-} from "../testing-archive.ts";
+import { assertComplete, PASSWORD, randomFiles, resticCheck, TestArchive, withRepository } from "../testing-archive.ts";
 import { compact } from "./compact.ts";
 import { dropMarks, marksNow, SECOND_LOOK_MS } from "./marks.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
@@ -80,14 +72,19 @@ async function withScene(run: (scene: Scene) => Promise<void>): Promise<void> {
         }),
       later: (hours) => void (storage.clock! += hours * HOUR),
       check: async () => {
-        const index = await BlobIndex.load(fixture.repository, null);
-        const { snapshots } = await fixture.repository.listSnapshots();
-        const roots = snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
-        assert.deepEqual((await liveFrom(index, roots, treeReader(fixture, index))).problems, []);
+        await assertComplete(fixture.repository, null);
         resticCheck(fixture.path);
       },
     });
   });
+}
+
+/** Makes a pack of which a part is needed: a removed snapshot shares content with one that stays. */
+async function savePartlyNeeded(repository: Repository, archive: TestArchive): Promise<void> {
+  const keep = randomFiles(3, 4000, "k");
+  const { snapshot: gone } = await archive.save({ ...keep, ...randomFiles(5, 4000, "a") });
+  await archive.save(keep);
+  await removeSnapshots(repository, [gone]);
 }
 
 function marks(more: Partial<PruneMarks> = {}): PruneMarks {
@@ -193,10 +190,7 @@ describe("a sweep that looks twice", () => {
 
   test("repacks blobs once, keeps the old pack a day, and frees it for the copy", async () => {
     await withScene(async ({ repository, archive, sweep, later, check, storage }) => {
-      const keep = randomFiles(3, 4000, "k");
-      const { snapshot: gone } = await archive.save({ ...keep, ...randomFiles(5, 4000, "a") });
-      await archive.save(keep);
-      await removeSnapshots(repository, [gone]);
+      await savePartlyNeeded(repository, archive);
       const first = await sweep();
       assert.ok(first.repackedPacks >= 1 && first.newPacks >= 1 && first.removedPacks === 0);
       await check();
@@ -218,10 +212,7 @@ describe("a sweep that looks twice", () => {
 
   test("frees no pack for a copy that is listed but gone", async () => {
     await withScene(async ({ repository, archive, sweep, later, check, storage }) => {
-      const keep = randomFiles(3, 4000, "k");
-      const { snapshot: gone } = await archive.save({ ...keep, ...randomFiles(5, 4000, "a") });
-      await archive.save(keep);
-      await removeSnapshots(repository, [gone]);
+      await savePartlyNeeded(repository, archive);
       const before = new Set((await storage.list("data")).map(({ name }) => name));
       await sweep();
       const all = await storage.list("data");

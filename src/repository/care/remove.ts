@@ -247,7 +247,7 @@ async function stage(
   const isTwice = context.options.looks === "twice";
   const isNothingFree = remove.length === 0 && unindexed.length === 0 && spent.length === 0;
   if (isNothingFree && repack.length === 0 && plan.unmarked.size === 0) return null;
-  const doomed = new Map((isTwice ? remove : [...remove, ...repack]).map((facts) => [facts.name, facts.size]));
+  const doomed = new Map(plan.freed.map(({ name, size }) => [name, size]));
   const unmarked = new Map(plan.unmarked);
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));

@@ -111,7 +111,7 @@ export interface MarkedPacks {
 export interface SweepPlan {
   readonly index: BlobIndex;
   readonly live: LiveSet;
-  /** Entries that only missing snapshots need, if it looks twice: they may be marked, but not freed. */
+  /** Entries that only missing snapshots need: their packs may be marked, but not freed. Empty with one look. */
   readonly held: LiveSet;
   /** Packs without needed blobs that may be freed now. */
   readonly remove: PackFacts[];
@@ -128,11 +128,13 @@ export interface SweepPlan {
   readonly copies: ReadonlySet<string>;
   /** Packs whose needed blobs are copied into new packs. */
   readonly repack: PackFacts[];
+  /** Packs that this run deletes: with two looks, a repacked pack is only marked. */
+  readonly freed: PackFacts[];
   /** Packs in no index, left by killed writers. */
   readonly unindexed: { name: string; size: number }[];
   /** Names of all index files that were read, also those with marks. */
   readonly indexFiles: ReadonlySet<string>;
-  /** Names of the index files that list a removed or repacked pack. */
+  /** Names of the index files that list a pack of `freed`. */
   readonly affected: ReadonlySet<string>;
   readonly packs: ReadonlyMap<string, PackFacts>;
   /** Bytes that the run will free, minus the bytes of new packs. */
@@ -280,19 +282,13 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
 }
 
 /**
- * Marks all entries that the roots need; with two looks the entries that only missing snapshots need are marked in `held`. A tree that is unreadable at its preferred place is read from another; `sound`
- * has such entries, and `index` prefers the sound place from then on. Throws `damaged` if no place is sound. `gone`:
+ * Marks all entries that the roots need. With two looks, entries that only missing snapshots need are marked in `held`.
+ * A tree that is unreadable at its preferred place is read from another; `sound` has such entries, and `index` prefers the sound place from then on. Throws `damaged` if no place is sound. `gone`:
  * ids of blobs that only missing snapshots need and that no index lists.
  */
 export async function markAll(
   { keys }: Repository,
-  {
-    index,
-    live,
-    held,
-    roots,
-    trees,
-  }: { index: BlobIndex; live: LiveSet; held: LiveSet; roots: Roots; trees: NearPacks },
+  { index, live, held, roots, trees }: Pick<SweepPlan, "index" | "live" | "held"> & { roots: Roots; trees: NearPacks },
   options: SweepOptions,
 ): Promise<{ sound: ReadonlySet<number>; gone: ReadonlySet<string> }> {
   const { onElsewhere, signal } = options;
@@ -417,6 +413,7 @@ interface KeptIn {
   index: BlobIndex;
   live: LiveSet;
   gone: ReadonlySet<string>;
+  /** The blobs of these packs were proven elsewhere when the packs were marked. */
   marks: MarksNow;
   options: SweepOptions;
 }
@@ -435,7 +432,6 @@ class KeptPlaces {
   /** The needed entries that an unindexed pack contains too, by the pack's name. */
   readonly #beside = new Map<string, readonly number[]>();
 
-  /** `marks`: packs whose blobs were proven elsewhere when the packs were marked. */
   constructor(of: KeptIn) {
     this.#of = of;
     this.#proven = new EntrySet(of.index.count);
@@ -616,7 +612,7 @@ function decide(
     if (isTwice) hold(facts.name, facts.size, undefined);
     else bytesFreed += wasteOf(facts);
   }
-  const affected = new Set((isTwice ? remove : [...remove, ...repack]).flatMap((facts) => facts.indexes));
+  const freed = isTwice ? remove : [...remove, ...repack];
   return {
     index: from.index,
     live: from.live,
@@ -626,7 +622,8 @@ function decide(
     repack,
     unindexed,
     indexFiles: new Set([...from.index.covered, ...from.index.marks.map(({ name }) => name)]),
-    affected,
+    freed,
+    affected: new Set(freed.flatMap(({ indexes }) => indexes)),
     packs: from.packs,
     bytesFreed,
     unusedBytes: unusedBytes + (crowded?.unusedBytes ?? 0),

@@ -488,27 +488,27 @@ interface ReadIndexes {
 }
 
 async function readIndexes(repository: Repository, index: BlobIndex, { files, signal }: ReadIndexes): Promise<void> {
-  const sizes = new Map<string, number>();
-  for (const { name, size } of files) if (!index.covered.has(name)) sizes.set(name, size);
-  let left = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  const unread = new Map(files.filter(({ name }) => !index.covered.has(name)).map((file) => [file.name, file]));
+  let left = [...unread.values()].reduce((sum, { size }) => sum + size, 0);
   index.marks = [];
   const pace = newPacer(signal);
   const columns = new IndexColumns();
-  for (const { name, json } of repository.loadInTurn("index", sizes.keys())) {
+  for (const { name, json } of repository.loadInTurn("index", unread.keys())) {
     await pace();
     const before = index.count;
+    const { size, writtenAt } = unread.get(name)!;
     try {
       const bytes = await json;
-      const of = { columns, files: left / Math.max(1, sizes.get(name)!), label: `index ${name.slice(0, 8)}` };
+      const of = { columns, files: left / Math.max(1, size), label: `index ${name.slice(0, 8)}` };
       const marks = readIndexInto(index, bytes, of);
       giveBack(bytes);
       if (marks === undefined) index.cover(name, index.count - before);
-      else index.marks.push({ name, writtenAt: files.find((file) => file.name === name)?.writtenAt, marks });
+      else index.marks.push({ name, writtenAt, marks });
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       index.damaged.push({ name, error });
     }
-    left -= sizes.get(name)!;
+    left -= size;
   }
 }
 

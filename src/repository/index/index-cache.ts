@@ -1,7 +1,8 @@
-import { closeSync, constants, fstatSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, readSync, unlinkSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { failpoint } from "../../failpoint.ts";
 import { putDisposable } from "../../fs/disposable-file.ts";
+import { writeAll } from "../../fs/durable.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { capacityOf, BlobTable } from "./blob-table.ts";
 import { OtherPlaces } from "./other-places.ts";
@@ -154,9 +155,4 @@ function readFull(fd: number, into: Uint8Array, position: number): boolean {
     done += count;
   }
   return true;
-}
-
-function writeAll(fd: number, bytes: Uint8Array): void {
-  let done = 0;
-  while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done);
 }

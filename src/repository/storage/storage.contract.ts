@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../../errors.ts";
-import { FOLDER_KINDS, type FileKind, type Storage, type StoredFile } from "./storage.ts";
+import { sizesOf } from "./testing-sizes.ts";
+import { FOLDER_KINDS, type FileKind, type Storage } from "./storage.ts";
 
 function nameOf(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
@@ -101,7 +102,7 @@ export function storageContract(
         assert.deepEqual(await storage.list("locks"), []);
         const bytes = randomBytes(50);
         await storage.save("locks", nameOf(bytes), bytes);
-        assert.deepEqual(withoutTimes(await storage.list("locks")), [{ name: nameOf(bytes), size: 50 }]);
+        assert.deepEqual(sizesOf(await storage.list("locks")), [{ name: nameOf(bytes), size: 50 }]);
       });
     });
 
@@ -127,7 +128,7 @@ export function storageContract(
         await storage.save("config", "config", Buffer.from("one"));
         await assert.rejects(storage.save("config", "config", Buffer.from("two")), coded("already_exists"));
         assert.equal(Buffer.from(await storage.load("config", "config")).toString(), "one");
-        assert.deepEqual(withoutTimes(await storage.list("config")), [{ name: "config", size: 3 }]);
+        assert.deepEqual(sizesOf(await storage.list("config")), [{ name: "config", size: 3 }]);
         const bytes = randomBytes(9);
         await storage.save("index", nameOf(bytes), bytes);
         await storage.save("index", nameOf(bytes), bytes);
@@ -160,7 +161,7 @@ export function storageContract(
             await storage.saveFile(kind, name, temporary);
             assert.equal(existsSync(temporary), false);
           }
-          assert.deepEqual(withoutTimes(await storage.list(kind)), [{ name, size: 3000 }]);
+          assert.deepEqual(sizesOf(await storage.list(kind)), [{ name, size: 3000 }]);
           assert.deepEqual(Buffer.from(await storage.load(kind, name)), bytes);
         }
       });
@@ -175,7 +176,7 @@ export function storageContract(
         );
         parts.forEach((part, i) => assert.deepEqual(Buffer.from(part), files[i]!.subarray(i, i + 900)));
         await Promise.all(files.slice(1).map((bytes) => storage.remove("data", nameOf(bytes))));
-        assert.deepEqual(withoutTimes(await storage.list("data")), [{ name: nameOf(files[0]!), size: 1000 }]);
+        assert.deepEqual(sizesOf(await storage.list("data")), [{ name: nameOf(files[0]!), size: 1000 }]);
       });
     });
 
@@ -188,9 +189,4 @@ export function storageContract(
       });
     });
   });
-}
-
-/** Returns listed files without the times that some storages tell. */
-export function withoutTimes(files: readonly StoredFile[]): StoredFile[] {
-  return files.map(({ name, size }) => ({ name, size }));
 }

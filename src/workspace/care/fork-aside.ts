@@ -144,7 +144,7 @@ export class ForkAside {
     const parent = openDirectory(parentOf(place));
     try {
       const only = (found: DirectoryIdentity): boolean => made === null || found.inode === inode;
-      if (isThere) await removeEntry(parent, nameOf(place), { only });
+      if (isThere) await removeEntry(parent, nameOf(place), only);
       fs.fsyncSync(parent);
     } catch (error) {
       const { message, details } = toCairnError(error);

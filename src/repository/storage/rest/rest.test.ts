@@ -17,7 +17,8 @@ import { CallStorage } from "../call-storage.ts";
 import { withoutSecrets } from "../http-connection.ts";
 import { openRestStorage, RestStorage } from "./rest.ts";
 import { RetryingStorage } from "../retrying.ts";
-import { storageContract, withoutTimes } from "../storage.contract.ts";
+import { storageContract } from "../storage.contract.ts";
+import { sizesOf } from "../testing-sizes.ts";
 
 const root = mkdtempSync(join(tmpdir(), "cairn-rest-"));
 const problems: string[] = [];
@@ -209,7 +210,7 @@ test("an abort ends a running list of rest storage, but not a commit", async () 
   stop.abort();
   await assert.rejects(listed, coded("interrupted"));
   await key;
-  assert.deepEqual(withoutTimes(await storage.list("keys")), [{ name: nameOf(bytes), size: bytes.length }]);
+  assert.deepEqual(sizesOf(await storage.list("keys")), [{ name: nameOf(bytes), size: bytes.length }]);
   await storage.remove("keys", nameOf(bytes));
   await storage.remove("locks", nameOf(bytes));
 });
@@ -395,7 +396,7 @@ describe("a misbehaving REST server", () => {
         { name: "../config", size: 1 },
       ]),
     );
-    assert.deepEqual(withoutTimes(await storage.list("index")), [{ name, size: 7 }]);
+    assert.deepEqual(sizesOf(await storage.list("index")), [{ name, size: 7 }]);
     status(200, v2, "null");
     assert.deepEqual(await storage.list("index"), []);
     for (const text of ["", "{", "{}", "7", '[{"name":7,"size":1}]', `[{"name":"${name}","size":-1}]`, "[null]"]) {
@@ -414,13 +415,13 @@ describe("a misbehaving REST server", () => {
       if (request.method === "HEAD") response.writeHead(200, { "content-length": "9" }).end();
       else response.end(JSON.stringify([name, "x"]));
     };
-    assert.deepEqual(withoutTimes(await storage.list("index")), [{ name, size: 9 }]);
+    assert.deepEqual(sizesOf(await storage.list("index")), [{ name, size: 9 }]);
     // What is listed and cannot be had is to be missed by whoever reads it.
     answer = (request, response) => {
       if (request.method === "HEAD") response.writeHead(404).end();
       else response.end(JSON.stringify([name]));
     };
-    assert.deepEqual(withoutTimes(await storage.list("snapshots")), [{ name, size: 0 }]);
+    assert.deepEqual(sizesOf(await storage.list("snapshots")), [{ name, size: 0 }]);
     assert.deepEqual(await storage.list("data"), []);
   });
 
