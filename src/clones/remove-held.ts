@@ -7,14 +7,7 @@ import { openBelow, openInside } from "../fs/linux/open-below.ts";
 import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
 import { printablePath, quotedPath } from "../fs/paths/safe-path.ts";
-import {
-  identityOf,
-  isSameDirectory,
-  otherFolder,
-  removeEntry,
-  requireNoMounts,
-  requireUnmounted,
-} from "../fs/remove-all.ts";
+import { identityOf, isSameDirectory, otherFolder, removeEntry, requireNoMounts } from "../fs/remove-all.ts";
 import { type Arena, newArena } from "../native.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";
 import { WorkPool } from "../threads/work-pool.ts";
@@ -93,8 +86,16 @@ export async function removeSnapshot(place: Buffer): Promise<void> {
       hint: "look at its content: a clone on btrfs is always a subvolume",
     });
   }
-  requireUnmounted(place);
-  await held(parentOf(place), (parent) => removeSubvolume(parent, nameOf(place)));
+  await held(parentOf(place), async (parent) => {
+    const root = openIn(parent, nameOf(place));
+    if (root >= 0)
+      try {
+        requireNoMounts(root, place);
+      } finally {
+        fs.closeSync(root);
+      }
+    await removeSubvolume(parent, nameOf(place));
+  });
 }
 
 /** Removes a subvolume of a held directory with the subvolumes inside it, read-only or not. */

@@ -387,7 +387,7 @@ const restoring = {
     text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
   }),
   receipt: opt(place("also write the signed receipt to this new file, outside of the target"), "--receipt <file>"),
-  takeOwnership: MethodOption.entries.takeOwnership,
+  ...pick(MethodOption, "takeOwnership"),
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
   dryRun: dryRun("only report how much would be written, or for a restore in place what would change"),
 };

@@ -57,6 +57,8 @@ export async function open(
   // Before the server ends, of which the browser would complain.
   const ended: (() => void)[] = [];
   t.after(async () => {
+    if (!(t as { passed?: boolean }).passed)
+      for (const each of context.pages()) t.diagnostic(`${each.url()}: ${await each.innerText("body")}`);
     await context.close();
     for (const end of ended) end();
     assert.deepEqual(

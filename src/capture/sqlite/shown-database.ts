@@ -3,6 +3,7 @@ import path from "node:path";
 import { CairnError } from "../../errors.ts";
 import type { LOGS } from "../../formats/sqlite-header.ts";
 import { writeAll } from "../../fs/durable.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { DatabaseProcess } from "./database-process.ts";
 
@@ -49,7 +50,7 @@ async function write(place: string, content: AsyncIterable<Uint8Array>): Promise
 
 async function* piecesIn(place: string, folder: string): AsyncGenerator<Uint8Array> {
   try {
-    yield* fs.createReadStream(place, { highWaterMark: PIECE });
+    yield* fs.createReadStream(place, { fd: openRegular(place), highWaterMark: PIECE });
   } finally {
     removeAll(folder);
   }

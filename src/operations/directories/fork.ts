@@ -18,6 +18,8 @@ import { listLeases } from "../../workspace/place/control-directory.ts";
 import { closeView as close, openView } from "../../workspace/new-folder/views.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
 
+export { exportPoint } from "./export.ts";
+
 /** Makes a new workspace in an absent or empty folder, equal to a point. */
 export async function fork(
   workspace: Workspace,

@@ -7,7 +7,7 @@ import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
 import { boundSockets, findHolders, mountedElsewhere } from "../../fs/linux/holders.ts";
-import { isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
+import { filesystemUuid, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { openDirectory } from "../../fs/linux/syscalls.ts";
 import {
   isAtOrBelow,
@@ -18,15 +18,12 @@ import {
   shellPath,
 } from "../../fs/paths/safe-path.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { isOnFileSystemOf } from "../place/control-directory.ts";
 import { type FoundWorkspace, isOtherFolder } from "../place/find-workspace.ts";
 import { listRemovals } from "../place/partials.ts";
 import { isOnDisk } from "../place/mounted.ts";
 import { listRegistered, ownInside } from "../place/registry.ts";
 import { type LeftOutEntry, leftOutOf, leftOutOfPoint } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
-import type { Saved } from "../save/record-point.ts";
-import type { SavedOrHead } from "../save/save.ts";
 import { scanRequest } from "../save/scan-request.ts";
 import { requireIdle } from "./release.ts";
 
@@ -48,7 +45,8 @@ export function refusal(folder: Buffer, why: string, more: ConstructorParameters
 export function openFork(found: FoundWorkspace): number {
   const { folder, workspace } = found;
   const shown = shellPath(folder);
-  const isElsewhere = isOnFileSystemOf(workspace, folder) === false;
+  const uuid = filesystemUuid(folder);
+  const isElsewhere = uuid !== null && workspace.filesystem_uuid !== undefined && uuid !== workspace.filesystem_uuid;
   const isDirectory = fs.lstatSync(folder).isDirectory();
   if (isDirectory && !isElsewhere && !isOtherFolder(found)) return openDirectory(folder);
   throw refusal(folder, `another ${isDirectory ? "folder" : "entry"} lies at its path, not the fork that Cairn made`, {
@@ -147,12 +145,14 @@ function isIncluding({ allow }: RemoveInput): boolean {
   return allow?.includes("ignored") === true;
 }
 
+interface Hidden {
+  /** paths in latin1 */
+  ignored: readonly string[];
+  ignoredCount: number;
+}
+
 /** Throws `refused` for entries that ignore rules hide. */
-export function requireNothingIgnored(
-  folder: Buffer,
-  { ignored, ignoredCount }: NonNullable<Saved["hidden"]>,
-  call: RemoveInput,
-): void {
+export function requireNothingIgnored(folder: Buffer, { ignored, ignoredCount }: Hidden, call: RemoveInput): void {
   if (ignoredCount === 0 || isIncluding(call)) return;
   const names = ignored.map((each) => printablePath(Buffer.from(each, "latin1"))).slice(0, ignoredCount);
   throw refusal(
@@ -170,11 +170,18 @@ function isLasting({ reason }: LeftOutEntry): boolean {
   return reason !== "changing" && reason !== "vanished";
 }
 
+interface Saved {
+  made: boolean;
+  leftOut: readonly LeftOutEntry[];
+  /** present if the folder was read */
+  hidden?: Hidden;
+}
+
 /**
  * Throws `refused` if a fork's point lacks entries for good. `saved`: the save that made or found the point. Returns
  * false if entries changed while they were read.
  */
-export function isWhole(folder: Buffer, { descriptor }: Point, saved?: SavedOrHead): boolean {
+export function isWhole(folder: Buffer, { descriptor }: Point, saved?: Saved): boolean {
   // A save that read the folder and found it unchanged knows better than the point, which may be old.
   const isReadAgain = saved?.hidden !== undefined && !saved.made;
   const lacking = [...(saved?.leftOut ?? []), ...(isReadAgain ? [] : leftOutOfPoint(descriptor).entries)];

@@ -1,7 +1,5 @@
 import { holesByPath } from "../../archive/write/exact-nodes.ts";
-import type { NotSet } from "../../archive/write/node-writer.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
-import type { Manifest } from "../../formats/records/manifest.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged } from "../points/left-out.ts";
@@ -11,7 +9,6 @@ import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 import type { Saved } from "../save/record-point.ts";
 import { type AbsoluteChange, AbsoluteRule } from "../rules/absolute.ts";
 import { leftOutBefore } from "./apply.ts";
-import type { State } from "../rules/git-view.ts";
 import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "../rules/links.ts";
 import { MadeContents } from "../rules/made-contents.ts";
 import { movedRefs, warnOfGitElsewhere } from "../rules/moved-refs.ts";
@@ -20,7 +17,9 @@ import { expectedToStay } from "./other-owners.ts";
 import { ownPaths, type Plan, planRestore, type Protected } from "../rules/plan.ts";
 import type { RestoreInput } from "./prepare.ts";
 import { unknownIn, unknownOfAll } from "./protected.ts";
-import { relativeRule } from "../rules/relative.ts";
+import { relativeRule, type State } from "../rules/relative.ts";
+
+export type { PlannedEntry } from "../rules/plan.ts";
 
 /** From a rule to a plan: the states are read, the rule lists the changes, the plan is compared with the target. */
 
@@ -31,7 +30,7 @@ export interface PlannedRestore {
   refs: ReturnType<typeof movedRefs>;
   links: RestoreLinks;
   target: TreeSource;
-  manifest: Manifest | null;
+  manifest: Awaited<ReturnType<Workspace["manifest"]>>;
   /** damaged directories of the target, among the selected paths */
   damaged: LeftOutEntry[];
   /** exact holes of the target's sparse files */
@@ -147,7 +146,10 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
 export function leftOutOfPlan(
   { plan, scan, manifest, damaged }: Pick<PlannedRestore, "plan" | "scan" | "manifest" | "damaged">,
   paths: RestoreInput["paths"],
-  { stays = [], notSet = [] }: { stays?: readonly LeftOutEntry[]; notSet?: readonly NotSet[] } = {},
+  {
+    stays = [],
+    notSet = [],
+  }: Partial<Pick<Parameters<typeof leftOutBefore>[2], "notSet"> & { stays: readonly LeftOutEntry[] }> = {},
 ): LeftOutEntry[] {
   return leftOutBefore(plan, scan, { paths, lacking: [...lackingIn(manifest, paths), ...damaged, ...stays], notSet });
 }

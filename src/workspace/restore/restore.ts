@@ -80,7 +80,7 @@ function isAllLeftOut(workspace: Workspace, { plan, damaged }: PlannedRestore, s
   );
 }
 
-/** Returns an error if the caller does not want what was planned: nothing was changed, and the undo point goes again. */
+/** Returns an error if the caller does not want the plan: nothing was changed, and the undo point goes again. */
 async function restoreReading(
   workspace: Workspace,
   input: RestoreInput,

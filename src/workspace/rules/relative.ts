@@ -20,6 +20,8 @@ import { contentOf, EntryBack, isSameContent, type Step } from "./entry-back.ts"
 import { isOfGit } from "./git-files.ts";
 import { type GitDecision, GitRule } from "./git-state.ts";
 import type { State } from "./git-view.ts";
+
+export type { State } from "./git-view.ts";
 import type { MadeContents } from "./made-contents.ts";
 import { MOST_MERGED, type TextMerge } from "./merge-text.ts";
 import { OrderedFinder } from "./ordered-finder.ts";

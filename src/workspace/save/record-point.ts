@@ -10,7 +10,6 @@ import { newSavePointId, type SavePointId } from "../../ids.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { UnwantedKinds } from "../../archive/scan/task.ts";
 import { writeState } from "../place/control-directory.ts";
-import type { Texts } from "../points/agent-events.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
@@ -26,7 +25,7 @@ export interface SaveInput extends SaveOptions {
   /** the point is pinned from its beginning */
   pinned?: boolean | undefined;
   /** texts of the agent's event in `cause` */
-  texts?: Texts | undefined;
+  texts?: { prompt?: string; command?: string } | undefined;
   /** the parsed form of `with` */
   attachments?: readonly Attachments[];
   /** the checked kinds of unwanted entries */

@@ -14,7 +14,6 @@ import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts
 import { recoverWorkspace } from "../open/recovery.ts";
 import { keepSpareRoom } from "../open/temporaries.ts";
 import { sealedPoint, sealPoints } from "./seal.ts";
-import type { ScanResult } from "../../archive/scan/scan.ts";
 import { patternsOfUnwanted, unwantedKinds } from "../../archive/scan/unwanted.ts";
 import { scanRequest } from "./scan-request.ts";
 import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
@@ -142,7 +141,7 @@ async function saveHeld(
 }
 
 /** Finds the unwanted entries of the folder; null if all entries are wanted. Reads no file and needs no store. */
-async function unwantedNow(workspace: Workspace, input: SaveInput): Promise<ScanResult | null> {
+async function unwantedNow(workspace: Workspace, input: SaveInput): Promise<NonNullable<Saved["scan"]> | null> {
   const { unwanted } = input;
   if (unwanted === undefined) return null;
   const unread = { heldAt: 0, isLater: false };
