@@ -33,6 +33,7 @@ import {
   PathInput,
   pointId,
   SavePoint,
+  shownPlan,
   target,
   WorkspaceCallOptions,
   WorkspaceRef,
@@ -162,10 +163,7 @@ export const throughSqlite = ({ options }: Readonly<Record<string, unknown>>): b
   (options as MethodOption | undefined)?.throughSqlite === true;
 const why = {
   cause: opt(about(Cause, "cause to record in the undo point")),
-  plan: opt(
-    text("id of a plan: nothing is changed, with `stale_plan`, if anything else would be done now"),
-    "--apply <plan>",
-  ),
+  plan: shownPlan(),
 };
 export const UndoOptions = object({
   ...WorkspaceCallOptions.entries,

@@ -55,6 +55,13 @@ export const allow = (phrase: string, values: readonly GuardName[] = [], help?: 
   return opt(list(GuardName, phrase), { flags: "--allow <guard>", text, values });
 };
 
+/** The id of the plan that the caller was shown; `--plan` of the same command prints it. */
+export const shownPlan = () =>
+  opt(
+    text("id of a plan: nothing is changed, with `stale_plan`, if anything else would be done now"),
+    "--apply <plan>",
+  );
+
 /** A path as text, or its raw bytes if it is not UTF-8. */
 export type PathInput = string | Uint8Array;
 export const PathInput = path();

@@ -12,6 +12,7 @@ import { NOTHING_UNKNOWN, type Plan, planId, planRestore } from "../rules/plan.t
 import { leftOutBefore } from "./apply.ts";
 import { exists, unknownIn } from "./protected.ts";
 import { advice, CairnError, option } from "../../errors.ts";
+import { stalePlan } from "../../formats/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
 import { listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { Relative } from "../rules/relative.ts";
@@ -160,9 +161,8 @@ function whyStale(input: RestoreInput, planned: Parameters<typeof planId>[1]): C
     .toArray();
   const newest = entries.toSorted((a, b) => changedAt(b) - changedAt(a)).slice(0, SHOWN_NEWEST);
   const names = listedNames(newest.map(({ path }) => quotedPath(path)));
-  const message = `the plan ${input.plan.slice(0, 8)} is stale: it would change or keep ${plural(entries.length, "entry")} now${newest.length === 0 ? "" : `, and these changed last: ${names}`}; nothing was changed`;
-  const hint = advice`look at the new plan, ${id.slice(0, 8)}, and give its id`;
-  return new CairnError("stale_plan", message, { hint, details: { plan: id } });
+  const last = newest.length === 0 ? "" : `, and these changed last: ${names}`;
+  return stalePlan(input.plan, id, `it would change or keep ${plural(entries.length, "entry")} now${last}`);
 }
 
 const SHOWN_NEWEST = 10;

@@ -1,8 +1,8 @@
 import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { Sha256Stream } from "../../crypto/hash.ts";
 import { directoryOf, hex, latin1 } from "../../formats/bytes.ts";
+import { planIdOf } from "../../formats/plan-id.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -117,8 +117,6 @@ export function planId(
   { plan, scan, made }: { plan: Plan; scan: ScanResult; made: MadeContents },
 ): string {
   const finder = new RecordFinder(scan);
-  const hash = new Sha256Stream();
-  const add = (value: unknown): void => hash.update(Buffer.from(`${JSON.stringify(value)}\n`));
   const side = (node: TreeNode | null): unknown =>
     node && [
       node.type,
@@ -131,14 +129,16 @@ export function planId(
         : [node.size, hex(node.content ?? NO_BYTES), hex(node.linktarget ?? NO_BYTES), String(node.device)]),
       node.xattrs.map(({ name, value }) => [hex(name), hex(value)]),
     ];
-  add(options);
-  for (const { path, action, reason, edited, before, after, aspects } of plan) {
-    if (before !== null && after !== null && aspects.every((aspect) => aspect === "times")) continue;
-    // A scan that stores nothing and one that does may cut files otherwise, so the scan's own facts count.
-    const present = before === null ? null : (finder.nodeOf(path) ?? before);
-    add([hex(path), action, reason ?? null, edited ?? [], side(present), side(after)]);
+  function* facts(): Generator<unknown> {
+    yield options;
+    for (const { path, action, reason, edited, before, after, aspects } of plan) {
+      if (before !== null && after !== null && aspects.every((aspect) => aspect === "times")) continue;
+      // A scan that stores nothing and one that does may cut files otherwise, so the scan's own facts count.
+      const present = before === null ? null : (finder.nodeOf(path) ?? before);
+      yield [hex(path), action, reason ?? null, edited ?? [], side(present), side(after)];
+    }
   }
-  return hex(hash.digest()).slice(0, 32);
+  return planIdOf(facts());
 }
 
 const NO_BYTES = new Uint8Array(0);
