@@ -78,9 +78,9 @@ test("a hint names the command for people, and the same call for programs", () =
   const said: readonly (readonly [Hint, string, string])[] = [
     [advice`run ${repair}`, "run `cairn doctor --repair`", "run `doctor({ repair: true })`"],
     [
-      advice`to make this folder itself the workspace, run: ${line("init '/a b'", "openOrAdopt", "/a b")}`,
+      advice`to make this folder itself the workspace, run: ${line("init '/a b'", "openOrInit", "/a b")}`,
       "to make this folder itself the workspace, run: cairn init '/a b'",
-      'to make this folder itself the workspace, run: `openOrAdopt("/a b")`',
+      'to make this folder itself the workspace, run: `openOrInit("/a b")`',
     ],
     [
       advice`choose another folder, or override with ${option({ allow: ["home"] })}`,

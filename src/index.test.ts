@@ -8,7 +8,7 @@ import * as cairn from "./index.ts";
 
 // Names that programs rely on: they may grow, none may go.
 const EXPORTS =
-  "CairnError ERROR_TABLE addToContext adopt backupContext captureDatabase checkContext cloneMachine convertBundle createMachine detectEngine diffBundles exportBundle exportMachine extractBundle find findInContext forget importBundle importDirectory init initContext initRepository inspect inspectBundle inspectMachine listContext listDatabases listMachines listWorkspaces open openOrAdopt openOrInit openRepository readContext reindexContext relocate removeFromContext removeMachine restoreContext restoreDatabase restoreMachine saveMachine startMachine stopMachine validateEngine verifyBundle verifyReceipt";
+  "CairnError ERROR_TABLE addToContext backupContext captureDatabase checkContext cloneMachine convertBundle createMachine detectEngine diffBundles exportBundle exportMachine extractBundle find findInContext forget importBundle importDirectory init initContext initRepository inspect inspectBundle inspectMachine listContext listDatabases listMachines listWorkspaces open openOrInit openRepository readContext reindexContext relocate removeFromContext removeMachine restoreContext restoreDatabase restoreMachine saveMachine startMachine stopMachine validateEngine verifyBundle verifyReceipt";
 const CLIENT = [
   "repoRoot repoId engineType controlDirectory workspace created engineReasons workspacePath",
   "save restore planRestore undo planUndo restoreLatest history latestSavePoint hasSavePoints resolve status diff show read",
@@ -29,7 +29,7 @@ test("a client has the promised names, and the library works without any set-up"
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-index-")));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   const path = join(root, "whole");
-  await using client = await cairn.openOrInit(path, { name: "whole" });
+  await using client = await cairn.openOrInit(path, { selfContained: true, name: "whole" });
   assert.deepEqual(
     CLIENT.filter((name) => !(name in client)),
     [],
@@ -47,7 +47,7 @@ test("a client has the promised names, and the library works without any set-up"
   assert.equal(await cairn.find(join(path, "main")), join(path, "main"));
   assert.equal((await cairn.open(path)).repoId, client.repoId);
   await assert.rejects(cairn.open(root), { code: "not_a_workspace" });
-  await assert.rejects(cairn.init(path), { code: "already_exists" });
+  await assert.rejects(cairn.init(path, { selfContained: true }), { code: "already_exists" });
   await assert.rejects(cairn.validateEngine(root, "btrfs-snapshot"), { code: "unsupported" });
   await assert.rejects(cairn.detectEngine(join(root, "nowhere")), { code: "not_found", message: /there is no / });
   const { engine, engine_reasons } = await cairn.detectEngine(root);
@@ -57,21 +57,21 @@ test("a client has the promised names, and the library works without any set-up"
   );
 });
 
-test("detectEngine explains why a self-contained folder uses copy, and openOrAdopt refuses the system's root", async () => {
+test("detectEngine explains why a self-contained folder uses copy, and openOrInit refuses the system's root", async () => {
   const { engine, engine_reasons } = await cairn.detectEngine("/");
   assert.deepEqual([engine, engine_reasons.length], ["copy", 4]);
   assert.match(engine_reasons[0]!.reason, /^the save points lie inside the folder, at \//);
-  await assert.rejects(cairn.openOrAdopt("/"), { code: "refused", message: /it is the root of the whole system$/ });
+  await assert.rejects(cairn.openOrInit("/"), { code: "refused", message: /it is the root of the whole system$/ });
 });
 
 test("a hint of the library names calls of the library", async (t) => {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-index-")));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   writeFileSync(join(root, "a"), "one");
-  await assert.rejects(cairn.openOrInit(root), {
+  await assert.rejects(cairn.openOrInit(root, { selfContained: true }), {
     code: "already_exists",
-    hint: `to make this folder itself the workspace, run: \`openOrAdopt("${root}")\``,
+    hint: `to make this folder itself the workspace, run: \`openOrInit("${root}")\``,
   });
-  await using client = await cairn.openOrInit(join(root, "whole"));
+  await using client = await cairn.openOrInit(join(root, "whole"), { selfContained: true });
   await assert.rejects(client.save({ workspaceName: "other" }), { hint: "see `listWorkspaces()`" });
 });

@@ -24,7 +24,6 @@ function lazily(name: string): Call {
 
 export const {
   addToContext,
-  adopt,
   backupContext,
   captureDatabase,
   checkContext,
@@ -52,7 +51,6 @@ export const {
   listMachines,
   listWorkspaces,
   open,
-  openOrAdopt,
   openOrInit,
   openRepository,
   readContext,

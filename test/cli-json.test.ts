@@ -82,7 +82,7 @@ let first = "";
 test("init, save, history and why print the keys that docs/json.md promises", () => {
   const { data } = run("init");
   atLeast(4, data["engine_reasons"]);
-  assert.equal(data["adopted"], true);
+  assert.equal(data["self_contained"], false);
   const saved = run('save -m first -t tag --cause {"kind":"tool_call","tool":"x"}').data;
   assert.deepEqual([saved["changes"].added, saved["save_point"].cause.tool], [4, "x"]);
   first = saved["save_point"].save_point_id;

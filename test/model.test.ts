@@ -53,7 +53,7 @@ async function runModels(
   for (let run = 0; goesOn(); run++) {
     const folder = path.join(on.root, `model-${engine}-${run}`);
     makeHoldable(folder, engine);
-    const client = await library.adopt(folder, { engineType: engine });
+    const client = await library.init(folder, { engineType: engine });
     const model = new Model(folder, client, { seed: SEED + run, engines: on.engines });
     try {
       for (let step = 0; step < STEPS && goesOn(model); step++) await model.step();

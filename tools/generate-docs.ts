@@ -163,7 +163,7 @@ const WHAT_TABLES_ARE: Readonly<Record<string, readonly [heading: string, about:
   CairnLibrary: ["The package", "Functions of `cairnstate`. Paths are absolute, or relative to the current directory."],
   Client: [
     "A client",
-    "Given by `open`, `openOrInit`, `openOrAdopt`, `init` and `adopt`: one workspace. `close()` resolves when nothing goes on any more. Properties: `repoRoot`, `repoId`, `engineType`, `controlDirectory`, `workspace`, `created`, `engineReasons`, `conversion`.",
+    "Given by `open`, `openOrInit` and `init`: one workspace. `close()` resolves when nothing goes on any more. Properties: `repoRoot`, `repoId`, `engineType`, `controlDirectory`, `workspace`, `created`, `engineReasons`, `conversion`.",
   ],
   BackupRepository: [
     "A repository",

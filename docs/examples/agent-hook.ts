@@ -8,7 +8,7 @@
  */
 import process from "node:process";
 import { text } from "node:stream/consumers";
-import { CairnError, openOrAdopt } from "cairnstate";
+import { CairnError, openOrInit } from "cairnstate";
 import type { Client } from "cairnstate";
 
 type HookEvent =
@@ -34,7 +34,7 @@ async function handle(client: Client, hook: HookEvent): Promise<object> {
 
 try {
   const hook = JSON.parse(await text(process.stdin)) as HookEvent;
-  await using client = await openOrAdopt(process.argv[2] ?? process.cwd());
+  await using client = await openOrInit(process.argv[2] ?? process.cwd());
   console.log(JSON.stringify({ ok: true, ...(await handle(client, hook)) }));
 } catch (error) {
   if (!(error instanceof CairnError)) throw error;

@@ -78,7 +78,7 @@ test("a backup does not send content again that the repository has and the works
   // The same content in another folder, whose store is empty.
   const again = join(root, "again");
   await repository.restore("latest", again);
-  const other = await library.adopt(again);
+  const other = await library.init(again);
   const { added } = await other.createBackup(repository, { save: true });
   assert.ok(added.bytes < 100_000, `${added.bytes} bytes came`);
   assert.ok(packsIn(join(place, "data")).length - before.length <= 2);

@@ -39,7 +39,7 @@ test("a large file in two workspaces of one user is stored once in their reposit
   const other = join(at.root, "other");
   mkdirSync(other);
   writeFileSync(join(other, "copy.bin"), LARGE);
-  const client = await at.library.adopt(other);
+  const client = await at.library.init(other);
   const before = at.size();
   await using repository = await at.library.openRepository(at.options);
   await client.createBackup(repository, { save: true });
@@ -53,7 +53,7 @@ test("content that a new machine restored is not stored again by its first backu
   await using repository = await at.library.openRepository(at.options);
   await repository.restore("latest", folder, { prove: false });
   writeFileSync(join(folder, "more"), "more");
-  const client = await at.library.adopt(folder);
+  const client = await at.library.init(folder);
   const before = at.size();
   await client.createBackup(repository, { save: true });
   assert.ok(at.size() - before < 100_000, `${at.size() - before} bytes more`);
@@ -65,7 +65,7 @@ test("a workspace on a new machine is unchanged after restoreBackup", async (t) 
   const folder = join(at.root, "elsewhere");
   mkdirSync(folder);
   await using repository = await at.library.openRepository(at.options);
-  const client = await at.library.adopt(folder);
+  const client = await at.library.init(folder);
   const { snapshots } = await repository.list();
   await client.restoreBackup(repository, snapshots[0]!.snapshot_id, { prove: false });
   assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
@@ -76,7 +76,7 @@ test("restore does not replace a chunker polynomial that the machine already use
   moveOn(at);
   const folder = join(at.root, "restored");
   mkdirSync(join(at.root, "earlier"));
-  await at.library.adopt(join(at.root, "earlier"));
+  await at.library.init(join(at.root, "earlier"));
   const own = join(at.root, "state-elsewhere", "cairn", "chunker-polynomial");
   const before = statSync(own).mtimeMs;
   await using repository = await at.library.openRepository(at.options);

@@ -76,7 +76,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     const at = await backupScene(t, scheme);
     const { library, repository, folder, root } = at;
     await spoilt(at, async (name) => {
-      const client = await library.init(join(root, name));
+      const client = await library.init(join(root, name), { selfContained: true });
       const any = { latestOf: {} };
       const planned = await client.restoreBackup(repository, "latest", { ...any, dryRun: true });
       assert.ok(planned.changes!.created > 50, name);

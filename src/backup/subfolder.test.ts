@@ -284,7 +284,7 @@ test("restoreBackup refuses a subfolder that would be written to a path other th
   const { client, repository, folder, library, write } = await backupScene(t, "local");
   write("inner/src/file", "x\n");
   await client.createBackup(repository, { save: true });
-  const inner = await library.adopt(join(folder, "inner"), { allow: ["nested"] });
+  const inner = await library.init(join(folder, "inner"), { allow: ["nested"] });
   for (const subfolder of ["inner", "inner/src"]) {
     const restore = inner.restoreBackup(repository, "latest", { latestOf: {}, subfolder });
     await assert.rejects(restore, { code: "refused", message: /is of a folder above .*\/inner: restored in place/ });

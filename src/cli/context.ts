@@ -173,10 +173,10 @@ export class Context {
   }
 
   /**
-   * Opens a workspace, or adopts the folder with these guards overridden and prints that. `before` is awaited before an
-   * adoption. A home directory that the caller named is adopted, unless `guardsHome` is true.
+   * Opens a workspace, or makes the folder one with these guards overridden and prints that. `before` is awaited before
+   * that. A home directory that the caller named becomes a workspace, unless `guardsHome` is true.
    */
-  async openOrAdopt(
+  async openOrInit(
     positional?: string,
     allow: readonly GuardName[] = [],
     { before, guardsHome = false }: { before?: Promise<unknown> | undefined; guardsHome?: boolean } = {},
@@ -185,7 +185,7 @@ export class Context {
       try {
         return await this.open(positional);
       } catch (error) {
-        if (!this.#mayAdopt(error, positional)) throw error;
+        if (!this.#mayInit(error, positional)) throw error;
       }
       await before;
     }
@@ -193,7 +193,7 @@ export class Context {
     const chosen = this.chosenFolder(positional);
     const folder = chosen ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
     const guards = chosen === undefined || guardsHome || allow.includes("home") ? allow : [...allow, "home" as const];
-    const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: guards }));
+    const client = this.#hold(await library.openOrInit(folder, { ...this.openOptions(), allow: guards }));
     const { path } = client.workspace;
     const { followedFrom: from } = client;
     // Printed even with --quiet: a cron job now works on another folder.
@@ -203,12 +203,14 @@ export class Context {
         true,
       );
     if (client.created)
-      this.note(`adopted ${path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`);
+      this.note(
+        `made ${path} a workspace (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`,
+      );
     return client;
   }
 
   /** True for an existing folder. A named control directory that does not know the folder is a mistake. */
-  #mayAdopt(error: unknown, positional: string | undefined): boolean {
+  #mayInit(error: unknown, positional: string | undefined): boolean {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") return false;
     const control = this.globals.controlDirectory;
     if (control !== undefined && existsSync(this.place(control))) return false;

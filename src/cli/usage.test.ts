@@ -119,7 +119,6 @@ const WRONG: [string, RegExp][] = [
   ["cleanup --max-size big", /must be a size/],
   ["cleanup --keep-last -1", /negative|argument missing/],
   ["init --engine zfs", /must be one of btrfs-snapshot/],
-  ["init --self-contained --control-dir x", /exclude each other/],
   ["completion tcsh", /the shell must be one of/],
   ["engine a b", /one folder/],
   ["vm create m --image a --image b", /--image was given twice: as a and as b/],
@@ -273,7 +272,7 @@ for (const line of [
   "fork head x --allow all",
   "history -n few",
 ])
-  test(`no folder is adopted if ${line} is invalid`, async () => {
+  test(`no folder becomes a workspace if ${line} is invalid`, async () => {
     const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
     const { envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
     assert.equal(envelope.error?.code, "usage");
@@ -291,7 +290,7 @@ test("global options are accepted before and after the command", async () => {
 test("--lock-timeout and --control-dir are passed to the library", async () => {
   const { fake } = await runFake("save d --lock-timeout 1.5s --control-dir c".split(" "));
   const options = fake.asked[0]?.args[1] as { lockTimeoutMs: number; controlDirectory: string };
-  assert.deepEqual([fake.asked[0]?.method, fake.asked[0]?.args[0]], ["openOrAdopt", `${ROOT}/d`]);
+  assert.deepEqual([fake.asked[0]?.method, fake.asked[0]?.args[0]], ["openOrInit", `${ROOT}/d`]);
   assert.deepEqual([options.lockTimeoutMs, options.controlDirectory], [1500, `${ROOT}/c`]);
 });
 
@@ -529,12 +528,12 @@ test("only commands that save adopt a folder", async () => {
   const saving = await runFake(["save"], { fake: fakeLibrary(nowhere, true) });
   assert.equal(saving.status, 0);
   assert.deepEqual(saving.fake.asked[1]?.args[0], ROOT);
-  assert.match(saving.stderr, /^cairn: adopted \S+ \(engine copy\); its save points lie in \S+\n$/);
+  assert.match(saving.stderr, /^cairn: made \S+ a workspace \(engine copy\); its save points lie in \S+\n$/);
   const json = await runJson(["save"], { fake: fakeLibrary(nowhere, true) });
   assert.deepEqual([json.stderr, json.envelope.warnings.length], ["", 1]);
 });
 
-test("backup create of a point, or with --no-save, adopts no folder", async () => {
+test("backup create of a point, or with --no-save, makes no folder a workspace", async () => {
   const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
   const told = async (line: string): Promise<unknown[]> => {
     const { status, envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });

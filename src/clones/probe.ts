@@ -121,7 +121,7 @@ async function probeBtrfs({ folder, place, signal }: Probe): Promise<ProbeAnswer
   if (!isSubvolume(folder))
     return {
       reason: "the folder is a plain directory, and btrfs snapshots only subvolumes",
-      hint: advice`make the folder a subvolume in place: ${call("init --engine btrfs-snapshot", "openOrAdopt", word("path"), { engineType: "btrfs-snapshot" })}, or ${call("engine set btrfs-snapshot", "setEngine", "btrfs-snapshot")} if it is a workspace already`,
+      hint: advice`make the folder a subvolume in place: ${call("init --engine btrfs-snapshot", "openOrInit", word("path"), { engineType: "btrfs-snapshot" })}, or ${call("engine set btrfs-snapshot", "setEngine", "btrfs-snapshot")} if it is a workspace already`,
     };
   return inTemporary(place, async (work) => {
     if (await mayRemoveWhole(work)) return snapshotInto(work, folder, signal);

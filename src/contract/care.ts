@@ -75,9 +75,18 @@ export type InspectResult = Of<typeof InspectResult>;
 
 // --------------------------------------------------------------------------------- setting up, releasing
 
-const ADOPTED = "override a guard; later saves are then not refused because of the folder's place";
-export const InitOptions = object({
+const PLACED = "override a guard; later saves are then not refused because of the folder's place";
+const ControlOptions = object({
   ...CallOptions.entries,
+  controlDirectory: opt(place("path of the control directory, existing or new")),
+});
+export const OpenOptions = object({
+  ...ControlOptions.entries,
+  released: opt(flag("open a folder again that was released, if its points are found")),
+});
+export type OpenOptions = Of<typeof OpenOptions>;
+export const RegisterOptions = object({
+  ...ControlOptions.entries,
   name: opt(text("the workspace's name: 1 to 60 letters, digits, `-`, `_`; default: the folder's name"), {
     flags: "--name <name>",
     text: "name for the folder in listings; default: the folder's name (the workspace itself is called `main`)",
@@ -90,24 +99,18 @@ export const InitOptions = object({
     "--engine <engine>",
   ),
   quotaBytes: opt(size("size to which saves may grow the store; default: no limit"), "--quota <size>"),
-  allow: allow(ADOPTED, ["home", "nested", "git", "space", "holders"]),
+  allow: allow(PLACED, ["home", "nested", "git"]),
+});
+export type RegisterOptions = Of<typeof RegisterOptions>;
+export const InitOptions = object({
+  ...RegisterOptions.entries,
+  allow: allow(PLACED, ["home", "nested", "git", "space", "holders"]),
+  selfContained: opt(
+    flag("make `<path>/main` the workspace and `<path>/.cairn` its control directory, in an absent or empty folder"),
+    "--self-contained",
+  ),
 });
 export type InitOptions = Of<typeof InitOptions>;
-const ControlOptions = object({
-  ...CallOptions.entries,
-  controlDirectory: opt(place("path of the control directory, existing or new")),
-});
-export const OpenOptions = object({
-  ...ControlOptions.entries,
-  released: opt(flag("open a folder again that was released, if its points are found")),
-});
-export type OpenOptions = Of<typeof OpenOptions>;
-export const AdoptOptions = object({
-  ...InitOptions.entries,
-  allow: allow(ADOPTED, ["home", "nested", "git"]),
-  ...ControlOptions.entries,
-});
-export type AdoptOptions = Of<typeof AdoptOptions>;
 export const RelocateOptions = object({
   ...ControlOptions.entries,
   allow: allow("override a guard for the new path: `home`, `nested`, `git`", ["home", "nested", "git"]),

@@ -116,7 +116,7 @@ const ofSnapshot = {
   ),
   dryRun: dryRun(
     "only report what would be transferred",
-    "only report what would be transferred of the last save point; saves nothing and adopts no folder",
+    "only report what would be transferred of the last save point; saves nothing and makes no folder a workspace",
   ),
 };
 export const CreateBackupOptions = object({

@@ -1,7 +1,7 @@
 import { lstatSync } from "node:fs";
 import { advice, CairnError, call, type Hint, line, toCairnError, word } from "../errors.ts";
 import type {
-  AdoptOptions,
+  InitOptions,
   CairnLibrary,
   CallOptions,
   Client,
@@ -284,7 +284,7 @@ export class Daemon {
   require(
     peer: Caller,
     path: string,
-    hint: Hint = advice`save the folder once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
+    hint: Hint = advice`save the folder once: ${call("save DIR", "openOrInit", word("DIR"))}`,
   ): ServedWorkspace {
     const served = this.at(peer, path);
     if (served !== null) return served;
@@ -355,7 +355,7 @@ export class Daemon {
    * A kill in between leaves a record without an entry, which the next start lists. Throws `permission` if the peer
    * does not own a folder that becomes a workspace.
    */
-  async register(peer: Caller, path: string, options: AdoptOptions): Promise<{ client: Client; created: boolean }> {
+  async register(peer: Caller, path: string, options: InitOptions): Promise<{ client: Client; created: boolean }> {
     const folder = realPathOf(path);
     const opened = async (): Promise<{ client: Client; created: boolean } | null> => {
       const known = this.at(peer, path);
@@ -369,7 +369,7 @@ export class Daemon {
         "permission",
         `${printablePath(folder)} is not a workspace yet, and only a person may make it one`,
         {
-          hint: advice`ask a person to save it once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
+          hint: advice`ask a person to save it once: ${call("save DIR", "openOrInit", word("DIR"))}`,
         },
       );
     requireOwner(peer, folder);
@@ -389,7 +389,7 @@ export class Daemon {
         return this.#serve(place, options, { isForOther, ...linkTo(path, place) });
       if (isForOther)
         throw new CairnError("permission", "only root may move a folder onto the image", {
-          hint: advice`ask root to run once: ${line("init DIR", "openOrAdopt", word("DIR"))}; from then on you can save the folder`,
+          hint: advice`ask root to run once: ${line("init DIR", "openOrInit", word("DIR"))}; from then on you can save the folder`,
         });
       await requireMovable(folder, options);
       const move = await this.#moves.onto(place, dataRoot!, options);
@@ -403,10 +403,10 @@ export class Daemon {
     });
   }
 
-  /** Opens or adopts a folder, and lists it. `link`: the path that is a link to the folder. */
+  /** Opens a folder, or makes it a workspace, and lists it. `link`: the path that is a link to the folder. */
   async #serve(
     folder: string,
-    options: AdoptOptions,
+    options: InitOptions,
     { link, isForOther = false }: { link?: string | undefined; isForOther?: boolean },
   ): Promise<{ client: Client; created: boolean }> {
     const place = { path: folder, ...(link === undefined ? {} : { link }) };
@@ -418,12 +418,12 @@ export class Daemon {
     this.#kept.marks.add(place);
     failpoint("daemon.marked");
     const isTakenUp = link !== undefined && (await this.#moves.followReleased(link, folder));
-    const client = await this.#openOrAdopt(folder, this.#adoptOptions(options), isForOther).catch((error: unknown) => {
+    const client = await this.#openOrInit(folder, this.#initOptions(options), isForOther).catch((error: unknown) => {
       if (!this.#kept.state.workspaces.some(({ path }) => path === place.path)) this.#kept.marks.drop(place);
       throw error;
     });
     if (this.#decision.type === "btrfs-loop" && client.engineType === "copy") await client.setEngine("btrfs-snapshot");
-    failpoint("daemon.adopted");
+    failpoint("daemon.kept");
     const created = client.created || isTakenUp;
     const { id, control_directory } = client.workspace;
     const others = this.#kept.state.workspaces.filter((each) => each.id !== id);
@@ -445,8 +445,8 @@ export class Daemon {
     return { client, created };
   }
 
-  async #openOrAdopt(folder: string, options: AdoptOptions, isForOther: boolean): Promise<Client> {
-    const client = await this.#library.openOrAdopt(folder, options);
+  async #openOrInit(folder: string, options: InitOptions, isForOther: boolean): Promise<Client> {
+    const client = await this.#library.openOrInit(folder, options);
     try {
       if (isForOther) requireRootsOwn(client.controlDirectory, Buffer.from(folder));
       return client;
@@ -490,7 +490,7 @@ export class Daemon {
   }
 
   /** With a btrfs backend a folder becomes a subvolume; below the data root a plain folder is refused. */
-  #adoptOptions(options: AdoptOptions): AdoptOptions {
+  #initOptions(options: InitOptions): InitOptions {
     if (options.engineType !== undefined || this.#decision.type === "plain") return options;
     return { ...options, engineType: "btrfs-snapshot" };
   }
@@ -556,7 +556,7 @@ export class Daemon {
     });
   }
 
-  /** Gives up a workspace whose folder moved back from the image. Its points follow first, so that an adoption finds them. */
+  /** Gives up a workspace whose folder moved back from the image. Its points follow first, so that `init` finds them. */
   async #leaveImage({ link: _link, ...served }: ServedWorkspace, path: string): Promise<void> {
     await this.#moves.follow(served, path);
     failpoint("daemon.left-image");

@@ -7,7 +7,7 @@ import { controlOf, releasedRegistration } from "../workspace/place/registry.ts"
 import { followFolder } from "../workspace/place/move-record.ts";
 import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
 
-/** Throws `refused` and other errors for a folder that must not be adopted, or that cannot be copied completely. Changes nothing. */
+/** Throws `refused` and other errors for a folder that must not become a workspace, or that cannot be copied completely. Changes nothing. */
 export async function requireMovable(folder: Buffer, { allow, signal }: MoveCall): Promise<void> {
   checkLocation(folder, { allow });
   await requireConvertible(folder, { place: folder.toString("utf8"), allow, signal, to: "plain" });

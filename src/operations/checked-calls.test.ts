@@ -22,7 +22,8 @@ const LIBRARY: Calls<Loose> = {
   "open: argument 1": (library) => library.open(),
   "open: argument 1 must be a path": (library) => library.open("a\0b"),
   "open: argument 2": (library) => library.open("/", null),
-  "openOrInit: argument 2.engineType": (library) => library.openOrInit("/nowhere", { engineType: "zfs" }),
+  "openOrInit: argument 2.engineType": (library) =>
+    library.openOrInit("/nowhere", { selfContained: true, engineType: "zfs" }),
   "validateEngine: argument 2": (library) => library.validateEngine("/", "zfs"),
   "relocate: argument 2": (library) => library.relocate("/a"),
   "openRepository: argument 1 needs the member password": (library) => library.openRepository({ repository: "/r" }),

@@ -296,7 +296,7 @@ test("release with deletePoints warns of lost content of points that stay in the
   const other = join(at.root, "other");
   fs.mkdirSync(other);
   fs.writeFileSync(join(other, "b"), "two");
-  const second = await at.library.adopt(other, { controlDirectory: at.client.controlDirectory });
+  const second = await at.library.init(other, { controlDirectory: at.client.controlDirectory });
   await second.save();
   const warnings: string[] = [];
   await second.release({ deletePoints: true, onWarning: (message) => warnings.push(message) });

@@ -62,17 +62,17 @@ for (const part of ["cairn.json", "workspaces"])
     await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
   });
 
-test("openOrAdopt fails with damaged if all records of the folder's workspace are missing", async (t) => {
+test("openOrInit fails with damaged if all records of the folder's workspace are missing", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   rmSync(join(client.controlDirectory, "workspaces/main"), { recursive: true });
-  for (const call of [library.open(folder), library.openOrAdopt(folder)])
+  for (const call of [library.open(folder), library.openOrInit(folder)])
     await assert.rejects(call, (error: CairnError) => {
       assert.deepEqual([error.code, error.message.includes("are missing")], ["damaged", true]);
       return /^put them back .*restic -r .*cairn release/.test(error.hint ?? "");
     });
   assert.equal(await library.forget(folder), true);
-  assert.notEqual((await library.openOrAdopt(folder)).controlDirectory, client.controlDirectory);
+  assert.notEqual((await library.openOrInit(folder)).controlDirectory, client.controlDirectory);
 });
 
 test("save and status name doctor in the hint if the store's config or head's descriptor is missing", async (t) => {
@@ -121,16 +121,16 @@ test("calls ignore foreign files and folders among the workspaces of a control d
   assert.equal((await again.runCleanup(plan)).removed.length, 1);
 });
 
-test("openOrAdopt makes no new workspace at a self-contained workspace without cairn.json", async (t) => {
+test("openOrInit makes no new workspace at a self-contained workspace without cairn.json", async (t) => {
   const { root, library } = await testFolder(t);
   const place = join(root, "self");
-  const client = await library.init(place);
+  const client = await library.init(place, { selfContained: true });
   writeFileSync(join(place, "main", "a"), "one");
   await client.save();
   const file = join(client.controlDirectory, "cairn.json");
   renameSync(file, join(root, "kept.json"));
   for (const path of [place, join(place, "main"), client.controlDirectory])
-    for (const call of [async () => library.open(path), async () => library.openOrAdopt(path, { allow: ["nested"] })])
+    for (const call of [async () => library.open(path), async () => library.openOrInit(path, { allow: ["nested"] })])
       await assert.rejects(call, (error: CairnError) => {
         assert.deepEqual([error.code, error.message], ["damaged", `${file} is missing`], path);
         return /^put that file back .*restic -r /.test(error.hint ?? "");
@@ -139,7 +139,7 @@ test("openOrAdopt makes no new workspace at a self-contained workspace without c
   assert.equal((await (await library.open(place)).history()).save_points.length, 1);
 });
 
-test("release with deletePoints works without a key of the store, and the folder can be adopted again", async (t) => {
+test("release with deletePoints works without a key of the store, and the folder can become a workspace again", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   for (const name of ["store-key", "store-password"]) rmSync(join(client.controlDirectory, name));
@@ -151,5 +151,5 @@ test("release with deletePoints works without a key of the store, and the folder
   await assert.rejects(again.release({ deletePoints: true }), hasCode("damaged"));
   rmSync(added);
   assert.equal((await again.release({ deletePoints: true })).points_deleted, 1);
-  assert.equal((await (await library.adopt(folder)).save()).unchanged, false);
+  assert.equal((await (await library.init(folder)).save()).unchanged, false);
 });

@@ -32,7 +32,7 @@ test("status probes the engines again if the folder became a subvolume or the mo
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");
   fs.mkdirSync(folder);
-  const client = await (await cairnLibrary()).adopt(folder);
+  const client = await (await cairnLibrary()).init(folder);
   const snapshots = async (): Promise<string> => (await client.status()).engine_reasons[0]!.reason;
   assert.match(await snapshots(), /only subvolumes/);
   fs.rmdirSync(folder);
@@ -53,7 +53,7 @@ test("setEngine fails with no_space, not unsupported, if the disk is too full to
   const folder = path.join(volume.root, "ws");
   fs.mkdirSync(folder);
   const control = path.join(volume.root, "control");
-  const client = await (await cairnLibrary()).adopt(folder, { controlDirectory: control });
+  const client = await (await cairnLibrary()).init(folder, { controlDirectory: control });
   const fill = fs.openSync(path.join(volume.root, "fill"), "w");
   for (const bytes of [1 << 20, 512]) {
     try {

@@ -21,7 +21,7 @@ import {
   readWorkspace,
   writeControl,
 } from "../workspace/place/control-directory.ts";
-import { chooseControlDirectory } from "../workspace/place/adopt.ts";
+import { chooseControlDirectory } from "../workspace/place/make-workspace.ts";
 import { convertFolder, type ConvertTo, isToConvert } from "../workspace/care/convert.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
@@ -251,10 +251,10 @@ export async function convert(
 }
 
 /**
- * Converts a folder that the same call has just adopted. If that fails, the adoption is taken back too; points from an
- * earlier adoption stay.
+ * Converts a folder that the same call has just made a workspace. If that fails, it is none again; points from an
+ * earlier time stay.
  */
-export async function convertAdopted(
+export async function convertNew(
   found: FoundWorkspace,
   parts: WorkspaceParts,
   options: ConvertOptions,

@@ -28,9 +28,9 @@ export interface Opened {
 export interface LibraryHand {
   readonly parts: WorkspaceParts;
   readonly openStorage: StorageFactory;
-  /** Makes the client of a workspace that was found or adopted. */
+  /** Makes the client of a workspace that was found or made. */
   opened(found: FoundWorkspace, created?: boolean, more?: HowOpened): Client;
-  openOrAdopt: CairnLibrary["openOrAdopt"];
+  openOrInit: CairnLibrary["openOrInit"];
 }
 
 /** Facts about how a call opened a workspace. */

@@ -104,14 +104,14 @@ test("run saves nothing of another folder when its command relocates the workspa
 test("a client of a moved self-contained workspace does not change a new workspace at the old path", async (t) => {
   const { library, root } = await testFolder(t);
   const [place, moved] = [join(root, "place"), join(root, "moved")];
-  const client = await library.init(place, { engineType: "copy" });
+  const client = await library.init(place, { selfContained: true, engineType: "copy" });
   writeFileSync(join(place, "main/a"), "one");
   await client.save();
   renameSync(place, moved);
   for (const call of Object.values({ ...WRITERS, ...READERS }))
     await assert.rejects(call(client), hasCode("not_found"));
   assert.equal(existsSync(place), false);
-  const other = await library.init(place, { engineType: "copy" });
+  const other = await library.init(place, { selfContained: true, engineType: "copy" });
   writeFileSync(join(place, "main/b"), "other");
   await other.save();
   for (const call of Object.values({ ...WRITERS, ...READERS })) await assert.rejects(call(client), hasCode("conflict"));
@@ -124,16 +124,16 @@ test("a client of a moved self-contained workspace does not change a new workspa
   await assert.rejects(client.save(), elsewhere("conflict", join(moved, "main")));
 });
 
-test("a client of a released folder saves nothing until the folder is adopted again", async (t) => {
+test("a client of a released folder saves nothing until the folder is a workspace again", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   await (await library.open(folder)).release();
   await assert.rejects(client.save(), hasCode("not_a_workspace"));
-  await library.adopt(folder);
+  await library.init(folder);
   assert.equal((await client.save()).unchanged, true);
   await (await library.open(folder)).release({ deletePoints: true });
   await assert.rejects(client.save(), hasCode("not_found"));
-  await library.adopt(folder);
+  await library.init(folder);
   await assert.rejects(client.save(), hasCode("not_found"));
 });
 

@@ -133,7 +133,7 @@ test("the next cleanup of another workspace removes content of points that a kil
   const other = join(root, "other");
   fs.mkdirSync(other);
   fs.writeFileSync(join(other, "b"), "two");
-  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  const second = await library.init(other, { controlDirectory: client.controlDirectory });
   await second.save();
   for (const failpoint of ["release.unfreed-noted", "release.workspace-renamed"]) {
     const env = { ...process.env, CAIRN_FAILPOINT: failpoint };
@@ -156,7 +156,7 @@ test("a release writes its note again if another workspace's cleanup deleted it 
   await client.save();
   const other = join(root, "other");
   fs.mkdirSync(other);
-  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  const second = await library.init(other, { controlDirectory: client.controlDirectory });
   const at = (name: string): string => join(client.controlDirectory, name);
   const { renameSync } = fs;
   const mocked = t.mock.method(fs, "renameSync", (from: fs.PathLike, to: fs.PathLike) => {

@@ -97,7 +97,7 @@ test("a restore does not create a deleted folder while its parent folder is miss
   const { library, root } = await testFolder(t);
   const folder = join(root, "above/work");
   mkdirSync(folder, { recursive: true });
-  const client = await library.adopt(folder);
+  const client = await library.init(folder);
   await client.save();
   rmSync(join(root, "above"), { recursive: true });
   await assert.rejects(client.restore({ target: "head" }), (error: CairnError) => {
@@ -111,7 +111,7 @@ test("a restore does not create a deleted folder while its parent folder is miss
 
 test("a restore creates the deleted main folder of a self-contained workspace that was moved", async (t) => {
   const { library, root } = await testFolder(t);
-  const client = await library.init(join(root, "self"));
+  const client = await library.init(join(root, "self"), { selfContained: true });
   await client.save();
   await client.close();
   renameSync(join(root, "self"), join(root, "moved"));

@@ -12,7 +12,7 @@ test("a reading verb is tried again if a pack is missing, but a writing verb is 
   const scratch = mkdtempSync(join(tmpdir(), "cairn-moved-"));
   t.after(() => rmSync(scratch, { recursive: true, force: true }));
   const library = await openLibrary();
-  await using client = await library.openOrAdopt(scratch, { controlDirectory: `${scratch}-control` });
+  await using client = await library.openOrInit(scratch, { controlDirectory: `${scratch}-control` });
   t.after(() => rmSync(`${scratch}-control`, { recursive: true, force: true }));
   const { perform } = client as unknown as { perform(verb: unknown, given: unknown[]): Promise<unknown> };
   const callsOf = async (looks: { looks?: true }): Promise<number> => {

@@ -68,7 +68,7 @@ test(
   { skip: ONLY_ROOT },
   async (t) => {
     const { library, work, at, victim } = await hostileParent(t);
-    const client = await library.adopt(work);
+    const client = await library.init(work);
     fs.writeFileSync(join(work, "evil.sh"), "evil");
     const { save_point_id: id } = await client.save();
     const before = victim();
@@ -95,7 +95,7 @@ test(
   { skip: ONLY_ROOT },
   async (t) => {
     const { library, work, at, victim } = await hostileParent(t);
-    const client = await library.adopt(work);
+    const client = await library.init(work);
     const { save_point_id: id } = await client.save();
     const before = victim();
     for (const failpoint of ["partial.recorded", "partial.made", "write.content-written"]) {

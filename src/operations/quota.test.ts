@@ -38,7 +38,7 @@ test("status warns if the points take more than half of the file system", async 
   const folder = join(disk.root, "free");
   fs.mkdirSync(folder);
   fs.writeFileSync(join(folder, "own"), randomBytes(14 << 20));
-  const client = await library.adopt(folder);
+  const client = await library.init(folder);
   await client.save();
   const warned = async (): Promise<string> => {
     const warnings: string[] = [];

@@ -141,9 +141,9 @@ test("policy and setPolicy accept a policy of an earlier version without kept_tr
 
 test("init sets the given quota", async (t) => {
   const { library, root } = await testFolder(t);
-  const client = await library.init(join(root, "self"), { quotaBytes: 5000 });
+  const client = await library.init(join(root, "self"), { selfContained: true, quotaBytes: 5000 });
   assert.deepEqual(await client.policy(), { retention: null, quota_bytes: 5000, kept_trees: null });
-  await assert.rejects(library.init(join(root, "bad"), { quotaBytes: -1 }), hasCode("usage"));
+  await assert.rejects(library.init(join(root, "bad"), { selfContained: true, quotaBytes: -1 }), hasCode("usage"));
 });
 
 test("listWorkspaces returns a workspace with its number of points and the size of its store", async (t) => {
@@ -160,13 +160,13 @@ test("adopt and init refuse a folder in a workspace unless nested is allowed, an
   await (await library.open(folder)).save();
   const inner = join(folder, ".git", "inner");
   mkdirSync(inner, { recursive: true });
-  await assert.rejects(library.adopt(inner, { allow: ["git"] }), hasCode("refused"));
-  const client = await library.adopt(inner, { allow: ["git", "nested"] });
+  await assert.rejects(library.init(inner, { allow: ["git"] }), hasCode("refused"));
+  const client = await library.init(inner, { allow: ["git", "nested"] });
   await client.save();
   await client.save();
   await (await library.open(folder)).save();
-  await assert.rejects(library.init(join(folder, "self")), hasCode("refused"));
+  await assert.rejects(library.init(join(folder, "self"), { selfContained: true }), hasCode("refused"));
   assert.ok(!readdirSync(folder).includes("self"));
-  assert.equal((await library.init(join(folder, "self"), { allow: ["nested"] })).created, true);
-  assert.equal((await library.init(join(root, "beside"))).created, true);
+  assert.equal((await library.init(join(folder, "self"), { selfContained: true, allow: ["nested"] })).created, true);
+  assert.equal((await library.init(join(root, "beside"), { selfContained: true })).created, true);
 });

@@ -44,8 +44,8 @@ async function killedRelease(
   mkdirSync(root);
   if (kind !== "self-contained") mkdirSync(kept);
   const client = await (kind === "self-contained"
-    ? scene.library.init(root)
-    : scene.library.adopt(kept, kind === "named" ? { controlDirectory: join(root, "control") } : {}));
+    ? scene.library.init(root, { selfContained: true })
+    : scene.library.init(kept, kind === "named" ? { controlDirectory: join(root, "control") } : {}));
   writeFileSync(join(kept, "a"), "secret");
   const { save_point_id: saved } = await client.save();
   assert.equal(cairn(["release", kept, "--delete-points"], failpoint).signal, "SIGKILL");
@@ -86,7 +86,7 @@ for (const kind of ["default", "named", "self-contained"] as const) {
         [],
       );
       await assert.rejects(library.open(kept), hasCode("not_a_workspace"));
-      const again = await library.openOrAdopt(kept);
+      const again = await library.openOrInit(kept);
       assert.deepEqual((await again.history()).save_points, []);
       assert.deepEqual([existsSync(control), leftIn(scene), notesOf(scene)], [false, [], []]);
       await again.release({ deletePoints: true });
@@ -99,10 +99,10 @@ for (const kind of firstOf(["self-contained", "named"] as const, 1)) {
   void describe(`leftovers of a killed release of a ${kind} control directory`, () => {
     const next: [string, (scene: KilledRelease) => Promise<unknown>][] = [
       ["a second release", async ({ kept }) => assert.equal(cairn(["release", kept, "--delete-points"]).status, 0)],
-      ["the next adoption", async ({ library, kept }) => library.adopt(kept)],
+      ["the next adoption", async ({ library, kept }) => library.init(kept)],
       [
         "the adoption of another folder",
-        async ({ library, root }) => (mkdirSync(join(root, "x")), library.adopt(join(root, "x"))),
+        async ({ library, root }) => (mkdirSync(join(root, "x")), library.init(join(root, "x"))),
       ],
       ["the release of another folder", async ({ client }) => client.release()],
       ["doctor --repair", async ({ client }) => client.doctor({ repair: true })],
@@ -110,7 +110,10 @@ for (const kind of firstOf(["self-contained", "named"] as const, 1)) {
     if (kind === "self-contained")
       next.push([
         "an init in its place",
-        async ({ library, kept, place }) => (rmSync(kept, { recursive: true }), library.init(place)),
+        async ({ library, kept, place }) => (
+          rmSync(kept, { recursive: true }),
+          library.init(place, { selfContained: true })
+        ),
       ]);
     for (const [what, does] of next) {
       test(`${what} removes the leftovers of a killed release`, async (t) => {
@@ -156,7 +159,7 @@ test("a release's note stays while its folder is missing, and removes only folde
   const away = join(scene.root, "away");
   renameSync(scene.place, away);
   mkdirSync(join(scene.root, "x"));
-  const other = await scene.library.adopt(join(scene.root, "x"));
+  const other = await scene.library.init(join(scene.root, "x"));
   assert.equal(notesOf(scene).length, 1);
   renameSync(away, scene.place);
   const precious = join(scene.root, "precious");
@@ -187,7 +190,7 @@ for (const failpoint of ["release.marked", "release.unregistered"]) {
       assert.equal(existsSync(client.controlDirectory), false);
       return;
     }
-    assert.equal((await (await library.openOrAdopt(folder)).history()).save_points.length, 1);
+    assert.equal((await (await library.openOrInit(folder)).history()).save_points.length, 1);
   });
 }
 
@@ -195,7 +198,7 @@ test("a release killed while it deletes the points of one workspace keeps the po
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const other = join(root, "other");
   mkdirSync(other);
-  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  const second = await library.init(other, { controlDirectory: client.controlDirectory });
   await client.save();
   await second.save();
   assert.equal(cairn(["release", folder, "--delete-points"], "release.workspace-renamed").signal, "SIGKILL");

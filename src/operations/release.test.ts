@@ -21,7 +21,7 @@ test("adopt of a released folder finds the workspace and the points again", asyn
   await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
   assert.deepEqual(await library.listWorkspaces(), []);
   assert.deepEqual(readdirSync(join(root, "state", "cairn", "workspaces")), []);
-  const again = await library.adopt(folder);
+  const again = await library.init(folder);
   assert.deepEqual([again.created, again.repoId, again.workspace.id], [true, client.repoId, client.workspace.id]);
   const { save_points, head } = await again.history();
   assert.deepEqual([save_points.map(({ message }) => message), head], [["kept"], point.save_point_id]);
@@ -32,10 +32,10 @@ test("adopt finds the points of a released folder in the control directory given
   const folder = join(root, "other");
   mkdirSync(folder);
   const controlDirectory = join(root, "control");
-  const client = await library.adopt(folder, { controlDirectory });
+  const client = await library.init(folder, { controlDirectory });
   await client.save();
   await client.release();
-  const again = await library.adopt(folder);
+  const again = await library.init(folder);
   assert.equal(again.workspace.id, client.workspace.id);
   assert.equal((await again.history()).save_points.length, 1);
 });
@@ -50,12 +50,12 @@ test("release --delete-points works on a folder that is already released", async
   assert.equal(existsSync(client.controlDirectory), false);
   // Elsewhere it is found by the note of the first release.
   const controlDirectory = join(root, "control");
-  await (await library.adopt(folder, { controlDirectory })).save();
+  await (await library.init(folder, { controlDirectory })).save();
   assert.equal(cairn(["release", folder]).status, 0);
   assert.equal(cairn(["release", folder, "--delete-points"]).status, 0);
   assert.deepEqual([existsSync(controlDirectory), readFileSync(join(folder, "a"), "utf8")], [false, "one"]);
   const self = join(root, "self");
-  await (await library.init(self)).release();
+  await (await library.init(self, { selfContained: true })).release();
   assert.equal(cairn(["release", self, "--delete-points"]).status, 0);
   assert.deepEqual(readdirSync(self), ["main"]);
 });
@@ -69,12 +69,12 @@ test("release of a workspace without save points does not say that points stay",
 test("openOrInit opens a released self-contained workspace again with its points", async (t) => {
   const { library, root } = await testFolder(t);
   const path = join(root, "self");
-  const client = await library.init(path);
+  const client = await library.init(path, { selfContained: true });
   writeFileSync(join(path, "main", "a"), "one");
   await client.save();
   await client.release();
   await assert.rejects(library.open(path), hasCode("not_a_workspace"));
-  const again = await library.openOrInit(path);
+  const again = await library.openOrInit(path, { selfContained: true });
   assert.equal((await again.history()).save_points.length, 1);
   const { points_deleted, bytes_freed } = await again.release({ deletePoints: true });
   assert.deepEqual([points_deleted, bytes_freed > 0], [1, true]);
@@ -87,7 +87,7 @@ test("release with deletePoints removes the control directory only with its last
   const other = join(root, "other");
   mkdirSync(other);
   writeFileSync(join(other, "b"), "two");
-  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  const second = await library.init(other, { controlDirectory: client.controlDirectory });
   await client.save();
   const kept = await second.save();
   const { points_deleted, bytes_freed } = await client.release({ deletePoints: true });
@@ -141,5 +141,5 @@ test("release forgets a folder whose control directory is missing", async (t) =>
   assert.match((await library.listWorkspaces())[0]?.problem ?? "", /not there/);
   assert.equal(cairn(["release", folder]).status, 0);
   assert.equal(await library.forget(folder), false);
-  assert.equal((await library.openOrAdopt(folder)).created, true);
+  assert.equal((await library.openOrInit(folder)).created, true);
 });

@@ -58,24 +58,24 @@ test("relocate refuses a folder that was not moved, and a target that is a diffe
   const moved = join(root, "moved");
   renameSync(folder, moved);
   await assert.rejects(library.relocate(folder, other), hasCode("conflict"));
-  await (await library.adopt(other)).save();
+  await (await library.init(other)).save();
   await assert.rejects(library.relocate(folder, other), hasCode("conflict"));
   assert.equal((await library.relocate(folder, moved)).workspace.path, moved);
 });
 
-test("relocate replaces an empty workspace that was adopted at the new path", async (t) => {
+test("relocate replaces an empty workspace at the new path", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const moved = join(root, "moved");
   renameSync(folder, moved);
-  const looked = await library.adopt(moved);
+  const looked = await library.init(moved);
   await looked.save();
   await assert.rejects(
     library.relocate(folder, moved),
     (error) => hasCode("conflict")(error) && (error as CairnError).hint?.includes(`cairn release ${moved}`) === true,
   );
   await looked.release({ deletePoints: true });
-  const empty = await library.adopt(moved);
+  const empty = await library.init(moved);
   assert.equal((await library.relocate(folder, moved)).workspace.id, client.workspace.id);
   const again = await library.open(moved);
   assert.deepEqual(
@@ -154,7 +154,7 @@ test("relocate accepts a copy of the folder that has the entries of the last poi
 test("relocate records the new path of a moved self-contained workspace", async (t) => {
   const { library, root } = await testFolder(t);
   const [old, now] = [join(root, "old"), join(root, "now")];
-  await (await library.init(old)).save();
+  await (await library.init(old, { selfContained: true })).save();
   renameSync(old, now);
   assert.equal((await library.relocate(old, now)).workspace.path, join(now, "main"));
   assert.equal((await library.relocate(old, now)).workspace.path, join(now, "main"));
@@ -164,7 +164,7 @@ test("relocate records the new path of a moved self-contained workspace", async 
 test("relocate of a moved self-contained workspace waits for the workspace's lock", async (t) => {
   const { library, root } = await testFolder(t);
   const [old, now] = [join(root, "old"), join(root, "now")];
-  await (await library.init(old)).save();
+  await (await library.init(old, { selfContained: true })).save();
   renameSync(old, now);
   const record = join(now, ".cairn/workspaces/main/workspace.json");
   const before = readFileSync(record, "utf8");
@@ -192,13 +192,13 @@ for (const failpoint of ["relocate.registered", "relocate.moved"]) {
   });
 }
 
-test("openOrAdopt refuses a control directory without the folder's workspace, and accepts a copy of the right one", async (t) => {
+test("openOrInit refuses a control directory without the folder's workspace, and accepts a copy of the right one", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const other = join(root, "other");
-  await assert.rejects(library.openOrAdopt(folder, { controlDirectory: other }), hasCode("conflict"));
-  assert.equal((await library.openOrAdopt(folder, { controlDirectory: client.controlDirectory })).created, false);
+  await assert.rejects(library.openOrInit(folder, { controlDirectory: other }), hasCode("conflict"));
+  assert.equal((await library.openOrInit(folder, { controlDirectory: client.controlDirectory })).created, false);
   cpSync(client.controlDirectory, other, { recursive: true });
-  assert.equal((await library.openOrAdopt(folder, { controlDirectory: other })).controlDirectory, other);
+  assert.equal((await library.openOrInit(folder, { controlDirectory: other })).controlDirectory, other);
 });
 
 test("doctor rebuilds a descriptor with the right content, even if moved folders and forks saved the same content", async (t) => {
@@ -245,7 +245,7 @@ test("relocate of a folder that lies in another workspace needs the guard nested
   await client.save();
   const [inner, moved] = [join(folder, "inner"), join(folder, "moved")];
   mkdirSync(inner);
-  await (await library.adopt(inner, { allow: ["nested"] })).save();
+  await (await library.init(inner, { allow: ["nested"] })).save();
   renameSync(inner, moved);
   await assert.rejects(library.relocate(inner, moved), (error: CairnError) => {
     assert.match(error.hint!, /--allow nested$/);
@@ -260,10 +260,10 @@ test("opening or adopting a renamed folder relocates its workspace", async (t) =
   const { save_point_id: id } = await client.save();
   const moved = join(root, "moved");
   renameSync(folder, moved);
-  const followed = await library.openOrAdopt(moved);
+  const followed = await library.openOrInit(moved);
   assert.deepEqual([followed.followedFrom, followed.created, followed.workspacePath()], [folder, false, moved]);
   assert.equal((await followed.save()).parent_id, id);
-  assert.equal((await library.openOrAdopt(moved)).followedFrom, null);
+  assert.equal((await library.openOrInit(moved)).followedFrom, null);
   await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
 });
 
@@ -274,7 +274,7 @@ test("a renamed folder is not relocated while another folder is at its old path"
   renameSync(folder, moved);
   mkdirSync(folder);
   await assert.rejects(
-    library.openOrAdopt(moved),
+    library.openOrInit(moved),
     (error) =>
       hasCode("conflict")(error) && (error as CairnError).hint?.includes(`cairn relocate ${folder} ${moved}`) === true,
   );
@@ -291,7 +291,7 @@ test("a bind mount of a folder at a second path is refused, and does not count a
   mkdirSync(second);
   if (spawnSync("mount", ["--bind", folder, second]).status !== 0) return t.skip("bind mounts cannot be made here");
   try {
-    await assert.rejects(library.openOrAdopt(second), { code: "refused" });
+    await assert.rejects(library.openOrInit(second), { code: "refused" });
     assert.equal((await library.open(folder)).workspace.id, client.workspace.id);
   } finally {
     spawnSync("umount", [second]);
@@ -305,7 +305,7 @@ test("adopt of a moved folder warns with the commands that bring its points back
   renameSync(folder, moved);
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
-  const adopted = await library.adopt(moved, { onWarning });
+  const adopted = await library.init(moved, { onWarning });
   assert.equal(warnings.length, 1, warnings.join("\n"));
   assert.ok(warnings[0]!.endsWith(`: cairn release ${moved} && cairn relocate ${folder} ${moved}`), warnings[0]);
   await adopted.release();
@@ -314,11 +314,11 @@ test("adopt of a moved folder warns with the commands that bring its points back
   // Another folder than the one that is missing.
   renameSync(moved, join(root, "away"));
   mkdirSync(join(root, "other"));
-  await library.adopt(join(root, "other"), { onWarning });
+  await library.init(join(root, "other"), { onWarning });
   assert.equal(warnings.length, 1, warnings.join("\n"));
   // Nor one that was made since, to which the file system has given the number again.
   rmSync(join(root, "away"), { recursive: true });
   mkdirSync(join(root, "next"));
-  await library.adopt(join(root, "next"), { onWarning });
+  await library.init(join(root, "next"), { onWarning });
   assert.equal(warnings.length, 1, warnings.join("\n"));
 });

@@ -281,7 +281,7 @@ test("the first save into a file system in memory warns that a reboot deletes th
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
   const controlDirectory = join(root, "control");
-  const other = await library.adopt(folder, { controlDirectory });
+  const other = await library.init(folder, { controlDirectory });
   for (let i = 0; i < 2; i++) await other.save({ onWarning });
   const said = `the save points lie in ${controlDirectory}, in memory (tmpfs): a reboot deletes them`;
   assert.deepEqual(warnings, [said]);

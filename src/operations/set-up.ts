@@ -2,7 +2,13 @@ import { existsSync, lstatSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { advice, CairnError, call, line, option, see, toCairnError, word } from "../errors.ts";
 import { NO_POLICY } from "../formats/records/policy.ts";
-import { type Adopted, adoptFolder, checkPlainName, initSelfContained, wasKept } from "../workspace/place/adopt.ts";
+import {
+  type MadeWorkspace,
+  makeWorkspace,
+  checkPlainName,
+  initSelfContained,
+  wasKept,
+} from "../workspace/place/make-workspace.ts";
 import { writePolicy } from "../workspace/place/control-directory.ts";
 import { type ControlPaths, MAIN_WORKSPACE } from "../workspace/place/control-layout.ts";
 import { isPlainOnBtrfs, requireConvertible } from "../workspace/care/convert.ts";
@@ -21,42 +27,35 @@ import { relocate } from "../workspace/care/relocate.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
-import type { AdoptOptions, InitOptions, OpenOptions } from "../contract/care.ts";
+import type { InitOptions, OpenOptions } from "../contract/care.ts";
 import type { Client } from "../contract/index.ts";
 import type { Conversion, EngineType } from "../contract/words.ts";
 import { checkedQuota } from "./cleanup.ts";
-import { convertAdopted, engineOfNew, placeOfPoints, probeEngines, probeReasons, requireEngine } from "./engine.ts";
+import { convertNew, engineOfNew, placeOfPoints, probeEngines, probeReasons, requireEngine } from "./engine.ts";
 import { rememberReasons } from "./engine-reasons.ts";
 import type { LibraryHand } from "./hand.ts";
 import { leftReleases, ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
 
-/** Makes a self-contained workspace. */
+/** Makes a folder a workspace. Throws `already_exists`. */
 export async function init(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
-  const adopted = await initAt(path, options);
-  if (!adopted.created)
-    throw new CairnError("already_exists", `${path} is a self-contained workspace already`, {
-      hint: "open it instead",
-    });
-  return opened(hand, adopted);
+  const made = await madeAt(hand, path, options);
+  if (made.created) return opened(hand, made);
+  const { engineType } = options;
+  const isSameEngine = engineType === undefined || engineType === made.found.controlFile.engine;
+  throw new CairnError("already_exists", `${path} is a workspace already`, {
+    hint: isSameEngine
+      ? see("status")
+      : advice`its engine is ${made.found.controlFile.engine}; for the other one: ${call(`engine set ${engineType}`, "setEngine", engineType)}`,
+  });
 }
 
-/** Makes a folder a workspace. */
-export async function adopt(hand: LibraryHand, path: string, options: AdoptOptions): Promise<Client> {
-  const adopted = await adoptAt(hand, path, options);
-  const { engineType } = options;
-  if (!adopted.created)
-    throw new CairnError("already_exists", `${path} is a workspace already`, {
-      hint:
-        engineType === undefined || engineType === adopted.found.controlFile.engine
-          ? see("status")
-          : advice`its engine is ${adopted.found.controlFile.engine}; for the other one: ${call(`engine set ${engineType}`, "setEngine", engineType)}`,
-    });
-  return opened(hand, adopted);
+async function madeAt(hand: LibraryHand, path: string, options: InitOptions): Promise<Made> {
+  return options.selfContained === true ? selfContainedAt(path, options) : keptAt(hand, path, options);
 }
 
 /** Opens a workspace, a self-contained root or a control directory. */
 export async function open(hand: LibraryHand, path: string, options: OpenOptions): Promise<Client> {
-  const released = options.released === true ? await adoptReleased(path, options) : null;
+  const released = options.released === true ? await openReleased(path, options) : null;
   const found =
     released ??
     (options.controlDirectory === undefined
@@ -71,7 +70,7 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
         "not_a_workspace",
         `${path} was the workspace ${printablePath(moved.from)}, and was renamed`,
         {
-          hint: advice`save it to connect it with its save points: ${line(`save ${shellPath(realFolder(path))}`, "openOrAdopt", path)}`,
+          hint: advice`save it to connect it with its save points: ${line(`save ${shellPath(realFolder(path))}`, "openOrInit", path)}`,
           details: { moved_from: printablePath(moved.from) },
         },
       );
@@ -94,7 +93,7 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
       {
         hint: advice`${
           isThere
-            ? advice`save the folder once (${call("save DIR", "openOrAdopt", word("DIR"))}) to make it a workspace, or go to one; ${call("workspaces", "listWorkspaces")} lists them`
+            ? advice`save the folder once (${call("save DIR", "openOrInit", word("DIR"))}) to make it a workspace, or go to one; ${call("workspaces", "listWorkspaces")} lists them`
             : advice`name an existing workspace: ${call("workspaces", "listWorkspaces")} lists them; to make a new one, make the folder first`
         }${more}`,
       },
@@ -103,8 +102,8 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
   return hand.opened(found);
 }
 
-/** Adopts a released folder again. Returns null if the folder was not released, or its points are missing. */
-async function adoptReleased(
+/** Makes a released folder a workspace again. Returns null if the folder was not released, or its points are missing. */
+async function openReleased(
   path: string,
   { controlDirectory, lockTimeoutMs, signal }: OpenOptions,
 ): Promise<FoundWorkspace | null> {
@@ -114,7 +113,7 @@ async function adoptReleased(
     const isRemoved = leftReleases().some((left) => left.folder.equals(realPathOf(folder)));
     if (!existsSync(folder) || isRemoved) continue;
     try {
-      const adopted = await adoptFolder(folder, {
+      const made = await makeWorkspace(folder, {
         engine: "copy",
         controlDirectory,
         lockTimeoutMs,
@@ -125,7 +124,7 @@ async function adoptReleased(
             throw new CairnError("not_a_workspace", "it never was a workspace");
         },
       });
-      return adopted.found;
+      return made.found;
     } catch (error) {
       if (toCairnError(error).code !== "not_a_workspace") throw error;
     }
@@ -133,17 +132,15 @@ async function adoptReleased(
   return null;
 }
 
+/** Opens a workspace, or makes the folder one. */
 export async function openOrInit(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
   const found = findWorkspace(path, { exact: true });
-  return found === null ? opened(hand, await initAt(path, options)) : hand.opened(found);
-}
-
-export async function openOrAdopt(hand: LibraryHand, path: string, options: AdoptOptions): Promise<Client> {
-  const found = findWorkspace(path, { exact: true });
   if (found !== null) return hand.opened(inWantedControl(found, path, options.controlDirectory));
+  if (options.selfContained === true || options.controlDirectory !== undefined)
+    return opened(hand, await madeAt(hand, path, options));
   const moved = movedHere(realFolder(path));
-  if (moved !== null && options.controlDirectory === undefined) return follow(hand, moved, path, options);
-  return opened(hand, await adoptAt(hand, path, options, moved));
+  if (moved !== null) return follow(hand, moved, path, options);
+  return opened(hand, await keptAt(hand, path, options, moved));
 }
 
 /** Relocates a renamed folder's workspace to its new path. Throws `conflict` if another folder is at the old path. */
@@ -151,12 +148,12 @@ async function follow(
   hand: LibraryHand,
   { from, isReplaced }: MovedFolder,
   path: string,
-  options: AdoptOptions,
+  options: InitOptions,
 ): Promise<Client> {
   const [was, now] = [shellPath(from), shellPath(realFolder(path))];
   if (isReplaced)
     throw new CairnError("conflict", `the workspace ${now} was at ${was}, where another folder lies now`, {
-      hint: advice`to continue with its save points: ${line(`relocate ${was} ${now}`, "relocate", printablePath(from), path)}; to start without them: ${line(`init ${now}`, "openOrAdopt", path)}`,
+      hint: advice`to continue with its save points: ${line(`relocate ${was} ${now}`, "relocate", printablePath(from), path)}; to start without them: ${line(`init ${now}`, "openOrInit", path)}`,
     });
   const { signal, lockTimeoutMs, allow } = options;
   await relocate(hand.parts, { from: from.toString("utf8"), to: path, options: { signal, lockTimeoutMs, allow } });
@@ -165,29 +162,29 @@ async function follow(
   return hand.opened(found, false, { followedFrom: from.toString("utf8") });
 }
 
-function opened(hand: LibraryHand, { found, created, conversion }: AdoptedHere): Client {
+function opened(hand: LibraryHand, { found, created, conversion }: Made): Client {
   return hand.opened(found, created, { conversion });
 }
 
-async function initAt(path: string, options: InitOptions): Promise<Adopted> {
+async function selfContainedAt(path: string, options: InitOptions): Promise<MadeWorkspace> {
   checkOptions(options);
-  const adopted = await initSelfContained(path, {
+  const made = await initSelfContained(path, {
     name: options.name,
     engine: await engineOfNew(path, options),
     populate: populateWith(options),
     guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen?.root }),
   });
-  if (adopted.created) await probeReasons(adopted.found);
-  return adopted;
+  if (made.created) await probeReasons(made.found);
+  return made;
 }
 
-/** Adopts a folder. `known`: its earlier place, if the caller has looked that up. */
-async function adoptAt(
+/** Makes an existing folder a workspace. `known`: its earlier place, if the caller has looked that up. */
+async function keptAt(
   { parts }: LibraryHand,
   path: string,
-  options: AdoptOptions,
+  options: InitOptions,
   known?: MovedFolder | null,
-): Promise<AdoptedHere> {
+): Promise<Made> {
   checkOptions(options);
   const folder = realFolder(path);
   const moved = known === undefined ? movedHere(folder) : known;
@@ -201,7 +198,7 @@ async function adoptAt(
       signal: options.signal,
     });
   else if (options.engineType !== undefined) await requireEngine(path, engine, options);
-  const adopted = await adoptFolder(folder, {
+  const made = await makeWorkspace(folder, {
     name: options.name,
     engine: toConvert ? "copy" : engine,
     controlDirectory: options.controlDirectory,
@@ -211,25 +208,25 @@ async function adoptAt(
     lockTimeoutMs: options.lockTimeoutMs,
     signal: options.signal,
   });
-  if (moved !== null && adopted.created) {
+  if (moved !== null && made.created) {
     const [was, now] = [shellPath(moved.from), shellPath(folder)];
     options.onWarning?.(
       `this folder was the workspace ${was}, and starts here without its save points; to continue with them: cairn release ${now} && cairn relocate ${was} ${now}`,
     );
   }
-  if (toConvert && adopted.created) return converted(parts, adopted, options);
-  if (adopted.created) rememberReasons(adopted.found, adopted.found.controlFile.engine as EngineType, probed.reasons);
-  return adopted;
+  if (toConvert && made.created) return converted(parts, made, options);
+  if (made.created) rememberReasons(made.found, made.found.controlFile.engine as EngineType, probed.reasons);
+  return made;
 }
 
-async function converted(parts: WorkspaceParts, adopted: Adopted, options: AdoptOptions): Promise<AdoptedHere> {
-  const { found, conversion } = await convertAdopted(adopted.found, parts, options);
+async function converted(parts: WorkspaceParts, made: MadeWorkspace, options: InitOptions): Promise<Made> {
+  const { found, conversion } = await convertNew(made.found, parts, options);
   await probeReasons(found);
-  return { ...adopted, found, conversion };
+  return { ...made, found, conversion };
 }
 
-/** The adopted workspace, and the conversion of its folder if one was needed. */
-type AdoptedHere = Adopted & { conversion?: Conversion };
+/** The new workspace, and the conversion of its folder if one was needed. */
+type Made = MadeWorkspace & { conversion?: Conversion };
 
 /** Returns the workspace in the named control directory. Throws `conflict` if that directory does not keep the folder. */
 function inWantedControl(found: FoundWorkspace, path: string, wanted: string | undefined): FoundWorkspace {
@@ -246,7 +243,11 @@ function inWantedControl(found: FoundWorkspace, path: string, wanted: string | u
   }
 }
 
-function checkOptions({ name, quotaBytes }: InitOptions): void {
+function checkOptions({ name, quotaBytes, selfContained, controlDirectory }: InitOptions): void {
+  if (selfContained === true && controlDirectory !== undefined)
+    throw new CairnError("usage", "a self-contained workspace has its control directory in it", {
+      hint: advice`leave out ${option("controlDirectory")}`,
+    });
   if (name !== undefined) checkPlainName(name);
   checkedQuota(quotaBytes ?? null);
 }

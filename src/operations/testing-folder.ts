@@ -13,7 +13,7 @@ import type { CairnLibrary, Client } from "../contract/index.ts";
 export interface TestFolder {
   /** Contains all files of the test; removed afterwards. */
   root: string;
-  /** The workspace, adopted. */
+  /** The workspace. */
   folder: string;
   library: CairnLibrary;
   client: Client;
@@ -21,7 +21,7 @@ export interface TestFolder {
   write: (path: string, text: string) => void;
 }
 
-/** Makes an adopted folder with the given files, and a state directory of its own. */
+/** Makes a workspace with the given files, and a state directory of its own. */
 export async function testFolder(context: TestContext, files: Record<string, string> = {}): Promise<TestFolder> {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-operations-")));
   const before = process.env["XDG_STATE_HOME"];
@@ -39,7 +39,7 @@ export async function testFolder(context: TestContext, files: Record<string, str
   };
   for (const [path, text] of Object.entries(files)) write(path, text);
   const library = await openLibrary();
-  return { root, folder, library, client: await library.adopt(folder), write };
+  return { root, folder, library, client: await library.init(folder), write };
 }
 
 export function hasCode(code: string): (error: unknown) => boolean {

@@ -224,7 +224,7 @@ test("a backup leaves out the same entries as restic, and a restore elsewhere ke
 
   const other = join(root, "other");
   fs.mkdirSync(other);
-  const elsewhere = await at.library.adopt(other);
+  const elsewhere = await at.library.init(other);
   raw(other, "target/x/y", "theirs");
   raw(other, "large", "theirs");
   raw(other, "deep/b.txt", "theirs");

@@ -33,7 +33,7 @@ test("a view is a read-only copy that keeps its point from cleanups until it is 
 test("listViews and closeView use a view's new path after the control directory was moved", async (context) => {
   const { library, root } = await testFolder(context);
   const [old, now] = [join(root, "old"), join(root, "now")];
-  const client = await library.init(old);
+  const client = await library.init(old, { selfContained: true });
   fs.writeFileSync(join(old, "main/a.txt"), "a");
   await client.save();
   const { view_id: id } = await client.view("head");

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 test("listWorkspaces lists a self-contained workspace after init or open on this machine", async (t) => {
   const { root, library, folder } = await testFolder(t);
-  const made = await library.init(join(root, "agent"));
+  const made = await library.init(join(root, "agent"), { selfContained: true });
   writeFileSync(join(root, "agent/main/file"), "x");
   await made.save();
   const listed = await library.listWorkspaces();
@@ -31,7 +31,7 @@ test("listWorkspaces lists a moved self-contained workspace at its new path afte
   const { root, library, client } = await testFolder(t);
   await client.release();
   const before = join(root, "before");
-  await library.init(before);
+  await library.init(before, { selfContained: true });
   renameSync(before, join(root, "after"));
   const [missing, ...more] = await library.listWorkspaces();
   assert.deepEqual([missing!.path, missing!.present, more], [join(before, "main"), false, []]);
@@ -42,7 +42,7 @@ test("listWorkspaces lists a moved self-contained workspace at its new path afte
     [[join(root, "after/main"), true]],
   );
   // Its old place is nobody's: another one may be made there.
-  const again = await library.init(before);
+  const again = await library.init(before, { selfContained: true });
   assert.equal(again.created, true);
   assert.equal((await library.listWorkspaces()).length, 2);
   assert.equal(await library.forget(join(root, "after")), false, "it is there");
@@ -62,7 +62,7 @@ test("listWorkspaces lists a copy of a self-contained workspace in addition to t
   const { root, library, client } = await testFolder(t);
   await client.release();
   const [first, copy] = [join(root, "first"), join(root, "copy")];
-  await (await library.init(first)).save();
+  await (await library.init(first, { selfContained: true })).save();
   cpSync(first, copy, { recursive: true });
   await (await library.open(copy)).save();
   assert.deepEqual(
@@ -85,7 +85,7 @@ test("listWorkspaces lists a copy of a self-contained workspace in addition to t
 test("listWorkspaces lists a relocated self-contained workspace at its new path", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
-  await library.init(join(root, "before"));
+  await library.init(join(root, "before"), { selfContained: true });
   renameSync(join(root, "before"), join(root, "after"));
   await library.relocate(join(root, "before"), join(root, "after"));
   const listed = await library.listWorkspaces();
@@ -100,7 +100,7 @@ test("listWorkspaces lists a self-contained workspace only once if it replaced a
   await client.release();
   for (const round of [1, 2]) {
     rmSync(join(root, "agent"), { recursive: true, force: true });
-    await library.init(join(root, "agent"));
+    await library.init(join(root, "agent"), { selfContained: true });
     const listed = await library.listWorkspaces();
     assert.deepEqual(
       listed.map(({ path, problem }) => [path, problem]),
@@ -114,7 +114,7 @@ test("a self-contained workspace works although the state directory cannot regis
   const { root, library } = await testFolder(t);
   rmSync(join(root, "state/cairn/self-contained"), { recursive: true, force: true });
   writeFileSync(join(root, "state/cairn/self-contained"), "in the way");
-  const made = await library.init(join(root, "agent"));
+  const made = await library.init(join(root, "agent"), { selfContained: true });
   assert.equal((await made.save()).sequence, 1);
   await assert.rejects(library.open(join(root, "nothing")), hasCode("not_a_workspace"));
   mkdirSync(join(root, "nothing"));
@@ -124,17 +124,25 @@ test("a self-contained workspace works although the state directory cannot regis
 test("the name of a self-contained workspace has letters, digits, - and _", async (t) => {
   const { library, root } = await testFolder(t);
   for (const name of ["", "a/b", "a b", "a\n", "ä", "x".repeat(61)]) {
-    await assert.rejects(library.init(join(root, "new"), { name }), hasCode("usage"));
-    await assert.rejects(library.openOrAdopt(root, { name, allow: ["nested"] }), hasCode("usage"));
+    await assert.rejects(library.init(join(root, "new"), { selfContained: true, name }), hasCode("usage"));
+    await assert.rejects(library.openOrInit(root, { name, allow: ["nested"] }), hasCode("usage"));
   }
-  assert.equal((await library.init(join(root, "new"), { name: "Agent_7-x" })).created, true);
+  assert.equal((await library.init(join(root, "new"), { selfContained: true, name: "Agent_7-x" })).created, true);
+});
+
+test("a self-contained workspace takes no control directory", async (t) => {
+  const { library, root } = await testFolder(t);
+  const given = { selfContained: true, controlDirectory: join(root, "control") };
+  await assert.rejects(library.init(join(root, "new"), given), hasCode("usage"));
+  await assert.rejects(library.openOrInit(join(root, "new"), given), hasCode("usage"));
+  assert.deepEqual([existsSync(join(root, "new")), existsSync(join(root, "control"))], [false, false]);
 });
 
 test("doctor names a registered folder that is missing, and so does the error for a folder without a workspace", async (t) => {
   const { root, library, folder, client } = await testFolder(t);
   await client.save();
   mkdirSync(join(root, "other"));
-  const other = await library.openOrAdopt(join(root, "other"));
+  const other = await library.openOrInit(join(root, "other"));
   await other.save();
   rmSync(folder, { recursive: true });
   const { healthy, findings } = await other.doctor();

@@ -137,7 +137,7 @@ test("a release, if killed while it deletes held points, leaves the other worksp
   await client.save();
   const other = path.join(volume.root, "other");
   makeHoldable(other, "btrfs-snapshot");
-  const second = await (await cairnLibrary()).adopt(other, { controlDirectory: client.controlDirectory });
+  const second = await (await cairnLibrary()).init(other, { controlDirectory: client.controlDirectory });
   await second.save();
   await second.save();
   const killed = cairn(["release", other, "--delete-points"], { failpoint: "release.workspace-renamed" });

@@ -69,7 +69,7 @@ test("a conversion to a subvolume, if killed, even in its recovery, leaves the o
   const library = await cairnLibrary();
   const commandOf = (folder: string): string[] => ["engine", "set", "btrfs-snapshot", folder, ...ALLOW];
   const traced = freshFolder(volume, 0);
-  const traceable = await library.adopt(traced);
+  const traceable = await library.init(traced);
   await traceable.save();
   const names = passesOf(commandOf(traced));
   assert.ok(names.includes("convert.exchanged") && names.includes("convert.recorded"), names.join(" "));
@@ -80,7 +80,7 @@ test("a conversion to a subvolume, if killed, even in its recovery, leaves the o
   for (const pass of chosenPasses(names)) {
     const folder = freshFolder(volume, pass);
     const state = readFolder(folder);
-    const client = await library.adopt(folder);
+    const client = await library.init(folder);
     const { save_point_id: first } = await client.save();
     const kills = [killAt(commandOf(folder), pass)];
     assertFolder(folder, state, `killed at ${kills[0]}`);
@@ -133,7 +133,7 @@ test("a conversion to a plain folder, if killed, leaves the old or the new folde
     execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
     makeFirst(folder);
     fillOddly(folder);
-    const client = await library.adopt(folder, { engineType: "btrfs-snapshot" });
+    const client = await library.init(folder, { engineType: "btrfs-snapshot" });
     await client.save();
     return { folder, client };
   };
@@ -185,7 +185,7 @@ test("init with a conversion, if killed, leaves a workspace or none, and the fol
     const state = readFolder(folder);
     const where = `init killed at ${killAt(commandOf(folder), pass)}`;
     assertFolder(folder, state, where);
-    const client = await library.openOrAdopt(folder);
+    const client = await library.openOrInit(folder);
     await client.save();
     assertFolder(folder, state, where);
     await client.seal();
@@ -203,7 +203,7 @@ test("recovery takes a killed conversion back if a program wrote to the original
   const file = "goes/deep/a";
   const killed = async (number: number): Promise<{ folder: string; client: Client; beside: string }> => {
     const folder = freshFolder(volume, number);
-    const client = await library.adopt(folder);
+    const client = await library.init(folder);
     await client.save();
     const args = ["engine", "set", "btrfs-snapshot", folder, ...ALLOW];
     assert.ok(cairn(args, { failpoint: "convert.exchanged" }).killed);
@@ -250,7 +250,7 @@ test("a folder keeps its content if the power fails during or after a conversion
   for (const [number, failpoint] of ["convert.known", "convert.exchanged", "convert.recorded", null].entries()) {
     const where = `power cut at ${failpoint ?? "the end"}`;
     const folder = freshFolder(volume, number);
-    const client = await library.adopt(folder);
+    const client = await library.init(folder);
     await client.save();
     execFileSync("sync", ["-f", folder]);
     const state = readFolder(folder);
@@ -289,7 +289,7 @@ test("relocate moves the tree that a killed conversion left beside the folder, a
   ].entries()) {
     const folder = freshFolder(volume, number + 1);
     const state = readFolder(folder);
-    await (await library.adopt(folder)).save();
+    await (await library.init(folder)).save();
     assert.ok(cairn(["engine", "set", "btrfs-snapshot", folder, ...ALLOW], { failpoint }).killed, failpoint);
     const moved = path.join(other, "moved");
     fs.renameSync(folder, moved);

@@ -97,7 +97,7 @@ test("a daemon, if killed at any step, keeps all workspaces and points that it c
     "daemon-state.previous-kept",
     "daemon-state.saved",
     "daemon.decided",
-    "daemon.adopted",
+    "daemon.kept",
     "daemon.released",
   ])
     assert.ok(names.includes(name), `${name} in ${names.join(" ")}`);

@@ -15,7 +15,7 @@ test("init --self-contained, if killed at any step, can be repeated, and leaves 
     const name = killAt(["init", "--self-contained", place], pass);
     // Where it was whole already, a second one is told so.
     if (pass % 2 === 0) cairn(["init", "--self-contained", place], { failpoint: `#${pass}` });
-    const client = await library.openOrInit(place);
+    const client = await library.openOrInit(place, { selfContained: true });
     // A writer on another host cannot be asked whether it lives: what it left goes after an hour.
     for (const left of fs.readdirSync(place).filter((each) => each.startsWith(".cairn-tmp-")))
       fs.utimesSync(path.join(place, left), 1e9, 1e9);

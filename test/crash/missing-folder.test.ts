@@ -240,7 +240,7 @@ test("restore refuses to make a missing folder if the folder's disk is not mount
   fs.writeFileSync(path.join(folder, "a"), "one");
   const control = newFolder("control");
   fs.rmdirSync(control);
-  const client = await (await cairnLibrary()).adopt(folder, { controlDirectory: control });
+  const client = await (await cairnLibrary()).init(folder, { controlDirectory: control });
   await client.save();
   volume.unmounted(() => {
     const refused = cairn(["-C", folder, "restore", "head"]);

@@ -110,7 +110,7 @@ async function placeOf(t: TestContext, kind: HeldKind | null, engine: EngineType
   let client: Client;
   if (kind === null) {
     fill(folder);
-    client = await (await cairnLibrary()).adopt(folder, { engineType: engine });
+    client = await (await cairnLibrary()).init(folder, { engineType: engine });
   } else {
     const held = await heldPlace(t, { kind, engine: engine as HoldingEngine, fill });
     if (held === null) return null;

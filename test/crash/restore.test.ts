@@ -126,7 +126,7 @@ test("a restore that stages files in the workspace, if killed, leaves no staged 
   const folder = newFolder("elsewhere");
   const client = await (
     await cairnLibrary()
-  ).adopt(folder, { controlDirectory: path.join(controlDirectory, "control") });
+  ).init(folder, { controlDirectory: path.join(controlDirectory, "control") });
   makeFirst(folder);
   const { save_point_id: firstId } = await client.save();
   const compare = { withoutRootTime: true };

@@ -101,7 +101,7 @@ test("the next command removes what a killed view left, even if the control dire
   const root = newFolder("moves");
   const library = await cairnLibrary();
   let place = path.join(root, "0");
-  const client = await library.init(place);
+  const client = await library.init(place, { selfContained: true });
   fs.writeFileSync(path.join(place, "main/file"), "content");
   const { save_point_id: point } = await client.save();
   const { view_id: id } = await client.view(point);

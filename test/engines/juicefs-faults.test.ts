@@ -29,7 +29,7 @@ async function faultyClones(t: TestContext): Promise<Faulty | null> {
   const folder = path.join(volume.root, "ws");
   fs.mkdirSync(folder);
   makeFirst(folder);
-  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const client = await (await cairnLibrary()).init(folder, { engineType: "juicefs-clone" });
   const [program, whole] = [path.join(volume.programs, "juicefs"), path.join(volume.programs, "whole")];
   fs.renameSync(program, whole);
   return { volume, folder, client, program, whole };
@@ -51,7 +51,7 @@ test("a folder on JuiceFS is cloned if juicefs-clone is requested, and saved by 
   assert.equal(engine, "copy", JSON.stringify(reasons));
   assert.match(reasons.find((each) => each.engine === "juicefs-clone")?.reason ?? "", /works here/);
   assert.deepEqual(fs.readdirSync(volume.root), ["a b"], "nothing is left");
-  const client = await library.adopt(folder, { engineType: "juicefs-clone" });
+  const client = await library.init(folder, { engineType: "juicefs-clone" });
   assert.equal(client.engineType, "juicefs-clone");
   assert.equal(path.dirname(client.controlDirectory), path.join(volume.root, ".cairn-control"));
   const held = await client.save();
@@ -89,7 +89,7 @@ test("the choice of an engine can be interrupted during a trial clone, and leave
   for (const probe of [
     async (signal: AbortSignal) => library.detectEngine(folder, { signal }),
     async (signal: AbortSignal) => library.validateEngine(folder, "juicefs-clone", { signal }),
-    async (signal: AbortSignal) => library.adopt(folder, { signal }),
+    async (signal: AbortSignal) => library.init(folder, { signal }),
   ]) {
     const controller = new AbortController();
     const stopped = assert.rejects(probe(controller.signal), { code: "interrupted" });

@@ -78,7 +78,7 @@ test("restore and fork give the group no extra rights if they make a folder with
     execFileSync("setfacl", ["-m", "u:4321:rwx", folder]);
     fs.writeFileSync(path.join(folder, "file"), "content");
     const listed = access(folder);
-    const client = await (await cairnLibrary()).adopt(folder, { engineType: engine });
+    const client = await (await cairnLibrary()).init(folder, { engineType: engine });
     const { save_point_id: target } = await client.save();
     const [to, fork] = [`${folder}-to`, `${folder}-fork`];
     await client.restore({ target, to });

@@ -180,7 +180,7 @@ test("agent install saves the first point, reports progress, and runs a hook as 
   assert.match(missing.warnings.join(), /saved nothing: it ended with status 12[67]/);
 });
 
-test("agent install adopts a home directory only if --allow home is given", () => {
+test("agent install makes a home directory a workspace only if --allow home is given", () => {
   const home = path.join(SCRATCH, "a-home");
   write(path.join(home, "a.txt"), "mine\n");
   const env = { HOME: home };
@@ -193,7 +193,7 @@ test("agent install adopts a home directory only if --allow home is given", () =
 });
 
 test(
-  "agent install on a terminal asks before it adopts a home directory",
+  "agent install on a terminal asks before it makes a home directory a workspace",
   { skip: !fs.existsSync("/usr/bin/script") },
   async () => {
     const home = path.join(SCRATCH, "asked-home");

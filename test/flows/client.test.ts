@@ -61,12 +61,12 @@ test("the package's client names the socket if no daemon answers, and works once
   const folder = fs.mkdtempSync(path.join(SCRATCH, "by-later-client-"));
   const refused = { code: "no_daemon", retryable: true, exitStatus: 5, message: new RegExp(daemon.socket) };
   await assert.rejects(library.open(folder), refused);
-  await assert.rejects(library.openOrAdopt(folder), refused);
+  await assert.rejects(library.openOrInit(folder), refused);
   await assert.rejects(library.find(folder), refused);
   await assert.rejects(library.listWorkspaces(), refused);
   await assert.rejects(library.jobs(), refused);
   await assert.rejects(library.events()[Symbol.asyncIterator]().next(), refused);
   await daemon.start();
-  await using client = await library.openOrAdopt(folder);
+  await using client = await library.openOrInit(folder);
   assert.ok((await client.save()).made);
 });

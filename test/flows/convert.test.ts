@@ -60,7 +60,7 @@ void describe("a plain folder on btrfs", () => {
     const marked = marks();
     assert.match(marked, /A.*C.*odd\/in-place\n/);
     const state = readFolder(folder);
-    const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot", ...SURE });
+    const client = await (await cairnLibrary()).init(folder, { engineType: "btrfs-snapshot", ...SURE });
     assert.ok(isSubvolume(folder));
     assertFolder(folder, state, "converted");
     assert.equal(marks(), marked);
@@ -85,7 +85,7 @@ void describe("a plain folder on btrfs", () => {
     const { folder } = place;
     makeFirst(folder);
     const first = readFolder(folder);
-    const client = await (await cairnLibrary()).adopt(folder);
+    const client = await (await cairnLibrary()).init(folder);
     const a = await client.save({ message: "by copy" });
     const { conversion, engine } = await client.setEngine("btrfs-snapshot", SURE);
     assert.equal(engine, "btrfs-snapshot");
@@ -283,7 +283,7 @@ sys.stdin.read()
     const library = await cairnLibrary();
     for (const phase of ["storing", "verifying"]) {
       const stop = new AbortController();
-      const adopting = library.adopt(folder, {
+      const adopting = library.init(folder, {
         engineType: "btrfs-snapshot",
         ...SURE,
         signal: stop.signal,
@@ -299,7 +299,7 @@ sys.stdin.read()
     if (place === null) return;
     const { folder } = place;
     makeFirst(folder);
-    const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot", ...SURE });
+    const client = await (await cairnLibrary()).init(folder, { engineType: "btrfs-snapshot", ...SURE });
     const { original } = client.conversion!;
     const { findings } = await client.doctor();
     assert.ok(findings.some(({ kind, detail }) => kind === "original" && detail.includes(original)));

@@ -179,7 +179,7 @@ test("a folder stays whole if a move to or from the image, or a first start, is 
   await daemon.start();
   await daemon.stop();
   const steps = ["intent", "made", "copied", "compared", "exchanged"].map((step) => `daemon-move.${step}`);
-  for (const failpoint of [...steps, "daemon.adopted"]) {
+  for (const failpoint of [...steps, "daemon.kept"]) {
     const folder = filled(failpoint.replace(".", "-"));
     const state = readFolder(folder);
     await daemon.start({ CAIRN_FAILPOINT: failpoint });
@@ -190,7 +190,7 @@ test("a folder stays whole if a move to or from the image, or a first start, is 
     assertFolder(fs.realpathSync(folder), state, `killed at ${failpoint}, started again`);
     assert.deepEqual(daemon.stateNow().moves, []);
     const isMoved = fs.lstatSync(folder).isSymbolicLink();
-    assert.equal(isMoved, ["daemon-move.exchanged", "daemon.adopted"].includes(failpoint), failpoint);
+    assert.equal(isMoved, ["daemon-move.exchanged", "daemon.kept"].includes(failpoint), failpoint);
     await daemon.call("register", { path: folder, ...ALLOW });
     await daemon.call("save", { workspace: folder });
     assert.equal((await history(daemon, folder)).length, 1);
@@ -216,7 +216,7 @@ test("a folder whose link was renamed during an unfinished move keeps its conten
   const daemon = loopDaemon(t);
   if (daemon === null) return;
   const folder = filled("renamed");
-  await daemon.start({ CAIRN_FAILPOINT: "daemon.adopted" });
+  await daemon.start({ CAIRN_FAILPOINT: "daemon.kept" });
   await assert.rejects(daemon.call("register", { path: folder, ...ALLOW }));
   await daemon.ended();
   const target = fs.readlinkSync(folder);

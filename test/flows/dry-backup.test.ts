@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
-test("backup create --dry-run makes no point, adopts no folder and names the unsaved changes", () => {
+test("backup create --dry-run makes no point, makes no folder a workspace and names the unsaved changes", () => {
   const [folder, fresh] = [path.join(SCRATCH, "work"), path.join(SCRATCH, "fresh")];
   for (const each of [folder, fresh]) fs.mkdirSync(each);
   const to = ["-r", path.join(SCRATCH, "repository"), "--password-command", "echo secret"];

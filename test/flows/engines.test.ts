@@ -55,7 +55,7 @@ test("adopt refuses an engine that does not work on the file system", async (t) 
     ],
   );
   for (const each of ["btrfs-snapshot", "reflink-copy", "juicefs-clone"] as const)
-    await assert.rejects(library.adopt(folder, { engineType: each }), { code: "unsupported" });
+    await assert.rejects(library.init(folder, { engineType: each }), { code: "unsupported" });
   assert.deepEqual(
     fs.readdirSync(volume.root).filter((name) => name !== "lost+found"),
     ["ws"],
@@ -68,10 +68,13 @@ test("init accepts reflink-copy for an absent or empty path if the file system s
   const library = await cairnLibrary();
   for (const name of ["absent", "deeper/absent", "empty"]) {
     if (name === "empty") for (const { root } of [plain, cloning]) fs.mkdirSync(path.join(root, name));
-    const refused = library.init(path.join(plain.root, name), { engineType: "reflink-copy" });
+    const refused = library.init(path.join(plain.root, name), { selfContained: true, engineType: "reflink-copy" });
     await assert.rejects(refused, { code: "unsupported" });
     assert.deepEqual(fs.existsSync(path.join(plain.root, name)), name === "empty");
-    const client = await library.openOrInit(path.join(cloning.root, name), { engineType: "reflink-copy" });
+    const client = await library.openOrInit(path.join(cloning.root, name), {
+      selfContained: true,
+      engineType: "reflink-copy",
+    });
     fs.writeFileSync(path.join(client.workspacePath(), "file"), "x");
     const { effective_engine: engine } = await client.save();
     assert.deepEqual([client.created, engine], [true, "reflink-copy"]);
@@ -90,7 +93,7 @@ test("adopt chooses btrfs-snapshot for a subvolume and copy for a plain folder",
     [plain, "copy"],
   ] as const) {
     assert.equal((await library.detectEngine(folder)).engine, engine);
-    const client = await library.adopt(folder);
+    const client = await library.init(folder);
     assert.equal(client.engineType, engine);
     assert.equal((await client.save()).effective_engine, engine);
     const { engine: used, engine_reasons: reasons } = await client.status();
@@ -176,7 +179,7 @@ test("status, doctor and setEngine list the other working engines and how to cho
   await client.setEngine("btrfs-snapshot", { onWarning: (message) => warnings.push(message) });
   assert.match(warnings.join(), /changed for these too: plain$/);
   await assert.rejects(
-    library.adopt(folder, { engineType: "copy" }),
+    library.init(folder, { engineType: "copy" }),
     (error: { code?: string; hint?: string }) =>
       error.code === "already_exists" && error.hint?.includes("cairn engine set copy") === true,
   );

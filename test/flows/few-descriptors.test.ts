@@ -58,7 +58,7 @@ test(
     const { openLibrary } = await import("${SRC}compose.ts");
     const work = "${root}/work";
     fs.mkdirSync(work + "/deep/er", { recursive: true });
-    const client = await (await openLibrary()).adopt(work);
+    const client = await (await openLibrary()).init(work);
     for (let i = 0; i < 40; i++) fs.writeFileSync(work + (i % 2 ? "/deep/er/f" : "/f") + i, String(i));
     await client.save();
     await client.verify("latest");

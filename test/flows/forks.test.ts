@@ -21,7 +21,7 @@ interface Place {
 async function plain(): Promise<Place> {
   const folder = newFolder("original");
   makeFirst(folder);
-  return { client: await (await cairnLibrary()).adopt(folder), folder };
+  return { client: await (await cairnLibrary()).init(folder), folder };
 }
 
 for (const engine of ["copy", "btrfs-snapshot"]) {
@@ -120,7 +120,7 @@ test("show, restore and adopt work on a workspace with its own store, and fork -
   const first = readFolder(folder, compare);
   const other = newFolder("own-store");
   makeFirst(other);
-  const own = await (await cairnLibrary()).adopt(other);
+  const own = await (await cairnLibrary()).init(other);
   makeSecond(other);
   fs.writeFileSync(path.join(other, "large"), Buffer.alloc(3 << 20, "only there"));
   const second = readFolder(other);
@@ -182,7 +182,7 @@ test("a commit in a fork of a git worktree or submodule does not move the origin
   git(outer, "submodule", "--quiet", "add", main, "inner");
   for (const folder of [path.join(base, "linked"), path.join(outer, "inner")]) {
     // oxlint-disable-next-line no-await-in-loop
-    const client = await (await cairnLibrary()).adopt(folder);
+    const client = await (await cairnLibrary()).init(folder);
     fs.writeFileSync(path.join(folder, "staged"), "staged\n");
     git(folder, "add", "staged");
     // oxlint-disable-next-line no-await-in-loop
@@ -221,7 +221,7 @@ test("adopt refuses if the original changed since the fork, and --merge keeps bo
   };
   const lines = (first: string, last: string): string => `${[first, "b", "c", "d", "e", last].join("\n")}\n`;
   write(folder, { text: lines("a", "f"), both: "one\n", fork: "one", own: "one", gone: "one" });
-  const client = await (await cairnLibrary()).adopt(folder);
+  const client = await (await cairnLibrary()).init(folder);
   await client.save();
   const to = `${folder}-fork`;
   await client.fork("head", to);

@@ -14,8 +14,8 @@ const CHANGED = 240;
 function saveAlone(folder: string): { main: number; all: number } {
   const library = path.join(path.dirname(buildCommand()), "index.js");
   const script = `
-    const { openOrAdopt } = await import(${JSON.stringify(library)});
-    const client = await openOrAdopt(${JSON.stringify(folder)});
+    const { openOrInit } = await import(${JSON.stringify(library)});
+    const client = await openOrInit(${JSON.stringify(folder)});
     const [main, all] = [process.threadCpuUsage(), process.cpuUsage()];
     await client.save();
     console.log(JSON.stringify({ main: process.threadCpuUsage(main).user, all: process.cpuUsage(all).user }));

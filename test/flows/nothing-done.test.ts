@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
-test("a refused backup restore --in-place adopts no folder", () => {
+test("a refused backup restore --in-place makes no folder a workspace", () => {
   const [one, other, target] = ["one", "other", "target"].map((name) => {
     const folder = path.join(SCRATCH, name);
     fs.mkdirSync(folder);

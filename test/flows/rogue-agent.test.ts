@@ -82,7 +82,7 @@ const UNKNOWN: Record<string, string> = {
   openRepository: "unsupported",
   createBackup: "unsupported",
   restoreBackup: "unsupported",
-  openOrAdopt: "unsupported",
+  openOrInit: "unsupported",
   prune: "usage",
   forgetSnapshots: "usage",
   addKey: "usage",
@@ -119,7 +119,7 @@ const BY_VERBS: Attack[] = [
     },
   },
   {
-    name: "adopts folders of others, of the system and of its own",
+    name: "makes workspaces of folders of others, of the system and of its own",
     attack: async (here, way) => {
       fs.mkdirSync(path.join(here.home, "new"), { recursive: true });
       fs.chownSync(path.join(here.home, "new"), AGENT, AGENT);

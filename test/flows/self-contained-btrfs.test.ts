@@ -21,7 +21,7 @@ void describe("a self-contained workspace on btrfs", () => {
       ["asked/for", { engineType: "btrfs-snapshot" }],
     ] as const) {
       const place = path.join(volume.root, name);
-      const client = await library.init(place, options);
+      const client = await library.init(place, { selfContained: true, ...options });
       const main = path.join(place, "main");
       assert.deepEqual([client.engineType, isSubvolume(main)], ["btrfs-snapshot", true]);
       assert.deepEqual(client.engineReasons.find(({ chosen }) => chosen)?.engine, "btrfs-snapshot");
@@ -35,7 +35,7 @@ void describe("a self-contained workspace on btrfs", () => {
       assertFolder(main, first, "restored");
       assert.deepEqual(fs.readdirSync(place).toSorted(), [".cairn", "main"]);
     }
-    const copied = await library.init(path.join(volume.root, "copied"), { engineType: "copy" });
+    const copied = await library.init(path.join(volume.root, "copied"), { selfContained: true, engineType: "copy" });
     assert.deepEqual([copied.engineType, isSubvolume(copied.workspace.path)], ["copy", false]);
   });
 
@@ -66,7 +66,7 @@ void describe("a self-contained workspace on btrfs", () => {
     for (let pass = 1; pass <= names.length; pass += 2) {
       const killed = path.join(volume.root, `killed-${pass}`);
       const where = `killed at ${killAt(["init", "--self-contained", killed], pass)}`;
-      const client = await library.openOrInit(killed);
+      const client = await library.openOrInit(killed, { selfContained: true });
       assert.ok(isSubvolume(path.join(killed, "main")), where);
       assert.equal((await client.save()).effective_engine, "btrfs-snapshot", where);
       const held: string[] = subvolumesOf(volume.root).filter((each: string) => each.startsWith(`killed-${pass}/`));

@@ -152,7 +152,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     fs.writeFileSync(passwordFile, "secret\n", { mode: 0o644 });
     const repository = ["-r", path.join(place, "home/repository"), "--password-file", passwordFile];
     cairnOk(["backup", "init", ...repository], options);
-    // Adopted with its first point, which is there the second time, and backed up with another one.
+    // A workspace with its first point, which is there the second time, and backed up with another one.
     for (const [round, more] of [[source], ["-C", source, "--no-save"], ["-C", source]].entries()) {
       if (round === 2) fs.appendFileSync(path.join(source, "plain"), "more\n");
       const done = cairn(["backup", "create", ...repository, ...more], options);

@@ -113,7 +113,7 @@ describe("a database whose program may take locks that Cairn does not see", () =
       const folder = path.join(views.cairn, "ws");
       fs.mkdirSync(path.dirname(file));
       makeDatabase(file, mode);
-      const client = await (await cairnLibrary()).adopt(folder, { engineType: "copy" });
+      const client = await (await cairnLibrary()).init(folder, { engineType: "copy" });
       const writer = await Writer.start(t, file, "FULL", { mode, pauseMs: PAUSE_MS });
       const to = path.join(SCRATCH, `unseen-${count}-${kind}-${mode}`);
       const busy: Record<string, number> = {};

@@ -34,7 +34,7 @@ class UndoWorld {
   static async make(): Promise<UndoWorld> {
     const world = new UndoWorld();
     for (const name of KEEPERS) world.write(name, "");
-    world.client = await (await cairnLibrary()).adopt(world.folder);
+    world.client = await (await cairnLibrary()).init(world.folder);
     await world.save();
     return world;
   }

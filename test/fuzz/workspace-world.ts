@@ -67,7 +67,7 @@ export class WorkspaceWorld {
     makeHoldable(world.folder, chance.oneIn(4) ? "copy" : engineType);
     for (let i = 0; i < BEGIN; i++) editFolder(world.folder, chance, place.sets);
     world.library = await cairnLibrary();
-    world.client = await world.library.adopt(world.folder, { engineType, allow: ["holders"] });
+    world.client = await world.library.init(world.folder, { engineType, allow: ["holders"] });
     // Points that keep their trees can be exchanged with what is there.
     await world.client.setPolicy({ keptTrees: 100 });
     await world.#saveFirst();

@@ -1,6 +1,6 @@
 import { createReadStream, realpathSync } from "node:fs";
 import {
-  type AdoptOptions,
+  type InitOptions,
   type CairnLibrary,
   type CallOptions,
   type Client,
@@ -68,7 +68,7 @@ interface Where {
 }
 
 /** Verbs of the library that need an answer of a daemon first. */
-class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "adopt" | "listWorkspaces"> {
+class Served implements Pick<CairnLibrary, "find" | "open" | "openOrInit" | "init" | "listWorkspaces"> {
   readonly #connections: readonly Connection[];
   readonly #where: Where;
   /** Daemons that get no more calls, each with the reason. */
@@ -176,7 +176,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
     if (this.#where.local === null)
       throw new CairnError("not_a_workspace", `the daemon serves no workspace ${path}`, {
-        hint: "open the folder of a workspace, or make this folder a workspace: `openOrAdopt`",
+        hint: "open the folder of a workspace, or make this folder a workspace: `openOrInit`",
       });
     try {
       return await (await this.#local()).open(...given);
@@ -186,26 +186,27 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     }
   }
 
-  async openOrAdopt(...given: Parameters<CairnLibrary["openOrAdopt"]>): Promise<Client> {
-    const [path, options = {}] = given;
+  async openOrInit(...given: Parameters<CairnLibrary["openOrInit"]>): Promise<Client> {
+    const [path, { selfContained = false, ...options } = {}] = given;
     const register = async (connection: Connection): Promise<Client> =>
       this.#client({ connection, found: (await connection.call("register", { path, options }, options)) as Reference });
-    if (this.#where.local === null) return this.any(register);
-    if (options.controlDirectory !== undefined) return (await this.#local()).openOrAdopt(...given);
+    if (this.#where.local === null && !selfContained) return this.any(register);
+    if (selfContained || options.controlDirectory !== undefined) return (await this.#local()).openOrInit(...given);
     const served = await this.#at(path, options);
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
     const [connection] = this.#asked();
     const local = await this.#local();
     const known = await this.#foundHere([path]);
     if (known === null) this.#requireNoneHung();
-    if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
+    if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrInit(...given);
     await refuseOwnInside(local, path, options);
     return register(connection);
   }
 
-  async adopt(...given: Parameters<CairnLibrary["adopt"]>): Promise<Client> {
-    const [path, options = {}] = given;
-    const client = await this.openOrAdopt(path, options);
+  async init(...given: Parameters<CairnLibrary["init"]>): Promise<Client> {
+    const [path, options] = given;
+    if (options?.selfContained === true) return (await this.#local()).init(...given);
+    const client = await this.openOrInit(path, options);
     if (client.created) return client;
     throw new CairnError("already_exists", `${path} is a workspace already`, { hint: see("status") });
   }
@@ -248,7 +249,7 @@ async function* readHere(folder: string, given: readonly unknown[]): AsyncGenera
 async function refuseOwnInside(
   local: CairnLibrary,
   folder: string,
-  { allow = [], signal }: AdoptOptions,
+  { allow = [], signal }: InitOptions,
 ): Promise<void> {
   if (allow.includes("nested")) return;
   const own = await local.listWorkspaces(signal === undefined ? {} : { signal });

@@ -12,8 +12,8 @@ import type { Tool } from "../../verbs/kinds/tool.ts";
 import { describeTool, TOOLS } from "./tools.ts";
 
 export interface OpenWorkspace {
-  /** Opens the folder's workspace. With `adopts`, makes the folder a workspace if it is none. */
-  (adopts: boolean): Promise<Client>;
+  /** Opens the folder's workspace, or makes the folder one if `makesWorkspace`. */
+  (makesWorkspace: boolean): Promise<Client>;
   /** Called if the client's daemon is gone or hangs: the next call needs another client. */
   lost?(): void;
 }
@@ -96,7 +96,7 @@ async function call(
     });
   const schema = object(tool.takes);
   refuseUnknown(schema, given, name);
-  const client = await open(tool.adopts === true);
+  const client = await open(tool.makesWorkspace === true);
   return await tool.run(client, checkValue(schema, given, name), options);
 }
 

@@ -1,7 +1,7 @@
 import { ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { lstatSync } from "node:fs";
 import { dirname } from "node:path";
-import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
+import type { InitOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
 import { type Reference, TokenOptions } from "../../contract/daemon.ts";
 import type { Client, ForkResult, ListedEntry, PathInput, ReadOptions } from "../../contract/index.ts";
 import { checkValue, refuseUnknown } from "../../contract/schema.ts";
@@ -55,7 +55,7 @@ export async function answer(
       return daemon.withClient(peer, { path: served.path, changes: false }, async (client) => referenceTo(client));
     }
     case "register": {
-      const options = { ...(body["options"] as AdoptOptions | undefined), ...told };
+      const options = { ...(body["options"] as InitOptions | undefined), ...told };
       const { client, created } = await daemon.register(peer, pathOf(body, "path"), options);
       return { ...referenceTo(client), created };
     }

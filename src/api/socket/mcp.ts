@@ -63,8 +63,8 @@ export async function serveMcp(
   if (workspace === null)
     throw new CairnError("usage", "the workspace is not named", { hint: "name it: /mcp?workspace=/absolute/path" });
   const calls = new OwnCalls(answer, signal);
-  const open = async (adopts: boolean): Promise<Client> => {
-    const found = await calls.call(adopts ? "register" : "at", { path: workspace });
+  const open = async (makesWorkspace: boolean): Promise<Client> => {
+    const found = await calls.call(makesWorkspace ? "register" : "at", { path: workspace });
     if (found === null) throw new CairnError("not_a_workspace", `${workspace} is not a workspace`);
     return methodsOf(calls, workspace) as unknown as Client;
   };

@@ -307,7 +307,7 @@ test("restoreBackup refuses a snapshot with a page-stored database if its point 
   const other = join(root, "other");
   mkdirSync(other);
   writeFileSync(join(other, "here"), "stays");
-  const elsewhere = await library.adopt(other);
+  const elsewhere = await library.init(other);
   await assert.rejects(elsewhere.restoreBackup(repository, snapshot!.snapshot_id), hasCode("refused"));
   const { left_out: left } = await elsewhere.restoreBackup(repository, snapshot!.snapshot_id, { paths: ["many"] });
   assert.deepEqual([left, existsSync(join(other, "many/7")), existsSync(join(other, "here"))], [[], true, true]);

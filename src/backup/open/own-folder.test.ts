@@ -123,7 +123,7 @@ test("a backup leaves out a repository with a non-UTF-8 name although a rule inc
 
 test("a backup refuses a folder that is the repository itself", async (t) => {
   const at = await backupScene(t, "local");
-  await using client = await at.library.openOrAdopt(at.place);
+  await using client = await at.library.openOrInit(at.place);
   const before = filesIn(at.place);
   for (const dryRun of [false, true])
     // A dry run makes no point, and there is none.

@@ -74,13 +74,13 @@ for (const scheme of ["local", "far"] as const) {
       const [full, empty] = [join(root, "full"), join(root, "empty")];
       for (const each of [full, empty]) mkdirSync(each);
       writeFileSync(join(full, "mine"), "mine");
-      const there = await library.adopt(full);
+      const there = await library.init(full);
       const [warning, ...others] = await warned(there, { dryRun: true });
       assert.ok(warning?.includes(`is of ${folder}: ${full} is made equal to it`), warning);
       assert.deepEqual(others, []);
       for (const more of [{ keepPresent: true }, { paths: ["a.txt"] }, ANY])
         assert.deepEqual(await warned(there, { ...more, dryRun: true }), []);
-      assert.deepEqual(await warned(await library.adopt(empty)), []);
+      assert.deepEqual(await warned(await library.init(empty)), []);
       assert.deepEqual(await warned(client), []);
     });
 
@@ -93,7 +93,7 @@ for (const scheme of ["local", "far"] as const) {
       const other = join(root, "other");
       mkdirSync(join(other, "deep/cache"), { recursive: true });
       for (const name of ["a.tmp", "b.secret", "deep/cache/c", "old"]) writeFileSync(join(other, name), name);
-      const theirs = await library.adopt(other);
+      const theirs = await library.init(other);
       const { changes, proof, stored_bytes: stored } = await theirs.restoreBackup(repository, "latest", ANY);
       assert.equal(changes?.deleted, 1);
       assert.ok(proof !== null && stored! > 0);
@@ -113,7 +113,7 @@ for (const scheme of ["local", "far"] as const) {
       const other = join(root, "other");
       mkdirSync(join(other, "many"), { recursive: true });
       for (const name of ["many/extra", "a.txt", "keep"]) writeFileSync(join(other, name), name);
-      const theirs = await library.adopt(other);
+      const theirs = await library.init(other);
       await theirs.save();
       const { head } = await theirs.status();
       const some = await theirs.restoreBackup(repository, "latest", { ...ANY, paths: ["many"] });
@@ -136,7 +136,7 @@ test("restoreBackup takes `latest` as the newest snapshot of its own folder unle
   const own = await client.createBackup(repository, { save: true });
   const other = join(root, "other");
   mkdirSync(other);
-  const theirs = await library.adopt(other);
+  const theirs = await library.init(other);
   await assert.rejects(theirs.restoreBackup(repository, "latest"), {
     code: "not_found",
     message: `no snapshot of ${other}, so there is no latest one`,
@@ -166,7 +166,7 @@ test("restoreBackup changes neither folder nor history if the snapshot's content
   const other = join(root, "other");
   mkdirSync(other);
   writeFileSync(join(other, "mine"), "mine");
-  const theirs = await library.adopt(other);
+  const theirs = await library.init(other);
   await theirs.save();
   const before = (await theirs.history(undefined, 0, { all: true })).save_points.length;
   await assert.rejects(theirs.restoreBackup(repository, "latest", ANY), hasCode("damaged"));

@@ -379,7 +379,7 @@ test("createBackup of a workspace ends by its own signal", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
-  const client = await at.library.init(join(at.folder, "work"));
+  const client = await at.library.init(join(at.folder, "work"), { selfContained: true });
   t.after(async () => client.close());
   writeFileSync(join(client.workspacePath(), "file"), "content");
   await client.save();

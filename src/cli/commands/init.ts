@@ -1,6 +1,4 @@
-import type { Client } from "../../contract/index.ts";
 import type { CommandDefinition } from "../command.ts";
-import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { InitOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
@@ -10,10 +8,7 @@ const OPTIONS = new VerbOptions(InitOptions.entries);
 export const command: CommandDefinition = {
   name: "init",
   arguments: [{ name: "[dir]", text: "the folder; default: the current one", completes: "folders" }],
-  options: [
-    ...OPTIONS.definitions,
-    { flags: "--self-contained", text: "make DIR/main the workspace and DIR/.cairn the control directory" },
-  ],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn init ~/project", text: "make a folder a workspace; nothing in it moves" },
     {
@@ -26,19 +21,17 @@ export const command: CommandDefinition = {
     },
   ],
   async run(context, input) {
-    const selfContained = input.flag("selfContained");
     const library = await context.library();
     const folder = context.folder(input.argument(0));
-    const options = { ...context.openOptions(), ...OPTIONS.read(context, input) };
-    if (selfContained && context.globals.controlDirectory !== undefined)
-      throw usage("--self-contained and --control-dir exclude each other");
-    const client: Client = selfContained ? await library.init(folder, options) : await library.adopt(folder, options);
+    const options: InitOptions = { ...context.openOptions(), ...OPTIONS.read(context, input) };
+    const { selfContained = false } = options;
+    const client = await library.init(folder, options);
     const engineReasons = [...client.engineReasons];
     const { conversion } = client;
     const data = {
       workspace: client.workspace,
       engine_reasons: engineReasons,
-      adopted: !selfContained,
+      self_contained: selfContained,
       ...(conversion === null ? {} : { conversion }),
     };
     await client.close();

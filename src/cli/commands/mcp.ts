@@ -13,8 +13,8 @@ export const command: CommandDefinition = {
     const folder = context.folder();
     const library = await context.library();
     let client: Client | null = null;
-    const opened = async (adopts: boolean): Promise<Client> =>
-      (client ??= await (adopts ? library.openOrAdopt(folder) : library.open(folder)));
+    const opened = async (makesWorkspace: boolean): Promise<Client> =>
+      (client ??= await (makesWorkspace ? library.openOrInit(folder) : library.open(folder)));
     const open = Object.assign(opened, { lost: () => void (client = null) });
     return {
       data: { path: folder },

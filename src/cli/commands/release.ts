@@ -16,7 +16,7 @@ export const command: CommandDefinition = {
   examples: [
     {
       line: "cairn release ~/project",
-      text: "end the workspace; its points stay, and the output names the command that adopts the folder with them again",
+      text: "end the workspace; its points stay, and the output names the command that makes the folder a workspace with them again",
     },
     { line: "cairn release ~/project --delete-points", text: "also delete everything that Cairn stores about it" },
   ],
@@ -40,11 +40,11 @@ export const command: CommandDefinition = {
         if (deletePoints)
           return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
         if (result.points_kept === 0) return `${released}; it had no save points`;
-        // An adoption without --control-dir looks only at the default place.
+        // `init` without --control-dir looks only at the default place.
         const [folder, place] = [path, control].map((each) => printable(shellQuote(each)));
         const again = `cairn init ${folder} --control-dir ${place}`;
         const remove = `cairn release ${folder} --control-dir ${place} --delete-points`;
-        return `${released}; its points stay in ${printable(control)}\n  adopt it with them: ${context.style.cyan(again)}\n  delete the points:  ${context.style.cyan(remove)}`;
+        return `${released}; its points stay in ${printable(control)}\n  keep it again with them: ${context.style.cyan(again)}\n  delete the points:  ${context.style.cyan(remove)}`;
       },
     };
   },

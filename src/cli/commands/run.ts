@@ -18,7 +18,7 @@ export const command: CommandDefinition = {
     { line: "cairn run -m 'agent turn 12' ./agent --step", text: "with a message" },
   ],
   async run(context, input) {
-    const client = await context.openOrAdopt();
+    const client = await context.openOrInit();
     const options: RunOptions = {
       ...context.callOptions(),
       ...withTags(OPTIONS.read(context, input)),

@@ -35,7 +35,7 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const options = readOptions(context, input);
-    const client = await context.openOrAdopt(input.argument(0), options.allow);
+    const client = await context.openOrInit(input.argument(0), options.allow);
     const result = await client.save(options);
     const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, ...savePoint } = result;
     return {

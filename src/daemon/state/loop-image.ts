@@ -89,7 +89,7 @@ export function mountImage(state: string, known: LoopImage | null, config: Pick<
   durableMkdir(mount, { mode: 0o755 });
   const device = deviceAt(mount) ?? attach(image, mount);
   const bytes = statSync(image).size;
-  // The maker of an adopted image chose its size.
+  // The maker of an image that was taken up chose its size.
   if (known?.mount !== undefined) return { ...known, bytes, last_device: device };
   const wanted = imageBytes(config, freeSpace(state), bytes);
   if (bytes >= wanted && bytes === (known?.bytes ?? bytes)) return { path: image, bytes, last_device: device };

@@ -14,7 +14,7 @@ import type { DaemonPlaces } from "../places.ts";
 type Marked = Pick<ServedWorkspace, "path" | "path_b64" | "link">;
 
 /**
- * Marks of the folders that root's daemon keeps. A mark is written before the folder is adopted and removed after it is
+ * Marks of the folders that root's daemon keeps. A mark is written before the folder becomes a workspace and removed after it is
  * given up, so that every kept folder is marked after a kill, too. A user's own daemon has no marks: the user reads its
  * records.
  */

@@ -71,7 +71,7 @@ async function watched(
   for (const name of ["a", "a/deep", "a/deep/er", "b"]) fs.mkdirSync(path.join(folder, name), { recursive: true });
   for (const name of ["top", "a/one", "a/two", "a/deep/three", "a/deep/er/four", "b/five"])
     fs.writeFileSync(path.join(folder, name), `${name}\n`);
-  const client = await library.openOrAdopt(folder);
+  const client = await library.openOrInit(folder);
   await watcher.add(Buffer.from(folder), [client.controlDirectory]);
   t.after(async () => {
     watcher.remove(Buffer.from(folder));

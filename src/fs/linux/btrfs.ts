@@ -216,7 +216,7 @@ export function requireSubvolume(fd: number, shown: string): void {
     throw new CairnError("unsupported", `${shown} lies on ${name}, not on btrfs`, { hint: "choose another engine" });
   }
   throw new CairnError("unsupported", `${shown} is a plain directory on btrfs, not a subvolume`, {
-    hint: advice`${call("init --engine btrfs-snapshot", "openOrAdopt", word("path"), { engineType: "btrfs-snapshot" })} makes it one in place`,
+    hint: advice`${call("init --engine btrfs-snapshot", "openOrInit", word("path"), { engineType: "btrfs-snapshot" })} makes it one in place`,
   });
 }
 

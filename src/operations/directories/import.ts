@@ -22,7 +22,7 @@ import type { LibraryHand } from "../hand.ts";
 
 /**
  * Makes a workspace from an export directory: compares every file with the envelope; copies the content, or first
- * unpacks a tar file, under a temporary name; renames; adopts, saves, and compares the point's digest with the
+ * unpacks a tar file, under a temporary name; renames; makes the folder a workspace, saves, and compares the point's digest with the
  * envelope's. A kill after the rename leaves a complete folder, which `cairn save` saves.
  */
 export async function importDirectory(
@@ -45,7 +45,7 @@ export async function importDirectory(
   failpoint("import-directory.named");
   const own = name ?? (isClone ? undefined : config.name);
   const { lockTimeoutMs, onWarning } = options;
-  await using client = await hand.openOrAdopt(target, {
+  await using client = await hand.openOrInit(target, {
     ...(own === undefined ? {} : { name: own }),
     ...(allow === undefined ? {} : { allow }),
     ...(signal === undefined ? {} : { signal }),

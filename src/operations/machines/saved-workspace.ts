@@ -32,7 +32,7 @@ export async function withClient<T>(
     throw new CairnError("not_found", `${machine.name} has no saved state`, {
       hint: advice`save one: ${line(`vm save ${machine.name}`, "saveMachine", word("machines"), machine.name)}`,
     });
-  const client = await hand.openOrAdopt(machine.saved, { name: "main", ...callOf(options) });
+  const client = await hand.openOrInit(machine.saved, { name: "main", ...callOf(options) });
   try {
     return await work(client);
   } finally {

@@ -1,4 +1,4 @@
-import { AdoptOptions } from "../../contract/care.ts";
+import { RegisterOptions } from "../../contract/care.ts";
 import { Reference } from "../../contract/daemon.ts";
 import { place } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
@@ -7,7 +7,7 @@ import { daemonCall } from "../kinds/define.ts";
 export const register = daemonCall({
   about: "Opens a workspace, or makes a folder one, and serves it from now on.",
   takes: [arg("path", place("absolute"))],
-  options: AdoptOptions,
+  options: RegisterOptions,
   output: Reference,
   errors: ["permission", "refused"],
   agents: [],

@@ -1,5 +1,4 @@
 /** Verbs that start to keep a folder, find it, move it and open its records. */
-export { adopt } from "./adopt.ts";
 export { detectEngine, validateEngine } from "./engine.ts";
 export { find } from "./find.ts";
 export { forget } from "./forget.ts";
@@ -8,6 +7,6 @@ export { init } from "./init.ts";
 export { inspect } from "./inspect.ts";
 export { listWorkspaces } from "./list-workspaces.ts";
 export { initRepository, openRepository } from "./open-repository.ts";
-export { open, openOrAdopt, openOrInit } from "./open.ts";
+export { open, openOrInit } from "./open.ts";
 export { relocate } from "./relocate.ts";
 export { verifyReceipt } from "./verify-receipt.ts";

@@ -5,11 +5,11 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const init = libraryVerb({
-  about: "Creates a self-contained workspace: `<path>/main` and `<path>/.cairn`.",
+  about: "Makes a folder a workspace, without moving any file; or makes a new self-contained workspace.",
   takes: [arg("path", place())],
   options: InitOptions,
   output: client,
-  errors: ["already_exists"],
-  unserved: "it makes a folder for a process that opens it: call it there, then `register` its `main`",
+  errors: ["already_exists", "refused"],
+  unserved: "`register` keeps a folder",
   run: async (hand, path, options) => (await import("../../operations/set-up.ts")).init(hand, path, options),
 });

@@ -1,4 +1,4 @@
-import { AdoptOptions, InitOptions, OpenOptions } from "../../contract/care.ts";
+import { InitOptions, OpenOptions } from "../../contract/care.ts";
 import { client } from "../../contract/index.ts";
 import { flag, object, opt, place, rows } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
@@ -16,28 +16,19 @@ export const open = libraryVerb({
 });
 
 export const openOrInit = libraryVerb({
-  about: "Opens a workspace, or creates a self-contained one if there is none. Concurrent calls end with the same id.",
+  about: "Opens a workspace, or makes the folder one. Concurrent calls end with the same id.",
   takes: [arg("path", place())],
   options: InitOptions,
-  output: client,
-  unserved: "it makes a folder for a process that opens it: call it there, then `register` its `main`",
-  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).openOrInit(hand, path, options),
-});
-
-export const openOrAdopt = libraryVerb({
-  about: "Opens a workspace, or adopts the folder if it is none.",
-  takes: [arg("path", place())],
-  options: AdoptOptions,
   output: client,
   errors: ["refused"],
   command: {
     init: object({
       workspace: WorkspaceRef,
       engine_reasons: rows(EngineReason),
-      adopted: flag("false with `--self-contained`"),
+      self_contained: flag(),
       conversion: opt(Conversion),
     }),
   },
   unserved: "`register` opens a folder, or keeps it",
-  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).openOrAdopt(hand, path, options),
+  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).openOrInit(hand, path, options),
 });

@@ -21,8 +21,8 @@ export interface Tool {
   output: AnySchema;
   /** True: the tool changes the folder or its points. False: it only looks. */
   changes: boolean;
-  /** True: the tool adopts a folder that is no workspace yet. */
-  adopts?: boolean;
+  /** True: the tool makes a folder that is none a workspace. */
+  makesWorkspace?: boolean;
   run(client: Client, given: Given, options: CallOptions): Promise<Answer>;
 }
 

@@ -12,7 +12,7 @@ const tool: Tool = {
   takes: pick(SaveOptions, "message", "tags", "cause"),
   output: SaveResult,
   changes: true,
-  adopts: true,
+  makesWorkspace: true,
   async run(client, given, options) {
     const call = optionsOf<SaveOptions>(given, ["message", "tags", "cause"], options);
     // The kind of its cause identifies an agent's point.

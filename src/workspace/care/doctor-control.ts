@@ -7,7 +7,7 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import { loadStatCache } from "../../archive/cache/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
-import { controlWarnings } from "../place/adopt.ts";
+import { controlWarnings } from "../place/make-workspace.ts";
 import { whyUnmounted } from "../place/mounted.ts";
 import { isFolderThere, listLeases, listWorkspaces, recordFolder } from "../place/control-directory.ts";
 import { originalsBeside } from "./originals.ts";
@@ -153,7 +153,7 @@ function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
     yield {
       kind: "folder",
       severity: "info",
-      detail: `${shown} is not the folder that was adopted (another inode); Cairn goes by the path, so it is still the same workspace`,
+      detail: `${shown} is not the folder that became the workspace (another inode); Cairn goes by the path, so it is still the same workspace`,
       repair: "the new folder is recorded as the workspace's",
       mend: () => recordFolder(found),
     };

@@ -483,7 +483,7 @@ void describe("doctor", () => {
 
   test("doctor reports nothing about a self-contained workspace that was copied from another host", async (t) => {
     const { root, library } = await testFolder(t);
-    const client = await library.init(path.join(root, "whole"));
+    const client = await library.init(path.join(root, "whole"), { selfContained: true });
     await client.save();
     const file = path.join(client.controlDirectory, "workspaces/main/workspace.json");
     const recorded = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;

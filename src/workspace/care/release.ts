@@ -35,7 +35,7 @@ import { type Workspace } from "../open/workspace.ts";
 const FREE_WAIT_MS = 10_000;
 
 /**
- * Stops keeping a folder; its files stay unchanged. The points stay, and a later adoption of the folder finds them.
+ * Stops keeping a folder; its files stay unchanged. The points stay, and a later `init` of the folder finds them.
  * With `deletePoints` they are deleted, and the last workspace's control directory too. Throws `busy`.
  */
 export async function release(workspace: Workspace, options: ReleaseOptions): Promise<ReleaseResult> {
@@ -63,7 +63,7 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   return { ...released, ...(await deletePoints(workspace, options)) };
 }
 
-/** Marks a workspace as released, the commit point. Its points stay for a later adoption of the folder. */
+/** Marks a workspace as released, the commit point. Its points stay for a later `init` of the folder. */
 export function retireWorkspace({ control, controlFile, workspace, folder }: FoundWorkspace): void {
   noteReleased({
     folder,
@@ -257,7 +257,7 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   const isInterrupted = kept.workspace !== null && isReleased(kept.workspace);
   throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
     hint: isInterrupted
-      ? advice`run ${call(`init ${shellPath(folder)}`, "openOrAdopt", printablePath(folder))}, then release the folder again: an earlier release was interrupted`
+      ? advice`run ${call(`init ${shellPath(folder)}`, "openOrInit", printablePath(folder))}, then release the folder again: an earlier release was interrupted`
       : advice`use ${line("release")}`,
   });
 }

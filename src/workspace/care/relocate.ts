@@ -205,7 +205,7 @@ function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
   });
 }
 
-/** Releases an unused workspace with its control directory, so that the next adoption of the folder does not find it. */
+/** Releases an unused workspace with its control directory, so that the next `init` of the folder does not find it. */
 async function releaseUnused(parts: WorkspaceParts, found: FoundWorkspace, options: CallOptions): Promise<void> {
   await using workspace = new Workspace(found, parts);
   using _lock = await workspace.lock("relocate", options);

@@ -5,7 +5,7 @@ import { advice, CairnError, option, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { printablePath, releaseLine, restoreLine } from "../../fs/paths/safe-path.ts";
 import { type ControlId, newControlId, newSavePointId, newWorkspaceId, type WorkspaceId } from "../../ids.ts";
-import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "../place/adopt.ts";
+import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "../place/make-workspace.ts";
 import {
   createControlDirectory,
   type CreatedControl,

@@ -20,7 +20,7 @@ import { isUnknownHere, ownPointsOnly, type OutsidePoint, outsidePoint, siblingP
 import { requireAgentsTags, requireChosenId, resolveTarget } from "../points/targets.ts";
 
 /** Makes the engine of a workspace's points; called once per operation. */
-export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
+export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; registeredAt: number }) => PointStore;
 
 /** Work of a workspace that a kill can interrupt: how it is recorded, and how the next command ends it. */
 export interface Recoverable extends Told {
@@ -77,7 +77,7 @@ export class Workspace {
     this.parts = parts;
     this.engine = parts.engine(found, {
       statCache: statCachePath(control, workspace.id),
-      adoptedAt: Math.floor(Date.parse(workspace.registered_at) / 1000),
+      registeredAt: Math.floor(Date.parse(workspace.registered_at) / 1000),
     });
   }
 

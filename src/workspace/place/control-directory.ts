@@ -472,7 +472,7 @@ export function withRelease(workspace: PlacedWorkspace): PlacedWorkspace {
   return { ...workspace, settings: { ...workspace.settings, released_at: new Date().toISOString() } };
 }
 
-/** A workspace's record after it is adopted again. */
+/** A workspace's record after its folder is kept again. */
 export function withoutRelease(workspace: PlacedWorkspace): PlacedWorkspace {
   const { released_at: _released, ...settings } = workspace.settings;
   return { ...workspace, settings };

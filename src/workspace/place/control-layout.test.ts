@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { adoptFolder, initSelfContained } from "./adopt.ts";
+import { makeWorkspace, initSelfContained } from "./make-workspace.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
 /** A folder, and a link to a folder with a name that is not UTF-8; null if the file system permits no such name. */
@@ -42,12 +42,12 @@ test("adopt and init make nothing if the control directory's path would contain 
   const { folder, link, behind } = place;
   const given = { ...OPTIONS, controlDirectory: path.join(link, "above/control") };
   for (let i = 0; i < 2; i++) {
-    await assert.rejects(adoptFolder(folder, given), REFUSED);
+    await assert.rejects(makeWorkspace(folder, given), REFUSED);
     await assert.rejects(initSelfContained(path.join(link, "self"), OPTIONS), REFUSED);
   }
   assert.deepEqual(fs.readdirSync(behind), []);
   process.env["XDG_STATE_HOME"] = link;
-  await assert.rejects(adoptFolder(folder, OPTIONS), REFUSED);
+  await assert.rejects(makeWorkspace(folder, OPTIONS), REFUSED);
   assert.ok(!fs.existsSync(path.join(userStateDirectory(), "control")));
 });
 
@@ -57,10 +57,10 @@ test("adopt and init make nothing if the path contains a replacement character a
   const { own, folder } = place;
   const before = fs.readdirSync(own);
   process.env["XDG_STATE_HOME"] = path.join(own, "caf\uFFFD/state");
-  await assert.rejects(adoptFolder(folder, OPTIONS), REFUSED);
+  await assert.rejects(makeWorkspace(folder, OPTIONS), REFUSED);
   await assert.rejects(initSelfContained(path.join(own, "caf\uFFFD/self"), OPTIONS), REFUSED);
   assert.deepEqual(fs.readdirSync(own), before);
   fs.mkdirSync(path.join(own, "caf\uFFFD"));
-  const { created } = await adoptFolder(folder, OPTIONS);
+  const { created } = await makeWorkspace(folder, OPTIONS);
   assert.ok(created, "of a name that really has that character something is there");
 });

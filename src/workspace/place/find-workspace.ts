@@ -512,7 +512,7 @@ interface FindOptions {
 
 /**
  * Finds the workspace of `path`: a control directory, self-contained root or workspace's folder; unless `exact`, also a
- * path inside. Null: `path` may be adopted. Throws `not_found` if a registered control directory is gone, `no_daemon`
+ * path inside. Null: `path` may become a workspace. Throws `not_found` if a registered control directory is gone, `no_daemon`
  * for a folder of root's daemon, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
@@ -604,7 +604,7 @@ export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
   }
   if (isReleased(now) && !isReleased(workspace))
     throw new CairnError("not_a_workspace", `${printablePath(folder)} was released, and is no longer a workspace`, {
-      hint: advice`${call(`save ${shellPath(folder)}`, "openOrAdopt", printablePath(folder))} makes it a workspace again, with its earlier points`,
+      hint: advice`${call(`save ${shellPath(folder)}`, "openOrInit", printablePath(folder))} makes it a workspace again, with its earlier points`,
     });
   return now;
 }
@@ -740,7 +740,7 @@ export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
     const registration = registeredElsewhere(at);
     if (registration === null) continue;
     const control = controlOf(registration);
-    // Adoption itself continues an unregistered workspace in this state directory.
+    // `init` itself continues an unregistered workspace in this state directory.
     if (isAtOrBelow(control, userStateDirectory())) continue;
     try {
       if (readControl(controlPaths(control))?.id !== registration.control_id) continue;

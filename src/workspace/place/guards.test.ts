@@ -1,7 +1,7 @@
 import type { GuardName } from "../../contract/words.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { CairnError } from "../../errors.ts";
-import { adoptFolder, initSelfContained } from "./adopt.ts";
+import { makeWorkspace, initSelfContained } from "./make-workspace.ts";
 import { checkLocation, checkSpace, quotaReached, realFolder } from "./guards.ts";
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -85,7 +85,7 @@ test("a folder inside a .git is refused unless the guard git is allowed", (conte
 test("folders inside or around a workspace with points are refused unless the guard nested is allowed", async (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "outer", "ws", "inner"), { recursive: true });
-  const { found } = await adoptFolder(join(directory, "outer", "ws"), OPTIONS);
+  const { found } = await makeWorkspace(join(directory, "outer", "ws"), OPTIONS);
   // Without a point it stands in nobody's way.
   for (const path of ["outer", "outer/ws/inner"]) check(join(directory, path));
   mkdirSync(join(found.paths.points, "0000000001"), { recursive: true });
@@ -107,7 +107,7 @@ test("a folder in a control directory is always refused, a folder around one unl
   assert.deepEqual(controlDirectoriesInside(realFolder(join(directory, "whole"))), [found.control.root]);
   check(join(directory, "whole", "main"));
   mkdirSync(join(directory, "ws"));
-  const adopted = await adoptFolder(join(directory, "ws"), OPTIONS);
+  const adopted = await makeWorkspace(join(directory, "ws"), OPTIONS);
   assert.throws(() => check(adopted.found.control.temporary, ["nested"]), isRefused());
   assert.throws(() => check(join(directory, "state"), []), isRefused("nested"));
 });
@@ -183,7 +183,7 @@ test("the error for a missing folder mentions non-UTF-8 names if the path has a 
   assert.match(hintFor("non\uFFFDutf") ?? "", /not UTF-8/);
 });
 
-test("a folder that is adopted in another state directory of the user is refused unless nested is allowed", async (context) => {
+test("a workspace of another state directory of the user is refused unless nested is allowed", async (context) => {
   const directory = scratch(context);
   const [home, folder] = [join(directory, "home"), join(directory, "kept")];
   for (const path of [home, join(folder, "below")]) mkdirSync(path, { recursive: true });
@@ -196,7 +196,7 @@ test("a folder that is adopted in another state directory of the user is refused
     [ownState, join(directory, "state")],
   ] as const) {
     process.env["XDG_STATE_HOME"] = state;
-    const { found } = await adoptFolder(folder, OPTIONS);
+    const { found } = await makeWorkspace(folder, OPTIONS);
     process.env["XDG_STATE_HOME"] = other;
     for (const path of [folder, join(folder, "below")]) {
       assert.throws(() => check(path), isRefused("nested"));

@@ -130,7 +130,7 @@ export function registeredElsewhere(folder: RawPath): Registration | null {
   return null;
 }
 
-/** Notes the control directory of a released folder, for a later adoption of the folder. */
+/** Notes the control directory of a released folder, for a later `init` of the folder. */
 export function noteReleased(entry: NewRegistration): void {
   durableMkdir(folderOf("released"));
   durableWrite(fileOf("released", entry.folder), encoded(entry));
@@ -146,7 +146,7 @@ export function releasedRegistration(folder: RawPath): Registration | null {
       const registration = readFrom(fileOf("released", folder, state), folder);
       if (registration !== null) return registration;
     } catch {
-      // Ignore an unreadable note: adoption also searches the usual places for points.
+      // Ignore an unreadable note: `init` also searches the usual places for points.
     }
   return null;
 }
@@ -421,7 +421,7 @@ export function lockingOf(
   return { purpose, timeoutMs: lockTimeoutMs, signal };
 }
 
-/** Takes the registry's lock, under which folders are adopted, so that no folder gets two control directories. */
+/** Takes the registry's lock, under which folders become workspaces, so that no folder gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
   requireWhole(userStateDirectory());
   requireOwnHome(userStateDirectory());
@@ -438,7 +438,7 @@ export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> 
     });
   }
   try {
-    return await acquireLock(lockPath(), { purpose: "adopt", ...options });
+    return await acquireLock(lockPath(), { purpose: "init", ...options });
   } catch (error) {
     throw unlessOthersWrote([userStateDirectory()], error);
   }

@@ -14,7 +14,7 @@ test("a restore on btrfs reaches files whose paths are longer than the system al
   const sh = (script: string): string => execFileSync("sh", ["-ec", script], { cwd: folder, encoding: "utf8" });
   const down = `name=${"d".repeat(200)}; i=0; while [ $i -lt 30 ]; do mkdir -p $name; cd -P $name; i=$((i + 1)); done`;
   sh(`${down}; echo one > file`);
-  const client = await (await cairnLibrary()).adopt(folder, { engineType: "copy" });
+  const client = await (await cairnLibrary()).init(folder, { engineType: "copy" });
   await client.save();
   sh(`${down}; echo two > file`);
   await client.restore({ target: "latest" });

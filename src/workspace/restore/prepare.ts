@@ -12,7 +12,7 @@ import { NOTHING_UNKNOWN, type Plan, planId, planRestore } from "../rules/plan.t
 import { leftOutBefore } from "./apply.ts";
 import { exists, unknownIn } from "./protected.ts";
 import { advice, CairnError, option } from "../../errors.ts";
-import { stalePlan } from "../../formats/plan-id.ts";
+import { stalePlan } from "../../crypto/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
 import { listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { Relative } from "../rules/relative.ts";

@@ -2,7 +2,7 @@ import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { directoryOf, hex, latin1 } from "../../formats/bytes.ts";
-import { planIdOf } from "../../formats/plan-id.ts";
+import { planIdOf } from "../../crypto/plan-id.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SavePointId } from "../../ids.ts";

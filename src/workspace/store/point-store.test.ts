@@ -34,7 +34,7 @@ function request(root: string, head: HeadContent | null): StageRequest {
 }
 
 function engineOf(t: TestContext, control: string): PointStore {
-  const engine = new PointStore({ control, statCache: path.join(control, "cache/stat"), adoptedAt: 1_700_000_000 });
+  const engine = new PointStore({ control, statCache: path.join(control, "cache/stat"), registeredAt: 1_700_000_000 });
   t.after(async () => engine.close());
   return engine;
 }

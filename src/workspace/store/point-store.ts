@@ -61,7 +61,7 @@ interface PointStoreOptions {
   /** stat cache of the workspace at hand */
   statCache: string;
   /** seconds since 1970 */
-  adoptedAt: number;
+  registeredAt: number;
   holder?: TreeHolder | null;
   /** gives images of databases that are in use */
   databases?: NonNullable<ScanOptions["databases"]>["capture"] | null;
@@ -189,7 +189,7 @@ export class PointStore {
           tree: done.tree,
           root,
           manifest,
-          adoptedAt: this.#options.adoptedAt,
+          registeredAt: this.#options.registeredAt,
         });
         top = built.tree;
         return built.blobs;
@@ -275,7 +275,7 @@ export class PointStore {
       const { packs, tree, snapshotTree, ...received } = await receiveContent(request, {
         store,
         target: this.#target(store),
-        adoptedAt: this.#options.adoptedAt,
+        registeredAt: this.#options.registeredAt,
         stillHeld: async () => lock.recheck(),
       });
       const named = this.newSnapshot(request, snapshotTree as ObjectId);

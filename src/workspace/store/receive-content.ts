@@ -24,7 +24,7 @@ interface Received extends Omit<ReceivedContent, "content"> {
 interface ReceiveWith {
   store: EmbeddedStore;
   target: NonNullable<ScanOptions["store"]>;
-  adoptedAt: number;
+  registeredAt: number;
   /** Throws if the store's lock has ended. */
   stillHeld(): Promise<void>;
 }
@@ -41,7 +41,7 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
     tree: survey.tree,
     root: request.rootMetadata,
     manifest: encoded(manifest),
-    adoptedAt: more.adoptedAt,
+    registeredAt: more.registeredAt,
   });
   const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null, taker: null });
   const { packs } = sink.finish([...survey.blobs, ...built.blobs]);

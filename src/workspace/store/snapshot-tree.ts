@@ -15,8 +15,8 @@ interface SnapshotTreeInput {
   tree: Uint8Array;
   root: RootMetadata;
   manifest: Uint8Array;
-  /** seconds since 1970 at which the workspace was adopted: the modification time of all directories above the workspace */
-  adoptedAt: number;
+  /** seconds since 1970 at which the folder became a workspace: the modification time of all directories above the workspace */
+  registeredAt: number;
 }
 
 const MANIFEST_LIMIT = 512 * 1024;
@@ -32,9 +32,9 @@ export function snapshotTree(input: SnapshotTreeInput): SnapshotTrees {
   return treesAbove({
     components,
     leaf: directoryNode(name, input.tree, { ...input.root, mode: modeWithoutList(input.root) }),
-    above: (path) => ancestorMetadata(path, input.adoptedAt),
+    above: (path) => ancestorMetadata(path, input.registeredAt),
     manifest: input.manifest,
-    recordedAt: input.adoptedAt,
+    recordedAt: input.registeredAt,
   });
 }
 
@@ -141,9 +141,9 @@ export function manifestNode(recordedAt: number, file: { size: number; content: 
 
 const RECORDS = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
 
-function ancestorMetadata(components: readonly Buffer[], adoptedAt: number): RootMetadata {
+function ancestorMetadata(components: readonly Buffer[], registeredAt: number): RootMetadata {
   const stat = fs.lstatSync(Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part])));
-  return { mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeSec: adoptedAt, mtimeNs: 0 };
+  return { mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeSec: registeredAt, mtimeNs: 0 };
 }
 
 function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {

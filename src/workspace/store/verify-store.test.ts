@@ -53,7 +53,7 @@ class Scene {
     const engine = new PointStore({
       control: this.control,
       statCache: path.join(this.control, "stat"),
-      adoptedAt: 1_700_000_000,
+      registeredAt: 1_700_000_000,
     });
     const staged = await engine.stage({
       scan: { root: Buffer.from(this.root), rules: null },
@@ -460,7 +460,7 @@ void describe("a damaged store", () => {
           tree: result.tree,
           root: rootMetadata(Buffer.from(root)),
           manifest: wrongManifest(),
-          adoptedAt: 0,
+          registeredAt: 0,
         });
         top = built;
         return blobs;

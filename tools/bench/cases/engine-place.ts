@@ -15,7 +15,7 @@ interface Client {
 }
 
 interface Library {
-  adopt(folder: string, options: { engineType: string }): Promise<Client>;
+  init(folder: string, options: { engineType: string }): Promise<Client>;
 }
 
 /** A workspace with many small files on a fresh file system of its own. */
@@ -52,7 +52,7 @@ export class EnginePlace {
       }
       runCommand({ program: "sync", args: [] });
       const library = (await import(path.resolve(import.meta.dirname, "../../../dist/index.js"))) as Library;
-      return new EnginePlace(volume, await library.adopt(folder, { engineType: on.engine }));
+      return new EnginePlace(volume, await library.init(folder, { engineType: on.engine }));
     } catch (error) {
       volume.close();
       throw error;

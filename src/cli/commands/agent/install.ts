@@ -1,7 +1,7 @@
 import { lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
-import { AdoptOptions } from "../../../contract/care.ts";
+import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
 import { thisProgram } from "../../../daemon/unit.ts";
 import { CairnError } from "../../../errors.ts";
@@ -19,7 +19,7 @@ import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-be
 const LIMIT = 64 << 20;
 const TOOL = { name: "<tool>", text: Object.keys(AGENTS).join(", ") };
 const USER = { flags: "--user", text: "for all of your projects; hooks save only in folders that are workspaces" };
-const ADOPTING = new VerbOptions({ allow: AdoptOptions.entries.allow });
+const GUARDS = new VerbOptions({ allow: InitOptions.entries.allow });
 const EACH = ["tool", "turn"] as const;
 
 export const install: CommandDefinition = {
@@ -37,7 +37,7 @@ export const install: CommandDefinition = {
       flags: "--http <url>",
       text: `the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
     },
-    ...ADOPTING.definitions,
+    ...GUARDS.definitions,
     { flags: "--print", text: "print the changed files, and write nothing" },
   ],
   examples: [
@@ -96,15 +96,15 @@ const isAt =
 
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
-/** The workspace in which a hook is checked. Adopts a project that is no workspace yet; with `--user`, null if there is none. */
+/** The workspace in which a hook is checked. Makes a project that is none a workspace; with `--user`, null if there is none. */
 async function workspaceOf(context: Context, input: Input, { project }: Scope): Promise<Client | null> {
   if (project === null) {
     const folder = await (await context.library()).find(context.folder(), context.callOptions());
     return folder === null ? null : context.open();
   }
-  const { allow = [] } = ADOPTING.read(context, input);
+  const { allow = [] } = GUARDS.read(context, input);
   try {
-    return await context.openOrAdopt(undefined, allow, { guardsHome: true });
+    return await context.openOrInit(undefined, allow, { guardsHome: true });
   } catch (error) {
     const isHome = error instanceof CairnError && error.details?.["guard"] === "home";
     if (
@@ -113,7 +113,7 @@ async function workspaceOf(context: Context, input: Input, { project }: Scope): 
       !(await isConfirmed(`${context.folder()} is a home directory, or has one in it. Save all of it?`))
     )
       throw error;
-    return context.openOrAdopt(undefined, [...allow, "home"]);
+    return context.openOrInit(undefined, [...allow, "home"]);
   }
 }
 

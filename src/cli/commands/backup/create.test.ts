@@ -59,12 +59,12 @@ test("backup create accepts options of its save, except for a point and a stream
 
 test("backup create of a named folder allows a home directory, and shows the library's refusal", async () => {
   const asked: unknown[] = [];
-  const openOrAdopt = (_folder: string, { allow }: { allow: string[] }): never => {
+  const openOrInit = (_folder: string, { allow }: { allow: string[] }): never => {
     asked.push(allow);
     throw new CairnError("refused", "it is a home directory", { hint: "override with --allow home" });
   };
   const settings = {
-    fake: fakeLibrary({ open: () => Promise.reject(new CairnError("not_a_workspace", "no")), openOrAdopt }),
+    fake: fakeLibrary({ open: () => Promise.reject(new CairnError("not_a_workspace", "no")), openOrInit }),
   };
   for (const allow of [[], ["--allow", "home"]]) {
     const { envelope } = await runJson(["backup", "create", "-r", "x", "/", ...allow], settings);
@@ -86,7 +86,7 @@ test("backup create names the next command if its argument is a file or lies in 
   const refused = new CairnError("refused", "it lies in the workspace /a", { details: { guard: "nested" } });
   const nested = fakeLibrary({
     open: failing(new CairnError("not_a_workspace", "no")),
-    openOrAdopt: failing(refused),
+    openOrInit: failing(refused),
   });
   assert.match((await hint(["/etc"], nested))[1], /restored from its backups; --allow nested/);
 });
@@ -110,7 +110,7 @@ test("backup create takes a word for the folder or the point that exists, and is
     return [
       save !== false && point === undefined,
       point,
-      (fake.asked.find(({ method }) => method === "openOrAdopt")?.args ?? [])[0],
+      (fake.asked.find(({ method }) => method === "openOrInit")?.args ?? [])[0],
     ];
   };
   const folder = [true, undefined, join(root, "cafe")];

@@ -94,7 +94,7 @@ export const command: CommandDefinition = {
     const kept = isSaved && options.dryRun !== true ? null : await context.open(folder);
     const backUp = async (repository: Promise<BackupRepository>, isKept: boolean): Promise<CreateBackupResult> => {
       // A new workspace cuts large files as the repository does, unless this user has a workspace already.
-      const client = kept ?? (await context.openOrAdopt(folder, saving.allow, { before: repository }));
+      const client = kept ?? (await context.openOrInit(folder, saving.allow, { before: repository }));
       return client.createBackup(repository, isKept ? { ...options, kept: true } : options);
     };
     return whileOpening(

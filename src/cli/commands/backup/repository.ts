@@ -92,7 +92,7 @@ export async function keptRepository(
       // The folder's save points move with it, and so do its settings.
       const isRenamed = error instanceof CairnError && error.details?.["moved_from"] !== undefined;
       if (!saves || !isRenamed) throw error;
-      return context.openOrAdopt(folder);
+      return context.openOrInit(folder);
     });
     const kept = await client.backupRepository(context.callOptions());
     return kept === null ? null : { ...kept, folder: client.workspacePath() };

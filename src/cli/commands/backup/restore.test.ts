@@ -18,7 +18,7 @@ function neverSaved(t: TestContext): string {
   return root;
 }
 
-test("backup restore --in-place adopts a folder only if the snapshot exists", async (t) => {
+test("backup restore --in-place makes a folder a workspace only if the snapshot exists", async (t) => {
   const root = neverSaved(t);
   const none = new CairnError("not_found", "no snapshot of it");
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE), list: failing(none) });
@@ -26,25 +26,25 @@ test("backup restore --in-place adopts a folder only if the snapshot exists", as
   assert.deepEqual([status, envelope.error?.message], [3, "no snapshot of it"]);
   const { paths, snapshots } = argsOf(fake, "list")[0] as Record<string, unknown>;
   assert.deepEqual([paths, snapshots], [[join(root, "folder")], ["latest"]]);
-  assert.throws(() => argsOf(fake, "openOrAdopt"));
+  assert.throws(() => argsOf(fake, "openOrInit"));
   const there = fakeLibrary({ open: failing(NO_WORKSPACE) });
   assert.equal((await runJson([...LINE, root], { fake: there })).status, 0);
-  assert.equal(argsOf(there, "openOrAdopt")[0], root);
+  assert.equal(argsOf(there, "openOrInit")[0], root);
 });
 
-test("a dry run of backup restore --in-place adopts no folder, and its hint says so", async (t) => {
+test("a dry run of backup restore --in-place makes no folder a workspace, and its hint says so", async (t) => {
   const root = neverSaved(t);
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE) });
   const { status, envelope } = await runJson([...LINE, root, "--dry-run"], { fake });
   assert.deepEqual([status, envelope.error?.code], [3, "not_a_workspace"]);
-  assert.match(envelope.error?.hint ?? "", /adopts no folder; without --dry-run .* saved first/);
-  assert.throws(() => argsOf(fake, "openOrAdopt"));
+  assert.match(envelope.error?.hint ?? "", /makes no folder a workspace; without --dry-run .* saved first/);
+  assert.throws(() => argsOf(fake, "openOrInit"));
 });
 
 test("backup restore --in-place names the command that overrides a guard", async (t) => {
   const root = neverSaved(t);
   const home = new CairnError("refused", "it is a home directory", { hint: "choose", details: { guard: "home" } });
-  const fake = fakeLibrary({ open: failing(NO_WORKSPACE), openOrAdopt: failing(home) });
+  const fake = fakeLibrary({ open: failing(NO_WORKSPACE), openOrInit: failing(home) });
   const { status, envelope } = await runJson([...LINE, join(root, "folder")], { fake });
   assert.equal(status, 7);
   assert.match(envelope.error!.hint!, new RegExp(`^if this is intended: cairn init ${root}/folder --allow home, then`));

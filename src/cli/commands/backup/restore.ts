@@ -128,7 +128,7 @@ async function inPlace(
 ): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
     const client = await openedInPlace(context, { repository, snapshot, options });
-    const result = await withoutAdoption(context, client, async () =>
+    const result = await withoutNewWorkspace(context, client, async () =>
       client.restoreBackup(repository, snapshot, { ...options, ...IN_PLACE.read(context, input) }),
     );
     const outcome = restoreOutcome(context, client, { result });
@@ -144,8 +144,8 @@ async function inPlace(
   });
 }
 
-/** Releases a folder that was adopted for a restore, if the restore fails before anything was saved. */
-async function withoutAdoption<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
+/** Releases a folder that became a workspace for a restore, if the restore fails before anything was saved. */
+async function withoutNewWorkspace<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
   try {
     return await restore();
   } catch (error) {
@@ -161,7 +161,7 @@ async function hasNoPoint(client: Client): Promise<boolean> {
 }
 
 /**
- * Returns the folder's workspace. Adopts a folder that was never saved, if the snapshot exists and it is no dry run. On
+ * Returns the folder's workspace. Makes a folder that was never saved a workspace, if the snapshot exists and it is no dry run. On
  * a new machine the folder does not exist yet, so there is nothing to save.
  */
 async function openedInPlace(
@@ -179,17 +179,17 @@ async function openedInPlace(
       throw reworded(error, { hint: `create it first (mkdir -p ${named}), or restore with --to ${named} instead` });
     const latestOf = options.latestOf ?? { paths: [realpathSync.native(folder)] };
     await repository.list({ ...context.callOptions(), ...latestOf, snapshots: [snapshot] });
-    if (options.dryRun !== true) return adopted(context, named);
+    if (options.dryRun !== true) return newWorkspace(context, named);
     throw reworded(error, {
-      hint: "a dry run adopts no folder; without --dry-run the folder is saved first, and `cairn undo` reverts the restore",
+      hint: "a dry run makes no folder a workspace; without --dry-run the folder is saved first, and `cairn undo` reverts the restore",
     });
   }
 }
 
-/** On a new machine mostly home directories are restored, and a guard refuses to adopt them. The override is a separate command. */
-async function adopted(context: Context, named: string): Promise<Client> {
+/** On a new machine mostly home directories are restored, and a guard refuses to make them workspaces. The override is a separate command. */
+async function newWorkspace(context: Context, named: string): Promise<Client> {
   try {
-    return await context.openOrAdopt();
+    return await context.openOrInit();
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "refused") throw error;
     const guard = error.details?.["guard"];

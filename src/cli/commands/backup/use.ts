@@ -1,4 +1,4 @@
-import { AdoptOptions } from "../../../contract/care.ts";
+import { InitOptions } from "../../../contract/care.ts";
 import type { Client, KeptRepository } from "../../../contract/index.ts";
 import { KeptRepositoryEdit } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
@@ -12,7 +12,7 @@ import { VerbOptions } from "../../options.ts";
 import { formatAge, printable } from "../../render/format.ts";
 import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repository.ts";
 
-const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"));
+const OPTIONS = new VerbOptions(pick(InitOptions, "allow"));
 /** Options of `REPOSITORY_OPTIONS` that are kept unchanged. */
 const PASSWORD = new VerbOptions(pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"));
 const ALARM = new VerbOptions(pick(KeptRepositoryEdit, "onFailure"));
@@ -82,7 +82,7 @@ async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): P
   const opening = openNamed(context, namedOptions(context, input, kept === undefined ? {} : { kept }));
   const repository = await opening;
   await repository.close();
-  const client = former ?? (await context.openOrAdopt(folder, OPTIONS.read(context, input).allow, { before: opening }));
+  const client = former ?? (await context.openOrInit(folder, OPTIONS.read(context, input).allow, { before: opening }));
   return shown(context, client, await client.setBackupRepository(edit, context.callOptions()));
 }
 

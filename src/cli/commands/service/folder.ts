@@ -15,7 +15,7 @@ export const unregister: CommandDefinition = {
   examples: [
     {
       line: "cairn service unregister ~/project",
-      text: "its points stay; `cairn init` adopts the folder with them again",
+      text: "its points stay; `cairn init` makes the folder a workspace with them again",
     },
   ],
   async run(context, input) {

@@ -95,7 +95,7 @@ export function killRemovalClauses(clauses: EngineClauses): void {
         const before = await scene.ids(title);
         const killed = killAt(["release", scene.place.folder, "--delete-points"], pass);
         const where = `release killed at ${killed}`;
-        scene.place.client = await library.openOrAdopt(scene.place.folder, { engineType: subject.engine });
+        scene.place.client = await library.openOrInit(scene.place.folder, { engineType: subject.engine });
         const now = await scene.ids(where);
         assert.deepEqual(now, now.length === 0 ? [] : before, where);
         outcomes.add(now.length);

@@ -21,13 +21,13 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
 import {
-  type Adopted,
-  adoptFolder,
+  type MadeWorkspace,
+  makeWorkspace,
   chooseControlDirectory,
   controlWarnings,
   initSelfContained,
   plainName,
-} from "./adopt.ts";
+} from "./make-workspace.ts";
 import { createWorkspace, listWorkspaces, readState, writeState, writeWorkspace } from "./control-directory.ts";
 import { checkWorkspaceName, controlPaths, workspaceDirectoryName, workspaceNameOf } from "./control-layout.ts";
 import { findWorkspace, isOtherFolder, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
@@ -48,11 +48,11 @@ function hasCode(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
-async function adopt(folder: string, more: object = {}): Promise<Adopted> {
-  return adoptFolder(folder, { ...OPTIONS, ...more });
+async function adopt(folder: string, more: object = {}): Promise<MadeWorkspace> {
+  return makeWorkspace(folder, { ...OPTIONS, ...more });
 }
 
-test("findWorkspace finds an adopted folder by its path, by paths below it and through a symbolic link", async (context) => {
+test("findWorkspace finds a workspace by its path, by paths below it and through a symbolic link", async (context) => {
   const directory = scratch(context);
   const { found, created } = await adopt(join(directory, "ws"));
   assert.equal(created, true);
@@ -79,7 +79,7 @@ test("a second adoption returns the workspace of the first", async (context) => 
   assert.equal(existsSync(join(directory, "other")), false);
 });
 
-const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
+const MODULE = JSON.stringify(new URL("make-workspace.ts", import.meta.url).href);
 const POPULATE =
   'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
 
@@ -377,16 +377,16 @@ test(
     const script = `
     import { execFileSync } from "node:child_process";
     import { mkdirSync, rmSync } from "node:fs";
-    const { adoptFolder } = await import(${MODULE});
+    const { makeWorkspace } = await import(${MODULE});
     const { findWorkspace } = await import(${find});
     const [disk, elsewhere, state] = process.argv.slice(1);
     execFileSync("mount", ["-t", "tmpfs", "none", disk]);
     mkdirSync(disk + "/ws");
-    const { found, warnings } = await adoptFolder(disk + "/ws", { ${POPULATE} });
+    const { found, warnings } = await makeWorkspace(disk + "/ws", { ${POPULATE} });
     rmSync(state, { recursive: true });
     execFileSync("mount", ["--move", disk, elsewhere]);
     const again = findWorkspace(elsewhere + "/ws");
-    const whole = await adoptFolder(elsewhere, { ${POPULATE} });
+    const whole = await makeWorkspace(elsewhere, { ${POPULATE} });
     console.log(JSON.stringify({ root: found.control.root, at: again?.control.root, same: again?.workspace.id === found.workspace.id, warnings, whole: whole.found.control.root }));`;
     const child = spawnSync(
       "unshare",

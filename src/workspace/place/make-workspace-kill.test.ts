@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { adoptFolder } from "./adopt.ts";
+import { makeWorkspace } from "./make-workspace.ts";
 import { findWorkspace } from "./find-workspace.ts";
 
 /** Adoptions by several processes at once, and by some that are killed. */
@@ -32,14 +32,14 @@ async function raceOf(count: number, script: string): Promise<string[]> {
   );
 }
 
-const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
+const MODULE = JSON.stringify(new URL("make-workspace.ts", import.meta.url).href);
 const POPULATE =
   'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
 
 test("processes that adopt or init the same folder at the same time get the same control directory", async (context) => {
   const directory = scratch(context);
   for (const call of [
-    `adoptFolder(${JSON.stringify(join(directory, "ws"))}`,
+    `makeWorkspace(${JSON.stringify(join(directory, "ws"))}`,
     `initSelfContained(${JSON.stringify(join(directory, "new"))}`,
   ]) {
     const ids = await raceOf(
@@ -55,22 +55,16 @@ test("processes that adopt or init the same folder at the same time get the same
 
 test("adopt after an adopt that was killed at any step leaves exactly one new control directory", async (context) => {
   const directory = scratch(context);
-  for (const name of [
-    "workspace-staged",
-    "control-staged",
-    "control-named",
-    "adopt-control-made",
-    "adopt-registered",
-  ]) {
+  for (const name of ["workspace-staged", "control-staged", "control-named", "init-control-made", "init-registered"]) {
     const folder = join(directory, `ws-${name}`);
     mkdirSync(folder);
-    const script = `process.env.CAIRN_FAILPOINT = ${JSON.stringify(name)}; const m = await import(${MODULE}); await m.adoptFolder(${JSON.stringify(folder)}, { ${POPULATE} });`;
+    const script = `process.env.CAIRN_FAILPOINT = ${JSON.stringify(name)}; const m = await import(${MODULE}); await m.makeWorkspace(${JSON.stringify(folder)}, { ${POPULATE} });`;
     const before = new Set(
       existsSync(join(directory, "state/cairn/control")) ? readdirSync(join(directory, "state/cairn/control")) : [],
     );
     const child = spawnSync(process.execPath, ["--input-type=module", "-e", script]);
     assert.equal(child.signal, "SIGKILL", `${name}: ${child.stderr.toString()}`);
-    const { found } = await adoptFolder(folder, { engine: "copy", populate: async () => undefined });
+    const { found } = await makeWorkspace(folder, { engine: "copy", populate: async () => undefined });
     assert.equal(findWorkspace(folder)?.controlFile.id, found.controlFile.id);
     const made = readdirSync(join(directory, "state/cairn/control")).filter(
       (each) => !before.has(each) && !each.startsWith(".cairn-tmp-"),

@@ -170,7 +170,7 @@ export function controlWarnings(root: string, folder: RawPath): string[] {
   ];
 }
 
-export interface AdoptFolderOptions {
+export interface MakeWorkspaceOptions {
   /** Name of the control directory; default: the folder's name. */
   name?: string | undefined;
   engine: string;
@@ -184,7 +184,7 @@ export interface AdoptFolderOptions {
   signal?: AbortSignal | undefined;
 }
 
-export interface Adopted {
+export interface MadeWorkspace {
   readonly found: FoundWorkspace;
   /** False: the folder was a workspace already, perhaps since a moment ago. */
   readonly created: boolean;
@@ -214,11 +214,11 @@ export function plainName(text: string): string {
  * several processes race, they end with one control directory. Throws the errors of the guard, `not_found` for a
  * missing folder.
  */
-export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): Promise<Adopted> {
+export async function makeWorkspace(path: RawPath, options: MakeWorkspaceOptions): Promise<MadeWorkspace> {
   const folder = realPathOf(path);
   if (!existsSync(folder))
     throw new CairnError("not_found", `${printablePath(folder)} is not there`, { hint: "make the folder first" });
-  const locking = lockingOf("adopt", options);
+  const locking = lockingOf("init", options);
   using _registry = await lockRegistry(locking);
   finishReleases();
   const present = workspaceAt(folder);
@@ -236,11 +236,12 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
     (await made().catch((error: unknown) => {
       throw namingInodes([chosen.root], error);
     }));
-  failpoint("adopt-control-made");
+  failpoint("init-control-made");
   if (!isBeside(control.root, folder)) registerFolder(folder, control);
-  failpoint("adopt-registered");
+  failpoint("init-registered");
   const found = workspaceAt(folder);
-  if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
+  if (found === null)
+    throw new CairnError("internal", `${printablePath(folder)} was made a workspace and is not found`);
   return {
     found,
     created: true,
@@ -249,12 +250,12 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   };
 }
 
-function alreadyThere(found: FoundWorkspace): Adopted {
+function alreadyThere(found: FoundWorkspace): MadeWorkspace {
   return { found, created: false, reason: "it is a workspace already", warnings: [] };
 }
 
 /** Chooses the control directory. If that fails, the guard's error about the folder, if any, is thrown instead. */
-function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): ChosenControl {
+function choose(folder: Buffer, id: ControlId, options: MakeWorkspaceOptions): ChosenControl {
   try {
     return chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });
   } catch (error) {
@@ -264,7 +265,7 @@ function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): Cho
 }
 
 /**
- * An unregistered control directory that has this folder: from a killed adoption, or from a release, whose points are
+ * An unregistered control directory that has this folder: from a killed `init`, or from a release, whose points are
  * then used again. Only warns of unreadable directories of other folders.
  */
 function unregistered(
@@ -279,7 +280,7 @@ function unregistered(
   return { left: null, warnings };
 }
 
-/** Tells if an unregistered folder was kept before, by the control directories that its adoption would search. */
+/** Tells if an unregistered folder was kept before, by the control directories that `init` would search. */
 export function wasKept(folder: Buffer, chosen: ChosenControl): boolean {
   return onceKept(folder, chosen, []).next().done !== true;
 }
@@ -320,7 +321,7 @@ function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
 
 function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
   writeWorkspace(control, withoutRelease(withFolder(control, workspace, folder)));
-  failpoint("adopt-taken-up");
+  failpoint("init-taken-up");
 }
 
 function folderKeptIn(control: ControlPaths, folder: Buffer): PlacedWorkspace | null {
@@ -329,7 +330,7 @@ function folderKeptIn(control: ControlPaths, folder: Buffer): PlacedWorkspace | 
 
 async function makeControl(
   folder: Buffer,
-  options: AdoptFolderOptions & { chosen: ChosenControl; id: ControlId },
+  options: MakeWorkspaceOptions & { chosen: ChosenControl; id: ControlId },
 ): Promise<ControlPaths> {
   const { chosen } = options;
   const name = plainName(basename(folder.toString("utf8")));
@@ -368,14 +369,14 @@ function registerFolder(folder: Buffer, control: ControlPaths): void {
   });
 }
 
-export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "populate" | "guard">;
+export type InitFolderOptions = Pick<MakeWorkspaceOptions, "name" | "engine" | "populate" | "guard">;
 
 /**
  * Makes the self-contained layout, `<path>/main` and `<path>/.cairn`, in an absent or empty path. If several processes
  * race, one makes it and all get it. Throws `already_exists` if other files lie there, `no_daemon` for a folder of
  * root's daemon, `unsupported` for a path that is not UTF-8.
  */
-export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
+export async function initSelfContained(path: string, options: InitFolderOptions): Promise<MadeWorkspace> {
   const root = textOf(realPathOf(path));
   const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
   const folder = join(root, MAIN_WORKSPACE);
@@ -460,7 +461,7 @@ function requireFree(root: string): void {
   });
   if (isFree) return;
   throw new CairnError("already_exists", `${root} is not empty`, {
-    hint: advice`to make this folder itself the workspace, run: ${line(`init ${shellPath(root)}`, "openOrAdopt", root)}`,
+    hint: advice`to make this folder itself the workspace, run: ${line(`init ${shellPath(root)}`, "openOrInit", root)}`,
   });
 }
 
