@@ -150,6 +150,7 @@ async function settle(
   let last = before;
   let used: CairnError | null = null;
   for (let round = 1; round <= MOST_ROUNDS; round++) {
+    if (shown !== null && (await stateOf(moved, call)) !== shown.state) await requireShown(moved, call);
     let isAll = true;
     used = null;
     try {
@@ -168,10 +169,7 @@ async function settle(
     else requireNothingIgnored(folder, saved.hidden, call);
     aside.requireSame(fd);
     failpoint("fork.searched");
-    if (id === last && isAtRest && used === null) {
-      if (shown !== null && (await stateOf(moved, call)) !== shown.state) await requireShown(moved, call);
-      return { point: last, since };
-    }
+    if (id === last && isAtRest && used === null) return { point: last, since };
     last = id;
   }
   throw (
