@@ -19,6 +19,8 @@ import {
   Conversion,
   EngineReason,
   EngineType,
+  pointId,
+  shownPlan,
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "./words.ts";
@@ -149,8 +151,16 @@ export const ReleaseOptions = object({
   deletePoints: opt(
     flag("also delete its save points, permanently; with the last workspace, the control directory too"),
   ),
+  plan: shownPlan(),
 });
 export type ReleaseOptions = Of<typeof ReleaseOptions>;
+export const ReleasePlan = object({
+  id: text("the plan's id, for `plan` of a release with `deletePoints`"),
+  workspace: WorkspaceRef,
+  save_point_ids: rows(pointId(), "the points that are deleted, newest first"),
+  control_directory_goes: flag("true: nothing else is in the control directory, which is deleted too"),
+});
+export type ReleasePlan = Of<typeof ReleasePlan>;
 export const ReleaseResult = object({
   workspace: WorkspaceRef,
   points_deleted: number("0 if the points were kept"),

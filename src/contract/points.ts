@@ -1,4 +1,5 @@
 import { type ErrorCode, ERROR_TABLE } from "../errors.ts";
+import { DiffEntry } from "./looking.ts";
 import {
   about,
   callback,
@@ -334,8 +335,21 @@ export type AdoptForkOptions = Of<typeof AdoptForkOptions>;
 export const RemoveForkOptions = object({
   ...WorkspaceCallOptions.entries,
   allow: allow("`ignored`: entries that ignore rules keep out of every point are saved and removed, too"),
+  plan: shownPlan(),
 });
 export type RemoveForkOptions = Of<typeof RemoveForkOptions>;
+export const ForkRemovalPlan = object({
+  id: text("the plan's id, for `plan` of `removeFork`"),
+  workspace: about(WorkspaceRef, "the fork that goes"),
+  save_point_ids: rows(pointId(), "the fork's points that go, newest first"),
+  entries: orNull(
+    rows(
+      DiffEntry,
+      "changes of the folder since the fork's newest point, which the original's new point has too; null if the folder is missing or there is no point",
+    ),
+  ),
+});
+export type ForkRemovalPlan = Of<typeof ForkRemovalPlan>;
 export const RemovedFork = object({
   workspace: about(WorkspaceRef, "the fork that is gone"),
   save_point_id: pointId("the point of the original that has the fork's last state"),

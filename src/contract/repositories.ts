@@ -31,12 +31,22 @@ import {
   TransferredSize,
   UnreadableSnapshot,
 } from "./snapshots.ts";
-import { Aspect, CallOptions, EntryKind, ListedEntry, NamedPath, PathInput, throwOnDamage } from "./words.ts";
+import {
+  Aspect,
+  CallOptions,
+  EntryKind,
+  ListedEntry,
+  NamedPath,
+  PathInput,
+  shownPlan,
+  throwOnDamage,
+} from "./words.ts";
 import { arg } from "./verb.ts";
 
 /** Verbs of an open repository. A snapshot is an id, a unique prefix or `latest`; one of a save point also that point's id. */
 
 const duration = () => number("milliseconds");
+const planId = () => orNull(text("id of the plan, for `plan`; null if this is the result"));
 export const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save point's id");
 
 // -------------------------------------------------------------------------------------- open, keys, locks
@@ -259,7 +269,8 @@ export const PruneBackupsOptions = object({
     text: "repack a pack if more than this percentage of it is unused; default 5",
   }),
   ...PruneCare,
-  dryRun: dryRun("only report what would be freed"),
+  dryRun: opt(flag("only report which packs would be marked, freed and rewritten"), "--plan"),
+  plan: shownPlan(),
 });
 export type PruneBackupsOptions = Of<typeof PruneBackupsOptions>;
 export const MissingSnapshot = object({
@@ -272,10 +283,17 @@ export type MissingSnapshot = Of<typeof MissingSnapshot>;
 export const PruneBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
+  plan_id: planId(),
+  planned_packs: orNull(
+    object(
+      { mark: rows(text()), free: rows(text()), rewrite: rows(text()) },
+      "names of the packs that the plan marks, frees and rewrites; null if this is the result",
+    ),
+  ),
   removed_packs: number(),
   repacked_packs: number("packs whose used blobs were moved into new packs"),
   new_packs: number(),
-  merged_packs: number("small packs that were merged; 0 in a dry run"),
+  merged_packs: number("small packs that were merged; 0 with a plan, which names no merges"),
   merged_indexes: number(),
   unindexed_packs: number("packs in no index, left by killed processes"),
   bytes_freed: number(),
@@ -304,9 +322,10 @@ export const ForgetBackupsOptions = object({
     text: "group snapshots by any of host,paths,tags (default host,paths; empty: one group)",
     split: true,
   }),
-  prune: opt(flag("also prune: free unused data")),
+  prune: opt(flag("also prune: free unused data, which no plan of this call covers")),
   ...PruneCare,
-  dryRun: dryRun("only report which snapshots would be removed, and why"),
+  dryRun: opt(flag("only report which snapshots would be removed, and why"), "--plan"),
+  plan: shownPlan(),
 });
 export type ForgetBackupsOptions = Of<typeof ForgetBackupsOptions>;
 export const ForgetDecision = object({
@@ -326,6 +345,7 @@ export type ForgetGroup = Of<typeof ForgetGroup>;
 export const ForgetBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
+  plan_id: planId(),
   groups: rows(ForgetGroup),
   unreadable: rows(UnreadableSnapshot, "snapshots removed by id although they cannot be read; they are in no group"),
   removed: rows(text()),

@@ -19,7 +19,7 @@ import { lookAtWorkspace, lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
-import type { Workspace } from "../workspace/open/workspace.ts";
+import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
 
 /** Lists changes from one point to another, or to the present folder. */
@@ -70,6 +70,24 @@ async function differencesOf(
   return all;
 }
 
+/** Lists the changes from a sealed point to a scanned folder, without the folder's own. */
+export async function diffToScan(
+  workspace: Workspace,
+  from: Point,
+  scan: ScanResult,
+  call: WorkspaceCall,
+): Promise<DiffEntry[]> {
+  return workspace.engine.reading(async () => {
+    const all = await compareStates(await stateOf(workspace, from), asSaved(scan), call);
+    return entriesOf(withoutMovedTimes(all).toArray(), (each) => isHidden(each, workspace.root));
+  }, call);
+}
+
+async function compareStates(before: State, after: State, { signal }: WorkspaceCall): Promise<Difference[]> {
+  const fields = { before: before.fields, after: after.fields };
+  return collectPaced(exactDifferences(before.source, after.source, fields), newPacer(signal));
+}
+
 interface Compared {
   before: TreeSource;
   after: TreeSource;
@@ -88,8 +106,7 @@ async function compareStored(workspace: Workspace, options: DiffOptions, { from,
     to === null
       ? asSaved((await lookAtWorkspace(workspace, options, headOf(workspace))).scan)
       : await stateOf(workspace, to);
-  const fields = { before: before.fields, after: after.fields };
-  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(options.signal));
+  const all = await compareStates(before, after, options);
   return { before: before.source, after: after.source, all };
 }
 

@@ -178,7 +178,7 @@ test("backup forget applies the rules of backup use only to this folder's snapsh
     cairnOk(["backup", "create", ...place.options, "--host", "elsewhere"], { cwd: folder });
   }
   assert.equal(ids().length, 6);
-  const groups = here("backup", "forget", "--dry-run").data["groups"] as { hostname: string; paths: string[] }[];
+  const groups = here("backup", "forget", "--plan").data["groups"] as { hostname: string; paths: string[] }[];
   assert.deepEqual(
     groups.map(({ hostname, paths }) => [hostname, paths]),
     [[os.hostname(), [folder]]],
@@ -187,7 +187,7 @@ test("backup forget applies the rules of backup use only to this folder's snapsh
   assert.equal(ids().length, 5);
   // The host is called there as a backup calls it.
   const env = { RESTIC_HOST: "elsewhere" };
-  const there = cairnOk(["backup", "forget", "--dry-run"], { cwd: folder, env }).data["groups"] as {
+  const there = cairnOk(["backup", "forget", "--plan"], { cwd: folder, env }).data["groups"] as {
     hostname: string;
   }[];
   assert.deepEqual(

@@ -58,12 +58,11 @@ test("forget selects the same snapshots as restic for each filter", { skip: noRe
 
 /** Both say of the same snapshots that they stay, and of the same that they go. */
 function assertKeepsAlike(place: TestRepository, rule: string[]): void {
-  const line = ["--dry-run", ...rule];
-  const theirs = (JSON.parse(restic(place, "forget", ...line, "--json") || "[]") ?? []) as Record<
+  const theirs = (JSON.parse(restic(place, "forget", "--dry-run", ...rule, "--json") || "[]") ?? []) as Record<
     "keep" | "remove",
     { id: string }[] | null
   >[];
-  const ours = backup(place, "forget", ...line).data["groups"] as {
+  const ours = backup(place, "forget", "--plan", ...rule).data["groups"] as {
     snapshots: { snapshot_id: string; keep: boolean }[];
   }[];
   for (const [word, keep] of [

@@ -1,6 +1,8 @@
 import { checkRetention, applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/keep/retention.ts";
 import { advice, CairnError, call, option, reworded } from "../../errors.ts";
+import { planIdOf, requirePlan } from "../../crypto/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
+import { listedNames } from "../../fs/paths/safe-path.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
@@ -31,8 +33,8 @@ const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
 
 /**
  * Removes snapshots by rules or by id. Each removal of a file is one step: a kill leaves some of the chosen snapshots
- * whole, and the next call with the same rules removes them. `prune` frees their content. Removes an unreadable
- * snapshot only by its name; rules neither count nor remove it.
+ * whole, and the next call with the same rules removes them. `prune` frees their content; `plan` covers the snapshots
+ * only. Removes an unreadable snapshot only by its name; rules neither count nor remove it.
  */
 export async function forgetBackups(
   access: OpenRepository,
@@ -40,7 +42,9 @@ export async function forgetBackups(
 ): Promise<ForgetBackupsResult> {
   const started = Date.now();
   const listing = await access.repository.listSnapshots(options.signal);
-  const { groups, unreadable } = decide(listing, options);
+  const decision = decide(listing, options);
+  requireShown(access, decision, options);
+  const { groups, unreadable } = decision;
   if (options.retention !== undefined) warnOfUnreadable(access, listing.damaged, options);
   const doomed = [...doomedOf(groups), ...unreadable.map(({ name }) => name)];
   const dryRun = options.dryRun === true;
@@ -58,6 +62,7 @@ export async function forgetBackups(
   return {
     ...access.info,
     dry_run: dryRun,
+    plan_id: dryRun ? idOfPlan(decision, options) : null,
     groups,
     unreadable: unreadable.map(({ name, error }) => ({ snapshot_id: name, reason: error.message })),
     removed: dryRun ? [] : doomed,
@@ -91,7 +96,11 @@ async function pruneAfter(
   { doomed, dryRun, index }: { doomed: readonly string[]; dryRun: boolean; index: BlobIndex | undefined },
 ): Promise<PruneBackupsResult> {
   try {
-    return await pruneBackups(access, options, { without: new Set(dryRun ? doomed : []), index });
+    return await pruneBackups(
+      access,
+      { ...options, plan: undefined },
+      { without: new Set(dryRun ? doomed : []), index },
+    );
   } catch (error) {
     if (dryRun || doomed.length === 0 || !(error instanceof CairnError)) throw error;
     throw reworded(error, {
@@ -104,15 +113,51 @@ function doomedOf(groups: readonly ForgetGroup[]): string[] {
   return groups.flatMap((group) => group.snapshots.filter(({ keep }) => !keep).map((each) => each.snapshot_id));
 }
 
-/** Decides again under the lock: another process may have removed snapshots that the rules would have kept instead. Throws `stale_plan`. */
+function idOfPlan({ groups, unreadable }: Decision, { prune, instant, allow = [] }: ForgetBackupsOptions): string {
+  const lists = groups.map(({ snapshots }) => snapshots.map(({ snapshot_id: id, keep }) => [id, keep]));
+  const names = unreadable.map(({ name }) => name);
+  return planIdOf(["forget", prune === true, instant === true, allow.toSorted(), names, ...lists]);
+}
+
+/** Throws `stale_plan` if the caller was shown another decision. */
+function requireShown(
+  { repository: { seen } }: OpenRepository,
+  decision: Decision,
+  options: ForgetBackupsOptions,
+): void {
+  const all = decision.groups.flatMap(({ snapshots }) => snapshots);
+  const newest = all.toSorted((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
+  const [kept, going] = [true, false].map((is) => newest.filter(({ keep }) => keep === is));
+  const gone = named(seen?.missing().map(({ id }) => id) ?? []);
+  const lists = [
+    `remove ${named([...decision.unreadable.map(({ name }) => name), ...going!.map((each) => each.snapshot_id)])}`,
+    `keep ${named(kept!.map((each) => each.snapshot_id))}`,
+  ];
+  const missing = gone === NONE ? "" : `; this host saw ${gone} before that the repository no longer lists`;
+  requirePlan(options.plan, idOfPlan(decision, options), `it would ${lists.join(" and ")} now${missing}`);
+}
+
+const NONE = "no snapshot";
+
+function named(ids: readonly string[]): string {
+  if (ids.length === 0) return NONE;
+  return `${plural(ids.length, "snapshot")} (${listedNames(ids.map((id) => id.slice(0, 8)))})`;
+}
+
+/**
+ * Decides again under the lock: another process may have removed snapshots that the rules would have kept instead, or
+ * made snapshots that the plan does not list. Throws `stale_plan`.
+ */
 async function requireStillDoomed(
   access: OpenRepository,
   doomed: readonly string[],
   options: ForgetBackupsOptions,
 ): Promise<void> {
-  if (options.retention === undefined) return;
+  if (options.retention === undefined && options.plan === undefined) return;
   const listing = await access.repository.listSnapshots(options.signal);
-  const now = new Set(doomedOf(decide(listing, options).groups));
+  const decision = decide(listing, options);
+  requireShown(access, decision, options);
+  const now = new Set(doomedOf(decision.groups));
   const present = new Set<string>(listing.snapshots.map(({ id }) => id));
   if (doomed.every((id) => now.has(id) || !present.has(id))) return;
   throw new CairnError(

@@ -1,7 +1,9 @@
 import { advice, CairnError, call, either } from "../../errors.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
-import { formatBytes } from "../../formats/sizes.ts";
+import { planIdOf, requirePlan } from "../../crypto/plan-id.ts";
+import { formatBytes, plural } from "../../formats/sizes.ts";
+import { listedNames } from "../../fs/paths/safe-path.ts";
 import { compact } from "../../repository/care/compact.ts";
 import {
   type MarkedPacks,
@@ -26,8 +28,8 @@ const MERGE_FROM = 8;
 const DAMAGED_HINT = advice`nothing was freed. ${call("backup verify", "verify")} shows the damage, ${call("backup repair packs", "repair", { what: "packs" })} saves the readable content of damaged packs, and ${either("`repair snapshots`", call("repairSnapshots"))} takes lost files out of the snapshots`;
 
 /**
- * Frees content that no snapshot needs, and merges small packs and index files. `without`: snapshots that count as
- * removed, for a dry run. `index`: the caller's index.
+ * Frees content that no snapshot needs, and merges small packs and index files; with a plan it merges nothing. `without`:
+ * snapshots that count as removed, for a dry run. `index`: the caller's index.
  * - Finds the needed content, copies, indexes and then marks packs under a shared lock, beside running backups.
  * - Deletes ● packs that were marked 23 hours before under an exclusive lock, after the snapshots were listed anew; if that
  * lock is refused, the next prune deletes. A kill anywhere leaves a whole repository.
@@ -56,15 +58,19 @@ export async function pruneBackups(
     hint: DAMAGED_HINT,
     maxWaste: maxUnused,
     work: () => access.workDirectory(),
+    confirm: options.plan === undefined ? undefined : (plan) => requireShown(plan, options),
     ...lockCall(options),
   };
   if (options.dryRun === true) {
     const plan = await previewSweep(access.repository, sweep);
+    sweep.confirm?.(plan);
     warnOfMissing(access, plan, options);
     warnOfMarks({ ...plan, warnings: plan.marks.warnings }, options);
     return {
       ...access.info,
       dry_run: true,
+      plan_id: idOfPlan(plan, options),
+      planned_packs: packsOf(plan),
       removed_packs: plan.remove.length,
       repacked_packs: plan.repack.length,
       new_packs: 0,
@@ -84,10 +90,13 @@ export async function pruneBackups(
   warnOfMarks(done, options);
   // The plan of the sweep is garbage now, mostly outside of the collector's own memory. Takes some tens of ms.
   if (done.index !== null) collectMemory();
-  const merged = done.index === null ? NOTHING_MERGED : await merge(access, done, options);
+  const merged =
+    done.index === null || options.plan !== undefined ? NOTHING_MERGED : await merge(access, done, options);
   return {
     ...access.info,
     dry_run: false,
+    plan_id: null,
+    planned_packs: null,
     removed_packs: done.removedPacks,
     repacked_packs: done.repackedPacks,
     new_packs: done.newPacks,
@@ -102,6 +111,27 @@ export async function pruneBackups(
     damaged_packs: done.damagedPacks,
     ...since(started),
   };
+}
+
+function packsOf({ unmarked, remove, unindexed, repack }: SweepPlan): NonNullable<PruneBackupsResult["planned_packs"]> {
+  const names = (packs: readonly { name: string }[]): string[] => packs.map(({ name }) => name).toSorted();
+  return { mark: [...unmarked.keys()].toSorted(), free: names([...remove, ...unindexed]), rewrite: names(repack) };
+}
+
+function idOfPlan(plan: SweepPlan, { maxUnused = MAX_UNUSED, instant, allow = [] }: PruneBackupsOptions): string {
+  const isPostponed = plan.unlisted.length > 0;
+  return planIdOf(["prune", maxUnused, instant === true, allow.toSorted(), isPostponed, packsOf(plan)]);
+}
+
+function requireShown(plan: SweepPlan, options: PruneBackupsOptions): void {
+  const packs = Object.entries(packsOf(plan)).flatMap(([what, names]) =>
+    names.length === 0 ? [] : [`${what} ${plural(names.length, "pack")} (${listedNames(names.map(shortName))})`],
+  );
+  requirePlan(options.plan, idOfPlan(plan, options), `it would ${packs.join(", ") || "change no pack"} now`);
+}
+
+function shortName(pack: string): string {
+  return pack.slice(0, 8);
 }
 
 /** Half of the free room of a local repository: the rest is left for backups. */

@@ -1,15 +1,39 @@
-import type { Client, RemovedFork } from "../../contract/index.ts";
+import type { Client, ForkRemovalPlan, RemovedFork } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { forkWord } from "../fork-word.ts";
 import { usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
-import { ForkOptions } from "../../contract/points.ts";
+import { applyLine, formatBytes, limited, listedNames, plural, printable, shellQuote } from "../render/format.ts";
+import { ForkOptions, RemoveForkOptions } from "../../contract/points.ts";
+import { pick } from "../../contract/schema.ts";
 import { VerbOptions } from "../options.ts";
+import { PLAN } from "../restore-outcome.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(ForkOptions.entries);
+const REMOVAL = new VerbOptions(pick(RemoveForkOptions, "plan"));
+const SHOWN = 100;
+
+function planned({ style }: Context, plan: ForkRemovalPlan): Outcome {
+  const { id, workspace, save_point_ids: points, entries } = plan;
+  return {
+    data: { plan },
+    paged: true,
+    async text() {
+      const { renderEntryLine, renderSummary } = await import("../render/diff.ts");
+      const lines = (entries ?? []).map((entry) => `  ${renderEntryLine(entry, style)}`);
+      const since =
+        entries === null ? "" : ` after a save of what changed since its newest point: ${renderSummary(entries)}`;
+      return [
+        `the fork ${printable(workspace.path)} would be removed${since}`,
+        ...limited(lines, SHOWN, style),
+        `${plural(points.length, "point")} of it would go: ${listedNames(points.map((each) => each.slice(0, 8)))}`,
+        applyLine(id, style),
+      ].join("\n");
+    },
+  };
+}
 
 async function removed(context: Context, client: Client, result: RemovedFork): Promise<Outcome> {
   const shorten = await shortener(client, [result.save_point_id]);
@@ -44,6 +68,8 @@ export const command: CommandDefinition = {
       flags: "--remove <fork>",
       text: "remove a fork, named or by its folder, with its points; this workspace keeps a point of its last state. A fork whose folder is gone is forgotten",
     },
+    { ...PLAN, text: `with --remove: ${PLAN.text}` },
+    ...REMOVAL.definitions.map((each) => ({ ...each, text: `with --remove: ${each.text}` })),
   ],
   examples: [
     { line: "cairn fork head ../try-it", text: "a second, independent folder with the same state" },
@@ -52,6 +78,7 @@ export const command: CommandDefinition = {
     { line: "cairn diff try-it", text: "what the fork's newest point changed" },
     { line: "cairn adopt ../try-it", text: "make this folder equal to the fork" },
     { line: "cairn fork --remove ../try-it", text: "remove the fork" },
+    { line: "cairn fork --remove ../try-it --plan", text: "print what would be saved and removed" },
   ],
   async run(context, input) {
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
@@ -60,12 +87,15 @@ export const command: CommandDefinition = {
     if (gone !== undefined) {
       const { allow } = options;
       if (input.argument(0) !== undefined) throw usage("--remove names the fork: give no other argument");
-      return removed(
-        context,
-        client,
-        await client.removeFork(forkWord(context, gone), { ...context.callOptions(), allow }),
-      );
+      const [fork, how] = [
+        forkWord(context, gone),
+        { ...context.callOptions(), allow, ...REMOVAL.read(context, input) },
+      ];
+      if (input.flag("plan")) return planned(context, await client.planRemoveFork(fork, how));
+      return removed(context, client, await client.removeFork(fork, how));
     }
+    if (input.flag("plan") || input.text("apply") !== undefined)
+      throw usage("--plan and --apply work with --remove only");
     const result = await client.fork(input.required(0), context.place(input.required(1)), options);
     return {
       data: result,

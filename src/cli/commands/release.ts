@@ -1,28 +1,38 @@
 import { CairnError } from "../../errors.ts";
 import { ReleaseOptions } from "../../contract/care.ts";
-import type { Client } from "../../contract/index.ts";
-import type { CommandDefinition } from "../command.ts";
+import type { Client, ReleasePlan } from "../../contract/index.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
+import { usage } from "../input.ts";
 import { VerbOptions } from "../options.ts";
-import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
+import { PLAN } from "../restore-outcome.ts";
+import { applyLine, formatBytes, listedNames, plural, printable, shellQuote } from "../render/format.ts";
 
 const OPTIONS = new VerbOptions(ReleaseOptions.entries);
 
 export const command: CommandDefinition = {
   name: "release",
   arguments: [{ name: "<dir>", text: "the workspace; its files stay as they are", completes: "folders" }],
-  options: OPTIONS.definitions,
+  options: [...OPTIONS.definitions, { ...PLAN, text: `with --delete-points: ${PLAN.text}` }],
   examples: [
     {
       line: "cairn release ~/project",
       text: "end the workspace; its points stay, and the output names the command that makes the folder a workspace with them again",
     },
     { line: "cairn release ~/project --delete-points", text: "also delete everything that Cairn stores about it" },
+    { line: "cairn release ~/project --delete-points --plan", text: "print what would be deleted" },
   ],
   async run(context, input) {
-    const { deletePoints = false } = OPTIONS.read(context, input);
-    const client = await openOrForget(context, input.required(0), deletePoints);
+    const { deletePoints = false, plan } = OPTIONS.read(context, input);
+    const isPlanOnly = input.flag("plan");
+    if ((isPlanOnly || plan !== undefined) && !deletePoints)
+      throw usage("--plan and --apply work with --delete-points only");
+    if (isPlanOnly) {
+      const opened = await context.open(input.required(0), { released: true });
+      return planned(context, await opened.planRelease(context.callOptions()));
+    }
+    const client = await openOrForget(context, input.required(0), { released: deletePoints, plan });
     if (client === null) {
       const path = context.chosenFolder(input.required(0)) ?? "";
       return {
@@ -30,7 +40,7 @@ export const command: CommandDefinition = {
         text: () => `${context.style.green("forgot")} ${printable(path)}; its save points no longer exist`,
       };
     }
-    const result = await client.release({ ...context.callOptions(), deletePoints });
+    const result = await client.release({ ...context.callOptions(), deletePoints, plan });
     return {
       data: result,
       exitStatus: result.complete ? 0 : EXIT_PARTLY,
@@ -50,15 +60,35 @@ export const command: CommandDefinition = {
   },
 };
 
+function planned({ style }: Context, plan: ReleasePlan): Outcome {
+  const { id, workspace, save_point_ids: points, control_directory_goes: isWhole } = plan;
+  const [path, control] = [workspace.path, workspace.control_directory].map(printable);
+  const names = points.length === 0 ? "" : `: ${listedNames(points.map((each) => each.slice(0, 8)))}`;
+  return {
+    data: { plan },
+    text: () =>
+      [
+        `${path!} would be released; its files stay as they are`,
+        `${plural(points.length, "point")} would be deleted${names}`,
+        isWhole ? `the whole control directory ${control!} would go` : `the control directory ${control!} stays`,
+        applyLine(id, style),
+      ].join("\n"),
+  };
+}
+
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 
 /** Null: the points were gone, so the folder is now forgotten. */
-async function openOrForget(context: Context, folder: string, released: boolean): Promise<Client | null> {
+async function openOrForget(
+  context: Context,
+  folder: string,
+  { released, plan }: { released: boolean; plan: string | undefined },
+): Promise<Client | null> {
   try {
     return await context.open(folder, { released });
   } catch (error) {
     const path = context.chosenFolder(folder);
-    const isGone = error instanceof CairnError && GONE.has(error.code) && path !== undefined;
+    const isGone = error instanceof CairnError && GONE.has(error.code) && path !== undefined && plan === undefined;
     if (!isGone || !(await (await context.library()).forget(path, context.callOptions()))) throw error;
     return null;
   }

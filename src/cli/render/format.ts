@@ -111,3 +111,8 @@ export function limited(lines: readonly string[], limit: number, style: Style): 
   if (lines.length <= limit) return [...lines];
   return [...lines.slice(0, limit), style.dim(`… and ${formatCount(lines.length - limit)} more (all with --json)`)];
 }
+
+/** Returns the last line of a plan: how to carry out the plan. */
+export function applyLine(plan: string, style: Style): string {
+  return style.dim(`to do exactly this, or nothing: add --apply ${plan} in place of --plan`);
+}

@@ -1,5 +1,6 @@
 import type { NamedPath, RestorePlan, RestoreResult } from "../../contract/index.ts";
 import {
+  applyLine,
   formatBytes,
   formatCount,
   formatCounts,
@@ -151,7 +152,7 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, mo
     ...lacking,
     ...renderRefs(plan.refs, style),
     ...holders,
-    style.dim(`to do exactly this, or nothing: add --apply ${plan.id} in place of --plan`),
+    applyLine(plan.id, style),
   ].join("\n");
 }
 

@@ -1,4 +1,5 @@
 import { advice, CairnError, call } from "../../errors.ts";
+import type { ForkRemoval } from "../../formats/records/partial.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { printablePath, releaseLine, shellPath } from "../../fs/paths/safe-path.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
@@ -56,4 +57,14 @@ export function ownForkOf(workspace: Workspace, fork: string): FoundWorkspace {
 
 export function isBeside(workspace: Workspace, { control }: FoundWorkspace): boolean {
   return control.root === workspace.found.control.root;
+}
+
+/** True if another fork has got the name or the path of a fork that was removed. */
+export function isTakenAgain({ found: { control } }: Workspace, { workspace: gone, target }: ForkRemoval): boolean {
+  return listWorkspaces(control).some(
+    ({ workspace: each }) =>
+      each !== null &&
+      !isReleased(each) &&
+      (each.name === gone.name || Buffer.compare(rawPath(each), rawPath(target)) === 0),
+  );
 }

@@ -7,7 +7,6 @@ import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { displayPath, printablePath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { momentNow } from "../../workspace/care/convert.ts";
-import type { ForkRemoval } from "../../formats/records/partial.ts";
 import { endRemovals, ForkAside, type ForkRest } from "../../workspace/care/fork-aside.ts";
 import {
   isWhole,
@@ -18,22 +17,20 @@ import {
   requireDisk,
   requireNotGoing,
   requireNothingIgnored,
-  requireNothingKept,
-  requireRemovable,
   requireUnused,
   rulesOf,
 } from "../../workspace/care/fork-checks.ts";
 import { deletePoints } from "../../workspace/care/release.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { Workspace } from "../../workspace/open/workspace.ts";
-import { isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
 import { publicLeftOut } from "../../workspace/points/left-out.ts";
 import { takeOver } from "../../workspace/save/receive.ts";
 import { presentOf, savePresent } from "../../workspace/save/save.ts";
 import { sealedPoint } from "../../workspace/save/seal.ts";
-import { COMES_HOME, ownForkOf } from "./forks.ts";
+import { hasSamePoints, requireGoing, requireShown, type ShownFork, stateOf } from "./fork-plan.ts";
+import { COMES_HOME, isTakenAgain, ownForkOf } from "./forks.ts";
 
 interface GoneFork extends ForkRest {
   /** the original's point of the fork's last state */
@@ -74,29 +71,17 @@ export async function removeFork(workspace: Workspace, fork: string, call: Remov
   };
 }
 
-/** True if another fork has got the name or the path of a fork that was removed. */
-function isTakenAgain({ found: { control } }: Workspace, { workspace: gone, target }: ForkRemoval): boolean {
-  return listWorkspaces(control).some(
-    ({ workspace: each }) =>
-      each !== null &&
-      !isReleased(each) &&
-      (each.name === gone.name || Buffer.compare(rawPath(each), rawPath(target)) === 0),
-  );
-}
-
 async function removeFound(workspace: Workspace, found: FoundWorkspace, call: RemoveInput): Promise<GoneFork> {
   const { folder } = found;
   await using other = new Workspace(found, workspace.parts, workspace.removals);
   if (fs.lstatSync(folder, { throwIfNoEntry: false }) === undefined) return await forgetFork(workspace, other, call);
   const fd = openFork(found);
   try {
-    requireRemovable(found);
-    requireUnused(folder, folder);
-    await requireAllSaved(other, folder, call);
+    await requireGoing(other, call);
+    const shown = await requireShown(other, call);
     const point = await presentOf(workspace, found, { ...call, message: COMES_HOME });
     isWhole(folder, point);
-    requireNothingKept(folder);
-    return await removeSaved(workspace, other, { call, fd, saved: point.descriptor.save_point_id });
+    return await removeSaved(workspace, other, { call, fd, saved: point.descriptor.save_point_id, shown });
   } finally {
     fs.closeSync(fd);
   }
@@ -108,14 +93,17 @@ interface Removing {
   fd: number;
   /** the fork's point of its present */
   saved: RemovedFork["save_point_id"];
+  /** the fork as the plan showed it; null without a plan */
+  shown: ShownFork | null;
 }
 
 async function removeSaved(workspace: Workspace, other: Workspace, removing: Removing): Promise<GoneFork> {
-  const { call, fd, saved } = removing;
+  const { call, fd, saved, shown } = removing;
   const { found } = other;
-  let point = await takeOver(workspace, saved, call);
   using _lock = await other.lock("fork", call);
   await recoverWorkspace(other, call);
+  if (shown !== null && !hasSamePoints(other, shown, saved)) await requireShown(other, call);
+  let point = await takeOver(workspace, saved, call);
   const aside = ForkAside.begin(found, fd, point);
   let since: bigint | null;
   try {
@@ -155,13 +143,14 @@ async function removeSaved(workspace: Workspace, other: Workspace, removing: Rem
 async function settle(
   aside: ForkAside,
   { found, parts, removals }: Workspace,
-  { call, fd, saved: before }: Removing,
+  { call, fd, saved: before, shown }: Removing,
 ): Promise<{ point: RemovedFork["save_point_id"]; since: bigint | null }> {
   const { folder } = found;
   await using moved = new Workspace({ ...found, folder: aside.place, recordedFolder: folder }, parts, removals);
   let last = before;
   let used: CairnError | null = null;
   for (let round = 1; round <= MOST_ROUNDS; round++) {
+    if (shown !== null && (await stateOf(moved, call)) !== shown.state) await requireShown(moved, call);
     let isAll = true;
     used = null;
     try {
@@ -227,10 +216,11 @@ async function forgetFork(workspace: Workspace, other: Workspace, call: RemoveIn
       hint: advice`to end the workspace: ${releaseLine(folder)}`,
     });
   const { descriptor } = await sealedPoint(other, last.descriptor.save_point_id, call);
-  const point = await takeOver(workspace, descriptor.save_point_id, call);
   using _lock = await other.lock("fork", call);
+  await requireShown(other, call);
   if (fs.lstatSync(folder, { throwIfNoEntry: false }) !== undefined)
     throw new CairnError("conflict", `${printablePath(folder)} was missing, and is there again`, { hint: "try again" });
+  const point = await takeOver(workspace, descriptor.save_point_id, call);
   using _control = await acquireLock(control.lock, lockingOf("fork", call));
   other.requireLock();
   await deletePoints(other, call);

@@ -187,7 +187,8 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
       );
       return total;
     }
-    if (outcome === "busy" || attempt >= ATTEMPTS) return { ...total, postponed: true };
+    if (outcome === "busy" || attempt >= ATTEMPTS || options.confirm !== undefined)
+      return { ...total, postponed: true };
   }
 }
 
@@ -199,6 +200,7 @@ async function sweepOnce(repository: Repository, context: SweepContext): Promise
   try {
     failpoint("sweep.begin");
     const plan = await planSweep(repository, options, trees);
+    options.confirm?.(plan);
     const { missing, unlisted, marked, marks, look } = plan;
     const { warnings } = marks;
     Object.assign(total, { missing, unlisted, marked, warnings, look: options.looks === "twice" ? look : null });

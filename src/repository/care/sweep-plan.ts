@@ -65,6 +65,11 @@ export interface SweepOptions extends LockCall {
   work?: WorkDirectory;
   /** Milliseconds to wait for the exclusive lock before the removals are postponed. Default 0. */
   waitMs?: number;
+  /**
+   * Called with the plan before the sweep changes anything; throws to prevent the sweep. Such a sweep makes no second
+   * plan: removals are postponed if the repository changes meanwhile.
+   */
+  confirm?: ((plan: SweepPlan) => void) | undefined;
 }
 
 /** A pack as the index files state it. */

@@ -2,7 +2,7 @@
 export { previewCleanup, runCleanup } from "./cleanup.ts";
 export { doctor } from "./doctor.ts";
 export { policy, setPolicy } from "./policy.ts";
-export { release } from "./release.ts";
+export { planRelease, release } from "./release.ts";
 export { removePaths } from "./remove-paths.ts";
 export { seal, sealWhenIdle } from "./seal.ts";
 export { setEngine } from "./set-engine.ts";

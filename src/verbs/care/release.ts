@@ -1,12 +1,13 @@
-import { ReleaseOptions, ReleaseResult } from "../../contract/care.ts";
+import { ReleaseOptions, ReleasePlan, ReleaseResult } from "../../contract/care.ts";
 import { object, orNull } from "../../contract/schema.ts";
-import { WorkspaceRef } from "../../contract/words.ts";
+import { WorkspaceCallOptions, WorkspaceRef } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const release = workspaceVerb({
   about: "Ends a workspace: its folder becomes an ordinary folder, and its files stay as they are.",
   options: ReleaseOptions,
   output: ReleaseResult,
+  errors: ["stale_plan"],
   command: { release: object({ ...ReleaseResult.entries, workspace: orNull(WorkspaceRef) }) },
   needs: "nothing",
   run: async ({ removals, within }, options) => {
@@ -14,4 +15,15 @@ export const release = workspaceVerb({
     const { release: carryOut } = await import("../../workspace/care/release.ts");
     return within(options.workspaceName, async (workspace) => carryOut(workspace, options));
   },
+});
+
+export const planRelease = workspaceVerb({
+  about: "Plans a release with `deletePoints`: returns what it would delete now. Changes nothing.",
+  options: WorkspaceCallOptions,
+  output: ReleasePlan,
+  command: { "release --plan": object({ plan: ReleasePlan }) },
+  needs: "nothing",
+  looks: true,
+  run: async ({ within }, { workspaceName }) =>
+    within(workspaceName, (await import("../../workspace/care/going.ts")).planRelease),
 });

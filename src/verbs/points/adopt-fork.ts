@@ -1,11 +1,12 @@
 import {
   AdoptForkOptions,
+  ForkRemovalPlan,
   RemovedFork,
   RemoveForkOptions,
   RestoreResult,
   throughSqlite,
 } from "../../contract/points.ts";
-import { text } from "../../contract/schema.ts";
+import { object, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
@@ -34,11 +35,25 @@ export const removeFork = workspaceVerb({
   takes: [arg("fork", FORK)],
   options: RemoveForkOptions,
   output: RemovedFork,
-  errors: ["not_found", "refused"],
+  errors: ["not_found", "refused", "stale_plan"],
   command: { "fork --remove": RemovedFork },
   by: "owners",
   changesPoints: true,
   unserved: "the daemon does not remove folders",
   run: async ({ workspace }, fork, options) =>
     (await import("../../operations/directories/remove-fork.ts")).removeFork(workspace, fork, options),
+});
+
+export const planRemoveFork = workspaceVerb({
+  about: "Plans the removal of a fork: returns what it would save and remove now. Changes and saves nothing.",
+  takes: [arg("fork", FORK)],
+  options: RemoveForkOptions,
+  output: ForkRemovalPlan,
+  errors: ["not_found", "refused"],
+  command: { "fork --remove --plan": object({ plan: ForkRemovalPlan }) },
+  by: "owners",
+  looks: true,
+  unserved: "the daemon does not remove folders",
+  run: async ({ workspace }, fork, options) =>
+    (await import("../../operations/directories/fork-plan.ts")).planRemoveFork(workspace, fork, options),
 });

@@ -3,6 +3,7 @@ import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, call as callOf, option, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
@@ -25,7 +26,7 @@ import { listRegistered, ownInside } from "../place/registry.ts";
 import { type LeftOutEntry, leftOutOf, leftOutOfPoint } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
 import { scanRequest } from "../save/scan-request.ts";
-import { requireIdle } from "./release.ts";
+import { requireIdle } from "./going.ts";
 
 /** Looks whether a fork's folder may be removed. Changes nothing. */
 
@@ -131,7 +132,11 @@ export function requireUnused(folder: Buffer, shown: Buffer): boolean {
 export async function requireAllSaved(other: Workspace, shown: Buffer, call: RemoveInput): Promise<void> {
   const unread = { heldAt: 0, isLater: false };
   const request = scanRequest(other, {}, { unread, passesLongRules: true, rules: rulesOf(call) });
-  const scan = await other.engine.lookAt(request, call);
+  requireAllIn(await other.engine.lookAt(request, call), shown, call);
+}
+
+/** Throws `refused` if a point of a scanned fork would not have all of its entries. */
+export function requireAllIn(scan: ScanResult, shown: Buffer, call: RemoveInput): void {
   requireNothingIgnored(shown, scan.notes, call);
   requireComplete(shown, leftOutOf(scan).filter(isLasting));
 }

@@ -2,22 +2,19 @@ import { existsSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { CallOptions } from "../../contract/words.ts";
 import type { ReleaseOptions, ReleaseResult } from "../../contract/care.ts";
-import { advice, CairnError, call, line, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, line, option, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { durableRemove, fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { namesIfThere } from "../../fs/paths/names-in.ts";
-import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
 import { freeRemoved, noteUnfreed, warnOfFreed } from "../keep/cleanup.ts";
-import { isReleased, listLeases, listWorkspaces, withRelease, writeWorkspace } from "../place/control-directory.ts";
+import { isReleased, listWorkspaces, withRelease, writeWorkspace } from "../place/control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../place/control-layout.ts";
 import { type FoundWorkspace, realPathOf, workspaceRef } from "../place/find-workspace.ts";
 import { recoverPartials } from "../new-folder/recover-folders.ts";
-import { listPartials, listRemovals } from "../place/partials.ts";
-import { allPoints } from "../points/points.ts";
 import { recoverWorkspace } from "../open/recovery.ts";
 import {
   controlOf,
@@ -30,16 +27,21 @@ import {
   unregister,
 } from "../place/registry.ts";
 import { makingRoom, removeStatCaches } from "../open/temporaries.ts";
+import { type Going, goingOf, requireShown } from "./going.ts";
 import { type Workspace } from "../open/workspace.ts";
 
 const FREE_WAIT_MS = 10_000;
 
 /**
  * Stops keeping a folder; its files stay unchanged. The points stay, and a later `init` of the folder finds them.
- * With `deletePoints` they are deleted, and the last workspace's control directory too. Throws `busy`.
+ * With `deletePoints` they are deleted, and the last workspace's control directory too. Throws `busy`, `stale_plan`.
  */
 export async function release(workspace: Workspace, options: ReleaseOptions): Promise<ReleaseResult> {
   const { found } = workspace;
+  if (options.plan !== undefined && options.deletePoints !== true)
+    throw new CairnError("usage", "a plan of a release lists the points to delete", {
+      hint: advice`add ${option("deletePoints")}`,
+    });
   const locking = lockingOf("release", options);
   using _registry = await lockRegistry(locking);
   finishReleases();
@@ -60,7 +62,9 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
     retireWorkspace(found);
     return { ...released, points_kept: workspace.points.committed().length };
   }
-  return { ...released, ...(await deletePoints(workspace, options)) };
+  const going = await goingOf(workspace);
+  if (options.plan !== undefined) requireShown(workspace, going, options.plan);
+  return { ...released, ...(await deletePoints(workspace, options, going)) };
 }
 
 /** Marks a workspace as released, the commit point. Its points stay for a later `init` of the folder. */
@@ -80,48 +84,17 @@ export function retireWorkspace({ control, controlFile, workspace, folder }: Fou
 }
 
 /**
- * Throws `busy` while a view of the points is open or a folder is being made from them. Throws `damaged` or
- * `newer_version` if the records cannot be read.
- */
-export function requireIdle({ control, workspace }: FoundWorkspace): void {
-  const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
-  if (views > 0) {
-    const open = views === 1 ? "a view of its points is open" : `${views} views of its points are open`;
-    throw new CairnError("busy", open, { hint: advice`close them first: ${line("view --list", "listViews")}` });
-  }
-  const { records, problems } = listPartials(control);
-  // The rest of another fork's folder prevents no removal of a fork: the control directory and the record stay.
-  const isGoing = listRemovals(control).records.some(
-    ({ record: { workspace: fork, rest } }) =>
-      fork.id !== workspace.id && !(rest === true && workspace.origin !== undefined),
-  );
-  if (isGoing)
-    throw new CairnError("busy", `the removal of a fork is not finished in ${control.root}`, {
-      hint: advice`wait until it has finished; if something prevents it, ${call("status")} warns of that`,
-    });
-  if (problems[0] !== undefined) throw problems[0];
-  if (records.length > 0)
-    throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, {
-      hint: "wait until it has finished",
-    });
-}
-
-/**
  * Removes a workspace with its points; its folder stays. The caller holds the locks of the workspace and of the control
  * directory. The commit point is the rename of the workspace's directory. Throws `busy` while its points are read.
  */
 export async function deletePoints(
   workspace: Workspace,
   options: Pick<ReleaseOptions, "onWarning">,
+  going?: Going,
 ): Promise<Omit<ReleaseResult, "workspace" | "points_kept">> {
-  const { found, engine, points } = workspace;
-  requireIdle(found);
+  const { found, points } = workspace;
+  const { isWhole, bytes, foreign } = going ?? (await goingOf(workspace));
   const count = points.committed().length;
-  const { bytes, foreign } = isClosedForGood(found)
-    ? { bytes: 0, foreign: false }
-    : await engine.storeFacts({ foreign: true });
-  const isWhole = isLastWorkspace(found) && !foreign;
-  requireUnmounted(isWhole ? found.control.root : found.paths.root);
   if (isWhole) {
     workspace.requireLock();
     removeControlDirectory(found);
@@ -138,24 +111,6 @@ export async function deletePoints(
   // is written again.
   if (note !== null && !existsSync(note)) await noteBefore(found, ids);
   return { points_deleted: count, ...(await free(workspace, ids, options)) };
-}
-
-/**
- * True if the store has no key of Cairn any more, so nobody can read it. With a further key in `keys` the store may
- * belong to another user.
- */
-function isClosedForGood({ control }: FoundWorkspace): boolean {
-  if ([control.storeKey, control.storePassword].some((file) => existsSync(file))) return false;
-  return namesIfThere(join(control.store, "keys")).length <= 1;
-}
-
-/** True if removing the control directory loses only this workspace. */
-export function isLastWorkspace(found: FoundWorkspace): boolean {
-  return allPoints(found.control).every(({ name, workspace, points }) => {
-    if (name === found.workspace.name) return true;
-    // An unreadable record may be of a folder that is kept.
-    return workspace !== null && isReleased(workspace) && points.committed().length === 0;
-  });
 }
 
 /**

@@ -32,7 +32,8 @@ import {
   readRegistration,
   registerWorkspace,
 } from "../place/registry.ts";
-import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
+import { isLastWorkspace } from "./going.ts";
+import { removeControlDirectory, retireWorkspace } from "./release.ts";
 import { Workspace, type WorkspaceParts } from "../open/workspace.ts";
 
 export interface RelocateRequest {

@@ -6,7 +6,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
-import { formatMinute, plural, printable } from "../../render/format.ts";
+import { applyLine, formatMinute, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { renderPrune } from "./prune.ts";
 import { given, keptRepository, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -14,7 +14,7 @@ import { ForgetBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "groupBy", "prune", "allow", "instant", "dryRun"));
+const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "groupBy", "prune", "allow", "instant", "dryRun", "plan"));
 
 export const command: CommandDefinition = {
   name: "backup forget",
@@ -22,7 +22,7 @@ export const command: CommandDefinition = {
   options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...KEEP_OPTIONS, ...OPTIONS.definitions],
   examples: [
     {
-      line: "cairn backup forget -r /srv/backups --keep-daily 14 --keep-weekly 8 --dry-run",
+      line: "cairn backup forget -r /srv/backups --keep-daily 14 --keep-weekly 8 --plan",
       text: "report which snapshots would be removed, and why",
     },
     {
@@ -95,6 +95,9 @@ function render(context: Context, result: ForgetBackupsResult): string {
   else lines.push(`${style.green("removed")} ${plural(result.removed.length, "snapshot")}`);
   if (result.prune !== null) append(lines, renderPrune(context, result.prune));
   else if (going > 0 && !result.dry_run) lines.push(style.dim("run `cairn backup prune` to free their data"));
+  if (result.plan_id !== null) lines.push(applyLine(result.plan_id, style));
+  if (result.plan_id !== null && result.prune !== null)
+    lines.push(style.dim("that binds the snapshots; the prune then frees what is unneeded at that time"));
   return lines.join("\n");
 }
 

@@ -10,6 +10,8 @@ const NOTHING: PruneBackupsResult = {
   repository_id: "0".repeat(64),
   version: 2,
   dry_run: false,
+  plan_id: null,
+  planned_packs: null,
   removed_packs: 0,
   repacked_packs: 0,
   new_packs: 0,

@@ -2,13 +2,13 @@ import { append } from "../../../append.ts";
 import type { PruneBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { formatBytes, formatDuration, formatMinute, plural } from "../../render/format.ts";
+import { applyLine, formatBytes, formatDuration, formatMinute, plural } from "../../render/format.ts";
 import { PACK_SIZE_OPTION, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "maxUnused", "allow", "instant", "dryRun"));
+const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "maxUnused", "allow", "instant", "dryRun", "plan"));
 
 export const command: CommandDefinition = {
   name: "backup prune",
@@ -16,15 +16,24 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn backup prune -r /srv/backups", text: "free data that no snapshot needs" },
     { line: "cairn backup prune -r /srv/backups --max-unused 0", text: "free every unused byte" },
+    {
+      line: "cairn backup prune -r /srv/backups --plan",
+      text: "report which packs would be marked, freed and rewritten",
+    },
   ],
   async run(context, input) {
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     return withRepository(context, input, async (repository) => {
       const result = await repository.prune(options);
-      return { data: result, text: () => renderPrune(context, result).join("\n") };
+      return { data: result, text: () => render(context, result).join("\n") };
     });
   },
 };
+
+function render(context: Context, result: PruneBackupsResult): string[] {
+  const lines = renderPrune(context, result);
+  return result.plan_id === null ? lines : [...lines, applyLine(result.plan_id, context.style)];
+}
 
 export function renderPrune({ style }: Context, result: PruneBackupsResult): string[] {
   const { repacked_packs: repacked, postponed } = result;
