@@ -20,7 +20,7 @@ import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, planChanges, type PlannedEntry } from "../workspace/restore/planned.ts";
-import { idOfPlan } from "../workspace/restore/prepare.ts";
+import { idOfPlan, type Shown } from "../workspace/restore/prepare.ts";
 import { pointsOf, type Relative } from "../workspace/rules/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, operationToFinish, type Revertible, statesOf } from "../workspace/points/operation-log.ts";
@@ -60,7 +60,7 @@ async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: 
 export async function planTo(
   workspace: Workspace,
   options: WorkspaceCallOptions & Pick<RestoreOptions, "takeOwnership">,
-  wanted: Parameters<typeof idOfPlan>[0],
+  wanted: Shown & { target: Point },
 ): Promise<RestorePlan> {
   const { target, relative, paths } = wanted;
   const unread = [target, ...(relative === undefined ? [] : pointsOf(relative))].find(({ sealed }) => !sealed);

@@ -11,6 +11,7 @@ import { leftOutOfPlan, type PlannedRestore, planOf } from "./planned.ts";
 import { requireAnywhere, type RestoreInput, savePresent, whyUnwanted } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import type { Point } from "../points/point-files.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
@@ -42,13 +43,17 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   if (present.isSpared === true) return nothingToDo(workspace, input);
   const restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
   if (restored instanceof CairnError || restored.undoId === null) {
-    const { sequence, descriptor } = present.point;
-    workspace.points.remove(sequence);
-    failpoint("restore.undo-point-gone");
-    await workspace.engine.discard([descriptor.save_point_id]);
+    await remove(workspace, present.point);
   }
-  if (restored instanceof CairnError) throw restored;
-  return restored;
+  if (!(restored instanceof CairnError)) return restored;
+  if (input.target.sequence >= (input.madeFrom ?? Infinity)) await remove(workspace, input.target);
+  throw restored;
+}
+
+async function remove({ points, engine }: Workspace, { sequence, descriptor }: Point): Promise<void> {
+  points.remove(sequence);
+  failpoint("restore.undo-point-gone");
+  await engine.discard([descriptor.save_point_id]);
 }
 
 /** Moves only head: the folder already equals the target. Records no operation. */
