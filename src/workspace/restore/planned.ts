@@ -76,7 +76,7 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
   const damaged: LeftOutEntry[] = [];
   const onDamaged = noteDamaged(damaged, paths);
   const made = new MadeContents();
-  const texts = relative?.merges === true ? new TextMerge(target, made) : null;
+  const texts = relative?.merges === true ? new TextMerge(present, target, made) : null;
   let plan: Plan;
   let newer: Changes["newer"] = new Map();
   if (relative === undefined) {
