@@ -20,7 +20,7 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
-import { MethodOption, RestoreResult, SaveOptions, Secrets } from "./points.ts";
+import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
   CallOptions,
@@ -30,6 +30,7 @@ import {
   PathInput,
   PathLabel,
   pointId,
+  shownPlan,
   WorkspaceCallOptions,
 } from "./words.ts";
 
@@ -389,7 +390,7 @@ const restoring = {
   receipt: opt(place("also write the signed receipt to this new file, outside of the target"), "--receipt <file>"),
   ...pick(MethodOption, "takeOwnership"),
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
-  dryRun: dryRun("only report how much would be written, or for a restore in place what would change"),
+  dryRun: opt(flag("only report how much would be written, or for a restore in place what would change"), "--plan"),
 };
 export const Overwrite = oneOf(
   ["never", "if-changed", "always"],
@@ -468,6 +469,7 @@ export const RestoreInPlaceOptions = object({
   keepPresent: opt(flag("keep entries that the snapshot does not have"), {
     text: "with --in-place: keep entries that the snapshot does not have",
   }),
+  plan: shownPlan(),
 });
 export type RestoreInPlaceOptions = Of<typeof RestoreInPlaceOptions>;
 export const RestoreInPlaceResult = object({
@@ -476,6 +478,8 @@ export const RestoreInPlaceResult = object({
   ...RestoredSnapshot.entries,
   target: text("the folder, absolute"),
   dry_run: flag(),
+  plan_id: orNull(text("of a dry run: id of the plan, for `plan`; else null")),
+  planned_entries: orNull(rows(PlanEntry, "of a dry run: the entries that would change or be kept; else null")),
   stored_bytes: orNull(number("bytes added to the workspace's store; null in a dry run")),
   ...proven,
 });

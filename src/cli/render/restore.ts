@@ -107,8 +107,13 @@ function isUnchanged({ changes }: RestoreResult): boolean {
 const PLAN_LIMIT = 200;
 export const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", keep: "=" } as const;
 
-export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, most = PLAN_LIMIT): string {
-  const to = style.bold(shorten(plan.restored_to));
+/** `to`: the name of the state that the plan leads to. */
+export function renderPlan(
+  plan: Omit<RestorePlan, "restored_to">,
+  to: string,
+  style: Style,
+  most = PLAN_LIMIT,
+): string {
   // Entries that are kept are in the list of entries already.
   const kept = new Set(plan.entries.filter(({ action }) => action === "keep").map(nameOf));
   const lacking = renderLeftOut(

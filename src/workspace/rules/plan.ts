@@ -1,15 +1,17 @@
 import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import type { PlanEntry } from "../../contract/points.ts";
 import { directoryOf, hex, latin1 } from "../../formats/bytes.ts";
 import { planIdOf } from "../../formats/plan-id.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SavePointId } from "../../ids.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import { kindOf } from "../points/listed-entry.ts";
 import type { MadeContents } from "./made-contents.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import { type DiffAspect, type Difference, differences, withoutMovedTimes } from "../points/tree-diff.ts";
@@ -139,6 +141,22 @@ export function planId(
     }
   }
   return planIdOf(facts());
+}
+
+/** Lists the entries of a plan as a caller is shown them. `changesRoot`: the folder's own metadata changes too. */
+export function publicEntries(entries: Plan, changesRoot: boolean): PlanEntry[] {
+  const own = { path: "", action: "metadata", kind: "directory" } as const;
+  return [...(changesRoot ? [own] : []), ...withoutMovedTimes(entries).map(publicEntry)];
+}
+
+function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {
+  return {
+    ...displayPath(path),
+    action,
+    kind: kindOf((after ?? before)!),
+    ...(after?.type === "file" && (action === "create" || action === "update") ? { size: after.size } : {}),
+    ...(reason === undefined ? {} : { reason }),
+  };
 }
 
 const NO_BYTES = new Uint8Array(0);

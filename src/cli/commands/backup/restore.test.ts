@@ -32,12 +32,12 @@ test("backup restore --in-place adopts a folder only if the snapshot exists", as
   assert.equal(argsOf(there, "openOrAdopt")[0], root);
 });
 
-test("a dry run of backup restore --in-place adopts no folder, and its hint says so", async (t) => {
+test("a plan of backup restore --in-place adopts no folder, and its hint says so", async (t) => {
   const root = neverSaved(t);
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE) });
-  const { status, envelope } = await runJson([...LINE, root, "--dry-run"], { fake });
+  const { status, envelope } = await runJson([...LINE, root, "--plan"], { fake });
   assert.deepEqual([status, envelope.error?.code], [3, "not_a_workspace"]);
-  assert.match(envelope.error?.hint ?? "", /adopts no folder; without --dry-run .* saved first/);
+  assert.match(envelope.error?.hint ?? "", /adopts no folder; without --plan .* saved first/);
   assert.throws(() => argsOf(fake, "openOrAdopt"));
 });
 

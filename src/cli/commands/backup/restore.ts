@@ -12,7 +12,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
-import { parseBase64, usage } from "../../input.ts";
+import { kebab, parseBase64, usage } from "../../input.ts";
 import { formatBytes, formatCounts, formatDuration, formatInstant, plural, printable } from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64, splitSnapshot } from "../../shown.ts";
@@ -38,7 +38,7 @@ const OPTIONS = new VerbOptions(
     "exclude",
   ),
 );
-const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent"));
+const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent", "plan"));
 
 export const command: CommandDefinition = {
   name: "backup restore",
@@ -73,6 +73,10 @@ export const command: CommandDefinition = {
       text: "restore the current folder from its last backup",
     },
     {
+      line: "cairn backup restore latest --in-place --plan -r /srv/backups",
+      text: "print what that would change",
+    },
+    {
       line: "cairn backup restore 1a2b3c4d src --to /tmp/here -r /srv/backups",
       text: "restore one folder, as /tmp/here/src",
     },
@@ -96,7 +100,8 @@ export const command: CommandDefinition = {
         "leave it out: --in-place replaces entries that differ; --keep-present keeps entries that the snapshot does not have",
       );
     if (isInPlace && input.flag("ownershipByName")) throw usage("--ownership-by-name works with --to DIR only");
-    if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
+    const only = Object.keys(IN_PLACE.read(context, input)).map((name) => (name === "plan" ? "apply" : kebab(name)));
+    if (only.length > 0 && !isInPlace) throw usage(`--${only[0]} works with --in-place only`);
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
     const given = OPTIONS.read(context, input);
@@ -132,14 +137,10 @@ async function inPlace(
       client.restoreBackup(repository, snapshot, { ...options, ...IN_PLACE.read(context, input) }),
     );
     const outcome = restoreOutcome(context, client, { result });
-    const about = result.dry_run ? renderPlanned(result) : [`  ${nameOf(result)}`, ...renderProof(context, result)];
+    const about = [`  ${nameOf(result)}`, ...renderProof(context, result)];
     return {
       ...outcome,
-      async text() {
-        if (!result.dry_run) return [await outcome.text?.(), ...about].join("\n");
-        const { renderLeftOut } = await import("../../render/points.ts");
-        return [...about, ...renderLeftOut(result.left_out, context.style)].join("\n");
-      },
+      text: async () => (await renderPlanned(context, result)) ?? [await outcome.text?.(), ...about].join("\n"),
     };
   });
 }
@@ -161,7 +162,7 @@ async function hasNoPoint(client: Client): Promise<boolean> {
 }
 
 /**
- * Returns the folder's workspace. Adopts a folder that was never saved, if the snapshot exists and it is no dry run. On
+ * Returns the folder's workspace. Adopts a folder that was never saved, if the snapshot exists and no plan is wanted. On
  * a new machine the folder does not exist yet, so there is nothing to save.
  */
 async function openedInPlace(
@@ -181,7 +182,7 @@ async function openedInPlace(
     await repository.list({ ...context.callOptions(), ...latestOf, snapshots: [snapshot] });
     if (options.dryRun !== true) return adopted(context, named);
     throw reworded(error, {
-      hint: "a dry run adopts no folder; without --dry-run the folder is saved first, and `cairn undo` reverts the restore",
+      hint: "a plan adopts no folder; without --plan the folder is saved first, and `cairn undo` reverts the restore",
     });
   }
 }
@@ -200,9 +201,12 @@ async function adopted(context: Context, named: string): Promise<Client> {
   }
 }
 
-function renderPlanned(result: RestoreInPlaceResult): string[] {
-  const { changes, target } = result;
-  return [`would change ${printable(target)}: ${formatCounts(changes ?? {})}`, `  ${nameOf(result)}`];
+/** Returns the text of a plan; null for the result of a restore. */
+async function renderPlanned({ style }: Context, result: RestoreInPlaceResult): Promise<string | null> {
+  const { plan_id: id, planned_entries: entries, left_out } = result;
+  if (id === null || entries === null) return null;
+  const { renderPlan } = await import("../../render/restore.ts");
+  return renderPlan({ id, entries, left_out, holders: [] }, nameOf(result), style);
 }
 
 /** Names the snapshot: `latest` may be of another machine. */
