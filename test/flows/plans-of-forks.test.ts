@@ -65,8 +65,7 @@ const ALL = ["update a", "delete b", "create new", "update text"];
 
 const CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   "an edit in the fork": ({ fork }) => write(fork, "a", "edited"),
-  "an edit in the fork of a text that is merged": ({ fork }) =>
-    write(fork, "text", TEXT.with(1, "edited\n").join("")),
+  "an edit in the fork of a text that is merged": ({ fork }) => write(fork, "text", TEXT.with(1, "edited\n").join("")),
   "a file that the fork has besides": ({ fork }) => write(fork, "besides", "new"),
   "an edit in the fork that is saved": ({ fork }) => {
     write(fork, "a", "edited");
@@ -124,7 +123,10 @@ for (const [name, change] of Object.entries(NO_CHANGES))
       const causes = (data["save_points"] as { cause: { plan?: string } }[]).map(({ cause }) => cause.plan);
       assert.ok(causes.includes(plan.id), "the undo point records the plan");
       for (const each of ["a", "new", "text"])
-        assert.equal(fs.readFileSync(path.join(at.original, each), "utf8"), fs.readFileSync(path.join(at.fork, each), "utf8"));
+        assert.equal(
+          fs.readFileSync(path.join(at.original, each), "utf8"),
+          fs.readFileSync(path.join(at.fork, each), "utf8"),
+        );
       cairnOk(["undo", "-C", at.original]);
       if (!name.includes("touch")) assert.deepEqual(readFolder(at.original, { withoutRootTime: true }), before);
     }

@@ -3,7 +3,7 @@ import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
-import { changedDirectories, savedNodesOf } from "../rules/plan.ts";
+import { changedDirectories, firstChanged, savedNodesOf } from "../rules/plan.ts";
 import { type AppliedSteps, leftOutAfter, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
@@ -28,6 +28,8 @@ export interface Restored {
   unlinked: Uint8Array[];
   /** refs of git that moved */
   refs: PlannedRestore["refs"];
+  /** the first changed entries */
+  changed: ReturnType<typeof firstChanged>;
 }
 
 /**
@@ -71,6 +73,7 @@ const NOTHING: Restored = {
   leftOut: [],
   unlinked: [],
   refs: [],
+  changed: [],
 };
 
 /** Tells if every entry to change is damaged or stays with its owner, apart from times of directories. Then no undo is needed. */
@@ -190,6 +193,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   return {
     undoId,
     refs: planned.refs,
+    changed: firstChanged(plan, stays),
     changes: {
       ...applied,
       metadata: applied.metadata + changedDirectories(plan, applied.kept) + (changesRoot ? 1 : 0),

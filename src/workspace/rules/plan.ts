@@ -134,7 +134,7 @@ export function planId(
   function* facts(): Generator<unknown> {
     yield options;
     for (const { path, action, reason, edited, before, after, aspects } of plan) {
-      if (before !== null && after !== null && aspects.every((aspect) => aspect === "times")) continue;
+      if (isTimesOnly({ before, after, aspects })) continue;
       // A scan that stores nothing and one that does may cut files otherwise, so the scan's own facts count.
       const present = before === null ? null : (finder.nodeOf(path) ?? before);
       yield [hex(path), action, reason ?? null, edited ?? [], side(present), side(after)];
@@ -147,6 +147,21 @@ export function planId(
 export function publicEntries(entries: Plan, changesRoot: boolean): PlanEntry[] {
   const own = { path: "", action: "metadata", kind: "directory" } as const;
   return [...(changesRoot ? [own] : []), ...withoutMovedTimes(entries).map(publicEntry)];
+}
+
+const MOST_SHOWN = 10;
+
+function isTimesOnly({ before, after, aspects }: Omit<Difference, "path">): boolean {
+  return before !== null && after !== null && aspects.every((aspect) => aspect === "times");
+}
+
+/** Lists the first entries that a plan changes otherwise than in times, besides those that stay. */
+export function firstChanged(entries: Plan, stays: PathSelection): PlanEntry[] {
+  return Iterator.from(entries)
+    .filter((entry) => entry.action !== "keep" && !isTimesOnly(entry) && stays.chosenAt(entry.path) === null)
+    .take(MOST_SHOWN)
+    .map(publicEntry)
+    .toArray();
 }
 
 function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {
@@ -351,8 +366,7 @@ export function ownPaths(
   const changed = new Set<string>();
   for (const { path, action, edited } of plan) if (action !== "keep" && edited === undefined) changed.add(latin1(path));
   for (const { path, aspects, before, after } of toTarget) {
-    const isMoved = before !== null && after !== null && aspects.every((aspect) => aspect === "times");
-    if (!isMoved && !changed.has(latin1(path))) return all();
+    if (!isTimesOnly({ before, after, aspects }) && !changed.has(latin1(path))) return all();
   }
   return null;
 }
