@@ -12,7 +12,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
-import { kebab, parseBase64, usage } from "../../input.ts";
+import { parseBase64, usage } from "../../input.ts";
 import { formatBytes, formatCounts, formatDuration, formatInstant, plural, printable } from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64, splitSnapshot } from "../../shown.ts";
@@ -34,11 +34,12 @@ const OPTIONS = new VerbOptions(
     "takeOwnership",
     "ownershipByName",
     "dryRun",
+    "plan",
     "include",
     "exclude",
   ),
 );
-const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent", "plan"));
+const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent"));
 
 export const command: CommandDefinition = {
   name: "backup restore",
@@ -100,8 +101,7 @@ export const command: CommandDefinition = {
         "leave it out: --in-place replaces entries that differ; --keep-present keeps entries that the snapshot does not have",
       );
     if (isInPlace && input.flag("ownershipByName")) throw usage("--ownership-by-name works with --to DIR only");
-    const only = Object.keys(IN_PLACE.read(context, input)).map((name) => (name === "plan" ? "apply" : kebab(name)));
-    if (only.length > 0 && !isInPlace) throw usage(`--${only[0]} works with --in-place only`);
+    if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
     const given = OPTIONS.read(context, input);
@@ -117,6 +117,8 @@ export const command: CommandDefinition = {
         data: result,
         exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
         text: async () => {
+          const planned = await renderPlanned(context, result);
+          if (planned !== null) return [...render(context, result), planned].join("\n");
           const { renderLeftOut } = await import("../../render/points.ts");
           return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
         },
@@ -202,7 +204,10 @@ async function adopted(context: Context, named: string): Promise<Client> {
 }
 
 /** Returns the text of a plan; null for the result of a restore. */
-async function renderPlanned({ style }: Context, result: RestoreInPlaceResult): Promise<string | null> {
+async function renderPlanned(
+  { style }: Context,
+  result: RestoreInPlaceResult | RestoreBackupResult,
+): Promise<string | null> {
   const { plan_id: id, planned_entries: entries, left_out } = result;
   if (id === null || entries === null) return null;
   const { renderPlan } = await import("../../render/restore.ts");
