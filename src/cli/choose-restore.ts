@@ -54,7 +54,7 @@ export async function chooseRestore(
   if (isPlanOnly || isNothing) return { options: chosen, plan, isWanted: null };
   // The question below the plan and the plan's first line fit on the screen.
   const most = Math.max(process.stdout.rows - 10, 10);
-  log.message(renderPlan(plan, shorten, context.style, most).split("\n"));
+  log.message(renderPlan(plan, context.style.bold(shorten(target)), context.style, most).split("\n"));
   const isWanted = await answer(context, async (signal) => confirm({ message: "Restore this?", signal }));
   return { options: chosen, plan, isWanted };
 }

@@ -41,7 +41,8 @@ export function planOutcome(context: Context, client: Client, plan: RestorePlan)
     paged: true,
     async text() {
       const { renderPlan } = await import("./render/restore.ts");
-      return renderPlan(plan, await shortener(client, [plan.restored_to]), context.style);
+      const shorten = await shortener(client, [plan.restored_to]);
+      return renderPlan(plan, context.style.bold(shorten(plan.restored_to)), context.style);
     },
   };
 }

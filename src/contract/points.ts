@@ -222,6 +222,15 @@ const moved = () =>
     rows(MovedRef, "refs of git that move, come or go, each with the path of its git directory; absent if none does"),
   );
 
+export const PlanEntry = object({
+  ...NamedPath.entries,
+  action: oneOf(["create", "update", "delete", "metadata", "keep"]),
+  kind: EntryKind,
+  size: opt(number("bytes to write")),
+  reason: opt(about(LeftOutReason, "why the entry would be kept")),
+});
+export type PlanEntry = Of<typeof PlanEntry>;
+
 export const RestoreResult = object({
   restored_to: orNull(pointId("null if there was no point to restore to")),
   undo_id: orNull(
@@ -247,6 +256,12 @@ export const RestoreResult = object({
     ),
   ),
   refs: moved(),
+  changed: opt(
+    rows(
+      PlanEntry,
+      "the first ten entries that were changed; absent if the whole folder was swapped or nothing was done",
+    ),
+  ),
   duration_ms: duration(),
 });
 export type RestoreResult = Of<typeof RestoreResult>;
@@ -270,15 +285,6 @@ export const OperationList = object({
   redo: orNull(text("`at` of the operation that `redo` brings back next")),
 });
 export type OperationList = Of<typeof OperationList>;
-
-export const PlanEntry = object({
-  ...NamedPath.entries,
-  action: oneOf(["create", "update", "delete", "metadata", "keep"]),
-  kind: EntryKind,
-  size: opt(number("bytes to write")),
-  reason: opt(about(LeftOutReason, "why the entry would be kept")),
-});
-export type PlanEntry = Of<typeof PlanEntry>;
 
 export const RestorePlan = object({
   id: text(),

@@ -20,7 +20,7 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
-import { MethodOption, RestoreResult, SaveOptions, Secrets } from "./points.ts";
+import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
   CallOptions,
@@ -30,6 +30,7 @@ import {
   PathInput,
   PathLabel,
   pointId,
+  shownPlan,
   WorkspaceCallOptions,
 } from "./words.ts";
 
@@ -389,7 +390,8 @@ const restoring = {
   receipt: opt(place("also write the signed receipt to this new file, outside of the target"), "--receipt <file>"),
   ...pick(MethodOption, "takeOwnership"),
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
-  dryRun: dryRun("only report how much would be written, or for a restore in place what would change"),
+  dryRun: opt(flag("only report how much would be written, or which entries of a folder would change"), "--plan"),
+  plan: shownPlan(),
 };
 export const Overwrite = oneOf(
   ["never", "if-changed", "always"],
@@ -425,6 +427,10 @@ export const RestoreProof = object(
 export type RestoreProof = Of<typeof RestoreProof>;
 export const RestoredSnapshot = object({ snapshot_id: text(), created_at: text(), hostname: text() });
 export type RestoredSnapshot = Of<typeof RestoredSnapshot>;
+const shown = {
+  plan_id: orNull(text("of a dry run over a folder with entries: id of the plan, for `plan`; else null")),
+  planned_entries: orNull(rows(PlanEntry, "with `plan_id`: the entries that would be written, changed or kept")),
+};
 const proven = {
   proof: orNull(about(RestoreProof, "null if nothing was proven")),
   read_again: flag("true if every restored entry was read again and is equal"),
@@ -439,6 +445,7 @@ export const RestoreBackupResult = object({
   save_point_id: orNull(pointId()),
   target: text("absolute"),
   dry_run: flag(),
+  ...shown,
   entries: number(),
   bytes: number(),
   kept_bytes: number("bytes that a killed earlier run of this restore had already written"),
@@ -476,6 +483,7 @@ export const RestoreInPlaceResult = object({
   ...RestoredSnapshot.entries,
   target: text("the folder, absolute"),
   dry_run: flag(),
+  ...shown,
   stored_bytes: orNull(number("bytes added to the workspace's store; null in a dry run")),
   ...proven,
 });

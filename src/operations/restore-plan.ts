@@ -1,9 +1,8 @@
-import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
+import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
 import type {
-  PlanEntry,
   RestoreOptions,
   RestorePlan,
   PlanUndoOptions,
@@ -14,13 +13,12 @@ import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
 import { type Point, rulesOf } from "../workspace/points/point-files.ts";
-import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
-import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
-import { kindOf } from "../workspace/points/listed-entry.ts";
+import { isSameRoot, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { expectedLeftOut, planChanges, type PlannedEntry } from "../workspace/restore/planned.ts";
-import { idOfPlan } from "../workspace/restore/prepare.ts";
+import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
+import { idOfPlan, type Shown } from "../workspace/restore/prepare.ts";
+import { publicEntries } from "../workspace/rules/plan.ts";
 import { pointsOf, type Relative } from "../workspace/rules/relative.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, operationToFinish, type Revertible, statesOf } from "../workspace/points/operation-log.ts";
@@ -60,7 +58,7 @@ async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: 
 export async function planTo(
   workspace: Workspace,
   options: WorkspaceCallOptions & Pick<RestoreOptions, "takeOwnership">,
-  wanted: Parameters<typeof idOfPlan>[0],
+  wanted: Shown & { target: Point },
 ): Promise<RestorePlan> {
   const { target, relative, paths } = wanted;
   const unread = [target, ...(relative === undefined ? [] : pointsOf(relative))].find(({ sealed }) => !sealed);
@@ -72,35 +70,16 @@ export async function planTo(
     options,
   );
   const { plan: entries } = planned;
-  const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
-  const published = [...ownRoot.map(publicEntry), ...withoutMovedTimes(entries).map(publicEntry)];
+  const changesRoot = paths === null && !isSameRoot(rootOfPoint(target), rootOfFolder(workspace.root));
   const { takeOwnership } = options;
   const leftOut = expectedLeftOut(entries, { ...planned, scan, paths, takeOwnership });
   return {
     id: idOfPlan(wanted, { ...planned, scan }),
     restored_to: target.descriptor.save_point_id,
-    entries: published,
+    entries: publicEntries(entries, changesRoot),
     left_out: leftOut.map(publicLeftOut),
     ...(planned.refs.length > 0 ? { refs: planned.refs } : {}),
     holders: holdersOf(workspace),
-  };
-}
-
-/** Plans the change of the folder's own metadata. None for a missing folder. */
-function plannedRoot({ root }: Workspace, target: Point): PlannedEntry[] {
-  const difference = rootDifference(rootOfPoint(target), rootOfFolder(root));
-  if (difference === null) return [];
-  const { before: after, after: before } = difference;
-  return [{ ...difference, before, after, action: "metadata", old: null }];
-}
-
-function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {
-  return {
-    ...displayPath(path),
-    action,
-    kind: kindOf((after ?? before)!),
-    ...(after?.type === "file" && (action === "create" || action === "update") ? { size: after.size } : {}),
-    ...(reason === undefined ? {} : { reason }),
   };
 }
 

@@ -11,7 +11,7 @@ import { restoreLocked } from "../workspace/restore/methods.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { notePartly, writeState } from "../workspace/place/control-directory.ts";
 import { isReverting, operationLog, type Revertible } from "../workspace/points/operation-log.ts";
-import { isSibling, type Point } from "../workspace/points/point-files.ts";
+import { isSibling } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { takeOverPoint } from "../workspace/save/receive.ts";
 import { withSealed } from "../workspace/save/seal.ts";
@@ -25,7 +25,7 @@ const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 export async function restore(workspace: Workspace, options: RestoreOptions): Promise<RestoreResult> {
   await requireStored(workspace, options.target, options);
   return goingBack(workspace, options, "restore", async () => ({
-    target: await ownPoint(workspace, options.target),
+    ...(await ownPoint(workspace, options.target)),
     paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
     keepPresent: options.keepPresent,
     keepGit: options.keepGit,
@@ -39,14 +39,15 @@ async function requireStored(workspace: Workspace, target: string, call: CallOpt
 }
 
 /** Returns a point of this workspace; takes over a point of another one. The caller holds the workspace's lock. */
-async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
+async function ownPoint(workspace: Workspace, target: string): Promise<Pick<Wanted, "target" | "origin">> {
   const point = workspace.resolve(target);
-  return isSibling(point) ? takeOverPoint(workspace, point) : point;
+  if (!isSibling(point)) return { target: point };
+  return { target: await takeOverPoint(workspace, point), origin: point.descriptor.save_point_id };
 }
 
-type Wanted = Pick<
+export type Wanted = Pick<
   Parameters<typeof restoreLocked>[2],
-  "target" | "paths" | "keepPresent" | "keepGit" | "kind" | "relative"
+  "target" | "origin" | "paths" | "keepPresent" | "keepGit" | "kind" | "relative"
 > & {
   /** true for a restore at a program's start: no operation is recorded if nothing changes */
   isStart?: true;
@@ -72,12 +73,13 @@ export async function goingBack(
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
     const { head } = workspace.state();
+    const madeFrom = workspace.points.nextSequence();
     const asked = await wanted();
     if (asked === null) return { ...UNCHANGED, duration_ms: Math.round(performance.now() - started) };
     if ("method" in asked) return asked;
     chosen = asked;
     const { operation, isStart, isUnfinished, ...what } = asked;
-    const restored = await restoreLocked(workspace, started, { ...options, ...what });
+    const restored = await restoreLocked(workspace, started, { ...options, ...what, madeFrom });
     if (restored.undo_id === null) {
       if (restored.left_out.length === 0 && isStart !== true && isUnfinished !== true)
         noteUnchanged(workspace, asked, head);

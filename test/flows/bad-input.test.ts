@@ -226,7 +226,7 @@ describe("entries that a point lacks because the save could not read them", { sk
       dropped("backup", verb, ...words, "-r", repository, "--password-file", key, "-C", folder);
     assert.equal(backup("init").status, 0);
     assert.equal(backup("create", first).status, 10);
-    const [planned, done] = [["--dry-run"], []].map((dry) => backup("restore", "latest", "--in-place", ...dry));
+    const [planned, done] = [["--plan"], []].map((dry) => backup("restore", "latest", "--in-place", ...dry));
     assert.deepEqual(planned!.data["left_out"], done!.data["left_out"]);
     assert.equal((done!.data["left_out"] as unknown[]).length, all.length, done!.stdout);
     assert.match(dropped("view", first, "-C", folder).warnings.join(), /3 entries/);

@@ -47,12 +47,13 @@ interface Looked {
 }
 
 /** An entry to put in place. `old`: the entry that it replaces. */
-interface Put {
+export interface Put {
   path: Uint8Array;
   old: Identity | null;
-  /** Owners of the entry that is replaced, and of the snapshot's entry. */
+  /** Owners of the entry that is replaced. */
   was: Owned;
-  wanted: Owned;
+  /** the snapshot's entry */
+  wanted: TreeNode;
 }
 
 const ROOT = new Uint8Array(0);
@@ -152,6 +153,11 @@ export class OverFolder {
       isWhole &&= inside.isWhole;
     }
     return { found, isWhole };
+  }
+
+  /** The entries to put in place, after `plan`; a new directory stands for all below it. */
+  get puts(): readonly Put[] {
+    return this.#puts;
   }
 
   #wanted(path: Uint8Array, node?: TreeNode): "whole" | "part" | "no" {

@@ -1,9 +1,14 @@
 import { lstatSync } from "node:fs";
 import { losslessByPath, OwnersByName } from "../../archive/write/exact-nodes.ts";
+import type { PlanEntry } from "../../contract/points.ts";
 import { advice, CairnError, option } from "../../errors.ts";
+import { hex } from "../../formats/bytes.ts";
+import { planIdOf, requirePlan } from "../../crypto/plan-id.ts";
+import { plural } from "../../formats/sizes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow, listedNames, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { isFree } from "../../workspace/new-folder/new-folder.ts";
+import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { DeadPartial } from "../../workspace/place/partials.ts";
 import { nodesOrNull } from "../databases/nodes.ts";
@@ -14,10 +19,21 @@ import type { WriterParts } from "./write-snapshot.ts";
 
 export type { OverFolder } from "./over-folder.ts";
 
-type OverParts = Omit<WriterParts, "listed" | "paths" | "comparesPieces">;
+type OverParts = Omit<WriterParts, "paths" | "comparesPieces">;
 
-/** Compares a folder with the chosen entries. Warns if no undo can restore the folder's present state. */
-export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; paths: readonly Uint8Array[] | null }> {
+/** What a restore over a folder would write, as a caller is shown it. */
+export interface ShownOver {
+  id: string;
+  entries: PlanEntry[];
+}
+
+/**
+ * Compares a folder with the chosen entries. Warns if no undo can restore the folder's present state. Throws `stale_plan`
+ * if the caller was shown another plan.
+ */
+export async function planOver(
+  parts: OverParts,
+): Promise<{ folder: OverFolder; paths: readonly Uint8Array[] | null; shown: ShownOver | undefined }> {
   const { session, content, target, options } = parts;
   const { root, only, manifest } = content;
   await session.bring([root]);
@@ -36,20 +52,67 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
   try {
     const paths = await folder.plan();
     await requireNotOver(parts, paths);
+    const isShown = options.dryRun === true || options.plan !== undefined;
+    const shown = isShown ? shownOver(folder, parts) : undefined;
+    if (shown !== undefined)
+      requirePlan(
+        options.plan,
+        shown.id,
+        `it would write ${plural(shown.entries.length, "entry")} now${newest(folder)}`,
+      );
     const { overwrite, dryRun, onWarning } = options;
     const workspace = overwrite === "never" || dryRun === true ? null : findWorkspace(target);
     if (workspace !== null)
       onWarning?.(
         `${printablePath(workspace.folder)} is a workspace, and undo cannot bring back files that this restore overwrites: run \`cairn save\` first, or restore with --in-place`,
       );
-    return { folder, paths };
+    return { folder, paths, shown };
   } catch (error) {
     folder.close();
     throw error;
   }
 }
 
+/** The plan's id covers a present entry by what this restore compares: its kind, mode, owner, size and time. */
+function shownOver({ puts, leftOut }: OverFolder, { listed, target, chosen, options }: OverParts): ShownOver {
+  const { overwrite, ownershipByName, takeOwnership } = options;
+  const how = [overwrite, ownershipByName === true, takeOwnership === true, chosen?.map(hex).toSorted() ?? null];
+  const facts = puts.map(({ path, old, was: { uid, gid } }) => [
+    hex(path),
+    old && [old.mode, old.size, old.mtimeSec, old.mtimeNs, uid, gid],
+  ]);
+  const stays = leftOut.map(({ path, reason }) => [hex(path), reason]);
+  return {
+    id: planIdOf(["restore over", listed.id, hex(target), how, stays, ...facts]),
+    entries: puts.map(({ path, old, wanted }) => ({
+      ...displayPath(path),
+      action: old === null ? "create" : "update",
+      kind: kindOf(wanted),
+      ...(wanted.type === "file" ? { size: wanted.size } : {}),
+    })),
+  };
+}
+
+const SHOWN_NEWEST = 10;
+
+function newest({ puts }: OverFolder): string {
+  const replaced = puts.filter(({ old }) => old !== null).toSorted((a, b) => b.old!.ctimeSec - a.old!.ctimeSec);
+  const names = replaced.slice(0, SHOWN_NEWEST).map(({ path }) => quotedPath(path));
+  return names.length === 0 ? "" : `, and these changed last: ${listedNames(names)}`;
+}
+
 export const GIVE_OVERWRITE = advice`name a new or an empty folder, or give ${option({ overwrite: "if-changed" })}`;
+
+/** Returns the error for a plan that was shown of a folder with entries, of which there is none now. */
+export function noSuchPlan(): CairnError {
+  return new CairnError(
+    "stale_plan",
+    "the folder has no entries to replace now, so it is not as planned; nothing was changed",
+    {
+      hint: "without a plan the snapshot is restored into it as into a new folder",
+    },
+  );
+}
 
 /** True if a target (its real path) is a folder with entries other than unfinished restores. */
 export function hasEntries(target: Buffer, left: readonly DeadPartial[]): boolean {

@@ -1,50 +1,73 @@
 import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import type { RestoreResult } from "../../contract/points.ts";
+import type { RestoreInPlaceResult } from "../../contract/snapshots.ts";
 import { decodeTree } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { publicLeftOut } from "../../workspace/points/left-out.ts";
 import { isSameRoot, rootOfFolder } from "../../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
-import { AbsoluteRule } from "../../workspace/rules/absolute.ts";
-import { planRestore } from "../../workspace/rules/plan.ts";
+import { MadeContents } from "../../workspace/rules/made-contents.ts";
+import { type Plan, publicEntries } from "../../workspace/rules/plan.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { storedRoot } from "../open/content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
-import { expectedLeftOut } from "../../workspace/restore/planned.ts";
-import type { RestoreInput } from "../../workspace/restore/prepare.ts";
+import { withSidecars } from "../../workspace/restore/open-databases.ts";
+import { expectedLeftOut, planAbsolute } from "../../workspace/restore/planned.ts";
+import { idOfPlan, type RestoreInput, whyStale } from "../../workspace/restore/prepare.ts";
 import { unknownIn } from "../../workspace/restore/protected.ts";
 
-/** Plans a restore in place. Saves nothing and makes no point. */
+/** What a restore in place would do, and its plan's id. */
+type InPlace = Omit<RestoreResult, "duration_ms"> & Pick<RestoreInPlaceResult, "plan_id" | "planned_entries">;
+
+/** Plans a restore in place. Saves nothing and makes no point. Throws `stale_plan` if the caller was shown another plan. */
 export async function planInPlace(
   workspace: Workspace,
   wanted: WantedInPlace,
-  call: WorkspaceCall & Pick<RestoreInput, "takeOwnership">,
-): Promise<Omit<RestoreResult, "duration_ms">> {
+  call: WorkspaceCall & Pick<RestoreInput, "takeOwnership" | "plan">,
+): Promise<InPlace> {
   const { from, content, chosen, listed, keepPresent } = wanted;
   const { signal, takeOwnership } = call;
+  const { manifest } = content;
   const { blobs } = from;
   // Afterwards all trees are local, wherever they were stored.
   const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
   const rules = rulesOfRequest({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
-  const crossMounts = content.manifest.mounts?.entered ?? false;
-  const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
-  const rule = new AbsoluteRule({
-    present: presentSource(scan),
-    target: {
-      root: content.root,
-      list: (directory) => decodeTree(blobs.lent(directory) ?? blobs.readId(directory, TREE_BLOB)),
-      *content({ content: ids = new Uint8Array(0) }) {
-        for (let at = 0; at < ids.length; at += 32) yield blobs.readId(ids.subarray(at, at + 32), DATA_BLOB);
-      },
+  const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts: manifest.mounts?.entered ?? false });
+  const target = {
+    root: content.root,
+    list: (directory: Uint8Array) => decodeTree(blobs.lent(directory) ?? blobs.readId(directory, TREE_BLOB)),
+    *content({ content: ids = new Uint8Array(0) }: { content?: Uint8Array }) {
+      for (let at = 0; at < ids.length; at += 32) yield blobs.readId(ids.subarray(at, at + 32), DATA_BLOB);
     },
-    paths: chosen.paths,
-    keepPresent,
-  });
-  const plan = await planRestore(rule, { scan, ...unknownIn(workspace, content.manifest) }, signal);
-  const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
+  };
+  const paths = withSidecars([workspace.root], manifest, chosen.paths);
+  const input = { paths, keepPresent, pathsAreThere: true, signal };
+  const fields = { before: scan.summarise().lossless, after: manifest.lossless };
+  const states = { present: presentSource(scan), target, fields };
+  const { plan } = await planAbsolute(input, states, { scan, ...unknownIn(workspace, manifest) });
+  const shown = { ...input, kind: "restore", origin: listed.id, plan: call.plan } as const;
+  const facts = { plan, scan, made: new MadeContents() };
+  const stale = whyStale(shown, facts);
+  if (stale !== null) throw stale;
+  const changesRoot = chosen.paths === null && !isSameRoot(content.node, rootOfFolder(workspace.root));
+  const left = expectedLeftOut(plan, { scan, paths, manifest, damaged: [], takeOwnership }).map(publicLeftOut);
+  return {
+    restored_to: null,
+    undo_id: null,
+    changes: countsOf(plan, changesRoot),
+    left_out: left,
+    unlinked: [],
+    method: "entries",
+    plan_id: idOfPlan(shown, facts),
+    planned_entries: publicEntries(plan, changesRoot),
+  };
+}
+
+function countsOf(plan: Plan, changesRoot: boolean): NonNullable<RestoreResult["changes"]> {
+  const changes = { created: 0, updated: 0, deleted: 0, metadata: changesRoot ? 1 : 0 };
   for (const { action, before, after } of withoutMovedTimes(plan)) {
     const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
     if (action === "keep") continue;
@@ -55,10 +78,7 @@ export async function planInPlace(
       changes.created++;
     }
   }
-  if (chosen.paths === null && !isSameRoot(content.node, rootOfFolder(workspace.root))) changes.metadata++;
-  const more = { scan, paths: chosen.paths, manifest: content.manifest, damaged: [], takeOwnership };
-  const left = expectedLeftOut(plan, more).map(publicLeftOut);
-  return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
+  return changes;
 }
 
 const ACTIONS = { create: "created", update: "updated", delete: "deleted", metadata: "metadata" } as const;

@@ -21,6 +21,7 @@ import { neverPart } from "../../workspace/place/registry.ts";
 /**
  * Makes a workspace's folder equal to a snapshot, or chosen paths of it. If the store is damaged, which is found before
  * the folder changes, the packs leave the index, and their content is moved in again for a second try.
+ * - If a plan was shown, it is compared before anything is fetched, and again with the scan of the undo point.
  * - Packs that the store has lost leave its index ●; missing content is moved into the store and named by a point ●.
  * - That point is restored as any other is, the present saved first ●. A kill before it leaves one more point, from
  * which the next call goes on.
@@ -36,6 +37,7 @@ export async function restoreBackupInPlace(
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
+  const madeFrom = workspace.points.nextSequence();
   const found = await reading(access, call, async (session) => {
     // By default `latest` is the newest snapshot of this folder, not of another one.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
@@ -43,8 +45,10 @@ export async function restoreBackupInPlace(
     checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     warnOfOtherFolder(workspace, wanted, options);
-    if (options.dryRun === true)
-      return { wanted, plan: await planInPlace(workspace, wanted, { ...call, takeOwnership: options.takeOwnership }) };
+    if (options.dryRun === true || options.plan !== undefined) {
+      const plan = await planInPlace(workspace, wanted, { ...options, ...call });
+      if (options.dryRun === true) return { wanted, plan };
+    }
     await dropLost(workspace, call);
     return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
@@ -54,12 +58,16 @@ export async function restoreBackupInPlace(
     const duration = Math.round(performance.now() - started);
     return { ...facts, ...found.plan, ...NOT_READ, dry_run: true, stored_bytes: null, duration_ms: duration };
   }
+  const { plan } = options;
   failpoint("restore-backup.received");
   const { restored, point } = await restorePoint(workspace, found.point, {
     restore: async (target, isWhole) =>
       restoreLocked(workspace, started, {
         ...call,
         target,
+        origin: listed.id,
+        madeFrom,
+        plan,
         paths: chosen.paths,
         pathsAreThere: true,
         keepPresent,
@@ -85,6 +93,8 @@ export async function restoreBackupInPlace(
     ...restored,
     ...proven,
     dry_run: false,
+    plan_id: null,
+    planned_entries: null,
     stored_bytes: point.descriptor.bytes_stored,
     duration_ms: Math.round(performance.now() - started),
   };

@@ -226,3 +226,40 @@ test("restore over a folder with `always` refuses to write a receipt", async (t)
   const { root, restored } = await scene(t);
   await assert.rejects(restored({ overwrite: "always", receipt: join(root, "receipt") }), { code: "usage" });
 });
+
+test("a plan of `overwrite` names the entries, and is done as shown or refused before anything is written", async (t) => {
+  const { target, restored, text } = await scene(t);
+  writeFileSync(join(target, "a.txt"), "mine\n");
+  rmSync(join(target, "many/7"));
+  writeFileSync(join(target, "more"), "more\n");
+  const overwrite = "if-changed";
+  const planOf = async (): Promise<string> => (await restored({ overwrite, dryRun: true })).plan_id!;
+  const { planned_entries: entries, plan_id: plan } = await restored({ overwrite, dryRun: true });
+  assert.deepEqual(
+    entries!.map(({ action, path }) => `${action} ${path}`),
+    ["update a.txt", "create many/7"],
+  );
+  const changes = [
+    () => writeFileSync(join(target, "a.txt"), "other\n"),
+    () => chmodSync(join(target, "many/8"), 0o600),
+    () => writeFileSync(join(target, "many/7"), "made\n"),
+    () => rmSync(join(target, "many/9")),
+  ];
+  let shown = plan!;
+  for (const change of changes) {
+    change();
+    const before = walkDigests(target);
+    // oxlint-disable-next-line no-await-in-loop
+    await assert.rejects(restored({ overwrite, plan: shown }), { code: "stale_plan", message: /change|write/ });
+    assert.deepEqual(walkDigests(target), before);
+    // oxlint-disable-next-line no-await-in-loop
+    shown = await planOf();
+  }
+  await assert.rejects(restored({ overwrite: "always", plan: shown }), { code: "stale_plan" });
+  writeFileSync(join(target, "more"), "unrelated\n");
+  const { overwritten, plan_id: none } = await restored({ overwrite, plan: shown });
+  assert.deepEqual([overwritten?.written, none, text("a.txt")], [4, null, text("a.txt")]);
+  assert.notEqual(text("a.txt"), "other\n");
+  rmSync(target, { recursive: true });
+  await assert.rejects(restored({ overwrite, plan: shown }), { code: "stale_plan" });
+});

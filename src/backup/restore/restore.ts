@@ -25,7 +25,7 @@ import {
   signed,
   warnUnproven,
 } from "./prove.ts";
-import { GIVE_OVERWRITE, hasEntries, type OverFolder, planOver } from "./over-target.ts";
+import { GIVE_OVERWRITE, hasEntries, noSuchPlan, type OverFolder, planOver, type ShownOver } from "./over-target.ts";
 import { beginRestore, bytesIn, restoredContent, setRoot, settleEarlier, settleOthers } from "./unfinished-restore.ts";
 import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot.ts";
 
@@ -53,6 +53,7 @@ export async function restoreBackup(
   const left = settleEarlier(target, options.onWarning);
   const isOver = options.overwrite !== undefined && hasEntries(target, left);
   if (!isOver) requireFree(target, left, GIVE_OVERWRITE);
+  if (!isOver && options.plan !== undefined) throw noSuchPlan();
   checkLocation(target, { allow: ["home", "nested", "git"] });
   const area = options.dryRun === true ? undefined : asked.asStored === true ? "own" : "shared";
   return reading(access, { ...options, area }, async (session) => {
@@ -71,7 +72,7 @@ export async function restoreBackup(
     const parts = { access, session, listed, content, paths, chosen: paths, options, target };
     const over = isOver ? await planOver(parts) : null;
     const toWrite = over === null ? paths : over.paths;
-    const more = { over: over?.folder ?? null, paths: toWrite, comparesPieces, recorded, isProven };
+    const more = { over: over?.folder ?? null, shown: over?.shown, paths: toWrite, comparesPieces, recorded, isProven };
     const restore = new SnapshotRestore({ ...parts, ...more }, started);
     try {
       return await (options.dryRun === true ? restore.planned() : restore.run(left));
@@ -85,6 +86,7 @@ interface RestoreParts extends WriterParts {
   isProven: boolean;
   /** Null if the target is absent or empty. */
   over: OverFolder | null;
+  shown: ShownOver | undefined;
   /** The state digest of the whole; null if only parts are written, or if none is recorded. */
   recorded: string | null;
 }
@@ -205,12 +207,15 @@ class SnapshotRestore {
     untold: number | null;
   }): RestoreBackupResult {
     const { access, listed, over, target, options } = this.#parts;
+    const shown = options.dryRun === true ? this.#parts.shown : undefined;
     return {
       ...access.info,
       ...restoredSnapshot(listed),
       save_point_id: pointOf(listed.snapshot),
       target: target.toString("utf8"),
       dry_run: options.dryRun === true,
+      plan_id: shown?.id ?? null,
+      planned_entries: shown?.entries ?? null,
       entries: of.entries,
       bytes: of.bytes,
       kept_bytes: of.keptBytes,

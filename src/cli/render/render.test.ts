@@ -242,15 +242,15 @@ test("a restore plan lists the changes, or says that nothing would change", () =
     holders: [],
   };
   assert.equal(
-    renderPlan(plan, shorten, PLAIN),
+    renderPlan(plan, shorten(ID_A), PLAIN),
     `a restore to 1a2b3c4d would change 1 entry: 1 to update\n  ~ a (2 KiB)\n${TO_APPLY}`,
   );
   assert.equal(
-    renderPlan({ ...plan, entries: [{ action: "metadata", kind: "directory", path: "" }] }, shorten, PLAIN),
+    renderPlan({ ...plan, entries: [{ action: "metadata", kind: "directory", path: "" }] }, shorten(ID_A), PLAIN),
     `a restore to 1a2b3c4d would change 1 entry: 1 with other metadata\n  m ./\n${TO_APPLY}`,
   );
   assert.equal(
-    renderPlan({ ...plan, entries: [] }, shorten, PLAIN),
+    renderPlan({ ...plan, entries: [] }, shorten(ID_A), PLAIN),
     "the folder equals 1a2b3c4d; nothing would change",
   );
 });
@@ -266,8 +266,8 @@ test("a restore plan names entries that the point lacks, and each kept entry onc
   };
   const lines = ["  left out: 1 entry", "    b: unreadable; it was not saved"];
   const counted = "a restore to 1a2b3c4d would change 0 entries: 1 to keep";
-  assert.equal(renderPlan(plan, shorten, PLAIN), [counted, "  = a: unreadable", ...lines, TO_APPLY].join("\n"));
-  const empty = renderPlan({ ...plan, entries: [], left_out: [left("b")] }, shorten, PLAIN);
+  assert.equal(renderPlan(plan, shorten(ID_A), PLAIN), [counted, "  = a: unreadable", ...lines, TO_APPLY].join("\n"));
+  const empty = renderPlan({ ...plan, entries: [], left_out: [left("b")] }, shorten(ID_A), PLAIN);
   assert.equal(empty, ["the folder equals 1a2b3c4d; nothing would change", ...lines].join("\n"));
 });
 

@@ -1,4 +1,4 @@
-import type { NamedPath, RestorePlan, RestoreResult } from "../../contract/index.ts";
+import type { NamedPath, PlanEntry, RestorePlan, RestoreResult } from "../../contract/index.ts";
 import {
   applyLine,
   formatBytes,
@@ -36,6 +36,7 @@ export function renderRestore(view: RestoreView): string {
     heading(view, where, isNothing),
     ...renderTurns(result, style),
     `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
+    ...renderChanged(result, style),
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
     ...renderRefs(result.refs, style),
@@ -69,6 +70,14 @@ function renderTurns({ turns = [] }: RestoreResult, style: Style): string[] {
       `  turn ${style.bold(id)}: ${prompt === null ? style.dim("(no prompt)") : printable(prompt)}`,
   );
   return limited(lines, SHOWN_TURNS, style);
+}
+
+/** The names that a rewind changed. Other verbs were given a point, whose names a plan and a diff show. */
+function renderChanged({ turns, changes, changed = [] }: RestoreResult, style: Style): string[] {
+  if (turns === undefined || changes === null) return [];
+  const more = changes.created + changes.updated + changes.deleted + changes.metadata - changed.length;
+  const lines = changed.map((entry) => `  ${entryLine(entry, style)}`);
+  return more > 0 && lines.length > 0 ? [...lines, style.dim(`    … and ${formatCount(more)} more`)] : lines;
 }
 
 const UNLINKED_LIMIT = 20;
@@ -108,8 +117,13 @@ function isUnchanged({ changes }: RestoreResult): boolean {
 const PLAN_LIMIT = 200;
 export const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", keep: "=" } as const;
 
-export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, most = PLAN_LIMIT): string {
-  const to = style.bold(shorten(plan.restored_to));
+/** `to`: the name of the state that the plan leads to. */
+export function renderPlan(
+  plan: Omit<RestorePlan, "restored_to">,
+  to: string,
+  style: Style,
+  most = PLAN_LIMIT,
+): string {
   // Entries that are kept are in the list of entries already.
   const kept = new Set(plan.entries.filter(({ action }) => action === "keep").map(nameOf));
   const lacking = renderLeftOut(
@@ -117,19 +131,7 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, mo
     style,
   );
   if (plan.entries.length === 0) return [`the folder equals ${to}; nothing would change`, ...lacking].join("\n");
-  const colours = {
-    create: style.green,
-    update: style.yellow,
-    delete: style.red,
-    metadata: style.dim,
-    keep: style.cyan,
-  };
-  const lines = plan.entries.map((entry) => {
-    const size = entry.size === undefined || entry.kind !== "file" ? "" : ` (${formatBytes(entry.size)})`;
-    const reason = entry.reason === undefined ? "" : `: ${entry.reason.replaceAll("_", " ")}`;
-    const slash = entry.kind === "directory" ? "/" : "";
-    return `  ${colours[entry.action](`${SIGNS[entry.action]} ${shownPath(entry.path)}${slash}`)}${size}${reason}`;
-  });
+  const lines = plan.entries.map((entry) => entryLine(entry, style));
   const holders = plan.holders.map(
     (holder) => `  ${style.yellow("open")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
   );
@@ -154,6 +156,20 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, mo
     ...holders,
     applyLine(plan.id, style),
   ].join("\n");
+}
+
+function entryLine({ action, path, kind, size: bytes, reason: why }: PlanEntry, style: Style): string {
+  const colours = {
+    create: style.green,
+    update: style.yellow,
+    delete: style.red,
+    metadata: style.dim,
+    keep: style.cyan,
+  };
+  const size = bytes === undefined || kind !== "file" ? "" : ` (${formatBytes(bytes)})`;
+  const reason = why === undefined ? "" : `: ${why.replaceAll("_", " ")}`;
+  const slash = kind === "directory" ? "/" : "";
+  return `  ${colours[action](`${SIGNS[action]} ${shownPath(path)}${slash}`)}${size}${reason}`;
 }
 
 function nameOf({ path, path_b64: raw }: NamedPath): string {

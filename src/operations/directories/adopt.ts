@@ -1,5 +1,5 @@
 import { advice, CairnError, call, option } from "../../errors.ts";
-import type { AdoptForkOptions, RestoreResult } from "../../contract/points.ts";
+import type { AdoptForkOptions, RestorePlan, RestoreResult } from "../../contract/points.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
@@ -8,9 +8,10 @@ import { type Point } from "../../workspace/points/point-files.ts";
 import { type OutsidePoint, takenOver } from "../../workspace/open/siblings.ts";
 import { receiveOutside } from "../../workspace/save/outside.ts";
 import { siblingById, takeOverPoint } from "../../workspace/save/receive.ts";
-import { lookBesideHead } from "../../workspace/save/look.ts";
+import { lookBesideHead, recoverIfIdle } from "../../workspace/save/look.ts";
 import { presentOf } from "../../workspace/save/save.ts";
-import { goingBack } from "../restore.ts";
+import { goingBack, type Wanted } from "../restore.ts";
+import { planTo } from "../restore-plan.ts";
 import { COMES_HOME, forkOf, isBeside } from "./forks.ts";
 
 /**
@@ -18,28 +19,72 @@ import { COMES_HOME, forkOf, isBeside } from "./forks.ts";
  * the folder changed since the fork was made, unless `merge` or `over` says what becomes of these changes.
  */
 export async function adoptFork(workspace: Workspace, fork: string, options: AdoptForkOptions): Promise<RestoreResult> {
-  const found = forkOf(workspace, fork);
-  const point = await presentOf(workspace, found, { ...options, message: COMES_HOME });
+  const { found, point } = await savedFork(workspace, fork, options, options.plan !== undefined);
   if (!isBeside(workspace, found)) await receiveOutside(workspace, outsideOf(found, point), options);
-  const { merge = false, over = false, throughSqlite = false, ...own } = options;
-  if (merge && over) throw new CairnError("usage", "give merge or over, not both");
+  const { merge: _merge, over: _over, throughSqlite = false, ...own } = options;
   return goingBack(workspace, { ...own, throughSqlite }, "restore", async () => {
-    const wanted = { paths: null, kind: "adopt" } as const;
-    const base = over ? null : baseOf(workspace, found);
-    if (base !== null && !merge) await requireUnchanged(workspace, base, own);
-    const target = await takenOverPoint(workspace, found, point);
-    if (base === null || !merge) return { ...wanted, target };
-    const changes = [{ found: target, left: base }];
-    const relative = { changes, merges: true, throughSqlite };
-    return { ...wanted, target, relative };
+    const base = await baseOf(workspace, found, options);
+    return comingHome({ found, target: await takenOverPoint(workspace, found, point), base }, options);
   });
 }
 
-/** Returns the point that the fork was made from. Throws `not_found` if it is gone. */
-function baseOf(workspace: Workspace, { folder, workspace: { origin } }: FoundWorkspace): Point {
+/** Plans what {@link adoptFork} would do. Saves the fork's present in the fork; changes nothing in this workspace. */
+export async function planAdoptFork(
+  workspace: Workspace,
+  fork: string,
+  options: AdoptForkOptions,
+): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, options);
+  const { found, point } = await savedFork(workspace, fork, options, true);
+  const base = await baseOf(workspace, found, options);
+  const target = siblingById(workspace, point.descriptor.save_point_id);
+  return planTo(workspace, options, comingHome({ found, target, base }, options));
+}
+
+/** Saves the fork's present in the fork. Throws `refused` if a plan is wanted of a fork that has its own store. */
+async function savedFork(
+  workspace: Workspace,
+  fork: string,
+  { cause: _cause, plan: _plan, ...options }: AdoptForkOptions,
+  isPlanned: boolean,
+): Promise<{ found: FoundWorkspace; point: Point }> {
+  if (options.merge && options.over) throw new CairnError("usage", "give merge or over, not both");
+  const found = forkOf(workspace, fork);
+  if (isPlanned && !isBeside(workspace, found))
+    throw new CairnError(
+      "refused",
+      `${printablePath(found.folder)} has a store of its own: its content would have to be received before it can be planned`,
+      { hint: advice`adopt it without a plan; ${call("undo")} takes that back` },
+    );
+  return { found, point: await presentOf(workspace, found, { ...options, message: COMES_HOME }) };
+}
+
+/** Returns the change of the folder. `target`: the fork's present; `base`: null to make the folder equal to it. */
+function comingHome(
+  { found, target, base }: { found: FoundWorkspace; target: Point; base: Point | null },
+  { merge, throughSqlite = false }: AdoptForkOptions,
+): Wanted {
+  const wanted = { target, origin: found.workspace.id, paths: null, kind: "adopt" } as const;
+  if (base === null || !merge) return wanted;
+  return { ...wanted, relative: { changes: [{ found: target, left: base }], merges: true, throughSqlite } };
+}
+
+/**
+ * Returns the point that the fork was made from; null with `over`. Throws `not_found` if it is gone, and `refused` if the
+ * folder changed since and nothing says what becomes of the changes: no option, and no plan, which lists them.
+ */
+async function baseOf(
+  workspace: Workspace,
+  { folder, workspace: { origin } }: FoundWorkspace,
+  { merge, over, plan, ...call }: AdoptForkOptions,
+): Promise<Point | null> {
+  if (over) return null;
   const isOwn = origin?.workspace_id === workspace.found.workspace.id;
   const base = isOwn ? workspace.byId(origin!.save_point_id) : null;
-  if (base !== null) return base;
+  if (base !== null) {
+    if (!merge && plan === undefined) await requireUnchanged(workspace, base, call);
+    return base;
+  }
   const shown = printablePath(folder);
   throw new CairnError(
     isOwn ? "not_found" : "refused",

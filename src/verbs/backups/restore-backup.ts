@@ -8,7 +8,7 @@ export const restoreBackup = workspaceVerb({
   takes: [arg("from", repository("an open repository")), arg("snapshot", snapshot())],
   options: RestoreInPlaceOptions,
   output: RestoreInPlaceResult,
-  errors: ["not_found", "ambiguous", "damaged", "refused"],
+  errors: ["not_found", "ambiguous", "damaged", "refused", "stale_plan"],
   command: "backup restore --in-place",
   unserved: "it takes a repository that is open in its caller's own process",
   needs: "nothing",

@@ -3,6 +3,7 @@ import {
   ForkRemovalPlan,
   RemovedFork,
   RemoveForkOptions,
+  RestorePlan,
   RestoreResult,
   throughSqlite,
 } from "../../contract/points.ts";
@@ -10,6 +11,7 @@ import { object, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
+const UNSERVED = "the daemon takes nothing over from another workspace";
 const FORK = text("the fork's workspace name, or its folder as an absolute path");
 
 export const adoptFork = workspaceVerb({
@@ -18,16 +20,34 @@ export const adoptFork = workspaceVerb({
   takes: [arg("fork", FORK)],
   options: AdoptForkOptions,
   output: RestoreResult,
-  errors: ["not_found", "refused"],
+  errors: ["not_found", "refused", "stale_plan"],
   command: "adopt",
   by: "owners",
-  unserved: "the daemon takes nothing over from another workspace",
+  unserved: UNSERVED,
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
   event: (adopted) => ({ type: "restore", data: adopted }),
   run: async ({ workspace }, fork, options) =>
     (await import("../../operations/directories/adopt.ts")).adoptFork(workspace, fork, options),
+});
+
+export const planAdoptFork = workspaceVerb({
+  about:
+    "Saves a fork's present in the fork, and plans what `adoptFork` would do now. Changes and saves nothing here. Refused for a fork in another control directory, whose content would have to be received.",
+  takes: [arg("fork", FORK)],
+  options: AdoptForkOptions,
+  output: RestorePlan,
+  errors: ["not_found", "refused"],
+  command: { "adopt --plan": object({ plan: RestorePlan }) },
+  by: "owners",
+  unserved: UNSERVED,
+  looks: true,
+  stores: true,
+  seals: true,
+  opensPaths: throughSqlite,
+  run: async ({ workspace }, fork, options) =>
+    (await import("../../operations/directories/adopt.ts")).planAdoptFork(workspace, fork, options),
 });
 
 export const removeFork = workspaceVerb({

@@ -1,5 +1,5 @@
 /** Verbs that make save points, go back to them and mark them. */
-export { adoptFork, planRemoveFork, removeFork } from "./adopt-fork.ts";
+export { adoptFork, planAdoptFork, planRemoveFork, removeFork } from "./adopt-fork.ts";
 export { bisect } from "./bisect.ts";
 export { exportPoint } from "./export-point.ts";
 export { fork } from "./fork.ts";

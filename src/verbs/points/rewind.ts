@@ -48,7 +48,7 @@ export const planRewind = workspaceVerb({
   command: { "rewind --plan": object({ plan: RestorePlan }) },
   by: "writers",
   looks: true,
-  agents: ["session", "paths", "cause"],
+  agents: ["session", "paths", "cause", "strict"],
   seals: true,
   opensPaths: throughSqlite,
   run: async ({ workspace }, turn, options) =>

@@ -1,4 +1,4 @@
-import { restored, type Tool } from "../kinds/tool.ts";
+import { optionsOf, restored, type Tool } from "../kinds/tool.ts";
 import {
   OperationList,
   PlanUndoOptions,
@@ -7,7 +7,7 @@ import {
   throughSqlite,
   UndoOptions,
 } from "../../contract/points.ts";
-import { object } from "../../contract/schema.ts";
+import { object, pick } from "../../contract/schema.ts";
 import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
@@ -15,11 +15,11 @@ const tool: Tool = {
   title: "Undo the last restore",
   about:
     "Reverts the last restore, rewind or adoption that is not undone yet. Files that were edited since then stay, and the answer lists them.",
-  takes: {},
+  takes: pick(UndoOptions, "plan"),
   output: RestoreResult,
   changes: true,
-  async run(client, _given, options) {
-    const data = await client.undo(options);
+  async run(client, given, options) {
+    const data = await client.undo(optionsOf<UndoOptions>(given, ["plan"], options));
     return { data, words: restored(data) };
   },
 };
@@ -32,7 +32,7 @@ export const undo = workspaceVerb({
   errors: ["nothing_to_undo", "conflict", "stale_plan"],
   command: "undo",
   by: "writers",
-  agents: [],
+  agents: ["expected", "plan"],
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
@@ -48,7 +48,7 @@ export const redo = workspaceVerb({
   errors: ["nothing_to_undo", "conflict", "stale_plan"],
   command: "redo",
   by: "writers",
-  agents: [],
+  agents: ["expected", "plan"],
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
@@ -75,7 +75,7 @@ export const planUndo = workspaceVerb({
   command: { "undo --plan": object({ plan: RestorePlan }) },
   by: "writers",
   looks: true,
-  agents: [],
+  agents: ["expected"],
   seals: true,
   run: async ({ workspace }, options) =>
     (await import("../../operations/restore-plan.ts")).planUndo(workspace, options),
@@ -89,7 +89,7 @@ export const planRedo = workspaceVerb({
   command: { "redo --plan": object({ plan: RestorePlan }) },
   by: "writers",
   looks: true,
-  agents: [],
+  agents: ["expected"],
   seals: true,
   run: async ({ workspace }, options) =>
     (await import("../../operations/restore-plan.ts")).planRedo(workspace, options),

@@ -9,7 +9,7 @@ export const restore = repositoryVerb({
   takes: [arg("snapshot", snapshot()), arg("to", place("the folder"))],
   options: RestoreBackupOptions,
   output: RestoreBackupResult,
-  errors: ["already_exists", "no_space", "damaged"],
+  errors: ["already_exists", "no_space", "damaged", "stale_plan"],
   command: "backup restore",
   run: async (access, snapshot, to, options) =>
     (await import("../../backup/restore/restore.ts")).restoreBackup(access, { snapshot, to }, options),

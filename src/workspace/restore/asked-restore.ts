@@ -35,6 +35,8 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
 export async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
   const { relative, ...plain } = input;
   if (relative === undefined || input.paths !== null || relative.keptPresent || relative.keptGit) return input;
+  // A plan is of the entries of the relative change.
+  if (input.plan !== undefined) return input;
   const [newest, ...older] = relative.changes;
   if (newest?.entries !== undefined) return input;
   // Only a single change leads to the target itself.

@@ -72,6 +72,7 @@ async function restoreFolder(workspace: Workspace, started: number, asked: Asked
     left_out: done.leftOut.map(publicLeftOut),
     unlinked: done.unlinked.map((where) => displayPath(where)),
     ...(done.refs.length > 0 ? { refs: done.refs } : {}),
+    ...(done.method === "entries" ? { changed: done.changed } : {}),
     method: done.method,
     duration_ms: Math.round(performance.now() - started),
   };
@@ -154,7 +155,7 @@ async function exchange(workspace: Workspace, input: Asked): Promise<Done | stri
   const isSure = input.method === "exchange";
   const exchanged = await restoreByExchange(workspace, { ...input, target, isSure, isRuleless: ruleless });
   if ("refused" in exchanged) return exchanged.refused;
-  return { ...exchanged, target, changes: null, leftOut: [], unlinked: [], refs: [], method: "exchange" };
+  return { ...exchanged, target, changes: null, leftOut: [], unlinked: [], refs: [], changed: [], method: "exchange" };
 }
 
 /** Restores by clones of the point's files. */

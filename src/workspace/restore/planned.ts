@@ -19,8 +19,6 @@ import type { RestoreInput } from "./prepare.ts";
 import { unknownIn, unknownOfAll } from "./protected.ts";
 import { relativeRule, type State } from "../rules/relative.ts";
 
-export type { PlannedEntry } from "../rules/plan.ts";
-
 /** From a rule to a plan: the states are read, the rule lists the changes, the plan is compared with the target. */
 
 /** The plan of a restore, before the folder is changed. */
@@ -76,7 +74,7 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
   const damaged: LeftOutEntry[] = [];
   const onDamaged = noteDamaged(damaged, paths);
   const made = new MadeContents();
-  const texts = relative?.merges === true ? new TextMerge(target, made) : null;
+  const texts = relative?.merges === true ? new TextMerge(present, target, made) : null;
   let plan: Plan;
   let newer: Changes["newer"] = new Map();
   if (relative === undefined) {

@@ -15,6 +15,7 @@ import { advice, CairnError, option } from "../../errors.ts";
 import { stalePlan } from "../../crypto/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
 import { listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
+import type { TextMerge } from "../rules/merge-text.ts";
 import type { Relative } from "../rules/relative.ts";
 import type { OperationKind } from "../points/operation-log.ts";
 
@@ -22,6 +23,10 @@ import type { OperationKind } from "../points/operation-log.ts";
 
 export interface RestoreInput extends WorkspaceCall {
   target: Point;
+  /** names the target in a plan's id: the fork, snapshot or point of another workspace of which the target was made; default: the target's id */
+  origin?: string | undefined;
+  /** a target from this number on was made for this restore, and goes again if the caller does not want the plan */
+  madeFrom?: number | undefined;
   paths: readonly Uint8Array[] | null;
   /** entries that the target does not have stay */
   keepPresent?: boolean | undefined;
@@ -128,31 +133,36 @@ export async function requireAnywhere(
 
 /** Returns the id of a restore's plan. Preview and restore agree on it. */
 export function idOfPlan(
-  {
-    kind,
-    target,
-    paths,
-    keepPresent = false,
-    keepGit = false,
-    relative,
-  }: Pick<RestoreInput, "kind" | "target" | "paths" | "keepPresent" | "keepGit" | "relative">,
-  planned: Parameters<typeof planId>[1],
+  { kind, target, origin, paths, keepPresent = false, keepGit = false, relative }: Shown,
+  { merged = [], ...planned }: PlannedFacts,
 ): string {
   const names = paths?.map(hex).toSorted() ?? null;
-  const changes = relative?.changes.map(({ found, left }) => [idOf(found), left && idOf(left)]) ?? null;
-  return planId([kind, idOf(target), names, keepPresent, keepGit, relative?.over ?? false, changes], planned);
+  const own = target && idOf(target);
+  const nameOf = (point: Point): string => (origin !== undefined && idOf(point) === own ? origin : idOf(point));
+  const changes = relative?.changes.map(({ found, left }) => [nameOf(found), left && idOf(left)]) ?? null;
+  const texts = merged.map(({ path, sha256 }) => [hex(path), hex(sha256)]);
+  const options = [kind, origin ?? own, names, keepPresent, keepGit, relative?.over ?? false, changes, texts];
+  return planId(options, planned);
 }
+
+/** The parts of a restore that a plan's id covers. `target` may be absent if `origin` names it. */
+export type Shown = Pick<RestoreInput, "kind" | "origin" | "paths" | "keepPresent" | "keepGit" | "relative"> &
+  Partial<Pick<RestoreInput, "target">>;
+
+/** `merged`: the texts that the plan merged, with the digests of the results. */
+type PlannedFacts = Parameters<typeof planId>[1] & { merged?: TextMerge["merged"] };
 
 function idOf({ descriptor }: Point): string {
   return descriptor.save_point_id;
 }
 
 /** Tells why the caller does not want a planned restore: it is not the plan that was given, or entries would stay. */
-export function whyUnwanted(input: RestoreInput, planned: Parameters<typeof planId>[1]): CairnError | null {
+export function whyUnwanted(input: RestoreInput, planned: PlannedFacts): CairnError | null {
   return whyStale(input, planned) ?? whyNotAll(input, planned);
 }
 
-function whyStale(input: RestoreInput, planned: Parameters<typeof planId>[1]): CairnError | null {
+/** Returns an error if the caller was shown another plan. Nothing was changed yet. */
+export function whyStale(input: Shown & Pick<RestoreInput, "plan">, planned: PlannedFacts): CairnError | null {
   if (input.plan === undefined) return null;
   const id = idOfPlan(input, planned);
   if (id === input.plan) return null;

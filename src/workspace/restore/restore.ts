@@ -3,7 +3,7 @@ import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
-import { changedDirectories, savedNodesOf } from "../rules/plan.ts";
+import { changedDirectories, firstChanged, savedNodesOf } from "../rules/plan.ts";
 import { type AppliedSteps, leftOutAfter, notThere, StepRunner } from "./apply.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
@@ -11,6 +11,7 @@ import { leftOutOfPlan, type PlannedRestore, planOf } from "./planned.ts";
 import { requireAnywhere, type RestoreInput, savePresent, whyUnwanted } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import type { Point } from "../points/point-files.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
@@ -27,6 +28,8 @@ export interface Restored {
   unlinked: Uint8Array[];
   /** refs of git that moved */
   refs: PlannedRestore["refs"];
+  /** the first changed entries */
+  changed: ReturnType<typeof firstChanged>;
 }
 
 /**
@@ -42,13 +45,17 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   if (present.isSpared === true) return nothingToDo(workspace, input);
   const restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
   if (restored instanceof CairnError || restored.undoId === null) {
-    const { sequence, descriptor } = present.point;
-    workspace.points.remove(sequence);
-    failpoint("restore.undo-point-gone");
-    await workspace.engine.discard([descriptor.save_point_id]);
+    await remove(workspace, present.point);
   }
-  if (restored instanceof CairnError) throw restored;
-  return restored;
+  if (!(restored instanceof CairnError)) return restored;
+  if (input.target.sequence >= (input.madeFrom ?? Infinity)) await remove(workspace, input.target);
+  throw restored;
+}
+
+async function remove({ points, engine }: Workspace, { sequence, descriptor }: Point): Promise<void> {
+  points.remove(sequence);
+  failpoint("restore.undo-point-gone");
+  await engine.discard([descriptor.save_point_id]);
 }
 
 /** Moves only head: the folder already equals the target. Records no operation. */
@@ -66,6 +73,7 @@ const NOTHING: Restored = {
   leftOut: [],
   unlinked: [],
   refs: [],
+  changed: [],
 };
 
 /** Tells if every entry to change is damaged or stays with its owner, apart from times of directories. Then no undo is needed. */
@@ -185,6 +193,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   return {
     undoId,
     refs: planned.refs,
+    changed: firstChanged(plan, stays),
     changes: {
       ...applied,
       metadata: applied.metadata + changedDirectories(plan, applied.kept) + (changesRoot ? 1 : 0),

@@ -19,7 +19,13 @@ export interface State {
 
 export function textOf(node: TreeNode, source: TreeSource): string {
   if (node.size > MOST_BYTES) throw new TooLarge();
-  return Buffer.concat([...source.content(node)].map((piece) => Uint8Array.from(piece))).toString("latin1");
+  return bytesOf({ source }, node.name, node).toString("latin1");
+}
+
+/** Reads a file of a state. */
+export function bytesOf({ root, source }: Pick<State, "root" | "source">, path: Uint8Array, node: TreeNode): Buffer {
+  if (root !== undefined) return readRegular(joinPath(root, path), { limit: MOST_BYTES });
+  return Buffer.concat([...source.content(node)].map((piece) => Uint8Array.from(piece)));
 }
 
 /** Makes the views of all states and git directories; equal files are read once. */
@@ -124,10 +130,7 @@ export class GitView {
     const known = key === "" ? undefined : texts.get(key);
     if (known !== undefined) return known;
     const path = Buffer.from(`${directory}/${name}`, "latin1");
-    const text =
-      state.root === undefined
-        ? textOf(node, state.source)
-        : readRegular(joinPath(state.root, path), { limit: MOST_BYTES }).toString("latin1");
+    const text = bytesOf(state, path, node).toString("latin1");
     texts.set(key, text);
     return text;
   }

@@ -1,6 +1,7 @@
 import { mergeDiff3 } from "node-diff3";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { bytesOf, type State } from "./git-view.ts";
 import type { MadeContents } from "./made-contents.ts";
 
 /** Merges text files that both sides of a fork changed, line by line. */
@@ -11,13 +12,15 @@ const MOST_BYTES = 1 << 20;
 export const MOST_MERGED = 2 * MOST_BYTES;
 
 export class TextMerge {
+  readonly #present: State;
   readonly #source: TreeSource;
   readonly #made: MadeContents;
   /** the merged files, for the record of the operation */
   readonly merged: { path: Uint8Array; sha256: Uint8Array }[] = [];
 
-  /** `source` reads the content of all sides: they are points of one store. */
-  constructor(source: TreeSource, made: MadeContents) {
+  /** `source` reads the content of all points: they are of one store. */
+  constructor(present: State, source: TreeSource, made: MadeContents) {
+    this.#present = present;
     this.#source = source;
     this.#made = made;
   }
@@ -27,8 +30,9 @@ export class TextMerge {
     path: Uint8Array,
     { base, ours, theirs }: Readonly<Record<"base" | "ours" | "theirs", TreeNode>>,
   ): TreeNode | null {
-    const texts = [ours, base, theirs].map((node) => this.#linesOf(node));
-    const [a, o, b] = texts;
+    const points = { source: this.#source };
+    const a = linesOf(this.#present, path, ours);
+    const [o, b] = [base, theirs].map((node) => linesOf(points, path, node));
     if (!a || !o || !b) return null;
     const { conflict: isConflict, result } = mergeDiff3(a, o, b, { excludeFalseConflicts: true });
     if (isConflict) return null;
@@ -36,15 +40,15 @@ export class TextMerge {
     this.merged.push({ path: Uint8Array.from(path), sha256: made.content });
     return made;
   }
+}
 
-  #linesOf(node: TreeNode): string[] | null {
-    if (node.type !== "file" || node.size > MOST_BYTES) return null;
-    const bytes = Buffer.concat([...this.#source.content(node)].map((piece) => Uint8Array.from(piece)));
-    if (bytes.includes(0)) return null;
-    try {
-      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes).split(/(?<=\n)/);
-    } catch {
-      return null;
-    }
+function linesOf(state: Pick<State, "root" | "source">, path: Uint8Array, node: TreeNode): string[] | null {
+  if (node.type !== "file" || node.size > MOST_BYTES) return null;
+  const bytes = bytesOf(state, path, node);
+  if (bytes.includes(0)) return null;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes).split(/(?<=\n)/);
+  } catch {
+    return null;
   }
 }

@@ -1,15 +1,17 @@
 import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import type { PlanEntry } from "../../contract/points.ts";
 import { directoryOf, hex, latin1 } from "../../formats/bytes.ts";
 import { planIdOf } from "../../crypto/plan-id.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SavePointId } from "../../ids.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import { kindOf } from "../points/listed-entry.ts";
 import type { MadeContents } from "./made-contents.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import { type DiffAspect, type Difference, differences, withoutMovedTimes } from "../points/tree-diff.ts";
@@ -132,13 +134,44 @@ export function planId(
   function* facts(): Generator<unknown> {
     yield options;
     for (const { path, action, reason, edited, before, after, aspects } of plan) {
-      if (before !== null && after !== null && aspects.every((aspect) => aspect === "times")) continue;
+      if (isTimesOnly({ before, after, aspects })) continue;
       // A scan that stores nothing and one that does may cut files otherwise, so the scan's own facts count.
       const present = before === null ? null : (finder.nodeOf(path) ?? before);
       yield [hex(path), action, reason ?? null, edited ?? [], side(present), side(after)];
     }
   }
   return planIdOf(facts());
+}
+
+/** Lists the entries of a plan as a caller is shown them. `changesRoot`: the folder's own metadata changes too. */
+export function publicEntries(entries: Plan, changesRoot: boolean): PlanEntry[] {
+  const own = { path: "", action: "metadata", kind: "directory" } as const;
+  return [...(changesRoot ? [own] : []), ...withoutMovedTimes(entries).map(publicEntry)];
+}
+
+const MOST_SHOWN = 10;
+
+function isTimesOnly({ before, after, aspects }: Omit<Difference, "path">): boolean {
+  return before !== null && after !== null && aspects.every((aspect) => aspect === "times");
+}
+
+/** Lists the first entries that a plan changes otherwise than in times, besides those that stay. */
+export function firstChanged(entries: Plan, stays: PathSelection): PlanEntry[] {
+  return Iterator.from(entries)
+    .filter((entry) => entry.action !== "keep" && !isTimesOnly(entry) && stays.chosenAt(entry.path) === null)
+    .take(MOST_SHOWN)
+    .map(publicEntry)
+    .toArray();
+}
+
+function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {
+  return {
+    ...displayPath(path),
+    action,
+    kind: kindOf((after ?? before)!),
+    ...(after?.type === "file" && (action === "create" || action === "update") ? { size: after.size } : {}),
+    ...(reason === undefined ? {} : { reason }),
+  };
 }
 
 const NO_BYTES = new Uint8Array(0);
@@ -333,8 +366,7 @@ export function ownPaths(
   const changed = new Set<string>();
   for (const { path, action, edited } of plan) if (action !== "keep" && edited === undefined) changed.add(latin1(path));
   for (const { path, aspects, before, after } of toTarget) {
-    const isMoved = before !== null && after !== null && aspects.every((aspect) => aspect === "times");
-    if (!isMoved && !changed.has(latin1(path))) return all();
+    if (!isTimesOnly({ before, after, aspects }) && !changed.has(latin1(path))) return all();
   }
   return null;
 }

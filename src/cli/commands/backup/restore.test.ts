@@ -32,12 +32,12 @@ test("backup restore --in-place makes a folder a workspace only if the snapshot 
   assert.equal(argsOf(there, "openOrInit")[0], root);
 });
 
-test("a dry run of backup restore --in-place makes no folder a workspace, and its hint says so", async (t) => {
+test("a plan of backup restore --in-place makes no folder a workspace, and its hint says so", async (t) => {
   const root = neverSaved(t);
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE) });
-  const { status, envelope } = await runJson([...LINE, root, "--dry-run"], { fake });
+  const { status, envelope } = await runJson([...LINE, root, "--plan"], { fake });
   assert.deepEqual([status, envelope.error?.code], [3, "not_a_workspace"]);
-  assert.match(envelope.error?.hint ?? "", /makes no folder a workspace; without --dry-run .* saved first/);
+  assert.match(envelope.error?.hint ?? "", /makes no folder a workspace; without --plan .* saved first/);
   assert.throws(() => argsOf(fake, "openOrInit"));
 });
 

@@ -34,6 +34,7 @@ const OPTIONS = new VerbOptions(
     "takeOwnership",
     "ownershipByName",
     "dryRun",
+    "plan",
     "include",
     "exclude",
   ),
@@ -71,6 +72,10 @@ export const command: CommandDefinition = {
     {
       line: "cairn backup restore latest --in-place -r /srv/backups",
       text: "restore the current folder from its last backup",
+    },
+    {
+      line: "cairn backup restore latest --in-place --plan -r /srv/backups",
+      text: "print what that would change",
     },
     {
       line: "cairn backup restore 1a2b3c4d src --to /tmp/here -r /srv/backups",
@@ -112,6 +117,8 @@ export const command: CommandDefinition = {
         data: result,
         exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
         text: async () => {
+          const planned = await renderPlanned(context, result);
+          if (planned !== null) return [...render(context, result), planned].join("\n");
           const { renderLeftOut } = await import("../../render/points.ts");
           return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
         },
@@ -132,14 +139,10 @@ async function inPlace(
       client.restoreBackup(repository, snapshot, { ...options, ...IN_PLACE.read(context, input) }),
     );
     const outcome = restoreOutcome(context, client, { result });
-    const about = result.dry_run ? renderPlanned(result) : [`  ${nameOf(result)}`, ...renderProof(context, result)];
+    const about = [`  ${nameOf(result)}`, ...renderProof(context, result)];
     return {
       ...outcome,
-      async text() {
-        if (!result.dry_run) return [await outcome.text?.(), ...about].join("\n");
-        const { renderLeftOut } = await import("../../render/points.ts");
-        return [...about, ...renderLeftOut(result.left_out, context.style)].join("\n");
-      },
+      text: async () => (await renderPlanned(context, result)) ?? [await outcome.text?.(), ...about].join("\n"),
     };
   });
 }
@@ -161,7 +164,7 @@ async function hasNoPoint(client: Client): Promise<boolean> {
 }
 
 /**
- * Returns the folder's workspace. Makes a folder that was never saved a workspace, if the snapshot exists and it is no dry run. On
+ * Returns the folder's workspace. Makes a folder that was never saved a workspace, if the snapshot exists and no plan is wanted. On
  * a new machine the folder does not exist yet, so there is nothing to save.
  */
 async function openedInPlace(
@@ -181,7 +184,7 @@ async function openedInPlace(
     await repository.list({ ...context.callOptions(), ...latestOf, snapshots: [snapshot] });
     if (options.dryRun !== true) return newWorkspace(context, named);
     throw reworded(error, {
-      hint: "a dry run makes no folder a workspace; without --dry-run the folder is saved first, and `cairn undo` reverts the restore",
+      hint: "a plan makes no folder a workspace; without --plan the folder is saved first, and `cairn undo` reverts the restore",
     });
   }
 }
@@ -200,9 +203,15 @@ async function newWorkspace(context: Context, named: string): Promise<Client> {
   }
 }
 
-function renderPlanned(result: RestoreInPlaceResult): string[] {
-  const { changes, target } = result;
-  return [`would change ${printable(target)}: ${formatCounts(changes ?? {})}`, `  ${nameOf(result)}`];
+/** Returns the text of a plan; null for the result of a restore. */
+async function renderPlanned(
+  { style }: Context,
+  result: RestoreInPlaceResult | RestoreBackupResult,
+): Promise<string | null> {
+  const { plan_id: id, planned_entries: entries, left_out } = result;
+  if (id === null || entries === null) return null;
+  const { renderPlan } = await import("../../render/restore.ts");
+  return renderPlan({ id, entries, left_out, holders: [] }, nameOf(result), style);
 }
 
 /** Names the snapshot: `latest` may be of another machine. */

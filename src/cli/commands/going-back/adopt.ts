@@ -6,7 +6,7 @@ import { toCairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { forkWord } from "../../fork-word.ts";
-import { restoreOutcome } from "../../restore-outcome.ts";
+import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { VerbOptions } from "../../options.ts";
 
@@ -15,16 +15,18 @@ const OPTIONS = new VerbOptions(omit(AdoptForkOptions, "cause"));
 export const command: CommandDefinition = {
   name: "adopt",
   arguments: [{ name: "<fork>", text: "the fork's workspace name or its folder", completes: "folders" }],
-  options: OPTIONS.definitions,
+  options: [PLAN, ...OPTIONS.definitions],
   examples: [
     { line: "cairn adopt ../try-it", text: "bring the fork's changes home; `cairn undo` reverts that" },
     { line: "cairn adopt ../try-it --merge", text: "although this folder changed too: keep both sides' work" },
+    { line: "cairn adopt ../try-it --plan", text: "print what would change; the fork's present is saved in the fork" },
     { line: "cairn fork --remove ../try-it", text: "remove the fork afterwards" },
   ],
   async run(context, input) {
     const options: AdoptForkOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const client = await context.open();
     const fork = forkWord(context, input.required(0));
+    if (input.flag("plan")) return planOutcome(context, client, await client.planAdoptFork(fork, options));
     const go = async (): Promise<RestoreResult> => asking(context, options, async (how) => client.adoptFork(fork, how));
     const result = await tellingOfHooks(context, client, go);
     return restoreOutcome(context, client, { result, method: options.method });
