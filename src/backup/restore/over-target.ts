@@ -21,7 +21,7 @@ export type { OverFolder } from "./over-folder.ts";
 
 type OverParts = Omit<WriterParts, "paths" | "comparesPieces">;
 
-/** What a restore over a folder would write, as a caller is shown it. */
+/** The entries that a restore over a folder would write, as a caller is shown them. */
 export interface ShownOver {
   id: string;
   entries: PlanEntry[];
@@ -73,7 +73,7 @@ export async function planOver(
   }
 }
 
-/** The plan's id covers a present entry by what this restore compares: its kind, mode, owner, size and time. */
+/** The plan's id covers the facts of a present entry that this restore compares: its kind, mode, owner, size and time. */
 function shownOver({ puts, leftOut }: OverFolder, { listed, target, chosen, options }: OverParts): ShownOver {
   const { overwrite, ownershipByName, takeOwnership } = options;
   const how = [overwrite, ownershipByName === true, takeOwnership === true, chosen?.map(hex).toSorted() ?? null];

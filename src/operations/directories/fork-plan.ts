@@ -36,7 +36,7 @@ export interface ShownFork {
   points: readonly unknown[][];
 }
 
-/** Looks at a fork as its removal does, and returns what the removal would save and remove. Changes nothing. */
+/** Looks at a fork as its removal does, and returns the plan of the removal. Changes nothing. */
 export async function planRemoveFork(
   workspace: Workspace,
   fork: string,

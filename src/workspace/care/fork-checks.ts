@@ -3,7 +3,6 @@ import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, call as callOf, option, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
-import type { ScanResult } from "../../archive/scan/scan.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
@@ -136,7 +135,7 @@ export async function requireAllSaved(other: Workspace, shown: Buffer, call: Rem
 }
 
 /** Throws `refused` if a point of a scanned fork would not have all of its entries. */
-export function requireAllIn(scan: ScanResult, shown: Buffer, call: RemoveInput): void {
+export function requireAllIn(scan: Parameters<typeof leftOutOf>[0], shown: Buffer, call: RemoveInput): void {
   requireNothingIgnored(shown, scan.notes, call);
   requireComplete(shown, leftOutOf(scan).filter(isLasting));
 }

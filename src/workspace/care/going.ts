@@ -13,9 +13,9 @@ import { type FoundWorkspace, workspaceRef } from "../place/find-workspace.ts";
 import { listPartials, listRemovals } from "../place/partials.ts";
 import { allPoints } from "../points/points.ts";
 
-/** Finds out what a release deletes. Changes nothing. */
+/** The points, and perhaps the control directory, that a release deletes. Changes nothing. */
 
-/** What goes with a workspace. */
+/** The facts of a removal of a workspace with its points. */
 export interface Going {
   /** the whole control directory goes */
   isWhole: boolean;
@@ -25,7 +25,7 @@ export interface Going {
   foreign: boolean;
 }
 
-/** Finds out what goes with a workspace. Throws `busy` while its points are read. */
+/** Returns the facts of a removal of a workspace with its points. Throws `busy` while the points are read. */
 export async function goingOf({ found, engine }: Workspace): Promise<Going> {
   requireIdle(found);
   const { bytes, foreign } = isClosedForGood(found)
@@ -36,7 +36,7 @@ export async function goingOf({ found, engine }: Workspace): Promise<Going> {
   return { isWhole, bytes, foreign };
 }
 
-/** Plans a release that deletes the points; changes nothing. Throws what the release would throw. */
+/** Plans a release that deletes the points; changes nothing. Throws the same errors as the release. */
 export async function planRelease(workspace: Workspace): Promise<ReleasePlan> {
   return planOf(workspace, await goingOf(workspace));
 }
