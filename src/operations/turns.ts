@@ -236,8 +236,8 @@ function stateBefore(
 /** Returns the ids of the turns that a rewind took back, and no undo brought again. */
 function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<string> {
   const back = new Set<string>();
-  for (const { kind, before, at } of operationLog(workspace.state().operations).done) {
-    const cause = kind === "rewind" ? workspace.byId(before)?.descriptor.cause : undefined;
+  for (const { kind, changed, at } of operationLog(workspace.state().operations).done) {
+    const cause = kind === "rewind" ? workspace.byId(changed.before)?.descriptor.cause : undefined;
     const first = all.findIndex(({ id }) => id === cause?.["turn"]);
     if (first < 0) continue;
     for (const { id, session, events } of all.slice(first))

@@ -229,6 +229,8 @@ test("a turn that was taken back is marked, and the next rewind takes the turn b
   assert.equal(project.run("rewind").error!.code, "not_found");
   assert.equal(project.run("undo").status, 0);
   assert.deepEqual([project.content("b"), marks()], ["two", [true, false]]);
+  assert.equal(project.run("redo").status, 0);
+  assert.deepEqual([project.content("b"), marks()], ["one", [true, true]]);
 });
 
 test("what a person does after an interrupted call stays, and is named", () => {
