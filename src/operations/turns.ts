@@ -176,10 +176,9 @@ function timeline(
   const until = last === undefined ? log : log.slice(0, last + 1);
   const end = last === undefined ? null : log[last]!.at;
   const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
-  const isTurnEnd = ({ event }: StoredEvent): boolean => END.test(event);
   // Other sessions may have calls open when the first event comes.
   const earlier = { from: Math.max(0, first - EARLIER_EVENTS), to: first };
-  const all = intervalsOf(until, moments, { sessionOf, isTurnEnd, earlier });
+  const all = intervalsOf(until, moments, { sessionOf, earlier });
   return last === undefined ? all : all.slice(0, -1);
 }
 

@@ -251,6 +251,18 @@ test("what a person does after an interrupted call stays, and is named", () => {
   assert.deepEqual(left.map(({ path: where }) => where).toSorted(), ["b", "of-person"]);
 });
 
+test("what a person changes while an agent answers without a tool call is the person's", () => {
+  const project = new Project();
+  project.claudeTurn();
+  const turn = { ...CLAUDE, prompt_id: "p2" };
+  project.hook("claude-code", "UserPromptSubmit", { ...turn, prompt: "explain" });
+  project.write("b", "of the person");
+  project.hook("claude-code", "Stop", turn);
+  assert.equal(project.turns().turns[0]!.changed, 0);
+  assert.equal(project.run("rewind", "2").status, 0);
+  assert.deepEqual([project.content("b"), project.names()], ["of the person", ["b", "src/a"]]);
+});
+
 test("a running turn without tool events goes back, also what is not saved yet", () => {
   const project = new Project();
   project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "run" });

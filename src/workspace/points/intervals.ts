@@ -1,14 +1,12 @@
 import type { SavePointId } from "../../ids.ts";
-import { isBefore } from "./agent-events.ts";
+import { CHECK_EVENT, isBefore } from "./agent-events.ts";
 import type { StoredEvent } from "./agent-record.ts";
 
 /** Saves divide time into intervals. An interval belongs to the session that alone had a tool call open in it. */
 
-/** Reads the events of a tool. */
 interface EventReader {
   /** key of an event's session */
   sessionOf(event: StoredEvent): string;
-  isTurnEnd(event: StoredEvent): boolean;
 }
 
 /** A state of the folder at a moment: a point that was made then, or an older one that the folder still equalled. */
@@ -111,11 +109,13 @@ class OpenCalls {
   readonly #open = new Map<string, Set<string | null>>();
   /** sessions whose open call may have been interrupted */
   readonly #doubted = new Set<string>();
+  readonly #tells: readonly Tells[];
   #passed = -1;
 
   constructor(log: readonly StoredEvent[], of: EventReader) {
     this.#log = log;
     this.#of = of;
+    this.#tells = tellsOf(log);
   }
 
   sessions(): string[] {
@@ -149,7 +149,8 @@ class OpenCalls {
     const begins = isBefore(event.event);
     if (begins && tool !== null) open.add(call);
     else if (call !== null) open.delete(call);
-    if (begins && tool === null && this.#isOneCall(session, index)) open.add(null);
+    // Without events of calls, the turn is one call.
+    if (begins && tool === null && !this.#tells[index]!.ofCalls) open.add(null);
   }
 
   /** Tells if the end of a call is in the log at or after an event. A call without an id ends with the session's next event. */
@@ -162,17 +163,20 @@ class OpenCalls {
     }
     return false;
   }
+}
 
-  /** Tells if the turn that begins with an event has no events of tool calls: then the turn is one call. */
-  #isOneCall(session: string, begin: number): boolean {
-    for (let i = begin + 1; i < this.#log.length; i++) {
-      const event = this.#log[i]!;
-      if (this.#of.sessionOf(event) !== session) continue;
-      if (event.tool !== null) return false;
-      // The next prompt, or the end of the turn.
-      if (this.#of.isTurnEnd(event) || isBefore(event.event)) return true;
-    }
-    // A running turn: a tool that has call events sends one before it changes anything.
-    return !this.#log.some((event) => event.tool !== null && event.agent === this.#log[begin]!.agent);
-  }
+interface Tells {
+  ofCalls: boolean;
+}
+
+/** For each event of a log: true if the tool tells of its calls. Hooks that are installed again may tell of other events. */
+function tellsOf(log: readonly StoredEvent[]): Tells[] {
+  const now = new Map<string, Tells>();
+  return log.map(({ agent, event, tool }) => {
+    const known = event === CHECK_EVENT ? undefined : now.get(agent);
+    const tells = known ?? { ofCalls: false };
+    tells.ofCalls ||= tool !== null;
+    now.set(agent, tells);
+    return tells;
+  });
 }
