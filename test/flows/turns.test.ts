@@ -263,6 +263,22 @@ test("what a person changes while an agent answers without a tool call is the pe
   assert.deepEqual([project.content("b"), project.names()], ["of the person", ["b", "src/a"]]);
 });
 
+test("rewind of a turn leaves what changed before the turn, also if the turn began at an older point", () => {
+  const project = new Project();
+  const call = { ...CLAUDE, tool_name: "Bash", tool_use_id: "1" };
+  project.write("b", "two");
+  project.hook("claude-code", "UserPromptSubmit", { ...CLAUDE, prompt: "work" });
+  project.hook("claude-code", "PreToolUse", call);
+  project.write("c", "in an interrupted call");
+  const { undo_id: undo } = cairnOk(["-C", project.folder, "restore", "head"]).data as { undo_id: string };
+  const turn = { ...CLAUDE, prompt_id: "p2" };
+  project.hook("claude-code", "UserPromptSubmit", { ...turn, prompt: "explain" });
+  project.hook("claude-code", "Stop", turn);
+  assert.equal(project.run("restore", undo).status, 0);
+  assert.equal(project.run("rewind").status, 0);
+  assert.equal(project.content("c"), "in an interrupted call");
+});
+
 test("a running turn without tool events goes back, also what is not saved yet", () => {
   const project = new Project();
   project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "run" });

@@ -47,9 +47,11 @@ export function momentsOf(log: readonly StoredEvent[], first: number, points: re
   const indexes = new Map(points.map(({ id }, index) => [id, index]));
   const moments: Moment[] = [];
   let next = 0;
+  // Points before the first event: its state may be an older point's.
+  let hasBegun = false;
   const addUntil = (isLater: (point: SavedPoint) => boolean): void => {
     for (; next < points.length && !isLater(points[next]!); next++)
-      if (!made.has(points[next]!.id))
+      if (hasBegun && !made.has(points[next]!.id))
         moments.push({ state: points[next]!.id, event: null, unsaved: [], isAsked: points[next]!.isAsked });
   };
   for (let i = first; i < log.length; i++) {
@@ -61,6 +63,7 @@ export function momentsOf(log: readonly StoredEvent[], first: number, points: re
     if (state !== null) moments.push({ state, event: i, unsaved: [] });
     else if (moments.length > 0) moments.at(-1)!.unsaved.push(i);
     else if (before !== null) moments.push({ state: before, event: null, unsaved: [i] });
+    hasBegun = true;
   }
   addUntil(() => false);
   return moments;
