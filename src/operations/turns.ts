@@ -193,7 +193,10 @@ function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null
     if (point === null) continue;
     const { save_point_id: id, created_at: at, cause, undo } = point.descriptor;
     if (start === undefined && at < (first.asked_at ?? first.at)) break;
-    if (end === null || at <= end) found.push({ id, at, isAsked: !undo && ASKED.has(cause.kind) });
+    const by = cause["restored_to"] !== undefined ? "operation" : ASKED.has(cause.kind) ? "asked" : "other";
+    // A state of another folder, for example of a fork that comes home, was never the state of this one.
+    const isElsewhere = by !== "operation" && (undo || cause.kind === "backup" || cause["imported"] === true);
+    if (!isElsewhere && (end === null || at <= end)) found.push({ id, at, by });
   }
   return found.toReversed();
 }

@@ -16,8 +16,8 @@ interface Moment {
   event: number | null;
   /** indexes of the events after it that have no state, because their saves failed */
   unsaved: number[];
-  /** see {@link SavedPoint.isAsked} */
-  isAsked?: boolean;
+  /** who made the save; absent: a hook */
+  by?: SavedPoint["by"];
 }
 
 /** The time between two neighbouring moments. */
@@ -33,8 +33,8 @@ export interface SavedPoint {
   id: SavePointId;
   /** RFC 3339 */
   at: string;
-  /** a person or program asked for the save, not a hook, a schedule or a restore */
-  isAsked: boolean;
+  /** a restore, undo or rewind keeps its undo point; a person or program asks for a save; else a hook or a schedule saves */
+  by: "operation" | "asked" | "other";
 }
 
 /**
@@ -50,9 +50,10 @@ export function momentsOf(log: readonly StoredEvent[], first: number, points: re
   // Points before the first event: its state may be an older point's.
   let hasBegun = false;
   const addUntil = (isLater: (point: SavedPoint) => boolean): void => {
-    for (; next < points.length && !isLater(points[next]!); next++)
-      if (hasBegun && !made.has(points[next]!.id))
-        moments.push({ state: points[next]!.id, event: null, unsaved: [], isAsked: points[next]!.isAsked });
+    for (; next < points.length && !isLater(points[next]!); next++) {
+      const { id, by } = points[next]!;
+      if (hasBegun && !made.has(id)) moments.push({ state: id, event: null, unsaved: [], by });
+    }
   };
   for (let i = first; i < log.length; i++) {
     const { save_point_id: state, made: isNew, at, before } = log[i]!;
@@ -81,14 +82,15 @@ export function intervalsOf(
   const calls = new OpenCalls(log, of);
   for (let event = of.earlier.from; event < of.earlier.to; event++) calls.pass(event);
   const intervals: Interval[] = [];
-  for (const [i, { state, event, unsaved, isAsked }] of moments.entries()) {
+  for (const [i, { state, event, unsaved, by: saver }] of moments.entries()) {
     if (event !== null) calls.pass(event);
-    else if (isAsked === true) calls.doubt();
+    else if (saver === "asked" || saver === "operation") calls.doubt();
     const next = moments[i + 1];
     const to = next?.state ?? null;
     const isLate = [event, next?.event ?? null].some((each) => each !== null && log[each]!.asked_at !== null);
     const sessions = calls.sessions();
-    let isMixed = false;
+    // An operation changes the folder too.
+    let isMixed = saver === "operation" && sessions.length > 0;
     for (const each of unsaved) {
       calls.pass(each);
       isMixed ||= calls.sessions().join("\n") !== sessions.join("\n");
@@ -126,8 +128,8 @@ class OpenCalls {
   }
 
   /**
-   * A person saves: who interrupts an agent and goes on alone ends no call. Until the session's next event, changes in a
-   * call without an end may be of either.
+   * A person saves or restores: who interrupts an agent and goes on alone ends no call. Until the session's next event,
+   * changes in a call without an end may be of either.
    */
   doubt(): void {
     for (const [session, calls] of this.#open)
