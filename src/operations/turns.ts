@@ -178,7 +178,7 @@ function timeline(
   const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
   // Other sessions may have calls open when the first event comes.
   const earlier = { from: Math.max(0, first - EARLIER_EVENTS), to: first };
-  const all = intervalsOf(until, moments, { sessionOf, earlier });
+  const all = intervalsOf(log, moments, { sessionOf, earlier });
   return last === undefined ? all : all.slice(0, -1);
 }
 

@@ -269,12 +269,15 @@ test("what a person restores while a turn runs stays, and is named", () => {
 
 test("what a person changes while an agent answers without a tool call is the person's", () => {
   const project = new Project();
-  project.claudeTurn();
-  const turn = { ...CLAUDE, prompt_id: "p2" };
+  const turn = { ...CLAUDE, prompt_id: "p0" };
   project.hook("claude-code", "UserPromptSubmit", { ...turn, prompt: "explain" });
   project.write("b", "of the person");
   project.hook("claude-code", "Stop", turn);
-  assert.equal(project.turns().turns[0]!.changed, 0);
+  project.claudeTurn();
+  assert.deepEqual(
+    project.turns().turns.map(({ changed }) => changed),
+    [3, 0],
+  );
   assert.equal(project.run("rewind", "2").status, 0);
   assert.deepEqual([project.content("b"), project.names()], ["of the person", ["b", "src/a"]]);
 });
