@@ -26,7 +26,9 @@ export const Turn = object({
     ),
   ),
   paths: rows(NamedPath, "the first 20 of these entries"),
-  uncertain: number("entries that changed while several sessions had a call open, or in a state that was read late"),
+  uncertain: number(
+    "entries that changed while several sessions had a call open, after a restore inside a call, or in a state that was read late",
+  ),
   taken_back: flag("a rewind went back to before this turn, and was not undone"),
 });
 export type Turn = Of<typeof Turn>;

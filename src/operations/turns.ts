@@ -176,10 +176,9 @@ function timeline(
   const until = last === undefined ? log : log.slice(0, last + 1);
   const end = last === undefined ? null : log[last]!.at;
   const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
-  const isTurnEnd = ({ event }: StoredEvent): boolean => END.test(event);
   // Other sessions may have calls open when the first event comes.
   const earlier = { from: Math.max(0, first - EARLIER_EVENTS), to: first };
-  const all = intervalsOf(until, moments, { sessionOf, isTurnEnd, earlier });
+  const all = intervalsOf(log, moments, { sessionOf, earlier });
   return last === undefined ? all : all.slice(0, -1);
 }
 
@@ -194,7 +193,10 @@ function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null
     if (point === null) continue;
     const { save_point_id: id, created_at: at, cause, undo } = point.descriptor;
     if (start === undefined && at < (first.asked_at ?? first.at)) break;
-    if (end === null || at <= end) found.push({ id, at, isAsked: !undo && ASKED.has(cause.kind) });
+    const by = cause["restored_to"] !== undefined ? "operation" : ASKED.has(cause.kind) ? "asked" : "other";
+    // A state of another folder, for example of a fork that comes home, was never the state of this one.
+    const isElsewhere = by !== "operation" && (undo || cause.kind === "backup" || cause["imported"] === true);
+    if (!isElsewhere && (end === null || at <= end)) found.push({ id, at, by });
   }
   return found.toReversed();
 }
@@ -236,8 +238,8 @@ function stateBefore(
 /** Returns the ids of the turns that a rewind took back, and no undo brought again. */
 function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<string> {
   const back = new Set<string>();
-  for (const { kind, before, at } of operationLog(workspace.state().operations).done) {
-    const cause = kind === "rewind" ? workspace.byId(before)?.descriptor.cause : undefined;
+  for (const { kind, changed, at } of operationLog(workspace.state().operations).done) {
+    const cause = kind === "rewind" ? workspace.byId(changed.before)?.descriptor.cause : undefined;
     const first = all.findIndex(({ id }) => id === cause?.["turn"]);
     if (first < 0) continue;
     for (const { id, session, events } of all.slice(first))

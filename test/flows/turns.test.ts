@@ -229,6 +229,8 @@ test("a turn that was taken back is marked, and the next rewind takes the turn b
   assert.equal(project.run("rewind").error!.code, "not_found");
   assert.equal(project.run("undo").status, 0);
   assert.deepEqual([project.content("b"), marks()], ["two", [true, false]]);
+  assert.equal(project.run("redo").status, 0);
+  assert.deepEqual([project.content("b"), marks()], ["one", [true, true]]);
 });
 
 test("what a person does after an interrupted call stays, and is named", () => {
@@ -247,6 +249,69 @@ test("what a person does after an interrupted call stays, and is named", () => {
   assert.deepEqual([project.names(), project.content("b")], [["b", "of-person", "src/a"], "edited"]);
   const left = back.data["left_out"] as RestoreResult["left_out"];
   assert.deepEqual(left.map(({ path: where }) => where).toSorted(), ["b", "of-person"]);
+});
+
+test("what a person restores while a turn runs stays, and is named", () => {
+  const project = new Project();
+  project.write("b", "two");
+  cairnOk(["save", project.folder]);
+  project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "work" });
+  project.write("c", "of the agent");
+  assert.equal(project.run("restore", "head~1", "b").status, 0);
+  const back = project.run("rewind");
+  assert.deepEqual([back.status, project.content("b"), project.names()], [10, "one", ["b", "src/a"]]);
+  const left = back.data["left_out"] as RestoreResult["left_out"];
+  assert.deepEqual(
+    left.map(({ path: where }) => where),
+    ["b"],
+  );
+});
+
+test("what a person changes while an agent answers without a tool call is the person's", () => {
+  const project = new Project();
+  const turn = { ...CLAUDE, prompt_id: "p0" };
+  project.hook("claude-code", "UserPromptSubmit", { ...turn, prompt: "explain" });
+  project.write("b", "of the person");
+  project.hook("claude-code", "Stop", turn);
+  project.claudeTurn();
+  assert.deepEqual(
+    project.turns().turns.map(({ changed }) => changed),
+    [3, 0],
+  );
+  assert.equal(project.run("rewind", "2").status, 0);
+  assert.deepEqual([project.content("b"), project.names()], ["of the person", ["b", "src/a"]]);
+});
+
+test("rewind of a turn leaves what changed before the turn, also if the turn began at an older point", () => {
+  const project = new Project();
+  const call = { ...CLAUDE, tool_name: "Bash", tool_use_id: "1" };
+  project.write("b", "two");
+  project.hook("claude-code", "UserPromptSubmit", { ...CLAUDE, prompt: "work" });
+  project.hook("claude-code", "PreToolUse", call);
+  project.write("c", "in an interrupted call");
+  const { undo_id: undo } = cairnOk(["-C", project.folder, "restore", "head"]).data as { undo_id: string };
+  const turn = { ...CLAUDE, prompt_id: "p2" };
+  project.hook("claude-code", "UserPromptSubmit", { ...turn, prompt: "explain" });
+  project.hook("claude-code", "Stop", turn);
+  assert.equal(project.run("restore", undo).status, 0);
+  assert.equal(project.run("rewind").status, 0);
+  assert.equal(project.content("c"), "in an interrupted call");
+});
+
+test("the state of a fork that comes home while a turn runs is no change of the turn", () => {
+  const project = new Project();
+  const fork = `${project.folder}-fork`;
+  assert.equal(project.run("fork", "head", fork).status, 0);
+  fs.writeFileSync(path.join(fork, "of-fork"), "new");
+  project.write("mine", "of the person");
+  project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "work" });
+  assert.equal(project.run("adopt", fork, "--merge").status, 0);
+  project.hook("gemini", "AfterAgent", { session_id: "gemini-session" });
+  const [turn] = project.turns().turns;
+  assert.deepEqual([turn!.changed, turn!.uncertain], [0, 1]);
+  const back = project.run("rewind");
+  const left = back.data["left_out"] as RestoreResult["left_out"];
+  assert.deepEqual([back.status, left.map(({ path: where }) => where)], [10, ["of-fork"]]);
 });
 
 test("a running turn without tool events goes back, also what is not saved yet", () => {

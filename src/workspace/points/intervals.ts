@@ -1,14 +1,12 @@
 import type { SavePointId } from "../../ids.ts";
-import { isBefore } from "./agent-events.ts";
+import { CHECK_EVENT, isBefore } from "./agent-events.ts";
 import type { StoredEvent } from "./agent-record.ts";
 
 /** Saves divide time into intervals. An interval belongs to the session that alone had a tool call open in it. */
 
-/** Reads the events of a tool. */
 interface EventReader {
   /** key of an event's session */
   sessionOf(event: StoredEvent): string;
-  isTurnEnd(event: StoredEvent): boolean;
 }
 
 /** A state of the folder at a moment: a point that was made then, or an older one that the folder still equalled. */
@@ -18,8 +16,8 @@ interface Moment {
   event: number | null;
   /** indexes of the events after it that have no state, because their saves failed */
   unsaved: number[];
-  /** see {@link SavedPoint.isAsked} */
-  isAsked?: boolean;
+  /** who made the save; absent: a hook */
+  by?: SavedPoint["by"];
 }
 
 /** The time between two neighbouring moments. */
@@ -35,8 +33,8 @@ export interface SavedPoint {
   id: SavePointId;
   /** RFC 3339 */
   at: string;
-  /** a person or program asked for the save, not a hook, a schedule or a restore */
-  isAsked: boolean;
+  /** a restore, undo or rewind keeps its undo point; a person or program asks for a save; else a hook or a schedule saves */
+  by: "operation" | "asked" | "other";
 }
 
 /**
@@ -49,10 +47,13 @@ export function momentsOf(log: readonly StoredEvent[], first: number, points: re
   const indexes = new Map(points.map(({ id }, index) => [id, index]));
   const moments: Moment[] = [];
   let next = 0;
+  // Points before the first event: its state may be an older point's.
+  let hasBegun = false;
   const addUntil = (isLater: (point: SavedPoint) => boolean): void => {
-    for (; next < points.length && !isLater(points[next]!); next++)
-      if (!made.has(points[next]!.id))
-        moments.push({ state: points[next]!.id, event: null, unsaved: [], isAsked: points[next]!.isAsked });
+    for (; next < points.length && !isLater(points[next]!); next++) {
+      const { id, by } = points[next]!;
+      if (hasBegun && !made.has(id)) moments.push({ state: id, event: null, unsaved: [], by });
+    }
   };
   for (let i = first; i < log.length; i++) {
     const { save_point_id: state, made: isNew, at, before } = log[i]!;
@@ -63,6 +64,7 @@ export function momentsOf(log: readonly StoredEvent[], first: number, points: re
     if (state !== null) moments.push({ state, event: i, unsaved: [] });
     else if (moments.length > 0) moments.at(-1)!.unsaved.push(i);
     else if (before !== null) moments.push({ state: before, event: null, unsaved: [i] });
+    hasBegun = true;
   }
   addUntil(() => false);
   return moments;
@@ -80,14 +82,15 @@ export function intervalsOf(
   const calls = new OpenCalls(log, of);
   for (let event = of.earlier.from; event < of.earlier.to; event++) calls.pass(event);
   const intervals: Interval[] = [];
-  for (const [i, { state, event, unsaved, isAsked }] of moments.entries()) {
+  for (const [i, { state, event, unsaved, by: saver }] of moments.entries()) {
     if (event !== null) calls.pass(event);
-    else if (isAsked === true) calls.doubt();
+    else if (saver === "asked" || saver === "operation") calls.doubt();
     const next = moments[i + 1];
     const to = next?.state ?? null;
     const isLate = [event, next?.event ?? null].some((each) => each !== null && log[each]!.asked_at !== null);
     const sessions = calls.sessions();
-    let isMixed = false;
+    // An operation changes the folder too.
+    let isMixed = saver === "operation" && sessions.length > 0;
     for (const each of unsaved) {
       calls.pass(each);
       isMixed ||= calls.sessions().join("\n") !== sessions.join("\n");
@@ -111,11 +114,13 @@ class OpenCalls {
   readonly #open = new Map<string, Set<string | null>>();
   /** sessions whose open call may have been interrupted */
   readonly #doubted = new Set<string>();
+  readonly #tells: readonly Tells[];
   #passed = -1;
 
   constructor(log: readonly StoredEvent[], of: EventReader) {
     this.#log = log;
     this.#of = of;
+    this.#tells = tellsOf(log);
   }
 
   sessions(): string[] {
@@ -123,8 +128,8 @@ class OpenCalls {
   }
 
   /**
-   * A person saves: who interrupts an agent and goes on alone ends no call. Until the session's next event, changes in a
-   * call without an end may be of either.
+   * A person saves or restores: who interrupts an agent and goes on alone ends no call. Until the session's next event,
+   * changes in a call without an end may be of either.
    */
   doubt(): void {
     for (const [session, calls] of this.#open)
@@ -149,7 +154,8 @@ class OpenCalls {
     const begins = isBefore(event.event);
     if (begins && tool !== null) open.add(call);
     else if (call !== null) open.delete(call);
-    if (begins && tool === null && this.#isOneCall(session, index)) open.add(null);
+    // Without events of calls, the turn is one call.
+    if (begins && tool === null && !this.#tells[index]!.ofCalls) open.add(null);
   }
 
   /** Tells if the end of a call is in the log at or after an event. A call without an id ends with the session's next event. */
@@ -162,17 +168,20 @@ class OpenCalls {
     }
     return false;
   }
+}
 
-  /** Tells if the turn that begins with an event has no events of tool calls: then the turn is one call. */
-  #isOneCall(session: string, begin: number): boolean {
-    for (let i = begin + 1; i < this.#log.length; i++) {
-      const event = this.#log[i]!;
-      if (this.#of.sessionOf(event) !== session) continue;
-      if (event.tool !== null) return false;
-      // The next prompt, or the end of the turn.
-      if (this.#of.isTurnEnd(event) || isBefore(event.event)) return true;
-    }
-    // A running turn: a tool that has call events sends one before it changes anything.
-    return !this.#log.some((event) => event.tool !== null && event.agent === this.#log[begin]!.agent);
-  }
+interface Tells {
+  ofCalls: boolean;
+}
+
+/** For each event of a log: true if the tool tells of its calls. Hooks that are installed again may tell of other events. */
+function tellsOf(log: readonly StoredEvent[]): Tells[] {
+  const now = new Map<string, Tells>();
+  return log.map(({ agent, event, tool }) => {
+    const known = event === CHECK_EVENT ? undefined : now.get(agent);
+    const tells = known ?? { ofCalls: false };
+    tells.ofCalls ||= tool !== null;
+    now.set(agent, tells);
+    return tells;
+  });
 }
