@@ -21,7 +21,7 @@ export type { OverFolder } from "./over-folder.ts";
 
 type OverParts = Omit<WriterParts, "paths" | "comparesPieces">;
 
-/** What a restore over a folder would write, as a caller is shown it. */
+/** The plan of a restore over a folder: the entries that would be written. */
 export interface ShownOver {
   id: string;
   entries: PlanEntry[];
@@ -73,7 +73,7 @@ export async function planOver(
   }
 }
 
-/** The plan's id covers a present entry by what this restore compares: its kind, mode, owner, size and time. */
+/** Plans a restore over a folder. The plan's id covers kind, mode, owner, size and time of each replaced entry. */
 function shownOver({ puts, leftOut }: OverFolder, { listed, target, chosen, options }: OverParts): ShownOver {
   const { overwrite, ownershipByName, takeOwnership } = options;
   const how = [overwrite, ownershipByName === true, takeOwnership === true, chosen?.map(hex).toSorted() ?? null];

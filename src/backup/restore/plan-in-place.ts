@@ -19,7 +19,7 @@ import { expectedLeftOut, planAbsolute } from "../../workspace/restore/planned.t
 import { idOfPlan, type RestoreInput, whyStale } from "../../workspace/restore/prepare.ts";
 import { unknownIn } from "../../workspace/restore/protected.ts";
 
-/** What a restore in place would do, and its plan's id. */
+/** The expected result of a restore in place, and the plan's id. */
 type InPlace = Omit<RestoreResult, "duration_ms"> & Pick<RestoreInPlaceResult, "plan_id" | "planned_entries">;
 
 /** Plans a restore in place. Saves nothing and makes no point. Throws `stale_plan` if the caller was shown another plan. */

@@ -28,7 +28,7 @@ export async function adoptFork(workspace: Workspace, fork: string, options: Ado
   });
 }
 
-/** Plans what {@link adoptFork} would do. Saves the fork's present in the fork; changes nothing in this workspace. */
+/** Plans an adoption. Saves the fork's present in the fork; changes nothing in this workspace. */
 export async function planAdoptFork(
   workspace: Workspace,
   fork: string,
