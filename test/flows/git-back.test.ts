@@ -175,6 +175,19 @@ test("a person's commit on top of an agent's keeps the branch, HEAD and the inde
   assert.deepEqual([project.status(), project.at("of-agent")], ["", project.at("main~2")]);
 });
 
+test("rewind --only leaves the index alone, also if an earlier change of git's state stays", () => {
+  const project = new Repository();
+  project.turn(() => project.commit("of the agent", { a: "two" }));
+  project.commit("of the person", { d: "mine" });
+  project.turn(() => {
+    project.write("c", "new");
+    project.git("add", "c");
+  });
+  const before = [project.refs(), project.git("ls-files", "-s")];
+  project.goes(0, "rewind", "2", "--only", "a");
+  assert.deepEqual([project.read("a"), project.refs(), project.git("ls-files", "-s")], ["one", ...before]);
+});
+
 test("a switched branch goes back, and the agent's branch goes with its commit kept in the reflog", () => {
   const project = new Repository();
   const first = project.at("HEAD");

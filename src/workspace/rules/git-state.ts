@@ -241,14 +241,18 @@ class GitDirectory {
       a.index() === b.index() &&
       a.workKey() === b.workKey();
     let goal = present;
+    let stop: Pick<Unit, "stopped" | "why"> = { stopped: null };
     for (const { found, left, isUncertain } of changes) {
       const branches = [found.branch, left.branch];
       if (isSame(found, left, branches) || isSame(goal, found, branches)) continue;
       const isFree = !this.#areLocked(found, left);
-      if (!isUncertain && isFree && isSame(goal, left, branches)) goal = found;
-      else return { goal, stopped: found, why: isFree ? "they were changed since" : "a file locks them" };
+      if (isUncertain || !isFree || !isSame(goal, left, branches)) {
+        stop = { stopped: found, why: isFree ? "they were changed since" : "a file locks them" };
+        break;
+      }
+      goal = found;
     }
-    if (goal === present) return { goal, stopped: null };
+    if (goal === present) return { goal, ...stop };
     const { branch } = goal;
     const isMoved = branch !== null && goal.refs().get(branch) !== present.refs().get(branch);
     if (isMoved && this.#elsewhere().has(branch))
@@ -257,7 +261,7 @@ class GitDirectory {
     const isWhole = !isMoved || isChosen(branch) || isChosen("packed-refs");
     if (!isWhole || !this.#unitNames(goal).every((name) => isChosen(name)))
       return { goal: present, stopped: goal, why: "they go back together, and not all of them were chosen" };
-    return { goal, stopped: null };
+    return { goal, ...stop };
   }
 
   #areLocked(...views: readonly GitView[]): boolean {
