@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { after, type TestContext } from "node:test";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { href, type Route } from "../../web/src/app/address.ts";
+import { newFolder } from "../fixtures/work.ts";
 import { start, type Started } from "../fixtures/ui.ts";
 
 /** The page of `cairn ui` in a real browser. */
@@ -66,7 +67,9 @@ export async function open(
       [],
     );
   });
-  const ui = await start(t, [...(folder === null ? [] : [folder]), "--no-open", ...args], env);
+  // The view that another test had open last is remembered in the cache.
+  const own = { XDG_CACHE_HOME: newFolder("page-cache"), ...env };
+  const ui = await start(t, [...(folder === null ? [] : [folder]), "--no-open", ...args], own);
   ended.push(() => ui.child.kill("SIGKILL"));
   const { origin } = new URL(ui.url);
   watch(context, origin, complaints);

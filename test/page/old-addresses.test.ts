@@ -185,16 +185,17 @@ test("the page of --address works at its random address", { skip: SKIP }, async 
 
 test("the next page begins with the view that was open last in the workspace", { skip: SKIP }, async (t) => {
   const folder = workspace("last-view");
-  const first = await open(t, folder, { expected: /^Failed to load resource: / });
+  const env = { XDG_CACHE_HOME: newFolder("last-view-cache") };
+  const first = await open(t, folder, { env, expected: /^Failed to load resource: / });
   const noted = first.page.waitForResponse(
     (answer) => answer.request().postData()?.includes("search") === true && answer.url().endsWith("/view"),
   );
   await first.go({ view: "search", workspace: folder, q: "secret" });
   await noted;
   await first.ui.end();
-  const second = await open(t, folder);
+  const second = await open(t, folder, { env });
   await second.page.locator(".found", { hasText: "secret.txt" }).waitFor();
-  const other = await open(t, workspace("no-last-view"));
+  const other = await open(t, workspace("no-last-view"), { env });
   await other.page.locator(".point-row", { hasText: "first" }).waitFor();
 });
 
