@@ -2,7 +2,7 @@ import { append } from "../../../append.ts";
 import type { PruneBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { applyLine, formatBytes, formatDuration, formatMinute, plural } from "../../render/format.ts";
+import { applyLine, formatBytes, formatDuration, formatMinute, listedNames, plural } from "../../render/format.ts";
 import { PACK_SIZE_OPTION, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
@@ -31,8 +31,12 @@ export const command: CommandDefinition = {
 };
 
 function render(context: Context, result: PruneBackupsResult): string[] {
-  const lines = renderPrune(context, result);
-  return result.plan_id === null ? lines : [...lines, applyLine(result.plan_id, context.style)];
+  const { plan_id: plan, planned_packs: packs } = result;
+  const names = Object.entries(packs ?? {}).flatMap(([what, all]) =>
+    all.length === 0 ? [] : [`  ${what} ${listedNames(all.map((name) => name.slice(0, 8)))}`],
+  );
+  const lines = [...renderPrune(context, result), ...names];
+  return plan === null ? lines : [...lines, applyLine(plan, context.style)];
 }
 
 export function renderPrune({ style }: Context, result: PruneBackupsResult): string[] {
