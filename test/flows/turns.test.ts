@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import type { OperationList, RestoreResult, Turn, TurnsResult } from "../../src/contract/index.ts";
+import type { OperationList, RestorePlan, RestoreResult, Turn, TurnsResult } from "../../src/contract/index.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 
 /** Turns of agents from their hooks' events, and the way back to before a turn. */
@@ -265,6 +265,17 @@ test("what a person restores while a turn runs stays, and is named", () => {
     left.map(({ path: where }) => where),
     ["b"],
   );
+});
+
+test("a file that a turn made and a person removed meanwhile is as before the turn, and not named", () => {
+  const project = new Project();
+  project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "work" });
+  project.write("c", "of the agent");
+  assert.equal(project.run("restore", "head", "c").status, 0);
+  const { status, data } = project.run("rewind", "--plan");
+  assert.deepEqual([status, (data["plan"] as RestorePlan).entries], [0, []]);
+  const back = project.run("rewind");
+  assert.deepEqual([back.status, back.data["left_out"], project.names()], [0, [], ["b", "src/a"]]);
 });
 
 test("what a person changes while an agent answers without a tool call is the person's", () => {

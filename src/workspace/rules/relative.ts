@@ -190,7 +190,8 @@ export class RelativeRule {
       const { wanted, wantedOf, stopped } = git === undefined ? this.#takenBack(path, present, steps) : decided(git);
       const change = changeOf(path, present, wanted);
       if (change === null) {
-        if (stopped.length > 0 && this.#git?.isQuiet(path, present) !== true)
+        const isBack = oldest !== null && changeOf(path, present, oldest.found) === null;
+        if (stopped.length > 0 && !isBack && this.#git?.isQuiet(path, present) !== true)
           yield staying(path, present, oldest?.found ?? null);
         continue;
       }
