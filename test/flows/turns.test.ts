@@ -390,6 +390,24 @@ test("a restore that changes nothing is no operation, but a head that it moved g
   assert.notEqual(headOf(), before);
 });
 
+test("undo of a rewind brings back a file that a person edited between the prompt and the first call", () => {
+  const project = new Project();
+  const call = { ...CLAUDE, tool_name: "Bash", tool_use_id: "1" };
+  project.hook("claude-code", "UserPromptSubmit", { ...CLAUDE, prompt: "work" });
+  project.write("b", "of the person");
+  project.hook("claude-code", "PreToolUse", call);
+  project.write("b", "of the agent");
+  project.hook("claude-code", "PostToolUse", call);
+  for (const [verb, wanted] of [
+    ["rewind", "of the person"],
+    ["undo", "of the agent"],
+    ["redo", "of the person"],
+  ] as const) {
+    const done = project.run(verb);
+    assert.deepEqual([done.status, project.content("b")], [0, wanted], done.stdout);
+  }
+});
+
 test("undo of a rewind takes back what the rewind brought again of others' work between the calls", async () => {
   const project = new Project();
   const callOf = (id: string): object => ({ ...CLAUDE, tool_name: "Bash", tool_use_id: id });
