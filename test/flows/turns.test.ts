@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import type { OperationList, RestoreResult, Turn, TurnsResult } from "../../src/contract/index.ts";
+import type { OperationList, RestorePlan, RestoreResult, Turn, TurnsResult } from "../../src/contract/index.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 
 /** Turns of agents from their hooks' events, and the way back to before a turn. */
@@ -267,6 +267,17 @@ test("what a person restores while a turn runs stays, and is named", () => {
   );
 });
 
+test("a file that a turn made and a person removed meanwhile is as before the turn, and not named", () => {
+  const project = new Project();
+  project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "work" });
+  project.write("c", "of the agent");
+  assert.equal(project.run("restore", "head", "c").status, 0);
+  const { status, data } = project.run("rewind", "--plan");
+  assert.deepEqual([status, (data["plan"] as RestorePlan).entries], [0, []]);
+  const back = project.run("rewind");
+  assert.deepEqual([back.status, back.data["left_out"], project.names()], [0, [], ["b", "src/a"]]);
+});
+
 test("what a person changes while an agent answers without a tool call is the person's", () => {
   const project = new Project();
   const turn = { ...CLAUDE, prompt_id: "p0" };
@@ -377,6 +388,24 @@ test("a restore that changes nothing is no operation, but a head that it moved g
   assert.equal(project.run("undo").error!.code, "nothing_to_undo");
   for (let i = 0; i < 2; i++) assert.equal(project.run("redo").status, 0);
   assert.notEqual(headOf(), before);
+});
+
+test("undo of a rewind brings back a file that a person edited between the prompt and the first call", () => {
+  const project = new Project();
+  const call = { ...CLAUDE, tool_name: "Bash", tool_use_id: "1" };
+  project.hook("claude-code", "UserPromptSubmit", { ...CLAUDE, prompt: "work" });
+  project.write("b", "of the person");
+  project.hook("claude-code", "PreToolUse", call);
+  project.write("b", "of the agent");
+  project.hook("claude-code", "PostToolUse", call);
+  for (const [verb, wanted] of [
+    ["rewind", "of the person"],
+    ["undo", "of the agent"],
+    ["redo", "of the person"],
+  ] as const) {
+    const done = project.run(verb);
+    assert.deepEqual([done.status, project.content("b")], [0, wanted], done.stdout);
+  }
 });
 
 test("undo of a rewind takes back what the rewind brought again of others' work between the calls", async () => {

@@ -87,7 +87,15 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
     ({ plan, unasked } = await planAbsolute(input, { ...states, fields, ...more }, facts));
   } else {
     const isOperation = isReverting(input.kind);
-    const rule = await relativeRule(workspace, relative, { present, paths, isOperation, onDamaged, texts, made });
+    const rule = await relativeRule(workspace, relative, {
+      target: input.target,
+      present,
+      paths,
+      isOperation,
+      onDamaged,
+      texts,
+      made,
+    });
     plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
     if (putGroups(plan).size > 0) unasked = otherNames(plan, rule.besides());
     newer = new Map(

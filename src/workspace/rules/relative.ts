@@ -91,6 +91,8 @@ interface StateChange {
   found: State;
   left: State;
   isUncertain: boolean;
+  /** `found` is the target of the whole change */
+  leadsToTarget: boolean;
   changed?: { before: State; after: State };
   entries?: ReadonlyMap<string, State>;
 }
@@ -116,7 +118,10 @@ interface Rule extends Omit<Relative, "changes"> {
 export async function relativeRule(
   workspace: Workspace,
   { changes, ...how }: Relative,
-  more: Pick<Rule, "present" | "paths" | "isOperation" | "onDamaged" | "texts" | "made">,
+  {
+    target,
+    ...more
+  }: Pick<Rule, "present" | "paths" | "isOperation" | "onDamaged" | "texts" | "made"> & { target: Point },
 ): Promise<RelativeRule> {
   const known = new Map<string, State>();
   const state = async (point: Point): Promise<State> => {
@@ -136,6 +141,7 @@ export async function relativeRule(
       found: await state(found),
       left: left === null ? more.present : await state(left),
       isUncertain,
+      leadsToTarget: found.descriptor.save_point_id === target.descriptor.save_point_id,
       ...(changed && { changed: { before: await state(changed.before), after: await state(changed.after) } }),
       ...(entries && { entries: leftIn }),
     });
@@ -165,7 +171,7 @@ export class RelativeRule {
   /** null: entries of git are like others, since all of them go back */
   readonly #git: GitRule | null;
   readonly #going: GoingDirectory[] = [];
-  /** by latin1 path: the number of the change whose found state an entry gets, if that is not the oldest one */
+  /** by latin1 path: the number of the change whose found state an entry gets, if that state is not the target */
   readonly newer = new Map<string, number>();
   /** Directories above the current entry that the change makes. */
   #made: Uint8Array[] = [];
@@ -190,7 +196,8 @@ export class RelativeRule {
       const { wanted, wantedOf, stopped } = git === undefined ? this.#takenBack(path, present, steps) : decided(git);
       const change = changeOf(path, present, wanted);
       if (change === null) {
-        if (stopped.length > 0 && this.#git?.isQuiet(path, present) !== true)
+        const isBack = oldest !== null && changeOf(path, present, oldest.found) === null;
+        if (stopped.length > 0 && !isBack && this.#git?.isQuiet(path, present) !== true)
           yield staying(path, present, oldest?.found ?? null);
         continue;
       }
@@ -210,7 +217,7 @@ export class RelativeRule {
         open.push(going);
       }
       if (wanted?.type === "dir" && present?.type !== "dir") this.#made.push(path);
-      if (wantedOf < this.#rule.changes.length - 1) this.newer.set(latin1(path), wantedOf);
+      if (this.#rule.changes[wantedOf]?.leadsToTarget === false) this.newer.set(latin1(path), wantedOf);
       const isUnchosen = this.#selection !== null && this.#selection.chosenAt(path) === null;
       const isWay = isUnchosen || this.#git?.isQuiet(path, present) === true;
       const notAll = stopped.length > 0 ? { edited: stopped } : {};
