@@ -700,7 +700,7 @@ export class Daemon {
     if (wanted === null) return 0;
     const plan = await client.previewCleanup({ retention: wanted, signal });
     if (plan.reclaimable_save_points.length === 0) return 0;
-    const done = await client.runCleanup(plan.plan_id);
+    const done = await client.runCleanup({ retention: wanted });
     const { removed } = done;
     this.tellOf("runCleanup", served.id, done);
     this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`, {

@@ -193,7 +193,7 @@ test("cleanup keeps the content of an unreadable point, and fails if that point'
   const descriptor = join(client.controlDirectory, "workspaces", "main", "points", "0000000001", "descriptor.json");
   const bytes = fs.readFileSync(descriptor);
   fs.writeFileSync(descriptor, "{}");
-  await client.runCleanup((await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id);
+  await client.runCleanup({ retention: { keepLast: 1 } });
   fs.writeFileSync(descriptor, bytes);
   await client.restore({ target: points[0]!.save_point_id });
   fs.writeFileSync(descriptor, "{}");
@@ -201,7 +201,7 @@ test("cleanup keeps the content of an unreadable point, and fails if that point'
   for (const name of fs.readdirSync(snapshots)) fs.rmSync(join(snapshots, name));
   const before = await storeBytes(at);
   await assert.rejects(
-    async () => client.runCleanup((await client.previewCleanup({ only: [points[2]!.save_point_id] })).plan_id),
+    async () => client.runCleanup({ only: [points[2]!.save_point_id] }),
     hasCode("damaged"),
   );
   assert.equal(await storeBytes(at), before);
@@ -261,7 +261,7 @@ test("cleanup removes points although a remaining point has lost content, and ke
   const warnings: string[] = [];
   const onWarning = (message: string): void =>
     void (/ other points? still ha(?:s|ve) /.test(message) || warnings.push(message));
-  const cleaned = await client.runCleanup((await client.previewCleanup({ only: idsOf(only) })).plan_id, { onWarning });
+  const cleaned = await client.runCleanup({ only: idsOf(only), onWarning });
   assert.deepEqual([cleaned.removed.toSorted(), cleaned.bytes_freed > 0], [idsOf(only), true]);
   assert.equal(warnings.length, 2, warnings.join("\n"));
   assert.match(warnings[0]!, TOLD_OF_LOST);

@@ -1,14 +1,16 @@
 import { checkRetention } from "../workspace/keep/retention.ts";
 import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/records/policy.ts";
-import { formatBytes } from "../formats/sizes.ts";
+import { requirePlan } from "../formats/plan-id.ts";
+import { formatBytes, plural } from "../formats/sizes.ts";
+import { listedNames } from "../fs/paths/safe-path.ts";
 import { runPlan } from "../workspace/keep/cleanup.ts";
 import { isUnfreed } from "../workspace/keep/unfreed.ts";
-import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/keep/cleanup-plan.ts";
+import { type CleanupFacts, keptContent, planCleanup } from "../workspace/keep/cleanup-plan.ts";
 import { heldBytes } from "../workspace/store/held-bytes.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
 import { ensureSealed, sealPoints } from "../workspace/save/seal.ts";
-import { recoverWorkspace } from "../workspace/open/recovery.ts";
+import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { type Workspace } from "../workspace/open/workspace.ts";
 import type { SavePointId } from "../ids.ts";
@@ -20,29 +22,40 @@ import type {
   PolicyEdit,
   PolicyResult,
   Retention,
+  RunCleanupOptions,
 } from "../contract/looking.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import { acquireLock } from "../fs/lock.ts";
+import { acquireLock, type Lock } from "../fs/lock.ts";
 import { requireNotOthers } from "../workspace/place/owners.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
 
-/** Plans a cleanup, with the reason for each point, and stores the plan for a later run. */
+/** Plans a cleanup, with the reason for each point. Removes and stores nothing. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
   const { control } = workspace.found;
-  const { retention = policyOf(control) } = options;
-  // The sizes of points are known only after they are sealed.
-  if (options.only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
-  using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
-  await makingRoom(control, async () => recoverWorkspace(workspace, options));
-  checkRetention(retention);
-  const only = options.only?.map((target) => workspace.resolveOwn(target)) ?? null;
-  const facts = await planCleanup(workspace, {
-    ...options,
-    only,
-    rules: retention,
-  });
-  await makingRoom(control, () => storePlan(control, facts.plan));
+  await sealForSizes(workspace, options);
+  if (needsRecovery(workspace)) {
+    using _lock = await lockForRemoval(workspace, options);
+    await makingRoom(control, async () => recoverWorkspace(workspace, options));
+  }
+  const facts = await workspace.engine.reading(async () => planOf(workspace, options), options);
   return { ...publicPlan(facts), removals_pending: isUnfreed(control) };
+}
+
+async function lockForRemoval(workspace: Workspace, options: CallOptions): Promise<Lock> {
+  return makingRoom(workspace.found.control, async () => workspace.lock("cleanup", options));
+}
+
+/** Seals all points if a rule limits the size of the store: only the sizes of sealed points are known. */
+async function sealForSizes(workspace: Workspace, options: CleanupOptions): Promise<void> {
+  const { retention = policyOf(workspace.found.control) } = options;
+  if (options.only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
+}
+
+async function planOf(workspace: Workspace, options: CleanupOptions): Promise<CleanupFacts> {
+  const { retention: rules = policyOf(workspace.found.control) } = options;
+  checkRetention(rules);
+  const only = options.only?.map((target) => workspace.resolveOwn(target)) ?? null;
+  return planCleanup(workspace, { ...options, only, rules });
 }
 
 /** Returns the rules set for a control directory; without rules only undo points are candidates. */
@@ -51,33 +64,42 @@ function policyOf(control: ControlPaths): Retention {
   return retention === null ? {} : retentionOf(retention);
 }
 
-function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): Omit<CleanupPlan, "removals_pending"> {
+function publicPlan({ id, bytes, decisions, protectedByHistory }: CleanupFacts): Omit<CleanupPlan, "removals_pending"> {
   return {
-    plan_id: plan.plan_id,
-    created_at: plan.created_at,
-    protected_save_points: decisions.filter(({ keep }) => keep).map(({ id }) => id as SavePointId),
+    plan_id: id,
+    protected_save_points: decisions.filter(({ keep }) => keep).map(({ id: point }) => point as SavePointId),
     protected_by_history: protectedByHistory,
     candidate_count: decisions.length,
-    reclaimable_save_points: decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId),
-    reclaimable_bytes_estimate: plan.bytes,
-    reasons: decisions.map(({ id, keep, reasons }) => ({ save_point_id: id as SavePointId, keep, reasons })),
+    reclaimable_save_points: decisions.filter(({ keep }) => !keep).map(({ id: point }) => point as SavePointId),
+    reclaimable_bytes_estimate: bytes,
+    reasons: decisions.map(({ id: point, keep, reasons }) => ({ save_point_id: point as SavePointId, keep, reasons })),
   };
 }
 
-/** Returns the name of the workspace that a plan is about. */
-export function workspaceOfPlan(control: ControlPaths, planId: string): string {
-  return loadPlan(control, planId).workspace_name;
+/** Removes the points that no rule keeps, or the named points. Throws `stale_plan` if the caller was shown another plan. */
+export async function runCleanup(workspace: Workspace, options: RunCleanupOptions): Promise<CleanupResult> {
+  const { control } = workspace.found;
+  await sealForSizes(workspace, options);
+  using _lock = await lockForRemoval(workspace, options);
+  await makingRoom(control, async () => recoverWorkspace(workspace, options));
+  const facts = await planOf(workspace, options);
+  requirePlan(options.plan, facts.id, whatNow(facts));
+  const done = await runPlan(workspace, facts.plan, { ...options, seal: sealPoints });
+  const { maxBytes } = options.only === undefined ? (options.retention ?? policyOf(control)) : {};
+  if (maxBytes !== undefined) await tellOfSize(workspace, maxBytes, options);
+  const { removed, bytesFreed, complete, stillHeld } = done;
+  return { removed, bytes_freed: bytesFreed, complete, still_held: stillHeld };
 }
 
-/** Removes exactly the points of a plan. Throws `stale_plan`, `not_found` for a plan that ran already. */
-export async function runCleanup(workspace: Workspace, planId: string, options: CallOptions): Promise<CleanupResult> {
-  const { control } = workspace.found;
-  using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
-  await makingRoom(control, async () => recoverWorkspace(workspace, options));
-  const plan = loadPlan(control, planId);
-  const { removed, bytesFreed, complete, stillHeld } = await runPlan(workspace, plan, { ...options, seal: sealPoints });
-  if (plan.rules?.maxBytes !== undefined) await tellOfSize(workspace, plan.rules.maxBytes, options);
-  return { removed, bytes_freed: bytesFreed, complete, still_held: stillHeld };
+/** For example "it would remove 1 point now (1a2b3c4d), and keep 2 (5f6e7d8c: head, latest; 9c8b7a6d: pinned)". */
+function whatNow({ decisions, plan }: CleanupFacts): string {
+  const name = ({ id, reasons }: CleanupFacts["decisions"][number]): string =>
+    `${id.slice(0, 8)}: ${reasons.join(", ")}`;
+  const [gone, kept] = [false, true].map((keep) => decisions.filter((each) => each.keep === keep));
+  const named = (points: typeof decisions): string =>
+    points.length === 0 ? "" : ` (${listedNames(points.map(name), "; ")})`;
+  const rest = plan.thorough ? "" : `, and keep ${kept!.length}${named(kept!)}`;
+  return `it would remove ${plural(gone!.length, "point")} now${named(gone!)}${rest}`;
 }
 
 /** Warns if protected points need more than the requested size. An error here does not fail the cleanup. */

@@ -2,6 +2,7 @@ import { lstatSync } from "node:fs";
 import type { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
+import { planIdOf, requirePlan } from "../../formats/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { namesIfThere } from "../../fs/paths/names-in.ts";
@@ -22,7 +23,8 @@ import { type Workspace, type WorkspaceCall, workspacesBeside } from "../../work
 import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
-import { removeTexts, takesOf, textsToRemove } from "./remove-texts.ts";
+import { removeTexts, takesOf, type TextHolders, textsToRemove } from "./remove-texts.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
 import { sealPoints } from "../../workspace/save/seal.ts";
 
 /** The most points, paths of a point, and databases in an answer. */
@@ -58,13 +60,17 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
         return async () => undefined;
       },
     );
-    const remove = async (): ReturnType<typeof removeTexts> => removeTexts(all, texts, { ...options, dryRun });
-    const typed = dryRun ? await remove() : await makingRoom(control, remove);
-    if (takes === null) return answerOf(all, [], { paths, dryRun, ...typed });
-    requireNothingMade(workspace);
-    const { holders, content } = await findHolders(all, takes, { ...options, seal });
-    const answer = answerOf(all, holders, { paths, dryRun, ...typed });
-    if (dryRun || holders.length === 0) return answer;
+    const found = await removeTexts(all, texts, { ...options, dryRun: true });
+    if (takes !== null) requireNothingMade(workspace);
+    const none = { holders: [], content: new Set<string>() };
+    const { holders, content } = takes === null ? none : await findHolders(all, takes, { ...options, seal });
+    const id = idOfPlan({ paths, text }, holders, found);
+    requirePlan(options.plan, id, whatNow(holders, found));
+    const answer = answerOf(all, holders, { id, paths, dryRun, found });
+    if (dryRun) return answer;
+    // Events that came meanwhile, and lines that a full disk cut off, go too.
+    await makingRoom(control, async () => removeTexts(all, texts, { dryRun }));
+    if (holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);
     // The store then has content of these blobs only for files at other paths.
@@ -87,22 +93,38 @@ function requireNothingMade({ found }: Workspace): void {
   });
 }
 
+type Wanted = Record<"paths" | "text", readonly string[]>;
+
+/** The id covers points and events that have a path or text, and the paths that each point has. */
+function idOfPlan({ paths, text }: Wanted, holders: readonly PathHolder[], { events, points }: TextHolders): string {
+  const facts = ({ descriptor, checksum, pin }: Point) => [descriptor.save_point_id, checksum, pin !== null];
+  return planIdOf([
+    ["removePaths", paths, text],
+    ...holders.map(({ point, paths: own }) => [facts(point), own.map(latin1).toSorted()]),
+    ...points.map(facts),
+    ...events,
+  ]);
+}
+
+function whatNow(holders: readonly PathHolder[], { events, points }: TextHolders): string {
+  const named = (all: readonly Point[]): string =>
+    all.length === 0 ? "" : ` (${listedNames(all.map(({ descriptor }) => descriptor.save_point_id.slice(0, 8)))})`;
+  const from = [
+    `paths from ${plural(holders.length, "point")}${named(holders.map(({ point }) => point))}`,
+    `typed text from ${plural(events.length, "event")} and the causes of ${plural(points.length, "point")}${named(points)}`,
+  ];
+  return `it would remove ${from.join(", and ")} now`;
+}
+
 function answerOf(
   all: readonly Workspace[],
   holders: readonly PathHolder[],
-  {
-    paths,
-    dryRun,
-    event_count,
-    cause_count,
-  }: Pick<RemovePathsResult, "event_count" | "cause_count"> & {
-    paths: readonly string[];
-    dryRun: boolean;
-  },
+  { id: plan, paths, dryRun, found }: { id: string; paths: readonly string[]; dryRun: boolean; found: TextHolders },
 ): RemovePathsResult {
   const ids = new Set<string>(holders.map(({ point }) => point.descriptor.save_point_id));
   return {
     dry_run: dryRun,
+    plan_id: plan,
     points: holders.slice(0, MOST_POINTS).map(({ workspace, point, paths: own }) => ({
       save_point_id: point.descriptor.save_point_id,
       workspace_name: workspace.found.workspace.name,
@@ -112,8 +134,8 @@ function answerOf(
       path_count: own.length,
     })),
     point_count: holders.length,
-    event_count,
-    cause_count,
+    event_count: found.events.length,
+    cause_count: found.points.length,
     bytes_freed: 0,
     complete: true,
     repositories: all.flatMap(({ found }) =>
