@@ -464,10 +464,7 @@ export const CleanupOptions = object({
     flags: "--only",
     text: "remove exactly the named points, e.g. points with a secret",
   }),
-  force: opt(flag("with `only`: remove pinned points, too"), {
-    flags: "--force",
-    text: "with --only: remove pinned points, too",
-  }),
+  force: opt(flag("also remove named points that are pinned")),
 });
 export type CleanupOptions = Of<typeof CleanupOptions>;
 export const RunCleanupOptions = object({ ...CleanupOptions.entries, plan: shownPlan() });

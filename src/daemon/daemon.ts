@@ -701,13 +701,12 @@ export class Daemon {
     const plan = await client.previewCleanup({ retention: wanted, signal });
     if (plan.reclaimable_save_points.length === 0) return 0;
     const done = await client.runCleanup({ retention: wanted });
-    const { removed } = done;
     this.tellOf("runCleanup", served.id, done);
-    this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`, {
+    this.#options.log(`${served.path}: ${done.removed.length} points removed by the keep rules`, {
       workspace: folderOf(served),
       verb: "cleanup",
     });
-    return removed.length;
+    return done.removed.length;
   }
 
   status(peer: Caller): ReturnType<typeof statusOf> {

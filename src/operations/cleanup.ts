@@ -1,8 +1,6 @@
 import { checkRetention } from "../workspace/keep/retention.ts";
 import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/records/policy.ts";
-import { requirePlan } from "../formats/plan-id.ts";
-import { formatBytes, plural } from "../formats/sizes.ts";
-import { listedNames } from "../fs/paths/safe-path.ts";
+import { formatBytes } from "../formats/sizes.ts";
 import { runPlan } from "../workspace/keep/cleanup.ts";
 import { isUnfreed } from "../workspace/keep/unfreed.ts";
 import { type CleanupFacts, keptContent, planCleanup } from "../workspace/keep/cleanup-plan.ts";
@@ -25,37 +23,28 @@ import type {
   RunCleanupOptions,
 } from "../contract/looking.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import { acquireLock, type Lock } from "../fs/lock.ts";
+import { acquireLock } from "../fs/lock.ts";
 import { requireNotOthers } from "../workspace/place/owners.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
 
 /** Plans a cleanup, with the reason for each point. Removes and stores nothing. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
   const { control } = workspace.found;
-  await sealForSizes(workspace, options);
+  const rules = await rulesFor(workspace, options);
   if (needsRecovery(workspace)) {
-    using _lock = await lockForRemoval(workspace, options);
+    using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
     await makingRoom(control, async () => recoverWorkspace(workspace, options));
   }
-  const facts = await workspace.engine.reading(async () => planOf(workspace, options), options);
+  const facts = await workspace.engine.reading(async () => planCleanup(workspace, { ...options, rules }), options);
   return { ...publicPlan(facts), removals_pending: isUnfreed(control) };
 }
 
-async function lockForRemoval(workspace: Workspace, options: CallOptions): Promise<Lock> {
-  return makingRoom(workspace.found.control, async () => workspace.lock("cleanup", options));
-}
-
-/** Seals all points if a rule limits the size of the store: only the sizes of sealed points are known. */
-async function sealForSizes(workspace: Workspace, options: CleanupOptions): Promise<void> {
-  const { retention = policyOf(workspace.found.control) } = options;
-  if (options.only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
-}
-
-async function planOf(workspace: Workspace, options: CleanupOptions): Promise<CleanupFacts> {
-  const { retention: rules = policyOf(workspace.found.control) } = options;
-  checkRetention(rules);
-  const only = options.only?.map((target) => workspace.resolveOwn(target)) ?? null;
-  return planCleanup(workspace, { ...options, only, rules });
+/** Returns the given rules, else the policy's. Seals all points if a rule limits sizes, which only sealed points have. */
+async function rulesFor(workspace: Workspace, options: CleanupOptions): Promise<Retention> {
+  const { only, retention = only === undefined ? policyOf(workspace.found.control) : {} } = options;
+  checkRetention(retention);
+  if (only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
+  return retention;
 }
 
 /** Returns the rules set for a control directory; without rules only undo points are candidates. */
@@ -79,27 +68,13 @@ function publicPlan({ id, bytes, decisions, protectedByHistory }: CleanupFacts):
 /** Removes the points that no rule keeps, or the named points. Throws `stale_plan` if the caller was shown another plan. */
 export async function runCleanup(workspace: Workspace, options: RunCleanupOptions): Promise<CleanupResult> {
   const { control } = workspace.found;
-  await sealForSizes(workspace, options);
-  using _lock = await lockForRemoval(workspace, options);
+  const rules = await rulesFor(workspace, options);
+  using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
-  const facts = await planOf(workspace, options);
-  requirePlan(options.plan, facts.id, whatNow(facts));
-  const done = await runPlan(workspace, facts.plan, { ...options, seal: sealPoints });
-  const { maxBytes } = options.only === undefined ? (options.retention ?? policyOf(control)) : {};
-  if (maxBytes !== undefined) await tellOfSize(workspace, maxBytes, options);
-  const { removed, bytesFreed, complete, stillHeld } = done;
+  const { plan } = await planCleanup(workspace, { ...options, rules });
+  const { removed, bytesFreed, complete, stillHeld } = await runPlan(workspace, plan, { ...options, seal: sealPoints });
+  if (!plan.thorough && rules.maxBytes !== undefined) await tellOfSize(workspace, rules.maxBytes, options);
   return { removed, bytes_freed: bytesFreed, complete, still_held: stillHeld };
-}
-
-/** For example "it would remove 1 point now (1a2b3c4d), and keep 2 (5f6e7d8c: head, latest; 9c8b7a6d: pinned)". */
-function whatNow({ decisions, plan }: CleanupFacts): string {
-  const name = ({ id, reasons }: CleanupFacts["decisions"][number]): string =>
-    `${id.slice(0, 8)}: ${reasons.join(", ")}`;
-  const [gone, kept] = [false, true].map((keep) => decisions.filter((each) => each.keep === keep));
-  const named = (points: typeof decisions): string =>
-    points.length === 0 ? "" : ` (${listedNames(points.map(name), "; ")})`;
-  const rest = plan.thorough ? "" : `, and keep ${kept!.length}${named(kept!)}`;
-  return `it would remove ${plural(gone!.length, "point")} now${named(gone!)}${rest}`;
 }
 
 /** Warns if protected points need more than the requested size. An error here does not fail the cleanup. */

@@ -291,8 +291,7 @@ test("why lists each point's change of a path, also unsaved changes that only an
   const changed = async (): Promise<string[]> =>
     (await client.history(undefined, 0, { path: "d/deep/a" })).save_points.map(({ message }) => message);
   assert.deepEqual(await changed(), ["back", "gone", "mode", "", "created"]);
-  const plan = await client.previewCleanup({ only: [gone.save_point_id] });
-  await client.runCleanup(plan.plan_id);
+  await client.runCleanup({ only: [gone.save_point_id] });
   assert.deepEqual(await changed(), ["back", "mode", "", "created"]);
 });
 

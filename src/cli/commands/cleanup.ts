@@ -23,14 +23,8 @@ const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries);
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"));
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"));
 
-/** What to remove. */
-const WANTED = [
-  ...ONLY.definitions,
-  ...PATHS.definitions,
-  ...KEEP_OPTIONS,
-  ...UNDO.definitions,
-  ...LIMITS.definitions,
-];
+/** Options that choose points, paths and texts. */
+const WANTED = [...ONLY.definitions, ...PATHS.definitions, ...KEEP_OPTIONS, ...UNDO.definitions, ...LIMITS.definitions];
 
 export const command: CommandDefinition = {
   name: "cleanup",
@@ -72,7 +66,8 @@ export const command: CommandDefinition = {
     checkTogether(input, retention, points);
     const calls = { ...context.callOptions(), ...APPLY.read(context, input) };
     const taken = PATHS.read(context, input);
-    if (taken.paths !== undefined || taken.text !== undefined) return removePaths(context, input, { ...calls, ...taken });
+    if (taken.paths !== undefined || taken.text !== undefined)
+      return removePaths(context, input, { ...calls, ...taken });
     const options: RunCleanupOptions = { ...calls, ...(retention === null ? {} : { retention }) };
     if (input.flag("only")) options.only = points;
     if (input.flag("force")) options.force = true;

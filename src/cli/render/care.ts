@@ -61,7 +61,7 @@ function renderFindings(result: DoctorResult, style: Style): string {
 export interface CleanupView {
   plan: CleanupPlan;
   shorten: Shorten;
-  /** The line that does exactly this plan, or nothing. */
+  /** The line that applies the plan. */
   next: string;
   /** True: no rule was given, so no point can be removed. */
   ruleless?: boolean;
@@ -70,10 +70,13 @@ export interface CleanupView {
 
 export function renderCleanupPlan(view: CleanupView): string {
   const { plan, shorten, style } = view;
-  const lines = plan.reasons.map((reason) => {
-    const word = reason.keep ? style.green("keep") : style.red("drop");
-    return `  ${word} ${shorten(reason.save_point_id)}  ${style.dim(reason.reasons.map(printable).join(", "))}`;
-  });
+  // A long list is cut, so the points to remove come first.
+  const lines = plan.reasons
+    .toSorted((a, b) => Number(a.keep) - Number(b.keep))
+    .map((reason) => {
+      const word = reason.keep ? style.green("keep") : style.red("drop");
+      return `  ${word} ${shorten(reason.save_point_id)}  ${style.dim(reason.reasons.map(printable).join(", "))}`;
+    });
   const drop = plan.reclaimable_save_points.length;
   const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} freed in the store; ${plural(plan.protected_save_points.length, "point")} to keep`;
   const isToDo = drop > 0 || plan.removals_pending;
@@ -101,7 +104,7 @@ export function renderCleanupResult(result: CleanupResult, style: Style): string
 export interface RemovedPathsView {
   result: RemovePathsResult;
   shorten: Shorten;
-  /** The line that does exactly what a dry run listed, or nothing. */
+  /** The line that applies the plan of a dry run. */
   next: string;
   style: Style;
 }

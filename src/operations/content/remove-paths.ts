@@ -2,7 +2,6 @@ import { lstatSync } from "node:fs";
 import type { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { planIdOf, requirePlan } from "../../formats/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { namesIfThere } from "../../fs/paths/names-in.ts";
@@ -14,6 +13,8 @@ import {
   isIgnoredNow,
   lockOf,
   type PathHolder,
+  requireShown,
+  type TextHolders,
 } from "../../workspace/keep/paths-to-remove.ts";
 import { finishRemovals, removePaths as removeFound } from "../../workspace/keep/remove-paths.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
@@ -23,8 +24,7 @@ import { type Workspace, type WorkspaceCall, workspacesBeside } from "../../work
 import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
-import { removeTexts, takesOf, type TextHolders, textsToRemove } from "./remove-texts.ts";
-import type { Point } from "../../workspace/points/point-files.ts";
+import { removeTexts, takesOf, textsToRemove } from "./remove-texts.ts";
 import { sealPoints } from "../../workspace/save/seal.ts";
 
 /** The most points, paths of a point, and databases in an answer. */
@@ -64,8 +64,7 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
     if (takes !== null) requireNothingMade(workspace);
     const none = { holders: [], content: new Set<string>() };
     const { holders, content } = takes === null ? none : await findHolders(all, takes, { ...options, seal });
-    const id = idOfPlan({ paths, text }, holders, found);
-    requirePlan(options.plan, id, whatNow(holders, found));
+    const id = requireShown(options.plan, { paths, text }, { holders, ...found });
     const answer = answerOf(all, holders, { id, paths, dryRun, found });
     if (dryRun) return answer;
     // Events that came meanwhile, and lines that a full disk cut off, go too.
@@ -91,29 +90,6 @@ function requireNothingMade({ found }: Workspace): void {
   throw new CairnError("busy", "another process makes a folder from one of the points", {
     hint: "try again when its command has ended",
   });
-}
-
-type Wanted = Record<"paths" | "text", readonly string[]>;
-
-/** The id covers points and events that have a path or text, and the paths that each point has. */
-function idOfPlan({ paths, text }: Wanted, holders: readonly PathHolder[], { events, points }: TextHolders): string {
-  const facts = ({ descriptor, checksum, pin }: Point) => [descriptor.save_point_id, checksum, pin !== null];
-  return planIdOf([
-    ["removePaths", paths, text],
-    ...holders.map(({ point, paths: own }) => [facts(point), own.map(latin1).toSorted()]),
-    ...points.map(facts),
-    ...events,
-  ]);
-}
-
-function whatNow(holders: readonly PathHolder[], { events, points }: TextHolders): string {
-  const named = (all: readonly Point[]): string =>
-    all.length === 0 ? "" : ` (${listedNames(all.map(({ descriptor }) => descriptor.save_point_id.slice(0, 8)))})`;
-  const from = [
-    `paths from ${plural(holders.length, "point")}${named(holders.map(({ point }) => point))}`,
-    `typed text from ${plural(events.length, "event")} and the causes of ${plural(points.length, "point")}${named(points)}`,
-  ];
-  return `it would remove ${from.join(", and ")} now`;
 }
 
 function answerOf(

@@ -5,9 +5,9 @@ import type { Cause } from "../../contract/words.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
+import type { TextHolders } from "../../workspace/keep/paths-to-remove.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { removeTexts as removeFromRecord } from "../../workspace/points/agent-record.ts";
-import type { Point } from "../../workspace/points/point-files.ts";
 
 /**
  * Removes text that agents and people typed: from the records of agents' events, and from points of earlier builds, which have
@@ -63,13 +63,6 @@ function pathsIn(text: string, lead: string): string[] {
       .filter((part) => part !== "" && part !== ".");
     return parts.map((_part, i) => parts.slice(0, i + 1).join("/"));
   });
-}
-
-/** Places that have texts to remove. */
-export interface TextHolders {
-  /** Events, as recorded lines */
-  events: string[];
-  points: Point[];
 }
 
 /** Removes texts from all workspaces, or with `dryRun` finds the places. The caller holds the locks of the workspaces. */

@@ -1,9 +1,11 @@
 import type { PointContent } from "../store/engine.ts";
 import { heldBytes, type KeptContent } from "../store/held-bytes.ts";
-import { advice, CairnError, type Hint, line, throwIfAborted } from "../../errors.ts";
-import { planIdOf } from "../../formats/plan-id.ts";
+import { advice, CairnError, type Hint, line, throwIfAborted, toCairnError } from "../../errors.ts";
+import { planIdOf, requirePlan } from "../../formats/plan-id.ts";
 import type { CleanupFile } from "../../formats/records/cleanup.ts";
 import { type RetentionRules, storedRetention } from "../../formats/records/policy.ts";
+import { plural } from "../../formats/sizes.ts";
+import { listedNames } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { isReleased, listLeases, listWorkspaces } from "../place/control-directory.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
@@ -97,9 +99,11 @@ export interface CleanupInput extends WorkspaceCall {
   /** The rules for ordinary points; without any rule only undo points may be removed. */
   rules: RetentionRules;
   /** Exactly these points, instead of the rules. */
-  only: readonly Point[] | null;
+  only?: readonly string[] | undefined;
   /** Removes pinned points of `only`, too. */
   force?: boolean | undefined;
+  /** The id of the plan that the caller was shown. */
+  plan?: string | undefined;
   /** Keeps every point that is under a day old, in spite of the rules. */
   keepYoung?: boolean;
 }
@@ -107,15 +111,18 @@ export interface CleanupInput extends WorkspaceCall {
 const DAY_MS = 24 * 3_600_000;
 const BY_HISTORY: readonly Protection[] = ["head", "latest", "undo", "fork-origin"];
 
-/** Plans a cleanup of a workspace and removes nothing. Throws `refused` if a point in `only` is protected. */
+/**
+ * Plans a cleanup of a workspace and removes nothing. Throws `stale_plan` if the caller was shown another plan; without
+ * one `refused` if a point in `only` is protected, and `not_found`.
+ */
 export async function planCleanup(workspace: Workspace, input: CleanupInput): Promise<CleanupFacts> {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
-  const decisions =
-    input.only === null
-      ? decideByRules(points, input.rules, protections)
-      : decideOnly(points, { only: input.only, force: input.force }, protections);
-  if (input.only === null && input.rules.maxBytes !== undefined) {
+  const isNamed = input.only !== undefined;
+  const decisions = isNamed
+    ? decideOnly(workspace, points, { ...input, protections })
+    : decideByRules(points, input.rules, protections);
+  if (!isNamed && input.rules.maxBytes !== undefined) {
     await dropForSize(workspace, points, {
       decisions,
       maxBytes: input.rules.maxBytes,
@@ -127,25 +134,37 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   throwIfAborted(input.signal);
   const dropped = new Set(decisions.filter(({ keep }) => !keep).map(({ id }) => id));
   const drop = points.filter(({ descriptor }) => dropped.has(descriptor.save_point_id));
+  const { found } = workspace;
   const kept = decisions.filter(({ keep }) => keep);
+  const id = planIdOf([
+    ["cleanup", found.workspace.id, isNamed ? input.force === true : storedRetention(input.rules)],
+    ...drop.map(({ descriptor, checksum, pin }) => [descriptor.save_point_id, checksum, pin !== null]),
+    // A plan of named points does not depend on other points.
+    ...(isNamed ? [] : kept.map((each) => each.id)),
+  ]);
+  const [going, staying] = [decisions.filter(({ keep }) => !keep), kept].map(
+    (each) => `${plural(each.length, "point")}${named(each)}`,
+  );
+  requirePlan(input.plan, id, `it would remove ${going}${isNamed ? "" : ` and keep ${staying}`} now`);
   return {
-    id: planIdOf([
-      ["cleanup", workspace.found.workspace.id, input.only === null ? storedRetention(input.rules) : input.force === true],
-      ...drop.map(({ descriptor, checksum, pin }) => [descriptor.save_point_id, checksum, pin !== null]),
-      // The points that nobody asked for are not part of a plan by name.
-      ...(input.only === null ? kept.map(({ id }) => id) : []),
-    ]),
+    id,
     plan: {
       drop: drop.map(({ descriptor, sequence, checksum }) => ({ id: descriptor.save_point_id, sequence, checksum })),
-      thorough: input.only !== null,
+      thorough: isNamed,
       ...(input.force === true ? { forced: true } : {}),
     },
     bytes: await bytesOf(workspace, drop, input),
     decisions,
-    protectedByHistory: kept.filter(({ id }) =>
-      protections.get(id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)),
+    protectedByHistory: kept.filter((each) =>
+      protections.get(each.id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)),
     ).length,
   };
+}
+
+/** For example ` (1a2b3c4d: head, latest; 9c8b7a6d: pinned)`. */
+function named(points: readonly RetentionDecision[]): string {
+  const names = points.map(({ id, reasons }) => `${id.slice(0, 8)}: ${reasons.join(", ")}`);
+  return names.length === 0 ? "" : ` (${listedNames(names, "; ")})`;
 }
 
 /** Decides by the rules; protected points are kept. Newest first. */
@@ -184,19 +203,28 @@ const WAY_OUT: Partial<Record<Protection, Hint>> = {
 };
 
 function decideOnly(
+  workspace: Workspace,
   points: readonly Point[],
-  { only, force }: { only: readonly Point[]; force: boolean | undefined },
-  protections: ReadonlyMap<SavePointId, readonly Protection[]>,
+  {
+    only = [],
+    force,
+    plan,
+    protections,
+  }: Omit<CleanupInput, "rules"> & { protections: ReadonlyMap<SavePointId, readonly Protection[]> },
 ): RetentionDecision[] {
-  const wanted = new Set(only.map(({ descriptor }) => descriptor.save_point_id));
-  for (const id of wanted) {
-    const hard = whyNeverRemoved(protections.get(id), force);
-    if (hard !== undefined)
-      throw new CairnError(
-        "refused",
-        `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "a view of it is open" : "it is pinned"}`,
-        { hint: WAY_OUT[hard] ?? "" },
-      );
+  const wanted = new Set<SavePointId>();
+  try {
+    for (const target of only) {
+      const id = workspace.resolveOwn(target).descriptor.save_point_id;
+      requireRemovable(id, whyNeverRemoved(protections.get(id), force));
+      wanted.add(id);
+    }
+  } catch (error) {
+    const { message, hint = "" } = toCairnError(error);
+    if (plan === undefined) throw error;
+    throw new CairnError("stale_plan", `the plan ${plan.slice(0, 8)} is stale: ${message}; nothing was changed`, {
+      hint,
+    });
   }
   return points.map(({ descriptor, pin }) => {
     const id = descriptor.save_point_id;
@@ -204,6 +232,12 @@ function decideOnly(
       ? { id, keep: false, reasons: ["asked for", ...(pin === null ? [] : ["pinned"])] }
       : { id, keep: true, reasons: ["not asked for"] };
   });
+}
+
+function requireRemovable(id: SavePointId, hard: Protection | undefined): void {
+  if (hard === undefined) return;
+  const why = hard === "head" ? "it is head" : hard === "view" ? "a view of it is open" : "it is pinned";
+  throw new CairnError("refused", `${id.slice(0, 8)} cannot be removed: ${why}`, { hint: WAY_OUT[hard] ?? "" });
 }
 
 /**
