@@ -314,7 +314,7 @@ test("the database commands print the keys that docs/json.md promises", () => {
 test("cleanup prints the keys that docs/json.md promises", () => {
   const { plan } = run("cleanup --keep-last 3 --plan").data;
   atLeast(1, plan.reasons);
-  run(`cleanup --run ${plan.plan_id}`);
+  run(`cleanup --keep-last 3 --apply ${plan.plan_id}`);
   run("cleanup --keep-last 3");
   run("cleanup --keep-last 3 --set-policy");
 });
@@ -327,7 +327,7 @@ test("a failed command prints one JSON object with the error's code", () => {
     ["save /", 7, "refused"],
     ["fork head .", 4, "already_exists"],
     ["init", 4, "already_exists"],
-    ["cleanup --run ffffffffffffffff", 3, "not_found"],
+    ["cleanup --apply ffffffffffffffff", 4, "stale_plan"],
     ["view --close ffffffffffffffff", 3, "not_found"],
     ["inspect a.txt", 2, "unsupported"],
     ["save --no-such-option", 2, "usage"],

@@ -45,7 +45,7 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Lines whose data differs from the data of the command's examples. */
-const MORE = ["cleanup --run c1", "undo --plan", "redo --plan", "workspaces --points", "engine"];
+const MORE = ["cleanup --apply c1", "undo --plan", "redo --plan", "workspaces --points", "engine"];
 
 async function linesOfCommands(): Promise<[command: string, words: string[]][]> {
   const lines = MORE.map((line): [string, string[]] => [line.split(" ")[0]!, line.split(" ")]);

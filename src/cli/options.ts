@@ -73,7 +73,7 @@ function defaultFlags(name: string, schema: Schema): string {
 
 function read(context: Context, input: Input, { flags, schema, line }: Member): unknown {
   const option = longName(flags);
-  const key = option.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const key = keyOf(option);
   const { value = true } = line;
   if (flags.startsWith("--no-")) return input.denied(key) ? value : undefined;
   if (!flags.includes("<")) return input.flag(key) ? value : undefined;
@@ -83,6 +83,20 @@ function read(context: Context, input: Input, { flags, schema, line }: Member): 
   const given = line.split === true ? text?.split(",").filter((word) => word !== "") : input.list(key);
   if (given === undefined || (given.length === 0 && line.split !== true)) return undefined;
   return given.map((each) => valueOf(context, each, { schema: item, option }));
+}
+
+/** Returns options as the line gives them, for another line. */
+export function givenWords(definitions: readonly OptionDefinition[], input: Input): string[] {
+  return definitions.flatMap(({ flags }) => {
+    const option = longName(flags);
+    const key = keyOf(option);
+    if (!flags.includes("<")) return input.flag(key) ? [`--${option}`] : [];
+    return [input.text(key) ?? input.list(key)].flat().flatMap((text) => [`--${option}`, text]);
+  });
+}
+
+function keyOf(option: string): string {
+  return option.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 }
 
 /** The name of an option without dashes and without `no-`. */

@@ -114,7 +114,7 @@ const WRONG: [string, RegExp][] = [
   ["run", /missing required argument/],
   ["cleanup --only", /points can only be named with --only/],
   ["cleanup abc", /points can only be named with --only/],
-  ["cleanup --run x --plan", /no other option/],
+  ["cleanup --apply x --plan", /--plan and --apply exclude each other/],
   ["cleanup --keep-within soon", /must be a span/],
   ["cleanup --max-size big", /must be a size/],
   ["cleanup --keep-last -1", /negative|argument missing/],
@@ -427,8 +427,8 @@ test("cleanup with rules removes points, and shows only the plan without rules",
     (await runFake(line.split(" "))).fake.asked.map((asked) => asked.method).slice(2);
   assert.deepEqual(await methods("cleanup"), ["previewCleanup"]);
   assert.deepEqual(await methods("cleanup --keep-last 3 --plan"), ["previewCleanup"]);
-  assert.deepEqual(await methods("cleanup --keep-last 3"), ["previewCleanup", "runCleanup"]);
-  assert.deepEqual(await methods("cleanup --only 1a2b 5f6e"), ["previewCleanup", "runCleanup"]);
+  assert.deepEqual(await methods("cleanup --keep-last 3"), ["runCleanup"]);
+  assert.deepEqual(await methods("cleanup --only 1a2b 5f6e"), ["runCleanup"]);
   assert.deepEqual(await methods("cleanup --keep-last 3 --set-policy"), ["setPolicy"]);
 });
 
@@ -444,18 +444,30 @@ test("cleanup without rules completes a pending removal", async () => {
   assert.deepEqual(await status("cleanup", ["a".repeat(32)]), [["previewCleanup"], 0]);
 });
 
-test("cleanup by rules makes a new plan once if its plan is stale, and --run does not", async () => {
-  const statusOf = async (line: string, stale: number): Promise<number> => {
-    let left = stale;
-    const runCleanup = (): unknown => {
-      if (left-- > 0) throw new CairnError("stale_plan", "it is needed now: head");
-      return { removed: [], bytes_freed: 0, complete: true };
-    };
-    return (await runFake(line.split(" "), { fake: fakeLibrary({ runCleanup }) })).status;
+test("cleanup --apply passes the plan with the rules, points, paths or texts to the library", async () => {
+  const asked = async (line: string, method: string): Promise<Record<string, unknown>> => {
+    const { fake, status } = await runFake(line.split(" "));
+    assert.equal(status, 0, line);
+    return argsOf(fake, method)[0] as Record<string, unknown>;
   };
-  assert.equal(await statusOf("cleanup --keep-last 3", 1), 0);
-  assert.equal(await statusOf("cleanup --keep-last 3", 2), 4);
-  assert.equal(await statusOf("cleanup --run 0123456789abcdef", 1), 4);
+  const byRules = await asked("cleanup --keep-last 3 --apply abc", "runCleanup");
+  assert.deepEqual([byRules["retention"], byRules["plan"]], [{ keepLast: 3 }, "abc"]);
+  assert.equal((await asked("cleanup --apply abc", "runCleanup"))["plan"], "abc");
+  const named = await asked("cleanup --only --force 1a2b --apply abc", "runCleanup");
+  assert.deepEqual([named["only"], named["force"], named["plan"]], [["1a2b"], true, "abc"]);
+  const paths = await asked("cleanup --path a --text b --apply abc", "removePaths");
+  assert.deepEqual([paths["paths"], paths["text"], paths["plan"]], [["a"], ["b"], "abc"]);
+  for (const line of ["--plan --apply abc", "--set-policy --keep-last 3 --apply abc", "--path a --keep-last 3"])
+    assert.equal((await runFake(["cleanup", ...line.split(" ")])).status, 2, line);
+});
+
+test("cleanup --plan prints the line that does exactly the plan", async () => {
+  const last = async (line: string): Promise<string> =>
+    (await runFake(line.split(" "))).stdout.trim().split("\n").at(-1)!;
+  const words = "--only --force 1a2b 5f6e";
+  assert.match(await last(`cleanup ${words} --plan`), /: cairn cleanup --only --force 1a2b 5f6e --apply \S+$/);
+  const rules = "--keep-last 3 --keep-daily unlimited --keep-tag a,b --keep-tag c --keep-undo 7 --max-size 2GiB";
+  assert.match(await last(`cleanup ${rules} --plan`), new RegExp(`: cairn cleanup ${rules} --apply \\S+$`));
 });
 
 test("--quota and --keep-trees are passed to the library, and need --set-policy", async () => {

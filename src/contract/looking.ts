@@ -36,6 +36,7 @@ import {
   PathInput,
   pointId,
   SavePoint,
+  shownPlan,
   throwOnDamage,
   WorkspaceCallOptions,
   WorkspaceRef,
@@ -463,8 +464,11 @@ export const CleanupOptions = object({
     flags: "--only",
     text: "remove exactly the named points, e.g. points with a secret",
   }),
+  force: opt(flag("also remove named points that are pinned")),
 });
 export type CleanupOptions = Of<typeof CleanupOptions>;
+export const RunCleanupOptions = object({ ...CleanupOptions.entries, plan: shownPlan() });
+export type RunCleanupOptions = Of<typeof RunCleanupOptions>;
 export const CleanupReason = object({
   save_point_id: pointId(),
   keep: flag(),
@@ -472,15 +476,14 @@ export const CleanupReason = object({
 });
 export type CleanupReason = Of<typeof CleanupReason>;
 export const CleanupPlan = object({
-  plan_id: text(),
-  created_at: text(),
+  plan_id: text("`plan` of `runCleanup` with the same options: removes exactly these points, or nothing"),
   protected_save_points: rows(pointId()),
   protected_by_history: number("how many protected points are head, latest or kept for undo"),
   candidate_count: number(),
   reclaimable_save_points: rows(pointId()),
   reclaimable_bytes_estimate: number("size of content that no other point holds"),
   reasons: rows(CleanupReason),
-  removals_pending: flag("true: the store still holds data of points removed earlier; running any plan removes it"),
+  removals_pending: flag("true: the store still holds data of points removed earlier; any cleanup removes it"),
 });
 export type CleanupPlan = Of<typeof CleanupPlan>;
 const POINT_FACTS = {
@@ -546,10 +549,12 @@ export const RemovePathsOptions = object({
     "--text <pattern>",
   ),
   dryRun: opt(flag("only report which points and events have such a path or text")),
+  plan: shownPlan(),
 });
 export type RemovePathsOptions = Of<typeof RemovePathsOptions>;
 export const RemovePathsResult = object({
   dry_run: flag(),
+  plan_id: text("`plan` of the same call without `dryRun`: changes exactly these points and events, or nothing"),
   points: rows(
     object({
       ...POINT_FACTS,

@@ -700,14 +700,13 @@ export class Daemon {
     if (wanted === null) return 0;
     const plan = await client.previewCleanup({ retention: wanted, signal });
     if (plan.reclaimable_save_points.length === 0) return 0;
-    const done = await client.runCleanup(plan.plan_id);
-    const { removed } = done;
+    const done = await client.runCleanup({ retention: wanted });
     this.tellOf("runCleanup", served.id, done);
-    this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`, {
+    this.#options.log(`${served.path}: ${done.removed.length} points removed by the keep rules`, {
       workspace: folderOf(served),
       verb: "cleanup",
     });
-    return removed.length;
+    return done.removed.length;
   }
 
   status(peer: Caller): ReturnType<typeof statusOf> {

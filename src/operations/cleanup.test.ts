@@ -23,8 +23,9 @@ async function saved(context: TestContext, count: number): Promise<Saved> {
   return { ...at, points };
 }
 
-function idsOf(points: readonly (SavePoint | undefined)[]): SavePointId[] {
-  return points.map((point) => point!.save_point_id).sort();
+function idsOf(points: readonly (SavePoint | undefined)[], isSorted = true): SavePointId[] {
+  const ids = points.map((point) => point!.save_point_id);
+  return isSorted ? ids.sort() : ids;
 }
 
 async function storeBytes({ client }: TestFolder): Promise<number> {
@@ -44,7 +45,8 @@ test("cleanup removes points that no rule keeps, and frees content that no other
   const at = await saved(context, 5);
   const { client, points, folder } = at;
   const before = await storeBytes(at);
-  const plan = await client.previewCleanup({ retention: { keepLast: 2, keepTags: ["t1"] } });
+  const retention = { keepLast: 2, keepTags: ["t1"] };
+  const plan = await client.previewCleanup({ retention });
   assert.deepEqual([...plan.reclaimable_save_points].sort(), idsOf([points[1], points[2], points[3]].slice(0, 2)));
   assert.deepEqual(plan.reasons.find(({ save_point_id }) => save_point_id === points[4]!.save_point_id)?.reasons, [
     "head",
@@ -55,7 +57,7 @@ test("cleanup removes points that no rule keeps, and frees content that no other
   assert.equal(plan.protected_by_history, 1);
   assert.ok(Math.abs(plan.reclaimable_bytes_estimate - 200_000) < 10_000, String(plan.reclaimable_bytes_estimate));
   assert.equal(await storeBytes(at), before, "a plan changes nothing");
-  const result = await client.runCleanup(plan.plan_id);
+  const result = await client.runCleanup({ retention, plan: plan.plan_id });
   assert.deepEqual([...result.removed].sort(), [...plan.reclaimable_save_points].sort());
   assert.ok(
     Math.abs(result.bytes_freed - plan.reclaimable_bytes_estimate) < 20_000,
@@ -70,7 +72,7 @@ test("cleanup removes points that no rule keeps, and frees content that no other
   await client.restore({ target: points[0]!.save_point_id });
   assert.equal((await client.save()).payload_root_hash, points[0]!.payload_root_hash);
   assert.ok(fs.existsSync(join(folder, "own")));
-  await assert.rejects(client.runCleanup(plan.plan_id), hasCode("not_found"));
+  await assert.rejects(client.runCleanup({ retention, plan: plan.plan_id }), hasCode("stale_plan"));
 });
 
 test("previewCleanup without rules applies the policy's rules, or lists no saved point if none are set", async (context) => {
@@ -84,35 +86,85 @@ test("previewCleanup without rules applies the policy's rules, or lists no saved
 test("cleanup removes undo points by keep-undo, but not the one that the next undo needs", async (context) => {
   const { client, points } = await saved(context, 2);
   for (let i = 0; i < 3; i++) await client.restore({ target: points[i % 2]!.save_point_id });
-  const plan = await client.previewCleanup({ retention: { keepUndo: { count: 0, within: "0h" } } });
-  assert.equal(plan.reclaimable_save_points.length, 2);
-  await client.runCleanup(plan.plan_id);
+  const { removed } = await client.runCleanup({ retention: { keepUndo: { count: 0, within: "0h" } } });
+  assert.equal(removed.length, 2);
   const { restored_to } = await client.undo();
   assert.notEqual(restored_to, null);
 });
 
-test("runCleanup refuses a plan if one of its points was pinned, restored or tagged since", async (context) => {
+test("runCleanup with a plan refuses if another point would go or stay, names the points, and removes none", async (context) => {
+  const { client, points, folder } = await saved(context, 5);
+  const [first, second, third, , last] = idsOf(points, false);
+  const ids = async (): Promise<SavePointId[]> =>
+    (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id);
+  const refuses = async (retention: Retention, change: () => Promise<unknown>, named: RegExp): Promise<void> => {
+    const { plan_id: plan } = await client.previewCleanup({ retention });
+    await change();
+    const before = await ids();
+    await assert.rejects(client.runCleanup({ retention, plan }), { code: "stale_plan", message: named });
+    assert.deepEqual(await ids(), before);
+  };
+  const short = (id: SavePointId | undefined): string => id!.slice(0, 8);
+  const keepLast = { keepLast: 2 };
+  await refuses(keepLast, async () => client.pin(second!), new RegExp(`keep 3 points .*${short(second)}: pinned`));
+  await refuses(keepLast, async () => client.unpin(second!), new RegExp(`remove 3 points .*${short(second)}: no`));
+  const restore = async (target?: SavePointId): Promise<unknown> => client.restore({ target: target! });
+  await refuses(keepLast, async () => restore(third), new RegExp(`${short(third)}: head`));
+  await restore(last);
+  const wanted = { keepTags: ["wanted"], keepUndo: { count: 0, within: "0h" } };
+  await refuses(wanted, async () => client.tag(first!, { add: ["wanted"] }), new RegExp(`keep .*${short(first)}: `));
+  const save = async (): Promise<unknown> => {
+    fs.writeFileSync(join(folder, "more"), "more");
+    return client.save();
+  };
+  await refuses(keepLast, save, /: head, latest/);
+  await refuses(keepLast, async () => client.runCleanup({ only: [first!] }), /it would remove/);
+  const { plan_id: plan } = await client.previewCleanup({ retention: keepLast });
+  await assert.rejects(client.runCleanup({ retention: { keepLast: 3 }, plan }), hasCode("stale_plan"));
+  await assert.rejects(client.runCleanup({ retention: keepLast, plan: "../../etc" }), hasCode("stale_plan"));
+});
+
+test("a plan of named points does not depend on other points, and force removes pinned points", async (context) => {
   const { client, points, folder } = await saved(context, 4);
-  const plan = async (): Promise<string> => (await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id;
-  const pinned = await plan();
-  await client.pin(points[1]!.save_point_id);
-  await assert.rejects(client.runCleanup(pinned), hasCode("stale_plan"));
-  await client.unpin(points[1]!.save_point_id);
-  const used = await plan();
-  await client.restore({ target: points[2]!.save_point_id });
-  await assert.rejects(client.runCleanup(used), hasCode("stale_plan"));
-  await client.restore({ target: points[3]!.save_point_id });
-  const tagged = (await client.previewCleanup({ retention: { keepTags: ["wanted"] } })).plan_id;
-  await client.tag(points[0]!.save_point_id, { add: ["wanted"] });
-  await assert.rejects(client.runCleanup(tagged), hasCode("stale_plan"));
-  const first = await plan();
-  const second = await plan();
+  const only = idsOf(points.slice(0, 2), false);
+  const plan = async (force?: boolean): Promise<string> =>
+    (await client.previewCleanup({ only, ...(force && { force }) })).plan_id;
+  const shown = await plan();
+  assert.equal(await plan(), shown);
+  assert.notEqual(await plan(true), shown);
+  await client.pin(only[0]!);
+  await assert.rejects(plan(), hasCode("refused"));
+  await assert.rejects(client.runCleanup({ only }), hasCode("refused"));
+  const isPinned = new RegExp(`: ${only[0]!.slice(0, 8)} cannot be removed: it is pinned; nothing was changed$`);
+  await assert.rejects(client.runCleanup({ only, plan: shown }), { code: "stale_plan", message: isPinned });
+  const gone = { only: ["0".repeat(32)], plan: shown };
+  await assert.rejects(client.runCleanup(gone), { code: "stale_plan", message: /0{32}/ });
+  await assert.rejects(client.runCleanup({ only: [only[1]!], plan: shown }), hasCode("stale_plan"));
+  const forced = await plan(true);
+  await client.unpin(only[0]!);
+  await assert.rejects(client.runCleanup({ only, force: true, plan: forced }), {
+    code: "stale_plan",
+    message: new RegExp(`it would remove 2 points \\(.*${only[0]!.slice(0, 8)}: asked for`),
+  });
+  await client.pin(only[0]!);
   fs.writeFileSync(join(folder, "more"), "more");
   await client.save();
-  assert.equal((await client.runCleanup(first)).removed.length, 3);
-  await assert.rejects(client.runCleanup(second), hasCode("stale_plan"));
-  await assert.rejects(client.runCleanup("0123456789abcdef"), hasCode("not_found"));
-  await assert.rejects(client.runCleanup("../../etc"), hasCode("invalid_id"));
+  const { removed } = await client.runCleanup({ only, force: true, plan: forced });
+  assert.deepEqual(removed.toSorted(), only.toSorted());
+  assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, 3);
+});
+
+test("a control directory that has plans of an earlier build opens, is healthy, and can be released", async (context) => {
+  const { client, folder, library } = await saved(context, 2);
+  const { controlDirectory } = client;
+  fs.mkdirSync(join(controlDirectory, "plans"));
+  const old = { format: "cairn.cleanup-plan", version: 1, plan_id: "0123456789abcdef" };
+  fs.writeFileSync(join(controlDirectory, "plans/0123456789abcdef.json"), JSON.stringify(old));
+  const again = await library.open(folder);
+  assert.deepEqual((await again.doctor()).findings, []);
+  assert.equal((await again.runCleanup({ retention: { keepLast: 1 } })).removed.length, 1);
+  await again.release({ deletePoints: true });
+  assert.equal(fs.existsSync(controlDirectory), false);
 });
 
 test("cleanup keeps pinned points, origins of forks, and content that other workspaces need", async (context) => {
@@ -122,10 +174,10 @@ test("cleanup keeps pinned points, origins of forks, and content that other work
   const fork = await client.fork(points[1]!.save_point_id, join(root, "fork"));
   const plan = await client.previewCleanup({ retention: { keepLast: 1 } });
   assert.deepEqual(plan.reclaimable_save_points, [points[2]!.save_point_id]);
-  await client.runCleanup(plan.plan_id);
+  await client.runCleanup({ retention: { keepLast: 1 } });
   const only = await client.previewCleanup({ only: [points[1]!.save_point_id] });
   assert.ok(only.reclaimable_bytes_estimate < 10_000, "the fork holds its content too");
-  await client.runCleanup(only.plan_id);
+  await client.runCleanup({ only: [points[1]!.save_point_id] });
   const forked = await library.open(join(root, "fork"));
   fs.rmSync(join(root, "fork", "own"));
   await forked.restore({ target: fork.save_point.save_point_id });
@@ -146,7 +198,7 @@ test("cleanup --only removes exactly the named points, even if they share a pack
   await client.save();
   const plan = await client.previewCleanup({ only: [bad.save_point_id.slice(0, 8)] });
   assert.deepEqual(plan.reclaimable_save_points, [bad.save_point_id]);
-  const { bytes_freed } = await client.runCleanup(plan.plan_id);
+  const { bytes_freed } = await client.runCleanup({ only: [bad.save_point_id] });
   assert.ok(bytes_freed > 0, "also where the rest of its pack is needed");
   await checkWithRestic(context, at);
 });
@@ -162,8 +214,7 @@ test("cleanup warns if the points that it must keep exceed the size limit", asyn
   const { client } = await saved(context, 2);
   const warningsAt = async (maxBytes: number): Promise<string[]> => {
     const warnings: string[] = [];
-    const { plan_id: plan } = await client.previewCleanup({ retention: { maxBytes } });
-    await client.runCleanup(plan, { onWarning: (message) => warnings.push(message) });
+    await client.runCleanup({ retention: { maxBytes }, onWarning: (message) => warnings.push(message) });
     return warnings;
   };
   const [told, ...more] = await warningsAt(5);
@@ -193,17 +244,14 @@ test("cleanup keeps the content of an unreadable point, and fails if that point'
   const descriptor = join(client.controlDirectory, "workspaces", "main", "points", "0000000001", "descriptor.json");
   const bytes = fs.readFileSync(descriptor);
   fs.writeFileSync(descriptor, "{}");
-  await client.runCleanup((await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id);
+  await client.runCleanup({ retention: { keepLast: 1 } });
   fs.writeFileSync(descriptor, bytes);
   await client.restore({ target: points[0]!.save_point_id });
   fs.writeFileSync(descriptor, "{}");
   const snapshots = join(client.controlDirectory, "store", "snapshots");
   for (const name of fs.readdirSync(snapshots)) fs.rmSync(join(snapshots, name));
   const before = await storeBytes(at);
-  await assert.rejects(
-    async () => client.runCleanup((await client.previewCleanup({ only: [points[2]!.save_point_id] })).plan_id),
-    hasCode("damaged"),
-  );
+  await assert.rejects(async () => client.runCleanup({ only: [points[2]!.save_point_id] }), hasCode("damaged"));
   assert.equal(await storeBytes(at), before);
 });
 
@@ -238,8 +286,7 @@ test("cleanup --only removes points with lost trees only if all of these points 
     code: "damaged",
     hint: /except head in one call: `cairn cleanup --only/,
   });
-  const plan = await client.previewCleanup({ only: idsOf(lost) });
-  assert.deepEqual((await client.runCleanup(plan.plan_id)).removed.toSorted(), idsOf(lost));
+  assert.deepEqual((await client.runCleanup({ only: idsOf(lost) })).removed.toSorted(), idsOf(lost));
   assert.deepEqual(await damagedIn(at), []);
   assert.deepEqual(
     (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id).toSorted(),
@@ -261,7 +308,7 @@ test("cleanup removes points although a remaining point has lost content, and ke
   const warnings: string[] = [];
   const onWarning = (message: string): void =>
     void (/ other points? still ha(?:s|ve) /.test(message) || warnings.push(message));
-  const cleaned = await client.runCleanup((await client.previewCleanup({ only: idsOf(only) })).plan_id, { onWarning });
+  const cleaned = await client.runCleanup({ only: idsOf(only), onWarning });
   assert.deepEqual([cleaned.removed.toSorted(), cleaned.bytes_freed > 0], [idsOf(only), true]);
   assert.equal(warnings.length, 2, warnings.join("\n"));
   assert.match(warnings[0]!, TOLD_OF_LOST);
@@ -277,8 +324,7 @@ test("cleanup removes points although a remaining point has lost content, and ke
     idsOf([points[1]!, lost[1]!, whole]),
   );
   // There is nothing to tell of any more.
-  const next = await client.previewCleanup({ only: [points[1]!.save_point_id] });
-  const { complete } = await client.runCleanup(next.plan_id, { onWarning });
+  const { complete } = await client.runCleanup({ only: [points[1]!.save_point_id], onWarning });
   assert.deepEqual([complete, warnings.length], [true, 2], warnings.join("\n"));
   await checkWithRestic(context, at);
 });

@@ -3,12 +3,12 @@ import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetentio
 import { formatBytes } from "../formats/sizes.ts";
 import { runPlan } from "../workspace/keep/cleanup.ts";
 import { isUnfreed } from "../workspace/keep/unfreed.ts";
-import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/keep/cleanup-plan.ts";
+import { type CleanupFacts, keptContent, planCleanup } from "../workspace/keep/cleanup-plan.ts";
 import { heldBytes } from "../workspace/store/held-bytes.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
 import { ensureSealed, sealPoints } from "../workspace/save/seal.ts";
-import { recoverWorkspace } from "../workspace/open/recovery.ts";
+import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { type Workspace } from "../workspace/open/workspace.ts";
 import type { SavePointId } from "../ids.ts";
@@ -20,29 +20,31 @@ import type {
   PolicyEdit,
   PolicyResult,
   Retention,
+  RunCleanupOptions,
 } from "../contract/looking.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { requireNotOthers } from "../workspace/place/owners.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
 
-/** Plans a cleanup, with the reason for each point, and stores the plan for a later run. */
+/** Plans a cleanup, with the reason for each point. Removes and stores nothing. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
   const { control } = workspace.found;
-  const { retention = policyOf(control) } = options;
-  // The sizes of points are known only after they are sealed.
-  if (options.only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
-  using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
-  await makingRoom(control, async () => recoverWorkspace(workspace, options));
-  checkRetention(retention);
-  const only = options.only?.map((target) => workspace.resolveOwn(target)) ?? null;
-  const facts = await planCleanup(workspace, {
-    ...options,
-    only,
-    rules: retention,
-  });
-  await makingRoom(control, () => storePlan(control, facts.plan));
+  const rules = await rulesFor(workspace, options);
+  if (needsRecovery(workspace)) {
+    using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
+    await makingRoom(control, async () => recoverWorkspace(workspace, options));
+  }
+  const facts = await workspace.engine.reading(async () => planCleanup(workspace, { ...options, rules }), options);
   return { ...publicPlan(facts), removals_pending: isUnfreed(control) };
+}
+
+/** Returns the given rules, else the policy's. Seals all points if a rule limits sizes, which only sealed points have. */
+async function rulesFor(workspace: Workspace, options: CleanupOptions): Promise<Retention> {
+  const { only, retention = only === undefined ? policyOf(workspace.found.control) : {} } = options;
+  checkRetention(retention);
+  if (only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
+  return retention;
 }
 
 /** Returns the rules set for a control directory; without rules only undo points are candidates. */
@@ -51,32 +53,27 @@ function policyOf(control: ControlPaths): Retention {
   return retention === null ? {} : retentionOf(retention);
 }
 
-function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): Omit<CleanupPlan, "removals_pending"> {
+function publicPlan({ id, bytes, decisions, protectedByHistory }: CleanupFacts): Omit<CleanupPlan, "removals_pending"> {
   return {
-    plan_id: plan.plan_id,
-    created_at: plan.created_at,
-    protected_save_points: decisions.filter(({ keep }) => keep).map(({ id }) => id as SavePointId),
+    plan_id: id,
+    protected_save_points: decisions.filter(({ keep }) => keep).map(({ id: point }) => point as SavePointId),
     protected_by_history: protectedByHistory,
     candidate_count: decisions.length,
-    reclaimable_save_points: decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId),
-    reclaimable_bytes_estimate: plan.bytes,
-    reasons: decisions.map(({ id, keep, reasons }) => ({ save_point_id: id as SavePointId, keep, reasons })),
+    reclaimable_save_points: decisions.filter(({ keep }) => !keep).map(({ id: point }) => point as SavePointId),
+    reclaimable_bytes_estimate: bytes,
+    reasons: decisions.map(({ id: point, keep, reasons }) => ({ save_point_id: point as SavePointId, keep, reasons })),
   };
 }
 
-/** Returns the name of the workspace that a plan is about. */
-export function workspaceOfPlan(control: ControlPaths, planId: string): string {
-  return loadPlan(control, planId).workspace_name;
-}
-
-/** Removes exactly the points of a plan. Throws `stale_plan`, `not_found` for a plan that ran already. */
-export async function runCleanup(workspace: Workspace, planId: string, options: CallOptions): Promise<CleanupResult> {
+/** Removes the points that no rule keeps, or the named points. Throws `stale_plan` if the caller was shown another plan. */
+export async function runCleanup(workspace: Workspace, options: RunCleanupOptions): Promise<CleanupResult> {
   const { control } = workspace.found;
+  const rules = await rulesFor(workspace, options);
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
-  const plan = loadPlan(control, planId);
+  const { plan } = await planCleanup(workspace, { ...options, rules });
   const { removed, bytesFreed, complete, stillHeld } = await runPlan(workspace, plan, { ...options, seal: sealPoints });
-  if (plan.rules?.maxBytes !== undefined) await tellOfSize(workspace, plan.rules.maxBytes, options);
+  if (!plan.thorough && rules.maxBytes !== undefined) await tellOfSize(workspace, rules.maxBytes, options);
   return { removed, bytes_freed: bytesFreed, complete, still_held: stillHeld };
 }
 

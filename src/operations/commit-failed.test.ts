@@ -58,7 +58,7 @@ test("a restoreBackup that fails after its commit keeps the point's snapshot", a
   const { save_point_id: gone } = await client.createBackup(repository, { save: true });
   write("a.txt", "changed\n");
   await client.save({ message: "later" });
-  await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+  await client.runCleanup({ only: [gone] });
   failAfterCommit(t);
   await assert.rejects(client.restoreBackup(repository, "latest"), hasCode("io"));
   assert.equal((await client.history()).save_points[0]?.cause.kind, "backup");

@@ -117,8 +117,7 @@ test("calls ignore foreign files and folders among the workspaces of a control d
   assert.equal((await again.status()).store.points, 2);
   assert.deepEqual((await again.verifyAll()).problems, []);
   assert.deepEqual((await again.doctor({ repair: true })).findings, []);
-  const { plan_id: plan } = await again.previewCleanup({ retention: { keepLast: 1 } });
-  assert.equal((await again.runCleanup(plan)).removed.length, 1);
+  assert.equal((await again.runCleanup({ retention: { keepLast: 1 } })).removed.length, 1);
 });
 
 test("openOrInit makes no new workspace at a self-contained workspace without cairn.json", async (t) => {

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import type { CleanupPlan, CleanupResult, Client, SavePoint } from "../contract/index.ts";
+import type { CleanupOptions, CleanupResult, Client, SavePoint } from "../contract/index.ts";
 import { type TestFolder, testFolder } from "./testing-folder.ts";
 
 /** What removals have to leave in the store, and who takes it out. */
@@ -54,10 +54,11 @@ function withFree(t: TestContext, bytes: number): () => void {
 
 async function run(
   client: Client,
-  plan: CleanupPlan,
+  options: CleanupOptions = {},
 ): Promise<Pick<CleanupResult, "bytes_freed" | "complete"> & { warnings: string[] }> {
   const warnings: string[] = [];
-  const { bytes_freed, complete } = await client.runCleanup(plan.plan_id, {
+  const { bytes_freed, complete } = await client.runCleanup({
+    ...options,
     onWarning: (message) => void (/ other points? still ha(?:s|ve) /.test(message) || warnings.push(message)),
   });
   return { bytes_freed, complete, warnings };
@@ -71,9 +72,8 @@ function notesIn({ controlDirectory }: Client): string[] {
 test("a cleanup with --only removes the content from the store if there is space for the copies", async (t) => {
   const at = await withSecret(t);
   const { client, bad } = at;
-  const plan = await client.previewCleanup({ only: [bad.save_point_id] });
   withFree(t, 4 << 20);
-  const { complete, warnings } = await run(client, plan);
+  const { complete, warnings } = await run(client, { only: [bad.save_point_id] });
   assert.deepEqual([complete, warnings, notesIn(client)], [true, [], []]);
   assert.equal(await hasSecret(at, false), false);
 });
@@ -84,20 +84,20 @@ test("a cleanup with --only reports content that stays for lack of space, and th
   const plan = await client.previewCleanup({ only: [bad.save_point_id] });
   assert.equal(plan.removals_pending, false);
   const roomAgain = withFree(t, 100_000);
-  const first = await run(client, plan);
+  const first = await run(client, { only: [bad.save_point_id] });
   assert.equal(first.complete, false);
   assert.match(first.warnings.join("\n"), /^content of .* is still in the store.* needs .*, and only .* are free/);
   assert.equal(await hasSecret(at, true), true);
   // No more room yet: told again, and noted once.
   const second = await client.previewCleanup();
   assert.deepEqual([second.removals_pending, second.reclaimable_save_points], [true, []]);
-  const still = await run(client, second);
+  const still = await run(client);
   assert.deepEqual([still.complete, still.warnings, notesIn(client).length], [false, first.warnings, 1]);
   const { findings, healthy } = await client.doctor();
   assert.deepEqual([findings.map(({ kind }) => kind), healthy], [["leftovers"], true]);
   roomAgain();
   // By rules that leave a share of waste otherwise.
-  const last = await run(client, await client.previewCleanup({ retention: { keepLast: 1 } }));
+  const last = await run(client, { retention: { keepLast: 1 } });
   assert.deepEqual([last.complete, last.warnings, notesIn(client)], [true, [], []]);
   assert.ok(last.bytes_freed > 0);
   assert.equal(await hasSecret(at, false), false);
@@ -114,15 +114,14 @@ test("a cleanup by rules reports content that it could not free for lack of spac
   await client.save();
   for (let n = 0; n < 20; n++) fs.rmSync(join(folder, "d", `${n}`));
   await client.save();
-  const plan = await client.previewCleanup({ retention: { keepLast: 1 } });
   const roomAgain = withFree(t, 100_000);
-  const first = await run(client, plan);
+  const first = await run(client, { retention: { keepLast: 1 } });
   assert.deepEqual([first.complete, first.bytes_freed < 100_000], [true, true]);
   assert.match(first.warnings.join("\n"), /^the store still has 19\d KiB of unused data, .*: cairn cleanup$/);
   const pending = await client.previewCleanup();
   assert.equal(pending.removals_pending, true);
   roomAgain();
-  const last = await run(client, pending);
+  const last = await run(client);
   assert.ok(last.bytes_freed > 190_000, String(last.bytes_freed));
   assert.deepEqual([last.complete, last.warnings, notesIn(client)], [true, [], []]);
 });
@@ -141,7 +140,7 @@ test("the next cleanup of another workspace removes content of points that a kil
     assert.equal(spawnSync(process.execPath, args, { env, encoding: "utf8" }).signal, "SIGKILL", failpoint);
     const plan = await second.previewCleanup();
     assert.equal(plan.removals_pending, true, failpoint);
-    const { complete, warnings } = await run(second, plan);
+    const { complete, warnings } = await run(second);
     assert.deepEqual([complete, warnings, notesIn(second)], [true, [], []], failpoint);
     const isThere = failpoint === "release.unfreed-noted";
     assert.equal(await hasSecret({ client: second }, isThere), isThere, failpoint);
@@ -174,6 +173,6 @@ test("a release writes its note again if another workspace's cleanup deleted it 
   assert.match(warnings.join("\n"), /their space could not be freed/);
   assert.equal(notesIn(second).length, 1);
   fs.renameSync(at("store/data.away"), at("store/data"));
-  await run(second, await second.previewCleanup());
+  await run(second);
   assert.deepEqual([notesIn(second), fs.readdirSync(at("store/snapshots"))], [[], []]);
 });

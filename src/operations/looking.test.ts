@@ -154,7 +154,7 @@ test("history in pages continues at the same point after a cleanup, also without
     await client.save({ message: String(i) });
   }
   const { save_points: points } = await client.history();
-  await client.runCleanup((await client.previewCleanup({ only: [points[1]!.save_point_id] })).plan_id);
+  await client.runCleanup({ only: [points[1]!.save_point_id] });
   const page = async (): Promise<string> =>
     (await client.history(undefined, 2, { skip: 1 })).save_points.map(({ message }) => message).join();
   const before = await page();
@@ -178,7 +178,7 @@ test("history counts the changes of each point, also if the point before it was 
     { added: 0, modified: 0, removed: 1 },
   ];
   assert.deepEqual(await counted(), [two, one, first]);
-  await client.runCleanup((await client.previewCleanup({ only: [removed.save_point_id] })).plan_id);
+  await client.runCleanup({ only: [removed.save_point_id] });
   assert.deepEqual(await counted(), [{ added: 1, modified: 1, removed: 1 }, first]);
   assert.equal((await client.history()).changes, undefined);
 });
@@ -291,8 +291,7 @@ test("why lists each point's change of a path, also unsaved changes that only an
   const changed = async (): Promise<string[]> =>
     (await client.history(undefined, 0, { path: "d/deep/a" })).save_points.map(({ message }) => message);
   assert.deepEqual(await changed(), ["back", "gone", "mode", "", "created"]);
-  const plan = await client.previewCleanup({ only: [gone.save_point_id] });
-  await client.runCleanup(plan.plan_id);
+  await client.runCleanup({ only: [gone.save_point_id] });
   assert.deepEqual(await changed(), ["back", "mode", "", "created"]);
 });
 

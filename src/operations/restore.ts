@@ -155,7 +155,7 @@ async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortS
 
 async function bytesOfOld(workspace: Workspace, signal: AbortSignal | undefined): Promise<number> {
   const rules = { keepLast: KEPT };
-  return (await planCleanup(workspace, { signal, rules, only: null, keepYoung: false })).plan.bytes;
+  return (await planCleanup(workspace, { signal, rules })).bytes;
 }
 
 /** Reverts the last operation that was not undone. */

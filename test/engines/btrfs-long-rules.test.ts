@@ -58,7 +58,7 @@ void describe("a held tree", () => {
     await assert.rejects(client.status(), { code: "refused" });
     fs.writeFileSync(path.join(folder, "long/.cairnignore"), "hidden\n");
     await client.save();
-    await client.runCleanup((await client.previewCleanup({ only: [odd.save_point_id] })).plan_id);
+    await client.runCleanup({ only: [odd.save_point_id] });
     assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
     await client.close();
     assertHeldTidy(place, "after all");

@@ -40,7 +40,7 @@ async function saveShared(place: HeldPlace, owner = 1): Promise<SavePointId> {
 }
 
 async function cleanUp({ client }: HeldPlace, only: readonly SavePointId[]): Promise<void> {
-  await client.runCleanup((await client.previewCleanup({ only })).plan_id);
+  await client.runCleanup({ only });
 }
 
 /** Every point gives back what it should. */
@@ -95,7 +95,7 @@ void describe("points of an untouched folder", () => {
     for (let i = 0; i < 2; i++) ids.push(await saveShared(place));
     // By an earlier version, which handed trees over, when it was killed.
     fs.symlinkSync("../0000000001/tree", path.join(path.dirname(treeOf(client, 2)), "tree-coming"));
-    await client.runCleanup(plan);
+    await client.runCleanup({ only: [ids[0]!], plan });
     await assertGiven(place, first, "the first is gone");
     assert.deepEqual((await client.verifyAll()).problems, []);
     await cleanUp(place, ids.slice(1, 4));
@@ -161,7 +161,7 @@ void describe("points of an untouched folder", () => {
       const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
       // Not sealed, like those that are saved while others look at the plan.
       for (let i = 0; i < 2; i++) ids.push(await saveShared(place, owner));
-      return { ids, args: ["cleanup", "--run", plan, "-C", folder] };
+      return { ids, args: ["cleanup", "--only", ids[0]!, "--apply", plan, "-C", folder] };
     };
     const names = passesOf((await round()).args);
     const own = /^seal\.|^held-tree\.|^cleanup\.(?:committed|trees-removed)$/;
@@ -200,14 +200,13 @@ void describe("points of an untouched folder", () => {
     const ids = [await save(place), await saveShared(place), await saveShared(place)];
     await saveShared(place);
     await client.seal();
-    const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
     const seal = path.join(path.dirname(treeOf(client, 3)), "seal.json");
     const whole = fs.readFileSync(seal);
     fs.rmSync(seal);
     const descriptor = fs.readFileSync(descriptorOf(place, 3));
     fs.writeFileSync(descriptorOf(place, 3), "nonsense");
     const warnings: string[] = [];
-    const done = await client.runCleanup(plan, { onWarning: (message) => warnings.push(message) });
+    const done = await client.runCleanup({ only: [ids[0]!], onWarning: (message) => warnings.push(message) });
     assert.deepEqual([done.removed, done.complete], [[], false]);
     assert.match(warnings.join("\n"), /1 point cannot be removed yet/);
     fs.writeFileSync(descriptorOf(place, 3), descriptor);

@@ -245,8 +245,7 @@ test("a snapshot of the same state does not replace a point's tree, and cleanup 
   const health = await lookAfter(served, { open: async () => client, log: () => undefined });
   assert.deepEqual([health.health, health.missing], ["points_missing", [id]]);
   const warnings: string[] = [];
-  const { plan_id: plan } = await client.previewCleanup({ only: [id] });
-  await client.runCleanup(plan, { onWarning: (message) => void warnings.push(message) });
+  await client.runCleanup({ only: [id], onWarning: (message) => void warnings.push(message) });
   assert.deepEqual(
     (await client.history()).save_points.map((each) => each.save_point_id === id),
     [false],

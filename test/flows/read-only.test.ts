@@ -33,6 +33,7 @@ test("points on a read-only mount can be read and restored elsewhere", (t) => {
     ["diff", "head"],
     ["restore", "head~1", "--plan"],
     ["cleanup", "--path", "big", "--plan"],
+    ["cleanup", "--keep-last", "1", "--plan"],
     ["restore", "head~1", "--to", to!],
     ["restore", "head", "big", "--to", part!],
     ["fork", "head", fork!, "--standalone"],

@@ -113,7 +113,10 @@ const BY_VERBS: Attack[] = [
       const plan = await done(way, "previewCleanup", given);
       assert.ok(plan.reclaimable_save_points.length > 0, "there is something to lose");
       assert.ok(plan.protected_save_points.includes(pinnedOf(here, here.work)));
-      await refused(here, way, "runCleanup", { workspace: here.work, planId: plan.plan_id });
+      await refused(here, way, "runCleanup", {
+        workspace: here.work,
+        options: { ...given.options, plan: plan.plan_id },
+      });
       const named = { workspace: here.work, options: { only: [pinnedOf(here, here.work)] } };
       await refused(here, way, "previewCleanup", named, "refused");
     },

@@ -280,15 +280,14 @@ async function cleanup(world: WorkspaceWorld, { chance, note }: StepPlace): Prom
   const free = world.points.filter((point) => !isNeeded(point));
   const one = free.length > 0 && chance.oneIn(3) ? chance.pick(free) : null;
   const keepUndo = { count: 1 + chance.below(4), within: "0d" };
-  const plan = await world.client.previewCleanup(
-    one === null ? { retention: { keepLast, keepUndo } } : { only: [one.id] },
-  );
+  const options = one === null ? { retention: { keepLast, keepUndo } } : { only: [one.id] };
+  const plan = await world.client.previewCleanup(options);
   const going = new Set<string>(plan.reclaimable_save_points);
   const saves = world.points.filter(({ kind }) => kind === "save").slice(-keepLast);
   const stays =
     one === null ? [...world.points.filter(isNeeded), ...saves] : world.points.filter((each) => each !== one);
   for (const { id } of stays) assert.ok(!going.has(id), `${world.nameOf(id)} would go`);
-  const { removed } = await world.client.runCleanup(plan.plan_id);
+  const { removed } = await world.client.runCleanup({ ...options, plan: plan.plan_id });
   note(`${removed.length} of ${world.points.length}`);
   assert.deepEqual(removed.toSorted(), [...going].toSorted());
   world.points = world.points.filter(({ id }) => !going.has(id));

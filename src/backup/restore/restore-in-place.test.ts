@@ -33,7 +33,7 @@ for (const scheme of ["local", "far"] as const) {
       const { save_point_id: gone } = await client.createBackup(repository, { save: true });
       const wanted = walkDigests(folder);
       await client.save({ message: "later" });
-      await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+      await client.runCleanup({ only: [gone] });
       write("a.txt", "changed\n");
       write("new/file", "new\n");
       rmSync(join(folder, "many/7"));
@@ -263,7 +263,7 @@ test("restoreBackup stores a point's content although the store's index lists it
   const { client, repository } = scene;
   const { save_point_id: gone } = await client.createBackup(repository, { save: true });
   await client.save({ message: "later" });
-  await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+  await client.runCleanup({ only: [gone] });
   losePacks(scene);
   const { proof, stored_bytes: stored } = await client.restoreBackup(repository, "latest");
   assert.ok(proof !== null && stored! > 0, `${stored}`);

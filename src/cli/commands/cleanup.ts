@@ -1,8 +1,7 @@
 import { append } from "../../append.ts";
-import { CairnError } from "../../errors.ts";
 import { KEPT_TREES, storedRetention } from "../../formats/records/policy.ts";
 import type { CleanupPlan, CleanupResult, Client, PolicyResult } from "../../contract/index.ts";
-import { CleanupOptions, PolicyEdit, RemovePathsOptions, Retention } from "../../contract/looking.ts";
+import { PolicyEdit, RemovePathsOptions, Retention, RunCleanupOptions } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -10,31 +9,31 @@ import { usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import type { Input } from "../input.ts";
 import { describeRules, KEEP_OPTIONS, readKeepRules } from "../keep-rules.ts";
-import { VerbOptions } from "../options.ts";
+import { givenWords, VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
 import { LateSaves } from "../late-saves.ts";
+import { PLAN } from "../restore-outcome.ts";
 import { shortener } from "../shorten.ts";
 
 /** `--only` is a flag here: the points are arguments. */
-const ONLY = new VerbOptions(pick(CleanupOptions, "only"));
+const ONLY = new VerbOptions(pick(RunCleanupOptions, "only", "force"));
+const APPLY = new VerbOptions(pick(RunCleanupOptions, "plan"));
 const PATHS = new VerbOptions(pick(RemovePathsOptions, "paths", "text"));
 const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries);
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"));
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"));
 
+/** Options that choose points, paths and texts. */
+const WANTED = [...ONLY.definitions, ...PATHS.definitions, ...KEEP_OPTIONS, ...UNDO.definitions, ...LIMITS.definitions];
+
 export const command: CommandDefinition = {
   name: "cleanup",
   arguments: [{ name: "[point...]", text: "with --only: the points to remove", completes: "points" }],
   options: [
-    { flags: "--plan", text: "print what would be removed and why, and remove nothing" },
-    { flags: "--run <id>", text: "run a plan; refused if the points have changed since" },
-    ...ONLY.definitions,
+    PLAN,
+    ...APPLY.definitions,
+    ...WANTED,
     { flags: "--anywhere", text: "with --only: find the points in all workspaces" },
-    { flags: "--force", text: "with --only: remove pinned points too" },
-    ...PATHS.definitions,
-    ...KEEP_OPTIONS,
-    ...UNDO.definitions,
-    ...LIMITS.definitions,
     {
       flags: "--set-policy",
       text: "store these rules as the policy. A cleanup without rules plans by them; the daemon's cleanup and a save that reaches the quota remove by them",
@@ -65,50 +64,53 @@ export const command: CommandDefinition = {
     const retention = readRetention(context, input);
     const points = input.rest(0);
     checkTogether(input, retention, points);
+    const calls = { ...context.callOptions(), ...APPLY.read(context, input) };
     const taken = PATHS.read(context, input);
-    if (taken.paths !== undefined || taken.text !== undefined) return removePaths(context, taken, input.flag("plan"));
-    if (input.flag("anywhere")) return removeAnywhere(context, points, input);
-    const client = await context.open();
-    const runId = input.text("run");
-    if (runId !== undefined) return runPlan(context, client, runId);
-    if (input.flag("setPolicy") || input.flag("clearPolicy")) return setPolicy(context, client, { input, retention });
-    const options: CleanupOptions = context.callOptions();
-    if (retention !== null) options.retention = retention;
+    if (taken.paths !== undefined || taken.text !== undefined)
+      return removePaths(context, input, { ...calls, ...taken });
+    const options: RunCleanupOptions = { ...calls, ...(retention === null ? {} : { retention }) };
     if (input.flag("only")) options.only = points;
-    if (input.flag("force") && !input.flag("plan"))
-      return cleanedUp(context, await removeForced(context, client, points));
-    const plan = await client.previewCleanup(options);
-    // Without any rule on the line the command only shows the plan.
-    const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
-    // Removals that were decided before are only finished.
-    const isPending = plan.removals_pending && plan.reclaimable_save_points.length === 0 && !input.flag("plan");
-    const ruleless = retention === null && !input.flag("only") && plan.reclaimable_save_points.length === 0;
-    if (dryRun && !isPending) return showPlan(context, client, { plan, ruleless });
-    try {
-      return await runPlan(context, client, plan.plan_id);
-    } catch (error) {
-      // Nobody has seen this plan, so a plan that another command made stale is made again.
-      if (!(error instanceof CairnError) || error.code !== "stale_plan") throw error;
-      return runPlan(context, client, (await client.previewCleanup(options)).plan_id);
-    }
+    if (input.flag("force")) options.force = true;
+    if (input.flag("anywhere")) return removeAnywhere(context, input, options);
+    const client = await context.open();
+    if (input.flag("setPolicy") || input.flag("clearPolicy")) return setPolicy(context, client, { input, retention });
+    return cleanUp(context, client, { input, options });
   },
 };
+
+/** Removes points, or prints the plan: with `--plan`, and without any rule on the line. */
+async function cleanUp(
+  context: Context,
+  client: Client,
+  { input, options, folder }: { input: Input; options: RunCleanupOptions; folder?: string },
+): Promise<Outcome> {
+  const isNamed = options.retention !== undefined || options.only !== undefined;
+  const isPlan = input.flag("plan");
+  const run = async (more: RunCleanupOptions): Promise<Outcome> => cleanedUp(context, await client.runCleanup(more));
+  if (!isPlan && (isNamed || options.plan !== undefined)) return run(options);
+  const plan = await client.previewCleanup(options);
+  const isEmpty = plan.reclaimable_save_points.length === 0;
+  // Removals that were decided before are only finished.
+  if (!isPlan && isEmpty && plan.removals_pending) return run({ ...options, plan: plan.plan_id });
+  const words = ["cleanup", ...givenWords(WANTED, input), ...(options.only ?? []), "--apply", plan.plan_id];
+  const next = context.commandLine(words, folder);
+  return showPlan(context, client, { plan, next, ruleless: !isNamed && isEmpty });
+}
 
 function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
   const only = input.flag("only");
   const policy = input.flag("setPolicy") || input.flag("clearPolicy");
   const takes = input.list("path").length > 0 || input.list("text").length > 0;
-  if (takes && (only || retention !== null || policy || input.text("run") !== undefined))
-    throw usage("--path and --text take no other option than --plan");
+  const isApplied = input.text("apply") !== undefined;
+  if (takes && (only || retention !== null || policy))
+    throw usage("--path and --text take no other option than --plan and --apply");
   if (only !== points.length > 0) throw usage("points can only be named with --only: cairn cleanup --only POINT…");
   if (!only && (input.flag("anywhere") || input.flag("force")))
     throw usage("--anywhere and --force work with --only only");
-  if (input.flag("anywhere") && input.flag("plan")) throw usage("--anywhere and --plan exclude each other");
+  if (isApplied && input.flag("plan")) throw usage("--plan and --apply exclude each other");
   if (only && retention !== null) throw usage("--only and retention rules exclude each other");
-  const others = only || retention !== null || input.flag("plan") || policy;
-  if (input.text("run") !== undefined && others) throw usage("--run takes no other option: the plan is fixed");
-  if (policy && (only || input.flag("plan")))
-    throw usage("--set-policy and --clear-policy remove no points, so they exclude --plan and --only");
+  if (policy && (only || isApplied || input.flag("plan")))
+    throw usage("--set-policy and --clear-policy remove no points, so they exclude --plan, --apply and --only");
   if (input.flag("setPolicy") && input.flag("clearPolicy"))
     throw usage("--set-policy and --clear-policy exclude each other");
   const settings = ["quota", "keepTrees"].filter((name) => input.text(name) !== undefined);
@@ -119,33 +121,10 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
-/** A pin is a person's decision: it is removed right before the removal, and restored if the removal fails. */
-async function removeForced(context: Context, client: Client, points: readonly string[]): Promise<CleanupResult> {
-  const calls = context.callOptions();
-  const pinned: string[] = [];
-  const only: string[] = [];
-  for (const point of points) {
-    const { save_point_id: id, pinned: isPinned } = await client.resolve(point, calls);
-    only.push(id);
-    if (isPinned) pinned.push(id);
-  }
-  try {
-    for (const id of pinned) await client.unpin(id, calls);
-    return await client.runCleanup((await client.previewCleanup({ ...calls, only })).plan_id, calls);
-  } catch (error) {
-    for (const id of pinned) await client.pin(id).catch(() => undefined);
-    throw error;
-  }
-}
-
-async function removePaths(
-  context: Context,
-  taken: Pick<RemovePathsOptions, "paths" | "text">,
-  dryRun: boolean,
-): Promise<Outcome> {
+async function removePaths(context: Context, input: Input, options: RemovePathsOptions): Promise<Outcome> {
   const client = await context.open();
-  const result = await client.removePaths({ ...context.callOptions(), ...taken, dryRun });
-  if (taken.text !== undefined && new LateSaves(client.workspacePath()).isPending())
+  const result = await client.removePaths({ ...options, dryRun: input.flag("plan") });
+  if (options.text !== undefined && new LateSaves(client.workspacePath()).isPending())
     context.note(
       "saves for hooks of agents are still waiting and may bring the text again: run the command again later",
     );
@@ -154,36 +133,38 @@ async function removePaths(
     exitStatus: result.complete ? 0 : EXIT_PARTLY,
     async text() {
       const { renderRemovedPaths } = await import("../render/care.ts");
-      const { paths = [], text = [] } = taken;
-      const next = [
-        "cleanup",
-        ...paths.flatMap((path) => ["--path", path]),
-        ...text.flatMap((each) => ["--text", each]),
-      ];
+      const next = context.commandLine(["cleanup", ...givenWords(WANTED, input), "--apply", result.plan_id]);
       const shorten = await shortener(
         client,
         result.points.map(({ save_point_id: id }) => id),
       );
-      return renderRemovedPaths({ result, shorten, next: context.commandLine(next), style: context.style });
+      return renderRemovedPaths({ result, shorten, next, style: context.style });
     },
   };
 }
 
-/** Removes points from the workspaces that have them, with one plan for each workspace. */
-async function removeAnywhere(context: Context, points: readonly string[], input: Input): Promise<Outcome> {
+/** Removes points from the workspaces that have them. Each workspace has a plan of its own. */
+async function removeAnywhere(context: Context, input: Input, options: RunCleanupOptions): Promise<Outcome> {
   const { workspacesOf } = await import("../points-of-all.ts");
   const library = await context.library();
+  const places = [...(await workspacesOf(context, options.only ?? []))];
+  if (places.length > 1 && (input.flag("plan") || options.plan !== undefined))
+    throw usage(
+      `the points are in ${places.length} workspaces, and a plan is for one workspace`,
+      places.map(([folder, only]) => context.commandLine(["cleanup", "--plan", "--only", ...only], folder)).join("; "),
+    );
   const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true, still_held: null };
-  for (const [folder, only] of await workspacesOf(context, points)) {
+  for (const [folder, only] of places) {
     await using client = await library.open(folder, context.openOptions());
-    const calls = context.callOptions();
-    const done = input.flag("force")
-      ? await removeForced(context, client, only)
-      : await client.runCleanup((await client.previewCleanup({ ...calls, only })).plan_id, calls);
-    const { removed, bytes_freed: freed, complete } = done;
-    append(result.removed, removed);
-    result.bytes_freed += freed;
-    result.complete &&= complete;
+    if (input.flag("plan")) {
+      const shown = await cleanUp(context, client, { input, options: { ...options, only }, folder });
+      const text = await shown.text!();
+      return { ...shown, text: () => text };
+    }
+    const done = await client.runCleanup({ ...options, only });
+    append(result.removed, done.removed);
+    result.bytes_freed += done.bytes_freed;
+    result.complete &&= done.complete;
     result.still_held = bothHeld(result.still_held, done);
   }
   return cleanedUp(context, result);
@@ -211,10 +192,6 @@ function readRetention(context: Context, input: Input): Retention | null {
   return Object.keys(retention).length === 0 ? null : retention;
 }
 
-async function runPlan(context: Context, client: Client, planId: string): Promise<Outcome> {
-  return cleanedUp(context, await client.runCleanup(planId, context.callOptions()));
-}
-
 function cleanedUp(context: Context, result: CleanupResult): Outcome {
   return {
     data: result,
@@ -226,8 +203,11 @@ function cleanedUp(context: Context, result: CleanupResult): Outcome {
   };
 }
 
-function showPlan(context: Context, client: Client, shown: { plan: CleanupPlan; ruleless: boolean }): Outcome {
-  const { plan } = shown;
+function showPlan(
+  context: Context,
+  client: Client,
+  { plan, next, ruleless }: { plan: CleanupPlan; next: string; ruleless: boolean },
+): Outcome {
   return {
     data: { plan },
     paged: true,
@@ -237,14 +217,8 @@ function showPlan(context: Context, client: Client, shown: { plan: CleanupPlan; 
         client,
         plan.reasons.map((reason) => reason.save_point_id),
       );
-      const isRuleless = shown.ruleless && (await client.policy(context.callOptions())).retention === null;
-      return renderCleanupPlan({
-        plan,
-        ruleless: isRuleless,
-        shorten,
-        next: context.commandLine(["cleanup", "--run", plan.plan_id]),
-        style: context.style,
-      });
+      const isRuleless = ruleless && (await client.policy(context.callOptions())).retention === null;
+      return renderCleanupPlan({ plan, ruleless: isRuleless, shorten, next, style: context.style });
     },
   };
 }

@@ -61,8 +61,8 @@ function renderFindings(result: DoctorResult, style: Style): string {
 export interface CleanupView {
   plan: CleanupPlan;
   shorten: Shorten;
-  /** The command that runs the plan; absent if the plan runs now. */
-  next?: string;
+  /** The line that applies the plan. */
+  next: string;
   /** True: no rule was given, so no point can be removed. */
   ruleless?: boolean;
   style: Style;
@@ -70,14 +70,17 @@ export interface CleanupView {
 
 export function renderCleanupPlan(view: CleanupView): string {
   const { plan, shorten, style } = view;
-  const lines = plan.reasons.map((reason) => {
-    const word = reason.keep ? style.green("keep") : style.red("drop");
-    return `  ${word} ${shorten(reason.save_point_id)}  ${style.dim(reason.reasons.map(printable).join(", "))}`;
-  });
+  // A long list is cut, so the points to remove come first.
+  const lines = plan.reasons
+    .toSorted((a, b) => Number(a.keep) - Number(b.keep))
+    .map((reason) => {
+      const word = reason.keep ? style.green("keep") : style.red("drop");
+      return `  ${word} ${shorten(reason.save_point_id)}  ${style.dim(reason.reasons.map(printable).join(", "))}`;
+    });
   const drop = plan.reclaimable_save_points.length;
   const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} freed in the store; ${plural(plan.protected_save_points.length, "point")} to keep`;
   const isToDo = drop > 0 || plan.removals_pending;
-  const next = !isToDo || view.next === undefined ? [] : [`  run this plan: ${style.cyan(view.next)}`];
+  const next = isToDo ? [toApply(view.next, style)] : [];
   const pending = plan.removals_pending
     ? [`  ${style.yellow("not done yet")}: the store still holds content of points removed earlier`]
     : [];
@@ -85,8 +88,10 @@ export function renderCleanupPlan(view: CleanupView): string {
     view.ruleless === true
       ? ["  no rules are given or set, so every point is kept; for the rules see: cairn cleanup --help"]
       : [];
-  return [head, ...limited(lines, 100, style), ...pending, ...next, ...help].join("\n");
+  return [head, ...limited(lines, 100, style), ...pending, ...help, ...next].join("\n");
 }
+
+const toApply = (line: string, style: Style): string => `to do exactly this, or nothing: ${style.cyan(line)}`;
 
 export function renderCleanupResult(result: CleanupResult, style: Style): string {
   if (result.removed.length === 0 && result.bytes_freed === 0 && result.complete) return "nothing to remove";
@@ -99,7 +104,7 @@ export function renderCleanupResult(result: CleanupResult, style: Style): string
 export interface RemovedPathsView {
   result: RemovePathsResult;
   shorten: Shorten;
-  /** The command that removes the points of a dry run. */
+  /** The line that applies the plan of a dry run. */
   next: string;
   style: Style;
 }
@@ -112,7 +117,7 @@ export function renderRemovedPaths({ result, shorten, next, style }: RemovedPath
     typed === "" ? [] : [`${result.dry_run ? "would remove" : style.green("removed")} typed text from ${typed}`];
   if (count === 0 && typed === "")
     return "no point has such a path, and no event has such a text; `cairn find NAME` also searches for a part of a name";
-  if (count === 0) return [...told, ...(result.dry_run ? [`  remove it: ${style.cyan(next)}`] : [])].join("\n");
+  if (count === 0) return [...told, ...(result.dry_run ? [toApply(next, style)] : [])].join("\n");
   const lines = points.map((point) => {
     const facts = [point.undo && "undo point", point.pinned && "pinned"].filter((fact) => fact !== false);
     const paths = point.paths.slice(0, 5).map(({ path }) => printable(path));
@@ -126,12 +131,7 @@ export function renderRemovedPaths({ result, shorten, next, style }: RemovedPath
     style,
   );
   if (result.dry_run)
-    return [
-      ...told,
-      `${plural(count, "point")} with such a path:`,
-      ...list,
-      `  remove it from them: ${style.cyan(next)}`,
-    ].join("\n");
+    return [...told, `${plural(count, "point")} with such a path:`, ...list, toApply(next, style)].join("\n");
   const done = `${style.green("removed")} from ${plural(count, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
   const head = result.complete ? done : `${done}; ${style.yellow("not done yet")}: some of the content is still there`;
   return [...told, head, ...list].join("\n");

@@ -325,7 +325,6 @@ test("decodeText returns text only for UTF-8 without NUL", () => {
 test("a cleanup plan lists the points to remove, the reasons and the command", () => {
   const plan = {
     plan_id: "c1",
-    created_at: "",
     protected_save_points: [ID_A],
     protected_by_history: 1,
     candidate_count: 1,
@@ -335,13 +334,13 @@ test("a cleanup plan lists the points to remove, the reasons and the command", (
     reasons: [{ save_point_id: ID_B, keep: false, reasons: ["older than 90d"] }],
   } satisfies CleanupPlan;
   assert.equal(
-    renderCleanupPlan({ plan, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
-    "1 point to remove, about 2 KiB freed in the store; 1 point to keep\n  drop 5f6e7d8c  older than 90d\n  run this plan: cairn cleanup --run c1",
+    renderCleanupPlan({ plan, shorten, next: "cairn cleanup --apply c1", style: PLAIN }),
+    "1 point to remove, about 2 KiB freed in the store; 1 point to keep\n  drop 5f6e7d8c  older than 90d\nto do exactly this, or nothing: cairn cleanup --apply c1",
   );
   const pending = { ...plan, reclaimable_save_points: [], reasons: [], removals_pending: true };
   assert.match(
-    renderCleanupPlan({ plan: pending, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
-    /\n  not done yet: the store still holds content of .*\n  run this plan: cairn cleanup --run c1$/,
+    renderCleanupPlan({ plan: pending, shorten, next: "cairn cleanup --apply c1", style: PLAIN }),
+    /\n  not done yet: the store still holds content of .*\nto do exactly this, or nothing: cairn cleanup --apply c1$/,
   );
 });
 

@@ -1,9 +1,8 @@
-import type { SavePointId, WorkspaceId } from "../../ids.ts";
+import type { SavePointId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
-import { checkRules, type RetentionRules } from "./policy.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
-/** Records of planned and running cleanups. All decoders throw `damaged`, naming the field, or `newer_version`. */
+/** Records of running cleanups. All decoders throw `damaged`, naming the field, or `newer_version`. */
 
 export interface PlannedDrop {
   id: SavePointId;
@@ -17,22 +16,11 @@ export interface PlannedDrop {
  * removal.
  */
 export interface CleanupFile {
-  plan_id: string;
   drop: PlannedDrop[];
   /** True: none of the content may stay in a pack. */
   thorough: boolean;
-}
-
-/** `plans/<id>.json`: a cleanup plan that waits to be run. */
-export interface CleanupPlanFile {
-  plan_id: string;
-  created_at: string;
-  workspace_id: WorkspaceId;
-  workspace_name: string;
-  /** Null: the caller named the points. */
-  rules: RetentionRules | null;
-  drop: PlannedDrop[];
-  bytes: number;
+  /** True: pinned points are removed, too. */
+  forced?: boolean;
 }
 
 /** `unfreed/<id>.json`: content that a removal left in the store. The next operation that frees space removes it. */
@@ -55,15 +43,19 @@ export interface RemovedPathsFile {
   points: { workspace_name: string; ids: SavePointId[] }[];
 }
 
-const PLAN = "cairn.cleanup-plan";
 const UNFREED = "cairn.unfreed";
 const VERSION = 1;
 const POINT_ID = /^[0-9a-f]{32}$/;
 
 export function checkCleanup(fields: Fields): void {
-  fields.hex("plan_id", 16);
-  checkDrop(fields);
+  fields.list("drop", (element, label) => {
+    const point = new Fields(element, label);
+    point.hex("id", 32);
+    point.integer("sequence", Number.MAX_SAFE_INTEGER, 1);
+    point.hex("checksum", 64);
+  });
   fields.boolean("thorough");
+  if (fields.has("forced")) fields.boolean("forced");
 }
 
 export function checkRemovedPaths(fields: Fields): void {
@@ -74,23 +66,6 @@ export function checkRemovedPaths(fields: Fields): void {
     points.text("workspace_name");
     checkIds(points, "ids");
   });
-}
-
-export function encodeCleanupPlan(plan: CleanupPlanFile): Uint8Array {
-  return encodeChecked(plan, (value) => encodeRecord(value, PLAN, VERSION), decodeCleanupPlan);
-}
-
-export function decodeCleanupPlan(bytes: Uint8Array): CleanupPlanFile {
-  const { value, fields } = decodeRecord(bytes, PLAN, VERSION);
-  const plan = value as unknown as CleanupPlanFile;
-  fields.hex("plan_id", 16);
-  fields.time("created_at");
-  fields.hex("workspace_id", 32);
-  fields.text("workspace_name");
-  if (fields.objectOrNull("rules") !== null) checkRules(plan.rules!);
-  checkDrop(fields);
-  fields.integer("bytes");
-  return plan;
 }
 
 export function encodeUnfreed(unfreed: UnfreedFile): Uint8Array {
@@ -106,13 +81,4 @@ export function decodeUnfreed(bytes: Uint8Array): UnfreedFile {
 
 function checkIds(fields: Fields, name: string): void {
   if (!fields.texts(name).every((id) => POINT_ID.test(id))) throw fields.wrong(name, "32 lower-case hex digits each");
-}
-
-function checkDrop(fields: Fields): void {
-  fields.list("drop", (element, label) => {
-    const point = new Fields(element, label);
-    point.hex("id", 32);
-    point.integer("sequence", Number.MAX_SAFE_INTEGER, 1);
-    point.hex("checksum", 64);
-  });
 }

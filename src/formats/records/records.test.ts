@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { CairnError } from "../../errors.ts";
 import type { ControlId, ObjectId, SavePointId, WorkspaceId } from "../../ids.ts";
-import { decodeCleanupPlan, decodeUnfreed, encodeCleanupPlan, encodeUnfreed } from "./cleanup.ts";
+import { decodeUnfreed, encodeUnfreed } from "./cleanup.ts";
 import * as control from "./control.ts";
 import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descriptor } from "./descriptor.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
@@ -188,9 +188,9 @@ test("a descriptor lists only the first omitted entries, and counts all of them"
 
 const works: UnfinishedWork = {
   cleanup: {
-    plan_id: "e".repeat(16),
     drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
     thorough: true,
+    forced: true,
   },
   "removed-paths": {
     at,
@@ -301,19 +301,6 @@ const files = {
     encode: encodeUnfreed,
     decode: decodeUnfreed,
     record: { points: [point("a"), point("b")], thorough: true },
-  },
-  "cleanup plan": {
-    encode: encodeCleanupPlan,
-    decode: decodeCleanupPlan,
-    record: {
-      plan_id: "e".repeat(16),
-      created_at: at,
-      workspace_id: workspace,
-      workspace_name: "main",
-      rules: { keepUndo: { count: 1, within: "30d" }, keepLast: "unlimited", keepTags: ["a,b"], maxBytes: 7 },
-      drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
-      bytes: 8,
-    },
   },
   ...Object.fromEntries(WORK_KINDS.map((kind) => [`unfinished ${kind}`, { ...workOf(kind), record: works[kind] }])),
 } as unknown as Record<

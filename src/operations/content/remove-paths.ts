@@ -13,6 +13,8 @@ import {
   isIgnoredNow,
   lockOf,
   type PathHolder,
+  requireShown,
+  type TextHolders,
 } from "../../workspace/keep/paths-to-remove.ts";
 import { finishRemovals, removePaths as removeFound } from "../../workspace/keep/remove-paths.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
@@ -58,13 +60,16 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
         return async () => undefined;
       },
     );
-    const remove = async (): ReturnType<typeof removeTexts> => removeTexts(all, texts, { ...options, dryRun });
-    const typed = dryRun ? await remove() : await makingRoom(control, remove);
-    if (takes === null) return answerOf(all, [], { paths, dryRun, ...typed });
-    requireNothingMade(workspace);
-    const { holders, content } = await findHolders(all, takes, { ...options, seal });
-    const answer = answerOf(all, holders, { paths, dryRun, ...typed });
-    if (dryRun || holders.length === 0) return answer;
+    const found = await removeTexts(all, texts, { ...options, dryRun: true });
+    if (takes !== null) requireNothingMade(workspace);
+    const none = { holders: [], content: new Set<string>() };
+    const { holders, content } = takes === null ? none : await findHolders(all, takes, { ...options, seal });
+    const id = requireShown(options.plan, { paths, text }, { holders, ...found });
+    const answer = answerOf(all, holders, { id, paths, dryRun, found });
+    if (dryRun) return answer;
+    // Events that came meanwhile, and lines that a full disk cut off, go too.
+    await makingRoom(control, async () => removeTexts(all, texts, { dryRun }));
+    if (holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);
     // The store then has content of these blobs only for files at other paths.
@@ -90,19 +95,12 @@ function requireNothingMade({ found }: Workspace): void {
 function answerOf(
   all: readonly Workspace[],
   holders: readonly PathHolder[],
-  {
-    paths,
-    dryRun,
-    event_count,
-    cause_count,
-  }: Pick<RemovePathsResult, "event_count" | "cause_count"> & {
-    paths: readonly string[];
-    dryRun: boolean;
-  },
+  { id: plan, paths, dryRun, found }: { id: string; paths: readonly string[]; dryRun: boolean; found: TextHolders },
 ): RemovePathsResult {
   const ids = new Set<string>(holders.map(({ point }) => point.descriptor.save_point_id));
   return {
     dry_run: dryRun,
+    plan_id: plan,
     points: holders.slice(0, MOST_POINTS).map(({ workspace, point, paths: own }) => ({
       save_point_id: point.descriptor.save_point_id,
       workspace_name: workspace.found.workspace.name,
@@ -112,8 +110,8 @@ function answerOf(
       path_count: own.length,
     })),
     point_count: holders.length,
-    event_count,
-    cause_count,
+    event_count: found.events.length,
+    cause_count: found.points.length,
     bytes_freed: 0,
     complete: true,
     repositories: all.flatMap(({ found }) =>

@@ -1,10 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
+import { append } from "../../append.ts";
 import { pathMatcher } from "../../backup/open/paths.ts";
-import type { RemovePathsResult } from "../../contract/looking.ts";
 import type { Cause } from "../../contract/words.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
+import type { TextHolders } from "../../workspace/keep/paths-to-remove.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { removeTexts as removeFromRecord } from "../../workspace/points/agent-record.ts";
 
@@ -64,15 +65,15 @@ function pathsIn(text: string, lead: string): string[] {
   });
 }
 
-/** Removes texts from all workspaces, or with `dryRun` counts the places. The caller holds the locks of the workspaces. */
+/** Removes texts from all workspaces, or with `dryRun` finds the places. The caller holds the locks of the workspaces. */
 export async function removeTexts(
   workspaces: readonly Workspace[],
   texts: TextsToRemove,
   { dryRun, onWarning }: WorkspaceCall & { dryRun: boolean },
-): Promise<Pick<RemovePathsResult, "event_count" | "cause_count">> {
-  const counts = { event_count: 0, cause_count: 0 };
+): Promise<TextHolders> {
+  const found: TextHolders = { events: [], points: [] };
   for (const workspace of workspaces) {
-    counts.event_count += await removeFromRecord(workspace.found, (text) => texts.isTyped(text), { dryRun });
+    append(found.events, await removeFromRecord(workspace.found, (text) => texts.isTyped(text), { dryRun }));
     const { points, damaged } = workspace.points.list();
     if (damaged.length > 0)
       onWarning?.(`${plural(damaged.length, "damaged point")} may have the text in the cause or message`);
@@ -83,13 +84,13 @@ export async function removeTexts(
         message: texts.isMessage(message) ? REMOVED : message,
       };
       if (kept.message === message && isDeepStrictEqual(kept.cause, cause)) continue;
-      counts.cause_count++;
+      found.points.push(point);
       if (dryRun) continue;
       workspace.requireLock();
       workspace.points.replaceCause(point, kept);
     }
   }
-  return counts;
+  return found;
 }
 
 /** Kinds of causes that callers make. Other kinds have ids that Cairn reads. */

@@ -192,8 +192,7 @@ test("bisect tests only ancestors of the bad point, and no undo points", async (
 
 test("bisect skips points that a cleanup removed, and points with a damaged record", async (t) => {
   const { client, ids } = await series(t, 9);
-  const plan = await client.previewCleanup({ only: [ids[3]!, ids[4]!] });
-  await client.runCleanup(plan.plan_id);
+  await client.runCleanup({ only: [ids[3]!, ids[4]!] });
   const workspaces = join(client.controlDirectory, "workspaces");
   const points = join(workspaces, fs.readdirSync(workspaces)[0]!, "points");
   fs.writeFileSync(join(points, "0000000007", "descriptor.json"), "{");

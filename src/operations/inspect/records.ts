@@ -1,6 +1,6 @@
 import { CairnError, toCairnError } from "../../errors.ts";
 import { decodeBackups } from "../../formats/records/backups-file.ts";
-import { decodeCleanupPlan, decodeUnfreed } from "../../formats/records/cleanup.ts";
+import { decodeUnfreed } from "../../formats/records/cleanup.ts";
 import {
   decodeControl,
   decodePin,
@@ -64,7 +64,6 @@ const FORMATS: Record<string, RecordFormat> = {
     file: new RegExp(`^(?:${WORK_KINDS.join("|")})\\.json$`),
     check: (bytes) => decodeChecked({ decode: (record) => decodeWork(record) }, bytes),
   },
-  "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
   "cairn.unfreed": { name: "unfreed-content", file: null, check: decodeUnfreed },
   "cairn.view": { name: "view", file: null, check: decodeView },
 };

@@ -6,7 +6,7 @@ export const removePaths = workspaceVerb({
     "Removes paths that match patterns from all points of all workspaces in the control directory, and texts from the records of agents' events.",
   options: RemovePathsOptions,
   output: RemovePathsResult,
-  errors: ["usage", "refused", "permission", "busy"],
+  errors: ["usage", "refused", "permission", "busy", "stale_plan"],
   command: { "cleanup --path": RemovePathsResult, "cleanup --text": RemovePathsResult },
   changesPoints: true,
   // No point is removed.

@@ -1,14 +1,13 @@
-import { randomBytes } from "node:crypto";
-import { readdirSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
 import type { PointContent } from "../store/engine.ts";
 import { heldBytes, type KeptContent } from "../store/held-bytes.ts";
-import { advice, CairnError, call, type Hint, line, throwIfAborted } from "../../errors.ts";
-import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../../formats/records/cleanup.ts";
-import type { RetentionRules } from "../../formats/records/policy.ts";
-import { durableMkdir, durableRemove, readRecord } from "../../fs/durable.ts";
+import { advice, CairnError, type Hint, line, throwIfAborted, toCairnError } from "../../errors.ts";
+import { planIdOf, requirePlan } from "../../formats/plan-id.ts";
+import type { CleanupFile } from "../../formats/records/cleanup.ts";
+import { type RetentionRules, storedRetention } from "../../formats/records/policy.ts";
+import { plural } from "../../formats/sizes.ts";
+import { listedNames } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
-import { isReleased, listLeases, listWorkspaces, writeRecord } from "../place/control-directory.ts";
+import { isReleased, listLeases, listWorkspaces } from "../place/control-directory.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { operationLog, type Revertible } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
@@ -28,8 +27,12 @@ import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 /** A reason to keep a point in spite of the rules. */
 export type Protection = "pinned" | "head" | "latest" | "undo" | "view" | "fork-origin";
 
-/** Reasons that keep a point even if exactly that point was asked for. */
-export const NEVER_REMOVED: readonly Protection[] = ["pinned", "head", "view"];
+const NEVER_REMOVED: readonly Protection[] = ["pinned", "head", "view"];
+
+/** Returns the reason that keeps a point even if exactly that point was asked for. `forced`: a pin does not. */
+export function whyNeverRemoved(reasons: readonly Protection[] = [], forced = false): Protection | undefined {
+  return reasons.find((reason) => NEVER_REMOVED.includes(reason) && !(forced && reason === "pinned"));
+}
 
 /** Returns the reasons that protect points of a workspace; unprotected points are absent. */
 export function protectionsOf(workspace: Workspace, points: readonly Point[]): ReadonlyMap<SavePointId, Protection[]> {
@@ -82,7 +85,11 @@ export function presentIds(control: ControlPaths): ReadonlySet<string> {
 
 /** A cleanup's plan, with the reasons for it. */
 export interface CleanupFacts {
-  plan: CleanupPlanFile;
+  /** Equal for two plans that remove and keep the same points by the same rules. */
+  id: string;
+  plan: CleanupFile;
+  /** Size of content that only the points to remove have. */
+  bytes: number;
   decisions: RetentionDecision[];
   /** Number of points that are kept as head, latest, for undo or as a fork's origin. */
   protectedByHistory: number;
@@ -92,24 +99,30 @@ export interface CleanupInput extends WorkspaceCall {
   /** The rules for ordinary points; without any rule only undo points may be removed. */
   rules: RetentionRules;
   /** Exactly these points, instead of the rules. */
-  only: readonly Point[] | null;
+  only?: readonly string[] | undefined;
+  /** Removes pinned points of `only`, too. */
+  force?: boolean | undefined;
+  /** The id of the plan that the caller was shown. */
+  plan?: string | undefined;
   /** Keeps every point that is under a day old, in spite of the rules. */
   keepYoung?: boolean;
 }
 
 const DAY_MS = 24 * 3_600_000;
-const PLAN_AGE_MS = 7 * DAY_MS;
-const MAX_PLAN_BYTES = 256 << 20;
-const PLAN_ID = /^[0-9a-f]{16}$/;
 const BY_HISTORY: readonly Protection[] = ["head", "latest", "undo", "fork-origin"];
 
-/** Plans a cleanup of a workspace and removes nothing. Throws `refused` if a point in `only` is protected. */
+/**
+ * Plans a cleanup of a workspace and removes nothing. Throws `stale_plan` if the caller was shown another plan; without
+ * one `refused` if a point in `only` is protected, and `not_found`.
+ */
 export async function planCleanup(workspace: Workspace, input: CleanupInput): Promise<CleanupFacts> {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
-  const decisions =
-    input.only === null ? decideByRules(points, input.rules, protections) : decideOnly(points, input.only, protections);
-  if (input.only === null && input.rules.maxBytes !== undefined) {
+  const isNamed = input.only !== undefined;
+  const decisions = isNamed
+    ? decideOnly(workspace, points, { ...input, protections })
+    : decideByRules(points, input.rules, protections);
+  if (!isNamed && input.rules.maxBytes !== undefined) {
     await dropForSize(workspace, points, {
       decisions,
       maxBytes: input.rules.maxBytes,
@@ -121,20 +134,37 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   throwIfAborted(input.signal);
   const dropped = new Set(decisions.filter(({ keep }) => !keep).map(({ id }) => id));
   const drop = points.filter(({ descriptor }) => dropped.has(descriptor.save_point_id));
-  const plan: CleanupPlanFile = {
-    plan_id: randomBytes(8).toString("hex"),
-    created_at: new Date().toISOString(),
-    workspace_id: workspace.found.workspace.id,
-    workspace_name: workspace.found.workspace.name,
-    rules: input.only === null ? input.rules : null,
-    drop: drop.map(({ descriptor, sequence, checksum }) => ({ id: descriptor.save_point_id, sequence, checksum })),
+  const { found } = workspace;
+  const kept = decisions.filter(({ keep }) => keep);
+  const id = planIdOf([
+    ["cleanup", found.workspace.id, isNamed ? input.force === true : storedRetention(input.rules)],
+    ...drop.map(({ descriptor, checksum, pin }) => [descriptor.save_point_id, checksum, pin !== null]),
+    // A plan of named points does not depend on other points.
+    ...(isNamed ? [] : kept.map((each) => each.id)),
+  ]);
+  const [going, staying] = [decisions.filter(({ keep }) => !keep), kept].map(
+    (each) => `${plural(each.length, "point")}${named(each)}`,
+  );
+  requirePlan(input.plan, id, `it would remove ${going}${isNamed ? "" : ` and keep ${staying}`} now`);
+  return {
+    id,
+    plan: {
+      drop: drop.map(({ descriptor, sequence, checksum }) => ({ id: descriptor.save_point_id, sequence, checksum })),
+      thorough: isNamed,
+      ...(input.force === true ? { forced: true } : {}),
+    },
     bytes: await bytesOf(workspace, drop, input),
+    decisions,
+    protectedByHistory: kept.filter((each) =>
+      protections.get(each.id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)),
+    ).length,
   };
-  const protectedByHistory = decisions.filter(
-    ({ id, keep }) =>
-      keep && protections.get(id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)) === true,
-  ).length;
-  return { plan, decisions, protectedByHistory };
+}
+
+/** For example ` (1a2b3c4d: head, latest; 9c8b7a6d: pinned)`. */
+function named(points: readonly RetentionDecision[]): string {
+  const names = points.map(({ id, reasons }) => `${id.slice(0, 8)}: ${reasons.join(", ")}`);
+  return names.length === 0 ? "" : ` (${listedNames(names, "; ")})`;
 }
 
 /** Decides by the rules; protected points are kept. Newest first. */
@@ -173,26 +203,41 @@ const WAY_OUT: Partial<Record<Protection, Hint>> = {
 };
 
 function decideOnly(
+  workspace: Workspace,
   points: readonly Point[],
-  only: readonly Point[],
-  protections: ReadonlyMap<SavePointId, readonly Protection[]>,
+  {
+    only = [],
+    force,
+    plan,
+    protections,
+  }: Omit<CleanupInput, "rules"> & { protections: ReadonlyMap<SavePointId, readonly Protection[]> },
 ): RetentionDecision[] {
-  const wanted = new Set(only.map(({ descriptor }) => descriptor.save_point_id));
-  for (const id of wanted) {
-    const hard = protections.get(id)?.find((reason) => NEVER_REMOVED.includes(reason));
-    if (hard !== undefined)
-      throw new CairnError(
-        "refused",
-        `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "a view of it is open" : "it is pinned"}`,
-        { hint: WAY_OUT[hard] ?? "" },
-      );
+  const wanted = new Set<SavePointId>();
+  try {
+    for (const target of only) {
+      const id = workspace.resolveOwn(target).descriptor.save_point_id;
+      requireRemovable(id, whyNeverRemoved(protections.get(id), force));
+      wanted.add(id);
+    }
+  } catch (error) {
+    const { message, hint = "" } = toCairnError(error);
+    if (plan === undefined) throw error;
+    throw new CairnError("stale_plan", `the plan ${plan.slice(0, 8)} is stale: ${message}; nothing was changed`, {
+      hint,
+    });
   }
-  return points.map(({ descriptor }) => {
+  return points.map(({ descriptor, pin }) => {
     const id = descriptor.save_point_id;
     return wanted.has(id)
-      ? { id, keep: false, reasons: ["asked for"] }
+      ? { id, keep: false, reasons: ["asked for", ...(pin === null ? [] : ["pinned"])] }
       : { id, keep: true, reasons: ["not asked for"] };
   });
+}
+
+function requireRemovable(id: SavePointId, hard: Protection | undefined): void {
+  if (hard === undefined) return;
+  const why = hard === "head" ? "it is head" : hard === "view" ? "a view of it is open" : "it is pinned";
+  throw new CairnError("refused", `${id.slice(0, 8)} cannot be removed: ${why}`, { hint: WAY_OUT[hard] ?? "" });
 }
 
 /**
@@ -252,7 +297,7 @@ function contentsOf(points: readonly Point[]): { id: string; content: PointConte
 }
 
 /** Returns the bytes that only these points hold. Throws `damaged` if the content that other points need is unknown. */
-export async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
+async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
   if (drop.length === 0) return 0;
   const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
   const [rest, all] = await heldBytes(await workspace.engine.store(call), [contentsOf(drop)], {
@@ -260,71 +305,4 @@ export async function bytesOf(workspace: Workspace, drop: readonly Point[], call
     signal: call.signal,
   });
   return all! - rest!;
-}
-
-function planPath(control: ControlPaths, id: string): string {
-  if (!PLAN_ID.test(id))
-    throw new CairnError("invalid_id", `not a cleanup plan: ${JSON.stringify(id.slice(0, 40))}`, {
-      hint: advice`make one with ${call("cleanup --plan", "previewCleanup")}`,
-    });
-  return join(control.plans, `${id}.json`);
-}
-
-/** Stores a plan until it is run, and deletes plans that are over a week old. */
-export function storePlan(control: ControlPaths, plan: CleanupPlanFile): void {
-  durableMkdir(control.plans);
-  for (const name of readdirSync(control.plans)) {
-    const file = join(control.plans, name);
-    if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < Date.now() - PLAN_AGE_MS)
-      rmSync(file, { force: true });
-  }
-  writeRecord(control, planPath(control, plan.plan_id), encodeCleanupPlan(plan));
-}
-
-/** Reads a plan. Throws `not_found` for a plan that ran already or never existed, `damaged`, `newer_version`. */
-export function loadPlan(control: ControlPaths, id: string): CleanupPlanFile {
-  const hint = advice`make a new plan with ${call("cleanup --plan", "previewCleanup")}`;
-  const plan = readRecord(planPath(control, id), decodeCleanupPlan, { maxBytes: MAX_PLAN_BYTES, hint });
-  if (plan !== null) return plan;
-  throw new CairnError(
-    "not_found",
-    `there is no cleanup plan ${id}: it has run already, or it is more than a week old`,
-    {
-      hint: advice`make a new one with ${call("cleanup --plan", "previewCleanup")}`,
-    },
-  );
-}
-
-export function dropPlan(control: ControlPaths, id: string): void {
-  durableRemove(planPath(control, id));
-}
-
-/**
- * Returns the points that a plan drops. Throws `stale_plan` if a point is missing, was replaced, or is needed now.
- * Later saves do not matter.
- */
-export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): Point[] {
-  const { points } = workspace.points.list();
-  const protections = protectionsOf(workspace, points);
-  const present = new Map(points.map((point) => [point.descriptor.save_point_id, point]));
-  const decisions =
-    plan.rules === null
-      ? null
-      : new Map(decideByRules(points, plan.rules, protections).map((decision) => [decision.id, decision]));
-  return plan.drop.map(({ id, checksum }) => {
-    const stale = (why: string): CairnError =>
-      new CairnError("stale_plan", `the plan ${plan.plan_id} is out of date: ${id.slice(0, 8)} ${why}`, {
-        hint: advice`make a new one with ${call("cleanup --plan", "previewCleanup")}`,
-      });
-    const point = present.get(id);
-    if (point === undefined) throw stale("is gone");
-    if (point.checksum !== checksum) throw stale("is another point now");
-    const reason = protections.get(id)?.find((each) => plan.rules !== null || NEVER_REMOVED.includes(each));
-    if (reason !== undefined) throw stale(`is needed now: ${reason}`);
-    const decision = decisions?.get(id);
-    // The rules alone would keep points that were dropped for their size.
-    if (decision?.keep === true && plan.rules?.maxBytes === undefined)
-      throw stale(`is kept now: ${decision.reasons.join(", ")}`);
-    return point;
-  });
 }

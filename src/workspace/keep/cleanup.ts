@@ -1,19 +1,11 @@
 import { type Freed, freeContent } from "../store/free-content.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { CleanupFile, CleanupPlanFile, PlannedDrop } from "../../formats/records/cleanup.ts";
+import type { CleanupFile, PlannedDrop } from "../../formats/records/cleanup.ts";
 import { formatBytes, plural } from "../../formats/sizes.ts";
 import { durableRemove } from "../../fs/durable.ts";
 import type { SavePointId } from "../../ids.ts";
-import {
-  bytesOf,
-  dropPlan,
-  keptContent,
-  NEVER_REMOVED,
-  presentIds,
-  protectionsOf,
-  requireFresh,
-} from "./cleanup-plan.ts";
+import { keptContent, presentIds, protectionsOf, whyNeverRemoved } from "./cleanup-plan.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
 import { roomAt } from "../place/room.ts";
@@ -45,8 +37,8 @@ export interface CleanupCall extends WorkspaceCall {
 const WAIT_MS = 10_000;
 
 /**
- * Removes exactly the points of a plan. The caller holds the workspace's lock. An abort while space is freed leaves the
- * journal, as a kill does; the points are gone.
+ * Removes exactly the points of a plan. The caller holds the workspace's lock, and planned under it: the plan has read
+ * all content that stays. An abort while space is freed leaves the journal, as a kill does; the points are gone.
  * - Before: points that stay are sealed if their trees lie with points that go.
  * - Intent and commit: the journal, one durable write ●; after it the next holder of the lock finishes the removal.
  * - Then the descriptors, the snapshots and unneeded content are removed. Content that has to stay is noted
@@ -54,15 +46,13 @@ const WAIT_MS = 10_000;
  */
 export async function runPlan(
   workspace: Workspace,
-  plan: CleanupPlanFile,
+  plan: CleanupFile,
   { seal, ...call }: CleanupCall,
 ): Promise<Cleaned> {
-  // Checked before any removal: content that cannot be read may be needed.
-  await bytesOf(workspace, requireFresh(workspace, plan), call);
   throwIfAborted(call.signal);
   const drop = await sealSharers(workspace, plan.drop, { seal, ...call });
-  const held = plan.rules === null ? await lookForRest(workspace, drop, call) : null;
-  const journal: CleanupFile = { plan_id: plan.plan_id, drop: [...drop], thorough: plan.rules === null };
+  const held = plan.thorough ? await lookForRest(workspace, drop, call) : null;
+  const journal: CleanupFile = { ...plan, drop: [...drop] };
   failpoint("cleanup.checked");
   const { control } = workspace.found;
   const record = workspace.unfinished("cleanup");
@@ -70,8 +60,6 @@ export async function runPlan(
   workspace.requireLock();
   await makingRoom(control, () => record.begin(journal));
   failpoint("cleanup.committed");
-  dropPlan(control, plan.plan_id);
-  failpoint("cleanup.plan-dropped");
   // If another process has taken over the lock since, it has already finished this removal.
   const { removed, allGone } = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
   const { thorough } = journal;
@@ -142,7 +130,7 @@ function sequencesOf(drop: readonly PlannedDrop[]): number[] {
 }
 
 /** Returns the points of a removal that still may be removed. A point that is needed by now stays. */
-function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): readonly PlannedDrop[] {
+function stillUnneeded(workspace: Workspace, { drop, forced }: CleanupFile): readonly PlannedDrop[] {
   const others = new Set<number>();
   const present = drop.flatMap(({ sequence, id }) => {
     try {
@@ -158,8 +146,7 @@ function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): read
   });
   const protections = protectionsOf(workspace, present);
   const unneeded = drop.filter(
-    ({ id, sequence }) =>
-      !others.has(sequence) && protections.get(id)?.some((reason) => NEVER_REMOVED.includes(reason)) !== true,
+    ({ id, sequence }) => !others.has(sequence) && whyNeverRemoved(protections.get(id), forced) === undefined,
   );
   return withoutNeeded(workspace, unneeded);
 }
@@ -178,9 +165,10 @@ export const CLEANUP = journaled({
   after: "removes the points, except points that are needed by now, and frees their content",
   changesFolder: false,
   unreadable: () => "some of the points to remove may still be there; all points that `cairn history` lists are whole",
-  async finish(workspace, { drop, thorough }, call) {
+  async finish(workspace, journal, call) {
+    const { thorough } = journal;
     workspace.points.removeMovedAway();
-    const { removed } = await removePoints(workspace, stillUnneeded(workspace, drop), call);
+    const { removed } = await removePoints(workspace, stillUnneeded(workspace, journal), call);
     workspace.points.refresh();
     const problem = await freeIfPossible(workspace, { removed, thorough, signal: call.signal });
     workspace.unfinished("cleanup").end();

@@ -2,10 +2,12 @@ import fs from "node:fs";
 import { pathsBelow } from "../../clones/walk-entries.ts";
 import { advice, CairnError, line, throwIfAborted } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
+import { planIdOf, requirePlan } from "../../formats/plan-id.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import { plural } from "../../formats/sizes.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
-import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
+import { joinRaw, listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
@@ -25,6 +27,36 @@ export interface PathHolder {
   readonly point: Point;
   /** Raw paths. They include ignored files, which only the clone of the point has. */
   readonly paths: readonly Uint8Array[];
+}
+
+/** Places that have texts to remove. */
+export interface TextHolders {
+  /** Events, as recorded lines. */
+  events: string[];
+  /** Points that have such a text in the cause or message. */
+  points: Point[];
+}
+
+/** Returns the id of a removal's plan. Throws `stale_plan` if the caller was shown another one. */
+export function requireShown(
+  shown: string | undefined,
+  { paths, text }: Record<"paths" | "text", readonly string[]>,
+  { holders, events, points }: TextHolders & { holders: readonly PathHolder[] },
+): string {
+  const factsOf = ({ descriptor, checksum, pin }: Point) => [descriptor.save_point_id, checksum, pin !== null];
+  const id = planIdOf([
+    ["removePaths", paths, text],
+    ...holders.map(({ point, paths: own }) => [factsOf(point), own.map(latin1).toSorted()]),
+    ...points.map(factsOf),
+    ...events,
+  ]);
+  const named = (all: readonly Point[]): string => {
+    const ids = all.map(({ descriptor }) => descriptor.save_point_id.slice(0, 8));
+    return `${plural(all.length, "point")}${ids.length === 0 ? "" : ` (${listedNames(ids)})`}`;
+  };
+  const now = `it would now remove paths from ${named(holders.map(({ point }) => point))}, and text from ${plural(events.length, "event")} and the causes of ${named(points)}`;
+  requirePlan(shown, id, now);
+  return id;
 }
 
 /** Takes the lock of a workspace, also of a released one, on which no other command works. */

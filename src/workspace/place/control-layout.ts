@@ -33,8 +33,6 @@ export interface ControlPaths {
   readonly lock: string;
   /** Retention and quota, if they are set. */
   readonly policy: string;
-  /** Cleanups that were planned and not done. */
-  readonly plans: string;
   /** Notes of content that removals had to leave in the store. */
   readonly unfreed: string;
   /** Views: each has a lease and a folder. */
@@ -59,7 +57,6 @@ export function controlPaths(root: string): ControlPaths {
     workspaces: join(root, "workspaces"),
     lock: join(root, "lock"),
     policy: join(root, "policy.json"),
-    plans: join(root, "plans"),
     unfreed: join(root, "unfreed"),
     views: join(root, "views"),
     partial: join(root, "partial"),

@@ -92,26 +92,26 @@ export function withTexts(place: RecordPlace, events: readonly StoredEvent[]): A
 
 /**
  * Takes texts out of the record of a workspace if `fits` returns true for them, or if they cannot be opened. The events stay,
- * because they tell whose changes are whose. Returns the number of events with such text; `dryRun`: only counts them.
+ * because they tell whose changes are whose. Returns the events with such text as recorded lines; `dryRun`: only finds them.
  */
 export async function removeTexts(
   place: RecordPlace,
   fits: (text: string) => boolean,
   { dryRun }: { dryRun: boolean },
-): Promise<number> {
-  let count = 0;
+): Promise<string[]> {
+  const found: string[] = [];
   const edit = (line: string): string | null => {
     const event = eventIn(line);
     // A line that a full disk cut off may have the text too.
     if (event === null) return null;
     const kept = withoutFitting(place, event, fits);
     if (kept === event) return line;
-    count++;
+    found.push(line);
     return JSON.stringify(kept);
   };
   if (dryRun) for (const line of recordedLines(place)) edit(line);
   else await rewriteRecord(place, edit);
-  return count;
+  return found;
 }
 
 function withoutFitting(place: RecordPlace, event: StoredEvent, fits: (text: string) => boolean): StoredEvent {

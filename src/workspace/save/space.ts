@@ -114,7 +114,7 @@ function policyOf(workspace: Workspace, call: WorkspaceCall): PolicyFile {
 }
 
 async function makeRoom(workspace: Workspace, rules: RetentionRules, call: WorkspaceCall): Promise<number> {
-  const { plan } = await planCleanup(workspace, { ...call, rules, only: null, keepYoung: true });
+  const { plan } = await planCleanup(workspace, { ...call, rules, keepYoung: true });
   if (plan.drop.length === 0) return 0;
   const { removed } = await runPlan(workspace, plan, { ...call, seal: sealPoints });
   call.onWarning?.(

@@ -28,7 +28,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
       const keep = async (count: number): Promise<void> => {
         const before = await ids();
         const plan = await client.previewCleanup({ retention: { keepLast: count } });
-        const { removed } = await client.runCleanup(plan.plan_id);
+        const { removed } = await client.runCleanup({ retention: { keepLast: count }, plan: plan.plan_id });
         assert.deepEqual(removed.toSorted(), before.slice(count).toSorted());
         assert.deepEqual(await ids(), before.slice(0, count));
       };

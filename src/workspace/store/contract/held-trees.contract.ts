@@ -132,7 +132,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
       assertFolder(folder, states.get(last)!, "undone");
       await save();
       // Damaged points can be removed like others.
-      await client.runCleanup((await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id);
+      await client.runCleanup({ retention: { keepLast: 1 } });
       assert.deepEqual((await client.verifyAll()).problems, []);
       assert.deepEqual(
         (await client.doctor()).findings.filter(({ severity }) => severity === "damage"),

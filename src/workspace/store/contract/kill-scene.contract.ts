@@ -104,8 +104,7 @@ export class KillScene {
   /** Removes older points, which would only slow the next checks down. */
   async keepLast(count: number): Promise<void> {
     const { client } = this.place;
-    const { plan_id: plan } = await client.previewCleanup({ retention: { keepLast: count } });
-    await client.runCleanup(plan);
+    await client.runCleanup({ retention: { keepLast: count } });
   }
 }
 

@@ -112,7 +112,11 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
       fs.writeFileSync(path.join(folder, "same/kept.txt"), "edited\n");
       for (let i = 0; i < 3; i++) await client.save();
       const plan = await client.previewCleanup({ retention: { keepLast: 1 } });
-      assert.equal((await client.runCleanup(plan.plan_id)).removed.includes(id), false, "it is looked into");
+      assert.equal(
+        (await client.runCleanup({ retention: { keepLast: 1 }, plan: plan.plan_id })).removed.includes(id),
+        false,
+        "it is looked into",
+      );
       assert.deepEqual(shownOf(readFolder(view.path)), shownOf(contents));
       // Writes into the view by root are in no point.
       fs.writeFileSync(path.join(view.path, "same/kept.txt"), "written into the view\n");
