@@ -1,7 +1,7 @@
 import type { PointContent } from "../store/engine.ts";
 import { heldBytes, type KeptContent } from "../store/held-bytes.ts";
 import { advice, CairnError, type Hint, line, throwIfAborted, toCairnError } from "../../errors.ts";
-import { planIdOf, requirePlan } from "../../formats/plan-id.ts";
+import { planIdOf, requirePlan } from "../../crypto/plan-id.ts";
 import type { CleanupFile } from "../../formats/records/cleanup.ts";
 import { type RetentionRules, storedRetention } from "../../formats/records/policy.ts";
 import { plural } from "../../formats/sizes.ts";

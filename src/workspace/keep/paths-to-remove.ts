@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { pathsBelow } from "../../clones/walk-entries.ts";
 import { advice, CairnError, line, throwIfAborted } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { planIdOf, requirePlan } from "../../formats/plan-id.ts";
+import { planIdOf, requirePlan } from "../../crypto/plan-id.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
