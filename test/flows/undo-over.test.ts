@@ -67,6 +67,22 @@ test("redo that left an edited file is finished by redo --over, and undo reverts
   assert.deepEqual(folder.state, ["two", "two", "edited"]);
 });
 
+test("undo names no directory of which the operation changed only the time", () => {
+  const root = newFolder("undo-times");
+  const write = (text: string): void => fs.writeFileSync(path.join(root, "d/a"), text);
+  fs.mkdirSync(path.join(root, "d"));
+  write("one");
+  fs.utimesSync(path.join(root, "d"), 1, 1);
+  cairnOk(["save"], { cwd: root });
+  fs.utimesSync(path.join(root, "d"), 2, 2);
+  fs.writeFileSync(path.join(root, "b"), "two");
+  cairnOk(["restore", "head"], { cwd: root });
+  fs.rmSync(path.join(root, "d"), { recursive: true });
+  const done = cairn(["undo"], { cwd: root });
+  assert.deepEqual([done.status, done.data["left_out"]], [0, []]);
+  assert.deepEqual(fs.readdirSync(root), ["b"]);
+});
+
 test("undo --over after an undo that left nothing reverts the operation before it", () => {
   const folder = new Folder("undo-over-before");
   folder.run(0, "redo");

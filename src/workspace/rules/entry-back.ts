@@ -32,8 +32,9 @@ export class EntryBack {
   }
 
   /** Leaves the entry as it is from here on, unless it is as the step found it. */
-  stopAt({ found }: Step): void {
+  stopAt({ found, left }: Step): void {
     const { wanted: now } = this;
+    if (isSilent(found, left)) return;
     if (now === null || found === null) {
       if (now !== found) this.#stopped.add("content");
     } else for (const aspect of ASPECTS) if (differ(aspect, now, found)) this.#stopped.add(aspect);
@@ -49,7 +50,7 @@ export class EntryBack {
 
   /** Takes back the making or the removal of an entry. */
   #takeWhole(now: TreeNode | null, { found, left }: Omit<Step, "index">): void {
-    if (this.#stopped.has("content")) return;
+    if (this.#stopped.has("content") || isSilent(found, left)) return;
     if (isSameContent(now, found)) {
       // A directory that stayed for other entries gets its time again.
       if (now?.type === "dir") this.wanted = { ...now, ...PARTS.times(found!) };
@@ -87,6 +88,11 @@ export class EntryBack {
     if (aspect === "mode" && differ("owner", now, left)) return ((now.mode ^ left.mode) & ~SET_ID_BITS) !== 0;
     return differ(aspect, now, left);
   }
+}
+
+/** Tells if a change was one of times or of hard links alone. */
+function isSilent(found: TreeNode | null, left: TreeNode | null): boolean {
+  return found !== null && left !== null && differences(found, left).every((aspect) => SILENT.has(aspect));
 }
 
 /** Tells if two entries are of one type and content. */
