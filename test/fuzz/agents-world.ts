@@ -98,7 +98,7 @@ export class AgentsWorld {
     world.run("init", "-q", "-b", "main");
     for (const name of ["a", "b", "c", "d/a", "d/b", "e/f/a", "e/g"]) world.put(name, `base ${name}`);
     world.commit();
-    world.client = await (await cairnLibrary()).adopt(world.folder);
+    world.client = await (await cairnLibrary()).init(world.folder);
     await world.save({ message: "first", tags: [TAG] }, { isAsked: true });
     return world;
   }
