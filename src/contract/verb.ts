@@ -24,7 +24,7 @@ export interface Rights {
   readonly looks?: true;
   /** Options with which a call of a verb that `looks` changes something. */
   readonly changesWith?: readonly string[];
-  /** The call writes to the control directory, though it `looks`: a plan, a result, or the content of a clone. */
+  /** The call writes to the control directory, though it `looks`: a result, or the content of a clone. */
   readonly stores?: true;
   /** The call changes nothing durable, or lasts as long as its caller wants: it cannot be a job and takes no idempotency key. */
   readonly passing?: true;

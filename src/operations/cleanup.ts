@@ -56,6 +56,7 @@ function policyOf(control: ControlPaths): Retention {
 function publicPlan({ id, bytes, decisions, protectedByHistory }: CleanupFacts): Omit<CleanupPlan, "removals_pending"> {
   return {
     plan_id: id,
+    created_at: new Date().toISOString(),
     protected_save_points: decisions.filter(({ keep }) => keep).map(({ id: point }) => point as SavePointId),
     protected_by_history: protectedByHistory,
     candidate_count: decisions.length,

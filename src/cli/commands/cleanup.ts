@@ -148,10 +148,11 @@ async function removeAnywhere(context: Context, input: Input, options: RunCleanu
   const { workspacesOf } = await import("../points-of-all.ts");
   const library = await context.library();
   const places = [...(await workspacesOf(context, options.only ?? []))];
+  const words = givenWords(WANTED, input);
   if (places.length > 1 && (input.flag("plan") || options.plan !== undefined))
     throw usage(
       `the points are in ${places.length} workspaces, and a plan is for one workspace`,
-      places.map(([folder, only]) => context.commandLine(["cleanup", "--plan", "--only", ...only], folder)).join("; "),
+      places.map(([folder, only]) => context.commandLine(["cleanup", "--plan", ...words, ...only], folder)).join("; "),
     );
   const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true, still_held: null };
   for (const [folder, only] of places) {

@@ -325,6 +325,7 @@ test("decodeText returns text only for UTF-8 without NUL", () => {
 test("a cleanup plan lists the points to remove, the reasons and the command", () => {
   const plan = {
     plan_id: "c1",
+    created_at: "",
     protected_save_points: [ID_A],
     protected_by_history: 1,
     candidate_count: 1,
