@@ -84,6 +84,16 @@ const FORMS: Record<string, Form> = {
     },
     fresh: { edits, seals, "a pin of a point that stays": ({ run, ids }) => run("pin", ids[3]!) },
   },
+  "by a rule that keeps one": {
+    line: () => ["cleanup", "--keep-last", "1"],
+    stale: { "a new point": [saves, /remove 4 points /] },
+    fresh: {
+      "a new point, and a pin of the one that it succeeds": (place) => {
+        place.run("pin", place.ids[3]!);
+        saves(place);
+      },
+    },
+  },
   "--only": {
     line: (ids) => ["cleanup", "--only", ids[1]!, ids[2]!],
     stale: {

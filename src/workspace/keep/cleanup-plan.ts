@@ -139,8 +139,6 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   const id = planIdOf([
     ["cleanup", found.workspace.id, isNamed ? input.force === true : storedRetention(input.rules)],
     ...drop.map(({ descriptor, checksum, pin }) => [descriptor.save_point_id, checksum, pin !== null]),
-    // A plan of named points does not depend on other points.
-    ...(isNamed ? [] : kept.map((each) => each.id)),
   ]);
   const [going, staying] = [decisions.filter(({ keep }) => !keep), kept].map(
     (each) => `${plural(each.length, "point")}${named(each)}`,
