@@ -89,7 +89,7 @@ const FORMS: Record<string, Form> = {
     stale: { "a new point": [saves, /remove 4 points /] },
     fresh: {
       "a new point, and a pin of the one that it succeeds": (place) => {
-        place.run("pin", place.ids[3]!);
+        place.run("pin", place.ids[4]!);
         saves(place);
       },
     },
