@@ -13,7 +13,7 @@ const root = process.argv[2] ?? "agent-7";
 
 try {
   // Any number of hosts may do this at once: one makes it, all get it.
-  await using client = await openOrInit(root, { name: "agent-7" });
+  await using client = await openOrInit(root, { selfContained: true, name: "agent-7" });
 
   // Back to the point the workspace stands at. A rollback stays a rollback; what a crash left unsaved is saved first.
   const restored = await client.restoreLatest();

@@ -30,4 +30,9 @@ test("a plan that was shown is applied only if it is the plan of now", () => {
       return true;
     },
   );
+  for (const shown of [now.slice(0, 8), now.toUpperCase(), ` ${now}`, "", "../../etc"])
+    assert.throws(
+      () => requirePlan(shown, now, "it would remove 2 points now"),
+      (error) => error instanceof CairnError && error.code === "usage" && /is no plan's id/.test(error.message),
+    );
 });

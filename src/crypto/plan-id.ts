@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { advice, CairnError } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 
 /**
  * A plan's id tells two plans apart: it is a digest over the verb, its options, and every entry, point, snapshot or pack
@@ -18,10 +18,16 @@ export function requirePlan(shown: string | undefined, id: string, now: string):
   if (shown !== undefined && shown !== id) throw stalePlan(shown, id, now);
 }
 
-/** Returns the error for a plan that a caller was shown and that is another one now. */
+const PLAN_ID = /^[0-9a-f]{32}$/;
+
+/** Returns the error for a plan that a caller was shown and that is another one now; `usage` for text that is no id. */
 export function stalePlan(shown: string, id: string, now: string): CairnError {
+  if (!PLAN_ID.test(shown))
+    return new CairnError("usage", `${JSON.stringify(shown.slice(0, 40))} is no plan's id; nothing was changed`, {
+      hint: "give the whole id of the plan: 32 digits and letters from a to f",
+    });
   return new CairnError("stale_plan", `the plan ${shown.slice(0, 8)} is stale: ${now}; nothing was changed`, {
-    hint: advice`look at the new plan, ${id.slice(0, 8)}, and give its id`,
+    hint: `look at the plan again, then give its id, ${id}`,
     details: { plan: id },
   });
 }

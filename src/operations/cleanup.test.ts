@@ -121,7 +121,7 @@ test("runCleanup with a plan refuses if another point would go or stay, names th
   await refuses(keepLast, async () => client.runCleanup({ only: [first!] }), /it would remove/);
   const { plan_id: plan } = await client.previewCleanup({ retention: keepLast });
   await assert.rejects(client.runCleanup({ retention: { keepLast: 3 }, plan }), hasCode("stale_plan"));
-  await assert.rejects(client.runCleanup({ retention: keepLast, plan: "../../etc" }), hasCode("stale_plan"));
+  await assert.rejects(client.runCleanup({ retention: keepLast, plan: "../../etc" }), hasCode("usage"));
 });
 
 test("a plan of named points does not depend on other points, and force removes pinned points", async (context) => {

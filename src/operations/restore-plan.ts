@@ -13,7 +13,7 @@ import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
 import { type Point, rulesOf } from "../workspace/points/point-files.ts";
-import { isSameRoot, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
+import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
@@ -70,13 +70,13 @@ export async function planTo(
     options,
   );
   const { plan: entries } = planned;
-  const changesRoot = paths === null && !isSameRoot(rootOfPoint(target), rootOfFolder(workspace.root));
+  const root = paths === null ? rootDifference(rootOfPoint(target), rootOfFolder(workspace.root)) : null;
   const { takeOwnership } = options;
   const leftOut = expectedLeftOut(entries, { ...planned, scan, paths, takeOwnership });
   return {
-    id: idOfPlan(wanted, { ...planned, scan }),
+    id: idOfPlan(wanted, { ...planned, scan, root }),
     restored_to: target.descriptor.save_point_id,
-    entries: publicEntries(entries, changesRoot),
+    entries: publicEntries(entries, root !== null),
     left_out: leftOut.map(publicLeftOut),
     ...(planned.refs.length > 0 ? { refs: planned.refs } : {}),
     holders: holdersOf(workspace),

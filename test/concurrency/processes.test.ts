@@ -80,7 +80,7 @@ test("eight processes that open or create one self-contained workspace all get t
   const place = path.join(SCRATCH, "together");
   const script = `const { openOrInit } = await import(${JSON.stringify(path.join(ROOT, "dist/index.js"))});
 const lockTimeoutMs = 60_000;
-const client = await openOrInit(process.argv[1], { lockTimeoutMs });
+const client = await openOrInit(process.argv[1], { selfContained: true, lockTimeoutMs });
 const point = await client.save({ message: "from " + process.pid, lockTimeoutMs });
 console.log(JSON.stringify({ id: client.repoId, root: client.repoRoot, workspace: client.workspace.id, point: point.save_point_id }));`;
   const results = await Promise.all(

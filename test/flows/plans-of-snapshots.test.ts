@@ -67,6 +67,7 @@ const CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   "an edit": ({ write }) => write("a", "edited"),
   "an edit of a large file": ({ folder }) => fs.appendFileSync(path.join(folder, "large"), "more"),
   "a mode": ({ folder }) => fs.chmodSync(path.join(folder, "new"), 0o700),
+  "the folder's own mode": ({ folder }) => fs.chmodSync(folder, 0o711),
   "a rename": ({ folder }) => fs.renameSync(path.join(folder, "new"), path.join(folder, "newer")),
   "a new file": ({ write }) => write("d/new", "new"),
   "a file that is made as it was": ({ write }) => write("d/b", "one"),

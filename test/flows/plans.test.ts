@@ -45,6 +45,7 @@ const CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   rename: ({ folder }) => fs.renameSync(path.join(folder, "d/b"), path.join(folder, "d/c")),
   "new file": ({ write }) => write("d/new", "new"),
   "deleted file": ({ folder }) => fs.rmSync(path.join(folder, "new")),
+  "chmod of the folder itself": ({ folder }) => fs.chmodSync(folder, 0o700),
   "new point that changes the target": ({ folder, write }) => {
     write("d/b", "two");
     cairnOk(["save", folder]);

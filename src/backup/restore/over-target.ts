@@ -73,13 +73,16 @@ export async function planOver(
   }
 }
 
-/** The plan's id covers the facts of a present entry that this restore compares: its kind, mode, owner, size and time. */
+/**
+ * The plan's id covers the kind, mode, owner, size and times of a present entry. This restore reads no content, and no undo
+ * brings back a replaced file, so the change time stands for content and attributes.
+ */
 function shownOver({ puts, leftOut }: OverFolder, { listed, target, chosen, options }: OverParts): ShownOver {
   const { overwrite, ownershipByName, takeOwnership } = options;
   const how = [overwrite, ownershipByName === true, takeOwnership === true, chosen?.map(hex).toSorted() ?? null];
   const facts = puts.map(({ path, old, was: { uid, gid } }) => [
     hex(path),
-    old && [old.mode, old.size, old.mtimeSec, old.mtimeNs, uid, gid],
+    old && [old.mode, old.size, old.mtimeSec, old.mtimeNs, old.ctimeSec, old.ctimeNs, uid, gid],
   ]);
   const stays = leftOut.map(({ path, reason }) => [hex(path), reason]);
   return {

@@ -5,7 +5,7 @@ import type { RestoreInPlaceResult } from "../../contract/snapshots.ts";
 import { decodeTree } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { publicLeftOut } from "../../workspace/points/left-out.ts";
-import { isSameRoot, rootOfFolder } from "../../workspace/points/root-changes.ts";
+import { rootDifference, rootOfFolder } from "../../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
 import { MadeContents } from "../../workspace/rules/made-contents.ts";
 import { type Plan, publicEntries } from "../../workspace/rules/plan.ts";
@@ -49,20 +49,20 @@ export async function planInPlace(
   const states = { present: presentSource(scan), target, fields };
   const { plan } = await planAbsolute(input, states, { scan, ...unknownIn(workspace, manifest) });
   const shown = { ...input, kind: "restore", origin: listed.id, plan: call.plan } as const;
-  const facts = { plan, scan, made: new MadeContents() };
+  const root = chosen.paths === null ? rootDifference(content.node, rootOfFolder(workspace.root)) : null;
+  const facts = { plan, scan, made: new MadeContents(), root };
   const stale = whyStale(shown, facts);
   if (stale !== null) throw stale;
-  const changesRoot = chosen.paths === null && !isSameRoot(content.node, rootOfFolder(workspace.root));
   const left = expectedLeftOut(plan, { scan, paths, manifest, damaged: [], takeOwnership }).map(publicLeftOut);
   return {
     restored_to: null,
     undo_id: null,
-    changes: countsOf(plan, changesRoot),
+    changes: countsOf(plan, root !== null),
     left_out: left,
     unlinked: [],
     method: "entries",
     plan_id: idOfPlan(shown, facts),
-    planned_entries: publicEntries(plan, changesRoot),
+    planned_entries: publicEntries(plan, root !== null),
   };
 }
 

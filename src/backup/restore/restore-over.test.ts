@@ -11,6 +11,7 @@ import {
   symlinkSync,
   utimesSync,
   writeFileSync,
+  statSync,
 } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
@@ -241,6 +242,11 @@ test("a plan of `overwrite` names the entries, and is done as shown or refused b
   );
   const changes = [
     () => writeFileSync(join(target, "a.txt"), "other\n"),
+    () => {
+      const { atimeMs, mtimeMs } = statSync(join(target, "a.txt"));
+      writeFileSync(join(target, "a.txt"), "OTHER\n");
+      utimesSync(join(target, "a.txt"), atimeMs / 1000, mtimeMs / 1000);
+    },
     () => chmodSync(join(target, "many/8"), 0o600),
     () => writeFileSync(join(target, "many/7"), "made\n"),
     () => rmSync(join(target, "many/9")),
@@ -259,7 +265,7 @@ test("a plan of `overwrite` names the entries, and is done as shown or refused b
   writeFileSync(join(target, "more"), "unrelated\n");
   const { overwritten, plan_id: none } = await restored({ overwrite, plan: shown });
   assert.deepEqual([overwritten?.written, none, text("a.txt")], [4, null, text("a.txt")]);
-  assert.notEqual(text("a.txt"), "other\n");
+  assert.notEqual(text("a.txt"), "OTHER\n");
   rmSync(target, { recursive: true });
   await assert.rejects(restored({ overwrite, plan: shown }), { code: "stale_plan" });
 });

@@ -194,10 +194,10 @@ function keepYoung(points: readonly Point[], decisions: readonly RetentionDecisi
   }
 }
 
-const WAY_OUT: Partial<Record<Protection, Hint>> = {
-  pinned: advice`remove the pin first: ${line("unpin")}`,
-  head: "save again first, so that a newer point is head",
-  view: advice`close the view first: ${line("view --list", "listViews")}`,
+const WAY_OUT: Partial<Record<Protection, (id: SavePointId) => Hint>> = {
+  pinned: (id) => advice`remove the pin first: ${line(`unpin ${id.slice(0, 8)}`, "unpin", id)}`,
+  head: () => "save again first, so that a newer point is head",
+  view: () => advice`close the view first: ${line("view --list", "listViews")}`,
 };
 
 function decideOnly(
@@ -235,7 +235,7 @@ function decideOnly(
 function requireRemovable(id: SavePointId, hard: Protection | undefined): void {
   if (hard === undefined) return;
   const why = hard === "head" ? "it is head" : hard === "view" ? "a view of it is open" : "it is pinned";
-  throw new CairnError("refused", `${id.slice(0, 8)} cannot be removed: ${why}`, { hint: WAY_OUT[hard] ?? "" });
+  throw new CairnError("refused", `${id.slice(0, 8)} cannot be removed: ${why}`, { hint: WAY_OUT[hard]?.(id) ?? "" });
 }
 
 /**

@@ -3,6 +3,7 @@ import { RecordFinder } from "../../archive/scan/find-record.ts";
 import { hex, joinPath } from "../../formats/bytes.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { publicLeftOut } from "../points/left-out.ts";
+import type { rootDifference } from "../points/root-changes.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import { isAsRecorded } from "../open/describe.ts";
@@ -134,14 +135,16 @@ export async function requireAnywhere(
 /** Returns the id of a restore's plan. Preview and restore agree on it. */
 export function idOfPlan(
   { kind, target, origin, paths, keepPresent = false, keepGit = false, relative }: Shown,
-  { merged = [], ...planned }: PlannedFacts,
+  { merged = [], root, ...planned }: PlannedFacts,
 ): string {
   const names = paths?.map(hex).toSorted() ?? null;
   const own = target && idOf(target);
   const nameOf = (point: Point): string => (origin !== undefined && idOf(point) === own ? origin : idOf(point));
   const changes = relative?.changes.map(({ found, left }) => [nameOf(found), left && idOf(left)]) ?? null;
   const texts = merged.map(({ path, sha256 }) => [hex(path), hex(sha256)]);
-  const options = [kind, origin ?? own, names, keepPresent, keepGit, relative?.over ?? false, changes, texts];
+  const was = root?.after;
+  const present = was ? [was.mode, was.uid, was.gid] : null;
+  const options = [kind, origin ?? own, names, keepPresent, keepGit, relative?.over ?? false, changes, texts, present];
   return planId(options, planned);
 }
 
@@ -149,8 +152,14 @@ export function idOfPlan(
 export type Shown = Pick<RestoreInput, "kind" | "origin" | "paths" | "keepPresent" | "keepGit" | "relative"> &
   Partial<Pick<RestoreInput, "target">>;
 
-/** `merged`: the texts that the plan merged, with the digests of the results. */
-type PlannedFacts = Parameters<typeof planId>[1] & { merged?: TextMerge["merged"] };
+/**
+ * `merged`: the texts that the plan merged, with the digests of the results. `root`: the change of the folder itself,
+ * whose `after` is the present; null if it stays.
+ */
+type PlannedFacts = Parameters<typeof planId>[1] & {
+  merged?: TextMerge["merged"];
+  root: ReturnType<typeof rootDifference>;
+};
 
 function idOf({ descriptor }: Point): string {
   return descriptor.save_point_id;
