@@ -3,7 +3,7 @@ import { RecordFinder } from "../../archive/scan/find-record.ts";
 import { hex, joinPath } from "../../formats/bytes.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { publicLeftOut } from "../points/left-out.ts";
-import type { rootDifference } from "../points/root-changes.ts";
+import { rootDifference, rootOfPoint } from "../points/root-changes.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import { isAsRecorded } from "../open/describe.ts";
@@ -166,8 +166,12 @@ function idOf({ descriptor }: Point): string {
 }
 
 /** Tells why the caller does not want a planned restore: it is not the plan that was given, or entries would stay. */
-export function whyUnwanted(input: RestoreInput, planned: PlannedFacts): CairnError | null {
-  return whyStale(input, planned) ?? whyNotAll(input, planned);
+export function whyUnwanted(
+  input: RestoreInput,
+  planned: Omit<PlannedFacts, "root"> & { undo: Point },
+): CairnError | null {
+  const root = input.paths === null ? rootDifference(rootOfPoint(input.target), rootOfPoint(planned.undo)) : null;
+  return whyStale(input, { ...planned, root }) ?? whyNotAll(input, planned);
 }
 
 /** Returns an error if the caller was shown another plan. Nothing was changed yet. */

@@ -11,7 +11,6 @@ import { leftOutOfPlan, type PlannedRestore, planOf } from "./planned.ts";
 import { requireAnywhere, type RestoreInput, savePresent, whyUnwanted } from "./prepare.ts";
 import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
-import { rootDifference, rootOfPoint } from "../points/root-changes.ts";
 import type { Point } from "../points/point-files.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
@@ -96,8 +95,7 @@ async function restoreReading(
   present: Awaited<ReturnType<typeof savePresent>>,
 ): Promise<Restored | CairnError> {
   const planned = await planOf(workspace, input, present);
-  const root = input.paths === null ? rootDifference(rootOfPoint(input.target), rootOfPoint(planned.undo)) : null;
-  const unwanted = whyUnwanted(input, { ...planned, root });
+  const unwanted = whyUnwanted(input, planned);
   if (unwanted !== null) return unwanted;
   if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
   return { ...nothingToDo(workspace, input), leftOut: leftOutOfPlan(planned, input.paths) };
