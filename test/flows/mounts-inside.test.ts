@@ -187,7 +187,7 @@ test("backup restore --in-place leaves mounts inside unchanged, and backup resto
   write([path.join(inside, "f"), "second\n"], [path.join(inside, "more"), "more\n"]);
   cairnOk(["save", folder, "--cross-mounts"]);
   const args = ["-C", folder, "backup", "restore", "latest", "--in-place", ...place.options];
-  const planned = cairn([...args, "--dry-run"]).data["changes"] as object;
+  const planned = cairn([...args, "--plan"]).data["changes"] as object;
   const { status, data } = cairn(args);
   const { changes, proof } = data as { changes: object; proof: object | null };
   assert.deepEqual(changes, planned);

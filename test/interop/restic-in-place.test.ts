@@ -19,7 +19,7 @@ test(
     makeSecond(folder);
     cairnOk(["save", folder]);
     const before = readFolder(folder);
-    for (const more of [[], ["--dry-run"], ["same"]]) {
+    for (const more of [[], ["--plan"], ["same"]]) {
       const args = ["-C", folder, "backup", "restore", "latest", ...more, "--in-place", ...place.options];
       const refused = cairn(args);
       assert.match(`${refused.status} ${refused.stdout}`, /^7 .*made by another program.*--to/);
