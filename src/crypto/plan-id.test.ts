@@ -18,10 +18,10 @@ test("a plan's id depends on every fact and on their order, and joins none", () 
 
 test("a plan that was shown is applied only if it is the plan of now", () => {
   const now = planIdOf(["now"]);
-  requirePlan(undefined, now, "it would remove 2 points now");
-  requirePlan(now, now, "it would remove 2 points now");
+  requirePlan(undefined, now, () => "it would remove 2 points now");
+  requirePlan(now, now, () => "it would remove 2 points now");
   assert.throws(
-    () => requirePlan(planIdOf(["then"]), now, "it would remove 2 points now"),
+    () => requirePlan(planIdOf(["then"]), now, () => "it would remove 2 points now"),
     (error) => {
       assert.ok(error instanceof CairnError);
       assert.equal(error.code, "stale_plan");
@@ -32,7 +32,7 @@ test("a plan that was shown is applied only if it is the plan of now", () => {
   );
   for (const shown of [now.slice(0, 8), now.toUpperCase(), ` ${now}`, "", "../../etc"])
     assert.throws(
-      () => requirePlan(shown, now, "it would remove 2 points now"),
+      () => requirePlan(shown, now, () => "it would remove 2 points now"),
       (error) => error instanceof CairnError && error.code === "usage" && /is no plan's id/.test(error.message),
     );
 });

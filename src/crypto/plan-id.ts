@@ -13,9 +13,9 @@ export function planIdOf(facts: Iterable<unknown>): string {
   return hash.digest("hex").slice(0, 32);
 }
 
-/** Throws `stale_plan` if a caller was shown another plan. `now` tells what the verb would do now; nothing was done yet. */
-export function requirePlan(shown: string | undefined, id: string, now: string): void {
-  if (shown !== undefined && shown !== id) throw stalePlan(shown, id, now);
+/** Throws `stale_plan` if a caller was shown another plan. `now`: the present plan as a sentence. Nothing was done yet. */
+export function requirePlan(shown: string | undefined, id: string, now: () => string): void {
+  if (shown !== undefined && shown !== id) throw stalePlan(shown, id, now());
 }
 
 const PLAN_ID = /^[0-9a-f]{32}$/;

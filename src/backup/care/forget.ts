@@ -125,6 +125,11 @@ function requireShown(
   decision: Decision,
   options: ForgetBackupsOptions,
 ): void {
+  if (options.plan === undefined) return;
+  requirePlan(options.plan, idOfPlan(decision, options), () => inWords(decision, seen));
+}
+
+function inWords(decision: Decision, seen: OpenRepository["repository"]["seen"]): string {
   const all = decision.groups.flatMap(({ snapshots }) => snapshots);
   const newest = all.toSorted((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
   const [kept, going] = [true, false].map((is) => newest.filter(({ keep }) => keep === is));
@@ -134,7 +139,7 @@ function requireShown(
     `keep ${named(kept!.map((each) => each.snapshot_id))}`,
   ];
   const missing = gone === NONE ? "" : `; this host saw ${gone} before that the repository no longer lists`;
-  requirePlan(options.plan, idOfPlan(decision, options), `it would ${lists.join(" and ")} now${missing}`);
+  return `it would ${lists.join(" and ")} now${missing}`;
 }
 
 const NONE = "no snapshot";

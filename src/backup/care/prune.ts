@@ -124,10 +124,12 @@ function idOfPlan(plan: SweepPlan, { maxUnused = MAX_UNUSED, instant, allow = []
 }
 
 function requireShown(plan: SweepPlan, options: PruneBackupsOptions): void {
-  const packs = Object.entries(packsOf(plan)).flatMap(([what, names]) =>
-    names.length === 0 ? [] : [`${what} ${plural(names.length, "pack")} (${listedNames(names.map(shortName))})`],
-  );
-  requirePlan(options.plan, idOfPlan(plan, options), `it would ${packs.join(", ") || "change no pack"} now`);
+  requirePlan(options.plan, idOfPlan(plan, options), () => {
+    const packs = Object.entries(packsOf(plan)).flatMap(([what, names]) =>
+      names.length === 0 ? [] : [`${what} ${plural(names.length, "pack")} (${listedNames(names.map(shortName))})`],
+    );
+    return `it would ${packs.join(", ") || "change no pack"} now`;
+  });
 }
 
 function shortName(pack: string): string {

@@ -6,9 +6,10 @@ import { hex } from "../../formats/bytes.ts";
 import { planIdOf, requirePlan } from "../../crypto/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { displayPath, isAtOrBelow, listedNames, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import { isFree } from "../../workspace/new-folder/new-folder.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
+import { changedLast } from "../../workspace/restore/prepare.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { DeadPartial } from "../../workspace/place/partials.ts";
 import { nodesOrNull } from "../databases/nodes.ts";
@@ -58,7 +59,8 @@ export async function planOver(
       requirePlan(
         options.plan,
         shown.id,
-        `it would write ${plural(shown.entries.length, "entry")} now${newest(folder)}`,
+        () =>
+          `it would write ${plural(shown.entries.length, "entry")} now${changedLast(folder.puts.filter(({ old }) => old !== null))}`,
       );
     const { overwrite, dryRun, onWarning } = options;
     const workspace = overwrite === "never" || dryRun === true ? null : findWorkspace(target);
@@ -94,14 +96,6 @@ function shownOver({ puts, leftOut }: OverFolder, { listed, target, chosen, opti
       ...(wanted.type === "file" ? { size: wanted.size } : {}),
     })),
   };
-}
-
-const SHOWN_NEWEST = 10;
-
-function newest({ puts }: OverFolder): string {
-  const replaced = puts.filter(({ old }) => old !== null).toSorted((a, b) => b.old!.ctimeSec - a.old!.ctimeSec);
-  const names = replaced.slice(0, SHOWN_NEWEST).map(({ path }) => quotedPath(path));
-  return names.length === 0 ? "" : `, and these changed last: ${listedNames(names)}`;
 }
 
 export const GIVE_OVERWRITE = advice`name a new or an empty folder, or give ${option({ overwrite: "if-changed" })}`;

@@ -48,10 +48,11 @@ export async function planInPlace(
   const fields = { before: scan.summarise().lossless, after: manifest.lossless };
   const states = { present: presentSource(scan), target, fields };
   const { plan } = await planAbsolute(input, states, { scan, ...unknownIn(workspace, manifest) });
-  const shown = { ...input, kind: "restore", origin: listed.id, plan: call.plan } as const;
+  const shown = { ...input, kind: "restore", origin: listed.id } as const;
   const root = chosen.paths === null ? rootDifference(content.node, rootOfFolder(workspace.root)) : null;
   const facts = { plan, scan, made: new MadeContents(), root };
-  const stale = whyStale(shown, facts);
+  const id = idOfPlan(shown, facts);
+  const stale = call.plan === undefined ? null : whyStale(call.plan, id, plan);
   if (stale !== null) throw stale;
   const left = expectedLeftOut(plan, { scan, paths, manifest, damaged: [], takeOwnership }).map(publicLeftOut);
   return {
@@ -61,7 +62,7 @@ export async function planInPlace(
     left_out: left,
     unlinked: [],
     method: "entries",
-    plan_id: idOfPlan(shown, facts),
+    plan_id: id,
     planned_entries: publicEntries(plan, root !== null),
   };
 }

@@ -99,13 +99,16 @@ export async function stateOf(other: Workspace, call: RemoveForkOptions): Promis
 export async function requireShown(other: Workspace, call: RemoveForkOptions): Promise<ShownFork | null> {
   if (call.plan === undefined) return null;
   const { plan, ...now } = await planOf(other, call);
-  const { entries, save_point_ids: points } = plan;
+  requirePlan(call.plan, plan.id, () => inWords(plan, now.state === null));
+  return now;
+}
+
+function inWords({ entries, save_point_ids: points }: ForkRemovalPlan, isGone: boolean): string {
   const names = entries === null || entries.length === 0 ? "" : ` (${listedNames(entries.map(nameOf))})`;
   const saved = entries === null ? "the whole folder" : `${plural(entries.length, "changed entry")}${names}`;
   const newest = points[0] === undefined ? "" : `, the newest ${points[0].slice(0, 8)}`;
-  const what = now.state === null ? "forget a missing folder" : `save ${saved}`;
-  requirePlan(call.plan, plan.id, `it would ${what} and remove ${plural(points.length, "point")}${newest}, now`);
-  return now;
+  const first = isGone ? "forget a missing folder" : `save ${saved}`;
+  return `it would ${first} and remove ${plural(points.length, "point")}${newest}, now`;
 }
 
 function nameOf({ path }: { path: string }): string {

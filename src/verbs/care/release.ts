@@ -18,7 +18,7 @@ export const release = workspaceVerb({
 });
 
 export const planRelease = workspaceVerb({
-  about: "Plans a release with `deletePoints`: returns what it would delete now. Changes nothing.",
+  about: "Plans a release with `deletePoints`: lists the points that it would delete now. Changes nothing.",
   options: WorkspaceCallOptions,
   output: ReleasePlan,
   command: { "release --plan": object({ plan: ReleasePlan }) },

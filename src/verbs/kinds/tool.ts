@@ -21,7 +21,7 @@ export interface Tool {
   output: AnySchema;
   /** True: the tool changes the folder or its points. False: it only looks. */
   changes: boolean;
-  /** True: the tool makes a folder that is none a workspace. */
+  /** True: the tool makes a folder a workspace if it is not one yet. */
   makesWorkspace?: boolean;
   run(client: Client, given: Given, options: CallOptions): Promise<Answer>;
 }

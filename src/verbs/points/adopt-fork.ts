@@ -65,7 +65,8 @@ export const removeFork = workspaceVerb({
 });
 
 export const planRemoveFork = workspaceVerb({
-  about: "Plans the removal of a fork: returns what it would save and remove now. Changes and saves nothing.",
+  about:
+    "Plans the removal of a fork: lists the entries that it would save and the points that it would remove now. Changes and saves nothing.",
   takes: [arg("fork", FORK)],
   options: RemoveForkOptions,
   output: ForkRemovalPlan,

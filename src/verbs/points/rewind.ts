@@ -10,7 +10,7 @@ const TURN = text("a turn's id or a unique prefix of it, or how many turns to go
 const tool: Tool = {
   title: "Go back to before a turn",
   about:
-    "Takes back what an agent's session changed since a turn began, with its shell commands. What the person and other sessions changed stays. An entry that the session changed and somebody edited later stays too, and the answer lists it. The present is saved first: `undo` brings it back.",
+    "Takes back the changes that an agent's session made since a turn began, also by shell commands. Changes of the person and of other sessions stay. An entry that the session changed and somebody edited later stays too, and the answer lists it. The present is saved first: `undo` brings it back.",
   takes: { turn: opt(TURN), paths: PATHS, ...pick(RewindOptions, "session", "plan") },
   output: RestoreResult,
   changes: true,

@@ -56,7 +56,7 @@ function planOf(workspace: Workspace, { isWhole }: Going): ReleasePlan {
 export function requireShown(workspace: Workspace, going: Going, shown: string): void {
   const { id, save_point_ids: points } = planOf(workspace, going);
   const what = going.isWhole ? "the whole control directory" : "the workspace";
-  requirePlan(shown, id, `it would delete ${what} with ${plural(points.length, "point")} now${newestOf(points)}`);
+  requirePlan(shown, id, () => `it would delete ${what} with ${plural(points.length, "point")} now${newestOf(points)}`);
 }
 
 function newestOf([newest]: readonly SavePointId[]): string {

@@ -140,10 +140,10 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
     ["cleanup", found.workspace.id, isNamed ? input.force === true : storedRetention(input.rules)],
     ...drop.map(({ descriptor, checksum, pin }) => [descriptor.save_point_id, checksum, pin !== null]),
   ]);
-  const [going, staying] = [decisions.filter(({ keep }) => !keep), kept].map(
-    (each) => `${plural(each.length, "point")}${named(each)}`,
-  );
-  requirePlan(input.plan, id, `it would remove ${going}${isNamed ? "" : ` and keep ${staying}`} now`);
+  requirePlan(input.plan, id, () => {
+    const going = named(decisions.filter(({ keep }) => !keep));
+    return `it would remove ${going}${isNamed ? "" : ` and keep ${named(kept)}`} now`;
+  });
   return {
     id,
     plan: {
@@ -162,7 +162,7 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
 /** For example ` (1a2b3c4d: head, latest; 9c8b7a6d: pinned)`. */
 function named(points: readonly RetentionDecision[]): string {
   const names = points.map(({ id, reasons }) => `${id.slice(0, 8)}: ${reasons.join(", ")}`);
-  return names.length === 0 ? "" : ` (${listedNames(names, "; ")})`;
+  return `${plural(points.length, "point")}${names.length === 0 ? "" : ` (${listedNames(names, "; ")})`}`;
 }
 
 /** Decides by the rules; protected points are kept. Newest first. */

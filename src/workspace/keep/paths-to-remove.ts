@@ -54,7 +54,8 @@ export function requireShown(
     const ids = all.map(({ descriptor }) => descriptor.save_point_id.slice(0, 8));
     return `${plural(all.length, "point")}${ids.length === 0 ? "" : ` (${listedNames(ids)})`}`;
   };
-  const now = `it would now remove paths from ${named(holders.map(({ point }) => point))}, and text from ${plural(events.length, "event")} and the causes of ${named(points)}`;
+  const now = (): string =>
+    `it would now remove paths from ${named(holders.map(({ point }) => point))}, and text from ${plural(events.length, "event")} and the causes of ${named(points)}`;
   requirePlan(shown, id, now);
   return id;
 }

@@ -171,27 +171,33 @@ export function whyUnwanted(
   planned: Omit<PlannedFacts, "root"> & { undo: Point },
 ): CairnError | null {
   const root = input.paths === null ? rootDifference(rootOfPoint(input.target), rootOfPoint(planned.undo)) : null;
-  return whyStale(input, { ...planned, root }) ?? whyNotAll(input, planned);
+  const { plan } = input;
+  const stale = plan === undefined ? null : whyStale(plan, idOfPlan(input, { ...planned, root }), planned.plan);
+  return stale ?? whyNotAll(input, planned);
 }
 
-/** Returns an error if the caller was shown another plan. Nothing was changed yet. */
-export function whyStale(input: Shown & Pick<RestoreInput, "plan">, planned: PlannedFacts): CairnError | null {
-  if (input.plan === undefined) return null;
-  const id = idOfPlan(input, planned);
-  if (id === input.plan) return null;
-  const entries = Iterator.from(planned.plan)
+/** Returns an error if the plan that the caller was shown is not the plan `id`. Nothing was changed yet. */
+export function whyStale(shown: string, id: string, plan: Plan): CairnError | null {
+  if (id === shown) return null;
+  const entries = Iterator.from(plan)
     .filter(({ before, after, aspects }) => !before || !after || aspects.some((aspect) => aspect !== "times"))
     .toArray();
-  const newest = entries.toSorted((a, b) => changedAt(b) - changedAt(a)).slice(0, SHOWN_NEWEST);
-  const names = listedNames(newest.map(({ path }) => quotedPath(path)));
-  const last = newest.length === 0 ? "" : `, and these changed last: ${names}`;
-  return stalePlan(input.plan, id, `it would change or keep ${plural(entries.length, "entry")} now${last}`);
+  return stalePlan(shown, id, `it would change or keep ${plural(entries.length, "entry")} now${changedLast(entries)}`);
 }
 
 const SHOWN_NEWEST = 10;
 
+/** Names the entries of a plan that changed last, as the end of a sentence. */
+export function changedLast(entries: readonly Entry[]): string {
+  const newest = entries.toSorted((a, b) => changedAt(b) - changedAt(a)).slice(0, SHOWN_NEWEST);
+  if (newest.length === 0) return "";
+  return `, and these changed last: ${listedNames(newest.map(({ path }) => quotedPath(path)))}`;
+}
+
+type Entry = Pick<Plan extends Iterable<infer E> ? E : never, "path" | "old">;
+
 /** Returns the time of an entry's last change in seconds; 0 for an entry that is not there. */
-function changedAt({ old }: Plan extends Iterable<infer E> ? E : never): number {
+function changedAt({ old }: Entry): number {
   return old === null ? 0 : old.ctimeSec + old.ctimeNs / 1e9;
 }
 

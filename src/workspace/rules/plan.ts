@@ -155,7 +155,7 @@ function isTimesOnly({ before, after, aspects }: Omit<Difference, "path">): bool
   return before !== null && after !== null && aspects.every((aspect) => aspect === "times");
 }
 
-/** Lists the first entries that a plan changes otherwise than in times, besides those that stay. */
+/** Lists the first entries that a plan changes in more than their times. */
 export function firstChanged(entries: Plan, stays: PathSelection): PlanEntry[] {
   return Iterator.from(entries)
     .filter((entry) => entry.action !== "keep" && !isTimesOnly(entry) && stays.chosenAt(entry.path) === null)

@@ -101,7 +101,7 @@ interface Rule extends Omit<Relative, "changes"> {
   changes: readonly StateChange[];
   /** raw paths: only entries at and below them, and directories that were made for them; null: all */
   paths: readonly Uint8Array[] | null;
-  /** the changes are an operation of Cairn, not those of a turn or a fork */
+  /** true for undo and redo: the changes are those of an operation of Cairn */
   isOperation: boolean;
   present: State;
   /** false if the file system may not keep the mode that an entry is given */

@@ -96,7 +96,7 @@ const isAt =
 
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
-/** The workspace in which a hook is checked. Makes a project that is none a workspace; with `--user`, null if there is none. */
+/** The workspace in which a hook is checked. A project becomes a workspace if it is not one yet; null with `--user` in no workspace. */
 async function workspaceOf(context: Context, input: Input, { project }: Scope): Promise<Client | null> {
   if (project === null) {
     const folder = await (await context.library()).find(context.folder(), context.callOptions());
