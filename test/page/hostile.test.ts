@@ -62,8 +62,7 @@ test(
     cairnOk(["save", folder]);
     const { page, go } = await open(t, folder);
     await go({ view: "files", workspace: folder, point: "latest", at: { path: "" } });
-    const [ticket] = await Promise.all([
-      page.waitForResponse((response) => response.url().endsWith("/tickets")),
+    const [download] = await Promise.all([
       page.waitForEvent("download"),
       page
         .getByRole("row", { name: /x\.html/ })
@@ -71,9 +70,8 @@ test(
         .click()
         .then(async () => page.getByRole("button", { name: "Download" }).click()),
     ]);
-    const { data } = (await ticket.json()) as { data: { url: string } };
     // The address was used by the download: it gives nothing more.
-    const { hostname, host, port, pathname, search } = new URL(data.url, page.url());
+    const { hostname, host, port, pathname, search } = new URL(download.url());
     const used = http.get({ host: "127.0.0.1", port, path: pathname + search, headers: { Host: host } });
     const [again] = (await once(used, "response")) as [http.IncomingMessage];
     again.resume();
