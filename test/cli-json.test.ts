@@ -327,7 +327,7 @@ test("a failed command prints one JSON object with the error's code", () => {
     ["save /", 7, "refused"],
     ["fork head .", 4, "already_exists"],
     ["init", 4, "already_exists"],
-    ["cleanup --apply ffffffffffffffff", 4, "stale_plan"],
+    ["cleanup --apply ffffffffffffffffffffffffffffffff", 4, "stale_plan"],
     ["view --close ffffffffffffffff", 3, "not_found"],
     ["inspect a.txt", 2, "unsupported"],
     ["save --no-such-option", 2, "usage"],
