@@ -19,7 +19,7 @@ import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { expectedLeftOut, planChanges } from "../workspace/restore/planned.ts";
 import { idOfPlan, type Shown } from "../workspace/restore/prepare.ts";
 import { publicEntries } from "../workspace/rules/plan.ts";
-import { pointsOf, type Relative } from "../workspace/rules/relative.ts";
+import { Absolute, Relative } from "../workspace/rules/wanted.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, operationToFinish, type Revertible, statesOf } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
@@ -27,15 +27,19 @@ import { requireFolder } from "../workspace/open/missing-folder.ts";
 /** Plans a restore and changes nothing. */
 export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
-  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  const change = changeOf(options);
   const target = workspace.resolve(options.target);
-  return planTo(workspace, options, {
-    target,
-    paths: withSidecars([workspace.root], target.descriptor, paths),
-    keepPresent: options.keepPresent,
-    keepGit: options.keepGit,
-    kind: "restore",
-  });
+  const paths = withSidecars([workspace.root], target.descriptor, change.paths);
+  return planTo(workspace, options, { target, change: change.withPaths(paths), kind: "restore" });
+}
+
+/** Returns the change that a caller's options of a restore ask for. */
+export function changeOf({
+  paths,
+  keepPresent,
+  keepGit,
+}: Pick<RestoreOptions, "paths" | "keepPresent" | "keepGit">): Absolute {
+  return new Absolute({ paths: paths?.map(normalizeTyped), keepPresent, keepGit });
 }
 
 /** Plans an undo and changes nothing. */
@@ -50,8 +54,8 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
 
 async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: PlanUndoOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
-  const { target, paths, relative } = operationToRevert(workspace, kind, options);
-  return planTo(workspace, options, { target, paths, kind, relative });
+  const { target, change } = operationToRevert(workspace, kind, options);
+  return planTo(workspace, options, { target, kind, change });
 }
 
 /** Plans a restore to a point; nothing is changed. */
@@ -60,8 +64,8 @@ export async function planTo(
   options: WorkspaceCallOptions & Pick<RestoreOptions, "takeOwnership">,
   wanted: Shown & { target: Point },
 ): Promise<RestorePlan> {
-  const { target, relative, paths } = wanted;
-  const unread = [target, ...(relative === undefined ? [] : pointsOf(relative))].find(({ sealed }) => !sealed);
+  const { target, change } = wanted;
+  const unread = [target, ...change.points()].find(({ sealed }) => !sealed);
   if (unread !== undefined) throw neverRead(unread);
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const folder = { source: presentSource(scan), fields: scan.summarise().lossless, scan, root: workspace.root };
@@ -70,9 +74,9 @@ export async function planTo(
     options,
   );
   const { plan: entries } = planned;
-  const root = paths === null ? rootDifference(rootOfPoint(target), rootOfFolder(workspace.root)) : null;
+  const root = change.isOfFolder ? rootDifference(rootOfPoint(target), rootOfFolder(workspace.root)) : null;
   const { takeOwnership } = options;
-  const leftOut = expectedLeftOut(entries, { ...planned, scan, paths, takeOwnership });
+  const leftOut = expectedLeftOut(entries, { ...planned, scan, change, takeOwnership });
   return {
     id: idOfPlan(wanted, { ...planned, scan, root }),
     restored_to: target.descriptor.save_point_id,
@@ -91,7 +95,7 @@ export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
   { over = false, throughSqlite = false, expected }: Omit<UndoOptions, "method" | "cause">,
-): { operation: Revertible; isUnfinished: boolean; target: Point; paths: Uint8Array[] | null; relative: Relative } {
+): { operation: Revertible; isUnfinished: boolean; target: Point; change: Relative } {
   const { operations } = workspace.state();
   const { done, undone } = operationLog(operations);
   const unfinished = over ? operationToFinish(operations, kind) : undefined;
@@ -123,8 +127,9 @@ export function operationToRevert(
   const paths = operation.paths?.map((path) => rawPath(path)) ?? null;
   const changes = [{ found: target, left, ...(entries ? { entries } : { changed: { before, after } }) }];
   const merged = new Map(operation.merged?.map((each) => [latin1(rawPath(each)), each.sha256]));
-  const relative = { changes, keptPresent: keepPresent, keptGit: keepGit, merged, over, throughSqlite };
-  return { operation, isUnfinished: unfinished !== undefined, target, paths, relative };
+  const kept = { keptPresent: keepPresent, keptGit: keepGit };
+  const change = new Relative({ paths, isOperation: true, changes, ...kept, merged, over, throughSqlite });
+  return { operation, isUnfinished: unfinished !== undefined, target, change };
 }
 
 function allUndone(): CairnError {

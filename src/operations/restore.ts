@@ -1,9 +1,9 @@
 import { advice, CairnError, call, type Hint, reworded, see, toCairnError, word } from "../errors.ts";
 import type { SavePointId } from "../ids.ts";
 import { withOperation } from "../formats/records/control.ts";
-import { rawPath, recordPath } from "../formats/records/record.ts";
+import { rawPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
+import { displayPath } from "../fs/paths/safe-path.ts";
 import { planCleanup } from "../workspace/keep/cleanup-plan.ts";
 import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
 import { recoverIfIdle } from "../workspace/save/look.ts";
@@ -17,7 +17,7 @@ import { takeOverPoint } from "../workspace/save/receive.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { CallOptions, OperationList, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
 import { withOutside } from "../workspace/save/outside.ts";
-import { operationToRevert, planTo } from "./restore-plan.ts";
+import { changeOf, operationToRevert, planTo } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -26,9 +26,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   await requireStored(workspace, options.target, options);
   return goingBack(workspace, options, "restore", async () => ({
     ...(await ownPoint(workspace, options.target)),
-    paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
-    keepPresent: options.keepPresent,
-    keepGit: options.keepGit,
+    change: changeOf(options),
     kind: "restore",
   }));
 }
@@ -45,10 +43,7 @@ async function ownPoint(workspace: Workspace, target: string): Promise<Pick<Want
   return { target: await takeOverPoint(workspace, point), origin: point.descriptor.save_point_id };
 }
 
-export type Wanted = Pick<
-  Parameters<typeof restoreLocked>[2],
-  "target" | "origin" | "paths" | "keepPresent" | "keepGit" | "kind" | "relative"
-> & {
+export type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "origin" | "kind" | "change"> & {
   /** true for a restore at a program's start: no operation is recorded if nothing changes */
   isStart?: true;
   /** undo and redo: the operation that is reverted */
@@ -101,14 +96,14 @@ export async function goingBack(
 }
 
 /** Records an operation that changed no entry, if it moved head or reverts another operation. */
-function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted, headBefore: SavePointId | null): void {
+function noteUnchanged(workspace: Workspace, { target, kind, change }: Wanted, headBefore: SavePointId | null): void {
   const state = workspace.state();
   const isMove = !isReverting(kind);
   if (isMove && (headBefore === null || state.head === headBefore)) return;
   const { save_point_id: id } = target.descriptor;
   workspace.requireLock();
   const operation = { kind, at: new Date().toISOString(), undo_id: id, restored_to: id };
-  const recorded = { ...operation, paths: paths?.map((path) => recordPath(path)) ?? null };
+  const recorded = { ...operation, paths: change.recordedPaths() };
   writeState(
     workspace.found.paths,
     withOperation(state, { ...recorded, ...(isMove ? { head_before: headBefore! } : {}) }),
@@ -169,11 +164,11 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
 }
 
 function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted | RestoreResult {
-  const { target, paths, relative, isUnfinished, operation: reverted } = operationToRevert(workspace, kind, options);
+  const { target, change, isUnfinished, operation: reverted } = operationToRevert(workspace, kind, options);
   const { at, changed, headBefore } = reverted;
   const operation = { kind: reverted.kind, at, restored_to: changed.after };
   if (headBefore !== undefined) return moveHeadBack(workspace, { kind, headBefore, operation });
-  return { target, paths, kind, relative, operation, isUnfinished };
+  return { target, kind, change, operation, isUnfinished };
 }
 
 /** Reverts an operation that moved only head. Throws `nothing_to_undo` if the former head is gone. */
@@ -202,7 +197,7 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   return goingBack(workspace, options, "restore", () =>
     workspace.state().head === null
       ? null
-      : { target: workspace.resolve("head"), paths: null, kind: "restore", isStart: true },
+      : { target: workspace.resolve("head"), change: changeOf({}), kind: "restore", isStart: true },
   );
 }
 

@@ -11,7 +11,7 @@ import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/point
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { RestoreInput } from "../workspace/restore/prepare.ts";
-import type { PointChange } from "../workspace/rules/relative.ts";
+import { Absolute, type PointChange, Relative } from "../workspace/rules/wanted.ts";
 import { recoverIfIdle } from "../workspace/save/look.ts";
 import { diff } from "./diff.ts";
 import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "../workspace/points/intervals.ts";
@@ -301,7 +301,7 @@ function backTo(
   workspace: Workspace,
   { log, turn: { id, session, first, events } }: NamedTurn,
   { over = false, throughSqlite = false, paths: typed }: RewindOptions,
-): Pick<RestoreInput, "target" | "paths" | "kind" | "relative"> {
+): Pick<RestoreInput, "target" | "kind" | "change"> {
   const { before, whyNot } = stateBefore(workspace, events);
   const all = changesOf(timeline(workspace, log, { first }), session);
   const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
@@ -309,10 +309,10 @@ function backTo(
     throw noStateBefore(workspace, id, { first: events[0]!, whyNot });
   const target = workspace.resolve(start);
   const paths = typed === undefined ? null : typed.map(normalizeTyped);
-  const wanted = { target, paths, kind: "rewind" } as const;
-  if (over) return wanted;
+  const wanted = { target, kind: "rewind" } as const;
+  if (over) return { ...wanted, change: new Absolute({ paths }) };
   const changes = all.toReversed().map((change) => pointChange(workspace, change));
-  return { ...wanted, relative: { changes, throughSqlite } };
+  return { ...wanted, change: new Relative({ paths, changes, throughSqlite }) };
 }
 
 /** Throws `not_found` if a cleanup removed one of the points. */

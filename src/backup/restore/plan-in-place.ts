@@ -28,7 +28,7 @@ export async function planInPlace(
   wanted: WantedInPlace,
   call: WorkspaceCall & Pick<RestoreInput, "takeOwnership" | "plan">,
 ): Promise<InPlace> {
-  const { from, content, chosen, listed, keepPresent } = wanted;
+  const { from, content, listed } = wanted;
   const { signal, takeOwnership } = call;
   const { manifest } = content;
   const { blobs } = from;
@@ -43,18 +43,17 @@ export async function planInPlace(
       for (let at = 0; at < ids.length; at += 32) yield blobs.readId(ids.subarray(at, at + 32), DATA_BLOB);
     },
   };
-  const paths = withSidecars([workspace.root], manifest, chosen.paths);
-  const input = { paths, keepPresent, pathsAreThere: true, signal };
+  const change = wanted.change.withPaths(withSidecars([workspace.root], manifest, wanted.change.paths));
   const fields = { before: scan.summarise().lossless, after: manifest.lossless };
   const states = { present: presentSource(scan), target, fields };
-  const { plan } = await planAbsolute(input, states, { scan, ...unknownIn(workspace, manifest) });
-  const shown = { ...input, kind: "restore", origin: listed.id } as const;
-  const root = chosen.paths === null ? rootDifference(content.node, rootOfFolder(workspace.root)) : null;
+  const { plan } = await planAbsolute({ change, signal }, states, { scan, ...unknownIn(workspace, manifest) });
+  const shown = { change, kind: "restore", origin: listed.id } as const;
+  const root = change.isOfFolder ? rootDifference(content.node, rootOfFolder(workspace.root)) : null;
   const facts = { plan, scan, made: new MadeContents(), root };
   const id = idOfPlan(shown, facts);
   const stale = call.plan === undefined ? null : whyStale(call.plan, id, plan);
   if (stale !== null) throw stale;
-  const left = expectedLeftOut(plan, { scan, paths, manifest, damaged: [], takeOwnership }).map(publicLeftOut);
+  const left = expectedLeftOut(plan, { scan, change, manifest, damaged: [], takeOwnership }).map(publicLeftOut);
   return {
     restored_to: null,
     undo_id: null,

@@ -52,7 +52,7 @@ export async function restoreBackupInPlace(
     await dropLost(workspace, call);
     return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
-  const { listed, chosen, keepPresent } = found.wanted;
+  const { listed, chosen, change } = found.wanted;
   const facts = { ...access.info, ...restoredSnapshot(listed), target: workspace.root.toString("utf8") };
   if (found.plan !== undefined) {
     const duration = Math.round(performance.now() - started);
@@ -68,11 +68,8 @@ export async function restoreBackupInPlace(
         origin: listed.id,
         madeFrom,
         plan,
-        paths: chosen.paths,
-        pathsAreThere: true,
-        keepPresent,
+        change: change.throwing(isWhole),
         takeOwnership: options.takeOwnership,
-        isWhole,
         kind: "restore",
       }),
     again: async () =>

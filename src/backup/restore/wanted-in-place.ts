@@ -5,6 +5,7 @@ import type { Manifest } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/paths/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import { Absolute } from "../../workspace/rules/wanted.ts";
 import type { ContentElsewhere } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "../open/content.ts";
@@ -20,6 +21,7 @@ export interface WantedInPlace {
   chosen: ChosenPaths;
   from: ContentElsewhere;
   keepPresent: boolean;
+  change: Absolute;
 }
 
 /**
@@ -46,6 +48,8 @@ export async function wantedInPlace(
     chosen.paths === null ? await withoutOthersDigests(session, { listed, content: found }, options) : found;
   if (asRecorded !== found)
     throw onlyElsewhere(listed, "differs from its save point, because another program rewrote it");
+  // A recovered snapshot does not say which entries the rules left out.
+  const keepPresent = options.keepPresent === true || chosen.byPattern || isRecovered(listed.snapshot);
   return {
     listed,
     content: found,
@@ -57,8 +61,8 @@ export async function wantedInPlace(
       blobs: session.reader,
       onElsewhere: session.onElsewhere,
     },
-    // A recovered snapshot does not say which entries the rules left out.
-    keepPresent: options.keepPresent === true || chosen.byPattern || isRecovered(listed.snapshot),
+    keepPresent,
+    change: new Absolute({ paths: chosen.paths, keepPresent, pathsAreThere: true }),
   };
 }
 

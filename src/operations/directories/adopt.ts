@@ -8,6 +8,7 @@ import { type Point } from "../../workspace/points/point-files.ts";
 import { type OutsidePoint, takenOver } from "../../workspace/open/siblings.ts";
 import { receiveOutside } from "../../workspace/save/outside.ts";
 import { siblingById, takeOverPoint } from "../../workspace/save/receive.ts";
+import { Absolute, Relative } from "../../workspace/rules/wanted.ts";
 import { lookBesideHead, recoverIfIdle } from "../../workspace/save/look.ts";
 import { presentOf } from "../../workspace/save/save.ts";
 import { goingBack, type Wanted } from "../restore.ts";
@@ -64,9 +65,10 @@ function comingHome(
   { found, target, base }: { found: FoundWorkspace; target: Point; base: Point | null },
   { merge, throughSqlite = false }: AdoptForkOptions,
 ): Wanted {
-  const wanted = { target, origin: found.workspace.id, paths: null, kind: "adopt" } as const;
-  if (base === null || !merge) return wanted;
-  return { ...wanted, relative: { changes: [{ found: target, left: base }], merges: true, throughSqlite } };
+  const wanted = { target, origin: found.workspace.id, kind: "adopt" } as const;
+  if (base === null || !merge) return { ...wanted, change: new Absolute() };
+  const changes = [{ found: target, left: base }];
+  return { ...wanted, change: new Relative({ changes, merges: true, throughSqlite }) };
 }
 
 /**

@@ -8,6 +8,7 @@ import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
 import { lookBesideHead } from "../save/look.ts";
 import { withSidecars } from "./open-databases.ts";
+import { Absolute } from "../rules/wanted.ts";
 import type { RestoreInput } from "./prepare.ts";
 
 export type Asked = RestoreInput & MethodOption;
@@ -15,12 +16,11 @@ export type Asked = RestoreInput & MethodOption;
 /** Returns the restore of a caller, with all paths that belong to it. Throws `permission` for a read-only folder. */
 export async function checked(workspace: Workspace, asked: Asked): Promise<Asked> {
   requireWritable(workspace);
+  const { change, target } = asked;
   // The paths of a relative change come from its operation, sidecars included.
-  const paths =
-    asked.relative !== undefined
-      ? asked.paths
-      : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
-  return { ...(await withoutNeedlessRevert(workspace, asked)), paths };
+  if (change.isRelative) return withoutNeedlessRevert(workspace, asked);
+  const paths = withSidecars(rootsOf(workspace, asked), target.descriptor, change.paths);
+  return { ...asked, change: change.withPaths(paths) };
 }
 
 /** Returns the folder, and the tree of an unsealed point, whose databases have no labels yet. */
@@ -33,15 +33,11 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
  * it. Then whole trees can be exchanged or cloned, so only clone drivers gain.
  */
 export async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
-  const { relative, ...plain } = input;
-  if (relative === undefined || input.paths !== null || relative.keptPresent || relative.keptGit) return input;
+  const { change } = input;
+  const left = change.isRelative ? change.leftWhole() : null;
   // A plan is of the entries of the relative change.
-  if (input.plan !== undefined) return input;
-  const [newest, ...older] = relative.changes;
-  if (newest?.entries !== undefined) return input;
-  // Only a single change leads to the target itself.
-  const left = newest?.left ?? null;
-  if (older.length > 0 || left === null || newest!.isUncertain === true) return input;
+  if (left === null || input.plan !== undefined) return input;
+  const plain = { ...input, change: new Absolute() };
   if (workspace.unfinished("missing-folder").isBegun) return plain;
   if (workspace.engine.holder === null) return input;
   if (await isStillTree(workspace, left)) return plain;

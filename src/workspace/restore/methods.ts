@@ -17,7 +17,6 @@ import type { Workspace } from "../open/workspace.ts";
 import { type Asked, checked, isStillTree, withoutNeedlessRevert } from "./asked-restore.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned } from "./restore.ts";
-import { pointsOf, withPoints } from "../rules/relative.ts";
 import { planHeld, whyNotPlannedHeld } from "./restore-held.ts";
 
 /** A finished restore. `target`: the restored point, which some methods seal first. `changes`: null if not counted. */
@@ -112,13 +111,9 @@ async function takeBack(
   const { changed, merged: texts } = workspace.state().operations.at(-1) ?? {};
   const entries = changed && statesOf(changed, (id) => (id === undefined ? done.target : workspace.byId(id)));
   const changes = [{ found: undo, left: done.target, ...(entries && { entries }) }];
-  const relative = {
-    changes,
-    keptPresent: input.keepPresent,
-    keptGit: input.keepGit,
-    merged: new Map(texts?.map((each) => [latin1(rawPath(each)), each.sha256])),
-  };
-  const back = { ...input, target: undo, kind: "undo", keepPresent: false, method: "entries", relative } as const;
+  const merged = new Map(texts?.map((each) => [latin1(rawPath(each)), each.sha256]));
+  const change = input.change.reverse(changes, merged);
+  const back = { ...input, target: undo, kind: "undo", method: "entries", change } as const;
   const { leftOut } = await restoreByMethods(workspace, await withoutNeedlessRevert(workspace, back));
   writeState(workspace.found.paths, { ...workspace.state(), operations });
   failpoint("restore.taken-back");
@@ -128,19 +123,12 @@ async function takeBack(
   });
 }
 
-function whyNotWhole(
-  { engine }: Workspace,
-  { method, paths, keepPresent, keepGit, relative, plan }: Asked,
-): string | null {
+function whyNotWhole({ engine }: Workspace, { method, change, plan }: Asked): string | null {
   if (method === "entries") return "the caller asked for a restore entry by entry";
   if (plan !== undefined) return "a plan is compared entry by entry";
   if (engine.holder?.atomic !== true)
     return `the engine ${engine.holder?.type ?? engine.type} does not make atomic snapshots`;
-  if (paths !== null) return "an exchange cannot restore only some paths";
-  if (relative !== undefined)
-    return "entries were changed since the operation that is reverted, and an exchange would revert them too";
-  if (keepGit === true) return "an exchange cannot keep git's own state";
-  return keepPresent === true ? "an exchange cannot keep present entries" : null;
+  return change.whyNotWhole();
 }
 
 function byEntries(target: Point, restored: Restored): Done {
@@ -177,11 +165,11 @@ const NOT_CLONED = "the point must be sealed first";
 /** Restores from the store, and seals the points that are needed for that. */
 async function fromStore(workspace: Workspace, input: Asked): Promise<Done> {
   workspace.engine.prepare();
-  const needed = [input.target, ...(input.relative === undefined ? [] : pointsOf(input.relative))];
+  const needed = [input.target, ...input.change.points()];
   const { problems } = await sealPoints(workspace, input, [...new Set(needed.map(({ sequence }) => sequence))]);
   if (problems[0] !== undefined) throw problems[0].problem;
   const sealed = (point: Point): Point => workspace.byId(point.descriptor.save_point_id) ?? point;
-  const relative = input.relative && withPoints(input.relative, sealed);
+  const change = input.change.withPoints(sealed);
   const target = sealed(input.target);
-  return byEntries(target, await restoreInPlace(workspace, { ...input, target, ...(relative && { relative }) }));
+  return byEntries(target, await restoreInPlace(workspace, { ...input, target, change }));
 }

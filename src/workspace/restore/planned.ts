@@ -3,11 +3,10 @@ import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged } from "../points/left-out.ts";
-import { isReverting } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
 import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 import type { Saved } from "../save/record-point.ts";
-import { type AbsoluteChange, AbsoluteRule } from "../rules/absolute.ts";
+import { AbsoluteRule, type States } from "../rules/absolute.ts";
 import { leftOutBefore } from "./apply.ts";
 import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "../rules/links.ts";
 import { MadeContents } from "../rules/made-contents.ts";
@@ -18,6 +17,7 @@ import { ownPaths, type Plan, planRestore, type Protected } from "../rules/plan.
 import type { RestoreInput } from "./prepare.ts";
 import { unknownIn, unknownOfAll } from "./protected.ts";
 import { relativeRule, type State } from "../rules/relative.ts";
+import type { Absolute } from "../rules/wanted.ts";
 
 /** From a rule to a plan: the states are read, the rule lists the changes, the plan is compared with the target. */
 
@@ -51,10 +51,7 @@ interface Present extends State {
 }
 
 /** The part of a restore's input that its plan depends on. */
-type Wanted = Pick<
-  RestoreInput,
-  "target" | "paths" | "keepPresent" | "keepGit" | "isWhole" | "pathsAreThere" | "kind" | "relative" | "signal"
->;
+type Wanted = Pick<RestoreInput, "target" | "change" | "signal">;
 
 type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "merged" | "made" | "manifest" | "target"> & {
   /** differences of hard-linked files outside the plan */
@@ -65,41 +62,32 @@ type Changes = Pick<PlannedRestore, "plan" | "refs" | "damaged" | "merged" | "ma
 
 /** Plans the changes of a restore. Changes nothing. */
 export async function planChanges(workspace: Workspace, input: Wanted, present: Present): Promise<Changes> {
-  const { relative, paths, signal } = input;
+  const { change, signal } = input;
   const { source, scan, fields: lossless } = present;
   const target = await workspace.source(input.target);
   const manifest = await workspace.manifest(input.target);
   const facts = { scan, ...unknownIn(workspace, manifest) };
   let unasked: Difference[] = [];
   const damaged: LeftOutEntry[] = [];
-  const onDamaged = noteDamaged(damaged, paths);
+  const onDamaged = noteDamaged(damaged, change.paths);
   const made = new MadeContents();
-  const texts = relative?.merges === true ? new TextMerge(present, target, made) : null;
+  const texts = change.isRelative && change.options.merges ? new TextMerge(present, target, made) : null;
   let plan: Plan;
   let newer: Changes["newer"] = new Map();
-  if (relative === undefined) {
+  if (!change.isRelative) {
     // If the present was scanned against the target, the two are compared without reading a tree.
     const pair = presentAndPrevious(scan);
     const isPair = pair !== null && Buffer.compare(pair.previous.root, target.root) === 0;
     const states = isPair ? { present: pair.present, target: pair.previous } : { present: source, target };
     const fields = { before: lossless, after: manifest?.lossless ?? [] };
-    const more = input.isWhole === true ? {} : { onDamaged };
-    ({ plan, unasked } = await planAbsolute(input, { ...states, fields, ...more }, facts));
+    const more = change.throwsDamaged ? {} : { onDamaged };
+    ({ plan, unasked } = await planAbsolute({ change, signal }, { ...states, fields, ...more }, facts));
   } else {
-    const isOperation = isReverting(input.kind);
-    const rule = await relativeRule(workspace, relative, {
-      target: input.target,
-      present,
-      paths,
-      isOperation,
-      onDamaged,
-      texts,
-      made,
-    });
-    plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, relative)) }, signal);
+    const rule = await relativeRule(workspace, change, { target: input.target, present, onDamaged, texts, made });
+    plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, change)) }, signal);
     if (putGroups(plan).size > 0) unasked = otherNames(plan, rule.besides());
     newer = new Map(
-      rule.newer.entries().map(([path, index]) => [path, relative.changes[index]!.found.descriptor.save_point_id]),
+      rule.newer.entries().map(([path, index]) => [path, change.changes[index]!.found.descriptor.save_point_id]),
     );
   }
   const contents = made.with(target);
@@ -109,15 +97,15 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
 
 /** Plans to make the folder, or the chosen paths of it, equal to a state. `unasked`: as for all changes. */
 export async function planAbsolute(
-  { paths, keepPresent, keepGit, pathsAreThere, signal }: Omit<Wanted, "target" | "kind">,
-  states: Pick<AbsoluteChange, "present" | "target" | "fields" | "onDamaged">,
+  { change, signal }: { change: Absolute } & Pick<Wanted, "signal">,
+  states: Omit<States, "onUnasked">,
   facts: Protected,
 ): Promise<Pick<Changes, "plan" | "unasked">> {
   const unasked: Difference[] = [];
   const onUnasked = (each: Difference): void => void (groupOf(each.after) !== 0n && unasked.push(each));
-  const rule = new AbsoluteRule({ ...states, paths, keepPresent, keepGit, onUnasked });
+  const rule = new AbsoluteRule(change, { ...states, onUnasked });
   const plan = await planRestore(rule, facts, signal);
-  if (pathsAreThere !== true) rule.requireSeen(facts);
+  rule.requireSeen(facts);
   return { plan, unasked };
 }
 
@@ -129,19 +117,18 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
   const scan = saved.scan!;
   const { unasked, newer, ...changes } = await planChanges(workspace, input, { source, fields, scan });
   const { plan, target, manifest } = changes;
-  if (input.relative !== undefined && plan.length > 0) warnOfGitElsewhere(workspace.root, input);
+  if (input.change.isRelative && plan.length > 0) warnOfGitElsewhere(workspace.root, input);
   const toTarget = { before: fields, after: manifest?.lossless ?? [] };
   return {
     ...changes,
     links: linksOf({ plan, unasked, target, source, scan }),
-    own:
-      input.relative === undefined
-        ? null
-        : ownPaths(
-            plan,
-            exactDifferences(source, target, toTarget, () => undefined),
-            newer,
-          ),
+    own: !input.change.isRelative
+      ? null
+      : ownPaths(
+          plan,
+          exactDifferences(source, target, toTarget, () => undefined),
+          newer,
+        ),
     holes: holesByPath(manifest),
     scan,
     undo: saved.point,
@@ -151,7 +138,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
 /** Lists the entries that are known not to become as the target has them, before the folder is changed. */
 export function leftOutOfPlan(
   { plan, scan, manifest, damaged }: Pick<PlannedRestore, "plan" | "scan" | "manifest" | "damaged">,
-  paths: RestoreInput["paths"],
+  { paths }: RestoreInput["change"],
   {
     stays = [],
     notSet = [],
@@ -163,8 +150,8 @@ export function leftOutOfPlan(
 /** Lists the entries that a planned restore will leave out, as far as it is known before entries are staged. */
 export function expectedLeftOut(
   plan: Plan,
-  more: Pick<PlannedRestore, "scan" | "manifest" | "damaged"> & Pick<RestoreInput, "paths" | "takeOwnership">,
+  more: Pick<PlannedRestore, "scan" | "manifest" | "damaged"> & Pick<RestoreInput, "change" | "takeOwnership">,
 ): LeftOutEntry[] {
-  const { paths, takeOwnership } = more;
-  return leftOutOfPlan({ ...more, plan }, paths, { stays: takeOwnership === true ? [] : expectedToStay(plan) });
+  const { change, takeOwnership } = more;
+  return leftOutOfPlan({ ...more, plan }, change, { stays: takeOwnership === true ? [] : expectedToStay(plan) });
 }

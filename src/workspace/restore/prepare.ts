@@ -17,7 +17,7 @@ import { stalePlan } from "../../crypto/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
 import { listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { TextMerge } from "../rules/merge-text.ts";
-import type { Relative } from "../rules/relative.ts";
+import { Absolute, type Relative } from "../rules/wanted.ts";
 import type { OperationKind } from "../points/operation-log.ts";
 
 /** Prepares a restore before it changes the folder: the protected paths, the undo point. */
@@ -28,18 +28,10 @@ export interface RestoreInput extends WorkspaceCall {
   origin?: string | undefined;
   /** a target from this number on was made for this restore, and goes again if the caller does not want the plan */
   madeFrom?: number | undefined;
-  paths: readonly Uint8Array[] | null;
-  /** entries that the target does not have stay */
-  keepPresent?: boolean | undefined;
-  /** entries of git stay */
-  keepGit?: boolean | undefined;
-  /** a damaged directory or file throws `damaged`, so that the caller can repair it; else it is left out */
-  isWhole?: boolean;
-  /** the paths are known to be in the target or the folder */
-  pathsAreThere?: boolean;
+  /** the change of the folder; `target` is the state that it leads to */
+  change: Absolute | Relative;
+  /** the operation that is recorded */
   kind: OperationKind;
-  /** takes only these changes back; absent: the folder becomes equal to the target */
-  relative?: Relative;
   /** an entry that would stay makes the restore fail with `refused` */
   strict?: boolean;
   /** the id of a plan: the restore fails with `stale_plan` if it would do anything else */
@@ -76,14 +68,15 @@ export async function savePresent(workspace: Workspace, input: RestoreInput): Pr
  */
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<string[]> {
   const states = { present: await workspace.source(saved.point), target: await workspace.source(input.target) };
-  const rule = new AbsoluteRule({ ...states, paths: input.paths, keepPresent: true });
+  const { change } = input;
+  const rule = new AbsoluteRule(new Absolute({ paths: change.paths, keepPresent: true }), states);
   const plan = await planRestore(rule, { scan: saved.scan!, ...NOTHING_UNKNOWN });
   const finder = new RecordFinder(saved.scan!);
   const patterns: string[] = [];
   for (const { action, path: where, before, after } of plan) {
     const isHidden = action === "create" && finder.find(where) === null && exists(workspace.root, where);
     if (isHidden) patterns.push(unignored(where));
-    const isReplaced = isHidden || (before?.type === "dir" && input.keepPresent !== true);
+    const isReplaced = isHidden || (before?.type === "dir" && change.replacesDirectories);
     if (!isReplaced || after?.type === "dir") continue;
     if (holdsUnrecorded(workspace.root, where, finder)) patterns.push(`${unignored(where)}/**`);
   }
@@ -134,23 +127,20 @@ export async function requireAnywhere(
 
 /** Returns the id of a restore's plan. Preview and restore agree on it. */
 export function idOfPlan(
-  { kind, target, origin, paths, keepPresent = false, keepGit = false, relative }: Shown,
+  { kind, target, origin, change }: Shown,
   { merged = [], root, ...planned }: PlannedFacts,
 ): string {
-  const names = paths?.map(hex).toSorted() ?? null;
   const own = target && idOf(target);
   const nameOf = (point: Point): string => (origin !== undefined && idOf(point) === own ? origin : idOf(point));
-  const changes = relative?.changes.map(({ found, left }) => [nameOf(found), left && idOf(left)]) ?? null;
   const texts = merged.map(({ path, sha256 }) => [hex(path), hex(sha256)]);
   const was = root?.after;
   const present = was ? [was.mode, was.uid, was.gid] : null;
-  const options = [kind, origin ?? own, names, keepPresent, keepGit, relative?.over ?? false, changes, texts, present];
+  const options = [kind, origin ?? own, change.facts(nameOf), texts, present];
   return planId(options, planned);
 }
 
 /** The parts of a restore that a plan's id covers. `target` may be absent if `origin` names it. */
-export type Shown = Pick<RestoreInput, "kind" | "origin" | "paths" | "keepPresent" | "keepGit" | "relative"> &
-  Partial<Pick<RestoreInput, "target">>;
+export type Shown = Pick<RestoreInput, "kind" | "origin" | "change"> & Partial<Pick<RestoreInput, "target">>;
 
 /**
  * `merged`: the texts that the plan merged, with the digests of the results. `root`: the change of the folder itself,
@@ -170,7 +160,7 @@ export function whyUnwanted(
   input: RestoreInput,
   planned: Omit<PlannedFacts, "root"> & { undo: Point },
 ): CairnError | null {
-  const root = input.paths === null ? rootDifference(rootOfPoint(input.target), rootOfPoint(planned.undo)) : null;
+  const root = input.change.isOfFolder ? rootDifference(rootOfPoint(input.target), rootOfPoint(planned.undo)) : null;
   const { plan } = input;
   const stale = plan === undefined ? null : whyStale(plan, idOfPlan(input, { ...planned, root }), planned.plan);
   return stale ?? whyNotAll(input, planned);

@@ -7,7 +7,7 @@ import { isFolderThere } from "../place/control-directory.ts";
 import { neverPart } from "../place/registry.ts";
 import { savedWithout } from "../points/left-out.ts";
 import type { Protected } from "../rules/plan.ts";
-import type { Relative } from "../rules/relative.ts";
+import type { Relative } from "../rules/wanted.ts";
 
 /** The entries of a folder that no restore changes. */
 

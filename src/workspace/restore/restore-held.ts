@@ -34,7 +34,7 @@ export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): st
   const { complete, rules } = input.target.descriptor;
   if (engine.holder === null) return "the engine makes no clones";
   if (input.plan !== undefined) return "a plan is compared with the sealed point";
-  if (input.relative !== undefined) return "only trees of sealed points tell which entries were edited since";
+  if (input.change.isRelative) return "only trees of sealed points tell which entries were edited since";
   if (workspace.unfinished("missing-folder").isBegun) return "the folder was made for this restore";
   if (!complete || rules.exclude.length > 0) return "the point lacks entries that its clone may have";
   return whyNotHeld(workspace, input);
@@ -46,7 +46,8 @@ export function whyNotPlannedHeld(workspace: Workspace, input: RestoreInput): st
  */
 export async function planHeld(workspace: Workspace, input: RestoreInput): Promise<PlannedRestore | "same" | null> {
   const { root } = workspace;
-  const { target } = input;
+  const { target, change } = input;
+  if (change.isRelative) return null;
   const held = heldSide(workspace, target);
   if (held === null) return null;
   const present = folderSide(scanRequest(workspace, {}, { rules: NO_RULES }));
@@ -55,9 +56,9 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   const { scan, to, from } = compared;
   const facts = { scan, ...unknownIn(workspace, null) };
   const fields = { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless };
-  const { plan: all, unasked } = await planAbsolute(input, { present: to, target: from, fields }, facts);
+  const { plan: all, unasked } = await planAbsolute({ ...input, change }, { present: to, target: from, fields }, facts);
   const { plan, same } = await withoutSame(all, compared, input);
-  const isSame = input.paths !== null || isSameRoot(rootOfPoint(target), rootOfFolder(root));
+  const isSame = !change.isOfFolder || isSameRoot(rootOfPoint(target), rootOfFolder(root));
   if (plan.length === 0 && isSame) return "same";
   if (isSoonerRead(workspace, scan, plan)) return null;
   const undo = await holdPresent(workspace, input);

@@ -38,8 +38,8 @@ export interface Restored {
  * written aside. Commit: the steps are durable. Then the steps run, displaced entries are checked, head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
-  if (input.paths !== null && input.relative === undefined && input.pathsAreThere !== true)
-    await requireAnywhere(workspace, input.paths, input);
+  const { typedPaths } = input.change;
+  if (typedPaths.length > 0) await requireAnywhere(workspace, typedPaths, input);
   // The save runs outside `reading`: it needs the store alone to remove lost content from the index.
   const present = await savePresent(workspace, input);
   if (present.isSpared === true) return nothingToDo(workspace, input);
@@ -59,11 +59,11 @@ async function remove({ points, engine }: Workspace, { sequence, descriptor }: P
 }
 
 /** Moves only head: the folder already equals the target. Records no operation. */
-export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInput): Restored {
+export function nothingToDo(workspace: Workspace, { target, change }: RestoreInput): Restored {
   const state = workspace.state();
   const head = workspace.standsAt(target.descriptor.save_point_id);
   workspace.requireLock();
-  if (paths === null && state.head !== head) writeState(workspace.found.paths, { ...state, head });
+  if (change.isOfFolder && state.head !== head) writeState(workspace.found.paths, { ...state, head });
   return NOTHING;
 }
 
@@ -98,7 +98,7 @@ async function restoreReading(
   const unwanted = whyUnwanted(input, planned);
   if (unwanted !== null) return unwanted;
   if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
-  return { ...nothingToDo(workspace, input), leftOut: leftOutOfPlan(planned, input.paths) };
+  return { ...nothingToDo(workspace, input), leftOut: leftOutOfPlan(planned, input.change) };
 }
 
 /** True if a restore changes something, or must finish a folder that was made for it. */
@@ -129,7 +129,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   failpoint("restore.intent");
   using made = new MadeFolder(staging);
   // An entry of a relative change need not have the target's content.
-  const held = input.relative === undefined ? heldTreeOf(workspace.points, input.target) : null;
+  const held = input.change.isRelative ? null : heldTreeOf(workspace.points, input.target);
   let staged: StagedRestore;
   let leftOut: LeftOutEntry[];
   try {
@@ -143,7 +143,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
       scan,
       staging,
       holes: planned.holes,
-      isWhole: input.isWhole ?? false,
+      throwsDamaged: input.change.throwsDamaged,
       anchors: links.anchors,
       root: workspace.root,
       takeOwnership: input.takeOwnership === true,
@@ -156,7 +156,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     const { damaged, stays, notSet } = staged;
-    leftOut = leftOutOfPlan(planned, input.paths, { stays: [...damaged, ...stays], notSet });
+    leftOut = leftOutOfPlan(planned, input.change, { stays: [...damaged, ...stays], notSet });
     workspace.requireLock();
     if (!changesRoot && held === null && isAllLeftOut(workspace, planned, staged)) {
       takeBackRestore(workspace, { intent, made }, input);
@@ -170,7 +170,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   failpoint("restore.committed");
   const finder = new RecordFinder(scan);
   // Entries of a relative change may be of other states than the target.
-  const placed = new PlacedFiles(plan, input.relative === undefined ? manifest : null, planned.made);
+  const placed = new PlacedFiles(plan, input.change.isRelative ? null : manifest, planned.made);
   const runner = new StepRunner({
     root: workspace.root,
     staging,

@@ -31,7 +31,7 @@ interface StageInput {
   staging: string;
   holes: ReadonlyMap<string, HoleList>;
   /** damage throws `damaged`; else the damaged files are listed */
-  isWhole: boolean;
+  throwsDamaged: boolean;
   /** a hard-link group's member that stays as it is, by the group's number */
   anchors: ReadonlyMap<bigint, Anchor>;
   root: Uint8Array;
@@ -303,7 +303,7 @@ class Stager {
       }
     } catch (error) {
       const known = toCairnError(error);
-      if (known.code === "damaged" && !this.#input.isWhole) {
+      if (known.code === "damaged" && !this.#input.throwsDamaged) {
         this.#damaged.push({ path: where, reason: "damaged", detail: known.message });
         this.#writer.remove(staging, place.name);
       } else this.#writer.notHeld(where, "type", error);

@@ -17,7 +17,6 @@ import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { isSameRoot, rootOfPoint, rootToSet, setRoot } from "../points/root-changes.ts";
 import type { PlannedRestore } from "./planned.ts";
 import type { RestoreInput } from "./prepare.ts";
-import { isReverting } from "../points/operation-log.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { isFolderThere } from "../place/control-directory.ts";
@@ -123,26 +122,24 @@ const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
 /** Returns the journal's intent of a restore, and whether the restore changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
-  { target, kind, paths: asked, keepPresent, keepGit, relative }: RestoreInput,
+  { target, kind, change }: RestoreInput,
   { undo, own, merged }: Pick<PlannedRestore, "undo" | "own" | "merged">,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
-  // An undo's operation is the one that it reverts; others' changes are not the business of a later undo.
-  const paths = isReverting(kind) ? asked : (own?.map(({ path: each }) => each) ?? asked);
+  const paths = change.isRelative && own !== null ? change.recordedOwn(own) : change.recordedPaths();
   // The folder's own mode or owner was set since the operation.
-  const left = relative === undefined || relative.over ? null : (relative.changes[0]?.left ?? undo);
+  const left = change.isRelative ? change.leftRoot(undo) : null;
   const isEdited = left !== null && !isSameRoot(rootOfPoint(left), rootOfPoint(undo));
   const isOwnRoot = paths === null && !isEdited;
   const intent: RestoreFile = {
     target: target.descriptor.save_point_id,
     undo_id: undo.descriptor.save_point_id,
     kind,
-    paths: paths === null ? null : paths.map((each) => recordPath(each)),
+    paths,
     ...(own === null
       ? {}
       : { changed: own.map(({ path: each, left: id }) => ({ ...recordPath(each), ...(id && { left: id }) })) }),
-    ...(keepPresent ? { keep_present: true } : {}),
-    ...(keepGit === true ? { keep_git: true } : {}),
+    ...change.recorded(),
     ...(merged.length > 0
       ? { merged: merged.map(({ path: each, sha256 }) => ({ ...recordPath(each), sha256: hex(sha256) })) }
       : {}),

@@ -12,20 +12,16 @@ import {
   type OnDamagedDirectory,
 } from "../points/tree-diff.ts";
 import { isOfGit } from "./git-files.ts";
+import type { Absolute } from "./wanted.ts";
 import { type Change, MOUNTED_NOW, MOUNTED_THEN, OF_CONTROL, type Protected } from "./plan.ts";
 
 /** The rule of absolute changes (restore, adopt): the folder, or chosen paths of it, becomes equal to a state. */
 
-export interface AbsoluteChange {
+/** The two states of an absolute change. */
+export interface States {
   /** the folder as it was just saved (or only looked at) */
   present: TreeSource;
   target: TreeSource;
-  /** raw paths below the root; null: everything */
-  paths: readonly Uint8Array[] | null;
-  /** entries that the target does not have stay */
-  keepPresent?: boolean | undefined;
-  /** entries of git stay */
-  keepGit?: boolean | undefined;
   /** fields that the manifests add to the trees; absent: none */
   fields?: ExactFields;
   /** called for a directory damaged in either state; all of it stays. Absent: the rule throws `damaged` */
@@ -36,13 +32,13 @@ export interface AbsoluteChange {
 
 /** Lists the changes that a restore makes to a folder. */
 export class AbsoluteRule {
-  readonly #rule: AbsoluteChange;
+  readonly #rule: Absolute["options"] & States;
   readonly #selection: Selection | null;
   readonly #ofGit: Uint8Array[] = [];
 
-  constructor(rule: AbsoluteChange) {
-    this.#rule = rule;
-    this.#selection = rule.paths === null ? null : new Selection(rule.paths, rule.target);
+  constructor({ options, paths }: Absolute, states: States) {
+    this.#rule = { ...options, ...states };
+    this.#selection = paths === null ? null : new Selection(paths, states.target);
   }
 
   /** Yields each entry that differs, to be changed or kept, in the order of paths by bytes, a directory before its content. */
@@ -62,8 +58,9 @@ export class AbsoluteRule {
     return this.#ofGit;
   }
 
-  /** After all changes: throws `not_found` for a path that neither state has, with the reason if it was left out. */
+  /** After all changes: throws `not_found` for a typed path that neither state has, with the reason if it was left out. */
   requireSeen(facts: Protected): void {
+    if (this.#rule.pathsAreThere === true) return;
     const { present, target } = this.#rule;
     const unknown = new PathSelection(facts.omitted.map(({ path }) => path));
     const sides = [new NodeFinder(present), new NodeFinder(target)];

@@ -1,5 +1,8 @@
 import { mergeDiff3 } from "node-diff3";
+import { sha256 } from "../../crypto/hash.ts";
+import { hex } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { bytesOf, type State } from "./git-view.ts";
 import type { MadeContents } from "./made-contents.ts";
@@ -9,7 +12,7 @@ import type { MadeContents } from "./made-contents.ts";
 /** Larger files are conflicts: nobody writes such texts, and the comparison takes long. */
 const MOST_BYTES = 1 << 20;
 /** Bytes that a merged text may have. */
-export const MOST_MERGED = 2 * MOST_BYTES;
+const MOST_MERGED = 2 * MOST_BYTES;
 
 export class TextMerge {
   readonly #present: State;
@@ -39,6 +42,15 @@ export class TextMerge {
     const made = this.#made.node(ours, Buffer.from((result as string[]).join("")));
     this.merged.push({ path: Uint8Array.from(path), sha256: made.content });
     return made;
+  }
+}
+
+/** Tells if a file's bytes have the SHA-256 in hex that a merged text had. */
+export function isMerged(place: Buffer, known: string): boolean {
+  try {
+    return hex(sha256(readRegular(place, { limit: MOST_MERGED }))) === known;
+  } catch {
+    return false;
   }
 }
 

@@ -1,9 +1,7 @@
-import { comparePaths, hex, joinPath, latin1 } from "../../formats/bytes.ts";
+import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sqlite-header.ts";
-import { sha256 } from "../../crypto/hash.ts";
-import { readRegular } from "../../fs/regular-file.ts";
 import { keepsModes } from "../../fs/linux/mounts.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
@@ -23,69 +21,16 @@ import type { State } from "./git-view.ts";
 
 export type { State } from "./git-view.ts";
 import type { MadeContents } from "./made-contents.ts";
-import { MOST_MERGED, type TextMerge } from "./merge-text.ts";
+import { isMerged, type TextMerge } from "./merge-text.ts";
 import { OrderedFinder } from "./ordered-finder.ts";
 import type { Change } from "./plan.ts";
+import type { PointChange, Relative } from "./wanted.ts";
 
 /**
  * The rule of relative changes (undo, redo, rewind): takes changes back, from the newest to the oldest, and nothing else.
  * An aspect of an entry that is as a change left it becomes as the change found it. One that is not stays, and so do its
  * older changes.
  */
-
-/** A change of the folder between two points. */
-export interface PointChange {
-  /** the state to go back to */
-  found: Point;
-  /** the state that the change left; null: the present folder */
-  left: Point | null;
-  /** it is not certain whose change this is: its entries stay, and are named */
-  isUncertain?: boolean;
-  /** two points that differ in the entries of the change; absent: `found` and `left` */
-  changed?: { before: Point; after: Point };
-  /** by latin1 path, in raw pre-order: the entries of the change, and the state that each was left in; in place of `changed` */
-  entries?: ReadonlyMap<string, Point>;
-}
-
-/** The changes that a relative change takes back. */
-export interface Relative {
-  /** newest first */
-  changes: readonly PointChange[];
-  /** the change kept entries that its target lacks */
-  keptPresent?: boolean | undefined;
-  /** the change left git's own state as it was */
-  keptGit?: boolean | undefined;
-  /** entries that were edited since are taken back too */
-  over?: boolean;
-  /** text files that were edited since are merged line by line, if the lines do not overlap */
-  merges?: boolean;
-  /** SHA-256 in hex, by latin1 path, of the texts that the change left and that no point has */
-  merged?: ReadonlyMap<string, string>;
-  /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
-  throughSqlite?: boolean;
-}
-
-/** Returns the points that a relative change reads: they must be sealed. */
-export function pointsOf({ changes }: Pick<Relative, "changes">): Point[] {
-  return changes.flatMap(({ found, left, changed, entries }) => [
-    found,
-    ...(left === null ? [] : [left]),
-    ...(changed ? Object.values(changed) : []),
-    ...new Set(entries?.values()),
-  ]);
-}
-
-/** Returns the change with every point replaced by the result of `by`. */
-export function withPoints(relative: Relative, by: (point: Point) => Point): Relative {
-  const changes = relative.changes.map(({ found, left, changed, entries, ...more }) => ({
-    ...more,
-    ...(entries && { entries: new Map(entries.entries().map(([path, point]) => [path, by(point)])) }),
-    found: by(found),
-    left: left === null ? null : by(left),
-    ...(changed && { changed: { before: by(changed.before), after: by(changed.after) } }),
-  }));
-  return { ...relative, changes };
-}
 
 interface StateChange {
   found: State;
@@ -97,32 +42,52 @@ interface StateChange {
   entries?: ReadonlyMap<string, State>;
 }
 
-interface Rule extends Omit<Relative, "changes"> {
-  changes: readonly StateChange[];
-  /** raw paths: only entries at and below them, and directories that were made for them; null: all */
-  paths: readonly Uint8Array[] | null;
-  /** true for undo and redo: the changes are those of an operation of Cairn */
-  isOperation: boolean;
+/** `present`: the folder now. */
+interface States {
   present: State;
+  onDamaged: OnDamagedDirectory;
+  texts: TextMerge | null;
+  made: MadeContents;
+}
+
+interface Rule extends Omit<Relative["options"], "changes">, States {
+  changes: readonly StateChange[];
+  paths: readonly Uint8Array[] | null;
+  isOperation: boolean;
   /** false if the file system may not keep the mode that an entry is given */
   keepsModes: boolean;
   /** latin1 paths of the points' databases: a database and its sidecars go back together or stay together */
   databases: ReadonlySet<string>;
-  onDamaged: OnDamagedDirectory;
-  texts: TextMerge | null;
-  made: MadeContents;
   root: Buffer;
 }
 
-/** Reads the points of a relative change. `present`: the folder now. */
+/** Reads the states of the change's points. `target`: the state that the change leads to. */
 export async function relativeRule(
   workspace: Workspace,
-  { changes, ...how }: Relative,
-  {
-    target,
-    ...more
-  }: Pick<Rule, "present" | "paths" | "isOperation" | "onDamaged" | "texts" | "made"> & { target: Point },
+  change: Relative,
+  { target, ...states }: States & { target: Point },
 ): Promise<RelativeRule> {
+  const { root } = workspace;
+  const { options, paths } = change;
+  const labels = change.points().flatMap(({ descriptor }) => descriptor.labels);
+  const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
+  return new RelativeRule({
+    ...options,
+    ...states,
+    root,
+    paths,
+    isOperation: options.isOperation === true,
+    keepsModes: keepsModes(root),
+    changes: await readStates(workspace, change.changes, { target, present: states.present }),
+    databases: new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each)))),
+  });
+}
+
+async function readStates(
+  workspace: Workspace,
+  changes: readonly PointChange[],
+  { target, present }: { target: Point; present: State },
+): Promise<StateChange[]> {
   const known = new Map<string, State>();
   const state = async (point: Point): Promise<State> => {
     const { save_point_id: id } = point.descriptor;
@@ -139,18 +104,14 @@ export async function relativeRule(
     for (const [path, point] of entries ?? []) leftIn.set(path, await state(point));
     read.push({
       found: await state(found),
-      left: left === null ? more.present : await state(left),
+      left: left === null ? present : await state(left),
       isUncertain,
       leadsToTarget: found.descriptor.save_point_id === target.descriptor.save_point_id,
       ...(changed && { changed: { before: await state(changed.before), after: await state(changed.after) } }),
       ...(entries && { entries: leftIn }),
     });
   }
-  const labels = pointsOf({ changes }).flatMap(({ descriptor }) => descriptor.labels);
-  const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
-  const databases = new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each))));
-  const { root } = workspace;
-  return new RelativeRule({ ...how, ...more, root, keepsModes: keepsModes(root), changes: read, databases });
+  return read;
 }
 
 const EDITED = "it was changed after the operation that is reverted, and stays as it is";
@@ -295,13 +256,7 @@ export class RelativeRule {
   /** Tells if a file still is the text that the change merged. */
   #isAsMerged(path: Uint8Array, present: TreeNode | null): boolean {
     const known = this.#rule.merged?.get(latin1(path));
-    if (known === undefined || present?.type !== "file" || present.size > MOST_MERGED) return false;
-    try {
-      const bytes = readRegular(joinPath(this.#rule.root, path), { limit: MOST_MERGED });
-      return hex(sha256(bytes)) === known;
-    } catch {
-      return false;
-    }
+    return known !== undefined && present?.type === "file" && isMerged(joinPath(this.#rule.root, path), known);
   }
 
   /**
