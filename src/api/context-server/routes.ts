@@ -85,7 +85,8 @@ export class Routes implements AsyncDisposable {
   /** All requests that are served, such as `POST /api/v1/pack/export`. */
   get served(): string[] {
     return [
-      ...["GET /health", "GET /ready"],
+      "GET /health",
+      "GET /ready",
       ...Object.entries(this.#table).map(([path, { method }]) => `${method} ${path}`),
     ];
   }
