@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, suite, test } from "node:test";
@@ -125,6 +126,58 @@ suite("machines on other kernels and hosts", () => {
       process.kill(guest.pid()!, "SIGKILL");
       const why = (): string => String(cairnOk(["vm", "inspect", "killed", "--machines", machines]).data["error"]);
       await eventually("the end is recorded", () => why() === "its QEMU was ended by SIGKILL");
+    },
+  );
+
+  test(
+    "states on xfs are reflinks, a wrong envelope is refused, and a failed save does not count",
+    { skip: skipOrdinary },
+    async (t) => {
+      const place = loopFileSystem(t, "xfs", { size: 768 << 20 });
+      if (place === null) return;
+      const machines = path.join(place.root, "machines");
+      const vm = (...args: string[]): Record<string, unknown> => cairnOk(["vm", ...args, "--machines", machines]).data;
+      const image = path.join(SCRATCH, "disk-of-noise");
+      fs.writeFileSync(image, randomBytes(20 << 20));
+      vm("create", "m", "--image", image);
+      vm("save", "m");
+      const kept = path.join(machines, "m/saved");
+      assert.equal(cairnOk(["engine", "show", kept]).data["engine"], "reflink-copy");
+      const golden = path.join(place.root, "golden");
+      vm("export", "m", "--to-dir", golden);
+      const envelope = path.join(golden, "snapshot.json");
+      const right = fs.readFileSync(envelope, "utf8");
+      const whole = JSON.parse(right) as { config: Record<string, unknown> };
+      for (const [field, value] of Object.entries({
+        ...{
+          id: "0".repeat(32),
+          name: "n",
+          image: "/x",
+          image_digest: "0".repeat(64),
+          image_type: "raw",
+          image_blob_ids: [],
+        },
+        ...{ hypervisor: "xen", cpu: 9, memory: 1, storage: "0", nics: 7, network: "tap" },
+      })) {
+        fs.writeFileSync(envelope, JSON.stringify({ ...whole, config: { ...whole.config, [field]: value } }));
+        const { status, error } = cairn(["vm", "clone", "--from-dir", golden, "c", "--machines", machines]);
+        assert.deepEqual([status, error?.code, error?.details["field"]], [6, "damaged", `config.${field}`]);
+      }
+      const { cpu: _cpu, ...fewer } = whole.config;
+      fs.writeFileSync(envelope, JSON.stringify({ ...whole, config: { ...fewer, more: 1 } }));
+      vm("clone", "--from-dir", golden, "c");
+      vm("create", "n", "--image", image);
+      fillDisk(path.join(place.root, "filler"));
+      for (const [name, saves] of [
+        ["m", 1],
+        ["n", 0],
+      ] as const) {
+        assert.equal(cairn(["vm", "save", name, "--machines", machines]).error?.code, "no_space");
+        assert.equal((vm("inspect", name)["lineage"] as string[]).length, saves, name);
+      }
+      vm("rm", "n");
+      assert.equal(cairn(["vm", "rm", "m", "--machines", machines]).error?.code, "refused");
+      vm("rm", "m", "--delete-points");
     },
   );
 
