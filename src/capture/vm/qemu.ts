@@ -150,8 +150,12 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
     // The kernel limits socket paths to 107 bytes; a path below `/proc/PID/cwd` is always short.
     return await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
   } catch (error) {
-    // QEMU may have no pid file yet; it is in the group of its shell.
-    if (!gone && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    try {
+      // QEMU may have no pid file yet; it is in the group of its shell.
+      if (!gone && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // It has just ended.
+    }
     throw endError(folder, `QEMU did not start for ${machine.name}`, reason ?? error);
   }
 }

@@ -97,7 +97,11 @@ export async function saveMachine(
       };
     } catch (error) {
       // The state has no point, so it is none of the machine's saves.
-      if (!hasPoint) machine.write(record);
+      try {
+        if (!hasPoint) machine.write(record);
+      } catch {
+        // On a full disk the state stays in the lineage, without a point.
+      }
       throw error;
     } finally {
       removeAll(into);
