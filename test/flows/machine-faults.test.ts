@@ -146,22 +146,25 @@ suite("machines on other kernels and hosts", () => {
       const golden = path.join(place.root, "golden");
       vm("export", "m", "--to-dir", golden);
       const envelope = path.join(golden, "snapshot.json");
-      const right = fs.readFileSync(envelope, "utf8");
-      const whole = JSON.parse(right) as { config: Record<string, unknown> };
+      const whole = JSON.parse(fs.readFileSync(envelope, "utf8")) as { config: Record<string, unknown> };
       for (const [field, value] of Object.entries({
-        ...{
-          id: "0".repeat(32),
-          name: "n",
-          image: "/x",
-          image_digest: "0".repeat(64),
-          image_type: "raw",
-          image_blob_ids: [],
-        },
-        ...{ hypervisor: "xen", cpu: 9, memory: 1, storage: "0", nics: 7, network: "tap" },
+        id: "0".repeat(32),
+        name: "n",
+        image: "/x",
+        image_digest: "0".repeat(64),
+        image_type: "raw",
+        image_blob_ids: [],
+        hypervisor: "xen",
+        cpu: 9,
+        memory: 1,
+        storage: "0",
+        nics: 7,
+        network: "tap",
       })) {
         fs.writeFileSync(envelope, JSON.stringify({ ...whole, config: { ...whole.config, [field]: value } }));
         const { status, error } = cairn(["vm", "clone", "--from-dir", golden, "c", "--machines", machines]);
-        assert.deepEqual([status, error?.code, error?.details["field"]], [6, "damaged", `config.${field}`]);
+        assert.deepEqual([status, error?.code], [6, "damaged"]);
+        assert.match(error?.message ?? "", new RegExp(`: ${field} is `));
       }
       const { cpu: _cpu, ...fewer } = whole.config;
       fs.writeFileSync(envelope, JSON.stringify({ ...whole, config: { ...fewer, more: 1 } }));
