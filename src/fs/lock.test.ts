@@ -19,7 +19,8 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestContext } from "node:test";
-import { asOrdinaryUser } from "../../test/fixtures/loop-file-system.ts";
+import { asOrdinaryUser, loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
+import { fillDisk } from "../../test/fixtures/room.ts";
 import { CairnError } from "../errors.ts";
 import { TEMPORARY_PREFIX } from "./durable.ts";
 import { newOwner } from "./lock-owner.ts";
@@ -342,3 +343,23 @@ test("lockHolder throws damaged instead of waiting if the lock file is a pipe", 
   assert.equal(asked.status, 0, asked.stderr);
   assert.match(asked.stdout, /^damaged .* is a pipe, socket or device; a regular file is wanted$/m);
 });
+
+for (const kind of ["ext4", "xfs", "btrfs"] as const)
+  test(`a kernel lock is taken, excludes others and is released on a full disk: ${kind}`, async (context) => {
+    const place = loopFileSystem(context, kind);
+    if (place === null) return;
+    const path = join(place.root, "lock");
+    (await acquireLock(path)).release();
+    fillDisk(join(place.root, "filler"));
+    for (let round = 0; round < 2; round++) {
+      const lock = await acquireLock(path, { ...NO_WAIT, heartbeatMs: 1 });
+      assert.equal(lock.mode, "kernel");
+      await assert.rejects(acquireLock(path, NO_WAIT), isBusy);
+      await assert.rejects(acquireLock(path, { ...NO_WAIT, shared: true }), isBusy);
+      assert.ok(lock.stillHeld());
+      lock.release();
+      const shared = await acquireLock(path, { ...NO_WAIT, shared: true });
+      await assert.rejects(acquireLock(path, NO_WAIT), isBusy);
+      shared.release();
+    }
+  });

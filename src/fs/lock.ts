@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, lstatSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { advice, CairnError, option, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, codeOfErrno, option, throwIfAborted, toCairnError } from "../errors.ts";
 import {
   kernelLockFromTable,
   kernelLockState,
@@ -147,7 +147,7 @@ function tryByKernel(attempt: Attempt): Lock | Blocked {
     if (!isStillNamed(descriptor, attempt.path)) return { holder: null };
     // Writes the record first, then checks owner files. A process without fcntl checks and writes in the reverse order,
     // so at least one of two concurrent processes sees the other.
-    if (writable) writeSync(descriptor, encodeOwner(attempt.owner), 0, undefined, 0);
+    if (writable) writeIfRoom(descriptor, encodeOwner(attempt.owner));
     const blocked = attempt.files.blockers(attempt.owner.shared);
     if (blocked !== null) return blocked;
     lock = kernelLock(attempt, descriptor, writable);
@@ -160,17 +160,29 @@ function tryByKernel(attempt: Attempt): Lock | Blocked {
   }
 }
 
+/**
+ * Writes a record in place. On a full disk no record is written: btrfs writes even a file's own blocks to a new place.
+ * The kernel's lock decides without it, and a process that needs the record cannot write its own there either.
+ */
+function writeIfRoom(descriptor: number, record: Buffer): void {
+  try {
+    writeSync(descriptor, record, 0, undefined, 0);
+  } catch (error) {
+    if (codeOfErrno((error as NodeJS.ErrnoException).code) !== "no_space") throw error;
+  }
+}
+
 function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lock {
   const { path, owner } = attempt;
   let seen = 0;
-  const beat = (): void => void writeSync(descriptor, encodeOwner({ ...owner, seen: ++seen }), 0, undefined, 0);
+  const beat = (): void => writeIfRoom(descriptor, encodeOwner({ ...owner, seen: ++seen }));
   return makeLock(attempt, "kernel", {
     ...(writable && !owner.shared ? { beat } : {}),
     isHeld: () => isStillNamed(descriptor, path),
     release: () => {
       try {
-        // The file keeps its block, so that the lock can be taken again on a full disk, also for work that frees space.
-        if (writable && !owner.shared) writeSync(descriptor, Buffer.alloc(RECORD_BYTES), 0, undefined, 0);
+        // The file keeps its block, so that the next holder's record has room on a full disk.
+        if (writable && !owner.shared) writeIfRoom(descriptor, Buffer.alloc(RECORD_BYTES));
       } catch (error) {
         throw toCairnError(error, `unlock ${path}`);
       } finally {

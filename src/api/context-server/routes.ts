@@ -30,14 +30,16 @@ export interface FileAnswer {
 
 export interface RouteOptions {
   store: ContextStore;
-  /** Layout of every bundle that is sent; undefined: the newest layout that can hold the content. */
-  layout: Layout | undefined;
+  /** Layout of every bundle that is sent. */
+  layout: Layout;
   uploadBytes: number;
   onProblem: (message: string) => void;
 }
 
 type Route = (request: IncomingMessage, signal: AbortSignal) => Promise<Answer | FileAnswer>;
 
+/** Told to clients that take this server for a whole OpenViking. */
+export const PACKS_ONLY = "packs only";
 const MAX_BODY = 1 << 20;
 const MOST_WAIT_S = 3600;
 
@@ -45,7 +47,7 @@ const MOST_WAIT_S = 3600;
 export class Routes implements AsyncDisposable {
   /** The store, in its own thread. */
   readonly #store: ThreadCalls<ContextFunctions>;
-  readonly #layout: Layout | undefined;
+  readonly #layout: Layout;
   readonly #uploads: Uploads;
   readonly #onProblem: (message: string) => void;
   readonly #stopped = new AbortController();
@@ -75,13 +77,25 @@ export class Routes implements AsyncDisposable {
     this.#uploads[Symbol.dispose]();
   }
 
-  /** Null if `path` does not exist. */
+  /** Null if `path` is not served. */
   find(path: string): { method: "GET" | "POST"; run: Route } | null {
     return this.#table[path] ?? null;
   }
 
+  /** All requests that are served, such as `POST /api/v1/pack/export`. */
+  get served(): string[] {
+    return [
+      "GET /health",
+      "GET /ready",
+      ...Object.entries(this.#table).map(([path, { method }]) => `${method} ${path}`),
+    ];
+  }
+
   readonly #table: Readonly<Record<string, { method: "GET" | "POST"; run: Route }>> = {
-    "/api/v1/system/status": { method: "GET", run: async () => ok({ initialized: true, user: "default" }) },
+    "/api/v1/system/status": {
+      method: "GET",
+      run: async () => ok({ initialized: true, user: "default", serves: PACKS_ONLY }),
+    },
     "/api/v1/observer/system": {
       method: "GET",
       run: async () => ok({ is_healthy: this.#errors.length === 0, errors: this.#errors, components: {} }),
@@ -141,7 +155,14 @@ export class Routes implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<FileAnswer> {
     const to = this.#uploads.place();
-    await this.#store.call("pack", { ...wanted, to, layout: this.#layout }, signal);
+    try {
+      await this.#store.call("pack", { ...wanted, to, layout: this.#layout }, signal);
+    } catch (error) {
+      const known = toCairnError(error);
+      if (known.details?.["roots"] === undefined) throw error;
+      const message = `${known.message}; leave these scopes out of the store, or have the server started with --layout B, which OpenViking 0.3 reads`;
+      throw reworded(known, { message, cause: error });
+    }
     const { size } = statSync(to);
     const file = createReadStream(to);
     // An open file keeps its bytes.

@@ -180,7 +180,7 @@ test("errors have the code, the status and the details that clients expect", asy
       { resource: "viking://resources/none", type: "resource" },
     ],
     ["/api/v1/pack/export", { uri: "viking://" }, 400, "INVALID_ARGUMENT"],
-    ["/api/v1/nothing", {}, 404, "NOT_FOUND"],
+    ["/api/v1/nothing", {}, 501, "UNIMPLEMENTED"],
   ];
   for (const [at, body, status, code, details = {}] of cases) {
     const answer = await post(served, at, body);
@@ -259,7 +259,7 @@ test("every request needs the key, except the health check", async () => {
     assert.deepEqual([status, body.error.code], [401, "UNAUTHENTICATED"]);
   }
   const health = (await (await fetch(`${served.url}/health`)).json()) as object;
-  assert.deepEqual(health, { status: "ok", healthy: true, version: "0", auth_mode: "api_key" });
+  assert.deepEqual(health, { status: "ok", healthy: true, version: "0", auth_mode: "api_key", serves: "packs only" });
   const page = await post(served, "/api/v1/pack/backup", {}, { origin: "http://evil.example" });
   assert.equal(page.status, 403);
   const wrong = await fetch(`${served.url}/api/v1/pack/backup`, { headers: { "x-api-key": "secret" } });
@@ -354,4 +354,58 @@ test("the server refuses a form without an end, and closes a silent connection",
     socket.resume().once("close", () => (clearTimeout(late), resolve(true)));
   });
   assert.ok(closed);
+});
+
+test("a client of a whole OpenViking is told that packs only are served", async () => {
+  await using served = await serve();
+  const health = (await (await fetch(`${served.url}/health`)).json()) as Record<string, unknown>;
+  // OpenViking's clients ask for the status and for `ok` alone.
+  assert.deepEqual([health["status"], health["healthy"], health["serves"]], ["ok", true, "packs only"]);
+  const get = async (at: string): Promise<Answered> => {
+    const response = await fetch(`${served.url}${at}`, { headers: { "x-api-key": "secret" } });
+    return { status: response.status, body: await response.json() };
+  };
+  assert.equal((await get("/api/v1/system/status")).body.result.serves, "packs only");
+  // What OpenViking's plugins for agents ask next.
+  for (const answer of [
+    await post(served, "/api/v1/sessions/s1/messages", { role: "user", content: "x" }),
+    await post(served, "/api/v1/sessions/s1/commit", {}),
+    await post(served, "/api/v1/search/find", { query: "x" }),
+    await post(served, "/api/v1/content/write", {}),
+    await post(served, "/mcp", {}),
+    await get("/api/v1/fs/ls?uri=viking://resources"),
+    await get("/api/v1/content/read?uri=viking://resources/a.md"),
+    await get("/api/v1/skills"),
+    await get("/"),
+    await get("/%0d%0aInjected:1"),
+  ]) {
+    assert.deepEqual([answer.status, answer.body.status, answer.body.error.code], [501, "error", "UNIMPLEMENTED"]);
+    assert.match(answer.body.error.message, /not served here.*packs only/);
+    assert.ok(answer.body.error.details.serves.includes("POST /api/v1/pack/backup"));
+  }
+  for (const each of asked((await get("/none")).body).error.details.serves as string[]) {
+    const [method, at] = each.split(" ") as [string, string];
+    const { status } = await fetch(`${served.url}${at}`, { method, headers: { "x-api-key": "secret" } });
+    assert.ok(status !== 501 && status !== 404, each);
+  }
+  assert.equal((await post(served, "/api/v1/search/find", {}, { "x-api-key": "wrong" })).status, 401);
+});
+
+test("a backup and an export of scopes that layout C cannot hold are refused by name, and work with layout B", async () => {
+  const files = { "session/s1/a.md": "alpha", "agent/x/b.md": "beta", "resources/docs/c.md": "gamma" };
+  await using served = await serve(files);
+  for (const [at, body] of [
+    ["/api/v1/pack/backup", {}],
+    ["/api/v1/pack/export", { uri: "viking://session/s1" }],
+  ] as const) {
+    const { status, body: said } = await post(served, at, body);
+    assert.deepEqual([status, said.error.code], [400, "INVALID_ARGUMENT"]);
+    assert.match(said.error.message, /layout C cannot hold viking:\/\/.*session.*--layout B/);
+    assert.ok(said.error.details.roots.includes("session"));
+  }
+  assert.deepEqual(fs.globSync("**/made_*", { cwd: served.store.folder }), []);
+  await using old = await serve(files, { layout: "B" });
+  const response = await fetch(`${old.url}/api/v1/pack/backup`, { method: "POST", headers: { "x-api-key": "secret" } });
+  assert.equal(response.status, 200);
+  await response.arrayBuffer();
 });

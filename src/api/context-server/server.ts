@@ -5,7 +5,7 @@ import { pipeline } from "node:stream/promises";
 import { type Address, discardRest, listen, listenAlone } from "../listen.ts";
 import { mayBePage } from "../request.ts";
 import { type Answer, answerTo, failed } from "./answers.ts";
-import { type FileAnswer, type RouteOptions, Routes } from "./routes.ts";
+import { type FileAnswer, PACKS_ONLY, type RouteOptions, Routes } from "./routes.ts";
 
 export interface ContextServerOptions extends RouteOptions {
   address: Address;
@@ -112,7 +112,7 @@ export class ContextServer {
       if (!this.#isAllowed(request))
         return failed(401, "UNAUTHENTICATED", "an API key is required, in X-API-Key or as a bearer token");
       const route = this.#routes.find(path);
-      if (route === null) return failed(404, "NOT_FOUND", "Not Found");
+      if (route === null) return this.#notServed(`${request.method} ${path}`);
       if (request.method !== route.method) return failed(405, "UNKNOWN", "Method Not Allowed");
       return await route.run(request, signal);
     } catch (error) {
@@ -126,7 +126,14 @@ export class ContextServer {
   #health(path: string): Answer {
     if (path === "/ready") return { status: 200, body: { status: "ready", checks: {} } };
     const auth = this.#key === null ? "dev" : "api_key";
-    return { status: 200, body: { status: "ok", healthy: true, version: this.#options.version, auth_mode: auth } };
+    const { version } = this.#options;
+    return { status: 200, body: { status: "ok", healthy: true, version, auth_mode: auth, serves: PACKS_ONLY } };
+  }
+
+  /** Not 404: clients would take it for a missing entry, and drop what they wanted to store. */
+  #notServed(what: string): Answer {
+    const message = `${what.slice(0, 200)} is not served here: this is Cairn's server of context packs, packs only, no OpenViking with sessions and search`;
+    return failed(501, "UNIMPLEMENTED", message, { serves: this.#routes.served });
   }
 
   #isAllowed({ headers }: IncomingMessage): boolean {

@@ -1,5 +1,6 @@
-import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { closeSync, openSync, rmSync, statSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
@@ -7,7 +8,6 @@ import { Fields, parseJson } from "../../formats/fields.ts";
 import { findProgram } from "../../fs/child-pipes.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { thisProcess } from "../../fs/lock-owner.ts";
-import { clearAway } from "../../fs/remove-all.ts";
 import { sharedFile } from "./machine.ts";
 
 /** The QEMU of this machine, and whether KVM works here. */
@@ -81,21 +81,25 @@ const FIRMWARE_SIZE = 64 << 10;
  * proves nothing: some nested ones never come that far.
  */
 async function kvmWorks(program: string): Promise<boolean> {
-  const folder = mkdtempSync(join(tmpdir(), "cairn-kvm-"));
+  const firmware = Buffer.alloc(FIRMWARE_SIZE, 0xf4);
+  firmware.set(Buffer.from(PROBE, "hex"), FIRMWARE_SIZE - 512);
+  firmware.set(Buffer.from(RESET, "hex"), FIRMWARE_SIZE - 16);
+  const file = join(tmpdir(), `cairn-kvm-${randomBytes(8).toString("hex")}`);
+  const fd = openSync(file, "wx+", 0o600);
   try {
-    const firmware = Buffer.alloc(FIRMWARE_SIZE, 0xf4);
-    firmware.set(Buffer.from(PROBE, "hex"), FIRMWARE_SIZE - 512);
-    firmware.set(Buffer.from(RESET, "hex"), FIRMWARE_SIZE - 16);
-    const file = join(folder, "firmware");
-    writeFileSync(file, firmware);
+    // Without a name the file goes away with its last process, however that ends.
+    rmSync(file);
+    writeSync(fd, firmware);
     const machine = ["-nodefaults", "-no-user-config", "-machine", "pc,accel=kvm", "-m", "16", "-display", "none"];
-    const args = [...machine, "-bios", file, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"];
+    const args = [...machine, "-bios", "/proc/self/fd/3", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"];
     return await new Promise((resolve) => {
       // timeout(1) kills a hanging QEMU even if this process is killed meanwhile.
-      const child = execFile(programOf("timeout"), ["-s", "KILL", String(PROBE_SECONDS), program, ...args]);
+      const child = spawn(programOf("timeout"), ["-s", "KILL", String(PROBE_SECONDS), program, ...args], {
+        stdio: ["ignore", "ignore", "ignore", fd],
+      });
       child.once("error", () => resolve(false)).once("exit", (status) => resolve(status === 0x15 * 2 + 1));
     });
   } finally {
-    clearAway(folder);
+    closeSync(fd);
   }
 }

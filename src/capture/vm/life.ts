@@ -1,15 +1,5 @@
 import { randomBytes } from "node:crypto";
-import {
-  constants,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statfsSync,
-} from "node:fs";
+import { constants, existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
@@ -37,7 +27,7 @@ import {
 } from "./machine.ts";
 import {
   endQemu,
-  LITTLE_ROOM,
+  howEnded,
   MOVE_MS,
   orEnded,
   quitQemu,
@@ -118,9 +108,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
 /** Returns the reason why the last QEMU of a machine ended without its guest; null if it ended in order, which removes its pid file. */
 function abruptEnd({ live }: Machine): string | null {
   if (!existsSync(join(live, PID_FILE))) return null;
-  const { bavail, bsize } = statfsSync(live);
-  const why = bavail * bsize < LITTLE_ROOM ? ": its file system is full, and the guest's memory needs space there" : "";
-  return `its QEMU was killed, or the host went down, while the guest ran${why}`;
+  return howEnded(live)?.why ?? "its QEMU was killed with its shell, or the host went down, while the guest ran";
 }
 
 /** Gives a clone's guest its own network devices, after it released the present ones. Returns the machine's new record. */
@@ -356,8 +344,10 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   const { hardware } = record;
   const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator } };
   using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
-  await orEnded(machine.live, qmp, async () => resume(qmp));
-  machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
+  await orEnded(machine.live, qmp, async () => {
+    machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
+    await resume(qmp);
+  });
 }
 
 /** Stops a machine: asks its guest to shut down, and ends QEMU after the deadline. False: the guest did not shut down by itself. */

@@ -13,6 +13,7 @@ import {
 import { earlierWork, type MachineRestore, workOf } from "../../formats/records/unfinished.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { Unfinished } from "../../fs/unfinished.ts";
+import { removeLeftovers } from "../../fs/work-directory.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
@@ -136,9 +137,10 @@ export function blobFile(root: string, digest: string): string {
   return sharedFile(root, join("blobs", digest));
 }
 
-/** The real path of the folder of machines, which is created if absent. */
+/** The real path of the folder of machines, which is created if absent. Removes temporary files of commands that ended long ago. */
 export function machinesFolder(root: string): string {
   makeFolder(join(root, SHARED, "blobs"));
+  for (const folder of ["", "blobs"]) removeLeftovers(sharedFile(root, folder));
   return realpathSync(root);
 }
 

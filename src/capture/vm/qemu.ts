@@ -1,10 +1,12 @@
 import { spawn } from "node:child_process";
-import { closeSync, existsSync, openSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, existsSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";
 import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.ts";
-import { readSmallFile } from "../../fs/durable.ts";
+import { formatBytes } from "../../formats/sizes.ts";
+import { readSmallFile, temporaryName } from "../../fs/durable.ts";
 import type { Host } from "./host.ts";
 import { type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
@@ -16,8 +18,21 @@ const END_MS = 10_000;
 const QUIT_MS = 2000;
 /** Time limit for migrations and for waits on disks. */
 export const MOVE_MS = 120_000;
-/** If less space than this is left, a failed write has failed for lack of it. */
-export const LITTLE_ROOM = 16 << 20;
+/** How long the end of a QEMU may take to be recorded. */
+const RECORD_MS = 2000;
+/** Size of a small file. */
+const SMALL = 1 << 20;
+/** File in QEMU's folder that says how QEMU ended: its exit status in a shell, then the free blocks and their size. */
+const ENDED = "ended";
+/** Files of a folder's QEMU that belong to no saved state. */
+export const RUN_FILES = [PID_FILE, ENDED, "qemu.log", "qmp.sock", "console.sock", "console.log"];
+/** The exit status in a shell of a program that was ended by SIGBUS: the kernel had no block for its mapped memory. */
+const NO_BLOCK = 128 + constants.signals.SIGBUS;
+/** Runs QEMU and records how it ended. The memory of a guest that ended for lack of space makes room for the record. */
+const KEEPER = `"$@" 3>&-
+status=$? room=$(stat -f -c '%a %S' .)
+[ $status = ${NO_BLOCK} ] && rm -f ${MEMORY}
+echo "$status $room" >&3 || { sync -f .; echo "$status $room" >&3; }`;
 /** Bus address of the first disk and of the first network port; each device has its own. */
 const [FIRST_DISK, FIRST_PORT] = [3, 16];
 
@@ -119,14 +134,15 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
     });
   for (const name of [PID_FILE, "qmp.sock", "console.sock"]) rmSync(join(folder, name), { force: true });
   const log = openSync(join(folder, "qemu.log"), "w", 0o600);
+  const ended = openSync(join(folder, ENDED), "w", 0o600);
   let gone = false;
   let reason: Error | undefined;
-  const child = spawn(host.program, argumentsOf(machine, record, start), {
+  const child = spawn("sh", ["-c", KEEPER, "sh", host.program, ...argumentsOf(machine, record, start)], {
     cwd: folder,
     detached: true,
-    stdio: ["ignore", log, log],
+    stdio: ["ignore", log, log, ended],
   });
-  closeSync(log);
+  for (const fd of [log, ended]) closeSync(fd);
   child.once("exit", () => (gone = true)).once("error", (error) => ([gone, reason] = [true, error]));
   child.unref();
   try {
@@ -134,8 +150,13 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
     // The kernel limits socket paths to 107 bytes; a path below `/proc/PID/cwd` is always short.
     return await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
   } catch (error) {
-    child.kill("SIGKILL");
-    throw new CairnError("io", `QEMU did not start for ${machine.name}: ${saidIn(folder)}`, { cause: reason ?? error });
+    try {
+      // QEMU may have no pid file yet; it is in the group of its shell.
+      if (!gone && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // It has just ended.
+    }
+    throw endError(folder, `QEMU did not start for ${machine.name}`, reason ?? error);
   }
 }
 
@@ -158,10 +179,50 @@ export async function orEnded<T>(folder: string, qmp: Qmp, work: () => Promise<T
     return await work();
   } catch (error) {
     qmp.close();
+    const end = performance.now() + RECORD_MS;
+    while (processIn(folder) === null && howEnded(folder) === null && performance.now() < end) await sleep(5);
+    const failure = endError(folder, (error as Error).message, error);
     await endQemu(folder);
-    if (!(error instanceof CairnError) || error.code !== "io") throw error;
-    throw new CairnError("io", `${error.message}; QEMU: ${saidIn(folder)}`, { cause: error });
+    throw error instanceof CairnError && error.code === "io" ? failure : error;
   }
+}
+
+/** An error with QEMU's messages, and with the recorded reason if QEMU has ended. */
+function endError(folder: string, message: string, cause: unknown): CairnError {
+  const end = howEnded(folder);
+  const said = `${message}${end === null ? "" : `: ${end.why}`}; QEMU: ${saidIn(folder)}`;
+  return end?.isFull === true || !hasRoom(folder)
+    ? new CairnError("no_space", said, { hint: hintOfErrno("ENOSPC"), cause })
+    : new CairnError("io", said, { cause });
+}
+
+/** False if a small file has no room beside a folder, which only the kernel can tell: XFS and btrfs are full with some MiB free. */
+export function hasRoom(folder: string): boolean {
+  const file = join(dirname(folder), temporaryName());
+  try {
+    writeFileSync(file, Buffer.alloc(SMALL));
+    return true;
+  } catch (error) {
+    return toCairnError(error).code !== "no_space";
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+/** The recorded end of a folder's last QEMU, with a sentence for people; null if none was recorded. */
+export function howEnded(folder: string): { isFull: boolean; why: string } | null {
+  const text = readSmallFile(join(folder, ENDED), 64)?.toString("latin1") ?? "";
+  const [status, blocks, size] = /^(\d+) (\d+) (\d+)\n$/.exec(text)?.slice(1).map(Number) ?? [];
+  if (status === undefined) return null;
+  const free = formatBytes(blocks! * size!);
+  const signal = Object.entries(constants.signals).find(([, number]) => status === 128 + number)?.[0];
+  const why =
+    status === NO_BLOCK
+      ? `its QEMU ended: the file system gave the guest's memory no more space (${free} were free)`
+      : signal === undefined
+        ? `its QEMU ended with status ${status}`
+        : `its QEMU was ended by ${signal}`;
+  return { isFull: status === NO_BLOCK || blocks === 0, why };
 }
 
 /** A connection to the QEMU that works in a folder; null if none does. Throws `io`, `busy`. */

@@ -1,18 +1,8 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import {
-  chmodSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statfsSync,
-  statSync,
-} from "node:fs";
+import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { advice, CairnError, line, word } from "../../errors.ts";
+import { advice, CairnError, hintOfErrno, line, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   BLOBS,
@@ -33,16 +23,17 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { checkDisk, checkImage, copyFiles, moveFile } from "./blobs.ts";
 import type { Host } from "./host.ts";
-import { blobFile, type Machine, type MachineRecord, PID_FILE } from "./machine.ts";
+import { blobFile, type Machine, type MachineRecord } from "./machine.ts";
 import {
   devicesOf,
   endQemu,
-  LITTLE_ROOM,
+  hasRoom,
   migrated,
   MOVE_MS,
   nicDevice,
   orEnded,
   resume,
+  RUN_FILES,
   setMigration,
   startQemu,
   statusOf,
@@ -133,9 +124,10 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
       await sleep(1);
     }
   } catch (error) {
-    const { bavail, bsize } = statfsSync(folder);
-    if (bavail * bsize > LITTLE_ROOM) throw error;
+    // QEMU does not say why its shell failed.
+    if (hasRoom(folder)) throw error;
     throw new CairnError("no_space", `not enough free space for the machine's state in ${printablePath(folder)}`, {
+      hint: hintOfErrno("ENOSPC"),
       cause: error,
     });
   }
@@ -191,8 +183,7 @@ async function makeShared(host: Host, machine: Machine, record: MachineRecord, f
   });
   qmp.close();
   await endQemu(folder);
-  for (const name of [STREAM, PID_FILE, "qemu.log", "qmp.sock", "console.sock", "console.log"])
-    rmSync(join(folder, name), { force: true });
+  for (const name of [STREAM, ...RUN_FILES]) rmSync(join(folder, name), { force: true });
 }
 
 /**

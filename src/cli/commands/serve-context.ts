@@ -42,7 +42,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const address = addressOf(context, input);
     const apiKey = keyOf(context, input, "path" in address);
-    const { layout } = LAYOUT.read(context, input);
+    const { layout = "C" } = LAYOUT.read(context, input);
     const store = await ContextStore.open(context.folder(), WAIT_MS);
     if (store.lacksModel) context.note(MODEL_WARNING);
     try {
@@ -59,7 +59,7 @@ export const command: CommandDefinition = {
         url: server.url,
         path: store.folder,
         authentication: apiKey === null ? "none" : "api-key",
-        layout: layout ?? "C",
+        layout,
       };
       const verb = input.flag("check") ? "would serve" : "serving";
       const outcome: Outcome = {

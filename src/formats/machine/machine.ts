@@ -1,4 +1,4 @@
-import { Fields, parseJson } from "../fields.ts";
+import { Fields, type JsonObject, parseJson } from "../fields.ts";
 
 /** The description of a virtual machine: docs/formats/machine.md. */
 
@@ -79,6 +79,25 @@ export function filesOf({ hardware, hasMemory }: SavedMachine): string[] {
     ...hardware.disks.map((_, i) => diskFile(i)),
     ...blobsOf(hardware).map((each) => `${BLOBS}/${each}`),
   ];
+}
+
+/** Returns what an envelope says of a saved state. */
+export function describedBy({ id, name, image, hardware }: SavedMachine): JsonObject & { id: string; name: string } {
+  const { cpus, memory, disks, nics } = hardware;
+  return {
+    id,
+    name,
+    image,
+    image_digest: disks[0]?.base ?? "",
+    image_type: "qcow2",
+    image_blob_ids: blobsOf(hardware),
+    hypervisor: "qemu",
+    cpu: cpus,
+    memory,
+    storage: disks.reduce((sum, { size }) => sum + size, 0),
+    nics: nics.length,
+    network: nics[0]?.network ?? "none",
+  };
 }
 
 /** Returns the role of a saved state's file in an envelope. */

@@ -13,7 +13,7 @@ import {
   encodeEnvelope,
   type EnvelopeEntry,
 } from "../../formats/envelope/envelope.ts";
-import { blobsOf, roleOf, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
+import { describedBy, roleOf, SIDECAR } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
 import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -66,7 +66,7 @@ export async function exportPoint(
       config:
         machine === null
           ? { id, name, description: message ?? "", ...common }
-          : { ...configOf(machine), description: message ?? machine.description, ...common },
+          : { ...describedBy(machine), description: message ?? machine.description, ...common },
       stateDigest: digest,
       entries: content.entries,
       files:
@@ -103,24 +103,6 @@ export async function exportPoint(
       });
     throw toCairnError(error, `write ${printablePath(directory)}`);
   }
-}
-
-function configOf({ id, name, image, hardware }: SavedMachine): Envelope["config"] {
-  const { cpus, memory, disks, nics } = hardware;
-  return {
-    id,
-    name,
-    image,
-    image_digest: disks[0]?.base ?? "",
-    image_type: "qcow2",
-    image_blob_ids: blobsOf(hardware),
-    hypervisor: "qemu",
-    cpu: cpus,
-    memory,
-    storage: disks.reduce((sum, { size }) => sum + size, 0),
-    nics: nics.length,
-    network: nics[0]?.network ?? "none",
-  };
 }
 
 /** Returns the real path of a missing file. Throws unless `file` is an absolute path of one. */

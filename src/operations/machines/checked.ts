@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { basename, join, relative } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { addBlob, copyFiles } from "../../capture/vm/blobs.ts";
 import { blobFile, type Machine, sharedFile } from "../../capture/vm/machine.ts";
@@ -9,7 +10,7 @@ import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, line, throwIfAborted, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
-import { BLOBS, filesOf, MEMORY, SIDECAR } from "../../formats/machine/machine.ts";
+import { BLOBS, describedBy, filesOf, MEMORY, SIDECAR } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -56,14 +57,16 @@ export async function checkedDirectory(root: string, from: string, check: Check)
       hint: advice`make a workspace of it with: ${line("clone --from-dir", "importDirectory", word("from"), word("folder"), { isClone: true })}`,
     });
   const saved = readState(fileOf);
-  if (saved.id !== config.id)
+  for (const [field, actual] of Object.entries(describedBy(saved))) {
+    const expected = config[field];
+    // Other programs write some of the fields.
+    if (expected === undefined || isDeepStrictEqual(expected, actual)) continue;
     throw new CairnError(
       "damaged",
-      `the envelope of ${printablePath(directory)} names another state than the content`,
-      {
-        details: { field: "config.id", expected: config.id, actual: saved.id },
-      },
+      `the envelope of ${printablePath(directory)} describes another state than the content: ${field} is ${JSON.stringify(expected)}, and ${JSON.stringify(actual)} in the content`,
+      { details: { field: `config.${field}`, expected, actual } },
     );
+  }
   // All files of a state must be regular files whose content was compared.
   const compared = new Map(files.map(({ name, sha256 }) => [name, sha256]));
   for (const name of [SIDECAR, ...filesOf(saved)])

@@ -22,7 +22,7 @@ import type {
 } from "../../contract/machines.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, option } from "../../errors.ts";
-import { withClient } from "./saved-workspace.ts";
+import { hasPoints, withClient } from "./saved-workspace.ts";
 import type { LibraryHand } from "../hand.ts";
 
 /** Verbs that create, start, stop, list and remove machines. */
@@ -124,7 +124,8 @@ export async function removeMachine(
       throw new CairnError("refused", `${name} runs`, {
         hint: advice`stop the machine first, or remove it running: ${option("force")}`,
       });
-    if (!deletePoints && existsSync(machine.saved))
+    // A save that failed leaves a folder without points.
+    if (!deletePoints && existsSync(machine.saved) && (hasPoints(machine) || machine.read().lineage.length > 0))
       throw new CairnError("refused", `${name} has saved states, which would be removed with it`, {
         hint: advice`export the states first, or delete them too: ${option("deletePoints")}`,
       });
@@ -132,7 +133,7 @@ export async function removeMachine(
   refuse(Machine.in(root, name));
   return await withMachine(root, name, "rm", { ...options, ends: force }, async (machine) => {
     refuse(machine);
-    if (existsSync(machine.saved))
+    if (hasPoints(machine))
       await withClient(hand, machine, options, async (client) => client.release({ deletePoints: true }));
     await remove(machine, options);
     return { name };

@@ -4,6 +4,8 @@ import { ownCause } from "../../contract/checked-calls.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions, Cause } from "../../contract/words.ts";
 import { advice, CairnError, line, word } from "../../errors.ts";
+import { filesystemKind } from "../../fs/linux/mounts.ts";
+import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { LibraryHand } from "../hand.ts";
 
 /** Returns the cause of a machine's point: the given one, or a default. */
@@ -21,6 +23,25 @@ export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOpt
   };
 }
 
+/** True if the folder of a machine's saved states is a workspace. */
+export function hasPoints({ saved }: Machine): boolean {
+  return existsSync(saved) && findWorkspace(saved, { exact: true }) !== null;
+}
+
+/** Opens or makes the workspace of a machine's saved states. They are a few large files, for which reflinks are better than the store. */
+async function openStates(hand: LibraryHand, machine: Machine, options: CallOptions): Promise<Client> {
+  const { saved } = machine;
+  const init = { name: "main", ...callOf(options) };
+  if (!hasPoints(machine) && filesystemKind(saved).name !== "btrfs") {
+    try {
+      return await hand.openOrInit(saved, { ...init, engineType: "reflink-copy" });
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "unsupported") throw error;
+    }
+  }
+  return await hand.openOrInit(saved, init);
+}
+
 /** Runs `work` with the workspace of a machine's saved states. Throws `not_found` if it has none. */
 export async function withClient<T>(
   hand: LibraryHand,
@@ -32,7 +53,7 @@ export async function withClient<T>(
     throw new CairnError("not_found", `${machine.name} has no saved state`, {
       hint: advice`save one: ${line(`vm save ${machine.name}`, "saveMachine", word("machines"), machine.name)}`,
     });
-  const client = await hand.openOrInit(machine.saved, { name: "main", ...callOf(options) });
+  const client = await openStates(hand, machine, options);
   try {
     return await work(client);
   } finally {

@@ -27,6 +27,7 @@ import type {
   SaveMachineOptions,
   SaveMachineResult,
 } from "../../contract/machines.ts";
+import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, line, option, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -60,6 +61,7 @@ export async function saveMachine(
     const into = join(machine.folder, temporaryName());
     mkdirSync(into, { mode: 0o700 });
     using qmp = await runningIn(machine.live);
+    let hasPoint = false;
     try {
       const take = async () => takeState(host, machine, record, { qmp, into, signal });
       const taken = qmp === null ? await take() : await watched(machine, take);
@@ -69,12 +71,20 @@ export async function saveMachine(
       await giveState(machine, taken, into);
       failpoint("vm-save.given");
       const point = await withClient(hand, machine, options, async (client) => {
-        const saved = await client.save({
-          ...callOf(options),
-          cause: causeOf(machine, cause),
-          ...(message === undefined ? {} : { message }),
-          ...(tags === undefined ? {} : { tags }),
-        });
+        const before = await newestOf(client);
+        hasPoint = true;
+        const made = async (): Promise<boolean> => (await newestOf(client)) !== before;
+        const saved = await client
+          .save({
+            ...callOf(options),
+            cause: causeOf(machine, cause),
+            ...(message === undefined ? {} : { message }),
+            ...(tags === undefined ? {} : { tags }),
+          })
+          .catch(async (error: unknown) => {
+            hasPoint = await made().catch(() => true);
+            throw error;
+          });
         return await client.resolve(saved.save_point_id);
       });
       return {
@@ -85,10 +95,22 @@ export async function saveMachine(
         save_point: point,
         duration_ms: Math.round(performance.now() - started),
       };
+    } catch (error) {
+      // The state has no point, so it is none of the machine's saves.
+      try {
+        if (!hasPoint) machine.write(record);
+      } catch {
+        // On a full disk the state stays in the lineage, without a point.
+      }
+      throw error;
     } finally {
       removeAll(into);
     }
   });
+}
+
+async function newestOf(client: Client): Promise<string | undefined> {
+  return (await client.history(undefined, 1)).save_points[0]?.save_point_id;
 }
 
 export async function exportMachine(
