@@ -457,7 +457,9 @@ export function hasPointsOfMissing(control: ControlPaths, folder: Buffer, code: 
   return new CairnError(
     code,
     `${printablePath(control.root)} has the save points of ${names}, which ${missing.length === 1 ? "is" : "are"} not there, and none of ${printablePath(folder)}`,
-    { hint: advice`if ${printablePath(folder)} is that folder: ${movedControlLine(missing[0]!, folder, control.root)}` },
+    {
+      hint: advice`if ${printablePath(folder)} is that folder: ${movedControlLine(missing[0]!, folder, control.root)}`,
+    },
   );
 }
 
