@@ -184,6 +184,8 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["info", "use `cairn status` instead"],
     ["undelete", "use `cairn restore head PATH` instead"],
     ...["delete", "remove", "rm"].map((word) => [word, "`cairn cleanup --only POINT` removes a save point"] as const),
+    ["forget", "`cairn release DIR` ends the care for a folder, also if its points are lost"],
+    ["diff a b c", "for one file: `cairn diff head~1 head --path FILE`"],
     ["search", "use `cairn find NAME` instead"],
     ["grep", "open a point as a folder: `cairn view POINT`"],
     ...["open", "gui"].map((word) => [word, "use `cairn ui` instead"] as const),

@@ -179,6 +179,8 @@ async function usageError(
     const instead = await insteadOf(/'([^']*)'/.exec(first)?.[1] ?? "", definition);
     return usage(first, instead === null ? help : `${instead}${instead.endsWith("?") ? "" : ";"} ${help}`);
   }
+  if (error.code === "commander.excessArguments" && name === "diff")
+    return usage(first, `for one file: \`cairn diff head~1 head --path FILE\`; ${help}`);
   const other = OPTIONS_OF_RESTIC[/unknown option '(--[a-z-]+)/.exec(first)?.[1] ?? ""];
   const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
   if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!))
@@ -245,6 +247,8 @@ const WORDS: Readonly<Record<string, string>> = {
   rm: REMOVE,
   remove: REMOVE,
   delete: REMOVE,
+  forget:
+    "`cairn release DIR` ends the care for a folder, also if its points are lost; `cairn backup forget` removes snapshots from a repository",
   undelete: "restore head PATH",
   search: "find NAME",
   grep: "`cairn find NAME` finds files by their names, `cairn history --grep TEXT` points by their messages; to search contents, open a point as a folder: `cairn view POINT`",
