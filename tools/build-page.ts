@@ -13,7 +13,8 @@ export async function buildPage(outDir: string): Promise<Record<string, object>>
     root: WEB,
     configFile: path.join(WEB, "vite.config.ts"),
     logLevel: "warn",
-    build: { outDir },
+    // On a slow machine the bundler would warn of the time that plugins take.
+    build: { outDir, rolldownOptions: { checks: { bundlerTimings: false } } },
     plugins: [
       {
         name: "packages",

@@ -67,6 +67,26 @@ export function foldChangelog(changelog: string, fragments: readonly string[], v
   return [sections[0], `## ${version}\n\n${items}\n`, ...sections.slice(1)].join("");
 }
 
+/** Returns a page without pictures and links to files that `isThere` denies: a link becomes its text, "· [proof]" nothing. */
+export function withoutDeadLinks(markdown: string, isThere: (file: string) => boolean): string {
+  const link = /(?: · (?=\[proof\]))?(!?)\[((?:[^\]`]|`[^`]*`)*)\]\(([^)\s]+)\)/g;
+  return markdown.replaceAll(link, (whole: string, picture: string, text: string, target: string) => {
+    const [file = ""] = target.split("#");
+    if (file === "" || /^\w+:/.test(file) || isThere(file)) return whole;
+    return picture === "!" || text === "proof" ? "" : text;
+  });
+}
+
+/** Removes the dead links of the pages in a package, which has no sources, charts and screenshots. */
+function unlink(unpacked: string): void {
+  const all = readdirSync(unpacked, { recursive: true, encoding: "utf8" });
+  for (const name of all.filter((each) => /^(?:[^/]+|docs\/.*)\.md$/.test(each))) {
+    const file = path.join(unpacked, name);
+    const isThere = (target: string): boolean => existsSync(path.join(path.dirname(file), target));
+    writeFileSync(file, withoutDeadLinks(readFileSync(file, "utf8"), isThere));
+  }
+}
+
 function foldedChangelog(): string {
   const folder = path.join(ROOT, "changelog/unreleased");
   const names = readdirSync(folder).filter((name) => name.endsWith(".md") && name !== "README.md");
@@ -80,6 +100,7 @@ function packPackages(to: string): string {
   run("tar", ["-xzf", `${MANIFEST.name}-${MANIFEST.version}.tgz`], STAGE);
   const unpacked = path.join(STAGE, "package");
   writeFileSync(path.join(unpacked, "CHANGELOG.md"), foldedChangelog());
+  unlink(unpacked);
   const packing = ["pack", "--silent", "--ignore-scripts", "--pack-destination", to];
   run("npm", [...packing, unpacked], STAGE);
   run("npm", [...packing, path.join(ROOT, "packages/model")], STAGE);

@@ -66,7 +66,7 @@ export const SaveOptions = object({
     ),
     {
       flags: "--refuse-detached",
-      text: "fail if the folder is based on an older point than the latest",
+      text: "fail if you have gone back to an older point and not saved since",
       value: "refuse",
     },
   ),

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { CairnError } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
@@ -191,6 +191,29 @@ for (const failpoint of ["relocate.registered", "relocate.moved"]) {
     assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
   });
 }
+
+test("a copied control directory names the folder that it has points of, and the line that connects the copied folder", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const [copied, control] = [join(root, "copied"), join(root, "points")];
+  cpSync(folder, copied, { recursive: true });
+  renameSync(client.controlDirectory, control);
+  rmSync(folder, { recursive: true });
+  const given = { controlDirectory: control };
+  for (const attempt of [
+    () => library.init(copied, given),
+    () => library.openOrInit(copied, given),
+    () => library.open(copied, given),
+    () => library.relocate(join(root, "never"), copied, given),
+  ]) {
+    const refused = await attempt().catch((error: unknown) => error);
+    assert.ok(refused instanceof CairnError);
+    assert.ok(refused.message.includes(`has the save points of ${folder}, which is not there`), refused.message);
+    assert.ok(refused.hint?.endsWith(`: cairn --control-dir ${control} relocate ${folder} ${copied}`), refused.hint);
+  }
+  await library.relocate(folder, copied, given);
+  assert.equal((await (await library.open(copied)).history()).save_points.length, 1);
+});
 
 test("openOrInit refuses a control directory without the folder's workspace, and accepts a copy of the right one", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });

@@ -1,6 +1,6 @@
 import { existsSync, lstatSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { advice, CairnError, call, line, option, see, toCairnError, word } from "../errors.ts";
+import { advice, CairnError, call, either, type Hint, line, option, see, toCairnError, word } from "../errors.ts";
 import { NO_POLICY } from "../formats/records/policy.ts";
 import {
   type MadeWorkspace,
@@ -24,7 +24,7 @@ import {
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/care/relocate.ts";
-import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
+import { isAtOrBelow, printablePath, restoreLine, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { InitOptions, OpenOptions } from "../contract/care.ts";
@@ -34,7 +34,7 @@ import { checkedQuota } from "./cleanup.ts";
 import { convertNew, engineOfNew, placeOfPoints, probeEngines, probeReasons, requireEngine } from "./engine.ts";
 import { rememberReasons } from "./engine-reasons.ts";
 import type { LibraryHand } from "./hand.ts";
-import { leftReleases, ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
+import { goneFolders, leftReleases, ownPolynomial } from "../workspace/place/registry.ts";
 
 /** Makes a folder a workspace. Throws `already_exists`. */
 export async function init(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
@@ -81,8 +81,6 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
         `this state directory does not have ${path}: ${printablePath(elsewhere.folder)} is a workspace with its save points in ${elsewhere.control}`,
         { hint: useElsewhere(elsewhere), details: { control_directory: elsewhere.control } },
       );
-    const gone = tellOfGone();
-    const more = gone === null ? "" : `; ${gone}`;
     if (!isThere && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true)
       throw new CairnError("not_a_workspace", `${path} is a link to ${readlinkSync(path)}, which does not exist`, {
         hint: "mount the disk, or start the daemon that mounts it, if it is not mounted",
@@ -91,15 +89,27 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
       "not_a_workspace",
       `${path} ${isThere ? "is not a workspace" : "does not exist, and is not a registered workspace"}`,
       {
-        hint: advice`${
+        hint: advice`${aboutGone(realPathOf(path), isThere)}${
           isThere
             ? advice`save the folder once (${call("save DIR", "openOrInit", word("DIR"))}) to make it a workspace, or go to one; ${call("workspaces", "listWorkspaces")} lists them`
             : advice`name an existing workspace: ${call("workspaces", "listWorkspaces")} lists them; to make a new one, make the folder first`
-        }${more}`,
+        }`,
       },
     );
   }
   return hand.opened(found);
+}
+
+/** Names the ways back of a workspace whose folder is missing, if it lay in or above `path`, or has its name. */
+function aboutGone(path: Buffer, isThere: boolean): Hint {
+  const nameOf = (folder: Buffer): Buffer => folder.subarray(folder.lastIndexOf("/") + 1);
+  const isNear = (gone: Buffer): boolean => isAtOrBelow(gone, path) || isAtOrBelow(path, gone);
+  const isNamesake = (gone: Buffer): boolean => isThere && nameOf(gone).equals(nameOf(path));
+  const all = goneFolders();
+  const gone = all.find(isNear) ?? all.find(isNamesake);
+  if (gone === undefined) return "";
+  const [was, now] = [shellPath(gone), isNear(gone) ? "NEW" : shellPath(path)];
+  return advice`${printablePath(gone)} is missing: ${either(`\`cairn -C ${was} restore latest\``, restoreLine(gone))} restores it; if you moved it: ${line(`relocate ${was} ${now}`, "relocate", printablePath(gone), word(now))}; otherwise `;
 }
 
 /** Makes a released folder a workspace again. Returns null if the folder was not released, or its points are missing. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
@@ -138,7 +138,7 @@ test("a self-contained workspace takes no control directory", async (t) => {
   assert.deepEqual([existsSync(join(root, "new")), existsSync(join(root, "control"))], [false, false]);
 });
 
-test("doctor names a registered folder that is missing, and so does the error for a folder without a workspace", async (t) => {
+test("doctor names a registered folder that is missing, and errors name one that lay here or has the folder's name", async (t) => {
   const { root, library, folder, client } = await testFolder(t);
   await client.save();
   mkdirSync(join(root, "other"));
@@ -148,8 +148,19 @@ test("doctor names a registered folder that is missing, and so does the error fo
   const { healthy, findings } = await other.doctor();
   const gone = findings.filter(({ kind }) => kind === "gone").map(({ detail }) => detail);
   assert.deepEqual([healthy, gone.length], [true, 1]);
-  assert.ok(gone[0]!.startsWith(`${folder} is missing, but still registered`));
-  mkdirSync(join(root, "copy"));
-  const refused = (await library.open(join(root, "copy")).catch((error: unknown) => error)) as { hint: string };
-  assert.ok(refused.hint.includes(folder), refused.hint);
+  assert.ok(gone[0]!.startsWith(`missing, but still registered: ${folder}`));
+  const namesake = join(root, "copy", basename(folder));
+  mkdirSync(namesake, { recursive: true });
+  const hintAt = async (path: string): Promise<string> =>
+    ((await library.open(path).catch((error: unknown) => error)) as { hint: string }).hint;
+  assert.ok(!(await hintAt(join(root, "copy"))).includes(folder));
+  for (const [path, now] of [
+    [namesake, namesake],
+    [root, "NEW"],
+    [join(folder, "below"), "NEW"],
+  ] as const) {
+    const hint = await hintAt(path);
+    assert.ok(hint.startsWith(`${folder} is missing: \`cairn -C ${folder} restore latest\` restores it`), hint);
+    assert.ok(hint.includes(`cairn relocate ${folder} ${now};`), hint);
+  }
 });

@@ -236,7 +236,11 @@ test("commands refuse restore steps of a newer version, and repair and release l
   fs.writeFileSync(file, '{"format":"cairn.restore-steps","version":3}\n{"op":"nobody knows"}\n');
   for (const args of [["save"], ["undo"], ["status"]]) {
     const { error } = cairn([...args, "-C", folder]);
-    assert.deepEqual([error?.code, error?.hint], ["newer_version", "use a newer Cairn"], args[0]);
+    assert.deepEqual(
+      [error?.code, error?.hint],
+      ["newer_version", "a newer Cairn has worked here: use it from now on"],
+      args[0],
+    );
     assert.ok(error!.message.includes(file), error!.message);
   }
   await assert.rejects(client.release({ deletePoints: true }), { code: "newer_version" });

@@ -154,7 +154,8 @@ async function follow(page: string, shell: Shell): Promise<void> {
   const ids = new Map<string, string>();
   let [last, printed] = ["", ""];
   const run = async (text: string, at: string): Promise<void> => {
-    const typed = text.replaceAll(ID, (id) => ids.get(keyOf(id))?.slice(0, id.length) ?? id);
+    const here = text.replaceAll(READER, shell.home);
+    const typed = here.replaceAll(ID, (id) => ids.get(keyOf(id))?.slice(0, id.length) ?? id);
     printed = (await shell.run(typed, at)).replaceAll(shell.home, READER);
   };
   const blocks = blocksOf(page);

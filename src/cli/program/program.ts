@@ -179,6 +179,8 @@ async function usageError(
     const instead = await insteadOf(/'([^']*)'/.exec(first)?.[1] ?? "", definition);
     return usage(first, instead === null ? help : `${instead}${instead.endsWith("?") ? "" : ";"} ${help}`);
   }
+  if (error.code === "commander.excessArguments" && name === "diff")
+    return usage(first, `for one file: \`cairn diff head~1 head --path FILE\`; ${help}`);
   const other = OPTIONS_OF_RESTIC[/unknown option '(--[a-z-]+)/.exec(first)?.[1] ?? ""];
   const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
   if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!))
@@ -205,7 +207,13 @@ function oppositeOf(name: string, own: readonly string[]): string | null {
     : null;
 }
 
-/** Words of git, restic and borg, with the equivalent line or a sentence. */
+const REMOVE =
+  "`cairn cleanup --only POINT` removes a save point, `cairn cleanup --path NAME` a file from all points, `cairn release DIR` ends the care for a folder";
+const EACH_HOUR = "`cairn service install --timer` saves your folders each hour";
+const BROWSER = "ui";
+const UPGRADE = "replace the program, for example by `git pull` in its clone: points and settings stay";
+
+/** Words of git, restic, borg and everyday speech, with the equivalent line or a sentence. */
 const WORDS: Readonly<Record<string, string>> = {
   add: "save",
   commit: "save",
@@ -236,13 +244,30 @@ const WORDS: Readonly<Record<string, string>> = {
   gc: "cleanup",
   mv: "relocate",
   rename: "relocate",
-  rm: "cleanup --only POINT",
+  rm: REMOVE,
+  remove: REMOVE,
+  delete: REMOVE,
+  forget:
+    "`cairn release DIR` ends the care for a folder, also if its points are lost; `cairn backup forget` removes snapshots from a repository",
+  undelete: "restore head PATH",
+  search: "find NAME",
+  grep: "`cairn find NAME` finds files by their names, `cairn history --grep TEXT` points by their messages; to search contents, open a point as a folder: `cairn view POINT`",
+  open: BROWSER,
+  gui: BROWSER,
+  ignore: "write patterns into the file `.cairnignore`, or use `cairn save --exclude PATTERN`",
+  timer: EACH_HOUR,
+  schedule: EACH_HOUR,
+  uninstall:
+    "`cairn agent remove TOOL` and `cairn service uninstall` remove what Cairn installed; then delete the program",
+  upgrade: UPGRADE,
+  update: UPGRADE,
 };
 const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
   snapshots: "backup list",
   ls: "backup show -R SNAPSHOT",
   dump: "backup show SNAPSHOT:PATH",
-  mount: "backup show -R SNAPSHOT",
+  mount:
+    "`cairn backup show -R SNAPSHOT` lists a snapshot's files, `cairn backup restore SNAPSHOT --to DIR` writes them; `restic mount` can mount the repository",
   check: "backup verify",
   info: "backup stats",
   extract: "backup restore SNAPSHOT --to DIR",

@@ -30,7 +30,7 @@ export function checkVersion(fields: Fields, key: string, known: number): number
   const version = fields.integer(key, Number.MAX_SAFE_INTEGER, 1);
   if (version <= known) return version;
   throw new CairnError("newer_version", `${fields.what}: ${key} ${version}; this program knows ${known}`, {
-    hint: "use a newer Cairn",
+    hint: "a newer Cairn has worked here: use it from now on",
   });
 }
 

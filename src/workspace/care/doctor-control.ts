@@ -3,7 +3,7 @@ import path from "node:path";
 import type { StoreFinding } from "../store/store-care.ts";
 import { CairnError, toCairnError, worded } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
+import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { loadStatCache } from "../../archive/cache/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
@@ -15,7 +15,7 @@ import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
 import { waysBack } from "../open/missing-folder.ts";
 import { listPartials, listRemovals } from "../place/partials.ts";
-import { finishRelease, leftReleases, lockRegistry, registerWorkspace, tellOfGone } from "../place/registry.ts";
+import { finishRelease, leftReleases, lockRegistry, registerWorkspace, goneFolders } from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";
 import { workspaceFindings } from "./doctor-points.ts";
 import { isUnfreed } from "../keep/unfreed.ts";
@@ -51,8 +51,11 @@ export function* controlFindings(workspace: Workspace): Iterable<StoreFinding> {
   yield* unreadableFindings(workspace);
   yield* folderFindings(workspace);
   yield* registryFindings(workspace);
-  const gone = tellOfGone(workspace.found.folder);
-  if (gone !== null) yield { kind: "gone", severity: "info", detail: gone };
+  const gone = goneFolders().filter((folder) => !folder.equals(workspace.found.folder));
+  if (gone.length > 0) {
+    const detail = `missing, but still registered: ${listedNames(gone.map(printablePath))}; \`cairn workspaces\` names the ways back`;
+    yield { kind: "gone", severity: "info", detail };
+  }
 }
 
 function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {

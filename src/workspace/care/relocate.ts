@@ -10,6 +10,7 @@ import { controlPaths, MAIN_WORKSPACE } from "../place/control-layout.ts";
 import { moveConversion } from "./convert.ts";
 import {
   findWorkspace,
+  hasPointsOfMissing,
   type FoundWorkspace,
   movedControlLine,
   pathIs,
@@ -121,7 +122,7 @@ function workspaceOnceAt(folder: Buffer): Kept | null {
 async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Promise<RelocateResult> {
   const { from, to } = move;
   const kept = workspaceKeptIn(root, from) ?? workspaceKeptIn(root, to);
-  if (kept === null) throw nothingKept(from);
+  if (kept === null) throw hasPointsOfMissing(controlPaths(root), to, "not_found") ?? nothingKept(from);
   const isOwn = readRegistration(to)?.workspace_id === kept.workspace.id;
   const there = isOwn ? null : workspaceAt(to);
   const isOther = there !== null && there.workspace.id !== kept.workspace.id;

@@ -30,9 +30,11 @@ import {
   type RawPath,
   shellPath,
   releaseLine,
+  listedNames,
 } from "../../fs/paths/safe-path.ts";
 import {
   fileIsMissing,
+  isFolderThere,
   isReleased,
   isOnFileSystemOf,
   lacksItsFile,
@@ -434,10 +436,31 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
 }
 
 /** The command that connects a folder with a control directory that was moved. */
-export function movedControlLine(from: RawPath, to: RawPath): Hint {
+export function movedControlLine(from: RawPath, to: RawPath, control?: string): Hint {
   const [was, now] = [printablePath(from), printablePath(to)];
-  const command = `--control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
-  return line(command, "relocate", was, now, { controlDirectory: word("controlDirectory") });
+  const place = control === undefined ? "DIR" : shellPath(control);
+  const command = `--control-dir ${place} relocate ${shellPath(from)} ${shellPath(to)}`;
+  return line(command, "relocate", was, now, { controlDirectory: control ?? word("controlDirectory") });
+}
+
+/**
+ * The error of a control directory that has save points of folders that are missing here, for example because it was
+ * copied to another machine, and none of `folder`. Null if all of its folders are there.
+ */
+export function hasPointsOfMissing(control: ControlPaths, folder: Buffer, code: ErrorCode): CairnError | null {
+  const missing = listWorkspaces(control).flatMap(({ workspace }) => {
+    const place = workspace === null || isReleased(workspace) ? null : Buffer.from(rawPath(workspace));
+    return place === null || isFolderThere(place) ? [] : [place];
+  });
+  if (missing.length === 0) return null;
+  const names = listedNames(missing.map(printablePath));
+  return new CairnError(
+    code,
+    `${printablePath(control.root)} has the save points of ${names}, which ${missing.length === 1 ? "is" : "are"} not there, and none of ${printablePath(folder)}`,
+    {
+      hint: advice`if ${printablePath(folder)} is that folder: ${movedControlLine(missing[0]!, folder, control.root)}`,
+    },
+  );
 }
 
 /** Makes the error for a missing or incomplete control directory. Throws `permission` if this user may not enter it. */
@@ -559,6 +582,8 @@ export function openControlDirectory(root: string, folder?: RawPath): FoundWorks
     const real = realPathOf(folder);
     const workspace = keptWorkspace(listWorkspaces(control), (each) => pathIs(each, real));
     if (workspace !== null) return found({ control, controlFile, workspace }, real);
+    const others = hasPointsOfMissing(control, real, "not_a_workspace");
+    if (others !== null) throw others;
   }
   const why = controlFile === null ? "is not a control directory" : "has no save points of that folder";
   throw new CairnError("not_a_workspace", `${root} ${why}`, { hint: see("workspaces", "listWorkspaces") });

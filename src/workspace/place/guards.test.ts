@@ -151,9 +151,14 @@ test("checkSpace fails with exit status 8 if space is short, unless the guard sp
 });
 
 test("the error of a reached quota names the bytes in the store and the command that raises the quota", () => {
-  const use = { quota: 100, usedBytes: 60, addedBytes: 41, points: 2 };
+  const use = { quota: 100, usedBytes: 60, addedBytes: 41, points: 2, hasRules: false };
   const { code, hint } = quotaReached("/c", use);
   assert.deepEqual([code, hint?.includes("--keep-daily 14")], ["no_space", true]);
+  const withRules = quotaReached("/c", { ...use, hasRules: true }).hint!;
+  assert.match(
+    withRules,
+    /^the rules of the policy keep the other points: remove some of them \(`cairn cleanup --only POINT`/,
+  );
   const first = quotaReached("/c", { ...use, usedBytes: 60_000_000, points: 1 });
   assert.match(
     first.message,

@@ -194,10 +194,13 @@ export interface QuotaUse {
   addedBytes: number | null;
   /** Points that a cleanup could choose from. */
   points: number;
+  /** The policy has rules, by which the save has removed points already. */
+  hasRules: boolean;
 }
 
 /** Makes the error of a save that would exceed the quota, with advice. */
-export function quotaReached(controlRoot: string, { quota, usedBytes, addedBytes, points }: QuotaUse): CairnError {
+export function quotaReached(controlRoot: string, use: QuotaUse): CairnError {
+  const { quota, usedBytes, addedBytes, points, hasRules } = use;
   const needed = addedBytes === null ? null : usedBytes + addedBytes;
   // A tenth more, so that the next save fits, too.
   const size = needed === null ? "SIZE" : `${Math.ceil((needed * 1.1) / 2 ** 20)}MiB`;
@@ -213,9 +216,11 @@ export function quotaReached(controlRoot: string, { quota, usedBytes, addedBytes
     `the quota of ${controlRoot} is ${formatBytes(quota)}; ${why}; nothing was stored`,
     {
       hint:
-        points > 1
-          ? advice`remove points, for example with ${call("cleanup --keep-last 10 --keep-daily 14", "previewCleanup", { retention: { keepLast: 10, keepDaily: 14 } })} (and ${either("--set-policy", call("setPolicy", "setPolicy", { retention: word("retention") }))}: then saves do that when they meet the quota), or raise it with ${raised}`
-          : advice`raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
+        points > 1 && hasRules
+          ? advice`the rules of the policy keep the other points: remove some of them (${call("cleanup --only POINT", "runCleanup", { only: [word("POINT")] })}; ${call("history")} lists them), or raise the quota with ${raised}`
+          : points > 1
+            ? advice`remove points, for example with ${call("cleanup --keep-last 10 --keep-daily 14", "previewCleanup", { retention: { keepLast: 10, keepDaily: 14 } })} (and ${either("--set-policy", call("setPolicy", "setPolicy", { retention: word("retention") }))}: then saves do that when they meet the quota), or raise it with ${raised}`
+            : advice`raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
       details: {
         quota_bytes: quota,
         used_bytes: usedBytes,

@@ -36,6 +36,7 @@ import { requireNotDaemons } from "./daemon-marks.ts";
 import {
   findWorkspace,
   type FoundWorkspace,
+  hasPointsOfMissing,
   keptWorkspace,
   pathIs,
   realPathOf,
@@ -230,6 +231,11 @@ export async function makeWorkspace(path: RawPath, options: MakeWorkspaceOptions
   const raced = workspaceAt(folder);
   if (raced !== null) return alreadyThere(raced);
   const { left, warnings } = unregistered(folder, chosen);
+  const others =
+    left === null && chosen.where === "given"
+      ? hasPointsOfMissing(controlPaths(chosen.root), folder, "conflict")
+      : null;
+  if (others !== null) throw others;
   const made = async (): Promise<ControlPaths> => makeControl(folder, { ...options, chosen, id });
   const control =
     left ??

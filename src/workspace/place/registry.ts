@@ -250,29 +250,18 @@ export function listRegistered(): RegistryEntry[] {
   return withoutRemoved(listIn(folderOf("registered")));
 }
 
-/**
- * Returns a warning about registered folders except `own` that are missing although their save points exist. Null if no
- * folder is missing, or if the registry cannot be listed.
- */
-export function tellOfGone(own?: Buffer): string | null {
-  let entries: RegistryEntry[];
+/** Registered folders that are missing although their save points exist; none if the registry cannot be listed. */
+export function goneFolders(): Buffer[] {
   try {
-    entries = listRegistered();
+    return listRegistered().flatMap(({ registration, missing }) =>
+      registration !== null && missing.length === 1 && missing[0] === "folder"
+        ? [Buffer.from(rawPath(registration))]
+        : [],
+    );
   } catch {
-    return null;
+    return [];
   }
-  const gone = entries.flatMap(({ registration, missing }) => {
-    if (registration === null || missing.length !== 1 || missing[0] !== "folder") return [];
-    const folder = Buffer.from(rawPath(registration));
-    return own?.equals(folder) === true ? [] : [printablePath(folder)];
-  });
-  if (gone.length === 0) return null;
-  const [are, it] = gone.length === 1 ? ["is", "it"] : ["are", "they"];
-  const more = gone.length > SHOWN_GONE ? ` and ${gone.length - SHOWN_GONE} more` : "";
-  return `${gone.slice(0, SHOWN_GONE).join(", ")}${more} ${are} missing, but still registered: if ${it} moved to another folder, \`cairn relocate OLD NEW\` connects the save points with that folder`;
 }
-
-const SHOWN_GONE = 3;
 
 /** The registrations of root's daemon, for root; an empty list for others. */
 export function listDaemons(): RegistryEntry[] {

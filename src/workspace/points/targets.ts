@@ -1,4 +1,4 @@
-import { advice, CairnError, call, see } from "../../errors.ts";
+import { advice, CairnError, call, see, word } from "../../errors.ts";
 import { checkTags } from "../../formats/restic/snapshot.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
@@ -64,16 +64,18 @@ const SHORT_UNITS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Converts a text to ms since 1970, or null: `2 hours ago`, `yesterday`, `yesterday 14:00`, `14:00`, `2026-11-23`,
- * `2026-11-23 14:00`, RFC 3339. `edge`: the last or first instant of a day or minute. Times without a zone are local.
+ * Converts a text to ms since 1970, or null: `2 hours ago`, `5m`, `last week`, `yesterday`, `yesterday 14:00`, `14:00`,
+ * `2026-11-23`, `2026-11-23 14:00`, RFC 3339. `edge`: the last or first instant of a day or minute. Times without a zone are local.
  */
 export function momentOf(text: string, now: number, edge: "first" | "last" = "last"): number | null {
   if (text.toLowerCase() === "now") return now;
-  const ago = /^(\d{1,6}|an?) ?([a-z]+?)s? ago$/i.exec(text);
+  // `5m` and `2 days` are times too. Four hex digits such as `123d` are the start of an id.
+  const short = /^[\da-f]{4,}$/i.test(text) ? null : /^(\d{1,6}|last) ?([a-z]+?)s?$/i.exec(text);
+  const ago = /^(\d{1,6}|an?) ?([a-z]+?)s? ago$/i.exec(text) ?? short;
   const word = ago?.[2]!.toLowerCase() ?? "";
   const unit = SHORT_UNITS[word] ?? word;
   if (ago !== null && (UNIT_MS[unit] !== undefined || unit === "month" || unit === "year")) {
-    const count = /^an?$/i.test(ago[1]!) ? 1 : Number(ago[1]);
+    const count = /^\d/.test(ago[1]!) ? Number(ago[1]) : 1;
     if (UNIT_MS[unit] !== undefined) return now - count * UNIT_MS[unit];
     const date = new Date(now);
     if (unit === "month") date.setMonth(date.getMonth() - count);
@@ -276,6 +278,6 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (last !== null) return last;
   if (HEX.test(target)) throw noSuchId(target);
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
-    hint: 'use an id, the first digits of an id, latest, head, head~N, a tag that only one point has, or a time (yesterday, "2 hours ago", 2026-11-23 14:00); name a path apart from it: restore head PATH, show head:PATH, diff --path PATH',
+    hint: advice`for example ${call("restore head~1", "restore", { target: "head~1" })} or ${call("restore yesterday FILE", "restore", { target: "yesterday", paths: [word("path")] })}; ${call("history")} lists the points`,
   });
 }

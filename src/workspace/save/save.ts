@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, option, toCairnError } from "../../errors.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { attachmentsOf, patternsOf } from "./given-patterns.ts";
 import { noteAgentEvent } from "../points/agent-record.ts";
@@ -176,9 +176,9 @@ function refuseDetached(workspace: Workspace, head: Point | null): void {
   if (head === null || latest === null || head.descriptor.save_point_id === latest.descriptor.save_point_id) return;
   throw new CairnError(
     "detached",
-    `head is ${head.descriptor.save_point_id.slice(0, 8)}, which is not the latest point`,
+    `the folder is based on ${head.descriptor.save_point_id.slice(0, 8)}, an older point than the latest`,
     {
-      hint: "restore latest first, or save without the option that refuses this",
+      hint: advice`go to the latest first (${call("restore latest", "restore", { target: "latest" })}), or leave out ${option({ onDetached: "refuse" }, "--refuse-detached")}`,
     },
   );
 }

@@ -57,7 +57,8 @@ async function quotaError(
 ): Promise<CairnError> {
   const { found, points } = workspace;
   const usedBytes = await storeBytes(workspace, call);
-  return quotaReached(found.control.root, { ...use, usedBytes, points: points.committed().length });
+  const hasRules = policyOf(workspace, { ...call, onWarning: undefined }).retention !== null;
+  return quotaReached(found.control.root, { ...use, usedBytes, points: points.committed().length, hasRules });
 }
 
 /**

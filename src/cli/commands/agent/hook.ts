@@ -51,19 +51,20 @@ interface Done {
   said: string;
 }
 
-const NOTHING: Done = { id: null, said: "no point was made: the folder is not a workspace, or nothing had changed" };
+const UNCHANGED: Done = { id: null, said: "no point was made: nothing had changed" };
+const NO_WORKSPACE: Done = { id: null, said: "no point was made: the folder is not a workspace" };
 
 /** Saves the workspace in which the tool works. Hands a slow save to the background process. */
 async function saveInTime(context: Context, agent: string, text: string): Promise<Done> {
   const hook: LateHook = { agent, told: toldBy(text), asked_at: new Date().toISOString() };
   const { cwd } = hook.told;
-  if (!isAbsolute(cwd)) return NOTHING;
+  if (!isAbsolute(cwd)) return NO_WORKSPACE;
   const late = AbortSignal.timeout(Math.max(0, Math.round(HAND_OVER_MS - process.uptime() * 1000)));
   const signal = AbortSignal.any([context.signal, late]);
   let folder = cwd;
   const saving = (async (): Promise<Done> => {
     const found = await (await context.library()).find(cwd, { signal });
-    if (found === null) return NOTHING;
+    if (found === null) return NO_WORKSPACE;
     folder = found;
     const saves = new LateSaves(found);
     return saves.isPending() ? handOver(saves, hook) : save(context, found, hook, { signal, lockTimeoutMs: LOCK_MS });
@@ -102,7 +103,7 @@ async function save(
       message: messageOf({ ...facts, cwd: folder }, isLate),
       cause: { kind: "tool_call", agent, ...facts, ...(isLate ? { asked_at } : {}) },
     });
-    return made ? { id, said: `saved as ${id.slice(0, 8)}` } : NOTHING;
+    return made ? { id, said: `saved as ${id.slice(0, 8)}` } : UNCHANGED;
   } finally {
     await client.close();
   }
@@ -130,5 +131,5 @@ async function makeLateSaves(context: Context): Promise<Done> {
       clearTimeout(timer);
     }
   });
-  return NOTHING;
+  return { id: null, said: "the waiting saves were made" };
 }

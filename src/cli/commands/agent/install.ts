@@ -167,7 +167,13 @@ function toolOf(input: Input): AgentTool {
   const name = input.required(0);
   const tool = Object.hasOwn(AGENTS, name) ? AGENTS[name] : undefined;
   if (tool === undefined)
-    throw usage(`unknown tool ${JSON.stringify(name)}`, `choose one of ${Object.keys(AGENTS).join(", ")}`);
+    throw usage(
+      `unknown tool ${JSON.stringify(name)}`,
+      Object.keys(AGENTS)
+        .filter((each) => name !== "" && each.startsWith(name.toLowerCase()))
+        .map((each) => `did you mean ${each}? `)
+        .join("") + `choose one of ${Object.keys(AGENTS).join(", ")}`,
+    );
   return tool;
 }
 

@@ -32,7 +32,7 @@ test("backup use prints the set repository and the source of its password", asyn
   const age = { ...KEPT, age_identity: "/root/key" };
   assert.deepEqual((await shown(age))[1], "  password: in the file /root/.password, opened with /root/key");
   const asked = await shown({ ...KEPT, password_file: null, retention: null });
-  assert.match(asked[1]!, /asked for, or from CAIRN_PASSWORD/);
+  assert.match(asked[1]!, /none is kept, so cron and the timer cannot back up/);
   assert.match(asked[2]!, /no rules/);
   const alarmed = await shown({ ...KEPT, on_failure: "https://hooks.example/secret" });
   assert.equal(alarmed[4], "  alarm: POST to https://hooks.example");

@@ -109,5 +109,5 @@ function passwordFrom({ password_file: file, password_command: line, age_identit
   const opened = identity === null ? "" : `, opened with ${printable(identity)}`;
   if (file !== null) return `in the file ${printable(file)}${opened}`;
   if (line !== null) return `printed by ${printable(line)}`;
-  return "asked for, or from CAIRN_PASSWORD, CAIRN_PASSWORD_FILE or CAIRN_PASSWORD_COMMAND";
+  return "none is kept, so cron and the timer cannot back up: add --password-file FILE or --password-command COMMAND";
 }

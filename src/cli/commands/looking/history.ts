@@ -8,6 +8,7 @@ import { usage } from "../../input.ts";
 import { HistoryOptions, WhyOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
+import { printable } from "../../render/format.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -79,11 +80,15 @@ export const command: CommandDefinition = {
         const ids = [...points, ...(undo === null ? [] : [undo])].map((point) => point.save_point_id);
         const filters = [given.grep, given.tag, given.since, given.until, options.path];
         const isFiltered = filters.some((filter) => filter !== undefined);
+        const noneMatches =
+          filters.filter((filter) => filter !== undefined).length === 1 && options.path !== undefined
+            ? `no save point has a path ${JSON.stringify(printable(word ?? encoded ?? ""))}`
+            : "no save point matches";
         const save = context.commandLine(["save"], isFolder ? word : undefined);
         return renderHistory({
           result: isFiltered ? { ...shown, undo: null } : shown,
           rows: (fold?.(shown) ?? points.map((point) => [point])).slice(0, limit === 0 ? undefined : limit),
-          empty: isFiltered ? "no save point matches" : `no save points yet; make one: ${save}`,
+          empty: isFiltered ? noneMatches : `no save points yet; make one: ${save}`,
           shorten: await shortener(client, [...ids, head]),
           style: context.style,
           now: Date.now(),
