@@ -55,7 +55,7 @@ function scene(t: TestContext, flags: number = fs.constants.O_RDONLY) {
     assert.equal(sys.stat(dirfd, arena, names[i]!, thread.stat), 0);
     return ahead.take(i, FILES);
   };
-  return { folder, thread, take, ahead: () => new ReadAhead(...given, { dirfd, arena, names, from: 0 }) };
+  return { folder, thread, take, ahead: () => new ReadAhead(...given, { directory: 0, dirfd, arena, names, from: 0 }) };
 }
 
 function contentOf(i: number): Buffer {

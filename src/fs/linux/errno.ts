@@ -26,6 +26,7 @@ export const ENXIO = -errno.ENXIO;
 export const EOPNOTSUPP = -errno.EOPNOTSUPP;
 export const EPERM = -errno.EPERM;
 export const EROFS = -errno.EROFS;
+export const ETIMEDOUT = -errno.ETIMEDOUT;
 export const EXDEV = -errno.EXDEV;
 
 /** Errors of attribute calls that mean: no attribute, or none for this user. */
