@@ -280,7 +280,7 @@ class Scan {
       const old = this.#options.cache?.table ?? null;
       const groups = findLinkGroups(this.#table, old, this.#settles(notes));
       phase = "trees";
-      const counts = countsOf(this.#table, old, groups);
+      const counts = countsOf(this.#table, old, groups, notes);
       firstFailure(await Promise.allSettled([this.#build(groups), this.#count(counts)]));
       throwIfAborted(signal);
       this.#startDraft(notes);
@@ -628,12 +628,13 @@ function countsOf(
   table: ScanTable,
   old: ScanTable | null,
   groups: LinkGroups,
+  { omitted }: ScanNotes,
 ): Pick<ScanResult, "summarise" | "countChanges"> {
   let summary: ScanSummary | undefined;
   let changes: ChangeCounts | undefined;
   return {
     summarise: () => (summary ??= summarise(table, old, groups)),
-    countChanges: () => (changes ??= countChanges(table, old)),
+    countChanges: () => (changes ??= countChanges(table, old, omitted)),
   };
 }
 
