@@ -15,8 +15,8 @@ import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "./paths/safe
 
 /** Longer than a disk of a file server needs to start. */
 const LIMIT_MS = 5000;
-/** A call looks at one folder several times. */
-const ANSWERING_MS = 3000;
+/** A call looks at one folder several times within a moment. */
+const ANSWERING_MS = 250;
 const SILENT_MS = 10_000;
 const MOST_KNOWN = 1000;
 const MOST_LINKS = 40;
