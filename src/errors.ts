@@ -213,6 +213,8 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     const hint = hintOfErrno(name);
     return new CairnError(code, text, { cause: error, hint });
   }
+  if (typeof name === "string" && name.startsWith("Unknown system error"))
+    return new CairnError("io", text, { cause: error });
   if (name === "MODULE_NOT_FOUND" || name === "ERR_MODULE_NOT_FOUND")
     return new CairnError("unsupported", `a file of the package cairnstate is missing: ${text}`, {
       cause: error,

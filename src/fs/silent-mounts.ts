@@ -138,7 +138,10 @@ function answerInTime(places: readonly Buffer[]): boolean[] {
 /** Null if no child can be started, or cannot be given the place: arguments are UTF-8. */
 function lookingAt(place: Buffer): ChildProcess | null {
   if (!isUtf8(place)) return null;
-  const child = spawn("find", ["-H", place.toString("utf8"), "-maxdepth", "0", "-empty"], { cwd: "/", stdio: "ignore" });
+  const child = spawn("find", ["-H", place.toString("utf8"), "-maxdepth", "0", "-empty"], {
+    cwd: "/",
+    stdio: "ignore",
+  });
   child.on("error", () => undefined);
   child.unref();
   return child.pid === undefined ? null : child;

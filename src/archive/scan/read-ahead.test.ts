@@ -38,6 +38,7 @@ function scene(t: TestContext, flags: number = fs.constants.O_RDONLY) {
     stat: newStatBuffer(),
     stat2: newStatBuffer(),
     notes: { keptInMemory: 0 },
+    look: (_directory: number, ...given: Parameters<typeof sys.stat>) => sys.stat(...given),
     fails: false,
     get direct() {
       return this.fails ? null : direct;

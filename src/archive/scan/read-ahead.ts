@@ -69,7 +69,7 @@ export class ReadAhead {
 
   /** False for a larger file beyond `limit`, which is opened later. */
   #open(at: number, limit: number): boolean {
-    const { sys, stat2, notes } = this.#thread;
+    const { stat2, notes } = this.#thread;
     const { directory, dirfd, arena, names } = this.#work;
     if (this.#thread.look(directory, dirfd, arena, names[at]!, stat2) < 0) return true;
     if ((stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return true;

@@ -626,7 +626,7 @@ class DirectoryAgain {
 
   /** True if the unrecorded entries exceed this thread's limit and are left to others. */
   isTooMuch(): boolean {
-    const { listing, stat, notes, task } = this.#thread;
+    const { stat, notes, task } = this.#thread;
     if (task.readLimit === Number.MAX_SAFE_INTEGER) return false;
     let bytes = notes.bytesRead;
     for (const [at, name] of this.#names.entries())

@@ -162,7 +162,10 @@ export class ScanThread {
     const isLeftOut = this.#mountsIn(directory)?.get(textAt(names, name));
     if (isLeftOut === undefined) return this.sys.stat(fd, names, name, out);
     if (!isLeftOut) {
-      const place = joinPath(this.task.request.root, this.entryPath(directory, Buffer.from(textAt(names, name), "latin1")));
+      const place = joinPath(
+        this.task.request.root,
+        this.entryPath(directory, Buffer.from(textAt(names, name), "latin1")),
+      );
       return isSilent(place) ? ETIMEDOUT : this.sys.stat(fd, names, name, out);
     }
     out.words.fill(0);

@@ -146,7 +146,11 @@ function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
   try {
     yield* findingsIn(workspace);
   } catch (error) {
-    yield { kind: "folder", severity: "warning", detail: `the folder cannot be looked at: ${toCairnError(error).message}` };
+    yield {
+      kind: "folder",
+      severity: "warning",
+      detail: `the folder cannot be looked at: ${toCairnError(error).message}`,
+    };
   }
 }
 

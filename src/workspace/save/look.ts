@@ -15,7 +15,14 @@ import { scanRequest } from "./scan-request.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 import { differencesByInodes, type InodesCall } from "./differences-by-inodes.ts";
 import { folderSide, HeldComparison, heldSide } from "./compare-held.ts";
-import { countDifferences, countOf, diffTrees, missingButThere, type NotKept, withoutUnread } from "../points/tree-diff.ts";
+import {
+  countDifferences,
+  countOf,
+  diffTrees,
+  missingButThere,
+  type NotKept,
+  withoutUnread,
+} from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 const RECOVERY_WAIT_MS = 200;
@@ -169,13 +176,19 @@ async function changedEntries(
   if (!head.sealed) {
     const problem = whyUnsealed(workspace.points, head, unsealed);
     if (problem !== null && cannotBeWritten(problem))
-      return countDifferences(await readHeld(workspace, head, call), presentSource(looked.scan), signal, looked.scan.notes.omitted);
+      return countDifferences(
+        await readHeld(workspace, head, call),
+        presentSource(looked.scan),
+        signal,
+        looked.scan.notes.omitted,
+      );
   }
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
   if (looked.previousTree === wanted && !mayDifferInLinks(looked.scan)) return looked.scan.countChanges();
   return workspace.engine.reading(
-    async () => countDifferences(await workspace.source(head), presentSource(looked.scan), signal, looked.scan.notes.omitted),
+    async () =>
+      countDifferences(await workspace.source(head), presentSource(looked.scan), signal, looked.scan.notes.omitted),
     { signal },
   );
 }
