@@ -4,6 +4,7 @@ import {
   advice,
   adviceOf,
   CairnError,
+  errnoOf,
   call,
   either,
   type Hint,
@@ -40,6 +41,20 @@ test("toCairnError maps a system error to a code, with a hint for a full disk", 
   assert.match(toCairnError(denied).hint ?? "", /without `--permission`/);
   assert.equal(toCairnError(denied).code, "unsupported");
   assert.equal(toCairnError(told), told);
+});
+
+test("toCairnError names the errors that Node does not name", () => {
+  const of = (errno: number): Error => {
+    const words = `Unknown system error ${errno}`;
+    return Object.assign(new Error(`${words}: ${words}, stat '/a'`), { code: words, errno, syscall: "stat" });
+  };
+  const stale = toCairnError(of(-116), "look");
+  assert.deepEqual([stale.code, stale.message], ["io", "look: ESTALE: stale file handle, stat '/a'"]);
+  assert.match(stale.hint ?? "", /mount the file system again/);
+  assert.equal(errnoOf(of(-116)), "ESTALE");
+  const full = toCairnError(of(-122));
+  assert.deepEqual([full.code, full.exitStatus], ["no_space", 8]);
+  assert.equal(toCairnError(of(-9999)).code, "io");
 });
 
 test("toCairnError cuts a path of thousands of characters in the message", () => {

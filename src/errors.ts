@@ -116,6 +116,36 @@ const ERRNO_CODES: Record<string, ErrorCode> = {
   ENAMETOOLONG: "unsupported",
 };
 
+/** Errors of Linux that Node does not name: it gives them the code `Unknown system error -116`. */
+const UNNAMED: ReadonlyMap<number, readonly [name: string, words: string]> = new Map([
+  [37, ["ENOLCK", "no locks available"]],
+  [52, ["EBADE", "the file server refused the exchange"]],
+  [64, ["ENONET", "the machine is not on the network"]],
+  [67, ["ENOLINK", "the link to the file server is severed"]],
+  [70, ["ECOMM", "communication error"]],
+  [74, ["EBADMSG", "the stored data does not match its checksum"]],
+  [116, ["ESTALE", "stale file handle"]],
+  [117, ["EUCLEAN", "the file system is damaged"]],
+  [122, ["EDQUOT", "disk quota exceeded"]],
+  [123, ["ENOMEDIUM", "no medium found"]],
+  [126, ["ENOKEY", "the key of encrypted files is not loaded"]],
+  [127, ["EKEYEXPIRED", "the key has expired"]],
+  [133, ["EHWPOISON", "a memory page has a hardware error"]],
+]);
+
+/** The name of an errno that neither Node nor `node:os` may know; undefined if this table lacks it, too. */
+export function unnamedErrno(value: number): string | undefined {
+  return UNNAMED.get(value)?.[0];
+}
+
+/** The name of a system error, for example `ENOENT`; also of one that Node does not name. */
+export function errnoOf(error: unknown): string | undefined {
+  const failed = error as { code?: unknown; errno?: unknown } | null;
+  if (typeof failed?.code !== "string") return undefined;
+  const isNamed = failed.code !== "" && !failed.code.startsWith("Unknown system error");
+  return isNamed ? failed.code : unnamedErrno(Math.abs(Number(failed.errno)));
+}
+
 /** Returns the code for a system error's name, for example `ENOSPC` → `no_space`. */
 export function codeOfErrno(name: string | undefined): ErrorCode {
   return (name !== undefined && ERRNO_CODES[name]) || "io";
@@ -123,6 +153,8 @@ export function codeOfErrno(name: string | undefined): ErrorCode {
 
 const MEMORY_HINT = "give the process more memory, or use fewer jobs at once";
 const GONE_HINT = "mount the file system again, then try again: the program that served the mount has ended";
+const STALE_HINT =
+  "mount the file system again, then try again: its server has removed or replaced the folder that is mounted";
 const PACKAGE_HINT =
   "install the package again; if your program is bundled into one file, exclude cairnstate from the bundle: `--external:cairnstate` with esbuild, `external` with other bundlers";
 const MODEL_HINT = "run the program without `--permission`: with Node's permission model no write can be made durable";
@@ -146,6 +178,7 @@ export function isMountDead(error: unknown): boolean {
 /** Returns the advice for a system error, if its name is enough. */
 export function hintOfErrno(name: string): string | undefined {
   if (codeOfErrno(name) === "no_space") return FULL_HINT;
+  if (name === "ESTALE") return STALE_HINT;
   return name === "ENOTCONN" ? GONE_HINT : RAN_OUT.get(name);
 }
 
@@ -154,8 +187,15 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   if (error instanceof CairnError) return error;
   // The first failure is the cause; a failure of the cleanup after it is not.
   if (error instanceof SuppressedError) return toCairnError(error.suppressed, doing);
-  const name = (error as { code?: unknown } | null)?.code;
-  const whole = error instanceof Error ? error.message : String(error);
+  const { code: given, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
+  const unnamed = given === errnoOf(error) ? undefined : UNNAMED.get(Math.abs(Number(errno)));
+  const name = unnamed?.[0] ?? given;
+  const told = error instanceof Error ? error.message : String(error);
+  // Node writes: Unknown system error -116: Unknown system error -116, stat '/a'
+  const whole =
+    unnamed === undefined
+      ? told
+      : told.replace(/^(?:Unknown system error -\d+: )*Unknown system error -\d+/, unnamed.join(": "));
   // Node names the path of a failed call, which may have thousands of characters.
   const message = whole.replaceAll(/'([^']{200})[^']{300,}([^']{100})'/g, "'$1…$2'");
   const text = doing === undefined ? message : `${doing}: ${message}`;
@@ -173,6 +213,8 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     const hint = hintOfErrno(name);
     return new CairnError(code, text, { cause: error, hint });
   }
+  if (typeof name === "string" && name.startsWith("Unknown system error"))
+    return new CairnError("io", text, { cause: error });
   if (name === "MODULE_NOT_FOUND" || name === "ERR_MODULE_NOT_FOUND")
     return new CairnError("unsupported", `a file of the package cairnstate is missing: ${text}`, {
       cause: error,

@@ -2,7 +2,6 @@ import { randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
-  fchmodSync,
   fsyncSync,
   linkSync,
   mkdirSync,
@@ -14,12 +13,13 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { adviceOf, CairnError, type Hint, see, toCairnError } from "../errors.ts";
+import { adviceOf, CairnError, errnoOf, type Hint, see, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { fsyncAsync } from "./linux/flush.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
 import { machine, thisProcess } from "./lock-owner.ts";
 import { isHeldInMetadata } from "./linux/reflink.ts";
+import { setMode } from "./owner-writes.ts";
 import { openRegular, readRegular } from "./regular-file.ts";
 import { printablePath, type RawPath } from "./paths/safe-path.ts";
 
@@ -29,10 +29,6 @@ export const TEMPORARY_PREFIX = ".cairn-tmp-";
 /** Returns a new name for an unfinished entry. An entry with such a name may be removed after a crash. */
 export function temporaryName(): string {
   return `${TEMPORARY_PREFIX}${process.pid}-${randomBytes(8).toString("hex")}-${machine()}-${thisProcess().startTime || "0"}`;
-}
-
-function errnoOf(error: unknown): string | undefined {
-  return (error as NodeJS.ErrnoException | null)?.code;
 }
 
 /** Writes all of `bytes` at the descriptor's position, even if the kernel takes fewer bytes per call. */
@@ -122,7 +118,7 @@ export function writeNewFile(path: string, content: Content, mode: number, flush
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const descriptor = openSync(path, flags, mode);
   try {
-    fchmodSync(descriptor, mode);
+    setMode(descriptor, mode);
     for (const bytes of content instanceof Uint8Array ? [content] : content) writeAll(descriptor, bytes);
     flush(descriptor);
   } finally {

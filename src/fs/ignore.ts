@@ -64,7 +64,7 @@ interface Entry {
   readonly name: string;
   /** The path from the root. */
   readonly path: () => string;
-  readonly isDirectory: boolean;
+  readonly isDirectory: boolean | (() => boolean);
 }
 
 /** The last matching pattern decides: true excluded, false included again, null undecided. */
@@ -77,8 +77,9 @@ function decide(level: Level, entry: Entry): boolean | null {
 }
 
 function fits(pattern: IgnorePattern, { skip }: Level, { name, path, isDirectory }: Entry): boolean {
-  if (pattern.directoriesOnly && !isDirectory) return false;
-  return pattern.matches(pattern.wholePath ? path().slice(skip) : name);
+  if (pattern.directoriesOnly && isDirectory === false) return false;
+  if (!pattern.matches(pattern.wholePath ? path().slice(skip) : name)) return false;
+  return !pattern.directoriesOnly || (typeof isDirectory === "function" ? isDirectory() : isDirectory);
 }
 
 /** Index of the last pattern that matches by its place: this entry or all entries of its directory; -1 if none does. */
@@ -174,8 +175,11 @@ export class IgnoreRules {
     return this.#recorded === null;
   }
 
-  /** True if an entry of this directory is ignored. `isDirectory` is false for a link to a directory. */
-  ignores(name: string, isDirectory: boolean): boolean {
+  /**
+   * True if an entry of this directory is ignored. `isDirectory` is false for a link to a directory; as a function it is
+   * asked only for patterns of directories.
+   */
+  ignores(name: string, isDirectory: boolean | (() => boolean)): boolean {
     let joined: string | undefined;
     const path = (): string => (joined ??= this.#directory === "" ? name : `${this.#directory}/${name}`);
     const entry = { name, path, isDirectory };

@@ -1,7 +1,8 @@
-import { fchmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
+import { lstatSync, mkdirSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { newArena } from "../native.ts";
 import { inParentOf, nameOf, parentOf } from "./linux/exchange-folders.ts";
+import { setMode } from "./owner-writes.ts";
 import { printablePath } from "./paths/safe-path.ts";
 import { inDirectory, putName, syscallError, syscalls } from "./linux/syscalls.ts";
 
@@ -56,5 +57,5 @@ function isThere(path: Buffer): boolean {
 
 /** Gives a folder that was private while it was filled the permissions of a folder that this process makes. */
 export function openToUmask(folder: Buffer): void {
-  inDirectory(folder, (fd) => fchmodSync(fd, 0o777 & ~process.umask()));
+  inDirectory(folder, (fd) => setMode(fd, 0o777 & ~process.umask()));
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { closeSync, constants, fsyncSync, linkSync, readdirSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { errnoOf } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { refusesLink, temporaryName } from "./durable.ts";
 import { livenessOf, newNonce, parseOwner, thisProcess } from "./lock-owner.ts";
@@ -19,10 +20,6 @@ import { openRegular, readRegular, writeRegular } from "./regular-file.ts";
 /** Bytes of a record in a lock's file, padded with NULs; all NULs: no process holds the lock. */
 export const RECORD_BYTES = 2048;
 const MAX_RECORD_BYTES = 65536;
-
-function errnoOf(error: unknown): string | undefined {
-  return (error as NodeJS.ErrnoException | null)?.code;
-}
 
 /** Encodes a record as JSON padded with NULs, so that one write can replace it in place. */
 export function encodeOwner(owner: LockOwner): Buffer {

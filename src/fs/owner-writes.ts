@@ -1,5 +1,7 @@
 import fs from "node:fs";
+import { CairnError, toCairnError } from "../errors.ts";
 import { type Arena, bindNativeLater, hasProc, newArena } from "../native.ts";
+import { printablePath } from "./paths/safe-path.ts";
 import {
   AT_FDCWD,
   newStatBuffer,
@@ -15,6 +17,23 @@ import {
 
 const OWNER_ENTERS_AND_WRITES = 0o300;
 
+/** Sets the permissions of an open file or directory. An error names its path. */
+export function setMode(fd: number, mode: number): void {
+  try {
+    fs.fchmodSync(fd, mode);
+  } catch (error) {
+    const { code, message, hint } = toCairnError(error);
+    const place = hasProc() ? printablePath(fs.readlinkSync(`/proc/self/fd/${fd}`, "buffer")) : "an open entry";
+    throw new CairnError(code, `set the permissions of ${place}: ${message}`, {
+      hint: code === "permission" ? NO_MODES_HINT : hint,
+      cause: error,
+    });
+  }
+}
+
+const NO_MODES_HINT =
+  "use a folder whose file system keeps permissions, or mount it so that this user may set them: some FUSE and network mounts refuse chmod";
+
 /**
  * Lets this user change entries of an own directory whose mode forbids that, as in read-only trees of tools. True if
  * the mode was changed; the caller restores it.
@@ -22,7 +41,7 @@ const OWNER_ENTERS_AND_WRITES = 0o300;
 export function letOwnerWrite(fd: number): boolean {
   const { uid, mode } = fs.fstatSync(fd);
   if (uid !== process.geteuid?.() || (mode & OWNER_ENTERS_AND_WRITES) === OWNER_ENTERS_AND_WRITES) return false;
-  fs.fchmodSync(fd, (mode & 0o7777) | OWNER_ENTERS_AND_WRITES);
+  setMode(fd, (mode & 0o7777) | OWNER_ENTERS_AND_WRITES);
   return true;
 }
 
@@ -38,7 +57,7 @@ export function makePrivate(folder: string | Buffer): void {
 function openPrivate(folder: string | Buffer): number {
   const fd = openClosed(folder);
   try {
-    fs.fchmodSync(fd, OWNER);
+    setMode(fd, OWNER);
     return fd;
   } catch (error) {
     fs.closeSync(fd);

@@ -21,7 +21,7 @@ import {
   wide,
 } from "./linux/syscalls.ts";
 import { DT } from "./listing.ts";
-import { letOwnerIn } from "./owner-writes.ts";
+import { letOwnerIn, setMode } from "./owner-writes.ts";
 import { listedNames, printablePath, rawBytes, type RawPath, shellPath } from "./paths/safe-path.ts";
 
 /**
@@ -432,7 +432,7 @@ export class MadeFolder {
   }
 
   chmod(mode: number): void {
-    fs.fchmodSync(this.#fd!, mode);
+    setMode(this.#fd!, mode);
   }
 
   /** True if the folder is at its place. */

@@ -4,13 +4,15 @@ import type { ScanResult } from "../archive/scan/scan.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { LosslessField } from "../formats/records/manifest.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
-import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow, listedNames, normalizeTyped, printablePath } from "../fs/paths/safe-path.ts";
 import {
   type Difference,
   exactDifferences,
   findNode,
   isHidden,
   withoutMovedTimes,
+  type Unread,
+  withoutUnread,
 } from "../workspace/points/tree-diff.ts";
 import { folderSide, HeldComparison, heldSide } from "../workspace/save/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
@@ -58,7 +60,7 @@ async function differencesOf(
   workspace: Workspace,
   options: DiffOptions,
   { from, to, paths }: Ends & { paths: readonly Uint8Array[] },
-): Promise<Difference[]> {
+): Promise<readonly Difference[]> {
   const call = { ...options, exactly: true };
   const byInodes = paths.length > 0 ? null : await differencesByInodes(workspace, { from, to }, call);
   if (byInodes !== null) return byInodes;
@@ -83,15 +85,16 @@ export async function diffToScan(
   }, call);
 }
 
-async function compareStates(before: State, after: State, { signal }: WorkspaceCall): Promise<Difference[]> {
+async function compareStates(before: State, after: State, call: WorkspaceCall): Promise<readonly Difference[]> {
   const fields = { before: before.fields, after: after.fields };
-  return collectPaced(exactDifferences(before.source, after.source, fields), newPacer(signal));
+  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(call.signal));
+  return seen(all, after.unread, call);
 }
 
 interface Compared {
   before: TreeSource;
   after: TreeSource;
-  all: Difference[];
+  all: readonly Difference[];
 }
 
 /** `to`: null for the present folder */
@@ -117,7 +120,19 @@ async function compareHeld(workspace: Workspace, options: DiffOptions, { from, t
   const after = to === null ? folderSide(lookRequest(workspace, headOf(workspace))) : heldSide(workspace, to);
   if (after === null) return null;
   const held = await HeldComparison.of(workspace, before, after, options);
-  return { before: held.from, after: held.to, all: await held.differences({ exactly: true, signal: options.signal }) };
+  const all = await held.differences({ exactly: true, signal: options.signal });
+  return { before: held.from, after: held.to, all: seen(all, to === null ? held.scan.notes.omitted : [], options) };
+}
+
+/** Leaves out entries that the later state lacks because they could not be read, with a warning. */
+function seen(
+  all: readonly Difference[],
+  unread: readonly Unread[],
+  { onWarning }: WorkspaceCall,
+): readonly Difference[] {
+  const names = unread.map(({ path, reason }) => `${printablePath(path)} (${reason})`);
+  if (names.length > 0) onWarning?.(`not compared, because it could not be read: ${listedNames(names)}`);
+  return withoutUnread(all, unread);
 }
 
 function headOf(workspace: Workspace): Point | null {
@@ -128,21 +143,23 @@ interface State {
   source: TreeSource;
   /** metadata that the nodes cannot hold */
   fields: readonly LosslessField[];
+  unread: readonly Unread[];
 }
 
 /** Returns the state of a point. If its manifest is damaged, the trees alone are compared. */
 async function stateOf(workspace: Workspace, point: Point): Promise<State> {
   const source = await workspace.source(point);
   try {
-    return { source, fields: (await workspace.manifest(point))?.lossless ?? [] };
+    const manifest = await workspace.manifest(point);
+    return { source, fields: manifest?.lossless ?? [], unread: manifest?.omitted ?? [] };
   } catch (error) {
     if (toCairnError(error).code !== "damaged") throw error;
-    return { source, fields: [] };
+    return { source, fields: [], unread: [] };
   }
 }
 
 function asSaved(scan: ScanResult): State {
-  return { source: presentSource(scan), fields: scan.summarise().lossless };
+  return { source: presentSource(scan), fields: scan.summarise().lossless, unread: scan.notes.omitted };
 }
 
 function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): void {

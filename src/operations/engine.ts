@@ -36,7 +36,7 @@ import {
   rememberReasons,
   withChosen,
 } from "./engine-reasons.ts";
-import { existsSync } from "node:fs";
+import { isGone } from "../fs/silent-mounts.ts";
 
 /** Clone drivers, fastest first. `copy`, which always works, comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
@@ -117,8 +117,8 @@ export async function engineOfNew(
 
 function existingFolder(path: string): Buffer {
   const folder = realPathOf(path);
-  if (existsSync(folder)) return folder;
-  throw new CairnError("not_found", `there is no ${printablePath(folder)}`);
+  if (isGone(folder)) throw new CairnError("not_found", `there is no ${printablePath(folder)}`);
+  return folder;
 }
 
 /**

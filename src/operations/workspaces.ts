@@ -2,6 +2,7 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import type { Registration } from "../formats/records/registration.ts";
 import { displayPath } from "../fs/paths/safe-path.ts";
+import { isGone } from "../fs/silent-mounts.ts";
 import {
   isFolderThere,
   isReleased,
@@ -93,8 +94,8 @@ async function describe(
 
 /** Tells if the folder at a workspace's path is present and not registered for another workspace. */
 function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
-  if (!isFolderThere(folder)) return false;
   try {
+    if (!isFolderThere(folder)) return false;
     const registration = readRegistration(folder);
     return registration === null || registration.workspace_id === workspace.id;
   } catch {
@@ -132,7 +133,7 @@ function lost(registration: Registration): WorkspaceInfo {
     id: registration.workspace_id,
     engine: "copy",
     control_directory: controlOf(registration),
-    present: isFolderThere(folder),
+    present: !isGone(folder),
     points: 0,
     store_bytes: 0,
     last_save_at: null,

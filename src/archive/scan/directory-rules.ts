@@ -9,7 +9,7 @@ import type { Names } from "./directory-parts.ts";
 import { DatabaseLook } from "./databases.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { type ScanRequest, STAGING_NAME } from "./task.ts";
-import { UnwantedFinder } from "./unwanted.ts";
+import { type ListedEntry, UnwantedFinder } from "./unwanted.ts";
 
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW;
 
@@ -57,7 +57,7 @@ export class DirectoryRules {
       const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
       const path = (): Buffer => this.#thread.entryPath(directory, Buffer.from(name, "latin1"));
       if (this.#skip.size > 0 && this.#skip.has(path().toString("latin1"))) return false;
-      const isIgnored = this.#ignores(rules, name, { fd, offset });
+      const isIgnored = this.#ignores(rules, name, { directory, fd, offset });
       if (isIgnored && !again) this.#noteIgnored(directory, path());
       return !isIgnored && (again || !this.leavesOut(directory, fd, offset));
     });
@@ -66,8 +66,8 @@ export class DirectoryRules {
   #listedLast: IgnoreRules | undefined;
 
   /** Tells if rules leave an entry out. A log goes with its database: one without the other is damaged or useless. */
-  #ignores(rules: IgnoreRules, name: string, { fd, offset }: { fd: number; offset: number }): boolean {
-    const isIgnored = rules.ignores(name, this.#isDirectory(fd, offset));
+  #ignores(rules: IgnoreRules, name: string, { directory, fd, offset }: ListedEntry): boolean {
+    const isIgnored = rules.ignores(name, this.#isDirectory(directory, fd, offset));
     const database = this.#databaseOf(name);
     if (database === null || rules.ignores(database, false) === isIgnored || !this.#isDatabase(fd, database))
       return isIgnored;
@@ -93,7 +93,7 @@ export class DirectoryRules {
     const database = this.#databaseOf(name);
     if (database !== null && this.#isDatabase(fd, database)) return false;
     const path = (): Buffer => this.#thread.entryPath(directory, Buffer.from(name, "latin1"));
-    if (!this.#unwanted.leavesOut(this.#listedLast!, path, fd, offset)) return false;
+    if (!this.#unwanted.leavesOut(this.#listedLast!, path, { directory, fd, offset })) return false;
     this.#noteIgnored(directory, path());
     return true;
   }
@@ -103,10 +103,13 @@ export class DirectoryRules {
     this.#thread.noteIgnored(path);
   }
 
-  #isDirectory(fd: number, offset: number): boolean {
-    const { listing, sys, stat2 } = this.#thread;
+  /** A function if the listing does not tell the type: most patterns need none, and the look may take long. */
+  #isDirectory(directory: number, fd: number, offset: number): boolean | (() => boolean) {
+    const { listing, stat2 } = this.#thread;
     if (listing.names.bytes[offset - 1] !== 0) return listing.isDirectory(offset);
-    return sys.stat(fd, listing.names, offset, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
+    return () =>
+      this.#thread.look(directory, fd, listing.names, offset, stat2) === 0 &&
+      stat2.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
   }
 
   /** The rules of a directory, which this thread has open as `fd`. */

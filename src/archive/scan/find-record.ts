@@ -1,4 +1,5 @@
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { nodeOfRecord } from "./record-node.ts";
@@ -28,11 +29,13 @@ export interface FoundRecord {
 export class RecordFinder {
   readonly #result: ScanResult;
   readonly #newOfOld: ReadonlyMap<number, number>;
+  readonly #unseen: ReadonlySet<string>;
   #last: { path: string; directory: number } = { path: "", directory: 0 };
 
   constructor(result: ScanResult) {
     this.#result = result;
     this.#newOfOld = result.table.numbersByOld();
+    this.#unseen = new Set(result.notes.omitted.map(({ path }) => latin1(path)));
   }
 
   find(path: Uint8Array): FoundRecord | null {
@@ -49,10 +52,10 @@ export class RecordFinder {
     return nodeOfRecord(found.table, found.record, { group: undefined, subtree: null });
   }
 
-  /** True for an entry that exists but could not be read: a file, or a directory that could not be listed. */
+  /** True for an entry that exists but could not be read, listed or even looked at. */
   isOmitted(path: Uint8Array): boolean {
     const found = this.find(path);
-    if (found === null) return false;
+    if (found === null) return this.#unseen.has(latin1(path));
     if ((found.flags & FLAG.OMITTED) !== 0) return true;
     const directory = this.directory(Buffer.from(path));
     const { directories } = this.#result.table;

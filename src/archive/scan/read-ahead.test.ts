@@ -38,6 +38,7 @@ function scene(t: TestContext, flags: number = fs.constants.O_RDONLY) {
     stat: newStatBuffer(),
     stat2: newStatBuffer(),
     notes: { keptInMemory: 0 },
+    look: (_directory: number, ...given: Parameters<typeof sys.stat>) => sys.stat(...given),
     fails: false,
     get direct() {
       return this.fails ? null : direct;
@@ -55,7 +56,7 @@ function scene(t: TestContext, flags: number = fs.constants.O_RDONLY) {
     assert.equal(sys.stat(dirfd, arena, names[i]!, thread.stat), 0);
     return ahead.take(i, FILES);
   };
-  return { folder, thread, take, ahead: () => new ReadAhead(...given, { dirfd, arena, names, from: 0 }) };
+  return { folder, thread, take, ahead: () => new ReadAhead(...given, { directory: 0, dirfd, arena, names, from: 0 }) };
 }
 
 function contentOf(i: number): Buffer {

@@ -22,7 +22,7 @@ interface Opened {
 export class ReadAhead {
   readonly #thread: ScanThread;
   readonly #reader: EntryReader;
-  readonly #work: { dirfd: number; arena: Arena; names: readonly number[] };
+  readonly #work: { directory: number; dirfd: number; arena: Arena; names: readonly number[] };
   /** By position in the directory, in order. */
   readonly #opened = new Map<number, Opened>();
   #next: number;
@@ -32,7 +32,7 @@ export class ReadAhead {
   constructor(
     thread: ScanThread,
     reader: EntryReader,
-    work: { dirfd: number; arena: Arena; names: readonly number[]; from: number },
+    work: { directory: number; dirfd: number; arena: Arena; names: readonly number[]; from: number },
   ) {
     this.#thread = thread;
     this.#reader = reader;
@@ -69,9 +69,10 @@ export class ReadAhead {
 
   /** False for a larger file beyond `limit`, which is opened later. */
   #open(at: number, limit: number): boolean {
-    const { sys, stat2, notes } = this.#thread;
-    const { dirfd, arena, names } = this.#work;
-    if (sys.stat(dirfd, arena, names[at]!, stat2) < 0 || (stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return true;
+    const { stat2, notes } = this.#thread;
+    const { directory, dirfd, arena, names } = this.#work;
+    if (this.#thread.look(directory, dirfd, arena, names[at]!, stat2) < 0) return true;
+    if ((stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return true;
     const size = wide(stat2.words, STAT.SIZE);
     let reads = size > 0 && size <= AHEAD_BYTES ? this.#thread.direct : null;
     if (reads === null && at >= limit) {

@@ -230,7 +230,7 @@ class DirectoryScanner {
   #readAgain(directory: number, fd: number, entry: AgainEntry): void {
     const { arena, name, record, oldRecord } = entry;
     if (this.#rules.leavesOut(directory, fd, name)) return this.#thread.table.noRecord(record);
-    const result = this.#thread.sys.stat(fd, arena, name, this.#thread.stat);
+    const result = this.#thread.look(directory, fd, arena, name, this.#thread.stat);
     if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
     else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
       this.#thread.table.copyRecord(this.#thread.old!, oldRecord, record);
@@ -287,14 +287,14 @@ class DirectoryScanner {
     entry: { arena: Arena; name: number; known: boolean },
     oldRecord: number,
   ): boolean {
-    const { old, sys, stat } = this.#thread;
+    const { old, stat } = this.#thread;
     const { arena, name, known } = entry;
     if (!known && compareName(arena.bytes, name, old!.names, old!.records, oldRecord) !== 0) return false;
     if (this.#looked?.[oldRecord] === 0) {
       this.#follow(directory, oldRecord);
       return true;
     }
-    if (sys.stat(fd, arena, name, stat) < 0) return false;
+    if (this.#thread.look(directory, fd, arena, name, stat) < 0) return false;
     if (!this.#vouched(fd, arena, name, oldRecord)) return false;
     this.#follow(directory, oldRecord);
     return true;
@@ -373,7 +373,7 @@ class DirectoryScanner {
    * whenever one waits. Returns the first position given away, or the end.
    */
   #records(directory: number, fd: number, work: { names: Names; from: number; start: number; arena: Arena }): number {
-    const { table, old, sys, stat } = this.#thread;
+    const { table, old, stat } = this.#thread;
     const { names, from, start, arena } = work;
     const oldDirectory = table.directories[directory * DIRECTORY_WORDS + D.OLD]! - 1;
     const oldFirst = oldDirectory < 0 ? 0 : old!.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!;
@@ -382,7 +382,7 @@ class DirectoryScanner {
     const shared = new SharedPart(this.#thread, directory, { names, from, to: names.length, start, arena });
     using ahead =
       this.#thread.task.request.readAgain === "disk"
-        ? new ReadAhead(this.#thread, this.#reader, { dirfd: fd, arena, names, from })
+        ? new ReadAhead(this.#thread, this.#reader, { directory, dirfd: fd, arena, names, from })
         : null;
     for (let i = from; i < shared.end; i++) {
       const name = names[i]!;
@@ -392,7 +392,7 @@ class DirectoryScanner {
       while (cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) > 0) cursor++;
       const oldRecord =
         cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) === 0 ? cursor : -1;
-      const result = sys.stat(fd, arena, name, stat);
+      const result = this.#thread.look(directory, fd, arena, name, stat);
       if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
       else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
         table.copyRecord(old!, oldRecord, record);
@@ -409,7 +409,7 @@ class DirectoryScanner {
     fd: number,
     work: { names: Names; from: number; start: number; arena: Arena; oldFirst: number },
   ): number {
-    const { sys, stat } = this.#thread;
+    const { stat } = this.#thread;
     const { names, from, start, arena, oldFirst } = work;
     const shared = new SharedPart(this.#thread, directory, { names, from, to: names.length, start, arena });
     for (let i = from; i < shared.end; i++) {
@@ -421,7 +421,7 @@ class DirectoryScanner {
         this.#takenOver(directory, oldFirst + i, record);
         continue;
       }
-      const result = sys.stat(fd, arena, name, stat);
+      const result = this.#thread.look(directory, fd, arena, name, stat);
       if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
       else if (this.#vouched(fd, arena, name, oldFirst + i)) this.#takenOver(directory, oldFirst + i, record);
       else if (this.#leaves(shared, i, oldFirst + i)) break;
@@ -626,11 +626,11 @@ class DirectoryAgain {
 
   /** True if the unrecorded entries exceed this thread's limit and are left to others. */
   isTooMuch(): boolean {
-    const { sys, listing, stat, notes, task } = this.#thread;
+    const { stat, notes, task } = this.#thread;
     if (task.readLimit === Number.MAX_SAFE_INTEGER) return false;
     let bytes = notes.bytesRead;
     for (const [at, name] of this.#names.entries())
-      if (!this.#known.has(at) && sys.stat(this.#fd, listing.names, name, stat) >= 0)
+      if (!this.#known.has(at) && this.#look(name) >= 0)
         if ((stat.words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.FILE) bytes += wide(stat.words, STAT.SIZE);
     return bytes > task.readLimit;
   }
@@ -691,12 +691,17 @@ class DirectoryAgain {
     }
   }
 
+  #look(name: number): number {
+    const { listing, stat } = this.#thread;
+    return this.#thread.look(this.#directory, this.#fd, listing.names, name, stat);
+  }
+
   /** True if a record describes the entry that has its name now: another entry may have been renamed to it. */
   #stands({ from, record }: Known, name: number): boolean {
-    const { sys, listing, stat } = this.#thread;
+    const { listing, stat } = this.#thread;
     if (listing.inodeOf(name) === inodeOfRecord(from, record)) return true;
     // Listings of mounts, overlays and some file systems have other inode numbers than stat.
-    if (sys.stat(this.#fd, listing.names, name, stat) < 0) return false;
+    if (this.#look(name) < 0) return false;
     const base = record * RECORD_WORDS;
     if (from.records[base + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return sameStat(from.records, base, stat.words);
     return hasWords(from.records, base, stat.words, INODE_WORDS);

@@ -1,13 +1,24 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { joinPath } from "../../formats/bytes.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
 import { DirectReads } from "../../fs/linux/direct-reads.ts";
-import { newStatBuffer, openDirectory, type Syscalls, syscalls, wide } from "../../fs/linux/syscalls.ts";
-import { newArena } from "../../native.ts";
-import { ELOOP, ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
+import {
+  ATTRIBUTE_MOUNT_ROOT,
+  newStatBuffer,
+  openDirectory,
+  STAT,
+  type StatBuffer,
+  type Syscalls,
+  syscalls,
+  TYPE,
+  wide,
+} from "../../fs/linux/syscalls.ts";
+import { type Arena, newArena } from "../../native.ts";
+import { ELOOP, ENOENT, ENOTDIR, ETIMEDOUT } from "../../fs/linux/errno.ts";
+import { isSilent } from "../../fs/silent-mounts.ts";
 import { asSource } from "../cache/origins.ts";
 import type { StoreSink } from "./store-sink.ts";
 import {
@@ -143,6 +154,44 @@ export class ScanThread {
     return openBelow(this.sys, this.rootFd, this.table.directoryPath(directory), DIRECTORY, this.paths);
   }
 
+  /**
+   * Stats a listed entry of a directory that is open as `fd`. A mount that is left out is not looked at, and shows as a
+   * directory with a mount; one that does not answer has `ETIMEDOUT`.
+   */
+  look(directory: number, fd: number, names: Arena, name: number, out: StatBuffer): number {
+    const isLeftOut = this.#mountsIn(directory)?.get(textAt(names, name));
+    if (isLeftOut === undefined) return this.sys.stat(fd, names, name, out);
+    if (!isLeftOut) {
+      const place = joinPath(
+        this.task.request.root,
+        this.entryPath(directory, Buffer.from(textAt(names, name), "latin1")),
+      );
+      return isSilent(place) ? ETIMEDOUT : this.sys.stat(fd, names, name, out);
+    }
+    out.words.fill(0);
+    out.words[STAT.MODE] = TYPE.DIRECTORY << 12;
+    out.words[STAT.ATTRIBUTES] = ATTRIBUTE_MOUNT_ROOT;
+    return 0;
+  }
+
+  /** The mount points directly in a directory, by name; undefined if there are none. */
+  #mountsIn(directory: number): ReadonlyMap<string, boolean> | undefined {
+    if (this.task.mounts.size === 0) return undefined;
+    if (directory !== this.#mountsOf) {
+      this.#mountsOf = directory;
+      const above = latin1(this.table.directoryPath(directory));
+      const inside = [...this.task.mounts].flatMap(([path, isLeftOut]) => {
+        const slash = path.lastIndexOf("/");
+        return path.slice(0, Math.max(0, slash)) === above ? [[path.slice(slash + 1), isLeftOut] as const] : [];
+      });
+      this.#mounts = inside.length === 0 ? undefined : new Map(inside);
+    }
+    return this.#mounts;
+  }
+
+  #mountsOf = -1;
+  #mounts: ReadonlyMap<string, boolean> | undefined;
+
   /** Adds a child directory, queues it and returns its number. */
   addDirectory(parent: number, name: Uint8Array, old: number, flags = 0): number {
     const { table } = this;
@@ -258,6 +307,10 @@ export class ScanThread {
     this.#direct?.close();
     this.#direct = undefined;
   }
+}
+
+function textAt(names: Arena, name: number): string {
+  return latin1(names.bytes.subarray(name, names.bytes.indexOf(0, name)));
 }
 
 /** True if opening a directory failed because the path has no entry or another kind of entry. */

@@ -41,6 +41,7 @@ import {
   type UnwantedEntry,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+import { mountPointsIn } from "../../fs/silent-mounts.ts";
 
 export { ScanMemory };
 
@@ -131,6 +132,13 @@ export interface ScanResult {
   summarise(): ScanSummary;
   /** Counts the entries that differ from the table of the previous scan. */
   countChanges(): ChangeCounts;
+}
+
+/** The mounts inside the folder. None is left out without a look if the scan enters them. */
+function mountsOf({ root, crossMounts }: ScanRequest): ScanTask["mounts"] {
+  const inside = mountPointsIn(Buffer.from(root));
+  if (crossMounts === true) for (const path of inside.keys()) inside.set(path, false);
+  return inside;
 }
 
 /** True if the scan ends before a thread would have started. */
@@ -241,6 +249,7 @@ class Scan {
       trustAttributeTimes: trustsTimes && keepsAttributeTimes(request.root),
       trustContentTimes: keepsContentTimes(request.root),
       devicesInMemory: request.crossMounts === true ? devicesInMemory(Buffer.from(request.root)) : [],
+      mounts: mountsOf(request),
       quick: options.quick ?? false,
       capturesDatabases: options.databases !== undefined && options.store !== undefined,
       readLimit: takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,
@@ -271,7 +280,7 @@ class Scan {
       const old = this.#options.cache?.table ?? null;
       const groups = findLinkGroups(this.#table, old, this.#settles(notes));
       phase = "trees";
-      const counts = countsOf(this.#table, old, groups);
+      const counts = countsOf(this.#table, old, groups, notes);
       firstFailure(await Promise.allSettled([this.#build(groups), this.#count(counts)]));
       throwIfAborted(signal);
       this.#startDraft(notes);
@@ -619,12 +628,13 @@ function countsOf(
   table: ScanTable,
   old: ScanTable | null,
   groups: LinkGroups,
+  { omitted }: ScanNotes,
 ): Pick<ScanResult, "summarise" | "countChanges"> {
   let summary: ScanSummary | undefined;
   let changes: ChangeCounts | undefined;
   return {
     summarise: () => (summary ??= summarise(table, old, groups)),
-    countChanges: () => (changes ??= countChanges(table, old)),
+    countChanges: () => (changes ??= countChanges(table, old, omitted)),
   };
 }
 

@@ -6,6 +6,7 @@ import type { LosslessField } from "../../formats/records/manifest.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { suspectAt } from "../../fs/secret-names.ts";
 import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
 import type { CapturedLabel, ScanNotes } from "./task.ts";
@@ -226,12 +227,17 @@ export interface ChangeCounts {
  * Counts differences from the previous table by records. A directory that differs only in its times counts as modified
  * only if no direct entry was added or removed.
  */
-export function countChanges(table: ScanTable, old: ScanTable | null): ChangeCounts {
+export function countChanges(
+  table: ScanTable,
+  old: ScanTable | null,
+  omitted: ScanNotes["omitted"] = [],
+): ChangeCounts {
   const changes: ChangeCounts = { added: 0, modified: 0, removed: 0 };
+  const unread = new PathSelection(omitted.map(({ path }) => path));
   const count = table.control[C.DIRECTORIES]!;
   const moved = new Set<number>();
   for (let directory = count - 1; directory >= 0; directory--)
-    countDirectory({ table, old, directory, changes, moved });
+    countDirectory({ table, old, directory, changes, moved, unread });
   return changes;
 }
 
@@ -241,6 +247,7 @@ function countDirectory(at: {
   directory: number;
   changes: ChangeCounts;
   moved: Set<number>;
+  unread: PathSelection;
 }): void {
   const { table, old, directory, changes, moved } = at;
   const base = directory * DIRECTORY_WORDS;
@@ -270,8 +277,14 @@ function countDirectory(at: {
     if (order < 0) {
       changes.added++;
       i++;
-    } else changes.removed += 1 + below(old!, before[j++]!);
+    } else changes.removed += removedAt(at, before[j++]!);
   }
+}
+
+/** Number of entries that went with a record of the previous table; 0 if the entry is there, but could not be read. */
+function removedAt({ table, old, directory, unread }: Parameters<typeof countDirectory>[0], record: number): number {
+  const path = joinPath(table.directoryPath(directory), old!.recordName(record));
+  return unread.chosenAt(path) === null ? 1 + below(old!, record) : 0;
 }
 
 /**
@@ -292,7 +305,7 @@ function countAligned(at: Parameters<typeof countDirectory>[0]): void {
     else if (is || was) {
       moved.add(directory);
       if (is) changes.added++;
-      else changes.removed += 1 + below(old!, record + shift);
+      else changes.removed += removedAt(at, record + shift);
     }
   }
 }

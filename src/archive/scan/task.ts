@@ -86,6 +86,8 @@ export interface ScanTask {
   rings: ReturnType<typeof newChunkMemory>[];
   chunkJobs: SharedArrayBuffer[];
   chunkerPolynomial: string;
+  /** mount points inside the folder, by path in latin1. True: a directory that is left out without a look at it */
+  mounts: ReadonlyMap<string, boolean>;
   /** databases in use are captured, so they are noted; false: they are files like any other */
   capturesDatabases: boolean;
   /** this thread reads at most this many bytes; the rest waits for other threads */

@@ -57,6 +57,14 @@ export function patternsOfUnwanted(found: readonly UnwantedEntry[]): string[] {
   return patterns;
 }
 
+/** An entry of the directory that a thread listed last and has open. */
+export interface ListedEntry {
+  directory: number;
+  fd: number;
+  /** of the name in the listing */
+  offset: number;
+}
+
 /** Finds the unwanted entries of directories that one thread lists. Turns each into excludes, which given ones override. */
 export class UnwantedFinder {
   readonly #thread: ScanThread;
@@ -100,13 +108,14 @@ export class UnwantedFinder {
   }
 
   /** Tells if an entry is unwanted for its content or size, and notes it. */
-  leavesOut(rules: IgnoreRules, pathOf: () => Buffer, fd: number, offset: number): boolean {
+  leavesOut(rules: IgnoreRules, pathOf: () => Buffer, { directory, fd, offset }: ListedEntry): boolean {
     const { secrets, largest } = this.#kinds;
-    const { sys, listing, stat2, rootFd, paths } = this.#thread;
+    const { listing, stat2, rootFd, paths } = this.#thread;
     if (largest === Infinity && !secrets) return false;
     const listed = listing.names.bytes[offset - 1]!;
     if (listed !== 0 && listed !== TYPE.FILE) return false;
-    if (sys.stat(fd, listing.names, offset, stat2) < 0 || stat2.words[STAT.MODE]! >>> 12 !== TYPE.FILE) return false;
+    if (this.#thread.look(directory, fd, listing.names, offset, stat2) < 0) return false;
+    if (stat2.words[STAT.MODE]! >>> 12 !== TYPE.FILE) return false;
     const size = wide(stat2.words, STAT.SIZE);
     const path = pathOf();
     const isSecret = secrets && secretIn(rootFd, path, paths) !== null;

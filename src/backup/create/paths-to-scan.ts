@@ -1,10 +1,11 @@
-import { lstatSync, type Stats, statSync } from "node:fs";
+import { lstatSync, opendirSync, statSync } from "node:fs";
 import { isAbsolute } from "node:path";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { patternOfPath } from "../../fs/ignore-pattern.ts";
 import { nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { isAtOrBelow, joinRaw } from "../../fs/paths/safe-path.ts";
+import { requireAnswer } from "../../fs/silent-mounts.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
 import type { LeftOutEntry } from "../../workspace/points/left-out.ts";
@@ -19,8 +20,8 @@ export interface PartToScan {
 
 /**
  * The folders and files that absolute paths mean, none below another: the real path of a folder; of a link to anything
- * else, the link itself. Lists paths that do not exist. Throws `not_found` if none exists, `usage`, and `refused` by
- * the guards.
+ * else, the link itself. Lists paths that do not exist or cannot be looked at. Throws `not_found` if none exists, the
+ * first error if none can be looked at, `usage`, and `refused` by the guards.
  */
 export function partsToScan(paths: readonly string[]): {
   parts: PartToScan[];
@@ -31,16 +32,20 @@ export function partsToScan(paths: readonly string[]): {
   const missing: LeftOutEntry[] = [];
   const folders: Buffer[] = [];
   const others: Buffer[] = [];
+  let unseen: CairnError | undefined;
   for (const path of paths) {
     if (!isAbsolute(path)) throw new CairnError("usage", `not an absolute path: ${JSON.stringify(path)}`);
-    const kind = lookAt(path);
-    if (kind === null) missing.push({ path: Buffer.from(path), reason: "vanished", detail: "there is no such path" });
-    else {
-      const place = kind.isDirectory() ? realPathOf(path) : realPlace(path);
-      checkLocation(place, { allow: ["home", "nested", "git"] });
-      (kind.isDirectory() ? folders : others).push(place);
+    const seen = lookAt(path);
+    if (seen === null) missing.push({ path: Buffer.from(path), reason: "vanished", detail: "there is no such path" });
+    else if (seen instanceof CairnError) {
+      unseen ??= seen;
+      missing.push({ path: Buffer.from(path), reason: "unreadable", detail: seen.message });
+    } else {
+      checkLocation(seen.place, { allow: ["home", "nested", "git"] });
+      (seen.isFolder ? folders : others).push(seen.place);
     }
   }
+  if (folders.length + others.length === 0 && unseen !== undefined) throw unseen;
   if (folders.length + others.length === 0)
     throw new CairnError(
       "not_found",
@@ -63,10 +68,22 @@ export function partsToScan(paths: readonly string[]): {
   return { parts, missing, places: [...places].toSorted() };
 }
 
-function lookAt(path: string): Stats | null {
-  const found = statSync(path, { throwIfNoEntry: false });
-  // A dangling link is saved too.
-  return found ?? lstatSync(path, { throwIfNoEntry: false }) ?? null;
+/** The real place of a path; null if the path is missing, or why it cannot be looked at. Opens a folder once. */
+function lookAt(path: string): { place: Buffer; isFolder: boolean } | CairnError | null {
+  try {
+    requireAnswer(path);
+    // A dangling link is saved too.
+    const kind = statSync(path, { throwIfNoEntry: false }) ?? lstatSync(path, { throwIfNoEntry: false });
+    if (kind === undefined) return null;
+    if (!kind.isDirectory()) return { place: realPlace(path), isFolder: false };
+    const place = realPathOf(path);
+    opendirSync(place).closeSync();
+    return { place, isFolder: true };
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (failed.code !== "io" && failed.code !== "permission") throw failed;
+    return failed;
+  }
 }
 
 /** The real path of an entry's parent, with the entry's name. */

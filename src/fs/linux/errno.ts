@@ -1,5 +1,5 @@
 import os from "node:os";
-import { CairnError, codeOfErrno, hintOfErrno, RAN_OUT } from "../../errors.ts";
+import { CairnError, codeOfErrno, hintOfErrno, RAN_OUT, unnamedErrno } from "../../errors.ts";
 
 /** Results of failed system calls: minus errno. The values differ between systems. */
 
@@ -26,6 +26,7 @@ export const ENXIO = -errno.ENXIO;
 export const EOPNOTSUPP = -errno.EOPNOTSUPP;
 export const EPERM = -errno.EPERM;
 export const EROFS = -errno.EROFS;
+export const ETIMEDOUT = -errno.ETIMEDOUT;
 export const EXDEV = -errno.EXDEV;
 
 /** Errors of attribute calls that mean: no attribute, or none for this user. */
@@ -65,7 +66,7 @@ export function errnoName(value: number): string {
   if (ERRNO_NAMES.size === 0) {
     for (const [name, each] of Object.entries(errno)) if (!ERRNO_NAMES.has(each)) ERRNO_NAMES.set(each, name);
   }
-  return ERRNO_NAMES.get(value) ?? `errno ${value}`;
+  return ERRNO_NAMES.get(value) ?? unnamedErrno(value) ?? `errno ${value}`;
 }
 
 /** Returns a CairnError for a negative result. */

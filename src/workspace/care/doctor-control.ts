@@ -146,6 +146,18 @@ function* unreadableFindings({ found: { control } }: Workspace): Iterable<StoreF
 }
 
 function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
+  try {
+    yield* findingsIn(workspace);
+  } catch (error) {
+    yield {
+      kind: "folder",
+      severity: "warning",
+      detail: `the folder cannot be looked at: ${toCairnError(error).message}`,
+    };
+  }
+}
+
+function* findingsIn(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
   const shown = printablePath(found.folder);
   const unmounted = whyUnmounted(found);

@@ -5,6 +5,7 @@ import { temporaryName } from "../../fs/durable.ts";
 import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { joinRaw, printablePath, quotedPath, restoreLine, shellPath } from "../../fs/paths/safe-path.ts";
+import { isGone } from "../../fs/silent-mounts.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import {
   isBeside,
@@ -40,7 +41,7 @@ function folderIsMissing(found: FoundWorkspace): CairnError {
 export function unlessFolderIsGone(found: FoundWorkspace, error: unknown): unknown {
   const known = toCairnError(error);
   const errno = known.details?.["errno"] ?? (known.cause as NodeJS.ErrnoException | undefined)?.code;
-  if (!["not_found", "io"].includes(known.code) || errno === undefined || fs.existsSync(found.folder)) return error;
+  if (!["not_found", "io"].includes(known.code) || errno === undefined || !isGone(found.folder)) return error;
   return reworded(folderIsMissing(found), { cause: error });
 }
 

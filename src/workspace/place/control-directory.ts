@@ -27,6 +27,7 @@ import {
 } from "../../fs/durable.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { filesystemUuid, keepsInodes, mountOf, onSameMount } from "../../fs/linux/mounts.ts";
+import { requireAnswer } from "../../fs/silent-mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { clearAway } from "../../fs/remove-all.ts";
@@ -436,6 +437,7 @@ export function noteReplaced({ control, workspace, folder }: Parameters<typeof r
 
 /** True for a directory. False if a parent is missing or a mount's program has ended. Throws if that is unknown. */
 export function isFolderThere(folder: Buffer): boolean {
+  requireAnswer(folder);
   try {
     return statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
   } catch (error) {

@@ -22,6 +22,7 @@ import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
 import { keepsInodes, mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
+import { isSilent, requireAnswer } from "../../fs/silent-mounts.ts";
 import {
   displayPath,
   isAtOrBelow,
@@ -91,6 +92,7 @@ export interface FoundWorkspace {
 /** The real path. If the path is missing, the real path of the existing part, with the rest as given. */
 export function realPathOf(path: RawPath): Buffer {
   const bytes = rawBytes(path);
+  requireAnswer(bytes);
   try {
     return realpathSync.native(bytes, "buffer");
   } catch (error) {
@@ -392,7 +394,7 @@ function identityOf({ dev, ino }: { dev: bigint; ino: bigint }): string {
 
 function statIfOpen(folder: Buffer): BigIntStats | null {
   try {
-    return statSync(folder, { bigint: true, throwIfNoEntry: false }) ?? null;
+    return isSilent(folder) ? null : (statSync(folder, { bigint: true, throwIfNoEntry: false }) ?? null);
   } catch {
     // Its parent is closed to this user, or its file system does not answer.
     return null;

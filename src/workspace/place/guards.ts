@@ -6,6 +6,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { mountOf, placeOnDevice, readMounts } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from "../../fs/paths/safe-path.ts";
+import { isGone, requireAnswer } from "../../fs/silent-mounts.ts";
 import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { isAroundDaemons } from "./daemon-marks.ts";
@@ -44,6 +45,7 @@ const QUOTED = "write ~ without quotes: the shell replaces only an unquoted ~ by
 
 /** The folder's real path. Throws `not_found`, `permission`, and `refused` if the path is no directory. */
 export function realFolder(path: RawPath): Buffer {
+  requireAnswer(path);
   try {
     const real = realpathSync.native(rawBytes(path), "buffer");
     if (!statSync(real).isDirectory()) throw refusal(real, "it is not a directory");
@@ -66,7 +68,7 @@ function refuseHomes(folder: Buffer): void {
     if (home === "/" || home === "") continue;
     const real = realOrItself(home);
     if (real.equals(folder)) throw refusal(folder, "it is a home directory", "home");
-    if (isAtOrBelow(real, folder) && existsSync(real))
+    if (isAtOrBelow(real, folder) && !isGone(real))
       throw refusal(folder, `the home directory ${home} lies in it`, "home");
   }
 }

@@ -2,11 +2,11 @@ import fs from "node:fs";
 import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { isMountPoint } from "../../fs/linux/mounts.ts";
+import { isMountPoint, readMounts } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
+import { isSilent } from "../../fs/silent-mounts.ts";
 import {
   type FolderIdentity,
-  isFolderThere,
   isOnFileSystemOf,
   type PlacedWorkspace,
   readWorkspace,
@@ -44,9 +44,11 @@ export function whyUnmounted(found: FoundWorkspace, crossMounts = false): string
       return `${printablePath(folder)} is empty, and nothing is mounted at ${printablePath(place)}, where its disk was mounted at the last save`;
   }
   if (!crossMounts) return null;
+  const mounts = readMounts();
   const gone = (known.mounts_inside ?? [])
     .map((each) => Buffer.concat([folder, SLASH, rawPath(each)]))
-    .find((place) => isFolderThere(place) && isBare(place) && !isMountPoint(place));
+    .filter((place) => !mounts.some(({ mountPoint }) => mountPoint.equals(place)))
+    .find((place) => !isSilent(place, mounts) && isBare(place));
   return gone === undefined
     ? null
     : `${printablePath(gone)} is empty, and the disk that was mounted there at the last save is not mounted now`;

@@ -8,6 +8,7 @@ import { TEMPORARY_PREFIX, durableMkdir, durableRemove, durableWrite, readSmallF
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type AcquireOptions, acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { isGone, isSilent, silentOf } from "../../fs/silent-mounts.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import {
   type Mount,
@@ -101,8 +102,8 @@ function noteElsewhere(entry: NewRegistration): void {
   try {
     requireOwnHome(state);
     durableMkdir(folderOf("elsewhere", state));
-    const isGone = ({ registration, missing }: RegistryEntry): boolean => registration === null || missing.length > 0;
-    for (const { file } of listIn(folderOf("elsewhere", state), MOST_LOOKED_AT).filter(isGone)) durableRemove(file);
+    const isStale = ({ registration, missing }: RegistryEntry): boolean => registration === null || missing.length > 0;
+    for (const { file } of listIn(folderOf("elsewhere", state), MOST_LOOKED_AT).filter(isStale)) durableRemove(file);
     durableWrite(fileOf("elsewhere", entry.folder, state), encoded(entry));
   } catch {
     // The home directory is read-only or another user's.
@@ -302,8 +303,8 @@ function listIn(directory: string, most = Infinity): RegistryEntry[] {
       if (bytes === null) continue;
       const registration = decodeRegistration(bytes);
       const missing: ("folder" | "control")[] = [];
-      if (!existsSync(Buffer.from(rawPath(registration)))) missing.push("folder");
-      if (!existsSync(join(controlOf(registration), "cairn.json"))) missing.push("control");
+      if (isGone(Buffer.from(rawPath(registration)))) missing.push("folder");
+      if (isGone(join(controlOf(registration), "cairn.json"))) missing.push("control");
       entries.push({ file, registration, missing });
     } catch (error) {
       entries.push({ file, registration: null, missing: [], problem: toCairnError(error, file) });
@@ -436,10 +437,11 @@ export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> 
 /** The real path; the path itself if it does not exist. */
 export function realOrItself(path: string): Buffer {
   try {
-    return realpathSync.native(Buffer.from(path), "buffer");
+    if (!isSilent(path)) return realpathSync.native(Buffer.from(path), "buffer");
   } catch {
-    return Buffer.from(path);
+    // It is missing, or cannot be looked at.
   }
+  return Buffer.from(path);
 }
 
 /** True for a directory with `cairn.json` and workspaces, or with all other parts of a control directory if `cairn.json` was lost. */
@@ -508,7 +510,9 @@ export function neverPart(root: Buffer, { crossMounts }: { crossMounts?: boolean
   const below = (path: Buffer): string => path.toString("latin1", root.length + 1);
   const controls = ownInside(root).map(below);
   const isEntered = crossMounts === true && existsSync(root);
-  const mounts = isEntered ? mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint)) : [];
+  const inside = isEntered ? mountsInside(root) : [];
+  const silent = silentOf(inside);
+  const mounts = inside.filter((mount) => !silent.includes(mount) && isOpenDirectory(mount.mountPoint));
   if (mounts.length === 0) return [...controls, ...ownEntries(root)];
   const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
   return [...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]), ...ownEntries(root), ...own];

@@ -40,6 +40,7 @@ const ERRNO_WORDS: Record<string, string> = {
   EPERM: "not permitted",
   EIO: "the disk could not read it",
   ESTALE: "the file server has lost it",
+  ETIMEDOUT: "its mount does not answer",
 };
 
 /** For example `permission denied (EACCES)`. Returns other texts unchanged. */

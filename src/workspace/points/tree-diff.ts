@@ -5,7 +5,7 @@ import { isShadow } from "../../fs/linux/shadow-attributes.ts";
 import { nodeNamed, pairsByName, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { linkGroupNumber } from "../../archive/scan/link-groups.ts";
 import { exactNode, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
-import type { LosslessField } from "../../formats/records/manifest.ts";
+import type { LosslessField, Manifest } from "../../formats/records/manifest.ts";
 import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
 import fs from "node:fs";
@@ -295,8 +295,20 @@ export async function countDifferences(
   before: TreeSource,
   after: TreeSource,
   signal: AbortSignal | undefined,
+  unread: readonly Unread[] = [],
 ): Promise<ChangeCounts> {
-  return countOf(await collectPaced(diffTrees(before, after), newPacer(signal)));
+  const all = await collectPaced(diffTrees(before, after), newPacer(signal));
+  return countOf(withoutUnread(all, unread));
+}
+
+/** An entry that a state lacks because it could not be read. */
+export type Unread = Manifest["omitted"][number];
+
+/** Leaves out entries that the later state lacks because they could not be read: they are not removed. */
+export function withoutUnread(listed: readonly Difference[], unread: readonly Unread[]): readonly Difference[] {
+  if (unread.length === 0) return listed;
+  const selection = new PathSelection(unread.map(({ path }) => path));
+  return listed.filter(({ path, after }) => after !== null || selection.chosenAt(path) === null);
 }
 
 /** Counts listed differences. */

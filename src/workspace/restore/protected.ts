@@ -49,7 +49,10 @@ export function unknownIn(workspace: Workspace, manifest: Manifest | null): Omit
     isThere: (where) => exists(workspace.root, where),
     isInside: placesInside(workspace.root),
     ...unknownOf(manifest),
-    never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),
+    // A restore enters no mount, and a mount that the point left out may not answer.
+    never: neverPart(workspace.root, { crossMounts: manifest?.mounts?.entered === true }).map((path) =>
+      Buffer.from(path, "latin1"),
+    ),
   };
 }
 

@@ -15,7 +15,14 @@ import { scanRequest } from "./scan-request.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 import { differencesByInodes, type InodesCall } from "./differences-by-inodes.ts";
 import { folderSide, HeldComparison, heldSide } from "./compare-held.ts";
-import { countDifferences, countOf, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
+import {
+  countDifferences,
+  countOf,
+  diffTrees,
+  missingButThere,
+  type NotKept,
+  withoutUnread,
+} from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 const RECOVERY_WAIT_MS = 200;
@@ -105,7 +112,10 @@ export async function lookBesideHead(workspace: Workspace, call: HeadCall): Prom
   const changes = await changesSinceHead(workspace, looked, call);
   const mayHide = head?.sealed === true && changes.removed > 0 && looked.scan.notes.ignoredCount > 0;
   if (!mayHide) return found(looked.scan, changes);
-  const differences = diffTrees(await workspace.source(head), presentSource(looked.scan));
+  const differences = withoutUnread(
+    [...diffTrees(await workspace.source(head), presentSource(looked.scan))],
+    looked.scan.notes.omitted,
+  );
   return found(looked.scan, changes, await missingButThere(differences, workspace, call.signal));
 }
 
@@ -142,7 +152,8 @@ export async function lookBesideHeld(
   const held = heldSide(workspace, head);
   if (held === null) return null;
   const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, head)), call);
-  const differences = await compared.differences({ exactly: false, signal: call.signal });
+  const all = await compared.differences({ exactly: false, signal: call.signal });
+  const differences = withoutUnread(all, compared.scan.notes.omitted);
   const counts = countRoot(countOf(differences), rootOfPoint(head), rootOfFolder(workspace.root));
   const mayHide = counts.removed > 0 && compared.scan.notes.ignoredCount > 0;
   return found(compared.scan, counts, await missingButThere(mayHide ? differences : [], workspace, call.signal));
@@ -165,13 +176,19 @@ async function changedEntries(
   if (!head.sealed) {
     const problem = whyUnsealed(workspace.points, head, unsealed);
     if (problem !== null && cannotBeWritten(problem))
-      return countDifferences(await readHeld(workspace, head, call), presentSource(looked.scan), signal);
+      return countDifferences(
+        await readHeld(workspace, head, call),
+        presentSource(looked.scan),
+        signal,
+        looked.scan.notes.omitted,
+      );
   }
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
   if (looked.previousTree === wanted && !mayDifferInLinks(looked.scan)) return looked.scan.countChanges();
   return workspace.engine.reading(
-    async () => countDifferences(await workspace.source(head), presentSource(looked.scan), signal),
+    async () =>
+      countDifferences(await workspace.source(head), presentSource(looked.scan), signal, looked.scan.notes.omitted),
     { signal },
   );
 }

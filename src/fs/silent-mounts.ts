@@ -1,0 +1,187 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { isUtf8 } from "node:buffer";
+import { lstatSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { CairnError } from "../errors.ts";
+import { type Mount, mountsInside, readMounts, resolveMount } from "./linux/mounts.ts";
+import { openDirectory, syscalls } from "./linux/syscalls.ts";
+import { DirectoryListing } from "./listing.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "./paths/safe-path.ts";
+
+/**
+ * Mounts whose server does not answer: a FUSE program that is stopped, a network file system without its network. Each
+ * system call on such a mount waits, often not even interruptible by SIGKILL. So a child process looks first, and this
+ * process waits for the child a limited time.
+ */
+
+/** Longer than a disk of a file server needs to start. */
+const LIMIT_MS = 5000;
+/** A call looks at one folder several times within a moment. */
+const ANSWERING_MS = 250;
+const SILENT_MS = 10_000;
+const MOST_KNOWN = 1000;
+const MOST_LINKS = 40;
+const SLASH = 0x2f;
+
+/** Types of file systems that another program or machine serves. */
+const SERVED = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|autofs|coda|lustre|gpfs|gfs2|ocfs2|virtiofs|davfs|glusterfs|beegfs)/;
+
+export function isServed({ type }: Mount): boolean {
+  return SERVED.test(type);
+}
+
+/** Until when places count as answering, and mounts as silent. */
+const answering = new Map<string, number>();
+const silent = new Map<number, number>();
+
+/** True if the mount that an absolute or relative path leads into does not answer. Looks at no such mount itself. */
+export function isSilent(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
+  if (!mounts.some(isServed)) return false;
+  const served = servedPlace(path, mounts);
+  return served !== null && silentAmong([served]).length > 0;
+}
+
+/** True if a path surely has no entry. A path that cannot be looked at may have one. */
+export function isGone(path: RawPath): boolean {
+  try {
+    return !isSilent(path) && statSync(path, { throwIfNoEntry: false }) === undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** Throws `io` if the mount that a path leads into does not answer. */
+export function requireAnswer(path: RawPath): void {
+  if (!isSilent(path)) return;
+  throw new CairnError("io", `${printablePath(path)} lies on a mount that does not answer`, {
+    hint: "see if its server or program runs and can be reached, or unmount it; then try again",
+    details: { errno: "ETIMEDOUT" },
+  });
+}
+
+interface ServedPlace {
+  mount: Mount;
+  place: Buffer;
+}
+
+/** The place that a path leads to if the way enters a served mount; null if it enters none. Follows links on the way. */
+function servedPlace(path: RawPath, mounts: readonly Mount[]): ServedPlace | null {
+  let rest = partsOf(rawBytes(path));
+  let at: Buffer = Buffer.from(rawBytes(path)[0] === SLASH ? "/" : process.cwd());
+  for (let links = 0; ;) {
+    const mount = resolveMount(at, mounts);
+    if (mount !== null && isServed(mount)) return { mount, place: rest.reduce(joined, at) };
+    const part = rest.shift();
+    if (part === undefined) return null;
+    const name = part.toString("latin1");
+    if (name === "..") at = at.subarray(0, Math.max(1, at.lastIndexOf(SLASH)));
+    if (name === "..") continue;
+    const next = joined(at, part);
+    // A mount point is a directory, and its root is looked at only by the child.
+    if (resolveMount(next, mounts) === mount && isLink(next)) {
+      if (++links > MOST_LINKS) return null;
+      const target = readlinkSync(next, "buffer");
+      rest = [...partsOf(target), ...rest];
+      if (target[0] === SLASH) at = Buffer.from("/");
+    } else at = next;
+  }
+}
+
+function joined(at: Buffer, part: Buffer): Buffer {
+  return Buffer.concat([at, Buffer.from(at.length === 1 ? "" : "/"), part]);
+}
+
+function partsOf(path: Uint8Array): Buffer[] {
+  const text = Buffer.from(path).toString("latin1");
+  return text.split("/").flatMap((part) => (part === "" || part === "." ? [] : [Buffer.from(part, "latin1")]));
+}
+
+function isLink(path: Buffer): boolean {
+  try {
+    return lstatSync(path).isSymbolicLink();
+  } catch {
+    return false;
+  }
+}
+
+/** Returns the places that are silent. All are looked at at once. */
+function silentAmong(places: readonly ServedPlace[]): ServedPlace[] {
+  const now = Date.now();
+  const unknown = places.filter(
+    ({ mount, place }) => !isCurrent(silent, mount.id, now) && !isCurrent(answering, place.toString("latin1"), now),
+  );
+  const answered = answerInTime(unknown.map(({ place }) => place));
+  if (answering.size > MOST_KNOWN) answering.clear();
+  for (const [i, { mount, place }] of unknown.entries())
+    if (answered[i]!) answering.set(place.toString("latin1"), Date.now() + ANSWERING_MS);
+    else silent.set(mount.id, Date.now() + SILENT_MS);
+  return places.filter(({ mount }) => isCurrent(silent, mount.id, now));
+}
+
+function isCurrent<K>(known: ReadonlyMap<K, number>, key: K, now: number): boolean {
+  return (known.get(key) ?? 0) > now;
+}
+
+/** Lets child processes list places, and waits for their ends: any answer counts, errors too. */
+function answerInTime(places: readonly Buffer[]): boolean[] {
+  const children = places.map(lookingAt);
+  const until = performance.now() + LIMIT_MS;
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  const waiting = (): boolean => children.some((child) => child !== null && !hasEnded(child.pid!));
+  while (waiting() && performance.now() < until) Atomics.wait(clock, 0, 0, 1);
+  return children.map((child) => {
+    if (child === null || hasEnded(child.pid!)) return true;
+    child.kill("SIGKILL");
+    return false;
+  });
+}
+
+/** Null if no child can be started, or cannot be given the place: arguments are UTF-8. */
+function lookingAt(place: Buffer): ChildProcess | null {
+  if (!isUtf8(place)) return null;
+  const child = spawn("find", ["-H", place.toString("utf8"), "-maxdepth", "0", "-empty"], {
+    cwd: "/",
+    stdio: "ignore",
+  });
+  child.on("error", () => undefined);
+  child.unref();
+  return child.pid === undefined ? null : child;
+}
+
+/** True for a child that ended. It stays a zombie until this thread goes on. */
+function hasEnded(pid: number): boolean {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return /^ [ZX]/.test(text.slice(text.lastIndexOf(")") + 1));
+  } catch {
+    return true;
+  }
+}
+
+/** Returns the mounts of a list that are served by others and do not answer. */
+export function silentOf(mounts: readonly Mount[]): Mount[] {
+  const served = mounts.filter(isServed).map((mount) => ({ mount, place: mount.mountPoint }));
+  return silentAmong(served).map(({ mount }) => mount);
+}
+
+/**
+ * Returns the paths below `root` (latin1) at which something is mounted, each with true for a directory. The listing of
+ * the directory above tells that, because a look at a mount may wait for its server. Leaves out mounts in mounts.
+ */
+export function mountPointsIn(root: Buffer): Map<string, boolean> {
+  const inside = mountsInside(root).map(({ mountPoint }) => mountPoint);
+  const outer = inside.filter((place) => !inside.some((each) => each !== place && isAtOrBelow(place, each)));
+  return new Map(outer.map((place) => [place.toString("latin1", root.length + 1), isListedDirectory(place)]));
+}
+
+function isListedDirectory(place: Buffer): boolean {
+  const slash = place.lastIndexOf(SLASH);
+  const listing = new DirectoryListing();
+  const fd = openDirectory(place.subarray(0, Math.max(1, slash)));
+  try {
+    listing.read(syscalls(), fd);
+  } finally {
+    syscalls().close(fd);
+  }
+  const name = place.toString("latin1", slash + 1);
+  return listing.offsets.some((offset) => listing.isDirectory(offset) && listing.nameOf(offset) === name);
+}
