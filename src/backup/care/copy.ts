@@ -149,7 +149,7 @@ async function move(planned: TransferPlan, { source, target, index, options }: B
     near: source.near,
     move: moveByThreads,
     uploads: { stillHeld: async () => target.lock!.recheck() },
-    onElsewhere: source.onElsewhere,
+    onDamagedPack: source.onDamagedPack,
     signal: options.signal,
     onProgress: ({ total, totalBytes, arrived: { blobs: done, bytes } }) =>
       options.onProgress?.({

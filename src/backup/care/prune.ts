@@ -54,7 +54,7 @@ export async function pruneBackups(
     mayBeMissing: options.allow?.includes("missing") === true,
     looks: options.instant === true ? "once" : "twice",
     roomForCopies: () => roomForCopies(access),
-    onElsewhere: warnOfOthers(access, options),
+    onDamagedPack: warnOfOthers(access, options),
     hint: DAMAGED_HINT,
     maxWaste: maxUnused,
     work: () => access.workDirectory(),

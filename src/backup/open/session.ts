@@ -41,7 +41,7 @@ export class Session implements SnapshotListing {
   /** Packs are fetched into this area; null: into the work folder of this process. */
   readonly area: FetchArea | null;
   /** Called with each damaged or missing pack whose content is read from other packs. */
-  readonly onElsewhere: (pack: string) => void;
+  readonly onDamagedPack: (pack: string) => void;
   readonly #options: CallOptions;
   #near: NearPacks | null = null;
   #reader: BlobSource | null = null;
@@ -54,7 +54,7 @@ export class Session implements SnapshotListing {
     this.lock = lock;
     this.readNoMore = readNoMore ?? (() => undefined);
     this.area = area;
-    this.onElsewhere = warnOfOthers(access, options);
+    this.onDamagedPack = warnOfOthers(access, options);
     this.#options = options;
   }
 
@@ -66,9 +66,9 @@ export class Session implements SnapshotListing {
   }
 
   get reader(): BlobSource {
-    const { index, near, onElsewhere, access } = this;
+    const { index, near, onDamagedPack, access } = this;
     const { signal } = this.#options;
-    this.#reader ??= new BlobSource({ keys: access.repository.keys, index, packs: near, signal, onElsewhere });
+    this.#reader ??= new BlobSource({ keys: access.repository.keys, index, packs: near, signal, onDamagedPack });
     return this.#reader;
   }
 

@@ -55,7 +55,7 @@ export async function wantedInPlace(
       index: session.index,
       near: session.near,
       blobs: session.reader,
-      onElsewhere: session.onElsewhere,
+      onDamagedPack: session.onDamagedPack,
     },
     // A recovered snapshot does not say which entries the rules left out.
     keepPresent: options.keepPresent === true || chosen.byPattern || isRecovered(listed.snapshot),

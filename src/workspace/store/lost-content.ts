@@ -8,7 +8,6 @@ import { planIndexRepair, runIndexRepair } from "../../repository/care/repair.ts
 import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { LostRequest, PointContent, StoppableCall } from "./engine.ts";
 import { provePacks } from "../../repository/verify/pack-prover.ts";
-import { notePacks } from "./store-files.ts";
 import { treesOf } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
@@ -61,7 +60,7 @@ async function dropShortPacks(store: EmbeddedStore, { waitMs, signal }: DropCall
 
 /** Reads all packs, and rewrites the index without damaged ones. Returns how many packs were damaged. */
 export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropCall, "reads">): Promise<number> {
-  const { repository, paths } = store;
+  const { repository } = store;
   const { signal, onProgress } = options;
   const index = await BlobIndex.load(repository, null, signal);
   const { table } = index;
@@ -78,7 +77,7 @@ export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropC
       onProgress && (({ blobs, bytes }) => onProgress({ done: blobs, total: Math.max(index.count, blobs), bytes })),
   });
   await repairIndex(store, new Set(reports.map(({ pack }) => objectIdOf(table.packId(pack)))), options);
-  notePacks(paths, [], true);
+  repository.damaged.learn([], repository.damaged.names());
   return reports.length;
 }
 

@@ -49,7 +49,7 @@ import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { keepStoreSize, keptStoreSize, notePacks, type StoreSize, unsoundPacks } from "./store-files.ts";
+import { keepStoreSize, keptStoreSize, type StoreSize, unsoundPacks } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
@@ -356,9 +356,9 @@ export class PointStore {
 
   /** The repository that holds a point's content. */
   async stored(content: PointContent): Promise<StoredContent> {
-    const { repository, index, blobs, onElsewhere } = await this.store();
+    const { repository, index, blobs, onDamagedPack } = await this.store();
     const snapshotTree = Buffer.from((content as CopyContent).snapshot_tree, "hex");
-    return { repository, index, blobs, onElsewhere, snapshotTree };
+    return { repository, index, blobs, onDamagedPack, snapshotTree };
   }
 
   /** Returns the store's size and id without reading packs. `foreign` also reads the snapshots. */
@@ -522,7 +522,7 @@ export class PointStore {
 async function maintain(store: EmbeddedStore): Promise<void> {
   try {
     const { damagedPacks } = await compact(store.repository, store.index);
-    if (damagedPacks.length > 0) notePacks(store.paths, damagedPacks, false);
+    store.repository.damaged.learn(damagedPacks);
   } catch {
     // The save is done; a store with damage is doctor's business.
   }
