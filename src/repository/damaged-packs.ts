@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import { orderedWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { readRegular } from "../fs/regular-file.ts";
+import type { BlobIndex } from "./index/blob-index.ts";
 
 const MAX_BYTES = 16 * 1024 * 1024;
 const NAME = /^[0-9a-f]{64}$/;
@@ -34,6 +35,11 @@ export class DamagedPacks {
       // Absent, too large or no regular file.
     }
     return this.#names;
+  }
+
+  /** Returns the remembered packs that an index lists: a writer must not rely on their content. */
+  listedIn(index: BlobIndex): Set<string> {
+    return new Set([...this.names()].filter((name) => index.listings(Buffer.from(name, "hex")) > 0));
   }
 
   /** Remembers damaged packs. `sound`: packs that were read whole without finding damage, or are used no more. */

@@ -44,7 +44,7 @@ import {
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
-import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
+import { dropLostFirst, dropLostPacks, holdsContent, tellOfDropped } from "./lost-content.ts";
 import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
@@ -120,18 +120,23 @@ export class PointStore {
   async stage(request: StageRequest): Promise<StagedContent> {
     // The first stat cache of a fork is of the fork's folder, also if a clone of that folder is read.
     const { signal, onWarning } = request;
-    await dropLostFirst(await this.store({ signal }), { signal, onWarning });
+    const opened = await this.store({ signal });
+    const dropped = await dropLostFirst(opened, { signal, onWarning });
     const { clonedFrom, root } = request.scan;
     const folder = clonedFrom === undefined ? root : request.recordedRoot;
     const cache = request.passing === true ? null : this.#kept.load(folder);
-    return this.adding(signal, async (store, lock) => {
-      const { repository, index, paths, workDirectory: directory } = store;
-      const left = { keys: repository.keys, index, parent: paths.temporary, directory, signal };
-      // The second run has no `forward`: the first run has already forwarded the content.
-      return withAbandonedPacks(left, async (again) =>
-        this.#stageLocked(again ? { ...request, forward: undefined } : request, { store, cache, lock }),
-      );
-    });
+    try {
+      return await this.adding(signal, async (store, lock) => {
+        const { repository, index, paths, workDirectory: directory } = store;
+        const left = { keys: repository.keys, index, parent: paths.temporary, directory, signal };
+        // The second run has no `forward`: the first run has already forwarded the content.
+        return withAbandonedPacks(left, async (again) =>
+          this.#stageLocked(again ? { ...request, forward: undefined } : request, { store, cache, lock }),
+        );
+      });
+    } finally {
+      tellOfDropped(opened, dropped, onWarning);
+    }
   }
 
   /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
@@ -144,10 +149,21 @@ export class PointStore {
     try {
       // Other processes may have moved or removed packs and index entries before this lock was taken.
       await store.refresh(signal);
+      const whole = store.index;
+      // Remembered packs are still listed if others used the store when it was to be mended.
+      const damaged = store.repository.damaged.listedIn(whole);
+      if (damaged.size > 0) store.index = whole.without(damaged);
       store.index.beginSession();
-      return await work(store, lock);
+      try {
+        return await work(store, lock);
+      } finally {
+        store.index.endSession();
+        if (store.index.isPartial) {
+          store.index = whole;
+          await store.refresh();
+        }
+      }
     } finally {
-      store.index.endSession();
       await lock.release();
     }
   }
@@ -521,8 +537,7 @@ export class PointStore {
 /** Merges small index files and packs within 50 ms. The next save merges the rest. */
 async function maintain(store: EmbeddedStore): Promise<void> {
   try {
-    const { damagedPacks } = await compact(store.repository, store.index);
-    store.repository.damaged.learn(damagedPacks);
+    await compact(store.repository, store.index);
   } catch {
     // The save is done; a store with damage is doctor's business.
   }
