@@ -291,9 +291,9 @@ function tellOfLost(
   { packs, blobs, again }: { packs: number; blobs: number; again: number },
   { onWarning, dryRun }: CallOptions & { dryRun?: boolean | undefined },
 ): void {
-  const stored = dryRun === true ? "" : `: ${again} of their ${plural(blobs, "blob")} were needed and stored again`;
+  const stored = dryRun === true ? "" : `, of which ${again} ${again === 1 ? "was" : "were"} needed and stored again`;
   onWarning?.(
-    `${location} has ${plural(packs, "damaged, missing or cut pack")}${stored}; \`cairn backup verify\` shows what is lost, \`cairn backup repair packs\` mends the repository`,
+    `${location} has ${plural(packs, "damaged, missing or cut pack")} with ${plural(blobs, "blob")} that no other pack has${stored}; \`cairn backup verify\` shows what is lost, \`cairn backup repair packs\` mends the repository`,
   );
 }
 

@@ -401,14 +401,9 @@ function rangeOf({ pack, offset, length }: Pick<BlobPlace, "pack" | "offset" | "
   return { pack: objectIdOf(pack), offset, length };
 }
 
-/** Returns the end of the last blob in each pack, by the pack's name. Counts all places of all entries. */
+/** Returns the end of the last blob in each pack, by the pack's name. */
 function endsOf(index: BlobIndex): ReadonlyMap<string, number> {
   const ends = new Map<string, number>();
   for (const [number, end] of packEnds(index).entries()) ends.set(objectIdOf(index.table.packId(number)), end);
-  for (const entry of index.inSeveralPlaces())
-    for (const { pack, offset, length } of index.others(entry)) {
-      const name = objectIdOf(pack);
-      ends.set(name, Math.max(ends.get(name) ?? 0, offset + length));
-    }
   return ends;
 }
