@@ -61,7 +61,10 @@ for (const scheme of ["local", "far"] as const)
       const warnings: string[] = [];
       const made = await at.client.createBackup(at.repository, { onWarning: (text) => void warnings.push(text) });
       assert.ok(made.added.data_blobs > 0);
-      assert.match(warnings.join("\n"), /1 damaged, missing or cut pack with \d+ blobs that no other pack has, of which/);
+      assert.match(
+        warnings.join("\n"),
+        /1 damaged, missing or cut pack with \d+ blobs that no other pack has, of which/,
+      );
       const { proof } = await at.repository.restore("latest", join(at.root, "to"));
       assert.equal(proof?.state_digest, walkDigests(at.folder).state);
       assert.equal((await at.client.createBackup(at.repository)).added.data_blobs, 0);
@@ -88,7 +91,10 @@ test("a verification forgets a damaged pack that was put back", async (t) => {
   assert.ok((await at.repository.verify()).problems.length > 0);
   assert.deepEqual(memoryOf(at), [name]);
   // The same byte is flipped back.
-  assert.equal(damagePack(at.place, () => 5, "largest"), name);
+  assert.equal(
+    damagePack(at.place, () => 5, "largest"),
+    name,
+  );
   assert.deepEqual((await at.repository.verify()).problems, []);
   assert.deepEqual(memoryOf(at), []);
   assert.equal((await at.client.createBackup(at.repository)).added.data_blobs, 0);
@@ -110,10 +116,16 @@ for (const scheme of ["local", "far"] as const)
   test(`a backup into a ${scheme} repository stores content again whose pack was cut, without a verification`, async (t) => {
     const at = await backupScene(t, scheme);
     await at.client.createBackup(at.repository, { save: true });
-    const cut = await packWith(at, (await nodeAt(at.repository, (await at.repository.list()).snapshots[0]!.snapshot_id, `${at.folder}/a.txt`)).content![0]!);
+    const cut = await packWith(
+      at,
+      (await nodeAt(at.repository, (await at.repository.list()).snapshots[0]!.snapshot_id, `${at.folder}/a.txt`))
+        .content![0]!,
+    );
     truncateSync(cut, 20);
     assert.ok((await at.client.createBackup(at.repository)).added.data_blobs > 0);
-    const [again] = packsIn(at.place).filter((pack) => pack !== cut).toSorted((a, b) => readFileSync(b).length - readFileSync(a).length);
+    const [again] = packsIn(at.place)
+      .filter((pack) => pack !== cut)
+      .toSorted((a, b) => readFileSync(b).length - readFileSync(a).length);
     const { proof } = await at.repository.restore("latest", join(at.root, "to"));
     assert.equal(proof?.state_digest, walkDigests(at.folder).state);
     // The copy that was stored again is only a further place of these blobs.
@@ -157,7 +169,10 @@ for (const [read, run] of Object.entries(STORE_READERS))
       await unlessDamaged(async () => run(at, first));
       const warnings: string[] = [];
       const saved = await client.save({ reread, onWarning: (text) => void warnings.push(text) });
-      assert.match(warnings.join("\n"), /1 of the packs .* are damaged, missing or cut: 1 of 1 lost blob was stored again/);
+      assert.match(
+        warnings.join("\n"),
+        /1 of the packs .* are damaged, missing or cut: 1 of 1 lost blob was stored again/,
+      );
       assert.deepEqual((await client.verify(saved.save_point_id)).problems, []);
       assert.deepEqual((await client.verify(first)).problems, []);
       const later: string[] = [];
@@ -175,4 +190,17 @@ test("a save leaves a damaged pack whose blobs cannot all be read in the store, 
   assert.ok(packsIn(store).some((path) => path.endsWith(name)));
   await client.verifyAll();
   assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a removal of a path reads the sound trees of a pack that a verification found damaged", async (t) => {
+  const { client, write, folder, root } = await backupScene(t, "local");
+  write("secret", "goes");
+  const { save_point_id: id } = await client.save();
+  // The last bytes are the header's: all blobs are sound.
+  damagePack(join(client.controlDirectory, "store"), (size) => size - 6, "smallest");
+  assert.ok((await client.verifyAll()).problems.length > 0);
+  await client.cleanup({ paths: ["secret"] });
+  rmSync(join(folder, "secret"));
+  await client.restore({ target: id, to: join(root, "to") });
+  assert.equal(walkDigests(join(root, "to")).state, walkDigests(folder).state);
 });

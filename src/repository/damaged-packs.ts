@@ -3,7 +3,6 @@ import { dirname } from "node:path";
 import { orderedWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { readRegular } from "../fs/regular-file.ts";
-import type { BlobIndex } from "./index/blob-index.ts";
 
 const MAX_BYTES = 16 * 1024 * 1024;
 const NAME = /^[0-9a-f]{64}$/;
@@ -38,7 +37,7 @@ export class DamagedPacks {
   }
 
   /** Returns the remembered packs that an index lists: a writer must not rely on their content. */
-  listedIn(index: BlobIndex): Set<string> {
+  listedIn(index: { listings: (packId: Uint8Array) => number }): Set<string> {
     return new Set([...this.names()].filter((name) => index.listings(Buffer.from(name, "hex")) > 0));
   }
 

@@ -45,10 +45,16 @@ function packsIn(data: string): Packs {
 }
 
 function packsOn({ objects }: TestingS3Server): Packs {
-  const keyOf = (name: string): string => [...objects.keys()].find((key) => key.endsWith(`/data/${name.slice(0, 2)}/${name}`) || key.endsWith(`data/${name}`))!;
+  const keyOf = (name: string): string =>
+    [...objects.keys()].find(
+      (key) => key.endsWith(`/data/${name.slice(0, 2)}/${name}`) || key.endsWith(`data/${name}`),
+    )!;
   return {
     names: () =>
-      [...objects.keys()].filter((key) => key.includes("data/")).map((key) => path.posix.basename(key)).toSorted(),
+      [...objects.keys()]
+        .filter((key) => key.includes("data/"))
+        .map((key) => path.posix.basename(key))
+        .toSorted(),
     read: (name) => objects.get(keyOf(name))!,
     write: (name, bytes) => void (bytes === null ? objects.delete(keyOf(name)) : objects.set(keyOf(name), bytes)),
   };
@@ -79,7 +85,9 @@ class World {
   edit(): void {
     const { chance } = this;
     for (let i = 0; i < 1 + chance.below(4); i++) {
-      const part = createHash("sha512").update(`content ${chance.below(40)}`).digest("hex");
+      const part = createHash("sha512")
+        .update(`content ${chance.below(40)}`)
+        .digest("hex");
       this.at.write(`d${chance.below(4)}/f${chance.below(6)}`, part.repeat(1 + chance.below(300)));
     }
   }

@@ -141,7 +141,8 @@ function learn(
   { structure: { index, problems }, packs, read }: Pick<ReadRepository, "structure" | "read"> & { packs: StoredFile[] },
 ): void {
   const damaged = read.reports.map(({ pack }) => objectIdOf(index.table.packId(pack)));
-  for (const { kind, object } of problems) if (kind === "pack_missing" || kind === "pack_size") damaged.push(object as ObjectId);
+  for (const { kind, object } of problems)
+    if (kind === "pack_missing" || kind === "pack_size") damaged.push(object as ObjectId);
   repository.damaged.learn(
     damaged,
     packs.map(({ name }) => name),

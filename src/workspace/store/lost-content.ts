@@ -80,7 +80,8 @@ export function tellOfDropped(
   let outcome = `${again} of ${plural(lostBlobs.length, "lost blob")} ${again === 1 ? "was" : "were"} stored again`;
   if (lostBlobs.length === 0) outcome = "all their content could be read, and was copied";
   else if (again < lostBlobs.length)
-    outcome += "; the rest is stored again when a save meets the same content: `cairn doctor` names the affected points";
+    outcome +=
+      "; the rest is stored again when a save meets the same content: `cairn doctor` names the affected points";
   onWarning?.(`${packs} of the packs of the workspace's store are ${how}: ${outcome}`);
 }
 

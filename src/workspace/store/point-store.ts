@@ -139,10 +139,14 @@ export class PointStore {
     }
   }
 
-  /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
+  /**
+   * Runs work that adds to the store: under a shared lock, with claims on new blobs. The index lacks packs that are
+   * remembered as damaged, except with `reads`: then `work` passes over them itself.
+   */
   async adding<T>(
     signal: AbortSignal | undefined,
     work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
+    { reads = false } = {},
   ): Promise<T> {
     const store = await this.store({ signal });
     const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, signal });
@@ -152,7 +156,7 @@ export class PointStore {
       const whole = store.index;
       // Remembered packs are still listed if others used the store when it was to be mended.
       const damaged = store.repository.damaged.listedIn(whole);
-      if (damaged.size > 0) store.index = whole.without(damaged);
+      if (damaged.size > 0 && !reads) store.index = whole.without(damaged);
       store.index.beginSession();
       try {
         return await work(store, lock);
