@@ -199,7 +199,7 @@ test("a removal of a path reads the sound trees of a pack that a verification fo
   // The last bytes are the header's: all blobs are sound.
   damagePack(join(client.controlDirectory, "store"), (size) => size - 6, "smallest");
   assert.ok((await client.verifyAll()).problems.length > 0);
-  await client.cleanup({ paths: ["secret"] });
+  await client.removePaths({ paths: ["secret"] });
   rmSync(join(folder, "secret"));
   await client.restore({ target: id, to: join(root, "to") });
   assert.equal(walkDigests(join(root, "to")).state, walkDigests(folder).state);
