@@ -33,7 +33,7 @@ const READERS: Record<string, (at: BackupScene) => Promise<unknown>> = {
   "verify of one snapshot": async ({ repository }) => repository.verify({ snapshots: ["latest"] }),
   restore: async ({ repository, root }) => repository.restore("latest", join(root, "to")),
   "reading of a file": async ({ repository, folder }) => {
-    for await (const piece of await repository.read("latest", join(folder, "a.txt"))) assert.ok(piece.length > 0);
+    for await (const piece of repository.read("latest", join(folder, "a.txt"))) assert.ok(piece.length > 0);
   },
   copyTo: async ({ repository, library, root }) => {
     const options = { repository: join(root, "copy"), password: "p" };

@@ -145,12 +145,12 @@ async function recordAll(world: World): Promise<void> {
       ? repository.createFromPaths([at.folder], { onWarning })
       : at.client.createBackup(repository, { save: how === "save", onWarning }),
   );
-  if (made?.snapshot != null && how !== "paths") await world.requireWholeSnapshot(made.snapshot.snapshot_id);
-  if (made?.snapshot != null) {
-    const { problems } = await repository.verify({ snapshots: [made.snapshot.snapshot_id] });
-    const lost = problems.filter(({ losses }) => losses.length > 0);
-    assert.deepEqual(lost, [], `snapshot ${made.snapshot.snapshot_id}`);
-  }
+  const id = made?.snapshot?.snapshot_id;
+  if (id === undefined) return;
+  if (how !== "paths") await world.requireWholeSnapshot(id);
+  const { problems } = await repository.verify({ snapshots: [id] });
+  const lost = problems.filter(({ losses }) => losses.length > 0);
+  assert.deepEqual(lost, [], `snapshot ${id}`);
 }
 
 async function walk(world: World, kind: "store" | "repository"): Promise<void> {
