@@ -25,7 +25,7 @@ export async function* piecesOf(
 
 /** Reads blobs one after the other, each compared with its id. `content`: their ids, 32 bytes each. */
 export async function* pieces(
-  { access, near, index, onElsewhere }: Session,
+  { access, near, index, onDamagedPack }: Session,
   content: Uint8Array,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array> {
@@ -34,7 +34,7 @@ export async function* pieces(
   for (let at = 0; at < content.length;) {
     const window = windowFrom(index, content, at);
     // The reader holds packs open, and the packs of a window are removed with it.
-    const reader = new BlobSource({ keys, index, packs: near, signal, onElsewhere });
+    const reader = new BlobSource({ keys, index, packs: near, signal, onDamagedPack });
     try {
       // A missing blob is reported when it is read.
       await near.fetch(window.ranges, { signal, lenient: true });

@@ -121,6 +121,9 @@ test("inspect decodes the files in the state and cache directories after a resto
   assert.deepEqual(formats.get("receipt-key")!.content, { note: "a secret: not shown" });
   writeFileSync(join(root, "spare"), "\x01\x02");
   assert.deepEqual((await library.inspect(join(root, "spare"))).content, { bytes: 2 });
+  const packs = ["ab", "cd"].map((each) => each.repeat(32));
+  writeFileSync(join(root, "damaged-packs"), `${packs.join("\n")}\n`);
+  assert.deepEqual((await library.inspect(join(root, "damaged-packs"))).content, { packs });
 });
 
 test("inspect shows the fields of each entry in the stat cache", async (t) => {

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
@@ -23,6 +24,7 @@ import { IndexText } from "./index/index-text.ts";
 import { ListedFiles } from "./listed-files.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "./packs/polynomial.ts";
 import { labelOf, mayBeDone, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
+import { DamagedPacks } from "./damaged-packs.ts";
 import { SeenSnapshots } from "./seen-snapshots.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
@@ -103,6 +105,8 @@ export class Repository {
   style: PackStyle;
   /** Remembers snapshots, because a list may lack some. Null for a store, whose points are a second list. */
   seen: SeenSnapshots | null = null;
+  /** Packs in which this host found damage; shared by all views of the repository. */
+  damaged = new DamagedPacks(null);
   readonly #config: RepositoryConfig;
 
   private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig, keyName: string | null = null) {
@@ -121,12 +125,14 @@ export class Repository {
     const repository = new Repository(storage, this.keys, this.#config, this.keyName);
     repository.style = this.style;
     repository.seen = this.seen;
+    repository.damaged = this.damaged;
     return repository;
   }
 
-  /** Remembers the snapshots of lists in a file of this host's cache. */
-  rememberIn(path: string): void {
-    this.seen = new SeenSnapshots(path);
+  /** Remembers the snapshots of lists, and damage, in files of this host's cache. */
+  rememberIn(folder: string): void {
+    this.seen = new SeenSnapshots(join(folder, "seen-snapshots"));
+    this.damaged = new DamagedPacks(join(folder, "damaged-packs"));
   }
 
   /** Call it before you remove files other than locks. Throws `refused` if the repository's config forbids removals. */

@@ -72,8 +72,7 @@ export class WriteRunner {
       case "write-begin":
         this.#writer?.close();
         this.#writer = new TreeWriter(request.task, {
-          onElsewhere: (elsewhere) => this.#post({ elsewhere }),
-          onUnsound: (unsound) => this.#post({ unsound }),
+          onDamagedPack: (damaged, isElsewhere) => this.#post({ damaged, isElsewhere }),
         });
         return null;
       case "write-directories":
@@ -110,7 +109,7 @@ export class TreeWriter {
   #out = newOutcome();
   #partsOf: { tree: Uint8Array; nodes: TreeNodes } | null = null;
 
-  constructor(task: WriteTask, told: Pick<BlobSourceOptions, "onElsewhere" | "onUnsound">) {
+  constructor(task: WriteTask, told: Pick<BlobSourceOptions, "onDamagedPack">) {
     this.#task = task;
     this.#index = BlobIndex.fromShared(task.index);
     this.#blobs = new BlobSource({ keys: task.keys, index: this.#index, packs: packFolder(task.packs), ...told });

@@ -143,10 +143,10 @@ export type WriteRequest =
   | { kind: "write-end" };
 
 /**
- * Work that a thread gives away because another waits; or the name of a damaged or missing pack whose content was read
- * from another pack (`elsewhere`) or is sound nowhere (`unsound`).
+ * Work that a thread gives away because another waits; or the name of a damaged or missing pack. `isElsewhere`: its
+ * content was read from another pack.
  */
-export type WriteEvent = { work: DirectoryJob[] | FilesJob } | { elsewhere: string } | { unsound: string };
+export type WriteEvent = { work: DirectoryJob[] | FilesJob } | { damaged: string; isElsewhere: boolean };
 
 export interface WriteWork {
   requests: WriteRequest;

@@ -1,4 +1,5 @@
 import { append } from "../../append.ts";
+import type { OnDamagedPack } from "../../repository/read/blob-source.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { bitsOfNewFiles } from "../../fs/linux/mounts.ts";
@@ -26,10 +27,8 @@ export interface WriteTreeOptions extends WriteHow {
   jobs?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: (progress: { done: number; bytes: number }) => void;
-  /** called with each damaged or missing pack whose content is read from another pack; several times */
-  onElsewhere?: ((pack: string) => void) | undefined;
-  /** called with each pack in which content to be written is damaged; several times */
-  onUnsound?: ((pack: string) => void) | undefined;
+  /** may repeat a pack */
+  onDamagedPack?: OnDamagedPack | undefined;
 }
 
 export interface WriteTreeResult {
@@ -109,7 +108,7 @@ class TreeWriting {
     };
     signal?.addEventListener("abort", stop, { once: true });
     const { index, tree, arrivals, jobs: _jobs, signal: _signal, ...more } = this.#options;
-    const { onProgress: _progress, onElsewhere, onUnsound, ...how } = more;
+    const { onProgress: _progress, onDamagedPack, ...how } = more;
     const task: WriteTask = {
       ...how,
       index: index.shared,
@@ -122,8 +121,7 @@ class TreeWriting {
       const begun = await Promise.allSettled(
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
-            if ("elsewhere" in event) onElsewhere?.(event.elsewhere);
-            if ("unsound" in event) onUnsound?.(event.unsound);
+            if ("damaged" in event) onDamagedPack?.(event.damaged, event.isElsewhere);
             if (!("work" in event)) return;
             const { work } = event;
             const isDirectories = Array.isArray(work);

@@ -14,7 +14,7 @@ import { runTransfer } from "../../repository/transfer/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import { addedBy, keepKnownTrees, readKnownTrees } from "../open/made-snapshot.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
-import { adding, indexWithout, lostIn, reading, type Session } from "../open/session.ts";
+import { adding, reading, type Session } from "../open/session.ts";
 import { chosenSnapshots, warnOfUnreadable } from "../open/snapshots.ts";
 
 /**
@@ -34,7 +34,7 @@ export async function copyBackups(
     throw new CairnError("usage", `${from.location} and ${to.location} are the same repository`);
   const call = callOf(options);
   return reading(from, call, async (source) =>
-    adding(to, call, async (target) => {
+    adding(to, { ...call, listsAll: true }, async (target) => {
       const done = await copyBetween(source, target, options);
       return { ...to.info, dry_run: options.dryRun === true, ...done, duration_ms: Date.now() - started };
     }),
@@ -52,8 +52,7 @@ async function copyBetween(
   const missing = wanted.filter((listed) => !isCopied(listed, copies));
   const present = wanted.filter((listed) => isCopied(listed, copies));
   const { access: to } = target;
-  const lost = await lostIn(to, target.index, options.onWarning);
-  const index = indexWithout(to, { index: target.index, lost }, options);
+  const { index } = target;
   // A copy made earlier may have lost content since, and a repair may have taken it out of the index.
   const known = readKnownTrees(to.cache, index);
   const unproven = wanted.filter(({ snapshot }) => !known.has(snapshot.tree));
@@ -149,7 +148,7 @@ async function move(planned: TransferPlan, { source, target, index, options }: B
     near: source.near,
     move: moveByThreads,
     uploads: { stillHeld: async () => target.lock!.recheck() },
-    onElsewhere: source.onElsewhere,
+    onDamagedPack: source.onDamagedPack,
     signal: options.signal,
     onProgress: ({ total, totalBytes, arrived: { blobs: done, bytes } }) =>
       options.onProgress?.({

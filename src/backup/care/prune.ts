@@ -16,7 +16,7 @@ import {
 import { namesOfMissing } from "../../repository/care/sweep-plan.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
 import { removalHint } from "../open/snapshots.ts";
-import { warnOfOthers } from "../open/session.ts";
+import { noteDamage } from "../open/session.ts";
 import { collectMemory } from "../../native.ts";
 import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 
@@ -54,7 +54,7 @@ export async function pruneBackups(
     mayBeMissing: options.allow?.includes("missing") === true,
     looks: options.instant === true ? "once" : "twice",
     roomForCopies: () => roomForCopies(access),
-    onElsewhere: warnOfOthers(access, options),
+    onDamagedPack: noteDamage(access, options),
     hint: DAMAGED_HINT,
     maxWaste: maxUnused,
     work: () => access.workDirectory(),

@@ -2,6 +2,7 @@ import { append } from "../../append.ts";
 import { THREADS_BESIDE, warmThreads } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { CairnError } from "../../errors.ts";
+import { type ObjectId, objectIdOf } from "../../ids.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { LiveSet } from "../../repository/trees/live.ts";
@@ -96,9 +97,10 @@ async function readRepository(
       onProgress?.({ phase: "verifying", done, total: packs.length, bytes, total_bytes });
     return provePacks({ keys, index, near, packs, jobs, walked, signal: stopped, onProgress: onProgress && told });
   };
+  const onDamagedPack = (pack: string): void => access.repository.damaged.learn([pack]);
   const isChosen = chosen === undefined ? undefined : ({ id }: ListedSnapshot) => chosen.has(id);
   const structure = await access.asStored(async () =>
-    readStructure(access.repository, { packs: near, isChosen, signal }),
+    readStructure(access.repository, { packs: near, isChosen, signal, onDamagedPack }),
   );
   const { index, problems } = structure;
   let packs = quick === true ? [] : partOf(structure.packs, subset);
@@ -122,6 +124,7 @@ async function readRepository(
     if (!near.isLocal && quick !== true) proven = await prove();
     const read = await (reading ?? provePart(index, packs));
     append(problems, packProblems(structure, packs, read));
+    learn(access, { structure, packs, read });
     const elsewhere = await nameSoundPlaces(structure);
     await explain(structure, { sound: structure.blobs.elsewhere, signal });
     return { structure, trees: live.trees, digests: proven, read, needed, elsewhere };
@@ -130,6 +133,20 @@ async function readRepository(
     await reading?.catch(() => undefined);
     structure.blobs.close();
   }
+}
+
+/** Remembers the damaged packs for backups, and forgets those that were read now and found sound. */
+function learn(
+  { repository }: OpenRepository,
+  { structure: { index, problems }, packs, read }: Pick<ReadRepository, "structure" | "read"> & { packs: StoredFile[] },
+): void {
+  const damaged = read.reports.map(({ pack }) => objectIdOf(index.table.packId(pack)));
+  for (const { kind, object } of problems)
+    if (kind === "pack_missing" || kind === "pack_size") damaged.push(object as ObjectId);
+  repository.damaged.learn(
+    damaged,
+    packs.map(({ name }) => name),
+  );
 }
 
 async function chosenIds(access: OpenRepository, options: VerifyBackupOptions): Promise<Set<string>> {

@@ -287,7 +287,7 @@ class BackupOfPoint {
         move: moveByThreads,
         jobs: options.jobs,
         uploads: { stillHeld: async () => lock.recheck() },
-        onElsewhere: stored.onElsewhere,
+        onDamagedPack: stored.onDamagedPack,
         signal: options.signal,
         onProgress: uploading.told((blobs) => fileUnderWay(plan, packs, blobs)),
       },

@@ -124,7 +124,7 @@ export class OpenRepository {
     // The signal of the opening ends with the opening.
     const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
     within.style = { version: repository.version, compression, packSize };
-    within.rememberIn(join(cache, "seen-snapshots"));
+    within.rememberIn(cache);
     const shared = { storage, onWarning, places, keyName, work: null, calls: 0, isClosed: false, isRootWarned: false };
     return new OpenRepository(within, cache, shared);
   }

@@ -5,14 +5,14 @@ import { advice, adviceOf, type CairnError, call, reworded, toCairnError } from 
 import { formatBytes, plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import { marksNow } from "../../repository/care/marks.ts";
-import type { BlobIndex } from "../../repository/index/blob-index.ts";
-import { BlobSource } from "../../repository/read/blob-source.ts";
+import { type BlobIndex, type BlobPlaceOf, blobTypeName } from "../../repository/index/blob-index.ts";
+import { BlobSource, type OnDamagedPack } from "../../repository/read/blob-source.ts";
 import { LiveSet } from "../../repository/trees/live.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { lostPacks, NearPacks, packEnds } from "../../repository/read/near-packs.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
-import { packSizes } from "../../repository/storage/storage.ts";
+import { packSizes, type Storage } from "../../repository/storage/storage.ts";
 import { FetchArea } from "./fetch-area.ts";
 import type { OpenRepository } from "./open-repository.ts";
 import { warnOfUnreadable } from "./snapshots.ts";
@@ -40,8 +40,7 @@ export class Session implements SnapshotListing {
   readonly readNoMore: () => void;
   /** Packs are fetched into this area; null: into the work folder of this process. */
   readonly area: FetchArea | null;
-  /** Called with each damaged or missing pack whose content is read from other packs. */
-  readonly onElsewhere: (pack: string) => void;
+  readonly onDamagedPack: OnDamagedPack;
   readonly #options: CallOptions;
   #near: NearPacks | null = null;
   #reader: BlobSource | null = null;
@@ -54,7 +53,7 @@ export class Session implements SnapshotListing {
     this.lock = lock;
     this.readNoMore = readNoMore ?? (() => undefined);
     this.area = area;
-    this.onElsewhere = warnOfOthers(access, options);
+    this.onDamagedPack = noteDamage(access, options);
     this.#options = options;
   }
 
@@ -66,9 +65,9 @@ export class Session implements SnapshotListing {
   }
 
   get reader(): BlobSource {
-    const { index, near, onElsewhere, access } = this;
+    const { index, near, onDamagedPack, access } = this;
     const { signal } = this.#options;
-    this.#reader ??= new BlobSource({ keys: access.repository.keys, index, packs: near, signal, onElsewhere });
+    this.#reader ??= new BlobSource({ keys: access.repository.keys, index, packs: near, signal, onDamagedPack });
     return this.#reader;
   }
 
@@ -132,25 +131,31 @@ export async function reading<T>(
 }
 
 /**
- * Adds to a repository under a shared lock; a dry run takes none. Drops packs that a local storage has lost from the
- * index, so that their content is stored again. Warns of unreadable snapshots.
+ * Adds to a repository under a shared lock; a dry run takes none. Leaves packs that are missing, cut or remembered as
+ * damaged out of the index, so that their content is stored again. Warns of them, and of unreadable snapshots.
  */
 export async function adding<T>(
   access: OpenRepository,
-  options: CallOptions & { dryRun?: boolean | undefined },
+  options: CallOptions & { dryRun?: boolean | undefined; listsAll?: boolean },
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
   const add = async ({ index, ...listing }: Listed, lock: RepositoryLock | null): Promise<T> => {
     warnOfUnreadable(access, listing.damaged, options);
-    const lost = missingHere(access, index, options.onWarning);
-    const whole = indexWithout(access, { index, lost }, options);
+    const lost = await lostIn(access, index, options);
+    const whole = lost.size === 0 ? index : index.without(lost);
     const { waits, bytes } = marksNow(index.marks, { ...listing, now: null, isLocal: false });
+    // Content of marked packs is stored again: at the second look a list may lack the snapshot that is made now.
+    const own = waits.size === 0 ? whole : whole.without(new Set(waits.keys()));
+    const lostBlobs = [...without(index, whole)];
     try {
-      // Content of marked packs is stored again: at the second look a list may lack the snapshot that is made now.
-      const own = waits.size === 0 ? whole : whole.without(new Set(waits.keys()));
       return await within({ access, options, index: own, listing, lock }, work);
     } catch (error) {
       throw withMarked(toCairnError(error), bytes);
+    } finally {
+      if (lostBlobs.length > 0) {
+        const again = lostBlobs.filter(({ id, type }) => own.entryOf({ id, type }) >= 0).length;
+        tellOfLost(access, { packs: lost.size, blobs: lostBlobs.length, again }, options);
+      }
     }
   };
   if (options.dryRun !== true)
@@ -159,7 +164,7 @@ export async function adding<T>(
     );
   const listed = await listedInTurn(access, options.signal);
   // A prune may have removed packs since the index was read.
-  const isWhole = missingHere(access, listed.index).size === 0;
+  const isWhole = (await lostIn(access, listed.index, {})).size === 0;
   return add(isWhole ? listed : await listedInTurn(access, options.signal), null);
 }
 
@@ -217,15 +222,8 @@ async function listedInTurn(access: OpenRepository, signal: AbortSignal | undefi
   return { ...listed, index: await (index ?? access.index(signal)) };
 }
 
-/**
- * Names of packs that an index lists and a local storage lacks. Lists only the folders of packs, which is cheap. Empty
- * for a far storage, and if a folder cannot be listed, which is a warning.
- */
-function missingHere(
-  { storage }: OpenRepository,
-  index: BlobIndex,
-  onWarning?: CallOptions["onWarning"],
-): ReadonlySet<string> {
+/** Names of packs that an index lists and a local storage lacks; lists only the folders of packs. */
+function missingHere(storage: Storage, index: BlobIndex): ReadonlySet<string> {
   const missing = new Set<string>();
   if (storage.localPath === undefined) return missing;
   const folders = new Map<string, string[]>();
@@ -237,16 +235,11 @@ function missingHere(
     if (packs === undefined) folders.set(folder, [pack]);
     else packs.push(pack);
   }
-  try {
-    for (const [folder, packs] of folders) {
-      const there = new Set(namesIn(folder));
-      for (const pack of packs) if (!there.has(pack)) missing.add(pack);
-    }
-    return missing;
-  } catch (error) {
-    onWarning?.(notKnown(error));
-    return new Set();
+  for (const [folder, packs] of folders) {
+    const there = new Set(namesIn(folder));
+    for (const pack of packs) if (!there.has(pack)) missing.add(pack);
   }
+  return missing;
 }
 
 function namesIn(folder: string): string[] {
@@ -259,46 +252,58 @@ function namesIn(folder: string): string[] {
   }
 }
 
-function notKnown(error: unknown): string {
-  return `cannot check that all packs are there: ${toCairnError(error).message}`;
-}
+/** The most packs whose sizes a backup asks for: on S3, ten requests. */
+const MOST_SIZES = 10_000;
 
-/** Names of packs that a storage lacks or has truncated. Warns if the packs cannot be listed. */
-export async function lostIn(
-  { storage }: OpenRepository,
+/**
+ * Names of packs that a writer must not rely on: those that the storage lacks or has cut, and those in which this host
+ * found damage. If a repository has very many packs, and nothing is known to be damaged, the sizes are compared only
+ * with `listsAll`. Warns if the packs cannot be listed.
+ */
+async function lostIn(
+  { storage, repository }: OpenRepository,
   index: BlobIndex,
-  onWarning?: CallOptions["onWarning"],
+  { onWarning, listsAll }: CallOptions & { listsAll?: boolean },
 ): Promise<ReadonlySet<string>> {
+  const damaged = repository.damaged.listedIn(index);
   try {
-    return new Set(lostPacks(index, await packSizes(storage)));
+    if (listsAll !== true && index.packCount > MOST_SIZES && damaged.size === 0) return missingHere(storage, index);
+    return damaged.union(new Set(lostPacks(index, await packSizes(storage))));
   } catch (error) {
     if (toCairnError(error).code === "interrupted") throw error;
-    onWarning?.(notKnown(error));
-    return new Set();
+    onWarning?.(`cannot check that all packs are there: ${toCairnError(error).message}`);
+    return damaged;
   }
 }
 
-/**
- * An index without the blobs of lost packs, with a warning; the index itself if `lost` is empty. The index must have
- * been read under a lock: then each pack it lists exists or is lost.
- */
-export function indexWithout(
-  { location }: OpenRepository,
-  { index, lost }: { index: BlobIndex; lost: ReadonlySet<string> },
-  { onWarning }: CallOptions,
-): BlobIndex {
-  if (lost.size === 0) return index;
-  onWarning?.(
-    `${location} has lost ${plural(lost.size, "pack")}: lost content that is needed now is stored again; \`cairn backup verify\` shows what else is lost`,
-  );
-  return index.without(lost);
+/** Yields the blobs of an index that `own` lacks. */
+function* without(index: BlobIndex, own: BlobIndex): Generator<Pick<BlobPlaceOf, "type"> & { id: Uint8Array }> {
+  const { ids } = index.table;
+  for (let entry = 0; own !== index && entry < index.count; entry++) {
+    const number = index.table.typeOf(entry);
+    if (own.lookup(ids, entry * 32, number) < 0) yield { id: index.idOf(entry), type: blobTypeName(number) };
+  }
 }
 
-/** Returns a function that warns once of each pack whose content is read from other packs. */
-export function warnOfOthers({ location }: OpenRepository, { onWarning }: CallOptions): (pack: string) => void {
+/** Warns of packs that a writer did not rely on. `blobs`: their blobs that no other pack has; `again`: stored by it. */
+function tellOfLost(
+  { location }: OpenRepository,
+  { packs, blobs, again }: { packs: number; blobs: number; again: number },
+  { onWarning, dryRun }: CallOptions & { dryRun?: boolean | undefined },
+): void {
+  const stored = dryRun === true ? "" : `, of which ${again} ${again === 1 ? "was" : "were"} needed and stored again`;
+  onWarning?.(
+    `${location} has ${plural(packs, "damaged, missing or cut pack")} with ${plural(blobs, "blob")} that no other pack has${stored}; \`cairn backup verify\` shows what is lost, \`cairn backup repair packs\` mends the repository`,
+  );
+}
+
+/** Returns a function that remembers each damaged pack, and warns once of each whose content is read from other packs. */
+export function noteDamage({ location, repository }: OpenRepository, { onWarning }: CallOptions): OnDamagedPack {
   const told = new Set<string>();
-  return (pack) => {
+  return (pack, isElsewhere) => {
     if (told.has(pack)) return;
+    repository.damaged.learn([pack]);
+    if (!isElsewhere) return;
     told.add(pack);
     onWarning?.(
       `pack ${pack.slice(0, 12)} of ${location} is damaged or missing: its content is read from other packs, if they have it too; \`cairn backup repair packs\` repairs the repository`,

@@ -59,7 +59,7 @@ export async function wantedInPlace(
       index: session.index,
       near: session.near,
       blobs: session.reader,
-      onElsewhere: session.onElsewhere,
+      onDamagedPack: session.onDamagedPack,
     },
     keepPresent,
     change: new Absolute({ paths: chosen.paths, keepPresent, pathsAreThere: true }),

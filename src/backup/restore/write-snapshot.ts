@@ -182,7 +182,7 @@ export class SnapshotWriter {
 
   async #writeTree(folder: Buffer, how: { resumes: boolean; fetch: PackFetch | null }): Promise<WriteTreeResult> {
     const { session, content, comparesPieces, options } = this.#parts;
-    const { index, near, onElsewhere } = session;
+    const { index, near, onDamagedPack } = session;
     const { manifest } = content;
     const { resumes, fetch } = how;
     return writeTree({
@@ -200,7 +200,7 @@ export class SnapshotWriter {
       sparse: options.sparse === true,
       ownersByName: options.ownershipByName === true,
       lossless: losslessByPath(manifest?.lossless ?? []),
-      onElsewhere,
+      onDamagedPack,
       signal: options.signal,
       // Until every pack has come, the fetch reports the progress.
       onProgress: throttled(({ done, bytes }) => {

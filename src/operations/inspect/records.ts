@@ -116,6 +116,12 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   if (name === "spare") return { format: "spare-room", version: null, content: { bytes: bytes.length } };
   if (name === "CACHEDIR.TAG")
     return { format: "cachedir-tag", version: null, content: { note: "the files beside it are a cache" } };
+  if (name === "damaged-packs")
+    return {
+      format: "damaged-packs",
+      version: null,
+      content: { packs: ascii(bytes, bytes.length).trim().split("\n") },
+    };
   if (name === "seen-snapshots") return { format: "seen-snapshots", version: 1, content: jsonObject(bytes) ?? {} };
   if (name === "known-trees.json") return { format: "known-trees", version: null, content: jsonObject(bytes) ?? {} };
   const receipt = receiptOf(bytes);

@@ -173,6 +173,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
     removedUnindexed = found.removed;
     append(damagedPacks, found.damagedPacks);
   }
+  repository.damaged.learn(damagedPacks);
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");

@@ -178,6 +178,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(options.signal);
     const outcome = await sweepOnce(repository, context);
+    repository.damaged.learn(total.damagedPacks);
     // The cached index is out of date by now. A kill before this line costs the next call a rebuild.
     if (outcome === "done") total.index = await BlobIndex.load(repository, options.cachePath);
     if (total.index !== null) {

@@ -1,5 +1,6 @@
 import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
 import { decodePackHeader, type IndexBlob } from "../../formats/restic/pack-header.ts";
+import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import {
@@ -43,6 +44,8 @@ export interface RepairOptions extends LockCall {
   damagedPacks?: ReadonlySet<string>;
   /** Reads the packs that no index lists, and takes damaged ones apart. Absent: only their headers are read. */
   near?: NearPacks;
+  /** True: a damaged pack of which not all blobs could be copied stays, in no index. */
+  keepsDamaged?: boolean;
   /** A folder for packs that sound content is copied to. Required if the repository is not local. */
   work?: WorkDirectory;
 }
@@ -183,6 +186,8 @@ export async function runIndexRepair(
     await removeIndexes(repository, old, how);
     for (const name of done) await removePack(repository, name, how);
     await repository.storage.sync(["data"]);
+    failpoint("repair.index-rewritten");
+    repository.damaged.learn([], dropped);
     return {
       savedBlobs: copied.reduce((sum, pack) => sum + pack.blobs, 0),
       lostBlobs: [...lost],
@@ -259,7 +264,7 @@ interface Salvage {
 async function salvageAll(
   repository: Repository,
   plan: IndexRepairPlan,
-  { stored, signal, work }: RepairOptions & { stored: PackSizes },
+  { stored, signal, work, keepsDamaged }: RepairOptions & { stored: PackSizes },
 ): Promise<Salvage> {
   const lost = new Set<string>();
   const done = new Set<string>();
@@ -272,8 +277,9 @@ async function salvageAll(
     const isInside = ({ offset, length }: IndexBlob): boolean => offset + length <= size;
     const inside = blobs.filter(isInside).toSorted((x, y) => x.offset - y.offset);
     for (const { id } of blobs.filter((blob) => !isInside(blob))) lost.add(objectIdOf(id));
-    for (const { id } of await copier.copySound(name, inside, signal)) lost.add(objectIdOf(id));
-    if (stored.has(name)) done.add(name);
+    const unsound = await copier.copySound(name, inside, signal);
+    for (const { id } of unsound) lost.add(objectIdOf(id));
+    if (stored.has(name) && !(keepsDamaged === true && unsound.length > 0)) done.add(name);
   };
   const listings = new Set<string>();
   const isNew = (name: string, blobs: readonly IndexBlob[]): boolean => {

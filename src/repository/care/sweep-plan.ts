@@ -3,7 +3,7 @@ import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex, type BlobPlaceOf } from "../index/blob-index.ts";
-import { BlobSource } from "../read/blob-source.ts";
+import { BlobSource, type OnDamagedPack } from "../read/blob-source.ts";
 import { EntrySet } from "../index/entry-set.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "../index/index-set.ts";
 import { LiveSet, requireComplete } from "../trees/live.ts";
@@ -34,7 +34,7 @@ export interface SweepOptions extends LockCall {
   /** Called repeatedly with the number of trees marked so far. */
   onTree?: (done: number) => void;
   /** See `BlobSourceOptions`; called for packs of trees. */
-  onElsewhere?: (pack: string) => void;
+  onDamagedPack?: OnDamagedPack;
   /** Says how to go on if needed content is damaged. */
   hint?: Hint;
   /** Ids of snapshots whose trees are not kept, because the caller will remove these snapshots. */
@@ -296,8 +296,8 @@ export async function markAll(
   { index, live, held, roots, trees }: Pick<SweepPlan, "index" | "live" | "held"> & { roots: Roots; trees: NearPacks },
   options: SweepOptions,
 ): Promise<{ sound: ReadonlySet<number>; gone: ReadonlySet<string> }> {
-  const { onElsewhere, signal } = options;
-  const blobs = new BlobSource({ keys, index, packs: trees, signal, onElsewhere });
+  const { onDamagedPack, signal } = options;
+  const blobs = new BlobSource({ keys, index, packs: trees, signal, onDamagedPack });
   const counted = options.mayBeMissing === true ? [] : roots.missing.filter(({ counts }) => counts);
   let gone: readonly string[];
   try {

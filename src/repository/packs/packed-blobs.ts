@@ -12,6 +12,7 @@ export class PackedBlobs {
   readonly #writers: Readonly<Record<BlobType, PackWriter>>;
   readonly #uploader: PackUploader;
   readonly #index: BlobIndex;
+  readonly #damaged: ReadonlySet<string>;
   /** Keys of blobs added by `addNew`. The index gets them only later. */
   readonly #added = new Set<string>();
 
@@ -30,6 +31,7 @@ export class PackedBlobs {
       });
     this.#uploader = uploader;
     this.#index = index;
+    this.#damaged = repository.damaged.listedIn(index);
     this.#writers = { data: writer("data"), tree: writer("tree") };
   }
 
@@ -52,12 +54,18 @@ export class PackedBlobs {
     this.#writers[type].add(id, plain, offset, length);
   }
 
-  /** Adds a blob unless the index has it or it was added here before. */
+  /** Adds a blob unless the index has it, not only in packs known to be damaged, or it was added here before. */
   addNew(type: BlobType, id: Uint8Array, bytes: Uint8Array): void {
     const key = `${type} ${objectIdOf(id)}`;
-    if (this.#added.has(key) || this.#index.entryOf({ id, type }) >= 0) return;
+    if (this.#added.has(key) || this.#isStored(this.#index.entryOf({ id, type }))) return;
     this.#added.add(key);
     this.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
+  }
+
+  #isStored(entry: number): boolean {
+    if (entry < 0 || this.#damaged.size === 0) return entry >= 0;
+    const places = [this.#index.place(entry), ...this.#index.others(entry)];
+    return places.some(({ pack }) => !this.#damaged.has(objectIdOf(pack)));
   }
 
   /**

@@ -11,6 +11,12 @@ import type { ReadTree } from "../trees/live.ts";
 import { addWanted, NearPacks, packEnds, type PackFiles, type WantedRange } from "./near-packs.ts";
 import type { ListTree } from "../trees/walk-trees.ts";
 
+/**
+ * Called once for each damaged or missing pack with a blob that was read from another pack (`isElsewhere`), and once for
+ * each with a blob that is sound nowhere.
+ */
+export type OnDamagedPack = (pack: string, isElsewhere: boolean) => void;
+
 export interface BlobSourceOptions {
   readonly keys: MasterKeys;
   /** The places of blobs. No other code may move its entries meanwhile. */
@@ -25,10 +31,7 @@ export interface BlobSourceOptions {
    */
   readonly sizes?: ReadonlyMap<string, number> | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Called once for each damaged or missing pack with a blob that was read from another pack. */
-  readonly onElsewhere?: ((pack: string) => void) | undefined;
-  /** Called once for each damaged pack with a blob that is sound nowhere. */
-  readonly onUnsound?: ((pack: string) => void) | undefined;
+  readonly onDamagedPack?: OnDamagedPack | undefined;
 }
 
 /** A blob that is damaged or missing at the place in the index, but sound at another place. */
@@ -287,18 +290,21 @@ export class BlobSource {
         this.#damage(other);
       }
     }
-    const pack = objectIdOf(this.#index.place(entry).pack);
-    if (!this.#unsound.has(pack)) this.#options.onUnsound?.(pack);
-    this.#unsound.add(pack);
+    this.#tell(entry, false);
     throw error;
   }
 
   #take(entry: number, found: Elsewhere): void {
     if (!this.#elsewhere.has(entry)) this.#elsewhere.set(entry, found);
+    this.#tell(entry, true);
+  }
+
+  #tell(entry: number, isElsewhere: boolean): void {
     const pack = objectIdOf(this.#index.place(entry).pack);
-    if (this.#told.has(pack)) return;
-    this.#told.add(pack);
-    this.#options.onElsewhere?.(pack);
+    const told = isElsewhere ? this.#told : this.#unsound;
+    if (told.has(pack)) return;
+    told.add(pack);
+    this.#options.onDamagedPack?.(pack, isElsewhere);
   }
 
   /**
@@ -320,6 +326,7 @@ export class BlobSource {
         failure ??= known;
       }
     }
+    this.#tell(entry, false);
     throw failure!;
   }
 
@@ -394,14 +401,9 @@ function rangeOf({ pack, offset, length }: Pick<BlobPlace, "pack" | "offset" | "
   return { pack: objectIdOf(pack), offset, length };
 }
 
-/** Returns the end of the last blob in each pack, by the pack's name. Counts all places of all entries. */
+/** Returns the end of the last blob in each pack, by the pack's name. */
 function endsOf(index: BlobIndex): ReadonlyMap<string, number> {
   const ends = new Map<string, number>();
   for (const [number, end] of packEnds(index).entries()) ends.set(objectIdOf(index.table.packId(number)), end);
-  for (const entry of index.inSeveralPlaces())
-    for (const { pack, offset, length } of index.others(entry)) {
-      const name = objectIdOf(pack);
-      ends.set(name, Math.max(ends.get(name) ?? 0, offset + length));
-    }
   return ends;
 }

@@ -290,7 +290,7 @@ function addRange(ranges: ByteRange[], added: ByteRange): void {
   ranges.push({ offset, length });
 }
 
-/** Returns the end of the last blob of each pack of an index, by pack number. */
+/** Returns the end of the last blob of each pack of an index, by pack number. Counts all places of all blobs. */
 export function packEnds(index: BlobIndex): Float64Array {
   const { packCount, count, packOf, offsetOf, lengthOf } = index.table;
   const ends = new Float64Array(packCount);
@@ -299,6 +299,11 @@ export function packEnds(index: BlobIndex): Float64Array {
     const pack = packOf[entry]!;
     if (end > ends[pack]!) ends[pack] = end;
   }
+  for (const entry of index.inSeveralPlaces())
+    for (const { pack, offset, length } of index.others(entry)) {
+      const number = index.numberOf(pack);
+      ends[number] = Math.max(ends[number]!, offset + length);
+    }
   return ends;
 }
 

@@ -7,6 +7,7 @@ import { objectIdOf } from "../../ids.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
 import { type BlobIndex, TREE_BLOB } from "../index/blob-index.ts";
+import type { OnDamagedPack } from "../read/blob-source.ts";
 import type { PackFiles } from "../read/near-packs.ts";
 import { readSectors } from "../packs/pack-read.ts";
 import { isCompressedAnew, type PackStyle, writerOptions } from "../packs/pack-style.ts";
@@ -19,8 +20,8 @@ export interface BlobMoverOptions {
   directory: string;
   /** Called synchronously with each finished pack, which the receiver then owns. */
   onPack(pack: FinishedPack): void;
-  /** Called for each damaged or missing pack with a blob that was read from another pack; may repeat a pack. */
-  onElsewhere?: ((pack: string) => void) | undefined;
+  /** May repeat a pack. */
+  onDamagedPack?: OnDamagedPack | undefined;
 }
 
 const WINDOW = 1024 * 1024;
@@ -127,10 +128,11 @@ export class BlobMover {
       } finally {
         closeSync(descriptor);
       }
-      this.#options.onElsewhere?.(objectIdOf(index.place(entry).pack));
+      this.#options.onDamagedPack?.(objectIdOf(index.place(entry).pack), true);
       this.#write(entry);
       return at + 1;
     }
+    this.#options.onDamagedPack?.(objectIdOf(index.place(entry).pack), false);
     throw error;
   }
 

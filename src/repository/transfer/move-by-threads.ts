@@ -54,7 +54,7 @@ async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): P
       threads.map(async (thread) => {
         thread.onEvent = (event) => {
           if ("pack" in event) void job.onPack(event.pack).then(arrived, fail);
-          else job.onElsewhere?.(event.elsewhere);
+          else job.onDamagedPack?.(event.damaged, event.isElsewhere);
         };
         try {
           await thread.ask({ kind: "transfer-move", task });

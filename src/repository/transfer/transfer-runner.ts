@@ -28,7 +28,7 @@ export class TransferRunner {
         Atomics.add(control, T.WAITING, 1);
         this.#tell({ pack });
       },
-      onElsewhere: (elsewhere) => this.#tell({ elsewhere }),
+      onDamagedPack: (damaged, isElsewhere) => this.#tell({ damaged, isElsewhere }),
     });
     try {
       this.#groups(task, control, mover);

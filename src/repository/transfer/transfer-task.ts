@@ -46,7 +46,7 @@ export function mostWaiting(jobs = 4): number {
 }
 
 /**
- * `pack`: a finished pack, which the main thread then owns. `elsewhere`: the name of a damaged or missing source pack,
- * a blob of which was read from another pack.
+ * `pack`: a finished pack, which the main thread then owns. `damaged`: the name of a damaged or missing source pack.
+ * `isElsewhere`: its content was read from another pack.
  */
-export type TransferEvent = { pack: FinishedPack } | { elsewhere: string };
+export type TransferEvent = { pack: FinishedPack } | { damaged: string; isElsewhere: boolean };

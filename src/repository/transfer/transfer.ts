@@ -5,6 +5,7 @@ import { objectIdOf } from "../../ids.ts";
 import { keepTelling, newPacer } from "../../pacer.ts";
 import { BlobMover } from "./blob-mover.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
+import type { OnDamagedPack } from "../read/blob-source.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../read/near-packs.ts";
 import { type BlobCounts, PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
@@ -42,7 +43,7 @@ export interface MoveJob {
   /** Uploads a finished pack; resolves when the upload has ended. */
   onPack(pack: FinishedPack): Promise<void>;
   /** See `TransferOptions`. */
-  onElsewhere?: ((pack: string) => void) | undefined;
+  onDamagedPack?: OnDamagedPack | undefined;
   /** The job calls `onMoved` repeatedly. If `onMoved` throws, the job ends. */
   onMoved(blobs: number, bytes: number): Promise<void>;
 }
@@ -59,8 +60,8 @@ export interface TransferOptions {
   /** Number of threads, and of concurrent uploads. Default: as many threads as other operations have, and 4 uploads. */
   jobs?: number | undefined;
   uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs" | "stillHeld">;
-  /** Called for each damaged or missing source pack with a blob that was read from another pack; may repeat a pack. */
-  onElsewhere?: ((pack: string) => void) | undefined;
+  /** Gets source packs; may repeat a pack. */
+  onDamagedPack?: OnDamagedPack | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: TransferProgress) => void) | undefined;
 }
@@ -112,7 +113,7 @@ export async function runTransfer(
         directory,
         signal,
         jobs: options.jobs,
-        onElsewhere: options.onElsewhere,
+        onDamagedPack: options.onDamagedPack,
         onPack: async (pack) => uploader.add(pack),
         onMoved: async (blobs, bytes) => {
           Object.assign(moved, { blobs, bytes });
@@ -149,7 +150,7 @@ async function moveHere({ from, to, plan, options, uploader, moved }: MoveHere):
     to: { keys: to.repository.keys, style: to.repository.style },
     directory,
     onPack: (pack) => void uploader.add(pack),
-    onElsewhere: options.onElsewhere,
+    onDamagedPack: options.onDamagedPack,
   });
   const pace = newPacer(signal);
   try {

@@ -67,7 +67,7 @@ export interface Structure {
   readonly listing: SnapshotListing;
 }
 
-export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onElsewhere" | "signal"> {
+export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onDamagedPack" | "signal"> {
   /** A loaded index that is used as it is: index files are only searched for damage, and packs are not listed. */
   index?: BlobIndex | undefined;
   /** Tells whether a snapshot counts; default: all do. */
@@ -205,7 +205,7 @@ interface ShortPack {
 async function checkPacks(
   repository: Repository,
   problems: CheckProblem[],
-  { packs: files, index: loaded, signal, onElsewhere }: StructureOptions,
+  { packs: files, index: loaded, signal, onDamagedPack }: StructureOptions,
 ): Promise<Pick<Structure, "index" | "blobs" | "packs" | "lost">> {
   const { keys } = repository;
   // Index files before packs: a save that runs meanwhile writes them in the other order.
@@ -252,7 +252,7 @@ async function checkPacks(
   const lost = addShort(index, short);
   return {
     index,
-    blobs: new BlobSource({ keys, index, packs: files, sizes: stored, signal, onElsewhere }),
+    blobs: new BlobSource({ keys, index, packs: files, sizes: stored, signal, onDamagedPack }),
     packs,
     lost,
   };

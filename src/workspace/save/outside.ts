@@ -60,7 +60,7 @@ async function receive(
   return await receivePoint(workspace, {
     ...call,
     content: {
-      from: { repository, index, blobs, near, onElsewhere: () => undefined },
+      from: { repository, index, blobs, near, onDamagedPack: () => undefined },
       tree: Buffer.from(content.tree, "hex"),
       rootMetadata: rootOfPoint(point),
       manifest,

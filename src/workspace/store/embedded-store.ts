@@ -13,13 +13,13 @@ import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { indexFilesHere } from "../../repository/index/index-set.ts";
 import { NearPacks } from "../../repository/read/near-packs.ts";
+import { DamagedPacks } from "../../repository/damaged-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { readRegular } from "../../fs/regular-file.ts";
-import { notePacks } from "./store-files.ts";
 import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
@@ -86,6 +86,7 @@ export class EmbeddedStore {
       // There is no other copy of a control directory's store, and doctor can make most of its files again.
       throw new CairnError("damaged", failed.message, { hint: see("doctor"), cause: error });
     });
+    repository.damaged = new DamagedPacks(paths.damagedPacks);
     const isUpToDate = (await known?.refresh(repository, { signal })) === true;
     const index = isUpToDate ? known! : await BlobIndex.load(repository, paths.indexCache, signal);
     return new EmbeddedStore(paths, repository, index);
@@ -131,8 +132,8 @@ export class EmbeddedStore {
     if (this.#blobs?.index !== index) {
       this.#blobs?.of.close();
       const packs = new NearPacks(storage, "");
-      const { onElsewhere, onUnsound } = this;
-      const of = new BlobSource({ keys: repository.keys, index, packs, onElsewhere, onUnsound });
+      const { onDamagedPack } = this;
+      const of = new BlobSource({ keys: repository.keys, index, packs, onDamagedPack });
       this.#blobs = { of, index };
     }
     return this.#blobs.of;
@@ -161,19 +162,15 @@ export class EmbeddedStore {
     return [...this.index.covered].every((name) => present.has(name));
   }
 
-  /** Warns once of each pack, and notes the pack for doctor. A pack that another process moved meanwhile is no damage. */
-  readonly onElsewhere = (pack: string): void => {
+  /** Remembers a damaged pack. Warns once if its blobs are elsewhere. A pack that another process moved is no damage. */
+  readonly onDamagedPack = (pack: string, isElsewhere: boolean): void => {
     if (this.#told.has(pack) || !this.#isCurrent()) return;
+    this.repository.damaged.learn([pack]);
+    if (!isElsewhere) return;
     this.#told.add(pack);
-    notePacks(this.paths, [pack], false);
     this.onWarning?.(
       `pack ${pack.slice(0, 12)} of the workspace's store is damaged or missing: Cairn reads its blobs from other packs, if they have copies; \`cairn doctor --repair\` repairs the store`,
     );
-  };
-
-  /** Notes a pack with lost blobs for doctor, which does not read packs. */
-  readonly onUnsound = (pack: string): void => {
-    if (this.#isCurrent()) notePacks(this.paths, [pack], false);
   };
 
   tree(id: Uint8Array): TreeNodes {

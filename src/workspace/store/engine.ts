@@ -2,7 +2,7 @@ import type { ConsistencyLabel, Descriptor } from "../../formats/records/descrip
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { FoundIgnoreFile } from "../../fs/ignore.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
-import type { BlobSource } from "../../repository/read/blob-source.ts";
+import type { BlobSource, OnDamagedPack } from "../../repository/read/blob-source.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import type { NearPacks } from "../../repository/read/near-packs.ts";
 import type { Repository } from "../../repository/repository.ts";
@@ -170,7 +170,7 @@ export interface StoredContent {
   readonly index: BlobIndex;
   readonly blobs: BlobSource;
   /** called with each pack that is damaged or missing if its blobs were read from other packs */
-  readonly onElsewhere: (pack: string) => void;
+  readonly onDamagedPack: OnDamagedPack;
   /** id of the tree that the point's snapshot names: the path from `/` down to the folder, and its manifest */
   readonly snapshotTree: Uint8Array;
 }
@@ -182,7 +182,7 @@ export interface ContentElsewhere {
   readonly near: NearPacks;
   readonly blobs: BlobSource;
   /** called with each pack that is damaged or missing if its blobs were read from other packs */
-  readonly onElsewhere: (pack: string) => void;
+  readonly onDamagedPack: OnDamagedPack;
 }
 
 export interface ReceiveRequest {

@@ -60,7 +60,7 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       maxWaste: request.thorough ? 0 : MAX_WASTE,
       roomForCopies: () => roomForCopies(paths.repository),
       roots: async () => request.kept().contents.flatMap(treesOf),
-      onElsewhere: store.onElsewhere,
+      onDamagedPack: store.onDamagedPack,
       hint: advice`run ${call("doctor --repair", "doctor", { repair: true })}, which repairs what it can: nothing was freed`,
       mayLackData: true,
       mayBeEmpty: true,

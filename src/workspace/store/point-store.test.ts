@@ -176,7 +176,7 @@ void describe("the copy engine", () => {
     const onWarning = (message: string): void => void warnings.push(message);
     const staged = await engine.stage({ ...request(root, head), onWarning });
     await staged.settled();
-    assert.match(warnings.join("\n"), /^packs .* may not store their blobs again: this user may not read it$/);
+    assert.match(warnings.join("\n"), /^packs .* this save stores their content again: this user may not read it$/);
   });
 
   test("stage stores content again that the store has lost, even if status looked at the folder before", async (t) => {

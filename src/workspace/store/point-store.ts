@@ -44,12 +44,12 @@ import {
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
-import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
+import { dropLostFirst, dropLostPacks, holdsContent, tellOfDropped } from "./lost-content.ts";
 import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { keepStoreSize, keptStoreSize, notePacks, type StoreSize, unsoundPacks } from "./store-files.ts";
+import { keepStoreSize, keptStoreSize, type StoreSize, unsoundPacks } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
@@ -120,34 +120,54 @@ export class PointStore {
   async stage(request: StageRequest): Promise<StagedContent> {
     // The first stat cache of a fork is of the fork's folder, also if a clone of that folder is read.
     const { signal, onWarning } = request;
-    await dropLostFirst(await this.store({ signal }), { signal, onWarning });
+    const opened = await this.store({ signal });
+    const dropped = await dropLostFirst(opened, { signal, onWarning });
     const { clonedFrom, root } = request.scan;
     const folder = clonedFrom === undefined ? root : request.recordedRoot;
     const cache = request.passing === true ? null : this.#kept.load(folder);
-    return this.adding(signal, async (store, lock) => {
-      const { repository, index, paths, workDirectory: directory } = store;
-      const left = { keys: repository.keys, index, parent: paths.temporary, directory, signal };
-      // The second run has no `forward`: the first run has already forwarded the content.
-      return withAbandonedPacks(left, async (again) =>
-        this.#stageLocked(again ? { ...request, forward: undefined } : request, { store, cache, lock }),
-      );
-    });
+    try {
+      return await this.adding(signal, async (store, lock) => {
+        const { repository, index, paths, workDirectory: directory } = store;
+        const left = { keys: repository.keys, index, parent: paths.temporary, directory, signal };
+        // The second run has no `forward`: the first run has already forwarded the content.
+        return withAbandonedPacks(left, async (again) =>
+          this.#stageLocked(again ? { ...request, forward: undefined } : request, { store, cache, lock }),
+        );
+      });
+    } finally {
+      tellOfDropped(opened, dropped, onWarning);
+    }
   }
 
-  /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
+  /**
+   * Runs work that adds to the store: under a shared lock, with claims on new blobs. The index lacks packs that are
+   * remembered as damaged, except with `reads`: then `work` passes over them itself.
+   */
   async adding<T>(
     signal: AbortSignal | undefined,
     work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
+    { reads = false } = {},
   ): Promise<T> {
     const store = await this.store({ signal });
     const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, signal });
     try {
       // Other processes may have moved or removed packs and index entries before this lock was taken.
       await store.refresh(signal);
+      const whole = store.index;
+      // Remembered packs are still listed if others used the store when it was to be mended.
+      const damaged = store.repository.damaged.listedIn(whole);
+      if (damaged.size > 0 && !reads) store.index = whole.without(damaged);
       store.index.beginSession();
-      return await work(store, lock);
+      try {
+        return await work(store, lock);
+      } finally {
+        store.index.endSession();
+        if (store.index.isPartial) {
+          store.index = whole;
+          await store.refresh();
+        }
+      }
     } finally {
-      store.index.endSession();
       await lock.release();
     }
   }
@@ -356,9 +376,9 @@ export class PointStore {
 
   /** The repository that holds a point's content. */
   async stored(content: PointContent): Promise<StoredContent> {
-    const { repository, index, blobs, onElsewhere } = await this.store();
+    const { repository, index, blobs, onDamagedPack } = await this.store();
     const snapshotTree = Buffer.from((content as CopyContent).snapshot_tree, "hex");
-    return { repository, index, blobs, onElsewhere, snapshotTree };
+    return { repository, index, blobs, onDamagedPack, snapshotTree };
   }
 
   /** Returns the store's size and id without reading packs. `foreign` also reads the snapshots. */
@@ -521,8 +541,7 @@ export class PointStore {
 /** Merges small index files and packs within 50 ms. The next save merges the rest. */
 async function maintain(store: EmbeddedStore): Promise<void> {
   try {
-    const { damagedPacks } = await compact(store.repository, store.index);
-    if (damagedPacks.length > 0) notePacks(store.paths, damagedPacks, false);
+    await compact(store.repository, store.index);
   } catch {
     // The save is done; a store with damage is doctor's business.
   }

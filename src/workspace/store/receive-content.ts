@@ -72,7 +72,7 @@ async function move(request: ReceiveRequest, only: PathSelection | null, more: R
     near: from.near,
     move: moveByThreads,
     uploads: { stillHeld },
-    onElsewhere: from.onElsewhere,
+    onDamagedPack: from.onDamagedPack,
     signal,
     onProgress,
   });

@@ -106,18 +106,25 @@ export async function storeWithout(
   points: readonly StoredPoint[],
   call: Call,
 ): Promise<Map<string, ContentWithout>> {
-  return engine.adding(call.signal, async (store, lock) => {
-    const done = await treesWithout(store, points, { ...call, stillHeld: async () => lock.recheck() });
-    failpoint("paths.trees-written");
-    for (const { id, content: old } of points) {
-      const content = done.get(id)?.content;
-      if (content === undefined) continue;
-      const snapshot = await snapshotOf(engine, store, { id, content: old });
-      content.snapshot = await store.repository.saveSnapshot({ ...snapshot, tree: content.snapshot_tree as ObjectId });
-      failpoint("paths.snapshot-written");
-    }
-    return done;
-  });
+  return engine.adding(
+    call.signal,
+    async (store, lock) => {
+      const done = await treesWithout(store, points, { ...call, stillHeld: async () => lock.recheck() });
+      failpoint("paths.trees-written");
+      for (const { id, content: old } of points) {
+        const content = done.get(id)?.content;
+        if (content === undefined) continue;
+        const snapshot = await snapshotOf(engine, store, { id, content: old });
+        content.snapshot = await store.repository.saveSnapshot({
+          ...snapshot,
+          tree: content.snapshot_tree as ObjectId,
+        });
+        failpoint("paths.snapshot-written");
+      }
+      return done;
+    },
+    { reads: true },
+  );
 }
 
 /** The snapshot of a point; a new one if that snapshot is lost. */

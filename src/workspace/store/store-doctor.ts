@@ -10,7 +10,6 @@ import { removeDeadLocks, withLock } from "../../repository/locks.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
 import { removeUnindexedPacks } from "../../repository/care/unindexed-packs.ts";
 import type { ExamineRequest, PointToVerify, StoreFinding } from "./store-care.ts";
-import { notedPacks } from "./store-files.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { dropDamagedPacks } from "./lost-content.ts";
 import { pathToTree } from "./point-remains.ts";
@@ -114,7 +113,7 @@ function* packFindings(store: EmbeddedStore, { problems, packs }: Structure, men
         },
       };
   }
-  const noted = new Set(notedPacks(store.paths));
+  const noted = store.repository.damaged.names();
   const named = new Set(problems.flatMap(({ kind, object }) => (kind === "pack_size" ? [object] : [])));
   for (const { name } of packs)
     if (noted.has(name) && !named.has(name))
@@ -126,7 +125,7 @@ function* packFindings(store: EmbeddedStore, { problems, packs }: Structure, men
 
 /** Damage that only a full read finds, without paths that are reported as lost. Without a damaged pack there is no repair. */
 function* recordedFindings(
-  { paths }: EmbeddedStore,
+  { repository }: EmbeddedStore,
   { recordedDamage }: DoctorRequest,
   { findings, mending }: { findings: readonly StoreFinding[]; mending: Mending },
 ): Iterable<StoreFinding> {
@@ -135,7 +134,7 @@ function* recordedFindings(
   if (count === 0) return;
   const detail = `the last verification found damage in ${count} save ${count === 1 ? "point" : "points"}`;
   const finding = { kind: "content", severity: "damage", key: RECORDED } as const;
-  if (notedPacks(paths).length > 0)
+  if (repository.damaged.names().size > 0)
     yield { ...finding, detail, ...mending, repair: `the whole store is read; ${MEND_INDEX}` };
   else yield { ...finding, detail: `${detail}; \`cairn verify --all\` lists it` };
 }

@@ -3,12 +3,12 @@ import path from "node:path";
 import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import { isOthersPlace } from "../../fs/users.ts";
+import { DamagedPacks } from "../../repository/damaged-packs.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { namesIn } from "../../fs/paths/names-in.ts";
 import { objectIdOf } from "../../ids.ts";
-import { type StorePaths, storePaths } from "./store-paths.ts";
+import { storePaths } from "./store-paths.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 
 const SIZE_FORMAT = "cairn.store-size";
@@ -54,23 +54,10 @@ export function keepStoreSize(control: string, { table, covered }: BlobIndex): S
   return size;
 }
 
-const MAX_NOTE_BYTES = 16 * 1024 * 1024;
-
-/** Returns packs that were damaged when read: notes for doctor, which does not read packs. Best effort. */
-export function notedPacks({ damagedPacks }: StorePaths): string[] {
-  try {
-    if (fs.statSync(damagedPacks).size > MAX_NOTE_BYTES) return [];
-    const lines = readRegular(damagedPacks).toString("latin1").split("\n");
-    return lines.filter((name) => /^[0-9a-f]{64}$/.test(name));
-  } catch {
-    return [];
-  }
-}
-
 /** Counts packs that are missing or noted as damaged; no pack is read. */
 export function unsoundPacks(control: string, { packs }: StoreSize): number {
   const paths = storePaths(control);
-  const noted = new Set(notedPacks(paths));
+  const noted = new DamagedPacks(paths.damagedPacks).names();
   const present = new Map<string, ReadonlySet<string>>();
   return packs.filter((name) => {
     const folder = name.slice(0, 2);
@@ -78,19 +65,4 @@ export function unsoundPacks(control: string, { packs }: StoreSize): number {
     present.set(folder, names);
     return !names.has(name) || noted.has(name);
   }).length;
-}
-
-/** Notes damaged packs for doctor. `instead`: the notes replace earlier ones. */
-export function notePacks(paths: StorePaths, names: readonly string[], instead: boolean): void {
-  const { cache, damagedPacks } = paths;
-  const before = notedPacks(paths);
-  const all = [...new Set([...(instead ? [] : before), ...names])].toSorted();
-  if (all.join() === before.toSorted().join()) return;
-  try {
-    makeFolder(cache);
-    if (all.length === 0) fs.rmSync(damagedPacks, { force: true });
-    else writeRegular(damagedPacks, `${all.join("\n")}\n`);
-  } catch {
-    // Another verification finds them again.
-  }
 }

@@ -17,7 +17,6 @@ import { firstFailure, warmThreads, withThreads } from "../../threads/threads.ts
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { ExamineRequest, PointVerdict, PointToVerify, StoreFinding } from "./store-care.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { notePacks } from "./store-files.ts";
 
 const TAG = "cairn:";
 const LOCK_WAIT_MS = 10_000;
@@ -55,7 +54,8 @@ export async function verifyStore(control: string, request: Omit<ExamineRequest,
     const found = await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () =>
       examineStore(store, { ...request, reads: true }),
     );
-    notePacks(store.paths, found.damagedPacks, everything);
+    const { damaged } = store.repository;
+    damaged.learn(found.damagedPacks, everything ? damaged.names() : []);
     return found;
   } finally {
     store.close();
@@ -94,14 +94,14 @@ async function examineWith(
   index: BlobIndex | undefined,
   request: ExamineRequest,
 ): Promise<ExaminedStore> {
-  const { repository, onElsewhere } = store;
+  const { repository, onDamagedPack } = store;
   const { signal } = request;
   throwIfAborted(signal);
   const structure = await readStructure(repository, {
     packs: new NearPacks(repository.storage, ""),
     index,
     isChosen: request.everything ? isForeignTo(request.points) : () => false,
-    onElsewhere,
+    onDamagedPack,
     signal,
   });
   try {

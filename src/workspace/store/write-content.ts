@@ -27,8 +27,7 @@ export async function writeContent(
     readOnly: readOnly ?? false,
     held,
     ...beyond,
-    onElsewhere: store.onElsewhere,
-    onUnsound: store.onUnsound,
+    onDamagedPack: store.onDamagedPack,
     signal,
     onProgress,
   });
