@@ -48,6 +48,11 @@ export class FanotifySource implements ChangeSource {
     this.#places.delete(root);
   }
 
+  /** The watcher compares device and inode, which are enough without subvolumes. */
+  isAt(): boolean {
+    return true;
+  }
+
   seesAll(): boolean {
     return true;
   }

@@ -89,10 +89,13 @@ export class InotifySource implements ChangeSource {
     this.#remove(root);
   }
 
+  /** btrfs gives the device number of a removed subvolume to the next one; the kernel's watch is of one directory. */
+  isAt({ root }: WatchedPlace): boolean {
+    return this.#roots.get(root)?.own === this.#queue.add(root);
+  }
+
   seesAll({ root }: WatchedPlace): boolean {
-    const facts = this.#roots.get(root);
-    // The watch of a removed folder has ended, and another folder at its path may have its device number.
-    return facts?.isBlind === false && this.#watches.has(facts.own);
+    return this.#roots.get(root)?.isBlind === false;
   }
 
   read(told: Told, lost: Lost): boolean {

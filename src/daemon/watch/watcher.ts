@@ -26,6 +26,8 @@ interface Watched extends WatchedPlace {
   within: string;
   /** Mounts at the folder and below it, in the kernel's order. */
   mounts: string;
+  /** Watches that are being set up, for directories that came to the path later. */
+  comings?: number;
   /** Directories below the folder on which a file system is mounted, as latin1. A scan always reads their parents. */
   mountedIn: readonly string[];
 }
@@ -156,7 +158,7 @@ export class Watcher {
     this.#read();
     if (this.#mountTable.hasChanged()) this.#lookAtMounts();
     const watched = this.#watched.get(Buffer.from(journal.root).toString("latin1"));
-    if (watched?.journal !== journal || !isAtPlace(watched)) {
+    if (watched?.journal !== journal || !isAtPlace(watched) || (journal.isSetUp && !this.#source.isAt(watched))) {
       journal.lose();
       if (watched?.journal === journal) this.#watchAnew(watched);
     } else if (!this.#source.seesAll(watched)) journal.loseSeen();
@@ -192,9 +194,11 @@ export class Watcher {
     if (isWatched === false) return this.remove(folder);
     const { journal } = watched;
     journal.isSetUp = false;
+    watched.comings = (watched.comings ?? 0) + 1;
     void isWatched.then((can) => {
-      journal.isSetUp = true;
       journal.lose();
+      // Another directory may have come to the path meanwhile.
+      journal.isSetUp = --watched.comings! === 0;
       if (!can && this.#watched.get(watched.root) === watched) this.remove(folder);
     });
   }
