@@ -55,7 +55,10 @@ async function watched(t: TestContext, fill: (folder: string) => unknown = () =>
     isLost = false;
     const { labels } = await client.save();
     return {
-      torn: labels.filter(({ label }) => label === "torn-possible").map((each) => each.path).toSorted(),
+      torn: labels
+        .filter(({ label }) => label === "torn-possible")
+        .map((each) => each.path)
+        .toSorted(),
       byWatch: !isLost,
     };
   };
@@ -168,28 +171,33 @@ describe("a database in a transaction without a journal", { skip }, () => {
   });
 });
 
-test("a save knows an empty database beside its journal, and no file that another program has locked", { skip }, async (t) => {
-  const at = await watched(t);
-  if (at === null) return;
-  await at.save();
-  const database = new DatabaseSync(path.join(at.folder, "empty.db"));
-  t.after(() => database.close());
-  database.exec("BEGIN; CREATE TABLE t (v)");
-  assert.ok(fs.existsSync(path.join(at.folder, "empty.db-journal")));
-  assert.equal(fs.statSync(path.join(at.folder, "empty.db")).size, 0);
-  const lock = spawnSync("python3", ["--version"]).status === 0 ? lockWhole(t, path.join(at.folder, "locked")) : null;
-  if (lock !== null) await lock;
-  assert.deepEqual(await at.save(), { torn: [], byWatch: true });
-  assert.deepEqual([...at.seen.databases], ["empty.db"]);
-  // The program's locks are as they were: the save opened none of its files.
-  const other = new DatabaseSync(path.join(at.folder, "empty.db"));
-  assert.throws(() => other.exec("BEGIN IMMEDIATE"), /locked/);
-  other.close();
-  database.exec("COMMIT");
-});
+test(
+  "a save knows an empty database beside its journal, and no file that another program has locked",
+  { skip },
+  async (t) => {
+    const at = await watched(t);
+    if (at === null) return;
+    await at.save();
+    const database = new DatabaseSync(path.join(at.folder, "empty.db"));
+    t.after(() => database.close());
+    database.exec("BEGIN; CREATE TABLE t (v)");
+    assert.ok(fs.existsSync(path.join(at.folder, "empty.db-journal")));
+    assert.equal(fs.statSync(path.join(at.folder, "empty.db")).size, 0);
+    const lock = spawnSync("python3", ["--version"]).status === 0 ? lockWhole(t, path.join(at.folder, "locked")) : null;
+    if (lock !== null) await lock;
+    assert.deepEqual(await at.save(), { torn: [], byWatch: true });
+    assert.deepEqual([...at.seen.databases], ["empty.db"]);
+    // The program's locks are as they were: the save opened none of its files.
+    const other = new DatabaseSync(path.join(at.folder, "empty.db"));
+    assert.throws(() => other.exec("BEGIN IMMEDIATE"), /locked/);
+    other.close();
+    database.exec("COMMIT");
+  },
+);
 
 async function lockWhole(t: TestContext, file: string): Promise<void> {
-  const program = "import fcntl,sys,time\nf=open(sys.argv[1],'w')\nfcntl.lockf(f,fcntl.LOCK_EX)\nprint('locked',flush=True)\ntime.sleep(600)";
+  const program =
+    "import fcntl,sys,time\nf=open(sys.argv[1],'w')\nfcntl.lockf(f,fcntl.LOCK_EX)\nprint('locked',flush=True)\ntime.sleep(600)";
   const child = spawn("python3", ["-c", program, file], { stdio: ["ignore", "pipe", "inherit"] });
   t.after(() => void child.kill("SIGKILL"));
   await once(child.stdout, "data");
