@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { append } from "../../append.ts";
 import type { AskedDatabase, Suspect } from "../../capture/sqlite/without-journal.ts";
 import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
@@ -113,8 +114,7 @@ class KnownDatabases {
       const asked = askDatabases([...this.#paths.values()].map((path) => joinPath(root, path)));
       this.#paths.clear();
       this.#add(below(root, asked));
-      seen?.databases.clear();
-      for (const path of this.#paths.keys()) seen?.databases.add(path);
+      if (seen !== null) this.#remember(seen);
       return asked;
     } catch (error) {
       seen?.loseSeen();
@@ -127,11 +127,19 @@ class KnownDatabases {
     if (seen !== null) this.#add([...seen.databases].map(fromLatin1));
     if (names !== null)
       return this.#add([...names].map(fromLatin1).flatMap((path) => [path, besideWhich(path) ?? path]));
-    if (seen === null && this.#isTableRead) return;
+    if (this.#isTableRead) return seen?.loseSeen();
     this.#isTableRead = true;
     const locked = openDatabases(this.#workspace.root);
+    locked.catch(() => undefined);
     this.#add(databasesOfPoints(this.#workspace));
     this.#add(await locked);
+  }
+
+  /** A database that could not be opened now stays known as long as it exists. */
+  #remember({ databases }: SeenEntries): void {
+    for (const path of databases)
+      if (!existsSync(joinPath(this.#workspace.root, fromLatin1(path)))) databases.delete(path);
+    for (const path of this.#paths.keys()) databases.add(path);
   }
 
   #add(paths: Iterable<Uint8Array>): void {
