@@ -15,16 +15,17 @@ import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
 import { allRecoveries } from "./workspace/care/recoveries.ts";
 import type { EngineFactory, WorkspaceParts } from "./workspace/open/workspace.ts";
-import type { ChangesOf } from "./workspace/store/engine.ts";
+import type { ChangesOf, SeenIn } from "./workspace/store/engine.ts";
 
 /** Makes the engine that holds the points of a workspace. Only this function names concrete engines. */
-function engines(changesOf: ChangesOf | undefined): EngineFactory {
+function engines({ changesOf, seenIn }: Pick<LibraryParts, "changesOf" | "seenIn">): EngineFactory {
   return (found, options) =>
     new PointStore({
       control: found.control.root,
       holder: holderFor(found.controlFile.engine),
       databases: new LiveDatabases(),
       changes: changesOf?.(found.folder) ?? null,
+      seen: seenIn?.(found.folder) ?? null,
       ...options,
     });
 }
@@ -77,13 +78,15 @@ export interface LibraryParts {
   forPrograms?: boolean;
   /** Reports changes in a workspace's folder, if a watcher exists. */
   changesOf?: ChangesOf | undefined;
+  /** Reports entries that programs make or write in a workspace's folder, if a watcher exists. */
+  seenIn?: SeenIn | undefined;
 }
 
 /** Opens the library with this build's engines. */
-export async function openLibrary({ forPrograms = false, changesOf }: LibraryParts = {}): Promise<CairnLibrary> {
+export async function openLibrary({ forPrograms = false, ...watch }: LibraryParts = {}): Promise<CairnLibrary> {
   if (forPrograms) speakOfCalls();
   const parts: WorkspaceParts = {
-    engine: engines(changesOf),
+    engine: engines(watch),
     // A command without a workspace runs none of their modules.
     get recoveries() {
       return allRecoveries();

@@ -59,7 +59,7 @@ export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   places: DaemonPlaces;
   /** True: a state that cannot be read is replaced by a new state. */
   rebuildState?: boolean;
-  openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf">) => Promise<CairnLibrary>;
+  openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf" | "seenIn">) => Promise<CairnLibrary>;
 }
 
 /**

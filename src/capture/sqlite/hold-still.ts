@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { beside, SHARED_BYTES } from "../../formats/sqlite-header.ts";
+import { beside, SHARED_BYTES, SIDECARS } from "../../formats/sqlite-header.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { kernelLocksAvailable, releaseKernelLock, tryKernelLock } from "../../fs/linux/kernel-lock.ts";
 import { readHeader } from "./header.ts";
@@ -68,8 +68,11 @@ function lockOne(path: Uint8Array, fds: number[]): boolean | null {
     const fd = openRegular(Buffer.from(path));
     fds.push(fd);
     const header = readHeader(fd);
-    if (header === null) return null;
-    if (header.journal_mode === "wal") {
+    // A new database has no header until its first transaction writes one; a file beside it tells.
+    const isEmpty = header === null && fs.fstatSync(fd).size === 0;
+    const has = (ending: (typeof SIDECARS)[number]): boolean => isEmpty && fs.existsSync(beside(path, ending));
+    if (header === null && !SIDECARS.some(has)) return null;
+    if (header?.journal_mode === "wal" || has("-shm")) {
       const index = openRegular(beside(path, "-shm"), { flags: fs.constants.O_RDWR });
       fds.push(index);
       return tryKernelLock(index, false, WRITER);

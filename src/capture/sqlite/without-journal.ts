@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SHARED_BYTES } from "../../formats/sqlite-header.ts";
-import { isWriteLocked } from "../../fs/linux/kernel-lock.ts";
+import { beside, LOCK_BYTE_OFFSET, SHARED_BYTES, SIDECARS, WRITER_BYTES } from "../../formats/sqlite-header.ts";
+import { isWriteLocked, lockedFrom } from "../../fs/linux/kernel-lock.ts";
 import { logsBeside, readHeader } from "./header.ts";
 import { inOpenFile, ownDescriptors } from "./quiet-database.ts";
 
@@ -16,17 +16,33 @@ export interface Suspect {
 }
 
 interface Look {
+  /** A program has the database open, or left the index of its log. */
+  isUsed: boolean;
+  /** A program may change the file, which is in rollback mode. */
   isLocked: boolean;
   hasJournal: boolean;
   looks: string;
 }
 
-/** Finds databases (absolute raw paths) that are locked for a change of the file and have no journal. */
-export function suspectsAmong(places: readonly Uint8Array[]): Suspect[] {
+/** A database as the kernel's locks and the files beside it show it. */
+export interface AskedDatabase {
+  place: Uint8Array;
+  isUsed: boolean;
+  suspect: Suspect | null;
+}
+
+/**
+ * Returns the databases among files (absolute raw paths). Asks the kernel for locks on SQLite's bytes, which it knows of
+ * every process, also in other PID namespaces. Opens no file that this process has open: closing a second descriptor
+ * would release the locks of this process's own SQLite.
+ */
+export function askDatabases(places: readonly Uint8Array[]): AskedDatabase[] {
   const own = ownDescriptors();
   return places.flatMap((place) => {
     const now = lookAt(place, own);
-    return now?.isLocked === true && !now.hasJournal ? [{ place, looks: now.looks }] : [];
+    if (now === null) return [];
+    const { isUsed, isLocked, hasJournal, looks } = now;
+    return [{ place, isUsed, suspect: isLocked && !hasJournal ? { place, looks } : null }];
   });
 }
 
@@ -42,13 +58,24 @@ export async function wasHalfWritten({ place, looks }: Suspect): Promise<boolean
   return true;
 }
 
-/** Null if the file is no database of rollback mode. */
+/**
+ * Null if the file is no database. A new database has no header until its first transaction writes one: a file beside it
+ * or a lock tells. A lock of another program begins before SQLite's bytes.
+ */
 function lookAt(place: Uint8Array, own = ownDescriptors()): Look | null {
   const look = (fd: number): Look | null => {
-    if (readHeader(fd)?.journal_mode !== "rollback") return null;
-    const isLocked = isWriteLocked(fd, SHARED_BYTES);
     const { size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
-    return { isLocked, hasJournal: logsBeside(place).length > 0, looks: [size, mtimeNs, ctimeNs].join() };
+    const header = readHeader(fd);
+    const from = lockedFrom(fd, WRITER_BYTES);
+    const hasLock = from !== null && (header !== null || from >= LOCK_BYTE_OFFSET);
+    const isNew = size === 0n && SIDECARS.some((ending) => fs.existsSync(beside(place, ending)));
+    if (header === null && !hasLock && !isNew) return null;
+    return {
+      isUsed: hasLock || fs.existsSync(beside(place, "-shm")),
+      isLocked: hasLock && header?.journal_mode !== "wal" && isWriteLocked(fd, SHARED_BYTES),
+      hasJournal: logsBeside(place).length > 0,
+      looks: [size, mtimeNs, ctimeNs].join(),
+    };
   };
   return inOpenFile(place, look, own);
 }

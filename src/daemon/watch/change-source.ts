@@ -34,6 +34,10 @@ export interface ChangeSource {
   /** Watches a folder from when the call resolves. False if that is impossible; the source then logs the reason. */
   watch(place: WatchedPlace): Promise<boolean> | boolean;
   unwatch(place: WatchedPlace): void;
+  /** False if another directory is at the folder's path than the one that is watched. */
+  isAt(place: WatchedPlace): boolean;
+  /** False if changes in some directories of a watched folder are not reported. */
+  seesAll(place: WatchedPlace): boolean;
   /** Reports waiting changes, or some of them. False: no change waits. */
   read(told: Told, lost: Lost): boolean;
   /** Drops known paths, which may have changed. */

@@ -48,6 +48,15 @@ export class FanotifySource implements ChangeSource {
     this.#places.delete(root);
   }
 
+  /** The watcher compares device and inode, which are enough without subvolumes. */
+  isAt(): boolean {
+    return true;
+  }
+
+  seesAll(): boolean {
+    return true;
+  }
+
   read(told: Told, lost: Lost): boolean {
     return this.#queue.read(
       (change) => {

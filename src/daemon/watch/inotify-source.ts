@@ -12,13 +12,14 @@ const MOST_OF_ONE = 50_000;
 
 /**
  * Changes in each directory of the folders, for any user. Misses changes by a name outside the folder and changes in
- * unreadable directories. So the reports only wake listeners; no scan relies on them.
+ * unreadable directories, so no scan relies on the reports. A btrfs subvolume has no names outside: a save of one relies
+ * on them for databases if {@link seesAll}.
  */
 export class InotifySource implements ChangeSource {
   readonly isWhole = false;
   readonly #queue: InotifyQueue;
   readonly #watches = new Map<number, { path: string; root: string }>();
-  readonly #roots = new Map<string, number>();
+  readonly #roots = new Map<string, { directories: number; own: number; isBlind: boolean }>();
   #lost: Lost | null = null;
 
   readonly #most: number;
@@ -43,7 +44,7 @@ export class InotifySource implements ChangeSource {
   }
 
   async watch({ root }: WatchedPlace): Promise<boolean> {
-    this.#roots.set(root, 0);
+    this.#roots.set(root, { directories: 0, own: -1, isBlind: false });
     const pace = newPacer(undefined);
     for (const _directory of this.#walk(root, root)) await pace();
     return this.#roots.has(root);
@@ -54,11 +55,16 @@ export class InotifySource implements ChangeSource {
     const left = [path];
     for (let at = left.pop(); at !== undefined; at = left.pop()) {
       const watch = this.#queue.add(at);
-      if (watch === -system.errno.ENOSPC || (this.#roots.get(root) ?? this.#most) >= this.#most)
+      const facts = this.#roots.get(root);
+      if (watch === -system.errno.ENOSPC || facts === undefined || facts.directories >= this.#most)
         return this.#giveUp(root);
-      // The directory is gone, or this user may not read it; a scan cannot read it either.
-      if (watch < 0) continue;
-      if (!this.#watches.has(watch)) this.#roots.set(root, this.#roots.get(root)! + 1);
+      if (watch < 0) {
+        // The directory is gone, or this user may not read it; a scan cannot read it either.
+        facts.isBlind ||= watch !== -system.errno.ENOENT && watch !== -system.errno.ENOTDIR;
+        continue;
+      }
+      if (!this.#watches.has(watch)) facts.directories++;
+      if (at === root) facts.own = watch;
       this.#watches.set(watch, { path: at, root });
       yield at;
       for (const name of directoriesIn(at)) left.push(`${at}/${name}`);
@@ -81,6 +87,15 @@ export class InotifySource implements ChangeSource {
 
   unwatch({ root }: WatchedPlace): void {
     this.#remove(root);
+  }
+
+  /** btrfs gives the device number of a removed subvolume to the next one; the kernel's watch is of one directory. */
+  isAt({ root }: WatchedPlace): boolean {
+    return this.#roots.get(root)?.own === this.#queue.add(root);
+  }
+
+  seesAll({ root }: WatchedPlace): boolean {
+    return this.#roots.get(root)?.isBlind === false;
   }
 
   read(told: Told, lost: Lost): boolean {

@@ -1,8 +1,10 @@
+import { readdirSync } from "node:fs";
 import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import type { Change } from "../../fs/linux/fanotify.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
-import type { FolderChanges, HeldCache, ScanBasis } from "../../workspace/store/engine.ts";
+import type { FolderChanges, HeldCache, ScanBasis, SeenEntries } from "../../workspace/store/engine.ts";
 
 /** If more directories or names of files changed, the next scan reads the whole folder. */
 const MOST = 20_000;
@@ -11,6 +13,8 @@ const MOST_INODES = 200_000;
 /** Milliseconds after which a stat cache in memory is written to its file, and after which the memory is freed. */
 const SAVED_AFTER_MS = 30_000;
 const LET_GO_AFTER_MS = 600_000;
+/** With more seen entries, the kernel's table of locks is read sooner than each of them. */
+const MOST_SEEN = 500;
 /** The most names of changed entries in a notice. */
 const NAMED = 20;
 
@@ -58,6 +62,8 @@ export class Arrivals {
 export interface Shared {
   /** Notes all changes until now. Returns the next mark. */
   takeNote(journal: ChangeJournal): number;
+  /** Notes all changes until now, but for writes through mappings. */
+  catchUp(journal: ChangeJournal): void;
   mark(): number;
   readonly arrivals: Arrivals;
   /** True if the mappings of all processes are visible. */
@@ -69,7 +75,7 @@ export interface Shared {
 }
 
 /** Changes of one folder since its last scan, if none was missed. */
-export class ChangeJournal implements FolderChanges {
+export class ChangeJournal implements FolderChanges, SeenEntries {
   readonly root: Uint8Array;
   readonly #shared: Shared;
   /** Changed directories, each with the mark after which it changed last. */
@@ -89,6 +95,11 @@ export class ChangeJournal implements FolderChanges {
   /** Names noted since `#touched` was empty. */
   #names = 0;
   #notice: ChangeNotice = { count: 0, paths: [] };
+  readonly databases = new Set<string>();
+  /** A new directory ends with a slash: its entries may have come before its watch. Null: some may be missing. */
+  #seen: Set<string> | null = null;
+  /** False while directories may be without a watch: changes in them are not reported. */
+  isSetUp = true;
 
   constructor(root: Uint8Array, shared: Shared) {
     this.root = root;
@@ -117,6 +128,19 @@ export class ChangeJournal implements FolderChanges {
     this.#basis = { ...basis, mark, young: !isWhole };
     for (const [path, touched] of this.#touched) if (touched.mark < mark) this.#touched.delete(path);
     if (this.#touched.size === 0) this.#names = 0;
+  }
+
+  takeSeen(): ReadonlySet<string> | null {
+    this.#shared.catchUp(this);
+    // Entries of new directories join at the end of the set.
+    for (const path of this.#seen ?? []) if (path.endsWith("/")) this.#seeEntries(path);
+    const seen = this.#seen;
+    this.#seen = this.isSetUp ? new Set() : null;
+    return seen;
+  }
+
+  loseSeen(): void {
+    this.#seen = null;
   }
 
   get held(): HeldCache | null {
@@ -171,13 +195,31 @@ export class ChangeJournal implements FolderChanges {
     const path = name === null || name === "." ? directory : directory === "" ? name : `${directory}/${name}`;
     this.#notice.count++;
     if (this.#notice.paths.length < NAMED && !this.#notice.paths.includes(path)) this.#notice.paths.push(path);
+    if (!isDirectory) this.#see(path);
+    else if (arrived) this.#see(`${path}/`);
     // An ignore file may hide entries anywhere below it.
-    if (name === IGNORE_FILE) return this.lose();
+    if (name === IGNORE_FILE) return this.#loseBasis();
     this.touch(directory, names || name === null || name === "." ? null : name);
     // The directory's own times and rights are in the record of its parent.
     if ((names || name === ".") && directory !== "") this.touch(above(directory), nameOf(directory));
     // A moved directory brings a tree whose entries had no report.
     if (arrived && isDirectory) this.touch(path, null, true);
+  }
+
+  #see(path: string): void {
+    this.#seen?.add(path);
+    if (this.#seen !== null && this.#seen.size > MOST_SEEN) this.#seen = null;
+  }
+
+  #seeEntries(directory: string): void {
+    const place = joinPath(this.root, Buffer.from(directory, "latin1"));
+    try {
+      for (const entry of readdirSync(place, { encoding: "latin1", withFileTypes: true }))
+        this.#see(`${directory}${entry.name}${entry.isDirectory() ? "/" : ""}`);
+    } catch (error) {
+      // Later changes of a directory that is gone or was moved have another path.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") this.#seen = null;
+    }
   }
 
   /** `name`: the entry that may have changed; null: any entry, and names may have been added or removed. */
@@ -189,11 +231,16 @@ export class ChangeJournal implements FolderChanges {
       this.#names++;
     }
     this.#touched.set(directory, { names, deep: deep || known?.deep === true, mark: this.#shared.mark() });
-    if (this.#touched.size > MOST || this.#names > MOST_NAMES) this.lose();
+    if (this.#touched.size > MOST || this.#names > MOST_NAMES) this.#loseBasis();
   }
 
   /** Notes that changes may be missing: the next scan reads the whole folder. */
   lose(): void {
+    this.#seen = null;
+    this.#loseBasis();
+  }
+
+  #loseBasis(): void {
     this.#basis = null;
     this.#touched.clear();
     this.#names = 0;

@@ -1,4 +1,4 @@
-import type { ChangesOf } from "../../workspace/store/engine.ts";
+import type { ChangesOf, SeenIn } from "../../workspace/store/engine.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { folderOf, type KeptState, type ServedWorkspace } from "../state/kept-state.ts";
 import type { KeptRecords } from "../records/kept-records.ts";
@@ -27,6 +27,9 @@ export class WatchedWorkspaces {
   }
 
   readonly changesOf: ChangesOf = (root) => this.#watchers.find(({ isWhole }) => isWhole)?.journalOf(root) ?? null;
+
+  readonly seenIn: SeenIn = (root) =>
+    this.#watchers.map((each) => each.journalOf(root)).find((journal) => journal !== null) ?? null;
 
   add(served: ServedWorkspace): void {
     void this.#add(served).catch(() => undefined);

@@ -26,6 +26,8 @@ interface Watched extends WatchedPlace {
   within: string;
   /** Mounts at the folder and below it, in the kernel's order. */
   mounts: string;
+  /** Watches that are being set up, for directories that came to the path later. */
+  comings?: number;
   /** Directories below the folder on which a file system is mounted, as latin1. A scan always reads their parents. */
   mountedIn: readonly string[];
 }
@@ -57,6 +59,7 @@ export class Watcher {
     this.#endWaiting = waitReadable(source.fd, async () => this.#onChanges());
     this.#shared = {
       takeNote: (journal) => this.#takeNote(journal),
+      catchUp: (journal) => void this.#catchUp(journal),
       mark: () => this.#mark,
       arrivals: this.#arrivals,
       seesMappings: source.isWhole,
@@ -142,18 +145,24 @@ export class Watcher {
 
   /** Notes all earlier changes, and files whose writes the kernel does not report. */
   #takeNote(journal: ChangeJournal): number {
-    this.#read();
-    if (this.#mountTable.hasChanged()) this.#lookAtMounts();
+    const watched = this.#catchUp(journal);
     const mapped = writtenUntold();
     if (mapped === null) this.#loseAll("some processes do not show which files they have mapped");
     this.#mapped = mapped ?? [];
-    const watched = this.#watched.get(Buffer.from(journal.root).toString("latin1"));
-    if (watched?.journal !== journal || !isAtPlace(watched)) {
-      journal.lose();
-      if (watched?.journal === journal) this.#watchAnew(watched);
-    }
     for (const path of watched?.mountedIn ?? []) journal.touch(above(path), null);
     return ++this.#mark;
+  }
+
+  /** Notes all earlier changes that the kernel reports. Watches the folder anew if another directory is at its path. */
+  #catchUp(journal: ChangeJournal): Watched | undefined {
+    this.#read();
+    if (this.#mountTable.hasChanged()) this.#lookAtMounts();
+    const watched = this.#watched.get(Buffer.from(journal.root).toString("latin1"));
+    if (watched?.journal !== journal || !isAtPlace(watched) || (journal.isSetUp && !this.#source.isAt(watched))) {
+      journal.lose();
+      if (watched?.journal === journal) this.#watchAnew(watched);
+    } else if (!this.#source.seesAll(watched)) journal.loseSeen();
+    return watched;
   }
 
   /**
@@ -179,7 +188,19 @@ export class Watcher {
     if (facts?.isDirectory() !== true || fileSystem === null) return;
     const place = { fileSystem, device: facts.dev, inode: facts.ino, mountId: uniqueMountId(watched.root) };
     Object.assign(watched, place, this.#mountsAt(folder));
-    if (!watched.isTelling || this.#source.watch(watched) === false) this.remove(folder);
+    this.#source.unwatch(watched);
+    const isWatched = watched.isTelling && this.#source.watch(watched);
+    if (isWatched === true) return;
+    if (isWatched === false) return this.remove(folder);
+    const { journal } = watched;
+    journal.isSetUp = false;
+    watched.comings = (watched.comings ?? 0) + 1;
+    void isWatched.then((can) => {
+      journal.lose();
+      // Another directory may have come to the path meanwhile.
+      journal.isSetUp = --watched.comings! === 0;
+      if (!can && this.#watched.get(watched.root) === watched) this.remove(folder);
+    });
   }
 
   #loseAll(why: string): void {

@@ -21,7 +21,7 @@ import {
 } from "./mounts.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { ENOENT, syscallError } from "./errno.ts";
-import { eachSharedMapping } from "./shared-mappings.ts";
+import { hasWritableMapping } from "./shared-mappings.ts";
 import { AT_FDCWD, syscalls } from "./syscalls.ts";
 import { isAtOrBelow, printablePath } from "../paths/safe-path.ts";
 import type { RawPath } from "../paths/safe-path.ts";
@@ -95,6 +95,8 @@ class Target {
   readonly #place: Place | null;
   readonly #ownNamespace: string;
   readonly #ownMounts: Mount[];
+  /** True if a second mount of the file system may show the folder under another path. */
+  readonly #isElsewhere: boolean;
   readonly #otherMounts = new Map<string, Mount[]>();
   /** The last process and its namespace: many paths of one process are tested in a row. */
   #last = { pid: 0, namespace: "" };
@@ -104,6 +106,7 @@ class Target {
     this.#ownMounts = readMounts();
     this.#place = placeOf(root, this.#ownMounts);
     this.#ownNamespace = linkText("/proc/self/ns/mnt");
+    this.#isElsewhere = this.#ownMounts.filter(({ device }) => device === this.#place?.device).length > 1;
   }
 
   /** Returns the path below the folder, or null if the path is elsewhere. */
@@ -115,8 +118,7 @@ class Target {
     if (!foreign && isAtOrBelow(path, this.#root)) return below(path, this.#root);
     if (this.#place === null) return null;
     const mounts = foreign ? this.#mountsOf(pid, namespace) : this.#ownMounts;
-    // Only another mount of the same file system can show the folder under another path.
-    if (!foreign && mounts.filter((mount) => mount.device === this.#place!.device).length < 2) return null;
+    if (!foreign && !this.#isElsewhere) return null;
     const place = placeOf(path, mounts);
     if (place === null || place.device !== this.#place.device) return null;
     return isAtOrBelow(place.path, this.#place.path) ? below(place.path, this.#place.path) : null;
@@ -153,27 +155,38 @@ function readText(path: string): string {
   }
 }
 
+const SLASH = 0x2f;
 const DELETED = Buffer.from(" (deleted)");
 
-/** Returns the target of a link under /proc; null if the link is gone or leads to a removed entry, which is in no folder. */
+/** Returns the target of a link under /proc; null if it is no path, or of a removed entry, which is in no folder. */
 function linkTarget(path: string): Buffer | null {
   const target = readLink(path);
+  // Most descriptors are pipes and sockets.
+  if (target[0] !== SLASH) return null;
   if (target.length <= DELETED.length || !target.subarray(-DELETED.length).equals(DELETED)) return target;
   return existsSync(target) ? Buffer.from(target) : null;
 }
 
-let link: { path: Arena; target: Arena } | undefined;
+let link: { path: Arena; pathBytes: Buffer; target: Arena; targetBytes: Buffer } | undefined;
+
+function linkArenas(): NonNullable<typeof link> {
+  if (link === undefined) {
+    const [path, target] = [newArena(64), newArena(4096)];
+    const of = ({ bytes }: Arena): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    link = { path, pathBytes: of(path), target, targetBytes: of(target) };
+  }
+  return link;
+}
 
 /**
  * Reads a link into a reused buffer. Most targets are no paths, so the copies and exceptions of Node would be wasted.
  */
 function readLink(path: string): Buffer {
-  link ??= { path: newArena(64), target: newArena(4096) };
-  const { path: name, target } = link;
-  Buffer.from(name.bytes.buffer, name.bytes.byteOffset).write(`${path}\0`, "latin1");
+  const { path: name, pathBytes, target, targetBytes } = linkArenas();
+  pathBytes.write(`${path}\0`, "latin1");
   const length = syscalls().readlink(AT_FDCWD, name, 0, target);
   if (length < 0) throw syscallError(length, `readlink ${path}`);
-  return Buffer.from(target.bytes.buffer, target.bytes.byteOffset, length);
+  return targetBytes.subarray(0, length);
 }
 
 const ACCESS_MODE = 0o3;
@@ -262,7 +275,7 @@ export function readMaps(path: string): { text: string; whole: boolean } {
 const WRITABLE_SHARED = [" rw-s ", " rwxs ", " -w-s ", " -wxs "];
 
 function searchMappings(search: Search, pid: number): void {
-  if (eachSharedMapping(`/proc/${pid}/maps`, () => {}) === 0) return;
+  if (!hasWritableMapping(`/proc/${pid}/maps`)) return;
   const { text, whole } = readMaps(`/proc/${pid}/maps`);
   if (!whole) search.unknown.add("out-of-time");
   if (!WRITABLE_SHARED.some((permissions) => text.includes(permissions))) return;
@@ -294,9 +307,9 @@ function searchProcess(search: Search, pid: number): void {
  * a raw call, because an exception of Node for each would take ten times as long.
  */
 export function isKernelThread(pid: number): boolean {
-  link ??= { path: newArena(64), target: newArena(4096) };
-  Buffer.from(link.path.bytes.buffer, link.path.bytes.byteOffset).write(`/proc/${pid}/exe\0`, "latin1");
-  return syscalls().readlink(AT_FDCWD, link.path, 0, link.target) === ENOENT;
+  const { path, pathBytes, target } = linkArenas();
+  pathBytes.write(`/proc/${pid}/exe\0`, "latin1");
+  return syscalls().readlink(AT_FDCWD, path, 0, target) === ENOENT;
 }
 
 export const INITIAL_PID_NAMESPACE = "pid:[4026531836]";

@@ -99,6 +99,15 @@ export function kernelLockState(descriptor: number): HeldMode {
   return type === LOCK_TYPES.none ? "none" : type === LOCK_TYPES.exclusive ? "exclusive" : "shared";
 }
 
+/** First byte of a lock that another open file has on some of these bytes; null if none has. */
+export function lockedFrom(descriptor: number, range: LockRange): number | null {
+  const call = bind();
+  if (call === null) return null;
+  const arena = packFlock(LOCK_TYPES.exclusive, range);
+  if (call(descriptor, F_OFD_GETLK, arena.address) !== 0 || arena.bytes[0] === LOCK_TYPES.none) return null;
+  return Number(new DataView(arena.bytes.buffer, arena.bytes.byteOffset).getBigInt64(8, true));
+}
+
 /** True if another open file has a write lock on one of these bytes. */
 export function isWriteLocked(descriptor: number, range: LockRange): boolean {
   const call = bind();

@@ -21,7 +21,7 @@ import { keepAnnounced } from "../open/missing-folder.ts";
 import { type ExchangeWork, NOT_MADE } from "../../formats/records/unfinished.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../save/receive.ts";
-import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";
+import { holdDatabases, lookForHolders, NO_HOLDERS, whyHeld, whyNotExchanged } from "./exchangeable.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /**
@@ -49,7 +49,7 @@ export async function restoreByExchange(
   workspace: Workspace,
   input: ExchangeInput,
 ): Promise<{ undoId: SavePointId } | { refused: string }> {
-  // A sure caller hardly has the folder open, so holders are looked up during the copy. Other callers are spared a
+  // A sure caller hardly has the folder open, so holders are looked up once, after the copy. Other callers are spared a
   // needless copy.
   const refused = whyNotExchanged(workspace, input) ?? (input.isSure ? null : whyHeld(workspace.root, false));
   if (refused !== null) return { refused };
@@ -71,14 +71,9 @@ export async function restoreByExchange(
   failpoint("exchange.intent");
   try {
     const tree = treePlace(workspace.points, input.target);
-    const copying = holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
-    let held: string | null = null;
-    try {
-      if (input.isSure) held = whyHeld(workspace.root, true);
-    } finally {
-      await copying;
-    }
-    const quiet = held ?? (input.isSure ? await holdUnseen(workspace.root, input.signal) : null);
+    await holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
+    const { reason, isAll } = input.isSure ? lookForHolders(workspace.root) : NO_HOLDERS;
+    const quiet = reason ?? (isAll ? null : await holdDatabases(workspace.root, input.signal));
     if (typeof quiet === "string") {
       await takeBack(workspace, intent, input);
       return { refused: quiet };

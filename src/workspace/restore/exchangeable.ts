@@ -89,9 +89,8 @@ export function whyHeld(root: Buffer, isSure: boolean): string | null {
   return reason ?? (isAll || isSure ? null : "Cairn cannot find out if a process has files of the folder open");
 }
 
-/** Holds the folder's databases if some processes cannot be inspected. Returns the reason if that fails. */
-export async function holdUnseen(root: Buffer, signal?: AbortSignal): Promise<string | QuietDatabase | null> {
-  if (lookForHolders(root, SURE_BUDGET_MS).isAll) return null;
+/** Holds the folder's databases, for when some processes cannot be inspected. Returns the reason if that fails. */
+export async function holdDatabases(root: Buffer, signal?: AbortSignal): Promise<string | QuietDatabase> {
   const { DatabaseProcess } = await import("../../capture/sqlite/database-process.ts");
   const sqlite = new DatabaseProcess();
   try {
@@ -103,7 +102,16 @@ export async function holdUnseen(root: Buffer, signal?: AbortSignal): Promise<st
   }
 }
 
-function lookForHolders(root: Buffer, budgetMs: number): { reason: string | null; isAll: boolean } {
+interface FolderLook {
+  /** Names a process that has the folder open; null if none was found. */
+  reason: string | null;
+  /** True if all processes were inspected. */
+  isAll: boolean;
+}
+
+export const NO_HOLDERS: FolderLook = { reason: null, isAll: true };
+
+export function lookForHolders(root: Buffer, budgetMs = SURE_BUDGET_MS): FolderLook {
   const { holders, unknown } = findHolders(root, { budgetMs });
   const [first] = holders;
   const reason =

@@ -158,8 +158,10 @@ function labelSnapshot(
   const { databases, torn } = databasesIn(captured, tree);
   const whole = torn.filter((path) => isSuperJournalName(path) && journalsIn(joinPath(tree, path)).length > 0);
   const joined = whole.flatMap((path) => databasesOf(path, { from, tree }));
-  const isHalf = (place: Uint8Array): boolean => logsBeside(joinPath(tree, place)).length === 0;
-  const half = written.filter((place) => isDatabase(joinPath(tree, place)) && isHalf(place));
+  // An empty file is a new database before its first transaction. With half of that, it may lack its header.
+  const isHalf = (place: Buffer): boolean =>
+    isFile(place) && fs.lstatSync(place).size > 0 && logsBeside(place).length === 0;
+  const half = written.filter((place) => isHalf(joinPath(tree, place)));
   const labels = new Map<string, ConsistencyLabel>();
   for (const place of [...databases, ...joined])
     labels.set(latin1(place), { ...recordPath(place), label: "crash-consistent", reason: WRITTEN_TO });

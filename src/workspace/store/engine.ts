@@ -121,6 +121,21 @@ export interface HeldCache {
 
 export type ChangesOf = (root: Uint8Array) => FolderChanges | null;
 
+/** Entries of one folder that a watcher sees being created, renamed or written. */
+export interface SeenEntries {
+  /** Databases that saves have found, for the next save: raw paths below the folder, as latin1. */
+  readonly databases: Set<string>;
+  /**
+   * Returns the files and the new directories seen since the last call, as `databases` has them. Null if some may be
+   * missing, and at the first call: nothing is known of entries from before the watch.
+   */
+  takeSeen(): ReadonlySet<string> | null;
+  /** The next {@link takeSeen} returns null, because what the last one returned was not used. */
+  loseSeen(): void;
+}
+
+export type SeenIn = (root: Uint8Array) => SeenEntries | null;
+
 export interface StoreFacts {
   /** Bytes of the packs that the index lists. Leftovers of a killed save are not counted. */
   bytes: number;

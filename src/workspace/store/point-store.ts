@@ -26,6 +26,7 @@ import type {
   StoppableCall,
   StoredContent,
   FolderChanges,
+  SeenEntries,
   StoreFacts,
   WriteRequest,
   WrittenContent,
@@ -67,6 +68,8 @@ interface PointStoreOptions {
   databases?: NonNullable<ScanOptions["databases"]>["capture"] | null;
   /** reports changes of the workspace's folder */
   changes?: FolderChanges | null;
+  /** reports entries of the folder in which a program may have made a database */
+  seen?: SeenEntries | null;
 }
 
 const CLOCK_TICK_MS = 10;
@@ -83,6 +86,7 @@ export class PointStore {
   readonly holder: TreeHolder | null;
   /** Captures databases that are in use, each in a state between two transactions; null: databases are copied as files. */
   readonly databases: NonNullable<PointStoreOptions["databases"]> | null;
+  readonly seen: SeenEntries | null;
   readonly #options: PointStoreOptions;
   readonly #changes: FolderChanges | null;
   #store: Promise<EmbeddedStore> | undefined;
@@ -94,6 +98,7 @@ export class PointStore {
     this.holder = options.holder ?? null;
     this.databases = options.databases ?? null;
     this.#changes = options.changes ?? null;
+    this.seen = options.seen ?? null;
     this.#kept = new KeptScan(options.statCache, this.#changes);
   }
 
