@@ -3,7 +3,8 @@ import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import type { ListOptions, PointList } from "../workspace/points/points.ts";
+import { folded, hasTag, type TextRow, textRow } from "../workspace/points/point-texts.ts";
+import type { DamagedPoint as Damage, ListOptions } from "../workspace/points/points.ts";
 import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
 import { momentOf } from "../workspace/points/targets.ts";
@@ -25,9 +26,6 @@ import type {
 } from "../contract/index.ts";
 import { PathChanges } from "./path-changes.ts";
 import { publicPoint } from "./public-point.ts";
-
-/** Points read at a time while searching for matching ones. */
-const PAGE = 200;
 
 /** Lists the points of a workspace, newest first. Damaged points are listed separately. */
 export async function history(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
@@ -214,41 +212,49 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   const { limit, path } = asked;
   if (!Number.isInteger(limit) || limit < 0)
     throw new CairnError("usage", `the limit must be a whole number, or 0 for all; found ${limit}`);
-  const filters = isFiltered(asked);
   let skip = asked.skip ?? 0;
   if (!Number.isInteger(skip) || skip < 0)
     throw new CairnError("usage", `skip must be a whole number of points; found ${skip}`);
+  const { points } = workspace;
+  const shown = shownOf(workspace, asked.all);
+  if (!isFiltered(asked)) {
+    const { damaged, ...list } = points.list({ ...shown, limit, skip });
+    return { ...list, changes: [], damaged: damaged.map(shownDamage) };
+  }
   const call = { signal: asked.signal, withUndo: asked.all };
   const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
-  const pace = newPacer(asked.signal);
-  const now = Date.now();
+  const [now, fits] = [Date.now(), filterOf(asked)];
   let after: number | null = null;
-  for (const list of pages(workspace, asked, filters ? { limit: PAGE } : { limit, skip })) {
-    await pace();
-    for (const { id, problem } of list.damaged)
-      found.damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
-    for (const point of list.points) {
-      if (filters) await pace();
-      const time = Date.parse(point.descriptor.created_at);
-      if (time <= now) after = time;
-      // A point dated in the future by a wrong clock was made before the point after it.
-      if (filters && !fits(point, asked, after ?? time)) continue;
-      const change = (await changes?.of(point)) ?? null;
-      if (changes !== null && change === null) continue;
-      if (filters && skip-- > 0) continue;
-      found.points.push(point);
-      if (change !== null) found.changes.push(change);
+  for await (const known of points.texts(points.listed(shown), newPacer(asked.signal))) {
+    if ("problem" in known) {
+      found.damaged.push(shownDamage(known));
+      continue;
     }
-    found.truncated = list.truncated;
-    if (!filters || (limit > 0 && found.points.length > limit)) break;
-  }
-  if (limit > 0 && found.points.length > limit) {
-    found.points.length = limit;
-    found.changes.splice(limit);
-    found.truncated = true;
+    const { time } = known.row;
+    if (time <= now) after = time;
+    // A point dated in the future by a wrong clock was made before the point after it.
+    if (!fits(known.row, after ?? time)) continue;
+    if (changes === null && skip > 0) {
+      skip--;
+      continue;
+    }
+    const read = known.read();
+    if (read !== null && "problem" in read) found.damaged.push(shownDamage(read));
+    if (read === null || "problem" in read || !fits(textRow(read), after ?? time)) continue;
+    const change = (await changes?.of(read)) ?? null;
+    if (changes !== null && change === null) continue;
+    if (skip-- > 0) continue;
+    found.truncated = limit > 0 && found.points.length === limit;
+    if (found.truncated) break;
+    found.points.push(read);
+    if (change !== null) found.changes.push(change);
   }
   return found;
+}
+
+function shownDamage({ id, problem }: Damage): DamagedPoint {
+  return { save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" };
 }
 
 function isFiltered({ grep, tag, path, from, to }: Asked): boolean {
@@ -260,22 +266,12 @@ function shownOf(workspace: Workspace, all: boolean): Pick<ListOptions, "savesAn
   return all ? {} : { savesAnd: workspace.state().head };
 }
 
-/** Yields the visible points, `limit` at a time, after the first `skip`. */
-function* pages(workspace: Workspace, { all }: Asked, { limit, skip }: ListOptions): Generator<PointList> {
-  const shown = shownOf(workspace, all);
-  let from: ListOptions = skip === undefined ? {} : { skip };
-  for (;;) {
-    const list = workspace.points.list({ ...shown, ...from, ...(limit === undefined ? {} : { limit }) });
-    yield list;
-    if (!list.truncated) return;
-    from = { before: Math.min(...[...list.points, ...list.damaged].map(({ sequence }) => sequence)) };
-  }
-}
-
-function fits({ descriptor, tags }: Point, { grep, tag, from, to }: Asked, time: number): boolean {
-  if (tag !== undefined && !tags.includes(tag)) return false;
-  if ((from !== null && time < from) || (to !== null && time > to)) return false;
-  if (grep === undefined) return true;
-  const text = [descriptor.message, ...tags, JSON.stringify(descriptor.cause)].join("\n").toLowerCase();
-  return text.includes(grep.toLowerCase());
+/** Returns the filter of rows, with the time that counts for a point. */
+function filterOf({ grep, tag, from, to }: Asked): (row: TextRow, time: number) => boolean {
+  const text = grep === undefined ? "" : folded(grep);
+  return (row, time) =>
+    (from === null || time >= from) &&
+    (to === null || time <= to) &&
+    (tag === undefined || hasTag(row, tag)) &&
+    row.text.includes(text);
 }

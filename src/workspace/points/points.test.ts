@@ -60,10 +60,11 @@ function descriptorOf(sequence: number, changes: Partial<Descriptor> = {}): Desc
   };
 }
 
-function scratch(context: TestContext): { paths: { points: string; catalog: string }; points: Points } {
+function scratch(context: TestContext): { paths: { points: string; catalog: string; texts: string }; points: Points } {
   const directory = mkdtempSync(join(tmpdir(), "cairn-points-"));
   context.after(() => rmSync(directory, { recursive: true, force: true }));
-  const paths = { points: join(directory, "points"), catalog: join(directory, "catalog") };
+  const [points, catalog, texts] = ["points", "catalog", "texts"].map((name) => join(directory, name)) as [string, string, string];
+  const paths = { points, catalog, texts };
   mkdirSync(paths.points);
   return { paths, points: new Points(paths) };
 }

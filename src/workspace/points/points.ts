@@ -52,6 +52,8 @@ import {
   PointCatalog,
   type PointKind,
 } from "./point-catalog.ts";
+import { PointTexts, textFileOf, type TextRow } from "./point-texts.ts";
+import type { Pacer } from "../../pacer.ts";
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -84,6 +86,13 @@ export interface ListOptions {
   skip?: number;
 }
 
+/** A point whose texts are known. */
+export interface KnownTexts {
+  readonly row: TextRow;
+  /** Reads the point; null if it was removed meanwhile. */
+  read(): Point | DamagedPoint | null;
+}
+
 function kindOf(descriptor: Descriptor): PointKind {
   return descriptor.undo ? "u" : descriptor.chosen_id === undefined ? "s" : "n";
 }
@@ -104,10 +113,12 @@ const DIRECT_READS = 4;
 export class Points {
   readonly #directory: string;
   readonly #catalog: PointCatalog;
+  readonly #texts: PointTexts;
 
-  constructor(paths: Pick<WorkspacePaths, "points" | "catalog">) {
+  constructor(paths: Pick<WorkspacePaths, "points" | "catalog" | "texts">) {
     this.#directory = paths.points;
     this.#catalog = new PointCatalog(paths.catalog);
+    this.#texts = new PointTexts(paths.texts, dirname(paths.points));
   }
 
   pathsOf(sequence: number): PointPaths {
@@ -318,6 +329,25 @@ export class Points {
     return { points, damaged, truncated };
   }
 
+  /** Yields the texts of points, or their damage, newest first. Reads only points whose texts the cache lacks. */
+  async *texts(sequences: readonly number[], pace: Pacer): AsyncGenerator<KnownTexts | DamagedPoint> {
+    for (let end = sequences.length; end > 0;) {
+      const file = textFileOf(sequences[end - 1]!);
+      using rows = this.#texts.open(file);
+      for (; end > 0 && textFileOf(sequences[end - 1]!) === file; end--) {
+        await pace();
+        const sequence = sequences[end - 1]!;
+        const row = rows.get(sequence);
+        if (row !== undefined && row.id === this.idOf(sequence)) {
+          yield { row, read: () => this.#tryRead(sequence) };
+          continue;
+        }
+        const read = this.#tryRead(sequence);
+        if (read !== null) yield "problem" in read ? read : { row: rows.add(read), read: () => read };
+      }
+    }
+  }
+
   /** Returns null for a claim without a descriptor, or a point that was removed meanwhile. */
   #tryRead(sequence: number): Point | DamagedPoint | null {
     try {
@@ -482,6 +512,14 @@ export class Points {
   remove(sequence: number): boolean {
     const staged = join(this.#directory, temporaryName());
     this.#catalog.forget([sequence]);
+    if (!this.#texts.without([sequence], () => this.#stageRemoval(sequence, staged))) return false;
+    failpoint("point-removed");
+    removeAll(staged);
+    this.#catalog.compact(new Set(this.sequences()));
+    return true;
+  }
+
+  #stageRemoval(sequence: number, staged: string): boolean {
     try {
       renameSync(this.pathsOf(sequence).root, staged);
     } catch (error) {
@@ -489,9 +527,6 @@ export class Points {
       throw toCairnError(error, `remove the point with sequence number ${sequence}`);
     }
     fsyncDirectory(this.#directory);
-    failpoint("point-removed");
-    removeAll(staged);
-    this.#catalog.compact(new Set(this.sequences()));
     return true;
   }
 
@@ -504,17 +539,19 @@ export class Points {
     mkdirSync(staged, { mode: 0o700 });
     this.#catalog.forget(sequences);
     let removed = 0;
-    for (const sequence of sequences) {
-      try {
-        renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
-        removed++;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-          throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+    this.#texts.without(sequences, () => {
+      for (const sequence of sequences) {
+        try {
+          renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
+          removed++;
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+            throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+        }
+        failpoint("points.moved-away");
       }
-      failpoint("points.moved-away");
-    }
-    fsyncDirectory(this.#directory);
+      fsyncDirectory(this.#directory);
+    });
     failpoint("points.gone");
     removeAll(staged);
     forgetListing(this.#directory);
@@ -527,8 +564,10 @@ export class Points {
     this.#catalog.forget(sequences);
     try {
       makeFolder(aside);
-      for (const sequence of sequences)
-        renameSync(this.pathsOf(sequence).root, join(aside, pointDirectoryName(sequence)));
+      this.#texts.without(sequences, () => {
+        for (const sequence of sequences)
+          renameSync(this.pathsOf(sequence).root, join(aside, pointDirectoryName(sequence)));
+      });
     } catch (error) {
       throw toCairnError(error, `move points to ${aside}`);
     }
@@ -560,10 +599,17 @@ export class Points {
     rmSync(verification, { force: true });
   }
 
-  /** Replaces the cause and the message in a point's descriptor. Durable by rename. */
-  replaceCause({ sequence, made }: Point, replaced: Pick<Descriptor, "cause" | "message">): void {
-    this.#write(this.pathsOf(sequence).descriptor, encodeDescriptorFile({ ...made, ...replaced }));
-    failpoint("cause-rewritten");
+  /** Replaces the causes and messages in points' descriptors. Each is durable by rename. */
+  replaceCauses(all: readonly { point: Point; by: Pick<Descriptor, "cause" | "message"> }[]): void {
+    this.#texts.without(
+      all.map(({ point }) => point.sequence),
+      () => {
+        for (const { point, by } of all) {
+          this.#write(this.pathsOf(point.sequence).descriptor, encodeDescriptorFile({ ...point.made, ...by }));
+          failpoint("cause-rewritten");
+        }
+      },
+    );
   }
 
   writePin(sequence: number, pin: PinFile | null): void {
@@ -573,7 +619,9 @@ export class Points {
   }
 
   writeTags(sequence: number, tags: readonly string[]): void {
-    this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] }));
+    this.#texts.without([sequence], () =>
+      this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] })),
+    );
   }
 
   writeVerification(sequence: number, verification: VerificationFile): void {
