@@ -3,7 +3,7 @@ import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import { folded, hasTag, type TextRow, textRow } from "../workspace/points/point-texts.ts";
+import { BREAK, folded, type TextRow } from "../workspace/points/point-texts.ts";
 import type { DamagedPoint as Damage, ListOptions } from "../workspace/points/points.ts";
 import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
@@ -224,31 +224,22 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   const call = { signal: asked.signal, withUndo: asked.all };
   const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
-  const [now, fits] = [Date.now(), filterOf(asked)];
-  let after: number | null = null;
-  for await (const known of points.texts(points.listed(shown), newPacer(asked.signal))) {
-    if ("problem" in known) {
-      found.damaged.push(shownDamage(known));
-      continue;
+  const fits = filterOf(asked);
+  for await (const listed of points.texts(points.listed(shown), newPacer(asked.signal))) {
+    for (const known of listed) {
+      if ("row" in known && !fits(known.row)) continue;
+      const isSure = "row" in known && changes === null && asked.tag === undefined;
+      if (isSure && skip-- > 0) continue;
+      const read = "row" in known ? (known.point ?? points.readOrDamage(known.sequence)) : known;
+      if (read !== null && "problem" in read) found.damaged.push(shownDamage(read));
+      if (read === null || "problem" in read || (asked.tag !== undefined && !read.tags.includes(asked.tag))) continue;
+      const change = (await changes?.of(read)) ?? null;
+      if ((changes !== null && change === null) || (!isSure && skip-- > 0)) continue;
+      found.truncated = limit > 0 && found.points.length === limit;
+      if (found.truncated) return found;
+      found.points.push(read);
+      if (change !== null) found.changes.push(change);
     }
-    const { time } = known.row;
-    if (time <= now) after = time;
-    // A point dated in the future by a wrong clock was made before the point after it.
-    if (!fits(known.row, after ?? time)) continue;
-    if (changes === null && skip > 0) {
-      skip--;
-      continue;
-    }
-    const read = known.read();
-    if (read !== null && "problem" in read) found.damaged.push(shownDamage(read));
-    if (read === null || "problem" in read || !fits(textRow(read), after ?? time)) continue;
-    const change = (await changes?.of(read)) ?? null;
-    if (changes !== null && change === null) continue;
-    if (skip-- > 0) continue;
-    found.truncated = limit > 0 && found.points.length === limit;
-    if (found.truncated) break;
-    found.points.push(read);
-    if (change !== null) found.changes.push(change);
   }
   return found;
 }
@@ -266,12 +257,17 @@ function shownOf(workspace: Workspace, all: boolean): Pick<ListOptions, "savesAn
   return all ? {} : { savesAnd: workspace.state().head };
 }
 
-/** Returns the filter of rows, with the time that counts for a point. */
-function filterOf({ grep, tag, from, to }: Asked): (row: TextRow, time: number) => boolean {
-  const text = grep === undefined ? "" : folded(grep);
-  return (row, time) =>
-    (from === null || time >= from) &&
-    (to === null || time <= to) &&
-    (tag === undefined || hasTag(row, tag)) &&
-    row.text.includes(text);
+/** Returns a filter of rows, which are given newest first. Ignores the case of a tag. */
+function filterOf({ grep = "", tag, from, to }: Asked): (row: TextRow) => boolean {
+  const [text, tagged] = [folded(grep), tag === undefined ? "" : BREAK + folded(tag) + BREAK];
+  const now = Date.now();
+  let after: number | null = null;
+  const fitsTime = ({ time }: TextRow): boolean => {
+    if (time <= now) after = time;
+    // A point dated in the future by a wrong clock was made before the point after it.
+    const counted = after ?? time;
+    return (from === null || counted >= from) && (to === null || counted <= to);
+  };
+  const isTimed = from !== null || to !== null;
+  return (row) => (!isTimed || fitsTime(row)) && row.text.includes(tagged) && row.text.includes(text);
 }

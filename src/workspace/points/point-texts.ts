@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, fstatSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { durableWrite, temporaryName, writeAll } from "../../fs/durable.ts";
@@ -9,45 +9,39 @@ import type { Point } from "./point-files.ts";
 
 /**
  * A cache of the texts that filters of the history compare, so that a filter reads the descriptors of fitting points only.
- * A file has the points of 1024 sequence numbers, a line each; later lines replace earlier ones. Readers add points that they
- * had to read. A writer that changes or removes a point replaces the file first, by one without the point's text and with a
- * mark. Readers add nothing to a replaced file, and no text of a marked point.
+ * A file has the points of 1024 sequence numbers. Readers append points that they had to read. A writer that changes or
+ * removes a point replaces the file first, by one without the point's text and with a mark. Readers append nothing to a
+ * replaced file, and no text of a marked point.
  */
 
 const PER_FILE = 1024;
 /** Longer rows are not kept: readers ask the point. */
 const MOST_ROW_BYTES = 16 << 10;
 const MOST_FILE_BYTES = 2 * PER_FILE * MOST_ROW_BYTES;
+/** Appended rows follow a head: this, CRC-32 and number of their bytes. */
+export const TEXTS_HEAD = "cairn-texts 1 ";
+const HEAD_BYTES = TEXTS_HEAD.length + 8 + 1 + 10 + 1;
 
-/** Texts of a point as UTF-8, a byte per character. */
+/** What filters compare of a point, as UTF-8 with a byte per character. */
 export interface TextRow {
-  readonly id: string;
+  /** {@link folded} message, tags and cause; a tag is between two of {@link BREAK} */
+  readonly text: string;
   /** ms since 1970 */
   readonly time: number;
-  /** JSON */
-  readonly tags: string;
-  /** {@link folded} message, tags and cause */
-  readonly text: string;
 }
 
-/** Folds a text for a search that ignores case. A row is one line, so line breaks become U+001F. */
+/** Stands for a line break: a row is one line. */
+export const BREAK = "\u001f";
+
+/** Folds a text for a search that ignores case. */
 export function folded(text: string): string {
-  return bytesOf(text.toLowerCase().replaceAll("\n", "\u001f"));
-}
-
-export function hasTag({ tags }: TextRow, tag: string): boolean {
-  // A comma before a quote always ends a member: inside of one, JSON has a backslash before the quote.
-  return `,${tags.slice(1, -1)},`.includes(`,${bytesOf(JSON.stringify(tag))},`);
+  return Buffer.from(text.toLowerCase().replaceAll("\n", BREAK)).toString("latin1");
 }
 
 export function textRow({ descriptor, tags }: Point): TextRow {
-  const { save_point_id: id, created_at, message, cause } = descriptor;
+  const { created_at, message, cause } = descriptor;
   const text = folded([message, ...tags, JSON.stringify(cause)].join("\n"));
-  return { id, time: Date.parse(created_at), tags: bytesOf(JSON.stringify(tags)), text };
-}
-
-function bytesOf(text: string): string {
-  return Buffer.from(text).toString("latin1");
+  return { text, time: Date.parse(created_at) };
 }
 
 /** The number of the file that has a point's row. */
@@ -55,46 +49,99 @@ export function textFileOf(sequence: number): number {
   return Math.floor(sequence / PER_FILE);
 }
 
-type Rows = Map<number, TextRow | "withdrawn">;
+const digits = (number: number, width: number): string => String(number).padStart(width, "0");
 
-function lineOf(sequence: number, row: TextRow | "withdrawn"): string {
-  const text = row === "withdrawn" ? "-" : `${row.id} ${row.time}\t${row.tags}\t${row.text}`;
-  const checked = `${String(sequence).padStart(10, "0")} ${text}`;
-  return `${sumOf(Buffer.from(checked, "latin1"))} ${checked}\n`;
+/** A row is `SEQUENCE ID TIME TEXT`, that of a marked point `SEQUENCE`. */
+const [ID_AT, TIME_AT, TEXT_AT] = [11, 44, 60];
+
+/** Returns rows of a file with their head. */
+function blockOf(rows: string): Buffer {
+  const bytes = Buffer.from(rows, "latin1");
+  const sum = crc32(bytes).toString(16).padStart(8, "0");
+  return Buffer.concat([Buffer.from(`${TEXTS_HEAD}${sum} ${digits(bytes.length, 10)}\n`), bytes]);
 }
 
-function sumOf(bytes: Uint8Array): string {
-  return crc32(bytes).toString(16).padStart(8, "0");
-}
+/** Decodes only what is asked for. */
+class RowOfFile implements TextRow {
+  readonly #all: string;
+  readonly #start: number;
+  readonly #end: number;
 
-/** Decodes a file; skips damaged lines and those of other versions. */
-function decode(bytes: Buffer): Rows {
-  const rows: Rows = new Map();
-  const all = bytes.toString("latin1");
-  for (let start = 0, end = 0; start < all.length; start = end + 1) {
-    end = all.indexOf("\n", start);
-    if (end < 0) break;
-    if (all.slice(start, start + 8) !== sumOf(bytes.subarray(start + 9, end))) continue;
-    const sequence = Number(all.slice(start + 9, start + 19));
-    if (end === start + 21) rows.set(sequence, "withdrawn");
-    const [tagsAt, textAt] = [all.indexOf("\t", start) + 1, all.indexOf("\t", all.indexOf("\t", start) + 1) + 1];
-    if (end > start + 21)
-      rows.set(sequence, {
-        id: all.slice(start + 20, start + 52),
-        time: Number(all.slice(start + 53, tagsAt - 1)),
-        tags: all.slice(tagsAt, textAt - 1),
-        text: all.slice(textAt, end),
-      });
+  constructor(all: string, start: number, end: number) {
+    this.#all = all;
+    this.#start = start;
+    this.#end = end;
   }
-  return rows;
+
+  get text(): string {
+    return this.#all.slice(this.#start + TEXT_AT, this.#end);
+  }
+
+  get time(): number {
+    return Number(this.#all.slice(this.#start + TIME_AT, this.#start + TEXT_AT));
+  }
+}
+
+/** The rows of a file: where each begins and ends in its text. */
+class Rows {
+  readonly #all: string;
+  readonly #starts = new Uint32Array(PER_FILE);
+  readonly #ends = new Uint32Array(PER_FILE);
+
+  /** Skips damaged rows and those of other versions. */
+  constructor(bytes: Buffer) {
+    this.#all = bytes.toString("latin1");
+    for (let at = 0; at >= 0; at = this.#all.indexOf(`\n${TEXTS_HEAD}`, at) + 1 || -1) {
+      const [sum, length] = this.#all.slice(at + TEXTS_HEAD.length, at + HEAD_BYTES - 1).split(" ");
+      const from = at + HEAD_BYTES;
+      const to = from + Number(length);
+      const isWhole = to <= bytes.length && crc32(bytes.subarray(from, to)) === Number.parseInt(sum!, 16);
+      if (isWhole && this.#all.startsWith(TEXTS_HEAD, at)) this.#take(from, to);
+    }
+  }
+
+  #take(from: number, to: number): void {
+    for (let start = from, end = from; start < to; start = end + 1) {
+      end = this.#all.indexOf("\n", start);
+      const at = Number(this.#all.slice(start, start + 10)) % PER_FILE;
+      this.#starts[at] = start;
+      this.#ends[at] = end;
+    }
+  }
+
+  /** The row of a point; undefined if there is none with this id. */
+  get(sequence: number, id: string | null): TextRow | undefined {
+    const at = sequence % PER_FILE;
+    const [start, end] = [this.#starts[at]!, this.#ends[at]!];
+    if (id === null || end < start + TEXT_AT || !this.#all.startsWith(id, start + ID_AT)) return undefined;
+    return new RowOfFile(this.#all, start, end);
+  }
+
+  /** The lengths of a row: 0 for a point without a row. */
+  length(sequence: number): number {
+    return this.#ends[sequence % PER_FILE]! - this.#starts[sequence % PER_FILE]!;
+  }
+
+  isMarked(sequence: number): boolean {
+    return this.length(sequence) === ID_AT - 1;
+  }
+
+  /** The unmarked rows without those of some points. */
+  without(sequences: readonly number[]): string {
+    const leaving = new Set(sequences.map((sequence) => sequence % PER_FILE));
+    return Array.from(this.#starts, (start, at) =>
+      leaving.has(at) || this.length(at) < TEXT_AT ? "" : this.#all.slice(start, this.#ends[at]! + 1),
+    ).join("");
+  }
 }
 
 /** The rows of one file, and those that its reader adds. Nothing fails: without the file each point is read. */
 export class TextFile implements Disposable {
   readonly #path: string;
   #descriptor: number | null = null;
-  #rows: Rows = new Map();
+  #rows = new Rows(Buffer.alloc(0));
   #added = "";
+  #isCut = false;
 
   constructor(path: string) {
     this.#path = path;
@@ -102,41 +149,40 @@ export class TextFile implements Disposable {
       mkdirSync(dirname(path), { mode: 0o700, recursive: true });
       const { O_RDWR, O_APPEND, O_CREAT } = constants;
       this.#descriptor = openRegular(path, { flags: O_RDWR | O_APPEND | O_CREAT });
-      if (fstatSync(this.#descriptor).size > MOST_FILE_BYTES) return;
-      this.#take(readFileSync(this.#descriptor));
+      if (fstatSync(this.#descriptor).size <= MOST_FILE_BYTES) this.#take(readFileSync(this.#descriptor));
     } catch {
       // Somebody who may only read.
-      if (existsSync(path)) this.#take(readOrNothing(path));
+      this.#take(readOrNothing(path));
     }
   }
 
   #take(bytes: Buffer): void {
-    this.#rows = decode(bytes);
-    // A line that a kill cut off must not swallow the next one.
-    if (bytes.length > 0 && bytes.at(-1) !== 0x0a) this.#added = "\n";
+    this.#rows = new Rows(bytes);
+    // A row that a kill cut off.
+    this.#isCut = bytes.length > 0 && bytes.at(-1) !== 0x0a;
   }
 
-  get(sequence: number): TextRow | undefined {
-    const row = this.#rows.get(sequence);
-    return row === "withdrawn" ? undefined : row;
+  get(sequence: number, id: string | null): TextRow | undefined {
+    return this.#rows.get(sequence, id);
   }
 
   /** Adds a point that was read. */
   add(point: Point): TextRow {
     const row = textRow(point);
-    const { cause } = point.descriptor;
+    const { cause, save_point_id: id } = point.descriptor;
     // Points of earlier builds: what an agent typed is kept sealed only.
     const isTyped = isEvent(cause) && ("prompt" in cause || "command" in cause);
-    const line = lineOf(point.sequence, row);
-    if (this.#rows.get(point.sequence) !== "withdrawn" && !isTyped && line.length <= MOST_ROW_BYTES) this.#added += line;
+    const line = `${digits(point.sequence, 10)} ${id} ${digits(row.time, 15)} ${row.text}\n`;
+    const isKept = row.time >= 0 && line.length <= MOST_ROW_BYTES && !isTyped && !this.#rows.isMarked(point.sequence);
+    if (isKept) this.#added += line;
     return row;
   }
 
   [Symbol.dispose](): void {
     if (this.#descriptor === null) return;
     try {
-      if (this.#added.length > 1 && fstatSync(this.#descriptor).ino === lstatSync(this.#path).ino)
-        writeAll(this.#descriptor, Buffer.from(this.#added, "latin1"));
+      if (this.#added === "" || fstatSync(this.#descriptor).ino !== lstatSync(this.#path).ino) return;
+      writeAll(this.#descriptor, Buffer.concat([Buffer.from(this.#isCut ? "\n" : ""), blockOf(this.#added)]));
     } catch {
       // The next reader adds the rows.
     } finally {
@@ -184,16 +230,14 @@ export class PointTexts {
 
   #withdraw(file: number, sequences: readonly number[]): void {
     const path = this.#path(file);
-    const rows = decode(readOrNothing(path));
-    const hadText = sequences.some((sequence) => typeof rows.get(sequence) === "object");
-    for (const [sequence, row] of rows) if (row === "withdrawn") rows.delete(sequence);
-    for (const sequence of sequences) rows.set(sequence, "withdrawn");
-    const text = Array.from(rows, ([sequence, row]) => lineOf(sequence, row)).join("");
+    const rows = new Rows(readOrNothing(path));
+    const hadText = sequences.some((sequence) => rows.length(sequence) > 0 && !rows.isMarked(sequence));
+    const text = rows.without(sequences) + sequences.map((sequence) => `${digits(sequence, 10)}\n`).join("");
     try {
       if (text === "") rmSync(path, { force: true });
-      else this.#replace(path, Buffer.from(text, "latin1"), hadText);
+      else this.#replace(path, blockOf(text), hadText);
     } catch {
-      rmSync(path, { force: true });
+      rmSync(this.#directory, { recursive: true, force: true });
     }
   }
 

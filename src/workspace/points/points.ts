@@ -86,11 +86,11 @@ export interface ListOptions {
   skip?: number;
 }
 
-/** A point whose texts are known. */
+/** A point's texts, and the point if it was read for them. */
 export interface KnownTexts {
+  readonly sequence: number;
   readonly row: TextRow;
-  /** Reads the point; null if it was removed meanwhile. */
-  read(): Point | DamagedPoint | null;
+  readonly point?: Point;
 }
 
 function kindOf(descriptor: Descriptor): PointKind {
@@ -315,7 +315,7 @@ export class Points {
         if (isListed(row, options)) skip--;
         continue;
       }
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read === null || isHidden(read, options)) continue;
       if (skip > 0) {
         skip--;
@@ -329,27 +329,30 @@ export class Points {
     return { points, damaged, truncated };
   }
 
-  /** Yields the texts of points, or their damage, newest first. Reads only points whose texts the cache lacks. */
-  async *texts(sequences: readonly number[], pace: Pacer): AsyncGenerator<KnownTexts | DamagedPoint> {
+  /** Yields the texts of points, or their damage, newest first, some hundred at a time. Reads only points that the cache lacks. */
+  async *texts(sequences: readonly number[], pace: Pacer): AsyncGenerator<(KnownTexts | DamagedPoint)[]> {
     for (let end = sequences.length; end > 0;) {
       const file = textFileOf(sequences[end - 1]!);
+      const known: (KnownTexts | DamagedPoint)[] = [];
       using rows = this.#texts.open(file);
+      await pace();
       for (; end > 0 && textFileOf(sequences[end - 1]!) === file; end--) {
-        await pace();
         const sequence = sequences[end - 1]!;
-        const row = rows.get(sequence);
-        if (row !== undefined && row.id === this.idOf(sequence)) {
-          yield { row, read: () => this.#tryRead(sequence) };
+        const row = rows.get(sequence, this.idOf(sequence));
+        if (row !== undefined) {
+          known.push({ sequence, row });
           continue;
         }
-        const read = this.#tryRead(sequence);
-        if (read !== null) yield "problem" in read ? read : { row: rows.add(read), read: () => read };
+        await pace();
+        const read = this.readOrDamage(sequence);
+        if (read !== null) known.push("problem" in read ? read : { sequence, row: rows.add(read), point: read });
       }
+      yield known;
     }
   }
 
-  /** Returns null for a claim without a descriptor, or a point that was removed meanwhile. */
-  #tryRead(sequence: number): Point | DamagedPoint | null {
+  /** Reads a point, or its damage; null for a claim without a descriptor, or a point that was removed meanwhile. */
+  readOrDamage(sequence: number): Point | DamagedPoint | null {
     try {
       return this.read(sequence);
     } catch (error) {
@@ -365,7 +368,7 @@ export class Points {
     const fresh = new Map<number, CatalogRow>();
     for (const sequence of sequences) {
       if (rows.has(sequence)) continue;
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read !== null && !("problem" in read))
         fresh.set(sequence, { id: read.descriptor.save_point_id, kind: kindOf(read.descriptor) });
     }
@@ -380,7 +383,7 @@ export class Points {
     const fitting: (Point | DamagedPoint)[] = [];
     for (const sequence of sequences) {
       if (rows.get(sequence)?.id.startsWith(prefix) !== true) continue;
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read === null) continue;
       // The catalog was wrong: the number belongs to another point now.
       if (!("problem" in read) && !read.descriptor.save_point_id.startsWith(prefix))
@@ -416,7 +419,7 @@ export class Points {
   /** The point with exactly this id; null if there is none. Throws the point's problem if it is damaged. */
   byId(id: SavePointId): Point | null {
     for (const sequence of this.sequences().slice(-DIRECT_READS).toReversed()) {
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read !== null && !("problem" in read) && read.descriptor.save_point_id === id) return read;
     }
     const found = this.withPrefix(id)[0];
@@ -499,7 +502,7 @@ export class Points {
     for (const [at, sequence] of this.sequences().toReversed().entries()) {
       if (imported !== null && at >= DIRECT_READS) break;
       if (at >= DIRECT_READS && this.#catalog.rows().get(sequence)?.kind === "u") continue;
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read === null || "problem" in read) continue;
       if (kindOf(read.descriptor) === "u") continue;
       if (!isImported(read)) return read;
@@ -597,6 +600,11 @@ export class Points {
     failpoint("point-rewritten");
     // The verification is of the former content.
     rmSync(verification, { force: true });
+  }
+
+  /** Runs `change`, which writes descriptors of points. The caller holds the workspace's lock. */
+  rewriting(sequences: readonly number[], change: () => void): void {
+    this.#texts.without(sequences, change);
   }
 
   /** Replaces the causes and messages in points' descriptors. Each is durable by rename. */
