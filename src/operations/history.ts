@@ -1,6 +1,8 @@
 import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
+import { operationLog } from "../workspace/points/operation-log.ts";
+import type { Operation } from "../formats/records/control.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { BREAK, folded, type TextRow } from "../workspace/points/point-texts.ts";
@@ -42,19 +44,28 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   const found = await (path === null ? list() : sealingIfNeeded(workspace, list, options));
   const { operations, head } = workspace.state();
   const last = operations.findLast(({ undo_id: undo, restored_to: to }) => undo !== to);
-  const undo = last === undefined ? undefined : workspace.points.ids().get(last.undo_id);
+  const ids = last === undefined ? undefined : workspace.points.ids();
+  const undo = ids?.get(last!.undo_id);
   const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
   return {
     save_points: found.points.map((point) => listed(workspace, point)),
     undo: undoPoint === null ? null : listed(workspace, undoPoint),
     ...(undoPoint === null ? {} : { undo_by: last!.kind === "undo" ? "redo" : "undo" }),
     head,
+    ...(ids !== undefined && head !== null && isInPart(operations, ids, head) ? { head_in_part: true } : {}),
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,
     truncated: found.truncated,
     ...(isFiltered(asked) ? {} : { total: workspace.points.listed(shownOf(workspace, asked.all)).length }),
     ...(options.changes === true ? { changes: await changesOf(workspace, found.points, options) } : {}),
   };
+}
+
+/** True if the newest operation that is not undone changed only paths, after the head was made. */
+function isInPart(operations: readonly Operation[], ids: ReadonlyMap<string, number>, head: SavePointId): boolean {
+  const last = operationLog(operations).done.findLast(({ before, after }) => before !== after);
+  if (last === undefined || last.paths === null) return false;
+  return (ids.get(last.before) ?? 0) > (ids.get(head) ?? Infinity);
 }
 
 /** Counts the changes of each point; null for a point if it, or the point before it, is not sealed or cannot be read. */

@@ -212,7 +212,7 @@ function TimelineRow({
       newer={points.point(row.at - 1)}
       older={points.point(row.at + 1)}
       changes={points.changes(point.save_point_id)}
-      isHead={point.save_point_id === points.head}
+      isHead={point.save_point_id === points.head && !points.isInPart}
       isActive={row.at === activeAt}
       lanes={lanes.map((lane) => {
         const start = points.indexOf(lane.from);
