@@ -2,7 +2,7 @@ import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
-import type { Operation } from "../formats/records/control.ts";
+import type { WorkspaceState } from "../formats/records/control.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { BREAK, folded, type TextRow } from "../workspace/points/point-texts.ts";
@@ -42,7 +42,8 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
   const list = async (): Promise<Found> => find(workspace, asked);
   const found = await (path === null ? list() : sealingIfNeeded(workspace, list, options));
-  const { operations, head } = workspace.state();
+  const state = workspace.state();
+  const { operations, head } = state;
   const last = operations.findLast(({ undo_id: undo, restored_to: to }) => undo !== to);
   const ids = last === undefined ? undefined : workspace.points.ids();
   const undo = ids?.get(last!.undo_id);
@@ -52,7 +53,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
     undo: undoPoint === null ? null : listed(workspace, undoPoint),
     ...(undoPoint === null ? {} : { undo_by: last!.kind === "undo" ? "redo" : "undo" }),
     head,
-    ...(ids !== undefined && head !== null && isInPart(operations, ids, head) ? { head_in_part: true } : {}),
+    ...(ids !== undefined && isInPart(workspace, ids, state) ? { head_in_part: true } : {}),
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,
     truncated: found.truncated,
@@ -61,11 +62,12 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
 }
 
-/** True if the newest operation that is not undone changed only paths, after the head was made. */
-function isInPart(operations: readonly Operation[], ids: ReadonlyMap<string, number>, head: SavePointId): boolean {
+/** True if the newest operation that is not undone changed only paths, and the head is the one that it found. */
+function isInPart({ points }: Workspace, ids: ReadonlyMap<string, number>, { operations, head }: WorkspaceState): boolean {
   const last = operationLog(operations).done.findLast(({ before, after }) => before !== after);
-  if (last === undefined || last.paths === null) return false;
-  return (ids.get(last.before) ?? 0) > (ids.get(head) ?? Infinity);
+  const undo = last === undefined || last.paths === null ? undefined : ids.get(last.before);
+  const made = undo === undefined ? null : points.readOrNull(undo);
+  return made !== null && made.descriptor.parent_id === head;
 }
 
 /** Counts the changes of each point; null for a point if it, or the point before it, is not sealed or cannot be read. */

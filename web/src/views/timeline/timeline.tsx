@@ -111,7 +111,9 @@ function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
     void points.load();
     const end = onEvent((event) => {
       const isOurs = event.workspace === workspace || event.workspace === null;
-      if (isOurs && CHANGING.includes(event.type)) void points.load();
+      // Another process changed the workspace's records, for example restored a point.
+      const isOfRecords = event.type === "changed" && event.data.paths === 0;
+      if (isOurs && (isOfRecords || CHANGING.includes(event.type))) void points.load();
     });
     return () => {
       end();
