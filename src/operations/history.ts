@@ -63,7 +63,11 @@ export async function history(workspace: Workspace, limit: number, options: Hist
 }
 
 /** True if the newest operation that is not undone changed only paths, and the head is the one that it found. */
-function isInPart({ points }: Workspace, ids: ReadonlyMap<string, number>, { operations, head }: WorkspaceState): boolean {
+function isInPart(
+  { points }: Workspace,
+  ids: ReadonlyMap<string, number>,
+  { operations, head }: WorkspaceState,
+): boolean {
   const last = operationLog(operations).done.findLast(({ before, after }) => before !== after);
   const undo = last === undefined || last.paths === null ? undefined : ids.get(last.before);
   const made = undo === undefined ? null : points.readOrNull(undo);

@@ -84,30 +84,37 @@ for (const width of WIDTHS)
       await page.locator(shown).first().waitFor();
       await isInWindow(page, shown);
     }
-    await page.getByRole("row", { name: /data\.json/ }).getByRole("link").click();
+    await page
+      .getByRole("row", { name: /data\.json/ })
+      .getByRole("link")
+      .click();
     await page.locator(".preview-text").waitFor();
     await isInWindow(page, "a preview");
   });
 
-test("a long message in the heading is scrolled by arrow keys, which then open no other point", { skip: SKIP }, async (t) => {
-  const { page, go } = await open(t, folder);
-  await go({ view: "point", workspace: folder, point });
-  const message = page.getByRole("region", { name: "Message" });
-  await message.focus();
-  for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowDown");
-  await until(page, "document.querySelector('.point-words').scrollTop > 60");
-  await page.keyboard.press("End");
-  await until(
-    page,
-    "(({ scrollTop, clientHeight, scrollHeight }) => scrollTop + clientHeight >= scrollHeight - 1)(document.querySelector('.point-words'))",
-  );
-  assert.ok(page.url().includes(point));
-  assert.deepEqual(await violations(page), []);
-  // Elsewhere the keys move through the timeline as before.
-  await page.locator("main").first().focus();
-  await page.keyboard.press("ArrowDown");
-  await page.getByRole("heading", { name: "before", exact: true }).waitFor();
-});
+test(
+  "a long message in the heading is scrolled by arrow keys, which then open no other point",
+  { skip: SKIP },
+  async (t) => {
+    const { page, go } = await open(t, folder);
+    await go({ view: "point", workspace: folder, point });
+    const message = page.getByRole("region", { name: "Message" });
+    await message.focus();
+    for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowDown");
+    await until(page, "document.querySelector('.point-words').scrollTop > 60");
+    await page.keyboard.press("End");
+    await until(
+      page,
+      "(({ scrollTop, clientHeight, scrollHeight }) => scrollTop + clientHeight >= scrollHeight - 1)(document.querySelector('.point-words'))",
+    );
+    assert.ok(page.url().includes(point));
+    assert.deepEqual(await violations(page), []);
+    // Elsewhere the keys move through the timeline as before.
+    await page.locator("main").first().focus();
+    await page.keyboard.press("ArrowDown");
+    await page.getByRole("heading", { name: "before", exact: true }).waitFor();
+  },
+);
 
 test("any of hundreds of save points can be found in the timeline and compared", { skip: SKIP }, async (t) => {
   const many = newFolder("many");

@@ -168,12 +168,15 @@ function catalogOf(bytes: Uint8Array): Inspected | null {
 
 function textsOf(bytes: Uint8Array): Inspected | null {
   if (!ascii(bytes, TEXTS_HEAD.length).startsWith(TEXTS_HEAD)) return null;
-  const points = Buffer.from(bytes).toString("utf8").split("\n").flatMap((line) => {
-    const [, sequence, id, time, text] = /^(\d{10})(?: ([0-9a-f]{32}) (\d{15}) (.*))?$/.exec(line) ?? [];
-    if (sequence === undefined) return [];
-    const shown = { save_point_id: id, at: new Date(Number(time)), text: text?.split(BREAK) };
-    return [{ sequence: Number(sequence), ...(id === undefined ? { withdrawn: true } : shown) }];
-  });
+  const points = Buffer.from(bytes)
+    .toString("utf8")
+    .split("\n")
+    .flatMap((line) => {
+      const [, sequence, id, time, text] = /^(\d{10})(?: ([0-9a-f]{32}) (\d{15}) (.*))?$/.exec(line) ?? [];
+      if (sequence === undefined) return [];
+      const shown = { save_point_id: id, at: new Date(Number(time)), text: text?.split(BREAK) };
+      return [{ sequence: Number(sequence), ...(id === undefined ? { withdrawn: true } : shown) }];
+    });
   return { format: "point-texts", version: 1, content: { points } };
 }
 

@@ -154,14 +154,14 @@ function removeWorkspace({ control, paths, workspace, folder }: FoundWorkspace):
   // The name has the process's id: after a kill the next command sees that the process ended, and removes the
   // directory.
   const doomed = newWorkDirectory(control.temporary);
-  rmSync(paths.texts, { recursive: true, force: true });
+  removeAll(paths.texts);
   renameDurably(paths.root, doomed);
   failpoint("release.workspace-renamed");
   unregister(folder);
   failpoint("release.workspace-unregistered");
   removeAll(doomed);
-  for (const cache of [paths.catalog, paths.texts, paths.engines, paths.ruleless, paths.wanted])
-    rmSync(cache, { recursive: true, force: true });
+  removeAll(paths.texts);
+  for (const cache of [paths.catalog, paths.engines, paths.ruleless, paths.wanted]) rmSync(cache, { force: true });
   removeStatCaches(control, workspace.id);
 }
 

@@ -76,10 +76,13 @@ test("texts follows edited tags, replaced causes and removed points, also under 
   assert.deepEqual(await find(points, "edited"), { found: [2], read: 1 });
   points.replaceCauses([{ point: points.read(1), by: { message: "(removed)", cause: { kind: "person" } } }]);
   assert.doesNotMatch(readFileSync(file, "utf8"), /one/);
-  assert.deepEqual([await find(points, "one"), await find(points, "removed")], [
-    { found: [], read: 1 },
-    { found: [1], read: 0 },
-  ]);
+  assert.deepEqual(
+    [await find(points, "one"), await find(points, "removed")],
+    [
+      { found: [], read: 1 },
+      { found: [1], read: 0 },
+    ],
+  );
   points.remove(3);
   assert.doesNotMatch(readFileSync(file, "utf8"), /three/);
   commit(points, { message: "another" });
@@ -97,7 +100,11 @@ test("texts reads points again whose rows are lost, cut, damaged, of another ver
     lost: () => rmSync(paths.texts, { recursive: true }),
     cut: () => truncateSync(file, whole.length - 5),
     "cut in its head": () => truncateSync(file, 9),
-    "a flipped bit": () => writeFileSync(file, whole.map((byte, at) => (at === 70 ? byte ^ 1 : byte))),
+    "a flipped bit": () =>
+      writeFileSync(
+        file,
+        whole.map((byte, at) => (at === 70 ? byte ^ 1 : byte)),
+      ),
     "another version": () => writeFileSync(file, whole.toString("latin1").replace("texts 1", "texts 2"), "latin1"),
     nonsense: () => writeFileSync(file, "nonsense\n".repeat(90)),
     "a length beyond the end": () => writeFileSync(file, "cairn-texts 1 00000000 9999999999\n"),
@@ -177,7 +184,8 @@ test("rows of thousands of points lie in several files, and a change touches onl
     points.commit(descriptor);
   }
   assert.deepEqual(await find(points, "number"), { found: [5000, 1024, 1023, 1], read: 4 });
-  const contents = (): string[] => readdirSync(paths.texts).map((name) => readFileSync(join(paths.texts, name), "utf8"));
+  const contents = (): string[] =>
+    readdirSync(paths.texts).map((name) => readFileSync(join(paths.texts, name), "utf8"));
   const before = contents();
   points.remove(5000);
   assert.deepEqual(contents(), before.slice(0, 2));

@@ -1,8 +1,9 @@
-import { closeSync, constants, fstatSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { durableWrite, temporaryName, writeAll } from "../../fs/durable.ts";
 import { openRegular, readRegular, writeRegular } from "../../fs/regular-file.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { failpoint } from "../../failpoint.ts";
 import { isEvent } from "./agent-events.ts";
 import type { Point } from "./point-files.ts";
@@ -139,27 +140,26 @@ class Rows {
 export class TextFile implements Disposable {
   readonly #path: string;
   #descriptor: number | null = null;
-  #rows = new Rows(Buffer.alloc(0));
+  readonly #rows: Rows;
+  /** True if a kill cut the last row off. */
+  readonly #isCut: boolean;
+  /** False for a file that is too long. */
+  readonly #isReadable: boolean;
   #added = "";
-  #isCut = false;
 
   constructor(path: string) {
     this.#path = path;
     try {
       mkdirSync(dirname(path), { mode: 0o700, recursive: true });
-      const { O_RDWR, O_APPEND, O_CREAT } = constants;
-      this.#descriptor = openRegular(path, { flags: O_RDWR | O_APPEND | O_CREAT });
-      if (fstatSync(this.#descriptor).size <= MOST_FILE_BYTES) this.#take(readFileSync(this.#descriptor));
+      const { O_WRONLY, O_APPEND, O_CREAT } = constants;
+      this.#descriptor = openRegular(path, { flags: O_WRONLY | O_APPEND | O_CREAT });
     } catch {
       // Somebody who may only read.
-      this.#take(readOrNothing(path));
     }
-  }
-
-  #take(bytes: Buffer): void {
-    this.#rows = new Rows(bytes);
-    // A row that a kill cut off.
-    this.#isCut = bytes.length > 0 && bytes.at(-1) !== 0x0a;
+    const bytes = readOrNothing(path);
+    this.#rows = new Rows(bytes ?? Buffer.alloc(0));
+    this.#isCut = bytes !== null && bytes.length > 0 && bytes.at(-1) !== 0x0a;
+    this.#isReadable = bytes !== null;
   }
 
   get(sequence: number, id: string | null): TextRow | undefined {
@@ -181,7 +181,8 @@ export class TextFile implements Disposable {
   [Symbol.dispose](): void {
     if (this.#descriptor === null) return;
     try {
-      if (this.#added === "" || fstatSync(this.#descriptor).ino !== lstatSync(this.#path).ino) return;
+      if (this.#added === "" || !this.#isReadable || fstatSync(this.#descriptor).ino !== lstatSync(this.#path).ino)
+        return;
       writeAll(this.#descriptor, Buffer.concat([Buffer.from(this.#isCut ? "\n" : ""), blockOf(this.#added)]));
     } catch {
       // The next reader adds the rows.
@@ -191,11 +192,12 @@ export class TextFile implements Disposable {
   }
 }
 
-function readOrNothing(path: string): Buffer {
+/** Null for a file that cannot be read, or is too long. */
+function readOrNothing(path: string): Buffer | null {
   try {
     return readRegular(path, { limit: MOST_FILE_BYTES });
   } catch {
-    return Buffer.alloc(0);
+    return null;
   }
 }
 
@@ -230,14 +232,14 @@ export class PointTexts {
 
   #withdraw(file: number, sequences: readonly number[]): void {
     const path = this.#path(file);
-    const rows = new Rows(readOrNothing(path));
+    const rows = new Rows(readOrNothing(path) ?? Buffer.alloc(0));
     const hadText = sequences.some((sequence) => rows.length(sequence) > 0 && !rows.isMarked(sequence));
     const text = rows.without(sequences) + sequences.map((sequence) => `${digits(sequence, 10)}\n`).join("");
     try {
       if (text === "") rmSync(path, { force: true });
       else this.#replace(path, blockOf(text), hadText);
     } catch {
-      rmSync(this.#directory, { recursive: true, force: true });
+      removeAll(this.#directory);
     }
   }
 

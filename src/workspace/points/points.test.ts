@@ -17,7 +17,7 @@ import { descriptorOf } from "../../../test/fixtures/descriptor.ts";
 import { countFileCalls } from "../../../test/fixtures/file-calls.ts";
 import { CairnError } from "../../errors.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import { newSavePointId, type SavePointId, type WorkspaceId } from "../../ids.ts";
+import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { requireChosenId, resolveTarget } from "./targets.ts";
@@ -25,7 +25,11 @@ import { requireChosenId, resolveTarget } from "./targets.ts";
 function scratch(context: TestContext): { paths: { points: string; catalog: string; texts: string }; points: Points } {
   const directory = mkdtempSync(join(tmpdir(), "cairn-points-"));
   context.after(() => rmSync(directory, { recursive: true, force: true }));
-  const [points, catalog, texts] = ["points", "catalog", "texts"].map((name) => join(directory, name)) as [string, string, string];
+  const [points, catalog, texts] = ["points", "catalog", "texts"].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ];
   const paths = { points, catalog, texts };
   mkdirSync(paths.points);
   return { paths, points: new Points(paths) };

@@ -627,9 +627,7 @@ export class Points {
   }
 
   writeTags(sequence: number, tags: readonly string[]): void {
-    this.#texts.without([sequence], () =>
-      this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] })),
-    );
+    this.#texts.without([sequence], () => this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] })));
   }
 
   writeVerification(sequence: number, verification: VerificationFile): void {

@@ -30,7 +30,10 @@ test("markWords marks a very long line from its first to its last difference", (
 
 test("markWords marks each of several differences in a very long line, also behind inserted words", () => {
   const words = Array.from({ length: 5000 }, (_, i) => `w${i}`);
-  const [before, after] = [words.join(" "), words.with(1000, "new one").toSpliced(3000, 1).with(4000, "last").join(" ")];
+  const [before, after] = [
+    words.join(" "),
+    words.with(1000, "new one").toSpliced(3000, 1).with(4000, "last").join(" "),
+  ];
   const [old, now] = marks(before, after)!;
   assert.deepEqual(old.match(/\[[^\]]*\]/g), ["[w1000]", "[w3000 ]", "[w4001]"]);
   assert.deepEqual(now.match(/\[[^\]]*\]/g), ["[new one]", "[last]"]);
