@@ -291,6 +291,7 @@ export const HistoryResult = object({
   undo: orNull(about(SavePoint, "the undo point of the last operation; null before the first restore")),
   undo_by: opt(oneOf(["undo", "redo"], "the verb that goes back to `undo`")),
   head: orNull(pointId()),
+  head_in_part: opt(flag("true if a part of the folder was restored to another state since `head`, and is still so")),
   latest: orNull(pointId()),
   damaged: rows(DamagedPoint),
   truncated: flag("true if the limit left points out"),

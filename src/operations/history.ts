@@ -1,9 +1,12 @@
 import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
+import { operationLog } from "../workspace/points/operation-log.ts";
+import type { WorkspaceState } from "../formats/records/control.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import type { ListOptions, PointList } from "../workspace/points/points.ts";
+import { BREAK, folded, type TextRow } from "../workspace/points/point-texts.ts";
+import type { DamagedPoint as Damage, ListOptions } from "../workspace/points/points.ts";
 import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
 import { momentOf } from "../workspace/points/targets.ts";
@@ -26,9 +29,6 @@ import type {
 import { PathChanges } from "./path-changes.ts";
 import { publicPoint } from "./public-point.ts";
 
-/** Points read at a time while searching for matching ones. */
-const PAGE = 200;
-
 /** Lists the points of a workspace, newest first. Damaged points are listed separately. */
 export async function history(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
   const path = options.path === undefined ? null : normalizeTyped(options.path);
@@ -42,21 +42,36 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
   const list = async (): Promise<Found> => find(workspace, asked);
   const found = await (path === null ? list() : sealingIfNeeded(workspace, list, options));
-  const { operations, head } = workspace.state();
+  const state = workspace.state();
+  const { operations, head } = state;
   const last = operations.findLast(({ undo_id: undo, restored_to: to }) => undo !== to);
-  const undo = last === undefined ? undefined : workspace.points.ids().get(last.undo_id);
+  const ids = last === undefined ? undefined : workspace.points.ids();
+  const undo = ids?.get(last!.undo_id);
   const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
   return {
     save_points: found.points.map((point) => listed(workspace, point)),
     undo: undoPoint === null ? null : listed(workspace, undoPoint),
     ...(undoPoint === null ? {} : { undo_by: last!.kind === "undo" ? "redo" : "undo" }),
     head,
+    ...(ids !== undefined && isInPart(workspace, ids, state) ? { head_in_part: true } : {}),
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,
     truncated: found.truncated,
     ...(isFiltered(asked) ? {} : { total: workspace.points.listed(shownOf(workspace, asked.all)).length }),
     ...(options.changes === true ? { changes: await changesOf(workspace, found.points, options) } : {}),
   };
+}
+
+/** True if the newest operation that is not undone changed only paths, and the head is the one that it found. */
+function isInPart(
+  { points }: Workspace,
+  ids: ReadonlyMap<string, number>,
+  { operations, head }: WorkspaceState,
+): boolean {
+  const last = operationLog(operations).done.findLast(({ before, after }) => before !== after);
+  const undo = last === undefined || last.paths === null ? undefined : ids.get(last.before);
+  const made = undo === undefined ? null : points.readOrNull(undo);
+  return made !== null && made.descriptor.parent_id === head;
 }
 
 /** Counts the changes of each point; null for a point if it, or the point before it, is not sealed or cannot be read. */
@@ -214,41 +229,40 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   const { limit, path } = asked;
   if (!Number.isInteger(limit) || limit < 0)
     throw new CairnError("usage", `the limit must be a whole number, or 0 for all; found ${limit}`);
-  const filters = isFiltered(asked);
   let skip = asked.skip ?? 0;
   if (!Number.isInteger(skip) || skip < 0)
     throw new CairnError("usage", `skip must be a whole number of points; found ${skip}`);
+  const { points } = workspace;
+  const shown = shownOf(workspace, asked.all);
+  if (!isFiltered(asked)) {
+    const { damaged, ...list } = points.list({ ...shown, limit, skip });
+    return { ...list, changes: [], damaged: damaged.map(shownDamage) };
+  }
   const call = { signal: asked.signal, withUndo: asked.all };
   const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
-  const pace = newPacer(asked.signal);
-  const now = Date.now();
-  let after: number | null = null;
-  for (const list of pages(workspace, asked, filters ? { limit: PAGE } : { limit, skip })) {
-    await pace();
-    for (const { id, problem } of list.damaged)
-      found.damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
-    for (const point of list.points) {
-      if (filters) await pace();
-      const time = Date.parse(point.descriptor.created_at);
-      if (time <= now) after = time;
-      // A point dated in the future by a wrong clock was made before the point after it.
-      if (filters && !fits(point, asked, after ?? time)) continue;
-      const change = (await changes?.of(point)) ?? null;
-      if (changes !== null && change === null) continue;
-      if (filters && skip-- > 0) continue;
-      found.points.push(point);
+  const fits = filterOf(asked);
+  for await (const listed of points.texts(points.listed(shown), newPacer(asked.signal))) {
+    for (const known of listed) {
+      if ("row" in known && !fits(known.row)) continue;
+      const isSure = "row" in known && changes === null && asked.tag === undefined;
+      if (isSure && skip-- > 0) continue;
+      const read = "row" in known ? (known.point ?? points.readOrDamage(known.sequence)) : known;
+      if (read !== null && "problem" in read) found.damaged.push(shownDamage(read));
+      if (read === null || "problem" in read || (asked.tag !== undefined && !read.tags.includes(asked.tag))) continue;
+      const change = (await changes?.of(read)) ?? null;
+      if ((changes !== null && change === null) || (!isSure && skip-- > 0)) continue;
+      found.truncated = limit > 0 && found.points.length === limit;
+      if (found.truncated) return found;
+      found.points.push(read);
       if (change !== null) found.changes.push(change);
     }
-    found.truncated = list.truncated;
-    if (!filters || (limit > 0 && found.points.length > limit)) break;
-  }
-  if (limit > 0 && found.points.length > limit) {
-    found.points.length = limit;
-    found.changes.splice(limit);
-    found.truncated = true;
   }
   return found;
+}
+
+function shownDamage({ id, problem }: Damage): DamagedPoint {
+  return { save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" };
 }
 
 function isFiltered({ grep, tag, path, from, to }: Asked): boolean {
@@ -260,22 +274,17 @@ function shownOf(workspace: Workspace, all: boolean): Pick<ListOptions, "savesAn
   return all ? {} : { savesAnd: workspace.state().head };
 }
 
-/** Yields the visible points, `limit` at a time, after the first `skip`. */
-function* pages(workspace: Workspace, { all }: Asked, { limit, skip }: ListOptions): Generator<PointList> {
-  const shown = shownOf(workspace, all);
-  let from: ListOptions = skip === undefined ? {} : { skip };
-  for (;;) {
-    const list = workspace.points.list({ ...shown, ...from, ...(limit === undefined ? {} : { limit }) });
-    yield list;
-    if (!list.truncated) return;
-    from = { before: Math.min(...[...list.points, ...list.damaged].map(({ sequence }) => sequence)) };
-  }
-}
-
-function fits({ descriptor, tags }: Point, { grep, tag, from, to }: Asked, time: number): boolean {
-  if (tag !== undefined && !tags.includes(tag)) return false;
-  if ((from !== null && time < from) || (to !== null && time > to)) return false;
-  if (grep === undefined) return true;
-  const text = [descriptor.message, ...tags, JSON.stringify(descriptor.cause)].join("\n").toLowerCase();
-  return text.includes(grep.toLowerCase());
+/** Returns a filter of rows, which are given newest first. Ignores the case of a tag. */
+function filterOf({ grep = "", tag, from, to }: Asked): (row: TextRow) => boolean {
+  const [text, tagged] = [folded(grep), tag === undefined ? "" : BREAK + folded(tag) + BREAK];
+  const now = Date.now();
+  let after: number | null = null;
+  const fitsTime = ({ time }: TextRow): boolean => {
+    if (time <= now) after = time;
+    // A point dated in the future by a wrong clock was made before the point after it.
+    const counted = after ?? time;
+    return (from === null || counted >= from) && (to === null || counted <= to);
+  };
+  const isTimed = from !== null || to !== null;
+  return (row) => (!isTimed || fitsTime(row)) && row.text.includes(tagged) && row.text.includes(text);
 }

@@ -23,12 +23,13 @@ test("inspect names the format of every file that Cairn wrote, and shows no secr
   await client.tag("head", { add: ["good"] });
   await client.setPolicy({ retention: { keepLast: 3 } });
   await client.verify?.("head");
+  assert.equal((await client.history(undefined, 0, { tag: "good" })).save_points.length, 1);
   const results = new Map<string, InspectResult>();
   for (const path of filesBelow(join(root, "state"))) results.set(path, await library.inspect(path));
   const formats = new Set([...results.values()].map(({ format }) => format));
   for (const format of [
     "control-directory workspace workspace-state save-point-descriptor save-point-pin save-point-tags policy registration lock",
-    "point-catalog stat-cache index-cache store-key store-password restic-config restic-key restic-index restic-snapshot restic-pack",
+    "point-catalog point-texts stat-cache index-cache store-key store-password restic-config restic-key restic-index restic-snapshot restic-pack",
   ].flatMap((line) => line.split(" ")))
     assert.ok(formats.has(format), `${format} is missing in ${[...formats].join(" ")}`);
   const control = client.controlDirectory;

@@ -127,6 +127,29 @@ test("history filters points by words, tags and paths, and stops at a limit", as
   await assert.rejects(client.history("other"), hasCode("not_found"));
 });
 
+test("history says that the folder is in part like another point, until an undo or the next save", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one", b: "one" });
+  const first = await client.save();
+  write("a", "two");
+  write("b", "two");
+  await client.save();
+  const inPart = async (): Promise<boolean> => (await client.history(undefined, 1)).head_in_part === true;
+  const seen = [await inPart()];
+  for (const step of [
+    async () => client.restore({ target: first.save_point_id, paths: ["a"] }),
+    async () => client.undo(),
+    async () => client.redo(),
+    async () => client.save(),
+    async () => client.restore({ target: first.save_point_id }),
+    async () => client.restore({ target: "latest", paths: ["b"] }),
+    async () => client.restore({ target: "latest" }),
+  ]) {
+    await step();
+    seen.push(await inPart());
+  }
+  assert.deepEqual(seen, [false, true, false, true, false, false, true, false]);
+});
+
 test("history in pages lists each point once, with or without a filter", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save({ message: "0" });

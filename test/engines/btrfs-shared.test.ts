@@ -225,6 +225,7 @@ void describe("points of an untouched folder", () => {
     const points = new Points({
       points: path.resolve(treeOf(place.client, 1), "../.."),
       catalog: path.join(place.volume.root, "no-catalog"),
+      texts: path.join(place.volume.root, "no-texts"),
     });
     const needing = (...leaving: number[]): unknown => [...needingTrees(points, leaving)];
     assert.deepEqual(

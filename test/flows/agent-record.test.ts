@@ -210,6 +210,9 @@ function withSecret(): Project {
   };
   project.write("four");
   cairnOk(["save", project.folder, "--cause", JSON.stringify(cause), "-m", `deploy with ${SECRET}`]);
+  // The cache of texts has the message and the cause.
+  assert.equal((project.run("history", "--grep", SECRET).data["save_points"] as unknown[]).length, 1);
+  assert.ok(filesWith(SECRET).some((file) => file.includes("/texts-")));
   return project;
 }
 
@@ -267,6 +270,7 @@ test("a kill at any step of a removal leaves whole records, and the same command
   for (const failpoint of [
     "events.part-rewritten",
     "events.part-rewritten:2",
+    "texts.withdrawn",
     "cause-rewritten",
     "durable-staged",
     "durable-staged:2",

@@ -1,15 +1,12 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { before, test } from "node:test";
-import type { Page } from "playwright-core";
 import type { Route } from "../../web/src/app/address.ts";
+import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
 import { makeShop, type Shop } from "./shop.ts";
 
 /** Every view is usable by everybody: axe finds nothing in both themes, and nothing is wider than a telephone. */
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 let shop: Shop;
 before(() => {
   if (SKIP === false) shop = makeShop("access");
@@ -31,18 +28,6 @@ function views({ folder: workspace, ids }: Shop): Record<string, { route: Route;
     search: { route: { view: "search", workspace, q: "ts" }, shown: ".found" },
     restore: { route: { view: "restore", workspace, point, paths: [] }, shown: ".plan-row" },
   };
-}
-
-interface Violation {
-  id: string;
-  nodes: { html: string; failureSummary: string }[];
-}
-
-async function violations(page: Page): Promise<string[]> {
-  const found = (await page.evaluate(`${AXE};axe.run(document).then(({ violations }) => violations)`)) as Violation[];
-  return found.flatMap(({ id, nodes }) =>
-    nodes.map((each) => `${id}: ${each.html.slice(0, 160)} ${each.failureSummary.slice(0, 300)}`),
-  );
 }
 
 for (const [theme, width, height] of [

@@ -129,9 +129,14 @@ test(
     await page.keyboard.press("d");
     await page.waitForURL(/to=now/);
     await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
-    await page.getByRole("combobox", { name: "Another save point" }).selectOption(shop.ids["the template"]!);
+    await page.getByRole("button", { name: "another point…" }).click();
+    await page.keyboard.type("the template");
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("button", { name: /tabs/ }).waitFor({ state: "detached" });
+    await page.keyboard.press("Enter");
     await page.waitForURL(new RegExp(`to=${shop.ids["the template"]!}`));
     await page.getByRole("treeitem", { name: /b\.ts/ }).waitFor();
+    await page.getByRole("button", { name: "before turn 1", pressed: true }).waitFor();
     await page.goBack();
     await page.waitForURL(/to=now/);
     await page.goForward();

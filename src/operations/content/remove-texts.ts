@@ -77,18 +77,21 @@ export async function removeTexts(
     const { points, damaged } = workspace.points.list();
     if (damaged.length > 0)
       onWarning?.(`${plural(damaged.length, "damaged point")} may have the text in the cause or message`);
-    for (const point of points) {
+    const changes = points.flatMap((point) => {
       const { cause, message } = point.made;
-      const kept = {
+      const by = {
         cause: causeWithout(cause, texts),
         message: texts.isMessage(message) ? REMOVED : message,
       };
-      if (kept.message === message && isDeepStrictEqual(kept.cause, cause)) continue;
-      found.points.push(point);
-      if (dryRun) continue;
-      workspace.requireLock();
-      workspace.points.replaceCause(point, kept);
-    }
+      return by.message === message && isDeepStrictEqual(by.cause, cause) ? [] : [{ point, by }];
+    });
+    append(
+      found.points,
+      changes.map(({ point }) => point),
+    );
+    if (dryRun || changes.length === 0) continue;
+    workspace.requireLock();
+    workspace.points.replaceCauses(changes);
   }
   return found;
 }

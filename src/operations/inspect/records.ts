@@ -14,6 +14,7 @@ import { decodeKeptRepository } from "../../formats/records/kept-repository.ts";
 import { decodeManifest } from "../../formats/records/manifest.ts";
 import { decodeDaemonState } from "../../formats/records/daemon-state.ts";
 import { decodePolicy } from "../../formats/records/policy.ts";
+import { BREAK, TEXTS_HEAD } from "../../workspace/points/point-texts.ts";
 import { decodeReceipt } from "../../formats/records/receipt.ts";
 import { decodeRegistration } from "../../formats/records/registration.ts";
 import { decodeWork, UNFINISHED, WORK_KINDS } from "../../formats/records/unfinished.ts";
@@ -127,7 +128,7 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   const receipt = receiptOf(bytes);
   if (receipt !== null) return receipt;
   if (name === "restore.steps") return { format: "restore-steps", version: 1, content: stepsOf(bytes) };
-  return catalogOf(bytes);
+  return textsOf(bytes) ?? catalogOf(bytes);
 }
 
 /** Shows a receipt's content; `receipt verify` checks its signature. */
@@ -169,6 +170,20 @@ function catalogOf(bytes: Uint8Array): Inspected | null {
     else points.push({ sequence: Number(match[1]), save_point_id: match[2], kind: KINDS[match[3]!] });
   }
   return { format: "point-catalog", version: 1, content: { points, wrong_lines: wrongLines } };
+}
+
+function textsOf(bytes: Uint8Array): Inspected | null {
+  if (!ascii(bytes, TEXTS_HEAD.length).startsWith(TEXTS_HEAD)) return null;
+  const points = Buffer.from(bytes)
+    .toString("utf8")
+    .split("\n")
+    .flatMap((line) => {
+      const [, sequence, id, time, text] = /^(\d{10})(?: ([0-9a-f]{32}) (\d{15}) (.*))?$/.exec(line) ?? [];
+      if (sequence === undefined) return [];
+      const shown = { save_point_id: id, at: new Date(Number(time)), text: text?.split(BREAK) };
+      return [{ sequence: Number(sequence), ...(id === undefined ? { withdrawn: true } : shown) }];
+    });
+  return { format: "point-texts", version: 1, content: { points } };
 }
 
 function ascii(bytes: Uint8Array, length: number): string {

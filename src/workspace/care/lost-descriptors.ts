@@ -100,9 +100,11 @@ async function rebuildDescriptor(
   };
   const bytes = encodeDescriptorFile(descriptor);
   const { root, descriptor: file } = of.points.pathsOf(point.sequence);
-  // The damaged file is kept: people may read lost fields in it. Until the new file exists it also marks the point.
-  if (fs.existsSync(file)) durableRename(file, path.join(root, "descriptor.damaged"));
-  failpoint("doctor.descriptor-kept");
-  durableWrite(file, bytes, { exclusive: true });
+  of.points.rewriting([point.sequence], () => {
+    // The damaged file is kept: people may read lost fields in it. Until the new file exists it also marks the point.
+    if (fs.existsSync(file)) durableRename(file, path.join(root, "descriptor.damaged"));
+    failpoint("doctor.descriptor-kept");
+    durableWrite(file, bytes, { exclusive: true });
+  });
   of.points.refresh();
 }

@@ -154,11 +154,13 @@ function removeWorkspace({ control, paths, workspace, folder }: FoundWorkspace):
   // The name has the process's id: after a kill the next command sees that the process ended, and removes the
   // directory.
   const doomed = newWorkDirectory(control.temporary);
+  removeAll(paths.texts);
   renameDurably(paths.root, doomed);
   failpoint("release.workspace-renamed");
   unregister(folder);
   failpoint("release.workspace-unregistered");
   removeAll(doomed);
+  removeAll(paths.texts);
   for (const cache of [paths.catalog, paths.engines, paths.ruleless, paths.wanted]) rmSync(cache, { force: true });
   removeStatCaches(control, workspace.id);
 }

@@ -92,6 +92,8 @@ export interface WorkspacePaths {
   readonly agentEvents: string;
   /** Numbers and ids of all points; made again if missing. */
   readonly catalog: string;
+  /** Folder with the texts that filters compare; made again if missing. */
+  readonly texts: string;
   /** Results of probing engines in the folder. */
   readonly engines: string;
   /** Its modification time says when a process last waited for the workspace's lock; disposable. */
@@ -115,6 +117,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     repository: join(root, "repository.json"),
     agentEvents: join(root, "agent-events.jsonl"),
     catalog: join(control.cache, `points-${directory}`),
+    texts: join(control.cache, `texts-${directory}`),
     engines: join(control.cache, `engines-${directory}.json`),
     wanted: join(control.cache, `wanted-${directory}`),
     ruleless: join(control.cache, `ruleless-2-${directory}`),

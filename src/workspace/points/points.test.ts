@@ -13,57 +13,24 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { descriptorOf } from "../../../test/fixtures/descriptor.ts";
 import { countFileCalls } from "../../../test/fixtures/file-calls.ts";
 import { CairnError } from "../../errors.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import { newSavePointId, type ObjectId, type SavePointId, type WorkspaceId } from "../../ids.ts";
+import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { requireChosenId, resolveTarget } from "./targets.ts";
 
-const HASH = "a".repeat(64) as ObjectId;
-
-function descriptorOf(sequence: number, changes: Partial<Descriptor> = {}): Descriptor {
-  return {
-    save_point_id: newSavePointId(),
-    workspace_id: "b".repeat(32) as WorkspaceId,
-    workspace_name: "main",
-    sequence,
-    created_at: "2026-11-20T09:10:11.123Z",
-    message: `point ${sequence}`,
-    tags: ["made"],
-    engine: "copy",
-    effective_engine: "copy",
-    degraded: [],
-    parent_id: null,
-    restored_from: null,
-    cause: { kind: "person" },
-    content: {
-      tree: HASH,
-      snapshot_tree: HASH,
-      snapshot: null,
-      root: { mode: 0o755, uid: 0, gid: 0, user: "", group: "", mtime_sec: 1, mtime_ns: 2 },
-    },
-    state_digest: null,
-    metadata_digest: null,
-    complete: true,
-    entries: { files: 0, directories: 0, links: 0, other: 0 },
-    bytes: 0,
-    bytes_stored: 0,
-    unchanged: false,
-    labels: [],
-    omitted: [],
-    omitted_count: 0,
-    rules: { ignore_file: true, exclude: [], ignored_count: 0, ignored_sample: [] },
-    undo: false,
-    ...changes,
-  };
-}
-
-function scratch(context: TestContext): { paths: { points: string; catalog: string }; points: Points } {
+function scratch(context: TestContext): { paths: { points: string; catalog: string; texts: string }; points: Points } {
   const directory = mkdtempSync(join(tmpdir(), "cairn-points-"));
   context.after(() => rmSync(directory, { recursive: true, force: true }));
-  const paths = { points: join(directory, "points"), catalog: join(directory, "catalog") };
+  const [points, catalog, texts] = ["points", "catalog", "texts"].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const paths = { points, catalog, texts };
   mkdirSync(paths.points);
   return { paths, points: new Points(paths) };
 }

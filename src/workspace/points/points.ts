@@ -52,6 +52,8 @@ import {
   PointCatalog,
   type PointKind,
 } from "./point-catalog.ts";
+import { PointTexts, textFileOf, type TextRow } from "./point-texts.ts";
+import type { Pacer } from "../../pacer.ts";
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -84,6 +86,13 @@ export interface ListOptions {
   skip?: number;
 }
 
+/** A point's texts, and the point if it was read for them. */
+export interface KnownTexts {
+  readonly sequence: number;
+  readonly row: TextRow;
+  readonly point?: Point;
+}
+
 function kindOf(descriptor: Descriptor): PointKind {
   return descriptor.undo ? "u" : descriptor.chosen_id === undefined ? "s" : "n";
 }
@@ -104,10 +113,12 @@ const DIRECT_READS = 4;
 export class Points {
   readonly #directory: string;
   readonly #catalog: PointCatalog;
+  readonly #texts: PointTexts;
 
-  constructor(paths: Pick<WorkspacePaths, "points" | "catalog">) {
+  constructor(paths: Pick<WorkspacePaths, "points" | "catalog" | "texts">) {
     this.#directory = paths.points;
     this.#catalog = new PointCatalog(paths.catalog);
+    this.#texts = new PointTexts(paths.texts, dirname(paths.points));
   }
 
   pathsOf(sequence: number): PointPaths {
@@ -304,7 +315,7 @@ export class Points {
         if (isListed(row, options)) skip--;
         continue;
       }
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read === null || isHidden(read, options)) continue;
       if (skip > 0) {
         skip--;
@@ -318,8 +329,30 @@ export class Points {
     return { points, damaged, truncated };
   }
 
-  /** Returns null for a claim without a descriptor, or a point that was removed meanwhile. */
-  #tryRead(sequence: number): Point | DamagedPoint | null {
+  /** Yields the texts of points, or their damage, newest first, some hundred at a time. Reads only points that the cache lacks. */
+  async *texts(sequences: readonly number[], pace: Pacer): AsyncGenerator<(KnownTexts | DamagedPoint)[]> {
+    for (let end = sequences.length; end > 0;) {
+      const file = textFileOf(sequences[end - 1]!);
+      const known: (KnownTexts | DamagedPoint)[] = [];
+      using rows = this.#texts.open(file);
+      await pace();
+      for (; end > 0 && textFileOf(sequences[end - 1]!) === file; end--) {
+        const sequence = sequences[end - 1]!;
+        const row = rows.get(sequence, this.idOf(sequence));
+        if (row !== undefined) {
+          known.push({ sequence, row });
+          continue;
+        }
+        await pace();
+        const read = this.readOrDamage(sequence);
+        if (read !== null) known.push("problem" in read ? read : { sequence, row: rows.add(read), point: read });
+      }
+      yield known;
+    }
+  }
+
+  /** Reads a point, or its damage; null for a claim without a descriptor, or a point that was removed meanwhile. */
+  readOrDamage(sequence: number): Point | DamagedPoint | null {
     try {
       return this.read(sequence);
     } catch (error) {
@@ -335,7 +368,7 @@ export class Points {
     const fresh = new Map<number, CatalogRow>();
     for (const sequence of sequences) {
       if (rows.has(sequence)) continue;
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read !== null && !("problem" in read))
         fresh.set(sequence, { id: read.descriptor.save_point_id, kind: kindOf(read.descriptor) });
     }
@@ -350,7 +383,7 @@ export class Points {
     const fitting: (Point | DamagedPoint)[] = [];
     for (const sequence of sequences) {
       if (rows.get(sequence)?.id.startsWith(prefix) !== true) continue;
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read === null) continue;
       // The catalog was wrong: the number belongs to another point now.
       if (!("problem" in read) && !read.descriptor.save_point_id.startsWith(prefix))
@@ -386,7 +419,7 @@ export class Points {
   /** The point with exactly this id; null if there is none. Throws the point's problem if it is damaged. */
   byId(id: SavePointId): Point | null {
     for (const sequence of this.sequences().slice(-DIRECT_READS).toReversed()) {
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read !== null && !("problem" in read) && read.descriptor.save_point_id === id) return read;
     }
     const found = this.withPrefix(id)[0];
@@ -469,7 +502,7 @@ export class Points {
     for (const [at, sequence] of this.sequences().toReversed().entries()) {
       if (imported !== null && at >= DIRECT_READS) break;
       if (at >= DIRECT_READS && this.#catalog.rows().get(sequence)?.kind === "u") continue;
-      const read = this.#tryRead(sequence);
+      const read = this.readOrDamage(sequence);
       if (read === null || "problem" in read) continue;
       if (kindOf(read.descriptor) === "u") continue;
       if (!isImported(read)) return read;
@@ -482,6 +515,14 @@ export class Points {
   remove(sequence: number): boolean {
     const staged = join(this.#directory, temporaryName());
     this.#catalog.forget([sequence]);
+    if (!this.#texts.without([sequence], () => this.#stageRemoval(sequence, staged))) return false;
+    failpoint("point-removed");
+    removeAll(staged);
+    this.#catalog.compact(new Set(this.sequences()));
+    return true;
+  }
+
+  #stageRemoval(sequence: number, staged: string): boolean {
     try {
       renameSync(this.pathsOf(sequence).root, staged);
     } catch (error) {
@@ -489,9 +530,6 @@ export class Points {
       throw toCairnError(error, `remove the point with sequence number ${sequence}`);
     }
     fsyncDirectory(this.#directory);
-    failpoint("point-removed");
-    removeAll(staged);
-    this.#catalog.compact(new Set(this.sequences()));
     return true;
   }
 
@@ -504,17 +542,19 @@ export class Points {
     mkdirSync(staged, { mode: 0o700 });
     this.#catalog.forget(sequences);
     let removed = 0;
-    for (const sequence of sequences) {
-      try {
-        renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
-        removed++;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-          throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+    this.#texts.without(sequences, () => {
+      for (const sequence of sequences) {
+        try {
+          renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
+          removed++;
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+            throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+        }
+        failpoint("points.moved-away");
       }
-      failpoint("points.moved-away");
-    }
-    fsyncDirectory(this.#directory);
+      fsyncDirectory(this.#directory);
+    });
     failpoint("points.gone");
     removeAll(staged);
     forgetListing(this.#directory);
@@ -527,8 +567,10 @@ export class Points {
     this.#catalog.forget(sequences);
     try {
       makeFolder(aside);
-      for (const sequence of sequences)
-        renameSync(this.pathsOf(sequence).root, join(aside, pointDirectoryName(sequence)));
+      this.#texts.without(sequences, () => {
+        for (const sequence of sequences)
+          renameSync(this.pathsOf(sequence).root, join(aside, pointDirectoryName(sequence)));
+      });
     } catch (error) {
       throw toCairnError(error, `move points to ${aside}`);
     }
@@ -560,10 +602,22 @@ export class Points {
     rmSync(verification, { force: true });
   }
 
-  /** Replaces the cause and the message in a point's descriptor. Durable by rename. */
-  replaceCause({ sequence, made }: Point, replaced: Pick<Descriptor, "cause" | "message">): void {
-    this.#write(this.pathsOf(sequence).descriptor, encodeDescriptorFile({ ...made, ...replaced }));
-    failpoint("cause-rewritten");
+  /** Runs `change`, which writes descriptors of points. The caller holds the workspace's lock. */
+  rewriting(sequences: readonly number[], change: () => void): void {
+    this.#texts.without(sequences, change);
+  }
+
+  /** Replaces the causes and messages in points' descriptors. Each is durable by rename. */
+  replaceCauses(all: readonly { point: Point; by: Pick<Descriptor, "cause" | "message"> }[]): void {
+    this.#texts.without(
+      all.map(({ point }) => point.sequence),
+      () => {
+        for (const { point, by } of all) {
+          this.#write(this.pathsOf(point.sequence).descriptor, encodeDescriptorFile({ ...point.made, ...by }));
+          failpoint("cause-rewritten");
+        }
+      },
+    );
   }
 
   writePin(sequence: number, pin: PinFile | null): void {
@@ -573,7 +627,7 @@ export class Points {
   }
 
   writeTags(sequence: number, tags: readonly string[]): void {
-    this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] }));
+    this.#texts.without([sequence], () => this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] })));
   }
 
   writeVerification(sequence: number, verification: VerificationFile): void {

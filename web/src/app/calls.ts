@@ -1,4 +1,4 @@
-import { CairnError } from "cairnstate/client";
+import { CairnError, type HistoryOptions } from "cairnstate/client";
 import { tellOutcome } from "./outcome.tsx";
 import { problemOf } from "./resource.ts";
 import { client, signOut } from "./session.ts";
@@ -27,4 +27,19 @@ export async function download(asked: Parameters<Client["ticket"]>[0]): Promise<
   link.href = found.url;
   link.download = "";
   link.click();
+}
+
+/**
+ * Translates a filter's text to options of `history`: `tag:`, `path:`, `since:`, `until:`; the rest is searched as
+ * text.
+ */
+export function historyOptions(text: string): Pick<HistoryOptions, "grep" | "tag" | "path" | "since" | "until"> {
+  const options: Record<string, string> = {};
+  const rest = text.replaceAll(/(\w+):("[^"]*"|\S+)/g, (whole, name: string, value: string) => {
+    if (!["tag", "path", "since", "until", "cause"].includes(name)) return whole;
+    options[name === "cause" ? "grep" : name] = value.replaceAll('"', "");
+    return "";
+  });
+  const grep = rest.trim().replaceAll(/\s+/g, " ");
+  return grep === "" ? options : { ...options, grep };
 }

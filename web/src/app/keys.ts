@@ -19,6 +19,8 @@ export function possibleActions(): Action[] {
 
 const MOVING = new Set(["j", "k", "n", "N", "ArrowDown", "ArrowUp"]);
 const IN_TEXT = "input, textarea, select, [contenteditable]";
+/** Parts of a view that arrows scroll. */
+const SCROLLED = "[role='region'], pre";
 
 /** Offers actions while the component is mounted. */
 export function useActions(offered: readonly Action[]): void {
@@ -40,6 +42,7 @@ addEventListener("keydown", (event) => {
   const isMod = ctrlKey || metaKey;
   const name = isMod ? `Mod+${key.toLowerCase()}` : key;
   if (!isMod && (target as Element).matches?.(IN_TEXT)) return;
+  if (key.startsWith("Arrow") && (target as Element).matches?.(SCROLLED)) return;
   // Enter on a button or link runs that button or link.
   if (key === "Enter" && (target as Element).closest?.("a, button, summary") !== null) return;
   const found = possibleActions().findLast((each) => each.key === name);

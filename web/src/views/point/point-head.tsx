@@ -12,6 +12,7 @@ import { causeText, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible, Words } from "../../parts/name.tsx";
 import { count, size, When, wholeTime } from "../../parts/values.tsx";
+import { ChooseDialog } from "./choose-dialog.tsx";
 import { ForkDialog } from "./fork-dialog.tsx";
 import { TagDialog } from "./tag-dialog.tsx";
 
@@ -38,7 +39,12 @@ export function PointHead({ workspace, point, to, isShown, changed }: PointHeadP
   return (
     <header class="point-head">
       <div class="point-title">
-        <h1>{message === "" ? <span class="faint">no message</span> : <Words text={message} isWhole />}</h1>
+        <div
+          class="point-words"
+          {...(isLong(message) ? { tabIndex: 0, role: "region" as const, "aria-label": "Message" } : {})}
+        >
+          <h1>{message === "" ? <span class="faint">no message</span> : <Words text={message} isWhole />}</h1>
+        </div>
         <div class="point-actions">
           <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
             <Icon name="folder" /> Files
@@ -78,6 +84,11 @@ export function PointHead({ workspace, point, to, isShown, changed }: PointHeadP
       )}
     </header>
   );
+}
+
+/** True for a message that may not fit into the head, which scrolls it then. */
+function isLong(message: string): boolean {
+  return message.length > 60 || message.split("\n").length > 5;
 }
 
 /** The point's time, cause, id and tags. */
@@ -149,9 +160,6 @@ function usePointActions(
   return { restore, pin };
 }
 
-/** Number of nearby points that the comparison menu lists; other points are named by id, tag or time. */
-const OFFERED = 30;
-
 /** Returns the point before the agent's turn that made `point`; null if no turn made it, or if no point is older. */
 async function startOfTurn(workspace: string, point: SavePoint, signal: AbortSignal): Promise<string | null> {
   const turn = turnOf(point);
@@ -175,18 +183,19 @@ function CompareBar({
   to: string | undefined;
   compare(wanted: string | undefined): void;
 }): JSX.Element {
-  const near = useResource(
-    `near ${workspace}`,
-    async (signal) => (await call("history", { workspace, limit: OFFERED }, { signal })).save_points,
-  );
+  const isChoosing = useSignal(false);
   const turn = turnOf(point);
   const start = useResource(`turn ${point.save_point_id}`, (signal) => startOfTurn(workspace, point, signal), {
     isFixed: true,
   });
   const before = start.value.value ?? null;
-  const other = to === undefined || to === "now" ? "" : to;
-  const own = point.save_point_id;
-  const offered = (near.value.value ?? []).filter(({ save_point_id }) => save_point_id !== own);
+  const other = to === undefined || to === "now" || to === before ? "" : to;
+  const named = useResource(`other ${workspace} ${other}`, async (signal) => {
+    if (other === "") return "";
+    const found = await call("show", { workspace, target: other, options: { limit: 1 } }, { signal });
+    const { created_at, message } = found.save_point;
+    return `${wholeTime(created_at)} ${message.split("\n", 1)[0]!.slice(0, 60)}`;
+  });
   return (
     <div class="compare" role="group" aria-label="Compare with">
       <span class="faint">Changes against</span>
@@ -201,21 +210,12 @@ function CompareBar({
       <button type="button" aria-pressed={to === "now"} onClick={() => compare("now")}>
         the folder now
       </button>
-      <select
-        aria-label="Another save point"
-        value={other}
-        onChange={({ currentTarget: { value } }) => compare(value === "" ? undefined : value)}
-      >
-        <option value="">another point…</option>
-        {other !== "" && !offered.some(({ save_point_id }) => save_point_id === other) && (
-          <option value={other}>{other.slice(0, 8)}</option>
-        )}
-        {offered.map(({ save_point_id, message, created_at }) => (
-          <option key={save_point_id} value={save_point_id}>
-            {wholeTime(created_at)} {visible(message.split("\n", 1)[0]!.slice(0, 60))}
-          </option>
-        ))}
-      </select>
+      <button type="button" class="compared" aria-pressed={other !== ""} onClick={() => (isChoosing.value = true)}>
+        {other === "" ? "another point…" : <Name text={named.value.value || other.slice(0, 8)} />}
+      </button>
+      {isChoosing.value && (
+        <ChooseDialog workspace={workspace} choose={compare} close={() => (isChoosing.value = false)} />
+      )}
     </div>
   );
 }

@@ -3,11 +3,11 @@ import type { DiffTextResult } from "cairnstate/client";
 import type { JSX } from "preact";
 import { visible } from "../../parts/name.tsx";
 import { count } from "../../parts/values.tsx";
-import { markWords, type Piece } from "./word-marks.ts";
+import { markCharacters, markWords, type Piece, shortened } from "./word-marks.ts";
 
 /** Number of lines that are rendered at first, and that each "more" adds. */
 const SHOWN = 600;
-/** Longer lines are truncated. */
+/** Longer lines are shortened to their differences. */
 const LINE = 4_000;
 
 interface Line {
@@ -55,7 +55,7 @@ function linesOf(hunk: DiffTextResult["hunks"][number]): Line[] {
   let [before, after] = [old_start, new_start];
   for (const text of hunk.lines) {
     const sign = text[0] as Line["sign"];
-    const pieces = [plain(text.slice(1, LINE))];
+    const pieces = [plain(text.slice(1))];
     made.push({
       sign,
       pieces,
@@ -79,17 +79,20 @@ function marked(lines: Line[]): Line[] {
       at++;
       continue;
     }
-    const removed = runOf(lines, at, "-");
-    const added = runOf(lines, at + removed.length, "+");
+    const { removed, added, end } = changeAt(lines, at);
     for (const [i, line] of removed.entries()) {
       const other = added[i];
-      const found = other === undefined ? null : markWords(line.pieces[0]!.text, other.pieces[0]!.text);
+      if (other === undefined) continue;
+      const [before, after] = [line.pieces[0]!.text, other.pieces[0]!.text];
+      const isLong = before.length > LINE && after.length > LINE;
+      const found = markWords(before, after) ?? (isLong ? markCharacters(before, after) : null);
       if (found === null) continue;
       line.pieces = found.before;
-      other!.pieces = found.after;
+      other.pieces = found.after;
     }
-    at += removed.length + added.length;
+    at = end;
   }
+  for (const line of lines) line.pieces = shortened(line.pieces, LINE);
   return lines;
 }
 
@@ -97,6 +100,16 @@ function runOf(lines: readonly Line[], at: number, sign: string): Line[] {
   let end = at;
   while (lines[end]?.sign === sign) end++;
   return lines.slice(at, end);
+}
+
+/** The removed lines at a place, the added ones that follow, and the place behind them. */
+function changeAt(lines: readonly Line[], at: number): { removed: Line[]; added: Line[]; end: number } {
+  const removed = runOf(lines, at, "-");
+  let end = at + removed.length;
+  // The last removed line had no line end.
+  if (lines[end]?.sign === "\\" && lines[end + 1]?.sign === "+") end++;
+  const added = runOf(lines, end, "+");
+  return { removed, added, end: end + added.length };
 }
 
 function pairsOf(lines: readonly Line[]): (Line | Pair)[] {
@@ -110,11 +123,10 @@ function pairsOf(lines: readonly Line[]): (Line | Pair)[] {
       rows.push({ before: line, after: line });
       at++;
     } else {
-      const removed = runOf(lines, at, "-");
-      const added = runOf(lines, at + removed.length, "+");
+      const { removed, added, end } = changeAt(lines, at);
       for (let i = 0; i < Math.max(removed.length, added.length); i++)
         rows.push({ before: removed[i] ?? null, after: added[i] ?? null });
-      at += removed.length + added.length;
+      at = end;
     }
   }
   return rows;
@@ -170,9 +182,14 @@ function Content({ line }: { line: Line }): JSX.Element {
         {line.sign === "\\" ? "" : line.sign}
       </span>
       {SPOKEN[line.sign] !== undefined && <span class="spoken">{SPOKEN[line.sign]}</span>}
-      {line.pieces.map(({ text, isMarked }, i) =>
-        isMarked ? <mark key={i}>{visible(text)}</mark> : <span key={i}>{visible(text)}</span>,
-      )}
+      {line.pieces.map(({ text, isMarked, isCut }, i) => {
+        if (isMarked) return <mark key={i}>{visible(text)}</mark>;
+        return (
+          <span key={i} {...(isCut === true ? { class: "line-cut" } : {})}>
+            {visible(text)}
+          </span>
+        );
+      })}
     </bdi>
   );
 }

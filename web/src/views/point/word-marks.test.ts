@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { markWords, type Piece } from "./word-marks.ts";
+import { markCharacters, markWords, type Piece, shortened } from "./word-marks.ts";
 
 const shown = (pieces: readonly Piece[]): string =>
   pieces.map(({ text, isMarked }) => (isMarked ? `[${text}]` : text)).join("");
@@ -26,4 +26,27 @@ test("markWords marks a very long line from its first to its last difference", (
   const found = marks(line("one"), line("two"))!;
   assert.equal(found[0], line("[one]"));
   assert.equal(found[1], line("[two]"));
+});
+
+test("markWords marks each of several differences in a very long line, also behind inserted words", () => {
+  const words = Array.from({ length: 5000 }, (_, i) => `w${i}`);
+  const [before, after] = [
+    words.join(" "),
+    words.with(1000, "new one").toSpliced(3000, 1).with(4000, "last").join(" "),
+  ];
+  const [old, now] = marks(before, after)!;
+  assert.deepEqual(old.match(/\[[^\]]*\]/g), ["[w1000]", "[w3000 ]", "[w4001]"]);
+  assert.deepEqual(now.match(/\[[^\]]*\]/g), ["[new one]", "[last]"]);
+});
+
+test("shortened keeps the marks of a long line with some text beside them, and says how much it leaves out", () => {
+  const line = (word: string): string => `${"x".repeat(9000)}${word}${"z".repeat(500)}`;
+  const { before } = markCharacters(line("old"), line("new"));
+  assert.equal(
+    shown(shortened(before, 4000)),
+    ` … 8,880 characters … ${"x".repeat(120)}[old]${"z".repeat(120)} … 380 characters … `,
+  );
+  assert.deepEqual(shortened([{ text: "short", isMarked: false }], 4000), [{ text: "short", isMarked: false }]);
+  const [beginning, note] = shortened([{ text: "y".repeat(5000), isMarked: false }], 4000);
+  assert.deepEqual([beginning!.text.length, note!.text], [4000, " … 1,000 characters … "]);
 });

@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 import type { Changes, HistoryOptions, SavePoint } from "cairnstate/client";
-import { call } from "../../app/calls.ts";
+import { call, historyOptions } from "../../app/calls.ts";
 import { problemOf } from "../../app/resource.ts";
 import type { Found } from "../../parts/problem.tsx";
 
@@ -28,21 +28,6 @@ export interface Filter {
   text: string;
 }
 
-/**
- * Translates a filter's text to options of `history`: `tag:`, `path:`, `since:`, `until:`; the rest is searched as
- * text.
- */
-export function optionsOf(text: string): Pick<HistoryOptions, "grep" | "tag" | "path" | "since" | "until"> {
-  const options: Record<string, string> = {};
-  const rest = text.replaceAll(/(\w+):("[^"]*"|\S+)/g, (whole, name: string, value: string) => {
-    if (!["tag", "path", "since", "until", "cause"].includes(name)) return whole;
-    options[name === "cause" ? "grep" : name] = value.replaceAll('"', "");
-    return "";
-  });
-  const grep = rest.trim().replaceAll(/\s+/g, " ");
-  return grep === "" ? options : { ...options, grep };
-}
-
 export class TimelinePoints {
   readonly #workspace: string;
   readonly #filter: Filter;
@@ -59,6 +44,8 @@ export class TimelinePoints {
   readonly problem = signal<Found | null>(null);
   readonly isLoading = signal(true);
   head: string | null = null;
+  /** True if an operation made a part of the folder like another point since `head`. */
+  isInPart = false;
   latest: string | null = null;
   undo: SavePoint | null = null;
   rows = 0;
@@ -68,7 +55,7 @@ export class TimelinePoints {
   constructor(workspace: string, filter: Filter) {
     this.#workspace = workspace;
     this.#filter = filter;
-    this.#options = { ...optionsOf(filter.text), all: filter.all };
+    this.#options = { ...historyOptions(filter.text), all: filter.all };
   }
 
   get isFiltered(): boolean {
@@ -117,6 +104,7 @@ export class TimelinePoints {
     if (isFirst) this.#pages.clear();
     this.#pages.set(page, found.save_points);
     this.head = found.head;
+    this.isInPart = found.head_in_part === true;
     this.latest = found.latest;
     this.undo = found.undo;
     this.damaged = found.damaged.length;

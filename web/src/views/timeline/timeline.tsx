@@ -111,7 +111,9 @@ function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
     void points.load();
     const end = onEvent((event) => {
       const isOurs = event.workspace === workspace || event.workspace === null;
-      if (isOurs && CHANGING.includes(event.type)) void points.load();
+      // Another process changed the workspace's records, for example restored a point.
+      const isOfRecords = event.type === "changed" && event.data.paths === 0;
+      if (isOurs && (isOfRecords || CHANGING.includes(event.type))) void points.load();
     });
     return () => {
       end();
@@ -212,7 +214,7 @@ function TimelineRow({
       newer={points.point(row.at - 1)}
       older={points.point(row.at + 1)}
       changes={points.changes(point.save_point_id)}
-      isHead={point.save_point_id === points.head}
+      isHead={point.save_point_id === points.head && !points.isInPart}
       isActive={row.at === activeAt}
       lanes={lanes.map((lane) => {
         const start = points.indexOf(lane.from);

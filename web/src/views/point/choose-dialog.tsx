@@ -1,0 +1,79 @@
+import { useSignal } from "@preact/signals";
+import type { JSX } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { call, historyOptions } from "../../app/calls.ts";
+import { useResource } from "../../app/resource.ts";
+import { Dialog } from "../../parts/dialog.tsx";
+import { Name, Words } from "../../parts/name.tsx";
+import { Late, Problem } from "../../parts/problem.tsx";
+import { SearchField, useTyped } from "../../parts/search-field.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
+
+/** Number of points that are listed at first, and that each "more" adds. */
+const LISTED = 100;
+/** Milliseconds without a key press after which a filter is applied. */
+const TYPING_MS = 120;
+
+/** Chooses a save point among all of a workspace, undo points too, by the words of the timeline's filter. */
+export function ChooseDialog({
+  workspace,
+  choose,
+  close,
+}: {
+  workspace: string;
+  choose(id: string): void;
+  close(): void;
+}): JSX.Element {
+  const field = useRef<HTMLInputElement>(null);
+  const { typed, asked } = useTyped(undefined, { afterMs: TYPING_MS, write: () => undefined });
+  const limit = useSignal(LISTED);
+  useEffect(() => field.current!.focus(), []);
+  const options = { ...historyOptions(asked.value), all: true };
+  const { value, problem, isLate } = useResource(`choose ${workspace} ${asked.value} ${limit.value}`, (signal) =>
+    call("history", { workspace, limit: limit.value, options }, { signal }),
+  );
+  const found = value.value;
+  const pick = (id: string | undefined): void => {
+    if (id === undefined) return;
+    choose(id);
+    close();
+  };
+  return (
+    <Dialog title="Compare with another save point" close={close}>
+      <div class="choose">
+        <SearchField
+          field={field}
+          label="Filter the save points"
+          placeholder="Filter: text, tag:release, since:yesterday"
+          typed={typed}
+          onKeyDown={({ key }) => key === "Enter" && pick(found?.save_points[0]?.save_point_id)}
+        />
+        <Late isLate={isLate.value} />
+        {problem.value !== null && <Problem problem={problem.value} />}
+        {found?.save_points.length === 0 && <p class="note">No save point fits this filter</p>}
+        <ul>
+          {found?.save_points.map(({ save_point_id: id, message, created_at, tags }) => (
+            <li key={id}>
+              <button type="button" class="quiet" onClick={() => pick(id)}>
+                {message === "" ? <span class="faint">no message</span> : <Words text={message} />}
+                {tags.slice(0, 3).map((tag) => (
+                  <span key={tag} class="badge tag">
+                    <Name text={tag} />
+                  </span>
+                ))}
+                <span class="faint">
+                  <When at={created_at} as={wholeTime} /> <code>{id.slice(0, 8)}</code>
+                </span>
+              </button>
+            </li>
+          ))}
+        </ul>
+        {found?.truncated === true && (
+          <button type="button" onClick={() => (limit.value += LISTED * 4)}>
+            Show more
+          </button>
+        )}
+      </div>
+    </Dialog>
+  );
+}
