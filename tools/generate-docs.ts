@@ -50,12 +50,12 @@ const shownLines = (lines: string): string =>
     .join(", ");
 
 /** A row of docs/errors.md: the command that fails, and the commands that lead back. */
-function reasonRow({ reason, fails, follow, where, then }: HintCase): string {
+function reasonRow({ reason, fails, follow, where, back }: HintCase): string {
   const filled = Object.entries(where ?? {}).reduce(
     (text, [word, value]) => text.replaceAll(word, value),
     follow ?? "",
   );
-  const cure = [filled, then ?? ""].filter((each) => each !== "").map(shownLines);
+  const cure = [filled, back ?? ""].filter((each) => each !== "").map(shownLines);
   return `| ${reason} | ${shownLines(fails)} | ${cure.join(", ")} |`;
 }
 

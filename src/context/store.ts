@@ -76,7 +76,7 @@ export class ContextStore implements AsyncDisposable {
     } catch (error) {
       if (error instanceof CairnError && error.code === "already_exists")
         throw new CairnError("already_exists", `${printablePath(root)} is a context store already`, {
-          hint: advice`see ${call("context ls", "listContext", word("store"))}; to make another store, name another folder`,
+          hint: advice`see ${call(`-C ${shellPath(root)} context ls`, "listContext", printablePath(root))}; to make another store, name another folder`,
         });
       throw error;
     }

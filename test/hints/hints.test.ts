@@ -21,4 +21,8 @@ test("a hint without the command fails the walk", () => {
     assert.throws(() => commandIn("see `cairn history`", wrong), /names no/);
 });
 
-for (const one of HINT_CASES) test(`${one.code}, ${one.reason}: the hint leads back`, () => walk(one));
+for (const one of HINT_CASES)
+  test(`${one.code}, ${one.reason}: the hint leads back`, (t) => {
+    if (one.isRoots === true && process.geteuid?.() !== 0) return t.skip("only root can bring this about");
+    walk(one);
+  });
