@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../errors.ts";
+import { advice, CairnError, call, line, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
 import { durableWrite } from "../fs/durable.ts";
