@@ -202,6 +202,15 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   if ((error as { name?: unknown } | null)?.name === "AbortError") {
     return new CairnError("interrupted", text, { cause: error });
   }
+  const { syscall, path } = error as NodeJS.ErrnoException;
+  if (name === "ENOENT" && syscall === "mkdir" && path !== undefined) {
+    const above = path.slice(0, path.lastIndexOf("/"));
+    const lacking = `the folder ${above} does not exist`;
+    return new CairnError("not_found", doing === undefined ? lacking : `${doing}: ${lacking}`, {
+      cause: error,
+      hint: "make that folder first",
+    });
+  }
   // An error of Node's `rmSync` has no name if the system's errno is unusual.
   if (name === "" && typeof (error as NodeJS.ErrnoException).errno === "number") {
     const code = /, Unknown error: read-only file system\b/i.test(message) ? codeOfErrno("EROFS") : "io";

@@ -3,6 +3,7 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { parse } from "../src/cli/program/program.ts";
+import { HINT_CASES } from "../test/hints/cases.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const PAGES = globSync(["*.md", "docs/**/*.md"], { cwd: ROOT });
@@ -73,9 +74,12 @@ function commandsIn(text: string): string[] {
 test("every command on the pages has arguments and options that the parser accepts", async () => {
   const wrong: string[] = [];
   let count = 0;
+  // Commands that docs/errors.md shows because they fail so.
+  const failing = new Set(HINT_CASES.filter(({ code }) => code === "usage").map(({ fails }) => fails));
   for (const page of PAGES) {
     for (const command of commandsIn(readFileSync(path.join(ROOT, page), "utf8"))) {
       count++;
+      if (page === "docs/errors.md" && failing.has(`cairn ${command}`)) continue;
       try {
         // oxlint-disable-next-line no-await-in-loop
         await parse(wordsOf(command));

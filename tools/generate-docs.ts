@@ -13,6 +13,8 @@ import { FOLDER_MOVE } from "../src/daemon/move-folder.ts";
 import type { Told } from "../src/fs/unfinished.ts";
 import { allRecoveries } from "../src/workspace/care/recoveries.ts";
 import { RELOCATION } from "../src/workspace/place/move-record.ts";
+import { HINT_CASES, NOT_WALKED, type NotWalked } from "../test/hints/cases.ts";
+import type { HintCase } from "../test/hints/hint-case.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
@@ -39,6 +41,34 @@ const EXIT_MEANINGS: readonly (readonly [number, string])[] = [
   [130, "interrupted"],
 ];
 
+/** Ids that the walk of the hints takes from the result of an earlier line. */
+const shownLines = (lines: string): string =>
+  lines
+    .replaceAll(/\$\w+_id\b/g, "ID")
+    .split("\n")
+    .map((each) => `\`${cell(each.trim())}\``)
+    .join(", ");
+
+/** A row of docs/errors.md: the command that fails, and the commands that lead back. */
+function reasonRow({ reason, fails, follow, where, back }: HintCase): string {
+  const filled = Object.entries(where ?? {}).reduce(
+    (text, [word, value]) => text.replaceAll(word, value),
+    follow ?? "",
+  );
+  const cure = [filled, back ?? ""].filter((each) => each !== "").map(shownLines);
+  return `| ${reason} | ${shownLines(fails)} | ${cure.join(", ")} |`;
+}
+
+/** Returns the part of a code's section that shows its reasons. */
+function reasonsOf(code: string): string[] {
+  const [cases, others] = [HINT_CASES, NOT_WALKED].map((all) => all.filter((each) => each.code === code));
+  const rows = (cases as HintCase[]).map(reasonRow);
+  const table =
+    rows.length === 0 ? [] : ["", "| reason | for example | what leads back |", "| --- | --- | --- |", ...rows];
+  const rest = (others as NotWalked[]).map(({ reason, why }) => `- ${reason}: ${why}`);
+  return [...table, ...(rest.length === 0 ? [] : ["", "Not walked by a test:", "", ...rest])];
+}
+
 /** Returns docs/errors.md, with one anchor per code. */
 export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
   const rows = Object.entries(table);
@@ -48,12 +78,13 @@ export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
   });
   const sections = rows.map(([code, row]) => {
     const retry = row.retryable ? "Trying again later may succeed." : "Trying again unchanged fails again.";
-    return `### ${code}\n\nRaised when: ${row.when}.\n\nExit status ${row.exit}, HTTP status ${row.http}. ${retry}\n`;
+    const head = `### ${code}\n\nRaised when: ${row.when}.\n\nExit status ${row.exit}, HTTP status ${row.http}. ${retry}`;
+    return `${[head, ...reasonsOf(code)].join("\n")}\n`;
   });
   return [
     "# Errors",
     "",
-    "Generated from `src/errors.ts` by `npm run docs`; `npm run ok` fails when the two differ.",
+    "Generated from `src/errors.ts` and `test/hints/` by `npm run docs`; `npm run ok` fails when they differ.",
     "",
     "Every failure has a code, a message (what was tried, on which path, wanted and found), often a hint (what to do), and says",
     "whether trying again may help. With `--json` all of it is in `error` of the printed object, and the exit status is the same.",
@@ -63,6 +94,8 @@ export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
     ...exits,
     "",
     "`ok` is true for 0 and 10.",
+    "",
+    "Each code has a table of reasons: a command that fails so, and the commands that lead back. A test runs each row in a new home directory and takes the first command out of the printed hint. `ID` stands for an id that an earlier command printed.",
     "",
     "## Codes",
     "",

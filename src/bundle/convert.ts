@@ -31,7 +31,7 @@ export async function convertBundle(
   for (const path of left)
     if (path === "" || !(all as JsonObject[]).some((entry) => entry["path"] === path))
       throw new CairnError("not_found", `there is no ${JSON.stringify(path)} in the bundle to leave out`, {
-        hint: advice`${call("bundle inspect", "inspectBundle", word("path"))} lists the paths of a bundle`,
+        hint: advice`${call("bundle inspect FILE", "inspectBundle", word("path"))} lists the paths of a bundle`,
       });
   if (layout === "C") for (const scope of emptyScopes(facts, all as JsonObject[])) left.add(scope);
   const isLeft = (path: string): boolean => [...left].some((each) => path === each || path.startsWith(`${each}/`));

@@ -60,7 +60,7 @@ export function chosenEntries(
   for (const path of paths)
     if (path === "" || !known.has(path))
       throw new CairnError("not_found", `there is no ${JSON.stringify(path)} in the bundle`, {
-        hint: advice`${call("bundle inspect", "inspectBundle", word("path"))} lists the paths of a bundle`,
+        hint: advice`${call("bundle inspect FILE", "inspectBundle", word("path"))} lists the paths of a bundle`,
         details: { path },
       });
   const isIn = ({ path }: { path: string }): boolean =>

@@ -54,6 +54,8 @@ export class Context {
   #warnings: string[] | null = [];
   #library: Promise<CairnLibrary> | undefined;
   #client: Client | undefined;
+  /** The folder that the command named with its argument DIR. */
+  #opened: string | undefined;
 
   constructor(parts: ContextParts) {
     this.globals = parts.globals;
@@ -160,6 +162,7 @@ export class Context {
   /** Opens the chosen folder's workspace, else the nearest at or above the current folder. Throws `not_a_workspace`. */
   async open(positional?: string, more: { released?: boolean } = {}): Promise<Client> {
     const library = await this.library();
+    this.#opened = positional;
     const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions()));
     try {
       return this.#hold(await library.open(chosen ?? this.cwd, { ...this.openOptions(), ...more }));
@@ -190,6 +193,7 @@ export class Context {
       await before;
     }
     const library = await this.library();
+    this.#opened = positional;
     const chosen = this.chosenFolder(positional);
     const folder = chosen ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
     const guards = chosen === undefined || guardsHome || allow.includes("home") ? allow : [...allow, "home" as const];
@@ -232,12 +236,17 @@ export class Context {
 
   /** Returns a command line for the same workspace, ready to be copied. */
   commandLine(words: readonly string[], positional?: string): string {
+    return ["cairn", ...this.placeWords(positional), ...words].map(shellQuote).join(" ");
+  }
+
+  /** Returns the options that name the same folder and control directory again. */
+  placeWords(positional = this.#opened): string[] {
     const folder = positional ?? this.globals.directory;
     // The line may be run in another folder, and later, when a link leads elsewhere.
     const chosen = folder === undefined ? [] : ["-C", realIfText(this.absolute(folder))];
     const control = this.globals.controlDirectory;
-    if (control !== undefined) chosen.push("--control-dir", control);
-    return ["cairn", ...chosen, ...words].map(shellQuote).join(" ");
+    if (control !== undefined && existsSync(this.place(control))) chosen.push("--control-dir", control);
+    return chosen;
   }
 
   /** PATH arguments and `--path-b64` as paths from the workspace's root. */

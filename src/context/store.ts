@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../errors.ts";
+import { advice, CairnError, call, line, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
 import { durableWrite } from "../fs/durable.ts";
@@ -76,7 +76,7 @@ export class ContextStore implements AsyncDisposable {
     } catch (error) {
       if (error instanceof CairnError && error.code === "already_exists")
         throw new CairnError("already_exists", `${printablePath(root)} is a context store already`, {
-          hint: advice`see ${call("context ls", "listContext", word("store"))}; to make another store, name another folder`,
+          hint: advice`see ${call(`-C ${shellPath(root)} context ls`, "listContext", printablePath(root))}; to make another store, name another folder`,
         });
       throw error;
     }

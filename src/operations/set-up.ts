@@ -24,7 +24,7 @@ import {
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/care/relocate.ts";
-import { isAtOrBelow, printablePath, restoreLine, shellPath } from "../fs/paths/safe-path.ts";
+import { isAtOrBelow, printablePath, releaseLine, restoreLine, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { InitOptions, OpenOptions } from "../contract/care.ts";
@@ -44,7 +44,7 @@ export async function init(hand: LibraryHand, path: string, options: InitOptions
   const isSameEngine = engineType === undefined || engineType === made.found.controlFile.engine;
   throw new CairnError("already_exists", `${path} is a workspace already`, {
     hint: isSameEngine
-      ? see("status")
+      ? see(`-C ${shellPath(path)} status`, "status")
       : advice`its engine is ${made.found.controlFile.engine}; for the other one: ${call(`engine set ${engineType}`, "setEngine", engineType)}`,
   });
 }
@@ -247,7 +247,7 @@ function inWantedControl(found: FoundWorkspace, path: string, wanted: string | u
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
     throw new CairnError("conflict", `${path} has its save points in ${root}, not in ${wanted}`, {
-      hint: advice`leave out ${option("controlDirectory")}; or release the folder first: ${call("release")}`,
+      hint: advice`leave out ${option("controlDirectory")}; or release the folder first: ${releaseLine(path)}`,
       cause: error,
     });
   }

@@ -5,7 +5,7 @@ import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { openedOrNull, openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
-import { adviceOf, CairnError, isBadSector, reworded, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, adviceOf, CairnError, call, isBadSector, reworded, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/restic/config.ts";
 import {
@@ -171,7 +171,9 @@ export class Repository {
    */
   static async create(storage: Storage, options: CreateOptions): Promise<Repository> {
     if (await storage.exists("config", "config")) {
-      throw new CairnError("already_exists", `there is a repository in ${storage.location} already`);
+      throw new CairnError("already_exists", `there is a repository in ${storage.location} already`, {
+        hint: advice`choose another place, or use that repository: ${call("backup list", "list")} shows its snapshots`,
+      });
     }
     const leftovers = await leftoverKeys(storage, options.replaceUnfinished === true);
     const keys = options.keys ?? newMasterKeys();

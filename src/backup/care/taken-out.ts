@@ -1,5 +1,5 @@
 import type { PathPattern } from "../../contract/index.ts";
-import { advice, CairnError, call, option } from "../../errors.ts";
+import { advice, CairnError, call, option, word } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { type Fitting, fitting } from "../open/paths.ts";
@@ -44,7 +44,7 @@ export function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
 
 function everything(why: string): CairnError {
   return new CairnError("usage", `${why}: nothing would be left`, {
-    hint: advice`to remove a whole snapshot, run ${call("backup forget", "forget")}`,
+    hint: advice`to remove a whole snapshot, run ${call("backup forget SNAPSHOT", "forget", { snapshots: [word("snapshot")] })}`,
   });
 }
 

@@ -311,7 +311,7 @@ export async function passwordOf({ password }: Pick<RepositoryOptions, "password
 async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   if (!(error instanceof CairnError) || error.hint !== undefined) return error;
   if (error.code === "wrong_password") {
-    const hint = advice`check the password file or variable; with a password that opens the repository, ${call("backup key", "addKey", word("password"))} adds another`;
+    const hint = advice`check the password file or variable; with a password that opens the repository, ${call("backup key add", "addKey", word("password"))} adds another`;
     return reworded(error, { hint });
   }
   if (error.code !== "not_found") return error;

@@ -114,7 +114,7 @@ export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: st
   if (isAtOrBelow(normal, base)) return normalizeTyped(normal.subarray(base.length === 1 ? 1 : base.length + 1));
   const what = saved.part === undefined ? "the path that was saved" : "the folder that was named";
   throw new CairnError("usage", `${printablePath(bytes)} is not below ${printablePath(base)}, ${what}`, {
-    hint: advice`name paths as ${call("backup find", "find")} prints them, or relative to that path: src/main.ts`,
+    hint: advice`name paths as ${call("backup find NAME", "find", word("pattern"))} prints them, or relative to that path: src/main.ts`,
   });
 }
 
@@ -231,7 +231,7 @@ export async function entryAt(
       tree === undefined ? undefined : await nodeIn(reader, tree, Buffer.from(name, "latin1"));
     if (node === undefined)
       throw new CairnError("not_found", `${quotedPath(path)} is not in ${where}`, {
-        hint: advice`${call("backup find", "find")} looks for a name in all snapshots`,
+        hint: advice`${call("backup find NAME", "find", word("pattern"))} looks for a name in all snapshots`,
       });
     found = node;
     tree = node.subtree;
@@ -293,7 +293,7 @@ function notThere(path: Buffer, of: { snapshot: string; manifest: Manifest | nul
   return new CairnError("not_found", `there is no folder ${quotedPath(path)} in snapshot ${snapshot}${why}`, {
     hint: path.includes(LOST)
       ? advice`a folder whose name is not UTF-8 is restored by its path, with ${either("--path-b64", "its bytes")}`
-      : advice`${call(`backup show ${snapshot}`, "show", snapshot)} lists what is in it, and ${call("backup find", "find")} looks for a name in all snapshots`,
+      : advice`${call(`backup show ${snapshot}`, "show", snapshot)} lists what is in it, and ${call("backup find NAME", "find", word("pattern"))} looks for a name in all snapshots`,
   });
 }
 

@@ -4,6 +4,7 @@ import type { Outcome } from "../command.ts";
 import { COMMANDS } from "./commands.ts";
 import { Context } from "../context.ts";
 import type { Globals } from "../context.ts";
+import { hintHere } from "../hint-here.ts";
 import { EXIT_PARTLY, makeEnvelope, printEnvelope } from "../envelope.ts";
 import { asksForJson, commandNameOf, parse, understoodName } from "./program.ts";
 import type { Parsed } from "./program.ts";
@@ -63,6 +64,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
   try {
     const outcome = await parsed.definition.run(context, parsed.input);
     context.progress.finish();
+    if (outcome.error !== undefined) outcome.error = await hintHere(outcome.error, context, parsed.input);
     let exitStatus = outcome.exitStatus ?? outcome.error?.exitStatus ?? 0;
     if (json) {
       const data = await jsonData(outcome);
@@ -79,7 +81,8 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
     return exitStatus;
   } catch (error) {
     context.progress.finish();
-    const wrapped = input.signal.aborted ? asInterrupted(error) : toCairnError(error);
+    const known = input.signal.aborted ? asInterrupted(error) : toCairnError(error);
+    const wrapped = await hintHere(known, context, parsed.input);
     return await fail(input, { command: parsed.name, json, warnings: context.takeWarnings() }, wrapped);
   } finally {
     // The result is printed; the next start takes over a lock that cannot be released.

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import type { CallOptions } from "../../contract/words.ts";
 import type { RelocateOptions, RelocateResult } from "../../contract/care.ts";
-import { advice, CairnError, call, line, option } from "../../errors.ts";
+import { advice, CairnError, call, line, option, see } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { joinRaw, printablePath, releaseLine } from "../../fs/paths/safe-path.ts";
@@ -149,12 +149,15 @@ async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Pr
  */
 function workspaceKeptIn(root: string, folder: Buffer): Kept | null {
   const control = controlPaths(root);
-  if (readControl(control) === null) throw new CairnError("not_a_workspace", `${root} is not a control directory`);
+  if (readControl(control) === null)
+    throw new CairnError("not_a_workspace", `${root} is not a control directory`, {
+      hint: see("workspaces", "listWorkspaces"),
+    });
   const registration = readRegistration(folder);
   const known = registration === null ? root : controlOf(registration);
   if (!realPathOf(known).equals(realPathOf(root)) && readControl(controlPaths(known)) !== null) {
     throw new CairnError("conflict", `${printablePath(folder)} has its save points in ${known}, which still exists`, {
-      hint: advice`leave out ${option("controlDirectory")}; or release the folder first: ${call("release")}`,
+      hint: advice`leave out ${option("controlDirectory")}; or release the folder first: ${releaseLine(folder)}`,
     });
   }
   const workspace = workspaceOnceOf(control, folder);

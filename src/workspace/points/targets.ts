@@ -240,6 +240,7 @@ export function requireChosenId(points: Points, id: string, isImported: boolean)
   if (taken === undefined || "problem" in taken) return;
   const { save_point_id } = taken.descriptor;
   throw new CairnError("already_exists", `the save point ${save_point_id.slice(0, 8)} already has the id ${id}`, {
+    hint: advice`choose another id; ${call(`show ${id}`, "show", id)} shows that point`,
     details: { save_point_id },
   });
 }

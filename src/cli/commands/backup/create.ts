@@ -130,7 +130,7 @@ async function folderOf(context: Context, word: string): Promise<string | undefi
     "not_found",
     `neither a save point nor a folder has the name ${JSON.stringify(word.slice(0, 80))}`,
     {
-      hint: "`cairn history` lists the points",
+      hint: `\`${context.commandLine(["history"])}\` lists the points`,
     },
   );
 }
