@@ -32,7 +32,9 @@ import {
   deviceWord,
   isYoung,
   isYoungDirectory,
+  keepFormerOwner,
   MTIME_WORDS,
+  OWNER_WORDS,
   SIZE_WORDS,
   tickOf,
 } from "./stat-words.ts";
@@ -123,8 +125,16 @@ export class EntryReader {
       if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
     }
     if (table.records[base + R.MODE] === 0) return;
+    if (entry.oldRecord >= 0) this.#keepFormerOwner(base, entry.oldRecord);
     table.setRecordFlags(record, this.#flags);
     table.setExtras(record, this.#extras);
+  }
+
+  #keepFormerOwner(base: number, oldRecord: number): void {
+    const { table, stat, old } = this.#thread;
+    keepFormerOwner(old!.records, oldRecord * RECORD_WORDS, stat.words);
+    for (const [own, of] of OWNER_WORDS) table.records[base + own] = stat.words[of]!;
+    table.records[base + R.MODE] = stat.words[STAT.MODE]! & 0xffff;
   }
 
   /**
