@@ -348,7 +348,7 @@ export const ListedEntry = object({
   mode: number("permission bits with setuid, setgid and sticky"),
   size: number("of files"),
   modified_at: text(),
-  uid: number(),
+  uid: number("outside the user namespace of the save; 4294967295: not known"),
   gid: number(),
   user: text(),
   group: text(),

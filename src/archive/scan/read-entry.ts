@@ -4,7 +4,7 @@ import { PAGED_ABOVE } from "../../formats/payloads/sqlite-pages.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import fs from "node:fs";
 import { hashAt } from "../../crypto/primitives.ts";
-import { EINVAL, ELOOP, ENOENT, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
+import { EINVAL, ELOOP, ENOENT, EOVERFLOW, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
 import { forgetPages } from "../../fs/linux/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts";
 import { HEADER_BYTES } from "../../formats/sqlite-header.ts";
@@ -560,7 +560,8 @@ export class EntryReader {
     if (error === 0) return;
     this.#flags |= FLAG.TORN | FLAG.UNREAD;
     const path = this.#thread.entryPath(directory, this.#thread.table.recordName(record));
-    this.#thread.noteTorn(path, `${faultOfEntry(error)}: its extended attributes cannot be read`, ["xattrs"]);
+    const why = error === EOVERFLOW ? "its access list has ids that this user namespace lacks" : faultOfEntry(error);
+    this.#thread.noteTorn(path, `${why}: its extended attributes cannot be read`, ["xattrs"]);
   }
 
   /** Collects the readable attributes. Returns 0, or minus errno if some may be missing. */

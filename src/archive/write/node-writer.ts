@@ -2,9 +2,9 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { DirectoryFacts } from "../../formats/records/restore.ts";
 import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/restic/tree.ts";
-import { EDQUOT, EIO, ENOSPC, EPERM, EROFS, isNotHeld } from "../../fs/linux/errno.ts";
+import { EDQUOT, EINVAL, EIO, ENOSPC, EPERM, EROFS, isNotHeld } from "../../fs/linux/errno.ts";
 import { whyProtected } from "../../fs/linux/write-protection.ts";
-import { NO_ID, ownIds } from "../../fs/linux/user-namespace.ts";
+import { namespaceIds, NO_ID, ownIds } from "../../fs/linux/user-namespace.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
 import {
@@ -65,6 +65,7 @@ export function isDiskTrouble(detail: string): boolean {
 }
 const ROUNDED = "the file system cannot keep this time exactly: it rounds times, or its range is too small";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+const NO_ID_HERE = "its owner or group has no id in this user namespace";
 const UNKNOWN = "its owner was not known when it was saved, in a user namespace without an id for that owner";
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
@@ -274,7 +275,8 @@ export class NodeWriter {
       const owner = isOthers ? this.#own(fd, isNamed, { uid, gid: NO_ID }) : group;
       if (group < 0 || owner < 0) {
         aspects.push("owner");
-        detail = errnoName(-Math.min(group, owner));
+        const failed = Math.min(group, owner);
+        detail = failed === EINVAL && namespaceIds() !== null ? NO_ID_HERE : errnoName(-failed);
       } else if (uid === NO_ID || gid === NO_ID) {
         aspects.push("owner");
         detail = UNKNOWN;

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { arenaOver, bindNative, newArena, settleResult } from "../../native.ts";
-import { EINVAL } from "./errno.ts";
+import { EINVAL, EOVERFLOW } from "./errno.ts";
 import { SETGID, SETUID, type StatBuffer, STAT, type Syscalls, TYPE } from "./syscall-abi.ts";
 
 /**
@@ -145,8 +145,9 @@ function translated(sys: Syscalls, namespace: Namespace): Syscalls {
   };
   const lists = arenaOver(Buffer.alloc(ROOM));
   const listed = (name: Uint8Array, at: number, result: number, value: Uint8Array): number => {
-    if (result > 0 && isAccessList(name, at)) namespace.list(value.subarray(0, result), 0);
-    return result;
+    const isShown = result <= 0 || value.length === 0 || !isAccessList(name, at);
+    // A list without its users would be another list.
+    return isShown || namespace.list(value.subarray(0, result), 0) ? result : EOVERFLOW;
   };
   return {
     ...sys,
@@ -220,8 +221,8 @@ class Namespace {
     const isUnclear = uid === this.#none.uids || gid === this.#none.gids;
     const isMapped = isUnclear && this.#isMapped(words[STAT.MODE]!, place);
     words[STAT.UID] = uid === this.#none.uids && !isMapped ? NO_ID : translate(this.#ids.uids, uid, 0);
-    // An owner may write without a right that depends on the group.
-    const isGroupMapped = isMapped && uid !== this.#own;
+    // An owner may write without a right that depends on the group, which then is mostly the owner's.
+    const isGroupMapped = isMapped && (uid !== this.#own || gid === process.getegid?.());
     words[STAT.GID] = gid === this.#none.gids && !isGroupMapped ? NO_ID : translate(this.#ids.gids, gid, 0);
     // A restore elsewhere must not make the file run as whoever owns it there.
     if (((words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE)
@@ -252,7 +253,7 @@ class Namespace {
       if (tag !== TAG_USER && tag !== TAG_GROUP) continue;
       const id = translate(tag === TAG_USER ? this.#ids.uids : this.#ids.gids, view.getUint32(at + 4, true), from);
       view.setUint32(at + 4, id, true);
-      if (id === NO_ID && from === 1) return false;
+      if (id === NO_ID) return false;
     }
     return true;
   }
