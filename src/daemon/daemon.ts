@@ -91,6 +91,8 @@ export class Daemon {
   #asked: Promise<unknown> = Promise.resolve();
 
   private constructor(options: DaemonOptions, config: DaemonConfig) {
+    // A path that is kept for each workspace keeps the whole pool that it was cut from, 64 KiB by default.
+    Buffer.poolSize = 4096;
     this.#options = options;
     this.#config = config;
     this.#kept = new KeptState(options.places);

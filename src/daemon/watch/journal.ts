@@ -1,3 +1,4 @@
+import { collectMemory, trimMemory } from "../../native.ts";
 import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import type { Change } from "../../fs/linux/fanotify.ts";
@@ -11,6 +12,18 @@ const MOST_INODES = 200_000;
 /** Milliseconds after which a stat cache in memory is written to its file, and after which the memory is freed. */
 const SAVED_AFTER_MS = 30_000;
 const LET_GO_AFTER_MS = 600_000;
+const FREED_AFTER_MS = 3_000;
+let freeing: NodeJS.Timeout | undefined;
+
+/** Gives memory that journals let go back to the system once that has paused: V8 frees shared memory late. */
+function freeSoon(): void {
+  const free = (): void => {
+    collectMemory();
+    trimMemory();
+  };
+  freeing ??= setTimeout(free, FREED_AFTER_MS).unref();
+  freeing.refresh();
+}
 /** The most names of changed entries in a notice. */
 const NAMED = 20;
 
@@ -156,6 +169,7 @@ export class ChangeJournal implements FolderChanges {
     clearTimeout(this.#letGoLater);
     this.#saveNow();
     if (this.#basis !== null && this.#saved !== null) this.#basis.cache = this.#saved;
+    if (this.#held !== null || this.#index !== null) freeSoon();
     this.#held = null;
     this.#index = null;
   }
