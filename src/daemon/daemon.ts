@@ -17,7 +17,7 @@ import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, requireFirst, takeInstance } from "./bootstrap.ts";
-import { Moves, requireMovable } from "./moves.ts";
+import { Moves, requireMovable, requireSubvolume } from "./moves.ts";
 import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
 import {
   type Caller,
@@ -548,6 +548,7 @@ export class Daemon {
         this.events.append({ workspace: served, type: "recovered", data: { original: served.path } });
         return { ...served, ...NOT_CONVERTED, ...copied, path: served.link, original: served.path };
       }
+      requireSubvolume(folderOf(served));
       const client = await this.#client(served);
       const { conversion } = await client.setEngine("reflink-copy", { ...options, plain: true });
       failpoint("daemon.recovered");

@@ -110,7 +110,10 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   const cause = { kind: "import", ...options.cause, imported: true };
   const input = { ...options, cause, tags: id === undefined ? tags : [id, ...tags] };
   const head = workspace.byId(workspace.state().head);
-  const parent = options.parent === undefined || options.parent === null ? options.parent : workspace.byId(options.parent as SavePointId);
+  const parent =
+    options.parent === undefined || options.parent === null
+      ? options.parent
+      : workspace.byId(options.parent as SavePointId);
   if (parent === null && options.parent !== null)
     throw new CairnError("not_found", `there is no point ${options.parent} to be the parent`);
   // Head moves to the newest imported point, but never from a save of the folder to an import.

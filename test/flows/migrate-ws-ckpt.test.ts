@@ -281,7 +281,7 @@ test("snapshots of ws-ckpt 0.5 keep their parents and the head, and a cleanup po
     await assert.rejects(daemon.start({ CAIRN_FAILPOINT: failpoint }), failpoint);
   await daemon.start();
   const { save_points: points } = (await daemon.call("history", { workspace: live })) as HistoryResult;
-  const nameOf = new Map(points.map(({ save_point_id: own, tags }) => [own, tags[0]!]));
+  const nameOf = new Map<string, string>(points.map(({ save_point_id: own, tags }) => [own, tags[0]!]));
   const parents = points.map(({ tags, parent_id: parent }) => [tags[0], parent && nameOf.get(parent)]);
   assert.deepEqual(Object.fromEntries(parents), {
     first: null,
@@ -304,7 +304,10 @@ test("a cleanup policy of ws-ckpt 0.5 is named with the command that sets it", a
   const dataRoot = path.join(volume.root, "ws-ckpt-data");
   fs.mkdirSync(dataRoot);
   const policies = {
-    "ws-aaaaaa": ["auto_cleanup = true\nauto_cleanup_keep = 5\n", /cairn -C \S+ws-aaaaaa cleanup --keep-last 5 --set-policy/],
+    "ws-aaaaaa": [
+      "auto_cleanup = true\nauto_cleanup_keep = 5\n",
+      /cairn -C \S+ws-aaaaaa cleanup --keep-last 5 --set-policy/,
+    ],
     "ws-bbbbbb": ['auto_cleanup_keep = "30d"\n', /cairn -C \S+ws-bbbbbb cleanup --keep-within 30d --set-policy/],
     "ws-cccccc": ["auto_cleanup = false\n", /ws-cccccc.*not taken over; .*\[retention\]/],
     "ws-dddddd": ["auto_cleanup = ", /ws-dddddd.*policy\.toml/],

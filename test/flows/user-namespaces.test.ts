@@ -49,7 +49,9 @@ const unknownIn = ({ labels }: SavePoint): string[] =>
 const changes = (folder: string, options: RunOptions = {}): unknown[] =>
   cairnOk(["diff", "latest"], { ...options, cwd: folder }).data["entries"] as unknown[];
 const leftOut = (data: Record<string, unknown>): string[] =>
-  (data["left_out"] as LeftOut[]).map(({ path: at, reason, aspects = [] }) => `${at} ${reason} ${aspects.join()}`).toSorted();
+  (data["left_out"] as LeftOut[])
+    .map(({ path: at, reason, aspects = [] }) => `${at} ${reason} ${aspects.join()}`)
+    .toSorted();
 
 function folders(t: TestContext): string[] {
   const found = [newFolder()];
@@ -128,7 +130,13 @@ describe("user namespaces", { skip }, () => {
     const list = (id: number): Uint8Array => {
       const value = Buffer.alloc(4 + 5 * 8, 0xff);
       value.writeUInt32LE(2, 0);
-      for (const [i, [tag, bits]] of [[0x01, 6], [0x02, 4], [0x04, 4], [0x10, 4], [0x20, 4]].entries()) {
+      for (const [i, [tag, bits]] of [
+        [0x01, 6],
+        [0x02, 4],
+        [0x04, 4],
+        [0x10, 4],
+        [0x20, 4],
+      ].entries()) {
         value.writeUInt16LE(tag!, 4 + i * 8);
         value.writeUInt16LE(bits!, 6 + i * 8);
       }
@@ -136,9 +144,12 @@ describe("user namespaces", { skip }, () => {
       return value;
     };
     const name = "system.posix_acl_access";
-    const isSet = ([["known", 100_005], ["stranger", STRANGER]] as const).every(([file, id]) =>
-      setAttribute(path.join(folder, file), name, list(id)),
-    );
+    const isSet = (
+      [
+        ["known", 100_005],
+        ["stranger", STRANGER],
+      ] as const
+    ).every(([file, id]) => setAttribute(path.join(folder, file), name, list(id)));
     if (!isSet) return t.skip("the file system has no access lists");
     const saved = cairn(["save", folder], { prefix: container.prefix });
     assert.deepEqual(leftOut(saved.data), ["stranger unreadable xattrs"]);
@@ -149,7 +160,10 @@ describe("user namespaces", { skip }, () => {
     save(folder);
     assert.deepEqual(changes(folder), [], "the host has the lists as they were");
     const tool = cairnOk(["diff", point, "latest"], { cwd: folder }).data["entries"] as { path: string }[];
-    assert.deepEqual(tool.map(({ path: at }) => at), ["stranger"]);
+    assert.deepEqual(
+      tool.map(({ path: at }) => at),
+      ["stranger"],
+    );
   });
 
   test("backups, forks and --to in a container have the host's ids", async () => {
@@ -178,7 +192,11 @@ describe("user namespaces", { skip }, () => {
       assert.deepEqual({ own, inner }, expected, name);
       assert.deepEqual([stranger, setuid], ["0:0 644", "0:0 755"], name);
       if (name !== "fork")
-        assert.deepEqual(leftOut(done.data), ["setuid-stranger not_permitted owner", "stranger not_permitted owner"], name);
+        assert.deepEqual(
+          leftOut(done.data),
+          ["setuid-stranger not_permitted owner", "stranger not_permitted owner"],
+          name,
+        );
     }
     const over = cairn(["backup", "restore", `latest:${folder}`, "--to", folder, "--overwrite", "always"], {
       cwd: folder,
@@ -208,7 +226,11 @@ describe("user namespaces", { skip }, () => {
     assert.deepEqual(owners(folder), there);
     assert.deepEqual(changes(folder, options), []);
     // A user of the container other than its root.
-    const nobody = { ...inside, prefix: container.as(NOBODY.inside), env: { ...env, XDG_STATE_HOME: newStateOf(user.place) } };
+    const nobody = {
+      ...inside,
+      prefix: container.as(NOBODY.inside),
+      env: { ...env, XDG_STATE_HOME: newStateOf(user.place) },
+    };
     const own = path.join(user.place, "nobody");
     fs.mkdirSync(own);
     fs.chownSync(own, NOBODY.outside, NOBODY.outside);

@@ -33,7 +33,8 @@ export interface ScannedParts extends AsyncDisposable {
   files: number;
   bytes: number;
   /** of all folders, with absolute paths */
-  said: Pick<ScanResult["notes"], "torn" | "captured"> & Pick<ReturnType<ScanResult["summarise"]>, "databases" | "ownerless">;
+  said: Pick<ScanResult["notes"], "torn" | "captured"> &
+    Pick<ReturnType<ScanResult["summarise"]>, "databases" | "ownerless">;
 }
 
 export interface ScanPartsOptions {
@@ -141,7 +142,10 @@ function add(
   append(all.said.torn, result.notes.torn.map(absolute));
   append(all.said.captured, result.notes.captured.map(absolute));
   append(all.said.databases, databases.map(absolute));
-  append(all.said.ownerless, ownerless.map((path) => absolute({ path }).path));
+  append(
+    all.said.ownerless,
+    ownerless.map((path) => absolute({ path }).path),
+  );
   for (const left of leftOutOf(result)) all.leftOut.push(absolute(left));
   if (names === null) {
     const root = rootMetadata(folder);

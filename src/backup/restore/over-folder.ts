@@ -8,8 +8,7 @@ import { advice, call, toCairnError, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
-import { ATTRIBUTE_MOUNT_ROOT, putName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
-import { mayBeSameId, withFormerOwner } from "../../fs/linux/user-namespace.ts";
+import { ATTRIBUTE_MOUNT_ROOT, mayBeSameId, putName, STAT, TYPE, withFormerOwner } from "../../fs/linux/syscalls.ts";
 import { letOwnerIn } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
@@ -335,7 +334,8 @@ export class OverFolder {
         }
         const is = { uid: staged.looked[STAT.UID]!, gid: staged.looked[STAT.GID]! };
         const isLink = old !== null && old.mode >>> 12 === TYPE.LINK;
-        const why = old === null || isLink || this.#over.takeOwnership ? null : owners.whyTaken({ was, is, wanted: known });
+        const why =
+          old === null || isLink || this.#over.takeOwnership ? null : owners.whyTaken({ was, is, wanted: known });
         if (why === null) return [{ op: "put", path, staged: i, inode, old }];
         stays.push(path);
         this.#stays(path, "not_permitted", why);

@@ -161,8 +161,7 @@ function oldSnapshots(
       problem(printablePath(file), error);
     }
   for (const name of namesOf(folder))
-    if (!found.has(name) && isSubvolumeAt(join(folder, name)))
-      found.set(name, UNLISTED);
+    if (!found.has(name) && isSubvolumeAt(join(folder, name))) found.set(name, UNLISTED);
   const heads = [...found.values()].some(({ isHead }) => isHead === true);
   if (!heads) for (const snapshot of found.values()) snapshot.isHead = undefined;
   return parentsFirst([...found].toSorted(([, a], [, b]) => ((a.createdAt ?? "") < (b.createdAt ?? "") ? -1 : 1)));
@@ -208,7 +207,7 @@ function namePolicy(
       const bytes = readSmallFile(file, MAX_POLICY_BYTES);
       if (bytes === null) continue;
       const { auto_cleanup: isOn, auto_cleanup_keep: keep } = parse(bytes.toString("utf8"));
-      const rule = typeof keep === "number" ? `--keep-last ${keep}` : `--keep-within ${shellPath(String(keep))}`;
+      const rule = typeof keep === "number" ? `--keep-last ${keep}` : `--keep-within ${shellPath(typeof keep === "string" ? keep : "DURATION")}`;
       const how =
         isOn === false || keep === undefined
           ? "each cleanup of this daemon goes by [retention] in its configuration"
@@ -227,10 +226,14 @@ function listOf(value: unknown, file: string): Record<string, unknown> {
 }
 
 function snapshotOf(entry: unknown): OldSnapshot {
-  const { message, pinned, created_at: at, metadata, parent_id: parent, child_ids: children } = (entry ?? {}) as Record<
-    string,
-    unknown
-  >;
+  const {
+    message,
+    pinned,
+    created_at: at,
+    metadata,
+    parent_id: parent,
+    child_ids: children,
+  } = (entry ?? {}) as Record<string, unknown>;
   const time = typeof at === "string" ? Date.parse(at) : Number.NaN;
   return {
     message: typeof message === "string" ? message : "",

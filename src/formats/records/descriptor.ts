@@ -188,7 +188,8 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor {
 function checkNamespace(namespace: Fields): void {
   for (const key of ["uids", "gids"])
     namespace.list(key, (range) => {
-      const isRange = Array.isArray(range) && range.length === 3 && range.every((id) => Number.isInteger(id) && id >= 0);
+      const isRange =
+        Array.isArray(range) && range.length === 3 && range.every((id) => Number.isInteger(id) && id >= 0);
       if (!isRange) throw namespace.wrong(key, "ranges of ids, of three numbers each");
     });
 }

@@ -32,6 +32,7 @@ import { insideOwner, namespaceIds, NO_ID, withOutsideIds } from "./user-namespa
 
 export { errnoName, syscallError } from "./errno.ts";
 export * from "./syscall-abi.ts";
+export { mayBeSameId, withFormerOwner } from "./user-namespace.ts";
 
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
@@ -369,7 +370,10 @@ export function syscalls(): Syscalls {
 }
 
 /** Returns an entry's owner as {@link Syscalls} tell it, whose stat by node:fs is `facts`; {@link NO_ID} if it is gone. */
-export function outsideOwner(path: RawPath, facts: Record<"uid" | "gid", number | bigint>): { uid: number; gid: number } {
+export function outsideOwner(
+  path: RawPath,
+  facts: Record<"uid" | "gid", number | bigint>,
+): { uid: number; gid: number } {
   if (namespaceIds() === null) return { uid: Number(facts.uid), gid: Number(facts.gid) };
   const [name, out] = [arenaOver(Buffer.concat([rawBytes(path), Buffer.alloc(1)])), newStatBuffer()];
   if (syscalls().stat(AT_FDCWD, name, 0, out) < 0) return { uid: NO_ID, gid: NO_ID };

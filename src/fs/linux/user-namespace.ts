@@ -230,8 +230,8 @@ class Namespace {
   }
 
   /**
-   * True if an owner and group that look like none have ids here. The kernel lets root of a namespace write what the
-   * mode forbids only if it has both; asking for that changes nothing.
+   * True if an owner and group that look like none have ids here. The kernel lets root of a namespace write against the
+   * mode only if it has both; asking for that changes nothing.
    */
   #isMapped(mode: number, [fd, address]: Place): boolean {
     if (this.#access === null || (mode & OTHERS_WRITE) !== 0) return false;

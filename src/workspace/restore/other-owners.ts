@@ -43,7 +43,9 @@ export class OtherOwners {
     const isOwnerLost = was.uid !== is.uid && (is.uid !== wanted.uid || !this.#mayGive("uid", was.uid));
     if (isOwnerLost) return lostBy(was.uid);
     const isGroupLost = was.gid !== is.gid && (is.gid !== wanted.gid || !this.#mayGive("gid", was.gid));
-    return isGroupLost ? `it belongs to ${was.gid === NO_ID ? "a group without an id in this user namespace" : `the group ${named(was.gid, groupName)}`}, which would lose it${TAKE}` : null;
+    return isGroupLost
+      ? `it belongs to ${was.gid === NO_ID ? "a group without an id in this user namespace" : `the group ${named(was.gid, groupName)}`}, which would lose it${TAKE}`
+      : null;
   }
 
   #mayGive(kind: keyof Owned, id: number): boolean {
