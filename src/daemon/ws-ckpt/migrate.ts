@@ -207,7 +207,10 @@ function namePolicy(
       const bytes = readSmallFile(file, MAX_POLICY_BYTES);
       if (bytes === null) continue;
       const { auto_cleanup: isOn, auto_cleanup_keep: keep } = parse(bytes.toString("utf8"));
-      const rule = typeof keep === "number" ? `--keep-last ${keep}` : `--keep-within ${shellPath(typeof keep === "string" ? keep : "DURATION")}`;
+      const rule =
+        typeof keep === "number"
+          ? `--keep-last ${keep}`
+          : `--keep-within ${shellPath(typeof keep === "string" ? keep : "DURATION")}`;
       const how =
         isOn === false || keep === undefined
           ? "each cleanup of this daemon goes by [retention] in its configuration"
