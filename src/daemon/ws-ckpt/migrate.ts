@@ -2,6 +2,7 @@ import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "smol-toml";
 import type { Client } from "../../contract/index.ts";
+import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { parseJson } from "../../formats/fields.ts";
@@ -189,7 +190,7 @@ function parentsFirst(snapshots: [string, OldSnapshot][]): [string, OldSnapshot]
       way.push([name, snapshot]);
       name = snapshot.parent;
     }
-    ordered.push(...way.reverse());
+    append(ordered, way.reverse());
   }
   return ordered;
 }
