@@ -15,6 +15,7 @@ import {
   takeOverMarks,
   takeOverNoCow,
 } from "../fs/linux/reflink.ts";
+import { NO_ID, ownIds } from "../fs/linux/user-namespace.ts";
 import { quotedPath } from "../fs/paths/safe-path.ts";
 import {
   errnoName,
@@ -31,7 +32,7 @@ import {
   wide,
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
-import { diskTrouble, KEEP_ID, modeFor, type NotSet, whatDiffers } from "../archive/write/node-writer.ts";
+import { diskTrouble, modeFor, type NotSet, whatDiffers } from "../archive/write/node-writer.ts";
 import type { CloneLinks, CloneTask } from "./clone-links.ts";
 import type { WorkPool } from "../threads/work-pool.ts";
 
@@ -132,8 +133,8 @@ export class EntryCloner {
   /** Failure of the file system while it set metadata of the present entry. */
   #trouble: string | null = null;
   readonly #noName: Arena = newArena(1);
-  readonly #uid = process.geteuid?.() ?? 0;
-  readonly #gid = process.getegid?.() ?? 0;
+  readonly #uid = ownIds().uid;
+  readonly #gid = ownIds().gid;
   #noAtime = O_NOATIME;
   /** directory of the last link's first name */
   #firstDirectory: Uint8Array | null = null;
@@ -414,8 +415,8 @@ export class EntryCloner {
   #isOwned(words: Uint32Array, own: (uid: number, gid: number) => number): boolean {
     const uid = words[STAT.UID]!;
     const gid = words[STAT.GID]!;
-    const isGrouped = gid === this.#gid || this.#isSet(own(KEEP_ID, gid));
-    return (uid === this.#uid || this.#isSet(own(uid, KEEP_ID))) && isGrouped;
+    const isGrouped = gid === this.#gid || (gid !== NO_ID && this.#isSet(own(NO_ID, gid)));
+    return (uid === this.#uid || (uid !== NO_ID && this.#isSet(own(uid, NO_ID)))) && isGrouped;
   }
 
   #isSet(result: number): boolean {

@@ -7,6 +7,7 @@ import { failpoint } from "../failpoint.ts";
 import { DirectoryListing } from "../fs/listing.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem } from "../fs/linux/reflink.ts";
+import { ownIds } from "../fs/linux/user-namespace.ts";
 import { changingInside } from "../fs/owner-writes.ts";
 import { isAtOrBelow, joinRaw, quotedPath } from "../fs/paths/safe-path.ts";
 import {
@@ -143,7 +144,8 @@ function prepare(to: Buffer): boolean {
       sys.fremovexattr(fd, name, 0);
     }
     // On some mounts new entries would inherit the parent's group.
-    sys.fchown(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+    const { uid, gid } = ownIds();
+    sys.fchown(fd, uid, gid);
     sys.fchmod(fd, 0o700);
   } finally {
     fs.closeSync(fd);

@@ -134,6 +134,8 @@ export const ImportOptions = object({
   ...pick(SaveOptions, "message", "tags", "id", "cause"),
   createdAt: opt(text("when the tree was made, in UTC, for example 2026-11-23T14:00:00Z; default: now")),
   pinned: opt(flag("protect the point from every cleanup")),
+  parent: opt(orNull(text("id of the parent point; null: it has none; default: head"))),
+  isHead: opt(flag("whether the folder is based on the point; default: if it is the newest imported one")),
 });
 export type ImportOptions = Of<typeof ImportOptions>;
 

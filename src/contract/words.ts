@@ -27,8 +27,8 @@ export type EngineType = Of<typeof EngineType>;
 export const IntegrityState = oneOf(["verified", "unverified", "damaged", "unknown"], "result of the last `verify`");
 export type IntegrityState = Of<typeof IntegrityState>;
 export const Consistency = oneOf(
-  ["transaction-consistent", "crash-consistent", "torn-possible", "rules-not-applied", "credentials"],
-  "consistency of a live entry; `credentials`: a file that holds credentials, going by its name; `rules-not-applied`: an ignore file larger than 1 MiB in a clone, whose rules were not applied",
+  ["transaction-consistent", "crash-consistent", "torn-possible", "rules-not-applied", "credentials", "owner-unknown"],
+  "consistency of a live entry; `credentials`: a file that holds credentials, going by its name; `rules-not-applied`: an ignore file larger than 1 MiB in a clone, whose rules were not applied; `owner-unknown`: its owner or group has no id in the user namespace of the save, and a restore leaves the present owner",
 );
 export type Consistency = Of<typeof Consistency>;
 export const EntryKind = oneOf(["file", "directory", "symlink", "fifo", "socket", "chardev", "blockdev"]);
@@ -348,7 +348,7 @@ export const ListedEntry = object({
   mode: number("permission bits with setuid, setgid and sticky"),
   size: number("of files"),
   modified_at: text(),
-  uid: number(),
+  uid: number("outside the user namespace of the save; 4294967295: not known"),
   gid: number(),
   user: text(),
   group: text(),

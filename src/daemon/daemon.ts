@@ -17,7 +17,7 @@ import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, requireFirst, takeInstance } from "./bootstrap.ts";
-import { Moves, requireMovable } from "./moves.ts";
+import { Moves, requireMovable, requireSubvolume } from "./moves.ts";
 import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
 import {
   type Caller,
@@ -91,6 +91,8 @@ export class Daemon {
   #asked: Promise<unknown> = Promise.resolve();
 
   private constructor(options: DaemonOptions, config: DaemonConfig) {
+    // A path that is kept for each workspace keeps the whole pool that it was cut from, 64 KiB by default.
+    Buffer.poolSize = 4096;
     this.#options = options;
     this.#config = config;
     this.#kept = new KeptState(options.places);
@@ -546,6 +548,7 @@ export class Daemon {
         this.events.append({ workspace: served, type: "recovered", data: { original: served.path } });
         return { ...served, ...NOT_CONVERTED, ...copied, path: served.link, original: served.path };
       }
+      requireSubvolume(folderOf(served));
       const client = await this.#client(served);
       const { conversion } = await client.setEngine("reflink-copy", { ...options, plain: true });
       failpoint("daemon.recovered");

@@ -1,3 +1,6 @@
+import { CairnError } from "../errors.ts";
+import { isSubvolume } from "../fs/linux/btrfs.ts";
+import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import type { KeptState } from "./state/kept-state.ts";
@@ -6,6 +9,14 @@ import { checkLocation } from "../workspace/place/guards.ts";
 import { controlOf, releasedRegistration } from "../workspace/place/registry.ts";
 import { followFolder } from "../workspace/place/move-record.ts";
 import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
+
+/** Throws `refused` for a folder that is no subvolume: there is nothing to make a plain folder of. */
+export function requireSubvolume(folder: Buffer): void {
+  if (isSubvolume(folder)) return;
+  throw new CairnError("refused", `${printablePath(folder)} is a plain folder already`, {
+    hint: `\`cairn service unregister ${shellPath(folder)}\` has the daemon serve it no longer`,
+  });
+}
 
 /** Throws `refused` and other errors for a folder that must not become a workspace, or that cannot be copied completely. Changes nothing. */
 export async function requireMovable(folder: Buffer, { allow, signal }: MoveCall): Promise<void> {

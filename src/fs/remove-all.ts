@@ -7,6 +7,7 @@ import { ROOT_INODE } from "./linux/btrfs-abi.ts";
 import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV } from "./linux/errno.ts";
 import { nameOf, parentOf } from "./linux/exchange-folders.ts";
 import { mountsBelow } from "./linux/mounts.ts";
+import { insideOwner } from "./linux/user-namespace.ts";
 import { DIRECTORY, mountIdOf, openInside } from "./linux/open-below.ts";
 import {
   errnoName,
@@ -368,7 +369,7 @@ export function factsIn({ words }: StatBuffer): Facts {
     inode: BigInt(words[STAT.INO + 1]!) * 4294967296n + BigInt(words[STAT.INO]!),
     mount: wide(words, STAT.MOUNT_ID),
     mode: words[STAT.MODE]! & 0xffff,
-    uid: words[STAT.UID]!,
+    uid: insideOwner(words),
   };
 }
 

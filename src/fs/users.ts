@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
+import { insideId } from "./linux/user-namespace.ts";
 
 /** Names of users and groups in the machine's own files; one copy per thread, read once. */
 
@@ -39,14 +40,14 @@ function groupNames(): Names {
   return (groups ??= load("/etc/group"));
 }
 
-/** Returns the name of a user id; "" if this machine has no name for it. */
+/** Returns the name of a user id of a file; "" if this machine has no name for it. */
 export function userName(uid: number): string {
-  return userNames().get(uid) ?? "";
+  return userNames().get(insideId("uids", uid)) ?? "";
 }
 
-/** Returns the name of a group id; "" if this machine has no name for it. */
+/** Returns the name of a group id of a file; "" if this machine has no name for it. */
 export function groupName(gid: number): string {
-  return groupNames().get(gid) ?? "";
+  return groupNames().get(insideId("gids", gid)) ?? "";
 }
 
 /** The id of a user by name, from the machine's present file; null if the name is unknown. */

@@ -1,3 +1,4 @@
+import type { SavePointId } from "../ids.ts";
 import { ownCause } from "../contract/checked-calls.ts";
 import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
@@ -109,10 +110,16 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   const cause = { kind: "import", ...options.cause, imported: true };
   const input = { ...options, cause, tags: id === undefined ? tags : [id, ...tags] };
   const head = workspace.byId(workspace.state().head);
+  const parent =
+    options.parent === undefined || options.parent === null
+      ? options.parent
+      : workspace.byId(options.parent as SavePointId);
+  if (parent === null && options.parent !== null)
+    throw new CairnError("not_found", `there is no point ${options.parent} to be the parent`);
   // Head moves to the newest imported point, but never from a save of the folder to an import.
-  const movesHead =
-    head === null || (isImported(head) && head.descriptor.created_at <= (createdAt ?? new Date().toISOString()));
-  const held = await capturePoint(workspace, input, holder, { from, movesHead });
+  const isNewest = head === null || head.descriptor.created_at <= (createdAt ?? new Date().toISOString());
+  const movesHead = (head === null || isImported(head)) && (options.isHead ?? isNewest);
+  const held = await capturePoint(workspace, input, holder, { from, movesHead, parent });
   if ("what" in held) throw cannotHold(workspace, held.reason);
   return publicPoint(held.point);
 }

@@ -239,3 +239,94 @@ test("a start names the workspaces of a ws-ckpt image that cannot be mounted, an
   await daemon.start();
   assert.equal(((await daemon.call("history", { workspace: project })) as HistoryResult).save_points.length, 1);
 });
+
+test("snapshots of ws-ckpt 0.5 keep their parents and the head, and a cleanup policy is named", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const dataRoot = path.join(volume.root, "ws-ckpt-data");
+  const daemon = new TestDaemon(t);
+  const old = path.join(daemon.folder, "old");
+  const id = "ws-aaaaaa";
+  const live = path.join(dataRoot, id);
+  fs.mkdirSync(path.join(old, "indexes", id), { recursive: true });
+  fs.mkdirSync(dataRoot);
+  subvolume(live, "new");
+  // first ─ second ─ third, and after a rollback first ─ other; the clock went back before "early", a child of "other".
+  const names = ["first", "second", "third", "other", "early"];
+  for (const name of names) snapshot(dataRoot, id, name, name);
+  const entry = (minute: number, parent: string | null, children: string[]): object => ({
+    message: "",
+    pinned: false,
+    created_at: at(minute),
+    missing: false,
+    parent_id: parent,
+    child_ids: children,
+  });
+  const snapshots = {
+    first: entry(1, null, ["second", "other"]),
+    second: entry(2, "first", ["third"]),
+    third: entry(4, "second", []),
+    other: entry(3, "first", ["early", "__live__"]),
+    early: entry(0, "other", []),
+  };
+  fs.writeFileSync(path.join(old, "indexes", id, "index.json"), JSON.stringify({ workspace_path: "/x", snapshots }));
+  fs.writeFileSync(path.join(old, "indexes", id, "policy.toml"), "auto_cleanup = true\nauto_cleanup_keep = 5\n");
+  const paths = { backend: "BtrfsBase", mount_path: volume.root, data_root: dataRoot };
+  fs.writeFileSync(
+    path.join(old, "state.json"),
+    JSON.stringify({ version: 1, backend: { backend_type: "BtrfsBase" }, paths, workspaces: [] }),
+  );
+  daemon.configure(`[backend]\ndata_root = "${volume.root}"\n[migrate]\nstate = "${old}"\n`);
+  for (const failpoint of ["daemon-migration.imported", "daemon-migration.imported:2"])
+    await assert.rejects(daemon.start({ CAIRN_FAILPOINT: failpoint }), failpoint);
+  await daemon.start();
+  const { save_points: points } = (await daemon.call("history", { workspace: live })) as HistoryResult;
+  const nameOf = new Map<string, string>(points.map(({ save_point_id: own, tags }) => [own, tags[0]!]));
+  const parents = points.map(({ tags, parent_id: parent }) => [tags[0], parent && nameOf.get(parent)]);
+  assert.deepEqual(Object.fromEntries(parents), {
+    first: null,
+    second: "first",
+    third: "second",
+    other: "first",
+    early: "other",
+  });
+  const status = (await daemon.call("status", { workspace: live })) as { head: string };
+  assert.equal(nameOf.get(status.head), "other");
+  await daemon.call("restore", { workspace: live, options: { target: "head~1" } });
+  assert.equal(fs.readFileSync(path.join(live, "a"), "utf8"), "first");
+});
+
+test("a cleanup policy of ws-ckpt 0.5 is named with the command that sets it", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const daemon = new TestDaemon(t);
+  const old = path.join(daemon.folder, "old");
+  const dataRoot = path.join(volume.root, "ws-ckpt-data");
+  fs.mkdirSync(dataRoot);
+  const policies = {
+    "ws-aaaaaa": [
+      "auto_cleanup = true\nauto_cleanup_keep = 5\n",
+      /cairn -C \S+ws-aaaaaa cleanup --keep-last 5 --set-policy/,
+    ],
+    "ws-bbbbbb": ['auto_cleanup_keep = "30d"\n', /cairn -C \S+ws-bbbbbb cleanup --keep-within 30d --set-policy/],
+    "ws-cccccc": ["auto_cleanup = false\n", /ws-cccccc.*not taken over; .*\[retention\]/],
+    "ws-dddddd": ["auto_cleanup = ", /ws-dddddd.*policy\.toml/],
+  } as const;
+  for (const [id, [policy]] of Object.entries(policies)) {
+    subvolume(path.join(dataRoot, id), "new");
+    snapshot(dataRoot, id, "one", "one");
+    fs.mkdirSync(path.join(old, "indexes", id), { recursive: true });
+    fs.writeFileSync(path.join(old, "indexes", id, "policy.toml"), policy);
+  }
+  const paths = { backend: "BtrfsBase", mount_path: volume.root, data_root: dataRoot };
+  fs.writeFileSync(
+    path.join(old, "state.json"),
+    JSON.stringify({ version: 1, backend: { backend_type: "BtrfsBase" }, paths, workspaces: [] }),
+  );
+  daemon.configure(`[backend]\ndata_root = "${volume.root}"\n[migrate]\nstate = "${old}"\n`);
+  await daemon.start();
+  for (const [, said] of Object.values(policies)) assert.match(daemon.log, said);
+  await daemon.stop();
+  await daemon.start();
+  assert.doesNotMatch(daemon.log, /policy\.toml/, "it is named once");
+});

@@ -72,6 +72,8 @@ export class PlainFiles {
     for (let value = 0; value < 100; value++)
       this.#bytes.set(Buffer.from(String(value).padStart(2, "0")), DIGIT_PAIRS + 2 * value);
     this.#bytes.set(PLAIN, PLAIN_BYTES);
+    // Before that the kernel's own value is the id of an unknown owner.
+    this.#learnOwner(0, 0);
   }
 
   /** Appends records from `first` on; returns the first record that is not such a file or whose name needs escapes, or `end`. */

@@ -4,7 +4,7 @@ import { PAGED_ABOVE } from "../../formats/payloads/sqlite-pages.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import fs from "node:fs";
 import { hashAt } from "../../crypto/primitives.ts";
-import { EINVAL, ELOOP, ENOENT, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
+import { EINVAL, ELOOP, ENOENT, EOVERFLOW, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
 import { forgetPages } from "../../fs/linux/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts";
 import { HEADER_BYTES } from "../../formats/sqlite-header.ts";
@@ -32,7 +32,9 @@ import {
   deviceWord,
   isYoung,
   isYoungDirectory,
+  keepFormerOwner,
   MTIME_WORDS,
+  OWNER_WORDS,
   SIZE_WORDS,
   tickOf,
 } from "./stat-words.ts";
@@ -123,8 +125,16 @@ export class EntryReader {
       if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
     }
     if (table.records[base + R.MODE] === 0) return;
+    if (entry.oldRecord >= 0) this.#keepFormerOwner(base, entry.oldRecord);
     table.setRecordFlags(record, this.#flags);
     table.setExtras(record, this.#extras);
+  }
+
+  #keepFormerOwner(base: number, oldRecord: number): void {
+    const { table, stat, old } = this.#thread;
+    keepFormerOwner(old!.records, oldRecord * RECORD_WORDS, stat.words);
+    for (const [own, of] of OWNER_WORDS) table.records[base + own] = stat.words[of]!;
+    table.records[base + R.MODE] = stat.words[STAT.MODE]! & 0xffff;
   }
 
   /**
@@ -550,7 +560,8 @@ export class EntryReader {
     if (error === 0) return;
     this.#flags |= FLAG.TORN | FLAG.UNREAD;
     const path = this.#thread.entryPath(directory, this.#thread.table.recordName(record));
-    this.#thread.noteTorn(path, `${faultOfEntry(error)}: its extended attributes cannot be read`, ["xattrs"]);
+    const why = error === EOVERFLOW ? "its access list has ids that this user namespace lacks" : faultOfEntry(error);
+    this.#thread.noteTorn(path, `${why}: its extended attributes cannot be read`, ["xattrs"]);
   }
 
   /** Collects the readable attributes. Returns 0, or minus errno if some may be missing. */

@@ -13,6 +13,7 @@ import { isGone, type ScanThread } from "./scan-thread.ts";
 import {
   deviceWord,
   hasWords,
+  keepFormerOwner,
   INODE_WORDS,
   isYoungDirectory,
   sameStat,
@@ -305,6 +306,7 @@ class DirectoryScanner {
     const { old, stat, task } = this.#thread;
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
+    keepFormerOwner(words, base, stat.words);
     if (!sameStat(words, base, stat.words)) return false;
     // A device's number may change between mounts.
     if (words[base + R.NLINK]! > 1) words[base + R.DEVICE] = deviceWord(stat.words);

@@ -1,5 +1,6 @@
 import { deviceNumber } from "../../fs/linux/mounts.ts";
-import { STAT } from "../../fs/linux/syscalls.ts";
+import { STAT, TYPE } from "../../fs/linux/syscalls.ts";
+import { NO_ID, unknownBits } from "../../fs/linux/user-namespace.ts";
 import { R } from "../cache/scan-table.ts";
 
 /** Words of records, each paired with the word of a stat result. */
@@ -81,6 +82,19 @@ export function sameStat(words: Uint32Array, base: number, s: Uint32Array): bool
     words[base + R.GID] === s[STAT.GID] &&
     words[base + R.NLINK] === s[STAT.NLINK]
   );
+}
+
+/**
+ * Puts the owner that a record has into a stat result of the same path whose owner is not known. An unchanged inode has
+ * its recorded owner. Otherwise the bits by which a file runs as that owner are not taken over.
+ */
+export function keepFormerOwner(records: Uint32Array, base: number, s: Uint32Array): void {
+  const unknown = unknownBits({ uid: s[STAT.UID]!, gid: s[STAT.GID]! });
+  if (unknown === 0) return;
+  const isSame = hasWords(records, base, s, [...INODE_WORDS, ...CTIME_WORDS]);
+  if (s[STAT.UID] === NO_ID) s[STAT.UID] = records[base + R.UID]!;
+  if (s[STAT.GID] === NO_ID) s[STAT.GID] = records[base + R.GID]!;
+  if (isSame && s[STAT.MODE]! >>> 12 === TYPE.FILE) s[STAT.MODE]! |= records[base + R.MODE]! & unknown;
 }
 
 /**

@@ -7,6 +7,7 @@ import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { suspectAt } from "../../fs/secret-names.ts";
 import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
+import { NO_ID } from "../../fs/linux/user-namespace.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
 import type { CapturedLabel, ScanNotes } from "./task.ts";
@@ -34,6 +35,8 @@ export interface ScanSummary {
   databases: { path: Uint8Array; isLive: boolean; isUnchecked: boolean; said?: SaidOfDatabase }[];
   /** files that look like credentials, by their names */
   secrets: { path: Uint8Array; kind: string }[];
+  /** entries whose owner or group is not known; at most the first 100 */
+  ownerless: Uint8Array[];
 }
 
 type SaidOfDatabase = Pick<CapturedLabel, "label" | "reason" | "recovered">;
@@ -117,6 +120,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
     lossless: [],
     databases: [],
     secrets: [],
+    ownerless: [],
   };
   const { entries } = summary;
   const visit = (entry: Visited): void => {
@@ -124,6 +128,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
     const { table: from, record, path } = entry;
     const base = record * RECORD_WORDS;
     const type = from.records[base + R.MODE]! >>> 12;
+    if (isOwnerless(from.records, base) && summary.ownerless.length < MOST_OWNERLESS) summary.ownerless.push(path());
     if (type === TYPE.FILE) {
       entries.files++;
       const size = wide(from.records, base + R.SIZE);
@@ -161,8 +166,15 @@ function isOrdinaryFile(words: Uint32Array, base: number): boolean {
   return (
     words[base + R.MODE]! >>> 12 === TYPE.FILE &&
     ((words[base + R.NAME_FLAGS]! >>> 16) & (FLAG.EXTRAS | FLAG.OMITTED | FLAG.DATABASE | FLAG.SECRET)) === 0 &&
-    words[base + R.MTIME + 1] === 0
+    words[base + R.MTIME + 1] === 0 &&
+    !isOwnerless(words, base)
   );
+}
+
+const MOST_OWNERLESS = 100;
+
+function isOwnerless(words: Uint32Array, base: number): boolean {
+  return words[base + R.UID] === NO_ID || words[base + R.GID] === NO_ID;
 }
 
 /** Go's times end with the year 9999. */
@@ -400,6 +412,10 @@ export function omitBelow(table: ScanTable): void {
 /** Label of a file that looks like credentials. */
 export const CREDENTIALS = "credentials";
 
+/** Label of an entry whose owner or group has no id in the user namespace of the save. */
+export const OWNER_UNKNOWN = "owner-unknown";
+const OWNERLESS = "its owner or group has no id in the user namespace of the save";
+
 /** Label of an ignore file whose rules are not applied. */
 export const RULES_NOT_APPLIED = "rules-not-applied";
 const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so Cairn does not apply it and saves all files`;
@@ -410,7 +426,7 @@ const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so Cairn does not
  */
 export function labelsOf(
   { torn, longRules, captured }: Pick<ScanNotes, "torn" | "longRules" | "captured">,
-  { databases, secrets }: Pick<ScanSummary, "databases" | "secrets">,
+  { databases, secrets, ownerless }: Pick<ScanSummary, "databases" | "secrets" | "ownerless">,
   still: readonly Uint8Array[] = [],
 ): ConsistencyLabel[] {
   const wereStill = new Set(still.map(latin1));
@@ -439,6 +455,11 @@ export function labelsOf(
       return [{ ...recordPath(path), label, ...more }];
     }),
     ...secrets.map(({ path, kind }) => ({ ...recordPath(path), label: CREDENTIALS, reason: kind })),
+    ...ownerless.map((path, i) => ({
+      ...recordPath(path),
+      label: OWNER_UNKNOWN,
+      reason: i === MOST_OWNERLESS - 1 ? `${OWNERLESS}; so it may be with further entries` : OWNERLESS,
+    })),
   ];
 }
 

@@ -1,5 +1,7 @@
 import type { LosslessField, Manifest } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { SETGID, SETUID } from "../../fs/linux/syscalls.ts";
+import { outsideId } from "../../fs/linux/user-namespace.ts";
 import { groupId, groupName, userId, userName } from "../../fs/users.ts";
 import type { HoleList } from "./data-runs.ts";
 
@@ -46,9 +48,6 @@ export function firstOfGroup(fields: readonly LosslessField[] | undefined): stri
   return link === undefined ? null : Buffer.from(link.value).toString("latin1");
 }
 
-const SETUID = 0o4000;
-const SETGID = 0o2000;
-
 /** Gives nodes the ids that the names of their owner and group have on this machine. */
 export class OwnersByName {
   /** names that this machine lacks, for example `user bob`: their entries get the saved number */
@@ -73,6 +72,7 @@ export class OwnersByName {
     let id = this.#ids.get(key);
     if (id === undefined) {
       id = name === "" ? null : idOf(name);
+      if (id !== null) id = outsideId(kind === "user" ? "uids" : "gids", id);
       this.#ids.set(key, id);
       if (id === null && name !== "") this.unknown.add(key);
     }

@@ -2,14 +2,17 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { DirectoryFacts } from "../../formats/records/restore.ts";
 import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/restic/tree.ts";
-import { EDQUOT, EIO, ENOSPC, EPERM, EROFS, isNotHeld } from "../../fs/linux/errno.ts";
+import { EDQUOT, EINVAL, EIO, ENOSPC, EPERM, EROFS, isNotHeld } from "../../fs/linux/errno.ts";
 import { whyProtected } from "../../fs/linux/write-protection.ts";
+import { namespaceIds, NO_ID, ownIds } from "../../fs/linux/user-namespace.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,
   putName,
+  SETGID,
+  SETUID,
   signedWide,
   STAT,
   syscallError,
@@ -62,10 +65,8 @@ export function isDiskTrouble(detail: string): boolean {
 }
 const ROUNDED = "the file system cannot keep this time exactly: it rounds times, or its range is too small";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-/** The id that leaves an owner or group as it is in chown(2). */
-export const KEEP_ID = 0xffffffff;
-const SETUID = 0o4000;
-const SETGID = 0o2000;
+const NO_ID_HERE = "its owner or group has no id in this user namespace";
+const UNKNOWN = "its owner was not known when it was saved, in a user namespace without an id for that owner";
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
 
@@ -79,8 +80,8 @@ export class NodeWriter {
   readonly #name: Arena = newArena(1024);
   readonly #noName: Arena = newArena(1);
   readonly #value: Arena = newArena(VALUE_BYTES);
-  readonly #uid = process.geteuid?.() ?? 0;
-  readonly #gid = process.getegid?.() ?? 0;
+  readonly #uid = ownIds().uid;
+  readonly #gid = ownIds().gid;
   readonly #stat = newStatBuffer();
   readonly #readOnly: boolean;
   /** new entries may inherit a group or an access list from their directory */
@@ -270,11 +271,15 @@ export class NodeWriter {
     const isOthers = uid !== this.#uid;
     if ((isOthers || gid !== this.#gid || this.#inherits) && this.#mayOwn) {
       // Two calls, the group first: a user who may not change the owner may still change the group.
-      const group = this.#own(fd, isNamed, isOthers ? { uid: KEEP_ID, gid } : { uid, gid });
-      const owner = isOthers ? this.#own(fd, isNamed, { uid, gid: KEEP_ID }) : group;
+      const group = this.#own(fd, isNamed, isOthers ? { uid: NO_ID, gid } : { uid, gid });
+      const owner = isOthers ? this.#own(fd, isNamed, { uid, gid: NO_ID }) : group;
       if (group < 0 || owner < 0) {
         aspects.push("owner");
-        detail = errnoName(-Math.min(group, owner));
+        const failed = Math.min(group, owner);
+        detail = failed === EINVAL && namespaceIds() !== null ? NO_ID_HERE : errnoName(-failed);
+      } else if (uid === NO_ID || gid === NO_ID) {
+        aspects.push("owner");
+        detail = UNKNOWN;
       }
     }
     let attributes = this.#setAttributes(fd, isNamed, node.xattrs);
@@ -487,7 +492,8 @@ export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): str
  */
 export function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">, mode: number): number {
   if (((words[STAT.MODE]! >>> 12) & 15) !== TYPE.FILE) return mode;
-  const others = (words[STAT.UID] === uid ? 0 : SETUID) | (words[STAT.GID] === gid ? 0 : SETGID);
+  const isSame = (is: number | undefined, id: number): boolean => is === id && id !== NO_ID;
+  const others = (isSame(words[STAT.UID], uid) ? 0 : SETUID) | (isSame(words[STAT.GID], gid) ? 0 : SETGID);
   return mode & ~others;
 }
 

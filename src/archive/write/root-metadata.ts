@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import type { RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
 import { listedGroupBits } from "../../fs/linux/own-attributes.ts";
+import { outsideOwner } from "../../fs/linux/syscalls.ts";
 import { groupName, userName } from "../../fs/users.ts";
 
 /** The root directory's own metadata, which no tree holds. */
@@ -59,8 +60,7 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
   const nanoseconds = ((stat.mtimeNs % BILLION) + BILLION) % BILLION;
   return {
     mode: Number(stat.mode) & 0o7777,
-    uid: Number(stat.uid),
-    gid: Number(stat.gid),
+    ...outsideOwner(Buffer.from(root), stat),
     mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
     mtimeNs: Number(nanoseconds),
     aclGroup: listedGroupBits(Buffer.from(root)),

@@ -33,7 +33,8 @@ export interface ScannedParts extends AsyncDisposable {
   files: number;
   bytes: number;
   /** of all folders, with absolute paths */
-  said: Pick<ScanResult["notes"], "torn" | "captured"> & Pick<ReturnType<ScanResult["summarise"]>, "databases">;
+  said: Pick<ScanResult["notes"], "torn" | "captured"> &
+    Pick<ReturnType<ScanResult["summarise"]>, "databases" | "ownerless">;
 }
 
 export interface ScanPartsOptions {
@@ -55,7 +56,7 @@ export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOpt
     leftOut: [],
     files: 0,
     bytes: 0,
-    said: { torn: [], captured: [], databases: [] },
+    said: { torn: [], captured: [], databases: [], ownerless: [] },
   };
   const taking = new PackTaking(into);
   let [done, bytes] = [0, 0];
@@ -130,7 +131,7 @@ function add(
   result: ScanResult,
 ): void {
   const components = splitPath(folder);
-  const { entries, bytes, databases } = result.summarise();
+  const { entries, bytes, databases, ownerless } = result.summarise();
   all.files += entries.files;
   all.bytes += bytes;
   const lead = folder.length === 1 ? folder : Buffer.concat([folder, Buffer.from("/")]);
@@ -141,6 +142,10 @@ function add(
   append(all.said.torn, result.notes.torn.map(absolute));
   append(all.said.captured, result.notes.captured.map(absolute));
   append(all.said.databases, databases.map(absolute));
+  append(
+    all.said.ownerless,
+    ownerless.map((path) => absolute({ path }).path),
+  );
   for (const left of leftOutOf(result)) all.leftOut.push(absolute(left));
   if (names === null) {
     const root = rootMetadata(folder);

@@ -8,7 +8,7 @@ import { advice, call, toCairnError, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
-import { ATTRIBUTE_MOUNT_ROOT, putName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
+import { ATTRIBUTE_MOUNT_ROOT, mayBeSameId, putName, STAT, TYPE, withFormerOwner } from "../../fs/linux/syscalls.ts";
 import { letOwnerIn } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
@@ -254,7 +254,7 @@ export class OverFolder {
       old.mode >>> 12 === KINDS[node.type] &&
       old.mtimeSec === node.mtimeSec &&
       old.mtimeNs === node.mtimeNs &&
-      (!isRoot || (words[STAT.UID] === node.uid && words[STAT.GID] === node.gid)) &&
+      (!isRoot || (mayBeSameId(words[STAT.UID], node.uid) && mayBeSameId(words[STAT.GID], node.gid))) &&
       (node.type === "symlink" ? this.#leadsTo(fd, node) : (old.mode & 0o7777) === node.mode) &&
       (node.type !== "file" || old.size === node.size)
     );
@@ -325,9 +325,17 @@ export class OverFolder {
         // An entry that could not be staged is listed already.
         const inode = identityAt(staged, path)?.inode;
         if (inode === undefined) return [];
+        const known = old === null ? wanted : withFormerOwner(wanted, { ...wanted, ...was }, false);
+        if (known !== wanted) {
+          const { fd, name } = staged.parentOf(path);
+          putName(this.#name, 0, name);
+          sys.lchown(fd, this.#name, 0, known.uid, known.gid);
+          identityAt(staged, path);
+        }
         const is = { uid: staged.looked[STAT.UID]!, gid: staged.looked[STAT.GID]! };
         const isLink = old !== null && old.mode >>> 12 === TYPE.LINK;
-        const why = old === null || isLink || this.#over.takeOwnership ? null : owners.whyTaken({ was, is, wanted });
+        const why =
+          old === null || isLink || this.#over.takeOwnership ? null : owners.whyTaken({ was, is, wanted: known });
         if (why === null) return [{ op: "put", path, staged: i, inode, old }];
         stays.push(path);
         this.#stays(path, "not_permitted", why);

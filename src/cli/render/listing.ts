@@ -5,12 +5,15 @@ import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
+/** The id of an owner that a save in a user namespace could not know. */
+const UNKNOWN_ID = 0xffffffff;
+
 type Listing = NamedPath & { entries: ListedEntry[] };
 
 export async function renderListing(shown: Listing, style: Style): Promise<string[]> {
   const rows = shown.entries.map((entry) => [
     formatMode(entry.kind, entry.mode),
-    printable(entry.user === "" ? String(entry.uid) : entry.user),
+    printable(entry.user === "" ? (entry.uid === UNKNOWN_ID ? "unknown" : String(entry.uid)) : entry.user),
     entry.kind === "file" ? formatBytes(entry.size) : "",
     style.dim(formatInstant(entry.modified_at)),
     describeName(entry, shown, style),

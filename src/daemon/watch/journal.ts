@@ -1,4 +1,5 @@
 import { readdirSync } from "node:fs";
+import { collectMemory, trimMemory } from "../../native.ts";
 import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
@@ -15,6 +16,18 @@ const SAVED_AFTER_MS = 30_000;
 const LET_GO_AFTER_MS = 600_000;
 /** With more seen entries, the kernel's table of locks is read sooner than each of them. */
 const MOST_SEEN = 500;
+const FREED_AFTER_MS = 3_000;
+let freeing: NodeJS.Timeout | undefined;
+
+/** Gives memory that journals let go back to the system once that has paused: V8 frees shared memory late. */
+function freeSoon(): void {
+  const free = (): void => {
+    collectMemory();
+    trimMemory();
+  };
+  freeing ??= setTimeout(free, FREED_AFTER_MS).unref();
+  freeing.refresh();
+}
 /** The most names of changed entries in a notice. */
 const NAMED = 20;
 
@@ -180,6 +193,7 @@ export class ChangeJournal implements FolderChanges, SeenEntries {
     clearTimeout(this.#letGoLater);
     this.#saveNow();
     if (this.#basis !== null && this.#saved !== null) this.#basis.cache = this.#saved;
+    if (this.#held !== null || this.#index !== null) freeSoon();
     this.#held = null;
     this.#index = null;
   }

@@ -12,6 +12,8 @@ import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "
 const GATHER_MS = 20;
 /** The most bytes of stat caches in memory, of all folders. */
 const MOST_HELD = 128 << 20;
+/** The part of it for all folders but the one that was scanned last. */
+const MOST_HELD_OF_OTHERS = 24 << 20;
 
 interface Watched extends WatchedPlace {
   journal: ChangeJournal;
@@ -283,7 +285,7 @@ export class Watcher {
 
   /** Limits the stat caches in memory: the cache of the folder that was scanned last stays. */
   #limitHeld(last: ChangeJournal): void {
-    let left = MOST_HELD - last.heldBytes;
+    let left = Math.min(MOST_HELD - last.heldBytes, MOST_HELD_OF_OTHERS);
     for (const { journal } of this.#watched.values()) {
       if (journal === last) continue;
       left -= journal.heldBytes;

@@ -1,12 +1,14 @@
 import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import { parse } from "smol-toml";
 import type { Client } from "../../contract/index.ts";
+import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { parseJson } from "../../formats/fields.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import { isSubvolume } from "../../fs/linux/btrfs.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { namesOfIndexes, type OldState, readOldState } from "./old-loop.ts";
 
 export { oldStateDirectory } from "./old-loop.ts";
@@ -46,6 +48,10 @@ interface OldSnapshot {
   pinned: boolean;
   createdAt: string | undefined;
   metadata: unknown;
+  /** The name of the snapshot that the folder was based on; null: none; undefined: the index does not say. */
+  parent: string | null | undefined;
+  /** The folder is based on it. Undefined: no index says which snapshot that is. */
+  isHead: boolean | undefined;
   /** False: the workspace has only a subvolume, and no entry in the old state. */
   isListed: boolean;
 }
@@ -81,13 +87,15 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
       const client = await migration.register(live, linkTo(live, paths.get(id)));
       failpoint("daemon-migration.registered");
       done.workspaces++;
-      const taken = new Set([...migration.taken(id), ...(await importedInto(client))]);
+      const points = await importedInto(client);
+      const taken = new Set([...migration.taken(id), ...points.keys()]);
+      if (taken.size === 0) namePolicy({ state: places.state, dataRoot, id, live }, problem);
       for (const [name, snapshot] of snapshots) {
         if (taken.has(name)) continue;
         const tree = join(dataRoot, "snapshots", id, name);
         try {
           if (!isFolder(tree)) throw new CairnError("not_found", `${tree} is missing; each start looks for it again`);
-          await take(client, { id, name, tree, snapshot });
+          points.set(name, await take(client, { id, name, tree, snapshot, points }));
           taken.add(name);
           done.points++;
           failpoint("daemon-migration.imported");
@@ -154,9 +162,64 @@ function oldSnapshots(
       problem(printablePath(file), error);
     }
   for (const name of namesOf(folder))
-    if (!found.has(name) && isSubvolumeAt(join(folder, name)))
-      found.set(name, { message: "", pinned: true, createdAt: undefined, metadata: undefined, isListed: false });
-  return [...found].toSorted(([, a], [, b]) => ((a.createdAt ?? "") < (b.createdAt ?? "") ? -1 : 1));
+    if (!found.has(name) && isSubvolumeAt(join(folder, name))) found.set(name, UNLISTED);
+  const heads = [...found.values()].some(({ isHead }) => isHead === true);
+  if (!heads) for (const snapshot of found.values()) snapshot.isHead = undefined;
+  return parentsFirst([...found].toSorted(([, a], [, b]) => ((a.createdAt ?? "") < (b.createdAt ?? "") ? -1 : 1)));
+}
+
+const UNLISTED: OldSnapshot = {
+  message: "",
+  pinned: true,
+  createdAt: undefined,
+  metadata: undefined,
+  parent: undefined,
+  isHead: undefined,
+  isListed: false,
+};
+
+/** Moves parents before their children; otherwise keeps the order. */
+function parentsFirst(snapshots: [string, OldSnapshot][]): [string, OldSnapshot][] {
+  const waiting = new Map(snapshots);
+  const ordered: [string, OldSnapshot][] = [];
+  for (const [first] of snapshots) {
+    const way: [string, OldSnapshot][] = [];
+    for (let name: string | null | undefined = first; typeof name === "string" && waiting.has(name);) {
+      const snapshot: OldSnapshot = waiting.get(name)!;
+      waiting.delete(name);
+      way.push([name, snapshot]);
+      name = snapshot.parent;
+    }
+    append(ordered, way.reverse());
+  }
+  return ordered;
+}
+
+const POLICY = "policy.toml";
+const MAX_POLICY_BYTES = 64 << 10;
+
+/** Reports the cleanup policy of a workspace, which its user has to set here: a cleanup removes points. */
+function namePolicy(
+  { state, dataRoot, id, live }: { state: string; dataRoot: string; id: string; live: string },
+  problem: Problem,
+): void {
+  for (const file of [join(state, "indexes", id, POLICY), join(dataRoot, "snapshots", id, POLICY)])
+    try {
+      const bytes = readSmallFile(file, MAX_POLICY_BYTES);
+      if (bytes === null) continue;
+      const { auto_cleanup: isOn, auto_cleanup_keep: keep } = parse(bytes.toString("utf8"));
+      const rule =
+        typeof keep === "number"
+          ? `--keep-last ${keep}`
+          : `--keep-within ${shellPath(typeof keep === "string" ? keep : "DURATION")}`;
+      const how =
+        isOn === false || keep === undefined
+          ? "each cleanup of this daemon goes by [retention] in its configuration"
+          : `to keep the same: cairn -C ${shellPath(live)} cleanup ${rule} --set-policy`;
+      throw new CairnError("unsupported", `its cleanup policy was not taken over; ${how}`);
+    } catch (error) {
+      problem(printablePath(file), error);
+    }
 }
 
 function listOf(value: unknown, file: string): Record<string, unknown> {
@@ -167,16 +230,28 @@ function listOf(value: unknown, file: string): Record<string, unknown> {
 }
 
 function snapshotOf(entry: unknown): OldSnapshot {
-  const { message, pinned, created_at: at, metadata } = (entry ?? {}) as Record<string, unknown>;
+  const {
+    message,
+    pinned,
+    created_at: at,
+    metadata,
+    parent_id: parent,
+    child_ids: children,
+  } = (entry ?? {}) as Record<string, unknown>;
   const time = typeof at === "string" ? Date.parse(at) : Number.NaN;
   return {
     message: typeof message === "string" ? message : "",
     pinned: pinned === true,
     createdAt: Number.isNaN(time) ? undefined : new Date(time).toISOString(),
     metadata,
+    parent: typeof parent === "string" || parent === null ? parent : undefined,
+    isHead: Array.isArray(children) && children.includes(LIVE),
     isListed: true,
   };
 }
+
+/** The child of the snapshot that the live folder is based on. */
+const LIVE = "__live__";
 
 /** True if a name that a user chose is a single entry of a directory, so that it may become part of a path. */
 function isPlainName(name: string): boolean {
@@ -188,10 +263,14 @@ interface Taken {
   name: string;
   tree: string;
   snapshot: OldSnapshot;
+  /** ids of the points of snapshots that were taken over */
+  points: ReadonlyMap<string, string>;
 }
 
-async function take(client: Client, { id, name, tree, snapshot }: Taken): Promise<void> {
-  const { message, pinned, createdAt, metadata, isListed } = snapshot;
+/** Makes a snapshot a point. Returns the point's id. */
+async function take(client: Client, { id, name, tree, snapshot, points }: Taken): Promise<string> {
+  const { message, pinned, createdAt, metadata, isListed, isHead } = snapshot;
+  const parent = typeof snapshot.parent === "string" ? points.get(snapshot.parent) : snapshot.parent;
   const cause = {
     kind: "ws-ckpt",
     workspace: id,
@@ -199,20 +278,28 @@ async function take(client: Client, { id, name, tree, snapshot }: Taken): Promis
     listed: isListed,
     ...(metadata === undefined ? {} : { metadata }),
   };
-  const options = { message, cause, pinned, ...(createdAt === undefined ? {} : { createdAt }) };
+  const options = {
+    message,
+    cause,
+    pinned,
+    ...(createdAt === undefined ? {} : { createdAt }),
+    ...(parent === undefined ? {} : { parent }),
+    ...(isHead === undefined ? {} : { isHead }),
+  };
   try {
-    await client.importTree(tree, { ...options, id: name });
+    return (await client.importTree(tree, { ...options, id: name })).save_point_id;
   } catch (error) {
     // A point has the name already, or the name has a special meaning, for example `latest`.
     if (!["already_exists", "invalid_id"].includes(toCairnError(error).code)) throw error;
-    await client.importTree(tree, { ...options, tags: [name] });
+    return (await client.importTree(tree, { ...options, tags: [name] })).save_point_id;
   }
 }
 
-/** Names of snapshots that are points of a workspace. */
-async function importedInto(client: Client): Promise<string[]> {
+/** Snapshots that are points of a workspace: ids of the points by name. */
+async function importedInto(client: Client): Promise<Map<string, string>> {
   const { save_points: points } = await client.history(undefined, 0);
-  return points.flatMap(({ cause }) => (cause.kind === "ws-ckpt" ? [String(cause["snapshot"])] : []));
+  const ours = points.filter(({ cause }) => cause.kind === "ws-ckpt");
+  return new Map(ours.map(({ cause, save_point_id: id }) => [String(cause["snapshot"]), id]));
 }
 
 function namesOf(folder: string): string[] {

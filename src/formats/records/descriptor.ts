@@ -150,7 +150,12 @@ export interface Descriptor {
   rewritten?: Rewriting[];
   /** True: a restore or an undo made the point, to keep the state before it. */
   undo: boolean;
+  /** The maps of the user namespace of the save, whose outside ids are those of the point. Absent: it had all ids. */
+  namespace?: { uids: IdRange[]; gids: IdRange[] };
 }
+
+/** First id inside, first id outside, number of ids. */
+type IdRange = readonly number[];
 
 /** Returns the list and number of omitted entries for a descriptor, in the order of their paths. */
 export function omittedOf(
@@ -175,8 +180,18 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor {
   checkIdentity(fields);
   checkContent(fields.object("content"));
   fields.boolean("undo");
+  if (fields.has("namespace")) checkNamespace(fields.object("namespace"));
   checkState(fields);
   return value as unknown as Descriptor;
+}
+
+function checkNamespace(namespace: Fields): void {
+  for (const key of ["uids", "gids"])
+    namespace.list(key, (range) => {
+      const isRange =
+        Array.isArray(range) && range.length === 3 && range.every((id) => Number.isInteger(id) && id >= 0);
+      if (!isRange) throw namespace.wrong(key, "ranges of ids, of three numbers each");
+    });
 }
 
 /** Checks the fields that sealing fills: digests, counts, omitted entries, rules. */

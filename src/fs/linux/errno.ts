@@ -24,6 +24,7 @@ export const ENOTDIR = -errno.ENOTDIR;
 export const ENOTEMPTY = -errno.ENOTEMPTY;
 export const ENXIO = -errno.ENXIO;
 export const EOPNOTSUPP = -errno.EOPNOTSUPP;
+export const EOVERFLOW = -errno.EOVERFLOW;
 export const EPERM = -errno.EPERM;
 export const EROFS = -errno.EROFS;
 export const ETIMEDOUT = -errno.ETIMEDOUT;

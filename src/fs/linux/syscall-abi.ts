@@ -81,6 +81,9 @@ export const OPEN = {
 
 export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 export const AT_FDCWD = -100;
+/** Bits of a mode: a program runs as its file's owner, or group. */
+export const SETUID = 0o4000;
+export const SETGID = 0o2000;
 export const EINTR = 4;
 
 /** The result of statx: 256 bytes as u32 words. */

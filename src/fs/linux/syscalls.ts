@@ -14,7 +14,7 @@ import {
   EXDEV,
   syscallError,
 } from "./errno.ts";
-import { printablePath } from "../paths/safe-path.ts";
+import { printablePath, rawBytes, type RawPath } from "../paths/safe-path.ts";
 import {
   AT_FDCWD,
   type AttributeCalls,
@@ -28,9 +28,11 @@ import {
   TYPE,
 } from "./syscall-abi.ts";
 import { withoutShadows } from "./shadow-attributes.ts";
+import { insideOwner, namespaceIds, NO_ID, withOutsideIds } from "./user-namespace.ts";
 
 export { errnoName, syscallError } from "./errno.ts";
 export * from "./syscall-abi.ts";
+export { mayBeSameId, withFormerOwner } from "./user-namespace.ts";
 
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
@@ -364,7 +366,18 @@ let chosen: Syscalls | null = null;
 
 /** Returns the system calls of this thread. Throws `unsupported` if the system has none. */
 export function syscalls(): Syscalls {
-  return (chosen ??= nativeSyscalls());
+  return (chosen ??= withOutsideIds(nativeSyscalls()));
+}
+
+/** Returns an entry's owner as {@link Syscalls} tell it, whose stat by node:fs is `facts`; {@link NO_ID} if it is gone. */
+export function outsideOwner(
+  path: RawPath,
+  facts: Record<"uid" | "gid", number | bigint>,
+): { uid: number; gid: number } {
+  if (namespaceIds() === null) return { uid: Number(facts.uid), gid: Number(facts.gid) };
+  const [name, out] = [arenaOver(Buffer.concat([rawBytes(path), Buffer.alloc(1)])), newStatBuffer()];
+  if (syscalls().stat(AT_FDCWD, name, 0, out) < 0) return { uid: NO_ID, gid: NO_ID };
+  return { uid: out.words[STAT.UID]!, gid: out.words[STAT.GID]! };
 }
 
 /**
@@ -487,7 +500,7 @@ class OwnWay {
     const { words } = this.#stat;
     this.#put(name);
     if (this.#sys.stat(fd, this.#name, 0, this.#stat) < 0 || words[STAT.MODE]! >>> 12 !== TYPE.LINK) return null;
-    const owners = [words[STAT.UID]!, fs.fstatSync(fd).uid];
+    const owners = [insideOwner(words), fs.fstatSync(fd).uid];
     const length = this.#sys.readlink(fd, this.#name, 0, this.#target);
     if (length <= 0 || length >= PATH_ROOM) return null;
     const other = owners.find((owner) => !this.#trusted.includes(owner));

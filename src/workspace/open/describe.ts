@@ -1,3 +1,4 @@
+import { namespaceIds } from "../../fs/linux/user-namespace.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { ContentWithout, IsGone } from "../store/removed-paths.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
@@ -66,11 +67,13 @@ export function pointFacts(
   | "parent_id"
   | "restored_from"
   | "cause"
+  | "namespace"
 > {
   const latest = workspace.points.latest();
   const detached =
     head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
   const createdAt = input.createdAt ?? new Date().toISOString();
+  const namespace = namespaceIds();
   return {
     save_point_id: id,
     workspace_id: workspace.found.workspace.id,
@@ -83,6 +86,7 @@ export function pointFacts(
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },
+    ...(namespace === null ? {} : { namespace: { uids: [...namespace.uids], gids: [...namespace.gids] } }),
   };
 }
 

@@ -5,7 +5,6 @@ import {
   fstatSync,
   lstatSync,
   openSync,
-  readFileSync,
   realpathSync,
   statSync,
   unlinkSync,
@@ -13,6 +12,8 @@ import {
 import { dirname, join } from "node:path";
 import { advice, CairnError, either, reworded, toCairnError } from "../../errors.ts";
 import { temporaryName } from "../../fs/durable.ts";
+import { outsideOwner } from "../../fs/linux/syscalls.ts";
+import { NO_ID } from "../../fs/linux/user-namespace.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { homeDirectories, knownHome, membersOf } from "../../fs/users.ts";
@@ -66,30 +67,23 @@ export function isTrusted(control: string, folder: Buffer): boolean {
  * history: anybody except root, this user and the folder's owner. Null if there is none.
  */
 export function whoMayMove(control: string, folder: RawPath): string | null {
-  const trusted = [0, process.geteuid?.(), ownerOf(rawBytes(folder))?.uid, unmappedUser()];
+  const trusted = [0, process.geteuid?.(), ownerOf(rawBytes(folder))?.uid];
   const isOther = (uid: number): boolean => !trusted.includes(uid);
   const real = realpathSync.native(existingAncestor(dirname(control)), "buffer");
   for (let at = real.toString("latin1"); ; at = dirname(at)) {
     const place = Buffer.from(at, "latin1");
-    const { uid, gid, mode } = statSync(place);
+    const facts = statSync(place);
+    const { uid, gid, mode } = facts;
     const shown = printablePath(place);
-    if (isOther(uid)) return `the user ${uid}, the owner of ${shown}, may rename its entries`;
+    // Users outside this process's user namespace count as root: the host's root is one of them.
+    if (isOther(uid) && outsideOwner(place, facts).uid !== NO_ID)
+      return `the user ${uid}, the owner of ${shown}, may rename its entries`;
     // With the sticky bit only the owners of the entry (checked in the step before) and of the directory may rename.
     const isSticky = (mode & 0o1000) !== 0;
     if (!isSticky && (mode & 0o002) !== 0) return `every user may rename entries of ${shown}`;
     if (!isSticky && (mode & 0o020) !== 0 && membersOf(gid).some(isOther))
       return `the group ${gid} may rename entries of ${shown}`;
     if (at === dirname(at)) return null;
-  }
-}
-
-/** The user id that a user namespace shows for all users outside it, including the real root; undefined without such a namespace. */
-function unmappedUser(): number | undefined {
-  try {
-    const isWhole = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "latin1"));
-    return isWhole ? undefined : Number(readFileSync("/proc/sys/kernel/overflowuid", "latin1"));
-  } catch {
-    return undefined;
   }
 }
 

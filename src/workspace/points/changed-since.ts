@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { isSubvolume, inodesChangedSince, subvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { attributesIn } from "../../fs/linux/own-attributes.ts";
-import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
+import { inDirectory, openDirectory, outsideOwner } from "../../fs/linux/syscalls.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { joinRaw } from "../../fs/paths/safe-path.ts";
@@ -188,8 +188,7 @@ class Entries {
       mode: Number(facts.mode) & 0o7777,
       mtimeSec: Number(seconds),
       mtimeNs: Number(facts.mtimeNs - seconds * 1_000_000_000n),
-      uid: Number(facts.uid),
-      gid: Number(facts.gid),
+      ...outsideOwner(place, facts),
       user: "",
       group: "",
       inode: 0n,

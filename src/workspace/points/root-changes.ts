@@ -6,6 +6,7 @@ import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import type { DirectoryFacts } from "../../formats/records/restore.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { mayBeSameId, NO_ID } from "../../fs/linux/user-namespace.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import type { Point } from "./point-files.ts";
 import type { DiffAspect, Difference } from "./tree-diff.ts";
@@ -44,7 +45,9 @@ export function rootOfFolder(folder: Buffer): RootMetadata | null {
 /** Returns the metadata to set so that a folder is like in a point. The folder keeps its access list. */
 export function rootToSet(folder: Buffer, point: Point): DirectoryFacts {
   const { uid, gid, mtimeSec, mtimeNs, ...own } = rootOfPoint(point);
-  return { mode: modeToSet(own, rootMetadata(folder)), uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+  const present = rootMetadata(folder);
+  const owner = { uid: uid === NO_ID ? present.uid : uid, gid: gid === NO_ID ? present.gid : gid };
+  return { mode: modeToSet(own, present), ...owner, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
 /** Sets a folder's own mode, owner and times. Returns the aspects that could not be set. */
@@ -57,7 +60,7 @@ export function rootDifference(wanted: RootMetadata | null, present: RootMetadat
   if (wanted === null || present === null) return null;
   const aspects: DiffAspect[] = [];
   if (modeToSet(wanted, present) !== present.mode) aspects.push("mode");
-  if (wanted.uid !== present.uid || wanted.gid !== present.gid) aspects.push("owner");
+  if (!mayBeSameId(wanted.uid, present.uid) || !mayBeSameId(wanted.gid, present.gid)) aspects.push("owner");
   if (aspects.length === 0) return null;
   const [before, after] = [wanted, present].map((root) => directoryNode(OWN_PATH, NOTHING, root)) as [
     TreeNode,

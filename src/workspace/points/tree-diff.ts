@@ -1,6 +1,7 @@
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../../formats/restic/tree-slices.ts";
+import { mayBeSameId, unknownBits } from "../../fs/linux/user-namespace.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
 import { nodeNamed, pairsByName, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { linkGroupNumber } from "../../archive/scan/link-groups.ts";
@@ -193,8 +194,9 @@ export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
     if (a.device !== b.device) aspects.push("content");
     if (a.inode !== b.inode) aspects.push("links");
   }
-  if (a.mode !== b.mode) aspects.push("mode");
-  if (a.uid !== b.uid || a.gid !== b.gid) aspects.push("owner");
+  const isUnknown = a.type === "file" ? unknownBits(a) | unknownBits(b) : 0;
+  if (((a.mode ^ b.mode) & ~isUnknown) !== 0) aspects.push("mode");
+  if (!mayBeSameId(a.uid, b.uid) || !mayBeSameId(a.gid, b.gid)) aspects.push("owner");
   if (a.mtimeSec !== b.mtimeSec || a.mtimeNs !== b.mtimeNs) aspects.push("times");
   if (!sameAttributes(a, b)) aspects.push("xattrs");
   return aspects;

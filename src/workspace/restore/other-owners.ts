@@ -1,8 +1,8 @@
 import fs from "node:fs";
-import { KEEP_ID } from "../../archive/write/node-writer.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { besideWhich } from "../../formats/sqlite-header.ts";
 import { putName, type Syscalls } from "../../fs/linux/syscalls.ts";
+import { isOwnId, NO_ID } from "../../fs/linux/user-namespace.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import type { Plan, PlannedEntry } from "../rules/plan.ts";
 import { groupName, userName } from "../../fs/users.ts";
@@ -40,20 +40,24 @@ export class OtherOwners {
    * with the owner that the staged entry got, because containers and network file systems may refuse to set one.
    */
   whyTaken({ was, is, wanted }: Replacement): string | null {
-    const isOwnerLost = was.uid !== is.uid && (is.uid !== wanted.uid || !this.#mayGive({ ...was, gid: KEEP_ID }));
+    const isOwnerLost = was.uid !== is.uid && (is.uid !== wanted.uid || !this.#mayGive("uid", was.uid));
     if (isOwnerLost) return lostBy(was.uid);
-    const isGroupLost = was.gid !== is.gid && (is.gid !== wanted.gid || !this.#mayGive({ ...was, uid: KEEP_ID }));
-    return isGroupLost ? `it belongs to the group ${named(was.gid, groupName)}, which would lose it${TAKE}` : null;
+    const isGroupLost = was.gid !== is.gid && (is.gid !== wanted.gid || !this.#mayGive("gid", was.gid));
+    return isGroupLost
+      ? `it belongs to ${was.gid === NO_ID ? "a group without an id in this user namespace" : `the group ${named(was.gid, groupName)}`}, which would lose it${TAKE}`
+      : null;
   }
 
-  #mayGive({ uid, gid }: Owned): boolean {
-    const key = `${uid}:${gid}`;
+  #mayGive(kind: keyof Owned, id: number): boolean {
+    // Nothing can be given to an owner whom this user namespace does not show.
+    if (id === NO_ID) return false;
+    const key = `${kind} ${id}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     const name = newArena(64);
     putName(name, 0, PROBE);
     const fd = this.#sys.open(this.#fd, name, 0, fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
-    const isGiven = fd >= 0 && this.#sys.fchown(fd, uid, gid) >= 0;
+    const isGiven = fd >= 0 && this.#sys.fchown(fd, kind === "uid" ? id : NO_ID, kind === "gid" ? id : NO_ID) >= 0;
     if (fd >= 0) this.#sys.close(fd);
     this.#sys.unlink(this.#fd, name, 0, false);
     this.#known.set(key, isGiven);
@@ -69,14 +73,13 @@ const CAP_LEASE = 1n << 28n;
  * tell: a plan stages nothing.
  */
 export function expectedToStay(plan: Plan): LeftOutEntry[] {
-  const uid = process.geteuid?.();
-  if ((effectiveRights() & (CAP_CHOWN | CAP_LEASE)) !== 0n) return [];
+  const mayGive = (effectiveRights() & (CAP_CHOWN | CAP_LEASE)) !== 0n;
   // Links give nobody access, and directories are no replacements.
   const isOthers = ({ action, before, after }: PlannedEntry): boolean =>
     action === "update" &&
     ![before?.type, after?.type].includes("dir") &&
     before?.type !== "symlink" &&
-    before?.uid !== uid;
+    (mayGive ? before?.uid === NO_ID : !isOwnId(before!.uid));
   return Iterator.from(plan)
     .filter(isOthers)
     .map(({ path, before }) => ({ path, reason: "not_permitted" as const, detail: lostBy(before!.uid) }))
@@ -94,7 +97,8 @@ function effectiveRights(): bigint {
 }
 
 function lostBy(uid: number): string {
-  return `it belongs to the user ${named(uid, userName)}, who would lose it${TAKE}`;
+  const user = uid === NO_ID ? "a user without an id in this user namespace" : `the user ${named(uid, userName)}`;
+  return `it belongs to ${user}, who would lose it${TAKE}`;
 }
 
 const TAKE = "; --take-ownership replaces it by a file of this user";

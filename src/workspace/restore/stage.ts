@@ -6,7 +6,7 @@ import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find
 import { HeldFiles, type HeldTree } from "../../archive/write/held-files.ts";
 import { canBeOne, type NodeMetadata, type TreeNode } from "../../formats/restic/tree.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
-import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
+import { openDirectory, outsideOwner, putName } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { toCairnError } from "../../errors.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
@@ -207,7 +207,7 @@ class Stager {
     const inode = made.ino.toString();
     // A link gives nobody access, so its owner loses nothing.
     if (old !== null && before !== null && before.type !== "symlink" && !this.#input.takeOwnership) {
-      const is = { uid: Number(made.uid), gid: Number(made.gid) };
+      const is = outsideOwner(staged, made);
       const why = this.#owners.whyTaken({ was: before, is, wanted: node });
       const step = why === null ? null : this.#inPlace({ where, node, before, old }, { number, staged, inode });
       if (step !== null) return step;

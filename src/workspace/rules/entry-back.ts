@@ -1,4 +1,5 @@
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { isOwnId } from "../../fs/linux/user-namespace.ts";
 import { type DiffAspect, differences } from "../points/tree-diff.ts";
 import type { TextMerge } from "./merge-text.ts";
 
@@ -113,8 +114,7 @@ const SET_ID_BITS = 0o6000;
  * owner. Undo asks for the old owner again, so that its result names the owner that it cannot set.
  */
 function isOwnedByWriter(now: TreeNode, left: TreeNode): boolean {
-  const user = process.geteuid!();
-  return user !== 0 && now.uid === user && left.uid !== user;
+  return process.geteuid!() !== 0 && isOwnId(now.uid) && !isOwnId(left.uid);
 }
 
 /** The members of a node that belong to an aspect. */

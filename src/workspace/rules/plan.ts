@@ -7,6 +7,7 @@ import { planIdOf } from "../../crypto/plan-id.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SavePointId } from "../../ids.ts";
+import { withFormerOwner } from "../../fs/linux/user-namespace.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
@@ -289,10 +290,15 @@ function unreadableAt({ path, before, after }: Difference, finder: RecordFinder)
 }
 
 function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
-  const { path, before, after, aspects } = difference;
+  const { path, before, aspects } = difference;
   const record = finder.find(path);
   const old = record === null ? null : identityOf(record);
-  const entry = { ...difference, old };
+  const isSame = !aspects.includes("content") && !aspects.includes("type");
+  const after =
+    before === null || difference.after === null
+      ? difference.after
+      : withFormerOwner(difference.after, before, isSame && before.type === "file");
+  const entry = { ...difference, after, old };
   const stays = whyNotHeldWhole(difference, record, finder);
   if (stays !== null) return { ...entry, action: "keep", ...stays };
   if (before === null) return { ...entry, action: "create" };

@@ -29,12 +29,13 @@ export async function capturePoint(
   workspace: Workspace,
   input: SaveInput,
   holder: TreeHolder,
-  { from = workspace.root, movesHead = true }: { from?: Buffer; movesHead?: boolean } = {},
+  more: { from?: Buffer; movesHead?: boolean; parent?: Point | null | undefined } = {},
 ): Promise<Saved | Degradation> {
+  const { from = workspace.root, movesHead = true, parent } = more;
   const id = newSavePointId();
   let held: HeldPoint;
   try {
-    held = await holdPoint(workspace, input, { holder, from, id, undo: false });
+    held = await holdPoint(workspace, input, { holder, from, id, undo: false, parent });
   } catch (error) {
     const failed = toCairnError(error);
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
@@ -60,6 +61,8 @@ interface HoldRequest {
   id: SavePointId;
   /** made by a restore or an undo, of the state before it */
   undo: boolean;
+  /** the parent; null: none; absent: head */
+  parent?: Point | null | undefined;
 }
 
 export interface HeldPoint {
@@ -78,7 +81,7 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const { holder, from, id } = request;
   const { points } = workspace;
   const state = workspace.state();
-  const head = workspace.byId(state.head);
+  const head = request.parent === undefined ? workspace.byId(state.head) : request.parent;
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
   // The file is made before the first tree, so that no unsealed point is ever overlooked.

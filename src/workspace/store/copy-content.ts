@@ -5,7 +5,7 @@ import { encodeManifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
 import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
-import { CREDENTIALS, labelsOf, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
+import { CREDENTIALS, labelsOf, OWNER_UNKNOWN, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { CapturedLabel } from "../../archive/scan/task.ts";
 
@@ -55,7 +55,8 @@ export function summaryOfHead({ entries, bytes, labels }: HeadContent): ScanSumm
   const secrets = labels.flatMap((label) =>
     label.label === CREDENTIALS ? [{ path: rawPath(label), kind: String(label["reason"]) }] : [],
   );
-  return { entries, bytes, holes: [], hashes: [], lossless: [], databases, secrets };
+  const ownerless = labels.filter(({ label }) => label === OWNER_UNKNOWN).map(rawPath);
+  return { entries, bytes, holes: [], hashes: [], lossless: [], databases, secrets, ownerless };
 }
 
 type OfDatabase = ConsistencyLabel & Pick<CapturedLabel, "label"> & { reason?: string; recovered?: boolean };

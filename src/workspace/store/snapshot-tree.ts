@@ -3,6 +3,7 @@ import { sha256 } from "../../crypto/hash.ts";
 import { ByteWriter, latin1 } from "../../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
+import { outsideOwner } from "../../fs/linux/syscalls.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
@@ -142,8 +143,9 @@ export function manifestNode(recordedAt: number, file: { size: number; content: 
 const RECORDS = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
 
 function ancestorMetadata(components: readonly Buffer[], registeredAt: number): RootMetadata {
-  const stat = fs.lstatSync(Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part])));
-  return { mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeSec: registeredAt, mtimeNs: 0 };
+  const place = Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part]));
+  const stat = fs.lstatSync(place);
+  return { mode: stat.mode & 0o7777, ...outsideOwner(place, stat), mtimeSec: registeredAt, mtimeNs: 0 };
 }
 
 function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {
