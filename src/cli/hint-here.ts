@@ -17,7 +17,7 @@ export async function hintHere(error: CairnError, context: Context, input: Input
   try {
     place = context.placeWords().map(shellQuote);
   } catch {
-    // The name of the folder is what was wrong.
+    // The name of the folder was wrong.
     return error;
   }
   const [repo, passwordFile] = [input.text("repo"), input.text("passwordFile")];

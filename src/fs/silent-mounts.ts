@@ -147,7 +147,7 @@ function lookingAt(place: Buffer): ChildProcess | null {
   return child.pid === undefined ? null : child;
 }
 
-/** True for a child that ended. It stays a zombie until this thread goes on. */
+/** True for a child that ended: a zombie until this thread goes on. */
 function hasEnded(pid: number): boolean {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "latin1");

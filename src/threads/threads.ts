@@ -2,6 +2,8 @@ import os from "node:os";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThread } from "./worker-thread.ts";
 
+export type { Thread } from "./worker-thread.ts";
+
 /**
  * Keeps the worker threads of this process. They start on demand and never keep the process alive. Their number is
  * limited; callers wait in line. Local work never waits for work that waits for another machine. Rules against deadlocks:

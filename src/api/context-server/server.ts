@@ -130,7 +130,7 @@ export class ContextServer {
     return { status: 200, body: { status: "ok", healthy: true, version, auth_mode: auth, serves: PACKS_ONLY } };
   }
 
-  /** Not 404: clients would take it for a missing entry, and drop what they wanted to store. */
+  /** Answers 501, since clients take 404 for a missing entry, and drop the entry that they wanted to store. */
   #notServed(what: string): Answer {
     const message = `${what.slice(0, 200)} is not served here: this is Cairn's server of context packs, packs only, no OpenViking with sessions and search`;
     return failed(501, "UNIMPLEMENTED", message, { serves: this.#routes.served });

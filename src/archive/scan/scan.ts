@@ -11,8 +11,14 @@ import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { findLinkGroups, settleNames } from "./link-groups.ts";
 import { omitBelow, type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { chunkMemories } from "./large-files.ts";
-import type { Thread } from "../../threads/worker-thread.ts";
-import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
+import {
+  firstFailure,
+  giveBackThreads,
+  takeThreads,
+  type Thread,
+  threadsAreWarm,
+  warmThreads,
+} from "../../threads/threads.ts";
 import { type ExtraBlob, requireWithin, type ScanStore, type StoreSinkTask } from "./store-sink.ts";
 import { checkResting, type DatabaseCapture, type HeldAs, isRead } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";

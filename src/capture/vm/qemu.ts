@@ -18,7 +18,7 @@ const END_MS = 10_000;
 const QUIT_MS = 2000;
 /** Time limit for migrations and for waits on disks. */
 export const MOVE_MS = 120_000;
-/** How long the end of a QEMU may take to be recorded. */
+/** Milliseconds in which the end of a QEMU is recorded. */
 const RECORD_MS = 2000;
 /** Size of a small file. */
 const SMALL = 1 << 20;
@@ -154,7 +154,7 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
       // QEMU may have no pid file yet; it is in the group of its shell.
       if (!gone && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
     } catch {
-      // It has just ended.
+      // QEMU has just ended.
     }
     throw endError(folder, `QEMU did not start for ${machine.name}`, reason ?? error);
   }

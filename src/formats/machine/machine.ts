@@ -81,7 +81,7 @@ export function filesOf({ hardware, hasMemory }: SavedMachine): string[] {
   ];
 }
 
-/** Returns what an envelope says of a saved state. */
+/** Returns the members of an envelope that describe a saved state. */
 export function describedBy({ id, name, image, hardware }: SavedMachine): JsonObject & { id: string; name: string } {
   const { cpus, memory, disks, nics } = hardware;
   return {

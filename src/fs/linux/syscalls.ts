@@ -366,7 +366,7 @@ let chosen: Syscalls | null = null;
 
 /** Returns the system calls of this thread. Throws `unsupported` if the system has none. */
 export function syscalls(): Syscalls {
-  return (chosen ??= withOutsideIds(nativeSyscalls()));
+  return (chosen ??= withOutsideIds(nativeSyscalls(), { arenaOver, bindNative, newArena, settleResult }));
 }
 
 /** Returns an entry's owner as {@link Syscalls} tell it, whose stat by node:fs is `facts`; {@link NO_ID} if it is gone. */

@@ -1,6 +1,6 @@
 import fs from "node:fs";
-import { arenaOver, bindNative, newArena, settleResult } from "../../native.ts";
-import { EINVAL, EOVERFLOW } from "./errno.ts";
+import os from "node:os";
+import type { arenaOver, bindNative, newArena, settleResult } from "../../native.ts";
 import { SETGID, SETUID, type StatBuffer, STAT, type Syscalls, TYPE } from "./syscall-abi.ts";
 
 /**
@@ -115,29 +115,29 @@ export function isOwnId(uid: number): boolean {
 /** Returns the user id inside the namespace of an entry's stat result. */
 export function insideOwner(words: Uint32Array): number {
   const uid = words[STAT.UID]!;
-  return namespace()?.isOnDisk(words[STAT.MOUNT_ID]!) === false ? insideId("uids", uid) : uid;
+  return namespaceIds() === null || isOnDisk(words[STAT.MOUNT_ID]!) ? uid : insideId("uids", uid);
+}
+
+/** The functions of native.ts, given by the caller: this file imports no other. */
+interface Native {
+  arenaOver: typeof arenaOver;
+  bindNative: typeof bindNative;
+  newArena: typeof newArena;
+  settleResult: typeof settleResult;
 }
 
 /** Returns `sys` with ids outside of this process's user namespace. */
-export function withOutsideIds(sys: Syscalls): Syscalls {
-  const own = namespace();
-  return own === null ? sys : translated(sys, own);
-}
-
-let made: Namespace | null | undefined;
-
-function namespace(): Namespace | null {
-  if (made === undefined) {
-    const ids = namespaceIds();
-    made = ids === null ? null : new Namespace(ids);
-  }
-  return made;
+export function withOutsideIds(sys: Syscalls, native: Native): Syscalls {
+  const ids = namespaceIds();
+  return ids === null ? sys : translated(sys, native, new Namespace(ids, native));
 }
 
 type Place = [fd: number, address: number];
+const [EINVAL, EOVERFLOW] = [-os.constants.errno.EINVAL, -os.constants.errno.EOVERFLOW];
 
-function translated(sys: Syscalls, namespace: Namespace): Syscalls {
-  const looked: StatBuffer = newStat();
+function translated(sys: Syscalls, { arenaOver, newArena }: Native, namespace: Namespace): Syscalls {
+  const arena = newArena(256);
+  const looked: StatBuffer = { arena, words: new Uint32Array(arena.bytes.buffer, arena.bytes.byteOffset, 64) };
   const empty = newArena(1);
   const give = (mount: number, uid: number, gid: number, call: (uid: number, gid: number) => number): number => {
     const own = namespace.inside(mount, uid, gid);
@@ -207,16 +207,18 @@ class Namespace {
   readonly #own = process.geteuid?.();
   /** the ids that the kernel shows for owners without an id here; a real user may have them, too */
   readonly #none = { uids: overflowId("uid"), gids: overflowId("gid") };
-  readonly #isIdmapped = new Map<number, boolean>();
-  readonly #access = bindNative("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t mode, uint64_t flags)");
+  /** Tells if this process may write an entry; null if the C library cannot ask. */
+  readonly #mayWrite: ((...place: Place) => boolean) | null;
 
-  constructor(ids: NamespaceIds) {
+  constructor(ids: NamespaceIds, { bindNative, settleResult }: Native) {
     this.#ids = ids;
+    const access = bindNative("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t mode, uint64_t flags)");
+    this.#mayWrite = access && ((...place) => settleResult(access(FACCESSAT2, ...place, MAY_WRITE, THE_ENTRY)) === 0);
   }
 
   /** Puts the owner's ids outside into a stat result of the entry at `place`. */
   show(words: Uint32Array, place: Place): void {
-    if (this.isOnDisk(words[STAT.MOUNT_ID]!)) return;
+    if (isOnDisk(words[STAT.MOUNT_ID]!)) return;
     const [uid, gid] = [words[STAT.UID]!, words[STAT.GID]!];
     const isUnclear = uid === this.#none.uids || gid === this.#none.gids;
     const isMapped = isUnclear && this.#isMapped(words[STAT.MODE]!, place);
@@ -233,14 +235,13 @@ class Namespace {
    * True if an owner and group that look like none have ids here. The kernel lets root of a namespace write against the
    * mode only if it has both; asking for that changes nothing.
    */
-  #isMapped(mode: number, [fd, address]: Place): boolean {
-    if (this.#access === null || (mode & OTHERS_WRITE) !== 0) return false;
-    return settleResult(this.#access(FACCESSAT2, fd, address, MAY_WRITE, THE_ENTRY)) === 0;
+  #isMapped(mode: number, place: Place): boolean {
+    return (mode & OTHERS_WRITE) === 0 && this.#mayWrite?.(...place) === true;
   }
 
   /** Returns the ids here for chown(2); null if an id has none. */
   inside(mount: number, uid: number, gid: number): [number, number] | null {
-    if (this.isOnDisk(mount)) return [uid, gid];
+    if (isOnDisk(mount)) return [uid, gid];
     const own = [translate(this.#ids.uids, uid, 1), translate(this.#ids.gids, gid, 1)] as [number, number];
     return (own[0] === NO_ID && uid !== NO_ID) || (own[1] === NO_ID && gid !== NO_ID) ? null : own;
   }
@@ -257,18 +258,21 @@ class Namespace {
     }
     return true;
   }
+}
 
-  /** True for an idmapped mount. Its ids are those on the disk, which pods with other namespaces see as the same, too. */
-  isOnDisk(mount: number): boolean {
-    const seen = this.#isIdmapped.get(mount);
-    if (seen !== undefined) return seen;
-    this.#isIdmapped.set(mount, false);
-    for (const line of mountLines()) {
-      const fields = line.split(" ");
-      this.#isIdmapped.set(Number(fields[0]), fields[5]?.split(",").includes("idmapped") === true);
-    }
-    return this.#isIdmapped.get(mount)!;
+/** By the id of a mount: true if it is idmapped. */
+const idmapped = new Map<number, boolean>();
+
+/** True for an idmapped mount. Its ids are those on the disk, which pods with other namespaces see as the same, too. */
+function isOnDisk(mount: number): boolean {
+  const seen = idmapped.get(mount);
+  if (seen !== undefined) return seen;
+  idmapped.set(mount, false);
+  for (const line of mountLines()) {
+    const fields = line.split(" ");
+    idmapped.set(Number(fields[0]), fields[5]?.split(",").includes("idmapped") === true);
   }
+  return idmapped.get(mount)!;
 }
 
 function mountLines(): string[] {
@@ -285,9 +289,4 @@ function overflowId(kind: "uid" | "gid"): number {
   } catch {
     return 65534;
   }
-}
-
-function newStat(): StatBuffer {
-  const arena = newArena(256);
-  return { arena, words: new Uint32Array(arena.bytes.buffer, arena.bytes.byteOffset, 64) };
 }

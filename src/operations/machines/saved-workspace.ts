@@ -28,7 +28,7 @@ export function hasPoints({ saved }: Machine): boolean {
   return existsSync(saved) && findWorkspace(saved, { exact: true }) !== null;
 }
 
-/** Opens or makes the workspace of a machine's saved states. They are a few large files, for which reflinks are better than the store. */
+/** Opens or makes the workspace of a machine's saved states: a few large files, for which reflinks are better than the store. */
 async function openStates(hand: LibraryHand, machine: Machine, options: CallOptions): Promise<Client> {
   const { saved } = machine;
   const init = { name: "main", ...callOf(options) };
@@ -59,4 +59,9 @@ export async function withClient<T>(
   } finally {
     await client.close();
   }
+}
+
+/** Returns the id of a workspace's newest save point; undefined if there is none. */
+export async function newestOf(client: Client): Promise<string | undefined> {
+  return (await client.history(undefined, 1)).save_points[0]?.save_point_id;
 }

@@ -27,7 +27,6 @@ import type {
   SaveMachineOptions,
   SaveMachineResult,
 } from "../../contract/machines.ts";
-import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, line, option, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -37,7 +36,7 @@ import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../hand.ts";
 import { checkedDirectory, checkedPoint, type CheckedState } from "./checked.ts";
 import { ownInfo } from "./life.ts";
-import { callOf, causeOf, withClient } from "./saved-workspace.ts";
+import { callOf, causeOf, newestOf, withClient } from "./saved-workspace.ts";
 
 /**
  * Verbs of a machine's states. A saved state is the content of a workspace beside the machine; its points are save
@@ -107,10 +106,6 @@ export async function saveMachine(
       removeAll(into);
     }
   });
-}
-
-async function newestOf(client: Client): Promise<string | undefined> {
-  return (await client.history(undefined, 1)).save_points[0]?.save_point_id;
 }
 
 export async function exportMachine(

@@ -11,7 +11,6 @@ import { filesystemKind, mountOf, ownEntries } from "../../fs/linux/mounts.ts";
 import { namesIn } from "../../fs/paths/names-in.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import { isGone } from "../../fs/silent-mounts.ts";
 import { type ControlId, newControlId } from "../../ids.ts";
 import {
   createControlDirectory,
@@ -218,7 +217,7 @@ export function plainName(text: string): string {
  */
 export async function makeWorkspace(path: RawPath, options: MakeWorkspaceOptions): Promise<MadeWorkspace> {
   const folder = realPathOf(path);
-  if (isGone(folder))
+  if (statSync(folder, { throwIfNoEntry: false }) === undefined)
     throw new CairnError("not_found", `${printablePath(folder)} is not there`, { hint: "make the folder first" });
   const locking = lockingOf("init", options);
   using _registry = await lockRegistry(locking);

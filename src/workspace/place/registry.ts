@@ -439,7 +439,7 @@ export function realOrItself(path: string): Buffer {
   try {
     if (!isSilent(path)) return realpathSync.native(Buffer.from(path), "buffer");
   } catch {
-    // It is missing, or cannot be looked at.
+    // The folder is missing, or cannot be looked at.
   }
   return Buffer.from(path);
 }

@@ -9,10 +9,10 @@ import { isEvent } from "./agent-events.ts";
 import type { Point } from "./point-files.ts";
 
 /**
- * A cache of the texts that filters of the history compare, so that a filter reads the descriptors of fitting points only.
- * A file has the points of 1024 sequence numbers. Readers append points that they had to read. A writer that changes or
- * removes a point replaces the file first, by one without the point's text and with a mark. Readers append nothing to a
- * replaced file, and no text of a marked point.
+ * A cache of the texts that filters of the history compare, so that a filter reads the descriptors of fitting points
+ * only. A file has the points of 1024 sequence numbers.
+ * - A reader appends the points that it had to read, but no text of a marked point, and nothing to a replaced file.
+ * - A writer that changes or removes a point first replaces the file by one with a mark in place of the point's text.
  */
 
 const PER_FILE = 1024;
@@ -23,7 +23,7 @@ const MOST_FILE_BYTES = 2 * PER_FILE * MOST_ROW_BYTES;
 export const TEXTS_HEAD = "cairn-texts 1 ";
 const HEAD_BYTES = TEXTS_HEAD.length + 8 + 1 + 10 + 1;
 
-/** What filters compare of a point, as UTF-8 with a byte per character. */
+/** The texts of a point that filters compare: UTF-8 with a byte per character. */
 export interface TextRow {
   /** {@link folded} message, tags and cause; a tag is between two of {@link BREAK} */
   readonly text: string;
@@ -62,7 +62,7 @@ function blockOf(rows: string): Buffer {
   return Buffer.concat([Buffer.from(`${TEXTS_HEAD}${sum} ${digits(bytes.length, 10)}\n`), bytes]);
 }
 
-/** Decodes only what is asked for. */
+/** Decodes the text and the time when they are read. */
 class RowOfFile implements TextRow {
   readonly #all: string;
   readonly #start: number;
@@ -170,7 +170,7 @@ export class TextFile implements Disposable {
   add(point: Point): TextRow {
     const row = textRow(point);
     const { cause, save_point_id: id } = point.descriptor;
-    // Points of earlier builds: what an agent typed is kept sealed only.
+    // A cause of an earlier build may have a prompt or command, of which no copy is made.
     const isTyped = isEvent(cause) && ("prompt" in cause || "command" in cause);
     const line = `${digits(point.sequence, 10)} ${id} ${digits(row.time, 15)} ${row.text}\n`;
     const isKept = row.time >= 0 && line.length <= MOST_ROW_BYTES && !isTyped && !this.#rows.isMarked(point.sequence);

@@ -130,7 +130,7 @@ export interface SeenEntries {
    * missing, and at the first call: nothing is known of entries from before the watch.
    */
   takeSeen(): ReadonlySet<string> | null;
-  /** The next {@link takeSeen} returns null, because what the last one returned was not used. */
+  /** The next {@link takeSeen} returns null, because the entries of the last one were not used. */
   loseSeen(): void;
 }
 

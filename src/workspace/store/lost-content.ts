@@ -20,7 +20,7 @@ interface DropCall extends LostRequest {
 /** Packs that were taken out of the index. */
 interface DroppedPacks {
   packs: number;
-  /** What was wrong with the packs, for messages. */
+  /** The damage of the packs, for messages. */
   how: string;
   /** Hex ids of their blobs that cannot be read from anywhere. */
   lostBlobs: readonly string[];
