@@ -447,9 +447,10 @@ export function movedControlLine(from: RawPath, to: RawPath, control?: string): 
 
 /**
  * The error of a control directory that has save points of folders that are missing here, for example because it was
- * copied to another machine, and none of `folder`. Null if all of its folders are there.
+ * copied to another machine, and none of `folder`. Null if all of its folders are there, or if it has none.
  */
 export function hasPointsOfMissing(control: ControlPaths, folder: Buffer, code: ErrorCode): CairnError | null {
+  if (!existsSync(control.workspaces)) return null;
   const missing = listWorkspaces(control).flatMap(({ workspace }) => {
     const place = workspace === null || isReleased(workspace) ? null : Buffer.from(rawPath(workspace));
     return place === null || isFolderThere(place) ? [] : [place];
