@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, line } from "../errors.ts";
 import { isSubvolume } from "../fs/linux/btrfs.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { failpoint } from "../failpoint.ts";
@@ -14,7 +14,7 @@ import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBac
 export function requireSubvolume(folder: Buffer): void {
   if (isSubvolume(folder)) return;
   throw new CairnError("refused", `${printablePath(folder)} is a plain folder already`, {
-    hint: `\`cairn service unregister ${shellPath(folder)}\` has the daemon serve it no longer`,
+    hint: advice`${line(`service unregister ${shellPath(folder)}`, "release", printablePath(folder))} has the daemon serve it no longer`,
   });
 }
 

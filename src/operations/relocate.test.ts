@@ -209,7 +209,7 @@ test("a copied control directory names the folder that it has points of, and the
     const refused = await attempt().catch((error: unknown) => error);
     assert.ok(refused instanceof CairnError);
     assert.ok(refused.message.includes(`has the save points of ${folder}, which is not there`), refused.message);
-    assert.ok(refused.hint?.endsWith(`: cairn --control-dir ${control} relocate ${folder} ${copied}`), refused.hint);
+    assert.ok(refused.hint?.includes(`: cairn --control-dir ${control} relocate ${folder} ${copied};`), refused.hint);
   }
   await library.relocate(folder, copied, given);
   assert.equal((await (await library.open(copied)).history()).save_points.length, 1);
@@ -344,4 +344,14 @@ test("adopt of a moved folder warns with the commands that bring its points back
   mkdirSync(join(root, "next"));
   await library.init(join(root, "next"), { onWarning });
   assert.equal(warnings.length, 1, warnings.join("\n"));
+});
+
+test("another folder is saved into a control directory whose first folder was deleted", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const second = join(root, "second");
+  mkdirSync(second);
+  rmSync(folder, { recursive: true });
+  const { created } = await library.openOrInit(second, { controlDirectory: client.controlDirectory });
+  assert.equal(created, true);
 });

@@ -446,14 +446,14 @@ export function movedControlLine(from: RawPath, to: RawPath, control?: string): 
 }
 
 /**
- * The error of a control directory that has save points of folders that are missing here, for example because it was
- * copied to another machine, and none of `folder`. Null if all of its folders are there, or if it has none.
+ * The error of a control directory that has save points of folders that this user never had here, for example because
+ * it was copied to another machine, and none of `folder`. Null if it has no such folders.
  */
 export function hasPointsOfMissing(control: ControlPaths, folder: Buffer, code: ErrorCode): CairnError | null {
   if (!existsSync(control.workspaces)) return null;
   const missing = listWorkspaces(control).flatMap(({ workspace }) => {
     const place = workspace === null || isReleased(workspace) ? null : Buffer.from(rawPath(workspace));
-    return place === null || isFolderThere(place) ? [] : [place];
+    return place === null || isFolderThere(place) || isKeptHere(place, control) ? [] : [place];
   });
   if (missing.length === 0) return null;
   const names = listedNames(missing.map(printablePath));
@@ -461,9 +461,15 @@ export function hasPointsOfMissing(control: ControlPaths, folder: Buffer, code: 
     code,
     `${printablePath(control.root)} has the save points of ${names}, which ${missing.length === 1 ? "is" : "are"} not there, and none of ${printablePath(folder)}`,
     {
-      hint: advice`if ${printablePath(folder)} is that folder: ${movedControlLine(missing[0]!, folder, control.root)}`,
+      hint: advice`if ${printablePath(folder)} is that folder: ${movedControlLine(missing[0]!, folder, control.root)}; if it is another folder, name another control directory`,
     },
   );
+}
+
+/** True if this user's registry has the folder with this control directory: then the folder was deleted, not left elsewhere. */
+function isKeptHere(folder: Buffer, { root }: ControlPaths): boolean {
+  const registration = readRegistration(folder);
+  return registration !== null && controlOf(registration) === root;
 }
 
 /** Makes the error for a missing or incomplete control directory. Throws `permission` if this user may not enter it. */
