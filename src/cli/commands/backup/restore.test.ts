@@ -77,9 +77,24 @@ test("backup restore names the files that never left, and says what if-changed c
   const overwritten = { written: 2, left: 12, left_first: [{ path: "a.txt" }, { path: "b.txt" }], unchanged: 0 };
   const told = async (more: object): Promise<string> => {
     const result = {
-      ...{ snapshot_id: "1a2b3c4d", created_at: "2026-11-27T00:00:00Z", hostname: "h", target: "/t", dry_run: false },
-      ...{ entries: 2, bytes: 4, kept_bytes: 0, duration_ms: 1, owners: "numbers", unknown_owners: [], left_out: [] },
-      ...{ plan_id: null, planned_entries: null, proof: null, read_from: null, untold_files: null, ...more },
+      snapshot_id: "1a2b3c4d",
+      created_at: "2026-11-27T00:00:00Z",
+      hostname: "h",
+      target: "/t",
+      dry_run: false,
+      entries: 2,
+      bytes: 4,
+      kept_bytes: 0,
+      duration_ms: 1,
+      owners: "numbers",
+      unknown_owners: [],
+      left_out: [],
+      plan_id: null,
+      planned_entries: null,
+      proof: null,
+      read_from: null,
+      untold_files: null,
+      ...more,
     };
     const fake = fakeLibrary({ restore: () => result });
     return (await runFake(["backup", "restore", "latest", "-r", "x", "--to", "/t"], { fake })).stdout;
