@@ -137,7 +137,7 @@ export async function manualPages(): Promise<ReadonlyMap<string, string>> {
     [
       ...heading("cairn"),
       ".SH NAME",
-      "cairn \\- keeps every state of the folders that agents and people work in",
+      "cairn \\- saves a folder's state whenever you, an agent's hook or a timer asks, and restores any of them",
       ".SH SYNOPSIS",
       `${bold("cairn")} ${escaped("[options] COMMAND")}`,
       ...[...groups].flatMap(([group, inside]) =>

@@ -259,7 +259,7 @@ test("open refuses a store of a newer version, and one whose store.json is damag
   const file = path.join(folder, ".context/store.json");
   const text = fs.readFileSync(file, "utf8");
   fs.writeFileSync(file, text.replace('"version": 1', '"version": 9'));
-  await assert.rejects(ContextStore.open(folder), { code: "newer_version" });
+  await assert.rejects(ContextStore.open(folder), { code: "newer_version", hint: /a newer Cairn has worked here/ });
   fs.writeFileSync(file, text.replace("embedded", "other"));
   await assert.rejects(ContextStore.open(folder), { code: "damaged" });
 });

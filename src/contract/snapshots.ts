@@ -454,7 +454,10 @@ export const RestoreBackupResult = object({
       {
         written: number("new and replaced entries"),
         left: number("existing entries left because of `never`"),
-        unchanged: number("existing entries that were equal to the snapshot"),
+        left_first: rows(NamedPath, "the first ten of them"),
+        unchanged: number(
+          "existing entries with the size, times, mode and link target of the snapshot; their content was read only if `read_again` is true",
+        ),
       },
       "counts of entries other than directories; null if the target was absent or empty",
     ),

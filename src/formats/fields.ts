@@ -163,7 +163,7 @@ export class Fields {
     throw new CairnError(
       "newer_version",
       `${this.what} is of version ${JSON.stringify(found)}; this program knows ${wanted}`,
-      { hint: "use a newer Cairn", details: { actual: found, expected: wanted } },
+      { hint: "a newer Cairn wrote it: use that version or a later one", details: { actual: found, expected: wanted } },
     );
   }
 

@@ -19,7 +19,7 @@ export interface OpenWorkspace {
 }
 
 const INSTRUCTIONS =
-  "Cairn keeps every state of the folder that you work in. Call save before and after each change. If a change went wrong, restore brings back a save point; it saves the current state first, so nothing is lost, and undo reverts the restore.";
+  "Cairn saves the state of the folder that you work in whenever you ask, and restores any of them. Call save before and after each change. If a change went wrong, restore brings back a save point; it saves the current state first, so nothing is lost, and undo reverts the restore.";
 
 /** Serves the tools over a transport until it closes. */
 export async function serveTools(transport: Transport, open: OpenWorkspace): Promise<void> {

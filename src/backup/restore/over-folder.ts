@@ -4,6 +4,7 @@ import type { Identity } from "../../archive/scan/find-record.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { databasesAmong, holdOrRefuse, logsBeside } from "../../capture/sqlite/quiet-database.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
+import type { NamedPath } from "../../contract/words.ts";
 import { advice, call, toCairnError, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
@@ -11,7 +12,7 @@ import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.
 import { ATTRIBUTE_MOUNT_ROOT, mayBeSameId, putName, STAT, TYPE, withFormerOwner } from "../../fs/linux/syscalls.ts";
 import { letOwnerIn } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../../workspace/points/left-out.ts";
@@ -71,6 +72,7 @@ const BESIDE_LOG =
 const BESIDE_DATABASE = "it is a SQLite log, and would damage the database beside it, which is not replaced";
 const IN_USE = advice`end the programs that use the database, or restore into another folder and use ${call("database restore --through-sqlite", "restoreDatabase", word("image"), { throughSqlite: true })}`;
 const IS_DIRECTORY = "there is a directory at its path";
+const LEFT_NAMED = 10;
 const IS_NONE = "there is no directory at its path, so nothing below it is restored";
 
 /**
@@ -82,6 +84,8 @@ export class OverFolder {
   /** Entries that were not written, and entries whose metadata could not be set. */
   readonly leftOut: LeftOutEntry[] = [];
   readonly counts = { written: 0, left: 0, unchanged: 0 };
+  /** The first entries that `never` left. */
+  readonly left: NamedPath[] = [];
   readonly #over: Over;
   readonly #chosen: PathSelection | null;
   readonly #held: HeldDirectories;
@@ -187,7 +191,7 @@ export class OverFolder {
       return "below";
     }
     if (this.#over.overwrite === "never") {
-      this.counts.left++;
+      if (this.counts.left++ < LEFT_NAMED) this.left.push(displayPath(own));
       return [];
     }
     const words = this.#held.looked;

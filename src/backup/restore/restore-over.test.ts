@@ -66,7 +66,9 @@ test("overwrite `never` writes only missing entries", async (t) => {
   rmSync(join(target, "deep"), { recursive: true });
   writeFileSync(join(target, "more"), "more\n");
   const { overwritten, left_out: leftOut, proof } = await restored({ overwrite: "never" });
-  assert.deepEqual(overwritten, { written: 2, left: 51, unchanged: 0 });
+  const { left_first: first, ...counts } = overwritten!;
+  assert.deepEqual(counts, { written: 2, left: 51, unchanged: 0 });
+  assert.deepEqual([first.length, first[0]], [10, { path: "a.txt" }]);
   assert.deepEqual([leftOut, proof], [[], null]);
   assert.deepEqual([text("a.txt"), text("more"), text("deep/b.txt")], ["mine\n", "more\n", "b\n"]);
   assert.equal(text("many/7"), "file 7\n".repeat(7));
@@ -84,11 +86,11 @@ test("overwrite `if-changed` writes only entries that differ in size, time, mode
   assert.equal((await restored({ overwrite: "if-changed", dryRun: true })).overwritten?.written, 3);
   assert.notEqual(walkDigests(target).state, digest);
   const { overwritten } = await restored({ overwrite: "if-changed" });
-  assert.deepEqual(overwritten, { written: 3, left: 0, unchanged: 50 });
+  assert.deepEqual(overwritten, { written: 3, left: 0, left_first: [], unchanged: 50 });
   assert.equal(walkDigests(target).state, digest);
   assert.equal(lstatSync(join(target, "many/9")).ino, before);
   const again = await restored({ overwrite: "if-changed", prove: true });
-  assert.deepEqual(again.overwritten, { written: 0, left: 0, unchanged: 53 });
+  assert.deepEqual(again.overwritten, { written: 0, left: 0, left_first: [], unchanged: 53 });
 });
 
 test("overwrite `always` also writes entries that are equal in size and time", async (t) => {
@@ -97,7 +99,7 @@ test("overwrite `always` also writes entries that are equal in size and time", a
   writeFileSync(join(target, "a.txt"), "?\n");
   utimesSync(join(target, "a.txt"), mtime, mtime);
   const { overwritten, read_again: isRead } = await restored({ overwrite: "always", prove: true });
-  assert.deepEqual([overwritten, isRead], [{ written: 53, left: 0, unchanged: 0 }, true]);
+  assert.deepEqual([overwritten, isRead], [{ written: 53, left: 0, left_first: [], unchanged: 0 }, true]);
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
@@ -105,7 +107,7 @@ test("restore over a folder writes only the chosen paths", async (t) => {
   const { target, restored, text } = await scene(t);
   for (const name of ["a.txt", "deep/b.txt", "many/7"]) writeFileSync(join(target, name), "mine\n");
   const { overwritten } = await restored({ overwrite: "always", paths: ["deep"], include: ["7"] });
-  assert.deepEqual(overwritten, { written: 2, left: 0, unchanged: 0 });
+  assert.deepEqual(overwritten, { written: 2, left: 0, left_first: [], unchanged: 0 });
   assert.deepEqual([text("a.txt"), text("deep/b.txt")], ["mine\n", "b\n"]);
 });
 
@@ -140,7 +142,7 @@ test("restore over a folder relinks the snapshot's hard links without changing a
   rmSync(join(target, "deep/other"));
   linkSync(join(target, "a.txt"), join(target, "beside"));
   const { overwritten } = await at.repository.restore("latest", target, { overwrite: "if-changed" });
-  assert.deepEqual(overwritten, { written: 2, left: 0, unchanged: 51 });
+  assert.deepEqual(overwritten, { written: 2, left: 0, left_first: [], unchanged: 51 });
   const [one, other, beside] = ["a.txt", "deep/other", "beside"].map((name) => lstatSync(join(target, name)));
   assert.deepEqual([one!.ino, one!.nlink, beside!.nlink], [other!.ino, 2, 1]);
 });
@@ -173,7 +175,7 @@ test("restore over a folder lists entries that appear or change during the resto
     writeFileSync(join(target, "deep/b.txt"), "changed now\n");
   });
   const { overwritten, left_out: leftOut } = await restored({ overwrite: "always" });
-  assert.deepEqual(overwritten, { written: 2, left: 0, unchanged: 0 });
+  assert.deepEqual(overwritten, { written: 2, left: 0, left_first: [], unchanged: 0 });
   assert.deepEqual(
     leftOut.map(({ path, reason, detail }) => [path, reason, detail]),
     [
@@ -199,7 +201,7 @@ test("restore over a folder succeeds if a directory vanishes after its entries w
   writeFileSync(join(target, "deep/b.txt"), "mine\n");
   atRename(t, "7", () => renameSync(join(target, "deep"), join(target, "moved")));
   const { overwritten } = await restored({ overwrite: "always", paths: ["deep/b.txt", "many/7"] });
-  assert.deepEqual([overwritten, text("moved/b.txt")], [{ written: 2, left: 0, unchanged: 0 }, "b\n"]);
+  assert.deepEqual([overwritten, text("moved/b.txt")], [{ written: 2, left: 0, left_first: [], unchanged: 0 }, "b\n"]);
 });
 
 test("restore over a folder warns if it is a workspace, and is refused if it would overwrite the repository", async (t) => {

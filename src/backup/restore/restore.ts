@@ -219,7 +219,7 @@ class SnapshotRestore {
       entries: of.entries,
       bytes: of.bytes,
       kept_bytes: of.keptBytes,
-      overwritten: over === null ? null : { ...over.counts },
+      overwritten: over === null ? null : { ...over.counts, left_first: over.left },
       owners: options.ownershipByName === true ? "names" : "numbers",
       unknown_owners: [...of.unknownOwners].toSorted(),
       left_out: of.leftOut,

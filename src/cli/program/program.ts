@@ -335,7 +335,7 @@ interface Wanted {
 /** Builds the parser with all commands; at most one of them has its arguments and options. */
 function buildProgram({ definition, group }: Wanted, called: Called): Command {
   const program = new Command("cairn")
-    .description("Keeps every state of the folders that agents and people work in.")
+    .description("Saves a folder's state whenever you, an agent's hook or a timer asks, and restores any of them.")
     .version(VERSION, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
     .helpCommand("help [command]", "print help of a command")

@@ -103,7 +103,7 @@ function layoutOf(version: unknown, where: "A" | "BC"): Layout {
     "newer_version",
     `the bundle has format version ${String(version)}; this program knows 2 and 3`,
     {
-      hint: "use a newer Cairn",
+      hint: "a newer program wrote the bundle: read it with a Cairn that knows its version, or write it again in version 3",
       details: { field: "format_version", actual: version },
     },
   );

@@ -26,7 +26,7 @@ export function decodeConfig(bytes: Uint8Array): RepositoryConfig {
   const version = fields.integer("version", 0xffffffff, 1);
   if (version > 2) {
     throw new CairnError("newer_version", `config: repository format ${version}; this program knows 1 and 2`, {
-      hint: "use a newer Cairn",
+      hint: "a newer Cairn or restic made this repository: open it with that version or a later one",
     });
   }
   const config: RepositoryConfig = {

@@ -92,7 +92,10 @@ test("decodeConfig throws newer_version for a newer format, and keeps unknown me
   const appendOnly = { ...config, append_only: true };
   assert.deepEqual(decodeConfig(encodeConfig(appendOnly)), appendOnly);
   assert.throws(() => decodeConfig(encodeConfig({ ...config, extra: { append_only: "yes" } })), /append_only/);
-  assert.throws(() => decodeConfig(encodeConfig({ ...config, version: 3 })), { code: "newer_version" });
+  assert.throws(() => decodeConfig(encodeConfig({ ...config, version: 3 })), {
+    code: "newer_version",
+    hint: "a newer Cairn or restic made this repository: open it with that version or a later one",
+  });
   assert.throws(() => decodeConfig(encodeConfig({ ...config, version: 0 })), { code: "damaged" });
   assert.throws(() => decodeConfig(encodeConfig({ ...config, chunker_polynomial: "xyz" })), /chunker_polynomial/);
 });

@@ -14,6 +14,8 @@ import {
   shellPath,
   shellQuote,
   splitRaw,
+  hintOfTwin,
+  twinOf,
 } from "./safe-path.ts";
 
 const ODD = Buffer.from([0x61, 0xff, 0x2f, 0x0a, 0xc3, 0xa4]);
@@ -99,4 +101,18 @@ test("isAtOrBelow compares whole names", () => {
   assert.equal(isAtOrBelow("/a", "/a"), true);
   assert.equal(isAtOrBelow("/a", "/"), true);
   assert.equal(isAtOrBelow("/a", "/a/b"), false);
+});
+
+test("twinOf finds a path whose names have another Unicode form, and the hint shows its bytes", () => {
+  const [nfc, nfd] = ["caf\u00e9", "cafe\u0301"];
+  const at =
+    (...there: string[]) =>
+    (path: Uint8Array) =>
+      there.includes(Buffer.from(path).toString("utf8"));
+  assert.equal(twinOf(Buffer.from(nfc), at(nfd))?.toString(), nfd);
+  assert.equal(twinOf(Buffer.from(nfd), at(nfc))?.toString(), nfc);
+  assert.equal(twinOf(Buffer.from(`${nfc}/${nfc}`), at(nfc, `${nfc}/${nfd}`))?.toString(), `${nfc}/${nfd}`);
+  assert.equal(twinOf(Buffer.from(nfc), at("cafe")), undefined);
+  assert.equal(twinOf(Buffer.from([0xff]), at(nfd)), undefined);
+  assert.match(hintOfTwin(Buffer.from(nfd)), /: \$'cafe\\xcc\\x81'$/);
 });

@@ -130,6 +130,32 @@ export function displayPath(path: string | Uint8Array): DisplayedPath {
   return { path: escapeInvalid(bytes), path_b64: bytes.toString("base64") };
 }
 
+/**
+ * Returns the path that reads like a missing one, but has accents in another Unicode form (NFC or NFD). Each name may
+ * have its own form. Undefined if none is there.
+ */
+export function twinOf(path: Uint8Array, isThere: (path: Uint8Array) => boolean): Buffer | undefined {
+  const bytes = rawBytes(path);
+  if (!isUtf8(bytes)) return undefined;
+  let found = "";
+  for (const name of bytes.toString("utf8").split("/")) {
+    const next = [name, name.normalize("NFC"), name.normalize("NFD")]
+      .map((form) => (found === "" ? form : `${found}/${form}`))
+      .find((form) => isThere(Buffer.from(form, "utf8")));
+    if (next === undefined) return undefined;
+    found = next;
+  }
+  const twin = Buffer.from(found, "utf8");
+  return twin.equals(bytes) ? undefined : twin;
+}
+
+/** Explains how to name a twin: its bytes as a shell's `$'…'`, for it looks like the path that was given. */
+export function hintOfTwin(twin: Uint8Array): string {
+  const text = Buffer.from(twin).toString("utf8");
+  const typed = [...text].map((each) => (each > "~" ? [...Buffer.from(each)].map(escapeByte).join("") : each)).join("");
+  return `a path that looks the same is there, with its accents in another Unicode form: $'${typed.replaceAll("'", "\\'")}'`;
+}
+
 /** Returns the raw path for which `displayPath` made `shown`. Throws `damaged` if `path_b64` is not base64. */
 export function pathOfDisplayed(shown: DisplayedPath): Buffer {
   if (shown.path_b64 === undefined) return Buffer.from(shown.path, "utf8");

@@ -6,7 +6,7 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { ELOOP, ENOTDIR } from "../../fs/linux/errno.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { inDirectory, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
-import { displayPath, normalizeTyped } from "../../fs/paths/safe-path.ts";
+import { displayPath, hintOfTwin, normalizeTyped, twinOf } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
@@ -185,11 +185,12 @@ async function* piecesOf(
 /** Returns the node at a path of a point. Throws `not_found`. */
 export function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
   const node = findNode(source, path);
-  if (node === null)
-    throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
-      hint: advice`${call("show POINT", "show", word("point"))} lists its content`,
-    });
-  return node;
+  if (node !== null) return node;
+  const twin = twinOf(path, (each) => findNode(source, each) !== null);
+  throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
+    hint:
+      twin === undefined ? advice`${call("show POINT", "show", word("point"))} lists its content` : hintOfTwin(twin),
+  });
 }
 
 /** Calls `get` without a lock, and again under a lock if a cleanup moved a pack: consumers may read slowly. */

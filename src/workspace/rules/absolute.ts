@@ -2,7 +2,7 @@ import { advice, CairnError, call, word } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { besideWhich } from "../../formats/sqlite-header.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { quotedPath } from "../../fs/paths/safe-path.ts";
+import { hintOfTwin, quotedPath, twinOf } from "../../fs/paths/safe-path.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import {
   type Difference,
@@ -141,13 +141,20 @@ export function requirePaths(paths: readonly Uint8Array[], target: TreeSource, f
   const nodes = new NodeFinder(target);
   for (const path of paths)
     if (!isThere(path) && !isSidecar(path, paths) && told.chosenAt(path) === null && nodes.at(path) === null)
-      throw lacksPath(path, null);
+      throw lacksPath(
+        path,
+        null,
+        twinOf(path, (each) => isThere(each) || nodes.at(each) !== null),
+      );
 }
 
-function lacksPath(path: Uint8Array, why: string | null): CairnError {
+function lacksPath(path: Uint8Array, why: string | null, twin?: Uint8Array): CairnError {
   const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
   return new CairnError("not_found", `${quotedPath(path)} ${said}`, {
-    hint: advice`${call("why PATH", "why", word("path"))} lists the save points that changed it`,
+    hint:
+      twin === undefined
+        ? advice`${call("why PATH", "why", word("path"))} lists the save points that changed it`
+        : hintOfTwin(twin),
   });
 }
 

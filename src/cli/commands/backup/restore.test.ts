@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../../../errors.ts";
 import { argsOf, failing, fakeLibrary } from "../../testing-fake-library.ts";
-import { runJson } from "../../testing-run.ts";
+import { runFake, runJson } from "../../testing-run.ts";
 
 const LINE = ["backup", "restore", "latest", "--in-place", "-r", "x", "-C"];
 const NO_WORKSPACE = new CairnError("not_a_workspace", "it is not a workspace", { hint: "save it once" });
@@ -71,4 +71,37 @@ test("backup restore takes the text after a snapshot's first colon as the subfol
   const folders = { fromSubfolder: "src", toSubfolder: "sources" };
   const [from, to, more] = argsOf(both.fake, "diff") as [string, string, Record<string, unknown>];
   assert.deepEqual([from, to, { ...folders, ...more }], ["1a2b", "latest", more]);
+});
+
+test("backup restore names the files that never left, and says what if-changed compared", async () => {
+  const overwritten = { written: 2, left: 12, left_first: [{ path: "a.txt" }, { path: "b.txt" }], unchanged: 0 };
+  const told = async (more: object): Promise<string> => {
+    const result = {
+      snapshot_id: "1a2b3c4d",
+      created_at: "2026-11-27T00:00:00Z",
+      hostname: "h",
+      target: "/t",
+      dry_run: false,
+      entries: 2,
+      bytes: 4,
+      kept_bytes: 0,
+      duration_ms: 1,
+      owners: "numbers",
+      unknown_owners: [],
+      left_out: [],
+      plan_id: null,
+      planned_entries: null,
+      proof: null,
+      read_from: null,
+      untold_files: null,
+      ...more,
+    };
+    const fake = fakeLibrary({ restore: () => result });
+    return (await runFake(["backup", "restore", "latest", "-r", "x", "--to", "/t"], { fake })).stdout;
+  };
+  assert.match(await told({ overwritten }), /2 written, 12 left; .*\n  left: a.txt\n  left: b.txt\n  left: 10 more\n/);
+  const same = { written: 1, left: 0, left_first: [], unchanged: 3 };
+  assert.match(await told({ overwritten: same }), /3 with the same size and times \(content not read\);/);
+  const read = await told({ overwritten: same, read_from: "disk", untold_files: 0 });
+  assert.match(read, /3 with the same size and times;/);
 });

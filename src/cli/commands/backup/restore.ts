@@ -13,7 +13,16 @@ import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
-import { formatBytes, formatCounts, formatDuration, formatInstant, plural, printable } from "../../render/format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatCounts,
+  formatDuration,
+  formatInstant,
+  plural,
+  printable,
+  shownPath,
+} from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64, splitSnapshot } from "../../shown.ts";
 import { foldedPatterns, IEXCLUDE, IINCLUDE, LATEST_OPTIONS, readFilter } from "./list.ts";
@@ -39,6 +48,8 @@ const OPTIONS = new VerbOptions(
     "exclude",
   ),
 );
+const SAME = "with the same size and times";
+const SAME_NOT_READ = `${SAME} (content not read)`;
 const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent"));
 
 export const command: CommandDefinition = {
@@ -226,9 +237,7 @@ function patternsOf(input: Input, given: RestoreBackupOptions): Pick<RestoreBack
 }
 
 function render({ style }: Context, result: RestoreBackupResult): string[] {
-  const { overwritten } = result;
-  const over =
-    overwritten === null ? [] : [`  ${formatCounts({ ...overwritten })}; no other entry of the folder was changed`];
+  const over = renderOver(result);
   if (result.dry_run)
     return [
       `would write ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} into ${printable(result.target)}`,
@@ -246,6 +255,16 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
       `  owners and groups by name${unknown === "" ? "" : `; by number, because the name is unknown here: ${unknown}`}`,
     );
   return [...lines, ...over, ...renderProof({ style }, result)];
+}
+
+/** Tells what became of the entries that the folder had. */
+function renderOver({ overwritten, read_from: readFrom }: RestoreBackupResult): string[] {
+  if (overwritten === null) return [];
+  const { written, left, unchanged, left_first: first } = overwritten;
+  const counts = { written, left, [readFrom === null ? SAME_NOT_READ : SAME]: unchanged };
+  const named = first.map(({ path }) => `  left: ${shownPath(path)}`);
+  const more = left > first.length ? [`  left: ${formatCount(left - first.length)} more`] : [];
+  return [`  ${formatCounts(counts)}; no other entry of the folder was changed`, ...named, ...more];
 }
 
 function renderProof(

@@ -9,6 +9,7 @@ import { HistoryOptions, WhyOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
+import { hintOfTwin } from "../../../fs/paths/safe-path.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -17,6 +18,8 @@ const OPTIONS = new VerbOptions({
   ...pick(HistoryOptions, "all", "since", "until", "grep", "tag", "skip", "changes"),
 });
 const DAYS: OptionDefinition = { flags: "--days", text: "count the points of each day instead of listing points" };
+
+const NO_MATCH = "no save point matches";
 
 export const command: CommandDefinition = {
   name: "history",
@@ -83,12 +86,16 @@ export const command: CommandDefinition = {
         const noneMatches =
           filters.filter((filter) => filter !== undefined).length === 1 && options.path !== undefined
             ? `no save point has a path ${JSON.stringify(printable(word ?? encoded ?? ""))}`
-            : "no save point matches";
+            : NO_MATCH;
+        const other =
+          noneMatches === NO_MATCH || points.length > 0 ? undefined : await hintOfOtherForm(client, options);
         const save = context.commandLine(["save"], isFolder ? word : undefined);
         return renderHistory({
           result: isFiltered ? { ...shown, undo: null } : shown,
           rows: (fold?.(shown) ?? points.map((point) => [point])).slice(0, limit === 0 ? undefined : limit),
-          empty: isFiltered ? noneMatches : `no save points yet; make one: ${save}`,
+          empty: isFiltered
+            ? [noneMatches, ...(other === undefined ? [] : [`  ${other}`])].join("\n")
+            : `no save points yet; make one: ${save}`,
           shorten: await shortener(client, [...ids, head]),
           style: context.style,
           now: Date.now(),
@@ -123,4 +130,16 @@ async function isWorkspace(context: Context, word: string): Promise<boolean> {
   }
   // A workspace inside another.
   return existsSync(absolute) && controlDirectory === undefined && (await find(absolute)) !== here;
+}
+
+/** A hint if the points have the path in another Unicode form. */
+async function hintOfOtherForm(client: Client, options: HistoryOptions): Promise<string | undefined> {
+  const { path } = options;
+  const text = path === undefined ? "" : Buffer.from(path).toString("utf8");
+  for (const form of new Set([text.normalize("NFC"), text.normalize("NFD")])) {
+    if (form === text) continue;
+    const { save_points: points } = await client.history(undefined, 1, { ...options, path: form });
+    if (points.length > 0) return hintOfTwin(Buffer.from(form, "utf8"));
+  }
+  return undefined;
 }
