@@ -13,7 +13,7 @@ import {
 } from "../../src/capture/sqlite/testing-writer.ts";
 import type { Client, SavePoint } from "../../src/contract/index.ts";
 import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
-import { HalfWriter } from "../fixtures/half-writer.ts";
+import { HalfWriter, makeHalfWritten } from "../fixtures/half-writer.ts";
 import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { firstOf, LONG } from "../fixtures/long.ts";
@@ -234,6 +234,37 @@ describe("half a transaction that has no journal on the disk", () => {
         assert.equal(captured.status, 10, captured.stdout);
         await writer.commit();
         assert.equal(cairnOk(["save", folder]).status, 0);
+        await client.seal();
+        const after = (await client.show("latest")).save_point;
+        assert.deepEqual([after.labels.map(({ label }) => label), after.complete], [["transaction-consistent"], true]);
+      });
+});
+
+describe("a transaction without a journal that begins and ends between two looks at a database's locks", () => {
+  for (const mode of ["memory", "off"] as const)
+    for (const known of [false, true])
+      test(`no label calls half of it whole: ${mode}, ${known ? "of an earlier point" : "in the first point"}`, async (t) => {
+        const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+        if (place === null) return;
+        const { folder, client } = place;
+        const file = path.join(folder, "app.db");
+        makeHalfWritten(file).close();
+        if (known) {
+          await client.save();
+          await client.seal();
+        }
+        const pause = pauseFile();
+        const running = startCairn(["save", folder], { failpoint: `databases.asked@${pause}` });
+        await running.paused;
+        const writer = await HalfWriter.start(t, file, mode);
+        fs.rmSync(pause);
+        await running.ended;
+        await writer.commit();
+        await client.seal();
+        const { labels, complete } = (await client.show("latest")).save_point;
+        assert.deepEqual([labels.map(({ label }) => label), complete], [["torn-possible"], false]);
+        assert.match(labels[0]!.reason!, /MEMORY or OFF/);
+        await client.save();
         await client.seal();
         const after = (await client.show("latest")).save_point;
         assert.deepEqual([after.labels.map(({ label }) => label), after.complete], [["transaction-consistent"], true]);

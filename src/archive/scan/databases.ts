@@ -38,6 +38,13 @@ export interface DatabaseCapture {
 export interface HeldAs {
   tree: Uint8Array;
   folders: readonly Uint8Array[];
+  /** the save that made the tree in one moment; absent: not known, or the tree was made entry by entry */
+  save?: {
+    /** ms since 1970 */
+    began: number;
+    /** raw paths of databases that the save compared or labelled */
+    compared: readonly Uint8Array[];
+  };
 }
 
 interface HoldCall {
@@ -86,15 +93,42 @@ export async function checkResting(
   const isLarge = held === null && wide(table.records, base + R.SIZE) > MOST_CHECKED_BYTES;
   if (place.length >= PATH_MAX)
     return unless("its log or journal was empty; SQLite did not check it, because its path is too long");
+  if (held?.save !== undefined && isChangedIn(held.save, { path, place, changedAt: changedAt(table, base) }))
+    return { path, label: "torn-possible", reason: CHANGED_IN_SAVE, recovered: false, apart: false };
   const checked = await capture.check(place, { signal, isLarge, isHeld: held !== null });
   if (checked === null) return null;
-  const changed = BigInt(signedWide(table.records, base + R.CTIME)) * 1_000_000_000n;
-  const read = changed + BigInt(table.records[base + R.CTIME_NS]!);
-  if (held === null && fs.statSync(place, { bigint: true, throwIfNoEntry: false })?.ctimeNs !== read) return null;
+  const now = held === null ? fs.statSync(place, { bigint: true, throwIfNoEntry: false })?.ctimeNs : null;
+  if (now !== null && now !== changedAt(table, base)) return null;
   if (isLarge) return unless("its log or journal was empty; SQLite did not check it, because it has more than 64 MiB");
   if (checked.problem !== null) return unless(checked.problem);
   table.setRecordFlags(record, table.recordFlags(record) & ~FLAG.UNCHECKED);
   return { path, label: "transaction-consistent", reason: null, recovered: false, apart: false };
+}
+
+/** The clock of inodes ticks at least this often. */
+const TICK_MS = 10;
+const CHANGED_IN_SAVE =
+  "it was written to during the save, which did not know it yet: without a journal on the disk (journal_mode MEMORY or OFF), the point may have half of a transaction";
+
+/** True if a database in rollback mode, without a journal, was changed during a save that did not look at its locks. */
+function isChangedIn(
+  { began, compared }: NonNullable<HeldAs["save"]>,
+  { path, place, changedAt: at }: { path: Buffer; place: Buffer; changedAt: bigint },
+): boolean {
+  if (Number(at) / 1e6 < began - TICK_MS || compared.some((each) => path.equals(each))) return false;
+  const fd = fs.openSync(place, OPEN_FLAGS);
+  try {
+    const bytes = Buffer.alloc(HEADER_BYTES);
+    fs.readSync(fd, bytes, 0, HEADER_BYTES, 0);
+    return parseHeader(bytes)?.journal_mode !== "wal";
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** The change time of a record, in ns since 1970. */
+function changedAt({ records }: ScanTable, base: number): bigint {
+  return BigInt(signedWide(records, base + R.CTIME)) * 1_000_000_000n + BigInt(records[base + R.CTIME_NS]!);
 }
 
 interface RestingCall {
@@ -102,7 +136,7 @@ interface RestingCall {
   root: Uint8Array;
   table: ScanTable;
   capture: DatabaseCapture;
-  held: Pick<HeldAs, "folders"> | null;
+  held: Omit<HeldAs, "tree"> | null;
   signal?: AbortSignal | undefined;
 }
 

@@ -107,7 +107,7 @@ export interface ScanOptions {
   store?: ScanStore;
   /** captures databases in use, or those of a held tree; absent: they are files like any other */
   databases?:
-    | { capture: DatabaseCapture; held: Pick<HeldAs, "folders"> | null; always?: readonly Uint8Array[] }
+    | { capture: DatabaseCapture; held: Omit<HeldAs, "tree"> | null; always?: readonly Uint8Array[] }
     | undefined;
   /** path for a draft of this scan's stat cache, which an idle thread writes; the caller finishes or removes it */
   draft?: string;

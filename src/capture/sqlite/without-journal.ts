@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { beside, LOCK_BYTE_OFFSET, SHARED_BYTES, SIDECARS, WRITER_BYTES } from "../../formats/sqlite-header.ts";
+import { beside, type DatabaseHeader, LOCK_BYTE_OFFSET, SHARED_BYTES, SIDECARS, WRITER_BYTES } from "../../formats/sqlite-header.ts";
 import { isWriteLocked, lockedFrom } from "../../fs/linux/kernel-lock.ts";
-import { logsBeside, readHeader } from "./header.ts";
+import { inFile, logsBeside, readHeader } from "./header.ts";
 import { inOpenFile, ownDescriptors } from "./quiet-database.ts";
 
 /** Milliseconds in which a program that has a journal shows it, or lets go of its lock, even on a loaded machine. */
@@ -22,6 +22,7 @@ interface Look {
   isLocked: boolean;
   hasJournal: boolean;
   looks: string;
+  changedAt: number;
 }
 
 /** A database as the kernel's locks and the files beside it show it. */
@@ -29,6 +30,9 @@ export interface AskedDatabase {
   place: Uint8Array;
   isUsed: boolean;
   suspect: Suspect | null;
+  looks: string;
+  /** ms since 1970 */
+  changedAt: number;
 }
 
 /**
@@ -41,9 +45,35 @@ export function askDatabases(places: readonly Uint8Array[]): AskedDatabase[] {
   return places.flatMap((place) => {
     const now = lookAt(place, own);
     if (now === null) return [];
-    const { isUsed, isLocked, hasJournal, looks } = now;
-    return [{ place, isUsed, suspect: isLocked && !hasJournal ? { place, looks } : null }];
+    const { isUsed, isLocked, hasJournal, looks, changedAt } = now;
+    return [{ place, isUsed, suspect: isLocked && !hasJournal ? { place, looks } : null, looks, changedAt }];
   });
+}
+
+/**
+ * Returns how a database lies in a snapshot, and when it was changed last (ms since 1970). Null if it is not there or
+ * empty, if it has a log, or if a journal beside it makes it whole.
+ */
+export function lookInSnapshot(place: Uint8Array): { looks: string; changedAt: number } | null {
+  if (fs.lstatSync(Buffer.from(place), { throwIfNoEntry: false })?.isFile() !== true) return null;
+  return inFile(place, (fd) => {
+    const header = readHeader(fd);
+    const facts = fs.fstatSync(fd, { bigint: true });
+    if (facts.size === 0n || header?.journal_mode === "wal" || logsBeside(place).length > 0) return null;
+    return { looks: looksOf(facts, header), changedAt: Number(facts.ctimeNs) / 1e6 };
+  });
+}
+
+/** Equal for a file and its copy in a snapshot, unless a program wrote to the file between. */
+function looksOf({ ino, size, mtimeNs, ctimeNs }: fs.BigIntStats, header: DatabaseHeader | null): string {
+  return [ino, size, mtimeNs, ctimeNs, header?.change_counter].join();
+}
+
+/** Waits until a program shows the journal of its next transaction; false if it shows none. */
+export async function showsJournal(place: Uint8Array): Promise<boolean> {
+  for (const deadline = performance.now() + BUDGET_MS; performance.now() < deadline; await sleep(PAUSE_MS))
+    if (logsBeside(place).length > 0) return true;
+  return false;
 }
 
 /**
@@ -64,17 +94,18 @@ export async function wasHalfWritten({ place, looks }: Suspect): Promise<boolean
  */
 function lookAt(place: Uint8Array, own = ownDescriptors()): Look | null {
   const look = (fd: number): Look | null => {
-    const { size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
+    const facts = fs.fstatSync(fd, { bigint: true });
     const header = readHeader(fd);
     const from = lockedFrom(fd, WRITER_BYTES);
     const hasLock = from !== null && (header !== null || from >= LOCK_BYTE_OFFSET);
-    const isNew = size === 0n && SIDECARS.some((ending) => fs.existsSync(beside(place, ending)));
+    const isNew = facts.size === 0n && SIDECARS.some((ending) => fs.existsSync(beside(place, ending)));
     if (header === null && !hasLock && !isNew) return null;
     return {
       isUsed: hasLock || fs.existsSync(beside(place, "-shm")),
       isLocked: hasLock && header?.journal_mode !== "wal" && isWriteLocked(fd, SHARED_BYTES),
       hasJournal: logsBeside(place).length > 0,
-      looks: [size, mtimeNs, ctimeNs].join(),
+      looks: looksOf(facts, header),
+      changedAt: Number(facts.ctimeNs) / 1e6,
     };
   };
   return inOpenFile(place, look, own);

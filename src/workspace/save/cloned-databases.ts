@@ -48,9 +48,13 @@ export async function withDatabases(
   const { signal, temporary } = input;
   const capture = async (call: HolderCall): Promise<Captured> =>
     holder.capture(from, tree, { signal, temporary, ...call });
-  const { cloned, still, written } = await whileStill(workspace, { ...input, holder, from, announce }, capture);
+  const { cloned, still, written, journaled } = await whileStill(
+    workspace,
+    { ...input, holder, from, tree, announce },
+    capture,
+  );
   const described = holder.atomic
-    ? labelSnapshot(cloned, { from, tree: Buffer.from(tree), written })
+    ? labelSnapshot(cloned, { from, tree: Buffer.from(tree), written, journaled })
     : await withCaptured(workspace, input, { from, tree, cloned });
   return { ...described, still: still.map(recordPath) };
 }
@@ -153,7 +157,7 @@ async function putDatabases(
  */
 function labelSnapshot(
   captured: Captured,
-  { from, tree, written }: { from: Buffer; tree: Buffer; written: readonly Uint8Array[] },
+  { from, tree, written, journaled }: { from: Buffer; tree: Buffer } & Record<"written" | "journaled", readonly Uint8Array[]>,
 ): ClonedDatabases {
   const { databases, torn } = databasesIn(captured, tree);
   const whole = torn.filter((path) => isSuperJournalName(path) && journalsIn(joinPath(tree, path)).length > 0);
@@ -163,7 +167,7 @@ function labelSnapshot(
     isFile(place) && fs.lstatSync(place).size > 0 && logsBeside(place).length === 0;
   const half = written.filter((place) => isHalf(joinPath(tree, place)));
   const labels = new Map<string, ConsistencyLabel>();
-  for (const place of [...databases, ...joined])
+  for (const place of [...databases, ...joined, ...journaled.filter((place) => isDatabase(joinPath(tree, place)))])
     labels.set(latin1(place), { ...recordPath(place), label: "crash-consistent", reason: WRITTEN_TO });
   for (const place of half)
     labels.set(latin1(place), { ...recordPath(place), label: "torn-possible", reason: NO_JOURNAL });

@@ -1,7 +1,9 @@
 import { append } from "../../append.ts";
 import { existsSync, lstatSync, rmSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { HeldAs } from "../../archive/scan/databases.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -367,7 +369,7 @@ async function stageBy(
       scan: heldRequest(workspace, point, { rules }),
       recordedRoot,
       labels: descriptor.labels,
-      databases: { folders: [recordedRoot, workspace.root], still: stillDatabases(descriptor) },
+      databases: { folders: [recordedRoot, workspace.root], still: stillDatabases(descriptor), ...saveOf(descriptor) },
       head: parent?.descriptor ?? null,
       pointId: descriptor.save_point_id,
     });
@@ -382,6 +384,13 @@ async function stageBy(
     await staged?.discard();
     throw error;
   }
+}
+
+/** Tells which databases a save has compared with those of its snapshot: in a clone no change time is the file's own. */
+function saveOf({ content: { held }, labels }: Point["descriptor"]): Pick<HeldAs, "save"> {
+  if (held?.engine !== "btrfs-snapshot") return {};
+  const compared = [...(held.still ?? []), ...labels].map(rawPath);
+  return { save: { began: Date.parse(held.at), compared } };
 }
 
 export const SEAL = journaled({

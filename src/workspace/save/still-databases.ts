@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
 import { append } from "../../append.ts";
-import type { AskedDatabase, Suspect } from "../../capture/sqlite/without-journal.ts";
+import type { askDatabases, AskedDatabase, Suspect } from "../../capture/sqlite/without-journal.ts";
 import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
 import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { besideWhich, DATABASE_LABELS, LOCK_BYTE_OFFSET } from "../../formats/sqlite-header.ts";
@@ -16,54 +17,150 @@ import { stillDatabases } from "../open/describe.ts";
 
 /** Programs wait at most this long for a save, in milliseconds. */
 const BUDGET_MS = 500;
-const HOLDERS_BUDGET_MS = 50;
+/** Only processes with a lock like SQLite's are searched. */
+const HOLDERS_BUDGET_MS = 500;
+/** The clock of inodes ticks at least this often. */
+const TICK_MS = 10;
 /** Number of points, from head back, whose databases are looked up. The search ends at the first sealed point. */
 const LOOK_BACK = 4;
 
 interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<HolderCall, "announce"> {
   holder: TreeHolder;
   from: Buffer;
+  /** the snapshot's path */
+  tree: string;
 }
 
-/** A snapshot, with databases that certainly stood still, and databases that a program was changing without a journal. */
+/** A snapshot, with what is known of its databases: paths below the folder. */
 interface Stilled {
   cloned: Captured;
+  /** no program wrote to them meanwhile */
   still: readonly Uint8Array[];
+  /** a program was changing them without a journal */
   written: readonly Uint8Array[];
+  /** programs changed them meanwhile, with a journal */
+  journaled: readonly Uint8Array[];
+}
+
+/** A snapshot; `changed`: absolute paths of databases that it may have with half of a transaction. */
+interface Attempt extends Pick<Stilled, "cloned" | "still"> {
+  asked: readonly AskedDatabase[];
+  suspects: readonly Suspect[];
+  changed: readonly Uint8Array[];
 }
 
 /**
  * Takes a snapshot while no process writes to the folder's databases, if it has several: SQLite commits to several
- * databases with logs at different moments. A single database needs no lock.
+ * databases with logs at different moments. A single database needs no lock, unless its file changes meanwhile and the
+ * snapshot has no journal of it: a transaction may have begun and ended between two looks at its locks. Then a second
+ * snapshot is taken while the database is locked.
  */
 export async function whileStill(
   workspace: Workspace,
-  { databases, signal, holder, from, announce }: StillCall,
+  { databases, signal, holder, from, tree, announce }: StillCall,
   capture: (call: HolderCall) => Promise<Captured>,
 ): Promise<Stilled> {
   const { engine, root } = workspace;
   if (!holder.atomic || from !== root || databases === "copy" || engine.databases === null)
-    return { cloned: await capture({ announce }), still: [], written: [] };
+    return { cloned: await capture({ announce }), still: [], written: [], journaled: [] };
+  const own = engine.databases;
+  const began = Date.now() - TICK_MS;
   const databasesThere = new KnownDatabases(workspace);
-  const asked = await databasesThere.ask();
-  const suspects = suspectsOf(asked);
-  // A snapshot as announced has no change since then, also none of a transaction that began since.
-  const withWritten = async ({ cloned, still }: Omit<Stilled, "written">): Promise<Stilled> => {
-    if (cloned.announced !== true) append(suspects, suspectsOf(await databasesThere.ask()));
-    return { cloned, still, written: below(root, await halfWritten(suspects)) };
+  const attempt = async (asked: readonly AskedDatabase[], places: readonly Uint8Array[]): Promise<Attempt> => {
+    const look = { root, tree: Buffer.from(tree), began };
+    const suspects = suspectsOf(asked);
+    if (places.length === 0) {
+      let isAsAsked = false;
+      // Recovery after a kill knows only what was announced.
+      const announceIf = (lastChange: number): void => {
+        isAsAsked = databasesThere.areAs(asked, began);
+        if (isAsAsked) announce?.(lastChange);
+      };
+      const cloned = await capture(suspects.length === 0 && announce !== undefined ? { announce: announceIf } : {});
+      // Nothing has changed since that look, at which no program was changing a database.
+      if (cloned.announced === true && isAsAsked) return { cloned, still: [], asked, suspects: [], changed: [] };
+      failpoint("databases.captured");
+      const after = await databasesThere.ask();
+      const found = await changedIn(look, { cloned, asked, after, held: [] });
+      return { ...found, cloned: { ...cloned, announced: false }, asked: after, suspects: [...suspects, ...suspectsOf(after)] };
+    }
+    const { held, release } = await own.still(places, { budgetMs: BUDGET_MS, signal });
+    try {
+      // An announced descriptor would call the databases still before that is certain.
+      const cloned = await capture({});
+      const whole = (await release()) ? held.map((i) => places[i]!) : [];
+      const after = await databasesThere.ask();
+      const found = await changedIn(look, { cloned, asked, after, held: whole });
+      return { ...found, cloned, asked: after, suspects: [...suspects, ...suspectsOf(after)] };
+    } finally {
+      await release();
+      await own.close();
+    }
   };
-  if (asked.length < 2 || !asked.some(({ isUsed }) => isUsed))
-    return withWritten({ cloned: await capture(suspects.length === 0 ? { announce } : {}), still: [] });
-  const { held, release } = await engine.databases.still(placesOf(asked), { budgetMs: BUDGET_MS, signal });
-  try {
-    // An announced descriptor would call the databases still before that is certain.
-    const cloned = await capture(held.length === 0 && suspects.length === 0 ? { announce } : {});
-    const still = (await release()) ? held.map((i) => asked[i]!) : [];
-    return await withWritten({ cloned, still: below(root, still) });
-  } finally {
-    await release();
-    await engine.databases.close();
+  const asked = await databasesThere.ask();
+  const together = asked.length > 1 && asked.some(({ isUsed }) => isUsed) ? placesOf(asked) : [];
+  failpoint("databases.asked");
+  let made = await attempt(asked, together);
+  if (made.changed.length > 0) {
+    await holder.remove(tree);
+    failpoint("databases.taken-back");
+    made = await attempt(made.asked, distinct([...together, ...made.changed]));
   }
+  return settledOf(root, made);
+}
+
+/** Returns what is known in the end of databases that no lock kept still. */
+async function settledOf(root: Buffer, { cloned, still, suspects, changed }: Attempt): Promise<Stilled> {
+  const half = placesOf(await halfWritten(suspects));
+  const resolved: Uint8Array[] = [];
+  if (changed.length > 0) {
+    const { showsJournal } = await import("../../capture/sqlite/without-journal.ts");
+    const answers = await Promise.all(changed.map(showsJournal));
+    for (const [i, place] of changed.entries()) (answers[i] ? resolved : half).push(place);
+  }
+  return {
+    cloned,
+    still: below(root, still),
+    written: below(root, distinct(half)),
+    journaled: below(root, resolved),
+  };
+}
+
+function distinct(places: readonly Uint8Array[]): Uint8Array[] {
+  return [...new Map(places.map((place) => [latin1(place), place])).values()];
+}
+
+/**
+ * Compares databases in a snapshot with the folder's before and after it. A file that was the same at all three moments
+ * has no transaction that the looks at the locks missed. Returns those that changed, and those that were still: held, or
+ * unchanged although their times lie within the save.
+ */
+async function changedIn(
+  { root, tree, began }: { root: Buffer; tree: Buffer; began: number },
+  { cloned, asked, after, held }: {
+    cloned: Captured;
+    asked: readonly AskedDatabase[];
+    after: readonly AskedDatabase[];
+    held: readonly Uint8Array[];
+  },
+): Promise<Pick<Attempt, "changed" | "still">> {
+  const still = [...held];
+  const changed: Uint8Array[] = [];
+  const torn = cloned.torn.map((path) => joinPath(root, path));
+  const places = distinct([...placesOf(asked), ...placesOf(after), ...torn]);
+  if (places.length === 0) return { changed, still };
+  const { lookInSnapshot } = await import("../../capture/sqlite/without-journal.ts");
+  const [isHeld, isSuspect] = [new Set(held.map(latin1)), new Set(placesOf(suspectsOf([...asked, ...after])).map(latin1))];
+  const [earlier, later] = [asked, after].map((all) => new Map(all.map(({ place, looks }) => [latin1(place), looks])));
+  for (const place of places) {
+    const key = latin1(place);
+    if (isHeld.has(key) || (!earlier!.has(key) && !later!.has(key))) continue;
+    const then = lookInSnapshot(joinPath(tree, place.subarray(root.length + 1)));
+    if (then === null) continue;
+    if (earlier!.get(key) !== then.looks || later!.get(key) !== then.looks) changed.push(place);
+    else if (then.changedAt >= began && !isSuspect.has(key)) still.push(place);
+  }
+  return { changed, still };
 }
 
 function suspectsOf(asked: readonly AskedDatabase[]): Suspect[] {
@@ -75,8 +172,8 @@ function placesOf(databases: readonly { place: Uint8Array }[]): Uint8Array[] {
 }
 
 /** Paths below a folder of databases in it. */
-function below(root: Buffer, databases: readonly { place: Uint8Array }[]): Uint8Array[] {
-  return placesOf(databases).map((place) => place.subarray(root.length + 1));
+function below(root: Buffer, places: readonly Uint8Array[]): Uint8Array[] {
+  return places.map((place) => place.subarray(root.length + 1));
 }
 
 /** Returns the suspects that had half of a transaction. */
@@ -97,6 +194,8 @@ class KnownDatabases {
   /** Raw paths below the folder, by their latin1: before they are asked also of files that are no databases. */
   readonly #paths = new Map<string, Uint8Array>();
   #isTableRead = false;
+  /** Most folders load nothing for it. */
+  #askDatabases: typeof askDatabases | null = null;
 
   constructor(workspace: Workspace) {
     this.#workspace = workspace;
@@ -108,18 +207,28 @@ class KnownDatabases {
     const { seen } = engine;
     try {
       await this.#look(seen);
-      // Most folders load nothing for it.
       if (this.#paths.size === 0) return [];
-      const { askDatabases } = await import("../../capture/sqlite/without-journal.ts");
-      const asked = askDatabases([...this.#paths.values()].map((path) => joinPath(root, path)));
+      this.#askDatabases ??= (await import("../../capture/sqlite/without-journal.ts")).askDatabases;
+      const asked = this.#askDatabases([...this.#paths.values()].map((path) => joinPath(root, path)));
       this.#paths.clear();
-      this.#add(below(root, asked));
+      this.#add(below(root, placesOf(asked)));
       if (seen !== null) this.#remember(seen);
       return asked;
     } catch (error) {
       seen?.loseSeen();
       throw error;
     }
+  }
+
+  /** True if the databases are as they were when they were asked, long enough after their last change. */
+  areAs(asked: readonly AskedDatabase[], began: number): boolean {
+    if (asked.length === 0) return true;
+    const now = this.#askDatabases!(placesOf(asked));
+    const looks = new Map(now.map((each) => [latin1(each.place), each]));
+    return asked.every(({ place, looks: then }) => {
+      const one = looks.get(latin1(place));
+      return one?.suspect === null && one.looks === then && one.changedAt < began;
+    });
   }
 
   async #look(seen: SeenEntries | null): Promise<void> {

@@ -38,7 +38,7 @@ export interface StageRequest {
   /** labels that were found when the tree was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
   /** `auto`: databases in use are captured. `copy`: databases are ordinary files. Else: databases of a held tree, recovered in a copy. */
-  databases: "auto" | "copy" | (Pick<HeldAs, "folders"> & { still: readonly Uint8Array[] });
+  databases: "auto" | "copy" | (Omit<HeldAs, "tree"> & { still: readonly Uint8Array[] });
   /** databases that are captured before anything is read */
   attachments?: readonly Attachments[] | undefined;
   /** The folder exists for this one scan only: no stat cache of it is kept. */
