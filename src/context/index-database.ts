@@ -76,7 +76,9 @@ export class ContextIndex implements Disposable {
       db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
       const { user_version: version } = db.prepare("PRAGMA user_version").get() as { user_version: number };
       if (version > VERSION)
-        throw new CairnError("newer_version", `${path} is of a newer version`, { hint: "a newer Cairn has worked here: use it from now on" });
+        throw new CairnError("newer_version", `${path} is of a newer version`, {
+          hint: "a newer Cairn has worked here: use it from now on",
+        });
       if (version === 0) db.exec(schema(dimensions));
       return new ContextIndex(db, dimensions);
     } catch (error) {

@@ -300,7 +300,9 @@ function readConfig(file: string): EmbeddingConfig {
   const fields = new Fields(parseJson(readRegular(file), file), file);
   const version = fields.integer("version");
   if (version > VERSION)
-    throw new CairnError("newer_version", `${file} is of version ${version}`, { hint: "a newer Cairn has worked here: use it from now on" });
+    throw new CairnError("newer_version", `${file} is of version ${version}`, {
+      hint: "a newer Cairn has worked here: use it from now on",
+    });
   const embedding = fields.object("embedding");
   const provider = PROVIDERS.find((each) => embedding.isText("provider", each));
   if (provider === undefined) throw embedding.wrong("provider", `one of ${PROVIDERS.join(", ")}`);

@@ -1,6 +1,13 @@
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { beside, type DatabaseHeader, LOCK_BYTE_OFFSET, SHARED_BYTES, SIDECARS, WRITER_BYTES } from "../../formats/sqlite-header.ts";
+import {
+  beside,
+  type DatabaseHeader,
+  LOCK_BYTE_OFFSET,
+  SHARED_BYTES,
+  SIDECARS,
+  WRITER_BYTES,
+} from "../../formats/sqlite-header.ts";
 import { isWriteLocked, lockedFrom } from "../../fs/linux/kernel-lock.ts";
 import { inFile, logsBeside, readHeader } from "./header.ts";
 import { inOpenFile, ownDescriptors } from "./quiet-database.ts";

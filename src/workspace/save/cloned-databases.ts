@@ -157,7 +157,12 @@ async function putDatabases(
  */
 function labelSnapshot(
   captured: Captured,
-  { from, tree, written, journaled }: { from: Buffer; tree: Buffer } & Record<"written" | "journaled", readonly Uint8Array[]>,
+  {
+    from,
+    tree,
+    written,
+    journaled,
+  }: { from: Buffer; tree: Buffer } & Record<"written" | "journaled", readonly Uint8Array[]>,
 ): ClonedDatabases {
   const { databases, torn } = databasesIn(captured, tree);
   const whole = torn.filter((path) => isSuperJournalName(path) && journalsIn(joinPath(tree, path)).length > 0);

@@ -60,7 +60,11 @@ async function snapshot(
     },
   };
   const from = workspace.root;
-  const described = await withDatabases(workspace, { temporary }, { holder: watched, from, tree, announce: () => announced++ });
+  const described = await withDatabases(
+    workspace,
+    { temporary },
+    { holder: watched, from, tree, announce: () => announced++ },
+  );
   const copy = path.join(own, "copy");
   fs.copyFileSync(path.join(tree, "app.db"), copy);
   return { ...described, announced, captures, values: valuesOf(copy) };
@@ -97,15 +101,24 @@ describe("a database that changes between two looks at its locks", { skip }, () 
         false,
       );
       assert.notEqual(written.values.length, 1, written.values);
-      assert.deepEqual(written.labels.map(({ label }) => label), ["torn-possible"]);
+      assert.deepEqual(
+        written.labels.map(({ label }) => label),
+        ["torn-possible"],
+      );
     });
   }
 
   test("an idle database costs one snapshot, which is announced", async (t) => {
-    const written = await snapshot(t, async (database, capture) => {
-      await new Promise((resolve) => setTimeout(resolve, Math.max(0, fs.statSync(database).ctimeMs + 50 - Date.now())));
-      await capture();
-    }, true);
+    const written = await snapshot(
+      t,
+      async (database, capture) => {
+        await new Promise((resolve) =>
+          setTimeout(resolve, Math.max(0, fs.statSync(database).ctimeMs + 50 - Date.now())),
+        );
+        await capture();
+      },
+      true,
+    );
     assert.deepEqual([written.values, written.captures, written.labels], ["0", 1, []]);
   });
 });

@@ -82,7 +82,12 @@ export async function whileStill(
       failpoint("databases.captured");
       const after = await databasesThere.ask();
       const found = await changedIn(look, { cloned, asked, after, held: [] });
-      return { ...found, cloned: { ...cloned, announced: false }, asked: after, suspects: [...suspects, ...suspectsOf(after)] };
+      return {
+        ...found,
+        cloned: { ...cloned, announced: false },
+        asked: after,
+        suspects: [...suspects, ...suspectsOf(after)],
+      };
     }
     const { held, release } = await own.still(places, { budgetMs: BUDGET_MS, signal });
     try {
@@ -137,7 +142,12 @@ function distinct(places: readonly Uint8Array[]): Uint8Array[] {
  */
 async function changedIn(
   { root, tree, began }: { root: Buffer; tree: Buffer; began: number },
-  { cloned, asked, after, held }: {
+  {
+    cloned,
+    asked,
+    after,
+    held,
+  }: {
     cloned: Captured;
     asked: readonly AskedDatabase[];
     after: readonly AskedDatabase[];
@@ -150,7 +160,10 @@ async function changedIn(
   const places = distinct([...placesOf(asked), ...placesOf(after), ...torn]);
   if (places.length === 0) return { changed, still };
   const { lookInSnapshot } = await import("../../capture/sqlite/without-journal.ts");
-  const [isHeld, isSuspect] = [new Set(held.map(latin1)), new Set(placesOf(suspectsOf([...asked, ...after])).map(latin1))];
+  const [isHeld, isSuspect] = [
+    new Set(held.map(latin1)),
+    new Set(placesOf(suspectsOf([...asked, ...after])).map(latin1)),
+  ];
   const [earlier, later] = [asked, after].map((all) => new Map(all.map(({ place, looks }) => [latin1(place), looks])));
   for (const place of places) {
     const key = latin1(place);
