@@ -57,6 +57,8 @@ function looked({ daemon, volume, other }: Here): Record<string, unknown> {
       if (found.isDirectory() && name !== "btrfs") look(at);
     }
   };
+  // Blocks are allocated when data is written back.
+  spawnSync("sync", ["-f", daemon.folder]);
   look(daemon.folder);
   const places = [daemon.folder, volume.root, other.root];
   const mounts = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");

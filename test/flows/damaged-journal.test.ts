@@ -63,7 +63,7 @@ function blocked({ folder }: Scene): void {
   for (const args of [["save"], ["status"], ["undo"]]) {
     const done = cairn([...args, "-C", folder]);
     assert.equal(done.status, 6, `${args[0]}: ${done.stdout}`);
-    assert.match(done.error!.hint!, /cairn doctor --repair/);
+    assert.match(done.error!.hint!, /cairn -C \S+ doctor --repair/);
   }
 }
 
@@ -200,7 +200,10 @@ test("commands refuse work that an earlier build began, and doctor --repair move
     const { status, error } = cairn(["save", "-C", folder]);
     assert.deepEqual([status, error?.code], [7, "refused"], name);
     assert.ok(error!.message.includes(path.join(journal, name)), error!.message);
-    assert.match(error!.hint!, /^run the build that began it, .*; without that build: run `cairn doctor --repair`$/);
+    assert.match(
+      error!.hint!,
+      /^run the build that began it, .*; without that build: run `cairn -C \S+ doctor --repair`$/,
+    );
     const [finding] = journalFindings((await client.doctor()).findings);
     assert.match(finding!.detail, /an earlier build of Cairn began this work/);
     assert.deepEqual(fs.readdirSync(journal), [name], "a look changes nothing");

@@ -141,7 +141,7 @@ test("a restore without enough space says how much it needs and what a cleanup w
   assert.match(error?.hint ?? "", /need (?:about|up to) 3 MiB of free space .*--keep-last 3` would free about 6 MiB/);
   assertFolder(folder, present, "nothing was changed");
   const [, elsewhere] =
-    /`cairn (restore \w+ --to) DIR` writes .*`cairn show \w+:FILE` prints/.exec(error?.hint ?? "") ?? [];
+    /`cairn -C \S+ (restore \w+ --to) DIR` writes .*`cairn -C \S+ show \w+:FILE` prints/.exec(error?.hint ?? "") ?? [];
   cairnOk(["-C", folder, ...elsewhere!.split(" "), path.join(SCRATCH, "full-elsewhere")]);
   cairnOk(["-C", folder, "cleanup", "--keep-last", "3"]);
   cairnOk(["-C", folder, "restore", points[2]!]);

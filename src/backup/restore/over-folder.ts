@@ -4,7 +4,6 @@ import type { Identity } from "../../archive/scan/find-record.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { databasesAmong, holdOrRefuse, logsBeside } from "../../capture/sqlite/quiet-database.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
-import type { NamedPath } from "../../contract/words.ts";
 import { advice, call, toCairnError, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
@@ -85,7 +84,7 @@ export class OverFolder {
   readonly leftOut: LeftOutEntry[] = [];
   readonly counts = { written: 0, left: 0, unchanged: 0 };
   /** The first entries that `never` left. */
-  readonly left: NamedPath[] = [];
+  readonly left: ReturnType<typeof displayPath>[] = [];
   readonly #over: Over;
   readonly #chosen: PathSelection | null;
   readonly #held: HeldDirectories;

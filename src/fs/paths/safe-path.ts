@@ -152,7 +152,9 @@ export function twinOf(path: Uint8Array, isThere: (path: Uint8Array) => boolean)
 /** Explains how to name a twin: its bytes as a shell's `$'…'`, for it looks like the path that was given. */
 export function hintOfTwin(twin: Uint8Array): string {
   const text = Buffer.from(twin).toString("utf8");
-  const typed = [...text].map((each) => (each > "~" ? [...Buffer.from(each)].map(escapeByte).join("") : each)).join("");
+  const typed = Array.from(text, (each) => (each > "~" ? [...Buffer.from(each)].map(escapeByte).join("") : each)).join(
+    "",
+  );
   return `a path that looks the same is there, with its accents in another Unicode form: $'${typed.replaceAll("'", "\\'")}'`;
 }
 

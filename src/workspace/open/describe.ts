@@ -205,3 +205,12 @@ export function warnOfLongRules(
     `${names}: ignore files of more than ${MAX_IGNORE_FILE_BYTES} bytes are not read, so the point ${id.slice(0, 8)} also has the files that they would ignore`,
   );
 }
+
+/** Tells which databases a save has compared with those of its snapshot: in a clone no change time is the file's own. */
+export function saveOf({ content: { held }, labels }: Point["descriptor"]): {
+  save?: { began: number; compared: Uint8Array[] };
+} {
+  if (held?.engine !== "btrfs-snapshot") return {};
+  const compared = [...(held.still ?? []), ...labels].map(rawPath);
+  return { save: { began: Date.parse(held.at), compared } };
+}

@@ -1,9 +1,7 @@
 import { append } from "../../append.ts";
 import { existsSync, lstatSync, rmSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { HeldAs } from "../../archive/scan/databases.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
-import { rawPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -29,7 +27,7 @@ import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { journaled } from "../open/unfinished-work.ts";
-import { sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
+import { saveOf, sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
 
 /** Seals points: one point if a call needs its digests or contents; the others on request or when the process is idle. */
 
@@ -384,13 +382,6 @@ async function stageBy(
     await staged?.discard();
     throw error;
   }
-}
-
-/** Tells which databases a save has compared with those of its snapshot: in a clone no change time is the file's own. */
-function saveOf({ content: { held }, labels }: Point["descriptor"]): Pick<HeldAs, "save"> {
-  if (held?.engine !== "btrfs-snapshot") return {};
-  const compared = [...(held.still ?? []), ...labels].map(rawPath);
-  return { save: { began: Date.parse(held.at), compared } };
 }
 
 export const SEAL = journaled({

@@ -31,7 +31,7 @@ interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<Holder
   tree: string;
 }
 
-/** A snapshot, with what is known of its databases: paths below the folder. */
+/** A snapshot, and the paths of its databases below the folder, by the writes to them during the save. */
 interface Stilled {
   cloned: Captured;
   /** no program wrote to them meanwhile */
@@ -51,9 +51,10 @@ interface Attempt extends Pick<Stilled, "cloned" | "still"> {
 
 /**
  * Takes a snapshot while no process writes to the folder's databases, if it has several: SQLite commits to several
- * databases with logs at different moments. A single database needs no lock, unless its file changes meanwhile and the
- * snapshot has no journal of it: a transaction may have begun and ended between two looks at its locks. Then a second
- * snapshot is taken while the database is locked.
+ * databases with logs at different moments.
+ * - A single database needs no lock, unless its file changes meanwhile and the snapshot has no journal of it: a
+ *   transaction may have begun and ended between two looks at its locks.
+ * - Then a second snapshot is taken while the database is locked.
  */
 export async function whileStill(
   workspace: Workspace,
@@ -71,7 +72,7 @@ export async function whileStill(
     const suspects = suspectsOf(asked);
     if (places.length === 0) {
       let isAsAsked = false;
-      // Recovery after a kill knows only what was announced.
+      // Recovery after a kill knows only the announced descriptor.
       const announceIf = (lastChange: number): void => {
         isAsAsked = databasesThere.areAs(asked, began);
         if (isAsAsked) announce?.(lastChange);
@@ -114,7 +115,7 @@ export async function whileStill(
   return settledOf(root, made);
 }
 
-/** Returns what is known in the end of databases that no lock kept still. */
+/** Sorts the databases that no lock kept still by their writes. */
 async function settledOf(root: Buffer, { cloned, still, suspects, changed }: Attempt): Promise<Stilled> {
   const half = placesOf(await halfWritten(suspects));
   const resolved: Uint8Array[] = [];
