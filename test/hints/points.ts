@@ -74,8 +74,8 @@ export const POINTS: readonly HintCase[] = [
     reason: "the word cannot be a point",
     given: "points",
     fails: "cairn restore 'what it was'",
-    option: "latest",
-    back: "cairn restore latest",
+    follow: "cairn history",
+    back: "cairn restore $save_point_id",
   },
   {
     code: "invalid_id",
