@@ -103,7 +103,7 @@ function noteUnchanged(workspace: Workspace, { target, kind, change }: Wanted, h
   const { save_point_id: id } = target.descriptor;
   workspace.requireLock();
   const operation = { kind, at: new Date().toISOString(), undo_id: id, restored_to: id };
-  const recorded = { ...operation, paths: change.recordedPaths() };
+  const recorded = { ...operation, paths: change.recordedPaths(null) };
   writeState(
     workspace.found.paths,
     withOperation(state, { ...recorded, ...(isMove ? { head_before: headBefore! } : {}) }),

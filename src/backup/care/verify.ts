@@ -135,7 +135,7 @@ async function readRepository(
   }
 }
 
-/** Remembers the damaged packs for backups, and forgets those that were read now and found sound. */
+/** Remembers damaged packs for later backups, and forgets the packs that this verification read and found sound. */
 function learn(
   { repository }: OpenRepository,
   { structure: { index, problems }, packs, read }: Pick<ReadRepository, "structure" | "read"> & { packs: StoredFile[] },

@@ -256,9 +256,9 @@ function namesIn(folder: string): string[] {
 const MOST_SIZES = 10_000;
 
 /**
- * Names of packs that a writer must not rely on: those that the storage lacks or has cut, and those in which this host
- * found damage. If a repository has very many packs, and nothing is known to be damaged, the sizes are compared only
- * with `listsAll`. Warns if the packs cannot be listed.
+ * Returns the names of missing, cut and damaged packs, whose content a writer has to store again. Damage counts if this
+ * host found it. With more than `MOST_SIZES` packs and no known damage, sizes are compared only with `listsAll`. Warns if
+ * the packs cannot be listed.
  */
 async function lostIn(
   { storage, repository }: OpenRepository,

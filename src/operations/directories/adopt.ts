@@ -66,7 +66,7 @@ function comingHome(
   { merge, throughSqlite = false }: AdoptForkOptions,
 ): Wanted {
   const wanted = { target, origin: found.workspace.id, kind: "adopt" } as const;
-  if (base === null || !merge) return { ...wanted, change: new Absolute() };
+  if (base === null || !merge) return { ...wanted, change: new Absolute({}) };
   const changes = [{ found: target, left: base }];
   return { ...wanted, change: new Relative({ changes, merges: true, throughSqlite }) };
 }

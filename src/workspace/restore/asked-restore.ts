@@ -34,10 +34,10 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
  */
 export async function withoutNeedlessRevert(workspace: Workspace, input: Asked): Promise<Asked> {
   const { change } = input;
-  const left = change.isRelative ? change.leftWhole() : null;
+  const left = change.leftWhole();
   // A plan is of the entries of the relative change.
   if (left === null || input.plan !== undefined) return input;
-  const plain = { ...input, change: new Absolute() };
+  const plain = { ...input, change: new Absolute({}) };
   if (workspace.unfinished("missing-folder").isBegun) return plain;
   if (workspace.engine.holder === null) return input;
   if (await isStillTree(workspace, left)) return plain;

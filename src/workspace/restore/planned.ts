@@ -87,7 +87,9 @@ export async function planChanges(workspace: Workspace, input: Wanted, present: 
     plan = await planRestore(rule, { ...facts, ...(await unknownOfAll(workspace, change)) }, signal);
     if (putGroups(plan).size > 0) unasked = otherNames(plan, rule.besides());
     newer = new Map(
-      rule.newer.entries().map(([path, index]) => [path, change.changes[index]!.found.descriptor.save_point_id]),
+      rule.newer
+        .entries()
+        .map(([path, index]) => [path, change.options.changes[index]!.found.descriptor.save_point_id]),
     );
   }
   const contents = made.with(target);

@@ -65,7 +65,10 @@ function unknownOf(manifest: Manifest | null): Pick<Protected, "omitted" | "part
 }
 
 /** Returns the facts of every state that a relative change may go back to. */
-export async function unknownOfAll(workspace: Workspace, { changes }: Relative): Promise<Partial<Protected>> {
+export async function unknownOfAll(
+  workspace: Workspace,
+  { options: { changes } }: Relative,
+): Promise<Partial<Protected>> {
   const all: ReturnType<typeof unknownOf>[] = [];
   for (const { found } of changes) all.push(unknownOf(await workspace.manifest(found)));
   return {

@@ -126,9 +126,9 @@ export function intentOf(
   { undo, own, merged }: Pick<PlannedRestore, "undo" | "own" | "merged">,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = workspace.unfinished("missing-folder").isBegun;
-  const paths = change.isRelative && own !== null ? change.recordedOwn(own) : change.recordedPaths();
+  const paths = change.recordedPaths(own);
   // The folder's own mode or owner was set since the operation.
-  const left = change.isRelative ? change.leftRoot(undo) : null;
+  const left = change.leftRoot(undo);
   const isEdited = left !== null && !isSameRoot(rootOfPoint(left), rootOfPoint(undo));
   const isOwnRoot = paths === null && !isEdited;
   const intent: RestoreFile = {

@@ -446,7 +446,7 @@ class GitDirectory {
     return lines;
   }
 
-  /** Brings missing objects back: all objects of the earlier states if refs move (`areNeeded`), else only those that the changes removed. */
+  /** Restores missing objects. If refs move (`areNeeded`): all objects of the earlier states; else the objects that the changes removed. */
   #putObjects(areNeeded: boolean): void {
     const { present, changes } = this.#input;
     for (const { found, left, isUncertain } of changes) {

@@ -78,7 +78,7 @@ export async function relativeRule(
     paths,
     isOperation: options.isOperation === true,
     keepsModes: keepsModes(root),
-    changes: await readStates(workspace, change.changes, { target, present: states.present }),
+    changes: await readStates(workspace, change.options.changes, { target, present: states.present }),
     databases: new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each)))),
   });
 }

@@ -4,12 +4,20 @@ import type { Point } from "../points/point-files.ts";
 
 /** The changes of a folder that a caller may want. The steps of a restore ask the change, never for its options. */
 
-abstract class WantedChange {
-  /** raw paths below the root: only entries at and below them change; null: all */
-  readonly paths: readonly Uint8Array[] | null;
+interface Options {
+  /** raw paths below the root: only entries at and below them change, and directories made for them; absent or null: all */
+  paths?: readonly Uint8Array[] | null | undefined;
+}
 
-  constructor(paths: readonly Uint8Array[] | null) {
-    this.paths = paths;
+abstract class WantedChange<O extends Options> {
+  readonly options: O;
+
+  constructor(options: O) {
+    this.options = options;
+  }
+
+  get paths(): readonly Uint8Array[] | null {
+    return this.options.paths ?? null;
   }
 
   /** True if the change is of the whole folder: then its own metadata changes too, and head moves. */
@@ -22,14 +30,24 @@ abstract class WantedChange {
     return this.paths === null ? null : "an exchange cannot restore only some paths";
   }
 
-  /** Returns the paths for the record of the operation; null: all. */
-  recordedPaths(): RecordedPath[] | null {
+  /** Returns the paths for the record of the operation; null: all. `own`: the entries that change, if they are not all. */
+  recordedPaths(_own: readonly { path: Uint8Array }[] | null): RecordedPath[] | null {
     return this.paths?.map((path) => recordPath(path)) ?? null;
   }
 
   /** The points that the change reads besides its target: they must be sealed. */
   points(): Point[] {
     return [];
+  }
+
+  /** Returns the state that the only change left, if to take that change back leads to the target; else null. */
+  leftWhole(): Point | null {
+    return null;
+  }
+
+  /** Returns the state with which the folder's own metadata is compared; null: with none. */
+  leftRoot(_present: Point): Point | null {
+    return null;
   }
 
   /** The paths that may be in neither state, because somebody typed them. */
@@ -59,9 +77,7 @@ abstract class WantedChange {
 }
 
 /** The options of an absolute change. */
-interface AbsoluteOptions {
-  /** raw paths below the root; absent or null: everything */
-  paths?: readonly Uint8Array[] | null | undefined;
+interface AbsoluteOptions extends Options {
   /** entries that the target does not have stay */
   keepPresent?: boolean | undefined;
   /** entries of git stay */
@@ -73,14 +89,8 @@ interface AbsoluteOptions {
 }
 
 /** The folder, or paths of it, is to become equal to the target. */
-export class Absolute extends WantedChange {
+export class Absolute extends WantedChange<AbsoluteOptions> {
   readonly isRelative = false;
-  readonly options: AbsoluteOptions;
-
-  constructor(options: AbsoluteOptions = {}) {
-    super(options.paths ?? null);
-    this.options = options;
-  }
 
   withPaths(paths: readonly Uint8Array[] | null): Absolute {
     return new Absolute({ ...this.options, paths });
@@ -145,12 +155,10 @@ export interface PointChange {
 }
 
 /** The options of a relative change. */
-interface RelativeOptions {
+interface RelativeOptions extends Options {
   /** newest first */
   changes: readonly PointChange[];
-  /** raw paths: only entries at and below them, and directories that were made for them; absent or null: all */
-  paths?: readonly Uint8Array[] | null | undefined;
-  /** true for undo and redo: the changes are those of an operation of Cairn */
+  /** true if an undo or redo takes back an operation of Cairn */
   isOperation?: boolean | undefined;
   /** the change kept entries that its target lacks */
   keptPresent?: boolean | undefined;
@@ -167,18 +175,8 @@ interface RelativeOptions {
 }
 
 /** Changes that are to be taken back. */
-export class Relative extends WantedChange {
+export class Relative extends WantedChange<RelativeOptions> {
   readonly isRelative = true;
-  readonly options: RelativeOptions;
-
-  constructor(options: RelativeOptions) {
-    super(options.paths ?? null);
-    this.options = options;
-  }
-
-  get changes(): readonly PointChange[] {
-    return this.options.changes;
-  }
 
   /** Returns the change that takes this change back. */
   reverse(changes: readonly PointChange[], merged: RelativeOptions["merged"]): Relative {
@@ -190,22 +188,21 @@ export class Relative extends WantedChange {
     return super.whyNotWhole() ?? edited;
   }
 
-  /** Returns the state that the only change left, if to take that change back leads to the target; else null. */
-  leftWhole(): Point | null {
+  override leftWhole(): Point | null {
     const { keptPresent, keptGit, changes } = this.options;
     const [newest, ...older] = changes;
     if (!this.isOfFolder || keptPresent || keptGit || older.length > 0) return null;
     return newest?.entries !== undefined || newest?.isUncertain === true ? null : (newest?.left ?? null);
   }
 
-  /** Returns the state with which the folder's own metadata is compared; null: with none. */
-  leftRoot(present: Point): Point | null {
-    return this.options.over ? null : (this.changes[0]?.left ?? present);
+  override leftRoot(present: Point): Point | null {
+    return this.options.over ? null : (this.options.changes[0]?.left ?? present);
   }
 
-  /** An undo's operation is the one that it reverts; others' changes are not the business of a later undo. */
-  recordedOwn(own: readonly { path: Uint8Array }[]): RecordedPath[] | null {
-    return this.options.isOperation ? this.recordedPaths() : own.map(({ path }) => recordPath(path));
+  /** The record of an undo has the paths of the operation that it reverts. A later undo leaves changes of others alone. */
+  override recordedPaths(own: readonly { path: Uint8Array }[] | null): RecordedPath[] | null {
+    if (own === null || this.options.isOperation) return super.recordedPaths(own);
+    return own.map(({ path }) => recordPath(path));
   }
 
   /** `nameOf`: names a state that a change found. */
@@ -216,7 +213,7 @@ export class Relative extends WantedChange {
   }
 
   override points(): Point[] {
-    return this.changes.flatMap(({ found, left, changed, entries }) => [
+    return this.options.changes.flatMap(({ found, left, changed, entries }) => [
       found,
       ...(left === null ? [] : [left]),
       ...(changed ? Object.values(changed) : []),
@@ -226,7 +223,7 @@ export class Relative extends WantedChange {
 
   /** Returns the change with every point replaced by the result of `by`. */
   withPoints(by: (point: Point) => Point): Relative {
-    const changes = this.changes.map(({ found, left, changed, entries, ...more }) => ({
+    const changes = this.options.changes.map(({ found, left, changed, entries, ...more }) => ({
       ...more,
       ...(entries && { entries: new Map(entries.entries().map(([path, point]) => [path, by(point)])) }),
       found: by(found),
