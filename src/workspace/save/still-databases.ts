@@ -67,41 +67,39 @@ export async function whileStill(
   const own = engine.databases;
   const began = Date.now() - TICK_MS;
   const databasesThere = new KnownDatabases(workspace);
-  const attempt = async (asked: readonly AskedDatabase[], places: readonly Uint8Array[]): Promise<Attempt> => {
-    const look = { root, tree: Buffer.from(tree), began };
-    const suspects = suspectsOf(asked);
-    if (places.length === 0) {
-      let isAsAsked = false;
-      // Recovery after a kill knows only the announced descriptor.
-      const announceIf = (lastChange: number): void => {
-        isAsAsked = databasesThere.areAs(asked, began);
-        if (isAsAsked) announce?.(lastChange);
-      };
-      const cloned = await capture(suspects.length === 0 && announce !== undefined ? { announce: announceIf } : {});
-      // Nothing has changed since that look, at which no program was changing a database.
-      if (cloned.announced === true && isAsAsked) return { cloned, still: [], asked, suspects: [], changed: [] };
-      failpoint("databases.captured");
-      const after = await databasesThere.ask();
-      const found = await changedIn(look, { cloned, asked, after, held: [] });
-      return {
-        ...found,
-        cloned: { ...cloned, announced: false },
-        asked: after,
-        suspects: [...suspects, ...suspectsOf(after)],
-      };
-    }
+  const captured = async (asked: readonly AskedDatabase[]): Promise<Captured> => {
+    let isAsAsked = false;
+    // Recovery after a kill knows only the announced descriptor.
+    const announceIf = (lastChange: number): void => {
+      isAsAsked = databasesThere.areAs(asked, began);
+      if (isAsAsked) announce?.(lastChange);
+    };
+    const isQuiet = suspectsOf(asked).length === 0 && announce !== undefined;
+    const cloned = await capture(isQuiet ? { announce: announceIf } : {});
+    if (cloned.announced === true && isAsAsked) return cloned;
+    failpoint("databases.captured");
+    return { ...cloned, announced: false };
+  };
+  const capturedHeld = async (places: readonly Uint8Array[]): Promise<[Captured, Uint8Array[]]> => {
     const { held, release } = await own.still(places, { budgetMs: BUDGET_MS, signal });
     try {
       // An announced descriptor would call the databases still before that is certain.
       const cloned = await capture({});
-      const whole = (await release()) ? held.map((i) => places[i]!) : [];
-      const after = await databasesThere.ask();
-      const found = await changedIn(look, { cloned, asked, after, held: whole });
-      return { ...found, cloned, asked: after, suspects: [...suspects, ...suspectsOf(after)] };
+      return [cloned, (await release()) ? held.map((i) => places[i]!) : []];
     } finally {
       await release();
       await own.close();
     }
+  };
+  const attempt = async (asked: readonly AskedDatabase[], places: readonly Uint8Array[]): Promise<Attempt> => {
+    const suspects = suspectsOf(asked);
+    const [cloned, held] = places.length === 0 ? [await captured(asked), []] : await capturedHeld(places);
+    // Nothing has changed since the announcement, at which no program was changing a database.
+    if (cloned.announced === true) return { cloned, still: [], asked, suspects: [], changed: [] };
+    const after = await databasesThere.ask();
+    const look = { root, tree: Buffer.from(tree), began };
+    const found = await changedIn(look, { cloned, asked, after, held });
+    return { ...found, cloned, asked: after, suspects: [...suspects, ...suspectsOf(after)] };
   };
   const asked = await databasesThere.ask();
   const together = asked.length > 1 && asked.some(({ isUsed }) => isUsed) ? placesOf(asked) : [];

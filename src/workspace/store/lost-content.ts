@@ -96,12 +96,12 @@ function packsNotThere({ index, storage }: EmbeddedStore): string[] {
  */
 async function dropKnown(store: EmbeddedStore, { waitMs, signal }: DropCall): Promise<DroppedPacks | null> {
   const { damaged } = store.repository;
-  const isKnown = (): boolean => packsNotThere(store).length + damaged.listedIn(store.index).size > 0;
-  if (!isKnown()) return null;
+  const lostNow = (): ReadonlySet<string> => damaged.listedIn(store.index).union(new Set(packsNotThere(store)));
+  if (lostNow().size === 0) return null;
   await store.refresh(signal);
-  if (!isKnown()) return null;
+  const lost = lostNow();
+  if (lost.size === 0) return null;
   const known = damaged.listedIn(store.index);
-  const lost = known.union(new Set(packsNotThere(store)));
   const lostBlobs = await repairIndex(store, known, { waitMs, signal, keepsDamaged: true });
   return { packs: lost.size, how: known.size > 0 ? "damaged, missing or cut" : "missing or cut", lostBlobs };
 }
