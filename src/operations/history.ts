@@ -285,6 +285,5 @@ function filterOf({ grep = "", tag, from, to }: Asked): (row: TextRow) => boolea
     const counted = after ?? time;
     return (from === null || counted >= from) && (to === null || counted <= to);
   };
-  const isTimed = from !== null || to !== null;
-  return (row) => (!isTimed || fitsTime(row)) && row.text.includes(tagged) && row.text.includes(text);
+  return (row) => fitsTime(row) && row.text.includes(tagged) && row.text.includes(text);
 }
