@@ -62,7 +62,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
 }
 
-/** True if the newest operation that is not undone changed only paths, and the head is the one that it found. */
+/** True if the newest operation that is not undone changed only some paths, and head is still the point from before it. */
 function isInPart(
   { points }: Workspace,
   ids: ReadonlyMap<string, number>,
