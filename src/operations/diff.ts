@@ -124,7 +124,7 @@ async function compareHeld(workspace: Workspace, options: DiffOptions, { from, t
   return { before: held.from, after: held.to, all: seen(all, to === null ? held.scan.notes.omitted : [], options) };
 }
 
-/** Leaves out entries that the later state lacks because they could not be read, with a warning. */
+/** Warns of `unread` entries, which the later state lacks because they could not be read, and leaves them out. */
 function seen(
   all: readonly Difference[],
   unread: readonly Unread[],

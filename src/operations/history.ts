@@ -62,7 +62,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
 }
 
-/** True if the newest operation that is not undone changed only paths, and the head is the one that it found. */
+/** True if the newest operation that is not undone changed only some paths, and head is still the point from before it. */
 function isInPart(
   { points }: Workspace,
   ids: ReadonlyMap<string, number>,
@@ -285,6 +285,5 @@ function filterOf({ grep = "", tag, from, to }: Asked): (row: TextRow) => boolea
     const counted = after ?? time;
     return (from === null || counted >= from) && (to === null || counted <= to);
   };
-  const isTimed = from !== null || to !== null;
-  return (row) => (!isTimed || fitsTime(row)) && row.text.includes(tagged) && row.text.includes(text);
+  return (row) => fitsTime(row) && row.text.includes(tagged) && row.text.includes(text);
 }

@@ -210,7 +210,6 @@ function oppositeOf(name: string, own: readonly string[]): string | null {
 const REMOVE =
   "`cairn cleanup --only POINT` removes a save point, `cairn cleanup --path NAME` a file from all points, `cairn release DIR` ends the care for a folder";
 const EACH_HOUR = "`cairn service install --timer` saves your folders each hour";
-const BROWSER = "ui";
 const UPGRADE = "replace the program, for example by `git pull` in its clone: points and settings stay";
 
 /** Words of git, restic, borg and everyday speech, with the equivalent line or a sentence. */
@@ -252,8 +251,8 @@ const WORDS: Readonly<Record<string, string>> = {
   undelete: "restore head PATH",
   search: "find NAME",
   grep: "`cairn find NAME` finds files by their names, `cairn history --grep TEXT` points by their messages; to search contents, open a point as a folder: `cairn view POINT`",
-  open: BROWSER,
-  gui: BROWSER,
+  open: "ui",
+  gui: "ui",
   ignore: "write patterns into the file `.cairnignore`, or use `cairn save --exclude PATTERN`",
   timer: EACH_HOUR,
   schedule: EACH_HOUR,

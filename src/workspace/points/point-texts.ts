@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { closeSync, constants, mkdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { durableWrite, temporaryName, writeAll } from "../../fs/durable.ts";
@@ -11,19 +11,19 @@ import type { Point } from "./point-files.ts";
 /**
  * A cache of the texts that filters of the history compare, so that a filter reads the descriptors of fitting points
  * only. A file has the points of 1024 sequence numbers.
- * - A reader appends the points that it had to read, but no text of a marked point, and nothing to a replaced file.
- * - A writer that changes or removes a point first replaces the file by one with a mark in place of the point's text.
+ * - A reader appends the rows of points that it had to read, except of marked points.
+ * - A writer that changes or removes a point first replaces the file: the new one has a mark instead of the point's text.
  */
 
 const PER_FILE = 1024;
-/** Longer rows are not kept: readers ask the point. */
+/** Longer rows are not kept: each filter reads these points. */
 const MOST_ROW_BYTES = 16 << 10;
 const MOST_FILE_BYTES = 2 * PER_FILE * MOST_ROW_BYTES;
 /** Appended rows follow a head: this, CRC-32 and number of their bytes. */
 export const TEXTS_HEAD = "cairn-texts 1 ";
 const HEAD_BYTES = TEXTS_HEAD.length + 8 + 1 + 10 + 1;
 
-/** The texts of a point that filters compare: UTF-8 with a byte per character. */
+/** What filters compare of a point. */
 export interface TextRow {
   /** {@link folded} message, tags and cause; a tag is between two of {@link BREAK} */
   readonly text: string;
@@ -34,15 +34,9 @@ export interface TextRow {
 /** Stands for a line break: a row is one line. */
 export const BREAK = "\u001f";
 
-/** Folds a text for a search that ignores case. */
+/** Folds a text for a search that ignores case. The result has a character for each byte of UTF-8. */
 export function folded(text: string): string {
   return Buffer.from(text.toLowerCase().replaceAll("\n", BREAK)).toString("latin1");
-}
-
-export function textRow({ descriptor, tags }: Point): TextRow {
-  const { created_at, message, cause } = descriptor;
-  const text = folded([message, ...tags, JSON.stringify(cause)].join("\n"));
-  return { text, time: Date.parse(created_at) };
 }
 
 /** The number of the file that has a point's row. */
@@ -62,34 +56,13 @@ function blockOf(rows: string): Buffer {
   return Buffer.concat([Buffer.from(`${TEXTS_HEAD}${sum} ${digits(bytes.length, 10)}\n`), bytes]);
 }
 
-/** Decodes the text and the time when they are read. */
-class RowOfFile implements TextRow {
-  readonly #all: string;
-  readonly #start: number;
-  readonly #end: number;
-
-  constructor(all: string, start: number, end: number) {
-    this.#all = all;
-    this.#start = start;
-    this.#end = end;
-  }
-
-  get text(): string {
-    return this.#all.slice(this.#start + TEXT_AT, this.#end);
-  }
-
-  get time(): number {
-    return Number(this.#all.slice(this.#start + TIME_AT, this.#start + TEXT_AT));
-  }
-}
-
-/** The rows of a file: where each begins and ends in its text. */
+/** The newest rows of a file: where each begins and ends in the file's text. */
 class Rows {
   readonly #all: string;
   readonly #starts = new Uint32Array(PER_FILE);
   readonly #ends = new Uint32Array(PER_FILE);
 
-  /** Skips damaged rows and those of other versions. */
+  /** Skips blocks that are damaged, or that another version of Cairn wrote. */
   constructor(bytes: Buffer) {
     this.#all = bytes.toString("latin1");
     for (let at = 0; at >= 0; at = this.#all.indexOf(`\n${TEXTS_HEAD}`, at) + 1 || -1) {
@@ -114,31 +87,35 @@ class Rows {
   get(sequence: number, id: string | null): TextRow | undefined {
     const at = sequence % PER_FILE;
     const [start, end] = [this.#starts[at]!, this.#ends[at]!];
-    if (id === null || end < start + TEXT_AT || !this.#all.startsWith(id, start + ID_AT)) return undefined;
-    return new RowOfFile(this.#all, start, end);
+    if (id === null || !this.hasText(sequence) || !this.#all.startsWith(id, start + ID_AT)) return undefined;
+    const textAt = start + TEXT_AT;
+    return { text: this.#all.slice(textAt, end), time: Number(this.#all.slice(start + TIME_AT, textAt)) };
   }
 
-  /** The lengths of a row: 0 for a point without a row. */
-  length(sequence: number): number {
+  /** The length of a point's row; 0 without a row. */
+  #length(sequence: number): number {
     return this.#ends[sequence % PER_FILE]! - this.#starts[sequence % PER_FILE]!;
   }
 
   isMarked(sequence: number): boolean {
-    return this.length(sequence) === ID_AT - 1;
+    return this.#length(sequence) === ID_AT - 1;
   }
 
-  /** The unmarked rows without those of some points. */
+  hasText(sequence: number): boolean {
+    return this.#length(sequence) >= TEXT_AT;
+  }
+
+  /** Returns the rows that have a text, except those of `sequences`. */
   without(sequences: readonly number[]): string {
     const leaving = new Set(sequences.map((sequence) => sequence % PER_FILE));
     return Array.from(this.#starts, (start, at) =>
-      leaving.has(at) || this.length(at) < TEXT_AT ? "" : this.#all.slice(start, this.#ends[at]! + 1),
+      leaving.has(at) || !this.hasText(at) ? "" : this.#all.slice(start, this.#ends[at]! + 1),
     ).join("");
   }
 }
 
-/** The rows of one file, and those that its reader adds. Nothing fails: without the file each point is read. */
-export class TextFile implements Disposable {
-  readonly #path: string;
+/** One file, open for a reader, which appends the added rows at the end. Errors are ignored: the points are read. */
+class TextFile implements Disposable {
   #descriptor: number | null = null;
   readonly #rows: Rows;
   /** True if a kill cut the last row off. */
@@ -148,13 +125,12 @@ export class TextFile implements Disposable {
   #added = "";
 
   constructor(path: string) {
-    this.#path = path;
     try {
       mkdirSync(dirname(path), { mode: 0o700, recursive: true });
       const { O_WRONLY, O_APPEND, O_CREAT } = constants;
       this.#descriptor = openRegular(path, { flags: O_WRONLY | O_APPEND | O_CREAT });
     } catch {
-      // Somebody who may only read.
+      // The user may only read the file.
     }
     const bytes = readOrNothing(path);
     this.#rows = new Rows(bytes ?? Buffer.alloc(0));
@@ -167,22 +143,23 @@ export class TextFile implements Disposable {
   }
 
   /** Adds a point that was read. */
-  add(point: Point): TextRow {
-    const row = textRow(point);
-    const { cause, save_point_id: id } = point.descriptor;
+  add({ sequence, descriptor, tags }: Point): TextRow {
+    const { save_point_id: id, created_at, message, cause } = descriptor;
+    const text = folded([message, ...tags, JSON.stringify(cause)].join("\n"));
+    const time = Date.parse(created_at);
     // A cause of an earlier build may have a prompt or command, of which no copy is made.
     const isTyped = isEvent(cause) && ("prompt" in cause || "command" in cause);
-    const line = `${digits(point.sequence, 10)} ${id} ${digits(row.time, 15)} ${row.text}\n`;
-    const isKept = row.time >= 0 && line.length <= MOST_ROW_BYTES && !isTyped && !this.#rows.isMarked(point.sequence);
+    const line = `${digits(sequence, 10)} ${id} ${digits(time, 15)} ${text}\n`;
+    const isKept = time >= 0 && line.length <= MOST_ROW_BYTES && !isTyped && !this.#rows.isMarked(sequence);
     if (isKept) this.#added += line;
-    return row;
+    return { text, time };
   }
 
   [Symbol.dispose](): void {
     if (this.#descriptor === null) return;
     try {
-      if (this.#added === "" || !this.#isReadable || fstatSync(this.#descriptor).ino !== lstatSync(this.#path).ino)
-        return;
+      if (this.#added === "" || !this.#isReadable) return;
+      // If a writer replaced the file meanwhile, the rows go with the old one.
       writeAll(this.#descriptor, Buffer.concat([Buffer.from(this.#isCut ? "\n" : ""), blockOf(this.#added)]));
     } catch {
       // The next reader adds the rows.
@@ -225,7 +202,7 @@ export class PointTexts {
     for (const [file, own] of files) this.#withdraw(file, own);
     failpoint("texts.withdrawn");
     const result = change();
-    // No other writer is under way, so marks in these files are of killed ones.
+    // No other writer is under way: all other marks in these files are of killed writers.
     for (const file of files.keys()) this.#withdraw(file, []);
     return result;
   }
@@ -233,7 +210,7 @@ export class PointTexts {
   #withdraw(file: number, sequences: readonly number[]): void {
     const path = this.#path(file);
     const rows = new Rows(readOrNothing(path) ?? Buffer.alloc(0));
-    const hadText = sequences.some((sequence) => rows.length(sequence) > 0 && !rows.isMarked(sequence));
+    const hadText = sequences.some((sequence) => rows.hasText(sequence));
     const text = rows.without(sequences) + sequences.map((sequence) => `${digits(sequence, 10)}\n`).join("");
     try {
       if (text === "") rmSync(path, { force: true });

@@ -515,22 +515,27 @@ export class Points {
   remove(sequence: number): boolean {
     const staged = join(this.#directory, temporaryName());
     this.#catalog.forget([sequence]);
-    if (!this.#texts.without([sequence], () => this.#stageRemoval(sequence, staged))) return false;
+    const isMoved = this.#texts.without([sequence], () => {
+      if (!this.#moveAway(sequence, staged)) return false;
+      fsyncDirectory(this.#directory);
+      return true;
+    });
+    if (!isMoved) return false;
     failpoint("point-removed");
     removeAll(staged);
     this.#catalog.compact(new Set(this.sequences()));
     return true;
   }
 
-  #stageRemoval(sequence: number, staged: string): boolean {
+  /** Renames a point's directory to `to`. Returns false if the point is missing. */
+  #moveAway(sequence: number, to: string): boolean {
     try {
-      renameSync(this.pathsOf(sequence).root, staged);
+      renameSync(this.pathsOf(sequence).root, to);
+      return true;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
       throw toCairnError(error, `remove the point with sequence number ${sequence}`);
     }
-    fsyncDirectory(this.#directory);
-    return true;
   }
 
   /**
@@ -544,13 +549,7 @@ export class Points {
     let removed = 0;
     this.#texts.without(sequences, () => {
       for (const sequence of sequences) {
-        try {
-          renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
-          removed++;
-        } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-            throw toCairnError(error, `remove the point with sequence number ${sequence}`);
-        }
+        if (this.#moveAway(sequence, join(staged, pointDirectoryName(sequence)))) removed++;
         failpoint("points.moved-away");
       }
       fsyncDirectory(this.#directory);

@@ -194,8 +194,8 @@ export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
     if (a.device !== b.device) aspects.push("content");
     if (a.inode !== b.inode) aspects.push("links");
   }
-  const isUnknown = a.type === "file" ? unknownBits(a) | unknownBits(b) : 0;
-  if (((a.mode ^ b.mode) & ~isUnknown) !== 0) aspects.push("mode");
+  const unknown = a.type === "file" ? unknownBits(a) | unknownBits(b) : 0;
+  if (((a.mode ^ b.mode) & ~unknown) !== 0) aspects.push("mode");
   if (!mayBeSameId(a.uid, b.uid) || !mayBeSameId(a.gid, b.gid)) aspects.push("owner");
   if (a.mtimeSec !== b.mtimeSec || a.mtimeNs !== b.mtimeNs) aspects.push("times");
   if (!sameAttributes(a, b)) aspects.push("xattrs");

@@ -19,7 +19,7 @@ export function possibleActions(): Action[] {
 
 const MOVING = new Set(["j", "k", "n", "N", "ArrowDown", "ArrowUp"]);
 const IN_TEXT = "input, textarea, select, [contenteditable]";
-/** Parts of a view that arrows scroll. */
+/** Elements that the arrow keys scroll while they have the focus. */
 const SCROLLED = "[role='region'], pre";
 
 /** Offers actions while the component is mounted. */

@@ -19,8 +19,6 @@ const OPTIONS = new VerbOptions({
 });
 const DAYS: OptionDefinition = { flags: "--days", text: "count the points of each day instead of listing points" };
 
-const NO_MATCH = "no save point matches";
-
 export const command: CommandDefinition = {
   name: "history",
   answers: true,
@@ -81,14 +79,15 @@ export const command: CommandDefinition = {
         }
         const { save_points: points, undo, head } = shown;
         const ids = [...points, ...(undo === null ? [] : [undo])].map((point) => point.save_point_id);
-        const filters = [given.grep, given.tag, given.since, given.until, options.path];
-        const isFiltered = filters.some((filter) => filter !== undefined);
-        const noneMatches =
-          filters.filter((filter) => filter !== undefined).length === 1 && options.path !== undefined
-            ? `no save point has a path ${JSON.stringify(printable(word ?? encoded ?? ""))}`
-            : NO_MATCH;
-        const other =
-          noneMatches === NO_MATCH || points.length > 0 ? undefined : await hintOfOtherForm(client, options);
+        const filters = [given.grep, given.tag, given.since, given.until, options.path].filter(
+          (filter) => filter !== undefined,
+        );
+        const isFiltered = filters.length > 0;
+        const isPathAlone = options.path !== undefined && filters.length === 1;
+        const noneMatches = isPathAlone
+          ? `no save point has a path ${JSON.stringify(printable(word ?? encoded ?? ""))}`
+          : "no save point matches";
+        const other = isPathAlone && points.length === 0 ? await hintOfOtherForm(client, options) : undefined;
         const save = context.commandLine(["save"], isFolder ? word : undefined);
         return renderHistory({
           result: isFiltered ? { ...shown, undo: null } : shown,

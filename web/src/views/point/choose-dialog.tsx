@@ -14,7 +14,7 @@ const LISTED = 100;
 /** Milliseconds without a key press after which a filter is applied. */
 const TYPING_MS = 120;
 
-/** Chooses a save point among all of a workspace, undo points too, by the words of the timeline's filter. */
+/** Lists all save points of a workspace, also undo points, to choose one. A filter takes the same words as the timeline's. */
 export function ChooseDialog({
   workspace,
   choose,

@@ -86,7 +86,7 @@ export function PointHead({ workspace, point, to, isShown, changed }: PointHeadP
   );
 }
 
-/** True for a message that may not fit into the head, which scrolls it then. */
+/** True if `message` may be too long for the head, which then scrolls the message. */
 function isLong(message: string): boolean {
   return message.length > 60 || message.split("\n").length > 5;
 }

@@ -102,11 +102,11 @@ function runOf(lines: readonly Line[], at: number, sign: string): Line[] {
   return lines.slice(at, end);
 }
 
-/** The removed lines at a place, the added ones that follow, and the place behind them. */
+/** Returns the removed lines from `at`, the added lines that replace them, and the index behind both. */
 function changeAt(lines: readonly Line[], at: number): { removed: Line[]; added: Line[]; end: number } {
   const removed = runOf(lines, at, "-");
   let end = at + removed.length;
-  // The last removed line had no line end.
+  // Skips the note that the last removed line has no line end.
   if (lines[end]?.sign === "\\" && lines[end + 1]?.sign === "+") end++;
   const added = runOf(lines, end, "+");
   return { removed, added, end: end + added.length };

@@ -3,15 +3,15 @@
 export interface Piece {
   text: string;
   isMarked: boolean;
-  /** True for a note in place of characters that are not shown. */
+  /** True for a note such as ` … 380 characters … `, which replaces text that is left out. */
   isCut?: true;
 }
 
-/** Lines with more words are compared in order, without a search for the most equal words. */
+/** For lines with more words the search for the most equal words would be slow: their words are compared in order. */
 const MOST_WORDS = 300;
 /** In lines with more words everything between the first and the last difference is marked. */
 const MOST_COMPARED = 200_000;
-/** Number of equal words after which two long lines are taken for equal again. */
+/** Number of equal words in a row that end a difference of two long lines. */
 const SAME = 4;
 const WORD = /[\p{L}\p{N}_]+|\s+|[^\p{L}\p{N}_\s]/gu;
 
@@ -26,10 +26,7 @@ export function markWords(before: string, after: string): { before: Piece[]; aft
 
 /** Marks all characters from the first to the last difference. */
 export function markCharacters(before: string, after: string): { before: Piece[]; after: Piece[] } {
-  const most = Math.min(before.length, after.length);
-  let [head, tail] = [0, 0];
-  while (head < most && before[head] === after[head]) head++;
-  while (tail < most - head && before.at(-1 - tail) === after.at(-1 - tail)) tail++;
+  const [head, tail] = equalEnds(before, after);
   const pieces = (text: string): Piece[] =>
     [
       { text: text.slice(0, head), isMarked: false },
@@ -42,7 +39,7 @@ export function markCharacters(before: string, after: string): { before: Piece[]
 /** Characters that a shortened line shows beside a mark. */
 const BESIDE = 120;
 
-/** Shortens a line of more than `most` characters: to its marks and some text beside them, or to its beginning. */
+/** Shortens a line of more than `most` characters to its marks and some text beside them, or to its start if it has no marks. */
 export function shortened(pieces: readonly Piece[], most: number): Piece[] {
   if (pieces.reduce((sum, { text }) => sum + text.length, 0) <= most) return [...pieces];
   const made: Piece[] = [];
@@ -80,24 +77,31 @@ function piecesOf(words: readonly string[], equal: ReadonlySet<number>): Piece[]
   return pieces;
 }
 
-/** Returns index pairs of equal words, in order: after a difference from the next words that occur once on each side. */
-function inOrder(a: readonly string[], b: readonly string[]): [number, number][] {
+/** Returns how many characters or words two lines have in common at their start, and then at their end. */
+function equalEnds(a: ArrayLike<string>, b: ArrayLike<string>): [head: number, tail: number] {
   const most = Math.min(a.length, b.length);
   let [head, tail] = [0, 0];
   while (head < most && a[head] === b[head]) head++;
   while (tail < most - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail++;
+  return [head, tail];
+}
+
+/** Returns index pairs of equal words, in order. Continues behind a difference at the next {@link SAME} words that both lines have once. */
+function inOrder(a: readonly string[], b: readonly string[]): [number, number][] {
+  const [head, tail] = equalEnds(a, b);
   const pairs = Array.from({ length: head }, (_, i): [number, number] => [i, i]);
   const [endA, endB] = [a.length - tail, b.length - tail];
   const isCompared = endA - head <= MOST_COMPARED && endB - head <= MOST_COMPARED;
-  const [inA, inB] = isCompared ? [placesOf(a, head, endA), placesOf(b, head, endB)] : [new Map(), new Map()];
-  for (let [i, j] = [head, head]; i < endA && j < endB && isCompared;) {
+  const [toA, toB] = isCompared ? [endA, endB] : [head, head];
+  const [inA, inB] = [placesOf(a, head, toA), placesOf(b, head, toB)];
+  const place = (at: number): number => (inA.get(keyOf(a, at)) === at ? (inB.get(keyOf(a, at)) ?? -1) : -1);
+  for (let [i, j] = [head, head]; i < toA && j < toB;) {
     if (a[i] === b[j]) {
       pairs.push([i++, j++]);
       continue;
     }
-    const place = (at: number): number => (inA.get(keyOf(a, at)) === at ? (inB.get(keyOf(a, at)) ?? -1) : -1);
-    while (i < endA && place(i) < j) i++;
-    if (i < endA) j = place(i);
+    while (i < toA && place(i) < j) i++;
+    if (i < toA) j = place(i);
   }
   for (let i = endA; i < a.length; i++) pairs.push([i, endB + i - endA]);
   return pairs;
@@ -107,7 +111,7 @@ function keyOf(words: readonly string[], at: number): string {
   return words.slice(at, at + SAME).join("\0");
 }
 
-/** Maps each sequence of words that occurs once to its place, others to -1. */
+/** Maps each sequence of {@link SAME} words that occurs once to its place, others to -1. */
 function placesOf(words: readonly string[], from: number, to: number): Map<string, number> {
   const places = new Map<string, number>();
   for (let at = from; at < to; at++) {

@@ -44,7 +44,7 @@ export class TimelinePoints {
   readonly problem = signal<Found | null>(null);
   readonly isLoading = signal(true);
   head: string | null = null;
-  /** True if an operation made a part of the folder like another point since `head`. */
+  /** True if some paths of the folder were restored from another point since `head`. */
   isInPart = false;
   latest: string | null = null;
   undo: SavePoint | null = null;
