@@ -11,6 +11,11 @@ const NAME_OFFSET = 19;
 /** d_type values of a directory listing; 0 if the file system does not report types. */
 export const DT = { UNKNOWN: 0, DIRECTORY: 4 } as const;
 
+/** A NUL-terminated name of an arena. */
+export function nameAt(arena: Arena, at: number): Uint8Array {
+  return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
+}
+
 /**
  * Lists one directory at a time. Names stay NUL-terminated in one reused arena, in raw byte order. The views are valid
  * until the next `read`.
