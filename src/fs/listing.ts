@@ -1,5 +1,6 @@
 import type { Arena } from "../native.ts";
 import { newArena } from "../native.ts";
+import { rawBytes } from "./paths/safe-path.ts";
 import { sameContentStat, type StatBuffer, type Syscalls } from "./linux/syscall-abi.ts";
 
 /** A directory that changes during each listing is listed at least this often and this long. */
@@ -83,17 +84,12 @@ export class DirectoryListing {
   }
 
   inodeOf(offset: number): bigint {
-    return this.#buffer().readBigUInt64LE(offset - NAME_OFFSET);
+    return rawBytes(this.names.bytes).readBigUInt64LE(offset - NAME_OFFSET);
   }
 
   /** A name in latin1, the form in which names are compared and stored. */
   nameOf(offset: number): string {
-    return this.#buffer().toString("latin1", offset, this.names.bytes.indexOf(0, offset));
-  }
-
-  #buffer(): Buffer {
-    const { buffer, byteOffset, byteLength } = this.names.bytes;
-    return Buffer.from(buffer, byteOffset, byteLength);
+    return rawBytes(nameAt(this.names, offset)).toString("latin1");
   }
 
   #grow(): void {
