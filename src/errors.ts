@@ -187,7 +187,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   if (error instanceof CairnError) return error;
   // The first failure is the cause; a failure of the cleanup after it is not.
   if (error instanceof SuppressedError) return toCairnError(error.suppressed, doing);
-  const { code: given, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
+  const { code: given, errno, syscall, path } = (error ?? {}) as Partial<NodeJS.ErrnoException>;
   const unnamed = given === errnoOf(error) ? undefined : UNNAMED.get(Math.abs(Number(errno)));
   const name = unnamed?.[0] ?? given;
   const told = error instanceof Error ? error.message : String(error);
@@ -202,7 +202,6 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   if ((error as { name?: unknown } | null)?.name === "AbortError") {
     return new CairnError("interrupted", text, { cause: error });
   }
-  const { syscall, path } = error as NodeJS.ErrnoException;
   if (name === "ENOENT" && syscall === "mkdir" && path !== undefined) {
     const above = path.slice(0, path.lastIndexOf("/"));
     const lacking = `the folder ${above} does not exist`;
@@ -212,10 +211,9 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     });
   }
   // An error of Node's `rmSync` has no name if the system's errno is unusual.
-  if (name === "" && typeof (error as NodeJS.ErrnoException).errno === "number") {
+  if (name === "" && typeof errno === "number") {
     const code = /, Unknown error: read-only file system\b/i.test(message) ? codeOfErrno("EROFS") : "io";
-    const called = `${(error as NodeJS.ErrnoException).syscall}: `;
-    return new CairnError(code, text.replace(", Unknown error: ", called), { cause: error });
+    return new CairnError(code, text.replace(", Unknown error: ", `${syscall}: `), { cause: error });
   }
   if (typeof name === "string" && /^E[A-Z0-9]+$/.test(name)) {
     const code = codeOfErrno(name);

@@ -15,7 +15,7 @@ import {
 import { nameOf, parentOf } from "../fs/linux/exchange-folders.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
-import { syscallError, syscalls } from "../fs/linux/syscalls.ts";
+import { syscallError, syscalls, TICK_MS } from "../fs/linux/syscalls.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import type { Degradation } from "../contract/index.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
@@ -24,8 +24,6 @@ import { errnoOf, held, named, NO_LINK, removeSnapshot } from "./remove-held.ts"
 import { filesChangedAfter } from "./walk-entries.ts";
 
 const NEW_FILE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
-/** The clock of inodes ticks at least this often: of two writes within a tick only the first changes a time. */
-const TICK_MS = 10;
 /** Number of snapshots to try while other processes write into the folder. */
 const ATTEMPTS = 3;
 

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { openDirectory, syscalls } from "../fs/linux/syscalls.ts";
-import { nameAt } from "../archive/scan/directory-parts.ts";
+import { nameAt } from "../fs/listing.ts";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";
 import { renamedAway } from "./clone-tree.ts";
 import { DirectoryCloner } from "./clone-directories.ts";

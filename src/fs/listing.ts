@@ -1,5 +1,6 @@
 import type { Arena } from "../native.ts";
 import { newArena } from "../native.ts";
+import { rawBytes } from "./paths/safe-path.ts";
 import { sameContentStat, type StatBuffer, type Syscalls } from "./linux/syscall-abi.ts";
 
 /** A directory that changes during each listing is listed at least this often and this long. */
@@ -10,6 +11,11 @@ const NAME_OFFSET = 19;
 
 /** d_type values of a directory listing; 0 if the file system does not report types. */
 export const DT = { UNKNOWN: 0, DIRECTORY: 4 } as const;
+
+/** A NUL-terminated name of an arena. */
+export function nameAt(arena: Arena, at: number): Uint8Array {
+  return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
+}
 
 /**
  * Lists one directory at a time. Names stay NUL-terminated in one reused arena, in raw byte order. The views are valid
@@ -78,17 +84,12 @@ export class DirectoryListing {
   }
 
   inodeOf(offset: number): bigint {
-    return this.#buffer().readBigUInt64LE(offset - NAME_OFFSET);
+    return rawBytes(this.names.bytes).readBigUInt64LE(offset - NAME_OFFSET);
   }
 
   /** A name in latin1, the form in which names are compared and stored. */
   nameOf(offset: number): string {
-    return this.#buffer().toString("latin1", offset, this.names.bytes.indexOf(0, offset));
-  }
-
-  #buffer(): Buffer {
-    const { buffer, byteOffset, byteLength } = this.names.bytes;
-    return Buffer.from(buffer, byteOffset, byteLength);
+    return rawBytes(nameAt(this.names, offset)).toString("latin1");
   }
 
   #grow(): void {

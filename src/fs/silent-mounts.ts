@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { isUtf8 } from "node:buffer";
-import { lstatSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { lstatSync, readlinkSync, statSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { type Mount, mountsInside, readMounts, resolveMount } from "./linux/mounts.ts";
 import { openDirectory, syscalls } from "./linux/syscalls.ts";
 import { DirectoryListing } from "./listing.ts";
+import { processFacts } from "./lock-owner.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "./paths/safe-path.ts";
 
 /**
@@ -25,7 +26,7 @@ const SLASH = 0x2f;
 /** Types of file systems that another program or machine serves. */
 const SERVED = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|autofs|coda|lustre|gpfs|gfs2|ocfs2|virtiofs|davfs|glusterfs|beegfs)/;
 
-export function isServed({ type }: Mount): boolean {
+function isServed({ type }: Mount): boolean {
   return SERVED.test(type);
 }
 
@@ -149,12 +150,7 @@ function lookingAt(place: Buffer): ChildProcess | null {
 
 /** True for a child that ended: a zombie until this thread goes on. */
 function hasEnded(pid: number): boolean {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return /^ [ZX]/.test(text.slice(text.lastIndexOf(")") + 1));
-  } catch {
-    return true;
-  }
+  return /^[ZX]/.test(processFacts(pid)?.state ?? "X");
 }
 
 /** Returns the mounts of a list that are served by others and do not answer. */

@@ -10,7 +10,7 @@ import { syscalls } from "../../fs/linux/syscalls.ts";
 import { setAttribute } from "../../workspace/store/testing-edits.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
-import { nameAt } from "./directory-parts.ts";
+import { nameAt } from "../../fs/listing.ts";
 import { presentSource } from "./present-source.ts";
 import { TORN_LIMIT } from "./task.ts";
 import type { ScanResult } from "./scan.ts";

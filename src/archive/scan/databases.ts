@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { HEADER_BYTES, LOGS, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
 import { compareBytes, joinPath } from "../../formats/bytes.ts";
-import { signedWide, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
+import { signedWide, STAT, TICK_MS, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
@@ -105,8 +105,6 @@ export async function checkResting(
   return { path, label: "transaction-consistent", reason: null, recovered: false, apart: false };
 }
 
-/** The clock of inodes ticks at least this often. */
-const TICK_MS = 10;
 const CHANGED_IN_SAVE =
   "it was written to during the save, which did not know it yet: without a journal on the disk (journal_mode MEMORY or OFF), the point may have half of a transaction";
 

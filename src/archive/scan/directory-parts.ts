@@ -83,11 +83,6 @@ export function putNames(table: ScanTable, { names, from, to, start, arena: { by
   }
 }
 
-/** A NUL-terminated name of an arena. */
-export function nameAt(arena: Arena, at: number): Uint8Array {
-  return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
-}
-
 /** Compares a NUL-terminated name with a record's name, as raw bytes. */
 export function compareName(
   bytes: Uint8Array,

@@ -5,7 +5,7 @@ import { describe, test, type TestContext } from "node:test";
 import { syscalls } from "../../fs/linux/syscalls.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
-import { nameAt } from "./directory-parts.ts";
+import { nameAt } from "../../fs/listing.ts";
 import { INLINE_BYTES } from "./scan-runner.ts";
 import type { ScanResult } from "./scan.ts";
 import { eachRecord } from "./summary.ts";

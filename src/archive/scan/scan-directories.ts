@@ -4,7 +4,8 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type Scan
 import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { LOOK, lookOf } from "../cache/unchanged.ts";
-import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
+import { nameAt } from "../../fs/listing.ts";
+import { compareName, type Names, putNames, SharedPart } from "./directory-parts.ts";
 import { sidecarOf } from "./databases.ts";
 import { DirectoryRules } from "./directory-rules.ts";
 import { ReadAhead } from "./read-ahead.ts";

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
-import { DirectoryListing } from "../../fs/listing.ts";
+import { DirectoryListing, nameAt } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
 import { DirectReads } from "../../fs/linux/direct-reads.ts";
@@ -159,13 +159,10 @@ export class ScanThread {
    * directory with a mount; one that does not answer has `ETIMEDOUT`.
    */
   look(directory: number, fd: number, names: Arena, name: number, out: StatBuffer): number {
-    const isLeftOut = this.#mountsIn(directory)?.get(textAt(names, name));
+    const isLeftOut = this.#mountsIn(directory)?.get(latin1(nameAt(names, name)));
     if (isLeftOut === undefined) return this.sys.stat(fd, names, name, out);
     if (!isLeftOut) {
-      const place = joinPath(
-        this.task.request.root,
-        this.entryPath(directory, Buffer.from(textAt(names, name), "latin1")),
-      );
+      const place = joinPath(this.task.request.root, this.entryPath(directory, nameAt(names, name)));
       return isSilent(place) ? ETIMEDOUT : this.sys.stat(fd, names, name, out);
     }
     out.words.fill(0);
@@ -307,10 +304,6 @@ export class ScanThread {
     this.#direct?.close();
     this.#direct = undefined;
   }
-}
-
-function textAt(names: Arena, name: number): string {
-  return latin1(names.bytes.subarray(name, names.bytes.indexOf(0, name)));
 }
 
 /** True if opening a directory failed because the path has no entry or another kind of entry. */

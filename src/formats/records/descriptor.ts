@@ -150,7 +150,7 @@ export interface Descriptor {
   rewritten?: Rewriting[];
   /** True: a restore or an undo made the point, to keep the state before it. */
   undo: boolean;
-  /** The maps of the user namespace of the save, whose outside ids are those of the point. Absent: it had all ids. */
+  /** Id maps of the user namespace in which the save ran. The point has the outside ids. Absent: the namespace had all ids. */
   namespace?: { uids: IdRange[]; gids: IdRange[] };
 }
 

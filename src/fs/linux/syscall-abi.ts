@@ -85,6 +85,8 @@ export const AT_FDCWD = -100;
 export const SETUID = 0o4000;
 export const SETGID = 0o2000;
 export const EINTR = 4;
+/** The clock of inodes ticks at least this often: of two writes within a tick only the first changes a time. */
+export const TICK_MS = 10;
 
 /** The result of statx: 256 bytes as u32 words. */
 export interface StatBuffer {

@@ -12,10 +12,10 @@ import { SETGID, SETUID, type StatBuffer, STAT, type Syscalls, TYPE } from "./sy
 export const NO_ID = 0xffffffff;
 
 /** The first id inside, the first id outside, and the number of ids, as in `/proc/self/uid_map`. */
-export type IdRange = readonly [inside: number, outside: number, count: number];
+type IdRange = readonly [inside: number, outside: number, count: number];
 
 /** The ids of a namespace that has not all ids of its own. */
-export interface NamespaceIds {
+interface NamespaceIds {
   readonly uids: readonly IdRange[];
   readonly gids: readonly IdRange[];
 }
@@ -43,7 +43,7 @@ function rangesOf(map: string): readonly IdRange[] {
 }
 
 /** Parses the lines of a map. */
-export function parseRanges(text: string): IdRange[] {
+function parseRanges(text: string): IdRange[] {
   return text
     .split("\n")
     .map((line) => line.trim().split(/\s+/).map(Number))
@@ -97,7 +97,7 @@ export function unknownBits(a: Pick<Owned, "uid" | "gid">): number {
   return (a.uid === NO_ID ? SETUID : 0) | (a.gid === NO_ID ? SETGID : 0);
 }
 
-/** Returns an entry with the present owner in place of one that is not known. `isSame`: the content is the present one. */
+/** Returns `node`. An unknown owner or group is replaced by that of `present`. `isSame`: both have the same content. */
 export function withFormerOwner<T extends Owned>(node: T, present: Owned, isSame: boolean): T {
   const unknown = unknownBits(node);
   if (unknown === 0) return node;

@@ -9,6 +9,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { besideWhich, DATABASE_LABELS, LOCK_BYTE_OFFSET } from "../../formats/sqlite-header.ts";
 import { findHolders } from "../../fs/linux/holders.ts";
 import { processesWithLocks } from "../../fs/linux/kernel-lock.ts";
+import { TICK_MS } from "../../fs/linux/syscalls.ts";
 import type { SaveInput } from "./record-point.ts";
 import type { Point } from "../points/point-files.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -19,8 +20,6 @@ import { stillDatabases } from "../open/describe.ts";
 const BUDGET_MS = 500;
 /** Only processes with a lock like SQLite's are searched. */
 const HOLDERS_BUDGET_MS = 500;
-/** The clock of inodes ticks at least this often. */
-const TICK_MS = 10;
 /** Number of points, from head back, whose databases are looked up. The search ends at the first sealed point. */
 const LOOK_BACK = 4;
 
@@ -135,9 +134,9 @@ function distinct(places: readonly Uint8Array[]): Uint8Array[] {
 }
 
 /**
- * Compares databases in a snapshot with the folder's before and after it. A file that was the same at all three moments
- * has no transaction that the looks at the locks missed. Returns those that changed, and those that were still: held, or
- * unchanged although their times lie within the save.
+ * Compares each database before the snapshot, in the snapshot and after the snapshot. A transaction between two looks at
+ * the locks changes the file. Returns the changed databases, and the `still` ones: databases that were held, or that were
+ * written to since `began` and then compare equal.
  */
 async function changedIn(
   { root, tree, began }: { root: Buffer; tree: Buffer; began: number },
@@ -244,10 +243,9 @@ class KnownDatabases {
   }
 
   async #look(seen: SeenEntries | null): Promise<void> {
-    const names = seen?.takeSeen() ?? null;
+    const names = seen?.takeSeen();
     if (seen !== null) this.#add([...seen.databases].map(fromLatin1));
-    if (names !== null)
-      return this.#add([...names].map(fromLatin1).flatMap((path) => [path, besideWhich(path) ?? path]));
+    if (names) return this.#add([...names].map(fromLatin1).flatMap((path) => [path, besideWhich(path) ?? path]));
     if (this.#isTableRead) return seen?.loseSeen();
     this.#isTableRead = true;
     const locked = openDatabases(this.#workspace.root);
