@@ -32,7 +32,7 @@ function isServed({ type }: Mount): boolean {
 
 /** Until when places count as answering, and mounts as silent. */
 const answering = new Map<string, number>();
-const silent = new Map<number, number>();
+const silent = new Map<string, number>();
 
 /** True if the mount that an absolute or relative path leads into does not answer. Looks at no such mount itself. */
 export function isSilent(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
@@ -108,17 +108,22 @@ function isLink(path: Buffer): boolean {
 function silentAmong(places: readonly ServedPlace[]): ServedPlace[] {
   const now = Date.now();
   const unknown = places.filter(
-    ({ mount, place }) => !isCurrent(silent, mount.id, now) && !isCurrent(answering, place.toString("latin1"), now),
+    ({ mount, place }) => !isCurrent(silent, keyOf(mount), now) && !isCurrent(answering, place.toString("latin1"), now),
   );
   const answered = answerInTime(unknown.map(({ place }) => place));
   if (answering.size > MOST_KNOWN) answering.clear();
   for (const [i, { mount, place }] of unknown.entries())
     if (answered[i]!) answering.set(place.toString("latin1"), Date.now() + ANSWERING_MS);
-    else silent.set(mount.id, Date.now() + SILENT_MS);
-  return places.filter(({ mount }) => isCurrent(silent, mount.id, now));
+    else silent.set(keyOf(mount), Date.now() + SILENT_MS);
+  return places.filter(({ mount }) => isCurrent(silent, keyOf(mount), now));
 }
 
-function isCurrent<K>(known: ReadonlyMap<K, number>, key: K, now: number): boolean {
+/** The kernel gives the id of a mount that has gone to the next mount. */
+function keyOf({ id, mountPoint }: Mount): string {
+  return `${id} ${mountPoint.toString("latin1")}`;
+}
+
+function isCurrent(known: ReadonlyMap<string, number>, key: string, now: number): boolean {
   return (known.get(key) ?? 0) > now;
 }
 

@@ -8,6 +8,8 @@ import { type Fault, FaultyFuse, whyNoFuse } from "../fixtures/faulty-fuse.ts";
 import { LONG } from "../fixtures/long.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { mountOf } from "../../src/fs/linux/mounts.ts";
+import { isSilent } from "../../src/fs/silent-mounts.ts";
 
 /** Every verb that reads a folder, on and beside a file system that fails or does not answer. */
 
@@ -206,4 +208,23 @@ test("a bind mount, a link and a file in a mount that does not answer are known 
     assert.match(done.error!.message, /does not answer/);
     assert.match(done.error!.hint ?? "", /unmount it/);
   }
+});
+
+test("a mount that has the id of a silent mount that has gone is looked at", needs, async (t) => {
+  const idOf = (at: string): number => mountOf(at)!.id;
+  const first = newFolder("silent");
+  const fuse = await FaultyFuse.mount(t, first);
+  const id = idOf(first);
+  await fuse.faults({ fault: "hang", path: "" });
+  assert.equal(isSilent(first), true);
+  await fuse.die();
+  assert.equal(spawnSync("umount", ["-l", first]).status, 0);
+  // The kernel gives the smallest free id.
+  for (let tries = 0; tries < 20; tries++) {
+    const next = newFolder(`next-${tries}`);
+    await FaultyFuse.mount(t, next);
+    assert.equal(isSilent(next), false);
+    if (idOf(next) === id) return;
+  }
+  t.skip("the kernel gave no mount the id again");
 });
