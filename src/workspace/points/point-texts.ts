@@ -23,7 +23,7 @@ const MOST_FILE_BYTES = 2 * PER_FILE * MOST_ROW_BYTES;
 export const TEXTS_HEAD = "cairn-texts 1 ";
 const HEAD_BYTES = TEXTS_HEAD.length + 8 + 1 + 10 + 1;
 
-/** What filters compare of a point. */
+/** The texts of a point that filters of the history compare. */
 export interface TextRow {
   /** {@link folded} message, tags and cause; a tag is between two of {@link BREAK} */
   readonly text: string;
