@@ -11,8 +11,10 @@ import {
   stateOf,
   Writer,
 } from "../../src/capture/sqlite/testing-writer.ts";
+import { LiveDatabases } from "../../src/capture/sqlite/live-databases.ts";
 import type { Client, SavePoint } from "../../src/contract/index.ts";
 import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { HalfWriter, makeHalfWritten } from "../fixtures/half-writer.ts";
 import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
@@ -33,8 +35,13 @@ interface Views {
   cairn: string;
 }
 
-const PLACES = ["bindfs", "bindfs with locks", "overlay", "juicefs"] as const;
-type PlaceKind = (typeof PLACES)[number];
+/** The last shows names and sizes as they were at the first look. */
+const BINDFS = {
+  bindfs: [],
+  "bindfs with locks": ["--multithreaded", "--enable-lock-forwarding"],
+  "bindfs that remembers": ["-o", "attr_timeout=3600,entry_timeout=3600"],
+} as const;
+type PlaceKind = keyof typeof BINDFS | "overlay" | "juicefs";
 const CASES: readonly (readonly [PlaceKind, JournalMode])[] = [
   ["bindfs", "delete"],
   ["bindfs with locks", "wal"],
@@ -63,7 +70,7 @@ function viewsOf(t: TestContext, kind: PlaceKind): Views | null {
   const [program, args] =
     kind === "overlay"
       ? ["mount", ["-t", "overlay", "overlay", "-o", layers, above!]]
-      : ["bindfs", [...(kind === "bindfs" ? [] : ["--multithreaded", "--enable-lock-forwarding"]), below!, above!]];
+      : ["bindfs", [...BINDFS[kind], below!, above!]];
   const made = spawnSync(program, args, { encoding: "utf8" });
   if (made.status !== 0) {
     t.skip(`no ${kind} here: ${made.error?.message ?? made.stderr}`);
@@ -128,6 +135,11 @@ describe("a database whose program may take locks that Cairn does not see", () =
       const isSeen = kind === "juicefs" || (kind === "bindfs with locks" && mode !== "wal");
       if (isSeen) assert.deepEqual(Object.keys(busy), ["transaction-consistent"]);
       else assert.equal(busy["transaction-consistent"], undefined);
+      // A FUSE mount shows for a second the log that the program removed.
+      const log = path.join(folder, "app.db-wal");
+      const isLogThere = (): boolean => fs.existsSync(path.join(views.program, "ws", "app.db-wal"));
+      if (kind.startsWith("bindfs"))
+        await eventually("the mount shows the present names", () => fs.existsSync(log) === isLogThere());
       const idle = await savedTruly(client, to);
       const isOwn = isSeen || kind === "bindfs with locks";
       assert.equal(idle, isOwn ? "transaction-consistent" : "crash-consistent");
@@ -157,6 +169,24 @@ describe("a database whose program uses it through a FUSE above the folder that 
       t.after(() => other.close());
       assert.deepEqual(other.prepare("SELECT n FROM t").all().length, 1);
     });
+
+  test("a database whose log is gone, though the mount still shows its name, is a plain copy", async (t) => {
+    const views = viewsOf(t, "bindfs that remembers");
+    if (views === null) return;
+    const open = new DatabaseSync(path.join(views.program, "app.db"));
+    t.after(() => open.isOpen && open.close());
+    open.exec("PRAGMA journal_mode = WAL; CREATE TABLE t (n)");
+    const log = path.join(views.cairn, "app.db-wal");
+    assert.ok(fs.statSync(log).size > 0);
+    open.close();
+    assert.deepEqual([fs.existsSync(path.join(views.program, "app.db-wal")), fs.existsSync(log)], [false, true]);
+    const scratch = fs.mkdtempSync(path.join(SCRATCH, "gone-"));
+    const databases = new LiveDatabases();
+    t.after(() => databases.close());
+    const held = await databases.hold(Buffer.from(path.join(views.cairn, "app.db")), { how: "own", scratch });
+    assert.deepEqual([held?.label, held?.sidecars], ["crash-consistent", []]);
+    assert.equal(await held?.release(), true);
+  });
 
   test("a journal that appears during a capture is not rolled back", async (t) => {
     const views = viewsOf(t, "bindfs");

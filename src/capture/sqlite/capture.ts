@@ -63,6 +63,7 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   }
 }
 
+const LOG_GONE = "its log or journal was removed while Cairn looked at it";
 const LEFT_BEHIND = "no process uses the log or journal beside it, which may be another database's";
 
 /** A request to make a database in use readable for another process. */
@@ -114,14 +115,12 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
     if (typeof how === "object") return recoverCopy({ path, stage: request.stage, ...how });
     const unshared = whyUnshared(fd, path, header);
     const misplaced = unshared ?? (await whyNotInPlace(path));
-    if (misplaced === null && isLeftBehind(fd, path)) {
-      pin({ database: null, fd, looks: () => looksOfFiles(path) });
-      const held = recoverCopy({ path, stage: request.stage, tree: ROOT, folders: [ROOT] });
-      return { ...held, reason: held.reason ?? LEFT_BEHIND };
-    }
-    const reason = whyNotOpened(path, header) ?? misplaced;
-    if (reason !== null)
-      return heldCopy(await plainCopy(fd, request, { header, reason, isUncached: unshared !== null }));
+    const isLeft = misplaced === null && isLeftBehind(fd, path);
+    const left = isLeft ? heldInPlace(fd, request) : null;
+    if (left !== null) return left;
+    const reason = isLeft ? LOG_GONE : (whyNotOpened(path, header) ?? misplaced);
+    const isUncached = unshared !== null || isLeft;
+    if (reason !== null) return heldCopy(await plainCopy(fd, request, { header, reason, isUncached }));
     try {
       return await pinOrImage(fd, request, header);
     } catch (error) {
@@ -131,6 +130,22 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
   } finally {
     // Closing the descriptor releases all locks of this process on the file.
     if (pinned?.fd !== fd) fs.closeSync(fd);
+  }
+}
+
+/**
+ * Null if its log or journal is gone although the mount still shows it, as a FUSE does for a second: the mount's sizes
+ * and times prove nothing then.
+ */
+function heldInPlace(fd: number, { path, stage }: HoldRequest): Held | null {
+  pin({ database: null, fd, looks: () => looksOfFiles(path) });
+  try {
+    const held = recoverCopy({ path, stage, tree: ROOT, folders: [ROOT] });
+    return { ...held, reason: held.reason ?? LEFT_BEHIND };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    pinned = null;
+    return null;
   }
 }
 
@@ -370,12 +385,12 @@ async function readPinned(
   path: Uint8Array,
 ): Promise<boolean> {
   const before = fs.fstatSync(fd, { bigint: true });
-  const named = fs.statSync(Buffer.from(path), { bigint: true });
+  const named = fs.statSync(Buffer.from(path), { bigint: true, throwIfNoEntry: false });
   const header = headOf(fd);
   failpoint("database.pinned");
   const pageSize = ask(database, "PRAGMA page_size");
   const bytes = ask(database, "PRAGMA page_count") * pageSize;
-  if (named.ino !== before.ino || named.dev !== before.dev || before.size < BigInt(bytes)) return false;
+  if (named?.ino !== before.ino || named.dev !== before.dev || before.size < BigInt(bytes)) return false;
   await copyBytes(fd, image, bytes);
   failpoint("database.read");
   const after = fs.fstatSync(fd, { bigint: true });
