@@ -9,6 +9,8 @@ import { Client as McpClient } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { Connection } from "../../../src/api/client/connection.ts";
 import { connect } from "../../../src/client.ts";
+import { LoopVolume } from "../loop-volume.ts";
+import { runCommand } from "../measure.ts";
 import { isInstalled } from "../stores.ts";
 import type { Bench, OwnCase } from "../bench.ts";
 import { limitBar, median, ratioBars, type Result } from "../result.ts";
@@ -20,6 +22,7 @@ const CLIENTS = 1000;
 const SLOW = 100;
 const CALLS_EACH = 5;
 const TOLD = 200;
+const HELD_FOLDERS = [10, 1000];
 
 /** The daemon over its socket: saves and status of a watched folder, delay of events, and a thousand clients at once. */
 export const service: OwnCase = {
@@ -32,6 +35,7 @@ export const service: OwnCase = {
     makeTree(tree, bench.quick ? 50 : 1000);
     const { child, socket } = await startDaemon(folder);
     const connection = new Connection(socket);
+    const volumes: LoopVolume[] = [];
     const samples: Record<string, number[]> = {};
     const time = async (name: string, work: () => Promise<unknown>): Promise<void> => {
       const start = performance.now();
@@ -54,6 +58,13 @@ export const service: OwnCase = {
       const mcp = await unchangedByMcp(tree, socket, bench.repeats * 6);
       samples["save of nothing by MCP"] = mcp;
       samples["change until it is told"] = await toldAfter(socket, tree, bench.quick ? 20 : TOLD);
+      for (const folders of process.getuid?.() === 0 ? HELD_FOLDERS : []) {
+        const volume = new LoopVolume(bench.folder("service-btrfs", String(folders)), "btrfs");
+        volumes.push(volume);
+        const name = `save on btrfs, ${folders * PER_FOLDER} files`;
+        const saves = heldSaves(connection, volume, { folders, count: bench.repeats * 6 });
+        for await (const save of saves) await time(name, save);
+      }
       const crowd = await crowded(socket, tree, bench.quick ? 100 : CLIENTS);
       samples["call among many clients"] = crowd.times;
       const p99 = quantile(crowd.times, 0.99);
@@ -67,6 +78,9 @@ export const service: OwnCase = {
           ...(hasGit
             ? ratioBars({ cairn: samples["status"]!, "git status": samples["git status"]! }, { "git status": 1 })
             : []),
+          ...Object.entries(samples)
+            .filter(([name]) => name.startsWith("save on btrfs"))
+            .map(([name, times]) => limitBar(name, median(times), 10, "ms")),
           limitBar("save of nothing by MCP", median(mcp), 20, "ms"),
           limitBar("change until it is told, p99", quantile(samples["change until it is told"], 0.99), 200, "ms"),
           limitBar("call among many clients, p99", p99, 10 * median(crowd.times), "ms"),
@@ -81,6 +95,7 @@ export const service: OwnCase = {
       connection.close();
       child.kill();
       await once(child, "exit");
+      for (const volume of volumes) volume.close();
       rmSync(folder, { recursive: true, force: true });
     }
   },
@@ -124,6 +139,27 @@ async function startDaemon(folder: string): Promise<{ child: ChildProcess; socke
   const child = spawn(process.execPath, [COMMAND, ...words], { stdio: ["ignore", "pipe", "inherit"] });
   await once(child.stdout!, "data");
   return { child, socket };
+}
+
+/** Yields saves of a btrfs subvolume, each after some of its files were changed. */
+async function* heldSaves(
+  connection: Connection,
+  volume: LoopVolume,
+  { folders, count }: { folders: number; count: number },
+): AsyncGenerator<() => Promise<unknown>> {
+  volume.fresh();
+  const tree = path.join(volume.mountPoint, "tree");
+  runCommand({ program: "btrfs", args: ["-q", "subvolume", "create", tree] });
+  makeTree(tree, folders);
+  await connection.call("register", { path: tree });
+  const save = async (): Promise<unknown> => connection.call("save", { workspace: tree });
+  await save();
+  await sleep(2500);
+  await save();
+  for (let round = 0; round < count; round++) {
+    change(tree, round);
+    yield save;
+  }
 }
 
 /** Returns the milliseconds of saves of a small unchanged folder by an agent's MCP server that stays running. */
