@@ -25,7 +25,7 @@ export const ImportDirectoryOptions = object({
   isTar: opt(flag("the source is a tar file of an export directory")),
   isClone: opt(flag("create an independent workspace, without a record of its origin")),
   name: opt(
-    text("name of the new workspace; default: the exported workspace's name; with `isClone`: the new folder's name"),
+    text("name of the new workspace; default: the exported workspace's name; of a clone: the new folder's name"),
     "--name <name>",
   ),
   allow: allow("override a guard"),

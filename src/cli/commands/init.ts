@@ -1,9 +1,10 @@
 import type { CommandDefinition } from "../command.ts";
 import { printable } from "../render/format.ts";
 import { InitOptions } from "../../contract/care.ts";
+import { omit } from "../../contract/schema.ts";
 import { VerbOptions } from "../options.ts";
 
-const OPTIONS = new VerbOptions(InitOptions.entries);
+const OPTIONS = new VerbOptions(omit(InitOptions, "controlDirectory"));
 
 export const command: CommandDefinition = {
   name: "init",

@@ -121,7 +121,7 @@ export async function removeMachine(
   const { force = false, deletePoints = false } = options;
   const refuse = (machine: Machine): void => {
     if (!force && processIn(machine.live) !== null)
-      throw new CairnError("refused", `${name} runs`, {
+      throw new CairnError("refused", `the machine ${name} is running`, {
         hint: advice`stop the machine first, or remove it running: ${option("force")}`,
       });
     // A save that failed leaves a folder without points.

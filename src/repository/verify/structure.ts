@@ -245,7 +245,7 @@ async function checkPacks(
     problems.push({
       kind: "pack_unindexed",
       object: name,
-      detail: `no index lists this file of ${size} bytes`,
+      detail: `no index lists this file of ${size} bytes${damaged.length > 0 ? "" : ": an interrupted run left it, and a prune removes it"}`,
       severity: damaged.length > 0 ? "damage" : "note",
     });
   const packs = [...planned.values()].sort((a, b) => b.size - a.size);

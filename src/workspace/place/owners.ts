@@ -101,7 +101,7 @@ export function requireOpen({ root }: ControlPaths, folder: Buffer): void {
       {
         hint: isOwn
           ? `open it: chmod u+rwx ${shellPath(root)}`
-          : advice`work as that user${either(`: sudo -u '#${uid}' cairn …`, ` (uid ${uid})`)}`,
+          : advice`work as that user${either(`: sudo -u '#${uid}' cairn …`, ` (uid ${uid})`)}; several users share a folder through root's daemon`,
         cause: error,
       },
     );

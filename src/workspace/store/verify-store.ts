@@ -1,5 +1,6 @@
 import { throwIfAborted } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
+import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
@@ -434,7 +435,9 @@ class Proof extends Examination {
       // Only unneeded blobs of this pack are damaged.
       if (count === 0 && !this.request.everything && (kind === "name" || kind === null)) continue;
       const effect =
-        count === 0 ? "none of the checked content is lost by that" : `${count} needed blobs cannot be read from it`;
+        count === 0
+          ? "none of the checked content is lost by that"
+          : `${plural(count, "needed blob")} cannot be read from it`;
       this.addPack(name, `: ${describe(report)}; ${effect}`, MEND);
     }
   }

@@ -34,7 +34,7 @@ export const command: CommandDefinition = {
 };
 
 async function render({ style }: Context, client: Client, { found, truncated }: FindNamesResult): Promise<string> {
-  if (found.length === 0) return "nothing found";
+  if (found.length === 0) return "nothing found: names and paths are compared, not contents";
   const shorten = await shortener(
     client,
     found.flatMap(({ newest, oldest }) => [newest, oldest]),

@@ -9,7 +9,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { printable } from "../../render/format.ts";
+import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME, shownState } from "./place.ts";
 
@@ -81,7 +81,7 @@ export const stop: CommandDefinition = {
     return said(
       context,
       info,
-      info.obeyed || input.flag("force") ? "stopped" : "powered off, because the guest did not shut down,",
+      info.obeyed || input.flag("force") ? "stopped" : "powered off (the guest did not shut down)",
     );
   },
 };
@@ -131,7 +131,9 @@ function shown({ style }: Context, info: MachineInfo): string {
     ...(info.image === "" ? [] : ([["image", printable(info.image)]] as [string, string][])),
     [
       "saved",
-      info.lineage.length === 0 ? "never" : `${info.lineage.length} times: cairn -C ${printable(info.saved)} history`,
+      info.lineage.length === 0
+        ? "never"
+        : `${plural(info.lineage.length, "time")}: cairn -C ${printable(info.saved)} history`,
     ],
     ["console", printable(info.console_log)],
     ["made", info.created_at],
