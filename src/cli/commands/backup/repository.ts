@@ -1,4 +1,5 @@
-import { resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { Compression, KeptRepositoryEdit, RepositoryOptions, TransferLimits } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { BackupRepository, CallOptions, KeptRepository } from "../../../contract/index.ts";
@@ -233,6 +234,15 @@ export function locationOf(context: Context, input: Input): string {
       "name one with -r, for example -r /srv/backups, or in the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` remembers one for a folder",
     );
   return absolute(context, location);
+}
+
+/** Returns the folder that the line names if a msgvault repository lies there, else null. */
+export function msgvaultFolder(context: Context, input: Input): string | null {
+  const location = nameOf(context, input) ?? "";
+  if (location === "" || isRemote(location)) return null;
+  const folder = context.absolute(location);
+  const has = (name: string): boolean => existsSync(join(folder, name));
+  return has("config.toml") && has("snapshots") && !has("config") ? folder : null;
 }
 
 /** Makes a relative path absolute, from the current folder. */
