@@ -325,7 +325,10 @@ function unpacked(
   if (!isWhole)
     return pipeline(Readable.from(stored()), zlib.createZstdDecompress({ params, chunkSize: PIECE }), () => undefined);
   const most = entry.raw + 1;
-  return [...stored()].map((bytes) =>
-    zlib.zstdDecompressSync(bytes, { params, maxOutputLength: most, chunkSize: Math.max(64, most) }),
-  );
+  return [...stored()].map((bytes) => {
+    const options = { params, maxOutputLength: most, chunkSize: Math.max(64, most), info: true };
+    const { buffer, engine } = zlib.zstdDecompressSync(bytes, options) as unknown as { buffer: Buffer; engine: zlib.Zlib };
+    if (engine.bytesWritten !== bytes.length) throw new Error("bytes follow the frame");
+    return buffer;
+  });
 }

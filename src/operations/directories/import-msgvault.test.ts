@@ -230,7 +230,7 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
   ["footer: an encrypted blob", withFooter(60, Buffer.of(3)), /damaged.*flags/s],
   ["footer: a wrong CRC", withFooter(61, Buffer.from("01020304", "hex")), /damaged.*(?:crc32c|checksum)/s],
   ["frame: other content of the same length", () => written({ compress: false, frame: (stored, raw) => (raw.length > 20 * PAGE || raw.length < 1000 ? stored : Buffer.alloc(stored.length, 3)) }), /damaged.*(?:sha256|id|magic)/s],
-  ["frame: a bomb", () => written({ frame: (stored, raw) => (stored === raw ? stored : Buffer.concat([stored, stored])) }), /damaged/s],
+  ["frame: a bomb", () => written({ frame: (stored, raw) => (stored === raw ? stored : Buffer.concat([stored, stored])) }), /damaged.*frame/s],
   ["extra: ..", withExtra("a/../../b"), /damaged.*\.\./s],
   ["extra: absolute", withExtra("/etc/passwd"), /damaged.*absolute/s],
   ["extra: the database", withExtra("msgvault.db"), /damaged.*msgvault\.db/s],
