@@ -26,7 +26,7 @@ export const ImportMsgvaultResult = object({
         "`not_compared`: another program than msgvault counted; SQLite checked the database all the same",
       ),
     }),
-    ),
+  ),
   duration_ms: number(),
 });
 export type ImportMsgvaultResult = Of<typeof ImportMsgvaultResult>;

@@ -48,11 +48,15 @@ test("backup list and inspect show a msgvault repository, its snapshots and its 
   assert.equal(format(`snapshots/${first}.mvmanifest`), "msgvault-snapshot");
   const find = (ending: string): string => Object.keys(filesIn(root)).find((each) => each.endsWith(ending))!;
   assert.deepEqual([format(find(".mvidx")), format(find(".mvpack"))], ["msgvault-index", "msgvault-pack"]);
-  fs.appendFileSync(path.join(root, `snapshots/${first}.mvmanifest`), "x");
+  fs.appendFileSync(path.join(root, `snapshots/${second}.mvmanifest`), "x");
   const { damaged } = cairnOk(["backup", "list", "-r", root]).data as { damaged: { snapshot_id: string }[] };
-  assert.deepEqual(damaged.map(({ snapshot_id: id }) => id), [first]);
-  cairnOk(["backup", "import-msgvault", root, "--snapshot", second, "--to", fresh("to")]);
-  assert.equal(cairn(["backup", "import-msgvault", root, "--snapshot", first, "--to", fresh("to")]).status, 6);
+  assert.deepEqual(
+    damaged.map(({ snapshot_id: id }) => id),
+    [second],
+  );
+  cairnOk(["backup", "import-msgvault", root, "--snapshot", first, "--to", fresh("to")]);
+  const { status, error } = cairn(["backup", "import-msgvault", root, "--to", fresh("to")]);
+  assert.deepEqual([status, error!.message.includes(second)], [6, true]);
 });
 
 test("import restores each snapshot, and refuses used folders, unknown and ambiguous snapshots", () => {
@@ -73,7 +77,7 @@ test("import restores each snapshot, and refuses used folders, unknown and ambig
   assert.equal(refused(SCRATCH, "--to", fresh("to")), "not_found");
 });
 
-test("nothing in the repository changes: no byte, no access time, and a repository on a read-only mount is enough", () => {
+test("nothing in the repository changes: no byte, no access time, no lock", () => {
   const { root } = made();
   const facts = (): unknown[] =>
     ["", ...fs.readdirSync(root, { recursive: true, encoding: "utf8" })].map((name) => {
@@ -83,7 +87,11 @@ test("nothing in the repository changes: no byte, no access time, and a reposito
   for (const name of ["", ...fs.readdirSync(root, { recursive: true, encoding: "utf8" })])
     fs.utimesSync(path.join(root, name), 1, fs.statSync(path.join(root, name)).mtimeMs / 1000);
   const before = facts();
-  for (const words of [["list", "-r", root], ["import-msgvault", root, "--to", fresh("to")]]) cairnOk(["backup", ...words]);
+  for (const words of [
+    ["list", "-r", root],
+    ["import-msgvault", root, "--to", fresh("to")],
+  ])
+    cairnOk(["backup", ...words]);
   cairnOk(["inspect", root]);
   assert.deepEqual(facts(), before);
 });
@@ -103,40 +111,86 @@ test("an import that is killed at any step leaves nothing or a complete folder, 
   }
 });
 
-const peer = findPeer("msgvault");
-test("snapshots that msgvault's own engine wrote are imported byte for byte", { skip: "reason" in peer && peer.reason }, () => {
-  if ("reason" in peer) return;
-  const run = (words: string[], env: Record<string, string> = {}): string =>
-    execFileSync(peer.program, words, { encoding: "utf8", env: { ...process.env, ...env } }).trim();
-  for (const level of ["3", "9", "19"]) {
-    const home = archive(40);
-    fs.mkdirSync(path.join(home, "deletions"));
-    fs.writeFileSync(path.join(home, "deletions/a.json"), "{}");
-    const large = "a line of a large attachment\n".repeat(500_000);
-    fs.writeFileSync(path.join(home, "large"), large);
-    const root = fresh("repository");
-    run(["init", root]);
-    const copies: [string, Record<string, string>][] = [];
-    for (let i = 0; i < 4; i++) {
-      addMessages(home, 20, i === 2 ? { folder: "sms" } : {});
-      const id = run(["create", root, home, i === 0 ? "first <&>" : "", level], i === 3 ? { NOTE: "of it" } : {});
-      const files = filesIn(home);
-      delete files["large"];
-      copies.push([id, files]);
-    }
-    run(["verify", root]);
-    for (const [id, files] of copies) {
-      const to = fresh("to");
-      const { data } = cairnOk(["backup", "import-msgvault", root, "--snapshot", id, "--to", to]);
-      const imported = filesIn(to);
-      delete imported["auxiliary/note"];
-      assert.deepEqual(imported, files);
-      assert.equal((data["database"] as { statistics: string }).statistics, "equal");
-    }
-    assert.equal((cairnOk(["backup", "list", "-r", root]).data["snapshots"] as unknown[]).length, 4);
-    const stream = run(["create", root, home, "stream", level], { STREAM: path.join(home, "large") });
-    const to = fresh("to");
-    cairnOk(["backup", "import-msgvault", root, "--snapshot", stream, "--to", to]);
-    assert.equal(fs.readFileSync(path.join(to, "metadata"), "utf8"), large);
+test("each snapshot becomes a save point with its time and tag, and a backup of that point; killed imports go on", () => {
+  const { root, homes } = made();
+  const folder = fresh("work");
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "mine"), "x");
+  const line = ["save", folder, "--from-msgvault", root];
+  const traced = fresh("traced");
+  fs.mkdirSync(traced);
+  for (const pass of chosenPasses(passesOf(["save", traced, "--from-msgvault", root]), 5)) killAt(line, pass);
+  const { points } = cairnOk(line).data as { points: { created_at: string; tags: string[]; save_point_id: string }[] };
+  const facts = (all: { created_at: string; tags: string[] }[]): unknown =>
+    all.map(({ created_at: at, tags }) => [Date.parse(at), tags]);
+  const wanted = [
+    [Date.parse("2026-11-20T10:00:00Z"), ["weekly"]],
+    [Date.parse("2026-11-21T10:00:00Z"), []],
+  ];
+  assert.deepEqual(facts(points), wanted);
+  assert.equal((cairnOk(["history", "-C", folder]).data["save_points"] as unknown[]).length, 2);
+  assert.deepEqual(fs.readdirSync(folder), ["mine"]);
+  for (const [i, { save_point_id: id }] of points.entries()) {
+    const to = fresh("restored");
+    cairnOk(["restore", id, "--to", to, "-C", folder]);
+    assert.deepEqual(filesIn(to), filesIn(homes[i]!));
   }
+  // The folder's own saves go on as before.
+  assert.equal(cairnOk(["save", folder]).data["made"], true);
+  assert.equal(cairnOk(["status", "-C", folder]).data["clean"], true);
+  assert.equal(cairnOk(line).data["made"], 0);
+  const repository = ["-r", fresh("backups"), "--password-command", "echo secret"];
+  cairnOk(["backup", "init", ...repository]);
+  const backup = ["backup", "create", folder, "--from-msgvault", root, ...repository];
+  assert.equal((cairnOk(backup).data["backups"] as unknown[]).length, 2);
+  assert.equal((cairnOk(backup).data["backups"] as unknown[]).length, 0);
+  const listed = cairnOk(["backup", "list", ...repository]).data["snapshots"] as {
+    created_at: string;
+    tags: string[];
+  }[];
+  assert.deepEqual(facts(listed), wanted);
+  assert.equal(cairn([...line, "-m", "words"]).status, 2);
+  assert.equal(cairn([...backup, "--no-save"]).status, 2);
 });
+
+const peer = findPeer("msgvault");
+test(
+  "snapshots that msgvault's own engine wrote are imported byte for byte",
+  { skip: "reason" in peer && peer.reason },
+  () => {
+    if ("reason" in peer) return;
+    const run = (words: string[], env: Record<string, string> = {}): string =>
+      execFileSync(peer.program, words, { encoding: "utf8", env: { ...process.env, ...env } }).trim();
+    for (const level of ["3", "9", "19"]) {
+      const home = archive(40);
+      fs.mkdirSync(path.join(home, "deletions"));
+      fs.writeFileSync(path.join(home, "deletions/a.json"), "{}");
+      const large = "a line of a large attachment\n".repeat(500_000);
+      fs.writeFileSync(path.join(home, "large"), large);
+      const root = fresh("repository");
+      run(["init", root]);
+      const copies: [string, Record<string, string>][] = [];
+      for (let i = 0; i < 4; i++) {
+        addMessages(home, 20, i === 2 ? { folder: "sms" } : {});
+        const id = run(["create", root, home, i === 0 ? "first <&>" : "", level], i === 3 ? { NOTE: "of it" } : {});
+        const files = filesIn(home);
+        delete files["large"];
+        copies.push([id, files]);
+      }
+      run(["verify", root]);
+      for (const [id, files] of copies) {
+        const to = fresh("to");
+        const { data } = cairnOk(["backup", "import-msgvault", root, "--snapshot", id, "--to", to]);
+        const imported = filesIn(to);
+        delete imported["auxiliary/note"];
+        assert.deepEqual(imported, files);
+        assert.equal((data["database"] as { statistics: string }).statistics, "equal");
+      }
+      assert.equal((cairnOk(["backup", "list", "-r", root]).data["snapshots"] as unknown[]).length, 4);
+      const stream = run(["create", root, home, "stream", level], { STREAM: path.join(home, "large") });
+      const to = fresh("to");
+      cairnOk(["backup", "import-msgvault", root, "--snapshot", stream, "--to", to]);
+      assert.equal(fs.readFileSync(path.join(to, "metadata"), "utf8"), large);
+    }
+  },
+);

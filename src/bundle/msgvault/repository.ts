@@ -152,7 +152,10 @@ export class MsgvaultRepository implements Disposable {
     const found = word === "latest" ? all.slice(-1) : all.filter(({ id }) => id.startsWith(word));
     const [one] = found;
     if (one === undefined || word === "")
-      throw new CairnError("not_found", `no snapshot of ${printablePath(this.path)} has the id ${JSON.stringify(word)}`);
+      throw new CairnError(
+        "not_found",
+        `no snapshot of ${printablePath(this.path)} has the id ${JSON.stringify(word)}`,
+      );
     if (found.length > 1)
       throw new CairnError("ambiguous", `${found.length} snapshots have ids that begin with ${word}`, {
         details: { candidates: found.map(({ id }) => id) },
@@ -223,7 +226,9 @@ export class MsgvaultRepository implements Disposable {
       }
     }
     if (pack === undefined)
-      throw new CairnError("damaged", `${printablePath(this.path)}: the pack ${id} is missing`, { details: { pack: id } });
+      throw new CairnError("damaged", `${printablePath(this.path)}: the pack ${id} is missing`, {
+        details: { pack: id },
+      });
     // The pack that was used last is the last one that is closed.
     this.#packs.delete(id);
     this.#packs.set(id, pack);
@@ -327,7 +332,10 @@ function unpacked(
   const most = entry.raw + 1;
   return [...stored()].map((bytes) => {
     const options = { params, maxOutputLength: most, chunkSize: Math.max(64, most), info: true };
-    const { buffer, engine } = zlib.zstdDecompressSync(bytes, options) as unknown as { buffer: Buffer; engine: zlib.Zlib };
+    const { buffer, engine } = zlib.zstdDecompressSync(bytes, options) as unknown as {
+      buffer: Buffer;
+      engine: zlib.Zlib;
+    };
     if (engine.bytesWritten !== bytes.length) throw new Error("bytes follow the frame");
     return buffer;
   });

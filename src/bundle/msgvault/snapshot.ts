@@ -155,13 +155,18 @@ async function filesOf(repository: MsgvaultRepository, manifest: Manifest): Prom
     mode: 0o600,
   }));
   if (metadata !== null) files.push({ path: METADATA, blob: blobOf(metadata.blob), size: metadata.size, mode: 0o600 });
-  const listed = extras === null ? [] : decodeExtras(await repository.whole(blobOf(extras), "list of other files", MOST_OBJECT));
+  const listed =
+    extras === null ? [] : decodeExtras(await repository.whole(blobOf(extras), "list of other files", MOST_OBJECT));
   for (const { name, blob, size, mode } of listed) {
     checkMemberPath(name);
     if (RESERVED.has(name.split("/")[0]!.toLowerCase()))
-      throw new CairnError("damaged", `the path ${JSON.stringify(name)} of another file belongs to the database or its attachments`, {
-        details: { path: name },
-      });
+      throw new CairnError(
+        "damaged",
+        `the path ${JSON.stringify(name)} of another file belongs to the database or its attachments`,
+        {
+          details: { path: name },
+        },
+      );
     files.push({ path: name, blob: blobOf(blob), size, mode });
   }
   return files;
@@ -298,17 +303,25 @@ export function placedAttachments(
     const blob = blobOf(digits);
     const size = attachments.get(blob);
     if (size === undefined)
-      throw new CairnError("damaged", `the attachment ${digits.slice(0, 16)} of the database is in no list of the snapshot`, {
-        details: { field: "lists", path },
-      });
+      throw new CairnError(
+        "damaged",
+        `the attachment ${digits.slice(0, 16)} of the database is in no list of the snapshot`,
+        {
+          details: { field: "lists", path },
+        },
+      );
     missing.delete(blob);
     files.set(`${path}\0${blob}`, { path: `${ATTACHMENTS}/${path}`, blob, size, mode: 0o600 });
   }
   const [lost] = missing;
   if (lost !== undefined)
-    throw new CairnError("damaged", `the database names no place for the attachment ${hex(Buffer.from(lost, "latin1")).slice(0, 16)}`, {
-      details: { field: "attachments" },
-    });
+    throw new CairnError(
+      "damaged",
+      `the database names no place for the attachment ${hex(Buffer.from(lost, "latin1")).slice(0, 16)}`,
+      {
+        details: { field: "attachments" },
+      },
+    );
   return [...files.values()];
 }
 

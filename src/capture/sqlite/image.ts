@@ -302,7 +302,15 @@ export function askOf({ path, statements, full }: AskRequest): { problems: strin
     try {
       const problems = full ? checked(database, true).problems : [];
       if (problems.length > 0) return { problems, answers: [] };
-      return { problems, answers: statements.map((each) => database.prepare(each).all().map((row) => Object.values(row))) };
+      return {
+        problems,
+        answers: statements.map((each) =>
+          database
+            .prepare(each)
+            .all()
+            .map((row) => Object.values(row)),
+        ),
+      };
     } finally {
       database.close();
     }

@@ -85,7 +85,8 @@ export function idOfManifest(name: string): string | null {
  * also for an unknown field, and `newer_version`.
  */
 export function decodeManifest(bytes: Uint8Array, id: string, sha256: (bytes: Uint8Array) => Uint8Array): Manifest {
-  const fields = new Fields(parseJson(bytes, "manifest"), "manifest");
+  const what = `the manifest of ${id}`;
+  const fields = new Fields(parseJson(bytes, what), what);
   const needed = fields.integer("min_reader_version");
   if (needed > READER_VERSION) throw newer(`the snapshot ${id}`, needed, "the program that wrote it");
   const createdAt = fields.time("created_at");

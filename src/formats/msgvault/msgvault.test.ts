@@ -23,17 +23,36 @@ const object = (magic: string, ...parts: Uint8Array[]): Buffer => {
   return Buffer.concat([body, sha256(body)]);
 };
 /** Accepts every trailer, so that wrong bytes reach the fields. */
-const anyHash = (bytes: Uint8Array): ((body: Uint8Array) => Uint8Array) => () => bytes.subarray(bytes.length - 32);
+const anyHash =
+  (bytes: Uint8Array): ((body: Uint8Array) => Uint8Array) =>
+  () =>
+    bytes.subarray(bytes.length - 32);
 
 const BLOB = [1, 2, 3].map((byte) => Buffer.alloc(32, byte));
 const runs = (...each: [start: number, count: number, blob: number, offset: number][]): Buffer =>
-  Buffer.concat([u32(each.length), ...each.map(([start, count, blob, offset]) => Buffer.concat([u64(start), u32(count), u32(blob), u64(offset)]))]);
+  Buffer.concat([
+    u32(each.length),
+    ...each.map(([start, count, blob, offset]) => Buffer.concat([u64(start), u32(count), u32(blob), u64(offset)])),
+  ]);
 const map = (magic: string, pages: number, ...each: Parameters<typeof runs>): Buffer =>
   object(magic, u32(512), u64(pages), u32(3), ...BLOB, runs(...each));
 
 const OBJECTS: Readonly<Record<string, [bytes: Buffer, decode: (bytes: Uint8Array, sha: typeof sha256) => unknown]>> = {
   index: [
-    object("MVIX", u32(2), BLOB[0]!, Buffer.alloc(16, 7), u64(6), u64(9), Buffer.of(1), BLOB[1]!, Buffer.alloc(16, 8), u64(6), u64(9), Buffer.of(0)),
+    object(
+      "MVIX",
+      u32(2),
+      BLOB[0]!,
+      Buffer.alloc(16, 7),
+      u64(6),
+      u64(9),
+      Buffer.of(1),
+      BLOB[1]!,
+      Buffer.alloc(16, 8),
+      u64(6),
+      u64(9),
+      Buffer.of(0),
+    ),
     (bytes, sha) => decodeIndex(bytes, sha, () => undefined),
   ],
   map: [map("MVMK", 9, [0, 4, 0, 0], [4, 5, 2, 100]), (bytes, sha) => decodePageMap(bytes, sha, null)],
@@ -61,16 +80,32 @@ test("an object that is cut is damaged, and a changed byte is damaged or decodes
 
 test("a delta of a page map replaces parts of runs, grows and shrinks the database", () => {
   const base = decodePageMap(map("MVMK", 10, [0, 4, 0, 0], [4, 6, 1, 64]), sha256, null)!;
-  const runsOf = ({ runs: all }: PageMap): number[][] => all.map(({ start, count, blob, offset }) => [start, count, blob.charCodeAt(0), offset]);
+  const runsOf = ({ runs: all }: PageMap): number[][] =>
+    all.map(({ start, count, blob, offset }) => [start, count, blob.charCodeAt(0), offset]);
   const applied = (pages: number, ...each: Parameters<typeof runs>): number[][] => {
     const result = decodePageMap(map("MVMD", pages, ...each), sha256, base)!;
     requireCoverage(result);
     return runsOf(result);
   };
   assert.deepEqual(applied(10), runsOf(base));
-  assert.deepEqual(applied(10, [3, 2, 2, 9]), [[0, 3, 1, 0], [3, 2, 3, 9], [5, 5, 2, 64 + 512]]);
-  assert.deepEqual(applied(12, [0, 1, 2, 0], [5, 1, 2, 512], [10, 2, 2, 1024]), [[0, 1, 3, 0], [1, 3, 1, 512], [4, 1, 2, 64], [5, 1, 3, 512], [6, 4, 2, 64 + 1024], [10, 2, 3, 1024]]);
-  assert.deepEqual(applied(6, [0, 1, 2, 0]), [[0, 1, 3, 0], [1, 3, 1, 512], [4, 2, 2, 64]]);
+  assert.deepEqual(applied(10, [3, 2, 2, 9]), [
+    [0, 3, 1, 0],
+    [3, 2, 3, 9],
+    [5, 5, 2, 64 + 512],
+  ]);
+  assert.deepEqual(applied(12, [0, 1, 2, 0], [5, 1, 2, 512], [10, 2, 2, 1024]), [
+    [0, 1, 3, 0],
+    [1, 3, 1, 512],
+    [4, 1, 2, 64],
+    [5, 1, 3, 512],
+    [6, 4, 2, 64 + 1024],
+    [10, 2, 3, 1024],
+  ]);
+  assert.deepEqual(applied(6, [0, 1, 2, 0]), [
+    [0, 1, 3, 0],
+    [1, 3, 1, 512],
+    [4, 2, 2, 64],
+  ]);
   assert.deepEqual(applied(10, [0, 10, 2, 0]), [[0, 10, 3, 0]]);
   // Every page, whichever deltas cover it, compared with a plain array.
   let seed = 1;
@@ -87,10 +122,14 @@ test("a delta of a page map replaces parts of runs, grows and shrinks the databa
     const wanted = new Map<number, string>();
     const note = (all: readonly number[][], size: number): void => {
       for (const [start, count, blob, offset] of all)
-        for (let i = 0; i < count!; i++) if (start! + i < pages) wanted.set(start! + i, `${blob} ${offset! + i * size}`);
+        for (let i = 0; i < count!; i++)
+          if (start! + i < pages) wanted.set(start! + i, `${blob} ${offset! + i * size}`);
     };
     note(runsOf(base), 512);
-    note(each.map(([start, count, blob, offset]) => [start, count, blob + 1, offset]), 512);
+    note(
+      each.map(([start, count, blob, offset]) => [start, count, blob + 1, offset]),
+      512,
+    );
     const result = decodePageMap(map("MVMD", pages, ...each.toSorted((a, b) => a[0] - b[0])), sha256, base)!;
     requireCoverage(result);
     for (const { start, count, blob, offset } of result.runs)
@@ -127,10 +166,15 @@ test("CRC-32C has the value of its standard", () => {
 });
 
 test("the window of a frame is its content or at most 32 MiB", () => {
-  const frame = (...bytes: number[]): Buffer => Buffer.from([0x28, 0xb5, 0x2f, 0xfd, ...bytes, ...Array<number>(12).fill(0)]);
+  const frame = (...bytes: number[]): Buffer =>
+    Buffer.from([0x28, 0xb5, 0x2f, 0xfd, ...bytes, ...Array<number>(12).fill(0)]);
   assert.equal(windowOf(frame(0x20, 200), 200, "frame"), 10);
   assert.equal(windowOf(frame(0x00, 13 << 3), 1e9, "frame"), 23);
-  for (const [bytes, why] of [[[0x00, 31 << 3], /window/], [[0x20, 200], /content_size/], [[0x21, 200], /dictionary/]] as const)
+  for (const [bytes, why] of [
+    [[0x00, 31 << 3], /window/],
+    [[0x20, 200], /content_size/],
+    [[0x21, 200], /dictionary/],
+  ] as const)
     assert.throws(() => windowOf(frame(...bytes), 201, "frame"), why);
   assert.throws(() => windowOf(Buffer.from("no frame at all"), 5, "frame"), /magic/);
 });

@@ -261,7 +261,8 @@ export function decodePack(
   const start = size - TRAILER - length;
   if (length < 4 || length > 2 ** 30 || start < HEADER) throw wrong(what, "footer_len", "inside the file");
   const footer = read(start, length + 4);
-  if (compareBytes(sha256(footer), trailer.subarray(4, 36)) !== 0) throw wrong(what, "sha256", "the hash of the footer");
+  if (compareBytes(sha256(footer), trailer.subarray(4, 36)) !== 0)
+    throw wrong(what, "sha256", "the hash of the footer");
   return entriesOf(new Numbers(footer.subarray(0, length), what), start);
 }
 

@@ -7,6 +7,7 @@ import { after, test } from "node:test";
 import {
   addAttachment,
   addMessages,
+  type AnyManifest,
   filesIn,
   makeArchive,
   MsgvaultWriter,
@@ -46,7 +47,10 @@ test("a delta, its base, attachments and other files become the folder that was 
   const result = await importMsgvault(writer.root, to, { onWarning: (message) => warnings.push(message) });
   const { "deletions/a.json": extra, "auxiliary/vectors": auxiliary, ...files } = filesIn(to);
   assert.deepEqual(files, filesIn(home));
-  assert.deepEqual([extra, auxiliary], ["{}", "v"].map((text) => sha(Buffer.from(text)).toString("hex")));
+  assert.deepEqual(
+    [extra, auxiliary],
+    ["{}", "v"].map((text) => sha(Buffer.from(text)).toString("hex")),
+  );
   assert.equal(fs.statSync(path.join(to, "deletions/a.json")).mode & 0o777, 0o640);
   assert.deepEqual([result.database?.statistics, result.files, warnings], ["equal", 57, []]);
   const [first, second] = listMsgvault(writer.root).snapshots;
@@ -124,7 +128,7 @@ const put = (magic: string, at: number, bytes: Buffer): Partial<SnapshotInput> =
     return body;
   },
 });
-const withManifest = (change: (manifest: any) => void) => (): MsgvaultWriter => written({ manifest: change });
+const withManifest = (change: (manifest: AnyManifest) => void) => (): MsgvaultWriter => written({ manifest: change });
 const withObject = (magic: string, at: number, bytes: Buffer) => (): MsgvaultWriter => written(put(magic, at, bytes));
 const withPack = (change: (bytes: Buffer) => Buffer | void) => (): MsgvaultWriter => {
   const writer = written();
@@ -133,8 +137,7 @@ const withPack = (change: (bytes: Buffer) => Buffer | void) => (): MsgvaultWrite
 };
 const withFooter = (at: number, bytes: Buffer) => (): MsgvaultWriter =>
   written({ footer: (footer) => (bytes.copy(footer, at), footer) });
-const withExtra = (name: string) => (): MsgvaultWriter =>
-  written({ extras: ([first]) => [{ ...first!, path: name }] });
+const withExtra = (name: string) => (): MsgvaultWriter => written({ extras: ([first]) => [{ ...first!, path: name }] });
 /** A snapshot whose lists are those of an archive whose rows were changed afterwards. */
 const withRows = (statement: string) => (): MsgvaultWriter => {
   const own = fresh("home");
@@ -168,26 +171,96 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
   ["manifest: another engine", withManifest((m) => (m.db.engine = "postgres")), /damaged.*engine/s],
   ["manifest: a depth of 2^31", withManifest((m) => (m.db.map_chain_depth = 2 ** 31)), /damaged.*map_chain_depth/s],
   ["manifest: a delta called whole", withManifest((m) => (m.db.map_chain_depth = 0)), /damaged.*without a whole/s],
-  ["manifest: map and hashes exchanged", withManifest((m) => ([m.db.page_map, m.db.page_hash_map] = [m.db.page_hash_map, m.db.page_map])), /damaged.*magic/s],
+  [
+    "manifest: map and hashes exchanged",
+    withManifest((m) => ([m.db.page_map, m.db.page_hash_map] = [m.db.page_hash_map, m.db.page_map])),
+    /damaged.*magic/s,
+  ],
   ["manifest: a map in no index", withManifest((m) => (m.db.page_map = "ab".repeat(32))), /damaged.*in no index/s],
   ["manifest: a map with a path", withManifest((m) => (m.db.page_map = "../".repeat(21) + "a")), /damaged.*page_map/s],
   ["manifest: fewer attachments", withManifest((m) => m.attachments.blobs--), /damaged.*blobs/s],
-  ["manifest: 2^62 bytes of attachments", withManifest((m) => (m.attachments.blob_bytes = 2 ** 62)), /damaged.*blob_bytes/s],
+  [
+    "manifest: 2^62 bytes of attachments",
+    withManifest((m) => (m.attachments.blob_bytes = 2 ** 62)),
+    /damaged.*blob_bytes/s,
+  ],
   ["manifest: fewer rows", withManifest((m) => m.attachments.rows--), /damaged.*rows/s],
   ["manifest: one message more", withManifest((m) => m.stats.messages++), /damaged.*messages/s],
   ["manifest: another range of dates", withManifest((m) => (m.stats.date_range[1] = "2030")), /damaged.*date_range/s],
-  ["manifest: a stream beside the pages", withManifest((m) => { m.metadata = { format: "x", blob: m.db.page_map, bytes: 1 }; m.format_version = m.min_reader_version = 3; }), /damaged.*"db"/s],
-  ["manifest: a stream in version 1", withManifest((m) => (m.metadata = { format: "x", blob: m.db.page_map, bytes: 1 })), /damaged.*metadata/s],
-  ["manifest: neither pages nor stream", withManifest((m) => (m.db = { engine: "", page_size: 0, page_count: 0, page_map: "", page_hash_map: "", map_chain_depth: 0 })), /damaged.*"db"/s],
-  ["manifest: auxiliary parts in version 1", () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.format_version = m.min_reader_version = 1) }), /damaged.*auxiliary/s],
-  ["manifest: an auxiliary name with ..", () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.auxiliary[0].name = "../a") }), /damaged.*name/s],
+  [
+    "manifest: a stream beside the pages",
+    withManifest((m) => {
+      m.metadata = { format: "x", blob: m.db.page_map, bytes: 1 };
+      m.format_version = m.min_reader_version = 3;
+    }),
+    /damaged.*"db"/s,
+  ],
+  [
+    "manifest: a stream in version 1",
+    withManifest((m) => (m.metadata = { format: "x", blob: m.db.page_map, bytes: 1 })),
+    /damaged.*metadata/s,
+  ],
+  [
+    "manifest: neither pages nor stream",
+    withManifest(
+      (m) => (m.db = { engine: "", page_size: 0, page_count: 0, page_map: "", page_hash_map: "", map_chain_depth: 0 }),
+    ),
+    /damaged.*"db"/s,
+  ],
+  [
+    "manifest: auxiliary parts in version 1",
+    () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.format_version = m.min_reader_version = 1) }),
+    /damaged.*auxiliary/s,
+  ],
+  [
+    "manifest: an auxiliary name with ..",
+    () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.auxiliary[0].name = "../a") }),
+    /damaged.*name/s,
+  ],
   ["manifest: auxiliary parts out of order", () => written({ auxiliary: { b: "x", a: "y" } }), /damaged.*name/s],
-  ["manifest: an auxiliary part of 2^40 bytes", () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.auxiliary[0].bytes = 2 ** 40) }), /damaged.*bytes/s],
-  ["manifest: another size of an auxiliary part", () => written({ auxiliary: { a: "x" }, manifest: (m) => void m.auxiliary[0].bytes++ }), /damaged.*size|2 bytes/s],
-  ["manifest: an auxiliary hash", () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.auxiliary[0].sha256 = "00".repeat(32)) }), /damaged.*sha256/s],
-  ["manifest: a changed byte", () => { const w = written(); edit(w.manifestFile(newest(w)), (b) => void b.write("1", b.indexOf('"messages": 5') + 12)); return w; }, /damaged.*snapshot_id/s],
-  ["manifest: renamed", () => { const w = written(); const id = newest(w); fs.renameSync(w.manifestFile(id), w.manifestFile(`${id.slice(0, -1)}${id.endsWith("0") ? "1" : "0"}`)); return w; }, /damaged.*snapshot_id/s],
-  ["manifest: cut", () => { const w = written(); edit(w.manifestFile(newest(w)), (b) => b.subarray(0, 300)); return w; }, /damaged.*JSON/s],
+  [
+    "manifest: an auxiliary part of 2^40 bytes",
+    () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.auxiliary[0].bytes = 2 ** 40) }),
+    /damaged.*bytes/s,
+  ],
+  [
+    "manifest: another size of an auxiliary part",
+    () => written({ auxiliary: { a: "x" }, manifest: (m) => void m.auxiliary[0].bytes++ }),
+    /damaged.*size|2 bytes/s,
+  ],
+  [
+    "manifest: an auxiliary hash",
+    () => written({ auxiliary: { a: "x" }, manifest: (m) => void (m.auxiliary[0].sha256 = "00".repeat(32)) }),
+    /damaged.*sha256/s,
+  ],
+  [
+    "manifest: a changed byte",
+    () => {
+      const w = written();
+      edit(w.manifestFile(newest(w)), (b) => void b.write("1", b.indexOf('"messages": 5') + 12));
+      return w;
+    },
+    /damaged.*snapshot_id/s,
+  ],
+  [
+    "manifest: renamed",
+    () => {
+      const w = written();
+      const id = newest(w);
+      fs.renameSync(w.manifestFile(id), w.manifestFile(`${id.slice(0, -1)}${id.endsWith("0") ? "1" : "0"}`));
+      return w;
+    },
+    /damaged.*snapshot_id/s,
+  ],
+  [
+    "manifest: cut",
+    () => {
+      const w = written();
+      edit(w.manifestFile(newest(w)), (b) => b.subarray(0, 300));
+      return w;
+    },
+    /damaged.*JSON/s,
+  ],
   ["index: a wrong magic", withObject("MVIX", 0, Buffer.from("MVIZ")), /damaged.*magic/s],
   ["index: version 2", withObject("MVIX", 4, Buffer.of(2)), /newer_version.*version/s],
   ["index: 2^32 entries", withObject("MVIX", 6, Buffer.from("ffffffff", "hex")), /damaged.*entry_count/s],
@@ -198,14 +271,34 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
   ["index: another offset than the pack", withObject("MVIX", 58, u64(7)), /damaged.*elsewhere/s],
   ["map: an offset of 2^60", withObject("MVMD", -8, huge), /damaged.*blob_offset/s],
   ["map: an offset after the blob", withObject("MVMD", -8, u64(2 ** 30)), /damaged.*after their blob/s],
-  ["map: a blob that it does not list", withObject("MVMD", -12, Buffer.from("ffffff7f", "hex")), /damaged.*blob_index/s],
+  [
+    "map: a blob that it does not list",
+    withObject("MVMD", -12, Buffer.from("ffffff7f", "hex")),
+    /damaged.*blob_index/s,
+  ],
   ["map: a run of 2^32 pages", withObject("MVMD", -16, Buffer.from("ffffffff", "hex")), /damaged.*page_count/s],
   ["map: a run at 2^60", withObject("MVMD", -24, huge), /damaged.*start_page/s],
   ["map: an empty run", withObject("MVMD", -16, Buffer.alloc(4)), /damaged.*page_count/s],
   ["map: 2^60 pages", withObject("MVMD", 10, huge), /damaged.*page_count/s],
   ["map: 2^32 blobs", withObject("MVMD", 18, Buffer.from("ffffffff", "hex")), /damaged.*(?:wanted|blob)/s],
-  ["map: a base with overlaps", () => { const w = new MsgvaultWriter(fresh("repository")); w.add({ home, createdAt: T(1), ...put("MVMK", -24, u64(0)) } as SnapshotInput); return w; }, /damaged.*start_page/s],
-  ["map: a gap", () => { const w = new MsgvaultWriter(fresh("repository")); w.add({ home, createdAt: T(1), object: (magic, body) => (magic === "MVMK" ? withoutLastRun(body) : body) }); return w; }, /damaged.*pages are missing/s],
+  [
+    "map: a base with overlaps",
+    () => {
+      const w = new MsgvaultWriter(fresh("repository"));
+      w.add({ home, createdAt: T(1), ...put("MVMK", -24, u64(0)) } as SnapshotInput);
+      return w;
+    },
+    /damaged.*start_page/s,
+  ],
+  [
+    "map: a gap",
+    () => {
+      const w = new MsgvaultWriter(fresh("repository"));
+      w.add({ home, createdAt: T(1), object: (magic, body) => (magic === "MVMK" ? withoutLastRun(body) : body) });
+      return w;
+    },
+    /damaged.*pages are missing/s,
+  ],
   ["hashes: a wrong one", withObject("MVHD", -1, Buffer.of(0x5a, 0xa5)), /damaged.*does not match its hash/s],
   ["hashes: 2^60 pages", withObject("MVHD", 10, huge), /damaged.*page_count/s],
   ["hashes: a page of 2^60", withObject("MVHD", 22, huge), /damaged.*pages/s],
@@ -219,7 +312,11 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
   ["pack: cut", withPack((b) => b.subarray(0, b.length - 50)), /damaged.*(?:trailer|footer)/s],
   ["pack: cut to its header", withPack((b) => b.subarray(0, 6)), /damaged.*size/s],
   ["pack: empty", withPack((b) => b.subarray(0, 0)), /damaged.*missing/s],
-  ["pack: a footer of 2^31 bytes", withPack((b) => void b.writeUInt32LE(2 ** 31, b.length - 40)), /damaged.*footer_len/s],
+  [
+    "pack: a footer of 2^31 bytes",
+    withPack((b) => void b.writeUInt32LE(2 ** 31, b.length - 40)),
+    /damaged.*footer_len/s,
+  ],
   ["pack: a changed byte of the footer", withPack((b) => void (b[b.length - 60]! ^= 1)), /damaged.*sha256/s],
   ["pack: a changed byte of a frame", withPack((b) => void (b[40]! ^= 1)), /damaged.*(?:crc32c|frame|sha256)/s],
   ["footer: 2^32 entries", withFooter(0, Buffer.from("ffffffff", "hex")), /damaged.*entry_count/s],
@@ -229,8 +326,20 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
   ["footer: a length of 4 GiB", withFooter(52, u64(2 ** 32)), /damaged.*(?:raw_len|content_size|at most)/s],
   ["footer: an encrypted blob", withFooter(60, Buffer.of(3)), /damaged.*flags/s],
   ["footer: a wrong CRC", withFooter(61, Buffer.from("01020304", "hex")), /damaged.*(?:crc32c|checksum)/s],
-  ["frame: other content of the same length", () => written({ compress: false, frame: (stored, raw) => (raw.length > 20 * PAGE || raw.length < 1000 ? stored : Buffer.alloc(stored.length, 3)) }), /damaged.*(?:sha256|id|magic)/s],
-  ["frame: a bomb", () => written({ frame: (stored, raw) => (stored === raw ? stored : Buffer.concat([stored, stored])) }), /damaged.*frame/s],
+  [
+    "frame: other content of the same length",
+    () =>
+      written({
+        compress: false,
+        frame: (stored, raw) => (raw.length > 20 * PAGE || raw.length < 1000 ? stored : Buffer.alloc(stored.length, 3)),
+      }),
+    /damaged.*(?:sha256|id|magic)/s,
+  ],
+  [
+    "frame: a bomb",
+    () => written({ frame: (stored, raw) => (stored === raw ? stored : Buffer.concat([stored, stored])) }),
+    /damaged.*frame/s,
+  ],
   ["extra: ..", withExtra("a/../../b"), /damaged.*\.\./s],
   ["extra: absolute", withExtra("/etc/passwd"), /damaged.*absolute/s],
   ["extra: the database", withExtra("msgvault.db"), /damaged.*msgvault\.db/s],
@@ -238,14 +347,38 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
   ["extra: below attachments", withExtra("attachments/ab/x"), /damaged.*belongs/s],
   ["extra: an empty name", withExtra("a//b"), /damaged.*empty/s],
   ["extra: twice", () => written({ extras: ([e]) => [e, e] }), /damaged.*two files/s],
-  ["extra: below another", () => written({ extras: ([e]) => [e, { ...e!, path: `${e!.path}/b` }] }), /damaged.*two files/s],
+  [
+    "extra: below another",
+    () => written({ extras: ([e]) => [e, { ...e!, path: `${e!.path}/b` }] }),
+    /damaged.*two files/s,
+  ],
   ["extra: another size", () => written({ extras: ([e]) => [{ ...e!, size: 9 }] }), /damaged.*9/s],
   ["extra: no list", () => written({ extras: () => "x" }), /damaged.*entries/s],
-  ["rows: an attachment at ..", withRows("UPDATE attachments SET storage_path = '../../x' WHERE id = 3"), /damaged.*\.\./s],
-  ["rows: an attachment at an absolute path", withRows("UPDATE attachments SET storage_path = '/tmp/x' WHERE id = 3"), /damaged.*absolute/s],
-  ["rows: two attachments at one path", withRows("UPDATE attachments SET storage_path = 'x' WHERE id IN (3, 4)"), /damaged.*two files/s],
-  ["rows: another hash", withRows("UPDATE attachments SET content_hash = substr(content_hash, 2) || 'f' WHERE id = 3"), /damaged.*in no list/s],
-  ["rows: an attachment without a row", withRows("UPDATE attachments SET content_hash = (SELECT content_hash FROM attachments WHERE id = 4) WHERE id = 3"), /damaged.*(?:no place|attachment_blobs|blobs)/s],
+  [
+    "rows: an attachment at ..",
+    withRows("UPDATE attachments SET storage_path = '../../x' WHERE id = 3"),
+    /damaged.*\.\./s,
+  ],
+  [
+    "rows: an attachment at an absolute path",
+    withRows("UPDATE attachments SET storage_path = '/tmp/x' WHERE id = 3"),
+    /damaged.*absolute/s,
+  ],
+  [
+    "rows: two attachments at one path",
+    withRows("UPDATE attachments SET storage_path = 'x' WHERE id IN (3, 4)"),
+    /damaged.*two files/s,
+  ],
+  [
+    "rows: another hash",
+    withRows("UPDATE attachments SET content_hash = substr(content_hash, 2) || 'f' WHERE id = 3"),
+    /damaged.*in no list/s,
+  ],
+  [
+    "rows: an attachment without a row",
+    withRows("UPDATE attachments SET content_hash = (SELECT content_hash FROM attachments WHERE id = 4) WHERE id = 3"),
+    /damaged.*(?:no place|attachment_blobs|blobs)/s,
+  ],
 ];
 
 function withoutLastRun(body: Buffer): Buffer {
@@ -291,7 +424,11 @@ test("a flipped byte anywhere in a repository is refused or changes nothing that
         assert.deepEqual(filesIn(to), wanted, `${name} at ${at}`);
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;
-        assert.match(error.code, /^(?:damaged|newer_version|unsupported|not_found)$/, `${name} at ${at}: ${error.message}`);
+        assert.match(
+          error.code,
+          /^(?:damaged|newer_version|unsupported|not_found)$/,
+          `${name} at ${at}: ${error.message}`,
+        );
         assert.ok(!fs.existsSync(to));
       }
     }

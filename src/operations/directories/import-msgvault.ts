@@ -223,7 +223,11 @@ async function proveDatabase(
 
 function compare(field: string, found: unknown, wanted: string): void {
   if (String(found) === wanted) return;
-  throw new CairnError("damaged", `the restored database has ${String(found)} for ${field}, but the manifest ${wanted}`, {
-    details: { field, actual: found, expected: wanted },
-  });
+  throw new CairnError(
+    "damaged",
+    `the restored database has ${String(found)} for ${field}, but the manifest ${wanted}`,
+    {
+      details: { field, actual: found, expected: wanted },
+    },
+  );
 }

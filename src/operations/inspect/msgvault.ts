@@ -63,5 +63,9 @@ export function inspectMsgvaultFile(file: FileToInspect, magic: string): Inspect
   if (id === null) return null;
   const bytes = file.read();
   const { formatVersion } = decodeManifest(bytes, id, sha256);
-  return { format: "msgvault-snapshot", version: formatVersion, content: JSON.parse(Buffer.from(bytes).toString("utf8")) as unknown };
+  return {
+    format: "msgvault-snapshot",
+    version: formatVersion,
+    content: JSON.parse(Buffer.from(bytes).toString("utf8")) as unknown,
+  };
 }

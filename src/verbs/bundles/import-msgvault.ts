@@ -15,7 +15,8 @@ export const importMsgvault = libraryVerb({
   output: ImportMsgvaultResult,
   errors: ["not_found", "ambiguous", "damaged", "newer_version", "unsupported", "already_exists", "refused"],
   command: "backup import-msgvault",
-  run: async (_hand, ...given) => (await import("../../operations/directories/import-msgvault.ts")).importMsgvault(...given),
+  run: async (_hand, ...given) =>
+    (await import("../../operations/directories/import-msgvault.ts")).importMsgvault(...given),
 });
 
 export const listMsgvault = libraryVerb({
