@@ -1,4 +1,5 @@
 import { number, object, type Of, oneOf, opt, orNull, rows, text } from "./schema.ts";
+import { DamagedSnapshot } from "./snapshots.ts";
 import { CallOptions, SavePoint } from "./words.ts";
 
 /** Verbs of msgvault repositories, which are only read. */
@@ -35,5 +36,6 @@ export const MsgvaultPoints = object({
   repository_id: text(),
   points: rows(SavePoint, "one for each snapshot, oldest first; also those that an earlier call made"),
   made: number("points that this call made"),
+  damaged: rows(DamagedSnapshot, "snapshots that cannot be read: the others are points all the same"),
 });
 export type MsgvaultPoints = Of<typeof MsgvaultPoints>;

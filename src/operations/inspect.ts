@@ -11,7 +11,7 @@ import {
   STAT_CACHE_MAGIC,
 } from "./inspect/caches.ts";
 import { cut, type Inspected } from "./inspect/inspected.ts";
-import { inspectMsgvaultFile, inspectMsgvaultFolder } from "./inspect/msgvault.ts";
+import { inspectMsgvault } from "./inspect/msgvault.ts";
 import { inspectPlain, inspectRecord } from "./inspect/records.ts";
 import { inspectKey, inspectRepositoryFile, type FileToInspect } from "./inspect/repository-file.ts";
 import { OWN_POLYNOMIAL } from "../workspace/place/registry.ts";
@@ -21,12 +21,12 @@ const HEAD_BYTES = 128;
 const MAX_BYTES = 256 * 1024 * 1024;
 
 /**
- * Decodes any file that Cairn writes, and the files of a msgvault repository or the repository itself. Names a file with a secret and never shows the secret. Throws `unsupported` for
+ * Decodes any file that Cairn writes, or a msgvault repository. Names a file with a secret and never shows the secret. Throws `unsupported` for
  * any other file, `damaged`, `newer_version`, `not_found`.
  */
 export async function inspect(path: string, options: InspectOptions): Promise<InspectResult> {
   throwIfAborted(options.signal);
-  const folder = inspectMsgvaultFolder(resolve(path));
+  const folder = inspectMsgvault(resolve(path));
   if (folder !== null) return { path: resolve(path), bytes: 0, ...folder, content: cut(folder.content) };
   const file = openFile(resolve(path));
   try {
@@ -53,8 +53,6 @@ async function decode(file: FileToInspect, options: InspectOptions): Promise<Ins
   if (magic.startsWith(STAT_CACHE_MAGIC)) return inspectStatCache(file.path, magic);
   if (magic.startsWith(ORIGINS_MAGIC)) return inspectOrigins(file.path, magic);
   if (magic.startsWith(INDEX_CACHE_MAGIC)) return inspectIndexCache(file.path, head);
-  const ofMsgvault = inspectMsgvaultFile(file, magic);
-  if (ofMsgvault !== null) return ofMsgvault;
   const stored = await inspectRepositoryFile(file, options.passwordFile);
   if (stored !== null) return stored;
   const secret = inspectSecret(file);

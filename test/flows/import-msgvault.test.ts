@@ -32,7 +32,7 @@ function made(): { root: string; first: string; second: string; homes: [string, 
   return { root: writer.root, first, second, homes: [before, home] };
 }
 
-test("backup list and inspect show a msgvault repository, its snapshots and its files", () => {
+test("backup list and inspect show a msgvault repository, and its snapshots", () => {
   const { root, first, second } = made();
   const { data } = cairnOk(["backup", "list", "-r", root]);
   const snapshots = data["snapshots"] as { snapshot_id: string; created_at: string; tags: string[] }[];
@@ -43,11 +43,11 @@ test("backup list and inspect show a msgvault repository, its snapshots and its 
       [second, "2026-11-21T10:00:00Z", []],
     ],
   );
-  const format = (file: string): unknown => cairnOk(["inspect", path.join(root, file)]).data["format"];
-  assert.equal(format("."), "msgvault-repository");
-  assert.equal(format(`snapshots/${first}.mvmanifest`), "msgvault-snapshot");
-  const find = (ending: string): string => Object.keys(filesIn(root)).find((each) => each.endsWith(ending))!;
-  assert.deepEqual([format(find(".mvidx")), format(find(".mvpack"))], ["msgvault-index", "msgvault-pack"]);
+  const inspected = cairnOk(["inspect", root]).data as { format: string; content: { snapshots: { id: string }[] } };
+  assert.deepEqual(
+    [inspected.format, ...inspected.content.snapshots.map(({ id }) => id)],
+    ["msgvault-repository", first, second],
+  );
   fs.appendFileSync(path.join(root, `snapshots/${second}.mvmanifest`), "x");
   const { damaged } = cairnOk(["backup", "list", "-r", root]).data as { damaged: { snapshot_id: string }[] };
   assert.deepEqual(
@@ -75,6 +75,10 @@ test("import restores each snapshot, and refuses used folders, unknown and ambig
   assert.equal(refused(root, "--to", fresh("to"), "--snapshot", "2030"), "not_found");
   assert.equal(refused(root, "--to", fresh("to"), "--snapshot", "2026"), "ambiguous");
   assert.equal(refused(SCRATCH, "--to", fresh("to")), "not_found");
+  for (const verb of ["verify", "init", "prune"]) {
+    const { error } = cairn(["backup", verb, "-r", root, "--password-command", "echo secret"]);
+    assert.deepEqual([verb, error?.code], [verb, "unsupported"]);
+  }
 });
 
 test("nothing in the repository changes: no byte, no access time, no lock", () => {
@@ -150,6 +154,14 @@ test("each snapshot becomes a save point with its time and tag, and a backup of 
   }[];
   assert.deepEqual(facts(listed), wanted);
   assert.equal(cairn([...line, "-m", "words"]).status, 2);
+  // A damaged snapshot does not hide the others.
+  const manifests = fs.readdirSync(path.join(root, "snapshots"));
+  fs.appendFileSync(path.join(root, "snapshots", manifests.toSorted()[1]!), "x");
+  const other = fresh("work");
+  fs.mkdirSync(other);
+  const partly = cairn(["save", other, "--from-msgvault", root]);
+  const left = partly.data["damaged"] as unknown[];
+  assert.deepEqual([partly.status, left.length, (partly.data["points"] as unknown[]).length], [10, 1, 1]);
   assert.equal(cairn([...backup, "--no-save"]).status, 2);
 });
 

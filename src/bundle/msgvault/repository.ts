@@ -107,7 +107,7 @@ export function configOf(path: string): RepositoryConfig | null {
     : null;
 }
 
-/** An open repository. It is only read. */
+/** An open repository, which is only read. */
 export class MsgvaultRepository implements Disposable {
   readonly path: string;
   readonly config: RepositoryConfig;

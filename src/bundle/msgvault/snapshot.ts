@@ -53,6 +53,14 @@ export interface Snapshot {
   files: SnapshotFile[];
 }
 
+/** Throws `damaged` if a value differs from that in the manifest. */
+export function requireEqual(field: string, actual: unknown, expected: unknown): void {
+  if (String(actual) === String(expected)) return;
+  throw new CairnError("damaged", `${field} is ${String(actual)}, but ${String(expected)} in the manifest`, {
+    details: { field, actual, expected },
+  });
+}
+
 const blobOf = (digits: string): string => Buffer.from(digits, "hex").toString("latin1");
 
 /** The ids of the manifests from a snapshot back to that with a whole map, newest first. */
@@ -107,15 +115,10 @@ async function pagesOf(repository: MsgvaultRepository, manifest: Manifest): Prom
   const hashes = await replayed<PageHashes>(repository, ids("pageHashes"), "page hashes", (bytes, base) =>
     decodeHashes(bytes, sha256, base),
   );
-  for (const [what, each] of Object.entries({ "page map": map, "page hashes": hashes }))
-    for (const [field, found, wanted] of [
-      ["page_count", each.pages, database.pages],
-      ["page_size", each.pageSize, database.pageSize],
-    ] as const)
-      if (found !== wanted)
-        throw new CairnError("damaged", `the ${what}: ${field} is ${found}, but ${wanted} in the manifest`, {
-          details: { field, actual: found, expected: wanted },
-        });
+  for (const [what, { pages, pageSize }] of Object.entries({ "page map": map, "page hashes": hashes })) {
+    requireEqual(`${what}: page_count`, pages, database.pages);
+    requireEqual(`${what}: page_size`, pageSize, database.pageSize);
+  }
   return { runs: Map.groupBy(map.runs, ({ blob }) => blob) as Map<string, PageRun[]>, hashes };
 }
 
@@ -132,14 +135,8 @@ async function attachmentsOf(repository: MsgvaultRepository, { attachments }: Ma
       count++;
       bytes += size;
     }
-  for (const [field, found, wanted] of [
-    ["blobs", count, attachments.blobs],
-    ["blob_bytes", bytes, attachments.bytes],
-  ] as const)
-    if (found !== wanted)
-      throw new CairnError("damaged", `the lists of attachments: ${field} is ${found}, but ${wanted} in the manifest`, {
-        details: { field, actual: found, expected: wanted },
-      });
+  requireEqual("lists of attachments: blobs", count, attachments.blobs);
+  requireEqual("lists of attachments: blob_bytes", bytes, attachments.bytes);
   return all;
 }
 

@@ -75,8 +75,10 @@ async function importPoints(context: Context, input: Input, repository: string):
     throw usage("--from-msgvault takes no other option of a save: each snapshot has its own time and tag");
   const client = await context.openOrInit(input.argument(0));
   const result = await client.importMsgvaultPoints(context.absolute(repository), context.callOptions());
+  for (const { snapshot_id: id, detail } of result.damaged) context.note(`snapshot ${id} was left out: ${detail}`);
   return {
     data: result,
+    exitStatus: result.damaged.length === 0 ? 0 : EXIT_PARTLY,
     text: () =>
       `${context.style.green("saved")} ${plural(result.made, "save point")} of ${plural(result.points.length, "snapshot")}; \`${context.commandLine(["history"], input.argument(0))}\` lists them`,
   };

@@ -124,27 +124,19 @@ export function decodeManifest(bytes: Uint8Array, id: string, sha256: (bytes: Ui
     auxiliary,
     attachments: attachmentsOf(attachments),
     extras: extras.isText("tree", "") ? null : extras.hex("tree", 64),
-    statistics: objectOf(fields, "stats"),
+    statistics: fields.object("stats").rest(),
     bytesAdded: fields.integer("bytes_added"),
   };
-  fields.textsOrNone("excluded");
-  fields.textsOrNone("new_packs");
-  fields.text("new_index", 100);
-  fields.number("duration_seconds");
-  for (const key of ["include_config", "include_tokens"]) options.boolean(key);
-  options.integer("zstd_level", 100);
-  for (const each of [options, extras, fields]) noOthers(each);
+  requireKnown(options, "include_config", "include_tokens", "zstd_level");
+  requireKnown(extras);
+  requireKnown(fields, "excluded", "new_packs", "new_index", "duration_seconds");
   return manifest;
 }
 
-/** Throws `damaged` for a field that the version does not have: the manifest's writer would have raised its version. */
-function noOthers(fields: Fields): void {
-  const [other] = Object.keys(fields.rest());
-  if (other !== undefined) throw fields.wrong(other, "a field of this version");
-}
-
-function objectOf(fields: Fields, key: string): JsonObject {
-  return fields.object(key).rest();
+/** Throws `damaged` for a field that was neither read nor is one of `others`: a newer writer would have raised the version. */
+function requireKnown(fields: Fields, ...others: string[]): void {
+  const unknown = Object.keys(fields.rest()).find((key) => !others.includes(key));
+  if (unknown !== undefined) throw fields.wrong(unknown, "a field of this version");
 }
 
 function databaseOf(fields: Fields): Manifest["database"] {
@@ -159,7 +151,7 @@ function databaseOf(fields: Fields): Manifest["database"] {
   const [pageMap, pageHashes] = ["page_map", "page_hash_map"].map((key) =>
     isNone && fields.isText(key, "") ? "" : fields.hex(key, 64),
   ) as [string, string];
-  noOthers(fields);
+  requireKnown(fields);
   if (isNone && `${pageMap}${pageHashes}` === "" && found.deltas === 0) return null;
   if (pageSize < 512 || (pageSize & (pageSize - 1)) !== 0) throw fields.wrong("page_size", "a power of two from 512");
   return { ...found, pageMap, pageHashes };
@@ -174,7 +166,7 @@ function formatOf(fields: Fields): string {
 
 function metadataOf(fields: Fields): Manifest["metadata"] {
   const found = { format: formatOf(fields), blob: fields.hex("blob", 64), size: fields.integer("bytes", MOST_BLOB) };
-  noOthers(fields);
+  requireKnown(fields);
   return found;
 }
 
@@ -191,20 +183,18 @@ function auxiliaryOf(fields: Fields): Manifest["auxiliary"] {
     const blob = own.hex("blob", 64);
     if (!own.isText("sha256", blob)) throw own.wrong("sha256", "the id of its blob");
     const found = { name, format: formatOf(own), blob, size };
-    noOthers(own);
+    requireKnown(own);
     return found;
   };
   return fields.list("auxiliary", read, MOST_AUXILIARY);
 }
 
 function attachmentsOf(fields: Fields): Manifest["attachments"] {
-  fields.textsOrNone("layout");
-  fields.textsOrNone("recipes");
   const lists = fields.textsOrNone("lists");
   if (lists.length > MOST_LISTS || lists.some((each) => !/^[0-9a-f]{64}$/.test(each)))
     throw fields.wrong("lists", `at most ${MOST_LISTS} ids of blobs`);
   const [rows, blobs, bytes] = ["rows", "blobs", "blob_bytes"].map((key) => fields.integer(key));
-  noOthers(fields);
+  requireKnown(fields, "layout", "recipes");
   return { rows: rows!, blobs: blobs!, bytes: bytes!, lists };
 }
 

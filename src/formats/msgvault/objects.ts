@@ -22,38 +22,17 @@ function wrong(what: string, field: string, wanted: string): CairnError {
 }
 
 /** Reads the numbers of one object; errors name the field. */
-class Numbers {
+class Numbers extends ByteReader {
   readonly what: string;
-  readonly #reader: ByteReader;
 
   constructor(bytes: Uint8Array, what: string) {
+    super(bytes, what);
     this.what = what;
-    this.#reader = new ByteReader(bytes, what);
-  }
-
-  get remaining(): number {
-    return this.#reader.remaining;
-  }
-
-  take(length: number): Uint8Array {
-    return this.#reader.take(length);
-  }
-
-  u8(): number {
-    return this.#reader.u8();
-  }
-
-  u16(): number {
-    return this.u8() + this.u8() * 256;
-  }
-
-  u32(): number {
-    return this.#reader.u32();
   }
 
   /** An integer of 64 bits, at most `most`. */
-  u64(field: string, most: number): number {
-    const value = this.u32() + this.u32() * 2 ** 32;
+  upTo(field: string, most: number): number {
+    const value = this.u64();
     if (value > most) throw wrong(this.what, field, `at most ${most}`);
     return value;
   }
@@ -61,7 +40,7 @@ class Numbers {
   /** A count whose elements take all of the remaining bytes. */
   count(field: string, bytesEach: number): number {
     const value = this.u32();
-    if (value * bytesEach !== this.remaining) throw wrong(this.what, field, `the number of entries in the object`);
+    if (value * bytesEach !== this.remaining) throw wrong(this.what, field, "the number of entries in the object");
     return value;
   }
 }
@@ -100,8 +79,8 @@ export function decodeIndex(bytes: Uint8Array, sha256: Sha256, add: (id: string,
     before = id;
     add(latin1(id), {
       pack: ulidOf(numbers.take(16)),
-      offset: numbers.u64("offset", Number.MAX_SAFE_INTEGER),
-      stored: numbers.u64("stored_len", MOST_STORED),
+      offset: numbers.upTo("offset", Number.MAX_SAFE_INTEGER),
+      stored: numbers.upTo("stored_len", MOST_STORED),
       flags: numbers.u8(),
     });
   }
@@ -126,7 +105,7 @@ export interface PageHashes {
 export function decodeHashes(bytes: Uint8Array, sha256: Sha256, base: PageHashes | null): PageHashes | null {
   const what = "page hashes";
   const [magic, numbers] = open(bytes, what, ["MVHK", "MVHD"], sha256);
-  const [pageSize, pages] = [numbers.u32(), numbers.u64("page_count", MOST_PAGES)];
+  const [pageSize, pages] = [numbers.u32(), numbers.upTo("page_count", MOST_PAGES)];
   if (magic === "MVHK") {
     if (numbers.remaining !== pages * PAGE_HASH) throw wrong(what, "page_count", "the number of hashes in the object");
     return { pageSize, pages, hashes: numbers.take(pages * PAGE_HASH) };
@@ -138,7 +117,7 @@ export function decodeHashes(bytes: Uint8Array, sha256: Sha256, base: PageHashes
   hashes.set(base.hashes.subarray(0, hashes.length));
   const changed = new Numbers(numbers.take(count * 8), what);
   for (let i = 0, before = -1; i < count; i++) {
-    const page = changed.u64("pages", pages - 1);
+    const page = changed.upTo("pages", pages - 1);
     if (page <= before) throw wrong(what, "pages", "sorted");
     before = page;
     hashes.set(numbers.take(PAGE_HASH), page * PAGE_HASH);
@@ -166,14 +145,14 @@ export interface PageMap {
 export function decodePageMap(bytes: Uint8Array, sha256: Sha256, base: PageMap | null): PageMap | null {
   const what = "page map";
   const [magic, numbers] = open(bytes, what, ["MVMK", "MVMD"], sha256);
-  const [pageSize, pages] = [numbers.u32(), numbers.u64("page_count", MOST_PAGES)];
+  const [pageSize, pages] = [numbers.u32(), numbers.upTo("page_count", MOST_PAGES)];
   const blobs: string[] = [];
   for (let left = numbers.u32(); left > 0; left--) blobs.push(latin1(numbers.take(DIGEST)));
   const count = numbers.count("run_count", 24);
   const runs: PageRun[] = [];
   for (let i = 0, end = 0; i < count; i++) {
-    const [start, length, blob] = [numbers.u64("start_page", MOST_PAGES), numbers.u32(), blobs[numbers.u32()]];
-    const offset = numbers.u64("blob_offset", MOST_BLOB);
+    const [start, length, blob] = [numbers.upTo("start_page", MOST_PAGES), numbers.u32(), blobs[numbers.u32()]];
+    const offset = numbers.upTo("blob_offset", MOST_BLOB);
     if (length === 0 || start + length > pages) throw wrong(what, "page_count", `a range of the ${pages} pages`);
     if (start < end) throw wrong(what, "start_page", "sorted: runs overlap");
     if (blob === undefined) throw wrong(what, "blob_index", `below ${blobs.length}`);
@@ -225,7 +204,7 @@ export function decodeAttachments(bytes: Uint8Array, sha256: Sha256): { blob: st
   const count = numbers.count("entry_count", 40);
   return Array.from({ length: count }, () => ({
     blob: latin1(numbers.take(DIGEST)),
-    size: numbers.u64("size", MOST_BLOB),
+    size: numbers.upTo("size", MOST_BLOB),
   }));
 }
 
@@ -272,9 +251,9 @@ function entriesOf(numbers: Numbers, end: number): Map<string, PackEntry> {
   const entries = new Map<string, PackEntry>();
   for (let i = 0; i < count; i++) {
     const id = latin1(numbers.take(DIGEST));
-    const offset = numbers.u64("offset", end);
-    const stored = numbers.u64("stored_len", MOST_STORED);
-    const raw = numbers.u64("raw_len", MOST_BLOB);
+    const offset = numbers.upTo("offset", end);
+    const stored = numbers.upTo("stored_len", MOST_STORED);
+    const raw = numbers.upTo("raw_len", MOST_BLOB);
     const [flags, crc] = [numbers.u8(), numbers.u32()];
     if (offset < HEADER || offset + stored > end) throw wrong(what, "offset", "inside the data of the pack");
     if (flags > 1) throw wrong(what, "flags", "0 or 1: plain blobs");
@@ -300,7 +279,7 @@ export function windowOf(frame: Uint8Array, raw: number, what: string): number {
     () => (isWhole ? numbers.u8() : null),
     () => numbers.u16() + 256,
     () => numbers.u32(),
-    () => numbers.u64("content_size", Number.MAX_SAFE_INTEGER),
+    () => numbers.upTo("content_size", Number.MAX_SAFE_INTEGER),
   ][kind]!();
   if (size !== null && size !== raw) throw wrong(what, "content_size", `the blob's size, ${raw}`);
   const window = isWhole ? raw : 2 ** (10 + (byte >> 3)) * (1 + (byte & 7) / 8);

@@ -7,6 +7,7 @@ import {
   placedAttachments,
   readSnapshot,
   requireDistinct,
+  requireEqual,
   type Snapshot,
   usualPlaces,
   verifySnapshot,
@@ -211,23 +212,12 @@ async function proveDatabase(
     const found = (await sqlite.do("ask", { path, statements, full: false }, { signal })).answers;
     for (const [i, name] of Object.keys(STATISTICS).entries()) {
       const row = found[i]![0]!;
-      compare(`stats: ${name}`, name === "date_range" ? row.map(String).join() : row[0], String(statistics[name]));
+      requireEqual(`stats: ${name}`, name === "date_range" ? row.map(String).join() : row[0], String(statistics[name]));
     }
-    compare("attachments: rows", statistics["attachment_rows"], String(attachments.rows));
-    compare("attachments: blobs", statistics["attachment_blobs"], String(attachments.blobs));
+    requireEqual("attachments: rows", statistics["attachment_rows"], String(attachments.rows));
+    requireEqual("attachments: blobs", statistics["attachment_blobs"], String(attachments.blobs));
     return found.at(-1)!.map(([hash, at]) => ({ hash: String(hash), path: String(at) }));
   } finally {
     await sqlite.close();
   }
-}
-
-function compare(field: string, found: unknown, wanted: string): void {
-  if (String(found) === wanted) return;
-  throw new CairnError(
-    "damaged",
-    `the restored database has ${String(found)} for ${field}, but the manifest ${wanted}`,
-    {
-      details: { field, actual: found, expected: wanted },
-    },
-  );
 }

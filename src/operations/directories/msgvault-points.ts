@@ -2,7 +2,9 @@ import { chmodSync, mkdirSync, statSync } from "node:fs";
 import { MsgvaultRepository } from "../../bundle/msgvault/repository.ts";
 import type { MsgvaultPoints } from "../../contract/msgvault.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
+import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import type { Manifest } from "../../formats/msgvault/manifest.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
@@ -17,7 +19,7 @@ import { verified, writeSnapshot } from "./import-msgvault.ts";
 
 /**
  * Makes a point of each snapshot of a msgvault repository, with the snapshot's time and tag. Snapshots that are points
- * already are skipped, so a call after a kill goes on. The folder stays as it is, and based on the same point.
+ * already are skipped, so a call after a kill goes on; damaged ones are listed. The folder stays as it is.
  */
 export async function importMsgvaultPoints(
   workspace: Workspace,
@@ -30,44 +32,61 @@ export async function importMsgvaultPoints(
   await recoverWorkspace(workspace, options);
   const taken = takenBefore(workspace, repositoryId);
   const points: Point[] = [];
+  const damaged: MsgvaultPoints["damaged"] = [];
   let made = 0;
   for (const each of repository.list()) {
     let point = taken.get(each.id);
-    if (point === undefined) {
-      if ("problem" in each) throw each.problem;
-      const { manifest } = each;
-      const snapshot = await verified(repository, manifest, options);
-      const { temporary } = workspace.found.control;
-      makeFolder(temporary);
-      const folder = newWorkDirectory(temporary);
-      mkdirSync(folder, { mode: 0o700 });
-      try {
-        await writeSnapshot(repository, snapshot, folder, options);
-        chmodSync(folder, statSync(workspace.root).mode & 0o7777);
-        failpoint("import-msgvault.written");
-        point = await takeInFolder(workspace, {
-          ...options,
-          folder: Buffer.from(folder),
-          undo: false,
-          message: `msgvault ${manifest.id}`,
-          tags: tagsOf(manifest.tag),
-          createdAt: new Date(manifest.createdAt).toISOString(),
-          cause: {
-            kind: "import",
-            imported: true,
-            from: { kind: "msgvault", repository_id: repositoryId, snapshot_id: manifest.id, tag: manifest.tag },
-          },
-          head: points.at(-1) ?? null,
+    try {
+      if (point === undefined) {
+        if ("problem" in each) throw each.problem;
+        point = await makePoint(workspace, repository, {
+          manifest: each.manifest,
+          parent: points.at(-1) ?? null,
+          options,
         });
-      } finally {
-        removeAll(folder);
+        made++;
+        failpoint("import-msgvault.point-made");
       }
-      made++;
-      failpoint("import-msgvault.point-made");
+      points.push(point);
+    } catch (error) {
+      const { code, message: detail } = toCairnError(error);
+      if (!["damaged", "newer_version", "unsupported"].includes(code)) throw error;
+      damaged.push({ snapshot_id: each.id, detail });
     }
-    points.push(point);
   }
-  return { repository_id: repositoryId, points: points.map((point) => publicPoint(point)), made };
+  return { repository_id: repositoryId, points: points.map((point) => publicPoint(point)), made, damaged };
+}
+
+/** Restores a snapshot into a temporary folder, and makes a point of this. */
+async function makePoint(
+  workspace: Workspace,
+  repository: MsgvaultRepository,
+  { manifest, parent, options }: { manifest: Manifest; parent: Point | null; options: WorkspaceCallOptions },
+): Promise<Point> {
+  const snapshot = await verified(repository, manifest, options);
+  const { temporary } = workspace.found.control;
+  makeFolder(temporary);
+  const folder = newWorkDirectory(temporary);
+  mkdirSync(folder, { mode: 0o700 });
+  try {
+    await writeSnapshot(repository, snapshot, folder, options);
+    chmodSync(folder, statSync(workspace.root).mode & 0o7777);
+    failpoint("import-msgvault.written");
+    const { repositoryId } = repository.config;
+    const from = { kind: "msgvault", repository_id: repositoryId, snapshot_id: manifest.id, tag: manifest.tag };
+    return await takeInFolder(workspace, {
+      ...options,
+      folder: Buffer.from(folder),
+      undo: false,
+      message: `msgvault ${manifest.id}`,
+      tags: tagsOf(manifest.tag),
+      createdAt: new Date(manifest.createdAt).toISOString(),
+      cause: { kind: "import", imported: true, from },
+      head: parent,
+    });
+  } finally {
+    removeAll(folder);
+  }
 }
 
 /** Points that an earlier call made, by the ids of their snapshots. */

@@ -1,6 +1,7 @@
 import type { CreateBackupOptions, CreateBackupResult } from "../../../contract/index.ts";
 import type { Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import { type Input, usage } from "../../input.ts";
 import { plural } from "../../render/format.ts";
 import { whileOpening } from "./repository.ts";
@@ -38,9 +39,12 @@ export async function backUpMsgvault(
         const all = [...(options.tags ?? []), ...tags];
         backups.push(await client.createBackup(repository, { ...options, point, tags: all }));
       }
+      for (const { snapshot_id: id, detail } of imported.damaged)
+        context.note(`snapshot ${id} was left out: ${detail}`);
       const { style } = context;
       return {
         data: { ...imported, backups },
+        exitStatus: imported.damaged.length === 0 ? 0 : EXIT_PARTLY,
         text: () =>
           `${style.green("backed up")} ${plural(backups.length, "snapshot")} of ${imported.points.length}; the others are there already`,
       };

@@ -11,7 +11,7 @@ import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { readPassword } from "../../password.ts";
-import { printable } from "../../render/format.ts";
+import { printable, shellQuote } from "../../render/format.ts";
 
 const LIMITS = new VerbOptions(TransferLimits.entries);
 /** Options with which every verb finds and opens its repository. */
@@ -233,7 +233,12 @@ export function locationOf(context: Context, input: Input): string {
       "no repository is named",
       "name one with -r, for example -r /srv/backups, or in the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` remembers one for a folder",
     );
-  return absolute(context, location);
+  const folder = msgvaultFolder(context, input);
+  if (folder === null) return absolute(context, location);
+  const quoted = shellQuote(folder);
+  throw new CairnError("unsupported", `${printable(folder)} is a msgvault repository, which Cairn only reads`, {
+    hint: `\`cairn backup list -r ${quoted}\` lists its snapshots, \`cairn backup import-msgvault ${quoted} --to DIR\` restores one`,
+  });
 }
 
 /** Returns the folder that the line names if a msgvault repository lies there, else null. */
