@@ -105,6 +105,13 @@ test("a database of another program is checked, and its attachments lie at their
   assert.match(warnings.join(), /not one of msgvault/);
 });
 
+test("a folder whose path SQLite cannot open is refused, and nothing is left", async () => {
+  const deep = path.join(fresh("deep"), "d".repeat(200), "d".repeat(200));
+  fs.mkdirSync(deep, { recursive: true });
+  await assert.rejects(importMsgvault(written().root, path.join(deep, "to"), {}), { code: "unsupported" });
+  assert.deepEqual(fs.readdirSync(deep), []);
+});
+
 test("packs are found by their magic, whatever the ending", async () => {
   const writer = written();
   for (const file of writer.packs()) {

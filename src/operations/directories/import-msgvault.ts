@@ -15,6 +15,7 @@ import {
   writeFiles,
 } from "../../bundle/msgvault/snapshot.ts";
 import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
+import { MOST_PATH_BYTES } from "../../capture/sqlite/image.ts";
 import type { ImportMsgvaultOptions, ImportMsgvaultResult } from "../../contract/msgvault.ts";
 import type { BackupList } from "../../contract/snapshots.ts";
 import type { CallOptions } from "../../contract/words.ts";
@@ -196,9 +197,13 @@ async function proveDatabase(
   { statistics, attachments }: Manifest,
   signal: AbortSignal | undefined,
 ): Promise<{ hash: string; path: string }[] | null> {
+  const path = Buffer.from(file);
+  if (path.length > MOST_PATH_BYTES)
+    throw new CairnError("unsupported", `SQLite opens no path of more than ${MOST_PATH_BYTES} bytes`, {
+      hint: "name a new folder with a shorter path",
+    });
   const sqlite = new DatabaseProcess();
   try {
-    const path = Buffer.from(file);
     const names = ["SELECT name FROM sqlite_schema WHERE type = 'table'"];
     const { problems, answers } = await sqlite.do("ask", { path, statements: names, full: true }, { signal });
     if (problems.length > 0)
