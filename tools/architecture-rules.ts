@@ -163,7 +163,7 @@ export interface RoomLayer {
 export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
   formats: [
     { folders: ["."], reason: "bytes, fields and digests serve every format" },
-    { folders: ["envelope", "machine", "ovpack", "records"], reason: "each kind of file is read alone" },
+    { folders: ["envelope", "machine", "msgvault", "ovpack", "records"], reason: "each kind of file is read alone" },
     { folders: ["restic"], reason: "restic's files carry some of Cairn's records" },
     { folders: ["payloads"], reason: "content of snapshots is described by restic's nodes" },
   ],
@@ -189,7 +189,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
   ],
   bundle: [
     { folders: ["."], reason: "one file is read without a folder" },
-    { folders: ["export-directory"], reason: "a folder of files is checked as a bundle is" },
+    { folders: ["export-directory", "msgvault"], reason: "a folder of files is checked as a bundle is" },
   ],
   workspace: [
     { folders: ["store"], reason: "the embedded store knows no folder that is kept" },

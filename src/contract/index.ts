@@ -14,6 +14,7 @@ export type * from "./databases.ts";
 export type * from "./export-directory.ts";
 export type * from "./looking.ts";
 export type * from "./machines.ts";
+export type * from "./msgvault.ts";
 export type * from "./points.ts";
 export type * from "./repositories.ts";
 export type * from "./service.ts";

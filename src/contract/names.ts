@@ -5,6 +5,7 @@ import * as databases from "./databases.ts";
 import * as directories from "./export-directory.ts";
 import * as looking from "./looking.ts";
 import * as machines from "./machines.ts";
+import * as msgvault from "./msgvault.ts";
 import * as points from "./points.ts";
 import * as repositories from "./repositories.ts";
 import type { AnySchema } from "./schema.ts";
@@ -26,6 +27,7 @@ const MODULES = [
   databases,
   directories,
   machines,
+  msgvault,
   service,
   turns,
 ];

@@ -220,6 +220,15 @@ export class ByteReader {
     return this.#view.getUint32(this.#take(4), true);
   }
 
+  u16(): number {
+    return this.#view.getUint16(this.#take(2), true);
+  }
+
+  /** Reads 64 bits. Numbers of 2^53 and more are rounded: the caller compares with its limit. */
+  u64(): number {
+    return Number(this.#view.getBigUint64(this.#take(8), true));
+  }
+
   /** Returns a view (no copy) of the next `n` bytes. */
   take(n: number): Uint8Array {
     const at = this.#take(n);

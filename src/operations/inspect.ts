@@ -11,6 +11,7 @@ import {
   STAT_CACHE_MAGIC,
 } from "./inspect/caches.ts";
 import { cut, type Inspected } from "./inspect/inspected.ts";
+import { inspectMsgvault } from "./inspect/msgvault.ts";
 import { inspectPlain, inspectRecord } from "./inspect/records.ts";
 import { inspectKey, inspectRepositoryFile, type FileToInspect } from "./inspect/repository-file.ts";
 import { OWN_POLYNOMIAL } from "../workspace/place/registry.ts";
@@ -20,11 +21,13 @@ const HEAD_BYTES = 128;
 const MAX_BYTES = 256 * 1024 * 1024;
 
 /**
- * Decodes any file that Cairn writes. Names a file with a secret and never shows the secret. Throws `unsupported` for
+ * Decodes any file that Cairn writes, or a msgvault repository. Names a file with a secret and never shows the secret. Throws `unsupported` for
  * any other file, `damaged`, `newer_version`, `not_found`.
  */
 export async function inspect(path: string, options: InspectOptions): Promise<InspectResult> {
   throwIfAborted(options.signal);
+  const folder = inspectMsgvault(resolve(path));
+  if (folder !== null) return { path: resolve(path), bytes: 0, ...folder, content: cut(folder.content) };
   const file = openFile(resolve(path));
   try {
     const inspected = await decode(file, options);

@@ -4,11 +4,12 @@ import { capture, hold, release } from "./capture.ts";
 import { compareDatabases } from "./compare-databases.ts";
 import { find } from "./find.ts";
 import { holdStill, letGo } from "./hold-still.ts";
-import { check, prove } from "./image.ts";
+import { askOf, check, prove } from "./image.ts";
 import { stage, writeThrough } from "./restore.ts";
 
 /** Kinds of work of this process, done one after the other. */
 const WORKS = {
+  ask: askOf,
   capture,
   check,
   compare: compareDatabases,

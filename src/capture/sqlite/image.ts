@@ -287,3 +287,34 @@ export async function prove({ path, own }: ProveRequest): Promise<DatabaseProof>
     fs.closeSync(fd);
   }
 }
+
+export interface AskRequest {
+  path: Uint8Array;
+  statements: readonly string[];
+  /** Lets SQLite check all of the database before. */
+  full: boolean;
+}
+
+/** Returns the problems of a database that no process uses, and the rows of statements about it. Changes nothing. */
+export function askOf({ path, statements, full }: AskRequest): { problems: string[]; answers: unknown[][][] } {
+  try {
+    const database = openDatabase(path, "image");
+    try {
+      const problems = full ? checked(database, true).problems : [];
+      if (problems.length > 0) return { problems, answers: [] };
+      return {
+        problems,
+        answers: statements.map((each) =>
+          database
+            .prepare(each)
+            .all()
+            .map((row) => Object.values(row)),
+        ),
+      };
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    throw sqliteError(error, "read the database");
+  }
+}

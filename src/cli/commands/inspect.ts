@@ -8,7 +8,13 @@ const OPTIONS = new VerbOptions(InspectOptions.entries);
 export const command: CommandDefinition = {
   name: "inspect",
   answers: true,
-  arguments: [{ name: "<file>", text: "a file of a control directory or of a store", completes: "files" }],
+  arguments: [
+    {
+      name: "<file>",
+      text: "a file of a control directory or of a store, or the folder of a msgvault repository",
+      completes: "files",
+    },
+  ],
   options: OPTIONS.definitions,
   examples: [
     { line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "the file's format, version and content" },

@@ -1,15 +1,22 @@
 import type { Cause } from "../../contract/index.ts";
 import { SaveOptions } from "../../contract/points.ts";
-import type { CommandDefinition } from "../command.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { VerbOptions, withTags } from "../options.ts";
+import { plural } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(SaveOptions.entries);
+
+/** The option with which snapshots of another program become points. */
+export const FROM_MSGVAULT = {
+  flags: "--from-msgvault <repository>",
+  text: "make a save point of each snapshot of a msgvault repository, with its time and tag, instead of a save",
+};
 
 export const command: CommandDefinition = {
   name: "save",
@@ -21,12 +28,16 @@ export const command: CommandDefinition = {
       completes: "folders",
     },
   ],
-  options: [...OPTIONS.definitions, EXCLUDE_FILE_OPTION],
+  options: [...OPTIONS.definitions, EXCLUDE_FILE_OPTION, FROM_MSGVAULT],
   examples: [
     { line: "cairn save", text: "save the current folder" },
     {
       line: 'cairn save ~/project -m "before the upgrade" -t upgrade',
       text: "another folder, with a message and a tag",
+    },
+    {
+      line: "cairn save ~/mail --from-msgvault /mnt/backups/msgvault",
+      text: "one point for each snapshot of msgvault; ~/mail stays as it is",
     },
     {
       line: `cairn save --skip-unchanged --json`,
@@ -35,6 +46,8 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const options = readOptions(context, input);
+    const repository = input.text("fromMsgvault");
+    if (repository !== undefined) return importPoints(context, input, repository);
     const client = await context.openOrInit(input.argument(0), options.allow);
     const result = await client.save(options);
     const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, ...savePoint } = result;
@@ -56,6 +69,20 @@ export const command: CommandDefinition = {
     };
   },
 };
+
+async function importPoints(context: Context, input: Input, repository: string): Promise<Outcome> {
+  if (Object.keys(OPTIONS.read(context, input)).length > 0 || input.list("excludeFile").length > 0)
+    throw usage("--from-msgvault takes no other option of a save: each snapshot has its own time and tag");
+  const client = await context.openOrInit(input.argument(0));
+  const result = await client.importMsgvaultPoints(context.absolute(repository), context.callOptions());
+  for (const { snapshot_id: id, detail } of result.damaged) context.note(`snapshot ${id} was left out: ${detail}`);
+  return {
+    data: result,
+    exitStatus: result.damaged.length === 0 ? 0 : EXIT_PARTLY,
+    text: () =>
+      `${context.style.green("saved")} ${plural(result.made, "save point")} of ${plural(result.points.length, "snapshot")}; \`${context.commandLine(["history"], input.argument(0))}\` lists them`,
+  };
+}
 
 function readOptions(context: Context, input: Input): SaveOptions {
   const { cause: _json, ...given } = OPTIONS.read(context, input);

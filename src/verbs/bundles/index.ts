@@ -2,5 +2,6 @@
 export { convertBundle } from "./convert-bundle.ts";
 export { diffBundles } from "./diff-bundles.ts";
 export { extractBundle } from "./extract-bundle.ts";
+export { importMsgvault, listMsgvault } from "./import-msgvault.ts";
 export { inspectBundle } from "./inspect-bundle.ts";
 export { verifyBundle } from "./verify-bundle.ts";

@@ -3,6 +3,7 @@ export { adoptFork, planAdoptFork, planRemoveFork, removeFork } from "./adopt-fo
 export { bisect } from "./bisect.ts";
 export { exportPoint } from "./export-point.ts";
 export { fork } from "./fork.ts";
+export { importMsgvaultPoints } from "./import-msgvault.ts";
 export { importTree } from "./import-tree.ts";
 export { pin, unpin } from "./pin.ts";
 export { planRestore, restore, restoreLatest } from "./restore.ts";

@@ -103,6 +103,9 @@ interface TakeInInput extends WorkspaceCall {
   undo: boolean;
   message: string;
   cause: Cause;
+  tags?: readonly string[];
+  /** when the state was made, RFC 3339 in UTC; default: now */
+  createdAt?: string;
   /** the point's id, if known beforehand */
   id?: SavePointId;
   /** parent of the new point; null or absent: no parent */
@@ -140,7 +143,7 @@ type OwnFacts = keyof ReturnType<typeof pointFacts> | "engine" | "effective_engi
 /** Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name. */
 async function addPoint(
   workspace: Workspace,
-  input: Pick<TakeInInput, "message" | "cause" | "id" | "head">,
+  input: Pick<TakeInInput, "message" | "cause" | "tags" | "createdAt" | "id" | "head">,
   stage: (id: SavePointId) => Promise<Omit<Descriptor, OwnFacts>>,
 ): Promise<Point> {
   const { points, engine } = workspace;

@@ -18,6 +18,7 @@ import { kebab, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
+import { backUpMsgvault, FROM_MSGVAULT } from "./create-from-msgvault.ts";
 import { given, PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
@@ -56,6 +57,7 @@ export const command: CommandDefinition = {
     { flags: "--stdin", text: "back up stdin as one file, instead of a save point" },
     { flags: "--stdin-from-command", text: "back up a command's stdout as one file; no snapshot if the command fails" },
     ...STREAM.definitions,
+    FROM_MSGVAULT,
   ],
   examples: [
     { line: "cairn backup create -r /srv/backups", text: "save the current folder, and back that point up" },
@@ -75,6 +77,10 @@ export const command: CommandDefinition = {
     { line: "tar c /etc | cairn backup create -r /srv/backups --stdin --stdin-filename etc.tar", text: "a stream" },
   ],
   async run(context, input) {
+    if (input.text("fromMsgvault") !== undefined) {
+      const isAlone = Object.keys(readSaving(context, input)).length === 0 && !input.denied("save");
+      return backUpMsgvault(context, input, { ...ofSnapshot(context, input), isAlone });
+    }
     if (input.flag("stdin") || input.flag("stdinFromCommand")) return runStream(context, input);
     if (input.text("stdinFilename") !== undefined)
       throw usage("--stdin-filename works with --stdin or --stdin-from-command only");

@@ -25,6 +25,10 @@ export const command = group({
     tag: { summary: "change the tags of snapshots", load: () => import("./tag.ts") },
     prune: { summary: "free data that no snapshot needs", load: () => import("./prune.ts") },
     copy: { summary: "copy snapshots into another repository", load: () => import("./copy.ts") },
+    "import-msgvault": {
+      summary: "restore a snapshot of a msgvault repository",
+      load: () => import("./import-msgvault.ts"),
+    },
     find: { summary: "find files by name, or objects by id, in snapshots", load: () => import("./find.ts") },
     diff: { summary: "compare two snapshots", load: () => import("./diff.ts") },
     stats: { summary: "show the size of a repository", load: () => import("./stats.ts") },

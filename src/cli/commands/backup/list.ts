@@ -11,7 +11,7 @@ import { VerbOptions } from "../../options.ts";
 import { formatMinute, formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
-import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { msgvaultFolder, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 const FILTER = new VerbOptions(pick(SnapshotFilter, "hosts", "paths", "tags"));
 export const FILTER_OPTIONS = FILTER.definitions;
@@ -44,6 +44,13 @@ export const command: CommandDefinition = {
     const given = OPTIONS.read(context, input);
     if (given.latest !== undefined && given.latest < 1) throw usage("--latest must be at least 1");
     const options = { ...context.callOptions(), ...readChoice(context, input), ...given };
+    const folder = msgvaultFolder(context, input);
+    if (folder !== null) {
+      if (Object.keys({ ...readChoice(context, input), ...given }).length > 0)
+        throw usage("a msgvault repository is listed as a whole", "leave out snapshots, filters and --latest");
+      const list = await (await context.library()).listMsgvault(folder, context.callOptions());
+      return { data: list, paged: true, text: () => render(context, list) };
+    }
     return withRepository(context, input, async (repository) => {
       const list = await repository.list(options);
       return { data: list, paged: true, text: () => render(context, list) };

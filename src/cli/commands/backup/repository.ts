@@ -1,4 +1,5 @@
-import { resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { Compression, KeptRepositoryEdit, RepositoryOptions, TransferLimits } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { BackupRepository, CallOptions, KeptRepository } from "../../../contract/index.ts";
@@ -10,7 +11,7 @@ import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { readPassword } from "../../password.ts";
-import { printable } from "../../render/format.ts";
+import { printable, shellQuote } from "../../render/format.ts";
 
 const LIMITS = new VerbOptions(TransferLimits.entries);
 /** Options with which every verb finds and opens its repository. */
@@ -232,7 +233,21 @@ export function locationOf(context: Context, input: Input): string {
       "no repository is named",
       "name one with -r, for example -r /srv/backups, or in the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` remembers one for a folder",
     );
-  return absolute(context, location);
+  const folder = msgvaultFolder(context, input);
+  if (folder === null) return absolute(context, location);
+  const quoted = shellQuote(folder);
+  throw new CairnError("unsupported", `${printable(folder)} is a msgvault repository, which Cairn only reads`, {
+    hint: `\`cairn backup list -r ${quoted}\` lists its snapshots, \`cairn backup import-msgvault ${quoted} --to DIR\` restores one`,
+  });
+}
+
+/** Returns the folder that the line names if a msgvault repository lies there, else null. */
+export function msgvaultFolder(context: Context, input: Input): string | null {
+  const location = nameOf(context, input) ?? "";
+  if (location === "" || isRemote(location)) return null;
+  const folder = context.absolute(location);
+  const has = (name: string): boolean => existsSync(join(folder, name));
+  return has("config.toml") && has("snapshots") && !has("config") ? folder : null;
 }
 
 /** Makes a relative path absolute, from the current folder. */

@@ -1,0 +1,41 @@
+import { number, object, type Of, oneOf, opt, orNull, rows, text } from "./schema.ts";
+import { DamagedSnapshot } from "./snapshots.ts";
+import { CallOptions, SavePoint } from "./words.ts";
+
+/** Verbs of msgvault repositories, which are only read. */
+
+export const ImportMsgvaultOptions = object({
+  ...CallOptions.entries,
+  snapshot: opt(text("id of the snapshot, or its beginning; default: the newest one"), "--snapshot <id>"),
+});
+export type ImportMsgvaultOptions = Of<typeof ImportMsgvaultOptions>;
+export const ImportMsgvaultResult = object({
+  path: text("the new folder, absolute"),
+  repository_id: text(),
+  snapshot_id: text(),
+  created_at: text(),
+  tag: text("empty if the snapshot has none"),
+  program_version: text("version of the program that wrote the snapshot"),
+  files: number("without the database"),
+  bytes: number("including the database"),
+  database: orNull(
+    object({
+      pages: number(),
+      page_size: number(),
+      statistics: oneOf(
+        ["equal", "not_compared"],
+        "`not_compared`: another program than msgvault counted; SQLite checked the database all the same",
+      ),
+    }),
+  ),
+  duration_ms: number(),
+});
+export type ImportMsgvaultResult = Of<typeof ImportMsgvaultResult>;
+
+export const MsgvaultPoints = object({
+  repository_id: text(),
+  points: rows(SavePoint, "one for each snapshot, oldest first; also those that an earlier call made"),
+  made: number("points that this call made"),
+  damaged: rows(DamagedSnapshot, "snapshots that cannot be read: the others are points all the same"),
+});
+export type MsgvaultPoints = Of<typeof MsgvaultPoints>;
