@@ -1,14 +1,19 @@
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 import { describe, test, type TestContext } from "node:test";
 import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import type { LeftOut, ListedEntry, SavePoint } from "../../src/contract/index.ts";
-import { cairn, cairnOk, type RunOptions, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, ROOT, type RunOptions, SCRATCH } from "../fixtures/command.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { installForOrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { newRepository, resticEnvironment } from "../fixtures/repository.ts";
 import { newUserNamespace, whyNoUserNamespace } from "../fixtures/user-namespace.ts";
+import { mountOf } from "../../src/fs/linux/mounts.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** Saves and restores of one folder by a host and by containers that have only some of the host's ids. */
@@ -237,6 +242,41 @@ describe("user namespaces", { skip }, () => {
     write(own, { own: NOBODY.outside, stranger: 0 });
     const saved = pointOf(cairnOk(["save", own], nobody).data);
     assert.deepEqual(unknownIn(saved), ["own", "stranger"].slice(1));
+  });
+
+  test("a mount that gets the id of an idmapped mount keeps its own ids, also in a process that goes on", async (t) => {
+    using container = await newUserNamespace(OWN_ROOT);
+    const disk = loopFileSystem(t, "ext4");
+    if (disk === null) return;
+    const [from, at] = [path.join(disk.root, "from"), newFolder("mapped")];
+    fs.mkdirSync(from);
+    write(from, { file: 5 });
+    const module = pathToFileURL(path.join(ROOT, "src/fs/linux/syscalls.ts")).href;
+    const code = `import { AT_FDCWD, newStatBuffer, STAT, syscalls } from ${JSON.stringify(module)};
+      import { arenaOver } from ${JSON.stringify(new URL("../../native.ts", module).href)};
+      const [out, name] = [newStatBuffer(), arenaOver(Buffer.from(process.argv[1] + "\\0"))];
+      process.stdin.on("data", () => {
+        syscalls().stat(AT_FDCWD, name, 0, out);
+        console.log(out.words[STAT.UID]);
+      });`;
+    const words = [...container.prefix, process.execPath, "--no-warnings", "--input-type=module", "-e", code];
+    const child = spawn(words[0]!, [...words.slice(1), path.join(at, "file")], { stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => void child.kill("SIGKILL"));
+    const lines = createInterface(child.stdout);
+    const ownerSeen = async (...options: string[]): Promise<[number, string]> => {
+      const mounted = spawnSync("mount", ["--bind", ...options, from, at], { encoding: "utf8" });
+      assert.equal(mounted.status, 0, mounted.stderr);
+      const { id } = mountOf(at)!;
+      const told = once(lines, "line");
+      child.stdin.write("?");
+      const [line] = (await told) as [string];
+      assert.equal(spawnSync("umount", [at]).status, 0);
+      return [id, line];
+    };
+    const mapped = ["-o", "X-mount.idmap=b:1:100000:65535"];
+    const [plain, other, again] = [await ownerSeen(), await ownerSeen(...mapped), await ownerSeen()];
+    assert.deepEqual([plain[1], other[1], again[1]], ["4294967295", "5", "4294967295"]);
+    if (plain[0] !== other[0] || other[0] !== again[0]) t.skip("the kernel gave no mount the id again");
   });
 
   test("a namespace without any ids knows no owner, and restores", async () => {

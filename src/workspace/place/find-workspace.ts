@@ -22,7 +22,7 @@ import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
 import { keepsInodes, mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
-import { isSilent, requireAnswer } from "../../fs/silent-mounts.ts";
+import { isSilent, requireAnswer, silentPlace } from "../../fs/silent-mounts.ts";
 import {
   displayPath,
   isAtOrBelow,
@@ -414,6 +414,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
   const registration = readRegistration(folder);
   if (registration === null) return null;
   const control = controlPaths(controlOf(registration));
+  requireAnswer(control.root);
   const controlFile = controlAt(control);
   if (controlFile === null) throw controlIsMissing(folder, registration);
   const listed = listWorkspaces(control);
@@ -425,8 +426,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
       { hint: advice`${wayWithout(control, "them")}; or forget the folder with: ${forgetLine(folder)}` },
     );
   const workspace = requireReadable(listed, (each) => each.id === registration.workspace_id);
-  const isOther = controlFile.id !== registration.control_id || !isTrusted(control.root, folder);
-  if (workspace === null && isOther)
+  if (workspace === null && (controlFile.id !== registration.control_id || !isTrusted(control.root, folder)))
     throw new CairnError(
       "not_found",
       `${printablePath(folder)} had its save points in ${control.root}, where another control directory lies now`,
@@ -544,10 +544,17 @@ interface FindOptions {
 
 /**
  * Finds the workspace of `path`: a control directory, self-contained root or workspace's folder; unless `exact`, also a
- * path inside. Null: `path` may become a workspace. Throws `not_found` if a registered control directory is gone, `no_daemon`
- * for a folder of root's daemon, `damaged`, `newer_version`.
+ * path inside. Only the registry knows a folder on a mount that does not answer. Null: `path` may become a workspace.
+ * Throws `not_found` if a registered control directory is gone, `no_daemon` for a folder of root's daemon, `damaged`,
+ * `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
+  let silent = silentPlace(path);
+  while (silent !== null) {
+    const workspace = keptByRegistry(silent);
+    if (workspace !== null) return workspace;
+    silent = options.exact === true || silent.length === 1 ? null : parentOf(silent);
+  }
   const real = realPathOf(path);
   const text = real.toString("utf8");
   const self = mainWorkspace(controlPaths(text));
@@ -588,7 +595,7 @@ export function openControlDirectory(root: string, folder?: RawPath): FoundWorks
     const main = mainWorkspace(control);
     if (main !== null) return main;
   } else if (controlFile !== null) {
-    const real = realPathOf(folder);
+    const real = silentPlace(folder) ?? realPathOf(folder);
     const workspace = keptWorkspace(listWorkspaces(control), (each) => pathIs(each, real));
     if (workspace !== null) return found({ control, controlFile, workspace }, real);
     const others = hasPointsOfMissing(control, real, "not_a_workspace");
