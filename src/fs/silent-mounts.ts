@@ -165,15 +165,6 @@ export function silentOf(mounts: readonly Mount[]): Mount[] {
   return silentAmong(served).map(({ mount }) => mount);
 }
 
-/** Returns the served mounts that a scan of a real path reads: its own, and with `crossMounts` those inside. */
-export function servedMounts(root: Uint8Array, crossMounts: boolean): Mount[] {
-  const mounts = readMounts();
-  if (!mounts.some(isServed)) return [];
-  const own = resolveMount(root, mounts);
-  const isRead = (mount: Mount): boolean => mount === own || (crossMounts && isAtOrBelow(mount.mountPoint, root));
-  return mounts.filter((mount) => isServed(mount) && isRead(mount));
-}
-
 /**
  * Returns the paths below `root` (latin1) at which something is mounted, each with true for a directory. The listing of
  * the directory above tells that, because a look at a mount may wait for its server. Leaves out mounts in mounts.

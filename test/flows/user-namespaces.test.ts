@@ -12,8 +12,10 @@ import { cairn, cairnOk, ROOT, type RunOptions, SCRATCH } from "../fixtures/comm
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { installForOrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { newRepository, resticEnvironment } from "../fixtures/repository.ts";
-import { newUserNamespace, whyNoUserNamespace } from "../fixtures/user-namespace.ts";
+import { newUserNamespace, type UserNamespace, whyNoUserNamespace } from "../fixtures/user-namespace.ts";
 import { mountOf } from "../../src/fs/linux/mounts.ts";
+import { AT_FDCWD } from "../../src/fs/linux/syscalls.ts";
+import { arenaOver, bindNative } from "../../src/native.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** Saves and restores of one folder by a host and by containers that have only some of the host's ids. */
@@ -263,9 +265,9 @@ describe("user namespaces", { skip }, () => {
     const child = spawn(words[0]!, [...words.slice(1), path.join(at, "file")], { stdio: ["pipe", "pipe", "inherit"] });
     t.after(() => void child.kill("SIGKILL"));
     const lines = createInterface(child.stdout);
-    const ownerSeen = async (...options: string[]): Promise<[number, string]> => {
-      const mounted = spawnSync("mount", ["--bind", ...options, from, at], { encoding: "utf8" });
-      assert.equal(mounted.status, 0, mounted.stderr);
+    const ownerSeen = async (isMapped: boolean): Promise<[number, string]> => {
+      if (isMapped) mountMapped(from, at, container);
+      else assert.equal(spawnSync("mount", ["--bind", from, at]).status, 0);
       const { id } = mountOf(at)!;
       const told = once(lines, "line");
       child.stdin.write("?");
@@ -273,8 +275,7 @@ describe("user namespaces", { skip }, () => {
       assert.equal(spawnSync("umount", [at]).status, 0);
       return [id, line];
     };
-    const mapped = ["-o", "X-mount.idmap=b:1:100000:65535"];
-    const [plain, other, again] = [await ownerSeen(), await ownerSeen(...mapped), await ownerSeen()];
+    const [plain, other, again] = [await ownerSeen(false), await ownerSeen(true), await ownerSeen(false)];
     assert.deepEqual([plain[1], other[1], again[1]], ["4294967295", "5", "4294967295"]);
     if (plain[0] !== other[0] || other[0] !== again[0]) t.skip("the kernel gave no mount the id again");
   });
@@ -292,6 +293,20 @@ describe("user namespaces", { skip }, () => {
     assert.deepEqual(owners(folder), { own: "0:0 644", "setuid-own": "0:0 755" });
   });
 });
+
+/** Mounts a directory at a second place with the ids of a namespace: on the disk they are those inside. */
+function mountMapped(from: string, at: string, { prefix }: UserNamespace): void {
+  const call = bindNative("int64_t syscall(int64_t n, int64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)")!;
+  const text = (value: string): number => arenaOver(Buffer.from(`${value}\0`)).address;
+  const [OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR] = [428, 429, 442];
+  const [EMPTY_PATH, CLONE, MOVE_EMPTY, IDMAP] = [0x1000, 1, 4, 0x100000n];
+  const namespace = fs.openSync(`/proc/${prefix[prefix.indexOf("--target") + 1]}/ns/user`, "r");
+  const tree = call(OPEN_TREE, AT_FDCWD, text(from), CLONE, 0, 0);
+  const attributes = arenaOver(Buffer.from(BigUint64Array.of(IDMAP, 0n, 0n, BigInt(namespace)).buffer));
+  assert.equal(call(MOUNT_SETATTR, tree, text(""), EMPTY_PATH, attributes.address, 32), 0, "mount_setattr");
+  assert.equal(call(MOVE_MOUNT, tree, text(""), AT_FDCWD, text(at), MOVE_EMPTY), 0, "move_mount");
+  for (const fd of [tree, namespace]) fs.closeSync(fd);
+}
 
 function newStateOf(place: string): string {
   const state = path.join(place, "state-of-nobody");

@@ -47,7 +47,7 @@ import {
   type UnwantedEntry,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
-import { mountPointsIn, requireAnswer, servedMounts } from "../../fs/silent-mounts.ts";
+import { mountPointsIn } from "../../fs/silent-mounts.ts";
 
 export { ScanMemory };
 
@@ -56,8 +56,6 @@ const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
-/** Without progress for this long, the scan asks if the mounts that it reads still answer. */
-const STALL_MS = 2000;
 /** Number of tries to read a database under a lock that another program ignores. */
 const TRIES = 2;
 const BROKEN_LOCK =
@@ -149,13 +147,8 @@ function mountsOf({ root, crossMounts }: ScanRequest): ScanTask["mounts"] {
   return inside;
 }
 
-function servedIn({ root, crossMounts }: ScanRequest): ReturnType<typeof servedMounts> {
-  return servedMounts(root, crossMounts === true);
-}
-
-/** True if the scan ends before a thread would have started. Another thread can wait for a mount without end. */
-function isForOneThread({ cache, unchanged, request }: ScanOptions): boolean {
-  if (servedIn(request).length > 0) return false;
+/** True if the scan ends before a thread would have started. */
+function isForOneThread({ cache, unchanged }: ScanOptions): boolean {
   if (unchanged) return unchanged.lookedAt <= INLINE_ENTRIES;
   return cache !== null && cache.records <= INLINE_ENTRIES && !threadsAreWarm();
 }
@@ -270,7 +263,6 @@ class Scan {
       ...chunkMemories(threads.length),
     };
     this.#hold(this.#task);
-    this.#silence.promise.catch(() => undefined);
   }
 
   #hold(task: ScanTask): void {
@@ -283,8 +275,6 @@ class Scan {
     const stop = (): void => this.#stop();
     signal?.addEventListener("abort", stop, { once: true });
     let phase: ScanProgress["phase"] = "scanning";
-    const served = servedIn(this.#options.request);
-    const watch = served.length === 0 ? undefined : setInterval(() => this.#requireProgress(served), STALL_MS);
     const timer =
       onProgress === undefined ? undefined : setInterval(() => onProgress(this.#progress(phase)), PROGRESS_MS);
     try {
@@ -326,7 +316,6 @@ class Scan {
       throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {
       clearInterval(timer);
-      clearInterval(watch);
       signal?.removeEventListener("abort", stop);
       for (const thread of this.#threads) thread.onEvent = null;
     }
@@ -343,21 +332,6 @@ class Scan {
       return undefined;
     const tables = { table: this.#table, old: cache?.table ?? null };
     return (differing) => settleNames(tables, { root, notes }, differing);
-  }
-
-  readonly #silence = Promise.withResolvers<never>();
-  #lastDone = "";
-
-  /** Ends the scan if it makes no progress and one of the mounts has fallen silent: its threads may wait for ever. */
-  #requireProgress(served: ReturnType<typeof servedMounts>): void {
-    const { control } = this.#table;
-    const done = [C.FILES_DONE, C.KIB_DONE, C.NEXT_JOB, C.NEXT_TREE].map((word) => control[word]).join();
-    try {
-      if (done === this.#lastDone) for (const { mountPoint } of served) requireAnswer(mountPoint);
-    } catch (error) {
-      this.#silence.reject(error);
-    }
-    this.#lastDone = done;
   }
 
   #progress(phase: ScanProgress["phase"]): ScanProgress {
@@ -401,7 +375,7 @@ class Scan {
     const settled = await Promise.allSettled(
       threads.map(async (thread, i) => {
         try {
-          return await Promise.race([thread.ask(request(i)), this.#silence.promise]);
+          return await thread.ask(request(i));
         } catch (error) {
           // One failed thread ends the others, which would wait for it.
           this.#stop();
