@@ -249,7 +249,7 @@ test("a mount that answers again, or is mounted again, is used at once", needs, 
 
 test("points can be looked at and removed while the folder's mount does not answer", needs, async (t) => {
   const { folder, fuse } = await place(t, "whole");
-  for (const fault of ["hang", "stuck"] as const) {
+  for (const fault of LONG ? (["stuck", "hang"] as const) : (["hang"] as const)) {
     await fuse.faults({ fault, path: "" });
     for (const words of [["history"], ["find", "top"], ["show", "head"], ["show", "head:top"], ["cleanup", "--plan"], ["verify"]]) {
       const done = cairn(["-C", folder, ...words], { timeoutMs: DEADLINE_MS });
@@ -270,9 +270,10 @@ test("points on the mount that does not answer cannot be looked at", needs, asyn
   const at = newFolder("control-there");
   const fuse = await FaultyFuse.mount(t, at);
   const work = newFolder("beside-control");
-  cairnOk(["--control-dir", path.join(at, "control"), "save", work]);
+  const control = ["--control-dir", path.join(at, "control")];
+  cairnOk([...control, "save", work]);
   await fuse.faults({ fault: "hang", path: "" });
-  const done = cairn(["-C", work, "history"], { timeoutMs: DEADLINE_MS, own: true });
+  const done = cairn([...control, "-C", work, "history"], { timeoutMs: DEADLINE_MS, own: true });
   assert.deepEqual([done.status, done.error?.code], [1, "io"], done.stdout);
   assert.match(done.error!.message, /control lies on a mount that does not answer/);
 });

@@ -4,6 +4,7 @@ import path from "node:path";
 import { reworded, toCairnError } from "../../errors.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { isSilent } from "../../fs/silent-mounts.ts";
 import { removeDeadWorkDirectories, removeLeftovers, removeUnfinished } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -30,7 +31,7 @@ export function removeTemporaries({ found }: Workspace, usesPacks = false): void
   removeLeftovers(control.root);
   // A process that is writing a cache right now loses the cache file, and continues without an error.
   removeLeftovers(control.cache, { exclusive: true });
-  removeUnfinished(found.folder.toString("utf8"));
+  if (!isSilent(found.folder)) removeUnfinished(found.folder.toString("utf8"));
   // A killed `init` left files beside a self-contained control directory.
   if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
   removeOldCaches(control.cache);

@@ -590,6 +590,7 @@ function selfContainedRoot(root: string): FoundWorkspace | null {
 /** Finds a workspace of the control directory in `--control-dir`. Throws `not_a_workspace`. */
 export function openControlDirectory(root: string, folder?: RawPath): FoundWorkspace {
   const control = controlPaths(root);
+  requireAnswer(root);
   const controlFile = readControl(control);
   if (folder === undefined) {
     const main = mainWorkspace(control);
