@@ -251,7 +251,14 @@ test("points can be looked at and removed while the folder's mount does not answ
   const { folder, fuse } = await place(t, "whole");
   for (const fault of LONG ? (["stuck", "hang"] as const) : (["hang"] as const)) {
     await fuse.faults({ fault, path: "" });
-    for (const words of [["history"], ["find", "top"], ["show", "head"], ["show", "head:top"], ["cleanup", "--plan"], ["verify"]]) {
+    for (const words of [
+      ["history"],
+      ["find", "top"],
+      ["show", "head"],
+      ["show", "head:top"],
+      ["cleanup", "--plan"],
+      ["verify"],
+    ]) {
       const done = cairn(["-C", folder, ...words], { timeoutMs: DEADLINE_MS });
       assert.equal(done.status, 0, `${words.join(" ")}, ${fault}: ${done.stdout}`);
     }

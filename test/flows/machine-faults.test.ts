@@ -136,14 +136,14 @@ suite("machines on other kernels and hosts", () => {
       if ("reason" in ordinary) return;
       t.after(() => endMachines());
       const guest = await boot("unrecorded", ordinary, ["--memory", "192M"]);
-      const vm = (...args: string[]): Record<string, unknown> =>
-        cairnOk(["vm", ...args, "--machines", MACHINES]).data;
+      const vm = (...args: string[]): Record<string, unknown> => cairnOk(["vm", ...args, "--machines", MACHINES]).data;
       const live = path.join(MACHINES, "unrecorded/live");
       const killed = async (...pids: number[]): Promise<void> => {
         for (const pid of pids) process.kill(pid, "SIGKILL");
         await eventually("QEMU ends", () => guest.pid() === null);
       };
-      const shellOf = (pid: number): number => Number(/^PPid:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
+      const shellOf = (pid: number): number =>
+        Number(/^PPid:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
       const requireStopped = async (what: string): Promise<void> => {
         const { state, error } = vm("inspect", "unrecorded");
         assert.deepEqual([state, error], ["stopped", null], what);

@@ -104,10 +104,12 @@ export async function savePresent(
   const head = workspace.byId(workspace.state().head);
   const degraded: Degradation[] = [];
   if (workspace.points.latest() === null) warnOfPlace(workspace, input);
+  const { control } = workspace.found;
+  // On a full btrfs even a lock file has no room.
+  if (holder !== null || filesystemKind(control.root).name === "btrfs") keepSpareRoom(control);
   if (holder !== null && rules === null) {
     // The cost of a held tree is known only when the point is sealed.
     await guardSpace(workspace, { ...input, first: false });
-    keepSpareRoom(workspace.found.control);
     const passedOver = whyNotHeld(workspace, input);
     const held =
       passedOver === null
