@@ -544,16 +544,14 @@ interface FindOptions {
 
 /**
  * Finds the workspace of `path`: a control directory, self-contained root or workspace's folder; unless `exact`, also a
- * path inside. Only the registry knows a folder on a mount that does not answer. Null: `path` may become a workspace.
- * Throws `not_found` if a registered control directory is gone, `no_daemon` for a folder of root's daemon, `damaged`,
- * `newer_version`.
+ * path inside. Null: `path` may become a workspace. Throws `not_found` if a registered control directory is gone, `no_daemon`
+ * for a folder of root's daemon, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
-  let silent = silentPlace(path);
-  while (silent !== null) {
-    const workspace = keptByRegistry(silent);
+  // Only the registry knows a folder on a mount that does not answer.
+  for (let at = silentPlace(path); at !== null; at = options.exact === true || at.length === 1 ? null : parentOf(at)) {
+    const workspace = keptByRegistry(at);
     if (workspace !== null) return workspace;
-    silent = options.exact === true || silent.length === 1 ? null : parentOf(silent);
   }
   const real = realPathOf(path);
   const text = real.toString("utf8");

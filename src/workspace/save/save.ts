@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { advice, CairnError, call, option, toCairnError } from "../../errors.ts";
+import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { attachmentsOf, patternsOf } from "./given-patterns.ts";
 import { noteAgentEvent } from "../points/agent-record.ts";
