@@ -548,7 +548,6 @@ interface FindOptions {
  * for a folder of root's daemon, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
-  // Only the registry knows a folder on a mount that does not answer.
   for (let at = silentPlace(path); at !== null; at = options.exact === true || at.length === 1 ? null : parentOf(at)) {
     const workspace = keptByRegistry(at);
     if (workspace !== null) return workspace;
