@@ -24,6 +24,8 @@ export interface Rights {
   readonly looks?: true;
   /** Options with which a call of a verb that `looks` changes something. */
   readonly changesWith?: readonly string[];
+  /** The call needs nothing of the folder: it works while the folder's mount does not answer. */
+  readonly withoutFolder?: true;
   /** The call writes to the control directory, though it `looks`: a result, or the content of a clone. */
   readonly stores?: true;
   /** The call changes nothing durable, or lasts as long as its caller wants: it cannot be a job and takes no idempotency key. */

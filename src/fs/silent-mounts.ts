@@ -18,7 +18,8 @@ import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "./paths/safe
 const LIMIT_MS = 5000;
 /** A call looks at one folder several times within a moment. */
 const ANSWERING_MS = 250;
-const SILENT_MS = 10_000;
+/** Seconds that a child waits, also after the end of this process. */
+const CHILD_S = "20";
 const MOST_KNOWN = 1000;
 const MOST_LINKS = 40;
 const SLASH = 0x2f;
@@ -30,15 +31,21 @@ function isServed({ type }: Mount): boolean {
   return SERVED.test(type);
 }
 
-/** Until when places count as answering, and mounts as silent. */
+/** Until when places count as answering. */
 const answering = new Map<string, number>();
-const silent = new Map<string, number>();
+/** By mount, the child that still waits for its answer. It keeps the mount's id from being given to another mount. */
+const silent = new Map<number, ChildProcess>();
 
 /** True if the mount that an absolute or relative path leads into does not answer. Looks at no such mount itself. */
 export function isSilent(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
-  if (!mounts.some(isServed)) return false;
+  return silentPlace(path, mounts) !== null;
+}
+
+/** The place in a mount that does not answer to which a path leads: its real path, unless the mount has links. Else null. */
+export function silentPlace(path: RawPath, mounts: readonly Mount[] = readMounts()): Buffer | null {
+  if (!mounts.some(isServed)) return null;
   const served = servedPlace(path, mounts);
-  return served !== null && silentAmong([served]).length > 0;
+  return served === null || silentAmong([served]).length === 0 ? null : served.place;
 }
 
 /** True if a path surely has no entry. A path that cannot be looked at may have one. */
@@ -104,58 +111,52 @@ function isLink(path: Buffer): boolean {
   }
 }
 
-/** Returns the places that are silent. All are looked at at once. */
+/** Returns the places that are silent. All are looked at at once. A mount is silent as long as a child waits for it. */
 function silentAmong(places: readonly ServedPlace[]): ServedPlace[] {
   const now = Date.now();
-  const unknown = places.filter(
-    ({ mount, place }) => !isCurrent(silent, keyOf(mount), now) && !isCurrent(answering, place.toString("latin1"), now),
-  );
-  const answered = answerInTime(unknown.map(({ place }) => place));
+  const isKnown = ({ mount, place }: ServedPlace): boolean =>
+    isWaitedFor(mount) || (answering.get(place.toString("latin1")) ?? 0) > now;
+  const unknown = places.filter((each) => !isKnown(each));
+  const waiting = waitingInTime(unknown.map(({ place }) => place));
   if (answering.size > MOST_KNOWN) answering.clear();
-  for (const [i, { mount, place }] of unknown.entries())
-    if (answered[i]!) answering.set(place.toString("latin1"), Date.now() + ANSWERING_MS);
-    else silent.set(keyOf(mount), Date.now() + SILENT_MS);
-  return places.filter(({ mount }) => isCurrent(silent, keyOf(mount), now));
+  for (const [i, { mount, place }] of unknown.entries()) {
+    const child = waiting[i]!;
+    if (child === null) answering.set(place.toString("latin1"), Date.now() + ANSWERING_MS);
+    else silent.set(mount.id, child);
+  }
+  return places.filter(({ mount }) => silent.has(mount.id));
 }
 
-/** The kernel gives the id of a mount that has gone to the next mount. */
-function keyOf({ id, mountPoint }: Mount): string {
-  return `${id} ${mountPoint.toString("latin1")}`;
+/** True if an earlier look at the mount has no answer yet. */
+function isWaitedFor({ id }: Mount): boolean {
+  const child = silent.get(id);
+  if (child !== undefined && hasEnded(child)) silent.delete(id);
+  return silent.has(id);
 }
 
-function isCurrent(known: ReadonlyMap<string, number>, key: string, now: number): boolean {
-  return (known.get(key) ?? 0) > now;
-}
-
-/** Lets child processes list places, and waits for their ends: any answer counts, errors too. */
-function answerInTime(places: readonly Buffer[]): boolean[] {
+/** Lets child processes list places. Returns those that do not end in time: any answer counts, errors too. */
+function waitingInTime(places: readonly Buffer[]): (ChildProcess | null)[] {
   const children = places.map(lookingAt);
   const until = performance.now() + LIMIT_MS;
   const clock = new Int32Array(new SharedArrayBuffer(4));
-  const waiting = (): boolean => children.some((child) => child !== null && !hasEnded(child.pid!));
-  while (waiting() && performance.now() < until) Atomics.wait(clock, 0, 0, 1);
-  return children.map((child) => {
-    if (child === null || hasEnded(child.pid!)) return true;
-    child.kill("SIGKILL");
-    return false;
-  });
+  const waits = (child: ChildProcess | null): boolean => child !== null && !hasEnded(child);
+  while (children.some(waits) && performance.now() < until) Atomics.wait(clock, 0, 0, 1);
+  return children.map((child) => (waits(child) ? child : null));
 }
 
 /** Null if no child can be started, or cannot be given the place: arguments are UTF-8. */
 function lookingAt(place: Buffer): ChildProcess | null {
   if (!isUtf8(place)) return null;
-  const child = spawn("find", ["-H", place.toString("utf8"), "-maxdepth", "0", "-empty"], {
-    cwd: "/",
-    stdio: "ignore",
-  });
+  const looking = ["find", "-H", place.toString("utf8"), "-maxdepth", "0", "-empty"];
+  const child = spawn("timeout", ["-s", "KILL", CHILD_S, ...looking], { cwd: "/", stdio: "ignore" });
   child.on("error", () => undefined);
   child.unref();
   return child.pid === undefined ? null : child;
 }
 
 /** True for a child that ended: a zombie until this thread goes on. */
-function hasEnded(pid: number): boolean {
-  return /^[ZX]/.test(processFacts(pid)?.state ?? "X");
+function hasEnded({ pid, exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null || /^[ZX]/.test(processFacts(pid!)?.state ?? "X");
 }
 
 /** Returns the mounts of a list that are served by others and do not answer. */

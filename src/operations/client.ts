@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { CairnError, see } from "../errors.ts";
+import { isSilent, requireAnswer } from "../fs/silent-mounts.ts";
 import type {
   CallOptions,
   Conversion,
@@ -175,17 +176,21 @@ export class CairnClient {
       );
     };
     try {
-      return await this.#with(name, work);
+      return await this.#with(name, work, row);
     } catch (error) {
       const isMoved = error instanceof CairnError && error.details?.["missing_pack"] !== undefined;
       if (row.looks !== true || !isMoved) throw error;
-      return this.#with(name, work);
+      return this.#with(name, work, row);
     }
   }
 
-  async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
+  async #with<T>(
+    name: string | undefined,
+    work: (workspace: Workspace) => Promise<T>,
+    { withoutFolder }: Rights = {},
+  ): Promise<T> {
     using _call = await this.#begin();
-    return await this.#inWorkspace(name, work);
+    return await this.#inWorkspace(name, work, withoutFolder);
   }
 
   /** Counts a call as running until the result is disposed of. */
@@ -201,8 +206,12 @@ export class CairnClient {
     };
   }
 
-  async #inWorkspace<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
-    const wasThere = existsSync(this.#options.found.folder);
+  async #inWorkspace<T>(
+    name: string | undefined,
+    work: (workspace: Workspace) => Promise<T>,
+    withoutFolder?: true,
+  ): Promise<T> {
+    const wasThere = this.#isThere(withoutFolder);
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
@@ -212,6 +221,14 @@ export class CairnClient {
     } catch (error) {
       throw unlessNotOwn(this.#options.found.control, this.#unlessGone(error, wasThere));
     }
+  }
+
+  /** Throws `io` if the folder's mount does not answer, unless the call needs no folder. */
+  #isThere(withoutFolder: true | undefined): boolean {
+    const { folder } = this.#options.found;
+    if (withoutFolder === true && isSilent(folder)) return true;
+    requireAnswer(folder);
+    return existsSync(folder);
   }
 
   #unlessGone(error: unknown, wasThere: boolean): unknown {
@@ -224,9 +241,9 @@ export class CairnClient {
     return new Workspace(this.#found(name), this.#options.parts, this.#removals);
   }
 
-  async *#stream(name: string | undefined, row: WorkspaceRow, given: unknown[]): AsyncGenerator<unknown> {
+  async *#stream(name: string | undefined, row: Rights & WorkspaceRow, given: unknown[]): AsyncGenerator<unknown> {
     using _call = await this.#begin();
-    const wasThere = existsSync(this.#options.found.folder);
+    const wasThere = this.#isThere(row.withoutFolder);
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);

@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { type Fault, FaultyFuse, whyNoFuse } from "../fixtures/faulty-fuse.ts";
 import { LONG } from "../fixtures/long.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";
@@ -227,4 +228,59 @@ test("a mount that has the id of a silent mount that has gone is looked at", nee
     if (idOf(next) === id) return;
   }
   t.skip("the kernel gave no mount the id again");
+});
+
+test("a mount that answers again, or is mounted again, is used at once", needs, async (t) => {
+  const at = newFolder("again");
+  const first = await FaultyFuse.mount(t, at);
+  await first.faults({ fault: "hang", path: "" });
+  assert.equal(isSilent(at), true);
+  const began = performance.now();
+  assert.equal(isSilent(at), true);
+  assert.ok(performance.now() - began < 1000, "a look that waits already is not repeated");
+  await first.faults();
+  await eventually("the mount answers and counts as silent", () => !isSilent(at), 5000);
+  await first.faults({ fault: "hang", path: "" });
+  await eventually("an earlier answer counts too long", () => isSilent(at));
+  assert.equal(spawnSync("umount", ["-l", at]).status, 0);
+  await FaultyFuse.mount(t, at);
+  assert.equal(isSilent(at), false);
+});
+
+test("points can be looked at and removed while the folder's mount does not answer", needs, async (t) => {
+  const { folder, fuse } = await place(t, "whole");
+  for (const fault of LONG ? (["stuck", "hang"] as const) : (["hang"] as const)) {
+    await fuse.faults({ fault, path: "" });
+    for (const words of [
+      ["history"],
+      ["find", "top"],
+      ["show", "head"],
+      ["show", "head:top"],
+      ["cleanup", "--plan"],
+      ["verify"],
+    ]) {
+      const done = cairn(["-C", folder, ...words], { timeoutMs: DEADLINE_MS });
+      assert.equal(done.status, 0, `${words.join(" ")}, ${fault}: ${done.stdout}`);
+    }
+    const refused = cairn(["-C", folder, "status"], { timeoutMs: DEADLINE_MS });
+    assert.deepEqual([refused.status, refused.error?.code], [1, "io"]);
+    const list = (): unknown[] => cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[];
+    const before = list().length;
+    if (fault === "hang") cairnOk(["-C", folder, "cleanup", "--keep-last", "1", "--keep-undo", "0"]);
+    if (fault === "hang") assert.ok(list().length < before);
+    await fuse.faults();
+  }
+  cairnOk(["-C", folder, "save"], { own: true });
+});
+
+test("points on the mount that does not answer cannot be looked at", needs, async (t) => {
+  const at = newFolder("control-there");
+  const fuse = await FaultyFuse.mount(t, at);
+  const work = newFolder("beside-control");
+  const control = ["--control-dir", path.join(at, "control")];
+  cairnOk([...control, "save", work]);
+  await fuse.faults({ fault: "hang", path: "" });
+  const done = cairn([...control, "-C", work, "history"], { timeoutMs: DEADLINE_MS, own: true });
+  assert.deepEqual([done.status, done.error?.code], [1, "io"], done.stdout);
+  assert.match(done.error!.message, /control lies on a mount that does not answer/);
 });

@@ -64,6 +64,30 @@ for (const kind of firstOf(["ext4", "xfs"] as const, 1)) {
   });
 }
 
+test("cleanup of a workspace that copies frees space on a full btrfs", (t) => {
+  const place = loopFileSystem(t, "btrfs");
+  if (place === null) return;
+  const folder = path.join(place.root, "folder");
+  fs.mkdirSync(folder);
+  saveNew(folder);
+  saveNew(folder);
+  fillDisk(path.join(place.root, "filler"));
+  fillInodes(path.join(place.root, "small"));
+  cairnOk(["-C", folder, "cleanup", "--keep-last", "1", "--keep-undo", "0"]);
+  assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
+  assert.deepEqual(cairnOk(["-C", folder, "doctor"]).data["findings"], []);
+});
+
+/** Fills also the room for metadata, in which btrfs keeps small files. */
+function fillInodes(folder: string): void {
+  fs.mkdirSync(folder);
+  try {
+    for (let n = 0; ; n++) fs.writeFileSync(path.join(folder, String(n)), Buffer.alloc(2000, n));
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
+  }
+}
+
 for (const [kind, engine] of [
   ["btrfs", "btrfs-snapshot"],
   ["xfs", "reflink-copy"],

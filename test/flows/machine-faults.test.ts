@@ -130,6 +130,41 @@ suite("machines on other kernels and hosts", () => {
   );
 
   test(
+    "a guest whose shell is killed, or whose record is cut, is stopped without a reason and starts again",
+    { skip: skipOrdinary },
+    async (t) => {
+      if ("reason" in ordinary) return;
+      t.after(() => endMachines());
+      const guest = await boot("unrecorded", ordinary, ["--memory", "192M"]);
+      const vm = (...args: string[]): Record<string, unknown> => cairnOk(["vm", ...args, "--machines", MACHINES]).data;
+      const live = path.join(MACHINES, "unrecorded/live");
+      const killed = async (...pids: number[]): Promise<void> => {
+        for (const pid of pids) process.kill(pid, "SIGKILL");
+        await eventually("QEMU ends", () => guest.pid() === null);
+      };
+      const shellOf = (pid: number): number =>
+        Number(/^PPid:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
+      const requireStopped = async (what: string): Promise<void> => {
+        const { state, error } = vm("inspect", "unrecorded");
+        assert.deepEqual([state, error], ["stopped", null], what);
+        vm("start", "unrecorded");
+        await guest.counted(2);
+      };
+      await killed(shellOf(guest.pid()!), guest.pid()!);
+      assert.equal(fs.readFileSync(path.join(live, "ended"), "utf8"), "");
+      await requireStopped("the shell was killed");
+      await killed(-shellOf(guest.pid()!));
+      await requireStopped("the group was killed");
+      const pid = guest.pid()!;
+      await killed(pid);
+      const record = path.join(live, "ended");
+      await eventually("the end is recorded", () => fs.readFileSync(record, "utf8").endsWith("\n"));
+      fs.truncateSync(record, fs.statSync(record).size - 2);
+      await requireStopped("the record is cut");
+    },
+  );
+
+  test(
     "states on xfs are reflinks, a wrong envelope is refused, and a failed save does not count",
     { skip: skipOrdinary },
     async (t) => {

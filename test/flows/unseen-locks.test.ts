@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -16,7 +17,7 @@ import type { Client, SavePoint } from "../../src/contract/index.ts";
 import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { HalfWriter, makeHalfWritten } from "../fixtures/half-writer.ts";
-import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
+import { assertHeldTidy, heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { firstOf, LONG } from "../fixtures/long.ts";
 import { backup, repositoryPlace, tryBackup } from "../fixtures/repository.ts";
@@ -299,4 +300,38 @@ describe("a transaction without a journal that begins and ends between two looks
         const after = (await client.show("latest")).save_point;
         assert.deepEqual([after.labels.map(({ label }) => label), after.complete], [["transaction-consistent"], true]);
       });
+
+  test("a save that is killed between its two snapshots leaves nothing, and the next save is whole", async (t) => {
+    const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+    if (place === null) return;
+    const { folder, client } = place;
+    const file = path.join(folder, "app.db");
+    makeHalfWritten(file).close();
+    await client.save();
+    await client.seal();
+    const code = `const { DatabaseSync } = require("node:sqlite");
+      const database = new DatabaseSync(process.argv[1]);
+      database.exec("PRAGMA journal_mode = memory; PRAGMA busy_timeout = 60000");
+      process.once("SIGTERM", () => process.exit());
+      const write = () => (database.exec("UPDATE t SET n = n + 1"), setImmediate(write));
+      write();`;
+    const writer = spawn(process.execPath, ["--no-warnings", "-e", code, file], { stdio: "inherit" });
+    t.after(() => void writer.kill("SIGKILL"));
+    await eventually("no save finds a changed database", () => {
+      const done = cairn(["save", folder], { failpoint: "databases.taken-back" });
+      return done.killed;
+    });
+    const ended = once(writer, "exit");
+    writer.kill("SIGTERM");
+    await ended;
+    const [before] = (await client.history()).save_points;
+    assert.equal(cairnOk(["save", folder]).status, 0);
+    await client.seal();
+    const [last] = (await client.history()).save_points;
+    assert.notEqual(last!.save_point_id, before!.save_point_id);
+    assert.equal(last!.complete, true);
+    assert.deepEqual(cairnOk(["-C", folder, "doctor"]).data["findings"], []);
+    assert.deepEqual(cairnOk(["-C", folder, "verify", "--all"]).data["problems"], []);
+    assertHeldTidy(place, "killed between two snapshots");
+  });
 });

@@ -1,14 +1,21 @@
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 import { describe, test, type TestContext } from "node:test";
 import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import type { LeftOut, ListedEntry, SavePoint } from "../../src/contract/index.ts";
-import { cairn, cairnOk, type RunOptions, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, ROOT, type RunOptions, SCRATCH } from "../fixtures/command.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { installForOrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { newRepository, resticEnvironment } from "../fixtures/repository.ts";
-import { newUserNamespace, whyNoUserNamespace } from "../fixtures/user-namespace.ts";
+import { newUserNamespace, type UserNamespace, whyNoUserNamespace } from "../fixtures/user-namespace.ts";
+import { mountOf } from "../../src/fs/linux/mounts.ts";
+import { AT_FDCWD } from "../../src/fs/linux/syscalls.ts";
+import { arenaOver, bindNative } from "../../src/native.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** Saves and restores of one folder by a host and by containers that have only some of the host's ids. */
@@ -239,6 +246,40 @@ describe("user namespaces", { skip }, () => {
     assert.deepEqual(unknownIn(saved), ["own", "stranger"].slice(1));
   });
 
+  test("a mount that gets the id of an idmapped mount keeps its own ids, also in a process that goes on", async (t) => {
+    using container = await newUserNamespace(OWN_ROOT);
+    const disk = loopFileSystem(t, "ext4");
+    if (disk === null) return;
+    const [from, at] = [path.join(disk.root, "from"), newFolder("mapped")];
+    fs.mkdirSync(from);
+    write(from, { file: 5 });
+    const module = pathToFileURL(path.join(ROOT, "src/fs/linux/syscalls.ts")).href;
+    const code = `import { AT_FDCWD, newStatBuffer, STAT, syscalls } from ${JSON.stringify(module)};
+      import { arenaOver } from ${JSON.stringify(new URL("../../native.ts", module).href)};
+      const [out, name] = [newStatBuffer(), arenaOver(Buffer.from(process.argv[1] + "\\0"))];
+      process.stdin.on("data", () => {
+        syscalls().stat(AT_FDCWD, name, 0, out);
+        console.log(out.words[STAT.UID]);
+      });`;
+    const words = [...container.prefix, process.execPath, "--no-warnings", "--input-type=module", "-e", code];
+    const child = spawn(words[0]!, [...words.slice(1), path.join(at, "file")], { stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => void child.kill("SIGKILL"));
+    const lines = createInterface(child.stdout);
+    const ownerSeen = async (isMapped: boolean): Promise<[number, string]> => {
+      if (isMapped) mountMapped(from, at, container);
+      else assert.equal(spawnSync("mount", ["--bind", from, at]).status, 0);
+      const { id } = mountOf(at)!;
+      const told = once(lines, "line");
+      child.stdin.write("?");
+      const [line] = (await told) as [string];
+      assert.equal(spawnSync("umount", [at]).status, 0);
+      return [id, line];
+    };
+    const [plain, other, again] = [await ownerSeen(false), await ownerSeen(true), await ownerSeen(false)];
+    assert.deepEqual([plain[1], other[1], again[1]], ["4294967295", "5", "4294967295"]);
+    if (plain[0] !== other[0] || other[0] !== again[0]) t.skip("the kernel gave no mount the id again");
+  });
+
   test("a namespace without any ids knows no owner, and restores", async () => {
     using container = await newUserNamespace("");
     const folder = newFolder();
@@ -252,6 +293,20 @@ describe("user namespaces", { skip }, () => {
     assert.deepEqual(owners(folder), { own: "0:0 644", "setuid-own": "0:0 755" });
   });
 });
+
+/** Mounts a directory at a second place with the ids of a namespace: on the disk they are those inside. */
+function mountMapped(from: string, at: string, { prefix }: UserNamespace): void {
+  const call = bindNative("int64_t syscall(int64_t n, int64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)")!;
+  const text = (value: string): number => arenaOver(Buffer.from(`${value}\0`)).address;
+  const [OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR] = [428, 429, 442];
+  const [EMPTY_PATH, CLONE, MOVE_EMPTY, IDMAP] = [0x1000, 1, 4, 0x100000n];
+  const namespace = fs.openSync(`/proc/${prefix[prefix.indexOf("--target") + 1]}/ns/user`, "r");
+  const tree = call(OPEN_TREE, AT_FDCWD, text(from), CLONE, 0, 0);
+  const attributes = arenaOver(Buffer.from(BigUint64Array.of(IDMAP, 0n, 0n, BigInt(namespace)).buffer));
+  assert.equal(call(MOUNT_SETATTR, tree, text(""), EMPTY_PATH, attributes.address, 32), 0, "mount_setattr");
+  assert.equal(call(MOVE_MOUNT, tree, text(""), AT_FDCWD, text(at), MOVE_EMPTY), 0, "move_mount");
+  for (const fd of [tree, namespace]) fs.closeSync(fd);
+}
 
 function newStateOf(place: string): string {
   const state = path.join(place, "state-of-nobody");

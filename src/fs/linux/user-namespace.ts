@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import os from "node:os";
 import type { arenaOver, bindNative, newArena, settleResult } from "../../native.ts";
+import { MountTable } from "./mount-changes.ts";
 import { SETGID, SETUID, type StatBuffer, STAT, type Syscalls, TYPE } from "./syscall-abi.ts";
 
 /**
@@ -260,11 +261,14 @@ class Namespace {
   }
 }
 
-/** By the id of a mount: true if it is idmapped. */
+/** By the id of a mount: true if it is idmapped. The kernel gives the id of a mount that has gone to another mount. */
 const idmapped = new Map<number, boolean>();
+let mountTable: MountTable | null | undefined;
 
 /** True for an idmapped mount. Its ids are those on the disk, which pods with other namespaces see as the same, too. */
 function isOnDisk(mount: number): boolean {
+  if (mountTable === undefined) mountTable = openMountTable();
+  if (mountTable?.hasChanged() === true) idmapped.clear();
   const seen = idmapped.get(mount);
   if (seen !== undefined) return seen;
   idmapped.set(mount, false);
@@ -273,6 +277,15 @@ function isOnDisk(mount: number): boolean {
     idmapped.set(Number(fields[0]), fields[5]?.split(",").includes("idmapped") === true);
   }
   return idmapped.get(mount)!;
+}
+
+/** Null without /proc. */
+function openMountTable(): MountTable | null {
+  try {
+    return new MountTable();
+  } catch {
+    return null;
+  }
 }
 
 function mountLines(): string[] {

@@ -7,6 +7,7 @@ import { ELOOP, ENOTDIR } from "../../fs/linux/errno.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { inDirectory, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
 import { displayPath, hintOfTwin, normalizeTyped, twinOf } from "../../fs/paths/safe-path.ts";
+import { requireAnswer } from "../../fs/silent-mounts.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
@@ -93,6 +94,7 @@ export async function* readRaw(
   if (options.paths !== undefined)
     throw new CairnError("usage", "paths are only for an archive", { hint: "give archive, too: tar or zip" });
   if (target === null) {
+    requireAnswer(workspace.root);
     yield* piecesOf(openPresent(workspace.root, where), range, options);
     return;
   }

@@ -9,6 +9,7 @@ export const previewCleanup = workspaceVerb({
   errors: ["refused", "not_found"],
   command: { "cleanup --plan": object({ plan: CleanupPlan }) },
   looks: true,
+  withoutFolder: true,
   agents: ["retention", "only"],
   run: async ({ workspace }, options) =>
     (await import("../../operations/cleanup.ts")).previewCleanup(workspace, options),
@@ -21,6 +22,7 @@ export const runCleanup = workspaceVerb({
   errors: ["stale_plan", "refused", "not_found"],
   command: "cleanup",
   changesPoints: true,
+  withoutFolder: true,
   event: ({ removed, bytes_freed }) => ({ type: "cleanup", data: { points: removed.length, bytes_freed } }),
   run: async ({ workspace }, options) => (await import("../../operations/cleanup.ts")).runCleanup(workspace, options),
 });

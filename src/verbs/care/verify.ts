@@ -12,6 +12,7 @@ export const verify = workspaceVerb({
   command: "verify",
   by: "writers",
   looks: true,
+  withoutFolder: true,
   stores: true,
   agents: ["deep", "throwOnDamage"],
   seals: true,

@@ -11,6 +11,7 @@ export const findNames = workspaceVerb({
   command: "find",
   by: "writers",
   looks: true,
+  withoutFolder: true,
   agents: ["ignoreCase", "limit", "all"],
   run: async ({ workspace }, pattern, options) =>
     (await import("../../operations/content/find-names.ts")).findNames(workspace, pattern, options),

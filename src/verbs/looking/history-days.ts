@@ -8,6 +8,7 @@ export const historyDays = workspaceVerb({
   command: { "history --days": HistoryDaysResult },
   by: "writers",
   looks: true,
+  withoutFolder: true,
   agents: ["all"],
   run: async ({ workspace }, options) => (await import("../../operations/history.ts")).historyDays(workspace, options),
 });

@@ -36,6 +36,7 @@ export const history = workspaceVerb({
   command: "history",
   by: "writers",
   looks: true,
+  withoutFolder: true,
   agents: ["grep", "tag", "since", "until", "path", "all", "skip", "changes"],
   tool,
   run: async ({ workspace }, _name, limit, options) =>

@@ -10,6 +10,7 @@ export const latestSavePoint = workspaceVerb({
   output: orNull(SavePoint),
   by: "writers",
   looks: true,
+  withoutFolder: true,
   agents: [],
   run: async ({ workspace }) => {
     const latest = workspace.points.latest();

@@ -13,6 +13,7 @@ export const read = workspaceVerb({
   how: "stream",
   errors: ["not_found", "damaged", "conflict"],
   looks: true,
+  withoutFolder: true,
   agents: ["offset", "length", "archive", "paths"],
   // A call without a point reads the present folder.
   opensPaths: ({ target: read }) => (read ?? null) === null,

@@ -69,6 +69,7 @@ export const show = workspaceVerb({
   },
   by: "writers",
   looks: true,
+  withoutFolder: true,
   agents: ["limit", "skip", "sort", "reverse"],
   seals: true,
   tool,

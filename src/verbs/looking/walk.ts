@@ -12,6 +12,7 @@ export const walk = workspaceVerb({
   errors: ["not_found", "ambiguous", "damaged"],
   by: "writers",
   looks: true,
+  withoutFolder: true,
   agents: [],
   run: async ({ workspace }, target, path, options) =>
     (await import("../../operations/show.ts")).walk(workspace, target, path ?? "", options),

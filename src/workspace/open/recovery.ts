@@ -4,6 +4,7 @@ import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
 import { writeState } from "../place/control-directory.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { requireAnswer } from "../../fs/silent-mounts.ts";
 import { ownerBesidesUs } from "../place/owners.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -46,6 +47,7 @@ function requireOwnJournals(workspace: Workspace): void {
 export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall, usesPacks = false): Promise<void> {
   removeTemporaries(workspace, usesPacks);
   if (!needsRecovery(workspace)) return;
+  requireAnswer(workspace.root);
   requireOwnJournals(workspace);
   call.onProgress?.({ phase: "recovering", done: 0 });
   const recovered: Recovery[] = [];

@@ -2,8 +2,9 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { reworded, toCairnError } from "../../errors.ts";
-import { fsyncDirectory } from "../../fs/durable.ts";
+import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { isSilent } from "../../fs/silent-mounts.ts";
 import { removeDeadWorkDirectories, removeLeftovers, removeUnfinished } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -30,7 +31,7 @@ export function removeTemporaries({ found }: Workspace, usesPacks = false): void
   removeLeftovers(control.root);
   // A process that is writing a cache right now loses the cache file, and continues without an error.
   removeLeftovers(control.cache, { exclusive: true });
-  removeUnfinished(found.folder.toString("utf8"));
+  if (!isSilent(found.folder)) removeUnfinished(found.folder.toString("utf8"));
   // A killed `init` left files beside a self-contained control directory.
   if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
   removeOldCaches(control.cache);
@@ -48,6 +49,8 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
       if (toCairnError(error).code !== "no_space") throw error;
     }
     giveUp(control);
+    // btrfs frees room only with its next commit, which a flush of the directory is not. A full disk may refuse the flush.
+    await flushFileSystem(control.root).catch(() => undefined);
   }
   try {
     return await work();
@@ -84,16 +87,13 @@ export function removeStatCaches(control: ControlPaths, id: WorkspaceId): void {
     if (each.startsWith(name)) fs.rmSync(path.join(control.cache, each), { force: true });
 }
 
-function giveUpSpare({ cache, spare }: ControlPaths): void {
+function giveUpSpare({ spare }: ControlPaths): void {
   fs.rmSync(spare, { force: true });
-  // Some file systems free the room only with their next commit.
-  fsyncDirectory(cache);
 }
 
 function giveUpCaches({ cache: directory }: ControlPaths): void {
   try {
     for (const name of fs.readdirSync(directory)) removeAll(path.join(directory, name));
-    fsyncDirectory(directory);
   } catch {
     // The second attempt reports the missing room.
   }

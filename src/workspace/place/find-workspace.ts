@@ -22,7 +22,7 @@ import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
 import { keepsInodes, mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
-import { isSilent, requireAnswer } from "../../fs/silent-mounts.ts";
+import { isSilent, requireAnswer, silentPlace } from "../../fs/silent-mounts.ts";
 import {
   displayPath,
   isAtOrBelow,
@@ -414,6 +414,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
   const registration = readRegistration(folder);
   if (registration === null) return null;
   const control = controlPaths(controlOf(registration));
+  requireAnswer(control.root);
   const controlFile = controlAt(control);
   if (controlFile === null) throw controlIsMissing(folder, registration);
   const listed = listWorkspaces(control);
@@ -425,8 +426,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
       { hint: advice`${wayWithout(control, "them")}; or forget the folder with: ${forgetLine(folder)}` },
     );
   const workspace = requireReadable(listed, (each) => each.id === registration.workspace_id);
-  const isOther = controlFile.id !== registration.control_id || !isTrusted(control.root, folder);
-  if (workspace === null && isOther)
+  if (workspace === null && (controlFile.id !== registration.control_id || !isTrusted(control.root, folder)))
     throw new CairnError(
       "not_found",
       `${printablePath(folder)} had its save points in ${control.root}, where another control directory lies now`,
@@ -548,6 +548,10 @@ interface FindOptions {
  * for a folder of root's daemon, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
+  for (let at = silentPlace(path); at !== null; at = options.exact === true || at.length === 1 ? null : parentOf(at)) {
+    const workspace = keptByRegistry(at);
+    if (workspace !== null) return workspace;
+  }
   const real = realPathOf(path);
   const text = real.toString("utf8");
   const self = mainWorkspace(controlPaths(text));
@@ -583,12 +587,13 @@ function selfContainedRoot(root: string): FoundWorkspace | null {
 /** Finds a workspace of the control directory in `--control-dir`. Throws `not_a_workspace`. */
 export function openControlDirectory(root: string, folder?: RawPath): FoundWorkspace {
   const control = controlPaths(root);
+  requireAnswer(root);
   const controlFile = readControl(control);
   if (folder === undefined) {
     const main = mainWorkspace(control);
     if (main !== null) return main;
   } else if (controlFile !== null) {
-    const real = realPathOf(folder);
+    const real = silentPlace(folder) ?? realPathOf(folder);
     const workspace = keptWorkspace(listWorkspaces(control), (each) => pathIs(each, real));
     if (workspace !== null) return found({ control, controlFile, workspace }, real);
     const others = hasPointsOfMissing(control, real, "not_a_workspace");
