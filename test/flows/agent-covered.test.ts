@@ -239,9 +239,14 @@ test("a moved folder and a fork stay covered", () => {
   cairnOk(["relocate", folder, moved], { own: true });
   write(moved, { "a.txt": "after the move\n" });
   assert.match(hook(moved), SAVES);
-  const list = JSON.parse(fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8")) as { covers: Loose[] };
-  const paths = list.covers.map((each) => each["folder"].path as string);
+  const listed = (): string[] =>
+    (JSON.parse(fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8")) as { covers: Loose[] }).covers.map(
+      (each) => each["folder"].path as string,
+    );
+  const paths = listed();
   assert.deepEqual([paths.includes(folder), paths.includes(moved), paths.includes(fork)], [false, true, true]);
+  cairnOk(["fork", "--remove", fork, "-C", moved], { own: true });
+  assert.ok(!listed().includes(fork));
 });
 
 test("a hook outside of covered folders ends before the command is loaded; a damaged list covers every workspace", () => {

@@ -14,7 +14,7 @@ import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
-import { printable } from "../../render/format.ts";
+import { listedNames, printable } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
 import { editsOf, IF_COVERED, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
@@ -246,11 +246,11 @@ export const remove: CommandDefinition = {
     const about = { ...on, folder: on.whom === "all-mine" ? null : await factsOnceThere(on.folder) };
     const without = (covers: readonly Cover[]): readonly Cover[] => covers.filter((each) => !isSame(each, about));
     const left = without(requireCovered(env).covers);
-    const isNeeded = left.some((each) => each.tool === on.tool && each.whom !== "everybody" && each.each !== "never");
+    // The user's entries serve other folders, too.
+    const served = left.filter(({ tool, whom, each }) => tool === on.tool && whom !== "everybody" && each !== "never");
     const scope: Scope = { project: null, env, command: [], each: "tool" };
     const changes = [
-      // The user's entries serve other folders, too.
-      ...(on.whom === "everybody" || isNeeded ? [] : removals(on.tool, scope)),
+      ...(on.whom === "everybody" || served.length > 0 ? [] : removals(on.tool, scope)),
       ...(on.whom === "everybody" ? removals(on.tool, { ...scope, project: on.folder }) : formerChanges(context, on)),
     ];
     for (const change of changes) write(change);
@@ -262,12 +262,19 @@ export const remove: CommandDefinition = {
     return {
       data: dataOf(on, changes),
       text: () =>
-        [`${context.style.green("removed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`, ...shown(changes)].join(
-          "\n",
-        ),
+        [
+          `${context.style.green("removed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
+          ...shown(changes),
+          ...(on.whom === "everybody" || served.length === 0
+            ? []
+            : [`  the entries in your settings stay for ${listed(served)}`]),
+        ].join("\n"),
     };
   },
 };
+
+const listed = (covers: readonly Cover[]): string =>
+  listedNames(covers.map(({ folder }) => printable(folder?.path ?? "all of your workspaces")));
 
 /** Forgets removed entries. A folder was made for its first file, and is empty after the removal of the last one. */
 function forget(changes: readonly Change[]): void {
