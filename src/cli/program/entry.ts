@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-// The first file that runs, even on a too old Node: few imports, and nothing newer than Node 18 before the check.
-import { hasNothingToDo } from "../../agents/hook-start.ts";
+// The first file that runs, even on a too old Node: no imports but a constant, and nothing newer than Node 18 before the check.
 import { VERSION } from "../../formats/program.ts";
 
 const NEEDED_MAJOR = 24;
@@ -56,6 +55,13 @@ function isOwn(folder: string): boolean {
 const isHook = process.argv[2] === "agent" && process.argv[3] === "hook";
 if (isHook) process.on("exit", () => void (process.exitCode = 0));
 
+/** True for a hook in a folder that is not covered. */
+async function hasNothingToDo(): Promise<boolean> {
+  if (!isHook || !process.argv.includes("--if-covered")) return false;
+  const start = await import("../../agents/hook-start.ts");
+  return start.hasNothingToDo(process.argv.slice(2));
+}
+
 // Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are
 // started, so that they can be started alike.
 const ignored = Number.parseInt(process.env["CAIRN_IGNORED"]?.slice(-8) ?? "", 16) & 0x4003;
@@ -83,7 +89,7 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
 } else if (process.argv.length === 3 && ["--version", "-V"].includes(process.argv[2]!)) {
   // No other module is needed.
   process.stdout.write(`${VERSION}\n`);
-} else if (!isHook || !process.argv.includes("--if-covered") || !(await hasNothingToDo(process.argv.slice(2)))) {
+} else if (!(await hasNothingToDo())) {
   const folder = compileCacheFolder();
   if (folder !== undefined) {
     // Node makes folders that the user's group may write, if the umask says so.
