@@ -5,7 +5,7 @@ import { firstCommits } from "./cover.ts";
 import { type Cover, coverageOf, readCovered, realFolder, repositoryOf } from "./covered.ts";
 import { type UncoveredRepository, uncoveredFile } from "./hook-start.ts";
 
-/** Copies of covered repositories: a clone, or a teammate's. They are not covered until the person says so. */
+/** Copies of covered repositories: a clone, or a teammate's. A copy is covered once a person has installed hooks for it. */
 
 const MOST_BYTES = 1 << 20;
 

@@ -90,7 +90,7 @@ export async function uncoverRemoved(env: Environment, path: string): Promise<vo
   }
 }
 
-/** Returns what the list keeps of a folder, which exists. */
+/** Returns path, identity and git repository of an existing folder. */
 export async function folderFacts(folder: string): Promise<CoveredFolder> {
   const path = realpathSync.native(folder);
   const { ino, birthtimeNs } = statSync(path, { bigint: true });

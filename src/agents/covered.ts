@@ -3,8 +3,8 @@ import { dirname, join, resolve } from "node:path";
 import { type Environment, knownStateDirectory } from "../fs/home.ts";
 
 /**
- * The list of folders that coding agents' hooks save: `agents/covered.json` in the user's state directory. A hook reads it
- * before anything else is loaded, so this file imports only what Node has loaded already. `cover.ts` writes the list.
+ * The list of folders that coding agents' hooks save: `agents/covered.json` in the user's state directory. A hook reads the list
+ * before the command is loaded, so this file imports nothing else but modules that Node has loaded already. `cover.ts` writes the list.
  */
 
 /** For whom `agent install` wrote a tool's entries. */

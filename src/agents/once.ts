@@ -10,7 +10,7 @@ import { readText } from "./covered.ts";
  * its session when its save is done, and holds the file's lock until then: a second hook waits, and saves if the first was killed.
  */
 
-/** What a hook was told of its event. */
+/** The facts of a hook that tell one event from another. */
 export interface EventIds {
   readonly agent: string;
   readonly event: string;

@@ -51,7 +51,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Returns what covers the folder; null: nothing does. Undefined if all folders are served, or if the list cannot be read. */
+/** Returns the entry that covers the folder; null: none does. Undefined if all folders are served, or if the list cannot be read. */
 function coverageFor(context: Context, input: Input): Coverage | null | undefined {
   const tool = input.text("ifCovered");
   const list = tool === undefined ? null : readCovered(context.env);

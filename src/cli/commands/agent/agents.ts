@@ -125,7 +125,7 @@ function slashCommand(folder: string): Edit {
 
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
 
-/** Answers a tool's first requests if there is no `cairn`, so that the tool does not report a failed server. It has no `$`, which tools expand. */
+/** Answers a tool's first requests if there is no `cairn`, so that the tool does not report a failed server. The script has no `$`, because tools expand variables. */
 const NO_SERVER = `sed -un ${shellQuote(
   Object.entries({
     initialize: {

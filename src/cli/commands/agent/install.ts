@@ -107,7 +107,7 @@ export const install: CommandDefinition = {
   },
 };
 
-/** True for a text that has entries already, although it is not recorded what was there before them. */
+/** True for a text with entries, if no text from before these entries is recorded. */
 const isUnknown = (file: string, before: string | null): boolean =>
   before !== null && /agent hook|"cairn"|mcp_servers\.cairn/.test(before) && keptBefore(file, before) === null;
 
@@ -281,11 +281,11 @@ function forget(changes: readonly Change[]): void {
   for (const { file, made } of changes.toReversed()) forgetBefore(file, made ?? null);
 }
 
-/** What the list keeps of a folder, which may be gone. */
+/** Returns the path and identity of a folder, which may be gone. */
 const factsOnceThere = async (path: string): Promise<CoveredFolder> =>
   existsSync(path) ? folderFacts(path) : { path, inode: "", made: "0", git: null };
 
-/** Records that a worktree or a copy of a covered repository stays uncovered. Reports what covers the folder still. */
+/** Records that a worktree or a copy of a covered repository stays uncovered. Reports an entry that covers the folder still. */
 async function refuse(context: Context, on: Place, still: Coverage["by"] | null): Promise<void> {
   const { env } = context;
   if (still === "all" || still === "folder") {
