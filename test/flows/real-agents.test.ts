@@ -233,7 +233,7 @@ async function flow(t: TestContext, name: string, agent: Agent, { program, versi
   if (name === "codex") {
     assert.deepEqual([work.status(name).trusted, work.status(name).problems.length], [false, 1]);
     const longAgo = Date.now() / 1000 - 600;
-    fs.utimesSync(inside(".codex/hooks.json"), longAgo, longAgo);
+    fs.utimesSync(path.join(work.home, ".codex/hooks.json"), longAgo, longAgo);
     model.expect(say);
     await work.turn("Do nothing", false);
     assert.deepEqual(work.turns(), [], "Codex has ignored the hooks");

@@ -52,7 +52,15 @@ function isOwn(folder: string): boolean {
 }
 
 // Status 2 of a hook makes a tool stop its agent, and any other failure disturbs the turn.
-if (process.argv[2] === "agent" && process.argv[3] === "hook") process.on("exit", () => void (process.exitCode = 0));
+const isHook = process.argv[2] === "agent" && process.argv[3] === "hook";
+if (isHook) process.on("exit", () => void (process.exitCode = 0));
+
+/** True for a hook in a folder that is not covered. */
+async function hasNothingToDo(): Promise<boolean> {
+  if (!isHook || !process.argv.includes("--if-covered")) return false;
+  const start = await import("../../agents/hook-start.ts");
+  return start.hasNothingToDo(process.argv.slice(2));
+}
 
 // Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are
 // started, so that they can be started alike.
@@ -81,7 +89,7 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
 } else if (process.argv.length === 3 && ["--version", "-V"].includes(process.argv[2]!)) {
   // No other module is needed.
   process.stdout.write(`${VERSION}\n`);
-} else {
+} else if (!(await hasNothingToDo())) {
   const folder = compileCacheFolder();
   if (folder !== undefined) {
     // Node makes folders that the user's group may write, if the umask says so.

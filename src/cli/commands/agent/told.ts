@@ -3,9 +3,6 @@ import { boundedText, firstLineOf, isBefore } from "../../../workspace/points/ag
 
 /** Facts that a tool passes to its hook on standard input. */
 
-/** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
-export const MARK = "agent hook";
-
 const LIMIT = 16 << 20;
 /** Names of tools that run shell commands. Codex's `apply_patch`, for example, has a patch as its `command`. */
 const SHELL = /shell|bash|exec|terminal|command/i;
