@@ -107,8 +107,8 @@ test("a folder in a control directory is always refused, a folder around one unl
   assert.deepEqual(controlDirectoriesInside(realFolder(join(directory, "whole"))), [found.control.root]);
   check(join(directory, "whole", "main"));
   mkdirSync(join(directory, "ws"));
-  const adopted = await makeWorkspace(join(directory, "ws"), OPTIONS);
-  assert.throws(() => check(adopted.found.control.temporary, ["nested"]), isRefused());
+  const made = await makeWorkspace(join(directory, "ws"), OPTIONS);
+  assert.throws(() => check(made.found.control.temporary, ["nested"]), isRefused());
   assert.throws(() => check(join(directory, "state"), []), isRefused("nested"));
 });
 
