@@ -529,7 +529,7 @@ export const KeptRepository = object(
 export type KeptRepository = Of<typeof KeptRepository>;
 export const KeptRepositoryEdit = strict(
   {
-    repository: opt(place("a new repository; settings of the former one are removed")),
+    repository: opt(place("a new repository; the other settings stay")),
     passwordFile: opt(orNull(place()), {
       flags: "--password-file <file>",
       text: "file with the repository's password (also CAIRN_PASSWORD_FILE)",

@@ -132,7 +132,7 @@ async function backUp(
   input: Input,
   { client, kept, done }: { client: Client; kept: KeptRepository; done: Done },
 ): Promise<boolean> {
-  return whileOpeningNamed(context, namedOptions(context, input, { kept }), async (opening) => {
+  return whileOpeningNamed(context, namedOptions(context, input, { kept: { ...kept, folder: client.workspacePath() } }), async (opening) => {
     const options = context.callOptions();
     const own = ownSnapshots(context, client.workspacePath());
     const made = await client.createBackup(opening, {
