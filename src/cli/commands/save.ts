@@ -10,6 +10,8 @@ import { VerbOptions, withTags } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(SaveOptions.entries);
+/** Begin of the reason in the label of a damaged database. */
+const DAMAGED = "SQLite finds it damaged";
 
 export const command: CommandDefinition = {
   name: "save",
@@ -37,6 +39,8 @@ export const command: CommandDefinition = {
     const options = readOptions(context, input);
     const client = await context.openOrInit(input.argument(0), options.allow);
     const result = await client.save(options);
+    for (const { path, reason = "" } of result.made ? result.labels : [])
+      if (reason.startsWith(DAMAGED)) context.note(`${path}: ${reason}`);
     const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, ...savePoint } = result;
     return {
       data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept, secrets },

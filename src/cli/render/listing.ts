@@ -60,7 +60,11 @@ export async function renderPoint(
     rows.push(["paths removed", `${at}: ${paths.map(({ path }) => printable(path)).join(", ")}`]);
   if (point.pinned) rows.push(["pinned", "yes"]);
   if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
-  for (const label of point.labels) rows.push([label.label, printable(label.path)]);
+  for (const label of point.labels)
+    rows.push([
+      label.label,
+      [label.path, ...(label.reason === undefined ? [] : [label.reason])].map(printable).join(": "),
+    ]);
   if (point.labels_known === false) rows.push(["databases", style.dim("not checked until the point is sealed")]);
   return renderTable(rows.map(([name, value]) => [style.dim(name), value]));
 }
