@@ -47,7 +47,8 @@ import { arg } from "./verb.ts";
 
 const duration = () => number("milliseconds");
 const planId = () => orNull(text("id of the plan, for `plan`; null if this is the result"));
-export const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save point's id");
+export const snapshot = () =>
+  text("a snapshot: id, prefix, `latest`, a save point's id, or a time (the newest snapshot until then)");
 
 // -------------------------------------------------------------------------------------- open, keys, locks
 
