@@ -107,12 +107,16 @@ export async function keptRepository(
 }
 
 /** Opens a repository. If the password fails, tries it as earlier versions read it, with a warning. */
-export async function openNamed(context: Context, { options, former, folder }: NamedOptions): Promise<BackupRepository> {
+export async function openNamed(
+  context: Context,
+  { options, former, folder }: NamedOptions,
+): Promise<BackupRepository> {
   const library = await context.library();
   try {
     return await library.openRepository(options);
   } catch (error) {
-    const isAbsent = error instanceof CairnError && error.code === "not_found" && error.details?.["location"] !== undefined;
+    const isAbsent =
+      error instanceof CairnError && error.code === "not_found" && error.details?.["location"] !== undefined;
     if (isAbsent && folder !== undefined) {
       const moved = call(`backup use ${shellQuote(folder)} -r NEW`, "setBackupRepository", { repository: word("NEW") });
       const hint = advice`if the repository was moved: ${moved}. Otherwise ${adviceOf(error) ?? "check the address."}`;
