@@ -59,7 +59,7 @@ export async function renderPoint(
   for (const { at, paths } of point.rewritten ?? [])
     rows.push(["paths removed", `${at}: ${paths.map(({ path }) => printable(path)).join(", ")}`]);
   if (point.pinned) rows.push(["pinned", "yes"]);
-  if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
+  if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded, or may be torn")]);
   for (const label of point.labels)
     rows.push([
       label.label,
