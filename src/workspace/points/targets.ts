@@ -125,7 +125,7 @@ function notAfter(points: Points, moment: number): Point {
   });
 }
 
-function localTime(moment: number): string {
+export function localTime(moment: number): string {
   const date = new Date(moment);
   return new Date(moment - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replace("T", " ");
 }
