@@ -9,7 +9,7 @@ import { BREAK, folded, type TextRow } from "../workspace/points/point-texts.ts"
 import type { DamagedPoint as Damage, ListOptions } from "../workspace/points/points.ts";
 import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
-import { momentOf } from "../workspace/points/targets.ts";
+import { momentOf } from "../formats/moments.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type {

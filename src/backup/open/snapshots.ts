@@ -9,11 +9,11 @@ import type {
 } from "../../contract/index.ts";
 import { advice, CairnError, call, type Hint, option, worded } from "../../errors.ts";
 import { PROGRAM } from "../../formats/program.ts";
+import { localTime, momentOf } from "../../formats/moments.ts";
 import { plural } from "../../formats/sizes.ts";
 import { type Snapshot, checkTags } from "../../formats/restic/snapshot.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
-import { localTime, momentOf } from "../../workspace/points/targets.ts";
 import type { OpenRepository } from "./open-repository.ts";
 
 const POINT_TAG = "cairn:";
