@@ -4,6 +4,7 @@ import "./node-version.ts";
 import type { Remote } from "./api/client/connection.ts";
 import { keyedClient, servedLibrary } from "./api/client/served-library.ts";
 import { type Service, serviceOf } from "./api/client/service.ts";
+import { speakOfCalls } from "./contract/checked-calls.ts";
 import type { CairnLibrary, Client } from "./contract/index.ts";
 import { socketsOfClient } from "./daemon/places.ts";
 
@@ -28,6 +29,7 @@ export interface ConnectedLibrary extends CairnLibrary, Service {
  * `unsupported` for calls that no daemon does, and `no_daemon` (retryable) if none answers.
  */
 export function connect(daemon: { socket?: string } | Remote = {}): ConnectedLibrary {
+  speakOfCalls();
   const places = "url" in daemon ? [daemon] : daemon.socket === undefined ? socketsOfClient() : [daemon.socket];
   return { ...servedLibrary(places, null), ...serviceOf(places), keyed: keyedClient };
 }

@@ -303,7 +303,11 @@ export function either(typed: string, called: Hint): Hint {
 export function call(verb: VerbName): Hint;
 export function call<V extends VerbName>(command: string, verb: V, ...given: Given<V>): Hint;
 export function call(command: string, verb: string = command, ...given: readonly unknown[]): Hint {
-  return [{ typed: `\`cairn ${command}\``, called: `\`${verb}(${given.map(shown).join(", ")})\``, verbs: [verb] }];
+  const last = given.at(-1);
+  const options = typeof last === "object" && !Array.isArray(last) ? { ...last } : {};
+  return [
+    { typed: `\`cairn ${command}\``, called: `\`${verb}(${given.map(shown).join(", ")})\``, verbs: [verb], options },
+  ];
 }
 
 /** {@link call} with the command as a line to copy, without quotes. */
@@ -315,7 +319,7 @@ export const see: typeof call = (...given: readonly unknown[]) => advice`see ${c
 
 /** An option by its name, or options with values. `typed`: the words of the command line, if they differ. */
 export function option(of: OptionName | { readonly [O in OptionName]?: unknown }, typed?: string): Hint {
-  if (typeof of === "string") return [{ typed: typed ?? flag(of), called: `\`${of}\``, options: {} }];
+  if (typeof of === "string") return [{ typed: typed ?? flag(of), called: `\`${of}\``, options: { [of]: true } }];
   const words = Object.entries(of).map(([name, value]) => flag(name, value));
   return [{ typed: typed ?? words.join(" "), called: `\`${shown(of).slice(2, -2)}\``, options: of }];
 }

@@ -204,6 +204,14 @@ const WHAT_TABLES_ARE: Readonly<Record<string, readonly [heading: string, about:
   ],
 };
 
+/** Links a call's result to its table in docs/json.md, if it has one. */
+function resultLink(output: Node): string[] {
+  const schema = (output.original ?? output) as Node;
+  const name = named.get(schema);
+  const hasTable = Object.values(COMMAND_DATA).some((data) => [...objectsIn(data as Node)].includes(schema));
+  return hasTable ? [`Returns [${name}](json.md#${name!.toLowerCase()}).`, ""] : [];
+}
+
 /** Returns docs/api.md: every call of the library with its options and errors. */
 export function apiPage(): string {
   const sections = Object.entries(WHAT_TABLES_ARE).flatMap(([table, [heading, about]]) => [
@@ -226,6 +234,7 @@ export function apiPage(): string {
         "```",
         "",
         ...optionTable(said),
+        ...resultLink(verb.output as Node),
         ...(errors === "" ? [] : [`Throws ${errors}.`, ""]),
       ];
     }),
@@ -236,7 +245,7 @@ export function apiPage(): string {
     "Made from the contract by `npm run docs`; `npm run ok` fails when the two differ. How a program begins is in [agents.md](agents.md).",
     "",
     "Results are the objects of [json.md](json.md), with the same keys; the package has their types. Every call can throw `usage`, `io` and `interrupted` beside",
-    "the codes that it names, always as a `CairnError`: [errors.md](errors.md).",
+    "the codes that it names, always as a `CairnError`: [errors.md](errors.md). An option that is `undefined` counts as absent: a call with `plan: undefined` compares no plan.",
     "",
     "Options that every call takes which has any:",
     "",

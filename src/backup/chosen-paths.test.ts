@@ -128,3 +128,19 @@ test("chosenPaths stops on a signal in the middle of a large folder", async () =
   const choice = { include: ["none like this"], savedPaths: ["/saved"], signal: stop.signal };
   await assert.rejects(chosenPaths(reader, saved, choice), hasCode("interrupted"));
 });
+
+test("an error about a relative path in a snapshot with absolute paths names the path from the root", async (t) => {
+  const { repository, root, folder, write } = await backupScene(t, "local");
+  for (const name of ["docs/d7.txt", "other/b"]) write(name, name);
+  await repository.createFromPaths([join(folder, "docs"), join(folder, "other")]);
+  const restore = async (path: string): Promise<unknown> =>
+    repository.restore("latest", join(root, "absolute"), { paths: [path] });
+  const message = '"docs/d7.txt" is not in the snapshot';
+  const hint = `this snapshot has absolute paths: name ${folder}/docs/d7.txt`;
+  await assert.rejects(restore("docs/d7.txt"), { message, hint });
+  await assert.rejects(repository.show("latest", "docs/d7.txt"), { message, hint });
+  await assert.rejects(restore("nope"), (error: Error & { hint?: string }) =>
+    error.hint!.startsWith(`this snapshot has absolute paths, for example ${folder}/docs; `),
+  );
+  await restore(`${folder}/docs/d7.txt`);
+});

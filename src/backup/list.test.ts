@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { CairnError } from "../errors.ts";
 import type { ObjectId } from "../ids.ts";
 import type { ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
-import { chosenSnapshot, inOrder, publicSnapshot } from "./open/snapshots.ts";
+import { changedSnapshots, chosenSnapshot, inOrder, publicSnapshot, removedSnapshots } from "./open/snapshots.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -32,6 +33,33 @@ test("chosenSnapshot warns if `latest` is a snapshot dated in the future", () =>
   // Another machine's clock, or its zone, may be a few hours ahead.
   assert.deepEqual(warningsOf(listingOf(-48, 3)), ["2", []]);
   assert.deepEqual(warningsOf(listingOf(-48, 50_000), "2222"), ["2", []]);
+});
+
+test("chosenSnapshot finds the newest snapshot until a time, and snapshots are not changed by a time", () => {
+  const listing = listingOf(-24 * 30, -72, -2);
+  const idOf = (word: string, latestOf = {}): string => chosenSnapshot(listing, word, { latestOf }).id.slice(0, 1);
+  const isoDay = (hours: number): string => {
+    const date = new Date(Date.now() + hours * HOUR_MS);
+    return [date.getFullYear(), date.getMonth() + 1, date.getDate()].map((n) => String(n).padStart(2, "0")).join("-");
+  };
+  const words = ["now", "1 hour ago", "10 hours ago", "2 weeks ago", isoDay(-72), `${isoDay(-48)} 12:00`];
+  assert.deepEqual(
+    words.map((word) => idOf(word)),
+    ["3", "3", "2", "1", "2", "2"],
+  );
+  // Hex digits stay the beginning of an id.
+  assert.throws(() => idOf("5d"), /no snapshot 5d/);
+  assert.throws(() => idOf("1 year ago"), {
+    code: "not_found",
+    message: /^no snapshot had been made by /,
+    hint: /^the oldest is 11111111, of /,
+  });
+  assert.throws(() => idOf("yesterday", { hosts: ["other"] }), /no snapshot fits the filter, so there is none of/);
+  assert.throws(() => idOf("monday"), { hint: /or a time: yesterday, "2 hours ago", 14:00, 2026-11-23/ });
+  const damaged = [{ name: "d".repeat(64) as ObjectId, error: new CairnError("damaged", "torn") }];
+  assert.throws(() => chosenSnapshot({ ...listing, damaged }, "yesterday", {}), { code: "damaged" });
+  for (const choose of [removedSnapshots, changedSnapshots])
+    assert.throws(() => choose(listing, { snapshots: ["yesterday"] }), { code: "usage", message: /^a time does not/ });
 });
 
 /** Snapshots of so many hours from now, and the one that each was made after. */

@@ -15,7 +15,7 @@ import type {
   ShowBackupResult,
 } from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
-import { entryAt, pathBelow } from "./open/paths.ts";
+import { entryAt, namedEntry, pathBelow } from "./open/paths.ts";
 import { piecesOf } from "./pieces.ts";
 import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "./open/snapshots.ts";
 import { reading, type Session } from "./open/session.ts";
@@ -147,7 +147,9 @@ async function readingAt<T>(
     const snapshot = chosenSnapshot(session, place.snapshot, { latestOf: options, onWarning: options.onWarning });
     warnOfUnreadable(access, session.damaged, options);
     const saved = await snapshotContent(session.reader, snapshot.snapshot);
-    const path = pathBelow(saved, snapshot.snapshot.paths, place.path);
-    return work(session, { snapshot, saved, path, node: await entryAt(session.reader, saved, path) });
+    const savedPaths = snapshot.snapshot.paths;
+    const path = pathBelow(saved, savedPaths, place.path);
+    const node = await namedEntry(session.reader, saved, { path, savedPaths });
+    return work(session, { snapshot, saved, path, node });
   });
 }

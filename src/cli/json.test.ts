@@ -173,6 +173,22 @@ test("save exits 0 if only a mount was left out", async () => {
   assert.equal((await runFake(["save"], { fake })).status, 0);
 });
 
+test("save lists a torn entry as saved, and warns of a database that SQLite finds damaged", async () => {
+  const torn = { path: "t.db", reason: "changing", detail: "it was changed" };
+  const labels = [
+    { path: "bad.db", label: "crash-consistent", reason: "SQLite finds it damaged: page 2" },
+    { path: "well.db", label: "transaction-consistent", reason: "each consistent, not together" },
+  ];
+  const save = (): unknown => ({ ...SAVED, complete: false, left_out: [LEFT, torn], labels });
+  const { stdout, stderr } = await runFake(["save"], { fake: fakeLibrary({ save }) });
+  assert.match(
+    stdout,
+    /may be torn: 1 entry\n {4}t\.db: changing; it was changed\n {2}left out: 1 entry\n {4}a: unreadable/,
+  );
+  assert.equal(stderr.split("\n")[0], "cairn: bad.db: SQLite finds it damaged: page 2");
+  assert.doesNotMatch(stderr, /well\.db/);
+});
+
 test("restore exits 10 and lists entries that were left out", async () => {
   const fake = fakeLibrary({
     restore: () => ({ ...RESTORED, left_out: [{ ...LEFT, reason: "not_permitted", aspects: ["owner"] }] }),

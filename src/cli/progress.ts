@@ -155,7 +155,7 @@ function elapsed(ms: number): string {
 
 /** `storing 1,200 of 5,000, 31 MiB, 12 MiB/s  src/a.ts`. For transfers only the bytes, once they are known. */
 export function describeProgress(progress: Progress, bytesPerSecond: number | null = null): string {
-  let text: string = progress.phase;
+  let text: string = progress.phase === "trees" ? "listing folders" : progress.phase;
   const isLine = isOfBytes(progress);
   if (!isLine) {
     if (progress.done > 0 || progress.total !== undefined || (progress.bytes ?? 0) > 0)

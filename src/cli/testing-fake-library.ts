@@ -82,6 +82,7 @@ const LISTED_BELOW: ListedEntry[] = [
 
 export const CLEANUP = {
   ...exampleOf(CleanupPlan),
+  id: "c1",
   plan_id: "c1",
   protected_save_points: [ID_A],
   reclaimable_save_points: [ID_B],

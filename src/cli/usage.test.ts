@@ -528,7 +528,7 @@ test("counts of rules may be unlimited, and --keep-tag may name several tags or 
   }
 });
 
-test("only commands that save adopt a folder", async () => {
+test("only commands that save make a folder a workspace", async () => {
   const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
   const released = await runJson(["release", "."], { fake: fakeLibrary({ ...nowhere, forget: () => false }, true) });
   assert.deepEqual([released.status, released.envelope.error?.code], [3, "not_a_workspace"]);

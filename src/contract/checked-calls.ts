@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 import type * as v from "valibot";
-import { adviceOf, CairnError, reworded, throwIfAborted, toCairnError, worded } from "../errors.ts";
+import { adviceOf, CairnError, type Hint, reworded, throwIfAborted, toCairnError, worded } from "../errors.ts";
 import { checkValue, type Entries, type Notes, refuseUnknown } from "./schema.ts";
 import type { How, Verb } from "./verb.ts";
 import type { Cause } from "./words.ts";
@@ -119,8 +119,13 @@ function failure(error: unknown, options: unknown): CairnError {
   const { aborted = false, reason } = (options as { signal?: AbortSignal } | null | undefined)?.signal ?? {};
   const cause: unknown = aborted && failed.code === "interrupted" ? reason : failed.cause;
   const advice = adviceOf(failed);
-  const hint = isForPrograms ? advice && worded(advice, ({ called }) => called) : advice;
+  const hint = advice && inCalls(advice);
   return cause === failed.cause && hint === advice ? failed : reworded(failed, { cause, hint });
+}
+
+/** Returns a hint in the words of the callers of this process. */
+export function inCalls(advice: Hint): Hint {
+  return isForPrograms ? worded(advice, ({ called }) => called) : advice;
 }
 
 function promised(called: Method, failed: Failed): Method {

@@ -3,7 +3,8 @@ import { CallOptions, Holder, NamedPath } from "./words.ts";
 
 /** Verbs of single SQLite databases, which other programs may have open. */
 
-const label = () => oneOf(["transaction-consistent", "crash-consistent", "torn-possible"], "consistency of the image");
+const label = (about = "consistency of the image") =>
+  oneOf(["transaction-consistent", "crash-consistent", "torn-possible"], about);
 const Process = object({ ...pick(Holder, "pid", "command") });
 
 export const DatabaseStatistics = object(
@@ -57,7 +58,9 @@ export const DatabaseInfo = object({
   application_id: number(),
   written_by: number("version of SQLite that last wrote the file, for example 3051003 for 3.51.3"),
   holders: rows(Process, "processes that have the database open, including this one"),
-  label: label(),
+  locked: flag("true: a program without a log is in a transaction that writes"),
+  damaged: flag("true: the file is shorter than its header says; other damage is not looked for"),
+  label: label("consistency that a capture would have by the journal mode and the place, if it finds no damage"),
   reason: orNull(text("why a capture would only be a plain copy; null if it would not")),
 });
 export type DatabaseInfo = Of<typeof DatabaseInfo>;

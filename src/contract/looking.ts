@@ -477,7 +477,8 @@ export const CleanupReason = object({
 });
 export type CleanupReason = Of<typeof CleanupReason>;
 export const CleanupPlan = object({
-  plan_id: text("`plan` of `runCleanup` with the same options: removes exactly these points, or nothing"),
+  id: text("the plan's id, for `plan` of `runCleanup` with the same options: removes exactly these points, or nothing"),
+  plan_id: text("the same as `id`, its older name"),
   created_at: text(),
   protected_save_points: rows(pointId()),
   protected_by_history: number("how many protected points are head, latest or kept for undo"),

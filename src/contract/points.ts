@@ -289,7 +289,7 @@ export const OperationList = object({
 export type OperationList = Of<typeof OperationList>;
 
 export const RestorePlan = object({
-  id: text(),
+  id: text("the plan's id, for `plan` of the call that does it"),
   restored_to: pointId(),
   entries: rows(PlanEntry),
   left_out: rows(LeftOut, "entries known to be left out; only for a restore entry by entry"),

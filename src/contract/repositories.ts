@@ -47,7 +47,8 @@ import { arg } from "./verb.ts";
 
 const duration = () => number("milliseconds");
 const planId = () => orNull(text("id of the plan, for `plan`; null if this is the result"));
-export const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save point's id");
+export const snapshot = () =>
+  text("a snapshot: id, prefix, `latest`, a save point's id, or a time (the newest snapshot until then)");
 
 // -------------------------------------------------------------------------------------- open, keys, locks
 
@@ -529,7 +530,7 @@ export const KeptRepository = object(
 export type KeptRepository = Of<typeof KeptRepository>;
 export const KeptRepositoryEdit = strict(
   {
-    repository: opt(place("a new repository; settings of the former one are removed")),
+    repository: opt(place("a new repository; the other settings stay")),
     passwordFile: opt(orNull(place()), {
       flags: "--password-file <file>",
       text: "file with the repository's password (also CAIRN_PASSWORD_FILE)",

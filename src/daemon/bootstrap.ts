@@ -62,7 +62,7 @@ export interface BootstrapOptions {
 export function bootstrap(kept: KeptState, { log, ...options }: BootstrapOptions): Decision {
   const { decision, facts } = requireStart(kept, options);
   const { state } = options.places;
-  log(`${decision.word}: backend ${decision.type} (${decision.method}): ${decision.reason}`);
+  log(`${decision.word}: backend ${decision.type}: ${decision.reason}`);
   if (decision.warning !== null) log(decision.warning);
   const { step } = decision.image ?? { step: null };
   if (step !== "finish") removeUnfinished(state);

@@ -33,7 +33,7 @@ function isServed({ type }: Mount): boolean {
 
 /** Until when places count as answering. */
 const answering = new Map<string, number>();
-/** By mount, the child that still waits for its answer. It keeps the mount's id from being given to another mount. */
+/** By mount, the child that still waits for its answer. A waiting child keeps its mount's id from being given to another mount. */
 const silent = new Map<number, ChildProcess>();
 
 /** True if the mount that an absolute or relative path leads into does not answer. Looks at no such mount itself. */

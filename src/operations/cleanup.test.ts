@@ -57,7 +57,7 @@ test("cleanup removes points that no rule keeps, and frees content that no other
   assert.equal(plan.protected_by_history, 1);
   assert.ok(Math.abs(plan.reclaimable_bytes_estimate - 200_000) < 10_000, String(plan.reclaimable_bytes_estimate));
   assert.equal(await storeBytes(at), before, "a plan changes nothing");
-  const result = await client.runCleanup({ retention, plan: plan.plan_id });
+  const result = await client.runCleanup({ retention, plan: plan.id });
   assert.deepEqual([...result.removed].sort(), [...plan.reclaimable_save_points].sort());
   assert.ok(
     Math.abs(result.bytes_freed - plan.reclaimable_bytes_estimate) < 20_000,
@@ -72,7 +72,7 @@ test("cleanup removes points that no rule keeps, and frees content that no other
   await client.restore({ target: points[0]!.save_point_id });
   assert.equal((await client.save()).payload_root_hash, points[0]!.payload_root_hash);
   assert.ok(fs.existsSync(join(folder, "own")));
-  await assert.rejects(client.runCleanup({ retention, plan: plan.plan_id }), hasCode("stale_plan"));
+  await assert.rejects(client.runCleanup({ retention, plan: plan.id }), hasCode("stale_plan"));
 });
 
 test("previewCleanup without rules applies the policy's rules, or lists no saved point if none are set", async (context) => {
@@ -98,7 +98,7 @@ test("runCleanup with a plan refuses if another point would go or stay, names th
   const ids = async (): Promise<SavePointId[]> =>
     (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id);
   const refuses = async (retention: Retention, change: () => Promise<unknown>, named: RegExp): Promise<void> => {
-    const { plan_id: plan } = await client.previewCleanup({ retention });
+    const { id: plan } = await client.previewCleanup({ retention });
     await change();
     const before = await ids();
     await assert.rejects(client.runCleanup({ retention, plan }), { code: "stale_plan", message: named });
@@ -119,7 +119,7 @@ test("runCleanup with a plan refuses if another point would go or stay, names th
   };
   await refuses(keepLast, save, /: head, latest/);
   await refuses(keepLast, async () => client.runCleanup({ only: [first!] }), /it would remove/);
-  const { plan_id: plan } = await client.previewCleanup({ retention: keepLast });
+  const { id: plan } = await client.previewCleanup({ retention: keepLast });
   await assert.rejects(client.runCleanup({ retention: { keepLast: 3 }, plan }), hasCode("stale_plan"));
   await assert.rejects(client.runCleanup({ retention: keepLast, plan: "../../etc" }), hasCode("usage"));
 });

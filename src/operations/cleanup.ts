@@ -55,6 +55,7 @@ function policyOf(control: ControlPaths): Retention {
 
 function publicPlan({ id, bytes, decisions, protectedByHistory }: CleanupFacts): Omit<CleanupPlan, "removals_pending"> {
   return {
+    id,
     plan_id: id,
     created_at: new Date().toISOString(),
     protected_save_points: decisions.filter(({ keep }) => keep).map(({ id: point }) => point as SavePointId),

@@ -9,7 +9,7 @@ import { BREAK, folded, type TextRow } from "../workspace/points/point-texts.ts"
 import type { DamagedPoint as Damage, ListOptions } from "../workspace/points/points.ts";
 import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
-import { momentOf } from "../workspace/points/targets.ts";
+import { momentOf } from "../formats/moments.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type {
@@ -279,11 +279,13 @@ function filterOf({ grep = "", tag, from, to }: Asked): (row: TextRow) => boolea
   const [text, tagged] = [folded(grep), tag === undefined ? "" : BREAK + folded(tag) + BREAK];
   const now = Date.now();
   let after: number | null = null;
-  const fitsTime = ({ time }: TextRow): boolean => {
+  const isTimed = from !== null || to !== null;
+  const fitsTime = (row: TextRow): boolean => {
+    const time = row.time();
     if (time <= now) after = time;
     // A point dated in the future by a wrong clock was made before the point after it.
     const counted = after ?? time;
     return (from === null || counted >= from) && (to === null || counted <= to);
   };
-  return (row) => fitsTime(row) && row.text.includes(tagged) && row.text.includes(text);
+  return (row) => (!isTimed || fitsTime(row)) && row.text.includes(tagged) && row.text.includes(text);
 }

@@ -155,7 +155,7 @@ test("listWorkspaces returns a workspace with its number of points and the size 
   assert.ok(info!.store_bytes > 0 && info!.last_save_at !== null);
 });
 
-test("adopt and init refuse a folder in a workspace unless nested is allowed, and later saves need no guard", async (t) => {
+test("save and init refuse a folder in a workspace unless nested is allowed, and later saves need no guard", async (t) => {
   const { library, root, folder } = await testFolder(t, { a: "one" });
   await (await library.open(folder)).save();
   const inner = join(folder, ".git", "inner");

@@ -99,9 +99,9 @@ for (const kind of firstOf(["self-contained", "named"] as const, 1)) {
   void describe(`leftovers of a killed release of a ${kind} control directory`, () => {
     const next: [string, (scene: KilledRelease) => Promise<unknown>][] = [
       ["a second release", async ({ kept }) => assert.equal(cairn(["release", kept, "--delete-points"]).status, 0)],
-      ["the next adoption", async ({ library, kept }) => library.init(kept)],
+      ["the next init", async ({ library, kept }) => library.init(kept)],
       [
-        "the adoption of another folder",
+        "the init of another folder",
         async ({ library, root }) => (mkdirSync(join(root, "x")), library.init(join(root, "x"))),
       ],
       ["the release of another folder", async ({ client }) => client.release()],

@@ -12,7 +12,7 @@ function cairn(words: readonly string[]): { status: number | null; stdout: strin
   return spawnSync(process.execPath, [ENTRY, ...words], { encoding: "utf8" });
 }
 
-test("adopt of a released folder finds the workspace and the points again", async (t) => {
+test("the next save of a released folder finds the workspace and the points again", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const point = await client.save({ message: "kept" });
   const { workspace, points_deleted } = await client.release();
@@ -27,7 +27,7 @@ test("adopt of a released folder finds the workspace and the points again", asyn
   assert.deepEqual([save_points.map(({ message }) => message), head], [["kept"], point.save_point_id]);
 });
 
-test("adopt finds the points of a released folder in the control directory given to the first adopt", async (t) => {
+test("a save finds the points of a released folder in the control directory that was given to its first save", async (t) => {
   const { library, root } = await testFolder(t);
   const folder = join(root, "other");
   mkdirSync(folder);

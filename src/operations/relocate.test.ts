@@ -82,7 +82,7 @@ test("relocate replaces an empty workspace at the new path", async (t) => {
     [again.controlDirectory, (await again.resolve("head")).save_point_id],
     [client.controlDirectory, id],
   );
-  // Else the next adoption of the folder might take that one up.
+  // Else the next save of the folder might take that one up.
   assert.equal(existsSync(empty.controlDirectory), false);
   assert.deepEqual(
     (await library.listWorkspaces()).map(({ path, points }) => [path, points]),
@@ -278,7 +278,7 @@ test("relocate of a folder that lies in another workspace needs the guard nested
   assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
 });
 
-test("opening or adopting a renamed folder relocates its workspace", async (t) => {
+test("opening or saving a renamed folder relocates its workspace", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const moved = join(root, "moved");
@@ -321,17 +321,17 @@ test("a bind mount of a folder at a second path is refused, and does not count a
   }
 });
 
-test("adopt of a moved folder warns with the commands that bring its points back", async (t) => {
+test("the first save of a moved folder warns with the commands that bring its points back", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const moved = join(root, "moved");
   renameSync(folder, moved);
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
-  const adopted = await library.init(moved, { onWarning });
+  const made = await library.init(moved, { onWarning });
   assert.equal(warnings.length, 1, warnings.join("\n"));
   assert.ok(warnings[0]!.endsWith(`: cairn release ${moved} && cairn relocate ${folder} ${moved}`), warnings[0]);
-  await adopted.release();
+  await made.release();
   await library.relocate(folder, moved);
   assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
   // Another folder than the one that is missing.

@@ -206,7 +206,10 @@ export class Repository {
     } catch (error) {
       // An error with a hint says more, e.g. that the bucket does not exist.
       if (!(error instanceof CairnError) || error.code !== "not_found" || error.hint !== undefined) throw error;
-      throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
+      throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, {
+        cause: error,
+        details: { location: storage.location },
+      });
     }
     const keyFiles = await names.catch((error: unknown): StoredFile[] => {
       // A missing folder has no key files; the error for that is thrown below.

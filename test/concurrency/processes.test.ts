@@ -96,7 +96,7 @@ console.log(JSON.stringify({ id: client.repoId, root: client.repoRoot, workspace
   assert.deepEqual(fs.readdirSync(place).toSorted(), [".cairn", "main"]);
 });
 
-test("eight first saves of one folder at once adopt it once", async () => {
+test("eight first saves of one folder at once make one workspace", async () => {
   const folder = newFolder();
   fs.writeFileSync(path.join(folder, "f"), "x");
   const before = controls();

@@ -124,14 +124,45 @@ test("backup use shows, changes and removes the folder's repository and rules", 
   const ruled = { ...byCommand, retention: { keep_last: 3 } };
   assert.deepEqual(here("backup", "use", "--keep-last", "3").data["kept"], ruled);
   assert.deepEqual(here("backup", "use", "-r", place.location, "--password-file", place.passwordFile).data["kept"], {
-    ...kept,
-    retention: null,
+    ...ruled,
+    password_file: place.passwordFile,
+    password_command: null,
   });
   assert.equal(here("backup", "use", "--none").data["kept"], null);
   assert.equal(here("backup", "use").data["kept"], null);
   const without = cairn(["backup", "list"], { cwd: folder });
   assert.equal(without.status, 2);
   assert.match(without.error?.message ?? "", /no repository is named/);
+});
+
+test("backup use -r keeps the password, rules and alarm of a moved repository, and errors name the line for it", async () => {
+  const { folder, place, here, file } = await keptFor("moved", "--keep-daily", "3", "--on-failure", "true");
+  const kept = (): Record<string, unknown> => here("backup", "use").data["kept"] as Record<string, unknown>;
+  here("backup", "create");
+  const { good_at, ...settings } = kept();
+  assert.notEqual(good_at, null);
+  assert.deepEqual(here("backup", "use", "-r", place.location).data["kept"], { ...settings, good_at });
+  const moved = `${place.location}-moved`;
+  fs.renameSync(place.location, moved);
+  for (const line of [
+    ["backup", "create"],
+    ["backup", "list"],
+  ]) {
+    const { code, hint } = cairn(line, { cwd: folder }).error!;
+    assert.equal(code, "not_found");
+    const words = `if the repository was moved: \`cairn backup use ${folder} -r NEW\`. Otherwise check the path`;
+    assert.ok(hint!.startsWith(words) && hint!.includes("backup init"), hint!);
+  }
+  // A repository that the line names is not the kept one.
+  assert.doesNotMatch(cairn(["backup", "list", ...place.options], { cwd: folder }).error!.hint!, /was moved/);
+  const now = cairnOk(["backup", "use", folder, "-r", moved], { cwd: SCRATCH });
+  assert.deepEqual(now.data["kept"], { ...settings, repository: moved, good_at: null });
+  here("backup", "create");
+  // A damaged record is replaced, with a warning.
+  fs.writeFileSync(file, "{");
+  const again = cairnOk(["backup", "use", "-r", moved, "--password-file", place.passwordFile], { cwd: folder });
+  assert.match(again.warnings.join("\n"), /the former settings were not kept: /);
+  assert.equal(kept()["retention"], null);
 });
 
 test("backup use refuses a repository that cannot be opened, and an address that has a password", async () => {

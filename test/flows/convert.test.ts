@@ -46,7 +46,7 @@ function assertUntouched(place: Place, state: FolderState, context: string): voi
 }
 
 void describe("a plain folder on btrfs", () => {
-  test("adopt converts a plain folder into an equal subvolume and keeps the original beside it", async (t) => {
+  test("init converts a plain folder into an equal subvolume and keeps the original beside it", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder } = place;
@@ -283,13 +283,13 @@ sys.stdin.read()
     const library = await cairnLibrary();
     for (const phase of ["storing", "verifying"]) {
       const stop = new AbortController();
-      const adopting = library.init(folder, {
+      const making = library.init(folder, {
         engineType: "btrfs-snapshot",
         ...SURE,
         signal: stop.signal,
         onProgress: (progress) => progress.phase === phase && stop.abort(),
       });
-      await assert.rejects(adopting, { code: "interrupted" }, phase);
+      await assert.rejects(making, { code: "interrupted" }, phase);
       assertUntouched(place, state, phase);
     }
   });

@@ -144,7 +144,7 @@ test("root's commands use the daemon's history while the daemon is down", async 
   assert.deepEqual((await daemon.reconciled()).workspaces, []);
 });
 
-test("an unregistered folder is its user's own; the daemon's next start clears the mark of a killed adoption", async (t) => {
+test("an unregistered folder is its user's own; the daemon's next start clears the mark of a killed first save", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, asUser } = here;
@@ -158,7 +158,7 @@ test("an unregistered folder is its user's own; the daemon's next start clears t
   fs.chmodSync(daemon.socket, 0o666);
   asUser(["save", next]);
   await daemon.ended();
-  assertDaemonIsDown(here, asUser(["save", next]), "marked before it is adopted");
+  assertDaemonIsDown(here, asUser(["save", next]), "marked before it is a workspace");
   await daemon.start();
   fs.chmodSync(daemon.socket, 0o666);
   assert.deepEqual((await daemon.reconciled()).workspaces, []);

@@ -37,7 +37,7 @@ test("points of several engines stay in one history if the engine is changed", a
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("adopt refuses an engine that does not work on the file system", async (t) => {
+test("init refuses an engine that does not work on the file system", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");
@@ -81,7 +81,7 @@ test("init accepts reflink-copy for an absent or empty path if the file system s
   }
 });
 
-test("adopt chooses btrfs-snapshot for a subvolume and copy for a plain folder", async (t) => {
+test("init chooses btrfs-snapshot for a subvolume and copy for a plain folder", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const library = await cairnLibrary();

@@ -80,7 +80,7 @@ test(
 );
 
 test(
-  "commands and the package's client fail with busy, and adopt nothing, while root's daemon hangs",
+  "commands and the package's client fail with busy, and make no workspace, while root's daemon hangs",
   { skip: whyNoOrdinaryUser() ?? false },
   async (t) => {
     const { daemon } = await served(t);

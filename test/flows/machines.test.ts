@@ -77,7 +77,7 @@ suite("virtual machines", { skip }, () => {
     const now = more.at(-1)!;
     assert.equal(now.mac, nics[0]!.mac);
     assert.notEqual(now.mac, last!.mac);
-    assert.ok(Math.abs(now.rtc - Date.now() / 1000) < 60, "its clock says the time of now");
+    assert.ok(Math.abs(now.rtc - Date.now() / 1000) < 60, "its clock shows the current time");
     await b.type("dmesg | grep 'virtual machine fork'");
     await eventually("the kernel draws fresh randomness", () =>
       b.said().includes("reseeded due to virtual machine fork"),

@@ -342,4 +342,28 @@ export const REPOSITORIES: readonly HintCase[] = [
     follow: "cairn backup list -r ../repo --password-file ../pw",
     back: "cairn backup restore latest --to ../new -r ../repo --password-file ../pw",
   },
+  {
+    code: "usage",
+    reason: "no command is given whose output is to be stored",
+    given: "repository",
+    fails: "cairn backup create --stdin-from-command",
+    option: "--stdin-from-command --",
+    back: "cairn backup create --stdin-from-command -- echo one",
+  },
+  {
+    code: "usage",
+    reason: "an option is for restores into another folder",
+    given: "repository",
+    fails: "cairn backup restore latest --in-place --overwrite always",
+    back: "cairn backup restore latest --in-place",
+  },
+  {
+    code: "usage",
+    reason: "the password file is empty",
+    given: "repository",
+    before: ": > ../empty",
+    fails: "cairn backup list -r ../repo --password-file ../empty",
+    option: "--password-file FILE",
+    back: "cairn backup list -r ../repo --password-file ../pw",
+  },
 ];

@@ -169,4 +169,27 @@ export const ROOMS: readonly HintCase[] = [
     fails: "cairn vm start nope --machines machines",
     follow: "cairn vm list --machines ~/machines",
   },
+  {
+    code: "usage",
+    reason: "a file of a store has no abstract",
+    given: "store",
+    fails: "cairn context add viking://resources/f ../docs/a --abstract x",
+    back: "cairn context add viking://resources/f ../docs --abstract x",
+  },
+  {
+    code: "usage",
+    reason: "a bundle of a whole scope goes elsewhere",
+    given: "store",
+    before: "cairn bundle export viking://resources ../r.ovpack",
+    fails: "cairn bundle import ../r.ovpack viking://resources/",
+    option: "viking://",
+    back: "cairn bundle import ../r.ovpack viking:// --on-conflict overwrite",
+  },
+  {
+    code: "usage",
+    reason: "a store without vectors is searched by meaning",
+    given: "store",
+    fails: "cairn context find one --mode semantic",
+    back: "cairn context find one --mode words",
+  },
 ];

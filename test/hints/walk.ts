@@ -5,8 +5,12 @@ import path from "node:path";
 import { ERROR_TABLE } from "../../src/errors.ts";
 import { buildCommand, cairn, type Outcome, SCRATCH } from "../fixtures/command.ts";
 import { type HintCase, SETUPS } from "./hint-case.ts";
+import type { Printed } from "./sites.ts";
 
 /** Runs the lines of a case of the table in a home directory of its own. */
+
+/** The errors of all cases that have run. */
+export const PRINTED: Printed[] = [];
 
 let cases = 0;
 let bin: string | undefined;
@@ -36,7 +40,7 @@ function wordsOf(line: string, env: Readonly<Record<string, string>>): string[] 
 }
 
 /** The texts of a result by their keys, one level deep; of a list those of the first member. `plan.id` is `plan_id`. */
-function textsOf(data: Readonly<Record<string, unknown>>): Record<string, string> {
+export function textsOf(data: Readonly<Record<string, unknown>>): Record<string, string> {
   const texts: Record<string, string> = {};
   for (const [key, value] of Object.entries(data)) {
     if (typeof value === "string") texts[key] = value;
@@ -53,13 +57,37 @@ export class Home {
   readonly #env: Record<string, string>;
   #cwd: string;
 
-  constructor() {
+  /** `more`: further variables; several home directories may have one place of the user's state. */
+  constructor(more: Readonly<Record<string, string>> = {}) {
     this.path = path.join(SCRATCH, `home-${++cases}`);
     mkdirSync(this.path, { mode: 0o700 });
     this.#cwd = this.path;
     const PATH = `${binFolder()}:${process.env["PATH"]}`;
     const state = path.join(this.path, ".local/state");
-    this.#env = { HOME: this.path, PATH, XDG_STATE_HOME: state, XDG_CACHE_HOME: path.join(this.path, ".cache") };
+    this.#env = {
+      HOME: this.path,
+      PATH,
+      XDG_STATE_HOME: state,
+      XDG_CACHE_HOME: path.join(this.path, ".cache"),
+      ...more,
+    };
+  }
+
+  /** The folder in which the next line runs. */
+  get cwd(): string {
+    return this.#cwd;
+  }
+
+  /** Variables of the next line, with the ids that earlier lines printed. */
+  get variables(): Readonly<Record<string, string>> {
+    return this.#env;
+  }
+
+  /** Brings about what a case begins with. */
+  prepare({ given, before = "" }: HintCase): this {
+    if (given !== undefined) this.runAll(SETUPS[given]);
+    this.runAll(before);
+    return this;
   }
 
   /** Runs one line. Ids in its result are variables of later lines: `$save_point_id`, `$plan_id`. */
@@ -130,14 +158,11 @@ export function commandIn(hint: string, follow: string, where: Readonly<Record<s
 /** Homes of cases that change nothing first, by their set-up: opening repositories takes long. */
 const homes = new Map<string, Home>();
 
-function homeFor({ given, before }: HintCase): Home {
-  const isShared = before === undefined && (given === "repository" || given === "store");
-  const known = isShared ? homes.get(given) : undefined;
-  if (known !== undefined) return known;
-  const home = new Home();
-  if (given !== undefined) home.runAll(SETUPS[given]);
-  if (isShared) homes.set(given, home);
-  home.runAll(before ?? "");
+function homeFor(one: HintCase): Home {
+  const { given, before } = one;
+  if (before !== undefined || (given !== "repository" && given !== "store")) return new Home().prepare(one);
+  const home = homes.get(given) ?? new Home().prepare(one);
+  homes.set(given, home);
   return home;
 }
 
@@ -151,6 +176,7 @@ export function walk(one: HintCase): void {
   // Commands that run another command print text even with --json.
   const { code, message, hint: given } = failed.error ?? { code: one.code, message: "", hint: failed.stderr };
   assert.equal(code, one.code, printed);
+  PRINTED.push({ code, message, hint: given ?? "" });
   const hint = home.shorten(`${one.isInMessage === true ? message : ""} ${given ?? ""}`.trim());
   assert.ok(hint !== "", `no hint: ${printed}`);
   try {

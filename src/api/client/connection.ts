@@ -4,6 +4,7 @@ import { availableParallelism, loadavg } from "node:os";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { getCACertificates } from "node:tls";
+import { inCalls } from "../../contract/checked-calls.ts";
 import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { CallOptions, Progress } from "../../contract/index.ts";
@@ -132,7 +133,9 @@ export class Connection {
         const line = fromWire(text) as Line;
         if ("ok" in line) {
           isWhole = true;
-          if (line.error !== null) throw errorOf(line.error);
+          const advice = line.error?.advice;
+          if (line.error !== null)
+            throw errorOf(advice === undefined ? line.error : { ...line.error, advice: inCalls(advice) });
         }
         yield line;
       }

@@ -9,6 +9,7 @@ import {
   type SaveResult,
   type WorkspaceInfo,
 } from "../../contract/index.ts";
+import { inCalls } from "../../contract/checked-calls.ts";
 import type { Reference } from "../../contract/daemon.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { advice, CairnError, line, option, see, toCairnError } from "../../errors.ts";
@@ -208,7 +209,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrInit" | "ini
     if (options?.selfContained === true) return (await this.#local()).init(...given);
     const client = await this.openOrInit(path, options);
     if (client.created) return client;
-    throw new CairnError("already_exists", `${path} is a workspace already`, { hint: see("status") });
+    throw new CairnError("already_exists", `${path} is a workspace already`, { hint: inCalls(see("status")) });
   }
 
   async listWorkspaces(...given: Parameters<CairnLibrary["listWorkspaces"]>): Promise<WorkspaceInfo[]> {

@@ -53,9 +53,11 @@ const REQUESTS: Readonly<Record<string, string>> = {
 /** Returns a part of a hint in the words of this server's clients; undefined if no request does that. */
 function asRequest(part: string | Part): string | undefined {
   if (typeof part === "string") return part;
-  const [option] = Object.entries(part.options ?? {});
-  const name = REQUESTS[option?.[0] ?? part.verbs?.[0] ?? ""];
-  return name === undefined || option === undefined ? name : `${name}: ${String(option[1])}`;
+  const [verb] = part.verbs ?? [];
+  if (verb !== undefined) return REQUESTS[verb];
+  const [[option, value] = [""]] = Object.entries(part.options ?? {});
+  const name = REQUESTS[option];
+  return name === undefined || value === true ? name : `${name}: ${String(value)}`;
 }
 
 /** Returns the message and the hint. Leaves out a hint that names a command without a request. */

@@ -67,7 +67,7 @@ export async function serveTools(transport: Transport, open: OpenWorkspace | nul
       const known = toCairnError(error);
       // For a moved folder, or one of another state directory, the error says more.
       const isNew = known.code === "not_a_workspace" && known.details === undefined;
-      const advice = isNew ? "call save: it makes the folder a workspace" : forTools(known);
+      const advice = isNew ? "call save: it makes the folder a workspace" : forTools(known, name);
       const hint = advice === undefined ? "" : `\n${advice}`;
       return { isError: true, content: [{ type: "text" as const, text: `${known.code}: ${known.message}${hint}` }] };
     }
@@ -78,11 +78,19 @@ export async function serveTools(transport: Transport, open: OpenWorkspace | nul
   await promise;
 }
 
-/** Returns a hint in the words of the tools. A hint for a person stays as it is. */
-function forTools(error: CairnError): string | undefined {
+/** Returns a hint in the words of the tools. A hint with a call or an option that no tool has is for a person. */
+function forTools(error: CairnError, tool: string): string | undefined {
   const hint = adviceOf(error);
-  const verbs = [hint ?? []].flat().flatMap((part) => (typeof part === "string" ? [] : (part.verbs ?? [])));
-  if (!verbs.every((name) => Object.hasOwn(TOOLS, name))) return `a person can do this: ${error.hint}`;
+  const isForTools = [hint ?? []].flat().every((part) => {
+    if (typeof part === "string") return true;
+    const { verbs = [], options = {} } = part;
+    const taken = TOOLS[verbs[0] ?? tool]?.takes ?? {};
+    return (
+      verbs.every((name) => Object.hasOwn(TOOLS, name)) &&
+      Object.keys(options).every((name) => Object.hasOwn(taken, name))
+    );
+  });
+  if (!isForTools) return `a person can do this: ${error.hint}`;
   return hint && worded(hint, ({ called }) => called);
 }
 

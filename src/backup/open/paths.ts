@@ -65,7 +65,7 @@ export async function chosenPaths(
   const typed = choice.paths ?? [];
   const paths = typed.map((path) => pathBelow(saved, savedPaths, path));
   for (const [at, path] of paths.entries())
-    await entryAt(reader, saved, path).catch((error: unknown) => {
+    await namedEntry(reader, saved, { path, savedPaths }).catch((error: unknown) => {
       // borg and tar write whole paths without their slash.
       const whole = Buffer.concat([Buffer.of(SLASH), rawBytes(typed[at]!)]);
       const top = baseOf(saved, savedPaths);
@@ -214,6 +214,42 @@ function unitsOf(nodes: readonly TreeNode[]): (name: string) => string[] {
 
 function rawPath(path: string): Buffer {
   return Buffer.from(path, "latin1");
+}
+
+/** Like {@link entryAt}. If another program made the snapshot from absolute paths, the error names the path from the root. */
+export async function namedEntry(
+  reader: BlobSource,
+  saved: Whole,
+  { path, savedPaths }: { path: Uint8Array; savedPaths: readonly string[] },
+): Promise<TreeNode | null> {
+  try {
+    return await entryAt(reader, saved, path);
+  } catch (error) {
+    const isWhole = saved.node === null && saved.only === null && saved.part === undefined;
+    if (!isWhole || !(error instanceof CairnError) || error.code !== "not_found") throw error;
+    const isThere = async (whole: string): Promise<boolean> =>
+      entryAt(reader, saved, rawPath(whole.slice(1))).then(
+        () => true,
+        () => false,
+      );
+    const found = new Set<string>();
+    let example: string | undefined;
+    for (const top of savedPaths.map((each) => latin1(Buffer.from(normalize(each))))) {
+      if (!/^\/./.test(top) || !(await isThere(top))) continue;
+      example ??= top;
+      for (let above = top; above !== "/"; above = dirname(above)) {
+        const place = `${above}/${latin1(path)}`;
+        if (await isThere(place)) found.add(place);
+      }
+    }
+    const [only] = found;
+    if (example === undefined) throw error;
+    const hint =
+      only !== undefined && found.size === 1
+        ? `this snapshot has absolute paths: name ${printablePath(rawPath(only))}`
+        : advice`this snapshot has absolute paths, for example ${printablePath(rawPath(example))}; ${call("backup find NAME", "find", word("pattern"))} looks for a name`;
+    throw reworded(error, { hint });
+  }
 }
 
 /** The entry at a raw path below the saved folder, or below a folder in it; null for the empty path. Throws `not_found`. */

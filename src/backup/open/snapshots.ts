@@ -9,6 +9,7 @@ import type {
 } from "../../contract/index.ts";
 import { advice, CairnError, call, type Hint, option, worded } from "../../errors.ts";
 import { PROGRAM } from "../../formats/program.ts";
+import { localTime, momentOf } from "../../formats/moments.ts";
 import { plural } from "../../formats/sizes.ts";
 import { type Snapshot, checkTags } from "../../formats/restic/snapshot.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
@@ -22,7 +23,7 @@ export const REWRITTEN = "rewrite";
 export const RECOVERED = "recovered";
 const MAX_CANDIDATES = 20;
 const DAY_MS = 86_400_000;
-const WORDS = advice`a snapshot is named by its id, a unique prefix of it, \`latest\`, or a save point's id; see ${call("backup list", "list")}`;
+const WORDS = advice`a snapshot is named by its id, a unique prefix of it, \`latest\`, a save point's id, or a time: yesterday, "2 hours ago", 14:00, 2026-11-23 or "2026-11-23 14:00"; see ${call("backup list", "list")}`;
 
 /** The tag by which a snapshot names its save point. */
 export function pointTag(id: string): string {
@@ -185,9 +186,9 @@ export function newestOfSame(
 }
 
 /**
- * The one snapshot that a word means: `latest`, an id, a unique prefix, or a save point's id or prefix (its newest
- * snapshot). Throws `not_found`, `ambiguous`. Throws `damaged` for an unreadable snapshot, and for `latest` while any
- * is unreadable: it may be the newest.
+ * The one snapshot that a word means: `latest`, an id, a unique prefix, a save point's id or prefix (its newest
+ * snapshot), or a time (the newest snapshot until then). Throws `not_found`, `ambiguous`. Throws `damaged` for an
+ * unreadable snapshot, and for `latest` or a time while any is unreadable: it may be the newest.
  */
 export function findSnapshot(listing: SnapshotListing, word: string): ListedSnapshot {
   const found = findSnapshotFile(listing, word);
@@ -208,7 +209,9 @@ function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string)
       hint: advice`make one: ${call("backup create", "createBackup")}`,
     });
   if (word === "latest") return inOrder(snapshots).at(-1)!;
-  if (!/^[0-9a-f]{2,64}$/.test(word))
+  const moment = timeOf(word);
+  if (moment !== null) return notAfter({ snapshots, damaged }, moment);
+  if (!HEX.test(word))
     throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
       hint: word.includes(":")
         ? advice`${WORDS}; ${call("backup show", "show")}, \`restore\` and \`diff\` accept a path in a snapshot as ID:PATH`
@@ -235,6 +238,26 @@ function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string)
         .slice(0, MAX_CANDIDATES)
         .map((file) => ("snapshot" in file ? file.id : file.name)),
     },
+  });
+}
+
+const HEX = /^[0-9a-f]{2,64}$/;
+
+/** A word as a time, as for save points; null for other words, and for the beginning of an id such as `5d`. */
+function timeOf(word: string): number | null {
+  return HEX.test(word) ? null : momentOf(word, Date.now());
+}
+
+/** The newest snapshot that was made at `moment` or before. */
+function notAfter({ snapshots, damaged }: SnapshotListing, moment: number): ListedSnapshot {
+  if (damaged.length > 0) throw latestUnknown(damaged);
+  const moments = momentsOf(snapshots);
+  const sorted = inOrder(snapshots);
+  const found = sorted.findLast(({ id }) => moments.get(id)! <= moment);
+  if (found !== undefined) return found;
+  const [oldest] = sorted;
+  throw new CairnError("not_found", `no snapshot had been made by ${localTime(moment)}`, {
+    hint: `the oldest is ${oldest!.id.slice(0, 8)}, of ${localTime(moments.get(oldest!.id)!)}`,
   });
 }
 
@@ -335,9 +358,16 @@ export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoic
   return new Set(files);
 }
 
-/** Throws `ambiguous` if a save point's id means several snapshots: only one of them would be changed. */
+/**
+ * Throws `ambiguous` if a save point's id means several snapshots: only one of them would be changed. Throws `usage` for
+ * a time: a date could be meant for all snapshots of that day.
+ */
 function requireOneEach({ snapshots }: SnapshotListing, { snapshots: words = [] }: SnapshotChoice): void {
   for (const word of words) {
+    if (timeOf(word) !== null)
+      throw new CairnError("usage", `a time does not name snapshots to change: ${JSON.stringify(word)}`, {
+        hint: advice`name them by their ids: ${call("backup list", "list")}`,
+      });
     if (snapshots.some(({ id }) => id.startsWith(word))) continue;
     const of = snapshots.filter(({ snapshot }) => pointOf(snapshot)?.startsWith(word) === true);
     if (of.length < 2) continue;
@@ -370,9 +400,9 @@ function takenBy({ snapshots }: SnapshotListing, filter: SnapshotFilter): Listed
   return inOrder(snapshots).filter(({ snapshot }) => isChosen(snapshot, filter));
 }
 
-/** Returns the snapshots in which `word` is looked up: for `latest`, only snapshots that match the filter. */
+/** Returns the snapshots in which `word` is looked up: for `latest` and a time, only snapshots that match the filter. */
 function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilter): SnapshotListing {
-  if (word !== "latest") return listing;
+  if (word !== "latest" && timeOf(word) === null) return listing;
   const { snapshots, damaged } = listing;
   const taken = takenBy(listing, filter);
   if (taken.length > 0 || snapshots.length === 0 || damaged.length > 0) return { ...listing, snapshots: taken };
@@ -380,9 +410,13 @@ function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilte
   const { hosts = [], paths = [], tags = [] } = filter;
   const isOfPath = paths.length === 1 && hosts.length + tags.length === 0;
   const wanted = isOfPath ? `of ${paths[0]}` : "fits the filter";
-  throw new CairnError("not_found", `no snapshot ${wanted}, so there is no latest one`, {
-    hint: advice`${call("backup list", "list")} shows all snapshots; choose by ${option("hosts")}, ${option("paths")} and ${option("tags")}, or name a snapshot by its id`,
-  });
+  throw new CairnError(
+    "not_found",
+    `no snapshot ${wanted}, so there is ${word === "latest" ? "no latest one" : "none of that time"}`,
+    {
+      hint: advice`${call("backup list", "list")} shows all snapshots; choose by ${option("hosts")}, ${option("paths")} and ${option("tags")}, or name a snapshot by its id`,
+    },
+  );
 }
 
 /** The snapshot that a word means; `latest` is the newest that the filter takes. Throws `not_found`, `ambiguous`, `damaged`. */

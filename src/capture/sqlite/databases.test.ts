@@ -125,6 +125,24 @@ test("listDatabases returns each database with its log, its processes and the la
   await writer.stop();
 });
 
+test("listDatabases shows a database that a program writes to, and one that is shorter than its header says", async (t) => {
+  const { at, folder } = scene(t);
+  for (const name of ["busy", "short", "whole"]) makeAfter(at(name), 2, "delete");
+  fs.truncateSync(at("short"), 4096);
+  const writer = new DatabaseSync(at("busy"));
+  writer.exec("BEGIN IMMEDIATE");
+  const states = async (): Promise<unknown> =>
+    (await listDatabases(folder)).databases.map(({ path: name, locked, damaged }) => [name, locked, damaged]);
+  const others = [
+    ["short", false, true],
+    ["whole", false, false],
+  ];
+  assert.deepEqual(await states(), [["busy", true, false], ...others]);
+  writer.exec("COMMIT");
+  writer.close();
+  assert.deepEqual(await states(), [["busy", false, false], ...others]);
+});
+
 test("captureDatabase writes one file, and replaces an existing one only with `overwrite`", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("db"), 5);

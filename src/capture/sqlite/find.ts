@@ -4,7 +4,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { whyNotOpened } from "./capture.ts";
 import type { Label } from "./captured.ts";
 import { type DatabaseHeader } from "../../formats/sqlite-header.ts";
-import { readHeader } from "./header.ts";
+import { isBeingWritten, isShort, readHeader } from "./header.ts";
 import { sizeOf } from "./plain-copy.ts";
 
 export interface FoundDatabase extends DatabaseHeader {
@@ -12,6 +12,8 @@ export interface FoundDatabase extends DatabaseHeader {
   path: Uint8Array;
   bytes: number;
   wal_bytes: number;
+  locked: boolean;
+  damaged: boolean;
   label: Label;
   reason: string | null;
 }
@@ -57,8 +59,10 @@ function lookAt(finds: Finds, { path, relative, bytes }: { path: Buffer; relativ
   const fd = openRegular(path);
   let header: DatabaseHeader | null;
   let unshared: string | null;
+  let locked = false;
   try {
     header = readHeader(fd);
+    locked = header?.journal_mode === "rollback" && isBeingWritten(fd);
     unshared = header === null ? null : whyLocksAreLocal(fd, path);
   } finally {
     fs.closeSync(fd);
@@ -70,6 +74,9 @@ function lookAt(finds: Finds, { path, relative, bytes }: { path: Buffer; relativ
     path: relative,
     bytes,
     wal_bytes: sizeOf(path, "-wal") ?? 0,
+    locked,
+    // A program that is writing may not have grown the file yet.
+    damaged: !locked && isShort(path, header, bytes),
     label: reason === null ? "transaction-consistent" : "crash-consistent",
     reason,
   });

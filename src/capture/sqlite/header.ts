@@ -25,9 +25,24 @@ export function readHeader(fd: number): DatabaseHeader | null {
   return fs.readSync(fd, bytes, 0, HEADER_BYTES, 0) === HEADER_BYTES ? parseHeader(bytes) : null;
 }
 
-/** Reason of a copy without a journal, made while {@link isBeingWritten} was true. */
-export const NO_JOURNAL =
-  "a program is in a transaction and has no journal on the disk (journal_mode MEMORY or OFF), so the copy may have half of the transaction";
+const NO_JOURNAL =
+  "a program is in a transaction and has no journal on the disk: it has written nothing yet, or it has journal_mode MEMORY or OFF and the copy may have half of the transaction";
+/** SQLite writes the header when it flushes the journal, and only then writes into the database. */
+const NO_HEADER =
+  "a program is in a transaction and the journal beside the database has no header yet: probably nothing of the transaction is in the copy, but that is not proven";
+
+/** Reason of a copy without a valid journal, made while {@link isBeingWritten} was true; null if it has one. */
+export function whyHalf(copy: Uint8Array): string | null {
+  if (logsBeside(copy).length > 0) return null;
+  return (fs.lstatSync(beside(copy, "-journal"), { throwIfNoEntry: false })?.size ?? 0) > 0 ? NO_HEADER : NO_JOURNAL;
+}
+
+/** True if a database without a log or journal beside it lacks pages that its header counts. */
+export function isShort(path: Uint8Array, header: DatabaseHeader | null, bytes: number): boolean {
+  return (
+    header !== null && header.pages !== null && header.pages * header.page_size > bytes && logsBeside(path).length === 0
+  );
+}
 
 /** True if a program has begun to write to the database of an open file, by SQLite's locks of rollback mode. */
 export function isBeingWritten(fd: number): boolean {

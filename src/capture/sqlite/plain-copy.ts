@@ -3,7 +3,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest } from "./captured.ts";
 import { beside, type DatabaseHeader, LOGS, type SIDECARS } from "../../formats/sqlite-header.ts";
 import { forgetFile } from "../../fs/linux/flush.ts";
-import { inFile, isBeingWritten, logsBeside, NO_JOURNAL, readHeader } from "./header.ts";
+import { inFile, isBeingWritten, isShort, readHeader, whyHalf } from "./header.ts";
 import { clearLockPage, copyBytes, hashOf } from "./image.ts";
 
 /** Endings of the files that a plain copy of a database includes. */
@@ -38,11 +38,11 @@ export async function plainCopy(
   for (let tries = 1; !copied.isSame && tries < (isUncached ? UNCACHED_TRIES : TRIES); tries++)
     copied = await copyOnce(fd, path, { stage, pageSize, isUncached });
   const { isSame, bytes, sha256, sidecars } = copied;
-  const isHalf =
-    header?.journal_mode === "rollback" &&
-    (wasWritten || isBeingWritten(fd)) &&
-    logsBeside(Buffer.from(`${stage}/image`)).length === 0;
-  const why = !isSame ? CHANGED : isHalf ? NO_JOURNAL : isUncached && isShort(stage, bytes) ? SHORT : null;
+  const image = Buffer.from(`${stage}/image`);
+  const isWritten = header?.journal_mode === "rollback" && (wasWritten || isBeingWritten(fd));
+  const half = isSame && isWritten ? whyHalf(image) : null;
+  const isCut = (): boolean => isUncached && isShort(image, inFile(image, readHeader), bytes);
+  const why = !isSame ? CHANGED : (half ?? (isCut() ? SHORT : null));
   return {
     label: why === null ? "crash-consistent" : "torn-possible",
     method: "copy",
@@ -60,13 +60,6 @@ export async function plainCopy(
     warnings: [],
     sidecars,
   };
-}
-
-/** True if a copy without a log or journal lacks pages. */
-function isShort(stage: string, bytes: number): boolean {
-  const image = Buffer.from(`${stage}/image`);
-  const header = logsBeside(image).length > 0 ? null : inFile(image, readHeader);
-  return header !== null && header.pages !== null && header.pages * header.page_size > bytes;
 }
 
 type Copied = Pick<Captured, "bytes" | "sha256" | "sidecars"> & { isSame: boolean };

@@ -91,8 +91,8 @@ async function cleanUp(
   const plan = await client.previewCleanup(options);
   const isEmpty = plan.reclaimable_save_points.length === 0;
   // Removals that were decided before are only finished.
-  if (!isPlan && isEmpty && plan.removals_pending) return run({ ...options, plan: plan.plan_id });
-  const words = ["cleanup", ...givenWords(WANTED, input), ...(options.only ?? []), "--apply", plan.plan_id];
+  if (!isPlan && isEmpty && plan.removals_pending) return run({ ...options, plan: plan.id });
+  const words = ["cleanup", ...givenWords(WANTED, input), ...(options.only ?? []), "--apply", plan.id];
   const next = context.commandLine(words, folder);
   return showPlan(context, client, { plan, next, ruleless: !isNamed && isEmpty });
 }

@@ -11,6 +11,8 @@ import { plural } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(SaveOptions.entries);
+/** Begin of the reason in the label of a damaged database. */
+const DAMAGED = "SQLite finds it damaged";
 
 /** The option with which snapshots of another program become points. */
 export const FROM_MSGVAULT = {
@@ -50,6 +52,8 @@ export const command: CommandDefinition = {
     if (repository !== undefined) return importPoints(context, input, repository);
     const client = await context.openOrInit(input.argument(0), options.allow);
     const result = await client.save(options);
+    for (const { path, reason = "" } of result.made ? result.labels : [])
+      if (reason.startsWith(DAMAGED)) context.note(`${path}: ${reason}`);
     const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, ...savePoint } = result;
     return {
       data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept, secrets },

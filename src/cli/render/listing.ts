@@ -59,8 +59,12 @@ export async function renderPoint(
   for (const { at, paths } of point.rewritten ?? [])
     rows.push(["paths removed", `${at}: ${paths.map(({ path }) => printable(path)).join(", ")}`]);
   if (point.pinned) rows.push(["pinned", "yes"]);
-  if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
-  for (const label of point.labels) rows.push([label.label, printable(label.path)]);
+  if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded, or may be torn")]);
+  for (const label of point.labels)
+    rows.push([
+      label.label,
+      [label.path, ...(label.reason === undefined ? [] : [label.reason])].map(printable).join(": "),
+    ]);
   if (point.labels_known === false) rows.push(["databases", style.dim("not checked until the point is sealed")]);
   return renderTable(rows.map(([name, value]) => [style.dim(name), value]));
 }

@@ -51,13 +51,16 @@ export function renderSave(view: SaveView): string {
       : result.entries === 0 && result.changes !== null && result.changes.removed === 0
         ? `the folder is empty · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`
         : `${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`;
+  const torn = result.left_out.filter(isTorn);
+  const lacking = result.left_out.filter((entry) => !isTorn(entry));
   const lines = [
     `${style.green("saved")} ${id}${message}`,
     `  ${facts}`,
     ...result.degraded.map(
       (degradation) => `  ${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`,
     ),
-    ...renderLeftOut(result.left_out, style),
+    ...renderLeftOut(torn, style, torn.length, "saved, but may be torn"),
+    ...renderLeftOut(lacking, style),
     `  come back to it: ${style.cyan(view.again)}`,
   ];
   return lines.join("\n");
@@ -65,15 +68,23 @@ export function renderSave(view: SaveView): string {
 
 const LEFT_OUT_LIMIT = 20;
 
+/** True for an entry that a save recorded although it changed meanwhile. */
+export const isTorn = ({ reason }: LeftOut): boolean => reason === "changing";
+
 /** Lists entries that were not recorded or restored, with their number; empty for an empty list. */
-export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count = leftOut.length): string[] {
+export function renderLeftOut(
+  leftOut: readonly LeftOut[],
+  style: Style,
+  count = leftOut.length,
+  heading = "left out",
+): string[] {
   if (leftOut.length === 0) return [];
   const lines = leftOut.map((entry) => {
     const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
     // The path of the folder itself is empty.
     return `    ${shownPath(entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
   });
-  return [`  ${style.yellow(`left out: ${plural(count, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
+  return [`  ${style.yellow(`${heading}: ${plural(count, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
 }
 
 export interface HistoryView {

@@ -59,6 +59,9 @@ test("status says that the folder is unchanged but its save point is incomplete"
     text,
     /^incomplete: 12 entries of the folder could not be recorded in the save point\n {2}key {2}permission denied$/m,
   );
+  const torn = { count: 1, left_out: [{ path: "a.db", reason: "changing" as const, detail: "written to" }] };
+  const saved = /^incomplete: 1 entry of the folder was saved, but may be torn\n {2}a\.db {2}written to$/m;
+  assert.match(await fakeStatus({ clean: true, head_incomplete: torn }), saved);
   assert.match(await fakeStatus({ head_incomplete: incomplete }), /^state +changed since .*: 1 added, 2 removed$/m);
 });
 
@@ -201,6 +204,12 @@ test("show prints a point with its complete message", async () => {
   assert.match(shown[at + 2]!, /^cause/);
 });
 
+test("show prints the reason behind each label", async () => {
+  const labels = [{ path: "a.db", label: "crash-consistent", reason: "it was copied" } as const];
+  const shown = await renderPoint({ ...POINT, labels }, (id) => id, PLAIN);
+  assert.ok(shown.some((line) => /^crash-consistent +a\.db: it was copied$/.test(line)));
+});
+
 test("describeCause describes a point's cause", () => {
   const told = (cause: typeof POINT.cause): string => describeCause({ ...POINT, cause });
   assert.equal(told({ kind: "restore", restored_to: "5f6e7d8c" }), "before a restore");
@@ -324,6 +333,7 @@ test("decodeText returns text only for UTF-8 without NUL", () => {
 
 test("a cleanup plan lists the points to remove, the reasons and the command", () => {
   const plan = {
+    id: "c1",
     plan_id: "c1",
     created_at: "",
     protected_save_points: [ID_A],

@@ -35,7 +35,7 @@ export function renderRestore(view: RestoreView): string {
   const lines = [
     heading(view, where, isNothing),
     ...renderTurns(result, style),
-    `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
+    `  ${describeCounts(view)} · ${formatDuration(result.duration_ms)}`,
     ...renderChanged(result, style),
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
@@ -102,12 +102,13 @@ function renderRefs(refs: RestoreResult["refs"], style: Style): string[] {
   return ["  refs of git:", ...limited(lines, UNLINKED_LIMIT, style)];
 }
 
-function describeCounts(result: RestoreResult): string {
+function describeCounts({ result, reverted }: RestoreView): string {
   const { changes, left_out: leftOut } = result;
   if (changes === null) return "the whole folder was swapped with a copy of the point";
   if (!isUnchanged(result)) return formatCounts(changes);
-  if (result.operation !== undefined && leftOut.length === 0) return "no entry differed; head moved back";
-  return leftOut.length === 0 ? "nothing differed" : "nothing was changed";
+  if (leftOut.length > 0) return "nothing was changed";
+  if (reverted === undefined) return "the folder had this state already";
+  return `the folder had the state ${reverted === "undo" ? "before" : "after"} it already; \`cairn ${reverted}\` again goes further ${reverted === "undo" ? "back" : "on"}`;
 }
 
 function isUnchanged({ changes }: RestoreResult): boolean {

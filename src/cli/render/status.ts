@@ -10,7 +10,7 @@ import {
   printable,
   shownPath,
 } from "./format.ts";
-import { renderLeftOut } from "./points.ts";
+import { isTorn, renderLeftOut } from "./points.ts";
 import { listedNames } from "../../fs/paths/safe-path.ts";
 import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
@@ -132,8 +132,12 @@ export function renderEngineReasons(reasons: readonly EngineReason[], style: Sty
 export function renderIncomplete(incomplete: Incomplete | null, style: Style): string[] {
   if (incomplete === null) return [];
   const { count, left_out: leftOut } = incomplete;
+  const what =
+    count === leftOut.length && count > 0 && leftOut.every(isTorn)
+      ? "was saved, but may be torn"
+      : "could not be recorded in the save point";
   return [
-    `${style.yellow("incomplete")}: ${count === 0 ? "some entries" : plural(count, "entry")} of the folder could not be recorded in the save point`,
+    `${style.yellow("incomplete")}: ${count === 0 ? "some entries" : plural(count, "entry")} of the folder ${what}`,
     ...limited(
       leftOut.map((entry) => `  ${shownPath(entry.path)}  ${style.dim(printable(entry.detail))}`),
       10,

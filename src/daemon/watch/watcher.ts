@@ -1,10 +1,11 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { type Change, fileSystemId } from "../../fs/linux/fanotify.ts";
-import { uniqueMountId, MountTable } from "../../fs/linux/mount-changes.ts";
-import { type Mount, parseMountinfo, resolveMount } from "../../fs/linux/mounts.ts";
+import { MountTable } from "../../fs/linux/mount-changes.ts";
+import { type Mount, parseMountinfo, resolveMount, uniqueMountId } from "../../fs/linux/mounts.ts";
 import { writtenUntold } from "../../fs/linux/written-untold.ts";
 import { waitReadable } from "../../fs/linux/wait-readable.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
+import { bindNative, newArena } from "../../native.ts";
 import type { ChangeSource, Lost, WatchedPlace } from "./change-source.ts";
 import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "./journal.ts";
 
@@ -51,7 +52,7 @@ export class Watcher {
   readonly #arrivals = new Arrivals();
   #mark = 0;
   #mapped: readonly number[] = [];
-  readonly #mountTable = new MountTable();
+  readonly #mountTable = new MountTable({ bindNative, newArena });
   #lastLoss = "";
   #mayBeAway = false;
 

@@ -13,9 +13,10 @@ import {
 } from "node:fs";
 import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { bindNative, type NativeFunction, newArena } from "../../native.ts";
+import { bindNative, bindNativeLater, type NativeFunction, newArena } from "../../native.ts";
 import { isAtOrBelow, printablePath } from "../paths/safe-path.ts";
 import type { RawPath } from "../paths/safe-path.ts";
+import { AT_FDCWD } from "./syscall-abi.ts";
 
 export interface Mount {
   readonly id: number;
@@ -462,4 +463,20 @@ export function ownEntries(folder: Buffer): string[] {
 
 function look(folder: Buffer, name: string): BigIntStats | undefined {
   return lstatSync(Buffer.concat([folder, Buffer.from(`/${name}`)]), { throwIfNoEntry: false, bigint: true });
+}
+
+const NO_FOLLOW = 0x100;
+const UNIQUE_ID = 0x4000;
+const [MASK_AT, ID_AT, BYTES] = [0, 144, 256];
+const statx = bindNativeLater("int statx(int fd, uint64_t path, int flags, unsigned int mask, uint64_t facts)");
+
+/** A mount number that the kernel never reuses, for the mount at a path (latin1): statx(2), Linux 6.8. Null on older kernels. */
+export function uniqueMountId(path: string): bigint | null {
+  const name = newArena(path.length + 1);
+  name.bytes.set(Buffer.from(path, "latin1"));
+  const facts = newArena(BYTES);
+  if (statx()?.(AT_FDCWD, name.address, NO_FOLLOW, UNIQUE_ID, facts.address) !== 0) return null;
+  const view = new DataView(facts.bytes.buffer, facts.bytes.byteOffset);
+  const isTold = (new Uint32Array(facts.bytes.buffer, facts.bytes.byteOffset + MASK_AT, 1)[0]! & UNIQUE_ID) !== 0;
+  return isTold ? view.getBigUint64(ID_AT, true) : null;
 }

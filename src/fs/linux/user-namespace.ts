@@ -119,7 +119,7 @@ export function insideOwner(words: Uint32Array): number {
   return namespaceIds() === null || isOnDisk(words[STAT.MOUNT_ID]!) ? uid : insideId("uids", uid);
 }
 
-/** The functions of native.ts, given by the caller: this file imports no other. */
+/** The functions of native.ts, given by the caller. */
 interface Native {
   arenaOver: typeof arenaOver;
   bindNative: typeof bindNative;
@@ -130,7 +130,9 @@ interface Native {
 /** Returns `sys` with ids outside of this process's user namespace. */
 export function withOutsideIds(sys: Syscalls, native: Native): Syscalls {
   const ids = namespaceIds();
-  return ids === null ? sys : translated(sys, native, new Namespace(ids, native));
+  if (ids === null) return sys;
+  mountTable = openMountTable(native);
+  return translated(sys, native, new Namespace(ids, native));
 }
 
 type Place = [fd: number, address: number];
@@ -263,11 +265,10 @@ class Namespace {
 
 /** By the id of a mount: true if it is idmapped. The kernel gives the id of a mount that has gone to another mount. */
 const idmapped = new Map<number, boolean>();
-let mountTable: MountTable | null | undefined;
+let mountTable: MountTable | null = null;
 
 /** True for an idmapped mount. Its ids are those on the disk, which pods with other namespaces see as the same, too. */
 function isOnDisk(mount: number): boolean {
-  if (mountTable === undefined) mountTable = openMountTable();
   if (mountTable?.hasChanged() === true) idmapped.clear();
   const seen = idmapped.get(mount);
   if (seen !== undefined) return seen;
@@ -280,9 +281,9 @@ function isOnDisk(mount: number): boolean {
 }
 
 /** Null without /proc. */
-function openMountTable(): MountTable | null {
+function openMountTable(native: Native): MountTable | null {
   try {
-    return new MountTable();
+    return new MountTable(native);
   } catch {
     return null;
   }

@@ -43,13 +43,12 @@ export async function setBackupRepository(
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   if (changes === null) writeKeptRepository(paths, null);
   else {
-    // No field of the former record is used, so it may be damaged or another user's.
-    const former = changes.repository === undefined ? ownRecord(paths) : NOTHING_KEPT;
+    const former = changes.repository === undefined ? ownRecord(paths) : formerOf(paths, changes.repository, options);
     if (former === null)
       throw new CairnError("usage", "no repository is kept for this folder yet", {
         hint: advice`name one: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
       });
-    writeKeptRepository(paths, { ...former, ...changes });
+    writeKeptRepository(paths, { repository: "", ...former, ...changes });
   }
   return backupRepository(workspace);
 }
@@ -138,6 +137,25 @@ function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
       hint: advice`${either("name one with -r", "open one that is named")}, or keep one of your own: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
     },
   );
+}
+
+/**
+ * Returns the settings that stay when the repository is replaced. A record that is damaged or another user's is
+ * replaced whole.
+ */
+function formerOf(
+  paths: WorkspacePaths,
+  repository: string,
+  { onWarning }: WorkspaceCallOptions,
+): Omit<KeptRepositoryFile, "repository"> {
+  try {
+    const { good_at, ...former } = ownRecord(paths) ?? NOTHING_KEPT;
+    // The last good backup went into the former repository.
+    return former.repository === repository && good_at !== undefined ? { ...former, good_at } : former;
+  } catch (error) {
+    onWarning?.(`the former settings were not kept: ${toCairnError(error).message}`);
+    return NOTHING_KEPT;
+  }
 }
 
 const NOTHING_KEPT: KeptRepositoryFile = {

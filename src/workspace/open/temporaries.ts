@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { reworded, toCairnError } from "../../errors.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
+import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { isSilent } from "../../fs/silent-mounts.ts";
 import { removeDeadWorkDirectories, removeLeftovers, removeUnfinished } from "../../fs/work-directory.ts";
@@ -67,9 +68,11 @@ const SPARE_BYTES = 1 << 20;
 
 /**
  * Makes a spare file, if there is room, that a cleanup deletes if it lacks room. Held trees may fill a disk, and then
- * removing files from the folder frees nothing. If there is no room now, a later call makes the file.
+ * removing files from the folder frees nothing; on a full btrfs even a lock file has no room. If there is no room now, a
+ * later call makes the file.
  */
-export function keepSpareRoom({ cache, spare }: ControlPaths): void {
+export function keepSpareRoom({ root, cache, spare }: ControlPaths, holdsTrees: boolean): void {
+  if (!holdsTrees && filesystemKind(root).name !== "btrfs") return;
   if (fs.lstatSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
   try {
     makeFolder(cache);

@@ -36,7 +36,7 @@ const REFUSED = {
   hint: /choose a p/,
 };
 
-test("adopt and init make nothing if the control directory's path would contain a name that is not UTF-8", async (t) => {
+test("save and init make nothing if the control directory's path would contain a name that is not UTF-8", async (t) => {
   const place = scratch(t);
   if (place === null) return;
   const { folder, link, behind } = place;
@@ -51,7 +51,7 @@ test("adopt and init make nothing if the control directory's path would contain 
   assert.ok(!fs.existsSync(path.join(userStateDirectory(), "control")));
 });
 
-test("adopt and init make nothing if the path contains a replacement character and does not exist", async (t) => {
+test("save and init make nothing if the path contains a replacement character and does not exist", async (t) => {
   const place = scratch(t);
   if (place === null) return;
   const { own, folder } = place;

@@ -107,8 +107,8 @@ test("a folder in a control directory is always refused, a folder around one unl
   assert.deepEqual(controlDirectoriesInside(realFolder(join(directory, "whole"))), [found.control.root]);
   check(join(directory, "whole", "main"));
   mkdirSync(join(directory, "ws"));
-  const adopted = await makeWorkspace(join(directory, "ws"), OPTIONS);
-  assert.throws(() => check(adopted.found.control.temporary, ["nested"]), isRefused());
+  const made = await makeWorkspace(join(directory, "ws"), OPTIONS);
+  assert.throws(() => check(made.found.control.temporary, ["nested"]), isRefused());
   assert.throws(() => check(join(directory, "state"), []), isRefused("nested"));
 });
 
@@ -153,7 +153,9 @@ test("checkSpace fails with exit status 8 if space is short, unless the guard sp
 test("the error of a reached quota names the bytes in the store and the command that raises the quota", () => {
   const use = { quota: 100, usedBytes: 60, addedBytes: 41, points: 2, hasRules: false };
   const { code, hint } = quotaReached("/c", use);
-  assert.deepEqual([code, hint?.includes("--keep-daily 14")], ["no_space", true]);
+  assert.deepEqual([code, hint?.includes("`cairn cleanup --keep-last 1`")], ["no_space", true]);
+  assert.match(quotaReached("/c", { ...use, points: 15 }).hint!, /--keep-last 8`/);
+  assert.match(quotaReached("/c", { ...use, points: 400 }).hint!, /--keep-last 10`/);
   const withRules = quotaReached("/c", { ...use, hasRules: true }).hint!;
   assert.match(
     withRules,

@@ -206,6 +206,8 @@ export function quotaReached(controlRoot: string, use: QuotaUse): CairnError {
   const needed = addedBytes === null ? null : usedBytes + addedBytes;
   // A tenth more, so that the next save fits, too.
   const size = needed === null ? "SIZE" : `${Math.ceil((needed * 1.1) / 2 ** 20)}MiB`;
+  // A rule that removes some of the points now.
+  const keepLast = Math.min(10, Math.ceil(points / 2));
   const raised = call(`cleanup --set-policy --quota ${size}`, "setPolicy", { quotaBytes: word("quotaBytes") });
   const added = addedBytes === 0 || addedBytes === null ? "" : ` and about ${formatBytes(addedBytes)} would be added`;
   const holds = `the store holds ${formatBytes(usedBytes)}${added}`;
@@ -221,7 +223,7 @@ export function quotaReached(controlRoot: string, use: QuotaUse): CairnError {
         points > 1 && hasRules
           ? advice`the rules of the policy keep the other points: remove some of them (${call("cleanup --only POINT", "runCleanup", { only: [word("POINT")] })}; ${call("history")} lists them), or raise the quota with ${raised}`
           : points > 1
-            ? advice`remove points, for example with ${call("cleanup --keep-last 10 --keep-daily 14", "previewCleanup", { retention: { keepLast: 10, keepDaily: 14 } })} (and ${either("--set-policy", call("setPolicy", "setPolicy", { retention: word("retention") }))}: then saves do that when they meet the quota), or raise it with ${raised}`
+            ? advice`remove points, for example with ${call(`cleanup --keep-last ${keepLast}`, "previewCleanup", { retention: { keepLast } })} (and ${either("--set-policy", call("setPolicy", "setPolicy", { retention: word("retention") }))}: then saves do that when they meet the quota), or raise it with ${raised}`
             : advice`raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
       details: {
         quota_bytes: quota,

@@ -8,10 +8,10 @@ import { test, type TestContext } from "node:test";
 import { makeWorkspace } from "./make-workspace.ts";
 import { findWorkspace } from "./find-workspace.ts";
 
-/** Adoptions by several processes at once, and by some that are killed. */
+/** Several processes at once make one folder a workspace, and some of them are killed. */
 
 function scratch(context: TestContext): string {
-  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-adopt-kill-")));
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-make-kill-")));
   process.env["XDG_STATE_HOME"] = join(directory, "state");
   mkdirSync(join(directory, "ws"));
   context.after(() => rmSync(directory, { recursive: true, force: true }));
@@ -36,7 +36,7 @@ const MODULE = JSON.stringify(new URL("make-workspace.ts", import.meta.url).href
 const POPULATE =
   'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
 
-test("processes that adopt or init the same folder at the same time get the same control directory", async (context) => {
+test("processes that save or init the same new folder at the same time get the same control directory", async (context) => {
   const directory = scratch(context);
   for (const call of [
     `makeWorkspace(${JSON.stringify(join(directory, "ws"))}`,
@@ -53,7 +53,7 @@ test("processes that adopt or init the same folder at the same time get the same
   assert.deepEqual(readdirSync(join(directory, "new")).sort(), [".cairn", "main"]);
 });
 
-test("adopt after an adopt that was killed at any step leaves exactly one new control directory", async (context) => {
+test("makeWorkspace after one that was killed at any step leaves exactly one new control directory", async (context) => {
   const directory = scratch(context);
   for (const name of ["workspace-staged", "control-staged", "control-named", "init-control-made", "init-registered"]) {
     const folder = join(directory, `ws-${name}`);

@@ -35,7 +35,7 @@ import { listRegistered, unregister } from "./registry.ts";
 import { newControlId } from "../../ids.ts";
 
 function scratch(context: TestContext): string {
-  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-adopt-")));
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-make-workspace-")));
   process.env["XDG_STATE_HOME"] = join(directory, "state");
   mkdirSync(join(directory, "ws", "sub"), { recursive: true });
   context.after(() => rmSync(directory, { recursive: true, force: true }));
@@ -48,13 +48,13 @@ function hasCode(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
-async function adopt(folder: string, more: object = {}): Promise<MadeWorkspace> {
+async function make(folder: string, more: object = {}): Promise<MadeWorkspace> {
   return makeWorkspace(folder, { ...OPTIONS, ...more });
 }
 
 test("findWorkspace finds a workspace by its path, by paths below it and through a symbolic link", async (context) => {
   const directory = scratch(context);
-  const { found, created } = await adopt(join(directory, "ws"));
+  const { found, created } = await make(join(directory, "ws"));
   assert.equal(created, true);
   assert.ok(found.control.root.startsWith(join(directory, "state", "cairn", "control")));
   assert.equal(statSync(found.control.root).mode & 0o777, 0o700);
@@ -70,10 +70,10 @@ test("findWorkspace finds a workspace by its path, by paths below it and through
   assert.equal(isOtherFolder(found), false);
 });
 
-test("a second adoption returns the workspace of the first", async (context) => {
+test("a second call returns the workspace of the first", async (context) => {
   const directory = scratch(context);
-  const first = await adopt(join(directory, "ws"));
-  const second = await adopt(join(directory, "ws"), { controlDirectory: join(directory, "other") });
+  const first = await make(join(directory, "ws"));
+  const second = await make(join(directory, "ws"), { controlDirectory: join(directory, "other") });
   assert.equal(second.created, false);
   assert.equal(second.found.controlFile.id, first.found.controlFile.id);
   assert.equal(existsSync(join(directory, "other")), false);
@@ -124,14 +124,14 @@ test("init refuses a folder that is not empty", async (context) => {
   );
 });
 
-test("findWorkspace and adopt fail with not_found if the folder's control directory is missing", async (context) => {
+test("findWorkspace and makeWorkspace fail with not_found if the folder's control directory is missing", async (context) => {
   const directory = scratch(context);
-  const { found } = await adopt(join(directory, "ws"));
+  const { found } = await make(join(directory, "ws"));
   renameSync(found.control.root, join(directory, "away"));
   const isMissing = (error: unknown): boolean =>
     hasCode("not_found")(error) && String((error as CairnError).hint).includes("release");
   assert.throws(() => findWorkspace(join(directory, "ws", "sub")), isMissing);
-  await assert.rejects(adopt(join(directory, "ws")), isMissing);
+  await assert.rejects(make(join(directory, "ws")), isMissing);
   assert.deepEqual(
     listRegistered().map((entry) => entry.missing),
     [["control"]],
@@ -140,12 +140,12 @@ test("findWorkspace and adopt fail with not_found if the folder's control direct
   assert.equal(findWorkspace(join(directory, "ws")), null);
 });
 
-test("findWorkspace and adopt fail with damaged if the workspace's record is damaged", async (context) => {
+test("findWorkspace and makeWorkspace fail with damaged if the workspace's record is damaged", async (context) => {
   const directory = scratch(context);
-  const { found } = await adopt(join(directory, "ws"));
+  const { found } = await make(join(directory, "ws"));
   writeFileSync(found.paths.file, "{");
   assert.throws(() => findWorkspace(join(directory, "ws")), hasCode("damaged"));
-  await assert.rejects(adopt(join(directory, "ws")), hasCode("damaged"));
+  await assert.rejects(make(join(directory, "ws")), hasCode("damaged"));
   const file = listRegistered()[0]!.file;
   writeFileSync(file, "?");
   assert.throws(
@@ -155,13 +155,13 @@ test("findWorkspace and adopt fail with damaged if the workspace's record is dam
   assert.equal(listRegistered()[0]!.problem?.code, "damaged");
 });
 
-test("adopt warns of a control directory that lost its workspaces, and still adopts another folder", async (context) => {
+test("makeWorkspace warns of a control directory that lost its workspaces, and still makes another folder a workspace", async (context) => {
   const directory = scratch(context);
-  const { found } = await adopt(join(directory, "ws"));
+  const { found } = await make(join(directory, "ws"));
   unregister(join(directory, "ws"));
   rmSync(found.control.workspaces, { recursive: true });
   mkdirSync(join(directory, "other"));
-  const { created, warnings } = await adopt(join(directory, "other"));
+  const { created, warnings } = await make(join(directory, "other"));
   assert.equal(created, true);
   assert.ok(
     warnings.some((warning) => warning.includes(`${found.control.workspaces} is missing`)),
@@ -170,7 +170,7 @@ test("adopt warns of a control directory that lost its workspaces, and still ado
   assert.throws(() => listWorkspaces(found.control), hasCode("damaged"));
 });
 
-test("a later adoption removes old temporary files that a killed adoption left in the registry", async (context) => {
+test("a later makeWorkspace removes old temporary files that a killed one left in the registry", async (context) => {
   const directory = scratch(context);
   const registry = join(directory, "state", "cairn", "workspaces");
   mkdirSync(registry, { recursive: true });
@@ -179,7 +179,7 @@ test("a later adoption removes old temporary files that a killed adoption left i
   for (const each of [old, young]) writeFileSync(each, "half");
   const hoursAgo = Date.now() / 1000 - 7200;
   utimesSync(old, hoursAgo, hoursAgo);
-  await adopt(join(directory, "ws"));
+  await make(join(directory, "ws"));
   assert.deepEqual([existsSync(old), existsSync(young)], [false, true]);
 });
 
@@ -187,7 +187,7 @@ test("a cairn.json alone does not make a folder a control directory", async (con
   const directory = scratch(context);
   writeFileSync(join(directory, "ws", "cairn.json"), "not ours");
   assert.equal(findWorkspace(join(directory, "ws")), null);
-  assert.equal((await adopt(join(directory, "ws"))).created, true);
+  assert.equal((await make(join(directory, "ws"))).created, true);
 });
 
 test(
@@ -196,13 +196,13 @@ test(
   async (context) => {
     const directory = scratch(context);
     const [folder, beside] = [join(directory, "ws"), join(directory, ".cairn")];
-    const { found } = await adopt(folder, { controlDirectory: beside });
+    const { found } = await make(folder, { controlDirectory: beside });
     unregister(folder);
     assert.equal(findWorkspace(folder)?.recordedControl, beside);
     const nobody = 65534;
     chownSync(beside, nobody, nobody);
     assert.equal(findWorkspace(folder), null);
-    assert.notEqual((await adopt(folder)).found.control.root, beside);
+    assert.notEqual((await make(folder)).found.control.root, beside);
     unregister(folder);
     for (const owned of [folder, directory]) {
       chownSync(owned, nobody, nobody);
@@ -236,19 +236,19 @@ test(
 );
 
 test(
-  "adopt fails with not_found if another user's control directory replaced that of the folder",
+  "makeWorkspace fails with not_found if another user's control directory replaced that of the folder",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);
     const [folder, other] = [join(directory, "ws"), join(directory, "other")];
     const root = join(directory, "control");
     mkdirSync(other);
-    await adopt(folder, { controlDirectory: root });
-    const theirs = await adopt(other, { controlDirectory: join(directory, "theirs") });
+    await make(folder, { controlDirectory: root });
+    const theirs = await make(other, { controlDirectory: join(directory, "theirs") });
     renameSync(root, join(directory, "moved"));
     renameSync(theirs.found.control.root, root);
     for (const each of [root, join(root, "cairn.json")]) chownSync(each, 65534, 65534);
-    await assert.rejects(adopt(folder), (error: CairnError) => {
+    await assert.rejects(make(folder), (error: CairnError) => {
       assert.equal(error.code, "not_found");
       assert.ok(error.message.includes(root) && error.hint?.includes("cairn release"), error.message);
       return true;
@@ -256,11 +256,11 @@ test(
   },
 );
 
-test("a dangling .cairn link beside a folder does not prevent its adoption", async (context) => {
+test("a dangling .cairn link beside a folder does not keep it from becoming a workspace", async (context) => {
   const directory = scratch(context);
   symlinkSync(".cairn", join(directory, ".cairn"));
   assert.equal(findWorkspace(join(directory, "ws")), null);
-  const { found } = await adopt(join(directory, "ws"));
+  const { found } = await make(join(directory, "ws"));
   assert.equal(findWorkspace(join(directory, "ws", "sub"))?.control.root, found.control.root);
 });
 
@@ -270,7 +270,7 @@ test(
   async (context) => {
     const directory = scratch(context);
     const [folder, beside, other] = [join(directory, "ws"), join(directory, ".cairn"), join(directory, "other")];
-    await adopt(folder, { controlDirectory: other });
+    await make(folder, { controlDirectory: other });
     unregister(folder);
     symlinkSync("other", beside);
     assert.equal(findWorkspace(folder)?.recordedControl, beside);
@@ -294,7 +294,7 @@ test(
 
 test("isOtherFolder notices a new folder at the workspace's path, and findWorkspace ignores a released workspace", async (context) => {
   const directory = scratch(context);
-  const { found } = await adopt(join(directory, "ws"));
+  const { found } = await make(join(directory, "ws"));
   renameSync(join(directory, "ws"), join(directory, "old"));
   assert.equal(isOtherFolder(findWorkspace(join(directory, "ws"))!), false, "a deleted folder is still known");
   mkdirSync(join(directory, "ws"));
@@ -305,7 +305,7 @@ test("isOtherFolder notices a new folder at the workspace's path, and findWorksp
 
 test("createWorkspace gives each workspace of a control directory a unique name", async (context) => {
   const directory = scratch(context);
-  const { found } = await adopt(join(directory, "ws"));
+  const { found } = await make(join(directory, "ws"));
   mkdirSync(join(directory, "fork"));
   const first = createWorkspace(found.control, { folder: join(directory, "fork"), name: "fo/rk" });
   const second = createWorkspace(found.control, { folder: join(directory, "fork"), name: "fo/rk" });
@@ -328,26 +328,26 @@ test("createWorkspace gives each workspace of a control directory a unique name"
   assert.deepEqual(readdirSync(found.control.temporary), []);
 });
 
-test("adopt uses a given control directory, also for a second folder, but refuses one inside the folder", async (context) => {
+test("makeWorkspace uses a given control directory, also for a second folder, but refuses one inside the folder", async (context) => {
   const directory = scratch(context);
   const controlDirectory = join(directory, "given");
-  const { found } = await adopt(join(directory, "ws"), { controlDirectory });
+  const { found } = await make(join(directory, "ws"), { controlDirectory });
   assert.equal(found.control.root, controlDirectory);
   mkdirSync(join(directory, "two"));
-  const second = await adopt(join(directory, "two"), { controlDirectory });
+  const second = await make(join(directory, "two"), { controlDirectory });
   assert.equal(second.found.controlFile.id, found.controlFile.id);
   assert.equal(openControlDirectory(controlDirectory, join(directory, "two")).workspace.name, "two");
   assert.equal(openControlDirectory(controlDirectory).workspace.name, "main");
   assert.throws(() => openControlDirectory(directory), hasCode("not_a_workspace"));
   mkdirSync(join(directory, "three"));
   await assert.rejects(
-    adopt(join(directory, "three"), { controlDirectory: join(directory, "three", "x") }),
+    make(join(directory, "three"), { controlDirectory: join(directory, "three", "x") }),
     hasCode("refused"),
   );
-  await assert.rejects(adopt(join(directory, "three"), { controlDirectory: "x" }), hasCode("usage"));
+  await assert.rejects(make(join(directory, "three"), { controlDirectory: "x" }), hasCode("usage"));
   writeFileSync(join(directory, "file"), "");
   await assert.rejects(
-    adopt(join(directory, "three"), { controlDirectory: join(directory, "file") }),
+    make(join(directory, "three"), { controlDirectory: join(directory, "file") }),
     hasCode("already_exists"),
   );
 });
@@ -367,7 +367,7 @@ test("workspace names are encoded as directory names and decoded", () => {
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
 test(
-  "adopt puts the control directory at the root of a mount, and the folder is found after the mount moved",
+  "makeWorkspace puts the control directory at the root of a mount, and the folder is found after the mount moved",
   { skip: unshare ? false : "needs the right to mount" },
   (context) => {
     const directory = scratch(context);

@@ -120,10 +120,9 @@ export class PointCatalog {
     if (prefixes.length > SEARCHES_BELOW) {
       const wanted = new Set(prefixes);
       const lengths = new Set(prefixes.map(({ length }) => length));
-      for (const [id] of text.matchAll(/(?<= )[0-9a-f]{32}(?= )/g)) {
-        for (const length of lengths) if (wanted.has(id.slice(0, length))) ids.push(id);
-      }
-      return ids as SavePointId[];
+      for (let at = text.indexOf(" ") + 1; at > 0; at = text.indexOf(" ", at) + 1)
+        for (const length of lengths) if (wanted.has(text.slice(at, at + length))) ids.push(text.slice(at, at + 32));
+      return ids.filter(isSavePointId);
     }
     for (const prefix of prefixes) {
       for (let at = text.indexOf(` ${prefix}`); at >= 0; at = text.indexOf(` ${prefix}`, at + 1)) {

@@ -27,8 +27,8 @@ const HEAD_BYTES = TEXTS_HEAD.length + 8 + 1 + 10 + 1;
 export interface TextRow {
   /** {@link folded} message, tags and cause; a tag is between two of {@link BREAK} */
   readonly text: string;
-  /** ms since 1970 */
-  readonly time: number;
+  /** Returns ms since 1970. */
+  time(): number;
 }
 
 /** Stands for a line break: a row is one line. */
@@ -88,8 +88,9 @@ class Rows {
     const at = sequence % PER_FILE;
     const [start, end] = [this.#starts[at]!, this.#ends[at]!];
     if (id === null || !this.hasText(sequence) || !this.#all.startsWith(id, start + ID_AT)) return undefined;
+    const all = this.#all;
     const textAt = start + TEXT_AT;
-    return { text: this.#all.slice(textAt, end), time: Number(this.#all.slice(start + TIME_AT, textAt)) };
+    return { text: all.slice(textAt, end), time: () => Number(all.slice(start + TIME_AT, textAt)) };
   }
 
   /** The length of a point's row; 0 without a row. */
@@ -152,7 +153,7 @@ class TextFile implements Disposable {
     const line = `${digits(sequence, 10)} ${id} ${digits(time, 15)} ${text}\n`;
     const isKept = time >= 0 && line.length <= MOST_ROW_BYTES && !isTyped && !this.#rows.isMarked(sequence);
     if (isKept) this.#added += line;
-    return { text, time };
+    return { text, time: () => time };
   }
 
   [Symbol.dispose](): void {

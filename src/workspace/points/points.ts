@@ -464,10 +464,17 @@ export class Points {
   /** Sequence numbers of all points that `list` lists, including damaged ones, ascending. */
   listed(options: Pick<ListOptions, "savesAnd">): number[] {
     const rows = this.#catalog.rows();
-    const unknown = this.sequences().filter((sequence) => !rows.has(sequence));
-    if (unknown.length > 0) this.#complete(unknown);
-    return this.sequences().filter((sequence) => {
+    const unknown: number[] = [];
+    const listed = this.sequences().filter((sequence) => {
       const row = rows.get(sequence);
+      if (row === undefined) unknown.push(sequence);
+      return row === undefined || isListed(row, options);
+    });
+    if (unknown.length === 0) return listed;
+    this.#complete(unknown);
+    const now = this.#catalog.rows();
+    return listed.filter((sequence) => {
+      const row = now.get(sequence);
       return row === undefined ? this.isFinished(sequence) : isListed(row, options);
     });
   }

@@ -10,7 +10,7 @@ import { AbsoluteRule, type States } from "../rules/absolute.ts";
 import { leftOutBefore } from "./apply.ts";
 import { groupOf, linksOf, otherNames, putGroups, type RestoreLinks } from "../rules/links.ts";
 import { MadeContents } from "../rules/made-contents.ts";
-import { movedRefs, warnOfGitElsewhere } from "../rules/moved-refs.ts";
+import { movedRefs, warnOfGitElsewhere, warnOfLostGit } from "../rules/moved-refs.ts";
 import { TextMerge } from "../rules/merge-text.ts";
 import { expectedToStay } from "./other-owners.ts";
 import { ownPaths, type Plan, planRestore, type Protected } from "../rules/plan.ts";
@@ -120,6 +120,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
   const { unasked, newer, ...changes } = await planChanges(workspace, input, { source, fields, scan });
   const { plan, target, manifest } = changes;
   if (input.change.isRelative && plan.length > 0) warnOfGitElsewhere(workspace.root, input);
+  warnOfLostGit(workspace.root, plan, target, input);
   const toTarget = { before: fields, after: manifest?.lossless ?? [] };
   return {
     ...changes,

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { posix } from "node:path";
 import type { MovedRef } from "../../contract/points.ts";
 import { toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
@@ -64,6 +65,43 @@ function movedIn(
   return names
     .map((ref) => ({ ref, before: valueIn(before, ref), after: valueIn(after, ref) }))
     .filter((each) => each.before !== each.after);
+}
+
+/** Warns of submodules that a plan brings back without git's own directory, which was removed with them. */
+export function warnOfLostGit(
+  root: Uint8Array,
+  plan: Iterable<{ path: Uint8Array; action: string; after: TreeNode | null }>,
+  contents: TreeSource,
+  { onWarning }: { onWarning?: ((message: string) => void) | undefined },
+): void {
+  for (const { path, action, after } of plan) {
+    if (action !== "create" || after?.type !== "file" || after.size > MOST_LINK) continue;
+    const name = latin1(path);
+    const link = name.endsWith("/.git") ? linkIn(after, contents) : undefined;
+    if (link === undefined) continue;
+    const folder = posix.dirname(name);
+    const git = Buffer.from(posix.join(folder, link), "latin1");
+    const isOutside = latin1(git).startsWith("../");
+    if (
+      isOutside ||
+      fs.existsSync(joinPath(root, git)) ||
+      Iterator.from(plan).some(({ path: other }) => latin1(other) === latin1(git))
+    )
+      continue;
+    onWarning?.(
+      `the submodule ${printablePath(Buffer.from(folder, "latin1"))} does not work without ${printablePath(git)}, which is gone: restore that folder, too`,
+    );
+  }
+}
+
+/** Returns the relative path in a file `.git`, if there is one. */
+function linkIn(node: TreeNode, contents: TreeSource): string | undefined {
+  try {
+    return /^gitdir: (\.\..*)$/m.exec(textOf(node, contents))?.[1];
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return undefined;
+    throw error;
+  }
 }
 
 /** Warns that git's own state stays if the folder is a linked worktree or a submodule: that state lies outside. */

@@ -126,7 +126,7 @@ export function planId(
       node.mode,
       node.uid,
       node.gid,
-      // A made content follows from the other side and the points; a line of a reflog has the time of now.
+      // A made content follows from the other side and the points; a line of a reflog has the current time.
       ...(node.type === "dir" || made.has(node)
         ? []
         : [node.size, hex(node.content ?? NO_BYTES), hex(node.linktarget ?? NO_BYTES), String(node.device)]),

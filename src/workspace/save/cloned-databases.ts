@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { originsBeside } from "../../archive/cache/origins.ts";
-import { logsBeside, NO_JOURNAL, readHeader } from "../../capture/sqlite/header.ts";
+import { readHeader, whyHalf } from "../../capture/sqlite/header.ts";
 import type { DatabaseCapture } from "../../archive/scan/databases.ts";
 import { notTogether, WRITTEN_TO } from "../../archive/scan/summary.ts";
 import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
@@ -168,14 +168,15 @@ function labelSnapshot(
   const whole = torn.filter((path) => isSuperJournalName(path) && journalsIn(joinPath(tree, path)).length > 0);
   const joined = whole.flatMap((path) => databasesOf(path, { from, tree }));
   // An empty file is a new database before its first transaction. With half of that, it may lack its header.
-  const isHalf = (place: Buffer): boolean =>
-    isFile(place) && fs.lstatSync(place).size > 0 && logsBeside(place).length === 0;
-  const half = written.filter((place) => isHalf(joinPath(tree, place)));
+  const half = (place: Buffer): string | null =>
+    isFile(place) && fs.lstatSync(place).size > 0 ? whyHalf(place) : null;
   const labels = new Map<string, ConsistencyLabel>();
   for (const place of [...databases, ...joined, ...journaled.filter((place) => isDatabase(joinPath(tree, place)))])
     labels.set(latin1(place), { ...recordPath(place), label: "crash-consistent", reason: WRITTEN_TO });
-  for (const place of half)
-    labels.set(latin1(place), { ...recordPath(place), label: "torn-possible", reason: NO_JOURNAL });
+  for (const place of written) {
+    const reason = half(joinPath(tree, place));
+    if (reason !== null) labels.set(latin1(place), { ...recordPath(place), label: "torn-possible", reason });
+  }
   return {
     captured: { ...captured, torn: torn.filter((path) => !whole.includes(path)) },
     labels: [...labels.values()],

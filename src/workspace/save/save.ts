@@ -1,7 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { advice, CairnError, call, option, toCairnError } from "../../errors.ts";
-import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { attachmentsOf, patternsOf } from "./given-patterns.ts";
 import { noteAgentEvent } from "../points/agent-record.ts";
@@ -105,9 +104,7 @@ export async function savePresent(
   const head = workspace.byId(workspace.state().head);
   const degraded: Degradation[] = [];
   if (workspace.points.latest() === null) warnOfPlace(workspace, input);
-  const { control } = workspace.found;
-  // On a full btrfs even a lock file has no room.
-  if (holder !== null || filesystemKind(control.root).name === "btrfs") keepSpareRoom(control);
+  keepSpareRoom(workspace.found.control, holder !== null);
   if (holder !== null && rules === null) {
     // The cost of a held tree is known only when the point is sealed.
     await guardSpace(workspace, { ...input, first: false });

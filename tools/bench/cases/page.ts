@@ -44,6 +44,8 @@ export const page: OwnCase = {
       for (let round = 0; round < bench.repeats; round++) {
         note("first rows", await open({ view: "timeline", workspace: long }, ".point-message"));
         note("longest task", await longestTask(tab));
+        const sought = `turn ${Math.floor((count * (round + 1)) / (bench.repeats + 2))}`;
+        note("filter typed until its row", await filtered(tab, sought));
       }
       for (let round = 0; round < bench.repeats; round++) {
         const at = { path: `wide-${round % 5}` };
@@ -86,6 +88,7 @@ function resultOf(samples: Record<string, number[]>, count: number): Result {
     bars: [
       limitBar("first rows", of("first rows"), 500, "ms"),
       limitBar("longest task", Math.max(...samples["longest task"]!), 50, "ms"),
+      limitBar("filter typed until its row", of("filter typed until its row"), 500, "ms"),
       limitBar("folder, first", of("folder, first"), 300, "ms"),
       limitBar("folder, again", of("folder, again"), 100, "ms"),
       limitBar("text diff", of("text diff"), 300, "ms"),
@@ -188,6 +191,17 @@ async function change(tab: Page, to: Route, selector: string): Promise<number> {
   const script = `(async (selector, address) => { const from = performance.now(); location.hash = address;
     ${WAITED} return performance.now() - from; })`;
   return tab.evaluate(`${script}(${JSON.stringify(selector)}, ${JSON.stringify(href(to))})`);
+}
+
+/** Types a filter; returns the milliseconds until the tab shows the point with exactly this message as the first row. */
+async function filtered(tab: Page, message: string): Promise<number> {
+  return tab.evaluate(`(async (text) => {
+    const field = document.querySelector(".filter input"), from = performance.now();
+    field.value = text;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    while (document.querySelector(".point-message")?.textContent.trim() !== text) await new Promise(requestAnimationFrame);
+    return performance.now() - from;
+  })(${JSON.stringify(message)})`);
 }
 
 /** Scrolls through all rows; returns the milliseconds of the longest task meanwhile. 0: none was long. */

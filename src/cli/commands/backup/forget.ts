@@ -1,12 +1,12 @@
 import { hostname } from "node:os";
 import { append } from "../../../append.ts";
-import type { ForgetBackupsResult, ForgetGroup } from "../../../contract/index.ts";
+import type { BackupRepository, ForgetBackupsResult, ForgetGroup } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
-import { applyLine, formatMinute, plural, printable } from "../../render/format.ts";
+import { applyLine, formatMinute, plural, printable, shellQuote } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { renderPrune } from "./prune.ts";
 import { given, keptRepository, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -45,7 +45,9 @@ export const command: CommandDefinition = {
     else if (snapshots.length === 0) Object.assign(options, await keptRules(context, input, options));
     return withRepository(context, input, async (repository) => {
       const result = await repository.forget(options);
-      return { data: result, paged: true, text: () => render(context, result) };
+      const isOfThisHost = !isRuled && snapshots.length === 0 && input.list("host").length === 0;
+      const others = isOfThisHost && !context.globals.quiet ? await ofOtherHosts(repository, options) : [];
+      return { data: result, paged: true, text: () => [render(context, result), ...others].join("\n") };
     });
   },
 };
@@ -73,6 +75,20 @@ async function keptRules(
 /** Selects the snapshots of `folder` on this host, to which the folder's kept rules apply. */
 export function ownSnapshots({ env }: Context, folder: string): { hosts: string[]; paths: string[] } {
   return { hosts: [given(env, undefined, "HOST")[0] ?? hostname()], paths: [folder] };
+}
+
+/** Names hosts with other snapshots of the folder, for example this machine's former name. */
+async function ofOtherHosts(
+  repository: BackupRepository,
+  { hosts = [], paths }: ForgetBackupsOptions,
+): Promise<string[]> {
+  const { snapshots } = await repository.list({ paths: paths! });
+  const others = Map.groupBy(snapshots, ({ hostname: host }) => host);
+  for (const host of hosts) others.delete(host);
+  return [...others].map(
+    ([host, { length }]) =>
+      `${plural(length, "snapshot")} of this folder from the host ${printable(host)} stay; to apply the rules to them, too: cairn backup forget --host ${shellQuote(printable(host))}`,
+  );
 }
 
 function render(context: Context, result: ForgetBackupsResult): string {

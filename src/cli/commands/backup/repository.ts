@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { Compression, KeptRepositoryEdit, RepositoryOptions, TransferLimits } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { BackupRepository, CallOptions, KeptRepository } from "../../../contract/index.ts";
-import { CairnError, toCairnError } from "../../../errors.ts";
+import { advice, adviceOf, CairnError, call, reworded, toCairnError, word } from "../../../errors.ts";
 import { readRegular } from "../../../fs/regular-file.ts";
 import { splitLocation } from "../../../repository/storage/location.ts";
 import type { Context } from "../../context.ts";
@@ -36,6 +36,8 @@ export interface NamedOptions {
   options: RepositoryOptions & CallOptions;
   /** Returns the password as earlier versions read it from the same source, if that differs; null before the password was read. */
   former: () => string | null;
+  /** The folder for which the repository is kept. */
+  folder?: string | undefined;
 }
 
 /** The folder whose kept repository counts. */
@@ -67,18 +69,20 @@ export async function repositoryOptions(
 export function namedOptions(
   context: Context,
   input: Input,
-  { kept, twice }: { kept?: KeptRepository; twice?: boolean } = {},
+  { kept, twice }: { kept?: KeptRepository & { folder?: string }; twice?: boolean } = {},
 ): NamedOptions {
   const [file, command] = [input.text("passwordFile"), input.text("passwordCommand")];
   const isNamed = file !== undefined || command !== undefined;
-  return optionsFor(context, input, {
-    repository: input.text("repo") === undefined && kept !== undefined ? kept.repository : locationOf(context, input),
+  const isKept = input.text("repo") === undefined && kept !== undefined;
+  const named = optionsFor(context, input, {
+    repository: isKept ? kept.repository : locationOf(context, input),
     file: isNamed ? file : (kept?.password_file ?? undefined),
     command: isNamed ? command : (kept?.password_command ?? undefined),
     identity: kept?.age_identity ?? undefined,
     variable: "PASSWORD",
     ...(twice === undefined ? {} : { twice }),
   });
+  return isKept ? { ...named, folder: kept.folder } : named;
 }
 
 /** Returns the repository kept for a folder; null if there is none, or if the line or the environment names a repository. */
@@ -104,11 +108,21 @@ export async function keptRepository(
 }
 
 /** Opens a repository. If the password fails, tries it as earlier versions read it, with a warning. */
-export async function openNamed(context: Context, { options, former }: NamedOptions): Promise<BackupRepository> {
+export async function openNamed(
+  context: Context,
+  { options, former, folder }: NamedOptions,
+): Promise<BackupRepository> {
   const library = await context.library();
   try {
     return await library.openRepository(options);
   } catch (error) {
+    const isAbsent =
+      error instanceof CairnError && error.code === "not_found" && error.details?.["location"] !== undefined;
+    if (isAbsent && folder !== undefined) {
+      const moved = call(`backup use ${shellQuote(folder)} -r NEW`, "setBackupRepository", { repository: word("NEW") });
+      const hint = advice`if the repository was moved: ${moved}. Otherwise ${adviceOf(error) ?? "check the address."}`;
+      throw reworded(error, { hint });
+    }
     const password = former();
     if (password === null || !isWrongPassword(error)) throw error;
     const repository = await library.openRepository({ ...options, password }).catch((again: unknown) => {

@@ -57,7 +57,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<snapshot[:folder]>",
-      text: "a snapshot (id, prefix, latest, or a save point's id); with :FOLDER only the content of that folder, without its path",
+      text: "a snapshot (id, prefix, latest, a save point's id, or a time such as yesterday); with :FOLDER only the content of that folder, without its path",
     },
     { name: "[path...]", text: "only these paths, relative to the snapshot's root or to FOLDER" },
   ],

@@ -75,9 +75,18 @@ function readEdit(context: Context, input: Input): KeptRepositoryEdit {
 /** Opens the repository as a backup would before the settings are kept, so that errors show now and not in the nightly backup. */
 async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): Promise<Outcome> {
   const folder = input.argument(0);
-  const former = edit.repository === undefined ? await context.open(folder) : null;
-  const kept = (await former?.backupRepository(context.callOptions())) ?? undefined;
-  if (former !== null && kept === undefined)
+  const isNew = edit.repository !== undefined;
+  const former = await context.open(folder).catch((error: unknown) => {
+    if (isNew) return null;
+    throw error;
+  });
+  const kept =
+    (await former?.backupRepository(context.callOptions()).catch((error: unknown) => {
+      // A record that is damaged or another user's is replaced.
+      if (isNew) return null;
+      throw error;
+    })) ?? undefined;
+  if (!isNew && kept === undefined)
     throw usage("this folder has no repository yet", "set one: cairn backup use -r REPOSITORY");
   const opening = openNamed(context, namedOptions(context, input, kept === undefined ? {} : { kept }));
   const repository = await opening;

@@ -12,7 +12,7 @@ export const command: CommandDefinition = {
   examples: [
     {
       line: "cairn database list ~/.mozilla",
-      text: "with the size of each log, the processes that have it open, and how consistent a copy would be",
+      text: "with the size of each log, the processes that have it open, its state, and how consistent a capture would be by its mode",
     },
   ],
   async run(context, input) {
@@ -32,11 +32,17 @@ async function render({ style }: Context, { databases }: DatabaseList, folder: s
     formatBytes(database.bytes),
     journalOf(database),
     database.holders.map(({ command, pid }) => `${printable(command)} (${pid})`).join(", ") || "not open",
+    database.locked
+      ? style.yellow("a program is writing")
+      : database.damaged
+        ? style.red("damaged: shorter than its header says")
+        : "",
     database.reason === null
       ? style.green(database.label)
       : style.yellow(`${database.label}: ${printable(database.reason)}`),
   ]);
-  return (await renderTable(rows, [1])).join("\n");
+  const heading = ["database", "size", "journal", "open in", "state", "a capture would be"].map(style.dim);
+  return (await renderTable([heading, ...rows], [1])).join("\n");
 }
 
 function journalOf({ journal_mode: mode, wal_bytes: bytes }: DatabaseInfo): string {

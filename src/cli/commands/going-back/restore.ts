@@ -1,4 +1,5 @@
 import { statSync } from "node:fs";
+import type { CairnError } from "../../../errors.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -46,8 +47,8 @@ export const command: CommandDefinition = {
     if (isAsked) requireTerminal(context, to);
     const target = isAsked ? "" : input.required(0);
     const client = await context.open();
-    if (/[/.]/.test(target) && input.rest(1).length === 0 && isFile(context.absolute(target)))
-      throw usage(`${printable(target)} is a file, not a save point`, `cairn restore head ${shellQuote(target)}`);
+    const namesFile = input.rest(1).length === 0 && target !== "" && isFile(context.absolute(target));
+    if (/[/.]/.test(target) && namesFile) throw isNoPoint(target);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
     let options: RestoreOptions = { ...context.callOptions(), ...given, ...(to === undefined ? {} : { to }), target };
     // The workspace's root means the whole workspace.
@@ -61,12 +62,18 @@ export const command: CommandDefinition = {
       options = chosen.options;
     } else if (isPlanOnly) return planOutcome(context, client, await client.planRestore(options));
     return restoreOutcome(context, client, {
-      result: await tellingOfHooks(context, client, async () => client.restore(options)),
+      result: await tellingOfHooks(context, client, async () => client.restore(options)).catch((error: unknown) => {
+        throw namesFile && (error as { code?: unknown }).code === "invalid_id" ? isNoPoint(target) : error;
+      }),
       method: options.method,
       ...(to === undefined ? {} : { to }),
     });
   },
 };
+
+function isNoPoint(file: string): CairnError {
+  return usage(`${printable(file)} is a file, not a save point`, `cairn restore head ${shellQuote(file)}`);
+}
 
 /** Throws `usage` for a missing argument if questions are impossible, or if they do not fit the line. */
 function requireTerminal({ globals, env }: Context, to: string | undefined): void {

@@ -76,7 +76,7 @@ async function render(status: DaemonStatus, { timer, style }: { timer: string | 
   const cleaned = retention.cleanup_at === null ? "never" : formatAge(retention.cleanup_at, now);
   const lines = [
     `daemon     pid ${status.pid}, since ${formatAge(status.started_at, now)}, on ${printable(status.socket)}`,
-    `backend    ${backend.type} (${backend.selection_method}): ${printable(backend.reason)}`,
+    `backend    ${backend.type}: ${printable(backend.reason)}`,
     `state      ${printable(status.state_file)}; configuration ${printable(status.config_file)}`,
     ...renderSchedules(status, now, style),
     `cleanup    last ${cleaned}, ${plural(retention.removed, "point")} removed; next ${retention.next_at === null ? "never" : formatAge(retention.next_at, now)}`,
