@@ -1,4 +1,5 @@
 import { closeSync, readSync } from "node:fs";
+import { addAbortSignal } from "node:stream";
 import { openRegular } from "../../../fs/regular-file.ts";
 import { boundedText, firstLineOf, isBefore } from "../../../workspace/points/agent-events.ts";
 import { type Input, usage } from "../../input.ts";
@@ -56,9 +57,13 @@ export async function toldOnInput(mostMs: number): Promise<Told> {
 
 /** Passes the bytes of standard input on, until its end or for `mostMs`. Stops if `take` returns false. */
 async function readInput(mostMs: number, take: (chunk: Buffer) => unknown): Promise<void> {
-  const late = setTimeout(() => process.stdin.destroy(), mostMs);
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) if (take(chunk) === false) break;
-  clearTimeout(late);
+  const late = AbortSignal.timeout(mostMs);
+  try {
+    for await (const chunk of addAbortSignal(late, process.stdin) as AsyncIterable<Buffer>)
+      if (take(chunk) === false) break;
+  } catch (error) {
+    if (!late.aborted) throw error;
+  }
 }
 
 /**
