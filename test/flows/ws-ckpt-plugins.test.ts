@@ -9,7 +9,7 @@ import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
 /** The plugins of OpenClaw and Hermes, driven by the calls that the two tools document, with the members that they document. */
 
-const COMMAND = buildCommand();
+buildCommand();
 const HOME = process.env["HOME"]!;
 const OPENCLAW = path.join(HOME, ".openclaw");
 const HERMES = path.join(HOME, ".hermes/plugins/cairn");
@@ -19,7 +19,7 @@ function newWorkspace(tool: string): string {
   const folder = path.join(SCRATCH, `${tool}-${count++}`);
   fs.mkdirSync(folder);
   write(folder, "one");
-  assert.equal(cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]).data["checked"], true);
+  assert.equal(cairnOk(["agent", "install", tool, "-C", folder]).data["checked"], true);
   return folder;
 }
 
@@ -113,13 +113,13 @@ test("agent remove gives OpenClaw's and Hermes' files back, and leaves settings 
     const folder = newWorkspace(tool);
     cairnOk(["agent", "remove", tool, "-C", folder]);
     fs.writeFileSync(settings, before);
-    cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
+    cairnOk(["agent", "install", tool, "-C", folder]);
     cairnOk(["agent", "remove", tool, "-C", folder]);
     assert.equal(fs.readFileSync(settings, "utf8"), before);
     assert.deepEqual([path.join(OPENCLAW, "extensions"), path.join(HOME, ".hermes")].filter(fs.existsSync), []);
   }
   fs.writeFileSync(settings, "{ plugins: {} }\n");
-  const refused = cairn(["agent", "install", "openclaw", "-C", SCRATCH, "--command", COMMAND]);
+  const refused = cairn(["agent", "install", "openclaw", "-C", SCRATCH]);
   assert.equal(refused.error?.code, "refused");
   assert.equal(fs.readFileSync(settings, "utf8"), "{ plugins: {} }\n");
   fs.rmSync(settings);

@@ -39,7 +39,7 @@ export const command: CommandDefinition = {
  * Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records.
  */
 async function noteAgents(context: Context, client: Client): Promise<void> {
-  const { installedFor } = await import("./agent/agents.ts");
+  const { installedFor } = await import("../../agents/tools.ts");
   if (installedFor(client.workspacePath(), context.env).length === 0) return;
   const { folderState } = await import("./agent/status.ts");
   const { agents } = await folderState(client, context.env);

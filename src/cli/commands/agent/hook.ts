@@ -6,7 +6,10 @@ import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { aborted } from "../../process-signal.ts";
-import { AGENTS } from "./agents.ts";
+import { onceForEvent } from "../../../agents/once.ts";
+import { TOOLS } from "../../../agents/tools.ts";
+import { IF_COVERED } from "./agents.ts";
+import { findCovered } from "./find-covered.ts";
 import { type LateHook, LateSaves } from "../../late-saves.ts";
 import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
 
@@ -24,7 +27,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[tool]",
-      text: `the calling tool, with JSON on standard input: ${Object.keys(AGENTS).join(", ")}`,
+      text: `the calling tool, with JSON on standard input: ${Object.keys(TOOLS).join(", ")}`,
     },
   ],
   options: [
@@ -36,6 +39,10 @@ export const command: CommandDefinition = {
     {
       flags: "--verbose",
       text: "print what was done, or why not; by default nothing is printed, because tools treat output as a message",
+    },
+    {
+      flags: IF_COVERED,
+      text: "do nothing in a folder that `agent install` does not cover; decided before the command starts",
     },
     {
       flags: "--in-background",
@@ -75,6 +82,7 @@ interface Done {
 }
 
 const UNCHANGED: Done = { id: null, said: "no point was made: nothing had changed" };
+const DOUBLE: Done = { id: null, said: "no point was made: another hook saved for the same event" };
 const NO_WORKSPACE: Done = { id: null, said: "no point was made: the folder is not a workspace" };
 
 /** Reads the event that a tool tells on standard input or by options. */
@@ -95,11 +103,12 @@ async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
   const signal = AbortSignal.any([context.signal, late]);
   let folder = cwd;
   const saving = (async (): Promise<Done> => {
-    const found = await (await context.library()).find(cwd, { signal });
+    const found = await findCovered(context, agent, cwd, { signal });
     if (found === null) return NO_WORKSPACE;
     folder = found;
     const saves = new LateSaves(found);
-    return saves.isPending() ? handOver(saves, hook) : save(context, found, hook, { signal, lockTimeoutMs: LOCK_MS });
+    const options = { signal, lockTimeoutMs: LOCK_MS };
+    return saves.isPending() ? handOver(saves, hook) : saveOnce(context, found, hook, options);
   })();
   const ending = aborted(signal).then(async (): Promise<Done> => {
     await sleep(ABORT_MS, undefined, { ref: false });
@@ -118,6 +127,14 @@ async function handOver(saves: LateSaves, hook: LateHook): Promise<Done> {
   await saves.add(hook);
   return { id: null, said };
 }
+
+/** Makes one save for an event, however many hooks the tool runs for it. */
+const saveOnce = async (...[context, folder, hook, options, isLate]: Parameters<typeof save>): Promise<Done> =>
+  (await onceForEvent(
+    { ...hook.told, agent: hook.agent },
+    async () => save(context, folder, hook, options, isLate),
+    options,
+  )) ?? DOUBLE;
 
 /** Makes one save. Returns no id if nothing had changed. */
 async function save(
@@ -148,7 +165,7 @@ async function makeLateSaves(context: Context): Promise<Done> {
     const signal = AbortSignal.any([context.signal, silent.signal]);
     const timer = setTimeout(() => silent.abort(new Error("no progress for 10 minutes")), SILENCE_MS);
     try {
-      const found = await (await context.library()).find(hook.told.cwd, { signal });
+      const found = await findCovered(context, hook.agent, hook.told.cwd, { signal });
       if (found === null) return;
       const options: CallOptions = {
         signal,
@@ -158,7 +175,7 @@ async function makeLateSaves(context: Context): Promise<Done> {
           onProgress(progress);
         },
       };
-      await save(context, found, hook, options, true);
+      await saveOnce(context, found, hook, options, true);
     } finally {
       clearTimeout(timer);
     }

@@ -7,10 +7,11 @@ import type { Context } from "../../context.ts";
 import { formatAge, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
-import { AGENTS, type Environment, installedAt } from "./agents.ts";
+import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
+import { installedAt, TOOLS } from "../../../agents/tools.ts";
+import type { Environment } from "../../../fs/home.ts";
 import type { AgentState, FolderState } from "./data.ts";
 import { LateSaves } from "../../late-saves.ts";
-import { isTrusted, lastPrompt } from "./own-files.ts";
 
 export const command: CommandDefinition = {
   name: "agent status",
@@ -51,7 +52,7 @@ export async function folderState(client: Client, env: Environment): Promise<Fol
   const { events, watched } = await client.agentEvents({ limit: 1000 });
   const saves = new LateSaves(path);
   const isPending = saves.isPending();
-  const agents = Object.keys(AGENTS).map((tool) => {
+  const agents = Object.keys(TOOLS).map((tool) => {
     const own = events.filter(({ agent }) => agent === tool);
     return agentState(tool, path, { own, isPending, env });
   });
@@ -84,7 +85,7 @@ function agentState(
   };
   if (last !== null && last.failed !== null) state.problems.push(`the last hook saved nothing: ${last.failed}`);
   if (installed.length === 0) return state;
-  const { title, afterwards } = AGENTS[tool]!;
+  const { title, afterwards } = TOOLS[tool]!;
   if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
   const prompt = isPending ? null : lastPrompt(tool, path, env, Math.max(lastAt, writtenAt) + MISSED_MS);
   if (prompt !== null)
@@ -112,7 +113,7 @@ async function render(folders: readonly FolderState[], style: Style, now: number
         style.red(`  a background save failed ${formatAge(background.at, now)}: ${printable(background.failed)}`),
       );
     const rows = agents.map((each) => [
-      AGENTS[each.tool]!.title,
+      TOOLS[each.tool]!.title,
       each.installed.length === 0
         ? style.dim("not installed")
         : style.green(`installed (${each.installed.join(", ")})`),

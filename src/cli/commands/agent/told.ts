@@ -4,12 +4,9 @@ import { openRegular } from "../../../fs/regular-file.ts";
 import { boundedText, firstLineOf, isBefore } from "../../../workspace/points/agent-events.ts";
 import { type Input, usage } from "../../input.ts";
 import type { Told } from "../../late-saves.ts";
-import { JsonStrings } from "./json-strings.ts";
+import { JsonStrings } from "../../../agents/json-strings.ts";
 
 /** Facts that a tool passes to its hook, as JSON on standard input or as options. */
-
-/** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
-export const MARK = "agent hook";
 
 const MOST_ID_CHARACTERS = 256;
 const MOST_PROMPT_BYTES = 65 << 10;

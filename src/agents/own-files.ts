@@ -2,12 +2,13 @@ import { createHash } from "node:crypto";
 import { closeSync, fstatSync, readdirSync, readSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parse as parseToml } from "smol-toml";
-import { readSmallFile } from "../../../fs/durable.ts";
-import { isAtOrBelow } from "../../../fs/paths/safe-path.ts";
-import { openRegular } from "../../../fs/regular-file.ts";
-import { absolutePath, homeDirectory } from "../../../fs/users.ts";
-import { codexHome, type Environment, geminiHome } from "./agents.ts";
-import { isOurs, parseJson } from "./edit.ts";
+import { readSmallFile } from "../fs/durable.ts";
+import { isAtOrBelow } from "../fs/paths/safe-path.ts";
+import { openRegular } from "../fs/regular-file.ts";
+import { absolutePath, homeDirectory } from "../fs/users.ts";
+import type { Environment } from "../fs/home.ts";
+import { isOurs, parseJson } from "./json.ts";
+import { codexHome, geminiHome } from "./tools.ts";
 
 /** Reads records that coding agents keep of themselves. Their formats are undocumented: the answer for other content is null. */
 
