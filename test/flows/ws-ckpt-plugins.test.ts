@@ -19,10 +19,13 @@ function newWorkspace(tool: string): string {
   const folder = path.join(SCRATCH, `${tool}-${count++}`);
   fs.mkdirSync(folder);
   write(folder, "one");
-  assert.equal(cairnOk(["agent", "install", tool, "-C", folder]).data["checked"], true);
+  assert.equal(install(tool, folder)["checked"], true);
   return folder;
 }
 
+/** In a process of its own, whose program the entries name. */
+const install = (tool: string, folder: string): Record<string, unknown> =>
+  cairnOk(["agent", "install", tool, "-C", folder], { own: true }).data;
 const write = (folder: string, text: string): void => fs.writeFileSync(path.join(folder, "a.txt"), `${text}\n`);
 const turnsOf = (folder: string): Turn[] => cairnOk(["turns", "-C", folder]).data["turns"] as Turn[];
 const eventsOf = (folder: string): unknown[] =>
@@ -106,23 +109,25 @@ test("OpenClaw's plugin lists a turn if only the three calls of ws-ckpt's plugin
 });
 
 test("agent remove gives OpenClaw's and Hermes' files back, and leaves settings that are no JSON", () => {
-  fs.mkdirSync(OPENCLAW, { recursive: true });
-  const settings = path.join(OPENCLAW, "openclaw.json");
-  const before = '{\n  // mine\n  "plugins": { "allow": ["cairn"], },\n}\n';
-  for (const tool of ["openclaw", "hermes"]) {
-    const folder = newWorkspace(tool);
-    cairnOk(["agent", "remove", tool, "-C", folder]);
-    fs.writeFileSync(settings, before);
-    cairnOk(["agent", "install", tool, "-C", folder]);
-    cairnOk(["agent", "remove", tool, "-C", folder]);
-    assert.equal(fs.readFileSync(settings, "utf8"), before);
-    assert.deepEqual([path.join(OPENCLAW, "extensions"), path.join(HOME, ".hermes")].filter(fs.existsSync), []);
-  }
+  const env = { HOME: path.join(SCRATCH, "home-of-remove"), XDG_STATE_HOME: path.join(SCRATCH, "state-of-remove") };
+  const settings = path.join(env.HOME, ".openclaw/openclaw.json");
+  const folder = path.join(SCRATCH, "removed");
+  fs.mkdirSync(folder);
+  for (const before of [null, '{\n  // mine\n  "plugins": { "allow": ["cairn"], },\n}\n'])
+    for (const tool of ["openclaw", "hermes"]) {
+      if (before !== null) {
+        fs.mkdirSync(path.dirname(settings), { recursive: true });
+        fs.writeFileSync(settings, before);
+      }
+      cairnOk(["agent", "install", tool, "-C", folder], { own: true, env });
+      cairnOk(["agent", "remove", tool, "-C", folder], { env });
+      assert.equal(before, fs.existsSync(settings) ? fs.readFileSync(settings, "utf8") : null);
+      assert.ok(!fs.existsSync(path.join(env.HOME, ".openclaw/extensions")));
+      assert.ok(!fs.existsSync(path.join(env.HOME, ".hermes")));
+    }
   fs.writeFileSync(settings, "{ plugins: {} }\n");
-  const refused = cairn(["agent", "install", "openclaw", "-C", SCRATCH]);
-  assert.equal(refused.error?.code, "refused");
+  assert.equal(cairn(["agent", "install", "openclaw", "-C", folder], { env }).error?.code, "refused");
   assert.equal(fs.readFileSync(settings, "utf8"), "{ plugins: {} }\n");
-  fs.rmSync(settings);
 });
 
 /** Loads Hermes' plugin as Hermes does, and makes calls with keyword arguments; `write` writes the file. */
@@ -171,7 +176,6 @@ test("Hermes' plugin makes points at its documented calls, with an id of 8 hex d
     ["post_tool_call", { ...tool, result: "{}", duration_ms: 3, status: "ok" }],
     ["on_session_end", { ...turn, completed: true, interrupted: false }],
     ["pre_llm_call", { ...turn, user_message: [{ type: "image" }, { type: "text", text: "Write three" }], is_first_turn: false }],
-    ["write", "three"],
     ["on_session_end", { ...turn, completed: true }],
     // Once more at the exit, in the shape of earlier versions.
     ["on_session_end", { session_id: "s1", completed: true, interrupted: false }],
@@ -186,5 +190,5 @@ test("Hermes' plugin makes points at its documented calls, with an id of 8 hex d
   assert.match(turns[1]!.turn_id, /^[0-9a-f]{8}$/);
   assert.ok(eventsOf(folder).includes("session_start"));
   cairnOk(["rewind", turns[1]!.turn_id, "-C", folder]);
-  assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "three");
+  assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "before the session\n");
 });

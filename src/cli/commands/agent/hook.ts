@@ -14,7 +14,6 @@ import { type LateHook, LateSaves } from "../../late-saves.ts";
 import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
 
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
-const READ_MS = 1000;
 const HAND_OVER_MS = 1300;
 /** Milliseconds within which an aborted save normally ends. After them the process exits in any case; the next save recovers. */
 const ABORT_MS = 250;
@@ -85,13 +84,17 @@ const UNCHANGED: Done = { id: null, said: "no point was made: nothing had change
 const DOUBLE: Done = { id: null, said: "no point was made: another hook saved for the same event" };
 const NO_WORKSPACE: Done = { id: null, said: "no point was made: the folder is not a workspace" };
 
+/** Milliseconds until the save is handed over. */
+const timeLeft = (): number => Math.max(0, Math.round(HAND_OVER_MS - process.uptime() * 1000));
+
 /** Reads the event that a tool tells on standard input or by options. */
 async function hookOf(context: Context, input: Input): Promise<LateHook> {
   const [known, other] = [cutId(input.argument(0)), cutId(input.text("tool"))];
   const agent = known ?? other;
   if (agent === undefined || (known !== undefined && other !== undefined))
     throw usage("name the calling tool once: `cairn agent hook TOOL`, or --tool NAME for any other tool");
-  const told = known === undefined ? await toldInOptions(input, context.folder(), READ_MS) : await toldOnInput(READ_MS);
+  const told =
+    known === undefined ? await toldInOptions(input, context.folder(), timeLeft()) : await toldOnInput(timeLeft());
   return { agent, told, asked_at: new Date().toISOString() };
 }
 
@@ -99,11 +102,11 @@ async function hookOf(context: Context, input: Input): Promise<LateHook> {
 async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
   const { cwd } = hook.told;
   if (!isAbsolute(cwd)) return NO_WORKSPACE;
-  const late = AbortSignal.timeout(Math.max(0, Math.round(HAND_OVER_MS - process.uptime() * 1000)));
+  const late = AbortSignal.timeout(timeLeft());
   const signal = AbortSignal.any([context.signal, late]);
   let folder = cwd;
   const saving = (async (): Promise<Done> => {
-    const found = await findCovered(context, agent, cwd, { signal });
+    const found = await findCovered(context, hook.agent, cwd, { signal });
     if (found === null) return NO_WORKSPACE;
     folder = found;
     const saves = new LateSaves(found);
