@@ -77,7 +77,9 @@ export class Connection {
     this.#where = {
       host: hostname.replace(/^\[(.*)\]$/, "$1"),
       port: port === "" ? (isSecure ? 443 : 80) : port,
-      ...(at.ca === undefined ? {} : { ca: [...process.getBuiltinModule("node:tls").getCACertificates(), Buffer.from(at.ca).toString("utf8")] }),
+      ...(at.ca === undefined
+        ? {}
+        : { ca: [...process.getBuiltinModule("node:tls").getCACertificates(), Buffer.from(at.ca).toString("utf8")] }),
     };
     this.#headers = { ...headers, authorization: `Bearer ${at.token}` };
     // Loaded only here: a hook of an agent asks a socket, and waits for each module.
