@@ -158,7 +158,9 @@ class Work {
     this.project = path.join(this.home, "work/project");
     this.#agent = agent;
     this.#program = program;
-    write(this.home, agent.home(this.project, url));
+    // Gemini CLI asks for the worktree beside the project, too.
+    const trusted = bin !== undefined && agent.peer === "gemini" ? path.dirname(this.project) : this.project;
+    write(this.home, agent.home(trusted, url));
     write(this.project, { "keep.txt": "keep\n", "old/a.txt": "a\n", "old/b.txt": "b\n", ...agent.project });
     // Nothing of Cairn's variables: the entries must name them.
     this.#state = bin === undefined ? {} : { XDG_STATE_HOME: path.join(this.home, ".local/state"), CAIRN_SOCKET: "none" };
@@ -357,6 +359,7 @@ async function places(
   const work = new Work(`${name}-${whom}`, agent, program, { url: model.url, bin });
   const beside = path.join(work.home, "work/beside");
   git(work.project, "init", "--quiet");
+  work.cairn("save");
   work.cairn("agent", "install", name, "--for", whom);
   git(work.project, "add", "--all");
   git(work.project, "commit", "--quiet", "-m", "first");
