@@ -10,6 +10,7 @@ import {
   realFolder,
   repositoryOf,
 } from "./covered.ts";
+import { JsonStrings } from "./json-strings.ts";
 
 /** The first thing that a hook does: it ends in a folder that is not covered, before the command is loaded. */
 
@@ -26,17 +27,21 @@ export function hasNothingToDo(argv: readonly string[], env: Environment = proce
     const [, , tool = ""] = argv;
     const list = readCovered(env);
     if (list === null) return false;
-    const { bytes, isWhole } = readInput();
-    const facts = isWhole ? factsOf(bytes) : null;
-    const coverage = facts === null ? null : coverageOf(list, tool, facts.cwd);
-    const isCovered = coverage !== null && !(coverage.cover.each === "turn" && isOfToolCall(facts!.event));
-    if (facts === null || isCovered) {
+    const strings = new JsonStrings(["cwd", "event", "hook_event_name"]);
+    const { bytes, isWhole } = readInput(strings);
+    const [cwd, event] = [strings.get("cwd"), eventIn(strings)];
+    const isKnown = cwd?.startsWith("/") === true && (isWhole || event !== undefined);
+    const coverage = isKnown ? coverageOf(list, tool, cwd) : null;
+    const isCovered = coverage !== null && !(coverage.cover.each === "turn" && isOfToolCall(event ?? ""));
+    if (!isKnown || isCovered) {
       if (bytes.length > 0) process.stdin.unshift(bytes);
       // The command reads no more than this.
       if (isWhole) process.stdin.push(null);
       return false;
     }
-    if (coverage === null) noteRepository(list, tool, facts.cwd, env);
+    // A tool may take it for a failure if nobody reads the rest.
+    if (!isWhole) readInput(null);
+    if (coverage === null) noteRepository(list, tool, cwd, env);
     if (argv.includes("--verbose")) process.stdout.write(`no point was made: ${NOT_COVERED}\n`);
     return true;
   } catch {
@@ -48,32 +53,39 @@ const NOT_COVERED = "the folder is not covered by `cairn agent install`, or not 
 
 const isOfToolCall = (event: string): boolean => /^(?:before|after|.*Tool.*)$/.test(event);
 
-function factsOf(bytes: Buffer): { cwd: string; event: string } | null {
-  try {
-    const { cwd, hook_event_name: name, event = name } = JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;
-    return typeof cwd === "string" && cwd.startsWith("/") ? { cwd, event: String(event) } : null;
-  } catch {
-    return null;
-  }
-}
+const eventIn = (strings: JsonStrings): string | undefined => strings.get("event") ?? strings.get("hook_event_name");
 
 /**
- * Reads standard input to its end, or until its first piece is the whole JSON. Waits for the tool, which writes at once: an
- * asynchronous read costs 3 ms, a tenth of the start of Node. A terminal, and a pipe that does not wait, are left to the command.
+ * Reads standard input until folder and event are known, or to its end; `strings` null: throws the rest away. Waits for the tool,
+ * which writes at once: an asynchronous read costs 3 ms, a tenth of the start of Node. A terminal, and a pipe that does not wait,
+ * are left to the command.
  */
-function readInput(): { bytes: Buffer; isWhole: boolean } {
+function readInput(strings: JsonStrings | null): { bytes: Buffer; isWhole: boolean } {
   const pieces: Buffer[] = [];
   try {
     if (fstatSync(0).isCharacterDevice()) return { bytes: Buffer.alloc(0), isWhole: false };
     for (;;) {
       const piece = Buffer.allocUnsafe(PIECE_BYTES);
       const count = readSync(0, piece);
+      if (count === 0) return { bytes: Buffer.concat(pieces), isWhole: true };
+      if (strings === null) continue;
       pieces.push(piece.subarray(0, count));
-      if (count === 0 || (pieces.length === 1 && factsOf(pieces[0]!) !== null)) break;
+      strings.push(pieces.at(-1)!);
+      if (strings.get("cwd") !== undefined && eventIn(strings) !== undefined)
+        return { bytes: Buffer.concat(pieces), isWhole: pieces.length === 1 && isJson(pieces[0]!) };
     }
-    return { bytes: Buffer.concat(pieces), isWhole: true };
   } catch {
     return { bytes: Buffer.concat(pieces), isWhole: false };
+  }
+}
+
+/** True for a whole value: a tool may keep standard input open after it. */
+function isJson(bytes: Buffer): boolean {
+  try {
+    JSON.parse(bytes.toString("utf8"));
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -80,6 +80,28 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
       };
     },
   },
+  openclaw: {
+    title: "OpenClaw",
+    afterwards: "restart OpenClaw's gateway; if `plugins.allow` is set in its settings, add `cairn` there",
+    files(project, env) {
+      const home = absolutePath(env, "OPENCLAW_STATE_DIR") ?? join(homeDirectory(env), ".openclaw");
+      return {
+        hooks: join(project === null ? home : join(project, ".openclaw"), "extensions", "cairn", "index.js"),
+        servers: absolutePath(env, "OPENCLAW_CONFIG_PATH") ?? join(home, "openclaw.json"),
+        commands: null,
+        packages: null,
+      };
+    },
+  },
+  hermes: {
+    title: "Hermes",
+    afterwards: "run `hermes plugins enable cairn`, and restart Hermes",
+    files(project, env) {
+      const user = absolutePath(env, "HERMES_HOME") ?? join(homeDirectory(env), ".hermes");
+      const file = join(project === null ? user : join(project, ".hermes"), "plugins", "cairn", "__init__.py");
+      return { hooks: file, servers: file, commands: null, packages: null };
+    },
+  },
 };
 
 export const codexHome = (env: Environment): string =>

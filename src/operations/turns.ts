@@ -6,7 +6,7 @@ import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
-import { CHECK_EVENT, firstLineOf, isBefore } from "../workspace/points/agent-events.ts";
+import { firstLineOf, isBefore, isBesideTurns } from "../workspace/points/agent-events.ts";
 import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/points/agent-record.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
@@ -48,18 +48,15 @@ function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
   const turns: FoundTurn[] = [];
   const open = new Map<string, FoundTurn>();
   for (const [index, event] of log.entries()) {
-    if (event.event === CHECK_EVENT) continue;
+    if (isBesideTurns(event.event)) continue;
     const session = sessionOf(event);
     const current = open.get(session);
-    if (current !== undefined && isOfTurn(event, current.events.at(-1)!)) {
+    if (current !== undefined && isOfTurn(event, current.events.at(-1)!, current.events[0]!)) {
       current.events.push(event);
       current.last = index;
       continue;
     }
-    const id = createHash("sha256")
-      .update(`${session}\0${event.turn ?? event.at}`)
-      .digest("hex")
-      .slice(0, 8);
+    const id = idOf(session, event);
     const turn = { id, session, events: [event], first: index, last: index };
     turns.push(turn);
     open.set(session, turn);
@@ -67,10 +64,24 @@ function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
   return turns;
 }
 
+/** A tool's own id, if it has the form of a turn's id, as those of the plugins of OpenClaw and Hermes. */
+function idOf(session: string, { turn, at }: StoredEvent): string {
+  if (turn !== null && /^[0-9a-f]{8}$/.test(turn)) return turn;
+  return createHash("sha256")
+    .update(`${session}\0${turn ?? at}`)
+    .digest("hex")
+    .slice(0, 8);
+}
+
 /** True if an event belongs to the turn of the event before it in the same session, also if it comes after the turn's end. */
-function isOfTurn({ turn, event }: StoredEvent, last: StoredEvent): boolean {
+function isOfTurn({ turn, event }: StoredEvent, last: StoredEvent, first: StoredEvent): boolean {
   if (turn !== null && last.turn !== null) return turn === last.turn;
-  return !END.test(last.event) && (turn !== null || !PROMPT.test(event));
+  return !isEnd(last, first) && (turn !== null || !PROMPT.test(event));
+}
+
+/** True for an event that ends the turn of `first`, by its name or by naming the turn's id. */
+function isEnd({ event, call }: StoredEvent, first: StoredEvent): boolean {
+  return END.test(event) || (call !== null && call === first.turn);
 }
 
 function sessionOf({ agent, session }: StoredEvent): string {
@@ -120,7 +131,7 @@ async function turnOf(
     agent: first.agent,
     session: first.session,
     started_at: first.asked_at ?? first.at,
-    ended_at: END.test(last.event) ? last.at : null,
+    ended_at: isEnd(last, first) ? last.at : null,
     prompt: promptOf(texts),
     commands: texts.filter(({ event }) => isBefore(event)).flatMap(({ command }) => command ?? []),
     tools: all.filter(({ tool, event }) => tool !== null && isBefore(event)).length,

@@ -35,7 +35,7 @@ export const command: CommandDefinition = {
       forked: async (from: string, to: string) => coverToo(context.env, from, to),
     });
     return {
-      data: { path: folder },
+      data: { path: (await library.find(folder, { signal: context.signal }).catch(() => null)) ?? folder },
       // A program that asks for one JSON object cannot read a protocol on the same output.
       ...(context.globals.json
         ? {}

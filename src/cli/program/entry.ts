@@ -52,14 +52,15 @@ function isOwn(folder: string): boolean {
 }
 
 // Status 2 of a hook makes a tool stop its agent, and any other failure disturbs the turn.
-const isHook = process.argv[2] === "agent" && process.argv[3] === "hook";
+const first = ["-C", "--directory"].includes(process.argv[2]!) ? 4 : 2;
+const isHook = process.argv.slice(first, first + 2).join(" ") === "agent hook";
 if (isHook) process.on("exit", () => void (process.exitCode = 0));
 
 /** True for a hook in a folder that is not covered. */
 async function hasNothingToDo(): Promise<boolean> {
   if (!isHook || !process.argv.includes("--if-covered")) return false;
   const start = await import("../../agents/hook-start.ts");
-  return start.hasNothingToDo(process.argv.slice(2));
+  return start.hasNothingToDo(process.argv.slice(first));
 }
 
 // Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are

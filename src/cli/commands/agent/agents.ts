@@ -4,6 +4,7 @@ import { shellQuote } from "../../render/format.ts";
 import { TOOLS } from "../../../agents/tools.ts";
 import type { Environment } from "../../../fs/home.ts";
 import type { Edit, Syntax } from "./edit.ts";
+import { hermesPlugin, hookFunction, openclawPlugin } from "./ws-ckpt-tools.ts";
 
 /** Entries for each tool, in the tool's documented files and forms. */
 
@@ -72,6 +73,10 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
         ...hooks({ scope, file: files.hooks, syntax, tool, events: GEMINI_EVENTS, timeout: 30_000 }),
       ];
     }
+    case "openclaw":
+      return openclawPlugin({ ...scope, words: hookWords(scope, tool), file: files.hooks }, files.servers);
+    case "hermes":
+      return hermesPlugin({ ...scope, words: hookWords(scope, tool), file: files.hooks });
     default: {
       const environment = variables.env === undefined ? {} : { environment: variables.env };
       const value =
@@ -176,7 +181,8 @@ export function hookLine(scope: Scope, tool: string, more: readonly string[] = [
 }
 
 /** True for a file of a project with hooks for everybody; those of earlier builds name a program, and variables of the machine. */
-export const isForEverybody = (text: string): boolean => text.includes(IS_THERE) || text.includes('spawn("cairn", ');
+export const isForEverybody = (text: string): boolean =>
+  [IS_THERE, 'spawn("cairn", ', 'COMMAND = ["cairn",'].some((words) => text.includes(words));
 
 interface Events {
   turn: readonly [string, string];
@@ -210,7 +216,6 @@ function hooks(on: {
 
 /** A plugin in opencode's form, which runs the hook. The plugin never throws, because opencode would refuse the tool call. */
 function pluginText(scope: Scope): string {
-  const [program, ...args] = hookWords(scope, "opencode");
   // The lines are built separately: the build would take an import in a text for a real import.
   const call = (event: string, facts: string): string =>
     `hook({ event: "${event}", session: ${facts}, cwd: directory }`;
@@ -219,25 +224,7 @@ function pluginText(scope: Scope): string {
     "// Written by `cairn agent install opencode`; `cairn agent remove opencode` takes it away. It runs: cairn agent hook opencode",
     'import { spawn } from "node:child_process";',
     "",
-    "const hook = (facts, waits) =>",
-    "  new Promise((done) => {",
-    "    try {",
-    `      const child = spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, {`,
-    '        stdio: ["pipe", "ignore", "ignore"],',
-    "        detached: !waits,",
-    "      });",
-    "      const late = setTimeout(done, 3000);",
-    "      const end = () => (clearTimeout(late), done());",
-    '      child.on("error", end).on("exit", end);',
-    '      child.stdin.on("error", () => {});',
-    "      child.stdin.end(JSON.stringify(facts));",
-    "      if (waits) return;",
-    "      child.unref();",
-    "      end();",
-    "    } catch {",
-    "      done();",
-    "    }",
-    "  });",
+    ...hookFunction(hookWords(scope, "opencode")),
     "",
     "const turns = {};",
     "export const Cairn = async ({ directory }) => ({",
