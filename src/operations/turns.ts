@@ -8,6 +8,7 @@ import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
 import { CHECK_EVENT, firstLineOf, isBefore } from "../workspace/points/agent-events.ts";
 import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/points/agent-record.ts";
+import { failedIn } from "../workspace/points/failed-hooks.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { RestoreInput } from "../workspace/restore/prepare.ts";
@@ -94,7 +95,12 @@ export async function turns(workspace: Workspace, options: TurnsOptions): Promis
     if (counted !== undefined) counted.turns++;
     else sessions.set(key, { session, agent, turns: 1, last_at: at });
   }
-  return { turns: listed, sessions: [...sessions.values()], more: all.length - listed.length };
+  return {
+    turns: listed,
+    sessions: [...sessions.values()],
+    more: all.length - listed.length,
+    failed_hooks: failedIn(log),
+  };
 }
 
 function ofSession(all: FoundTurn[], wanted: string | undefined): FoundTurn[] {
@@ -115,6 +121,7 @@ async function turnOf(
   const after = all.findLast(({ save_point_id: state }) => state !== null)?.save_point_id ?? null;
   const own = after === null ? null : await entriesOf(workspace, changes, { isUncertain: false, call });
   const uncertain = await entriesOf(workspace, changes, { isUncertain: true, call });
+  const notSaved = [...new Set(all.flatMap(({ failed }) => failed ?? []))].slice(0, SHOWN_REASONS);
   return {
     turn_id: id,
     agent: first.agent,
@@ -127,8 +134,8 @@ async function turnOf(
     before,
     ...(whyNot === undefined ? {} : { why_not: whyNot }),
     after,
-    not_saved: [...new Set(all.flatMap(({ failed }) => failed ?? []))].slice(0, SHOWN_REASONS),
-    changed: own?.size ?? null,
+    not_saved: notSaved,
+    changed: own === null || (own.size === 0 && notSaved.length > 0) ? null : own.size,
     paths: [...(own ?? new Map<string, NamedPath>()).values()].slice(0, SHOWN_PATHS),
     uncertain: uncertain?.size ?? 0,
     taken_back: isTakenBack,

@@ -1,0 +1,109 @@
+import { createHash } from "node:crypto";
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { Client } from "../../../contract/index.ts";
+import type { AgentHooks, FailedHooks } from "../../../contract/looking.ts";
+import { toCairnError } from "../../../errors.ts";
+import { userStateDirectory } from "../../../fs/users.ts";
+import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
+import { noteAgentEvent, noteUnopened, readAgentEvents, type StoredEvent, unopenedEvents } from "../../../workspace/points/agent-record.ts";
+import { describeFailed, failedHooks, joinFailed } from "../../../workspace/points/failed-hooks.ts";
+import type { Context } from "../../context.ts";
+import type { LateHook } from "../../late-saves.ts";
+import { formatMinute, printable } from "../../render/format.ts";
+
+/** A hook that saved nothing is recorded, and says so once in each session, if its tool shows messages of hooks. */
+
+/** Tools that show the member `systemMessage` of a hook's answer to the person. */
+const SHOWING: ReadonlySet<string> = new Set(["claude-code", "codex", "gemini"]);
+/** Events that are compared with a failed hook: the save itself, or a daemon, may have recorded it. */
+const LAST_EVENTS = 100;
+const FORGOTTEN_MS = 30 * 86_400_000;
+
+/**
+ * Records a hook that saved nothing, unless its save did that already: in the record of its workspace, or in the user's
+ * own if that cannot be opened. Returns the hook's answer for its tool, "" for none. Never throws.
+ */
+export async function failedHook({ agent, told, asked_at: asked }: LateHook, error: unknown): Promise<string> {
+  const { message: failed } = toCairnError(error);
+  const { cwd, prompt, command, ...facts } = told;
+  const cause = { kind: "tool_call", agent, ...facts };
+  let earlier: readonly StoredEvent[] = [];
+  try {
+    const place = findWorkspace(cwd);
+    if (place === null) throw new Error("the folder is not a workspace");
+    const all = readAgentEvents(place)
+      .slice(-LAST_EVENTS)
+      .filter((each) => each.failed !== null && each.agent === agent && each.session === (facts.session ?? null));
+    earlier = all.filter(({ at }) => at < asked);
+    const isNoted = all.some(
+      ({ at, event, call }) => at >= asked && event === facts.event && call === (facts.call ?? null),
+    );
+    const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
+    const state = { before: null, save_point_id: null, made: false, failed };
+    if (!isNoted) await noteAgentEvent(place, { cause, texts }, state);
+  } catch {
+    earlier = unopenedEvents(cwd).filter(({ session }) => session === (facts.session ?? null));
+    await noteUnopened(realOrGiven(cwd), cause, failed);
+  }
+  return toldOnce({ agent, session: facts.session ?? cwd, failed, isAgain: earlier.length > 0 });
+}
+
+function realOrGiven(folder: string): string {
+  try {
+    return realPathOf(folder).toString("utf8");
+  } catch {
+    return folder;
+  }
+}
+
+interface Telling {
+  agent: string;
+  session: string;
+  failed: string;
+  /** An earlier hook of the session failed: told, if it cannot be known what was told. */
+  isAgain: boolean;
+}
+
+/** Returns the answer that shows a failure in the tool, once for each session. */
+export function toldOnce({ agent, session, failed, isAgain }: Telling): string {
+  if (!SHOWING.has(agent) || wasTold(`${agent}\0${session}`, isAgain)) return "";
+  const systemMessage = `Cairn could not save this folder: ${printable(failed)}. It may not be able to take back what is changed now; cairn agent status shows more.`;
+  return JSON.stringify({ systemMessage });
+}
+
+/** Notes that a session was told. `unknown` is the answer if no note can be made, for example on a full disk. */
+function wasTold(session: string, unknown: boolean): boolean {
+  try {
+    const folder = join(userStateDirectory(), "agents", "told");
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    closeSync(openSync(join(folder, createHash("sha256").update(session).digest("hex")), "wx", 0o600));
+    for (const each of readdirSync(folder).map((name) => join(folder, name)))
+      if ((statSync(each, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) < Date.now() - FORGOTTEN_MS)
+        rmSync(each, { force: true });
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EEXIST" || unknown;
+  }
+}
+
+/** Adds this user's hooks of an agent whose workspace could not be opened. A daemon cannot read their record. */
+export function withUnopened(agent: string, folder: string, known: AgentHooks | undefined): FailedHooks | null {
+  const unopened = unopenedEvents(folder).filter((each) => each.agent === agent);
+  return joinFailed(known?.failed ?? null, failedHooks(unopened, known?.last_saved_at));
+}
+
+/** Reports hooks whose workspace could not be opened. */
+export async function noteUnopenedHooks(context: Context, client: Client): Promise<void> {
+  const unopened = Map.groupBy(unopenedEvents(client.workspacePath()), ({ agent }) => agent);
+  if (unopened.size === 0) return;
+  const { agents } = await client.agentEvents({ ...context.callOptions(), limit: 0 });
+  for (const [agent, events] of unopened) {
+    const saved = agents.find((each) => each.agent === agent)?.last_saved_at;
+    const failed = failedHooks(events, saved);
+    if (failed !== null) context.note(describeFailed({ agent, ...failed }, shownTime));
+  }
+}
+
+/** A time as lists show it. */
+export const shownTime = (time: string): string => formatMinute(time, Date.now());
