@@ -35,14 +35,10 @@ export const command: CommandDefinition = {
   },
 };
 
-/**
- * Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records.
- */
+/** Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records. */
 async function noteAgents(context: Context, client: Client): Promise<void> {
   const { noteUnopenedHooks } = await import("./agent/failed-hook.ts");
   await noteUnopenedHooks(context, client);
-  const { installedFor } = await import("./agent/agents.ts");
-  if (installedFor(client.workspacePath(), context.env).length === 0) return;
   const { folderState } = await import("./agent/status.ts");
   const { agents } = await folderState(context, client.workspacePath());
   for (const { problems } of agents) for (const each of problems) context.note(each);

@@ -3,13 +3,16 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "n
 import { join } from "node:path";
 import type { Client } from "../../../contract/index.ts";
 import type { AgentHooks, FailedHooks } from "../../../contract/looking.ts";
-import { toCairnError } from "../../../errors.ts";
+import { CairnError, toCairnError } from "../../../errors.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
 import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
+import { releasedRegistration } from "../../../workspace/place/registry.ts";
 import { noteAgentEvent, noteUnopened, readAgentEvents, type StoredEvent, unopenedEvents } from "../../../workspace/points/agent-record.ts";
 import { describeFailed, failedHooks, joinFailed } from "../../../workspace/points/failed-hooks.ts";
 import type { Context } from "../../context.ts";
 import type { LateHook } from "../../late-saves.ts";
+import { AGENTS, type Environment, installedAt } from "./agents.ts";
+import { foldersAbove } from "./own-files.ts";
 import { formatMinute, printable } from "../../render/format.ts";
 
 /** A hook that saved nothing is recorded, and says so once in each session, if its tool shows messages of hooks. */
@@ -20,33 +23,39 @@ const SHOWING: ReadonlySet<string> = new Set(["claude-code", "codex", "gemini"])
 const LAST_EVENTS = 100;
 const FORGOTTEN_MS = 30 * 86_400_000;
 
+/** Records a hook that saved nothing. Returns its answer for its tool, "" for none. Never throws. */
+export async function failedHook(hook: LateHook, error: unknown): Promise<string> {
+  const isAgain = await noteFailedHook(hook, error);
+  return toldOnce(hook, toCairnError(error).message, isAgain);
+}
+
 /**
  * Records a hook that saved nothing, unless its save did that already: in the record of its workspace, or in the user's
- * own if that cannot be opened. Returns the hook's answer for its tool, "" for none. Never throws.
+ * own if that cannot be opened. Returns true if an earlier hook of the session failed, too. Never throws.
  */
-export async function failedHook({ agent, told, asked_at: asked }: LateHook, error: unknown): Promise<string> {
+export async function noteFailedHook(hook: LateHook, error: unknown): Promise<boolean> {
+  const { agent, asked_at: asked } = hook;
+  const { cwd, prompt, command, ...facts } = hook.told;
   const { message: failed } = toCairnError(error);
-  const { cwd, prompt, command, ...facts } = told;
   const cause = { kind: "tool_call", agent, ...facts };
-  let earlier: readonly StoredEvent[] = [];
+  const isOfSession = (each: StoredEvent): boolean =>
+    each.failed !== null && each.agent === agent && each.session === (facts.session ?? null);
   try {
     const place = findWorkspace(cwd);
     if (place === null) throw new Error("the folder is not a workspace");
-    const all = readAgentEvents(place)
-      .slice(-LAST_EVENTS)
-      .filter((each) => each.failed !== null && each.agent === agent && each.session === (facts.session ?? null));
-    earlier = all.filter(({ at }) => at < asked);
-    const isNoted = all.some(
+    const known = readAgentEvents(place).slice(-LAST_EVENTS).filter(isOfSession);
+    const isNoted = known.some(
       ({ at, event, call }) => at >= asked && event === facts.event && call === (facts.call ?? null),
     );
     const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
     const state = { before: null, save_point_id: null, made: false, failed };
     if (!isNoted) await noteAgentEvent(place, { cause, texts }, state);
+    return known.some(({ at }) => at < asked);
   } catch {
-    earlier = unopenedEvents(cwd).filter(({ session }) => session === (facts.session ?? null));
+    const isAgain = unopenedEvents(cwd).some(isOfSession);
     await noteUnopened(realOrGiven(cwd), cause, failed);
+    return isAgain;
   }
-  return toldOnce({ agent, session: facts.session ?? cwd, failed, isAgain: earlier.length > 0 });
 }
 
 function realOrGiven(folder: string): string {
@@ -57,22 +66,25 @@ function realOrGiven(folder: string): string {
   }
 }
 
-interface Telling {
-  agent: string;
-  session: string;
-  failed: string;
-  /** An earlier hook of the session failed: told, if it cannot be known what was told. */
-  isAgain: boolean;
+/** Throws `not_a_workspace` for a folder that was released, and whose own files still have the tool's hooks. */
+export function requireNotReleased({ agent, told }: LateHook, env: Environment): void {
+  const folder = realPathOf(told.cwd);
+  const released = foldersAbove(folder.toString("utf8")).find((each) => releasedRegistration(each) !== null);
+  if (released === undefined || !Object.hasOwn(AGENTS, agent) || installedAt(agent, released, env) === null) return;
+  throw new CairnError("not_a_workspace", `${printable(released)} was released`);
 }
 
-/** Returns the answer that shows a failure in the tool, once for each session. */
-export function toldOnce({ agent, session, failed, isAgain }: Telling): string {
-  if (!SHOWING.has(agent) || wasTold(`${agent}\0${session}`, isAgain)) return "";
+/**
+ * Returns the answer that shows a failure in the tool, once for each session. `isAgain`: an earlier hook of the session
+ * failed, which counts as told if no note can be made, for example on a full disk.
+ */
+export function toldOnce({ agent, told }: LateHook, failed: string, isAgain = true): string {
+  if (!SHOWING.has(agent) || wasTold(`${agent}\0${told.session ?? told.cwd}`, isAgain)) return "";
   const systemMessage = `Cairn could not save this folder: ${printable(failed)}. It may not be able to take back what is changed now; cairn agent status shows more.`;
   return JSON.stringify({ systemMessage });
 }
 
-/** Notes that a session was told. `unknown` is the answer if no note can be made, for example on a full disk. */
+/** Notes that a session was told. Returns true if it was told before, and `unknown` if no note can be made. */
 function wasTold(session: string, unknown: boolean): boolean {
   try {
     const folder = join(userStateDirectory(), "agents", "told");

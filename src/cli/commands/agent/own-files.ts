@@ -82,7 +82,8 @@ export function isTrusted(tool: string, folder: string, env: Environment, inProj
   }
 }
 
-function foldersAbove(folder: string): string[] {
+/** Returns a folder and those above it, the nearest first. */
+export function foldersAbove(folder: string): string[] {
   const above = dirname(folder);
   return above === folder ? [folder] : [folder, ...foldersAbove(above)];
 }
