@@ -1,6 +1,6 @@
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
-import { CairnError, reworded } from "../errors.ts";
+import { CairnError, reworded, toCairnError } from "../errors.ts";
 import type { CairnLibrary, CallOptions, Client, GuardName, PathInput } from "../contract/index.ts";
 import type { CommandTable } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
@@ -159,7 +159,7 @@ export class Context {
     return this.chosenFolder(positional) ?? this.cwd;
   }
 
-  /** Opens the chosen folder's workspace, else the nearest at or above the current folder. Throws `not_a_workspace`. */
+  /** Opens the workspace `DIR`, or the nearest one at or above `-C` or the current folder. Throws `not_a_workspace`. */
   async open(positional?: string, more: { released?: boolean } = {}): Promise<Client> {
     const library = await this.library();
     this.#opened = positional;
@@ -167,12 +167,26 @@ export class Context {
     try {
       return this.#hold(await library.open(chosen ?? this.cwd, { ...this.openOptions(), ...more }));
     } catch (error) {
+      const above = await this.#aboveChosen(positional, error);
+      if (above !== null) return this.#hold(await library.open(above, this.openOptions()));
       const isNone = chosen === null && this.globals.controlDirectory === undefined;
       if (!isNone || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
       // An error with details names the folder already.
       if (error.details !== undefined) throw error;
       throw reworded(error, { message: `neither ${this.cwd} nor a folder above it is a workspace` });
     }
+  }
+
+  /** Returns the workspace above `-C`, if `error` says that `-C` itself is an existing folder and no workspace; else null. */
+  async #aboveChosen(positional: string | undefined, error: unknown): Promise<string | null> {
+    const { directory, controlDirectory } = this.globals;
+    if (positional !== undefined || directory === undefined || controlDirectory !== undefined) return null;
+    const folder = this.absolute(directory);
+    const { code, details } = toCairnError(error);
+    // A renamed folder, for example, is a workspace of its own.
+    const isNone = code === "not_a_workspace" ? details === undefined : details?.["guard"] === "nested";
+    if (!isNone || statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) return null;
+    return (await this.library()).find(folder, this.callOptions());
   }
 
   /**
@@ -197,7 +211,7 @@ export class Context {
     const chosen = this.chosenFolder(positional);
     const folder = chosen ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
     const guards = chosen === undefined || guardsHome || allow.includes("home") ? allow : [...allow, "home" as const];
-    const client = this.#hold(await library.openOrInit(folder, { ...this.openOptions(), allow: guards }));
+    const client = this.#hold(await this.#madeOrAbove(folder, positional, guards));
     const { path } = client.workspace;
     const { followedFrom: from } = client;
     // Printed even with --quiet: a cron job now works on another folder.
@@ -211,6 +225,17 @@ export class Context {
         `made ${path} a workspace (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`,
       );
     return client;
+  }
+
+  async #madeOrAbove(folder: string, positional: string | undefined, allow: readonly GuardName[]): Promise<Client> {
+    const library = await this.library();
+    try {
+      return await library.openOrInit(folder, { ...this.openOptions(), allow });
+    } catch (error) {
+      const above = await this.#aboveChosen(positional, error);
+      if (above === null) throw error;
+      return library.open(above, this.openOptions());
+    }
   }
 
   /** True for an existing folder. A named control directory that does not know the folder is a mistake. */

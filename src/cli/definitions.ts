@@ -45,7 +45,7 @@ export type VerbTable<Definition> = Readonly<
 export type CommandTable = Readonly<Record<string, TableEntry>>;
 
 export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
-  { flags: "-C, --directory <dir>", text: "the workspace; default: the nearest one at or above the current folder" },
+  { flags: "-C, --directory <dir>", text: "the workspace, or a folder in it; default: the current folder" },
   { flags: "--json", text: "print one JSON object on stdout" },
   {
     flags: "--progress <how>",

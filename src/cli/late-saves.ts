@@ -132,7 +132,7 @@ export class LateSaves {
     appendFileSync(this.#queue, line, { mode: 0o600 });
     if (this.#isRunning()) return;
     const [program, ...args] = thisProgram();
-    const child = spawn(program!, [...args, "agent", "hook", hook.agent, "--in-background", "-C", this.#folder], {
+    const child = spawn(program!, [...args, "agent", "hook", "--in-background", "-C", this.#folder], {
       cwd: "/",
       detached: true,
       stdio: "ignore",

@@ -6,7 +6,7 @@ import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
-import { CHECK_EVENT, firstLineOf, isBefore } from "../workspace/points/agent-events.ts";
+import { firstLineOf, isBefore, isBesideTurns } from "../workspace/points/agent-events.ts";
 import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/points/agent-record.ts";
 import { failedIn } from "../workspace/points/failed-hooks.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
@@ -49,7 +49,7 @@ function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
   const turns: FoundTurn[] = [];
   const open = new Map<string, FoundTurn>();
   for (const [index, event] of log.entries()) {
-    if (event.event === CHECK_EVENT) continue;
+    if (isBesideTurns(event.event)) continue;
     const session = sessionOf(event);
     const current = open.get(session);
     if (current !== undefined && isOfTurn(event, current.events.at(-1)!)) {
@@ -57,15 +57,21 @@ function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
       current.last = index;
       continue;
     }
-    const id = createHash("sha256")
-      .update(`${session}\0${event.turn ?? event.at}`)
-      .digest("hex")
-      .slice(0, 8);
+    const id = idOf(session, event);
     const turn = { id, session, events: [event], first: index, last: index };
     turns.push(turn);
     open.set(session, turn);
   }
   return turns;
+}
+
+/** A tool's own id, if it has the form of a turn's id, as those of the plugins of OpenClaw and Hermes. */
+function idOf(session: string, { turn, at }: StoredEvent): string {
+  if (turn !== null && /^[0-9a-f]{8}$/.test(turn)) return turn;
+  return createHash("sha256")
+    .update(`${session}\0${turn ?? at}`)
+    .digest("hex")
+    .slice(0, 8);
 }
 
 /** True if an event belongs to the turn of the event before it in the same session, also if it comes after the turn's end. */

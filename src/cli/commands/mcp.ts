@@ -14,10 +14,10 @@ export const command: CommandDefinition = {
     const library = await context.library();
     let client: Client | null = null;
     const opened = async (makesWorkspace: boolean): Promise<Client> =>
-      (client ??= await (makesWorkspace ? library.openOrInit(folder) : library.open(folder)));
+      (client ??= await (makesWorkspace ? context.openOrInit(undefined, [], { guardsHome: true }) : context.open()));
     const open = Object.assign(opened, { lost: () => void (client = null) });
     return {
-      data: { path: folder },
+      data: { path: (await library.find(folder, context.callOptions()).catch(() => null)) ?? folder },
       // A program that asks for one JSON object cannot read a protocol on the same output.
       ...(context.globals.json
         ? {}
@@ -26,7 +26,6 @@ export const command: CommandDefinition = {
             async afterwards() {
               const { serveOnStdio } = await import("../../api/mcp/server.ts");
               await serveOnStdio(open, context.signal);
-              await client?.close();
             },
           }),
     };

@@ -77,10 +77,8 @@ export const command: CommandDefinition = {
 /** Returns the first workspace to show. Throws `not_a_workspace` if the named folder is no workspace. */
 async function startOf(context: Context, named: string | undefined): Promise<string | null> {
   const library = await context.library();
-  const chosen = context.chosenFolder(named);
-  if (chosen === undefined) return library.find(context.cwd, context.callOptions());
-  await using client = await library.open(chosen, context.callOptions());
-  return client.workspace.path;
+  if (context.chosenFolder(named) === undefined) return library.find(context.cwd, context.callOptions());
+  return (await context.open(named)).workspace.path;
 }
 
 function linesOf({ env }: Context, server: PageServer): string[] {

@@ -52,7 +52,9 @@ function isOwn(folder: string): boolean {
 }
 
 // Status 2 of a hook makes a tool stop its agent, and any other failure disturbs the turn.
-if (process.argv[2] === "agent" && process.argv[3] === "hook") process.on("exit", () => void (process.exitCode = 0));
+const first = ["-C", "--directory"].includes(process.argv[2]!) ? 4 : 2;
+if (process.argv.slice(first, first + 2).join(" ") === "agent hook")
+  process.on("exit", () => void (process.exitCode = 0));
 
 // Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are
 // started, so that they can be started alike.

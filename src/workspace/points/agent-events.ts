@@ -3,6 +3,9 @@ import type { Cause } from "../../contract/words.ts";
 /** The event that `agent install` gives a hook as a check. No tool has an event of this name. */
 export const CHECK_EVENT = "InstallCheck";
 
+/** True for an event that belongs to no turn. */
+export const isBesideTurns = (event: string): boolean => event === CHECK_EVENT || event === "session_start";
+
 /** True for an event before a turn or tool call, by the names of all tools. */
 export function isBefore(event: string): boolean {
   return /^(?:UserPromptSubmit|PreToolUse|BeforeAgent|BeforeTool|prompt|before)$/.test(event);

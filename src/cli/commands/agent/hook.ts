@@ -1,12 +1,14 @@
 import { isAbsolute } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { CallOptions } from "../../../contract/index.ts";
+import { toCairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { type Input, usage } from "../../input.ts";
 import { aborted } from "../../process-signal.ts";
 import { AGENTS } from "./agents.ts";
 import { type LateHook, LateSaves } from "../../late-saves.ts";
-import { messageOf, readInput, toldBy } from "./told.ts";
+import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
 
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
 const READ_MS = 1000;
@@ -19,8 +21,18 @@ const LOCK_MS = 600_000;
 
 export const command: CommandDefinition = {
   name: "agent hook",
-  arguments: [{ name: "<tool>", text: `the calling tool: ${Object.keys(AGENTS).join(", ")}` }],
+  arguments: [
+    {
+      name: "[tool]",
+      text: `the calling tool, with JSON on standard input: ${Object.keys(AGENTS).join(", ")}`,
+    },
+  ],
   options: [
+    { flags: "--tool <name>", text: "name of any other tool, whose event the next four options tell" },
+    { flags: "--event <when>", text: "before or after a turn or tool call", values: ["before", "after"] },
+    { flags: "--session <id>", text: "any text that the events of one session have in common" },
+    { flags: "--call <id>", text: "the tool call; without it, and with a prompt, the event is that of a turn" },
+    { flags: "--prompt-file <file>", text: "file with the prompt that begins a turn; `-`: standard input" },
     {
       flags: "--verbose",
       text: "print what was done, or why not; by default nothing is printed, because tools treat output as a message",
@@ -30,16 +42,27 @@ export const command: CommandDefinition = {
       text: "make the saves that hooks of the folder -C could not finish in time; started by a hook",
     },
   ],
-  examples: [{ line: "cairn agent hook claude-code", text: "called by the tool, with JSON on standard input" }],
+  examples: [
+    { line: "cairn agent hook claude-code", text: "called by the tool, with JSON on standard input" },
+    {
+      line: "cairn agent hook --tool mine --event before --session 5e1f --prompt-file prompt.txt",
+      text: "a turn of any other tool begins in the current folder",
+    },
+    {
+      line: "cairn agent hook --tool mine --event after --session 5e1f --call 9f86d081",
+      text: "a tool call ended",
+    },
+  ],
   async run(context, input) {
     let done: Done = { id: null, said: "" };
     try {
       done = input.flag("inBackground")
         ? await makeLateSaves(context)
-        : await saveInTime(context, input.required(0), await readInput(READ_MS));
+        : await saveInTime(context, await hookOf(context, input));
     } catch (error) {
       // A failed save must not fail the agent's turn.
       done.said = (error as Error).message;
+      if (toCairnError(error).code === "usage") context.note(done.said, true);
     }
     return { data: { save_point_id: done.id }, text: () => (input.flag("verbose") ? done.said : "") };
   },
@@ -54,9 +77,18 @@ interface Done {
 const UNCHANGED: Done = { id: null, said: "no point was made: nothing had changed" };
 const NO_WORKSPACE: Done = { id: null, said: "no point was made: the folder is not a workspace" };
 
+/** Reads the event that a tool tells on standard input or by options. */
+async function hookOf(context: Context, input: Input): Promise<LateHook> {
+  const [known, other] = [cutId(input.argument(0)), cutId(input.text("tool"))];
+  const agent = known ?? other;
+  if (agent === undefined || (known !== undefined && other !== undefined))
+    throw usage("name the calling tool once: `cairn agent hook TOOL`, or --tool NAME for any other tool");
+  const told = known === undefined ? await toldInOptions(input, context.folder(), READ_MS) : await toldOnInput(READ_MS);
+  return { agent, told, asked_at: new Date().toISOString() };
+}
+
 /** Saves the workspace in which the tool works. Hands a slow save to the background process. */
-async function saveInTime(context: Context, agent: string, text: string): Promise<Done> {
-  const hook: LateHook = { agent, told: toldBy(text), asked_at: new Date().toISOString() };
+async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
   const { cwd } = hook.told;
   if (!isAbsolute(cwd)) return NO_WORKSPACE;
   const late = AbortSignal.timeout(Math.max(0, Math.round(HAND_OVER_MS - process.uptime() * 1000)));

@@ -22,8 +22,8 @@ export const command: CommandDefinition = {
     // An existing repository may have been made by this name.
     if (isRemote(options.repository)) context.requireText(options.repository);
     // Inside a workspace restic cuts large files in the repository as the workspace does.
-    const like = context.chosenFolder() ?? (await library.find(context.cwd, context.callOptions()));
-    if (like !== null) options.like = like;
+    const like = (await library.find(context.folder(), context.callOptions())) ?? context.chosenFolder();
+    if (like !== undefined) options.like = like;
     const repository = await library.initRepository(options);
     try {
       const { info } = repository;

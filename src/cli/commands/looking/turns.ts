@@ -47,7 +47,7 @@ const SHOWN_PATHS = 6;
 const SHOWN_COMMANDS = 4;
 
 async function render(turn: Turn, shorten: Shorten, style: Style): Promise<string> {
-  const { firstLine, formatMinute, plural, shownPath } = await import("../../render/format.ts");
+  const { firstLine, formatMinute, plural, printable, shownPath } = await import("../../render/format.ts");
   const {
     turn_id: id,
     agent,
@@ -71,7 +71,7 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
   const names = paths.slice(0, SHOWN_PATHS).map(({ path }) => shownPath(path));
   const more = (changed ?? 0) > names.length && names.length > 0 ? ", …" : "";
   return [
-    `${style.bold(id)}  ${formatMinute(turn.started_at, Date.now())}  ${style.dim(who)}  ${prompt === null ? style.dim("(no prompt)") : firstLine(prompt)}`,
+    `${style.bold(id)}  ${formatMinute(turn.started_at, Date.now())}  ${style.dim(printable(who))}  ${prompt === null ? style.dim("(no prompt)") : firstLine(prompt)}`,
     ...commands.slice(0, SHOWN_COMMANDS).map((each) => `    ${style.cyan("$")} ${firstLine(each)}`),
     ...(commands.length > SHOWN_COMMANDS
       ? [style.dim(`    … ${plural(commands.length - SHOWN_COMMANDS, "command")} more`)]
