@@ -99,6 +99,11 @@ export const LAYERS: readonly Layer[] = [
     may: [...ROOT_FILES, "formats", "fs", "bundle"],
     reason: "a context store is files and an index; save points and backups take it as any folder",
   },
+  {
+    name: "agents",
+    may: ["errors.ts", "fs"],
+    reason: "which folders an agent's hooks save, and what its tool records, is known without a workspace",
+  },
   { name: "operations", may: BELOW_OPERATIONS, reason: "what a verb does is known before who may ask for it" },
   {
     name: "verbs",
@@ -117,10 +122,14 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "daemon",
-    may: [...BELOW_DAEMON, "compose.ts"],
+    may: [...BELOW_DAEMON, "compose.ts", "agents"],
     reason: "the daemon drives the operations that the command drives too",
   },
-  { name: "api", may: [...BELOW_DAEMON, "daemon"], reason: "HTTP and MCP are two skins of the same operations" },
+  {
+    name: "api",
+    may: [...BELOW_DAEMON, "daemon", "agents"],
+    reason: "HTTP and MCP are two skins of the same operations",
+  },
   {
     name: "client.ts",
     may: [...BELOW_DAEMON, "node-version.ts", "daemon", "api"],
@@ -133,7 +142,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "cli",
-    may: [...BELOW_DAEMON, "compose.ts", "index.ts", "daemon", "api"],
+    may: [...BELOW_DAEMON, "compose.ts", "index.ts", "daemon", "api", "agents"],
     reason: "nothing may depend on how a terminal is spoken to",
   },
 ];
@@ -306,7 +315,11 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
     home: /^api\/mcp\/(?:server|http)\.ts$/,
     reason: "two files speak the protocol, one of them over HTTP; the tools are verbs",
   },
-  { name: "jsonc-parser", home: /^cli\/commands\/agent\//, reason: "only other tools' files have comments in JSON" },
+  {
+    name: "jsonc-parser",
+    home: /^agents\/json\.ts$|^cli\/commands\/agent\/edit\.ts$/,
+    reason: "only other tools' files have comments in JSON",
+  },
   { name: "@valibot/to-json-schema", home: /^contract\//, reason: "schemas are known in one folder" },
   { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
   { name: "@clack/prompts", home: /^cli\/choose-restore\.ts$/, reason: "only a restore asks questions with a list" },

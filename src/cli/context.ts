@@ -191,12 +191,16 @@ export class Context {
 
   /**
    * Opens a workspace, or makes the folder one with these guards overridden and prints that. `before` is awaited before
-   * that. A home directory that the caller named becomes a workspace, unless `guardsHome` is true.
+   * that. A home directory that the caller named becomes a workspace, unless `guardsHome` is true. `at`: the folder, in place of `-C`.
    */
   async openOrInit(
     positional?: string,
     allow: readonly GuardName[] = [],
-    { before, guardsHome = false }: { before?: Promise<unknown> | undefined; guardsHome?: boolean } = {},
+    {
+      before,
+      guardsHome = false,
+      at,
+    }: { before?: Promise<unknown> | undefined; guardsHome?: boolean; at?: string } = {},
   ): Promise<Client> {
     if (before !== undefined) {
       try {
@@ -208,7 +212,7 @@ export class Context {
     }
     const library = await this.library();
     this.#opened = positional;
-    const chosen = this.chosenFolder(positional);
+    const chosen = at ?? this.chosenFolder(positional);
     const folder = chosen ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
     const guards = chosen === undefined || guardsHome || allow.includes("home") ? allow : [...allow, "home" as const];
     const client = this.#hold(await this.#madeOrAbove(folder, positional, guards));

@@ -1,8 +1,11 @@
 import { readFileSync, statSync } from "node:fs";
-import { homedir, userInfo } from "node:os";
-import { dirname, isAbsolute, join } from "node:path";
+import { userInfo } from "node:os";
+import { dirname, join } from "node:path";
 import { CairnError } from "../errors.ts";
+import { absolutePath, type Environment, knownHome, knownStateDirectory } from "./home.ts";
 import { insideId } from "./linux/user-namespace.ts";
+
+export { absolutePath, knownHome } from "./home.ts";
 
 /** Names of users and groups in the machine's own files; one copy per thread, read once. */
 
@@ -118,19 +121,6 @@ export function currentUser(): CurrentUser {
   }
 }
 
-/** The user's home directory, absolute; null if neither `HOME` nor the machine names one. */
-export function knownHome(env: Environment = process.env): string | null {
-  for (const ask of [() => absolutePath(env, "HOME"), homedir, () => userInfo().homedir]) {
-    try {
-      const home = ask();
-      if (home !== null && isAbsolute(home)) return home;
-    } catch {
-      // This source names no directory.
-    }
-  }
-  return null;
-}
-
 /** Returns the user's home directory. Throws `usage` if it is unknown. */
 export function homeDirectory(env: Environment = process.env): string {
   const home = knownHome(env);
@@ -142,7 +132,7 @@ export function homeDirectory(env: Environment = process.env): string {
 
 /** `$XDG_STATE_HOME/cairn`, else `~/.local/state/cairn`. Throws `usage` if neither is known. */
 export function userStateDirectory(env: Environment = process.env): string {
-  return join(absolutePath(env, "XDG_STATE_HOME") ?? join(homeDirectory(env), ".local/state"), "cairn");
+  return knownStateDirectory(env) ?? homeDirectory(env);
 }
 
 /**
@@ -165,12 +155,4 @@ export function isOthersPlace(place: string): boolean {
     if (found !== undefined) return found.uid !== 0;
     if (at === "/") return false;
   }
-}
-
-type Environment = Readonly<Record<string, string | undefined>>;
-
-/** A folder that a variable names; null for a relative path, which would depend on the current folder. */
-export function absolutePath(env: Environment, variable: string): string | null {
-  const path = env[variable];
-  return path !== undefined && isAbsolute(path) ? path : null;
 }

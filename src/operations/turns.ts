@@ -52,7 +52,7 @@ function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
     if (isBesideTurns(event.event)) continue;
     const session = sessionOf(event);
     const current = open.get(session);
-    if (current !== undefined && isOfTurn(event, current.events.at(-1)!)) {
+    if (current !== undefined && isOfTurn(event, current.events.at(-1)!, current.events[0]!)) {
       current.events.push(event);
       current.last = index;
       continue;
@@ -75,9 +75,14 @@ function idOf(session: string, { turn, at }: StoredEvent): string {
 }
 
 /** True if an event belongs to the turn of the event before it in the same session, also if it comes after the turn's end. */
-function isOfTurn({ turn, event }: StoredEvent, last: StoredEvent): boolean {
+function isOfTurn({ turn, event }: StoredEvent, last: StoredEvent, first: StoredEvent): boolean {
   if (turn !== null && last.turn !== null) return turn === last.turn;
-  return !END.test(last.event) && (turn !== null || !PROMPT.test(event));
+  return !isEnd(last, first) && (turn !== null || !PROMPT.test(event));
+}
+
+/** True for an event that ends the turn of `first`, by its name or by naming the turn's id. */
+function isEnd({ event, call }: StoredEvent, first: StoredEvent): boolean {
+  return END.test(event) || (call !== null && call === first.turn);
 }
 
 function sessionOf({ agent, session }: StoredEvent): string {
@@ -133,7 +138,7 @@ async function turnOf(
     agent: first.agent,
     session: first.session,
     started_at: first.asked_at ?? first.at,
-    ended_at: END.test(last.event) ? last.at : null,
+    ended_at: isEnd(last, first) ? last.at : null,
     prompt: promptOf(texts),
     commands: texts.filter(({ event }) => isBefore(event)).flatMap(({ command }) => command ?? []),
     tools: all.filter(({ tool, event }) => tool !== null && isBefore(event)).length,

@@ -62,7 +62,7 @@ test("events of any tool become turns with prompt, calls and changes, and rewind
     ["mine", "5e1f", "Write two", 1, 1, true],
   );
   assert.deepEqual([second!.agent, second!.prompt, second!.tools, second!.changed], ["other", "Write three", 0, 1]);
-  assert.match(JSON.stringify(cairnOk(["history", "-C", folder]).data), /after a call.*before a turn/);
+  assert.match(JSON.stringify(cairnOk(["history", "-C", folder]).data), /before a turn.*after a call/);
   cairnOk(["rewind", "-C", folder]);
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "mine");
 });
@@ -129,10 +129,19 @@ for (const [shape, inputOf] of Object.entries(SHAPES))
   test(`the turn of ${shape} is listed, and of the prompt at most 64 KiB are kept`, () => {
     workspace = newWorkspace();
     const { ms } = hook(workspace, ["claude-code"], inputOf("Fix it\n"));
-    assert.ok(ms < 5000, `${ms} ms, with the start of a process by a busy machine`);
-    const [turn] = turnsOf(workspace);
-    assert.deepEqual([turn!.prompt, turn!.session], ["Fix it", "s"]);
+    assert.ok(ms < 8000, `${ms} ms, with the start of a process by a busy machine`);
+    const { prompt, session } = firstTurn(workspace);
+    assert.deepEqual([prompt, session], ["Fix it", "s"]);
   });
+
+/** Waits for a turn, which a background process may record. */
+function firstTurn(folder: string): Turn {
+  for (const until = Date.now() + 60_000; ;) {
+    const [turn] = turnsOf(folder);
+    if (turn !== undefined) return turn;
+    assert.ok(Date.now() < until, "the background process saves");
+  }
+}
 
 test("a tool input of 100 MB leaves event, session, turn, tool and call", () => {
   const folder = newWorkspace();
@@ -148,10 +157,12 @@ test("a tool input of 100 MB leaves event, session, turn, tool and call", () => 
   });
   assert.ok(input.length > 100e6);
   const { ms } = hook(folder, ["claude-code"], input);
-  assert.ok(ms < 6000, `${ms} ms, with the start of a process by a busy machine`);
+  assert.ok(ms < 8000, `${ms} ms, with the start of a process by a busy machine`);
+  const { session, tools } = firstTurn(folder);
+  assert.deepEqual([session, tools], ["s", 1]);
   const { agents } = (cairnOk(["agent", "status", "-C", folder]).data["folders"] as { agents: { last_hook: object }[] }[])[0]!;
-  const { event, session, turn, tool, call } = agents[0]!.last_hook as Record<string, unknown>;
-  assert.deepEqual([event, session, turn, tool, call], ["PreToolUse", "s", "p", "Write", "c"]);
+  const { event, turn, tool, call } = agents[0]!.last_hook as Record<string, unknown>;
+  assert.deepEqual([event, turn, tool, call], ["PreToolUse", "p", "Write", "c"]);
 });
 
 test("a hook whose tool never closes the input saves with what was told", async (t) => {
@@ -162,7 +173,5 @@ test("a hook whose tool never closes the input saves with what was told", async 
   child.stdin.on("error", () => undefined);
   child.stdin.write(`{"cwd":${JSON.stringify(folder)},"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"Go on and`);
   assert.deepEqual(await once(child, "exit"), [0, null]);
-  const until = Date.now() + 60_000;
-  while (turnsOf(folder).length === 0) assert.ok(Date.now() < until, "the background process saves");
-  assert.equal(turnsOf(folder)[0]!.prompt, "Go on and");
+  assert.equal(firstTurn(folder).prompt, "Go on and");
 });

@@ -3,6 +3,7 @@ import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js"
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 import type { Client } from "../../contract/index.ts";
+import type { ForkResult } from "../../contract/points.ts";
 import { checkValue, object, refuseUnknown } from "../../contract/schema.ts";
 import type { CallOptions, Progress } from "../../contract/words.ts";
 import { adviceOf, CairnError, toCairnError, worded } from "../../errors.ts";
@@ -16,19 +17,21 @@ export interface OpenWorkspace {
   (makesWorkspace: boolean): Promise<Client>;
   /** Called if the client's daemon is gone or hangs: the next call needs another client. */
   lost?(): void;
+  /** Called with the folders of the workspace and of a new fork. */
+  forked?(from: string, to: string): Promise<void>;
 }
 
 const INSTRUCTIONS =
   "Cairn saves the state of the folder that you work in whenever you ask, and restores any of them. Call save before and after each change. If a change went wrong, restore brings back a save point; it saves the current state first, so nothing is lost, and undo reverts the restore.";
 
-/** Serves the tools over a transport until it closes. */
-export async function serveTools(transport: Transport, open: OpenWorkspace): Promise<void> {
+/** Serves the tools over a transport until it closes. `open` null: there are no tools, because the folder is not covered. */
+export async function serveTools(transport: Transport, open: OpenWorkspace | null): Promise<void> {
   const server = new Server(
     { name: "cairn", title: "Cairn", version: VERSION },
-    { capabilities: { tools: {} }, instructions: INSTRUCTIONS },
+    { capabilities: { tools: {} }, ...(open === null ? {} : { instructions: INSTRUCTIONS }) },
   );
   server.setRequestHandler(ListToolsRequestSchema, () => ({
-    tools: Object.entries(TOOLS).map(([name, tool]) => describeTool(name, tool)) as never,
+    tools: Object.entries(open === null ? {} : TOOLS).map(([name, tool]) => describeTool(name, tool)) as never,
   }));
   server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal, sendNotification }) => {
     const { name, arguments: given = {}, _meta } = params;
@@ -60,7 +63,7 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
         })),
       };
     } catch (error) {
-      if (error instanceof NoDaemon) open.lost?.();
+      if (error instanceof NoDaemon) open?.lost?.();
       const known = toCairnError(error);
       // For a moved folder, or one of another state directory, the error says more.
       const isNew = known.code === "not_a_workspace" && known.details === undefined;
@@ -86,10 +89,11 @@ function forTools(error: CairnError): string | undefined {
 async function call(
   name: string,
   given: Record<string, unknown>,
-  open: OpenWorkspace,
+  open: OpenWorkspace | null,
   options: CallOptions,
 ): ReturnType<Tool["run"]> {
   const tool = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
+  if (open === null) throw new CairnError("not_a_workspace", "the folder is not covered by `cairn agent install`");
   if (tool === undefined)
     throw new CairnError("usage", `there is no tool ${JSON.stringify(name)}`, {
       hint: `use one of these tools: ${Object.keys(TOOLS).join(", ")}`,
@@ -97,11 +101,13 @@ async function call(
   const schema = object(tool.takes);
   refuseUnknown(schema, given, name);
   const client = await open(tool.makesWorkspace === true);
-  return await tool.run(client, checkValue(schema, given, name), options);
+  const answer = await tool.run(client, checkValue(schema, given, name), options);
+  if (name === "fork") await open.forked?.(client.workspacePath(), (answer.data as ForkResult).workspace.path);
+  return answer;
 }
 
 /** Serves the tools on standard input and output until the input ends or the signal fires. */
-export async function serveOnStdio(open: OpenWorkspace, signal: AbortSignal): Promise<void> {
+export async function serveOnStdio(open: OpenWorkspace | null, signal: AbortSignal): Promise<void> {
   const transport = new StdioServerTransport();
   const stop = (): void => void transport.close();
   signal.addEventListener("abort", stop, { once: true });

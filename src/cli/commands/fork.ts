@@ -97,6 +97,8 @@ export const command: CommandDefinition = {
     if (input.flag("plan") || input.text("apply") !== undefined)
       throw usage("--plan and --apply work with --remove only");
     const result = await client.fork(input.required(0), context.place(input.required(1)), options);
+    const { coverToo } = await import("../../agents/cover.ts");
+    await coverToo(context.env, client.workspacePath(), result.workspace.path);
     return {
       data: result,
       exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

@@ -64,8 +64,8 @@ export const command: CommandDefinition = {
 
 /** Returns the commands that remove agents' hooks from a released folder. */
 async function hooksToRemove(context: Context, path: string): Promise<string[]> {
-  const { installedFor } = await import("./agent/agents.ts");
-  return installedFor(path, context.env).map((tool) => `cairn -C ${shellQuote(path)} agent remove ${tool}`);
+  const { toolsFor } = await import("../../agents/tools.ts");
+  return toolsFor(path, context.env).map((tool) => `cairn -C ${shellQuote(path)} agent remove ${tool}`);
 }
 
 function planned({ style }: Context, plan: ReleasePlan): Outcome {

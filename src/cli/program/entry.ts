@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The first file that runs, even on a too old Node: no imports but a constant, and nothing newer than Node 18 before the check.
+// The first file that runs, even on a too old Node: few imports, and nothing newer than Node 18 before the check.
+import { hasNothingToDo } from "../../agents/hook-start.ts";
 import { VERSION } from "../../formats/program.ts";
 
 const NEEDED_MAJOR = 24;
@@ -53,8 +54,8 @@ function isOwn(folder: string): boolean {
 
 // Status 2 of a hook makes a tool stop its agent, and any other failure disturbs the turn.
 const first = ["-C", "--directory"].includes(process.argv[2]!) ? 4 : 2;
-if (process.argv.slice(first, first + 2).join(" ") === "agent hook")
-  process.on("exit", () => void (process.exitCode = 0));
+const isHook = process.argv.slice(first, first + 2).join(" ") === "agent hook";
+if (isHook) process.on("exit", () => void (process.exitCode = 0));
 
 // Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are
 // started, so that they can be started alike.
@@ -83,7 +84,7 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
 } else if (process.argv.length === 3 && ["--version", "-V"].includes(process.argv[2]!)) {
   // No other module is needed.
   process.stdout.write(`${VERSION}\n`);
-} else {
+} else if (!isHook || !process.argv.includes("--if-covered") || !(await hasNothingToDo(process.argv.slice(first)))) {
   const folder = compileCacheFolder();
   if (folder !== undefined) {
     // Node makes folders that the user's group may write, if the umask says so.

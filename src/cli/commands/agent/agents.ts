@@ -1,21 +1,21 @@
-import { existsSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { readSmallFile } from "../../../fs/durable.ts";
-import { absolutePath, homeDirectory } from "../../../fs/users.ts";
+import { join } from "node:path";
 import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
+import { TOOLS } from "../../../agents/tools.ts";
+import type { Environment } from "../../../fs/home.ts";
 import type { Edit, Syntax } from "./edit.ts";
-import { MARK } from "./told.ts";
+import { hermesPlugin, hookFunction, openclawPlugin } from "./ws-ckpt-tools.ts";
 
-/** Entries for each tool, in the tool's documented files and forms: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
-
-export type Environment = Record<string, string | undefined>;
+/** Entries for each tool, in the tool's documented files and forms. */
 
 export interface Scope {
-  /** Folder of the project; null: for all projects of a user. */
+  /**
+   * Folder of the project: entries for everybody, who find `cairn` by PATH. null: entries of the user, which do nothing in folders
+   * that are not covered.
+   */
   project: string | null;
   env: Environment;
-  /** Program and arguments of this command. */
+  /** Program and arguments of this command, for the entries of the user. */
   command: readonly string[];
   /** When hooks make points: after turns only, or after tool calls too. */
   each: "turn" | "tool";
@@ -23,47 +23,30 @@ export interface Scope {
   http?: string | undefined;
 }
 
+/** Option of the hooks in the user's settings: they end at once in folders that are not covered. */
+export const IF_COVERED = "--if-covered";
+
 /** Variable in which a tool finds its token for a daemon's MCP server. */
 export const TOKEN_VARIABLE = "CAIRN_TOKEN";
 
-export interface AgentTool {
-  title: string;
-  edits(scope: Scope): Edit[];
-  /** The step that the user must take before the tool uses the entries. */
-  afterwards: string;
-}
-
-export const AGENTS: Readonly<Record<string, AgentTool>> = {
-  "claude-code": {
-    title: "Claude Code",
-    afterwards: "start `claude` in the folder, trust the folder, and approve the MCP server `cairn` when it asks",
-    edits(scope) {
-      const { project, env, http } = scope;
-      const home = absolutePath(env, "CLAUDE_CONFIG_DIR");
-      const settings = join(
-        project === null ? (home ?? join(homeDirectory(env), ".claude")) : join(project, ".claude"),
-        "settings.json",
-      );
-      const servers = project === null ? join(home ?? homeDirectory(env), ".claude.json") : join(project, ".mcp.json");
-      const { program, args, variables } = serverOf(scope);
+/** Returns the entries of a tool. */
+export function editsOf(tool: string, scope: Scope): Edit[] {
+  const { project, env, http } = scope;
+  const files = TOOLS[tool]!.files(project, env);
+  const { program, args, variables } = serverOf(scope, tool);
+  switch (tool) {
+    case "claude-code": {
       const value =
         http === undefined
           ? { type: "stdio", command: program, args, ...variables }
           : { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) };
       return [
-        { form: "member", file: servers, syntax: "json", path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file: settings, syntax: "json", tool: "claude-code", events: CLAUDE_EVENTS, timeout: 30 }),
-        slashCommand(join(dirname(settings), "commands")),
+        { form: "member", file: files.servers, syntax: "json", path: ["mcpServers", "cairn"], value },
+        ...hooks({ scope, file: files.hooks, syntax: "json", tool, events: CLAUDE_EVENTS, timeout: 30 }),
+        slashCommand(files.commands!),
       ];
-    },
-  },
-  codex: {
-    title: "Codex",
-    afterwards: "trust the project in Codex, and approve the hooks with /hooks; until then Codex ignores them",
-    edits(scope) {
-      const { project, env, http } = scope;
-      const folder = project === null ? codexHome(env) : join(project, ".codex");
-      const { program, args, variables } = serverOf(scope);
+    }
+    case "codex": {
       const toml = (value: unknown): string => JSON.stringify(value);
       const pairs = Object.entries(variables.env ?? {}).map(([name, value]) => `${name} = ${toml(value)}`);
       const lines =
@@ -75,60 +58,40 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
             ]
           : [`url = ${toml(http)}`, `bearer_token_env_var = ${toml(TOKEN_VARIABLE)}`];
       return [
-        { form: "table", file: join(folder, "config.toml"), name: "mcp_servers.cairn", lines },
-        ...hooks({
-          scope,
-          file: join(folder, "hooks.json"),
-          syntax: "json",
-          tool: "codex",
-          events: CLAUDE_EVENTS,
-          timeout: 30,
-        }),
+        { form: "table", file: files.servers, name: "mcp_servers.cairn", lines },
+        ...hooks({ scope, file: files.hooks, syntax: "json", tool, events: CLAUDE_EVENTS, timeout: 30 }),
       ];
-    },
-  },
-  gemini: {
-    title: "Gemini CLI",
-    afterwards: "trust the folder in Gemini CLI; otherwise it ignores the folder's settings",
-    edits(scope) {
-      const { project, env, http } = scope;
-      const file = join(project ?? geminiHome(env), ".gemini", "settings.json");
-      const { program, args, variables } = serverOf(scope);
+    }
+    case "gemini": {
+      const syntax = "json with comments";
       const value =
         http === undefined
           ? { command: program, args, ...variables }
           : { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) };
       return [
-        { form: "member", file, syntax: "json with comments", path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file, syntax: "json with comments", tool: "gemini", events: GEMINI_EVENTS, timeout: 30_000 }),
+        { form: "member", file: files.servers, syntax, path: ["mcpServers", "cairn"], value },
+        ...hooks({ scope, file: files.hooks, syntax, tool, events: GEMINI_EVENTS, timeout: 30_000 }),
       ];
-    },
-  },
-  opencode: {
-    title: "opencode",
-    afterwards: "restart opencode",
-    edits(scope) {
-      const { project, env, http } = scope;
-      const user = join(absolutePath(env, "XDG_CONFIG_HOME") ?? join(homeDirectory(env), ".config"), "opencode");
-      const folder = project ?? user;
-      const named = ["opencode.jsonc", "opencode.json"].map((name) => join(folder, name));
-      const file = named.find((each) => existsSync(each)) ?? named[1]!;
-      const plugin = join(project === null ? user : join(project, ".opencode"), "plugins", "cairn.js");
-      const { program, args, variables } = serverOf(scope);
+    }
+    case "openclaw":
+      return openclawPlugin({ ...scope, words: hookWords(scope, tool), file: files.hooks }, files.servers);
+    case "hermes":
+      return hermesPlugin({ ...scope, words: hookWords(scope, tool), file: files.hooks });
+    default: {
       const environment = variables.env === undefined ? {} : { environment: variables.env };
       const value =
         http === undefined
           ? { type: "local", command: [program, ...args], ...environment, enabled: true }
           : { type: "remote", url: http, headers: bearer(`{env:${TOKEN_VARIABLE}}`), enabled: true };
       return [
-        { form: "member", file, syntax: "jsonc", path: ["mcp", "cairn"], value, fresh: OPENCODE_FRESH },
-        { form: "file", file: plugin, text: pluginText(scope) },
-        ...(project === null ? [] : [withoutPackages(join(project, ".opencode"))]),
-        slashCommand(join(dirname(dirname(plugin)), "commands")),
+        { form: "member", file: files.servers, syntax: "jsonc", path: ["mcp", "cairn"], value, fresh: OPENCODE_FRESH },
+        { form: "file", file: files.hooks, text: pluginText(scope) },
+        ...(files.packages === null ? [] : [withoutPackages(files.packages)]),
+        slashCommand(files.commands!),
       ];
-    },
-  },
-};
+    }
+  }
+}
 
 /** opencode adds this member to a file without it. `agent remove` would then find another file than `install` wrote. */
 const OPENCODE_FRESH = '{\n  "$schema": "https://opencode.ai/config.json"\n}\n';
@@ -165,44 +128,60 @@ function slashCommand(folder: string): Edit {
   return { form: "file", file: join(folder, "cairn-rewind.md"), text: lines.join("\n") };
 }
 
-export const codexHome = (env: Environment): string =>
-  absolutePath(env, "CODEX_HOME") ?? join(homeDirectory(env), ".codex");
-export const geminiHome = (env: Environment): string => absolutePath(env, "GEMINI_CLI_HOME") ?? homeDirectory(env);
-
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
 
+/** Answers a tool's first requests if there is no `cairn`, so that the tool does not report a failed server. It has no `$`, which tools expand. */
+const NO_SERVER = `sed -un ${shellQuote(
+  Object.entries({
+    initialize: {
+      protocolVersion: "2024-11-05",
+      capabilities: { tools: {} },
+      serverInfo: { name: "cairn", version: "0" },
+    },
+    "tools.list": { tools: [] },
+  })
+    .map(
+      ([method, result]) =>
+        `/"method":"${method}"/s/.*"id":\\([0-9]*\\).*/{"jsonrpc":"2.0","id":\\1,"result":${JSON.stringify(result)}}/p`,
+    )
+    .join(";"),
+)}`;
+
+/** True if `cairn` is in PATH, for the shell of a tool. */
+const IS_THERE = "command -v cairn >/dev/null 2>&1";
+
 /** The MCP server as a tool starts it, with the variables that decide where records lie, because Codex passes none of them. */
-function serverOf({ command, env }: Scope): { program: string; args: string[]; variables: { env?: object } } {
+function serverOf(
+  { command, env, project }: Scope,
+  tool: string,
+): { program: string; args: string[]; variables: { env?: object } } {
+  if (project !== null)
+    return { program: "sh", args: ["-c", `${IS_THERE} && exec cairn mcp; ${NO_SERVER}`], variables: {} };
   const [program = "", ...args] = command;
-  const variables = decidingVariables(env);
-  return { program, args: [...args, "mcp"], variables: Object.keys(variables).length === 0 ? {} : { env: variables } };
+  const variables = decidingVariables({ ...env });
+  return {
+    program,
+    args: [...args, "mcp", IF_COVERED, tool],
+    variables: Object.keys(variables).length === 0 ? {} : { env: variables },
+  };
 }
 
-/** Program and arguments of a tool's hook. */
-export function hookWords({ command, env }: Scope, tool: string): string[] {
-  const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${value}`);
-  return [...(variables.length === 0 ? [] : ["env", ...variables]), ...command, "agent", "hook", tool];
+/** Program and arguments of a tool's hook. PATH is not needed for the hook of a user. */
+function hookWords({ command, env, project }: Scope, tool: string): string[] {
+  if (project !== null) return ["cairn", "agent", "hook", tool];
+  const variables = Object.entries(decidingVariables({ ...env })).map(([name, value]) => `${name}=${value}`);
+  const prefix = variables.length === 0 ? [] : ["/usr/bin/env", ...variables];
+  return [...prefix, ...command, "agent", "hook", tool, IF_COVERED];
 }
 
-/** Returns when the files of a tool got hooks that `install` wrote, in milliseconds; null without hooks. `project` null: the user's files. */
-export function installedAt(tool: string, project: string | null, env: Environment): number | null {
-  const times = AGENTS[tool]!.edits({ project, env, command: ["cairn"], each: "turn" }).flatMap(({ file }) => {
-    try {
-      const hasHook = readSmallFile(file, MOST_BYTES, true)?.includes(MARK) === true;
-      return hasHook ? [statSync(file).mtimeMs] : [];
-    } catch {
-      return [];
-    }
-  });
-  return times.length === 0 ? null : Math.max(...times);
+/** The hook as a line for a tool's shell. For everybody it succeeds if there is no `cairn`. */
+export function hookLine(scope: Scope, tool: string, more: readonly string[] = []): string {
+  const line = [...hookWords(scope, tool), ...more].map(shellQuote).join(" ");
+  return scope.project === null ? line : `${IS_THERE} && ${line} || true`;
 }
 
-/** Tools whose files in a project have hooks that `install` wrote. */
-export function installedFor(project: string, env: Environment): string[] {
-  return Object.keys(AGENTS).filter((name) => installedAt(name, project, env) !== null);
-}
-
-const MOST_BYTES = 64 << 20;
+/** True for a file of a project with hooks for everybody; those of earlier builds name a program, and variables of the machine. */
+export const isForEverybody = (text: string): boolean => [IS_THERE, 'spawn("cairn", ', 'COMMAND = ["cairn",'].some((words) => text.includes(words));
 
 interface Events {
   turn: readonly [string, string];
@@ -220,8 +199,7 @@ function hooks(on: {
   timeout: number;
 }): Edit[] {
   const { scope, file, syntax, tool, events, timeout } = on;
-  const command = hookWords(scope, tool).map(shellQuote).join(" ");
-  const handler = { type: "command", command, timeout };
+  const handler = { type: "command", command: hookLine(scope, tool), timeout };
   const element = (event: string, value: object): Edit => ({
     form: "element",
     file,
@@ -237,7 +215,6 @@ function hooks(on: {
 
 /** A plugin in opencode's form, which runs the hook. The plugin never throws, because opencode would refuse the tool call. */
 function pluginText(scope: Scope): string {
-  const [program, ...args] = hookWords(scope, "opencode");
   // The lines are built separately: the build would take an import in a text for a real import.
   const call = (event: string, facts: string): string =>
     `hook({ event: "${event}", session: ${facts}, cwd: directory }`;
@@ -246,29 +223,14 @@ function pluginText(scope: Scope): string {
     "// Written by `cairn agent install opencode`; `cairn agent remove opencode` takes it away. It runs: cairn agent hook opencode",
     'import { spawn } from "node:child_process";',
     "",
-    "const hook = (facts, waits) =>",
-    "  new Promise((done) => {",
-    "    try {",
-    `      const child = spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, {`,
-    '        stdio: ["pipe", "ignore", "ignore"],',
-    "        detached: !waits,",
-    "      });",
-    "      const late = setTimeout(done, 3000);",
-    "      const end = () => (clearTimeout(late), done());",
-    '      child.on("error", end).on("exit", end);',
-    '      child.stdin.on("error", () => {});',
-    "      child.stdin.end(JSON.stringify(facts));",
-    "      if (waits) return;",
-    "      child.unref();",
-    "      end();",
-    "    } catch {",
-    "      done();",
-    "    }",
-    "  });",
+    ...hookFunction(hookWords(scope, "opencode")),
     "",
+    "const turns = {};",
     "export const Cairn = async ({ directory }) => ({",
-    '  "chat.message": (call, { message, parts }) =>',
-    `    ${call("prompt", 'call.sessionID, turn: message?.id, prompt: parts?.find((part) => part.type === "text" && !part.synthetic)?.text')}, true),`,
+    '  "chat.message": (call, { message, parts }) => {',
+    "    turns[call.sessionID] = message?.id;",
+    `    return ${call("prompt", 'call.sessionID, turn: message?.id, prompt: parts?.find((part) => part.type === "text" && !part.synthetic)?.text')}, true);`,
+    "  },",
     ...(scope.each === "tool"
       ? [
           `  "tool.execute.before": (call, { args }) => ${call("before", `${ofTool}, command: args?.command`)}, true),`,
@@ -276,7 +238,7 @@ function pluginText(scope: Scope): string {
         ]
       : []),
     "  event: async ({ event }) => {",
-    `    if (event.type === "session.idle") ${call("stop", "event.properties.sessionID")}, false);`,
+    `    if (event.type === "session.idle") ${call("stop", "event.properties.sessionID, turn: turns[event.properties.sessionID]")}, false);`,
     "  },",
     "});",
     "",

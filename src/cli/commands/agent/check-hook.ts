@@ -1,20 +1,18 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../../../contract/index.ts";
+import type { Environment } from "../../../fs/home.ts";
 import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
-import { shellQuote } from "../../render/format.ts";
-import { type Environment, hookWords, type Scope } from "./agents.ts";
+import { hookLine, type Scope } from "./agents.ts";
 import { LateSaves } from "../../late-saves.ts";
 
 const WAIT_MS = 60_000;
 const LOOK_EVERY_MS = 100;
-/** Variables that each tool passes to its hooks and servers. */
-const PASSED = ["HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR"];
 
 /**
- * Runs a tool's hook as it is written in the tool's files, with the few variables that every tool passes, and waits for its event in
- * the workspace's log. Returns null if the event arrived, otherwise the reason.
+ * Runs a tool's hook as it is written in the tool's files, in another folder and with the fewest variables with which a tool may run
+ * it, and waits for its event in the workspace's log. Returns null if the event arrived, otherwise the reason.
  */
 export async function checkHook(
   client: Client,
@@ -23,8 +21,18 @@ export async function checkHook(
   signal: AbortSignal,
 ): Promise<string | null> {
   const session = `install-${process.pid}-${Date.now()}`;
-  const line = [...hookWords(scope, tool).map(shellQuote), "--verbose"].join(" ");
-  const child = spawn("/bin/sh", ["-c", line], { cwd: client.workspacePath(), env: passed(scope.env), signal });
+  const { project, env } = scope;
+  if (project !== null) {
+    const options = { cwd: "/", env: bare(env), input: "{}", encoding: "utf8" } as const;
+    const without = spawnSync("/bin/sh", ["-c", hookLine(scope, tool)], options);
+    const said = without.stdout + without.stderr;
+    if (without.status !== 0 || said !== "")
+      return `without cairn in PATH it ended with status ${without.status}: ${said}`;
+  }
+  const line = hookLine(scope, tool, ["--verbose"]);
+  // A hook of the project looks for `cairn` in PATH.
+  const variables = project === null ? bare(env) : { ...bare(env), PATH: env["PATH"] };
+  const child = spawn("/bin/sh", ["-c", line], { cwd: "/", env: variables, signal });
   let said = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
@@ -44,13 +52,13 @@ export async function checkHook(
       const { events } = await client.agentEvents({ signal, limit: 10 });
       const event = events.find((each) => each.session === session);
       if (event !== undefined) return event.failed;
-      if (Date.now() > until || !new LateSaves(client.workspacePath()).isPending()) return said.trim();
+      if (Date.now() > until || !new LateSaves(client.workspacePath()).isPending())
+        return said.trim() || "it printed nothing: `cairn` must be in PATH";
     }
   } catch (error) {
     return (error as Error).message;
   }
 }
 
-function passed(env: Environment): Record<string, string> {
-  return Object.fromEntries(PASSED.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])));
-}
+/** The home directory, and a PATH in which there is nothing. */
+const bare = ({ HOME }: Environment): NodeJS.ProcessEnv => ({ ...(HOME === undefined ? {} : { HOME }), PATH: "" });

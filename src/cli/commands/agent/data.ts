@@ -6,6 +6,8 @@ import { Progress } from "../../../contract/words.ts";
 
 const FILES = {
   tool: text(),
+  for: oneOf(["me", "all-mine", "everybody"]),
+  folder: orNull(text("the covered folder; null: all workspaces of the user")),
   files: rows(
     object({
       path: text("absolute"),
@@ -20,6 +22,7 @@ export const InstallData = object({
   checked: orNull(
     flag("true: a hook was run as it is written, and its event arrived in the workspace; null: no hook was run"),
   ),
+  problem: orNull(text("why the hook that was run as a check saved nothing")),
 });
 export const HookData = object({
   save_point_id: orNull(text("null: no point was made, or it is being made in the background")),
@@ -57,4 +60,15 @@ export const FolderState = object({
   agents: rows(AgentState, "one for each tool"),
 });
 export type FolderState = Of<typeof FolderState>;
-export const StatusData = object({ folders: rows(FolderState) });
+export const StatusData = object({
+  folders: rows(FolderState),
+  clones: rows(
+    object({
+      tool: text(),
+      folder: text(),
+      of: text("the covered folder"),
+      at: text("when a hook of the tool first ran there"),
+    }),
+    "copies of covered git repositories that are not covered, and in which a tool works",
+  ),
+});

@@ -1,16 +1,11 @@
-import * as jsonc from "jsonc-parser";
+import type * as jsonc from "jsonc-parser";
 import { parse as parseToml } from "smol-toml";
 import { isDeepStrictEqual } from "node:util";
 import { CairnError } from "../../../errors.ts";
-import { MARK } from "./told.ts";
+import { isOurs, jsonWithComments } from "../../../agents/json.ts";
+import { MARK } from "../../../agents/tools.ts";
 
-// In Node the whole package is in `default`, because Node cannot see the named exports of its CommonJS form. The build
-// has a module with named exports.
-const whole = (Reflect.get(jsonc, "default") ?? jsonc) as typeof jsonc;
-const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = whole;
-
-/** Returns the value of JSON that may have comments. Ignores syntax errors. */
-export const parseJson = (text: string): unknown => parse(text);
+const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = jsonWithComments;
 
 /** The JSON that a tool reads: strict, with comments, or with comments and trailing commas. */
 export type Syntax = "json" | "json with comments" | "jsonc";
@@ -181,9 +176,6 @@ function without(root: Record<string, unknown>, path: readonly string[]): Record
   }
   return copy;
 }
-
-/** True for an entry that some version of Cairn wrote. */
-export const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
 
 function requireJson(
   { file, syntax, path }: Edit & { syntax: Syntax; path: readonly string[] },

@@ -1,9 +1,12 @@
 import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { foldersAbove } from "../../../agents/own-files.ts";
+import { toolsFor } from "../../../agents/tools.ts";
 import type { Client } from "../../../contract/index.ts";
 import type { AgentHooks, FailedHooks } from "../../../contract/looking.ts";
 import { CairnError, toCairnError } from "../../../errors.ts";
+import type { Environment } from "../../../fs/home.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
 import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
 import { releasedRegistration } from "../../../workspace/place/registry.ts";
@@ -11,8 +14,6 @@ import { noteAgentEvent, noteUnopened, readAgentEvents, type StoredEvent, unopen
 import { describeFailed, failedHooks, joinFailed } from "../../../workspace/points/failed-hooks.ts";
 import type { Context } from "../../context.ts";
 import type { LateHook } from "../../late-saves.ts";
-import { AGENTS, type Environment, installedAt } from "./agents.ts";
-import { foldersAbove } from "./own-files.ts";
 import { formatMinute, printable } from "../../render/format.ts";
 
 /** A hook that saved nothing is recorded, and says so once in each session, if its tool shows messages of hooks. */
@@ -66,11 +67,11 @@ function realOrGiven(folder: string): string {
   }
 }
 
-/** Throws `not_a_workspace` for a folder that was released, and whose own files still have the tool's hooks. */
+/** Throws `not_a_workspace` for a folder that was released, and to which the tool's hooks still point. */
 export function requireNotReleased({ agent, told }: LateHook, env: Environment): void {
-  const folder = realPathOf(told.cwd);
-  const released = foldersAbove(folder.toString("utf8")).find((each) => releasedRegistration(each) !== null);
-  if (released === undefined || !Object.hasOwn(AGENTS, agent) || installedAt(agent, released, env) === null) return;
+  const folder = realPathOf(told.cwd).toString("utf8");
+  const released = foldersAbove(folder).find((each) => releasedRegistration(each) !== null);
+  if (released === undefined || !toolsFor(released, env).includes(agent)) return;
   throw new CairnError("not_a_workspace", `${printable(released)} was released`);
 }
 

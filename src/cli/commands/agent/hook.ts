@@ -6,12 +6,14 @@ import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { aborted } from "../../process-signal.ts";
-import { AGENTS } from "./agents.ts";
+import { onceForEvent } from "../../../agents/once.ts";
+import { TOOLS } from "../../../agents/tools.ts";
+import { IF_COVERED } from "./agents.ts";
+import { findCovered } from "./find-covered.ts";
 import { type LateHook, LateSaves } from "../../late-saves.ts";
 import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
 
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
-const READ_MS = 1000;
 const HAND_OVER_MS = 1300;
 /** Milliseconds within which an aborted save normally ends. After them the process exits in any case; the next save recovers. */
 const ABORT_MS = 250;
@@ -24,7 +26,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[tool]",
-      text: `the calling tool, with JSON on standard input: ${Object.keys(AGENTS).join(", ")}`,
+      text: `the calling tool, with JSON on standard input: ${Object.keys(TOOLS).join(", ")}`,
     },
   ],
   options: [
@@ -36,6 +38,10 @@ export const command: CommandDefinition = {
     {
       flags: "--verbose",
       text: "print what was done, or why not; by default nothing is printed, because tools treat output as a message",
+    },
+    {
+      flags: IF_COVERED,
+      text: "do nothing in a folder that `agent install` does not cover; decided before the command starts",
     },
     {
       flags: "--in-background",
@@ -83,7 +89,11 @@ interface Done {
 const onFailure = async () => import("./failed-hook.ts");
 
 const UNCHANGED: Done = { id: null, said: "no point was made: nothing had changed" };
+const DOUBLE: Done = { id: null, said: "no point was made: another hook saved for the same event" };
 const NO_WORKSPACE: Done = { id: null, said: "no point was made: the folder is not a workspace" };
+
+/** Milliseconds until the save is handed over. */
+const timeLeft = (): number => Math.max(0, Math.round(HAND_OVER_MS - process.uptime() * 1000));
 
 /** Reads the event that a tool tells on standard input or by options. */
 async function hookOf(context: Context, input: Input): Promise<LateHook> {
@@ -91,7 +101,8 @@ async function hookOf(context: Context, input: Input): Promise<LateHook> {
   const agent = known ?? other;
   if (agent === undefined || (known !== undefined && other !== undefined))
     throw usage("name the calling tool once: `cairn agent hook TOOL`, or --tool NAME for any other tool");
-  const told = known === undefined ? await toldInOptions(input, context.folder(), READ_MS) : await toldOnInput(READ_MS);
+  const told =
+    known === undefined ? await toldInOptions(input, context.folder(), timeLeft()) : await toldOnInput(timeLeft());
   return { agent, told, asked_at: new Date().toISOString() };
 }
 
@@ -99,18 +110,19 @@ async function hookOf(context: Context, input: Input): Promise<LateHook> {
 async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
   const { cwd } = hook.told;
   if (!isAbsolute(cwd)) return NO_WORKSPACE;
-  const late = AbortSignal.timeout(Math.max(0, Math.round(HAND_OVER_MS - process.uptime() * 1000)));
+  const late = AbortSignal.timeout(timeLeft());
   const signal = AbortSignal.any([context.signal, late]);
   let folder = cwd;
   const saving = (async (): Promise<Done> => {
-    const found = await (await context.library()).find(cwd, { signal });
+    const found = await findCovered(context, hook.agent, cwd, { signal });
     if (found === null) {
       (await onFailure()).requireNotReleased(hook, context.env);
       return NO_WORKSPACE;
     }
     folder = found;
     const saves = new LateSaves(found);
-    return saves.isPending() ? handOver(saves, hook) : save(context, found, hook, { signal, lockTimeoutMs: LOCK_MS });
+    const options = { signal, lockTimeoutMs: LOCK_MS };
+    return saves.isPending() ? handOver(saves, hook) : saveOnce(context, found, hook, options);
   })();
   const ending = aborted(signal).then(async (): Promise<Done> => {
     await sleep(ABORT_MS, undefined, { ref: false });
@@ -130,6 +142,14 @@ async function handOver(saves: LateSaves, hook: LateHook): Promise<Done> {
   await saves.add(hook);
   return { id: null, said, answer: failed === null ? "" : (await onFailure()).toldOnce(hook, failed) };
 }
+
+/** Makes one save for an event, however many hooks the tool runs for it. */
+const saveOnce = async (...[context, folder, hook, options, isLate]: Parameters<typeof save>): Promise<Done> =>
+  (await onceForEvent(
+    { ...hook.told, agent: hook.agent },
+    async () => save(context, folder, hook, options, isLate),
+    options,
+  )) ?? DOUBLE;
 
 /** Makes one save. Returns no id if nothing had changed. */
 async function save(
@@ -160,7 +180,7 @@ async function makeLateSaves(context: Context): Promise<Done> {
     const signal = AbortSignal.any([context.signal, silent.signal]);
     const timer = setTimeout(() => silent.abort(new Error("no progress for 10 minutes")), SILENCE_MS);
     try {
-      const found = await (await context.library()).find(hook.told.cwd, { signal });
+      const found = await findCovered(context, hook.agent, hook.told.cwd, { signal });
       if (found === null) return (await onFailure()).requireNotReleased(hook, context.env);
       const options: CallOptions = {
         signal,
@@ -170,7 +190,7 @@ async function makeLateSaves(context: Context): Promise<Done> {
           onProgress(progress);
         },
       };
-      await save(context, found, hook, options, true);
+      await saveOnce(context, found, hook, options, true);
     } catch (error) {
       await (await onFailure()).noteFailedHook(hook, error);
       throw error;

@@ -1,24 +1,34 @@
-import { lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { existsSync, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { createInterface } from "node:readline/promises";
+import { originalOfFolder } from "../../../agents/clones.ts";
+import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
+import { type Cover, type Coverage, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
+import { MARK, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
 import { thisProgram } from "../../../daemon/unit.ts";
 import { CairnError } from "../../../errors.ts";
+import { failpoint } from "../../../failpoint.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { printable } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
-import { AGENTS, type AgentTool, type Scope, TOKEN_VARIABLE } from "./agents.ts";
+import { editsOf, IF_COVERED, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
 import { type Edit, withEdit, withoutEdit } from "./edit.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
-const TOOL = { name: "<tool>", text: Object.keys(AGENTS).join(", ") };
-const USER = { flags: "--user", text: "for all of your projects; hooks save only in folders that are workspaces" };
+const TOOL = { name: "<tool>", text: Object.keys(TOOLS).join(", ") };
+const WHOM = ["me", "all-mine", "everybody"] as const;
+const FOR = {
+  flags: "--for <whom>",
+  text: "me (default): you, in this folder and other worktrees of its repository; all-mine: you, in all of your workspaces; everybody: all users of the project, by files of the project that find `cairn` by PATH",
+  values: WHOM,
+};
 const GUARDS = new VerbOptions({ allow: InitOptions.entries.allow });
 const EACH = ["tool", "turn"] as const;
 
@@ -26,13 +36,12 @@ export const install: CommandDefinition = {
   name: "agent install",
   arguments: [TOOL],
   options: [
-    USER,
+    FOR,
     {
       flags: "--each <what>",
       text: "tool (default): save before and after each tool call and turn; turn: only each turn",
       values: EACH,
     },
-    { flags: "--command <path>", text: "command that the tool runs (default: this program with its Node)" },
     {
       flags: "--http <url>",
       text: `the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
@@ -43,68 +52,152 @@ export const install: CommandDefinition = {
   examples: [
     {
       line: "cairn -C ~/project agent install claude-code",
-      text: "hooks and the MCP server, in the project's files",
+      text: "hooks and the MCP server, in your own settings of the tool; they work in this folder",
     },
-    { line: "cairn agent install codex --user --print", text: "show what would be written" },
+    { line: "cairn agent install codex --for all-mine --print", text: "show what would be written" },
     {
       line: "cairn -C ~/project agent install gemini --http https://host:7777/mcp",
       text: "use the MCP server of the daemon on another machine",
     },
   ],
   async run(context, input) {
-    const tool = toolOf(input);
-    const scope = scopeOf(context, input);
-    const edits = tool.edits(scope);
-    // Hooks of tool calls that an earlier `install` wrote.
-    const unwanted =
-      scope.each === "tool" ? [] : tool.edits({ ...scope, each: "tool" }).filter((edit) => !edits.some(isAt(edit)));
-    const changes = changesOf([...unwanted, ...edits], (edit, text) =>
-      unwanted.includes(edit) ? withoutEdit(edit, text) : withEdit(edit, text),
-    );
+    const on = await placeOf(context, input);
+    const { covers } = requireCovered(context.env);
+    const cover: Cover = {
+      tool: on.tool,
+      whom: on.whom,
+      each: input.choice("each", EACH) ?? "tool",
+      folder: on.whom === "all-mine" ? null : await folderFacts(on.folder),
+      since: new Date().toISOString(),
+    };
+    const added = [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, covers);
+    const scope = scopeOf(context, on, added, addressOf(input.text("http")));
+    const changes = [...changesFor(on.tool, scope), ...(on.whom === "everybody" ? [] : formerChanges(context, on))];
     if (input.flag("print"))
       return {
-        data: { ...dataOf(input, changes), checked: null },
+        data: { ...dataOf(on, changes), checked: null, problem: null },
         text: () => changes.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n"),
       };
     requireKeepable();
-    const client = await workspaceOf(context, input, scope);
+    const client = await workspaceOf(context, input, on);
     if (client !== null) await firstPoint(context, client);
+    // A listed folder without entries is not saved, and status says so; entries without a list would do nothing.
+    await changeCovered(context.env, () => added);
+    failpoint("agent.covered");
     for (const { file, before, text } of changes) {
       const made = write({ file, before, text });
       if (text !== null && text !== before) keepBefore(file, { before, text, made });
+      failpoint("agent.written");
     }
-    const problem = client === null ? null : await checkHook(client, input.required(0), scope, context.signal);
+    const problem = client === null ? null : await checkHook(client, on.tool, scope, context.signal);
     if (problem !== null) context.note(`the hook was run for a check and saved nothing: ${problem}`, true);
     return {
-      data: { ...dataOf(input, changes), checked: client === null ? null : problem === null },
+      data: { ...dataOf(on, changes), checked: client === null ? null : problem === null, problem },
       text: () =>
         [
-          `${context.style.green("installed")} for ${tool.title}`,
+          `${context.style.green("installed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
           ...shown(changes),
-          ...(client !== null && problem === null ? ["  checked: a hook saved this folder"] : []),
-          `  ${tool.afterwards}`,
+          ...(client !== null && problem === null ? [CHECKED[on.whom]] : []),
+          `  ${TOOLS[on.tool]!.afterwards}`,
           ...(scope.http === undefined ? [] : [TOKEN_STEP]),
         ].join("\n"),
     };
   },
 };
 
+const CHECKED = {
+  me: "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
+  "all-mine": "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
+  everybody: "  checked: a hook saved this folder; without `cairn` in PATH it is silent and succeeds",
+};
+
+const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
+
+/** The tool, the persons and the folder of a call. */
+interface Place {
+  tool: string;
+  whom: Whom;
+  /** the workspace's folder, or the folder that becomes a workspace */
+  folder: string;
+}
+
+async function placeOf(context: Context, input: Input): Promise<Place> {
+  const tool = toolOf(input);
+  const found = await (await context.library()).find(context.folder(), context.callOptions());
+  return { tool, whom: input.choice("for", WHOM) ?? "me", folder: found ?? realPath(context.folder()) };
+}
+
+/** The real path of a folder; a missing folder's path as it is given. */
+function realPath(folder: string): string {
+  try {
+    return realpathSync.native(folder);
+  } catch {
+    return folder;
+  }
+}
+
+const wordsOf = ({ whom, folder }: Place): string =>
+  whom === "all-mine"
+    ? "in all of your workspaces"
+    : `${whom === "me" ? "for you" : "for everybody"} in ${printable(folder)}`;
+
+/** An earlier build's entries of a user work in all workspaces of the user, and have no entry in the list. */
+function formerCovers({ env }: Context, { tool, whom }: Place): Cover[] {
+  const text = textOf(TOOLS[tool]!.files(null, env).hooks) ?? "";
+  if (whom === "everybody" || !text.includes(MARK) || text.includes(IF_COVERED)) return [];
+  return [{ tool, whom: "all-mine", each: "tool", folder: null, since: new Date().toISOString() }];
+}
+
+/** Takes entries of earlier builds, which name programs and variables of this machine, out of the project's files. */
+function formerChanges({ env }: Context, { tool, folder }: Place): Change[] {
+  const { hooks } = TOOLS[tool]!.files(folder, env);
+  const own = Object.values(TOOLS[tool]!.files(null, env));
+  const text = textOf(hooks) ?? "";
+  // In a home directory the files of the project are the user's.
+  if (own.includes(hooks) || !text.includes(MARK) || isForEverybody(text)) return [];
+  return removals(tool, { project: folder, env, command: [], each: "tool" });
+}
+
+/** Returns the scope of the entries that a list needs. One entry of the user's settings serves all covered folders. */
+function scopeOf({ env }: Context, on: Place, covers: readonly Cover[], http?: string): Scope {
+  const own = covers.filter(
+    ({ tool, whom }) => tool === on.tool && (whom === "everybody") === (on.whom === "everybody"),
+  );
+  return {
+    project: on.whom === "everybody" ? on.folder : null,
+    env,
+    command: thisProgram(),
+    each: own.some(({ each, folder }) => each === "tool" && (on.whom !== "everybody" || folder?.path === on.folder))
+      ? "tool"
+      : "turn",
+    http,
+  };
+}
+
+/** Returns the files with the entries of a tool, without hooks of tool calls that an earlier `install` wrote. */
+function changesFor(tool: string, scope: Scope): Change[] {
+  const edits = editsOf(tool, scope);
+  const unwanted = editsOf(tool, { ...scope, each: "tool" }).filter((edit) => !edits.some(isAt(edit)));
+  return changesOf([...unwanted, ...edits], (edit, text) =>
+    unwanted.includes(edit) ? withoutEdit(edit, text) : withEdit(edit, text),
+  );
+}
+
 const isAt =
   (edit: Edit) =>
   (other: Edit): boolean =>
     edit.form !== "element" || (other.form === "element" && other.path.join() === edit.path.join());
 
-const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
-
-/** The workspace in which a hook is checked. A project becomes a workspace if it is not one yet; null with `--user` in no workspace. */
-async function workspaceOf(context: Context, input: Input, { project }: Scope): Promise<Client | null> {
-  if (project === null) {
-    const folder = await (await context.library()).find(context.folder(), context.callOptions());
-    return folder === null ? null : context.open();
+/** The workspace in which a hook is checked. A folder becomes a workspace if it is not one yet; null for all workspaces, in none. */
+async function workspaceOf(context: Context, input: Input, { whom, folder }: Place): Promise<Client | null> {
+  const at = { at: folder, guardsHome: true };
+  if (whom === "all-mine") {
+    const found = await (await context.library()).find(folder, context.callOptions());
+    return found === null ? null : context.openOrInit(undefined, [], at);
   }
   const { allow = [] } = GUARDS.read(context, input);
   try {
-    return await context.openOrInit(undefined, allow, { guardsHome: true });
+    return await context.openOrInit(undefined, allow, at);
   } catch (error) {
     const isHome = error instanceof CairnError && error.details?.["guard"] === "home";
     if (
@@ -113,7 +206,7 @@ async function workspaceOf(context: Context, input: Input, { project }: Scope): 
       !(await isConfirmed(`${context.folder()} is a home directory, or has one in it. Save all of it?`))
     )
       throw error;
-    return context.openOrInit(undefined, [...allow, "home"]);
+    return context.openOrInit(undefined, [...allow, "home"], at);
   }
 }
 
@@ -137,55 +230,88 @@ async function firstPoint(context: Context, client: Client): Promise<void> {
 export const remove: CommandDefinition = {
   name: "agent remove",
   arguments: [TOOL],
-  options: [USER],
+  options: [FOR],
   examples: [
     { line: "cairn -C ~/project agent remove claude-code", text: "other entries and the save points stay as they are" },
   ],
   async run(context, input) {
-    const tool = toolOf(input);
-    const edits = tool.edits({ ...scopeOf(context, input), each: "tool" });
-    const changes = changesOf(edits, (_edit, text) => text).map(({ file, before }) => {
-      const kept = keptBefore(file, before);
-      const text = () =>
-        changesOf(
-          edits.filter((edit) => edit.file === file),
-          withoutEdit,
-        )[0]!.text;
-      return { file, before, text: kept === null ? text() : kept.before, made: kept?.made ?? null };
-    });
+    const on = await placeOf(context, input);
+    const { env } = context;
+    const about = { ...on, folder: on.whom === "all-mine" ? null : await factsOnceThere(on.folder) };
+    const without = (covers: readonly Cover[]): readonly Cover[] => covers.filter((each) => !isSame(each, about));
+    const left = without(requireCovered(env).covers);
+    const isNeeded = left.some((each) => each.tool === on.tool && each.whom !== "everybody" && each.each !== "never");
+    const scope: Scope = { project: null, env, command: [], each: "tool" };
+    const changes = [
+      // The user's entries serve other folders, too.
+      ...(on.whom === "everybody" || isNeeded ? [] : removals(on.tool, scope)),
+      ...(on.whom === "everybody" ? removals(on.tool, { ...scope, project: on.folder }) : formerChanges(context, on)),
+    ];
     for (const change of changes) write(change);
     // A folder was made for its first file, and is empty after the removal of the last one.
-    for (const { file, made } of changes.toReversed()) forgetBefore(file, made);
+    for (const { file, made } of changes.toReversed()) forgetBefore(file, made ?? null);
+    failpoint("agent.removed");
+    const { covers } = await changeCovered(env, without);
+    const still = coverageOf({ version: 1, covers }, on.tool, on.folder);
+    if (on.whom === "me") await refuse(context, on, still?.by ?? null);
     return {
-      data: dataOf(input, changes),
-      text: () => [`${context.style.green("removed")} for ${tool.title}`, ...shown(changes)].join("\n"),
+      data: dataOf(on, changes),
+      text: () =>
+        [`${context.style.green("removed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`, ...shown(changes)].join(
+          "\n",
+        ),
     };
   },
 };
 
-function toolOf(input: Input): AgentTool {
-  const name = input.required(0);
-  const tool = Object.hasOwn(AGENTS, name) ? AGENTS[name] : undefined;
-  if (tool === undefined)
-    throw usage(
-      `unknown tool ${JSON.stringify(name)}`,
-      Object.keys(AGENTS)
-        .filter((each) => name !== "" && each.startsWith(name.toLowerCase()))
-        .map((each) => `did you mean ${each}? `)
-        .join("") + `choose one of ${Object.keys(AGENTS).join(", ")}`,
+/** What the list keeps of a folder, which may be gone. */
+const factsOnceThere = async (path: string): Promise<CoveredFolder> =>
+  existsSync(path) ? folderFacts(path) : { path, inode: "", made: "0", git: null };
+
+/** Records that a worktree or a copy of a covered repository stays uncovered. Reports what covers the folder still. */
+async function refuse(context: Context, on: Place, still: Coverage["by"] | null): Promise<void> {
+  const { env } = context;
+  if (still === "all" || still === "folder") {
+    const whom = still === "all" ? "all-mine" : "everybody";
+    context.note(
+      `the folder is still covered; see ${context.commandLine(["agent", "remove", on.tool, "--for", whom])}`,
     );
-  return tool;
+    return;
+  }
+  const isCopy = (await originalOfFolder(requireCovered(env).covers, on.tool, on.folder)) !== null;
+  if (still === null && !isCopy) return;
+  const { tool, whom, folder } = on;
+  const never: Cover = {
+    tool,
+    whom,
+    each: "never",
+    folder: await folderFacts(folder),
+    since: new Date().toISOString(),
+  };
+  await changeCovered(env, (covers) => withCover(covers, never));
 }
 
-function scopeOf(context: Context, input: Input): Scope {
-  const command = input.text("command");
-  return {
-    project: input.flag("user") ? null : resolve(context.folder()),
-    env: context.env,
-    each: input.choice("each", EACH) ?? "tool",
-    http: addressOf(input.text("http")),
-    command: command === undefined ? thisProgram() : [command],
-  };
+/** Returns the files without the entries of a tool, byte for byte as before `install` if nobody has changed them since. */
+function removals(tool: string, scope: Scope): Change[] {
+  const edits = editsOf(tool, scope);
+  return changesOf(edits, (_edit, text) => text).map(({ file, before }) => {
+    const kept = keptBefore(file, before);
+    if (kept !== null) return { file, before, text: kept.before, made: kept.made };
+    const own = edits.filter((edit) => edit.file === file);
+    return { file, before, text: changesOf(own, withoutEdit)[0]!.text };
+  });
+}
+
+function toolOf(input: Input): string {
+  const name = input.required(0);
+  if (Object.hasOwn(TOOLS, name)) return name;
+  throw usage(
+    `unknown tool ${JSON.stringify(name)}`,
+    Object.keys(TOOLS)
+      .filter((each) => name !== "" && each.startsWith(name.toLowerCase()))
+      .map((each) => `did you mean ${each}? `)
+      .join("") + `choose one of ${Object.keys(TOOLS).join(", ")}`,
+  );
 }
 
 /** Throws `usage` for text that is not an HTTP address. */
@@ -204,6 +330,8 @@ interface Change {
   file: string;
   before: string | null;
   text: string | null;
+  /** topmost folder that `install` made for the file */
+  made?: string | null;
 }
 
 /** Returns the files with all edits. Every edit is applied in memory before any file is written. */
@@ -213,13 +341,15 @@ function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | nu
     const { file } = edit;
     let change = changes.get(file);
     if (change === undefined) {
-      const before = readSmallFile(file, LIMIT, true)?.toString("utf8") ?? null;
+      const before = textOf(file);
       changes.set(file, (change = { file, before, text: before }));
     }
     change.text = apply(edit, change.text);
   }
   return [...changes.values()];
 }
+
+const textOf = (file: string): string | null => readSmallFile(file, LIMIT, true)?.toString("utf8") ?? null;
 
 /** Writes one file as a whole with its present mode; for a link, the link's target. Returns the topmost folder that it made. */
 function write({ file, before, text }: Change): string | null {
@@ -236,8 +366,10 @@ function write({ file, before, text }: Change): string | null {
   return made;
 }
 
-const dataOf = (input: Input, changes: readonly Change[]) => ({
-  tool: input.required(0),
+const dataOf = ({ tool, whom, folder }: Place, changes: readonly Change[]) => ({
+  tool,
+  for: whom,
+  folder: whom === "all-mine" ? null : folder,
   files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
 });
 

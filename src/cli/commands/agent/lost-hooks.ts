@@ -7,7 +7,7 @@ import type { Context } from "../../context.ts";
 export async function tellingOfHooks<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
   const root = client.workspacePath();
   if (![".claude", ".codex", ".gemini", ".opencode"].some((name) => existsSync(join(root, name)))) return restore();
-  const { installedFor } = await import("./agents.ts");
+  const { installedFor } = await import("../../../agents/tools.ts");
   const before = installedFor(root, context.env);
   const result = await restore();
   const after = new Set(installedFor(root, context.env));

@@ -1,27 +1,30 @@
-import { rawPath } from "../../../formats/records/record.ts";
-import { displayPath } from "../../../fs/paths/safe-path.ts";
-import type { AgentHooks } from "../../../contract/looking.ts";
+import { uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
+import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
+import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
+import { installedAt, TOOLS } from "../../../agents/tools.ts";
 import { append } from "../../../append.ts";
+import type { AgentHooks } from "../../../contract/looking.ts";
 import { toCairnError } from "../../../errors.ts";
+import { rawPath } from "../../../formats/records/record.ts";
+import type { Environment } from "../../../fs/home.ts";
+import { displayPath, isAtOrBelow } from "../../../fs/paths/safe-path.ts";
 import { unopenedEvents } from "../../../workspace/points/agent-record.ts";
 import { describeFailed } from "../../../workspace/points/failed-hooks.ts";
-import { realPathOf } from "../../../workspace/place/find-workspace.ts";
+import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
 import { listReleased, releasedRegistration } from "../../../workspace/place/registry.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { formatAge, printable } from "../../render/format.ts";
-import { renderTable } from "../../render/table.ts";
+import { LateSaves } from "../../late-saves.ts";
+import { formatAge, printable, shellQuote } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
-import { AGENTS, type Environment, installedAt } from "./agents.ts";
+import { renderTable } from "../../render/table.ts";
 import type { AgentState, FolderState } from "./data.ts";
 import { shownTime, withUnopened } from "./failed-hook.ts";
-import { LateSaves } from "../../late-saves.ts";
-import { isTrusted, lastPrompt } from "./own-files.ts";
 
 export const command: CommandDefinition = {
   name: "agent status",
   answers: true,
-  options: [{ flags: "--all", text: "all folders in which an agent has hooks, also released ones" }],
+  options: [{ flags: "--all", text: "all folders that hooks cover or point to, also released ones" }],
   examples: [
     { line: "cairn -C ~/project agent status", text: "which tools save this folder, and when they did last" },
     { line: "cairn agent status --all --json", text: "all folders, for programs" },
@@ -31,26 +34,35 @@ export const command: CommandDefinition = {
     const states: FolderState[] = [];
     for (const folder of isAll ? await allFolders(context) : [context.folder()])
       states.push(await folderState(context, folder));
-    const folders = isAll ? states.filter(({ agents }) => agents.some(hasHooks)) : states;
-    return { data: { folders }, text: async () => render(folders, context.style, Date.now()) };
+    const folders = isAll ? states.filter(({ agents }) => agents.some(isOfFolder)) : states;
+    const clones = await uncoveredClones(context.env);
+    const shown = isAll ? isOfFolder : isOfMachine;
+    return { data: { folders, clones }, text: async () => render({ folders, clones, shown }, context.style) };
   },
 };
 
-/** True for a tool that has hooks in the folder, or has called one there. */
-const hasHooks = ({ installed, last_hook: last, failed }: AgentState): boolean =>
+/** True for a tool whose hooks cover the folder or point to it, or have saved it. */
+const isOfFolder = ({ installed, last_hook: last, failed }: AgentState): boolean =>
   installed.length > 0 || last !== null || failed !== null;
 
-/** Lists all workspaces, and the folders that were released. */
+/** True also for a tool that has hooks for other folders. */
+const isOfMachine = (agent: AgentState): boolean => isOfFolder(agent) || agent.why !== NOT_INSTALLED;
+
+const NOT_INSTALLED = "no hooks are installed";
+
+/** Lists workspaces, covered folders and released ones. */
 async function allFolders(context: Context): Promise<string[]> {
   const workspaces = await (await context.library()).listWorkspaces(context.callOptions());
   const released = listReleased().flatMap(({ registration }) =>
     registration === null ? [] : [displayPath(rawPath(registration)).path],
   );
-  return [...new Set([...workspaces.map(({ path }) => path), ...released])].toSorted();
+  const covered = readCovered(context.env)?.covers.flatMap(({ folder }) => folder?.path ?? []) ?? [];
+  return [...new Set([...workspaces.map(({ path }) => path), ...covered, ...released])].toSorted();
 }
 
 /** Returns what is known of the agents in a folder, or in the workspace above it. */
 export async function folderState(context: Context, folder: string): Promise<FolderState> {
+  const { env } = context;
   const options = context.callOptions();
   let path = realPathOf(folder).toString("utf8");
   let [watched, known, problem]: [boolean | null, AgentHooks[], string | null] = [null, [], null];
@@ -67,20 +79,25 @@ export async function folderState(context: Context, folder: string): Promise<Fol
     problem = toCairnError(error).message;
   }
   const saves = new LateSaves(path);
+  const [list, isPending] = [readCovered(env), saves.isPending()];
   const others = [...known, ...unopenedEvents(path)].map(({ agent }) => agent);
-  const tools = new Set([...Object.keys(AGENTS), ...others]);
   const agents: AgentState[] = [];
-  for (const tool of tools) {
-    const about = { known: known.find(({ agent }) => agent === tool), problem, isPending: saves.isPending() };
-    agents.push(await agentState(tool, { path, env: context.env, ...about }));
+  for (const tool of new Set([...Object.keys(TOOLS), ...others])) {
+    const own = known.find(({ agent }) => agent === tool);
+    agents.push(
+      Object.hasOwn(TOOLS, tool)
+        ? await agentState(tool, { path, env, list, known: own, problem, isPending })
+        : otherAgent(tool, { path, known: own, problem }),
+    );
   }
   return { path, problem, watched, background: saves.state(), agents };
 }
 
+const NO_WORKSPACE = "not a workspace";
+
 function whyNone(path: string): string {
   const released = releasedRegistration(path);
-  if (released === null) return "not a workspace";
-  return `released ${shownTime(released.registered_at)}`;
+  return released === null ? NO_WORKSPACE : `released ${shownTime(released.registered_at)}`;
 }
 
 /** Milliseconds by which a prompt must be later than the last hook before that hook counts as missed. */
@@ -88,32 +105,53 @@ const MISSED_MS = 60_000;
 
 interface About {
   path: string;
-  env: Environment;
   known: AgentHooks | undefined;
-  /** Why no hook can save the folder. */
+  /** Why no hook can save the folder now. */
   problem: string | null;
-  isPending: boolean;
 }
 
-async function agentState(tool: string, { path, env, known, problem, isPending }: About): Promise<AgentState> {
-  const files = Object.hasOwn(AGENTS, tool)
-    ? { project: installedAt(tool, path, env), user: installedAt(tool, null, env) }
-    : { project: null, user: null };
-  const installed = (["project", "user"] as const).filter((each) => files[each] !== null);
-  // Another tool calls its hook by itself.
-  const isInstalled = installed.length > 0 || !Object.hasOwn(AGENTS, tool);
-  const why = isInstalled ? problem : "no hooks are installed";
+/** The state of a tool that calls `agent hook --tool` by itself. */
+function otherAgent(tool: string, { path, known, problem }: About): AgentState {
+  return {
+    tool,
+    installed: [],
+    covered: problem === null,
+    why: problem,
+    trusted: null,
+    last_prompt: null,
+    last_hook: known?.last_hook ?? null,
+    last_point: known?.last_point ?? null,
+    failed: withUnopened(tool, path, known),
+    checked_at: null,
+    problems: [],
+  };
+}
+
+async function agentState(
+  tool: string,
+  about: About & { env: Environment; list: CoveredList | null; isPending: boolean },
+): Promise<AgentState> {
+  const { path, env, known, problem, isPending } = about;
+  const files = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
+  const { isCovered, why: whyNot, isFamily } = coverOf(tool, about);
+  const places = { project: files.project !== null, user: files.user !== null && isCovered };
+  const installed = (["project", "user"] as const).filter((each) => places[each]);
+  const { title, afterwards } = TOOLS[tool]!;
+  const isInstalled = installed.length > 0;
+  // A worktree of a covered repository becomes a workspace at its first prompt.
+  const why = isInstalled ? (isFamily ? null : problem) : files.user === null ? NOT_INSTALLED : whyNot;
   const last = (isInstalled ? known?.last_hook : null) ?? null;
   const writtenAt = Math.max(files.project ?? 0, files.user ?? 0);
   const lastAt = last === null ? 0 : Date.parse(last.at);
-  const prompt = isInstalled ? await lastPrompt(tool, path, env) : null;
+  const prompt = isInstalled ? lastPrompt(tool, { folder: path, env, isHere: inWorkspace(path) }) : null;
+  // A hook that was called is the best proof.
+  const isProven = lastAt > writtenAt;
   const state: AgentState = {
     tool,
     installed,
     covered: why === null,
     why,
-    // A hook that was called is the best proof.
-    trusted: installed.length === 0 ? null : lastAt > writtenAt || isTrusted(tool, path, env, files.project !== null),
+    trusted: isInstalled ? isProven || isTrusted(tool, path, env, files.project !== null) : null,
     last_prompt: prompt === null ? null : new Date(prompt).toISOString(),
     last_hook: last,
     last_point: (isInstalled ? known?.last_point : null) ?? null,
@@ -121,11 +159,10 @@ async function agentState(tool: string, { path, env, known, problem, isPending }
     checked_at: known?.checked_at ?? null,
     problems: [],
   };
-  if (installed.length === 0) return state;
-  const { title, afterwards } = AGENTS[tool]!;
-  if (problem !== null) {
-    if (files.project !== null)
-      state.problems.push(`hooks of ${title} still point to this folder; to remove them: cairn agent remove ${tool}`);
+  if (!isInstalled) return state;
+  if (why !== null) {
+    const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}`;
+    state.problems.push(`hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`);
     return state;
   }
   if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
@@ -136,27 +173,77 @@ async function agentState(tool: string, { path, env, known, problem, isPending }
   return state;
 }
 
-async function render(folders: readonly FolderState[], style: Style, now: number): Promise<string> {
+/** Tells if the hooks in the user's settings cover a folder. Those of earlier versions had no list, and cover all workspaces. */
+function coverOf(
+  tool: string,
+  { path, list, problem }: About & { list: CoveredList | null },
+): { isCovered: boolean; why: string; isFamily: boolean } {
+  const covers = list?.covers.filter((each) => each.tool === tool) ?? [];
+  const coverage = list === null ? null : coverageOf(list, tool, path);
+  const isNever = covers.some(({ each, folder }) => each === "never" && folder?.path === path);
+  // All workspaces are covered: this is none.
+  const isCovered = covers.length === 0 || coverage?.by === "all" ? problem !== NO_WORKSPACE : coverage !== null;
+  return {
+    isCovered,
+    isFamily: coverage?.by === "family" && problem === NO_WORKSPACE,
+    why: isNever
+      ? "you said that it is not to be covered"
+      : `\`cairn -C ${shellQuote(path)} agent install ${tool}\` covers it`,
+  };
+}
+
+/** Tells if a tool that works in a folder is saved into this workspace, not into one inside. */
+function inWorkspace(path: string): (folder: string) => boolean {
+  const known = new Map<string, boolean>([[path, true]]);
+  return (folder) => {
+    const isKnown = known.get(folder) ?? (isAtOrBelow(folder, path) && isNearest(folder, path));
+    known.set(folder, isKnown);
+    return isKnown;
+  };
+}
+
+function isNearest(folder: string, path: string): boolean {
+  try {
+    return findWorkspace(folder)?.folder.equals(Buffer.from(path)) ?? true;
+  } catch {
+    return false;
+  }
+}
+
+interface Shown {
+  folders: readonly FolderState[];
+  clones: readonly UncoveredClone[];
+  shown(agent: AgentState): boolean;
+}
+
+async function render({ folders, clones, shown }: Shown, style: Style): Promise<string> {
+  const now = Date.now();
   const rows: string[][] = [];
-  const besides = new Map<number, string[]>();
+  const below = new Map<number, string[]>();
   for (const folder of folders) {
     const lines = notesOn(folder, style, now);
-    const shown = folder.agents.filter(hasHooks);
-    for (const agent of shown) {
+    for (const agent of folder.agents.filter(shown)) {
       rows.push(rowOf(folder, agent, { style, now }));
       if (agent.failed !== null)
         lines.push(style.red(printable(describeFailed({ agent: agent.tool, ...agent.failed }, shownTime))));
       append(lines, agent.problems.map(printable));
     }
-    if (shown.length === 0)
-      rows.push([style.bold(printable(folder.path)), folder.problem ?? "no agent has hooks here", INSTALL]);
-    besides.set(rows.length - 1, lines);
+    if (!folder.agents.some(shown))
+      rows.push([style.bold(printable(folder.path)), `no agent has hooks here: ${INSTALL}`]);
+    below.set(rows.length - 1, lines);
   }
-  if (rows.length === 0) return `no folder has hooks of an agent; ${INSTALL}`;
   const table = await renderTable(rows);
-  return table
-    .flatMap((line, i) => [line, ...(besides.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`)])
-    .join("\n");
+  const lines = table.flatMap((line, i) => [line, ...(below.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`)]);
+  if (lines.length === 0) lines.push(`no folder has hooks of an agent; ${INSTALL}`);
+  for (const { tool, folder, of } of clones) {
+    const [title, line] = [TOOLS[tool]?.title ?? tool, `cairn -C ${shellQuote(folder)} agent`];
+    lines.push(
+      printable(
+        `${folder} is not covered, though ${title} works in it: a copy of ${of}. \`${line} install ${tool}\` covers it, \`${line} remove ${tool}\` ends this question`,
+      ),
+    );
+  }
+  return lines.join("\n");
 }
 
 const INSTALL = "`cairn agent install TOOL` adds them";
@@ -173,18 +260,21 @@ function notesOn({ path, background }: FolderState, style: Style, now: number): 
   ];
 }
 
-function rowOf({ path, watched }: FolderState, agent: AgentState, { style, now }: { style: Style; now: number }): string[] {
-  const { installed, why, trusted, last_prompt: prompt, last_hook: last, last_point: point, checked_at: checked } = agent;
-  const ago = (what: string, at: string): string => `${what} ${formatAge(at, now)}`;
+function rowOf(
+  { path, watched }: FolderState,
+  { tool, installed, why, trusted, last_prompt: prompt, last_hook: last, last_point: point, checked_at: at }: AgentState,
+  { style, now }: { style: Style; now: number },
+): string[] {
+  const ago = (what: string, time: string): string => `${what} ${formatAge(time, now)}`;
+  const head = [style.bold(printable(path)), TOOLS[tool]?.title ?? printable(tool)];
+  if (why !== null && installed.length === 0) return [...head, `${style.red("not covered")}: ${printable(why)}`];
+  const by = [...installed, ...(watched === true ? ["watched"] : [])].join(", ");
   return [
-    style.bold(printable(path)),
-    AGENTS[agent.tool]?.title ?? printable(agent.tool),
-    why === null
-      ? style.green(`covered (${[...installed, ...(watched === true ? ["watched"] : [])].join(", ")})`)
-      : style.red(`not covered: ${printable(why)}`),
+    ...head,
+    why === null ? style.green(by === "" ? "covered" : `covered (${by})`) : `${style.red("not covered")}: ${printable(why)}`,
     trusted === null ? "trust unknown" : trusted ? "trusted" : style.yellow("not trusted"),
-    prompt === null ? "no prompt" : ago("prompt", prompt),
-    last === null ? (checked === null ? "no hook yet" : ago("no hook yet, checked", checked)) : ago("hook", last.at),
-    point === null ? "no point" : ago(`point ${point.save_point_id!.slice(0, 8)}`, point.at),
+    prompt === null ? "" : ago("prompt", prompt),
+    last === null ? (at === null ? "no hook yet" : ago("no hook yet, checked", at)) : ago("hook", last.at),
+    point === null ? "" : ago(`point ${point.save_point_id!.slice(0, 8)}`, point.at),
   ];
 }

@@ -1,14 +1,12 @@
 import { closeSync, readSync } from "node:fs";
+import { addAbortSignal } from "node:stream";
 import { openRegular } from "../../../fs/regular-file.ts";
 import { boundedText, firstLineOf, isBefore } from "../../../workspace/points/agent-events.ts";
 import { type Input, usage } from "../../input.ts";
 import type { Told } from "../../late-saves.ts";
-import { JsonStrings } from "./json-strings.ts";
+import { JsonStrings } from "../../../agents/json-strings.ts";
 
 /** Facts that a tool passes to its hook, as JSON on standard input or as options. */
-
-/** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
-export const MARK = "agent hook";
 
 const MOST_ID_CHARACTERS = 256;
 const MOST_PROMPT_BYTES = 65 << 10;
@@ -56,9 +54,13 @@ export async function toldOnInput(mostMs: number): Promise<Told> {
 
 /** Passes the bytes of standard input on, until its end or for `mostMs`. Stops if `take` returns false. */
 async function readInput(mostMs: number, take: (chunk: Buffer) => unknown): Promise<void> {
-  const late = setTimeout(() => process.stdin.destroy(), mostMs);
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) if (take(chunk) === false) break;
-  clearTimeout(late);
+  const late = AbortSignal.timeout(mostMs);
+  try {
+    for await (const chunk of addAbortSignal(late, process.stdin) as AsyncIterable<Buffer>)
+      if (take(chunk) === false) break;
+  } catch (error) {
+    if (!late.aborted) throw error;
+  }
 }
 
 /**

@@ -1,15 +1,17 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, fstatSync, readdirSync, readSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { pathToFileURL } from "node:url";
 import { parse as parseToml } from "smol-toml";
-import { readSmallFile } from "../../../fs/durable.ts";
-import { whyLocksAreLocal } from "../../../fs/linux/kernel-lock.ts";
-import { isAtOrBelow } from "../../../fs/paths/safe-path.ts";
-import { openRegular } from "../../../fs/regular-file.ts";
-import { absolutePath, homeDirectory } from "../../../fs/users.ts";
-import { findWorkspace } from "../../../workspace/place/find-workspace.ts";
-import { codexHome, type Environment, geminiHome } from "./agents.ts";
-import { isOurs, parseJson } from "./edit.ts";
+import { readSmallFile } from "../fs/durable.ts";
+import { whyLocksAreLocal } from "../fs/linux/kernel-lock.ts";
+import { isAtOrBelow } from "../fs/paths/safe-path.ts";
+import { openRegular } from "../fs/regular-file.ts";
+import { absolutePath, homeDirectory } from "../fs/users.ts";
+import type { Environment } from "../fs/home.ts";
+import { isOurs, parseJson } from "./json.ts";
+import { codexHome, geminiHome } from "./tools.ts";
 
 /** Reads records that coding agents keep of themselves. Their formats are undocumented: the answer for other content is null. */
 
@@ -114,11 +116,18 @@ function codexHooks(file: string): { key: string; hash: string }[] {
   });
 }
 
+interface Asked {
+  /** real path of the workspace */
+  folder: string;
+  env: Environment;
+  /** Tells if a tool that works in a folder is saved into this workspace. */
+  isHere(cwd: string): boolean;
+}
+
 /** Returns when a person last gave a tool a prompt in a folder, in milliseconds. Null: never, or unknown. */
-export async function lastPrompt(tool: string, folder: string, env: Environment): Promise<number | null> {
-  const isOurs = inFolder(folder);
-  if (tool === "opencode") return lastInOpencode(env, isOurs);
-  const files = sessionFiles(tool, folder, env).flatMap((file) => {
+export function lastPrompt(tool: string, asked: Asked): number | null {
+  if (tool === "opencode") return lastInOpencode(asked);
+  const files = sessionFiles(tool, asked).flatMap((file) => {
     const written = statSync(file, { throwIfNoEntry: false })?.mtimeMs;
     return written === undefined ? [] : [{ file, written }];
   });
@@ -126,31 +135,12 @@ export async function lastPrompt(tool: string, folder: string, env: Environment)
   for (const { file, written } of files.toSorted((a, b) => b.written - a.written).slice(0, MOST_FILES)) {
     // No earlier file has a later prompt.
     if (last !== null && written < last) break;
-    for (const at of promptsIn(file, { tool, folder, isOurs })) last = Math.max(last ?? 0, at);
+    for (const at of promptsIn(file, tool, asked)) last = Math.max(last ?? 0, at);
   }
   return last;
 }
 
-type IsOurs = (cwd: unknown) => boolean;
-
-/** Tells if a tool that works in `cwd` saves into this workspace, not into one inside. */
-function inFolder(folder: string): IsOurs {
-  const known = new Map<string, boolean>([[folder, true]]);
-  const ask = (cwd: string): boolean => {
-    try {
-      return isAtOrBelow(cwd, folder) && (findWorkspace(cwd)?.folder.equals(Buffer.from(folder)) ?? true);
-    } catch {
-      return false;
-    }
-  };
-  return (cwd) => {
-    if (typeof cwd !== "string") return false;
-    if (!known.has(cwd)) known.set(cwd, ask(cwd));
-    return known.get(cwd)!;
-  };
-}
-
-function sessionFiles(tool: string, folder: string, env: Environment): string[] {
+function sessionFiles(tool: string, { folder, env }: Asked): string[] {
   const below = (place: string, isSession: RegExp, isDeep = false): string[] =>
     names(place, isDeep)
       .filter((name) => isSession.test(name))
@@ -176,18 +166,15 @@ function names(folder: string, recursive: boolean): string[] {
   }
 }
 
-function promptsIn(
-  file: string,
-  { tool, folder, isOurs }: { tool: string; folder: string; isOurs: IsOurs },
-): number[] {
+function promptsIn(file: string, tool: string, asked: Asked): number[] {
   try {
     const { head, tail } = endsOf(file);
-    if (tool === "codex" && !isOurs(JSON.parse(head.split("\n")[0]!).payload?.cwd)) return [];
-    if (tool === "gemini" && !isOfProject(file, head, { folder, isOurs })) return [];
+    if (tool === "codex" && !asked.isHere(String(JSON.parse(head.split("\n")[0]!).payload?.cwd))) return [];
+    if (tool === "gemini" && !isOfProject(file, head, asked)) return [];
     const entries = file.endsWith(".json")
       ? (read(file, parseJson)?.messages as Loose[])
       : tail.split("\n").map((line) => (MAY_BE_PROMPT.test(line) ? entryIn(line) : null));
-    return entries.map((entry) => promptTime(entry, tool, isOurs)).filter((at) => !Number.isNaN(at));
+    return entries.map((entry) => promptTime(entry, tool, asked)).filter((at) => !Number.isNaN(at));
   } catch {
     return [];
   }
@@ -204,11 +191,11 @@ function entryIn(line: string): Loose {
 }
 
 /** True if a session of Gemini CLI is one of the folder: a file names the project's folder, or the session its path's digest. */
-function isOfProject(file: string, head: string, of: { folder: string; isOurs: IsOurs }): boolean {
+function isOfProject(file: string, head: string, { folder, isHere }: Asked): boolean {
   const place = dirname(dirname(file));
   const root = read(join(place, ".project_root"), (text) => text.trim());
-  if (root !== null) return of.isOurs(root);
-  return head.includes(createHash("sha256").update(of.folder).digest("hex"));
+  if (root !== null) return isHere(root);
+  return head.includes(createHash("sha256").update(folder).digest("hex"));
 }
 
 function endsOf(file: string): { head: string; tail: string } {
@@ -229,7 +216,7 @@ function endsOf(file: string): { head: string; tail: string } {
 }
 
 /** Returns the time of an entry with a person's prompt; NaN for other entries. The tools write such entries for their own notes, too. */
-function promptTime(entry: Loose, tool: string, isOurs: IsOurs): number {
+function promptTime(entry: Loose, tool: string, { isHere }: Asked): number {
   const at = Date.parse(entry?.timestamp);
   if (tool === "gemini") return entry?.type === "user" ? at : Number.NaN;
   if (tool === "codex")
@@ -240,7 +227,7 @@ function promptTime(entry: Loose, tool: string, isOurs: IsOurs): number {
       : Number.NaN;
   if (entry?.type !== "user" || [entry.isMeta, entry.isSidechain, entry.isCompactSummary].includes(true))
     return Number.NaN;
-  if (entry.cwd !== undefined && !isOurs(entry.cwd)) return Number.NaN;
+  if (entry.cwd !== undefined && !isHere(String(entry.cwd))) return Number.NaN;
   const content = entry.message?.content;
   const text = typeof content === "string" ? content : content?.find?.((part: Loose) => part?.type === "text")?.text;
   return typeof text === "string" && !/^[<[]/.test(text) ? at : Number.NaN;
@@ -258,37 +245,38 @@ const IN_OPENCODE = [
 );
 
 /** Asks opencode's databases, and makes no file beside them, as a reader with locks would. */
-async function lastInOpencode(env: Environment, isOurs: IsOurs): Promise<number | null> {
+function lastInOpencode({ env, isHere }: Asked): number | null {
   const home = join(absolutePath(env, "XDG_DATA_HOME") ?? join(homeDirectory(env), ".local/share"), "opencode");
-  const { openDatabase } = await import("../../../capture/sqlite/image.ts");
-  const since = Date.now() - ASKED_MS;
-  const found = names(home, false)
-    .filter((name) => /^opencode.*\.db$/.test(name))
-    .flatMap((name) => {
-      const file = Buffer.from(join(home, name));
-      try {
-        if (areLocksLocal(file)) return [];
-        using database = openDatabase(file, existsSync(`${file}-shm`) ? "ro" : "image", 200);
-        return IN_OPENCODE.flatMap((statement) => {
-          try {
-            return database.prepare(statement).all(since);
-          } catch {
-            // This version has no such table.
-            return [];
-          }
-        });
-      } catch {
-        return [];
-      }
-    });
-  const times = found.flatMap(({ cwd, at }) => (isOurs(cwd) && typeof at === "number" ? [at] : []));
+  const files = names(home, false).filter((name) => /^opencode.*\.db$/.test(name));
+  const times = files
+    .flatMap((name) => newestByFolder(join(home, name)))
+    .flatMap(({ cwd, at }) => (typeof at === "number" && isHere(String(cwd)) ? [at] : []));
   return times.length === 0 ? null : Math.max(...times);
 }
 
-function areLocksLocal(file: Buffer): boolean {
+function newestByFolder(file: string): { cwd?: unknown; at?: unknown }[] {
+  try {
+    if (areLocksLocal(file)) return [];
+    const url = pathToFileURL(file);
+    url.search = existsSync(`${file}-shm`) ? "mode=ro" : "mode=ro&immutable=1";
+    using database = new DatabaseSync(url, { readOnly: true, timeout: 200 });
+    return IN_OPENCODE.flatMap((statement) => {
+      try {
+        return database.prepare(statement).all(Date.now() - ASKED_MS);
+      } catch {
+        // This version has no such table.
+        return [];
+      }
+    });
+  } catch {
+    return [];
+  }
+}
+
+function areLocksLocal(file: string): boolean {
   const descriptor = openRegular(file, { named: true });
   try {
-    return whyLocksAreLocal(descriptor, file) !== null;
+    return whyLocksAreLocal(descriptor, Buffer.from(file)) !== null;
   } finally {
     closeSync(descriptor);
   }

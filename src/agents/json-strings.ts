@@ -38,25 +38,27 @@ export class JsonStrings {
   }
 
   push(chunk: Buffer): void {
-    let [inString, isEscaped, from] = [this.#inString, this.#isEscaped, 0];
-    for (let i = 0; i < chunk.length; i++) {
-      const byte = chunk[i]!;
-      if (!inString) {
-        if (byte !== QUOTE) this.#between(byte);
-        else {
-          [inString, from] = [true, i + 1];
-          this.#begin();
-        }
-      } else if (isEscaped) isEscaped = false;
-      else if (byte === BACKSLASH) isEscaped = true;
-      else if (byte === QUOTE) {
-        inString = false;
-        this.#keep(chunk.subarray(from, i));
-        this.#end();
-      }
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#inString) at = this.#through(chunk, at);
+      else if (chunk[at] === QUOTE) {
+        this.#inString = true;
+        this.#begin();
+        at++;
+      } else this.#between(chunk[at++]!);
     }
-    if (inString) this.#keep(chunk.subarray(from));
-    [this.#inString, this.#isEscaped] = [inString, isEscaped];
+  }
+
+  /** Goes through a string from `from` on. Returns where it ends, or the chunk's end. */
+  #through(chunk: Buffer, from: number): number {
+    let at = this.#isEscaped ? from + 1 : from;
+    while (at < chunk.length && chunk[at] !== QUOTE) at += chunk[at] === BACKSLASH ? 2 : 1;
+    this.#isEscaped = at > chunk.length;
+    this.#keep(chunk.subarray(from, at));
+    if (at >= chunk.length) return chunk.length;
+    this.#inString = false;
+    this.#end();
+    return at + 1;
   }
 
   /** Ends the input, perhaps in the middle of a string. */

@@ -18,11 +18,11 @@ test("wanted strings are read from JSON in chunks of any size, in any order", ()
   const json = JSON.stringify({ more: [1, { prompt: "no" }, [["no"]]], ...wanted, tool_input: { a: {}, command: "ls" } });
   for (let size = 1; size < 40; size++)
     assert.deepEqual(read(json, size), { ...wanted, "tool_input.command": "ls" }, `chunks of ${size} bytes`);
-  const escaped = json.replaceAll(/[^\0-\x7f]/gu, (each) => JSON.stringify(each).replaceAll(/[\ud83d\udd11é]/g, hex));
+  const escaped = json.replaceAll(/[\u0080-\uffff]/g, hex);
   assert.deepEqual(read(escaped), { ...wanted, "tool_input.command": "ls" });
 });
 
-const hex = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`.replaceAll('"', "");
+const hex = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
 
 test("members of the same name in other objects are not read, and the last of two members counts", () => {
   const json = '{"event":"a","x":{"event":"no","session_id":"no"},"l":[{"session_id":"no"}],"event":"b","tool_input":["c"]}';
@@ -44,7 +44,7 @@ test("input that ends early, has bytes that are no UTF-8, or is no JSON gives wh
   for (let length = 17; length <= json.length; length++)
     assert.equal(read(json.subarray(0, length))["session_id"], "s", `${length} bytes`);
   assert.deepEqual(read(json), { session_id: "s", prompt: "a é\\ b" });
-  assert.deepEqual(read(json.subarray(0, json.length - 5)), { session_id: "s", prompt: "a é" });
+  assert.deepEqual(read(json.subarray(0, json.length - 3)), { session_id: "s", prompt: "a é" });
   assert.deepEqual(read(Buffer.from('{"prompt":"a\xff\n","event":"e"}', "latin1")), { prompt: "a\uFFFD ", event: "e" });
   for (const text of ["", "no", '"event"', "}{", "[[[[", '{"event":1}', '{"event":null,"prompt":{}}'])
     assert.deepEqual(read(text), {}, text);

@@ -1,0 +1,187 @@
+import { closeSync, constants, openSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { type Environment, knownStateDirectory } from "../fs/home.ts";
+
+/**
+ * The list of folders that coding agents' hooks save: `agents/covered.json` in the user's state directory. A hook reads it
+ * before anything else is loaded, so this file imports only what Node has loaded already. `cover.ts` writes the list.
+ */
+
+/** For whom `agent install` wrote a tool's entries. */
+export type Whom = "me" | "all-mine" | "everybody";
+
+export interface Cover {
+  /** for example `claude-code` */
+  readonly tool: string;
+  /** `me`: this folder, by the user's settings; `all-mine`: all workspaces of the user; `everybody`: by the project's own files. */
+  readonly whom: Whom;
+  /** `turn`: hooks of tool calls do nothing; `never`: the person said that this folder is not covered */
+  readonly each: "turn" | "tool" | "never";
+  /** null if and only if `whom` is `all-mine` */
+  readonly folder: CoveredFolder | null;
+  /** RFC 3339 */
+  readonly since: string;
+}
+
+export interface FolderIdentity {
+  /** real path */
+  readonly path: string;
+  /** inode and birth time in nanoseconds, by which a folder that was moved is found; birth time "0": unknown */
+  readonly inode: string;
+  readonly made: string;
+}
+
+export interface CoveredFolder extends FolderIdentity {
+  /** null: the folder lies in no git repository */
+  readonly git: CoveredRepository | null;
+}
+
+export interface CoveredRepository {
+  /** real path of git's common directory, which all worktrees of a repository share */
+  readonly common: string;
+  readonly inode: string;
+  /** path of the folder below the top of its worktree; "": the top */
+  readonly below: string;
+  /** ids of the first commits, sorted and joined by spaces; null: unknown, or there is no commit */
+  readonly first: string | null;
+}
+
+export interface CoveredList {
+  readonly version: 1;
+  readonly covers: readonly Cover[];
+}
+
+/** Path of the list; null if no state directory is known. */
+export function coveredFile(env: Environment = process.env): string | null {
+  const state = knownStateDirectory(env);
+  return state === null ? null : join(state, "agents", "covered.json");
+}
+
+/** Returns the list; null if it cannot be read, or if a newer version of Cairn wrote it. A missing list is empty. */
+export function readCovered(env: Environment = process.env): CoveredList | null {
+  const file = coveredFile(env);
+  if (file === null) return null;
+  try {
+    const list = JSON.parse(readText(file)) as CoveredList;
+    return list.version === 1 && Array.isArray(list.covers) ? list : null;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? { version: 1, covers: [] } : null;
+  }
+}
+
+export interface Coverage {
+  readonly cover: Cover;
+  /**
+   * `folder`: it is the covered folder, or lies in it. `family`: it lies in another worktree of the covered folder's
+   * repository. `all`: all workspaces of the user are covered, if it is one.
+   */
+  readonly by: "folder" | "family" | "all";
+  /** The folder that becomes a workspace, or is one already; null if `by` is `all`. */
+  readonly root: string | null;
+}
+
+/** Returns by which entry of the list a tool's work in a folder is covered; null: it is not. The folder may be missing. */
+export function coverageOf(list: CoveredList, tool: string, folder: string): Coverage | null {
+  const covers = list.covers.filter((each) => each.tool === tool);
+  if (covers.length === 0) return null;
+  const real = realFolder(folder);
+  for (let above = real; ; above = dirname(above)) {
+    const cover = coverAt(covers, above);
+    if (cover !== undefined) return cover.each === "never" ? null : { cover, by: "folder", root: above };
+    if (above === "/") break;
+  }
+  const known = covers.filter(({ each, folder: own }) => each !== "never" && own !== null && own.git !== null);
+  const repository = known.length > 0 ? repositoryOf(real) : null;
+  const relative = known.find(({ folder: each }) => isFamily(each!.git!, repository));
+  if (repository !== null && relative !== undefined) {
+    const root = join(repository.top, relative.folder!.git!.below);
+    if (isIn(real, root)) return { cover: relative, by: "family", root };
+  }
+  const all = covers.find(({ whom }) => whom === "all-mine");
+  return all === undefined ? null : { cover: all, by: "all", root: null };
+}
+
+/** A worktree of a git repository. */
+export interface Repository {
+  /** Real path of the worktree's top. */
+  readonly top: string;
+  readonly common: string;
+  readonly inode: string;
+}
+
+/** Returns the git repository in which a folder lies, by git's own files; null if it lies in none. `real`: a real path. */
+export function repositoryOf(real: string): Repository | null {
+  for (let top = real; ; top = dirname(top)) {
+    const common = commonOf(top);
+    if (common !== null) return { top, ...common };
+    if (top === "/") return null;
+  }
+}
+
+/** Git's common directory of a worktree: that of the file `.git` of `git worktree` lies elsewhere. */
+function commonOf(top: string): { common: string; inode: string } | null {
+  try {
+    const link = join(top, ".git");
+    const directory = statSync(link).isDirectory() ? link : linkedDirectory(top, link);
+    if (directory === null) return null;
+    const common = realpathSync.native(resolve(directory, textOf(join(directory, "commondir"))?.trim() ?? "."));
+    return { common, inode: statSync(common, { bigint: true }).ino.toString() };
+  } catch {
+    return null;
+  }
+}
+
+function linkedDirectory(top: string, link: string): string | null {
+  const [, directory] = /^gitdir: (.+)$/m.exec(textOf(link) ?? "") ?? [];
+  return directory === undefined ? null : resolve(top, directory.trim());
+}
+
+/** Reads a file, and never waits for a pipe in its place. */
+export function readText(file: string): string {
+  const fd = openSync(file, constants.O_NONBLOCK);
+  try {
+    return readFileSync(fd, "utf8");
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function textOf(file: string): string | null {
+  try {
+    return readText(file);
+  } catch {
+    return null;
+  }
+}
+
+const isFamily = (git: CoveredRepository, repository: Repository | null): boolean =>
+  git.common === repository?.common && git.inode === repository.inode;
+
+/** Returns the entry of exactly this folder, by its real path, or by its identity if it was moved. */
+function coverAt(covers: readonly Cover[], path: string): Cover | undefined {
+  const facts = statSync(path, { bigint: true, throwIfNoEntry: false });
+  const [inode, made] = [facts?.ino.toString() ?? "", facts?.birthtimeNs.toString() ?? "0"];
+  return (
+    covers.find(({ folder }) => folder?.path === path) ??
+    covers.find(({ folder }) => folder !== null && isSameFolder(folder, { path, inode, made }))
+  );
+}
+
+/** True for one folder, at the same path or at another one. */
+export const isSameFolder = (a: FolderIdentity, b: FolderIdentity): boolean =>
+  a.path === b.path || (a.made !== "0" && a.inode === b.inode && a.made === b.made);
+
+/** True if a path is `folder` or lies in it. Both are real paths. */
+export function isIn(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(folder === "/" ? "/" : `${folder}/`);
+}
+
+/** The real path of a folder. If the folder is missing, the real path of the nearest one above that exists. */
+export function realFolder(folder: string): string {
+  for (let path = resolve(folder); ; path = dirname(path))
+    try {
+      return realpathSync.native(path);
+    } catch {
+      if (path === "/") return path;
+    }
+}

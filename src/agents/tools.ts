@@ -1,0 +1,134 @@
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { readSmallFile } from "../fs/durable.ts";
+import type { Environment } from "../fs/home.ts";
+import { readCovered } from "./covered.ts";
+import { absolutePath, homeDirectory } from "../fs/users.ts";
+
+/** The coding agents that Cairn knows, and the files in which they look for entries: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
+
+/** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
+export const MARK = "agent hook";
+
+/** Files of a tool, of a project or of the user. */
+export interface ToolFiles {
+  /** has the hooks */
+  readonly hooks: string;
+  /** has the MCP server */
+  readonly servers: string;
+  /** folder of slash commands */
+  readonly commands: string | null;
+  /** folder into which the tool installs packages for a plugin of the project */
+  readonly packages: string | null;
+}
+
+export interface AgentTool {
+  readonly title: string;
+  /** The step that the user must take before the tool uses the entries. */
+  readonly afterwards: string;
+  /** `project` null: the user's files. */
+  files(project: string | null, env: Environment): ToolFiles;
+}
+
+export const TOOLS: Readonly<Record<string, AgentTool>> = {
+  "claude-code": {
+    title: "Claude Code",
+    afterwards: "start `claude` in the folder, and trust the folder when it asks",
+    files(project, env) {
+      const home = absolutePath(env, "CLAUDE_CONFIG_DIR");
+      const folder = project === null ? (home ?? join(homeDirectory(env), ".claude")) : join(project, ".claude");
+      return {
+        hooks: join(folder, "settings.json"),
+        servers: project === null ? join(home ?? homeDirectory(env), ".claude.json") : join(project, ".mcp.json"),
+        commands: join(folder, "commands"),
+        packages: null,
+      };
+    },
+  },
+  codex: {
+    title: "Codex",
+    afterwards: "approve the hooks with /hooks in Codex; until then Codex ignores them",
+    files(project, env) {
+      const folder = project === null ? codexHome(env) : join(project, ".codex");
+      return {
+        hooks: join(folder, "hooks.json"),
+        servers: join(folder, "config.toml"),
+        commands: null,
+        packages: null,
+      };
+    },
+  },
+  gemini: {
+    title: "Gemini CLI",
+    afterwards: "trust the folder in Gemini CLI when it asks",
+    files(project, env) {
+      const file = join(project ?? geminiHome(env), ".gemini", "settings.json");
+      return { hooks: file, servers: file, commands: null, packages: null };
+    },
+  },
+  opencode: {
+    title: "opencode",
+    afterwards: "restart opencode",
+    files(project, env) {
+      const user = join(absolutePath(env, "XDG_CONFIG_HOME") ?? join(homeDirectory(env), ".config"), "opencode");
+      const [folder, plugins] = project === null ? [user, user] : [project, join(project, ".opencode")];
+      const named = ["opencode.jsonc", "opencode.json"].map((name) => join(folder, name));
+      return {
+        hooks: join(plugins, "plugins", "cairn.js"),
+        servers: named.find((each) => existsSync(each)) ?? named[1]!,
+        commands: join(plugins, "commands"),
+        packages: project === null ? null : plugins,
+      };
+    },
+  },
+  openclaw: {
+    title: "OpenClaw",
+    afterwards: "restart OpenClaw's gateway; if `plugins.allow` is set in its settings, add `cairn` there",
+    files(project, env) {
+      const home = absolutePath(env, "OPENCLAW_STATE_DIR") ?? join(homeDirectory(env), ".openclaw");
+      return {
+        hooks: join(project === null ? home : join(project, ".openclaw"), "extensions", "cairn", "index.js"),
+        servers: absolutePath(env, "OPENCLAW_CONFIG_PATH") ?? join(home, "openclaw.json"),
+        commands: null,
+        packages: null,
+      };
+    },
+  },
+  hermes: {
+    title: "Hermes",
+    afterwards: "run `hermes plugins enable cairn`, and restart Hermes",
+    files(project, env) {
+      const user = absolutePath(env, "HERMES_HOME") ?? join(homeDirectory(env), ".hermes");
+      const file = join(project === null ? user : join(project, ".hermes"), "plugins", "cairn", "__init__.py");
+      return { hooks: file, servers: file, commands: null, packages: null };
+    },
+  },
+};
+
+export const codexHome = (env: Environment): string =>
+  absolutePath(env, "CODEX_HOME") ?? join(homeDirectory(env), ".codex");
+export const geminiHome = (env: Environment): string => absolutePath(env, "GEMINI_CLI_HOME") ?? homeDirectory(env);
+
+const MOST_BYTES = 64 << 20;
+
+/** Returns when the file of a tool got hooks that `install` wrote, in milliseconds; null without hooks. `project` null: the user's file. */
+export function installedAt(tool: string, project: string | null, env: Environment): number | null {
+  try {
+    const { hooks } = TOOLS[tool]!.files(project, env);
+    return readSmallFile(hooks, MOST_BYTES, true)?.includes(MARK) === true ? statSync(hooks).mtimeMs : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Tools whose files in a project have hooks that `install` wrote. */
+export function installedFor(project: string, env: Environment): string[] {
+  return Object.keys(TOOLS).filter((name) => installedAt(name, project, env) !== null);
+}
+
+/** Tools with hooks for exactly this folder: in its own files, or by the list of covered folders. `folder`: a real path. */
+export function toolsFor(folder: string, env: Environment): string[] {
+  const covers = readCovered(env)?.covers ?? [];
+  const named = covers.filter(({ each, folder: own }) => each !== "never" && own?.path === folder);
+  return [...new Set([...installedFor(folder, env), ...named.map(({ tool }) => tool)])];
+}
