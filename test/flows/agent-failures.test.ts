@@ -31,7 +31,7 @@ class Project {
     this.tool = tool;
     write(path.join(this.folder, "a"), "one");
     cairnOk(["init", this.folder, ...(control === undefined ? [] : ["--control-dir", control])]);
-    cairnOk(["agent", "install", tool, "-C", this.folder, "--command", COMMAND]);
+    cairnOk(["agent", "install", tool, "-C", this.folder]);
     this.control = (cairnOk(["status", this.folder]).data["workspace"] as Loose).control_directory as string;
   }
 
@@ -171,7 +171,7 @@ test("release names the commands that remove the hooks, and agent status the hoo
   assert.match(problem, /^released \d{4}-/);
   const own = (agents as Loose[])[0];
   assert.deepEqual([own.covered, own.last_hook, own.failed.count], [false, null, 1]);
-  assert.match(own.problems.join(), /still point to this folder; .*agent remove claude-code/);
+  assert.match(own.problems.join(), /still point to this folder.*agent remove claude-code/);
   const all = cairnOk(["agent", "status", "--all"]).data["folders"] as Loose[];
   assert.ok(all.some(({ path: each }) => each === project.folder));
   cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
@@ -189,7 +189,7 @@ test("agent status in a subfolder is that of the workspace above, and after agen
   assert.equal(lines.length, 1, "a line for each installed tool");
   cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
   assert.equal(project.agent()["last_hook"], null);
-  assert.match(project.text("agent", "status"), /no agent has hooks here/);
+  assert.match(project.text("agent", "status"), /^\S+ +Claude Code +not covered: `cairn .*agent install claude-code` covers it$/m);
 });
 
 test("hooks without HOME and with an empty PATH save", () => {
