@@ -107,6 +107,8 @@ function noteRepository(list: CoveredList, tool: string, cwd: string, env: Envir
   const repository = repositoryOf(realFolder(cwd));
   if (repository === null) return;
   const { top, common } = repository;
+  // Only a part of the repository is covered, or a person refused this worktree.
+  if (list.covers.some((each) => each.tool === tool && each.folder?.git?.common === common)) return;
   const file = uncoveredFile(env)!;
   const known = notedIn(file);
   const words = `{"tool":${JSON.stringify(tool)},"common":${JSON.stringify(common)},`;

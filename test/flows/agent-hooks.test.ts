@@ -160,7 +160,7 @@ test("agent install saves the first point, reports progress, and runs a hook as 
   const folder = newProject();
   // A small folder is saved before the first report.
   fs.writeFileSync(path.join(folder, "large"), randomBytes(64 << 20));
-  const done = cairn(["agent", "install", "codex", "-C", folder, "--command", COMMAND, "--progress", "json"], {
+  const done = cairn(["agent", "install", "codex", "-C", folder, "--progress", "json"], {
     own: true,
   });
   assert.equal(done.data["checked"], true, done.warnings.join());
@@ -173,22 +173,20 @@ test("agent install saves the first point, reports progress, and runs a hook as 
   assert.equal(agentIn(folder, "codex")["last_hook"], null, "the check is no hook of the tool");
   assert.deepEqual(cairnOk(["turns", "-C", folder]).data["turns"], []);
   const other = newProject();
-  const dead = cairnOk(["agent", "install", "codex", "-C", other, "--command", "/bin/true"]);
-  assert.equal(dead.data["checked"], false);
-  assert.match(dead.warnings.join(), /the hook was run for a check and saved nothing/);
-  const missing = cairnOk(["agent", "install", "codex", "-C", other, "--command", "/no/such/cairn"]);
-  assert.match(missing.warnings.join(), /saved nothing: it ended with status 12[67]/);
+  const missing = cairnOk(["agent", "install", "codex", "-C", other, "--for", "everybody"]);
+  assert.equal(missing.data["checked"], false);
+  assert.match(missing.warnings.join(), /the hook was run for a check and saved nothing: .*must be in PATH/);
 });
 
 test("agent install makes a home directory a workspace only if --allow home is given", () => {
   const home = path.join(SCRATCH, "a-home");
   write(path.join(home, "a.txt"), "mine\n");
   const env = { HOME: home };
-  const { status, error } = cairn(["agent", "install", "codex", "-C", home, "--command", COMMAND], { env });
+  const { status, error } = cairn(["agent", "install", "codex", "-C", home], { own: true, env });
   assert.deepEqual([status, error?.code], [7, "refused"]);
   assert.match(error!.hint!, /--allow home/);
   assert.deepEqual(fs.readdirSync(home), ["a.txt"]);
-  cairnOk(["agent", "install", "codex", "-C", home, "--command", COMMAND, "--allow", "home"], { env });
+  cairnOk(["agent", "install", "codex", "-C", home, "--allow", "home"], { own: true, env });
   assert.equal(pointsOf(home).length, 2);
 });
 
@@ -198,7 +196,7 @@ test(
   async () => {
     const home = path.join(SCRATCH, "asked-home");
     write(path.join(home, "a.txt"), "mine\n");
-    const line = `${process.execPath} ${COMMAND} -C ${home} agent install codex --command ${COMMAND}`;
+    const line = `${process.execPath} ${COMMAND} -C ${home} agent install codex`;
     for (const answer of ["n", "y"]) {
       const child = spawn("/usr/bin/script", ["-qec", line, "/dev/null"], { env: { ...process.env, HOME: home } });
       let said = "";
@@ -239,7 +237,7 @@ test("agent install --http writes an MCP entry in each tool's format, with the t
 test("agent status says for each tool where the hooks are installed and whether the tool trusts them", () => {
   const folder = newProject();
   for (const tool of ["claude-code", "codex", "gemini", "opencode"])
-    cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
+    cairnOk(["agent", "install", tool, "-C", folder, "--for", "everybody"]);
   const trust = (): Loose =>
     Object.fromEntries((statusOf(folder)["agents"] as Loose[]).map((each) => [each["tool"], each["trusted"]]));
   assert.deepEqual(trust(), { "claude-code": null, codex: false, gemini: null, opencode: true });
@@ -293,27 +291,29 @@ test("agent status shows hooks approved in Codex as trusted until they change, p
   const config = path.join(HOME, ".codex/config.toml");
   write(path.join(folder, "a.txt"), "one\n");
   write(config, `[projects."${repository}"]\ntrust_level = "trusted"\n`);
-  const install = (...more: string[]): Outcome => cairnOk(["agent", "install", "codex", "-C", folder, ...more]);
+  const install = (...more: string[]): Outcome =>
+    cairnOk(["agent", "install", "codex", "-C", folder, ...more], { own: true });
   const trusted = (): unknown => agentIn(folder, "codex")["trusted"];
-  install("--command", COMMAND);
+  install("--for", "everybody");
   assert.equal(trusted(), false);
   approveInCodex(folder, config);
   assert.equal(trusted(), true);
-  install("--command", "/another/cairn", "--each", "turn");
+  const file = path.join(folder, ".codex/hooks.json");
+  fs.writeFileSync(file, fs.readFileSync(file, "utf8").replaceAll("cairn agent hook", "cairn  agent hook"));
   assert.equal(trusted(), false, "Codex asks again for hooks that changed");
   assert.match(agentIn(folder, "codex")["problems"][0], /does not trust the hooks yet/);
-  cairnOk(["agent", "remove", "codex", "-C", folder]);
-  install("--command", COMMAND, "--user");
+  cairnOk(["agent", "remove", "codex", "-C", folder, "--for", "everybody"]);
+  install("--for", "all-mine");
   assert.equal(trusted(), false);
   assert.match(agentIn(folder, "codex")["problems"][0], /does not trust the hooks yet/);
   approveInCodex(HOME, config);
   assert.equal(trusted(), true);
-  cairnOk(["agent", "remove", "codex", "-C", folder, "--user"]);
+  cairnOk(["agent", "remove", "codex", "-C", folder, "--for", "all-mine"]);
 });
 
 test("agent status and doctor warn of a prompt that reached no hook", () => {
   const folder = newProject();
-  for (const tool of ["claude-code", "codex"]) cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
+  for (const tool of ["claude-code", "codex"]) cairnOk(["agent", "install", tool, "-C", folder], { own: true });
   const at = (minutes: number): string => new Date(Date.now() + minutes * 60_000).toISOString();
   const sessions = {
     claude: path.join(HOME, ".claude/projects", folder.replaceAll(/[^A-Za-z0-9]/g, "-"), "b.jsonl"),

@@ -23,10 +23,17 @@ let count = 0;
 const VARIABLES = Object.fromEntries(
   ["XDG_STATE_HOME", "CAIRN_STATE_DIR", "CAIRN_SOCKET"].map((name) => [name, process.env[name]!]),
 );
+const PROGRAM = [process.execPath, fs.realpathSync(COMMAND)];
 const hookLine = (tool: string): string =>
-  ["env", ...Object.entries(VARIABLES).map(([name, value]) => `${name}=${value}`), COMMAND, "agent", "hook", tool].join(
-    " ",
-  );
+  [
+    "/usr/bin/env",
+    ...Object.entries(VARIABLES).map(([name, value]) => `${name}=${value}`),
+    ...PROGRAM,
+    "agent",
+    "hook",
+    tool,
+    "--if-covered",
+  ].join(" ");
 
 /** A project with what a tool's user may have in its files already. */
 function newProject(files: Readonly<Record<string, string>> = {}): string {
@@ -39,8 +46,18 @@ function newProject(files: Readonly<Record<string, string>> = {}): string {
   return folder;
 }
 
+const HOME = process.env["HOME"]!;
+/** A folder in PATH that has the command `cairn`. */
+const BIN = path.join(SCRATCH, "bin");
+fs.mkdirSync(BIN);
+fs.writeFileSync(path.join(BIN, "cairn"), `#!/bin/sh\nexec ${PROGRAM.join(" ")} "$@"\n`, { mode: 0o755 });
+process.env["PATH"] = `${BIN}:${process.env["PATH"]}`;
+
+/** Installs for everybody: the entries are in the project's files. */
 const install = (folder: string, tool: string, ...more: string[]): Record<string, unknown> =>
-  cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND, ...more]).data;
+  cairnOk(["agent", "install", tool, "-C", folder, "--for", "everybody", ...more]).data;
+const remove = (folder: string, tool: string): unknown =>
+  cairnOk(["agent", "remove", tool, "-C", folder, "--for", "everybody"]);
 const read = (folder: string, name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
 // oxlint-disable-next-line typescript/no-explicit-any -- what was written is looked at as it is
 type Loose = Record<string, any>;
@@ -79,13 +96,13 @@ test("agent install adds its entries to a tool's files once, and agent remove re
         first.filter((name) => fs.statSync(path.join(folder, name)).isFile()).map((name) => read(folder, name)),
         texts,
       );
-      cairnOk(["agent", "remove", tool, "-C", folder]);
+      remove(folder, tool);
       for (const [name, text] of Object.entries(given)) assert.equal(read(folder, name), text, `${tool}: ${name}`);
       const left = fs
         .readdirSync(folder, { recursive: true, encoding: "utf8" })
         .filter((name) => fs.statSync(path.join(folder, name)).isFile());
       assert.deepEqual(left.toSorted(), ["a.txt", ...Object.keys(given)].toSorted(), tool);
-      cairnOk(["agent", "remove", tool, "-C", folder]);
+      remove(folder, tool);
     }
   }
 });
@@ -132,7 +149,7 @@ test("agent remove restores files and folders of any shape to their state before
     install(folder, tool, "--each", "turn");
     assert.notDeepEqual(contentOf(folder), before);
     if (tool === "codex") install(folder, tool);
-    cairnOk(["agent", "remove", tool, "-C", folder]);
+    remove(folder, tool);
     assert.deepEqual(contentOf(folder), before, `${tool} ${JSON.stringify(files)}`);
   }
   const changed = newProject({ ".mcp.json": "{}" });
@@ -142,18 +159,18 @@ test("agent remove restores files and folders of any shape to their state before
     '"mcpServers": {\n    "mine": { "command": "m" },',
   );
   fs.writeFileSync(path.join(changed, ".mcp.json"), text);
-  cairnOk(["agent", "remove", "claude-code", "-C", changed]);
+  remove(changed, "claude-code");
   assert.deepEqual(json(changed, ".mcp.json"), { mcpServers: { mine: { command: "m" } } }, "what came since stays");
   const codex = newProject({ ".codex/config.toml": 'model = "x"\n' });
   install(codex, "codex");
   const since = "\n# mine\n[other]\ny = 1\n";
   fs.appendFileSync(path.join(codex, ".codex/config.toml"), since);
-  cairnOk(["agent", "remove", "codex", "-C", codex]);
+  remove(codex, "codex");
   assert.equal(read(codex, ".codex/config.toml"), `model = "x"\n${since}`);
   const fresh = newProject();
   install(fresh, "opencode");
   fs.writeFileSync(path.join(fresh, "opencode.json"), `${read(fresh, "opencode.json")}\n`);
-  cairnOk(["agent", "remove", "opencode", "-C", fresh]);
+  remove(fresh, "opencode");
   assert.deepEqual(
     fs.readdirSync(fresh),
     ["a.txt"],
@@ -162,56 +179,77 @@ test("agent remove restores files and folders of any shape to their state before
 });
 
 test("agent install writes hooks and MCP entries in each tool's format, and with --each turn only turn hooks", () => {
-  const claude = newProject(CLAUDE);
-  install(claude, "claude-code");
-  const { hooks, model } = json(claude, ".claude/settings.json");
+  const home = path.join(SCRATCH, "home-of-user");
+  const env = { HOME: home, CLAUDE_CONFIG_DIR: "", CODEX_HOME: "", GEMINI_CLI_HOME: "", XDG_CONFIG_HOME: "" };
+  const given = {
+    ".claude/settings.json": CLAUDE[".claude/settings.json"],
+    ".claude.json": CLAUDE[".mcp.json"],
+    ...CODEX,
+  };
+  for (const [name, text] of Object.entries({
+    ...given,
+    ...GEMINI,
+    ".config/opencode/opencode.jsonc": OPENCODE["opencode.jsonc"],
+  })) {
+    fs.mkdirSync(path.dirname(path.join(home, name)), { recursive: true });
+    fs.writeFileSync(path.join(home, name), text);
+  }
+  const before = contentOf(home);
+  const folder = newProject();
+  const installed = (tool: string, ...more: string[]): unknown => {
+    const { data } = cairnOk(["agent", "install", tool, "-C", folder, ...more], { own: true, env });
+    assert.deepEqual([data["checked"], data["problem"], data["for"], data["folder"]], [true, null, "me", folder]);
+    return data;
+  };
+  installed("claude-code");
+  const { hooks, model } = json(home, ".claude/settings.json");
   assert.equal(model, "x");
   assert.deepEqual(Object.keys(hooks), ["Stop", "UserPromptSubmit", "PreToolUse", "PostToolUse"]);
   assert.equal(hooks.Stop[0].hooks[0].command, "notify-send done");
   const ours = { type: "command", command: hookLine("claude-code"), timeout: 30 };
   assert.deepEqual(hooks.Stop[1], { hooks: [ours] });
   assert.deepEqual(hooks.PreToolUse, [{ matcher: "*", hooks: [ours] }]);
-  const { mcpServers } = json(claude, ".mcp.json");
-  assert.deepEqual(mcpServers, {
+  const server = (tool: string): string[] => [...PROGRAM.slice(1), "mcp", "--if-covered", tool];
+  assert.deepEqual(json(home, ".claude.json")["mcpServers"], {
     other: { command: "other" },
-    cairn: { type: "stdio", command: COMMAND, args: ["mcp"], env: VARIABLES },
+    cairn: { type: "stdio", command: PROGRAM[0], args: server("claude-code"), env: VARIABLES },
   });
-  install(claude, "claude-code", "--each", "turn");
-  assert.deepEqual(Object.keys(json(claude, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit"]);
-  const codex = newProject(CODEX);
-  install(codex, "codex", "--each", "turn");
-  assert.match(read(codex, ".codex/config.toml"), /^model = "x" # mine/);
-  const toml = JSON.parse(JSON.stringify(parse(read(codex, ".codex/config.toml")))) as {
-    mcp_servers: Record<string, unknown>;
-  };
-  assert.deepEqual(toml.mcp_servers, {
+  installed("claude-code", "--each", "turn");
+  assert.deepEqual(Object.keys(json(home, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit"]);
+  installed("codex", "--each", "turn");
+  assert.match(read(home, ".codex/config.toml"), /^model = "x" # mine/);
+  const toml = JSON.parse(JSON.stringify(parse(read(home, ".codex/config.toml")))) as Loose;
+  assert.deepEqual(toml["mcp_servers"], {
     other: { command: "other" },
-    cairn: { command: COMMAND, args: ["mcp"], env: VARIABLES },
+    cairn: { command: PROGRAM[0], args: server("codex"), env: VARIABLES },
   });
-  assert.deepEqual(Object.keys(json(codex, ".codex/hooks.json")["hooks"]), ["UserPromptSubmit", "Stop"]);
-  const gemini = newProject(GEMINI);
-  install(gemini, "gemini");
-  const text = read(gemini, ".gemini/settings.json");
+  assert.deepEqual(Object.keys(json(home, ".codex/hooks.json")["hooks"]), ["UserPromptSubmit", "Stop"]);
+  installed("gemini");
+  const text = read(home, ".gemini/settings.json");
   assert.match(text, /\/\/ mine/);
   const settings = JSON.parse(text.replace("// mine", "")) as Record<string, Record<string, unknown>>;
-  assert.deepEqual(settings["mcpServers"], { cairn: { command: COMMAND, args: ["mcp"], env: VARIABLES } });
+  assert.deepEqual(settings["mcpServers"], { cairn: { command: PROGRAM[0], args: server("gemini"), env: VARIABLES } });
   assert.deepEqual(settings["hooks"]!["AfterTool"], [
     { matcher: "*", hooks: [{ type: "command", command: hookLine("gemini"), timeout: 30_000 }] },
   ]);
-  const opencode = newProject(OPENCODE);
-  install(opencode, "opencode");
-  const fresh = newProject();
-  install(fresh, "opencode");
-  assert.deepEqual(Object.keys(json(fresh, "opencode.json")), ["$schema", "mcp"]);
-  const jsonWithComments = read(opencode, "opencode.jsonc").replaceAll(/\s*(?:\/\/ mine)?\n\s*/g, "");
+  installed("opencode");
+  const jsonWithComments = read(home, ".config/opencode/opencode.jsonc").replaceAll(/\s*(?:\/\/ mine)?\n\s*/g, "");
   const environment = JSON.stringify(VARIABLES).replaceAll('":"', '": "');
-  assert.ok(jsonWithComments.includes(`"type": "local","command": ["${COMMAND}","mcp"],"environment": ${environment}`));
-  assert.ok(fs.existsSync(path.join(opencode, ".opencode/plugins/cairn.js")));
-  const home = path.join(SCRATCH, "home-of-user");
-  cairnOk(["agent", "install", "codex", "--user", "--command", COMMAND], {
-    env: { CODEX_HOME: path.join(home, "codex") },
-  });
-  assert.ok(fs.existsSync(path.join(home, "codex/hooks.json")));
+  const words = JSON.stringify([...PROGRAM, "mcp", "--if-covered", "opencode"]);
+  assert.ok(jsonWithComments.includes(`"type": "local","command": ${words},"environment": ${environment}`));
+  assert.ok(fs.existsSync(path.join(home, ".config/opencode/plugins/cairn.js")));
+  assert.deepEqual(fs.readdirSync(folder), ["a.txt"], "no file of the project is written");
+  for (const tool of ["claude-code", "codex", "gemini", "opencode"])
+    cairnOk(["agent", "remove", tool, "-C", folder], { own: true, env });
+  assert.deepEqual(contentOf(home), { ...before, ...contentOf(home), ...before });
+  assert.deepEqual(
+    Object.keys(contentOf(home)).filter((name) => before[name] === undefined && !name.startsWith(".cache")),
+    [],
+  );
+  const codex = path.join(SCRATCH, "codex-home");
+  cairnOk(["agent", "install", "codex", "--for", "all-mine"], { env: { CODEX_HOME: codex } });
+  assert.ok(fs.existsSync(path.join(codex, "hooks.json")));
+  cairnOk(["agent", "remove", "codex", "--for", "all-mine"], { env: { CODEX_HOME: codex } });
 });
 
 test("agent install leaves a file unchanged that it cannot parse or extend, and --print writes nothing", () => {
@@ -226,7 +264,7 @@ test("agent install leaves a file unchanged that it cannot parse or extend, and 
     ["opencode", ".opencode/plugins/cairn.js", "// somebody else's\n"],
   ] as const) {
     const folder = newProject({ [name]: text });
-    const { error } = cairn(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
+    const { error } = cairn(["agent", "install", tool, "-C", folder, "--for", "everybody"]);
     assert.ok(
       error !== null && ["refused", "already_exists"].includes(error.code),
       `${tool} ${text}: ${error?.message}`,
@@ -414,8 +452,8 @@ test("opencode's plugin runs the hook at each event, with the prompt or the shel
 
 test("an MCP server started with only the variables of its entry saves into the person's workspace", async (t) => {
   const folder = newProject();
-  install(folder, "codex");
-  const { command, args, env } = (parse(read(folder, ".codex/config.toml")) as Loose)["mcp_servers"].cairn as {
+  cairnOk(["agent", "install", "codex", "-C", folder], { own: true });
+  const { command, args, env } = (parse(read(HOME, ".codex/config.toml")) as Loose)["mcp_servers"].cairn as {
     command: string;
     args: string[];
     env: Record<string, string>;
@@ -438,7 +476,7 @@ test("installed hooks and MCP entries run if the Node in PATH is too old", () =>
   fs.writeFileSync(path.join(old, "node"), "#!/bin/sh\necho 'this Node is too old' >&2\nexit 2\n", { mode: 0o755 });
   const PATH = `${old}:/usr/bin:/bin`;
   cairnOk(["agent", "install", "claude-code", "-C", folder], { own: true, env: { PATH } });
-  const { hooks } = json(folder, ".claude/settings.json");
+  const { hooks } = json(HOME, ".claude/settings.json");
   fs.writeFileSync(path.join(folder, "a.txt"), "by the hook\n");
   const input = JSON.stringify({ ...FACTS["claude-code"], cwd: folder });
   const env = { ...process.env, PATH };
@@ -446,7 +484,7 @@ test("installed hooks and MCP entries run if the Node in PATH is too old", () =>
   assert.deepEqual([done.status, done.stderr], [0, ""]);
   const [newest] = cairnOk(["history", "-C", folder]).data["save_points"] as { message: string }[];
   assert.equal(newest!.message, "before Bash");
-  const { command, args } = json(folder, ".mcp.json")["mcpServers"].cairn as { command: string; args: string[] };
+  const { command, args } = json(HOME, ".claude.json")["mcpServers"].cairn as { command: string; args: string[] };
   const served = spawnSync(command, args, { cwd: folder, input: "", encoding: "utf8", env });
   assert.deepEqual([served.status, served.stderr], [0, ""]);
 });

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../../../contract/index.ts";
 import type { Environment } from "../../../fs/home.ts";
+import { decidingVariables } from "../../../daemon/places.ts";
 import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
 import { hookLine, type Scope } from "./agents.ts";
 import { LateSaves } from "../../late-saves.ts";
@@ -30,8 +31,8 @@ export async function checkHook(
       return `without cairn in PATH it ended with status ${without.status}: ${said}`;
   }
   const line = hookLine(scope, tool, ["--verbose"]);
-  // A hook of the project looks for `cairn` in PATH.
-  const variables = project === null ? bare(env) : { ...bare(env), PATH: env["PATH"] };
+  // A hook of the project looks for `cairn` in PATH, and names no variables.
+  const variables = project === null ? bare(env) : { ...bare(env), ...decidingVariables({ ...env }), PATH: env["PATH"] };
   const child = spawn("/bin/sh", ["-c", line], { cwd: "/", env: variables, signal });
   let said = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));

@@ -72,7 +72,8 @@ export const install: CommandDefinition = {
     };
     const added = [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, covers);
     const scope = scopeOf(context, on, added, addressOf(input.text("http")));
-    const changes = [...changesFor(on.tool, scope), ...(on.whom === "everybody" ? [] : formerChanges(context, on))];
+    const former = on.whom === "everybody" ? [] : formerChanges(context, on);
+    const changes = [...changesFor(on.tool, scope), ...former];
     if (input.flag("print"))
       return {
         data: { ...dataOf(on, changes), checked: null, problem: null },
@@ -89,6 +90,7 @@ export const install: CommandDefinition = {
       if (text !== null && text !== before) keepBefore(file, { before, text, made });
       failpoint("agent.written");
     }
+    forget(former);
     const problem = client === null ? null : await checkHook(client, on.tool, scope, context.signal);
     if (problem !== null) context.note(`the hook was run for a check and saved nothing: ${problem}`, true);
     return {
@@ -248,8 +250,7 @@ export const remove: CommandDefinition = {
       ...(on.whom === "everybody" ? removals(on.tool, { ...scope, project: on.folder }) : formerChanges(context, on)),
     ];
     for (const change of changes) write(change);
-    // A folder was made for its first file, and is empty after the removal of the last one.
-    for (const { file, made } of changes.toReversed()) forgetBefore(file, made ?? null);
+    forget(changes);
     failpoint("agent.removed");
     const { covers } = await changeCovered(env, without);
     const still = coverageOf({ version: 1, covers }, on.tool, on.folder);
@@ -263,6 +264,11 @@ export const remove: CommandDefinition = {
     };
   },
 };
+
+/** Forgets removed entries. A folder was made for its first file, and is empty after the removal of the last one. */
+function forget(changes: readonly Change[]): void {
+  for (const { file, made } of changes.toReversed()) forgetBefore(file, made ?? null);
+}
 
 /** What the list keeps of a folder, which may be gone. */
 const factsOnceThere = async (path: string): Promise<CoveredFolder> =>

@@ -1,0 +1,441 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+
+/** Which folders the hooks of an agent save: covered folders, their families, and what `agent install` writes for whom. */
+
+const COMMAND = fs.realpathSync(buildCommand());
+const STATE = path.join(process.env["XDG_STATE_HOME"]!, "cairn");
+const HOME = process.env["HOME"]!;
+fs.mkdirSync(HOME, { recursive: true });
+let count = 0;
+
+// oxlint-disable-next-line typescript/no-explicit-any -- printed data is looked at as it is
+type Loose = Record<string, any>;
+type Environment = Record<string, string>;
+
+const scratch = (name: string): string => path.join(SCRATCH, `${name}-${count++}`);
+
+function git(folder: string, ...words: string[]): string {
+  const who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "protocol.file.allow=always"];
+  const done = spawnSync("git", ["-C", folder, ...who, ...words], { encoding: "utf8" });
+  assert.equal(done.status, 0, done.stderr);
+  return done.stdout;
+}
+
+function write(folder: string, files: Readonly<Record<string, string>>): void {
+  for (const [name, text] of Object.entries(files)) {
+    fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+    fs.writeFileSync(path.join(folder, name), text);
+  }
+}
+
+/** A git repository with one commit of these files. */
+function newRepository(files: Readonly<Record<string, string>> = {}, ...how: string[]): string {
+  const folder = scratch("repository");
+  fs.mkdirSync(folder);
+  git(folder, "init", "--quiet", ...how);
+  write(folder, { "a.txt": `${folder}\n`, "sub/b.txt": "b\n", ...files });
+  git(folder, "add", "--all");
+  git(folder, "commit", "--quiet", "-m", "first");
+  return folder;
+}
+
+const agent = (folder: string, words: string, env: Environment = {}): Loose =>
+  cairnOk(["agent", ...words.split(" "), "-C", folder], { own: true, env });
+
+/** Runs the hook of a tool as its entry in the user's settings does. */
+function hook(folder: string, more: object = {}, env: Environment = {}, words = ["--if-covered", "--verbose"]) {
+  const facts = { session_id: "s", hook_event_name: "PreToolUse", tool_name: "Bash", tool_use_id: `c${count++}` };
+  const done = spawnSync(process.execPath, [COMMAND, "agent", "hook", "claude-code", ...words], {
+    input: JSON.stringify({ ...facts, cwd: folder, ...more }),
+    encoding: "utf8",
+    cwd: "/",
+    env: { ...process.env, ...env },
+  });
+  assert.equal(done.status, 0);
+  return done.stdout + done.stderr;
+}
+
+const eventsOf = (folder: string): Loose[] =>
+  fs
+    .readFileSync(path.join(controlOf(folder), "agent-events.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Loose);
+
+function controlOf(folder: string): string {
+  const { control_directory: control, name } = cairnOk(["status", "-C", folder]).data["workspace"] as Loose;
+  return path.join(control as string, "workspaces", name as string);
+}
+
+const NOT_COVERED = /^no point was made: the folder is not covered/;
+
+const SHAPES: Readonly<Record<string, () => string>> = {
+  plain: () => newRepository(),
+  "settings of Claude Code": () => newRepository({ ".claude/settings.json": `{ "model": "x" }\n` }),
+  "servers of Claude Code": () => newRepository({ ".mcp.json": `{"mcpServers":{}}` }),
+  "files of Codex": () => newRepository({ ".codex/config.toml": "# ours\n", ".codex/hooks.json": "{}" }),
+  "settings of Gemini CLI": () => newRepository({ ".gemini/settings.json": "{}" }),
+  "settings of opencode": () => newRepository({ "opencode.json": "{}" }),
+  "ignored settings": () => newRepository({ ".gitignore": ".claude/\n.mcp.json\n" }),
+  "no commit": () => {
+    const folder = scratch("empty");
+    fs.mkdirSync(folder);
+    git(folder, "init", "--quiet");
+    return folder;
+  },
+  subfolder: () => path.join(newRepository(), "sub"),
+  worktree: () => {
+    const folder = scratch("worktree");
+    git(newRepository(), "worktree", "add", "--quiet", folder);
+    return folder;
+  },
+  "worktree of a bare repository": () => {
+    const [bare, folder] = [scratch("bare"), scratch("worktree")];
+    git("/", "clone", "--quiet", "--bare", newRepository(), bare);
+    git(bare, "worktree", "add", "--quiet", folder);
+    return folder;
+  },
+  submodule: () => {
+    const folder = newRepository();
+    git(folder, "submodule", "--quiet", "add", newRepository(), "module");
+    git(folder, "commit", "--quiet", "-m", "module");
+    return path.join(folder, "module");
+  },
+  "separate git directory": () => newRepository({}, "--separate-git-dir", scratch("git-dir")),
+  "shallow clone": () => {
+    const folder = scratch("shallow");
+    git("/", "clone", "--quiet", "--depth", "1", `file://${newRepository()}`, folder);
+    return folder;
+  },
+  "SHA-256": () => newRepository({}, "--object-format=sha256"),
+  "detached HEAD": () => {
+    const folder = newRepository();
+    git(folder, "checkout", "--quiet", "--detach");
+    return folder;
+  },
+};
+
+test("agent install leaves git status clean in repositories of many shapes, and its hook saves them", () => {
+  for (const [shape, make] of Object.entries(SHAPES)) {
+    const folder = make();
+    const before = git(folder, "status", "--porcelain", "--ignored");
+    for (const tool of ["claude-code", "codex", "gemini", "opencode"]) agent(folder, `install ${tool} --each turn`);
+    assert.equal(git(folder, "status", "--porcelain", "--ignored"), before, shape);
+    assert.match(
+      hook(folder, { hook_event_name: "Stop", tool_use_id: undefined, session_id: shape }),
+      /nothing had/,
+      shape,
+    );
+    for (const tool of ["claude-code", "codex", "gemini", "opencode"]) agent(folder, `remove ${tool}`);
+    assert.match(hook(folder), NOT_COVERED, shape);
+  }
+  assert.deepEqual(JSON.parse(fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8")).covers, []);
+});
+
+test("a subfolder belongs to the workspace above, for install, hook and MCP server", () => {
+  const folder = newRepository();
+  agent(folder, "install claude-code");
+  const { data } = agent(path.join(folder, "sub"), "install claude-code");
+  assert.equal(data["folder"], folder);
+  write(folder, { "sub/new.txt": "new\n" });
+  assert.match(hook(path.join(folder, "sub")), /saved as/);
+  assert.match(hook(path.join(folder, "sub/gone/deep")), /nothing had changed/, "a folder that was removed");
+  const call = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "status", arguments: {} } };
+  const [, answer] = serve(path.join(folder, "sub"), ["mcp", "--if-covered", "claude-code"], call);
+  assert.equal(answer!["result"].structuredContent.workspace.path, folder);
+  const none = serve(SCRATCH, ["mcp", "--if-covered", "claude-code"], { jsonrpc: "2.0", id: 2, method: "tools/list" });
+  assert.deepEqual(none[1]!["result"], { tools: [] }, "no tools in a folder that is not covered");
+});
+
+/** Answers of an MCP server to `initialize` and another request. */
+function serve(cwd: string, words: readonly string[], request: object, program = [process.execPath, COMMAND]): Loose[] {
+  const clientInfo = { name: "test", version: "1" };
+  const params = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo };
+  const lines = [{ method: "initialize", params, jsonrpc: "2.0", id: 0 }, request];
+  const done = spawnSync(program[0]!, [...program.slice(1), ...words], {
+    cwd,
+    input: lines.map((line) => `${JSON.stringify(line)}\n`).join(""),
+    encoding: "utf8",
+  });
+  return done.stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Loose);
+}
+
+test("another worktree of a covered repository becomes a workspace at its first hook, unless it was released or refused", () => {
+  const folder = newRepository();
+  agent(folder, "install claude-code");
+  const [first, second] = [scratch("worktree"), scratch("worktree")];
+  for (const each of [first, second]) git(folder, "worktree", "add", "--quiet", "--detach", each);
+  assert.equal(cairn(["status", "-C", first]).error?.code, "not_a_workspace");
+  assert.match(hook(path.join(first, "sub")), /saved as/);
+  assert.equal((cairnOk(["status", "-C", first]).data["workspace"] as Loose)["path"], first);
+  cairnOk(["release", first]);
+  assert.match(hook(first), /not a workspace/);
+  agent(second, "remove claude-code");
+  assert.match(hook(second), NOT_COVERED);
+  agent(second, "install claude-code");
+  assert.match(hook(second), /nothing had changed/);
+  const part = newRepository();
+  agent(path.join(part, "sub"), "install claude-code");
+  const third = scratch("worktree");
+  git(part, "worktree", "add", "--quiet", "--detach", third);
+  assert.match(hook(third), NOT_COVERED, "only the folder sub is covered");
+  assert.match(hook(path.join(third, "sub")), /saved as/);
+  assert.equal((cairnOk(["status", "-C", path.join(third, "sub")]).data["workspace"] as Loose)["path"], `${third}/sub`);
+});
+
+test("a clone of a covered repository is not covered until the person says so, and is noted once", async () => {
+  const { uncoveredClones } = await import("../../src/agents/clones.ts");
+  const folder = newRepository();
+  agent(folder, "install claude-code");
+  const [clone, other] = [scratch("clone"), newRepository()];
+  git("/", "clone", "--quiet", folder, clone);
+  for (const each of [clone, path.join(clone, "sub"), other]) assert.match(hook(each), NOT_COVERED);
+  const noted = fs.readFileSync(path.join(STATE, "agents/uncovered.jsonl"), "utf8").trim().split("\n");
+  assert.deepEqual(
+    noted.map((line) => (JSON.parse(line) as Loose)["top"]).filter((top) => [clone, other].includes(top as string)),
+    [clone, other],
+  );
+  const clones = async (): Promise<object[]> =>
+    (await uncoveredClones(process.env)).map((each) => ({ tool: each.tool, folder: each.folder, of: each.of }));
+  assert.deepEqual(await clones(), [{ tool: "claude-code", folder: clone, of: folder }]);
+  agent(clone, "remove claude-code");
+  assert.deepEqual(await clones(), []);
+  assert.match(hook(clone), NOT_COVERED);
+  agent(clone, "install claude-code");
+  assert.match(hook(clone), /nothing had changed/);
+  const home = scratch("home");
+  fs.mkdirSync(home);
+  const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
+  assert.match(hook(folder, {}, env), NOT_COVERED, "another user has another list");
+});
+
+test("a moved folder and a fork stay covered", () => {
+  const folder = newRepository();
+  agent(folder, "install claude-code");
+  const fork = scratch("fork");
+  cairnOk(["fork", "head", fork, "-C", folder], { own: true });
+  write(fork, { "a.txt": "in the fork\n" });
+  assert.match(hook(fork), /saved as/);
+  const moved = scratch("moved");
+  fs.renameSync(folder, moved);
+  assert.doesNotMatch(hook(moved), NOT_COVERED);
+  cairnOk(["relocate", folder, moved], { own: true });
+  write(moved, { "a.txt": "after the move\n" });
+  assert.match(hook(moved), /saved as/);
+  const list = JSON.parse(fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8")) as { covers: Loose[] };
+  const paths = list.covers.map((each) => each["folder"].path as string);
+  assert.deepEqual([paths.includes(folder), paths.includes(moved), paths.includes(fork)], [false, true, true]);
+});
+
+test("a hook outside of covered folders ends before the command is loaded; a damaged list covers every workspace", () => {
+  const [folder, other] = [newRepository(), newRepository()];
+  agent(folder, "install claude-code");
+  cairnOk(["save", other]);
+  // Without its scripts the command can do nothing else.
+  const bare = scratch("dist");
+  fs.mkdirSync(bare);
+  for (const name of fs.readdirSync(path.dirname(COMMAND)))
+    if (name.endsWith(".js")) fs.copyFileSync(path.join(path.dirname(COMMAND), name), path.join(bare, name));
+  fs.writeFileSync(path.join(bare, "package.json"), `{ "type": "module" }`);
+  const run = (cwd: string, input = JSON.stringify({ cwd, hook_event_name: "Stop" })): string =>
+    spawnSync(process.execPath, [path.join(bare, "cli.js"), "agent", "hook", "claude-code", "--if-covered"], {
+      input,
+    }).stderr.toString();
+  assert.equal(run(other), "");
+  assert.equal(run("/nowhere"), "");
+  assert.match(run(folder), /cannot read .*\.cjs/);
+  const file = path.join(STATE, "agents/covered.json");
+  const list = fs.readFileSync(file, "utf8");
+  for (const damaged of ["", "{", `{ "version": 2, "covers": [] }`]) {
+    fs.writeFileSync(file, damaged);
+    assert.match(hook(other), /nothing had changed/);
+    assert.equal(cairn(["agent", "install", "codex", "-C", other]).error?.code, "damaged");
+  }
+  fs.writeFileSync(file, list);
+  assert.match(hook(other), NOT_COVERED);
+  agent(other, "install claude-code --each turn");
+  assert.match(hook(other), NOT_COVERED);
+  assert.match(hook(other, { hook_event_name: "Stop" }), /nothing had changed/);
+  const large = "x".repeat(10 << 20);
+  assert.match(hook(folder, { hook_event_name: "UserPromptSubmit", prompt: large }), /nothing had changed/);
+});
+
+test("one event with two hooks is saved once, and by the second hook if the first was killed", async () => {
+  const folder = newRepository();
+  agent(folder, "install claude-code");
+  const events = (call: string): number => eventsOf(folder).filter((each) => each["call"] === call).length;
+  const start = (call: string, env: Environment = {}) => {
+    write(folder, { "a.txt": `${call}\n` });
+    const child = spawn(process.execPath, [COMMAND, "agent", "hook", "claude-code", "--verbose"], {
+      env: { ...process.env, ...env },
+    });
+    let said = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+    const facts = { session_id: "d", hook_event_name: "PostToolUse", tool_name: "Bash", tool_use_id: call };
+    child.stdin.end(JSON.stringify({ ...facts, cwd: folder }));
+    return { child, ended: once(child, "close").then(() => said) };
+  };
+  const both = await Promise.all([start("both").ended, start("both").ended]);
+  assert.equal(both.filter((said) => said.includes("another hook saved for the same event")).length, 1, both.join());
+  assert.equal(events("both"), 1);
+  const gate = path.join(SCRATCH, "gate");
+  fs.writeFileSync(gate, "");
+  const first = start("killed", { CAIRN_FAILPOINT: `save.staged@${gate}` });
+  first.child.stderr.once("data", () => first.child.kill("SIGKILL"));
+  await first.ended;
+  fs.rmSync(gate);
+  assert.match(await start("killed").ended, /saved as/);
+  assert.equal(events("killed"), 1);
+  assert.match(await start("killed").ended, /another hook saved/);
+  const turn = (event: string, prompt?: string) =>
+    hook(folder, { session_id: "t", hook_event_name: event, tool_use_id: undefined, tool_name: undefined, prompt });
+  const said = [turn("UserPromptSubmit", "go on"), turn("UserPromptSubmit", "go on"), turn("Stop"), turn("Stop")];
+  assert.deepEqual(
+    said.map((each) => each.includes("another hook")),
+    [false, true, false, true],
+  );
+  assert.doesNotMatch(turn("UserPromptSubmit", "go on"), /another hook/, "the same words in the next turn");
+});
+
+test("--for everybody writes nothing of this machine, and is silent without cairn", () => {
+  const bin = scratch("bin");
+  write(bin, { cairn: `#!/bin/sh\nexec ${process.execPath} ${COMMAND} "$@"\n` });
+  fs.chmodSync(path.join(bin, "cairn"), 0o755);
+  const env = { PATH: `${bin}:${process.env["PATH"]}` };
+  for (const tool of ["claude-code", "codex", "gemini", "opencode"]) {
+    const folder = newRepository();
+    const { data } = agent(folder, `install ${tool} --for everybody`, env);
+    assert.deepEqual([data["checked"], data["problem"]], [true, null]);
+    const files = (data["files"] as Loose[]).filter(({ text }) => text !== "");
+    for (const { path: file, text } of files) {
+      assert.ok((file as string).startsWith(`${folder}/`));
+      assert.doesNotMatch(text as string, /\/home|\/tmp|\/usr|XDG_|CAIRN_|dist/, file as string);
+    }
+    assert.deepEqual(hookFiles(tool, HOME), [], "nothing in the user's settings");
+    // A teammate without Cairn.
+    const [, args] = /"?args"?\s*[:=]\s*(\[[^]*?\])/.exec(files[0]!["text"] as string) ?? [];
+    const words = (
+      args === undefined ? JSON.parse(files[0]!["text"] as string).mcp.cairn.command.slice(1) : JSON.parse(args)
+    ) as string[];
+    const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+    const answers = serve(folder, words, list, ["/bin/sh"]);
+    assert.deepEqual([answers[0]!["result"].serverInfo.name, answers[1]!["result"]], ["cairn", { tools: [] }]);
+    agent(folder, `install ${tool}`);
+    assert.equal(agent(folder, `remove ${tool} --for everybody`)["data"].for, "everybody");
+    assert.equal(git(folder, "status", "--porcelain"), "");
+    assert.notDeepEqual(hookFiles(tool, HOME), []);
+    agent(folder, `remove ${tool}`);
+    assert.deepEqual(hookFiles(tool, HOME), []);
+  }
+});
+
+/** Files of a tool below a home that have hooks of Cairn. */
+const hookFiles = (tool: string, home: string): string[] =>
+  fs
+    .globSync(
+      ["**/*.json", "**/cairn.js"].flatMap((name) => [
+        `.claude/${name}`,
+        `.codex/${name}`,
+        `.gemini/${name}`,
+        `.config/opencode/${name}`,
+      ]),
+      { cwd: home },
+    )
+    .filter(
+      (name) =>
+        fs.readFileSync(path.join(home, name), "utf8").includes(`agent hook ${tool}`) || name.endsWith("cairn.js"),
+    );
+
+test("agent install takes over what earlier builds wrote, in a project and for all projects", () => {
+  const [folder, home] = [newRepository({ ".mcp.json": "{}" }), scratch("home")];
+  const state = path.join(home, "state");
+  const line = `env XDG_STATE_HOME=${state} ${process.execPath} ${COMMAND} agent hook claude-code`;
+  const old = JSON.stringify({ hooks: { Stop: [{ hooks: [{ type: "command", command: line, timeout: 30 }] }] } });
+  const servers = JSON.stringify({ mcpServers: { cairn: { type: "stdio", command: COMMAND, args: ["mcp"] } } });
+  write(folder, { ".claude/settings.json": old, ".mcp.json": servers });
+  const digest = (text: string): string => createHash("sha256").update(text).digest("hex");
+  const keep = (file: string, before: string | null, after: string, made: string | null): void =>
+    write(path.join(state, "cairn/agents"), {
+      [`${digest(file)}.json`]: JSON.stringify({ before, after: digest(after), made }),
+    });
+  keep(path.join(folder, ".claude/settings.json"), null, old, path.join(folder, ".claude"));
+  keep(path.join(folder, ".mcp.json"), "{}", servers, null);
+  const env = { HOME: home, XDG_STATE_HOME: state };
+  cairnOk(["save", folder], { env });
+  const saved = (words: string[], where = folder): string => hook(where, {}, env, [...words, "--verbose"]);
+  assert.match(saved([]), /nothing had changed/, "the old entry saves until install runs again");
+  agent(folder, "install claude-code", env);
+  assert.equal(git(folder, "status", "--porcelain"), "");
+  assert.ok(!fs.existsSync(path.join(folder, ".claude")));
+  assert.match(saved(["--if-covered"]), /nothing had changed/);
+  agent(folder, "remove claude-code", env);
+  assert.deepEqual(
+    fs.readdirSync(home).filter((name) => name.startsWith(".claude")),
+    [],
+  );
+
+  write(home, { ".claude/settings.json": old });
+  const other = newRepository();
+  cairnOk(["save", other], { env });
+  agent(folder, "install claude-code", env);
+  assert.match(saved(["--if-covered"], other), /nothing had changed/, "all workspaces stay covered");
+  agent(folder, "remove claude-code", env);
+  assert.match(saved(["--if-covered"], other), /nothing had changed/);
+  agent(folder, "remove claude-code --for all-mine", env);
+  assert.match(saved(["--if-covered"], other), NOT_COVERED);
+  assert.deepEqual(
+    fs.readdirSync(home).filter((name) => name.startsWith(".claude")),
+    [],
+  );
+});
+
+test("entries of the user run without PATH and HOME, and stay as long as they serve another folder", () => {
+  const [one, two] = [newRepository(), newRepository()];
+  for (const folder of [one, two]) agent(folder, "install claude-code");
+  const settings = path.join(HOME, ".claude/settings.json");
+  const { hooks } = JSON.parse(fs.readFileSync(settings, "utf8")) as Loose;
+  assert.equal(hooks.Stop.length, 1, "one entry serves both folders");
+  for (const env of [{}, { PATH: "" }, { HOME, PATH: "/nowhere" }] as NodeJS.ProcessEnv[]) {
+    write(two, { "a.txt": JSON.stringify(env) });
+    const facts = { session_id: "bare", hook_event_name: "PostToolUse", tool_name: "Bash", tool_use_id: `b${count++}` };
+    const done = spawnSync("/bin/sh", ["-c", hooks.PostToolUse[0].hooks[0].command as string], {
+      input: JSON.stringify({ ...facts, cwd: two }),
+      encoding: "utf8",
+      cwd: "/",
+      env,
+    });
+    assert.deepEqual([done.status, done.stdout, done.stderr], [0, "", ""]);
+    assert.equal(eventsOf(two).at(-1)!["made"], true);
+  }
+  agent(one, "remove claude-code");
+  assert.ok(fs.existsSync(settings));
+  assert.match(hook(two), /nothing had changed/);
+  agent(two, "remove claude-code");
+  assert.ok(!fs.existsSync(settings));
+});
+
+test("a kill of agent install or remove between two files leaves nothing that a repetition does not finish", () => {
+  const folder = newRepository();
+  const install = ["agent", "install", "claude-code", "-C", folder];
+  const remove = ["agent", "remove", "claude-code", "-C", folder];
+  const before = fs.readdirSync(HOME).toSorted();
+  for (const at of ["agent.covered", "agent.written"]) {
+    assert.equal(cairn(install, { own: true, failpoint: at }).killed, true);
+    assert.equal(agent(folder, "install claude-code")["data"].checked, true);
+    assert.equal(cairn(remove, { own: true, failpoint: "agent.removed" }).killed, true);
+    agent(folder, "remove claude-code");
+    assert.deepEqual(fs.readdirSync(HOME).toSorted(), before);
+    assert.match(hook(folder), NOT_COVERED);
+  }
+});
