@@ -107,7 +107,7 @@ test("a prompt file that cannot be read does not lose the turn, and of a large o
   assert.equal(spawnSync("mkfifo", [pipe]).status, 0);
   for (const file of [large, "/no/such", folder, pipe]) {
     const { ms } = generic(folder, "--event", "before", "--prompt-file", file);
-    assert.ok(ms < 5000, `${ms} ms, with the start of a process by a busy machine`);
+    assert.ok(ms < 20_000, `${ms} ms, with the start of a process by a busy machine`);
   }
   assert.deepEqual(
     turnsOf(folder).map(({ prompt }) => prompt?.slice(0, 28)),
@@ -129,7 +129,7 @@ for (const [shape, inputOf] of Object.entries(SHAPES))
   test(`the turn of ${shape} is listed, and of the prompt at most 64 KiB are kept`, () => {
     workspace = newWorkspace();
     const { ms } = hook(workspace, ["claude-code"], inputOf("Fix it\n"));
-    assert.ok(ms < 8000, `${ms} ms, with the start of a process by a busy machine`);
+    assert.ok(ms < 20_000, `${ms} ms, with the start of a process by a busy machine`);
     const { prompt, session } = firstTurn(workspace);
     assert.deepEqual([prompt, session], ["Fix it", "s"]);
   });
@@ -157,7 +157,7 @@ test("a tool input of 100 MB leaves event, session, turn, tool and call", () => 
   });
   assert.ok(input.length > 100e6);
   const { ms } = hook(folder, ["claude-code"], input);
-  assert.ok(ms < 8000, `${ms} ms, with the start of a process by a busy machine`);
+  assert.ok(ms < 20_000, `${ms} ms, with the start of a process by a busy machine`);
   const { session, tools } = firstTurn(folder);
   assert.deepEqual([session, tools], ["s", 1]);
   const { agents } = (cairnOk(["agent", "status", "-C", folder]).data["folders"] as { agents: { last_hook: object }[] }[])[0]!;

@@ -10,6 +10,7 @@ import { JsonStrings } from "../../../agents/json-strings.ts";
 
 const MOST_ID_CHARACTERS = 256;
 const MOST_PROMPT_BYTES = 65 << 10;
+const SILENT_MS = 300;
 /** Names of tools that run shell commands. Codex's `apply_patch`, for example, has a patch as its `command`. */
 const SHELL = /shell|bash|exec|terminal|command/i;
 
@@ -52,14 +53,26 @@ export async function toldOnInput(mostMs: number): Promise<Told> {
   };
 }
 
-/** Passes the bytes of standard input on, until its end or for `mostMs`. Stops if `take` returns false. */
+/**
+ * Passes the bytes of standard input on, until its end. After `mostMs` it stops once no bytes come: a tool that still sends a large event
+ * is not cut off. Stops if `take` returns false.
+ */
 async function readInput(mostMs: number, take: (chunk: Buffer) => unknown): Promise<void> {
-  const late = AbortSignal.timeout(mostMs);
+  const late = new AbortController();
+  const stop = (): void => late.abort();
+  const until = performance.now() + mostMs;
+  let timer = setTimeout(stop, mostMs);
   try {
-    for await (const chunk of addAbortSignal(late, process.stdin) as AsyncIterable<Buffer>)
+    for await (const chunk of addAbortSignal(late.signal, process.stdin) as AsyncIterable<Buffer>) {
       if (take(chunk) === false) break;
+      if (performance.now() + SILENT_MS < until) continue;
+      clearTimeout(timer);
+      timer = setTimeout(stop, SILENT_MS);
+    }
   } catch (error) {
-    if (!late.aborted) throw error;
+    if (!late.signal.aborted) throw error;
+  } finally {
+    clearTimeout(timer);
   }
 }
 
