@@ -188,7 +188,7 @@ test("agent status in a subfolder is that of the workspace above, and after agen
   const lines = project.text("agent", "status").trim().split("\n");
   assert.equal(lines.length, 1, "a line for each installed tool");
   cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
-  assert.equal(project.agent()["last_hook"], null);
+  assert.equal(project.agent()["covered"], false);
   assert.match(project.text("agent", "status"), /^\S+ +Claude Code +not covered: `cairn .*agent install claude-code` covers it$/m);
 });
 

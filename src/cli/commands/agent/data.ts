@@ -45,7 +45,7 @@ const AgentState = object({
   why: orNull(text("why the folder is not covered")),
   trusted: orNull(flag("true: the tool runs the hooks, going by its own records; null: unknown, or not installed")),
   last_prompt: orNull(text("when a person last gave the tool a prompt here, going by its own records; null: unknown")),
-  last_hook: orNull(about(AgentEvent, "null also if no hooks are installed any more")),
+  last_hook: orNull(about(AgentEvent, "kept after `agent remove`")),
   last_point: orNull(AgentEvent),
   failed: orNull(FailedHooks),
   checked_at: orNull(text("when `agent install` last ran a hook as a check")),

@@ -41,9 +41,8 @@ export const command: CommandDefinition = {
   },
 };
 
-/** True for a tool whose hooks cover the folder or point to it, or have saved it. */
-const isOfFolder = ({ installed, last_hook: last, failed }: AgentState): boolean =>
-  installed.length > 0 || last !== null || failed !== null;
+/** True for a tool whose hooks cover the folder or point to it, or that calls its hook by itself. */
+const isOfFolder = ({ tool, installed }: AgentState): boolean => installed.length > 0 || !Object.hasOwn(TOOLS, tool);
 
 /** True also for a tool that has hooks for other folders. */
 const isOfMachine = (agent: AgentState): boolean => isOfFolder(agent) || agent.why !== NOT_INSTALLED;
@@ -140,7 +139,7 @@ async function agentState(
   const isInstalled = installed.length > 0;
   // A worktree of a covered repository becomes a workspace at its first prompt.
   const why = isInstalled ? (isFamily ? null : problem) : files.user === null ? NOT_INSTALLED : whyNot;
-  const last = (isInstalled ? known?.last_hook : null) ?? null;
+  const last = known?.last_hook ?? null;
   const writtenAt = Math.max(files.project ?? 0, files.user ?? 0);
   const lastAt = last === null ? 0 : Date.parse(last.at);
   const prompt = isInstalled ? lastPrompt(tool, { folder: path, env, isHere: inWorkspace(path) }) : null;
@@ -154,7 +153,7 @@ async function agentState(
     trusted: isInstalled ? isProven || isTrusted(tool, path, env, files.project !== null) : null,
     last_prompt: prompt === null ? null : new Date(prompt).toISOString(),
     last_hook: last,
-    last_point: (isInstalled ? known?.last_point : null) ?? null,
+    last_point: known?.last_point ?? null,
     failed: isInstalled ? withUnopened(tool, path, known) : null,
     checked_at: known?.checked_at ?? null,
     problems: [],
