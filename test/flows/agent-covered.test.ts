@@ -5,7 +5,9 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { parse } from "smol-toml";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { eventually } from "../fixtures/eventually.ts";
 
 /** Which folders the hooks of an agent save: covered folders, their families, and what `agent install` writes for whom. */
 
@@ -52,7 +54,7 @@ const agent = (folder: string, words: string, env: Environment = {}): Loose =>
 /** Runs the hook of a tool as its entry in the user's settings does. */
 function hook(folder: string, more: object = {}, env: Environment = {}, words = ["--if-covered", "--verbose"]) {
   const facts = { session_id: "s", hook_event_name: "PreToolUse", tool_name: "Bash", tool_use_id: `c${count++}` };
-  const done = spawnSync(process.execPath, [COMMAND, "agent", "hook", "claude-code", ...words], {
+  const done = spawnSync(process.execPath, [COMMAND, "agent", "hook", env["TOOL"] ?? "claude-code", ...words], {
     input: JSON.stringify({ ...facts, cwd: folder, ...more }),
     encoding: "utf8",
     cwd: "/",
@@ -74,6 +76,8 @@ function controlOf(folder: string): string {
   return path.join(control as string, "workspaces", name as string);
 }
 
+/** A busy machine leaves a save to the background process. */
+const SAVES = /^(?:saved as|saving in the background|no point was made: nothing had changed)/;
 const NOT_COVERED = /^no point was made: the folder is not covered/;
 
 const SHAPES: Readonly<Record<string, () => string>> = {
@@ -123,18 +127,15 @@ const SHAPES: Readonly<Record<string, () => string>> = {
 };
 
 test("agent install leaves git status clean in repositories of many shapes, and its hook saves them", () => {
-  for (const [shape, make] of Object.entries(SHAPES)) {
-    const folder = make();
+  const tools = ["claude-code", "codex", "gemini", "opencode"];
+  for (const [i, [shape, make]] of Object.entries(SHAPES).entries()) {
+    const [folder, tool] = [make(), tools[i % tools.length]!];
     const before = git(folder, "status", "--porcelain", "--ignored");
-    for (const tool of ["claude-code", "codex", "gemini", "opencode"]) agent(folder, `install ${tool} --each turn`);
+    agent(folder, `install ${tool} --each turn`);
     assert.equal(git(folder, "status", "--porcelain", "--ignored"), before, shape);
-    assert.match(
-      hook(folder, { hook_event_name: "Stop", tool_use_id: undefined, session_id: shape }),
-      /nothing had/,
-      shape,
-    );
-    for (const tool of ["claude-code", "codex", "gemini", "opencode"]) agent(folder, `remove ${tool}`);
-    assert.match(hook(folder), NOT_COVERED, shape);
+    assert.match(hook(folder, { hook_event_name: "Stop", session_id: shape }, { TOOL: tool }), SAVES, shape);
+    agent(folder, `remove ${tool}`);
+    assert.match(hook(folder, {}, { TOOL: tool }), NOT_COVERED, shape);
   }
   assert.deepEqual(JSON.parse(fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8")).covers, []);
 });
@@ -145,8 +146,8 @@ test("a subfolder belongs to the workspace above, for install, hook and MCP serv
   const { data } = agent(path.join(folder, "sub"), "install claude-code");
   assert.equal(data["folder"], folder);
   write(folder, { "sub/new.txt": "new\n" });
-  assert.match(hook(path.join(folder, "sub")), /saved as/);
-  assert.match(hook(path.join(folder, "sub/gone/deep")), /nothing had changed/, "a folder that was removed");
+  assert.match(hook(path.join(folder, "sub")), SAVES);
+  assert.match(hook(path.join(folder, "sub/gone/deep")), SAVES, "a folder that was removed");
   const call = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "status", arguments: {} } };
   const [, answer] = serve(path.join(folder, "sub"), ["mcp", "--if-covered", "claude-code"], call);
   assert.equal(answer!["result"].structuredContent.workspace.path, folder);
@@ -170,28 +171,34 @@ function serve(cwd: string, words: readonly string[], request: object, program =
     .map((line) => JSON.parse(line) as Loose);
 }
 
-test("another worktree of a covered repository becomes a workspace at its first hook, unless it was released or refused", () => {
+test("another worktree of a covered repository becomes a workspace at its first hook, unless it was released or refused", async () => {
   const folder = newRepository();
   agent(folder, "install claude-code");
   const [first, second] = [scratch("worktree"), scratch("worktree")];
   for (const each of [first, second]) git(folder, "worktree", "add", "--quiet", "--detach", each);
   assert.equal(cairn(["status", "-C", first]).error?.code, "not_a_workspace");
-  assert.match(hook(path.join(first, "sub")), /saved as/);
-  assert.equal((cairnOk(["status", "-C", first]).data["workspace"] as Loose)["path"], first);
+  assert.match(hook(path.join(first, "sub")), SAVES);
+  await becomesWorkspace(first);
   cairnOk(["release", first]);
   assert.match(hook(first), /not a workspace/);
   agent(second, "remove claude-code");
   assert.match(hook(second), NOT_COVERED);
   agent(second, "install claude-code");
-  assert.match(hook(second), /nothing had changed/);
+  assert.match(hook(second), SAVES);
   const part = newRepository();
   agent(path.join(part, "sub"), "install claude-code");
   const third = scratch("worktree");
   git(part, "worktree", "add", "--quiet", "--detach", third);
   assert.match(hook(third), NOT_COVERED, "only the folder sub is covered");
-  assert.match(hook(path.join(third, "sub")), /saved as/);
-  assert.equal((cairnOk(["status", "-C", path.join(third, "sub")]).data["workspace"] as Loose)["path"], `${third}/sub`);
+  assert.match(hook(path.join(third, "sub")), SAVES);
+  await becomesWorkspace(path.join(third, "sub"));
 });
+
+const becomesWorkspace = (folder: string): Promise<unknown> =>
+  eventually(`${folder} is a workspace`, () => {
+    const { error, data } = cairn(["status", "-C", folder]);
+    return error === null && (data["workspace"] as Loose)["path"] === folder;
+  });
 
 test("a clone of a covered repository is not covered until the person says so, and is noted once", async () => {
   const { uncoveredClones } = await import("../../src/agents/clones.ts");
@@ -212,7 +219,7 @@ test("a clone of a covered repository is not covered until the person says so, a
   assert.deepEqual(await clones(), []);
   assert.match(hook(clone), NOT_COVERED);
   agent(clone, "install claude-code");
-  assert.match(hook(clone), /nothing had changed/);
+  assert.match(hook(clone), SAVES);
   const home = scratch("home");
   fs.mkdirSync(home);
   const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
@@ -225,13 +232,13 @@ test("a moved folder and a fork stay covered", () => {
   const fork = scratch("fork");
   cairnOk(["fork", "head", fork, "-C", folder], { own: true });
   write(fork, { "a.txt": "in the fork\n" });
-  assert.match(hook(fork), /saved as/);
+  assert.match(hook(fork), SAVES);
   const moved = scratch("moved");
   fs.renameSync(folder, moved);
   assert.doesNotMatch(hook(moved), NOT_COVERED);
   cairnOk(["relocate", folder, moved], { own: true });
   write(moved, { "a.txt": "after the move\n" });
-  assert.match(hook(moved), /saved as/);
+  assert.match(hook(moved), SAVES);
   const list = JSON.parse(fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8")) as { covers: Loose[] };
   const paths = list.covers.map((each) => each["folder"].path as string);
   assert.deepEqual([paths.includes(folder), paths.includes(moved), paths.includes(fork)], [false, true, true]);
@@ -258,16 +265,16 @@ test("a hook outside of covered folders ends before the command is loaded; a dam
   const list = fs.readFileSync(file, "utf8");
   for (const damaged of ["", "{", `{ "version": 2, "covers": [] }`]) {
     fs.writeFileSync(file, damaged);
-    assert.match(hook(other), /nothing had changed/);
+    assert.match(hook(other), SAVES);
     assert.equal(cairn(["agent", "install", "codex", "-C", other]).error?.code, "damaged");
   }
   fs.writeFileSync(file, list);
   assert.match(hook(other), NOT_COVERED);
   agent(other, "install claude-code --each turn");
   assert.match(hook(other), NOT_COVERED);
-  assert.match(hook(other, { hook_event_name: "Stop" }), /nothing had changed/);
+  assert.match(hook(other, { hook_event_name: "Stop" }), SAVES);
   const large = "x".repeat(10 << 20);
-  assert.match(hook(folder, { hook_event_name: "UserPromptSubmit", prompt: large }), /nothing had changed/);
+  assert.match(hook(folder, { hook_event_name: "UserPromptSubmit", prompt: large }), SAVES);
 });
 
 test("one event with two hooks is saved once, and by the second hook if the first was killed", async () => {
@@ -286,33 +293,56 @@ test("one event with two hooks is saved once, and by the second hook if the firs
     child.stdin.end(JSON.stringify({ ...facts, cwd: folder }));
     return { child, ended: once(child, "close").then(() => said) };
   };
+  const saved = async (call: string): Promise<unknown> => eventually(call, () => events(call) > 0 && isIdle(folder));
   const both = await Promise.all([start("both").ended, start("both").ended]);
-  assert.equal(both.filter((said) => said.includes("another hook saved for the same event")).length, 1, both.join());
-  assert.equal(events("both"), 1);
+  await saved("both");
+  assert.equal(events("both"), 1, both.join());
   const gate = path.join(SCRATCH, "gate");
   fs.writeFileSync(gate, "");
   const first = start("killed", { CAIRN_FAILPOINT: `save.staged@${gate}` });
   first.child.stderr.once("data", () => first.child.kill("SIGKILL"));
   await first.ended;
   fs.rmSync(gate);
-  assert.match(await start("killed").ended, /saved as/);
-  assert.equal(events("killed"), 1);
-  assert.match(await start("killed").ended, /another hook saved/);
-  const turn = (event: string, prompt?: string) =>
+  for (let again = 0; again < 2; again++) {
+    await start("killed").ended;
+    await saved("killed");
+    assert.equal(events("killed"), 1);
+  }
+  for (const [event, prompt] of [
+    ["UserPromptSubmit", "go on"],
+    ["UserPromptSubmit", "go on"],
+    ["Stop"],
+    ["Stop"],
+    ["UserPromptSubmit", "go on"],
+  ]) {
     hook(folder, { session_id: "t", hook_event_name: event, tool_use_id: undefined, tool_name: undefined, prompt });
-  const said = [turn("UserPromptSubmit", "go on"), turn("UserPromptSubmit", "go on"), turn("Stop"), turn("Stop")];
+    await eventually("no save waits", () => isIdle(folder));
+  }
+  const turns = eventsOf(folder).filter((each) => each["session"] === "t");
   assert.deepEqual(
-    said.map((each) => each.includes("another hook")),
-    [false, true, false, true],
+    turns.map((each) => each["event"] as string),
+    ["UserPromptSubmit", "Stop", "UserPromptSubmit"],
+    "the same words in the next turn are another event",
   );
-  assert.doesNotMatch(turn("UserPromptSubmit", "go on"), /another hook/, "the same words in the next turn");
 });
+
+/** True if no save of a hook waits for the background process. */
+function isIdle(folder: string): boolean {
+  const late = path.join(STATE, "agents/late", createHash("sha256").update(folder).digest("hex"));
+  const { background } = (cairnOk(["agent", "status", "-C", folder]).data["folders"] as Loose[])[0]!;
+  return (
+    background?.running !== true && !["queue.jsonl", "taken.jsonl"].some((name) => fs.existsSync(path.join(late, name)))
+  );
+}
 
 test("--for everybody writes nothing of this machine, and is silent without cairn", () => {
   const bin = scratch("bin");
   write(bin, { cairn: `#!/bin/sh\nexec ${process.execPath} ${COMMAND} "$@"\n` });
   fs.chmodSync(path.join(bin, "cairn"), 0o755);
-  const env = { PATH: `${bin}:${process.env["PATH"]}` };
+  const home = scratch("home");
+  fs.mkdirSync(home);
+  fs.rmSync(path.join(STATE, "agents/covered.json"));
+  const env = { PATH: `${bin}:${process.env["PATH"]}`, HOME: home };
   for (const tool of ["claude-code", "codex", "gemini", "opencode"]) {
     const folder = newRepository();
     const { data } = agent(folder, `install ${tool} --for everybody`, env);
@@ -322,21 +352,21 @@ test("--for everybody writes nothing of this machine, and is silent without cair
       assert.ok((file as string).startsWith(`${folder}/`));
       assert.doesNotMatch(text as string, /\/home|\/tmp|\/usr|XDG_|CAIRN_|dist/, file as string);
     }
-    assert.deepEqual(hookFiles(tool, HOME), [], "nothing in the user's settings");
+    assert.deepEqual(hookFiles(tool, home), [], "nothing in the user's settings");
     // A teammate without Cairn.
-    const [, args] = /"?args"?\s*[:=]\s*(\[[^]*?\])/.exec(files[0]!["text"] as string) ?? [];
-    const words = (
-      args === undefined ? JSON.parse(files[0]!["text"] as string).mcp.cairn.command.slice(1) : JSON.parse(args)
-    ) as string[];
+    const text = files[0]!["text"] as string;
+    const config = (tool === "codex" ? parse(text) : JSON.parse(text)) as Loose;
+    const { args, command } = (config["mcpServers"] ?? config["mcp_servers"] ?? config["mcp"]).cairn as Loose;
+    const words = (args ?? command.slice(1)) as string[];
     const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
     const answers = serve(folder, words, list, ["/bin/sh"]);
     assert.deepEqual([answers[0]!["result"].serverInfo.name, answers[1]!["result"]], ["cairn", { tools: [] }]);
-    agent(folder, `install ${tool}`);
-    assert.equal(agent(folder, `remove ${tool} --for everybody`)["data"].for, "everybody");
+    agent(folder, `install ${tool}`, env);
+    assert.equal(agent(folder, `remove ${tool} --for everybody`, env)["data"].for, "everybody");
     assert.equal(git(folder, "status", "--porcelain"), "");
-    assert.notDeepEqual(hookFiles(tool, HOME), []);
-    agent(folder, `remove ${tool}`);
-    assert.deepEqual(hookFiles(tool, HOME), []);
+    assert.notDeepEqual(hookFiles(tool, home), []);
+    agent(folder, `remove ${tool}`, env);
+    assert.deepEqual(hookFiles(tool, home), []);
   }
 });
 
@@ -374,11 +404,11 @@ test("agent install takes over what earlier builds wrote, in a project and for a
   const env = { HOME: home, XDG_STATE_HOME: state };
   cairnOk(["save", folder], { env });
   const saved = (words: string[], where = folder): string => hook(where, {}, env, [...words, "--verbose"]);
-  assert.match(saved([]), /nothing had changed/, "the old entry saves until install runs again");
+  assert.match(saved([]), SAVES, "the old entry saves until install runs again");
   agent(folder, "install claude-code", env);
   assert.equal(git(folder, "status", "--porcelain"), "");
   assert.ok(!fs.existsSync(path.join(folder, ".claude")));
-  assert.match(saved(["--if-covered"]), /nothing had changed/);
+  assert.match(saved(["--if-covered"]), SAVES);
   agent(folder, "remove claude-code", env);
   assert.deepEqual(
     fs.readdirSync(home).filter((name) => name.startsWith(".claude")),
@@ -389,24 +419,23 @@ test("agent install takes over what earlier builds wrote, in a project and for a
   const other = newRepository();
   cairnOk(["save", other], { env });
   agent(folder, "install claude-code", env);
-  assert.match(saved(["--if-covered"], other), /nothing had changed/, "all workspaces stay covered");
+  assert.match(saved(["--if-covered"], other), SAVES, "all workspaces stay covered");
   agent(folder, "remove claude-code", env);
-  assert.match(saved(["--if-covered"], other), /nothing had changed/);
+  assert.match(saved(["--if-covered"], other), SAVES);
   agent(folder, "remove claude-code --for all-mine", env);
   assert.match(saved(["--if-covered"], other), NOT_COVERED);
-  assert.deepEqual(
-    fs.readdirSync(home).filter((name) => name.startsWith(".claude")),
-    [],
-  );
+  assert.deepEqual(hookFiles("claude-code", home), []);
 });
 
-test("entries of the user run without PATH and HOME, and stay as long as they serve another folder", () => {
-  const [one, two] = [newRepository(), newRepository()];
-  for (const folder of [one, two]) agent(folder, "install claude-code");
-  const settings = path.join(HOME, ".claude/settings.json");
+test("entries of the user run without PATH and HOME, and stay as long as they serve another folder", async () => {
+  const [one, two, home] = [newRepository(), newRepository(), scratch("home")];
+  fs.mkdirSync(home);
+  fs.rmSync(path.join(STATE, "agents/covered.json"));
+  for (const folder of [one, two]) agent(folder, "install claude-code", { HOME: home });
+  const settings = path.join(home, ".claude/settings.json");
   const { hooks } = JSON.parse(fs.readFileSync(settings, "utf8")) as Loose;
   assert.equal(hooks.Stop.length, 1, "one entry serves both folders");
-  for (const env of [{}, { PATH: "" }, { HOME, PATH: "/nowhere" }] as NodeJS.ProcessEnv[]) {
+  for (const env of [{}, { PATH: "" }, { HOME: home, PATH: "/nowhere" }] as NodeJS.ProcessEnv[]) {
     write(two, { "a.txt": JSON.stringify(env) });
     const facts = { session_id: "bare", hook_event_name: "PostToolUse", tool_name: "Bash", tool_use_id: `b${count++}` };
     const done = spawnSync("/bin/sh", ["-c", hooks.PostToolUse[0].hooks[0].command as string], {
@@ -416,26 +445,30 @@ test("entries of the user run without PATH and HOME, and stay as long as they se
       env,
     });
     assert.deepEqual([done.status, done.stdout, done.stderr], [0, "", ""]);
-    assert.equal(eventsOf(two).at(-1)!["made"], true);
+    await eventually("the event", () => eventsOf(two).at(-1)!["call"] === facts.tool_use_id && isIdle(two));
   }
-  agent(one, "remove claude-code");
+  agent(one, "remove claude-code", { HOME: home });
   assert.ok(fs.existsSync(settings));
-  assert.match(hook(two), /nothing had changed/);
-  agent(two, "remove claude-code");
+  assert.match(hook(two), SAVES);
+  agent(two, "remove claude-code", { HOME: home });
   assert.ok(!fs.existsSync(settings));
 });
 
 test("a kill of agent install or remove between two files leaves nothing that a repetition does not finish", () => {
-  const folder = newRepository();
+  const [folder, home] = [newRepository(), scratch("home")];
+  fs.mkdirSync(home);
+  const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
   const install = ["agent", "install", "claude-code", "-C", folder];
   const remove = ["agent", "remove", "claude-code", "-C", folder];
-  const before = fs.readdirSync(HOME).toSorted();
   for (const at of ["agent.covered", "agent.written"]) {
-    assert.equal(cairn(install, { own: true, failpoint: at }).killed, true);
-    assert.equal(agent(folder, "install claude-code")["data"].checked, true);
-    assert.equal(cairn(remove, { own: true, failpoint: "agent.removed" }).killed, true);
-    agent(folder, "remove claude-code");
-    assert.deepEqual(fs.readdirSync(HOME).toSorted(), before);
-    assert.match(hook(folder), NOT_COVERED);
+    assert.equal(cairn(install, { own: true, env, failpoint: at }).killed, true);
+    assert.equal(agent(folder, "install claude-code", env)["data"].checked, true);
+    assert.equal(cairn(remove, { own: true, env, failpoint: "agent.removed" }).killed, true);
+    agent(folder, "remove claude-code", env);
+    assert.deepEqual(
+      fs.readdirSync(home).filter((name) => name.startsWith(".claude")),
+      [],
+    );
+    assert.match(hook(folder, {}, env), NOT_COVERED);
   }
 });

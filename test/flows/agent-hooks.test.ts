@@ -167,11 +167,12 @@ test("agent install saves the first point, reports progress, and runs a hook as 
   assert.match(done.stderr, /^\{"phase":"/m);
   assert.deepEqual(
     pointsOf(folder).map(({ message }) => message as string),
-    ["after agent install codex", "before agent install"],
+    ["before agent install"],
   );
   assert.match(agentIn(folder, "codex")["checked_at"], /Z$/);
   assert.equal(agentIn(folder, "codex")["last_hook"], null, "the check is no hook of the tool");
   assert.deepEqual(cairnOk(["turns", "-C", folder]).data["turns"], []);
+  cairnOk(["agent", "remove", "codex", "-C", folder]);
   const other = newProject();
   const missing = cairnOk(["agent", "install", "codex", "-C", other, "--for", "everybody"]);
   assert.equal(missing.data["checked"], false);
@@ -313,7 +314,7 @@ test("agent status shows hooks approved in Codex as trusted until they change, p
 
 test("agent status and doctor warn of a prompt that reached no hook", () => {
   const folder = newProject();
-  for (const tool of ["claude-code", "codex"]) cairnOk(["agent", "install", tool, "-C", folder], { own: true });
+  for (const tool of ["claude-code", "codex"]) cairnOk(["agent", "install", tool, "-C", folder, "--for", "everybody"]);
   const at = (minutes: number): string => new Date(Date.now() + minutes * 60_000).toISOString();
   const sessions = {
     claude: path.join(HOME, ".claude/projects", folder.replaceAll(/[^A-Za-z0-9]/g, "-"), "b.jsonl"),

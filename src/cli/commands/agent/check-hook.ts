@@ -32,7 +32,8 @@ export async function checkHook(
   }
   const line = hookLine(scope, tool, ["--verbose"]);
   // A hook of the project looks for `cairn` in PATH, and names no variables.
-  const variables = project === null ? bare(env) : { ...bare(env), ...decidingVariables({ ...env }), PATH: env["PATH"] };
+  const variables =
+    project === null ? bare(env) : { ...bare(env), ...decidingVariables({ ...env }), PATH: env["PATH"] };
   const child = spawn("/bin/sh", ["-c", line], { cwd: "/", env: variables, signal });
   let said = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
