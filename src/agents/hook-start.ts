@@ -10,6 +10,7 @@ import {
   realFolder,
   repositoryOf,
 } from "./covered.ts";
+import { JsonStrings } from "./json-strings.ts";
 
 /** The first thing that a hook does: it ends in a folder that is not covered, before the command is loaded. */
 
@@ -27,17 +28,21 @@ export async function hasNothingToDo(argv: readonly string[], env: Environment =
     const [, , tool = ""] = argv;
     const list = readCovered(env);
     if (list === null) return false;
-    const { bytes, isWhole } = await readInput();
-    const facts = isWhole ? factsOf(bytes) : null;
-    const coverage = facts === null ? null : coverageOf(list, tool, facts.cwd);
-    const isCovered = coverage !== null && !(coverage.cover.each === "turn" && isOfToolCall(facts!.event));
-    if (facts === null || isCovered) {
+    const strings = new JsonStrings(["cwd", "event", "hook_event_name"]);
+    const { bytes, isWhole } = await readInput(strings);
+    const [cwd, event] = [strings.get("cwd"), eventIn(strings)];
+    const isKnown = cwd?.startsWith("/") === true && (isWhole || event !== undefined);
+    const coverage = isKnown ? coverageOf(list, tool, cwd) : null;
+    const isCovered = coverage !== null && !(coverage.cover.each === "turn" && isOfToolCall(event ?? ""));
+    if (!isKnown || isCovered) {
       if (bytes.length > 0) process.stdin.unshift(bytes);
       // Standard input was read to its end.
       if (isWhole) process.stdin.push(null);
       return false;
     }
-    if (coverage === null) noteRepository(list, tool, facts.cwd, env);
+    // A tool may take it for a failure if nobody reads the rest.
+    if (!isWhole) await readInput(null);
+    if (coverage === null) noteRepository(list, tool, cwd, env);
     if (argv.includes("--verbose")) process.stdout.write(`no point was made: ${NOT_COVERED}\n`);
     return true;
   } catch {
@@ -49,25 +54,17 @@ const NOT_COVERED = "the folder is not covered by `cairn agent install`, or not 
 
 const isOfToolCall = (event: string): boolean => /^(?:before|after|.*Tool.*)$/.test(event);
 
-function factsOf(bytes: Buffer): { cwd: string; event: string } | null {
-  try {
-    const { cwd, hook_event_name: name, event = name } = JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;
-    return typeof cwd === "string" && cwd.startsWith("/") ? { cwd, event: String(event) } : null;
-  } catch {
-    return null;
-  }
-}
+const eventIn = (strings: JsonStrings): string | undefined => strings.get("event") ?? strings.get("hook_event_name");
 
-/** Reads standard input to its end, or for a second. */
-async function readInput(): Promise<{ bytes: Buffer; isWhole: boolean }> {
+/**
+ * Reads standard input to its end, for a second at most, and only until folder and event are known. `strings` null: throws the bytes
+ * away.
+ */
+async function readInput(strings: JsonStrings | null): Promise<{ bytes: Buffer; isWhole: boolean }> {
   const pieces: Buffer[] = [];
-  let isLate = false;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<null>((done) => {
-    timer = setTimeout(() => {
-      isLate = true;
-      done(null);
-    }, READ_MS);
+    timer = setTimeout(() => done(null), READ_MS);
   });
   try {
     for (;;) {
@@ -77,8 +74,14 @@ async function readInput(): Promise<{ bytes: Buffer; isWhole: boolean }> {
         read(0, piece, 0, PIECE_BYTES, null, (error, count) => done(error === null ? count : -1));
       });
       const count = await Promise.race([reading, late]);
-      if (count === null || count <= 0) return { bytes: Buffer.concat(pieces), isWhole: !isLate && count === 0 };
+      // Bytes that come later belong to the hook.
+      if (count === null) void reading.then((later) => later > 0 && process.stdin.unshift(piece.subarray(0, later)));
+      if (count === null || count <= 0) return { bytes: Buffer.concat(pieces), isWhole: count === 0 };
+      if (strings === null) continue;
       pieces.push(piece.subarray(0, count));
+      strings.push(pieces.at(-1)!);
+      if (strings.get("cwd") !== undefined && eventIn(strings) !== undefined)
+        return { bytes: Buffer.concat(pieces), isWhole: false };
     }
   } finally {
     clearTimeout(timer);

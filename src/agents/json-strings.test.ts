@@ -10,12 +10,18 @@ function read(json: string | Buffer, size = 7): Record<string, string | undefine
   const bytes = Buffer.from(json as string);
   for (let at = 0; at < bytes.length; at += size) strings.push(bytes.subarray(at, at + size));
   strings.end();
-  return Object.fromEntries(WANTED.flatMap((path) => (strings.get(path) === undefined ? [] : [[path, strings.get(path)]])));
+  return Object.fromEntries(
+    WANTED.flatMap((path) => (strings.get(path) === undefined ? [] : [[path, strings.get(path)]])),
+  );
 }
 
 test("wanted strings are read from JSON in chunks of any size, in any order", () => {
   const wanted = { prompt: 'say "hi" \\ \u{1F511}\n\u0001é', event: "Stop", session_id: "" };
-  const json = JSON.stringify({ more: [1, { prompt: "no" }, [["no"]]], ...wanted, tool_input: { a: {}, command: "ls" } });
+  const json = JSON.stringify({
+    more: [1, { prompt: "no" }, [["no"]]],
+    ...wanted,
+    tool_input: { a: {}, command: "ls" },
+  });
   for (let size = 1; size < 40; size++)
     assert.deepEqual(read(json, size), { ...wanted, "tool_input.command": "ls" }, `chunks of ${size} bytes`);
   const escaped = json.replaceAll(/[\u0080-\uffff]/g, hex);
@@ -25,7 +31,8 @@ test("wanted strings are read from JSON in chunks of any size, in any order", ()
 const hex = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
 
 test("members of the same name in other objects are not read, and the last of two members counts", () => {
-  const json = '{"event":"a","x":{"event":"no","session_id":"no"},"l":[{"session_id":"no"}],"event":"b","tool_input":["c"]}';
+  const json =
+    '{"event":"a","x":{"event":"no","session_id":"no"},"l":[{"session_id":"no"}],"event":"b","tool_input":["c"]}';
   assert.deepEqual(read(json), { event: "b" });
   assert.deepEqual(read('{"tool_input":{"x":{"command":"no"},"command":["a b","c"]},"prompt":["d","e"]}'), {
     prompt: "d e",

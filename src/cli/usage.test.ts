@@ -564,9 +564,9 @@ test("backup create of a point, or with --no-save, makes no folder a workspace",
     const { status, envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
     return [status, envelope.error?.code, fake.asked.map(({ method }) => method)];
   };
-  assert.deepEqual(await told("backup create -r x -C / --no-save"), [3, "not_a_workspace", ["open"]]);
+  assert.deepEqual(await told("backup create -r x -C / --no-save"), [3, "not_a_workspace", ["open", "find"]]);
   assert.deepEqual(await told("backup create -r x --no-save"), [3, "not_a_workspace", ["find", "open"]]);
-  assert.deepEqual(await told("backup create -r x -C / head~3"), [3, "not_a_workspace", ["open"]]);
+  assert.deepEqual(await told("backup create -r x -C / head~3"), [3, "not_a_workspace", ["open", "find"]]);
   const saving = await runJson(["backup", "create", "-r", "x", "-C", "/"], { fake: fakeLibrary(nowhere, true) });
   assert.deepEqual([saving.status, saving.envelope.warnings.length], [0, 1]);
 });

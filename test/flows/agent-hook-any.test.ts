@@ -39,7 +39,8 @@ function hook(folder: string, args: readonly string[], input: string | Buffer = 
   return { stdout, stderr, ms: performance.now() - begun };
 }
 
-const generic = (folder: string, ...args: string[]): Ran => hook(folder, ["--tool", "mine", "--session", "5e1f", ...args]);
+const generic = (folder: string, ...args: string[]): Ran =>
+  hook(folder, ["--tool", "mine", "--session", "5e1f", ...args]);
 const turnsOf = (folder: string): Turn[] => cairnOk(["turns", "-C", folder]).data["turns"] as Turn[];
 
 test("events of any tool become turns with prompt, calls and changes, and rewind takes a turn back", () => {
@@ -118,7 +119,8 @@ test("a prompt file that cannot be read does not lose the turn, and of a large o
 const SHAPES: Record<string, (prompt: string) => string | Buffer> = {
   "a prompt of 10 MB before the other members": (prompt) =>
     JSON.stringify({ prompt: prompt + "x".repeat(10 << 20), ...factsOf("UserPromptSubmit") }),
-  "a prompt of 10 MB of escapes": (prompt) => JSON.stringify({ prompt: prompt + "\u0001".repeat(10 << 20), ...factsOf("UserPromptSubmit") }),
+  "a prompt of 10 MB of escapes": (prompt) =>
+    JSON.stringify({ prompt: prompt + "\u0001".repeat(10 << 20), ...factsOf("UserPromptSubmit") }),
   "a prompt with bytes that are no UTF-8": (prompt) =>
     Buffer.from(JSON.stringify({ prompt: `${prompt}\xff\xfe`, ...factsOf("UserPromptSubmit") }), "latin1"),
 };
@@ -160,7 +162,9 @@ test("a tool input of 100 MB leaves event, session, turn, tool and call", () => 
   assert.ok(ms < 20_000, `${ms} ms, with the start of a process by a busy machine`);
   const { session, tools } = firstTurn(folder);
   assert.deepEqual([session, tools], ["s", 1]);
-  const { agents } = (cairnOk(["agent", "status", "-C", folder]).data["folders"] as { agents: { last_hook: object }[] }[])[0]!;
+  const { agents } = (
+    cairnOk(["agent", "status", "-C", folder]).data["folders"] as { agents: { last_hook: object }[] }[]
+  )[0]!;
   const { event, turn, tool, call } = agents[0]!.last_hook as Record<string, unknown>;
   assert.deepEqual([event, turn, tool, call], ["PreToolUse", "p", "Write", "c"]);
 });
@@ -171,7 +175,9 @@ test("a hook whose tool never closes the input saves with what was told", async 
   const child = spawn(process.execPath, [COMMAND, "agent", "hook", "codex"], { stdio: ["pipe", "ignore", "inherit"] });
   t.after(() => child.kill("SIGKILL"));
   child.stdin.on("error", () => undefined);
-  child.stdin.write(`{"cwd":${JSON.stringify(folder)},"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"Go on and`);
+  child.stdin.write(
+    `{"cwd":${JSON.stringify(folder)},"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"Go on and`,
+  );
   assert.deepEqual(await once(child, "exit"), [0, null]);
   assert.equal(firstTurn(folder).prompt, "Go on and");
 });

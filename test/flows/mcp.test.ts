@@ -5,7 +5,7 @@ import { after, test } from "node:test";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { callTool } from "../fixtures/mcp-tool.ts";
-import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
 /** The MCP server, driven by the client of the official SDK, which holds each result against the tool's own schema. */
 
@@ -133,4 +133,30 @@ test("an MCP server without XDG_STATE_HOME begins no second history of a folder 
     assert.doesNotMatch(words, /call save/);
   }
   assert.equal(fs.existsSync(path.join(process.env["HOME"]!, ".local/state/cairn/workspaces")), false);
+});
+
+test("-C may name a folder in a workspace, for the MCP server and other commands; DIR and a missing folder may not", async () => {
+  const folder = newFolder("above");
+  const inside = path.join(folder, "project/frontend");
+  fs.mkdirSync(inside, { recursive: true });
+  cairnOk(["save", folder]);
+  const client = await serve(inside);
+  const { workspace } = (await callTool(client, "status")).structuredContent as { workspace: { path: string } };
+  assert.equal(workspace.path, folder);
+  fs.writeFileSync(path.join(inside, "b.txt"), "two\n");
+  assert.equal((await callTool(client, "save", {})).structuredContent?.["made"], true);
+  fs.writeFileSync(path.join(inside, "b.txt"), "three\n");
+  for (const words of ["status", "turns", "agent status", "save", "run -- true", "doctor"])
+    cairnOk(["-C", inside, ...words.split(" ")]);
+  assert.equal(
+    (cairnOk(["workspaces"]).data["workspaces"] as { path: string }[]).filter(({ path: each }) =>
+      each.startsWith(folder),
+    ).length,
+    1,
+  );
+  assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 5, "two of them by run");
+  assert.equal(cairn(["status", inside]).error?.code, "not_a_workspace");
+  assert.equal(cairn(["save", inside]).error?.code, "refused");
+  assert.equal(cairn(["-C", path.join(inside, "missing"), "status"]).error?.code, "not_a_workspace");
+  assert.equal(cairn(["-C", SCRATCH, "status"]).error?.code, "not_a_workspace");
 });

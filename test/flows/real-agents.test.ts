@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { test, type TestContext } from "node:test";
 import type { Turn, TurnsResult } from "../../src/contract/index.ts";
-import { cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
+import { LONG } from "../fixtures/long.ts";
 import { MockModel, type Reply } from "../fixtures/mock-model.ts";
 import { findPeer, type Peer, type PeerName } from "../fixtures/peers.ts";
 
@@ -149,7 +150,10 @@ class Work {
   readonly #agent: Agent;
   readonly #program: string;
 
-  constructor(name: string, agent: Agent, program: string, url: string) {
+  /** The state directory of a person whose agents find the `cairn` in `bin`. */
+  readonly #state: Record<string, string>;
+
+  constructor(name: string, agent: Agent, program: string, { url, bin }: { url: string; bin?: string }) {
     this.home = path.join(SCRATCH, `home-of-${name}`);
     this.project = path.join(this.home, "work/project");
     this.#agent = agent;
@@ -157,11 +161,26 @@ class Work {
     write(this.home, agent.home(this.project, url));
     write(this.project, { "keep.txt": "keep\n", "old/a.txt": "a\n", "old/b.txt": "b\n", ...agent.project });
     // Nothing of Cairn's variables: the entries must name them.
-    this.#env = { HOME: this.home, PATH: process.env["PATH"]!, TERM: "xterm-256color", ...agent.env(url) };
+    this.#state = bin === undefined ? {} : { XDG_STATE_HOME: path.join(this.home, ".local/state"), CAIRN_SOCKET: "none" };
+    const found = bin === undefined ? process.env["PATH"]! : `${bin}:${process.env["PATH"]}`;
+    this.#env = { HOME: this.home, PATH: found, TERM: "xterm-256color", ...this.#state, ...agent.env(url) };
   }
 
-  turns(): Turn[] {
-    return (this.cairn("turns") as unknown as TurnsResult).turns;
+  turns(folder = this.project): Turn[] {
+    return (this.#run(["turns"], folder).data as unknown as TurnsResult).turns;
+  }
+
+  /** The workspace of a folder; null if there is none. */
+  find(folder: string): string | null {
+    const { data } = this.#run(["status"], folder, cairn);
+    return ((data ?? {})["workspace"] as { path: string } | undefined)?.path ?? null;
+  }
+
+  /** Files of the home and the project that have an entry of Cairn. */
+  entries(): string[] {
+    const places = [".claude", ".claude.json", ".codex", ".gemini/settings.json", ".config", "work"];
+    const files = places.flatMap((place) => filesBelow(path.join(this.home, place)));
+    return files.filter((file) => /agent hook|mcp_servers.cairn|"cairn":/.test(fs.readFileSync(file, "utf8")));
   }
 
   // oxlint-disable-next-line typescript/no-explicit-any -- printed data is looked at as it is
@@ -171,12 +190,16 @@ class Work {
   }
 
   cairn(...args: string[]): Outcome["data"] {
-    return cairnOk(["-C", this.project, ...args], { own: true, env: { HOME: this.home, ...NOT_SET } }).data;
+    return this.#run(args, this.project).data;
+  }
+
+  #run(args: readonly string[], folder: string, run = cairnOk): Outcome {
+    return run(["-C", folder, ...args], { own: true, env: { HOME: this.home, ...this.#state, ...NOT_SET } });
   }
 
   /** Runs the agent until it has nothing more to say. */
-  async turn(prompt: string, isNext: boolean): Promise<string> {
-    const child = this.start(this.#agent.words(prompt, isNext));
+  async turn(prompt: string, isNext: boolean, folder = this.project): Promise<string> {
+    const child = this.start(this.#agent.words(prompt, isNext), folder);
     child.stdin.end();
     let said = "";
     for (const stream of [child.stdout, child.stderr])
@@ -186,8 +209,8 @@ class Work {
     return said;
   }
 
-  start(words: readonly string[]) {
-    return spawn(this.#program, words, { cwd: this.project, env: this.#env, stdio: "pipe", timeout: 120_000 });
+  start(words: readonly string[], folder = this.project) {
+    return spawn(this.#program, words, { cwd: folder, env: this.#env, stdio: "pipe", timeout: 120_000 });
   }
 
   /** Entries of the project, with the bytes of files, without the packages that opencode installs for plugins. */
@@ -201,6 +224,20 @@ class Work {
       }),
     );
   }
+}
+
+function git(folder: string, ...words: string[]): void {
+  const who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"];
+  const { status, stderr } = spawnSync("git", ["-C", folder, ...who, ...words], { encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+}
+
+/** The regular files at or below a path, without packages and git's own. */
+function filesBelow(place: string): string[] {
+  const facts = fs.lstatSync(place, { throwIfNoEntry: false });
+  if (facts?.isFile() === true) return [place];
+  if (facts?.isDirectory() !== true || /\/(?:node_modules|\.git|sessions|projects|tmp|logs?)$/.test(place)) return [];
+  return fs.readdirSync(place).flatMap((name) => filesBelow(path.join(place, name)));
 }
 
 function write(folder: string, files: Readonly<Record<string, string>>): void {
@@ -225,7 +262,7 @@ for (const [name, agent] of Object.entries(AGENTS)) {
 async function flow(t: TestContext, name: string, agent: Agent, { program, version }: Peer): Promise<void> {
   t.diagnostic(`${name} ${version}`);
   const model = await new MockModel().start(t);
-  const work = new Work(name, agent, program, model.url);
+  const work = new Work(name, agent, program, { url: model.url });
   const before = work.state();
   const inside = (file: string): string => path.join(work.project, file);
   const say = { say: "done" };
@@ -233,7 +270,7 @@ async function flow(t: TestContext, name: string, agent: Agent, { program, versi
   if (name === "codex") {
     assert.deepEqual([work.status(name).trusted, work.status(name).problems.length], [false, 1]);
     const longAgo = Date.now() / 1000 - 600;
-    fs.utimesSync(inside(".codex/hooks.json"), longAgo, longAgo);
+    fs.utimesSync(path.join(work.home, ".codex/hooks.json"), longAgo, longAgo);
     model.expect(say);
     await work.turn("Do nothing", false);
     assert.deepEqual(work.turns(), [], "Codex has ignored the hooks");
@@ -261,7 +298,7 @@ async function flow(t: TestContext, name: string, agent: Agent, { program, versi
         prompt?.replaceAll('"', ""),
         commands,
         changed,
-        paths.map((each) => each.path),
+        paths.map((each) => each.path).toSorted(),
       ]),
     [
       ["Remove the files", [remove], 5, ["made/x", "new.txt", "old", "old/a.txt", "old/b.txt"]],
@@ -292,6 +329,59 @@ async function flow(t: TestContext, name: string, agent: Agent, { program, versi
   work.cairn("agent", "remove", name);
   const added = { "keep.txt": "keep\nmore\n", made: "folder", "made/x": "one\n", "new.txt": "by the tool\n" };
   assert.deepEqual(work.state(), { ...before, ...added });
+  assert.deepEqual(work.entries(), []);
+}
+
+const WAYS = ["me", "all-mine", "everybody"] as const;
+
+for (const [name, agent] of Object.entries(AGENTS)) {
+  const peer = findPeer(agent.peer);
+  const skip = "reason" in peer ? peer.reason : false;
+  for (const whom of LONG ? WAYS : (["me"] as const))
+    test(
+      `${name}: turns in the folder, a subfolder, a worktree and a clone are saved as --for ${whom} says`,
+      { skip },
+      async (t) => places(t, { name, agent, program: (peer as Peer).program, whom }),
+    );
+}
+
+/** The agent makes a turn in each place. A subfolder belongs to the workspace above, a worktree becomes one. */
+async function places(
+  t: TestContext,
+  { name, agent, program, whom }: { name: string; agent: Agent; program: string; whom: (typeof WAYS)[number] },
+): Promise<void> {
+  const model = await new MockModel().start(t);
+  const bin = path.join(SCRATCH, "bin");
+  write(bin, { cairn: `#!/bin/sh\nexec ${process.execPath} ${buildCommand()} "$@"\n` });
+  fs.chmodSync(path.join(bin, "cairn"), 0o755);
+  const work = new Work(`${name}-${whom}`, agent, program, { url: model.url, bin });
+  const beside = path.join(work.home, "work/beside");
+  git(work.project, "init", "--quiet");
+  work.cairn("agent", "install", name, "--for", whom);
+  git(work.project, "add", "--all");
+  git(work.project, "commit", "--quiet", "-m", "first");
+  git(work.project, "worktree", "add", "--quiet", beside);
+  const mate = new Work(`mate-of-${name}-${whom}`, agent, program, { url: model.url, bin });
+  fs.rmSync(mate.project, { recursive: true });
+  git("/", "clone", "--quiet", work.project, mate.project);
+  if (name === "codex") await trustHooks(work);
+  const turnIn = async (one: Work, folder: string): Promise<void> => {
+    model.expect(agent.write(path.join(folder, "new.txt"), `${folder}\n`), { say: "done" });
+    await one.turn(`Write in ${path.basename(folder)}`, false, folder);
+  };
+  const promptsIn = (one: Work, folder: string): (string | null)[] =>
+    one.turns(folder).map(({ prompt }) => prompt?.replaceAll('"', "") ?? null);
+  await turnIn(work, work.project);
+  await turnIn(work, path.join(work.project, "old"));
+  await eventually("the turns of the folder", () => promptsIn(work, work.project).length === 2);
+  assert.deepEqual(promptsIn(work, work.project), ["Write in old", "Write in project"]);
+  await turnIn(work, beside);
+  // For all workspaces a worktree is one once a person makes it one; for everybody its own files do the same.
+  if (whom === "me") await eventually("the turn of the worktree", () => promptsIn(work, beside).length === 1);
+  await turnIn(mate, mate.project);
+  assert.equal(mate.find(mate.project), null, "a clone with another home is no workspace");
+  work.cairn("agent", "remove", name, "--for", whom);
+  assert.deepEqual(work.entries(), []);
 }
 
 /** Approves the hooks, as a person does with `/hooks` in Codex. */

@@ -46,7 +46,9 @@ type Handler = (event?: object, ctx?: object) => Promise<unknown>;
 /** Loads OpenClaw's plugin as OpenClaw does. */
 async function loaded(config: object): Promise<(name: string, event?: object, ctx?: object) => Promise<void>> {
   const folder = path.join(OPENCLAW, "extensions/cairn");
-  const { openclaw } = JSON.parse(fs.readFileSync(path.join(folder, "package.json"), "utf8")) as { openclaw: { extensions: [string] } };
+  const { openclaw } = JSON.parse(fs.readFileSync(path.join(folder, "package.json"), "utf8")) as {
+    openclaw: { extensions: [string] };
+  };
   const manifest = JSON.parse(fs.readFileSync(path.join(folder, "openclaw.plugin.json"), "utf8")) as { id: string };
   const file = pathToFileURL(path.join(folder, openclaw.extensions[0])).href;
   const { default: plugin } = (await import(`${file}?${count++}`)) as {
@@ -65,7 +67,10 @@ async function loaded(config: object): Promise<(name: string, event?: object, ct
 
 test("OpenClaw's plugin makes points at its documented calls, with an id of 8 hex digits for each turn", async () => {
   const folder = newWorkspace("openclaw");
-  const { plugins } = JSON.parse(fs.readFileSync(path.join(OPENCLAW, "openclaw.json"), "utf8")) as Record<string, object>;
+  const { plugins } = JSON.parse(fs.readFileSync(path.join(OPENCLAW, "openclaw.json"), "utf8")) as Record<
+    string,
+    object
+  >;
   assert.deepEqual(plugins, { entries: { cairn: { enabled: true, hooks: { allowConversationAccess: true } } } });
   const call = await loaded({ agents: { defaults: { workspace: folder } } });
   const session = { sessionKey: "agent:main:main", sessionId: "u1", agentId: "main" };
@@ -78,7 +83,11 @@ test("OpenClaw's plugin makes points at its documented calls, with an id of 8 he
   ] as const) {
     const ctx = { ...session, runId: run, workspaceDir: folder };
     const tool = { toolName: "exec", params: { command: `echo ${text}` }, runId: run, toolCallId: `call_${run}` };
-    await call("message_received", { from: "ann", content: `Write ${text}\nplease` }, { channelId: "chat", ...session });
+    await call(
+      "message_received",
+      { from: "ann", content: `Write ${text}\nplease` },
+      { channelId: "chat", ...session },
+    );
     await call("before_prompt_build", { prompt: `[history] Write ${text}`, messages: [] }, ctx);
     // OpenClaw builds a prompt again, for example after a compaction.
     await call("before_prompt_build", { prompt: `[compacted] Write ${text}`, messages: [] }, ctx);
@@ -103,8 +112,18 @@ test("OpenClaw's plugin lists a turn if only the three calls of ws-ckpt's plugin
   await call("message_received", { from: "ann", content: "Write two" });
   write(folder, "two");
   await call("agent_end", { messages: [], success: true });
-  assert.deepEqual(turnsOf(folder).map(({ agent, prompt }) => [agent, prompt]), [["openclaw", "Write two"]]);
-  for (const name of ["session_start", "message_received", "before_prompt_build", "before_tool_call", "after_tool_call", "agent_end"])
+  assert.deepEqual(
+    turnsOf(folder).map(({ agent, prompt }) => [agent, prompt]),
+    [["openclaw", "Write two"]],
+  );
+  for (const name of [
+    "session_start",
+    "message_received",
+    "before_prompt_build",
+    "before_tool_call",
+    "after_tool_call",
+    "agent_end",
+  ])
     await call(name);
 });
 
@@ -166,16 +185,28 @@ const skip = spawnSync("python3", ["--version"]).status === 0 ? false : "no pyth
 test("Hermes' plugin makes points at its documented calls, with an id of 8 hex digits for each turn", { skip }, () => {
   const folder = newWorkspace("hermes");
   const turn = { session_id: "s1", task_id: "t", turn_id: "opaque", model: "m", platform: "cli" };
-  const tool = { tool_name: "terminal", args: { command: "echo two" }, session_id: "s1", task_id: "t", tool_call_id: "c1" };
+  const tool = {
+    tool_name: "terminal",
+    args: { command: "echo two" },
+    session_id: "s1",
+    task_id: "t",
+    tool_call_id: "c1",
+  };
   write(folder, "before the session");
   const hooks = drive(folder, [
     ["on_session_start", { session_id: "s1", model: "m", platform: "cli" }],
-    ["pre_llm_call", { ...turn, user_message: "Write two \ud83d\nplease", conversation_history: [], is_first_turn: true }],
+    [
+      "pre_llm_call",
+      { ...turn, user_message: "Write two \ud83d\nplease", conversation_history: [], is_first_turn: true },
+    ],
     ["pre_tool_call", tool],
     ["write", "two"],
     ["post_tool_call", { ...tool, result: "{}", duration_ms: 3, status: "ok" }],
     ["on_session_end", { ...turn, completed: true, interrupted: false }],
-    ["pre_llm_call", { ...turn, user_message: [{ type: "image" }, { type: "text", text: "Write three" }], is_first_turn: false }],
+    [
+      "pre_llm_call",
+      { ...turn, user_message: [{ type: "image" }, { type: "text", text: "Write three" }], is_first_turn: false },
+    ],
     ["on_session_end", { ...turn, completed: true }],
     // Once more at the exit, in the shape of earlier versions.
     ["on_session_end", { session_id: "s1", completed: true, interrupted: false }],

@@ -1,9 +1,7 @@
 import { Agent, type IncomingMessage, request, type RequestOptions } from "node:http";
-import { Agent as SecureAgent, request as secureRequest } from "node:https";
 import { availableParallelism, loadavg } from "node:os";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { getCACertificates } from "node:tls";
 import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { CallOptions, Progress } from "../../contract/index.ts";
@@ -79,11 +77,15 @@ export class Connection {
     this.#where = {
       host: hostname.replace(/^\[(.*)\]$/, "$1"),
       port: port === "" ? (isSecure ? 443 : 80) : port,
-      ...(at.ca === undefined ? {} : { ca: [...getCACertificates(), Buffer.from(at.ca).toString("utf8")] }),
+      ...(at.ca === undefined
+        ? {}
+        : { ca: [...process.getBuiltinModule("node:tls").getCACertificates(), Buffer.from(at.ca).toString("utf8")] }),
     };
     this.#headers = { ...headers, authorization: `Bearer ${at.token}` };
-    this.#agent = agent ?? (isSecure ? new SecureAgent(KEPT) : new Agent(KEPT));
-    this.#request = isSecure ? secureRequest : request;
+    // Loaded only here: a hook of an agent asks a socket, and waits for each module.
+    const secure = isSecure ? process.getBuiltinModule("node:https") : null;
+    this.#agent = agent ?? new (secure?.Agent ?? Agent)(KEPT);
+    this.#request = secure?.request ?? request;
   }
 
   /** Returns calls over the same connections, each with this idempotency key. */

@@ -30,11 +30,13 @@ export function servedLibrary(daemons: readonly (string | Remote)[], local: Loca
   const connections = daemons.map((each) => new Connection(each));
   const own = new Served(connections, { local, isHere });
   const methods: Record<string, AnyMethod> = {};
-  for (const [name, verb] of Object.entries(LIBRARY_VERBS as Readonly<Record<string, Verb>>)) {
+  // A verb is loaded when it is called: a hook of an agent waits for each.
+  for (const name of Object.keys(LIBRARY_VERBS)) {
     methods[name] = async (...given) => {
       const whole = (own as unknown as Record<string, AnyMethod>)[name];
       if (whole !== undefined) return whole.apply(own, given);
       if (local !== null) return ((await local()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+      const verb = (LIBRARY_VERBS as Readonly<Record<string, Verb>>)[name]!;
       return own.any(async (each) => each.call(name, membersOf(verb, given), optionsOf(verb, given)));
     };
   }
@@ -307,13 +309,11 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
     })());
   const methods = methodsOf(connection, path);
   if (local !== null)
-    for (const [name, verb] of Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>)) {
-      const served = methods[name]!;
-      if (verb.how === "stream") continue;
-      methods[name] = async (...given) => {
+    for (const [name, served] of Object.entries(methods)) {
+      const servedOrOwn: AnyMethod = async (...given) => {
         const own = async (): Promise<unknown> =>
           ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
-        if (!isForOwners(name, optionsOf(verb, given) as Options)) return own();
+        if (!isForOwners(name, optionsOf(clientVerb(name), given) as Options)) return own();
         try {
           return await served(...given);
         } catch (error) {
@@ -321,6 +321,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
           throw error;
         }
       };
+      methods[name] = (...given) => (clientVerb(name).how === "stream" ? served(...given) : servedOrOwn(...given));
     }
   if (isHere) {
     const { read } = methods;
@@ -361,6 +362,8 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
   return client;
 }
 
+const clientVerb = (name: string): Verb => (CLIENT_VERBS as Readonly<Record<string, Verb>>)[name]!;
+
 /** Makes calls by their names. */
 export interface Calls {
   call(name: string, members: Members, options?: CallOptions): Promise<unknown>;
@@ -370,9 +373,10 @@ export interface Calls {
 /** Returns the verbs of a workspace; each makes a call. */
 export function methodsOf(calls: Calls, workspace: string): Record<string, AnyMethod> {
   return Object.fromEntries(
-    Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>).map(([name, verb]) => [
+    Object.keys(CLIENT_VERBS).map((name) => [
       name,
       (...given: unknown[]) => {
+        const verb = clientVerb(name);
         const members = { workspace, ...membersOf(verb, given) };
         const options = optionsOf(verb, given);
         return verb.how === "stream" ? calls.stream(name, members, options) : calls.call(name, members, options);

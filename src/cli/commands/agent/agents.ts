@@ -181,7 +181,8 @@ export function hookLine(scope: Scope, tool: string, more: readonly string[] = [
 }
 
 /** True for a file of a project with hooks for everybody; those of earlier builds name a program, and variables of the machine. */
-export const isForEverybody = (text: string): boolean => [IS_THERE, 'spawn("cairn", ', 'COMMAND = ["cairn",'].some((words) => text.includes(words));
+export const isForEverybody = (text: string): boolean =>
+  [IS_THERE, 'spawn("cairn", ', 'COMMAND = ["cairn",'].some((words) => text.includes(words));
 
 interface Events {
   turn: readonly [string, string];

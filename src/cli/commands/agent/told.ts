@@ -27,7 +27,10 @@ const MEMBERS = {
 } as const;
 
 /** Returns the message of the point that a hook makes. `late`: the hook has returned, and the agent works on. */
-export function messageOf({ event, call, tool = call === undefined ? "a turn" : "a call" }: Told, late = false): string {
+export function messageOf(
+  { event, call, tool = call === undefined ? "a turn" : "a call" }: Told,
+  late = false,
+): string {
   return `${late ? "during" : isBefore(event) ? "before" : "after"} ${tool}`;
 }
 

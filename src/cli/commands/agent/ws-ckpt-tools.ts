@@ -125,7 +125,10 @@ function openclawText(words: readonly string[], each: "turn" | "tool"): string {
     '      await hook({ event: "prompt", prompt: turn.prompt, ...turn.facts }, true);',
     "      return turn.facts;",
     "    };",
-    ...on("session_start", 'await hook({ event: "session_start", session: sessionOf(event, ctx), cwd: folderOf(ctx) }, true);'),
+    ...on(
+      "session_start",
+      'await hook({ event: "session_start", session: sessionOf(event, ctx), cwd: folderOf(ctx) }, true);',
+    ),
     ...on("message_received", "texts.set(sessionOf(event, ctx), event.content);"),
     ...on("before_prompt_build", "await begun(event, ctx);"),
     ...(each === "tool"
