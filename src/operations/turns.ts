@@ -192,7 +192,7 @@ function timeline(
   { first, last }: { first: number; last?: number },
 ): Interval[] {
   const until = last === undefined ? log : log.slice(0, last + 1);
-  const end = last === undefined ? null : log[last]!.at;
+  const end = last === undefined ? null : { at: log[last]!.at, before: madeAfter(workspace, log, last) };
   const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
   // Other sessions may have calls open when the first event comes.
   const earlier = { from: Math.max(0, first - EARLIER_EVENTS), to: first };
@@ -200,13 +200,28 @@ function timeline(
   return last === undefined ? all : all.slice(0, -1);
 }
 
-/** Lists the points from an event's own on, ascending, those of restores too. `end`: none that are newer. */
-function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null): SavedPoint[] {
+/** Returns the number of the first point that a hook made after an event. All points before the event have lower numbers. */
+function madeAfter(workspace: Workspace, log: readonly StoredEvent[], last: number): number {
+  const ids = workspace.points.ids();
+  for (let i = last + 1; i < log.length; i++) {
+    const sequence = log[i]!.made ? ids.get(log[i]!.save_point_id!) : undefined;
+    if (sequence !== undefined) return sequence;
+  }
+  return Infinity;
+}
+
+/** Lists the points from an event's own on, ascending, those of restores too. `end`: none after this time, or from this number on. */
+function pointsFrom(
+  workspace: Workspace,
+  first: StoredEvent,
+  end: { at: string; before: number } | null,
+): SavedPoint[] {
   const known = first.save_point_id ?? first.before;
   const start = known === null ? undefined : workspace.points.ids().get(known);
   const found: SavedPoint[] = [];
   for (const sequence of workspace.points.committed().toReversed()) {
     if (start !== undefined && sequence < start) break;
+    if (end !== null && sequence >= end.before) continue;
     const point = workspace.points.readOrNull(sequence);
     if (point === null) continue;
     const { save_point_id: id, created_at: at, cause, undo } = point.descriptor;
@@ -214,7 +229,7 @@ function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null
     const by = cause["restored_to"] !== undefined ? "operation" : ASKED.has(cause.kind) ? "asked" : "other";
     // A state of another folder, for example of a fork that comes home, was never the state of this one.
     const isElsewhere = by !== "operation" && (undo || cause.kind === "backup" || cause["imported"] === true);
-    if (!isElsewhere && (end === null || at <= end)) found.push({ id, at, by });
+    if (!isElsewhere && (end === null || at <= end.at)) found.push({ id, at, by });
   }
   return found.toReversed();
 }
