@@ -48,7 +48,10 @@ export const TurnsResult = object({
     "the one with the newest turn first",
   ),
   more: number("turns that are not listed"),
-  failed_hooks: rows(object({ agent: text(), ...FailedHooks.entries }), "hooks that could not save: turns may be missing"),
+  failed_hooks: rows(
+    object({ agent: text(), ...FailedHooks.entries }),
+    "hooks that could not save: turns may be missing",
+  ),
 });
 export type TurnsResult = Of<typeof TurnsResult>;
 

@@ -189,7 +189,10 @@ test("agent status in a subfolder is that of the workspace above, and after agen
   assert.equal(lines.length, 1, "a line for each installed tool");
   cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
   assert.equal(project.agent()["covered"], false);
-  assert.match(project.text("agent", "status"), /^\S+ +Claude Code +not covered: `cairn .*agent install claude-code` covers it$/m);
+  assert.match(
+    project.text("agent", "status"),
+    /^\S+ +Claude Code +not covered: `cairn .*agent install claude-code` covers it$/m,
+  );
 });
 
 test("hooks without HOME and with an empty PATH save", () => {
@@ -223,7 +226,11 @@ test("the last prompt is found in the sessions of Gemini CLI, of both its forms,
   assert.match(gemini.agent()["problems"].join(), /no hook of Gemini CLI has saved since its prompt/);
   const older = new Project(undefined, "gemini");
   const digest = createHash("sha256").update(older.folder).digest("hex");
-  const whole = { sessionId: "y", projectHash: digest, messages: [{ type: "user", timestamp: at(5) }, { type: "gemini" }] };
+  const whole = {
+    sessionId: "y",
+    projectHash: digest,
+    messages: [{ type: "user", timestamp: at(5) }, { type: "gemini" }],
+  };
   write(path.join(temporary, digest, "chats/session-2.json"), JSON.stringify(whole));
   assert.match(older.agent()["problems"].join(), /no hook of Gemini CLI/);
 

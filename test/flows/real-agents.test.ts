@@ -161,7 +161,8 @@ class Work {
     write(this.home, agent.home(this.project, url));
     write(this.project, { "keep.txt": "keep\n", "old/a.txt": "a\n", "old/b.txt": "b\n", ...agent.project });
     // Nothing of Cairn's variables: the entries must name them.
-    this.#state = bin === undefined ? {} : { XDG_STATE_HOME: path.join(this.home, ".local/state"), CAIRN_SOCKET: "none" };
+    this.#state =
+      bin === undefined ? {} : { XDG_STATE_HOME: path.join(this.home, ".local/state"), CAIRN_SOCKET: "none" };
     const found = bin === undefined ? process.env["PATH"]! : `${bin}:${process.env["PATH"]}`;
     this.#env = { HOME: this.home, PATH: found, TERM: "xterm-256color", ...this.#state, ...agent.env(url) };
   }

@@ -10,7 +10,13 @@ import type { Environment } from "../../../fs/home.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
 import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
 import { releasedRegistration } from "../../../workspace/place/registry.ts";
-import { noteAgentEvent, noteUnopened, readAgentEvents, type StoredEvent, unopenedEvents } from "../../../workspace/points/agent-record.ts";
+import {
+  noteAgentEvent,
+  noteUnopened,
+  readAgentEvents,
+  type StoredEvent,
+  unopenedEvents,
+} from "../../../workspace/points/agent-record.ts";
 import { describeFailed, failedHooks, joinFailed } from "../../../workspace/points/failed-hooks.ts";
 import type { Context } from "../../context.ts";
 import type { LateHook } from "../../late-saves.ts";

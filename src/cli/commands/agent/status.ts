@@ -232,7 +232,10 @@ async function render({ folders, clones, shown }: Shown, style: Style): Promise<
     below.set(rows.length - 1, lines);
   }
   const table = await renderTable(rows);
-  const lines = table.flatMap((line, i) => [line, ...(below.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`)]);
+  const lines = table.flatMap((line, i) => [
+    line,
+    ...(below.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`),
+  ]);
   if (lines.length === 0) lines.push(`no folder has hooks of an agent; ${INSTALL}`);
   for (const { tool, folder, of } of clones) {
     const [title, line] = [TOOLS[tool]?.title ?? tool, `cairn -C ${shellQuote(folder)} agent`];
@@ -261,7 +264,16 @@ function notesOn({ path, background }: FolderState, style: Style, now: number): 
 
 function rowOf(
   { path, watched }: FolderState,
-  { tool, installed, why, trusted, last_prompt: prompt, last_hook: last, last_point: point, checked_at: at }: AgentState,
+  {
+    tool,
+    installed,
+    why,
+    trusted,
+    last_prompt: prompt,
+    last_hook: last,
+    last_point: point,
+    checked_at: at,
+  }: AgentState,
   { style, now }: { style: Style; now: number },
 ): string[] {
   const ago = (what: string, time: string): string => `${what} ${formatAge(time, now)}`;
@@ -270,7 +282,9 @@ function rowOf(
   const by = [...installed, ...(watched === true ? ["watched"] : [])].join(", ");
   return [
     ...head,
-    why === null ? style.green(by === "" ? "covered" : `covered (${by})`) : `${style.red("not covered")}: ${printable(why)}`,
+    why === null
+      ? style.green(by === "" ? "covered" : `covered (${by})`)
+      : `${style.red("not covered")}: ${printable(why)}`,
     trusted === null ? "trust unknown" : trusted ? "trusted" : style.yellow("not trusted"),
     prompt === null ? "" : ago("prompt", prompt),
     last === null ? (at === null ? "no hook yet" : ago("no hook yet, checked", at)) : ago("hook", last.at),
