@@ -1,8 +1,11 @@
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, readdirSync, readSync, statSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, readdirSync, readSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { pathToFileURL } from "node:url";
 import { parse as parseToml } from "smol-toml";
 import { readSmallFile } from "../fs/durable.ts";
+import { whyLocksAreLocal } from "../fs/linux/kernel-lock.ts";
 import { isAtOrBelow } from "../fs/paths/safe-path.ts";
 import { openRegular } from "../fs/regular-file.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
@@ -16,6 +19,10 @@ import { codexHome, geminiHome } from "./tools.ts";
 const MOST_BYTES = 64 << 20;
 /** Bytes at the end of a session's file that are searched for a prompt. */
 const TAIL_BYTES = 4 << 20;
+/** Sessions that are searched for the last prompt in a folder, the newest first. */
+const MOST_FILES = 100;
+/** Age of opencode's oldest prompts that are looked at. */
+const ASKED_MS = 30 * 86_400_000;
 
 // oxlint-disable-next-line typescript/no-explicit-any -- another program's file, whose form is unknown
 type Loose = any;
@@ -77,7 +84,8 @@ export function isTrusted(tool: string, folder: string, env: Environment, inProj
   }
 }
 
-function foldersAbove(folder: string): string[] {
+/** Returns a folder and those above it, the nearest first. */
+export function foldersAbove(folder: string): string[] {
   const above = dirname(folder);
   return above === folder ? [folder] : [folder, ...foldersAbove(above)];
 }
@@ -108,29 +116,46 @@ function codexHooks(file: string): { key: string; hash: string }[] {
   });
 }
 
-/** Returns when a person last gave a tool a prompt in a folder, if that was after `since` (milliseconds). Null: never, or unknown. */
-export function lastPrompt(tool: string, folder: string, env: Environment, since: number): number | null {
-  const times = sessionFiles(tool, folder, env)
-    .filter((file) => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) > since)
-    .flatMap((file) => promptsIn(file, tool, folder))
-    .filter((at) => at > since);
-  return times.length === 0 ? null : Math.max(...times);
+interface Asked {
+  /** real path of the workspace */
+  folder: string;
+  env: Environment;
+  /** Tells if a tool that works in a folder is saved into this workspace. */
+  isHere(cwd: string): boolean;
 }
 
-function sessionFiles(tool: string, folder: string, env: Environment): string[] {
-  const isSession = (name: string): boolean => name.endsWith(".jsonl");
-  if (tool === "claude-code") {
-    const home = absolutePath(env, "CLAUDE_CONFIG_DIR") ?? join(homeDirectory(env), ".claude");
-    const place = join(home, "projects", folder.replaceAll(/[^A-Za-z0-9]/g, "-"));
-    return names(place, false)
-      .filter(isSession)
-      .map((name) => join(place, name));
+/** Returns when a person last gave a tool a prompt in a folder, in milliseconds. Null: never, or unknown. */
+export function lastPrompt(tool: string, asked: Asked): number | null {
+  if (tool === "opencode") return lastInOpencode(asked);
+  const files = sessionFiles(tool, asked).flatMap((file) => {
+    const written = statSync(file, { throwIfNoEntry: false })?.mtimeMs;
+    return written === undefined ? [] : [{ file, written }];
+  });
+  let last: number | null = null;
+  for (const { file, written } of files.toSorted((a, b) => b.written - a.written).slice(0, MOST_FILES)) {
+    // No earlier file has a later prompt.
+    if (last !== null && written < last) break;
+    for (const at of promptsIn(file, tool, asked)) last = Math.max(last ?? 0, at);
   }
-  if (tool !== "codex") return [];
-  const place = join(codexHome(env), "sessions");
-  return names(place, true)
-    .filter(isSession)
-    .map((name) => join(place, name));
+  return last;
+}
+
+function sessionFiles(tool: string, { folder, env }: Asked): string[] {
+  const below = (place: string, isSession: RegExp, isDeep = false): string[] =>
+    names(place, isDeep)
+      .filter((name) => isSession.test(name))
+      .map((name) => join(place, name));
+  if (tool === "claude-code") {
+    const projects = join(absolutePath(env, "CLAUDE_CONFIG_DIR") ?? join(homeDirectory(env), ".claude"), "projects");
+    const begin = folder.replaceAll(/[^A-Za-z0-9]/g, "-");
+    const own = names(projects, false).filter((name) => name === begin || name.startsWith(`${begin}-`));
+    return own.flatMap((name) => below(join(projects, name), /\.jsonl$/));
+  }
+  if (tool === "codex") return below(join(codexHome(env), "sessions"), /\.jsonl$/, true);
+  if (tool !== "gemini") return [];
+  // A folder for each project, named by the project's folder, or before Gemini CLI 0.5 by the digest of its path.
+  const projects = join(geminiHome(env), ".gemini", "tmp");
+  return names(projects, false).flatMap((name) => below(join(projects, name, "chats"), /^session-.*\.jsonl?$/));
 }
 
 function names(folder: string, recursive: boolean): string[] {
@@ -141,19 +166,36 @@ function names(folder: string, recursive: boolean): string[] {
   }
 }
 
-function promptsIn(file: string, tool: string, folder: string): number[] {
+function promptsIn(file: string, tool: string, asked: Asked): number[] {
   try {
     const { head, tail } = endsOf(file);
-    if (tool === "codex" && !isOfFolder(head, folder)) return [];
-    return tail.split("\n").flatMap((line) => {
-      const at = (tool === "codex" ? /"user_message"|"UserMessage"/ : /"user"/).test(line)
-        ? promptTime(line, tool)
-        : Number.NaN;
-      return Number.isNaN(at) ? [] : [at];
-    });
+    if (tool === "codex" && !asked.isHere(String(JSON.parse(head.split("\n")[0]!).payload?.cwd))) return [];
+    if (tool === "gemini" && !isOfProject(file, head, asked)) return [];
+    const entries = file.endsWith(".json")
+      ? (read(file, parseJson)?.messages as Loose[])
+      : tail.split("\n").map((line) => (MAY_BE_PROMPT.test(line) ? entryIn(line) : null));
+    return entries.map((entry) => promptTime(entry, tool, asked)).filter((at) => !Number.isNaN(at));
   } catch {
     return [];
   }
+}
+
+const MAY_BE_PROMPT = /"user"|"user_message"|"UserMessage"/;
+
+function entryIn(line: string): Loose {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return null;
+  }
+}
+
+/** True if a session of Gemini CLI is one of the folder: a file names the project's folder, or the session its path's digest. */
+function isOfProject(file: string, head: string, { folder, isHere }: Asked): boolean {
+  const place = dirname(dirname(file));
+  const root = read(join(place, ".project_root"), (text) => text.trim());
+  if (root !== null) return isHere(root);
+  return head.includes(createHash("sha256").update(folder).digest("hex"));
 }
 
 function endsOf(file: string): { head: string; tail: string } {
@@ -173,29 +215,69 @@ function endsOf(file: string): { head: string; tail: string } {
   }
 }
 
-/** True if the session began in the folder, which the first line of Codex's file names. */
-function isOfFolder(head: string, folder: string): boolean {
-  const cwd = (JSON.parse(head.split("\n")[0]!) as Loose)?.payload?.cwd;
-  return typeof cwd === "string" && isAtOrBelow(cwd, folder);
-}
-
-/** Returns the time of a line with a person's prompt; NaN for other lines. Both tools write such lines for their own notes, too. */
-function promptTime(line: string, tool: string): number {
-  let entry: Loose;
-  try {
-    entry = JSON.parse(line);
-  } catch {
-    return Number.NaN;
-  }
+/** Returns the time of an entry with a person's prompt; NaN for other entries. The tools write such entries for their own notes, too. */
+function promptTime(entry: Loose, tool: string, { isHere }: Asked): number {
+  const at = Date.parse(entry?.timestamp);
+  if (tool === "gemini") return entry?.type === "user" ? at : Number.NaN;
   if (tool === "codex")
     return entry?.type === "event_msg" &&
       // The second form is that of Codex 0.171.
       (entry.payload?.type === "user_message" || entry.payload?.item?.type === "UserMessage")
-      ? Date.parse(entry.timestamp)
+      ? at
       : Number.NaN;
   if (entry?.type !== "user" || [entry.isMeta, entry.isSidechain, entry.isCompactSummary].includes(true))
     return Number.NaN;
+  if (entry.cwd !== undefined && !isHere(String(entry.cwd))) return Number.NaN;
   const content = entry.message?.content;
   const text = typeof content === "string" ? content : content?.find?.((part: Loose) => part?.type === "text")?.text;
-  return typeof text === "string" && !/^[<[]/.test(text) ? Date.parse(entry.timestamp) : Number.NaN;
+  return typeof text === "string" && !/^[<[]/.test(text) ? at : Number.NaN;
+}
+
+/** The newest prompt of each folder: in the tables of opencode 1.2 to 1.18, and in those that later versions add. */
+const IN_OPENCODE = [
+  ["session", "message", "json_extract(m.data, '$.role') = 'user'"],
+  ["session", "session_message", "m.type = 'user'"],
+  ["session_v2", "session_message", "m.type = 'user'"],
+].map(
+  ([sessions, messages, isPrompt]) =>
+    `SELECT s.directory AS cwd, max(m.time_created) AS at FROM ${sessions} s JOIN ${messages} m ON m.session_id = s.id
+     WHERE s.parent_id IS NULL AND m.time_created > ? AND ${isPrompt} GROUP BY s.directory`,
+);
+
+/** Asks opencode's databases, and makes no file beside them, as a reader with locks would. */
+function lastInOpencode({ env, isHere }: Asked): number | null {
+  const home = join(absolutePath(env, "XDG_DATA_HOME") ?? join(homeDirectory(env), ".local/share"), "opencode");
+  const files = names(home, false).filter((name) => /^opencode.*\.db$/.test(name));
+  const times = files
+    .flatMap((name) => newestByFolder(join(home, name)))
+    .flatMap(({ cwd, at }) => (typeof at === "number" && isHere(String(cwd)) ? [at] : []));
+  return times.length === 0 ? null : Math.max(...times);
+}
+
+function newestByFolder(file: string): { cwd?: unknown; at?: unknown }[] {
+  try {
+    if (areLocksLocal(file)) return [];
+    const url = pathToFileURL(file);
+    url.search = existsSync(`${file}-shm`) ? "mode=ro" : "mode=ro&immutable=1";
+    using database = new DatabaseSync(url, { readOnly: true, timeout: 200 });
+    return IN_OPENCODE.flatMap((statement) => {
+      try {
+        return database.prepare(statement).all(Date.now() - ASKED_MS);
+      } catch {
+        // This version has no such table.
+        return [];
+      }
+    });
+  } catch {
+    return [];
+  }
+}
+
+function areLocksLocal(file: string): boolean {
+  const descriptor = openRegular(file, { named: true });
+  try {
+    return whyLocksAreLocal(descriptor, Buffer.from(file)) !== null;
+  } finally {
+    closeSync(descriptor);
+  }
 }

@@ -152,8 +152,13 @@ export class LateSaves {
       const startedAt = new Date().toISOString();
       let failed: string | null = null;
       for (let hooks = this.#take(); hooks.length > 0; hooks = this.#take()) {
-        const note = (progress: Progress | null): void =>
-          this.#put(this.#stateFile, JSON.stringify({ started_at: startedAt, at: now(), progress, failed }));
+        const note = (progress: Progress | null): void => {
+          try {
+            this.#put(this.#stateFile, JSON.stringify({ started_at: startedAt, at: now(), progress, failed }));
+          } catch {
+            // A full disk. The saves go on, and their record tells what failed.
+          }
+        };
         let toldAt = 0;
         note(null);
         try {

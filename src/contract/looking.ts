@@ -127,8 +127,29 @@ export const AgentEventsOptions = object({
   limit: opt(count("at most this many, the newest; default 100")),
 });
 export type AgentEventsOptions = Of<typeof AgentEventsOptions>;
+export const FailedHooks = object(
+  {
+    count: number(),
+    since: text("when the first of them failed, RFC 3339"),
+    last_at: text("when the last of them failed"),
+    reason: text("first line of why the last of them failed"),
+    over: flag("true: a later hook saved the folder"),
+  },
+  "hooks that could not save the folder, since the last one that could or within a day",
+);
+export type FailedHooks = Of<typeof FailedHooks>;
+export const AgentHooks = object({
+  agent: text(),
+  last_hook: orNull(AgentEvent),
+  last_point: orNull(AgentEvent),
+  last_saved_at: orNull(text("when a hook last saved the folder, or found it unchanged")),
+  checked_at: orNull(text("when `agent install` last ran a hook as a check")),
+  failed: orNull(FailedHooks),
+});
+export type AgentHooks = Of<typeof AgentHooks>;
 export const AgentEventsResult = object({
   events: rows(AgentEvent, "oldest first"),
+  agents: rows(AgentHooks, "each agent with an event in the whole record"),
   watched: orNull(flag("true: the daemon watches the folder for changes; null: no daemon serves the folder")),
 });
 export type AgentEventsResult = Of<typeof AgentEventsResult>;

@@ -1,4 +1,5 @@
 import { count, flag, number, object, type Of, opt, orNull, pick, rows, text } from "./schema.ts";
+import { FailedHooks } from "./looking.ts";
 import { NamedPath, pointId, WorkspaceCallOptions } from "./words.ts";
 import { MethodOption, RestoreOptions } from "./points.ts";
 
@@ -22,7 +23,7 @@ export const Turn = object({
   ),
   changed: orNull(
     number(
-      "entries that the turn's session alone changed, while one of its tool calls was open; null if a state of the turn is missing, or none was saved",
+      "entries that the turn's session alone changed, while one of its tool calls was open; null if a state of the turn is missing, or a save failed and nothing else is known",
     ),
   ),
   paths: rows(NamedPath, "the first 20 of these entries"),
@@ -47,6 +48,10 @@ export const TurnsResult = object({
     "the one with the newest turn first",
   ),
   more: number("turns that are not listed"),
+  failed_hooks: rows(
+    object({ agent: text(), ...FailedHooks.entries }),
+    "hooks that could not save: turns may be missing",
+  ),
 });
 export type TurnsResult = Of<typeof TurnsResult>;
 

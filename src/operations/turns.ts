@@ -8,6 +8,7 @@ import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
 import { firstLineOf, isBefore, isBesideTurns } from "../workspace/points/agent-events.ts";
 import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/points/agent-record.ts";
+import { failedIn } from "../workspace/points/failed-hooks.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { RestoreInput } from "../workspace/restore/prepare.ts";
@@ -105,7 +106,12 @@ export async function turns(workspace: Workspace, options: TurnsOptions): Promis
     if (counted !== undefined) counted.turns++;
     else sessions.set(key, { session, agent, turns: 1, last_at: at });
   }
-  return { turns: listed, sessions: [...sessions.values()], more: all.length - listed.length };
+  return {
+    turns: listed,
+    sessions: [...sessions.values()],
+    more: all.length - listed.length,
+    failed_hooks: failedIn(log),
+  };
 }
 
 function ofSession(all: FoundTurn[], wanted: string | undefined): FoundTurn[] {
@@ -126,6 +132,7 @@ async function turnOf(
   const after = all.findLast(({ save_point_id: state }) => state !== null)?.save_point_id ?? null;
   const own = after === null ? null : await entriesOf(workspace, changes, { isUncertain: false, call });
   const uncertain = await entriesOf(workspace, changes, { isUncertain: true, call });
+  const notSaved = [...new Set(all.flatMap(({ failed }) => failed ?? []))].slice(0, SHOWN_REASONS);
   return {
     turn_id: id,
     agent: first.agent,
@@ -138,8 +145,8 @@ async function turnOf(
     before,
     ...(whyNot === undefined ? {} : { why_not: whyNot }),
     after,
-    not_saved: [...new Set(all.flatMap(({ failed }) => failed ?? []))].slice(0, SHOWN_REASONS),
-    changed: own?.size ?? null,
+    not_saved: notSaved,
+    changed: own === null || (own.size === 0 && notSaved.length > 0) ? null : own.size,
     paths: [...(own ?? new Map<string, NamedPath>()).values()].slice(0, SHOWN_PATHS),
     uncertain: uncertain?.size ?? 0,
     taken_back: isTakenBack,
@@ -185,7 +192,7 @@ function timeline(
   { first, last }: { first: number; last?: number },
 ): Interval[] {
   const until = last === undefined ? log : log.slice(0, last + 1);
-  const end = last === undefined ? null : log[last]!.at;
+  const end = last === undefined ? null : { at: log[last]!.at, before: madeAfter(workspace, log, last) };
   const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
   // Other sessions may have calls open when the first event comes.
   const earlier = { from: Math.max(0, first - EARLIER_EVENTS), to: first };
@@ -193,13 +200,28 @@ function timeline(
   return last === undefined ? all : all.slice(0, -1);
 }
 
-/** Lists the points from an event's own on, ascending, those of restores too. `end`: none that are newer. */
-function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null): SavedPoint[] {
+/** Returns the number of the first point that a hook made after an event. All points before the event have lower numbers. */
+function madeAfter(workspace: Workspace, log: readonly StoredEvent[], last: number): number {
+  const ids = workspace.points.ids();
+  for (let i = last + 1; i < log.length; i++) {
+    const sequence = log[i]!.made ? ids.get(log[i]!.save_point_id!) : undefined;
+    if (sequence !== undefined) return sequence;
+  }
+  return Infinity;
+}
+
+/** Lists the points from an event's own on, ascending, those of restores too. `end`: none after this time, or from this number on. */
+function pointsFrom(
+  workspace: Workspace,
+  first: StoredEvent,
+  end: { at: string; before: number } | null,
+): SavedPoint[] {
   const known = first.save_point_id ?? first.before;
   const start = known === null ? undefined : workspace.points.ids().get(known);
   const found: SavedPoint[] = [];
   for (const sequence of workspace.points.committed().toReversed()) {
     if (start !== undefined && sequence < start) break;
+    if (end !== null && sequence >= end.before) continue;
     const point = workspace.points.readOrNull(sequence);
     if (point === null) continue;
     const { save_point_id: id, created_at: at, cause, undo } = point.descriptor;
@@ -207,7 +229,7 @@ function pointsFrom(workspace: Workspace, first: StoredEvent, end: string | null
     const by = cause["restored_to"] !== undefined ? "operation" : ASKED.has(cause.kind) ? "asked" : "other";
     // A state of another folder, for example of a fork that comes home, was never the state of this one.
     const isElsewhere = by !== "operation" && (undo || cause.kind === "backup" || cause["imported"] === true);
-    if (!isElsewhere && (end === null || at <= end)) found.push({ id, at, by });
+    if (!isElsewhere && (end === null || at <= end.at)) found.push({ id, at, by });
   }
   return found.toReversed();
 }

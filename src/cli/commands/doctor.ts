@@ -35,14 +35,12 @@ export const command: CommandDefinition = {
   },
 };
 
-/**
- * Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records.
- */
+/** Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records. */
 async function noteAgents(context: Context, client: Client): Promise<void> {
-  const { installedFor } = await import("../../agents/tools.ts");
-  if (installedFor(client.workspacePath(), context.env).length === 0) return;
+  const { noteUnopenedHooks } = await import("./agent/failed-hook.ts");
+  await noteUnopenedHooks(context, client);
   const { folderState } = await import("./agent/status.ts");
-  const { agents } = await folderState(client, context.env);
+  const { agents } = await folderState(context, client.workspacePath());
   for (const { problems } of agents) for (const each of problems) context.note(each);
 }
 

@@ -36,29 +36,37 @@ export const command: CommandDefinition = {
     if (client === null) {
       const path = context.chosenFolder(input.required(0)) ?? "";
       return {
-        data: { workspace: null, points_deleted: 0, points_kept: 0, bytes_freed: 0, complete: true },
+        data: { workspace: null, points_deleted: 0, points_kept: 0, bytes_freed: 0, complete: true, next: [] },
         text: () => `${context.style.green("forgot")} ${printable(path)}; its save points no longer exist`,
       };
     }
     const result = await client.release({ ...context.callOptions(), deletePoints, plan });
+    const next = await hooksToRemove(context, result.workspace.path);
     return {
-      data: result,
+      data: { ...result, next },
       exitStatus: result.complete ? 0 : EXIT_PARTLY,
       text() {
         const { path, control_directory: control } = result.workspace;
+        const hooks = next.map((each) => `\n  remove the hooks:   ${context.style.cyan(printable(each))}`).join("");
         const released = `${context.style.green("released")} ${printable(path)}`;
         if (deletePoints)
-          return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
-        if (result.points_kept === 0) return `${released}; it had no save points`;
+          return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store${hooks}`;
+        if (result.points_kept === 0) return `${released}; it had no save points${hooks}`;
         // `init` without --control-dir looks only at the default place.
         const [folder, place] = [path, control].map((each) => printable(shellQuote(each)));
         const again = `cairn init ${folder} --control-dir ${place}`;
         const remove = `cairn release ${folder} --control-dir ${place} --delete-points`;
-        return `${released}; its points stay in ${printable(control)}\n  keep it again with them: ${context.style.cyan(again)}\n  delete the points:  ${context.style.cyan(remove)}`;
+        return `${released}; its points stay in ${printable(control)}\n  keep it again with them: ${context.style.cyan(again)}\n  delete the points:  ${context.style.cyan(remove)}${hooks}`;
       },
     };
   },
 };
+
+/** Returns the commands that remove agents' hooks from a released folder. */
+async function hooksToRemove(context: Context, path: string): Promise<string[]> {
+  const { toolsFor } = await import("../../agents/tools.ts");
+  return toolsFor(path, context.env).map((tool) => `cairn -C ${shellQuote(path)} agent remove ${tool}`);
+}
 
 function planned({ style }: Context, plan: ReleasePlan): Outcome {
   const { id, workspace, save_point_ids: points, control_directory_goes: isWhole } = plan;

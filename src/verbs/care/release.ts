@@ -1,5 +1,5 @@
 import { ReleaseOptions, ReleasePlan, ReleaseResult } from "../../contract/care.ts";
-import { object, orNull } from "../../contract/schema.ts";
+import { object, orNull, rows, text } from "../../contract/schema.ts";
 import { WorkspaceCallOptions, WorkspaceRef } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
@@ -8,7 +8,13 @@ export const release = workspaceVerb({
   options: ReleaseOptions,
   output: ReleaseResult,
   errors: ["stale_plan"],
-  command: { release: object({ ...ReleaseResult.entries, workspace: orNull(WorkspaceRef) }) },
+  command: {
+    release: object({
+      ...ReleaseResult.entries,
+      workspace: orNull(WorkspaceRef),
+      next: rows(text(), "commands that remove the hooks of agents, which still point to the folder"),
+    }),
+  },
   needs: "nothing",
   run: async ({ removals, within }, options) => {
     await removals.settled();

@@ -16,7 +16,10 @@ const tool: Tool = {
       ({ turn_id: id, agent, started_at: at, prompt, changed, before }) =>
         `${id} ${at} ${agent} ${changed ?? "?"} changed, before: ${shortId(before)} ${prompt ?? ""}`,
     );
-    return { data, words: listed(lines, data.more, "no hook of an agent has saved here yet") };
+    const { describeFailed } = await import("../../workspace/points/failed-hooks.ts");
+    const failed = data.failed_hooks.map((each) => describeFailed(each));
+    const words = listed(lines, data.more, "no hook of an agent has saved here yet");
+    return { data, words: [...failed, words].join("\n") };
   },
 };
 

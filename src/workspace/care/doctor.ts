@@ -15,6 +15,8 @@ import { journalFindings } from "./doctor-journal.ts";
 import { heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
 import { descriptorFindings } from "./lost-descriptors.ts";
 import { needsRecovery, recoverWorkspace } from "../open/recovery.ts";
+import { readAgentEvents } from "../points/agent-record.ts";
+import { describeFailed, failedIn } from "../points/failed-hooks.ts";
 import { pointToVerify, verifyHeld } from "./verify.ts";
 import type { Workspace } from "../open/workspace.ts";
 
@@ -58,6 +60,7 @@ class Doctor {
       // A damaged journal cannot be finished.
       if (opens && !this.#has("journal")) await this.#take(this.#interrupted());
       await this.#take(recordFindings(workspace));
+      await this.#take(hookFindings(workspace));
       await this.#take(heldFindings(workspace));
       await this.#take(await descriptorFindings(workspace, { opens, signal: this.#input.signal }));
       if (opens) await this.#store();
@@ -193,6 +196,15 @@ function knownIds(control: ControlPaths): (id: string) => boolean {
     );
     return ids.has(id);
   };
+}
+
+/** Finds agents whose hooks could not save the folder. */
+function hookFindings({ found }: Workspace): StoreFinding[] {
+  return failedIn(readAgentEvents(found)).map((failed) => ({
+    kind: "hooks",
+    severity: failed.over ? "info" : "warning",
+    detail: describeFailed(failed),
+  }));
 }
 
 /** Finds a lock whose holder cannot be checked. With `breakLocks` the repair removes the lock. */

@@ -152,6 +152,11 @@ export function releasedRegistration(folder: RawPath): Registration | null {
   return null;
 }
 
+/** Lists the notes of released folders. */
+export function listReleased(): RegistryEntry[] {
+  return listIn(folderOf("released"));
+}
+
 /**
  * Notes a self-contained workspace for lists. Searches do not use the note: the folder may belong to another host or
  * get another mount point. Best effort: opening the workspace notes it again.

@@ -5,7 +5,8 @@ import { toCairnError } from "../../errors.ts";
 import { decodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { isEvent, type Texts } from "./agent-events.ts";
-import { appendToRecord, recordedLines, type RecordPlace, rewriteRecord } from "./event-files.ts";
+import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
+import { appendToRecord, recordedLines, recordOfUnopened, type RecordPlace, rewriteRecord } from "./event-files.ts";
 
 /** An event as the record has it: the texts are sealed, or plain in lines of earlier builds. */
 export interface StoredEvent extends Omit<AgentEvent, "prompt" | "command"> {
@@ -17,15 +18,23 @@ export interface StoredEvent extends Omit<AgentEvent, "prompt" | "command"> {
 
 const REMOVED = "a cleanup removed the text";
 
+type State = Pick<AgentEvent, "before" | "save_point_id" | "made" | "failed">;
+
 /** Adds a hook's event to the record of a workspace. Ignores other causes. Never throws. */
 export async function noteAgentEvent(
   place: RecordPlace,
   { cause, texts = {} }: { cause?: Cause | undefined; texts?: Texts | undefined },
-  state: Pick<AgentEvent, "before" | "save_point_id" | "made" | "failed">,
+  state: State,
 ): Promise<void> {
   if (cause === undefined || !isEvent(cause)) return;
+  const event = eventOf(cause, state);
+  const short = { ...event, ...(hasText(texts) ? { no_text: "there was no room for the text" } : {}) };
+  await appendToRecord(place, JSON.stringify({ ...event, ...sealTexts(place, texts) }), JSON.stringify(short));
+}
+
+function eventOf(cause: Cause, state: State): StoredEvent {
   const text = (key: string): string | null => (typeof cause[key] === "string" ? cause[key] : null);
-  const event: StoredEvent = {
+  return {
     at: new Date().toISOString(),
     agent: text("agent") ?? "",
     event: text("event")!,
@@ -36,8 +45,24 @@ export async function noteAgentEvent(
     ...state,
     asked_at: text("asked_at"),
   };
-  const short = { ...event, ...(hasText(texts) ? { no_text: "there was no room for the text" } : {}) };
-  await appendToRecord(place, JSON.stringify({ ...event, ...sealTexts(place, texts) }), JSON.stringify(short));
+}
+
+/** Notes a hook whose workspace could not be opened, in the user's own record, without its texts. Never throws. */
+export async function noteUnopened(folder: string, cause: Cause, failed: string): Promise<void> {
+  const place = recordOfUnopened();
+  if (place === null) return;
+  const event = eventOf(cause, { before: null, save_point_id: null, made: false, failed });
+  const line = JSON.stringify({ ...event, folder });
+  await appendToRecord(place, line, line);
+}
+
+/** Returns this user's hooks in a folder whose workspace could not be opened, oldest first. */
+export function unopenedEvents(folder: string): StoredEvent[] {
+  const place = recordOfUnopened();
+  if (place === null) return [];
+  return readAgentEvents(place).filter((each: StoredEvent & { folder?: string }) =>
+    isAtOrBelow(each.folder ?? "", folder),
+  );
 }
 
 const hasText = ({ prompt, command }: Texts): boolean => prompt !== undefined || command !== undefined;

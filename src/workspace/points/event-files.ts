@@ -3,12 +3,12 @@ import { dirname, join } from "node:path";
 import { failpoint } from "../../failpoint.ts";
 import { durableWrite, readSmallFile, writeAll } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { userStateDirectory } from "../../fs/users.ts";
+import { absolutePath, knownHome, userStateDirectory } from "../../fs/users.ts";
 
 /**
  * The files of the record of agents' events: lines of JSON that only grow. A line is written also if the disk is full: into
- * the spare file, whose 64 KiB exist already, else into the user's state directory, else into this process's memory. The
- * next line that the log takes moves them there. A kill between a step and the next leaves a line twice, which counts once.
+ * the spare file, whose 64 KiB exist already, else into the user's state or runtime directory, else into this process's
+ * memory. The next line that the log takes moves them there. A kill between a step and the next leaves a line twice, which counts once.
  */
 
 /** The workspace of a record. */
@@ -22,6 +22,7 @@ const MOST_BYTES = 4 << 20;
 const SPARE_BYTES = 64 << 10;
 const LOCK_MS = 2000;
 const MOST_IN_MEMORY = 1000;
+const UNOPENED = "unopened";
 
 const inMemory = new Map<string, string[]>();
 
@@ -29,21 +30,31 @@ interface Parts {
   log: string;
   older: string;
   spare: string;
-  elsewhere: string;
+  /** Files for lines that neither of these takes, the best first. */
+  elsewhere: string[];
 }
 
 function partsOf({ paths: { agentEvents: log }, workspace }: RecordPlace): Parts {
-  const elsewhere = stateFile(`${workspace.id}.jsonl`);
-  return { log, older: `${log}.1`, spare: `${log}.spare`, elsewhere };
+  const elsewhere = usersPlaces().map((folder) => join(folder, `${workspace.id}.jsonl`));
+  return { log, older: `${log}.1`, spare: `${log}.spare`, elsewhere: elsewhere.filter((file) => file !== log) };
 }
 
-/** Empty if the process has no home directory, for example a service. */
-function stateFile(name: string): string {
-  try {
-    return join(userStateDirectory(), "agents", "events", name);
-  } catch {
-    return "";
-  }
+/** Folders of the user for lines that a control directory does not take. None: a service without a home directory. */
+function usersPlaces(): string[] {
+  const runtime = absolutePath(process.env, "XDG_RUNTIME_DIR");
+  const known = knownHome() ?? absolutePath(process.env, "XDG_STATE_HOME");
+  return [
+    ...(known === null ? [] : [join(userStateDirectory(), "agents", "events")]),
+    ...(runtime === null ? [] : [join(runtime, "cairn", "events")]),
+  ];
+}
+
+/** The user's record of hooks whose workspace could not be opened; null if there is no place for it. */
+export function recordOfUnopened(): RecordPlace | null {
+  const [folder] = usersPlaces();
+  if (folder === undefined) return null;
+  const agentEvents = join(folder, `${UNOPENED}.jsonl`);
+  return { paths: { agentEvents }, control: { storeKey: "" }, workspace: { id: UNOPENED } };
 }
 
 /** Takes the lock of a file. Failed saves write without the workspace's lock. */
@@ -59,7 +70,7 @@ function linesIn(file: string): string[] {
 export function recordedLines(place: RecordPlace): string[] {
   const { log, older, spare, elsewhere } = partsOf(place);
   // Backwards, because lines move to parts that are read later.
-  const parts = [inMemory.get(log) ?? [], linesIn(elsewhere), linesIn(spare), linesIn(log), linesIn(older)];
+  const parts = [inMemory.get(log) ?? [], ...[...elsewhere, spare, log, older].map(linesIn)];
   return [...new Set(parts.toReversed().flat())];
 }
 
@@ -67,6 +78,7 @@ export function recordedLines(place: RecordPlace): string[] {
 export async function appendToRecord(place: RecordPlace, line: string, short: string): Promise<void> {
   const parts = partsOf(place);
   try {
+    if (place.workspace.id === UNOPENED) fs.mkdirSync(dirname(parts.log), { recursive: true, mode: 0o700 });
     using _lock = await locked(parts.log);
     try {
       await appendToLog(parts, line);
@@ -88,11 +100,11 @@ async function appendToLog({ log, older, spare, elsewhere }: Parts, line: string
   if (besides.length > 0 || fs.statSync(spare, { throwIfNoEntry: false })?.size !== SPARE_BYTES)
     durableWrite(spare, Buffer.alloc(SPARE_BYTES, "\n"));
   failpoint("events.spare-emptied");
-  if (fs.existsSync(elsewhere)) {
-    using _elsewhere = await locked(elsewhere);
-    appendLines(log, linesIn(elsewhere));
+  for (const file of elsewhere.filter((each) => fs.existsSync(each))) {
+    using _elsewhere = await locked(file);
+    appendLines(log, linesIn(file));
     failpoint("events.brought-home");
-    fs.rmSync(elsewhere);
+    fs.rmSync(file);
   }
   appendLines(log, inMemory.get(log) ?? []);
   inMemory.delete(log);
@@ -133,16 +145,18 @@ function putIntoSpare(spare: string, lines: readonly string[]): void {
 }
 
 async function appendElsewhere({ log, elsewhere }: Parts, line: string): Promise<void> {
-  try {
-    if (elsewhere === "") throw new Error("there is no state directory");
-    fs.mkdirSync(dirname(elsewhere), { recursive: true, mode: 0o700 });
-    if ((fs.statSync(elsewhere, { throwIfNoEntry: false })?.size ?? 0) > MOST_BYTES) throw new Error("too many events");
-    using _lock = await locked(elsewhere);
-    appendLines(elsewhere, [line]);
-  } catch {
-    const lines = [...(inMemory.get(log) ?? []), line];
-    inMemory.set(log, lines.slice(-MOST_IN_MEMORY));
+  for (const file of elsewhere) {
+    try {
+      fs.mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+      if ((fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0) > MOST_BYTES) continue;
+      using _lock = await locked(file);
+      return appendLines(file, [line]);
+    } catch {
+      // The next place may take the line.
+    }
   }
+  const lines = [...(inMemory.get(log) ?? []), line];
+  inMemory.set(log, lines.slice(-MOST_IN_MEMORY));
 }
 
 /**
@@ -153,9 +167,9 @@ export async function rewriteRecord(place: RecordPlace, edit: (line: string) => 
   const { log, older, spare, elsewhere } = partsOf(place);
   using _lock = await locked(log);
   for (const file of [older, log, spare]) rewritePart(file, edit, file === spare ? SPARE_BYTES : 0);
-  if (fs.existsSync(elsewhere)) {
-    using _elsewhere = await locked(elsewhere);
-    rewritePart(elsewhere, edit, 0);
+  for (const file of elsewhere.filter((each) => fs.existsSync(each))) {
+    using _elsewhere = await locked(file);
+    rewritePart(file, edit, 0);
   }
   const held = inMemory.get(log)?.flatMap((line) => edit(line) ?? []);
   if (held !== undefined) inMemory.set(log, held);

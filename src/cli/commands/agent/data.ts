@@ -1,5 +1,5 @@
-import { AgentEvent } from "../../../contract/looking.ts";
-import { flag, list, object, type Of, oneOf, orNull, rows, text } from "../../../contract/schema.ts";
+import { AgentEvent, FailedHooks } from "../../../contract/looking.ts";
+import { about, flag, list, object, type Of, oneOf, orNull, rows, text } from "../../../contract/schema.ts";
 import { Progress } from "../../../contract/words.ts";
 
 /** The `--json` data of the commands. */
@@ -39,20 +39,36 @@ const LateState = object({
 export type LateState = Of<typeof LateState>;
 
 const AgentState = object({
-  tool: text(),
+  tool: text("a tool that `agent install` knows, or another one whose hooks were called here"),
   installed: list(oneOf(["project", "user"]), "files that have hooks: of the project, of the user"),
+  covered: flag("true: the tool's hooks save this folder, if it runs them"),
+  why: orNull(text("why the folder is not covered")),
   trusted: orNull(flag("true: the tool runs the hooks, going by its own records; null: unknown, or not installed")),
-  last_hook: orNull(AgentEvent),
+  last_prompt: orNull(text("when a person last gave the tool a prompt here, going by its own records; null: unknown")),
+  last_hook: orNull(about(AgentEvent, "kept after `agent remove`")),
   last_point: orNull(AgentEvent),
+  failed: orNull(FailedHooks),
   checked_at: orNull(text("when `agent install` last ran a hook as a check")),
   problems: rows(text(), "why points may be missing, and what to do"),
 });
 export type AgentState = Of<typeof AgentState>;
 export const FolderState = object({
   path: text(),
+  problem: orNull(text("why no hook can save the folder: it was released, is no workspace, or cannot be opened")),
   watched: orNull(flag("true: the daemon watches the folder for changes; null: no daemon serves the folder")),
   background: orNull(LateState),
   agents: rows(AgentState, "one for each tool"),
 });
 export type FolderState = Of<typeof FolderState>;
-export const StatusData = object({ folders: rows(FolderState) });
+export const StatusData = object({
+  folders: rows(FolderState),
+  clones: rows(
+    object({
+      tool: text(),
+      folder: text(),
+      of: text("the covered folder"),
+      at: text("when a hook of the tool first ran there"),
+    }),
+    "copies of covered git repositories that are not covered, and in which a tool works",
+  ),
+});

@@ -61,16 +61,19 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     let done: Done = { id: null, said: "" };
+    let hook: LateHook | null = null;
     try {
       done = input.flag("inBackground")
         ? await makeLateSaves(context)
-        : await saveInTime(context, await hookOf(context, input));
+        : await saveInTime(context, (hook = await hookOf(context, input)));
     } catch (error) {
       // A failed save must not fail the agent's turn.
       done.said = (error as Error).message;
-      if (toCairnError(error).code === "usage") context.note(done.said, true);
+      if (hook !== null) done.answer = await (await onFailure()).failedHook(hook, error);
+      else if (toCairnError(error).code === "usage") context.note(done.said, true);
     }
-    return { data: { save_point_id: done.id }, text: () => (input.flag("verbose") ? done.said : "") };
+    const { id, said, answer = "" } = done;
+    return { data: { save_point_id: id }, text: () => (input.flag("verbose") ? said : answer) };
   },
 };
 
@@ -78,7 +81,12 @@ interface Done {
   /** the new point; null if none was made, or not yet */
   id: string | null;
   said: string;
+  /** What the tool reads; absent: nothing. */
+  answer?: string;
 }
+
+/** Loaded only then: most hooks save. */
+const onFailure = async () => import("./failed-hook.ts");
 
 const UNCHANGED: Done = { id: null, said: "no point was made: nothing had changed" };
 const DOUBLE: Done = { id: null, said: "no point was made: another hook saved for the same event" };
@@ -107,7 +115,10 @@ async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
   let folder = cwd;
   const saving = (async (): Promise<Done> => {
     const found = await findCovered(context, hook.agent, cwd, { signal });
-    if (found === null) return NO_WORKSPACE;
+    if (found === null) {
+      (await onFailure()).requireNotReleased(hook, context.env);
+      return NO_WORKSPACE;
+    }
     folder = found;
     const saves = new LateSaves(found);
     const options = { signal, lockTimeoutMs: LOCK_MS };
@@ -127,8 +138,9 @@ async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
 
 async function handOver(saves: LateSaves, hook: LateHook): Promise<Done> {
   const said = saves.describe() ?? "saving in the background";
+  const failed = saves.state()?.failed ?? null;
   await saves.add(hook);
-  return { id: null, said };
+  return { id: null, said, answer: failed === null ? "" : (await onFailure()).toldOnce(hook, failed) };
 }
 
 /** Makes one save for an event, however many hooks the tool runs for it. */
@@ -169,7 +181,7 @@ async function makeLateSaves(context: Context): Promise<Done> {
     const timer = setTimeout(() => silent.abort(new Error("no progress for 10 minutes")), SILENCE_MS);
     try {
       const found = await findCovered(context, hook.agent, hook.told.cwd, { signal });
-      if (found === null) return;
+      if (found === null) return (await onFailure()).requireNotReleased(hook, context.env);
       const options: CallOptions = {
         signal,
         lockTimeoutMs: LOCK_MS,
@@ -179,6 +191,9 @@ async function makeLateSaves(context: Context): Promise<Done> {
         },
       };
       await saveOnce(context, found, hook, options, true);
+    } catch (error) {
+      await (await onFailure()).noteFailedHook(hook, error);
+      throw error;
     } finally {
       clearTimeout(timer);
     }

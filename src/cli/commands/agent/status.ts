@@ -1,139 +1,293 @@
-import type { Client } from "../../../contract/index.ts";
-import type { AgentEvent } from "../../../contract/looking.ts";
-import { append } from "../../../append.ts";
-import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
-import type { CommandDefinition } from "../../command.ts";
-import type { Context } from "../../context.ts";
-import { formatAge, printable } from "../../render/format.ts";
-import { renderTable } from "../../render/table.ts";
-import type { Style } from "../../render/style.ts";
+import { uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
+import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
 import { installedAt, TOOLS } from "../../../agents/tools.ts";
+import { append } from "../../../append.ts";
+import type { AgentHooks } from "../../../contract/looking.ts";
+import { toCairnError } from "../../../errors.ts";
+import { rawPath } from "../../../formats/records/record.ts";
 import type { Environment } from "../../../fs/home.ts";
-import type { AgentState, FolderState } from "./data.ts";
+import { displayPath, isAtOrBelow } from "../../../fs/paths/safe-path.ts";
+import { unopenedEvents } from "../../../workspace/points/agent-record.ts";
+import { describeFailed } from "../../../workspace/points/failed-hooks.ts";
+import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
+import { listReleased, releasedRegistration } from "../../../workspace/place/registry.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
 import { LateSaves } from "../../late-saves.ts";
+import { formatAge, printable, shellQuote } from "../../render/format.ts";
+import type { Style } from "../../render/style.ts";
+import { renderTable } from "../../render/table.ts";
+import type { AgentState, FolderState } from "./data.ts";
+import { shownTime, withUnopened } from "./failed-hook.ts";
 
 export const command: CommandDefinition = {
   name: "agent status",
   answers: true,
-  options: [{ flags: "--all", text: "all workspaces in which an agent has hooks or had some" }],
+  options: [{ flags: "--all", text: "all folders that hooks cover or point to, also released ones" }],
   examples: [
     { line: "cairn -C ~/project agent status", text: "which tools save this folder, and when they did last" },
     { line: "cairn agent status --all --json", text: "all folders, for programs" },
   ],
   async run(context, input) {
-    const folders = input.flag("all")
-      ? await allFolders(context)
-      : [await folderState(await context.open(), context.env)];
-    return { data: { folders }, text: async () => render(folders, context.style, Date.now()) };
+    const isAll = input.flag("all");
+    const states: FolderState[] = [];
+    for (const folder of isAll ? await allFolders(context) : [context.folder()])
+      states.push(await folderState(context, folder));
+    const folders = isAll ? states.filter(({ agents }) => agents.some(isOfFolder)) : states;
+    const clones = await uncoveredClones(context.env);
+    const shown = isAll ? isOfFolder : isOfMachine;
+    return { data: { folders, clones }, text: async () => render({ folders, clones, shown }, context.style) };
   },
 };
 
-async function allFolders(context: Context): Promise<FolderState[]> {
-  const library = await context.library();
-  const states: FolderState[] = [];
-  for (const { path, present } of await library.listWorkspaces(context.callOptions())) {
-    if (!present) continue;
-    try {
-      await using client = await library.open(path, context.callOptions());
-      states.push(await folderState(client, context.env));
-    } catch (error) {
-      context.note(`${path}: ${(error as Error).message}`);
-    }
-  }
-  return states.filter(({ agents }) =>
-    agents.some(({ installed, last_hook: last }) => installed.includes("project") || last !== null),
+/** True for a tool whose hooks cover the folder or point to it, or that calls its hook by itself. */
+const isOfFolder = ({ tool, installed }: AgentState): boolean => installed.length > 0 || !Object.hasOwn(TOOLS, tool);
+
+/** True also for a tool that has hooks for other folders. */
+const isOfMachine = (agent: AgentState): boolean => isOfFolder(agent) || agent.why !== NOT_INSTALLED;
+
+const NOT_INSTALLED = "no hooks are installed";
+
+/** Lists workspaces, covered folders and released ones. */
+async function allFolders(context: Context): Promise<string[]> {
+  const workspaces = await (await context.library()).listWorkspaces(context.callOptions());
+  const released = listReleased().flatMap(({ registration }) =>
+    registration === null ? [] : [displayPath(rawPath(registration)).path],
   );
+  const covered = readCovered(context.env)?.covers.flatMap(({ folder }) => folder?.path ?? []) ?? [];
+  return [...new Set([...workspaces.map(({ path }) => path), ...covered, ...released])].toSorted();
 }
 
-/** Returns the state of the agents in a workspace, from its log of hooks and the tools' own files. */
-export async function folderState(client: Client, env: Environment): Promise<FolderState> {
-  const path = client.workspacePath();
-  const { events, watched } = await client.agentEvents({ limit: 1000 });
+/** Returns what is known of the agents in a folder, or in the workspace above it. */
+export async function folderState(context: Context, folder: string): Promise<FolderState> {
+  const { env } = context;
+  const options = context.callOptions();
+  let path = realPathOf(folder).toString("utf8");
+  let [watched, known, problem]: [boolean | null, AgentHooks[], string | null] = [null, [], null];
+  try {
+    const library = await context.library();
+    const found = await library.find(path, options);
+    path = found ?? path;
+    if (found === null) problem = whyNone(path);
+    else {
+      await using client = await library.open(found, options);
+      ({ watched, agents: known } = await client.agentEvents({ ...options, limit: 0 }));
+    }
+  } catch (error) {
+    problem = toCairnError(error).message;
+  }
   const saves = new LateSaves(path);
-  const isPending = saves.isPending();
-  const agents = Object.keys(TOOLS).map((tool) => {
-    const own = events.filter(({ agent }) => agent === tool);
-    return agentState(tool, path, { own, isPending, env });
-  });
-  return { path, watched, background: saves.state(), agents };
+  const [list, isPending] = [readCovered(env), saves.isPending()];
+  const others = [...known, ...unopenedEvents(path)].map(({ agent }) => agent);
+  const agents: AgentState[] = [];
+  for (const tool of new Set([...Object.keys(TOOLS), ...others])) {
+    const own = known.find(({ agent }) => agent === tool);
+    agents.push(
+      Object.hasOwn(TOOLS, tool)
+        ? await agentState(tool, { path, env, list, known: own, problem, isPending })
+        : otherAgent(tool, { path, known: own, problem }),
+    );
+  }
+  return { path, problem, watched, background: saves.state(), agents };
+}
+
+const NO_WORKSPACE = "not a workspace";
+
+function whyNone(path: string): string {
+  const released = releasedRegistration(path);
+  return released === null ? NO_WORKSPACE : `released ${shownTime(released.registered_at)}`;
 }
 
 /** Milliseconds by which a prompt must be later than the last hook before that hook counts as missed. */
 const MISSED_MS = 60_000;
 
-function agentState(
+interface About {
+  path: string;
+  known: AgentHooks | undefined;
+  /** Why no hook can save the folder now. */
+  problem: string | null;
+}
+
+/** The state of a tool that calls `agent hook --tool` by itself. */
+function otherAgent(tool: string, { path, known, problem }: About): AgentState {
+  return {
+    tool,
+    installed: [],
+    covered: problem === null,
+    why: problem,
+    trusted: null,
+    last_prompt: null,
+    last_hook: known?.last_hook ?? null,
+    last_point: known?.last_point ?? null,
+    failed: withUnopened(tool, path, known),
+    checked_at: null,
+    problems: [],
+  };
+}
+
+async function agentState(
   tool: string,
-  path: string,
-  { own, isPending, env }: { own: readonly AgentEvent[]; isPending: boolean; env: Environment },
-): AgentState {
-  const hooks = own.filter(({ event }) => event !== CHECK_EVENT);
-  const last = hooks.at(-1) ?? null;
-  const written = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
-  const installed = (["project", "user"] as const).filter((each) => written[each] !== null);
-  const writtenAt = Math.max(written.project ?? 0, written.user ?? 0);
+  about: About & { env: Environment; list: CoveredList | null; isPending: boolean },
+): Promise<AgentState> {
+  const { path, env, known, problem, isPending } = about;
+  const files = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
+  const { isCovered, why: whyNot, isFamily } = coverOf(tool, about);
+  const places = { project: files.project !== null, user: files.user !== null && isCovered };
+  const installed = (["project", "user"] as const).filter((each) => places[each]);
+  const { title, afterwards } = TOOLS[tool]!;
+  const isInstalled = installed.length > 0;
+  // A worktree of a covered repository becomes a workspace at its first prompt.
+  const why = isInstalled ? (isFamily ? null : problem) : files.user === null ? NOT_INSTALLED : whyNot;
+  const last = known?.last_hook ?? null;
+  const writtenAt = Math.max(files.project ?? 0, files.user ?? 0);
   const lastAt = last === null ? 0 : Date.parse(last.at);
+  const prompt = isInstalled ? lastPrompt(tool, { folder: path, env, isHere: inWorkspace(path) }) : null;
+  // A hook that was called is the best proof.
+  const isProven = lastAt > writtenAt;
   const state: AgentState = {
     tool,
     installed,
-    // A hook that was called is the best proof.
-    trusted: installed.length === 0 ? null : lastAt > writtenAt || isTrusted(tool, path, env, written.project !== null),
+    covered: why === null,
+    why,
+    trusted: isInstalled ? isProven || isTrusted(tool, path, env, files.project !== null) : null,
+    last_prompt: prompt === null ? null : new Date(prompt).toISOString(),
     last_hook: last,
-    last_point: hooks.findLast(({ made }) => made) ?? null,
-    checked_at: own.findLast(({ event }) => event === CHECK_EVENT)?.at ?? null,
+    last_point: known?.last_point ?? null,
+    failed: isInstalled ? withUnopened(tool, path, known) : null,
+    checked_at: known?.checked_at ?? null,
     problems: [],
   };
-  if (last !== null && last.failed !== null) state.problems.push(`the last hook saved nothing: ${last.failed}`);
-  if (installed.length === 0) return state;
-  const { title, afterwards } = TOOLS[tool]!;
+  if (!isInstalled) return state;
+  if (why !== null) {
+    const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}`;
+    state.problems.push(`hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`);
+    return state;
+  }
   if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
-  const prompt = isPending ? null : lastPrompt(tool, path, env, Math.max(lastAt, writtenAt) + MISSED_MS);
-  if (prompt !== null)
+  if (prompt !== null && !isPending && prompt > Math.max(lastAt, writtenAt) + MISSED_MS)
     state.problems.push(
-      `no hook of ${title} has saved since its prompt of ${new Date(prompt).toISOString()}: restart the session; ${afterwards}`,
+      `no hook of ${title} has saved since its prompt of ${state.last_prompt}: restart the session; ${afterwards}`,
     );
   return state;
 }
 
-async function render(folders: readonly FolderState[], style: Style, now: number): Promise<string> {
-  if (folders.length === 0) return "no workspace has hooks of an agent; `cairn agent install TOOL` adds them";
-  const lines: string[] = [];
-  for (const { path, watched, background, agents } of folders) {
-    const daemon =
-      watched === null
-        ? "no daemon serves it"
-        : watched
-          ? "watched by the daemon"
-          : "served by the daemon, not watched";
-    lines.push(`${style.bold(printable(path))}  ${style.dim(daemon)}`);
-    const running = new LateSaves(path).describe();
-    if (running !== null) lines.push(`  ${running}`);
-    if (background !== null && background.failed !== null)
-      lines.push(
-        style.red(`  a background save failed ${formatAge(background.at, now)}: ${printable(background.failed)}`),
-      );
-    const rows = agents.map((each) => [
-      TOOLS[each.tool]!.title,
-      each.installed.length === 0
-        ? style.dim("not installed")
-        : style.green(`installed (${each.installed.join(", ")})`),
-      each.installed.length === 0 ? "" : trustWords(each.trusted),
-      each.last_hook === null
-        ? `no hook yet${each.checked_at === null ? "" : `, checked ${formatAge(each.checked_at, now)}`}`
-        : `last hook ${formatAge(each.last_hook.at, now)} (${printable(each.last_hook.event)})`,
-      each.last_point === null
-        ? ""
-        : `last point ${each.last_point.save_point_id!.slice(0, 8)}, ${formatAge(each.last_point.at, now)}`,
-    ]);
-    append(
-      lines,
-      (await renderTable(rows)).map((line) => `  ${line}`),
+/** Tells if the hooks in the user's settings cover a folder. Those of earlier versions had no list, and cover all workspaces. */
+function coverOf(
+  tool: string,
+  { path, list, problem }: About & { list: CoveredList | null },
+): { isCovered: boolean; why: string; isFamily: boolean } {
+  const covers = list?.covers.filter((each) => each.tool === tool) ?? [];
+  const coverage = list === null ? null : coverageOf(list, tool, path);
+  const isNever = covers.some(({ each, folder }) => each === "never" && folder?.path === path);
+  // All workspaces are covered: this is none.
+  const isCovered = covers.length === 0 || coverage?.by === "all" ? problem !== NO_WORKSPACE : coverage !== null;
+  return {
+    isCovered,
+    isFamily: coverage?.by === "family" && problem === NO_WORKSPACE,
+    why: isNever
+      ? "you said that it is not to be covered"
+      : `\`cairn -C ${shellQuote(path)} agent install ${tool}\` covers it`,
+  };
+}
+
+/** Tells if a tool that works in a folder is saved into this workspace, not into one inside. */
+function inWorkspace(path: string): (folder: string) => boolean {
+  const known = new Map<string, boolean>([[path, true]]);
+  return (folder) => {
+    const isKnown = known.get(folder) ?? (isAtOrBelow(folder, path) && isNearest(folder, path));
+    known.set(folder, isKnown);
+    return isKnown;
+  };
+}
+
+function isNearest(folder: string, path: string): boolean {
+  try {
+    return findWorkspace(folder)?.folder.equals(Buffer.from(path)) ?? true;
+  } catch {
+    return false;
+  }
+}
+
+interface Shown {
+  folders: readonly FolderState[];
+  clones: readonly UncoveredClone[];
+  shown(agent: AgentState): boolean;
+}
+
+async function render({ folders, clones, shown }: Shown, style: Style): Promise<string> {
+  const now = Date.now();
+  const rows: string[][] = [];
+  const below = new Map<number, string[]>();
+  for (const folder of folders) {
+    const lines = notesOn(folder, style, now);
+    for (const agent of folder.agents.filter(shown)) {
+      rows.push(rowOf(folder, agent, { style, now }));
+      if (agent.failed !== null)
+        lines.push(style.red(printable(describeFailed({ agent: agent.tool, ...agent.failed }, shownTime))));
+      append(lines, agent.problems.map(printable));
+    }
+    if (!folder.agents.some(shown))
+      rows.push([style.bold(printable(folder.path)), `no agent has hooks here: ${INSTALL}`]);
+    below.set(rows.length - 1, lines);
+  }
+  const table = await renderTable(rows);
+  const lines = table.flatMap((line, i) => [
+    line,
+    ...(below.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`),
+  ]);
+  if (lines.length === 0) lines.push(`no folder has hooks of an agent; ${INSTALL}`);
+  for (const { tool, folder, of } of clones) {
+    const [title, line] = [TOOLS[tool]?.title ?? tool, `cairn -C ${shellQuote(folder)} agent`];
+    lines.push(
+      printable(
+        `${folder} is not covered, though ${title} works in it: a copy of ${of}. \`${line} install ${tool}\` covers it, \`${line} remove ${tool}\` ends this question`,
+      ),
     );
-    for (const { problems } of agents)
-      for (const each of problems) lines.push(`  ${style.yellow("!")} ${printable(each)}`);
   }
   return lines.join("\n");
 }
 
-const trustWords = (trusted: boolean | null): string =>
-  trusted === null ? "trust unknown" : trusted ? "trusted" : "not trusted";
+const INSTALL = "`cairn agent install TOOL` adds them";
+
+/** What a folder's background process does, and what failed in it. */
+function notesOn({ path, background }: FolderState, style: Style, now: number): string[] {
+  const running = new LateSaves(path).describe();
+  const failed = background?.failed ?? null;
+  return [
+    ...(running === null ? [] : [running]),
+    ...(failed === null
+      ? []
+      : [style.red(`a background save failed ${formatAge(background!.at, now)}: ${printable(failed)}`)]),
+  ];
+}
+
+function rowOf(
+  { path, watched }: FolderState,
+  {
+    tool,
+    installed,
+    why,
+    trusted,
+    last_prompt: prompt,
+    last_hook: last,
+    last_point: point,
+    checked_at: at,
+  }: AgentState,
+  { style, now }: { style: Style; now: number },
+): string[] {
+  const ago = (what: string, time: string): string => `${what} ${formatAge(time, now)}`;
+  const head = [style.bold(printable(path)), TOOLS[tool]?.title ?? printable(tool)];
+  if (why !== null && installed.length === 0) return [...head, `${style.red("not covered")}: ${printable(why)}`];
+  const by = [...installed, ...(watched === true ? ["watched"] : [])].join(", ");
+  return [
+    ...head,
+    why === null
+      ? style.green(by === "" ? "covered" : `covered (${by})`)
+      : `${style.red("not covered")}: ${printable(why)}`,
+    trusted === null ? "trust unknown" : trusted ? "trusted" : style.yellow("not trusted"),
+    prompt === null ? "" : ago("prompt", prompt),
+    last === null ? (at === null ? "no hook yet" : ago("no hook yet, checked", at)) : ago("hook", last.at),
+    point === null ? "" : ago(`point ${point.save_point_id!.slice(0, 8)}`, point.at),
+  ];
+}

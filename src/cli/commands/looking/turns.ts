@@ -2,6 +2,8 @@ import type { Turn } from "../../../contract/index.ts";
 import { TurnsOptions } from "../../../contract/turns.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
+import { describeFailed } from "../../../workspace/points/failed-hooks.ts";
+import { noteUnopenedHooks, shownTime } from "../agent/failed-hook.ts";
 import { VerbOptions } from "../../options.ts";
 import { type Shorten, shortener } from "../../shorten.ts";
 import type { Style } from "../../render/style.ts";
@@ -19,19 +21,23 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const client = await context.open();
     const result = await client.turns({ ...context.callOptions(), ...OPTIONS.read(context, input) });
+    await noteUnopenedHooks(context, client);
     return {
       data: result,
       paged: true,
       async text() {
         const none = `no hook of an agent has saved here yet; ${context.commandLine(["agent", "install", "TOOL"])} adds the hooks`;
-        if (result.turns.length === 0) return none;
+        const { plural, printable } = await import("../../render/format.ts");
+        const failed = result.failed_hooks.map((each) =>
+          context.style.yellow(printable(describeFailed(each, shownTime))),
+        );
+        if (result.turns.length === 0) return [...failed, none].join("\n");
         const ids = result.turns.flatMap(({ before, after }) => [before, after].filter((id) => id !== null));
         const shorten = await shortener(client, ids);
-        const { plural } = await import("../../render/format.ts");
         const blocks = await Promise.all(result.turns.map((turn) => render(turn, shorten, context.style)));
         const more =
           result.more === 0 ? [] : [context.style.dim(`… ${plural(result.more, "turn")} more (-n 0 lists all)`)];
-        return [...blocks, ...more].join("\n");
+        return [...failed, ...blocks, ...more].join("\n");
       },
     };
   },
@@ -57,11 +63,11 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
   } = turn;
   const who = session === null ? agent : `${agent} ${session.slice(0, 8)}`;
   const change =
-    changed === null || (changed === 0 && failed.length > 0)
+    changed === null
       ? "changes unknown"
       : changed === 0
         ? "nothing changed"
-        : `${plural(changed, "entry")} changed`;
+        : `${failed.length > 0 ? "at least " : ""}${plural(changed, "entry")} changed`;
   const names = paths.slice(0, SHOWN_PATHS).map(({ path }) => shownPath(path));
   const more = (changed ?? 0) > names.length && names.length > 0 ? ", …" : "";
   return [

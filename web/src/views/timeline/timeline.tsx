@@ -3,6 +3,7 @@ import type { SavePoint } from "cairnstate/client";
 import type { JSX, RefObject } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./timeline.css";
+import { call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
 import { isBusy } from "../../app/outcome.tsx";
@@ -11,9 +12,10 @@ import { nameOf, type Route } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
+import { Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { SearchField, useTyped } from "../../parts/search-field.tsx";
-import { plural, When } from "../../parts/values.tsx";
+import { plural, timeOfDay, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
@@ -21,6 +23,8 @@ import { DayRow, PointRow, ROW } from "./row.tsx";
 
 /** Milliseconds without a key press after which a filter is applied. */
 const TYPING_MS = 120;
+/** Milliseconds between two looks at the agents' hooks. */
+const HOOKS_MS = 30_000;
 /** Events after which the list is loaded again. */
 const CHANGING = ["save", "restore", "undo", "pin", "unpin", "tag", "cleanup", "reset"];
 
@@ -71,6 +75,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       <h1 class="spoken">Timeline of {nameOf(workspace)}</h1>
       <Bar filter={filter} typed={typed} withUndo={withUndo} />
       <UndoBar workspace={workspace} undo={points.undo} />
+      <FailedHooks workspace={workspace} />
       <Late isLate={points.isLoading.value && points.rows === 0} />
       {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}
       {points.damaged > 0 && (
@@ -121,6 +126,37 @@ function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
     };
   }, [points]);
   return points;
+}
+
+/** Says which agents' hooks could not save the folder. Loaded again with the points, and while the page is looked at. */
+function FailedHooks({ workspace }: { workspace: string }): JSX.Element {
+  const { value, reload } = useResource(`hooks ${workspace}`, async (signal) => {
+    const { agents } = await call("agentEvents", { workspace, options: { limit: 0 } }, { signal });
+    return agents;
+  });
+  useEffect(() => {
+    const end = onEvent(reload);
+    // A hook that fails causes no event.
+    const timer = setInterval(() => !document.hidden && reload(), HOOKS_MS);
+    return () => {
+      end();
+      clearInterval(timer);
+    };
+  }, []);
+  return (
+    <>
+      {value.value?.map(
+        ({ agent, failed }) =>
+          failed !== null && (
+            <p key={agent} class={`timeline-note ${failed.over ? "faint" : "removed"}`}>
+              {plural(failed.count, "hook")} of <Words text={agent} /> failed since{" "}
+              <When at={failed.since} as={timeOfDay} />: <Words text={failed.reason} />
+              {failed.over && "; a later hook saved the folder"}
+            </p>
+          ),
+      )}
+    </>
+  );
 }
 
 /** The bar that reverts the last operation: an undo by a redo, any other by an undo. */

@@ -1,0 +1,128 @@
+import { createHash } from "node:crypto";
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { foldersAbove } from "../../../agents/own-files.ts";
+import { toolsFor } from "../../../agents/tools.ts";
+import type { Client } from "../../../contract/index.ts";
+import type { AgentHooks, FailedHooks } from "../../../contract/looking.ts";
+import { CairnError, toCairnError } from "../../../errors.ts";
+import type { Environment } from "../../../fs/home.ts";
+import { userStateDirectory } from "../../../fs/users.ts";
+import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
+import { releasedRegistration } from "../../../workspace/place/registry.ts";
+import {
+  noteAgentEvent,
+  noteUnopened,
+  readAgentEvents,
+  type StoredEvent,
+  unopenedEvents,
+} from "../../../workspace/points/agent-record.ts";
+import { describeFailed, failedHooks, joinFailed } from "../../../workspace/points/failed-hooks.ts";
+import type { Context } from "../../context.ts";
+import type { LateHook } from "../../late-saves.ts";
+import { formatMinute, printable } from "../../render/format.ts";
+
+/** A hook that saved nothing is recorded, and says so once in each session, if its tool shows messages of hooks. */
+
+/** Tools that show the member `systemMessage` of a hook's answer to the person. */
+const SHOWING: ReadonlySet<string> = new Set(["claude-code", "codex", "gemini"]);
+/** Events that are compared with a failed hook: the save itself, or a daemon, may have recorded it. */
+const LAST_EVENTS = 100;
+const FORGOTTEN_MS = 30 * 86_400_000;
+
+/** Records a hook that saved nothing. Returns its answer for its tool, "" for none. Never throws. */
+export async function failedHook(hook: LateHook, error: unknown): Promise<string> {
+  const isAgain = await noteFailedHook(hook, error);
+  return toldOnce(hook, toCairnError(error).message, isAgain);
+}
+
+/**
+ * Records a hook that saved nothing, unless its save did that already: in the record of its workspace, or in the user's
+ * own if that cannot be opened. Returns true if an earlier hook of the session failed, too. Never throws.
+ */
+export async function noteFailedHook(hook: LateHook, error: unknown): Promise<boolean> {
+  const { agent, asked_at: asked } = hook;
+  const { cwd, prompt, command, ...facts } = hook.told;
+  const { message: failed } = toCairnError(error);
+  const cause = { kind: "tool_call", agent, ...facts };
+  const isOfSession = (each: StoredEvent): boolean =>
+    each.failed !== null && each.agent === agent && each.session === (facts.session ?? null);
+  try {
+    const place = findWorkspace(cwd);
+    if (place === null) throw new Error("the folder is not a workspace");
+    const known = readAgentEvents(place).slice(-LAST_EVENTS).filter(isOfSession);
+    const isNoted = known.some(
+      ({ at, event, call }) => at >= asked && event === facts.event && call === (facts.call ?? null),
+    );
+    const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
+    const state = { before: null, save_point_id: null, made: false, failed };
+    if (!isNoted) await noteAgentEvent(place, { cause, texts }, state);
+    return known.some(({ at }) => at < asked);
+  } catch {
+    const isAgain = unopenedEvents(cwd).some(isOfSession);
+    await noteUnopened(realOrGiven(cwd), cause, failed);
+    return isAgain;
+  }
+}
+
+function realOrGiven(folder: string): string {
+  try {
+    return realPathOf(folder).toString("utf8");
+  } catch {
+    return folder;
+  }
+}
+
+/** Throws `not_a_workspace` for a folder that was released, and to which the tool's hooks still point. */
+export function requireNotReleased({ agent, told }: LateHook, env: Environment): void {
+  const folder = realPathOf(told.cwd).toString("utf8");
+  const released = foldersAbove(folder).find((each) => releasedRegistration(each) !== null);
+  if (released === undefined || !toolsFor(released, env).includes(agent)) return;
+  throw new CairnError("not_a_workspace", `${printable(released)} was released`);
+}
+
+/**
+ * Returns the answer that shows a failure in the tool, once for each session. `isAgain`: an earlier hook of the session
+ * failed, which counts as told if no note can be made, for example on a full disk.
+ */
+export function toldOnce({ agent, told }: LateHook, failed: string, isAgain = true): string {
+  if (!SHOWING.has(agent) || wasTold(`${agent}\0${told.session ?? told.cwd}`, isAgain)) return "";
+  const systemMessage = `Cairn could not save this folder: ${printable(failed)}. It may not be able to take back what is changed now; cairn agent status shows more.`;
+  return JSON.stringify({ systemMessage });
+}
+
+/** Notes that a session was told. Returns true if it was told before, and `unknown` if no note can be made. */
+function wasTold(session: string, unknown: boolean): boolean {
+  try {
+    const folder = join(userStateDirectory(), "agents", "told");
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    closeSync(openSync(join(folder, createHash("sha256").update(session).digest("hex")), "wx", 0o600));
+    for (const each of readdirSync(folder).map((name) => join(folder, name)))
+      if ((statSync(each, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) < Date.now() - FORGOTTEN_MS)
+        rmSync(each, { force: true });
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EEXIST" || unknown;
+  }
+}
+
+/** Adds this user's hooks of an agent whose workspace could not be opened. A daemon cannot read their record. */
+export function withUnopened(agent: string, folder: string, known: AgentHooks | undefined): FailedHooks | null {
+  const unopened = unopenedEvents(folder).filter((each) => each.agent === agent);
+  return joinFailed(known?.failed ?? null, failedHooks(unopened, known?.last_saved_at));
+}
+
+/** Reports hooks whose workspace could not be opened. */
+export async function noteUnopenedHooks(context: Context, client: Client): Promise<void> {
+  const unopened = Map.groupBy(unopenedEvents(client.workspacePath()), ({ agent }) => agent);
+  if (unopened.size === 0) return;
+  const { agents } = await client.agentEvents({ ...context.callOptions(), limit: 0 });
+  for (const [agent, events] of unopened) {
+    const saved = agents.find((each) => each.agent === agent)?.last_saved_at;
+    const failed = failedHooks(events, saved);
+    if (failed !== null) context.note(describeFailed({ agent, ...failed }, shownTime));
+  }
+}
+
+/** A time as lists show it. */
+export const shownTime = (time: string): string => formatMinute(time, Date.now());

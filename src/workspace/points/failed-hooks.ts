@@ -1,0 +1,72 @@
+import type { AgentHooks, FailedHooks } from "../../contract/looking.ts";
+import type { TurnsResult } from "../../contract/turns.ts";
+import { plural } from "../../formats/sizes.ts";
+import { CHECK_EVENT, firstLineOf } from "./agent-events.ts";
+import { type StoredEvent, withTexts } from "./agent-record.ts";
+import type { RecordPlace } from "./event-files.ts";
+
+/** Hooks of agents that could not save the folder, from the record of events. */
+
+/** Milliseconds for which failures stay reported after a later hook has saved the folder. */
+const REPORTED_MS = 86_400_000;
+
+/** Returns what the record says of each agent that has an event in it. */
+export function hooksIn(place: RecordPlace, log: readonly StoredEvent[]): AgentHooks[] {
+  const shown = (event: StoredEvent | undefined) => (event === undefined ? null : withTexts(place, [event])[0]!);
+  return [...Map.groupBy(log, ({ agent }) => agent)].map(([agent, events]) => {
+    const hooks = events.filter(({ event }) => event !== CHECK_EVENT);
+    return {
+      agent,
+      last_hook: shown(hooks.at(-1)),
+      last_point: shown(hooks.findLast(({ made }) => made)),
+      last_saved_at: hooks.findLast(({ failed }) => failed === null)?.at ?? null,
+      checked_at: events.findLast(({ event }) => event === CHECK_EVENT)?.at ?? null,
+      failed: failedHooks(hooks),
+    };
+  });
+}
+
+/** Returns the agents of a log with hooks that failed. */
+export function failedIn(log: readonly StoredEvent[]): TurnsResult["failed_hooks"] {
+  return [...Map.groupBy(log, ({ agent }) => agent)].flatMap(([agent, hooks]) => {
+    const failed = failedHooks(hooks);
+    return failed === null ? [] : [{ agent, ...failed }];
+  });
+}
+
+/**
+ * Counts the hooks of one agent that failed since a hook last saved the folder, or within a day; null without such hooks.
+ * `savedAt`: when a hook last saved, if other events than these tell.
+ */
+export function failedHooks(log: readonly StoredEvent[], savedAt?: string | null): FailedHooks | null {
+  const hooks = log.filter(({ event }) => event !== CHECK_EVENT);
+  const saved = savedAt ?? hooks.findLast(({ failed }) => failed === null)?.at ?? "";
+  const since = new Date(Date.now() - REPORTED_MS).toISOString();
+  const failed = hooks.filter((each) => each.failed !== null && (each.at > saved || each.at > since));
+  const [first, last] = [failed[0], failed.at(-1)];
+  if (first === undefined || last === undefined) return null;
+  return {
+    count: failed.length,
+    since: first.asked_at ?? first.at,
+    last_at: last.at,
+    reason: firstLineOf(last.failed!),
+    over: last.at < saved,
+  };
+}
+
+/** Joins failures of one agent from two records. */
+export function joinFailed(one: FailedHooks | null, other: FailedHooks | null): FailedHooks | null {
+  if (one === null || other === null) return one ?? other;
+  const [first, last] = one.last_at < other.last_at ? [one, other] : [other, one];
+  const since = first.since < last.since ? first.since : last.since;
+  return { ...last, count: one.count + other.count, since };
+}
+
+/** Words failures, for example "2 hooks of codex failed since 12:03: no space". `at` formats a time. */
+export function describeFailed(
+  { agent, count, since, last_at: last, reason, over }: FailedHooks & { agent: string },
+  at = (time: string): string => time,
+): string {
+  const span = over ? `between ${at(since)} and ${at(last)}` : `since ${at(since)}`;
+  return `${plural(count, "hook")} of ${agent} failed ${span}: ${reason}${over ? "; a later hook saved the folder" : ""}`;
+}

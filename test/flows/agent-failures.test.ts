@@ -1,0 +1,259 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test, type TestContext } from "node:test";
+import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+
+/** Hooks of agents that cannot save: they exit 0, and `agent status`, `doctor`, `turns` and the tool itself say so. */
+
+const COMMAND = buildCommand();
+const HOME = process.env["HOME"]!;
+const STATE = path.join(process.env["XDG_STATE_HOME"]!, "cairn");
+let count = 0;
+
+// oxlint-disable-next-line typescript/no-explicit-any -- JSON of the command
+type Loose = any;
+
+function write(file: string, text: string): void {
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  fs.writeFileSync(file, text);
+}
+
+class Project {
+  readonly folder = path.join(SCRATCH, `failing-${count++}`);
+  readonly control: string;
+  readonly tool: string;
+
+  constructor(control?: string, tool = "claude-code") {
+    this.tool = tool;
+    write(path.join(this.folder, "a"), "one");
+    cairnOk(["init", this.folder, ...(control === undefined ? [] : ["--control-dir", control])]);
+    cairnOk(["agent", "install", tool, "-C", this.folder]);
+    this.control = (cairnOk(["status", this.folder]).data["workspace"] as Loose).control_directory as string;
+  }
+
+  change(): void {
+    fs.appendFileSync(path.join(this.folder, "a"), "more");
+  }
+
+  /** Returns what the hook printed. It must end with exit status 0. */
+  hook(event: string, facts: object = {}, env: Record<string, string | undefined> = {}): string {
+    const input = JSON.stringify({ session_id: this.folder, hook_event_name: event, cwd: this.folder, ...facts });
+    const child = spawnSync(process.execPath, [COMMAND, "agent", "hook", this.tool], {
+      input,
+      encoding: "utf8",
+      env: { ...process.env, ...env },
+    });
+    assert.equal(child.status, 0, child.stderr);
+    return child.stdout.trim();
+  }
+
+  status(...more: string[]): Loose {
+    return (cairnOk(["agent", "status", "-C", this.folder, ...more]).data["folders"] as Loose[])[0];
+  }
+
+  agent(): Loose {
+    return (this.status()["agents"] as Loose[]).find(({ tool }) => tool === this.tool);
+  }
+
+  run(...args: string[]): Outcome {
+    return cairn(["-C", this.folder, ...args], { own: true });
+  }
+
+  text(...args: string[]): string {
+    const env = { ...process.env, NO_COLOR: "1" };
+    const child = spawnSync(process.execPath, [COMMAND, "-C", this.folder, ...args], { encoding: "utf8", env });
+    return child.stdout + child.stderr;
+  }
+}
+
+function mounted(t: TestContext, size: string): string | null {
+  const place = path.join(SCRATCH, `small-${count++}`);
+  fs.mkdirSync(place);
+  if (spawnSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "cairn-test", place]).status !== 0) {
+    t.skip("needs the right to mount a tmpfs");
+    return null;
+  }
+  t.after(() => spawnSync("umount", ["-l", place]));
+  return place;
+}
+
+/** Fails hooks by `spoil`, and checks that everything says so until `mend` and the next hook. */
+function failing(project: Project, { spoil, mend, why }: { spoil(): void; mend(): void; why: RegExp }): void {
+  project.hook("UserPromptSubmit", { prompt_id: "p1", prompt: "works" });
+  assert.equal(project.agent()["failed"], null);
+  spoil();
+  project.change();
+  const said = project.hook("UserPromptSubmit", { prompt_id: "p2", prompt: "fails" });
+  const { systemMessage } = JSON.parse(said) as { systemMessage: string };
+  assert.match(systemMessage, /^Cairn could not save this folder: /);
+  assert.match(systemMessage, why);
+  assert.equal(project.hook("Stop", { prompt_id: "p2" }), "", "it is said once in a session");
+  const { failed, covered } = project.agent();
+  assert.deepEqual([failed.count, failed.over, covered], [2, false, true]);
+  assert.match(failed.reason, why);
+  const line = /2 hooks of claude-code failed since \d{4}-\d\d-\d\d/;
+  assert.match(project.text("agent", "status"), line);
+  assert.match(project.text("doctor"), line);
+  assert.match(project.text("turns"), line);
+  assert.doesNotMatch(project.text("turns"), /nothing changed.*\n.*not saved/);
+  mend();
+  project.change();
+  project.hook("UserPromptSubmit", { prompt_id: "p3", prompt: "works again" });
+  const after = project.agent()["failed"];
+  assert.deepEqual([after.count, after.over], [2, true]);
+}
+
+test("hooks on a full disk are named by agent status, doctor, turns and the tool", (t) => {
+  const disk = mounted(t, "4m");
+  if (disk === null) return;
+  const filler = path.join(disk, "filler");
+  failing(new Project(path.join(disk, "control")), {
+    spoil() {
+      for (const size of [1 << 20, 4096])
+        assert.throws(() => {
+          for (;;) fs.appendFileSync(filler, Buffer.alloc(size));
+        }, /ENOSPC/);
+    },
+    mend: () => fs.rmSync(filler),
+    why: /free|space|room/i,
+  });
+});
+
+test("hooks with a read-only store are named", (t) => {
+  const disk = mounted(t, "16m");
+  if (disk === null) return;
+  failing(new Project(path.join(disk, "control")), {
+    spoil: () => spawnSync("mount", ["-o", "remount,ro", disk]),
+    mend: () => spawnSync("mount", ["-o", "remount,rw", disk]),
+    why: /read-only|EROFS/,
+  });
+});
+
+test("hooks with a damaged store are named", () => {
+  const project = new Project();
+  const file = path.join(project.control, "store", "config");
+  const config = fs.readFileSync(file);
+  const put = (content: string | Buffer): void => {
+    fs.chmodSync(file, 0o600);
+    fs.writeFileSync(file, content);
+  };
+  failing(project, { spoil: () => put("damaged"), mend: () => put(config), why: /config/ });
+});
+
+test("hooks whose workspace cannot be opened are named, from the user's own record", () => {
+  const project = new Project();
+  const file = path.join(project.control, "cairn.json");
+  const control = fs.readFileSync(file);
+  fs.writeFileSync(file, "{");
+  assert.match(project.hook("Stop"), /systemMessage.*cairn\.json/);
+  const { problem } = project.status();
+  assert.match(problem, /cairn\.json/);
+  const { covered, why, failed } = project.agent();
+  assert.deepEqual([covered, why, failed.count, failed.over], [false, problem, 1, false]);
+  fs.writeFileSync(file, control);
+  assert.match(project.text("turns"), /1 hook of claude-code failed since/);
+  project.hook("UserPromptSubmit");
+  assert.equal(project.agent()["failed"].over, true);
+  assert.match(fs.readFileSync(path.join(STATE, "agents/events/unopened.jsonl"), "utf8"), /"event":"Stop"/);
+});
+
+test("release names the commands that remove the hooks, and agent status the hooks of a released folder", () => {
+  const project = new Project();
+  project.hook("UserPromptSubmit");
+  const remove = `cairn -C ${project.folder} agent remove claude-code`;
+  assert.deepEqual(cairnOk(["release", project.folder]).data["next"], [remove]);
+  assert.match(project.hook("Stop"), /was released/);
+  const { problem, agents } = project.status();
+  assert.match(problem, /^released \d{4}-/);
+  const own = (agents as Loose[])[0];
+  assert.deepEqual([own.covered, own.last_hook, own.failed.count], [false, null, 1]);
+  assert.match(own.problems.join(), /still point to this folder.*agent remove claude-code/);
+  const all = cairnOk(["agent", "status", "--all"]).data["folders"] as Loose[];
+  assert.ok(all.some(({ path: each }) => each === project.folder));
+  cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
+  assert.ok(!project.text("agent", "status").includes("hook "), project.text("agent", "status"));
+});
+
+test("agent status in a subfolder is that of the workspace above, and after agent remove names no last hook", () => {
+  const project = new Project();
+  project.hook("UserPromptSubmit");
+  fs.mkdirSync(path.join(project.folder, "frontend"));
+  const [state] = cairnOk(["agent", "status", "-C", path.join(project.folder, "frontend")]).data["folders"] as Loose[];
+  assert.equal(state.path, project.folder);
+  assert.equal(state.agents[0].last_hook.event, "UserPromptSubmit");
+  const lines = project.text("agent", "status").trim().split("\n");
+  assert.equal(lines.length, 1, "a line for each installed tool");
+  cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
+  assert.equal(project.agent()["covered"], false);
+  assert.match(
+    project.text("agent", "status"),
+    /^\S+ +Claude Code +not covered: `cairn .*agent install claude-code` covers it$/m,
+  );
+});
+
+test("hooks without HOME and with an empty PATH save", () => {
+  const project = new Project();
+  for (const env of [{ HOME: undefined }, { PATH: "" }]) {
+    project.change();
+    assert.equal(project.hook("UserPromptSubmit", {}, env), "");
+    assert.deepEqual([project.agent()["failed"], project.agent()["last_hook"].made], [null, true], JSON.stringify(env));
+  }
+});
+
+test("the last prompt is found in the sessions of Gemini CLI, of both its forms, and of opencode", () => {
+  const at = (minutes: number): Date => new Date(Date.now() + minutes * 60_000);
+  const gemini = new Project(undefined, "gemini");
+  const lines = (minutes: number): string =>
+    [
+      { sessionId: "x", projectHash: "0".repeat(64), kind: "main" },
+      { id: "1", timestamp: at(minutes), type: "user", content: "fix it" },
+      { id: "2", timestamp: at(minutes + 50), type: "gemini", content: "done" },
+      { $set: { lastUpdated: at(minutes + 50) } },
+    ]
+      .map((line) => `${JSON.stringify(line)}\n`)
+      .join("");
+  const temporary = path.join(HOME, ".gemini/tmp");
+  write(path.join(temporary, "other/.project_root"), "/another/folder");
+  write(path.join(temporary, "other/chats/session-1.jsonl"), lines(9));
+  assert.equal(gemini.agent()["last_prompt"], null);
+  write(path.join(temporary, "own/.project_root"), gemini.folder);
+  write(path.join(temporary, "own/chats/session-1.jsonl"), `${lines(5)}{"damaged`);
+  assert.equal(Date.parse(gemini.agent()["last_prompt"]) > Date.now() + 4 * 60_000, true);
+  assert.match(gemini.agent()["problems"].join(), /no hook of Gemini CLI has saved since its prompt/);
+  const older = new Project(undefined, "gemini");
+  const digest = createHash("sha256").update(older.folder).digest("hex");
+  const whole = {
+    sessionId: "y",
+    projectHash: digest,
+    messages: [{ type: "user", timestamp: at(5) }, { type: "gemini" }],
+  };
+  write(path.join(temporary, digest, "chats/session-2.json"), JSON.stringify(whole));
+  assert.match(older.agent()["problems"].join(), /no hook of Gemini CLI/);
+
+  const opencode = new Project(undefined, "opencode");
+  const file = path.join(HOME, ".local/share/opencode/opencode.db");
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  const database = new DatabaseSync(file);
+  database.exec(
+    "PRAGMA journal_mode = WAL; CREATE TABLE session (id, parent_id, directory); CREATE TABLE message (id, session_id, time_created, data)",
+  );
+  const put = (id: string, directory: string, minutes: number, role = "user"): void => {
+    database.prepare("INSERT INTO session VALUES (?, NULL, ?)").run(id, directory);
+    database.prepare("INSERT INTO message VALUES (?, ?, ?, ?)").run(id, id, +at(minutes), JSON.stringify({ role }));
+  };
+  put("a", "/another/folder", 9);
+  put("b", path.join(opencode.folder, "part"), 20, "assistant");
+  assert.equal(opencode.agent()["last_prompt"], null);
+  put("c", path.join(opencode.folder, "part"), 5);
+  assert.match(opencode.agent()["problems"].join(), /no hook of opencode has saved since its prompt/);
+  database.close();
+  const before = fs.readdirSync(path.dirname(file));
+  assert.match(opencode.agent()["problems"].join(), /no hook of opencode/);
+  assert.deepEqual(fs.readdirSync(path.dirname(file)), before, "nothing was made beside the closed database");
+  fs.writeFileSync(file, "not a database");
+  assert.equal(opencode.agent()["last_prompt"], null);
+});
