@@ -47,8 +47,8 @@ export const command: CommandDefinition = {
     if (isAsked) requireTerminal(context, to);
     const target = isAsked ? "" : input.required(0);
     const client = await context.open();
-    const namesFile = input.rest(1).length === 0 && target !== "" && isFile(context.absolute(target));
-    if (/[/.]/.test(target) && namesFile) throw isNoPoint(target);
+    const namesFile = (): boolean => input.rest(1).length === 0 && target !== "" && isFile(context.absolute(target));
+    if (/[/.]/.test(target) && namesFile()) throw isNoPoint(target);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
     let options: RestoreOptions = { ...context.callOptions(), ...given, ...(to === undefined ? {} : { to }), target };
     // The workspace's root means the whole workspace.
@@ -63,7 +63,7 @@ export const command: CommandDefinition = {
     } else if (isPlanOnly) return planOutcome(context, client, await client.planRestore(options));
     return restoreOutcome(context, client, {
       result: await tellingOfHooks(context, client, async () => client.restore(options)).catch((error: unknown) => {
-        throw namesFile && (error as { code?: unknown }).code === "invalid_id" ? isNoPoint(target) : error;
+        throw (error as { code?: unknown }).code === "invalid_id" && namesFile() ? isNoPoint(target) : error;
       }),
       method: options.method,
       ...(to === undefined ? {} : { to }),
