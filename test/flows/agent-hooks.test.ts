@@ -237,10 +237,14 @@ test("agent install --http writes an MCP entry in each tool's format, with the t
 
 test("agent status says for each tool where the hooks are installed and whether the tool trusts them", () => {
   const folder = newProject();
-  for (const tool of ["claude-code", "codex", "gemini", "opencode"])
-    cairnOk(["agent", "install", tool, "-C", folder, "--for", "everybody"]);
+  const tools = ["claude-code", "codex", "gemini", "opencode"];
+  for (const tool of tools) cairnOk(["agent", "install", tool, "-C", folder, "--for", "everybody"]);
   const trust = (): Loose =>
-    Object.fromEntries((statusOf(folder)["agents"] as Loose[]).map((each) => [each["tool"], each["trusted"]]));
+    Object.fromEntries(
+      (statusOf(folder)["agents"] as Loose[]).flatMap(({ tool, trusted }) =>
+        tools.includes(tool as string) ? [[tool, trusted]] : [],
+      ),
+    );
   assert.deepEqual(trust(), { "claude-code": null, codex: false, gemini: null, opencode: true });
   const claude = path.join(HOME, ".claude.json");
   const codex = path.join(HOME, ".codex/config.toml");
