@@ -1,7 +1,6 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { readSmallFile } from "../../../fs/durable.ts";
-import { isSilent } from "../../../fs/silent-mounts.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
@@ -198,9 +197,8 @@ export function installedAt(tool: string, project: string | null, env: Environme
   return times.length === 0 ? null : Math.max(...times);
 }
 
-/** Tools whose files in a project have hooks that `install` wrote; none if the project's mount does not answer. */
+/** Tools whose files in a project have hooks that `install` wrote. */
 export function installedFor(project: string, env: Environment): string[] {
-  if (isSilent(project)) return [];
   return Object.keys(AGENTS).filter((name) => installedAt(name, project, env) !== null);
 }
 
