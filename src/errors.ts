@@ -104,6 +104,11 @@ export class CairnError extends Error {
   }
 }
 
+/** Damage of a file, with details that name the place in it. */
+export function damaged(message: string, details: Record<string, unknown> = {}): CairnError {
+  return new CairnError("damaged", message, { details });
+}
+
 const ERRNO_CODES: Record<string, ErrorCode> = {
   ENOENT: "not_found",
   ENOTDIR: "not_found",

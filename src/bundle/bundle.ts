@@ -1,9 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { buffer } from "node:stream/consumers";
-import { throwIfAborted } from "../errors.ts";
+import { damaged, throwIfAborted } from "../errors.ts";
 import { newPacer } from "../pacer.ts";
 import {
-  badBundle,
   byCodePoint,
   decodeManifest,
   DENSE,
@@ -53,10 +52,10 @@ export class Bundle implements AsyncDisposable {
       const { where, root, member } = manifestOf(zip.members);
       const limit = Math.min(MAX_MANIFEST_BYTES, (1 << 20) + zip.members.length * MANIFEST_BYTES[where]);
       if (member.size > limit)
-        throw badBundle("the manifest is too large for so few members", { field: "manifest", actual: member.size });
+        throw damaged("the manifest is too large for so few members", { field: "manifest", actual: member.size });
       const manifest = decodeManifest(await buffer(zip.read(member)), where);
       if (manifest.root.name !== root)
-        throw badBundle(`the manifest names the root ${manifest.root.name}, but lies in ${root}`, {
+        throw damaged(`the manifest names the root ${manifest.root.name}, but lies in ${root}`, {
           field: "root.name",
           expected: root,
           actual: manifest.root.name,
@@ -98,7 +97,7 @@ export class Bundle implements AsyncDisposable {
     const { files, content_sha256: expected, dense } = this.manifest;
     const actual = contentHash(files);
     if (actual !== expected)
-      throw badBundle("the hash over all files does not match", { field: "content_sha256", expected, actual });
+      throw damaged("the hash over all files does not match", { field: "content_sha256", expected, actual });
     let bytes = 0;
     const pace = newPacer(signal);
     for (const file of files) {
@@ -107,7 +106,7 @@ export class Bundle implements AsyncDisposable {
       bytes += file.size;
       onBytes?.(bytes);
       if (found !== file.sha256)
-        throw badBundle(`${file.path} does not match its checksum`, {
+        throw damaged(`${file.path} does not match its checksum`, {
           path: file.path,
           field: "sha256",
           expected: file.sha256,
@@ -131,7 +130,7 @@ export class Bundle implements AsyncDisposable {
     const { files, directories } = this.manifest;
     const most = (files.length + directories.length) * LEVELS;
     if (records !== null && records.count > most)
-      throw badBundle("there are more index records than the entries can have", {
+      throw damaged("there are more index records than the entries can have", {
         path: RECORDS,
         field: "index.records.count",
         actual: records.count,
@@ -139,24 +138,24 @@ export class Bundle implements AsyncDisposable {
     for await (const { record_id: id, path, level, vector } of this.records(hash)) {
       throwIfAborted(signal);
       const at = { path: RECORDS, index: ids.size };
-      if (levels.size >= most) throw badBundle("there are more index records than the entries can have", at);
-      if (levels.has(`${level} ${path}`)) throw badBundle(`two index records are for level ${level} of ${path}`, at);
+      if (levels.size >= most) throw damaged("there are more index records than the entries can have", at);
+      if (levels.has(`${level} ${path}`)) throw damaged(`two index records are for level ${level} of ${path}`, at);
       levels.add(`${level} ${path}`);
-      if (ids.has(id)) throw badBundle(`two index records have the id ${id}`, { ...at, field: "record_id" });
+      if (ids.has(id)) throw damaged(`two index records have the id ${id}`, { ...at, field: "record_id" });
       ids.add(id);
       if (vector !== undefined && vector !== null) vectors.push(vector.dense);
     }
     const count = ids.size;
     if (records !== null) {
       if (count !== records.count)
-        throw badBundle("there are not as many index records as the manifest says", {
+        throw damaged("there are not as many index records as the manifest says", {
           path: RECORDS,
           expected: records.count,
           actual: count,
         });
       const actual = hash.digest("hex");
       if (actual !== records.sha256)
-        throw badBundle("the index records do not match their checksum", {
+        throw damaged("the index records do not match their checksum", {
           path: RECORDS,
           field: "sha256",
           expected: records.sha256,
@@ -164,7 +163,7 @@ export class Bundle implements AsyncDisposable {
         });
     }
     if (vectors.length > 0 && dense === null)
-      throw badBundle("records name vectors, but the bundle has none", { field: "index.dense" });
+      throw damaged("records name vectors, but the bundle has none", { field: "index.dense" });
     return { count, vectors };
   }
 
@@ -174,7 +173,7 @@ export class Bundle implements AsyncDisposable {
   ): Promise<void> {
     const { count, dimensions, sha256 } = this.manifest.dense!;
     if (vectors.length !== count)
-      throw badBundle("there are not as many vectors as the manifest says", {
+      throw damaged("there are not as many vectors as the manifest says", {
         path: DENSE,
         expected: count,
         actual: vectors.length,
@@ -182,7 +181,7 @@ export class Bundle implements AsyncDisposable {
     const offsets = vectors.map(({ offset }) => offset).toSorted((a, b) => a - b);
     const wrong = vectors.find((each) => each.dimensions !== dimensions);
     if (wrong !== undefined)
-      throw badBundle("a vector has the wrong number of dimensions", {
+      throw damaged("a vector has the wrong number of dimensions", {
         path: DENSE,
         field: "dimensions",
         expected: dimensions,
@@ -190,7 +189,7 @@ export class Bundle implements AsyncDisposable {
       });
     for (const [i, offset] of offsets.entries())
       if (offset !== i * dimensions)
-        throw badBundle("the vectors are not stored one after the other, or one is used twice", {
+        throw damaged("the vectors are not stored one after the other, or one is used twice", {
           path: DENSE,
           index: i,
           expected: i * dimensions,
@@ -198,14 +197,14 @@ export class Bundle implements AsyncDisposable {
         });
     const member = this.#index.get(DENSE)!;
     if (member.size !== count * dimensions * 4)
-      throw badBundle("the vectors have the wrong size", {
+      throw damaged("the vectors have the wrong size", {
         path: DENSE,
         expected: count * dimensions * 4,
         actual: member.size,
       });
     const actual = await hashOf(this.#zip.read(member), signal);
     if (actual !== sha256)
-      throw badBundle("the vectors do not match their checksum", {
+      throw damaged("the vectors do not match their checksum", {
         path: DENSE,
         field: "sha256",
         expected: sha256,
@@ -235,10 +234,10 @@ function manifestOf(members: readonly Member[]): FoundManifest {
   });
   const [only, ...more] = found;
   if (only === undefined)
-    throw badBundle("there is no manifest: the file is not a bundle, or it is a bundle of format version 1", {
+    throw damaged("there is no manifest: the file is not a bundle, or it is a bundle of format version 1", {
       field: "manifest",
     });
-  if (more.length > 0) throw badBundle("there is more than one manifest", { path: more[0]!.member.path });
+  if (more.length > 0) throw damaged("there is more than one manifest", { path: more[0]!.member.path });
   return only;
 }
 
@@ -253,11 +252,10 @@ function partsOf(members: readonly Member[], root: string, { layout }: Manifest)
   const parts: Parts = { content: new Map(), directories: new Set([""]), index: new Map() };
   for (const member of members) {
     const { path, isDirectory } = member;
-    if (path !== root && !path.startsWith(`${root}/`))
-      throw badBundle(`${path} lies beside the root ${root}`, { path });
+    if (path !== root && !path.startsWith(`${root}/`)) throw damaged(`${path} lies beside the root ${root}`, { path });
     const below = path.slice(root.length + 1);
     if (below === "") {
-      if (!isDirectory) throw badBundle(`the root ${root} is a file`, { path });
+      if (!isDirectory) throw damaged(`the root ${root} is a file`, { path });
       continue;
     }
     if (layout === "A") {
@@ -265,18 +263,18 @@ function partsOf(members: readonly Member[], root: string, { layout }: Manifest)
       add(parts, fromLayoutA(below), member);
     } else if (below === "_ovpack" || below.startsWith("_ovpack/")) {
       if (!isDirectory && ![MANIFEST_BC, RECORDS, DENSE].includes(below))
-        throw badBundle(`${path} does not belong in a bundle`, { path });
+        throw damaged(`${path} does not belong in a bundle`, { path });
       if (!isDirectory) parts.index.set(below, member);
     } else if (below === "files" && isDirectory) continue;
     else if (below.startsWith("files/")) add(parts, below.slice("files/".length), member);
-    else throw badBundle(`${path} lies outside of the bundle's files`, { path });
+    else throw damaged(`${path} lies outside of the bundle's files`, { path });
   }
   return parts;
 }
 
 function add(parts: Parts, path: string, member: Member): void {
   if (parts.content.has(path) || parts.directories.has(path))
-    throw badBundle(`two members have the path ${path}`, { path });
+    throw damaged(`two members have the path ${path}`, { path });
   if (member.isDirectory) parts.directories.add(path);
   else parts.content.set(path, member);
 }
@@ -296,7 +294,7 @@ function compare(manifest: Manifest, { content, directories, index }: Parts): vo
     const details = Object.fromEntries(
       differing.map(([name, paths]) => [name, paths.toSorted().slice(0, MOST_LISTED)]),
     );
-    throw badBundle(
+    throw damaged(
       `the manifest and the content of the zip differ: ${differing.map(([name, paths]) => `${name.replace("_", " ")} ${paths.length}`).join(", ")}`,
       details,
     );
@@ -304,7 +302,7 @@ function compare(manifest: Manifest, { content, directories, index }: Parts): vo
   for (const [path, { size }] of files) {
     const { size: actual } = content.get(path)!;
     if (actual !== size)
-      throw badBundle(`${path} has ${actual} bytes, but the manifest says ${size}`, {
+      throw damaged(`${path} has ${actual} bytes, but the manifest says ${size}`, {
         path,
         field: "size",
         expected: size,
@@ -315,9 +313,9 @@ function compare(manifest: Manifest, { content, directories, index }: Parts): vo
     [RECORDS, manifest.records],
     [DENSE, manifest.dense],
   ] as const) {
-    if (wanted !== null && !index.has(place)) throw badBundle(`${place} is missing`, { path: place });
+    if (wanted !== null && !index.has(place)) throw damaged(`${place} is missing`, { path: place });
     if (wanted === null && index.has(place))
-      throw badBundle(`${place} exists, but the manifest does not list it`, { path: place });
+      throw damaged(`${place} exists, but the manifest does not list it`, { path: place });
   }
 }
 
@@ -342,7 +340,7 @@ async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash | undefined): 
       yield rest.subarray(0, end);
       rest = rest.subarray(end + 1);
     }
-    if (rest.length > MAX_LINE) throw badBundle("an index record is too long", { path: RECORDS, actual: rest.length });
+    if (rest.length > MAX_LINE) throw damaged("an index record is too long", { path: RECORDS, actual: rest.length });
   }
   if (rest.length > 0) yield rest;
 }

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
-import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmdirSync } from "node:fs";
+import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
+import { advice, CairnError, call, damaged, toCairnError, word } from "../errors.ts";
 import { newPacer } from "../pacer.ts";
 import { failpoint } from "../failpoint.ts";
-import { badBundle, byCodePoint, type DirectoryEntry, type FileEntry } from "../formats/ovpack/manifest.ts";
+import { byCodePoint, type DirectoryEntry, type FileEntry } from "../formats/ovpack/manifest.ts";
 import { fsyncDirectory, writeAll } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { removeAll } from "../fs/remove-all.ts";
@@ -21,16 +21,28 @@ export async function extractBundle(
   requireFree(target);
   const { files, directories } = chosenEntries(bundle, paths);
   await bundle.verify(call);
+  const bytes = await madeFolder(target, {
+    mode: 0o755,
+    write: async (staged) => unpack(bundle, { files, directories, place: (path) => join(staged, path), ...call }),
+    beforeCommit: () => failpoint("bundle-extract.staged"),
+  });
+  return { files: files.length, directories: directories.length, bytes };
+}
+
+/** Makes a folder in the place of an absent or empty one: writes it below a temporary name beside it, flushes it; ● the rename. */
+export async function madeFolder<T>(
+  target: string,
+  { mode, write, beforeCommit }: { mode: number; write: (staged: string) => Promise<T>; beforeCommit: () => void },
+): Promise<T> {
   const staged = unfinishedBeside(target);
-  mkdirSync(staged, { mode: 0o755 });
+  mkdirSync(staged, { mode });
   try {
-    const bytes = await unpack(bundle, { files, directories, place: (path) => join(staged, path), ...call });
+    const written = await write(staged);
     await flushFileSystem(staged);
-    if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) rmdirSync(target);
-    failpoint("bundle-extract.staged");
+    beforeCommit();
     renameSync(staged, target);
     fsyncDirectory(dirname(target));
-    return { files: files.length, directories: directories.length, bytes };
+    return written;
   } catch (error) {
     removeAll(staged);
     throw toCairnError(error, `write ${printablePath(target)}`);
@@ -110,8 +122,7 @@ async function writeFile(bundle: Bundle, file: FileEntry, place: string): Promis
   } finally {
     closeSync(fd);
   }
-  if (hash.digest("hex") !== file.sha256)
-    throw badBundle(`${file.path} changed while it was read`, { path: file.path });
+  if (hash.digest("hex") !== file.sha256) throw damaged(`${file.path} changed while it was read`, { path: file.path });
 }
 
 /** Differences of two bundles' content, by path. */

@@ -1,9 +1,8 @@
 import fs from "node:fs";
 import zlib from "node:zlib";
 import yauzl from "yauzl";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, damaged, toCairnError } from "../errors.ts";
 import { checkMemberPath } from "../formats/ovpack/member-path.ts";
-import { badBundle } from "../formats/ovpack/manifest.ts";
 import { newPacer } from "../pacer.ts";
 import { openRegular } from "../fs/regular-file.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
@@ -48,7 +47,7 @@ const PIECE = 1 << 20;
 
 /** Damage of the zip itself. */
 function badZip(message: string, details: Record<string, unknown> = {}): CairnError {
-  return badBundle(message, { field: "zip", ...details });
+  return damaged(message, { field: "zip", ...details });
 }
 
 /** An open zip whose members were all checked: names, kinds, sizes, and that no two parts of the file overlap. */

@@ -2,8 +2,8 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Bundle, BundleCall } from "../bundle/bundle.ts";
 import { chosenEntries, unpack } from "../bundle/extract.ts";
-import { advice, CairnError, line, option, word } from "../errors.ts";
-import { badBundle, isObject, type Manifest } from "../formats/ovpack/manifest.ts";
+import { advice, CairnError, damaged, line, option, word } from "../errors.ts";
+import { isObject, type Manifest } from "../formats/ovpack/manifest.ts";
 import type { IndexRecord } from "../formats/ovpack/records.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { modelMissing } from "./open-embedder.ts";
@@ -92,7 +92,7 @@ function parseRoot(uri: string): string {
   try {
     return parseUri(uri);
   } catch {
-    throw badBundle(`the manifest's root ${JSON.stringify(uri.slice(0, 200))} is not a path of a context store`, {
+    throw damaged(`the manifest's root ${JSON.stringify(uri.slice(0, 200))} is not a path of a context store`, {
       field: "root.uri",
       actual: uri,
     });
@@ -109,7 +109,7 @@ function importRoot(manifest: Manifest, parent: string): string {
     });
   const source = parseRoot(uri);
   if (source === "" || nameOf(source) !== name)
-    throw badBundle(`the bundle's root is named ${name}, but its URI is ${uri}`, {
+    throw damaged(`the bundle's root is named ${name}, but its URI is ${uri}`, {
       field: "root.name",
       expected: nameOf(source),
       actual: name,
@@ -138,7 +138,7 @@ function importRoot(manifest: Manifest, parent: string): string {
 function requireOwn({ root, value }: Manifest, source: string): void {
   const scope = source === "" ? "root" : scopeOf(source);
   if (root.scope !== scope)
-    throw badBundle(`the bundle of ${root.uri} names another scope, ${root.scope}`, {
+    throw damaged(`the bundle of ${root.uri} names another scope, ${root.scope}`, {
       field: "root.scope",
       expected: scope,
       actual: root.scope,
@@ -146,7 +146,7 @@ function requireOwn({ root, value }: Manifest, source: string): void {
   const require = (user: unknown, path: string, isDirectory: boolean, field: string): void => {
     const owner = ownerOf(joined(source, path), isDirectory);
     if (user !== undefined && user !== null && user !== owner)
-      throw badBundle(`${field} is not the user that owns the path`, { path, field, expected: owner, actual: user });
+      throw damaged(`${field} is not the user that owns the path`, { path, field, expected: owner, actual: user });
   };
   require(root.user_id, "", true, "root.user_id");
   for (const [index, { path, kind, user_id: user }] of (value["entries"] as Record<string, unknown>[]).entries())
@@ -158,11 +158,11 @@ function requireScopes({ scopes, files, directories }: Manifest): void {
   const first = new Set([...files, ...directories].flatMap(({ path }) => (path === "" ? [] : [scopeOf(path)])));
   const unknown = [...first].filter((name) => !isScope(name));
   if (unknown.length > 0)
-    throw badBundle(`the backup has roots that are not scopes: ${unknown.join(", ")}`, { roots: unknown });
+    throw damaged(`the backup has roots that are not scopes: ${unknown.join(", ")}`, { roots: unknown });
   const had = [...first].filter((name) => directories.some(({ path }) => path === name));
   const isSame = scopes.length === had.length && new Set(scopes).size === scopes.length && had.length === first.size;
   if (!isSame || had.some((name) => !scopes.includes(name)))
-    throw badBundle("the backup's scopes differ from the scopes that its manifest lists", {
+    throw damaged("the backup's scopes differ from the scopes that its manifest lists", {
       field: "scopes",
       expected: scopes,
       actual: [...first],
@@ -175,8 +175,8 @@ function requireImportable({ files, directories }: Manifest, target: (path: stri
     const place = target(path);
     if (place === "") continue;
     if (kind === "directory" && (nameOf(path) === ABSTRACT || nameOf(path) === OVERVIEW))
-      throw badBundle(`${path} is a directory, but its name is reserved for a file`, { path });
-    if (isControlName(place)) throw badBundle(`${path} is a control file, which a bundle must not contain`, { path });
+      throw damaged(`${path} is a directory, but its name is reserved for a file`, { path });
+    if (isControlName(place)) throw damaged(`${path} is a control file, which a bundle must not contain`, { path });
     // A valid path of the bundle may be too long or deep below its parent.
     parseUri(toUri(place));
   }

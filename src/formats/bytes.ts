@@ -188,15 +188,15 @@ export function hex(bytes: Uint8Array): string {
 export class ByteReader {
   readonly bytes: Uint8Array;
   position: number;
+  /** The file or record, in error messages. */
+  readonly what: string;
   readonly #view: DataView;
-  readonly #what: string;
 
-  /** The second parameter names the file or record in error messages. */
   constructor(bytes: Uint8Array, what: string) {
     this.bytes = bytes;
     this.position = 0;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#what = what;
+    this.what = what;
   }
 
   get remaining(): number {
@@ -206,7 +206,7 @@ export class ByteReader {
   #take(n: number): number {
     const at = this.position;
     if (n > this.bytes.length - at) {
-      throw new CairnError("damaged", `${this.#what}: wanted ${n} bytes at ${at}, found ${this.bytes.length - at}`);
+      throw new CairnError("damaged", `${this.what}: wanted ${n} bytes at ${at}, found ${this.bytes.length - at}`);
     }
     this.position = at + n;
     return at;

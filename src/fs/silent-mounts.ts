@@ -134,7 +134,7 @@ function isWaitedFor({ id }: Mount): boolean {
   return silent.has(id);
 }
 
-/** Lets child processes list places. Returns those that do not end in time: any answer counts, errors too. */
+/** Starts a child process for each place that looks at it. Returns the children that have not ended in time; null for the others. */
 function waitingInTime(places: readonly Buffer[]): (ChildProcess | null)[] {
   const children = places.map(lookingAt);
   const until = performance.now() + LIMIT_MS;

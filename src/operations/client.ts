@@ -226,8 +226,8 @@ export class CairnClient {
   /** Throws `io` if the folder's mount does not answer, unless the call needs no folder. */
   #isThere(withoutFolder: true | undefined): boolean {
     const { folder } = this.#options.found;
-    if (withoutFolder === true && isSilent(folder)) return true;
-    requireAnswer(folder);
+    if (withoutFolder !== true) requireAnswer(folder);
+    else if (isSilent(folder)) return true;
     return existsSync(folder);
   }
 

@@ -21,8 +21,8 @@ const HEAD_BYTES = 128;
 const MAX_BYTES = 256 * 1024 * 1024;
 
 /**
- * Decodes any file that Cairn writes, or a msgvault repository. Names a file with a secret and never shows the secret. Throws `unsupported` for
- * any other file, `damaged`, `newer_version`, `not_found`.
+ * Decodes any file that Cairn writes, or a msgvault repository. Names a file with a secret and never shows the secret.
+ * Throws `unsupported` for any other file, `damaged`, `newer_version`, `not_found`.
  */
 export async function inspect(path: string, options: InspectOptions): Promise<InspectResult> {
   throwIfAborted(options.signal);

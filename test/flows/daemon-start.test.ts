@@ -94,7 +94,7 @@ async function assertStarts(place: Here, row: string, word: string, type: string
   assert.equal(checked.status, 0, `${row}: ${checked.stdout}`);
   assert.deepEqual(looked(place), before, `${row}: --check changes nothing`);
   await daemon.start();
-  assert.match(daemon.log, new RegExp(`${word}: backend ${type} `), `${row}: ${daemon.log}`);
+  assert.match(daemon.log, new RegExp(`${word}: backend ${type}: `), `${row}: ${daemon.log}`);
   assert.equal((await daemon.status()).backend.type, type, row);
 }
 

@@ -75,7 +75,7 @@ test("a restarted daemon serves its workspaces and does not detect the backend a
   const selected = daemon.stateNow().backend;
   assert.equal(await daemon.stop(), 0);
   await daemon.start();
-  assert.match(daemon.log, /backend btrfs-base \(persisted\)/);
+  assert.match(daemon.log, /backend btrfs-base: the daemon's state says btrfs-base/);
   assert.doesNotMatch(daemon.log, /unclean/);
   assert.deepEqual({ ...daemon.stateNow().backend, selection_method: "" }, { ...selected, selection_method: "" });
   const after = await historyOf(here);

@@ -251,15 +251,16 @@ test("points can be looked at and removed while the folder's mount does not answ
   const { folder, fuse } = await place(t, "whole");
   for (const fault of LONG ? (["stuck", "hang"] as const) : (["hang"] as const)) {
     await fuse.faults({ fault, path: "" });
-    for (const words of [
+    // A process knows for a while if a mount answers, so a new one calls the first verb.
+    for (const [i, words] of [
       ["history"],
       ["find", "top"],
       ["show", "head"],
       ["show", "head:top"],
       ["cleanup", "--plan"],
       ["verify"],
-    ]) {
-      const done = cairn(["-C", folder, ...words], { timeoutMs: DEADLINE_MS });
+    ].entries()) {
+      const done = cairn(["-C", folder, ...words], { timeoutMs: DEADLINE_MS, own: i === 0 });
       assert.equal(done.status, 0, `${words.join(" ")}, ${fault}: ${done.stdout}`);
     }
     const refused = cairn(["-C", folder, "status"], { timeoutMs: DEADLINE_MS });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { pipeline, Readable } from "node:stream";
 import zlib from "node:zlib";
 import { parse } from "smol-toml";
-import { CairnError, errnoOf, toCairnError } from "../../errors.ts";
+import { CairnError, damaged, errnoOf, toCairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import {
   checkConfig,
@@ -62,7 +62,7 @@ function readBytes(fd: number, at: number, length: number, what: string): Buffer
   const bytes = Buffer.allocUnsafe(length);
   for (let done = 0; done < length;) {
     const count = readSync(fd, bytes, done, length - done, at + done);
-    if (count === 0) throw new CairnError("damaged", `${what} is truncated: it ends at ${at + done}`);
+    if (count === 0) throw damaged(`${what} is truncated: it ends at ${at + done}`);
     done += count;
   }
   return bytes;
@@ -73,8 +73,10 @@ function readFile(path: string, limit: number): Buffer {
   try {
     const { size } = fstatSync(fd);
     if (size > limit)
-      throw new CairnError("damaged", `${printablePath(path)} has ${size} bytes; at most ${limit} are expected`, {
-        details: { field: "size", actual: size, expected: limit },
+      throw damaged(`${printablePath(path)} has ${size} bytes; at most ${limit} are expected`, {
+        field: "size",
+        actual: size,
+        expected: limit,
       });
     return readBytes(fd, 0, size, printablePath(path));
   } finally {
@@ -94,19 +96,6 @@ function namesOf(folder: string): string[] {
   }
 }
 
-/** Reads a repository's config; null if the folder is not a msgvault repository. Throws the errors of `checkConfig()`. */
-export function configOf(path: string): RepositoryConfig | null {
-  let members: unknown;
-  try {
-    members = parse(readFile(join(path, "config.toml"), MOST_CONFIG).toString("utf8"));
-  } catch {
-    return null;
-  }
-  return Object.hasOwn(members as object, "min_reader_version") && Object.hasOwn(members as object, "repo_id")
-    ? checkConfig(members)
-    : null;
-}
-
 /** An open repository, which is only read. */
 export class MsgvaultRepository implements Disposable {
   readonly path: string;
@@ -120,10 +109,22 @@ export class MsgvaultRepository implements Disposable {
     this.config = config;
   }
 
-  /** Throws `not_found` if the folder is no such repository, `newer_version`, `unsupported`, `damaged`. */
+  /** Null if the folder is no such repository. Throws `newer_version`, `unsupported`, `damaged`. */
+  static at(path: string): MsgvaultRepository | null {
+    let members: unknown;
+    try {
+      members = parse(readFile(join(path, "config.toml"), MOST_CONFIG).toString("utf8"));
+    } catch {
+      return null;
+    }
+    const isOwn = ["min_reader_version", "repo_id"].every((name) => Object.hasOwn(members as object, name));
+    return isOwn ? new MsgvaultRepository(path, checkConfig(members)) : null;
+  }
+
+  /** Throws `not_found` if the folder is no such repository, and the errors of {@link at}. */
   static open(path: string): MsgvaultRepository {
-    const config = configOf(path);
-    if (config !== null) return new MsgvaultRepository(path, config);
+    const found = MsgvaultRepository.at(path);
+    if (found !== null) return found;
     throw new CairnError("not_found", `${printablePath(path)} is not a msgvault repository`, {
       hint: "name the folder with the files config.toml and snapshots/*.mvmanifest",
     });
@@ -134,7 +135,7 @@ export class MsgvaultRepository implements Disposable {
     this.#packs.clear();
   }
 
-  /** Lists all snapshots, oldest first; also those whose manifests cannot be read. */
+  /** Lists all snapshots, oldest first. A snapshot whose manifest cannot be read has the problem instead. */
   list(): ListedManifest[] {
     const ids = this.#names("snapshots").flatMap((name) => idOfManifest(name) ?? []);
     return ids.toSorted().map((id) => {
@@ -194,7 +195,7 @@ export class MsgvaultRepository implements Disposable {
   #lacking(error: unknown, name: string): CairnError {
     const failed = toCairnError(error, `read ${printablePath(join(this.path, name))}`);
     if (failed.code !== "not_found") return failed;
-    return new CairnError("damaged", `${printablePath(this.path)}: ${name} is missing`, { details: { path: name } });
+    return damaged(`${printablePath(this.path)}: ${name} is missing`, { path: name });
   }
 
   #allPlaces(): Map<string, Place> {
@@ -225,11 +226,8 @@ export class MsgvaultRepository implements Disposable {
         }
       }
     }
-    if (pack === undefined)
-      throw new CairnError("damaged", `${printablePath(this.path)}: the pack ${id} is missing`, {
-        details: { pack: id },
-      });
-    // The pack that was used last is the last one that is closed.
+    if (pack === undefined) throw damaged(`${printablePath(this.path)}: the pack ${id} is missing`, { pack: id });
+    // Of too many open packs, the one that was used longest ago is closed.
     this.#packs.delete(id);
     this.#packs.set(id, pack);
     const [oldest] = this.#packs.values();
@@ -243,14 +241,15 @@ export class MsgvaultRepository implements Disposable {
   #located(blob: string, what: string): { pack: OpenPack; entry: PackEntry; name: string } {
     const name = `${what} (blob ${hex(Buffer.from(blob, "latin1")).slice(0, 16)})`;
     const place = this.#allPlaces().get(blob);
-    if (place === undefined)
-      throw new CairnError("damaged", `${name} is in no index`, { details: { field: "blob", what } });
+    if (place === undefined) throw damaged(`${name} is in no index`, { field: "blob", what });
     const pack = this.#pack(place.pack);
     const entry = pack.entries.get(blob);
     const isSame = entry?.offset === place.offset && entry.stored === place.stored && entry.flags === place.flags;
     if (entry === undefined || !isSame)
-      throw new CairnError("damaged", `${name} lies elsewhere in the pack ${place.pack} than the index says`, {
-        details: { field: "offset", what, pack: place.pack },
+      throw damaged(`${name} lies elsewhere in the pack ${place.pack} than the index says`, {
+        field: "offset",
+        what,
+        pack: place.pack,
       });
     return { pack, entry, name };
   }
@@ -311,9 +310,7 @@ export class MsgvaultRepository implements Disposable {
     const pieces: Buffer[] = [];
     const { entry, name } = this.#located(blob, what);
     if (entry.raw > limit)
-      throw new CairnError("damaged", `${name} has ${entry.raw} bytes; at most ${limit} are expected`, {
-        details: { field: "raw_len", what },
-      });
+      throw damaged(`${name} has ${entry.raw} bytes; at most ${limit} are expected`, { field: "raw_len", what });
     for await (const piece of this.read(blob, what)) pieces.push(piece);
     return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
   }

@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { hash } from "node:crypto";
 import { dirname, join } from "node:path";
-import { CairnError } from "../../errors.ts";
+import { type CairnError, damaged } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { hex } from "../../formats/bytes.ts";
 import { decodeExtras, type Manifest, MOST_DELTAS } from "../../formats/msgvault/manifest.ts";
@@ -16,6 +16,7 @@ import {
   requireCoverage,
 } from "../../formats/msgvault/objects.ts";
 import { checkMemberPath } from "../../formats/ovpack/member-path.ts";
+import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { writeAll } from "../../fs/durable.ts";
 import { newPacer } from "../../pacer.ts";
 import { type MsgvaultRepository, sha256 } from "./repository.ts";
@@ -25,7 +26,7 @@ export const DATABASE = "msgvault.db";
 export const ATTACHMENTS = "attachments";
 /** Names that Cairn gives to a stream that it makes no database of, and to the folder of auxiliary parts. */
 export const METADATA = "metadata";
-export const AUXILIARY = "auxiliary";
+const AUXILIARY = "auxiliary";
 
 const MOST_OBJECT = 1 << 30;
 const MOST_PAGE_BLOB = 256 << 20;
@@ -56,9 +57,7 @@ export interface Snapshot {
 /** Throws `damaged` if a value differs from that in the manifest. */
 export function requireEqual(field: string, actual: unknown, expected: unknown): void {
   if (String(actual) === String(expected)) return;
-  throw new CairnError("damaged", `${field} is ${String(actual)}, but ${String(expected)} in the manifest`, {
-    details: { field, actual, expected },
-  });
+  throw damaged(`${field} is ${String(actual)}, but ${String(expected)} in the manifest`, { field, actual, expected });
 }
 
 const blobOf = (digits: string): string => Buffer.from(digits, "hex").toString("latin1");
@@ -66,14 +65,11 @@ const blobOf = (digits: string): string => Buffer.from(digits, "hex").toString("
 /** The ids of the manifests from a snapshot back to that with a whole map, newest first. */
 function chainOf(repository: MsgvaultRepository, manifest: Manifest): NonNullable<Manifest["database"]>[] {
   const chain: NonNullable<Manifest["database"]>[] = [];
-  const seen = new Set<string>();
   for (let at = manifest; ; at = repository.manifest(at.parentId)) {
     const wrong = (why: string): CairnError =>
-      new CairnError("damaged", `the snapshot ${at.id} ${why}`, { details: { field: "parent_id", snapshot: at.id } });
+      damaged(`the snapshot ${at.id} ${why}`, { field: "parent_id", snapshot: at.id });
     if (at.database === null) throw wrong("has no pages, but a later snapshot is based on its pages");
-    if (seen.has(at.id)) throw wrong("is its own ancestor");
     if (chain.length > MOST_DELTAS) throw wrong(`is the end of more than ${MOST_DELTAS} deltas without a whole map`);
-    seen.add(at.id);
     chain.push(at.database);
     if (at.database.deltas === 0) return chain;
     if (at.parentId === null) throw wrong("is a delta without a parent");
@@ -98,9 +94,7 @@ async function replayed<T>(
     for (const delta of deltas.toReversed()) state = decode(delta, state)!;
     return state;
   }
-  throw new CairnError("damaged", `the ${what}: ${ids.length} deltas without a whole one`, {
-    details: { field: "map_chain_depth" },
-  });
+  throw damaged(`the ${what}: ${ids.length} deltas without a whole one`, { field: "map_chain_depth" });
 }
 
 async function pagesOf(repository: MsgvaultRepository, manifest: Manifest): Promise<Snapshot["pages"]> {
@@ -140,7 +134,7 @@ async function attachmentsOf(repository: MsgvaultRepository, { attachments }: Ma
   return all;
 }
 
-const RESERVED = new Set([DATABASE, ...["-wal", "-shm", "-journal"].map((end) => DATABASE + end), ATTACHMENTS]);
+const RESERVED = new Set([DATABASE, ...SIDECARS.map((end) => DATABASE + end), ATTACHMENTS]);
 
 /** The files of a snapshot besides its database and its attachments. */
 async function filesOf(repository: MsgvaultRepository, manifest: Manifest): Promise<SnapshotFile[]> {
@@ -157,13 +151,9 @@ async function filesOf(repository: MsgvaultRepository, manifest: Manifest): Prom
   for (const { name, blob, size, mode } of listed) {
     checkMemberPath(name);
     if (RESERVED.has(name.split("/")[0]!.toLowerCase()))
-      throw new CairnError(
-        "damaged",
-        `the path ${JSON.stringify(name)} of another file belongs to the database or its attachments`,
-        {
-          details: { path: name },
-        },
-      );
+      throw damaged(`the path ${JSON.stringify(name)} of another file belongs to the database or its attachments`, {
+        path: name,
+      });
     files.push({ path: name, blob: blobOf(blob), size, mode });
   }
   return files;
@@ -191,9 +181,7 @@ export function requireDistinct(files: readonly SnapshotFile[]): void {
 }
 
 function taken(path: string): CairnError {
-  return new CairnError("damaged", `the path ${JSON.stringify(path)} belongs to two files of the snapshot`, {
-    details: { path },
-  });
+  return damaged(`the path ${JSON.stringify(path)} belongs to two files of the snapshot`, { path });
 }
 
 /** Reads all blobs of a snapshot: content against ids, sizes against lists, each page against its hash. Writes nothing. */
@@ -223,15 +211,17 @@ export async function verifySnapshot(
 function checkPages(bytes: Buffer, runs: readonly PageRun[], { pageSize, hashes }: PageHashes): void {
   for (const { start, count, offset } of runs) {
     if (offset + count * pageSize > bytes.length)
-      throw new CairnError("damaged", `the page map: the pages from ${start} on end after their blob`, {
-        details: { field: "blob_offset", page: start },
+      throw damaged(`the page map: the pages from ${start} on end after their blob`, {
+        field: "blob_offset",
+        page: start,
       });
     for (let i = 0; i < count; i++) {
       const at = offset + i * pageSize;
       const wanted = hashes.subarray((start + i) * PAGE_HASH, (start + i + 1) * PAGE_HASH);
       if (hash("sha256", bytes.subarray(at, at + pageSize)).slice(0, PAGE_HASH * 2) !== hex(wanted))
-        throw new CairnError("damaged", `page ${start + i} of the database does not match its hash`, {
-          details: { field: "hashes", page: start + i },
+        throw damaged(`page ${start + i} of the database does not match its hash`, {
+          field: "hashes",
+          page: start + i,
         });
     }
   }
@@ -300,25 +290,18 @@ export function placedAttachments(
     const blob = blobOf(digits);
     const size = attachments.get(blob);
     if (size === undefined)
-      throw new CairnError(
-        "damaged",
-        `the attachment ${digits.slice(0, 16)} of the database is in no list of the snapshot`,
-        {
-          details: { field: "lists", path },
-        },
-      );
+      throw damaged(`the attachment ${digits.slice(0, 16)} of the database is in no list of the snapshot`, {
+        field: "lists",
+        path,
+      });
     missing.delete(blob);
     files.set(`${path}\0${blob}`, { path: `${ATTACHMENTS}/${path}`, blob, size, mode: 0o600 });
   }
   const [lost] = missing;
   if (lost !== undefined)
-    throw new CairnError(
-      "damaged",
-      `the database names no place for the attachment ${hex(Buffer.from(lost, "latin1")).slice(0, 16)}`,
-      {
-        details: { field: "attachments" },
-      },
-    );
+    throw damaged(`the database names no place for the attachment ${hex(Buffer.from(lost, "latin1")).slice(0, 16)}`, {
+      field: "attachments",
+    });
   return [...files.values()];
 }
 

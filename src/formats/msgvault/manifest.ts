@@ -2,7 +2,7 @@ import { CairnError } from "../../errors.ts";
 import { Fields, type JsonObject, parseJson } from "../fields.ts";
 
 /** The readers' version of the format that is known here; a higher one is refused. */
-export const READER_VERSION = 4;
+const READER_VERSION = 4;
 /** The longest chain of deltas before a full page map. */
 export const MOST_DELTAS = 30;
 /** The most pages of a database: their hashes take 1 GiB. */

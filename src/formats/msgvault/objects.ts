@@ -12,7 +12,7 @@ const ENTRY = 61;
 const TRAILER = 40;
 /** A stored blob may be a little longer than its content. */
 const MOST_STORED = MOST_BLOB + MOST_BLOB / 256 + 104;
-/** The largest window of a frame that is not its whole content. */
+/** The largest window of a zstd frame, except that any window may be as large as the frame's content. */
 const MOST_WINDOW = 2 ** 25;
 
 export type Sha256 = (bytes: Uint8Array) => Uint8Array;
@@ -23,13 +23,6 @@ function wrong(what: string, field: string, wanted: string): CairnError {
 
 /** Reads the numbers of one object; errors name the field. */
 class Numbers extends ByteReader {
-  readonly what: string;
-
-  constructor(bytes: Uint8Array, what: string) {
-    super(bytes, what);
-    this.what = what;
-  }
-
   /** An integer of 64 bits, at most `most`. */
   upTo(field: string, most: number): number {
     const value = this.u64();
@@ -101,7 +94,7 @@ export interface PageHashes {
   hashes: Uint8Array;
 }
 
-/** Reads the hashes of all pages, or those of a delta, and applies these to `base`. Null: a delta needs a base. */
+/** Returns the hashes of all pages. Those of a delta replace hashes of `base`; null for a delta without a base. */
 export function decodeHashes(bytes: Uint8Array, sha256: Sha256, base: PageHashes | null): PageHashes | null {
   const what = "page hashes";
   const [magic, numbers] = open(bytes, what, ["MVHK", "MVHD"], sha256);
@@ -141,7 +134,7 @@ export interface PageMap {
   runs: PageRun[];
 }
 
-/** Reads a page map, or a delta, and applies this to `base`. Null: a delta needs a base. */
+/** Returns a page map. A delta replaces runs of `base`; null for a delta without a base. */
 export function decodePageMap(bytes: Uint8Array, sha256: Sha256, base: PageMap | null): PageMap | null {
   const what = "page map";
   const [magic, numbers] = open(bytes, what, ["MVMK", "MVMD"], sha256);

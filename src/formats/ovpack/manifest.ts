@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, damaged } from "../../errors.ts";
 import { type JsonObject, parseJson } from "../fields.ts";
 import { checkMemberPath, isSha256 } from "./member-path.ts";
 
@@ -52,19 +52,14 @@ export interface Manifest {
   value: JsonObject;
 }
 
-/** Returns an error about a bundle: `damaged`, with details that name the place. */
-export function badBundle(message: string, details: Record<string, unknown> = {}): CairnError {
-  return new CairnError("damaged", message, { details });
-}
-
 /**
  * Decodes a manifest from the place of layout A, or of B and C. Throws `damaged` with the field, `newer_version`, or
  * `unsupported` for version 1.
  */
 export function decodeManifest(bytes: Uint8Array, where: "A" | "BC"): Manifest {
-  if (bytes.length > MAX_MANIFEST_BYTES) throw badBundle("the manifest is too large", { actual: bytes.length });
+  if (bytes.length > MAX_MANIFEST_BYTES) throw damaged("the manifest is too large", { actual: bytes.length });
   const value = parseJson(bytes, "the manifest");
-  if (!isObject(value)) throw badBundle("the manifest is not an object");
+  if (!isObject(value)) throw damaged("the manifest is not an object");
   if (value["kind"] !== KIND) throw wrong("kind", KIND, value["kind"]);
   const layout = layoutOf(value["format_version"], where);
   const root = rootOf(value["root"]);
@@ -126,26 +121,25 @@ function entriesOf(value: unknown): Pick<Manifest, "files" | "directories"> {
   const seen = new Set<string>();
   for (const [index, entry] of (value as unknown[]).entries()) {
     const at = { index, field: `entries[${index}]` };
-    if (!isObject(entry)) throw badBundle(`entries[${index}] is not an object`, at);
+    if (!isObject(entry)) throw damaged(`entries[${index}] is not an object`, at);
     const { path, kind, size, sha256 } = entry;
-    if (typeof path !== "string") throw badBundle(`entries[${index}] has no path`, at);
+    if (typeof path !== "string") throw damaged(`entries[${index}] has no path`, at);
     if (path !== "") checkMemberPath(path, { ...at, path });
-    if (seen.has(path)) throw badBundle(`${path} is listed twice`, { ...at, path });
+    if (seen.has(path)) throw damaged(`${path} is listed twice`, { ...at, path });
     seen.add(path);
     if (kind === "directory") directories.push({ kind, path });
     else if (kind !== "file" || path === "")
-      throw badBundle(`entries[${index}] is neither a file nor a directory`, { ...at, path });
-    else if (!Number.isSafeInteger(size) || (size as number) < 0)
-      throw badBundle(`${path} has no size`, { ...at, path });
-    else if (!isSha256(sha256)) throw badBundle(`${path} has no hash`, { ...at, path });
+      throw damaged(`entries[${index}] is neither a file nor a directory`, { ...at, path });
+    else if (!Number.isSafeInteger(size) || (size as number) < 0) throw damaged(`${path} has no size`, { ...at, path });
+    else if (!isSha256(sha256)) throw damaged(`${path} has no hash`, { ...at, path });
     else files.push({ kind, path, size: size as number, sha256: sha256.toLowerCase() });
   }
-  if (!seen.has("")) throw badBundle("the root is not listed", { field: "entries" });
+  if (!seen.has("")) throw damaged("the root is not listed", { field: "entries" });
   const listed = new Set(directories.map(({ path }) => path));
   for (const { path } of [...files, ...directories]) {
     const above = path.slice(0, Math.max(path.lastIndexOf("/"), 0));
     if (!listed.has(above))
-      throw badBundle(`${path} is listed, but its directory ${above} is not`, { path, field: "entries" });
+      throw damaged(`${path} is listed, but its directory ${above} is not`, { path, field: "entries" });
   }
   return { files, directories };
 }
@@ -174,7 +168,7 @@ export function isObject(value: unknown): value is JsonObject {
 }
 
 function wrong(field: string, expected: string, actual: unknown): CairnError {
-  return badBundle(`the manifest's ${field} must be ${expected}`, { field, expected, actual: actual ?? null });
+  return damaged(`the manifest's ${field} must be ${expected}`, { field, expected, actual: actual ?? null });
 }
 
 /** Orders paths by code points, like UTF-8; UTF-16 orders characters beyond U+FFFF differently. */

@@ -1,5 +1,6 @@
+import { damaged } from "../../errors.ts";
 import { type JsonObject, parseJson } from "../fields.ts";
-import { badBundle, isObject } from "./manifest.ts";
+import { isObject } from "./manifest.ts";
 
 /** Index records of a bundle: docs/formats/ovpack.md. */
 
@@ -22,10 +23,10 @@ export function checkRecord(
   value: unknown,
   { kinds, at }: { kinds: ReadonlyMap<string, string>; at: Record<string, unknown> },
 ): IndexRecord {
-  if (!isObject(value)) throw badBundle("an index record is not a JSON object", at);
+  if (!isObject(value)) throw damaged("an index record is not a JSON object", at);
   const { record_id: id, path, kind, level, text, scalars, vector } = value;
   const wrong = (field: string): never => {
-    throw badBundle(`an index record has a wrong ${field}`, { ...at, field });
+    throw damaged(`an index record has a wrong ${field}`, { ...at, field });
   };
   if (typeof id !== "string" || id === "") wrong("record_id");
   if (typeof path !== "string" || !kinds.has(path)) wrong("path");
@@ -53,21 +54,21 @@ export function decodeRecord(line: Uint8Array, at: Record<string, unknown>): unk
   try {
     return parseJson(line, "an index record");
   } catch {
-    throw badBundle("an index record is not a JSON object", at);
+    throw damaged("an index record is not a JSON object", at);
   }
 }
 
 /** Returns the records in the manifest of layout A, by path. Throws `damaged`. */
 export function inlineRecords(vectors: unknown, kinds: ReadonlyMap<string, string>): IndexRecord[] {
   if (vectors === undefined || vectors === null) return [];
-  if (!isObject(vectors)) throw badBundle("the manifest's vectors are not an object", { field: "vectors" });
+  if (!isObject(vectors)) throw damaged("the manifest's vectors are not an object", { field: "vectors" });
   const records: IndexRecord[] = [];
   for (const [path, listed] of Object.entries(vectors)) {
     const field = `vectors[${JSON.stringify(path)}]`;
-    if (!Array.isArray(listed)) throw badBundle(`${field} is not a list`, { path, field });
+    if (!Array.isArray(listed)) throw damaged(`${field} is not a list`, { path, field });
     for (const [index, value] of (listed as unknown[]).entries()) {
       const at = { path, index, field };
-      if (!isObject(value)) throw badBundle(`${field} has an element that is not an object`, at);
+      if (!isObject(value)) throw damaged(`${field} has an element that is not an object`, at);
       const numbered = { ...value, record_id: recordId(records.length), path, kind: kinds.get(path) };
       records.push(checkRecord(numbered, { kinds, at }));
     }
@@ -84,7 +85,7 @@ const MOST_NESTED = 200;
 
 /** Returns a copy in which all objects have their members sorted by name. */
 export function sorted(value: unknown, depth = 0): unknown {
-  if (depth > MOST_NESTED) throw badBundle("the manifest is nested too deeply", { field: "manifest" });
+  if (depth > MOST_NESTED) throw damaged("the manifest is nested too deeply", { field: "manifest" });
   if (Array.isArray(value)) return value.map((each) => sorted(each, depth + 1));
   if (!isObject(value)) return value;
   const names = Object.keys(value).toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));

@@ -94,7 +94,7 @@ class Target {
   readonly #root: Buffer;
   readonly #place: Place | null;
   readonly #ownNamespace: string;
-  readonly #ownMounts: Mount[];
+  readonly #ownMounts: readonly Mount[];
   /** True if a second mount of the file system may show the folder under another path. */
   readonly #isElsewhere: boolean;
   readonly #otherMounts = new Map<string, Mount[]>();

@@ -79,10 +79,15 @@ export function parseMountinfo(text: string): Mount[] {
   return mounts;
 }
 
+let parsed: { text: string; mounts: readonly Mount[] } = { text: "", mounts: [] };
+
 /** The mounts that this process sees; empty if the kernel has no mountinfo. */
-export function readMounts(): Mount[] {
+export function readMounts(): readonly Mount[] {
   try {
-    return parseMountinfo(readFileSync("/proc/self/mountinfo", "latin1"));
+    const text = readFileSync("/proc/self/mountinfo", "latin1");
+    // A call asks several times, and the parsing takes longer than the reading.
+    if (text !== parsed.text) parsed = { text, mounts: parseMountinfo(text) };
+    return parsed.mounts;
   } catch {
     return [];
   }

@@ -145,7 +145,7 @@ const withPack = (change: (bytes: Buffer) => Buffer | void) => (): MsgvaultWrite
 const withFooter = (at: number, bytes: Buffer) => (): MsgvaultWriter =>
   written({ footer: (footer) => (bytes.copy(footer, at), footer) });
 const withExtra = (name: string) => (): MsgvaultWriter => written({ extras: ([first]) => [{ ...first!, path: name }] });
-/** A snapshot whose lists are those of an archive whose rows were changed afterwards. */
+/** A snapshot whose lists of attachments do not match the rows of its database. */
 const withRows = (statement: string) => (): MsgvaultWriter => {
   const own = fresh("home");
   fs.mkdirSync(own);
@@ -159,7 +159,7 @@ const withRows = (statement: string) => (): MsgvaultWriter => {
 };
 const huge = u64(2n ** 60n);
 
-/** What is wrong, how such a repository is made, and the code, field, path or words of the refusal. */
+/** Each: what is wrong, how to make such a repository, and a pattern of the error: its code, and the field, path or message. */
 const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, told: RegExp])[] = [
   ["config: newer readers", () => written({}, { min_reader_version: 5 }), /newer_version.*min_reader_version/s],
   ["config: encrypted", () => written({}, { encryption: "age" }), /unsupported.*encrypt/s],

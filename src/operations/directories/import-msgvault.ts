@@ -1,5 +1,5 @@
-import { mkdirSync, renameSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
+import { madeFolder } from "../../bundle/extract.ts";
 import { MsgvaultRepository } from "../../bundle/msgvault/repository.ts";
 import {
   ATTACHMENTS,
@@ -19,19 +19,15 @@ import { MOST_PATH_BYTES } from "../../capture/sqlite/image.ts";
 import type { ImportMsgvaultOptions, ImportMsgvaultResult } from "../../contract/msgvault.ts";
 import type { BackupList } from "../../contract/snapshots.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, damaged } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/msgvault/manifest.ts";
-import { fsyncDirectory } from "../../fs/durable.ts";
-import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
-import { removeAll } from "../../fs/remove-all.ts";
-import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 
-/** Lists the snapshots of a msgvault repository as those of any other. */
+/** Lists the snapshots of a msgvault repository in the form of `backup list`. */
 export function listMsgvault(path: string): BackupList {
   using repository = MsgvaultRepository.open(resolve(path));
   const { repositoryId, formatVersion } = repository.config;
@@ -87,29 +83,22 @@ export async function importMsgvault(
     });
   const manifest = repository.resolve(options.snapshot ?? "latest");
   const snapshot = await verified(repository, manifest, options);
-  const stage = unfinishedBeside(target);
-  mkdirSync(stage, { mode: 0o700 });
-  try {
-    const written = await writeSnapshot(repository, snapshot, stage, options);
-    await flushFileSystem(stage);
-    failpoint("import-msgvault.staged");
-    renameSync(stage, target);
-    fsyncDirectory(dirname(target));
-    failpoint("import-msgvault.renamed");
-    return {
-      path: target,
-      repository_id: repository.config.repositoryId,
-      snapshot_id: manifest.id,
-      created_at: manifest.createdAt,
-      tag: manifest.tag,
-      program_version: manifest.program,
-      ...written,
-      duration_ms: Math.round(performance.now() - started),
-    };
-  } catch (error) {
-    removeAll(stage);
-    throw toCairnError(error, `write ${printablePath(target)}`);
-  }
+  const written = await madeFolder(target, {
+    mode: 0o700,
+    write: async (stage) => writeSnapshot(repository, snapshot, stage, options),
+    beforeCommit: () => failpoint("import-msgvault.staged"),
+  });
+  failpoint("import-msgvault.renamed");
+  return {
+    path: target,
+    repository_id: repository.config.repositoryId,
+    snapshot_id: manifest.id,
+    created_at: manifest.createdAt,
+    tag: manifest.tag,
+    program_version: manifest.program,
+    ...written,
+    duration_ms: Math.round(performance.now() - started),
+  };
 }
 
 /** Reads all blobs of a snapshot before anything is written. */
@@ -190,7 +179,7 @@ const PLACES = `${rowsOf(CONTENT, ", storage_path")} UNION ${rowsOf(THUMBNAIL, "
 
 /**
  * Lets SQLite check a whole database, and compares it with the statistics of its manifest. Returns the places of the
- * attachments; null for a database that is not one of msgvault. Throws `damaged` with the field.
+ * attachments, or null if the database was not made by msgvault. Throws `damaged` with the field.
  */
 async function proveDatabase(
   file: string,
@@ -207,9 +196,7 @@ async function proveDatabase(
     const names = ["SELECT name FROM sqlite_schema WHERE type = 'table'"];
     const { problems, answers } = await sqlite.do("ask", { path, statements: names, full: true }, { signal });
     if (problems.length > 0)
-      throw new CairnError("damaged", `SQLite finds the restored database damaged: ${problems[0]!}`, {
-        details: { field: "db", problems },
-      });
+      throw damaged(`SQLite finds the restored database damaged: ${problems[0]!}`, { field: "db", problems });
     const tables = new Set(answers[0]!.flat());
     const isOwn = Object.keys(statistics).toSorted().join() === Object.keys(STATISTICS).toSorted().join();
     if (!isOwn || !TABLES.every((each) => tables.has(each))) return null;

@@ -1,12 +1,14 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { isSilent } from "../../../fs/silent-mounts.ts";
 import type { Client } from "../../../contract/index.ts";
 import type { Context } from "../../context.ts";
 
 /** Runs a restore, and reports agents whose hooks it removed: the point may be older than their installation. */
 export async function tellingOfHooks<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
   const root = client.workspacePath();
-  if (![".claude", ".codex", ".gemini", ".opencode"].some((name) => existsSync(join(root, name)))) return restore();
+  if (isSilent(root) || ![".claude", ".codex", ".gemini", ".opencode"].some((name) => existsSync(join(root, name))))
+    return restore();
   const { installedFor } = await import("../../../agents/tools.ts");
   const before = installedFor(root, context.env);
   const result = await restore();

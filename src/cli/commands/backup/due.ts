@@ -132,27 +132,24 @@ async function backUp(
   input: Input,
   { client, kept, done }: { client: Client; kept: KeptRepository; done: Done },
 ): Promise<boolean> {
-  return whileOpeningNamed(
-    context,
-    namedOptions(context, input, { kept: { ...kept, folder: client.workspacePath() } }),
-    async (opening) => {
-      const options = context.callOptions();
-      const own = ownSnapshots(context, client.workspacePath());
-      const made = await client.createBackup(opening, {
-        ...options,
-        kept: true,
-        skipIfUnchanged: true,
-        hostname: own.hosts[0]!,
-      });
-      done.snapshot_id = made.snapshot?.snapshot_id ?? null;
-      if (kept.retention !== null) {
-        const repository = await opening;
-        const { removed } = await repository.forget({ ...options, ...own, retention: kept.retention, prune: true });
-        done.removed = removed;
-      }
-      return made.incomplete !== null;
-    },
-  );
+  const folder = client.workspacePath();
+  return whileOpeningNamed(context, namedOptions(context, input, { kept: { ...kept, folder } }), async (opening) => {
+    const options = context.callOptions();
+    const own = ownSnapshots(context, folder);
+    const made = await client.createBackup(opening, {
+      ...options,
+      kept: true,
+      skipIfUnchanged: true,
+      hostname: own.hosts[0]!,
+    });
+    done.snapshot_id = made.snapshot?.snapshot_id ?? null;
+    if (kept.retention !== null) {
+      const repository = await opening;
+      const { removed } = await repository.forget({ ...options, ...own, retention: kept.retention, prune: true });
+      done.removed = removed;
+    }
+    return made.incomplete !== null;
+  });
 }
 
 function render({ path, save_point_id: point, snapshot_id: snapshot, removed, error }: Done): string {
