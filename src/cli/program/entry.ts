@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The first file that runs, even on a too old Node: no imports but a constant, and nothing newer than Node 18 before the check.
+// The first file that runs, even on a too old Node: nothing newer than Node 18 before the check. In dist it has its imports in it.
 import { VERSION } from "../../formats/program.ts";
 
 const NEEDED_MAJOR = 24;
@@ -55,12 +55,9 @@ function isOwn(folder: string): boolean {
 const first = ["-C", "--directory"].includes(process.argv[2]!) ? 4 : 2;
 const isHook = process.argv.slice(first, first + 2).join(" ") === "agent hook";
 if (isHook) process.on("exit", () => void (process.exitCode = 0));
-
-/** True for a hook in a folder that is not covered. */
-async function hasNothingToDo(): Promise<boolean> {
-  if (!isHook || !process.argv.includes("--if-covered")) return false;
-  const start = await import("../../agents/hook-start.ts");
-  return start.hasNothingToDo(process.argv.slice(first));
+if (isHook && process.argv.includes("--if-covered")) {
+  const { hasNothingToDo } = await import("../../agents/hook-start.ts");
+  if (hasNothingToDo(process.argv.slice(first))) process.exit();
 }
 
 // Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are
@@ -90,7 +87,7 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
 } else if (process.argv.length === 3 && ["--version", "-V"].includes(process.argv[2]!)) {
   // No other module is needed.
   process.stdout.write(`${VERSION}\n`);
-} else if (!(await hasNothingToDo())) {
+} else {
   const folder = compileCacheFolder();
   if (folder !== undefined) {
     // Node makes folders that the user's group may write, if the umask says so.
