@@ -34,6 +34,19 @@ const ASKED: ReadonlySet<string> = new Set(["person", "program"]);
 const PROMPT = /^(?:UserPromptSubmit|BeforeAgent|prompt)$/;
 const END = /^(?:Stop|AfterAgent|stop)$/;
 
+/** What turns are told from, as it was at one moment. */
+interface Known {
+  log: readonly StoredEvent[];
+  /** numbers of the points by id */
+  ids: ReadonlyMap<SavePointId, number>;
+  /** numbers of all points, newest first */
+  sequences: readonly number[];
+}
+
+function knownOf({ points }: Workspace, log: readonly StoredEvent[]): Known {
+  return { log, ids: points.ids(), sequences: points.committed().toReversed() };
+}
+
 interface FoundTurn {
   id: string;
   /** key of its session */
@@ -92,13 +105,14 @@ function sessionOf({ agent, session }: StoredEvent): string {
 /** Returns the turns of a workspace, newest first. */
 export async function turns(workspace: Workspace, options: TurnsOptions): Promise<TurnsResult> {
   const log = readAgentEvents(workspace.found);
+  const known = knownOf(workspace, log);
   const { limit = DEFAULT_TURNS, session: wanted, ...own } = options;
-  const known = turnsIn(log);
-  const all = ofSession(known, wanted).toReversed();
-  const back = takenBack(workspace, known);
+  const found = turnsIn(log);
+  const all = ofSession(found, wanted).toReversed();
+  const back = takenBack(workspace, found);
   const listed: Turn[] = [];
   for (const each of limit === 0 ? all : all.slice(0, limit))
-    listed.push(await turnOf(workspace, log, { turn: each, isTakenBack: back.has(each.id) }, own));
+    listed.push(await turnOf(workspace, known, { turn: each, isTakenBack: back.has(each.id) }, own));
   const sessions = new Map<string, TurnsResult["sessions"][number]>();
   for (const { session: key, events } of all) {
     const { session, agent, at } = events.at(-1)!;
@@ -120,7 +134,7 @@ function ofSession(all: FoundTurn[], wanted: string | undefined): FoundTurn[] {
 
 async function turnOf(
   workspace: Workspace,
-  log: readonly StoredEvent[],
+  known: Known,
   { turn, isTakenBack }: { turn: FoundTurn; isTakenBack: boolean },
   call: { signal?: AbortSignal },
 ): Promise<Turn> {
@@ -128,7 +142,7 @@ async function turnOf(
   const texts = withTexts(workspace.found, all);
   const [first, last] = [all[0]!, all.at(-1)!];
   const { before, whyNot } = stateBefore(workspace, all);
-  const changes = changesOf(timeline(workspace, log, turn), session);
+  const changes = changesOf(timeline(workspace, known, turn), session);
   const after = all.findLast(({ save_point_id: state }) => state !== null)?.save_point_id ?? null;
   const own = after === null ? null : await entriesOf(workspace, changes, { isUncertain: false, call });
   const uncertain = await entriesOf(workspace, changes, { isUncertain: true, call });
@@ -175,6 +189,8 @@ async function entriesOf(
   for (const { from, to, isUncertain: is } of changes) {
     if (is !== isUncertain || to === null) continue;
     try {
+      // As a word that somebody typed, the id of a removed point would be looked for everywhere.
+      if (workspace.byId(from) === null || workspace.byId(to) === null) return null;
       for (const each of (await diff(workspace, from, to, call)).entries)
         entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
     } catch (error) {
@@ -188,12 +204,13 @@ async function entriesOf(
 /** Divides the time from an event on, to another one or to now, by whose changes were made in it. */
 function timeline(
   workspace: Workspace,
-  log: readonly StoredEvent[],
+  known: Known,
   { first, last }: { first: number; last?: number },
 ): Interval[] {
+  const { log } = known;
   const until = last === undefined ? log : log.slice(0, last + 1);
-  const end = last === undefined ? null : { at: log[last]!.at, before: madeAfter(workspace, log, last) };
-  const moments = momentsOf(until, first, pointsFrom(workspace, log[first]!, end));
+  const end = last === undefined ? null : { at: log[last]!.at, before: madeAfter(known, last) };
+  const moments = momentsOf(until, first, pointsFrom(workspace, known, { first: log[first]!, end }));
   // Other sessions may have calls open when the first event comes.
   const earlier = { from: Math.max(0, first - EARLIER_EVENTS), to: first };
   const all = intervalsOf(log, moments, { sessionOf, earlier });
@@ -201,8 +218,7 @@ function timeline(
 }
 
 /** Returns the number of the first point that a hook made after an event. All points before the event have lower numbers. */
-function madeAfter(workspace: Workspace, log: readonly StoredEvent[], last: number): number {
-  const ids = workspace.points.ids();
+function madeAfter({ log, ids }: Known, last: number): number {
   for (let i = last + 1; i < log.length; i++) {
     const sequence = log[i]!.made ? ids.get(log[i]!.save_point_id!) : undefined;
     if (sequence !== undefined) return sequence;
@@ -213,13 +229,13 @@ function madeAfter(workspace: Workspace, log: readonly StoredEvent[], last: numb
 /** Lists the points from an event's own on, ascending, those of restores too. `end`: none after this time, or from this number on. */
 function pointsFrom(
   workspace: Workspace,
-  first: StoredEvent,
-  end: { at: string; before: number } | null,
+  { ids, sequences }: Known,
+  { first, end }: { first: StoredEvent; end: { at: string; before: number } | null },
 ): SavedPoint[] {
-  const known = first.save_point_id ?? first.before;
-  const start = known === null ? undefined : workspace.points.ids().get(known);
+  const state = first.save_point_id ?? first.before;
+  const start = state === null ? undefined : ids.get(state);
   const found: SavedPoint[] = [];
-  for (const sequence of workspace.points.committed().toReversed()) {
+  for (const sequence of sequences) {
     if (start !== undefined && sequence < start) break;
     if (end !== null && sequence >= end.before) continue;
     const point = workspace.points.readOrNull(sequence);
@@ -336,7 +352,7 @@ function backTo(
   { over = false, throughSqlite = false, paths: typed }: RewindOptions,
 ): Pick<RestoreInput, "target" | "kind" | "change"> {
   const { before, whyNot } = stateBefore(workspace, events);
-  const all = changesOf(timeline(workspace, log, { first }), session);
+  const all = changesOf(timeline(workspace, knownOf(workspace, log), { first }), session);
   const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
   if (start === undefined || (over && before === null))
     throw noStateBefore(workspace, id, { first: events[0]!, whyNot });

@@ -113,6 +113,14 @@ export class PointCatalog {
     return Math.floor(this.#read().length / LINE_BYTES);
   }
 
+  /** The number of a point, by a search in the text; undefined if only the rows can tell. */
+  sequenceOf(id: SavePointId): number | undefined {
+    const text = this.#read();
+    const at = text.lastIndexOf(` ${id} `);
+    const sequence = Number(text.slice(Math.max(0, at - 10), Math.max(0, at)));
+    return this.#load().get(sequence)?.id === id ? sequence : undefined;
+  }
+
   /** Ids that begin with one of `prefixes`, including ids of removed points; without decoding rows. */
   idsWith(prefixes: readonly string[]): SavePointId[] {
     const text = this.#read();

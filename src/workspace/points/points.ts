@@ -106,6 +106,10 @@ function isListed({ id, kind }: CatalogRow, { savesAnd: shown }: ListOptions): b
   return shown === undefined || kind !== "u" || id === shown;
 }
 
+function isOf(read: Point | DamagedPoint | null, id: SavePointId): read is Point {
+  return read !== null && !("problem" in read) && read.descriptor.save_point_id === id;
+}
+
 // Number of the newest points that are read directly before the catalog is loaded.
 const DIRECT_READS = 4;
 
@@ -114,6 +118,8 @@ export class Points {
   readonly #directory: string;
   readonly #catalog: PointCatalog;
   readonly #texts: PointTexts;
+  /** the listing of which all points were read, because an id was not in the catalog */
+  #readAll: readonly number[] | undefined;
 
   constructor(paths: Pick<WorkspacePaths, "points" | "catalog" | "texts">) {
     this.#directory = paths.points;
@@ -405,6 +411,8 @@ export class Points {
   }
 
   #withoutCatalog(prefix: string): Point[] {
+    // All points were read for an id before, and the catalog has had their ids since.
+    if (this.#readAll === this.sequences()) return [];
     const { points } = this.list();
     const fresh = new Map<number, CatalogRow>();
     for (const { sequence, descriptor } of points) {
@@ -413,6 +421,7 @@ export class Points {
         fresh.set(sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) });
     }
     this.#catalog.add(fresh);
+    this.#readAll = this.sequences();
     return points.filter((point) => point.descriptor.save_point_id.startsWith(prefix)).toReversed();
   }
 
@@ -420,8 +429,11 @@ export class Points {
   byId(id: SavePointId): Point | null {
     for (const sequence of this.sequences().slice(-DIRECT_READS).toReversed()) {
       const read = this.readOrDamage(sequence);
-      if (read !== null && !("problem" in read) && read.descriptor.save_point_id === id) return read;
+      if (isOf(read, id)) return read;
     }
+    const known = this.#catalog.sequenceOf(id);
+    const read = known === undefined ? null : this.readOrDamage(known);
+    if (isOf(read, id)) return read;
     const found = this.withPrefix(id)[0];
     if (found !== undefined && "problem" in found) throw found.problem;
     return found ?? null;
