@@ -253,11 +253,10 @@ test("a hook outside of covered folders ends before the command is loaded; a dam
   const [folder, other] = [newRepository(), newRepository()];
   agent(folder, "install claude-code");
   cairnOk(["save", other]);
-  // Without its scripts the command can do nothing else.
+  // Without its other files the command can do nothing else.
   const bare = scratch("dist");
   fs.mkdirSync(bare);
-  for (const name of fs.readdirSync(path.dirname(COMMAND)))
-    if (name.endsWith(".js")) fs.copyFileSync(path.join(path.dirname(COMMAND), name), path.join(bare, name));
+  fs.copyFileSync(COMMAND, path.join(bare, "cli.js"));
   fs.writeFileSync(path.join(bare, "package.json"), `{ "type": "module" }`);
   const run = (cwd: string, input = JSON.stringify({ cwd, hook_event_name: "Stop" })): string =>
     spawnSync(process.execPath, [path.join(bare, "cli.js"), "agent", "hook", "claude-code", "--if-covered"], {
@@ -265,7 +264,7 @@ test("a hook outside of covered folders ends before the command is loaded; a dam
     }).stderr.toString();
   assert.equal(run(other), "");
   assert.equal(run("/nowhere"), "");
-  assert.match(run(folder), /cannot read .*\.cjs/);
+  assert.match(run(folder), /Cannot find module .*main-\w+\.js/);
   const file = path.join(STATE, "agents/covered.json");
   const list = fs.readFileSync(file, "utf8");
   for (const damaged of ["", "{", `{ "version": 2, "covers": [] }`]) {

@@ -1,4 +1,5 @@
 import { hash } from "node:crypto";
+import { lstatSync } from "node:fs";
 import { adviceOf, CairnError, reworded, see, toCairnError } from "../../errors.ts";
 import {
   decodePin,
@@ -85,8 +86,8 @@ export function isSealedInPart({ descriptor, made }: Point): boolean {
 const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };
 
 /** Completes a descriptor by the point's seal. Throws `damaged` if there is a seal that is unreadable. */
-function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: readonly string[]): Descriptor {
-  if (descriptor.content.tree !== "" || !names.includes("seal.json")) return descriptor;
+function sealedOrNot(paths: PointPaths, descriptor: Descriptor): Descriptor {
+  if (descriptor.content.tree !== "") return descriptor;
   const bytes = readSmallFile(paths.seal, MAX_DESCRIPTOR_BYTES);
   if (bytes === null) return descriptor;
   try {
@@ -116,19 +117,16 @@ function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): D
   });
 }
 
-/** Makes a point from the bytes of its descriptor and from the sidecar files beside it. `names`: the files in its directory. */
-export function pointOf(
-  paths: PointPaths,
-  bytes: Uint8Array,
-  { sequence, names }: { sequence: number; names: readonly string[] },
-): Point {
+/** Makes a point from the bytes of its descriptor and from the sidecar files beside it. */
+export function pointOf(paths: PointPaths, bytes: Uint8Array, sequence: number): Point {
   const made = checkedDescriptor(paths.descriptor, bytes, sequence);
-  const descriptor = sealedOrNot(paths, made, names);
+  const descriptor = sealedOrNot(paths, made);
   const problems: CairnError[] = [];
   let pinIsUnreadable = false;
   const sidecar = <T>(path: string, decode: (content: Uint8Array) => T): T | null => {
-    if (!names.includes(path.slice(paths.root.length + 1))) return null;
     try {
+      // Three of these take less time than a listing of the directory, and most points have no such file.
+      if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return null;
       const content = readSmallFile(path, MAX_SIDECAR_BYTES);
       return content === null ? null : decode(content);
     } catch (error) {

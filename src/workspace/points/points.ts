@@ -250,7 +250,7 @@ export class Points {
     if (options.keepClaim !== true) this.settle(sequence);
     failpoint("point-committed");
     this.#catalog.add(new Map([[sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) }]]));
-    return pointOf(paths, bytes, { sequence, names: [] });
+    return pointOf(paths, bytes, sequence);
   }
 
   /** Removes the claim of a finished point. `killed`: also temporary files beside it. */
@@ -293,7 +293,7 @@ export class Points {
         throw new CairnError("damaged", `${paths.descriptor} no longer exists`, { hint: see("doctor") });
       throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
     }
-    return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });
+    return pointOf(paths, bytes, sequence);
   }
 
   /** Reads a point; null if it is missing or damaged. Throws errors that may be gone at the next call. */
