@@ -202,11 +202,7 @@ async function entriesOf(
 }
 
 /** Divides the time from an event on, to another one or to now, by whose changes were made in it. */
-function timeline(
-  workspace: Workspace,
-  known: Known,
-  { first, last }: { first: number; last?: number },
-): Interval[] {
+function timeline(workspace: Workspace, known: Known, { first, last }: { first: number; last?: number }): Interval[] {
   const { log } = known;
   const until = last === undefined ? log : log.slice(0, last + 1);
   const end = last === undefined ? null : { at: log[last]!.at, before: madeAfter(known, last) };

@@ -18,7 +18,7 @@ import { exportDirectory } from "./export-directory.ts";
 import { firstSave } from "./first-save.ts";
 import { fullRestore } from "./full-restore.ts";
 import { machines } from "./machines.ts";
-import { manyPoints } from "./many-points.ts";
+import { manyPoints, manyTurns } from "./many-points.ts";
 import { memory } from "./memory.ts";
 import { onePercent } from "./one-percent.ts";
 import { page } from "./page.ts";
@@ -42,6 +42,7 @@ export const CASES: readonly BenchCase[] = [
   restoreChanges,
   startUp,
   manyPoints,
+  manyTurns,
 ];
 
 /** Engines that hold whole trees, each on its own file system; needs root. */

@@ -1,8 +1,10 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import type { Client } from "../../../src/contract/index.ts";
+import { multiplyTurns } from "../../../test/fixtures/many-turns.ts";
 import type { Bench, OwnCase } from "../bench.ts";
 import { alternate, runCommand } from "../measure.ts";
-import { median } from "../result.ts";
+import { limitBar, median } from "../result.ts";
 import { CairnStore } from "../stores.ts";
 
 const BAR = 1.5;
@@ -33,6 +35,34 @@ export async function workspaceWithPoints(bench: Bench, name: string, points: nu
   writeFileSync(done, String(points));
   return cairn;
 }
+
+/** An agent's folder after very many turns, of which the record has the newest. */
+export const manyTurns: OwnCase = {
+  name: "many-turns",
+  data: null,
+  async run(bench) {
+    const count = bench.quick ? 1000 : 50_000;
+    const all = { turns: count, points: count };
+    const samples: Record<string, number[]> = {};
+    for (const [name, many] of Object.entries({ all, "1000 points": { ...all, points: 1000 } })) {
+      const cairn = await workspaceWithPoints(bench, `turns-${many.points}`, 20);
+      const { open } = (await import(path.resolve(import.meta.dirname, "../../../dist/index.js"))) as Library;
+      const client = await open(cairn.controlDirectory);
+      multiplyTurns(client as Client, many);
+      await client.close?.();
+      const contenders = ["turns", "history"].map((verb) => ({ name: `${verb}, ${name}`, command: cairn.on(verb) }));
+      Object.assign(samples, Object.fromEntries(alternate(contenders, bench.repeats)));
+    }
+    return {
+      case: "many-turns",
+      unit: "ms",
+      samples,
+      bars: Object.entries(samples).map(([name, times]) => limitBar(name, median(times), 1000, "ms")),
+      meaning: `${count} turns of an agent, with a point each, and with 1000 points.`,
+      notes: [],
+    };
+  },
+};
 
 export const manyPoints: OwnCase = {
   name: "many-points",
