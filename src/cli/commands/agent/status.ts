@@ -6,20 +6,17 @@ import { append } from "../../../append.ts";
 import type { AgentHooks } from "../../../contract/looking.ts";
 import { toCairnError } from "../../../errors.ts";
 import { rawPath } from "../../../formats/records/record.ts";
-import type { Environment } from "../../../fs/home.ts";
 import { displayPath, isAtOrBelow } from "../../../fs/paths/safe-path.ts";
-import { unopenedEvents } from "../../../workspace/points/agent-record.ts";
-import { describeFailed } from "../../../workspace/points/failed-hooks.ts";
+import { describeFailed, withUnopened } from "../../../workspace/points/failed-hooks.ts";
 import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
 import { listReleased, releasedRegistration } from "../../../workspace/place/registry.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { LateSaves } from "../../late-saves.ts";
-import { formatAge, printable, shellQuote } from "../../render/format.ts";
+import { formatAge, printable, shellQuote, shownTime } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import type { AgentState, FolderState } from "./data.ts";
-import { shownTime, withUnopened } from "./failed-hook.ts";
 
 export const command: CommandDefinition = {
   name: "agent status",
@@ -59,7 +56,7 @@ async function allFolders(context: Context): Promise<string[]> {
   return [...new Set([...workspaces.map(({ path }) => path), ...covered, ...released])].toSorted();
 }
 
-/** Returns what is known of the agents in a folder, or in the workspace above it. */
+/** Returns the state of each agent in a folder, or in the workspace above it. */
 export async function folderState(context: Context, folder: string): Promise<FolderState> {
   const { env } = context;
   const options = context.callOptions();
@@ -77,16 +74,16 @@ export async function folderState(context: Context, folder: string): Promise<Fol
   } catch (error) {
     problem = toCairnError(error).message;
   }
+  known = withUnopened(known, path);
   const saves = new LateSaves(path);
   const [list, isPending] = [readCovered(env), saves.isPending()];
-  const others = [...known, ...unopenedEvents(path)].map(({ agent }) => agent);
   const agents: AgentState[] = [];
-  for (const tool of new Set([...Object.keys(TOOLS), ...others])) {
+  for (const tool of new Set([...Object.keys(TOOLS), ...known.map(({ agent }) => agent)])) {
     const own = known.find(({ agent }) => agent === tool);
     agents.push(
       Object.hasOwn(TOOLS, tool)
         ? await agentState(tool, { path, env, list, known: own, problem, isPending })
-        : otherAgent(tool, { path, known: own, problem }),
+        : otherAgent(tool, own, problem),
     );
   }
   return { path, problem, watched, background: saves.state(), agents };
@@ -99,18 +96,18 @@ function whyNone(path: string): string {
   return released === null ? NO_WORKSPACE : `released ${shownTime(released.registered_at)}`;
 }
 
-/** Milliseconds by which a prompt must be later than the last hook before that hook counts as missed. */
+/** Milliseconds after the last hook from which a prompt without a hook counts as missed. */
 const MISSED_MS = 60_000;
 
 interface About {
   path: string;
   known: AgentHooks | undefined;
-  /** Why no hook can save the folder now. */
+  /** the reason if no hook can save the folder */
   problem: string | null;
 }
 
-/** The state of a tool that calls `agent hook --tool` by itself. */
-function otherAgent(tool: string, { path, known, problem }: About): AgentState {
+/** Returns the state of a tool that calls `agent hook --tool` by itself. */
+function otherAgent(tool: string, known: AgentHooks | undefined, problem: string | null): AgentState {
   return {
     tool,
     installed: [],
@@ -120,7 +117,7 @@ function otherAgent(tool: string, { path, known, problem }: About): AgentState {
     last_prompt: null,
     last_hook: known?.last_hook ?? null,
     last_point: known?.last_point ?? null,
-    failed: withUnopened(tool, path, known),
+    failed: known?.failed ?? null,
     checked_at: null,
     problems: [],
   };
@@ -128,7 +125,7 @@ function otherAgent(tool: string, { path, known, problem }: About): AgentState {
 
 async function agentState(
   tool: string,
-  about: About & { env: Environment; list: CoveredList | null; isPending: boolean },
+  about: About & { env: Context["env"]; list: CoveredList | null; isPending: boolean },
 ): Promise<AgentState> {
   const { path, env, known, problem, isPending } = about;
   const files = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
@@ -154,13 +151,13 @@ async function agentState(
     last_prompt: prompt === null ? null : new Date(prompt).toISOString(),
     last_hook: last,
     last_point: known?.last_point ?? null,
-    failed: isInstalled ? withUnopened(tool, path, known) : null,
+    failed: (isInstalled && known?.failed) || null,
     checked_at: known?.checked_at ?? null,
     problems: [],
   };
   if (!isInstalled) return state;
   if (why !== null) {
-    const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}`;
+    const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}${places.project ? " --for everybody" : ""}`;
     state.problems.push(`hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`);
     return state;
   }
@@ -187,7 +184,9 @@ function coverOf(
     isFamily: coverage?.by === "family" && problem === NO_WORKSPACE,
     why: isNever
       ? "you said that it is not to be covered"
-      : `\`cairn -C ${shellQuote(path)} agent install ${tool}\` covers it`,
+      : problem === null || problem === NO_WORKSPACE
+        ? `\`cairn -C ${shellQuote(path)} agent install ${tool}\` covers it`
+        : problem,
   };
 }
 
@@ -250,7 +249,7 @@ async function render({ folders, clones, shown }: Shown, style: Style): Promise<
 
 const INSTALL = "`cairn agent install TOOL` adds them";
 
-/** What a folder's background process does, and what failed in it. */
+/** Returns lines on a folder's background process: its progress, and its last failure. */
 function notesOn({ path, background }: FolderState, style: Style, now: number): string[] {
   const running = new LateSaves(path).describe();
   const failed = background?.failed ?? null;
