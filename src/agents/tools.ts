@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { readSmallFile } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
-import { readCovered } from "./covered.ts";
+import { type Cover, readCovered } from "./covered.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 
 /** The coding agents that Cairn knows, and the files in which they look for entries: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
@@ -124,6 +124,11 @@ export function installedAt(tool: string, project: string | null, env: Environme
 /** Tools whose files in a project have hooks that `install` wrote. */
 export function installedFor(project: string, env: Environment): string[] {
   return Object.keys(TOOLS).filter((name) => installedAt(name, project, env) !== null);
+}
+
+/** Returns the entries of the list that a tool's hooks in the user's settings serve. */
+export function servedBy(tool: string, env: Environment, covers = readCovered(env)?.covers ?? []): Cover[] {
+  return covers.filter((each) => each.tool === tool && each.whom !== "everybody" && each.each !== "never");
 }
 
 /** Tools with hooks for exactly this folder: in its own files, or by the list of covered folders. `folder`: a real path. */

@@ -161,21 +161,37 @@ test("hooks whose workspace cannot be opened are named, from the user's own reco
   assert.match(fs.readFileSync(path.join(STATE, "agents/events/unopened.jsonl"), "utf8"), /"event":"Stop"/);
 });
 
-test("release names the commands that remove the hooks, and agent status the hooks of a released folder", () => {
+const next = (folder: string): unknown => cairnOk(["release", folder]).data["next"];
+
+test("release ends the cover of a folder, and names agent remove if the hooks serve no other folder", () => {
+  const [served, project] = [new Project(), new Project(undefined, "codex")];
+  assert.deepEqual(next(served.folder), [], "the entries in the settings serve other folders");
+  assert.deepEqual(next(project.folder), [`cairn -C ${project.folder} agent remove codex`]);
+  for (const { folder } of [served, project])
+    assert.ok(!fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8").includes(`"${folder}"`));
+  assert.equal(project.hook("Stop"), "", "a folder that is not covered is none of the hook's business");
+  const { covered, why, failed } = project.agent();
+  assert.deepEqual([covered, failed], [false, null]);
+  assert.match(why, /^released \d{4}-/);
+  assert.match(project.text("agent", "status"), /not covered: released/);
+  cairnOk(["agent", "remove", "codex", "-C", project.folder]);
+  assert.ok(!project.text("agent", "status").includes("hook "), project.text("agent", "status"));
+});
+
+test("hooks of a project's own files that point to a released folder are named", () => {
   const project = new Project();
+  cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
+  cairnOk(["agent", "install", "claude-code", "--for", "everybody", "-C", project.folder]);
   project.hook("UserPromptSubmit");
-  const remove = `cairn -C ${project.folder} agent remove claude-code`;
-  assert.deepEqual(cairnOk(["release", project.folder]).data["next"], [remove]);
+  assert.deepEqual(next(project.folder), [`cairn -C ${project.folder} agent remove claude-code --for everybody`]);
   assert.match(project.hook("Stop"), /was released/);
   const { problem, agents } = project.status();
   assert.match(problem, /^released \d{4}-/);
   const own = (agents as Loose[])[0];
-  assert.deepEqual([own.covered, own.last_hook, own.failed.count], [false, null, 1]);
-  assert.match(own.problems.join(), /still point to this folder.*agent remove claude-code/);
+  assert.deepEqual([own.covered, own.last_hook.failed !== null, own.failed.count], [false, true, 1]);
+  assert.match(own.problems.join(), /still point to this folder.*agent remove claude-code --for everybody/);
   const all = cairnOk(["agent", "status", "--all"]).data["folders"] as Loose[];
   assert.ok(all.some(({ path: each }) => each === project.folder));
-  cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
-  assert.ok(!project.text("agent", "status").includes("hook "), project.text("agent", "status"));
 });
 
 test("agent status in a subfolder is that of the workspace above, and after agent remove names no last hook", () => {

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline/promises";
 import { originalOfFolder } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
 import { type Cover, type Coverage, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
-import { MARK, TOOLS } from "../../../agents/tools.ts";
+import { MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
 import { thisProgram } from "../../../daemon/unit.ts";
@@ -62,7 +62,6 @@ export const install: CommandDefinition = {
   ],
   async run(context, input) {
     const on = await placeOf(context, input);
-    const { covers } = requireCovered(context.env);
     const cover: Cover = {
       tool: on.tool,
       whom: on.whom,
@@ -70,8 +69,9 @@ export const install: CommandDefinition = {
       folder: on.whom === "all-mine" ? null : await folderFacts(on.folder),
       since: new Date().toISOString(),
     };
-    const added = [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, covers);
-    const scope = scopeOf(context, on, added, addressOf(input.text("http")));
+    const withOwn = (all: readonly Cover[]): readonly Cover[] =>
+      [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, all);
+    const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(input.text("http")));
     const former = on.whom === "everybody" ? [] : formerChanges(context, on);
     const changes = [...changesFor(on.tool, scope), ...former];
     if (input.flag("print"))
@@ -83,7 +83,7 @@ export const install: CommandDefinition = {
     const client = await workspaceOf(context, input, on);
     if (client !== null) await firstPoint(context, client);
     // A listed folder without entries is not saved, and status says so; entries without a list would do nothing.
-    await changeCovered(context.env, () => added);
+    await changeCovered(context.env, withOwn);
     failpoint("agent.covered");
     for (const { file, before, text } of changes) {
       const made = write({ file, before, text });
@@ -247,7 +247,7 @@ export const remove: CommandDefinition = {
     const without = (covers: readonly Cover[]): readonly Cover[] => covers.filter((each) => !isSame(each, about));
     const left = without(requireCovered(env).covers);
     // The user's entries serve other folders, too.
-    const served = left.filter(({ tool, whom, each }) => tool === on.tool && whom !== "everybody" && each !== "never");
+    const served = servedBy(on.tool, env, left);
     const scope: Scope = { project: null, env, command: [], each: "tool" };
     const changes = [
       ...(on.whom === "everybody" || served.length > 0 ? [] : removals(on.tool, scope)),
