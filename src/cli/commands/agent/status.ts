@@ -1,4 +1,4 @@
-import { uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
+import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
 import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
 import { installedAt, TOOLS } from "../../../agents/tools.ts";
@@ -34,7 +34,18 @@ export const command: CommandDefinition = {
     const folders = isAll ? states.filter(({ agents }) => agents.some(isOfFolder)) : states;
     const clones = await uncoveredClones(context.env);
     const shown = isAll ? isOfFolder : isOfMachine;
-    return { data: { folders, clones }, text: async () => render({ folders, clones, shown }, context.style) };
+    return {
+      data: { folders, clones },
+      async text() {
+        const lines = await render({ folders, shown }, context.style);
+        append(
+          lines,
+          clones.flatMap((each) => aboutClone(each, isAll)),
+        );
+        noteAsked(context.env, clones);
+        return lines.join("\n");
+      },
+    };
   },
 };
 
@@ -208,13 +219,20 @@ function isNearest(folder: string, path: string): boolean {
   }
 }
 
+/** Asks once about a copy of a covered repository. Later only `--all` names the copy. */
+function aboutClone({ tool, folder, of, asked_at: asked }: UncoveredClone, isAll: boolean): string[] {
+  const line = `cairn -C ${shellQuote(folder)} agent`;
+  const question = `. \`${line} install ${tool}\` covers it, \`${line} remove ${tool}\` ends this question`;
+  const said = `${folder} is not covered, though ${TOOLS[tool]?.title ?? tool} works in it: a copy of ${of}`;
+  return asked === null ? [printable(`${said}${question}`)] : isAll ? [printable(said)] : [];
+}
+
 interface Shown {
   folders: readonly FolderState[];
-  clones: readonly UncoveredClone[];
   shown(agent: AgentState): boolean;
 }
 
-async function render({ folders, clones, shown }: Shown, style: Style): Promise<string> {
+async function render({ folders, shown }: Shown, style: Style): Promise<string[]> {
   const now = Date.now();
   const rows: string[][] = [];
   const below = new Map<number, string[]>();
@@ -236,15 +254,7 @@ async function render({ folders, clones, shown }: Shown, style: Style): Promise<
     ...(below.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`),
   ]);
   if (lines.length === 0) lines.push(`no folder has hooks of an agent; ${INSTALL}`);
-  for (const { tool, folder, of } of clones) {
-    const [title, line] = [TOOLS[tool]?.title ?? tool, `cairn -C ${shellQuote(folder)} agent`];
-    lines.push(
-      printable(
-        `${folder} is not covered, though ${title} works in it: a copy of ${of}. \`${line} install ${tool}\` covers it, \`${line} remove ${tool}\` ends this question`,
-      ),
-    );
-  }
-  return lines.join("\n");
+  return lines;
 }
 
 const INSTALL = "`cairn agent install TOOL` adds them";
