@@ -73,10 +73,12 @@ export async function folderState(context: Context, folder: string): Promise<Fol
   const options = context.callOptions();
   let path = realPathOf(folder).toString("utf8");
   let [watched, known, problem]: [boolean | null, AgentHooks[], string | null] = [null, [], null];
+  let isGone = false;
   try {
     const library = await context.library();
     const found = await library.find(path, options);
     path = found ?? path;
+    isGone = found === null;
     if (found === null) problem = whyNone(path);
     else {
       await using client = await library.open(found, options);
@@ -93,7 +95,7 @@ export async function folderState(context: Context, folder: string): Promise<Fol
     const own = known.find(({ agent }) => agent === tool);
     agents.push(
       Object.hasOwn(TOOLS, tool)
-        ? await agentState(tool, { path, env, list, known: own, problem, isPending })
+        ? await agentState(tool, { path, env, list, known: own, problem, isGone, isPending })
         : otherAgent(tool, own, problem),
     );
   }
@@ -115,6 +117,8 @@ interface About {
   known: AgentHooks | undefined;
   /** the reason if no hook can save the folder */
   problem: string | null;
+  /** true: no workspace, perhaps not any more */
+  isGone: boolean;
 }
 
 /** Returns the state of a tool that calls `agent hook --tool` by itself. */
@@ -138,7 +142,7 @@ async function agentState(
   tool: string,
   about: About & { env: Context["env"]; list: CoveredList | null; isPending: boolean },
 ): Promise<AgentState> {
-  const { path, env, known, problem, isPending } = about;
+  const { path, env, known, problem, isGone, isPending } = about;
   const files = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
   const { isCovered, why: whyNot, isFamily } = coverOf(tool, about);
   const places = { project: files.project !== null, user: files.user !== null && isCovered };
@@ -169,7 +173,8 @@ async function agentState(
   if (!isInstalled) return state;
   if (why !== null) {
     const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}${places.project ? " --for everybody" : ""}`;
-    state.problems.push(`hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`);
+    if (isGone)
+      state.problems.push(`hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`);
     return state;
   }
   if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
