@@ -26,6 +26,8 @@ export interface AgentTool {
   readonly title: string;
   /** The step that the user must take before the tool uses the entries. */
   readonly afterwards: string;
+  /** The tool reads a project's files only if it is started in the project's folder, not in one below. */
+  readonly readsOnlyStart?: true;
   /** `project` null: the user's files. */
   files(project: string | null, env: Environment): ToolFiles;
 }
@@ -34,6 +36,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
   "claude-code": {
     title: "Claude Code",
     afterwards: "start `claude` in the folder, and trust the folder when it asks",
+    readsOnlyStart: true,
     files(project, env) {
       const home = absolutePath(env, "CLAUDE_CONFIG_DIR");
       const folder = project === null ? (home ?? join(homeDirectory(env), ".claude")) : join(project, ".claude");
@@ -61,6 +64,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
   gemini: {
     title: "Gemini CLI",
     afterwards: "trust the folder in Gemini CLI when it asks",
+    readsOnlyStart: true,
     files(project, env) {
       const file = join(project ?? geminiHome(env), ".gemini", "settings.json");
       return { hooks: file, servers: file, commands: null, packages: null };

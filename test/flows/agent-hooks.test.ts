@@ -264,8 +264,8 @@ test("agent status says for each tool where the hooks are installed and whether 
   const { watched, agents } = statusOf(folder);
   assert.equal(watched, null, "no daemon serves the folder");
   assert.deepEqual(
-    (agents as Loose[]).map(({ installed, problems }) => [installed, problems]),
-    agents.map(() => [["project"], []]),
+    (agents as Loose[]).map(({ tool, installed, problems }) => [tool, installed, problems]),
+    Object.keys(TOOLS).map((tool) => [tool, tools.includes(tool) ? ["project"] : [], []]),
   );
   const other = newProject();
   cairnOk(["save", other]);

@@ -100,6 +100,7 @@ export const install: CommandDefinition = {
           `${context.style.green("installed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
           ...shown(changes),
           ...(client !== null && problem === null ? [CHECKED[on.whom]] : []),
+          ...(on.whom === "everybody" && TOOLS[on.tool]!.readsOnlyStart === true ? [ONLY_TOP] : []),
           `  ${TOOLS[on.tool]!.afterwards}`,
           ...(scope.http === undefined ? [] : [TOKEN_STEP]),
         ].join("\n"),
@@ -117,6 +118,7 @@ const CHECKED = {
   everybody: "  checked: a hook saved this folder; without `cairn` in PATH it is silent and succeeds",
 };
 
+const ONLY_TOP = "  it reads these files only if it is started in this folder, not in one below";
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
 /** The tool, the persons and the folder of a call. */

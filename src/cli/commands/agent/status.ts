@@ -1,3 +1,4 @@
+import { relative } from "node:path";
 import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
 import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
@@ -71,7 +72,8 @@ async function allFolders(context: Context): Promise<string[]> {
 export async function folderState(context: Context, folder: string): Promise<FolderState> {
   const { env } = context;
   const options = context.callOptions();
-  let path = realPathOf(folder).toString("utf8");
+  const asked = realPathOf(folder).toString("utf8");
+  let path = asked;
   let [watched, known, problem]: [boolean | null, AgentHooks[], string | null] = [null, [], null];
   let isGone = false;
   try {
@@ -95,7 +97,7 @@ export async function folderState(context: Context, folder: string): Promise<Fol
     const own = known.find(({ agent }) => agent === tool);
     agents.push(
       Object.hasOwn(TOOLS, tool)
-        ? await agentState(tool, { path, env, list, known: own, problem, isGone, isPending })
+        ? await agentState(tool, { path, asked, env, list, known: own, problem, isGone, isPending })
         : otherAgent(tool, own, problem),
     );
   }
@@ -140,17 +142,26 @@ function otherAgent(tool: string, known: AgentHooks | undefined, problem: string
 
 async function agentState(
   tool: string,
-  about: About & { env: Context["env"]; list: CoveredList | null; isPending: boolean },
+  about: About & { asked: string; env: Context["env"]; list: CoveredList | null; isPending: boolean },
 ): Promise<AgentState> {
-  const { path, env, known, problem, isGone, isPending } = about;
+  const { path, asked, env, known, problem, isGone, isPending } = about;
   const files = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
   const { isCovered, why: whyNot, isFamily } = coverOf(tool, about);
-  const places = { project: files.project !== null, user: files.user !== null && isCovered };
+  const { title, afterwards, readsOnlyStart } = TOOLS[tool]!;
+  const isTooDeep = files.project !== null && readsOnlyStart === true && asked !== path;
+  const places = { project: files.project !== null && !isTooDeep, user: files.user !== null && isCovered };
   const installed = (["project", "user"] as const).filter((each) => places[each]);
-  const { title, afterwards } = TOOLS[tool]!;
   const isInstalled = installed.length > 0;
   // A worktree of a covered repository becomes a workspace at its first prompt.
-  const why = isInstalled ? (isFamily ? null : problem) : files.user === null ? NOT_INSTALLED : whyNot;
+  const why = isInstalled
+    ? isFamily
+      ? null
+      : problem
+    : isTooDeep
+      ? `${title} reads the project's hooks only if it is started in ${path}, not in ${relative(path, asked)}`
+      : files.user === null
+        ? NOT_INSTALLED
+        : whyNot;
   const last = known?.last_hook ?? null;
   const writtenAt = Math.max(files.project ?? 0, files.user ?? 0);
   const lastAt = last === null ? 0 : Date.parse(last.at);
@@ -172,9 +183,14 @@ async function agentState(
   };
   if (!isInstalled) return state;
   if (why !== null) {
-    const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}${places.project ? " --for everybody" : ""}`;
+    const line = `cairn -C ${shellQuote(path)}`;
+    const remove = `${line} agent remove ${tool}${places.project ? " --for everybody" : ""}`;
     if (isGone)
-      state.problems.push(`hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`);
+      state.problems.push(
+        files.project !== null && why === NO_WORKSPACE
+          ? `the project's hooks of ${title} save nothing until it is a workspace: ${line} save`
+          : `hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`,
+      );
     return state;
   }
   if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
@@ -293,7 +309,9 @@ function rowOf(
   const ago = (what: string, time: string): string => `${what} ${formatAge(time, now)}`;
   const head = [style.bold(printable(path)), TOOLS[tool]?.title ?? printable(tool)];
   if (why !== null && installed.length === 0) return [...head, `${style.red("not covered")}: ${printable(why)}`];
-  const by = [...installed, ...(watched === true ? ["watched"] : [])].join(", ");
+  const isOnlyTop = TOOLS[tool]?.readsOnlyStart === true && !installed.includes("user");
+  const places = installed.map((each) => (each === "project" && isOnlyTop ? "project, not in subfolders" : each));
+  const by = [...places, ...(watched === true ? ["watched"] : [])].join(", ");
   return [
     ...head,
     why === null
