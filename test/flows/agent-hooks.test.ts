@@ -5,6 +5,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { TOOLS } from "../../src/agents/tools.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 
 /** Hooks of agents: saves that take too long for them, and what `agent status` and `agent install` know of them. */

@@ -2,13 +2,12 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { LONG } from "../fixtures/long.ts";
 import { MockModel } from "../fixtures/mock-model.ts";
 import { findPeer, type Peer } from "../fixtures/peers.ts";
-import { AGENTS, trustHooks, turnIds, Work } from "../fixtures/real-agents.ts";
+import { AGENTS, BUSY, goBack, trustHooks, Work } from "../fixtures/real-agents.ts";
 
 /** Two real agents work at once in one folder, and each uses the MCP server of a daemon over HTTP. */
 
@@ -51,12 +50,66 @@ async function together(t: TestContext, pair: readonly [string, string], peers: 
   const { work } = works[0]!;
   await eventually("the last hooks", () => work.turns().length === 2 && work.turns().every((each) => each.ended_at !== null));
   const after = work.state();
-  const made = pair.flatMap((name) => [`${name}.begun`, `${name}.txt`]);
-  assert.deepEqual(Object.keys(after).filter((name) => !(name in before)).toSorted(), made.toSorted());
-  console.log(JSON.stringify(work.turns(), null, 1));
+  const made = (state: object): string[] => Object.keys(state).filter((file) => !(file in before));
+  assert.deepEqual(
+    made(after).toSorted(),
+    pair.flatMap((name) => [`${name}.begun`, `${name}.txt`]),
+  );
   for (const name of pair) {
     const turn = work.turns().find((each) => each.agent === name)!;
-    const done = work.try("rewind", turn.turn_id);
-    console.log(name, done.status, JSON.stringify(done.data), done.warnings, done.error);
+    const own = turn.paths.map((each) => each.path);
+    assert.ok(
+      own.every((file) => file.startsWith(`${name}.`)),
+      `the turn of ${name} has ${own.join()}`,
+    );
+    const { status, data } = work.try("rewind", turn.turn_id);
+    const named = (data["left_out"] as { path: string }[]).map((each) => each.path);
+    assert.equal(status, named.length === 0 ? 0 : 10);
+    assert.deepEqual(
+      made(work.state()).toSorted(),
+      made(after)
+        .filter((file) => !own.includes(file))
+        .toSorted(),
+    );
+    const kept = made(work.state()).filter((file) => file.startsWith(`${name}.`));
+    assert.deepEqual(
+      kept.filter((file) => !named.includes(file)),
+      [],
+      "what stays of the turn is named",
+    );
+    if (own.length > 0) work.cairn("undo");
+    assert.deepEqual(work.state(), after);
   }
+  for (const name of pair) work.cairn("agent", "remove", name);
+  assert.deepEqual([work.entries(), made(work.state()).length], [[], 4]);
+}
+
+for (const [name, agent] of Object.entries(AGENTS)) {
+  const peer = findPeer(agent.peer);
+  const skip = "reason" in peer ? peer.reason : LONG ? false : "a variant of another test; CAIRN_TEST_LONG=1 runs it";
+  test(`${name} goes back a turn by the MCP server of a daemon over HTTP`, { skip }, async (t) => {
+    const daemon = new TestDaemon(t);
+    daemon.configure('[backend]\ntype = "plain"\n[http]\nlisten = "127.0.0.1:0"\n');
+    await daemon.start();
+    const model = await new MockModel().start(t);
+    const more: Record<string, string> = { CAIRN_SOCKET: daemon.socket };
+    const work = new Work(`${name}-http`, agent, (peer as Peer).program, { url: model.url, more });
+    const before = work.state();
+    assert.equal(work.cairn("agent", "install", name, "--http", `${daemon.url}/mcp`)["checked"], true);
+    more["CAIRN_TOKEN"] = work.cairn("service", "token", "create", "--workspace", work.project)["token"] as string;
+    if (name === "codex") await trustHooks(work);
+    model.expect(agent.shell("rm -r old && echo new > new.txt"), { say: "done" });
+    await work.turn("Change the files", false);
+    await eventually("the last hook", () => work.turns()[0]?.ended_at !== null);
+    if (work.turns().some(({ uncertain }) => uncertain > 0)) return t.skip(BUSY);
+    assert.deepEqual(
+      work.turns().map(({ changed }) => changed),
+      [4],
+    );
+    model.expect(...goBack(name));
+    await work.turn("Go back a turn", true);
+    assert.deepEqual([model.left, work.state()], [0, before]);
+    work.cairn("agent", "remove", name);
+    assert.deepEqual(work.entries(), []);
+  });
 }

@@ -7,7 +7,7 @@ import { eventually } from "../fixtures/eventually.ts";
 import { LONG } from "../fixtures/long.ts";
 import { MockModel } from "../fixtures/mock-model.ts";
 import { findPeer, type Peer } from "../fixtures/peers.ts";
-import { type Agent, AGENTS, git, trustHooks, turnIds, Work, write } from "../fixtures/real-agents.ts";
+import { type Agent, AGENTS, BUSY, git, goBack, trustHooks, Work, write } from "../fixtures/real-agents.ts";
 
 /** Each real agent works for two turns, and goes back by the command and by its own MCP tool. The model alone is a mock. */
 
@@ -51,6 +51,7 @@ async function flow(t: TestContext, name: string, agent: Agent, { program, versi
 
   // opencode ends before its last hook.
   await eventually("the last hook", () => work.turns().every(({ ended_at: at }) => at !== null));
+  if (work.turns().some(({ uncertain }) => uncertain > 0)) return t.skip(BUSY);
   assert.deepEqual(
     work
       .turns()
@@ -76,12 +77,7 @@ async function flow(t: TestContext, name: string, agent: Agent, { program, versi
     assert.deepEqual(work.state(), state, word);
   }
 
-  model.expect(
-    ...(name === "codex" ? [{ tool: /^tool_search$/, input: { query: "cairn turns rewind" } }] : []),
-    { tool: /cairn_*turns$/, input: {} },
-    (body) => ({ tool: /cairn_*rewind$/, input: { turn: turnIds(body)[1] } }),
-    say,
-  );
+  model.expect(...goBack(name));
   await work.turn(agent.hasCommand === true ? "/cairn-rewind 1" : "Go back a turn", true);
   if (agent.hasCommand === true) assert.match(model.log.at(-1)!, /If a number was given here: 1/);
   assert.equal(model.left, 0);

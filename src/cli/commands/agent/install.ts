@@ -18,7 +18,7 @@ import { listedNames, printable } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
 import { editsOf, IF_COVERED, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
-import { type Edit, withEdit, withoutEdit } from "./edit.ts";
+import { type Edit, hasEdit, withEdit, withoutEdit } from "./edit.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
@@ -74,6 +74,7 @@ export const install: CommandDefinition = {
     const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(input.text("http")));
     const former = on.whom === "everybody" ? [] : formerChanges(context, on);
     const changes = [...changesFor(on.tool, scope), ...former];
+    const all = editsOf(on.tool, { ...scope, each: "tool" });
     if (input.flag("print"))
       return {
         data: { ...dataOf(on, changes), checked: null, problem: null },
@@ -85,9 +86,11 @@ export const install: CommandDefinition = {
     // A listed folder without entries is not saved, and status says so; entries without a list would do nothing.
     await changeCovered(context.env, withOwn);
     failpoint("agent.covered");
-    for (const { file, before, text } of changes) {
-      const made = write({ file, before, text });
-      if (text !== null && text !== before && !isUnknown(file, before)) keepBefore(file, { before, text, made });
+    for (const change of changes) {
+      const { file, before, text } = change;
+      const made = write(change);
+      if (text !== null && text !== before && !former.includes(change) && !isUnknown(all, change))
+        keepBefore(file, { before, text, made });
       failpoint("agent.written");
     }
     forget(former);
@@ -109,8 +112,10 @@ export const install: CommandDefinition = {
 };
 
 /** True for a text with entries, if no text from before these entries is recorded. */
-const isUnknown = (file: string, before: string | null): boolean =>
-  before !== null && /agent hook|"cairn"|mcp_servers\.cairn/.test(before) && keptBefore(file, before) === null;
+const isUnknown = (edits: readonly Edit[], { file, before }: Change): boolean =>
+  before !== null &&
+  edits.some((edit) => edit.file === file && hasEdit(edit, before)) &&
+  keptBefore(file, before) === null;
 
 const CHECKED = {
   me: "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
