@@ -71,7 +71,7 @@ class Project {
   }
 
   text(...args: string[]): string {
-    const env = { ...process.env, NO_COLOR: "1" };
+    const env = { ...process.env, ...this.asked.env, NO_COLOR: "1" };
     const child = spawnSync(process.execPath, [COMMAND, "-C", this.folder, ...args], { encoding: "utf8", env });
     return child.stdout + child.stderr;
   }

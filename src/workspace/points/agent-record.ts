@@ -61,7 +61,7 @@ export function unopenedEvents(folder: string | Buffer): StoredEvent[] {
   const place = recordOfUnopened();
   const isHere = (event: Unopened): boolean => isAtOrBelow(event.folder ?? "", folder);
   const events = place === null ? [] : readAgentEvents(place).filter(isHere);
-  return events.map(({ folder: _, ...event }: Unopened) => event);
+  return events.map(({ folder: _folder, ...event }: Unopened) => event);
 }
 
 type Unopened = StoredEvent & { folder?: string };

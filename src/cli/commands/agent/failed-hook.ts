@@ -43,21 +43,20 @@ export async function noteFailedHook(hook: LateHook, error: unknown): Promise<bo
   const cause = { kind: "tool_call", agent, ...facts };
   const isOfSession = (each: StoredEvent): boolean =>
     each.failed !== null && each.agent === agent && each.session === (facts.session ?? null);
+  const isNoted = ({ at, event, call }: StoredEvent): boolean =>
+    at >= asked && event === facts.event && call === (facts.call ?? null);
   try {
     const place = findWorkspace(cwd);
     if (place === null) throw new Error("the folder is not a workspace");
     const known = readAgentEvents(place).slice(-LAST_EVENTS).filter(isOfSession);
-    const isNoted = known.some(
-      ({ at, event, call }) => at >= asked && event === facts.event && call === (facts.call ?? null),
-    );
     const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
     const state = { before: null, save_point_id: null, made: false, failed };
-    if (!isNoted) await noteAgentEvent(place, { cause, texts }, state);
+    if (!known.some(isNoted)) await noteAgentEvent(place, { cause, texts }, state);
     return known.some(({ at }) => at < asked);
   } catch {
-    const isAgain = unopenedEvents(cwd).some(isOfSession);
-    await noteUnopened(realOrGiven(cwd), cause, failed);
-    return isAgain;
+    const known = unopenedEvents(realOrGiven(cwd)).filter(isOfSession);
+    if (!known.some(isNoted)) await noteUnopened(realOrGiven(cwd), cause, failed);
+    return known.some(({ at }) => at < asked);
   }
 }
 
