@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { TestDaemon } from "../fixtures/daemon.ts";
