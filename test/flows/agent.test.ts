@@ -126,7 +126,10 @@ const SHAPES: readonly [string, Readonly<Record<string, string>>][] = [
       ".claude/settings.json": '{"hooks":{},"history":["cairn agent hook"]}',
     },
   ],
-  ["codex", { ".codex/config.toml": "# [mcp_servers.cairn] was here\n\n\n", ".codex/hooks.json": '{"hooks":{"Stop":[]}}' }],
+  [
+    "codex",
+    { ".codex/config.toml": "# [mcp_servers.cairn] was here\n\n\n", ".codex/hooks.json": '{"hooks":{"Stop":[]}}' },
+  ],
   ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
   ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[]}}' }],
   ["gemini", { ".gemini": "" }],

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -18,8 +17,10 @@ for (const pair of LONG ? PAIRS : PAIRS.filter((_, i) => i === 0 || i === PAIRS.
   const peers = pair.map((name) => findPeer(AGENTS[name]!.peer));
   const missing = peers.find((peer) => "reason" in peer);
   const skip = missing === undefined ? false : (missing as { reason: string }).reason;
-  test(`${pair.join(" and ")} work at once in one folder, and the turn of each is taken back alone`, { skip }, async (t) =>
-    together(t, pair, peers as Peer[]),
+  test(
+    `${pair.join(" and ")} work at once in one folder, and the turn of each is taken back alone`,
+    { skip },
+    async (t) => together(t, pair, peers as Peer[]),
   );
 }
 
@@ -48,7 +49,10 @@ async function together(t: TestContext, pair: readonly [string, string], peers: 
     }),
   );
   const { work } = works[0]!;
-  await eventually("the last hooks", () => work.turns().length === 2 && work.turns().every((each) => each.ended_at !== null));
+  await eventually(
+    "the last hooks",
+    () => work.turns().length === 2 && work.turns().every((each) => each.ended_at !== null),
+  );
   const after = work.state();
   const made = (state: object): string[] => Object.keys(state).filter((file) => !(file in before));
   assert.deepEqual(

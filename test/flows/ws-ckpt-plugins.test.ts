@@ -193,8 +193,9 @@ test("Hermes' plugin makes points at its documented calls, with an id of 8 hex d
     tool_call_id: "c1",
   };
   const trusted = (): unknown =>
-    (cairnOk(["agent", "status", "-C", folder]).data as { folders: { agents: { tool: string; trusted: unknown }[] }[] })
-      .folders[0]!.agents.find((each) => each.tool === "hermes")!.trusted;
+    (
+      cairnOk(["agent", "status", "-C", folder]).data as { folders: { agents: { tool: string; trusted: unknown }[] }[] }
+    ).folders[0]!.agents.find((each) => each.tool === "hermes")!.trusted;
   assert.equal(trusted(), null, "it may not be enabled");
   write(folder, "before the session");
   const hooks = drive(folder, [
