@@ -107,7 +107,7 @@ export const LAYERS: readonly Layer[] = [
   { name: "operations", may: BELOW_OPERATIONS, reason: "what a verb does is known before who may ask for it" },
   {
     name: "verbs",
-    may: [...BELOW_OPERATIONS, "operations"],
+    may: [...BELOW_OPERATIONS, "operations", "agents"],
     reason: "one file per verb: the table of contents of the product, from which every surface is made",
   },
   {

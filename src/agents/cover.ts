@@ -80,13 +80,13 @@ export async function coverToo(env: Environment, from: string, to: string, moved
   }
 }
 
-/** Takes a folder that was removed out of the list. Never throws. */
-export async function uncoverRemoved(env: Environment, path: string): Promise<void> {
+/** Takes a folder that was released or removed out of the list. Never throws. */
+export async function uncover(env: Environment, path: string): Promise<void> {
   const isOther = ({ folder }: Cover): boolean => folder?.path !== path;
   try {
     if (readCovered(env)?.covers.every(isOther) === false) await changeCovered(env, (covers) => covers.filter(isOther));
   } catch {
-    // An entry of a folder that is gone changes nothing.
+    // A hook saves nothing in a folder that is no workspace.
   }
 }
 

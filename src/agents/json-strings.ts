@@ -49,7 +49,7 @@ export class JsonStrings {
     }
   }
 
-  /** Goes through a string from `from` on. Returns where it ends, or the chunk's end. */
+  /** Reads a string from the index `from` on. Returns the index after the string, or the length of `chunk`. */
   #through(chunk: Buffer, from: number): number {
     let at = this.#isEscaped ? from + 1 : from;
     while (at < chunk.length && chunk[at] !== QUOTE) at += chunk[at] === BACKSLASH ? 2 : 1;

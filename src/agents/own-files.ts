@@ -79,6 +79,9 @@ export function isTrusted(tool: string, folder: string, env: Environment, inProj
       );
       return trusted.some((path) => isAtOrBelow(folder, path)) ? true : null;
     }
+    // A plugin must be enabled, which its settings tell only in YAML.
+    case "hermes":
+      return null;
     default:
       return true;
   }

@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { readSmallFile } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
-import { readCovered } from "./covered.ts";
+import { type Cover, readCovered } from "./covered.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 
 /** The coding agents that Cairn knows, and the files in which they look for entries: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
@@ -26,6 +26,8 @@ export interface AgentTool {
   readonly title: string;
   /** The step that the user must take before the tool uses the entries. */
   readonly afterwards: string;
+  /** The tool reads a project's files only if it is started in the project's folder, not in one below. */
+  readonly readsOnlyStart?: true;
   /** `project` null: the user's files. */
   files(project: string | null, env: Environment): ToolFiles;
 }
@@ -34,6 +36,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
   "claude-code": {
     title: "Claude Code",
     afterwards: "start `claude` in the folder, and trust the folder when it asks",
+    readsOnlyStart: true,
     files(project, env) {
       const home = absolutePath(env, "CLAUDE_CONFIG_DIR");
       const folder = project === null ? (home ?? join(homeDirectory(env), ".claude")) : join(project, ".claude");
@@ -61,6 +64,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
   gemini: {
     title: "Gemini CLI",
     afterwards: "trust the folder in Gemini CLI when it asks",
+    readsOnlyStart: true,
     files(project, env) {
       const file = join(project ?? geminiHome(env), ".gemini", "settings.json");
       return { hooks: file, servers: file, commands: null, packages: null };
@@ -124,6 +128,11 @@ export function installedAt(tool: string, project: string | null, env: Environme
 /** Tools whose files in a project have hooks that `install` wrote. */
 export function installedFor(project: string, env: Environment): string[] {
   return Object.keys(TOOLS).filter((name) => installedAt(name, project, env) !== null);
+}
+
+/** Returns the entries of the list that a tool's hooks in the user's settings serve. */
+export function servedBy(tool: string, env: Environment, covers = readCovered(env)?.covers ?? []): Cover[] {
+  return covers.filter((each) => each.tool === tool && each.whom !== "everybody" && each.each !== "never");
 }
 
 /** Tools with hooks for exactly this folder: in its own files, or by the list of covered folders. `folder`: a real path. */

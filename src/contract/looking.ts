@@ -142,7 +142,6 @@ export const AgentHooks = object({
   agent: text(),
   last_hook: orNull(AgentEvent),
   last_point: orNull(AgentEvent),
-  last_saved_at: orNull(text("when a hook last saved the folder, or found it unchanged")),
   checked_at: orNull(text("when `agent install` last ran a hook as a check")),
   failed: orNull(FailedHooks),
 });

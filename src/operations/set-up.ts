@@ -34,7 +34,7 @@ import { checkedQuota } from "./cleanup.ts";
 import { convertNew, engineOfNew, placeOfPoints, probeEngines, probeReasons, requireEngine } from "./engine.ts";
 import { rememberReasons } from "./engine-reasons.ts";
 import type { LibraryHand } from "./hand.ts";
-import { goneFolders, leftReleases, ownPolynomial } from "../workspace/place/registry.ts";
+import { goneFolders, leftReleases, ownPolynomial, releasedRegistration } from "../workspace/place/registry.ts";
 
 /** Makes a folder a workspace. Throws `already_exists`. */
 export async function init(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
@@ -85,9 +85,11 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
       throw new CairnError("not_a_workspace", `${path} is a link to ${readlinkSync(path)}, which does not exist`, {
         hint: "mount the disk, or start the daemon that mounts it, if it is not mounted",
       });
+    const released = releasedRegistration(realPathOf(path))?.registered_at;
+    const none = released === undefined ? "is not a workspace" : `is not a workspace: it was released ${released}`;
     throw new CairnError(
       "not_a_workspace",
-      `${path} ${isThere ? "is not a workspace" : "does not exist, and is not a registered workspace"}`,
+      `${path} ${isThere ? none : "does not exist, and is not a registered workspace"}`,
       {
         hint: advice`${aboutGone(realPathOf(path), isThere)}${
           isThere

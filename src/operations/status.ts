@@ -77,7 +77,7 @@ export async function status(
 const LOOKED_AT = 50;
 
 /** Warns of damage that is known or visible without reading content. */
-async function warnOfDamage({ points, engine }: Workspace, { onWarning }: CallOptions): Promise<void> {
+export async function warnOfDamage({ points, engine }: Workspace, { onWarning }: CallOptions): Promise<void> {
   const { points: read, damaged } = points.list({ limit: LOOKED_AT });
   const found = read.filter(({ verification }) => verification?.ok === false).length;
   const packs = await engine.unsoundPacks();

@@ -6,6 +6,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { parse } from "smol-toml";
+import { open } from "../../src/index.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 
@@ -214,7 +215,15 @@ test("a clone of a covered repository is not covered until the person says so, a
   );
   const clones = async (): Promise<object[]> =>
     (await uncoveredClones(process.env)).map((each) => ({ tool: each.tool, folder: each.folder, of: each.of }));
-  assert.deepEqual(await clones(), [{ tool: "claude-code", folder: clone, of: folder }]);
+  const question = { tool: "claude-code", folder: clone, of: folder };
+  assert.deepEqual(await clones(), [question]);
+  const asked = (...more: string[]): string =>
+    spawnSync(process.execPath, [COMMAND, "-C", folder, "agent", "status", ...more], { encoding: "utf8" }).stdout;
+  const named = `${clone} is not covered`;
+  assert.match(asked(), new RegExp(`${named}.* agent remove claude-code. ends this question`));
+  assert.ok(!asked().includes(clone), "the person is asked once");
+  assert.ok(asked("--all").includes(named));
+  assert.deepEqual(await clones(), [question]);
   agent(clone, "remove claude-code");
   assert.deepEqual(await clones(), []);
   assert.match(hook(clone), NOT_COVERED);
@@ -226,13 +235,17 @@ test("a clone of a covered repository is not covered until the person says so, a
   assert.match(hook(folder, {}, env), NOT_COVERED, "another user has another list");
 });
 
-test("a moved folder and a fork stay covered", () => {
+test("a moved folder and a fork stay covered", async () => {
   const folder = newRepository();
   agent(folder, "install claude-code");
-  const fork = scratch("fork");
+  const [fork, byProgram] = [scratch("fork"), scratch("fork")];
   cairnOk(["fork", "head", fork, "-C", folder], { own: true });
   write(fork, { "a.txt": "in the fork\n" });
   assert.match(hook(fork), SAVES);
+  await using client = await open(folder);
+  await client.fork("head", byProgram);
+  write(byProgram, { "a.txt": "in the fork of a program\n" });
+  assert.match(hook(byProgram), SAVES);
   const moved = scratch("moved");
   fs.renameSync(folder, moved);
   assert.doesNotMatch(hook(moved), NOT_COVERED);

@@ -5,7 +5,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
-import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, type Outcome, type RunOptions, SCRATCH } from "../fixtures/command.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+import { eventually } from "../fixtures/eventually.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 
 /** Hooks of agents that cannot save: they exit 0, and `agent status`, `doctor`, `turns` and the tool itself say so. */
 
@@ -27,12 +30,15 @@ class Project {
   readonly control: string;
   readonly tool: string;
 
-  constructor(control?: string, tool = "claude-code") {
+  readonly asked: RunOptions;
+
+  constructor(control?: string, tool = "claude-code", asked: RunOptions = {}) {
     this.tool = tool;
+    this.asked = asked;
     write(path.join(this.folder, "a"), "one");
-    cairnOk(["init", this.folder, ...(control === undefined ? [] : ["--control-dir", control])]);
-    cairnOk(["agent", "install", tool, "-C", this.folder]);
-    this.control = (cairnOk(["status", this.folder]).data["workspace"] as Loose).control_directory as string;
+    cairnOk(["init", this.folder, ...(control === undefined ? [] : ["--control-dir", control])], asked);
+    cairnOk(["agent", "install", tool, "-C", this.folder], asked);
+    this.control = (cairnOk(["status", this.folder], asked).data["workspace"] as Loose).control_directory as string;
   }
 
   change(): void {
@@ -45,18 +51,19 @@ class Project {
     const child = spawnSync(process.execPath, [COMMAND, "agent", "hook", this.tool], {
       input,
       encoding: "utf8",
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...this.asked.env, ...env },
+      timeout: HOOK_MS,
     });
     assert.equal(child.status, 0, child.stderr);
     return child.stdout.trim();
   }
 
   status(...more: string[]): Loose {
-    return (cairnOk(["agent", "status", "-C", this.folder, ...more]).data["folders"] as Loose[])[0];
+    return (cairnOk(["agent", "status", "-C", this.folder, ...more], this.asked).data["folders"] as Loose[])[0];
   }
 
-  agent(): Loose {
-    return (this.status()["agents"] as Loose[]).find(({ tool }) => tool === this.tool);
+  agent(...more: string[]): Loose {
+    return (this.status(...more)["agents"] as Loose[]).find(({ tool }) => tool === this.tool);
   }
 
   run(...args: string[]): Outcome {
@@ -64,11 +71,14 @@ class Project {
   }
 
   text(...args: string[]): string {
-    const env = { ...process.env, NO_COLOR: "1" };
+    const env = { ...process.env, ...this.asked.env, NO_COLOR: "1" };
     const child = spawnSync(process.execPath, [COMMAND, "-C", this.folder, ...args], { encoding: "utf8", env });
     return child.stdout + child.stderr;
   }
 }
+
+/** Everything that a hook does is bounded; most tests share the machine with others. */
+const HOOK_MS = 20_000;
 
 function mounted(t: TestContext, size: string): string | null {
   const place = path.join(SCRATCH, `small-${count++}`);
@@ -107,20 +117,67 @@ function failing(project: Project, { spoil, mend, why }: { spoil(): void; mend()
   assert.deepEqual([after.count, after.over], [2, true]);
 }
 
-test("hooks on a full disk are named by agent status, doctor, turns and the tool", (t) => {
-  const disk = mounted(t, "4m");
-  if (disk === null) return;
-  const filler = path.join(disk, "filler");
-  failing(new Project(path.join(disk, "control")), {
-    spoil() {
-      for (const size of [1 << 20, 4096])
-        assert.throws(() => {
-          for (;;) fs.appendFileSync(filler, Buffer.alloc(size));
-        }, /ENOSPC/);
-    },
-    mend: () => fs.rmSync(filler),
-    why: /free|space|room/i,
+for (const kind of ["tmpfs", "ext4"] as const)
+  test(`hooks on a full ${kind} are named by agent status, doctor, turns and the tool`, (t) => {
+    const disk = kind === "tmpfs" ? mounted(t, "4m") : (loopFileSystem(t, kind, { size: 32 << 20 })?.root ?? null);
+    if (disk === null) return;
+    const filler = path.join(disk, "filler");
+    failing(new Project(path.join(disk, "control")), {
+      spoil() {
+        for (const size of [1 << 20, 4096])
+          assert.throws(() => {
+            for (;;) fs.appendFileSync(filler, Buffer.alloc(size));
+          }, /ENOSPC/);
+      },
+      mend: () => fs.rmSync(filler),
+      why: /free|space|room/i,
+    });
   });
+
+test("hooks with a read-only bind mount of the store are named", (t) => {
+  const project = new Project();
+  const { control } = project;
+  if (spawnSync("mount", ["--bind", control, control]).status !== 0) return t.skip("needs the right to bind a mount");
+  t.after(() => spawnSync("umount", ["-l", control]));
+  failing(project, {
+    spoil: () => spawnSync("mount", ["-o", "remount,bind,ro", control]),
+    mend: () => spawnSync("mount", ["-o", "remount,bind,rw", control]),
+    why: /read-only|EROFS/,
+  });
+});
+
+test("a damaged pack is named by agent status and doctor, also if hooks save", () => {
+  const project = new Project();
+  project.hook("UserPromptSubmit");
+  const [pack] = fs
+    .globSync("store/data/*/*", { cwd: project.control })
+    .map((name) => path.join(project.control, name));
+  fs.rmSync(pack!);
+  assert.match(project.text("agent", "status"), /1 pack of the store is missing or damaged/);
+  project.change();
+  assert.equal(project.hook("UserPromptSubmit", { prompt_id: "p2" }), "");
+  assert.match(project.text("doctor"), /not healthy/);
+});
+
+test("hooks while the daemon is stopped end in time, and are named then and later", async (t) => {
+  const daemon = await new TestDaemon(t).start();
+  const project = new Project(undefined, undefined, daemon.asked);
+  project.hook("UserPromptSubmit", { prompt_id: "p1", prompt: "works" });
+  assert.equal(project.agent()["failed"], null);
+  process.kill(daemon.pid, "SIGSTOP");
+  project.change();
+  project.hook("UserPromptSubmit", { prompt_id: "p2" });
+  await eventually("the save in the background has ended", () => project.agent()["failed"] !== null);
+  const { covered, why, failed, problems } = project.agent();
+  assert.deepEqual([covered, failed.count, problems], [false, 1, []]);
+  for (const said of [why, failed.reason, project.text("turns"), project.text("doctor")])
+    assert.match(said, /the daemon .* has not answered/);
+  process.kill(daemon.pid, "SIGCONT");
+  assert.match(project.text("turns"), /1 hook of claude-code failed since/);
+  assert.match(project.text("doctor"), /1 hook of claude-code failed since/);
+  project.hook("UserPromptSubmit", { prompt_id: "p3" });
+  await eventually("a later hook saves", () => project.agent()["failed"].over === true);
+  assert.equal(project.agent()["failed"].count, 1);
 });
 
 test("hooks with a read-only store are named", (t) => {
@@ -161,21 +218,37 @@ test("hooks whose workspace cannot be opened are named, from the user's own reco
   assert.match(fs.readFileSync(path.join(STATE, "agents/events/unopened.jsonl"), "utf8"), /"event":"Stop"/);
 });
 
-test("release names the commands that remove the hooks, and agent status the hooks of a released folder", () => {
+const next = (folder: string): unknown => cairnOk(["release", folder]).data["next"];
+
+test("release ends the cover of a folder, and names agent remove if the hooks serve no other folder", () => {
+  const [served, project] = [new Project(), new Project(undefined, "codex")];
+  assert.deepEqual(next(served.folder), [], "the entries in the settings serve other folders");
+  assert.deepEqual(next(project.folder), [`cairn -C ${project.folder} agent remove codex`]);
+  for (const { folder } of [served, project])
+    assert.ok(!fs.readFileSync(path.join(STATE, "agents/covered.json"), "utf8").includes(`"${folder}"`));
+  assert.equal(project.hook("Stop"), "", "a folder that is not covered is none of the hook's business");
+  const { covered, why, failed } = project.agent();
+  assert.deepEqual([covered, failed], [false, null]);
+  assert.match(why, /^released \d{4}-/);
+  assert.match(project.text("agent", "status"), /not covered: released/);
+  cairnOk(["agent", "remove", "codex", "-C", project.folder]);
+  assert.ok(!project.text("agent", "status").includes("hook "), project.text("agent", "status"));
+});
+
+test("hooks of a project's own files that point to a released folder are named", () => {
   const project = new Project();
+  cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
+  cairnOk(["agent", "install", "claude-code", "--for", "everybody", "-C", project.folder]);
   project.hook("UserPromptSubmit");
-  const remove = `cairn -C ${project.folder} agent remove claude-code`;
-  assert.deepEqual(cairnOk(["release", project.folder]).data["next"], [remove]);
+  assert.deepEqual(next(project.folder), [`cairn -C ${project.folder} agent remove claude-code --for everybody`]);
   assert.match(project.hook("Stop"), /was released/);
   const { problem, agents } = project.status();
   assert.match(problem, /^released \d{4}-/);
   const own = (agents as Loose[])[0];
-  assert.deepEqual([own.covered, own.last_hook, own.failed.count], [false, null, 1]);
-  assert.match(own.problems.join(), /still point to this folder.*agent remove claude-code/);
+  assert.deepEqual([own.covered, own.last_hook.failed !== null, own.failed.count], [false, true, 1]);
+  assert.match(own.problems.join(), /still point to this folder.*agent remove claude-code --for everybody/);
   const all = cairnOk(["agent", "status", "--all"]).data["folders"] as Loose[];
   assert.ok(all.some(({ path: each }) => each === project.folder));
-  cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
-  assert.ok(!project.text("agent", "status").includes("hook "), project.text("agent", "status"));
 });
 
 test("agent status in a subfolder is that of the workspace above, and after agent remove names no last hook", () => {

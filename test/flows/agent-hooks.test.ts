@@ -5,6 +5,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { TOOLS } from "../../src/agents/tools.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 
 /** Hooks of agents: saves that take too long for them, and what `agent status` and `agent install` know of them. */
@@ -264,8 +265,8 @@ test("agent status says for each tool where the hooks are installed and whether 
   const { watched, agents } = statusOf(folder);
   assert.equal(watched, null, "no daemon serves the folder");
   assert.deepEqual(
-    (agents as Loose[]).map(({ installed, problems }) => [installed, problems]),
-    agents.map(() => [["project"], []]),
+    (agents as Loose[]).map(({ tool, installed, problems }) => [tool, installed, problems]),
+    Object.keys(TOOLS).map((tool) => [tool, tools.includes(tool) ? ["project"] : [], []]),
   );
   const other = newProject();
   cairnOk(["save", other]);

@@ -119,6 +119,17 @@ const SHAPES: readonly [string, Readonly<Record<string, string>>][] = [
   ["claude-code", { ".claude/settings.json": '{"hooks":{"Stop":[{"hooks":[]}],"PreToolUse":[]},"model":"x"}' }],
   ["claude-code", { ".claude/commands": "" }],
   ["claude-code", {}],
+  [
+    "claude-code",
+    {
+      ".mcp.json": '{"mcpServers":{},"seen":["cairn"]}',
+      ".claude/settings.json": '{"hooks":{},"history":["cairn agent hook"]}',
+    },
+  ],
+  [
+    "codex",
+    { ".codex/config.toml": "# [mcp_servers.cairn] was here\n\n\n", ".codex/hooks.json": '{"hooks":{"Stop":[]}}' },
+  ],
   ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
   ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[]}}' }],
   ["gemini", { ".gemini": "" }],

@@ -192,6 +192,11 @@ test("Hermes' plugin makes points at its documented calls, with an id of 8 hex d
     task_id: "t",
     tool_call_id: "c1",
   };
+  const trusted = (): unknown =>
+    (
+      cairnOk(["agent", "status", "-C", folder]).data as { folders: { agents: { tool: string; trusted: unknown }[] }[] }
+    ).folders[0]!.agents.find((each) => each.tool === "hermes")!.trusted;
+  assert.equal(trusted(), null, "it may not be enabled");
   write(folder, "before the session");
   const hooks = drive(folder, [
     ["on_session_start", { session_id: "s1", model: "m", platform: "cli" }],
@@ -219,6 +224,7 @@ test("Hermes' plugin makes points at its documented calls, with an id of 8 hex d
     ["hermes", "s1", "Write two ?", ["echo two"], 1, 1, true],
   ]);
   assert.match(turns[1]!.turn_id, /^[0-9a-f]{8}$/);
+  assert.equal(trusted(), true, "it has called the hook");
   assert.ok(eventsOf(folder).includes("session_start"));
   cairnOk(["rewind", turns[1]!.turn_id, "-C", folder]);
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "before the session\n");

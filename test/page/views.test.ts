@@ -78,6 +78,26 @@ test("the timeline shows a point at once if another process saves it", { skip: S
   await page.locator(".point-row", { hasText: "second" }).waitFor();
 });
 
+test(
+  "the timeline names hooks of agents that failed, also if they could not open the workspace",
+  { skip: SKIP },
+  async (t) => {
+    const folder = newFolder("failed-hooks");
+    fs.writeFileSync(path.join(folder, "a"), "one\n");
+    cairnOk(["save", folder]);
+    const { control_directory: control } = cairnOk(["status", folder]).data["workspace"] as {
+      control_directory: string;
+    };
+    const file = path.join(control, "cairn.json");
+    const content = fs.readFileSync(file);
+    fs.writeFileSync(file, "{");
+    cairnOk(["agent", "hook", "--tool", "mine", "--event", "before", "--session", "s", "-C", folder]);
+    fs.writeFileSync(file, content);
+    const { page } = await open(t, folder);
+    await page.getByText(/1 hook of mine failed since .*cairn\.json/).waitFor();
+  },
+);
+
 test("a point shows its changes as a tree, and text changes in one or two columns", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "point", workspace: workspace(), point: shop.ids["edit the total"]! });

@@ -327,6 +327,17 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
   if (isHere) {
     const { read } = methods;
     methods["read"] = (...given) => (given[0] === null ? readHere(path, given) : read!(...given));
+    // Root's daemon has another list of covered folders than its caller.
+    for (const name of ["fork", "release"]) {
+      const served = methods[name]!;
+      methods[name] = async (...given) => {
+        const result = (await served(...given)) as { workspace: { path: string } };
+        const { coverToo, uncover } = await import("../../agents/cover.ts");
+        const other = result.workspace.path;
+        await (name === "fork" ? coverToo(process.env, path, other) : uncover(process.env, other));
+        return result;
+      };
+    }
     // The program runs in the caller; the saves before and after it run in the daemon.
     methods["run"] = async (command, options) => {
       const { run } = await import("../../operations/run.ts");

@@ -3,7 +3,6 @@ import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js"
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 import type { Client } from "../../contract/index.ts";
-import type { ForkResult } from "../../contract/points.ts";
 import { checkValue, object, refuseUnknown } from "../../contract/schema.ts";
 import type { CallOptions, Progress } from "../../contract/words.ts";
 import { adviceOf, CairnError, toCairnError, worded } from "../../errors.ts";
@@ -17,8 +16,6 @@ export interface OpenWorkspace {
   (makesWorkspace: boolean): Promise<Client>;
   /** Called if the client's daemon is gone or hangs: the next call needs another client. */
   lost?(): void;
-  /** Called with the folders of the workspace and of a new fork. */
-  forked?(from: string, to: string): Promise<void>;
 }
 
 const INSTRUCTIONS =
@@ -109,9 +106,7 @@ async function call(
   const schema = object(tool.takes);
   refuseUnknown(schema, given, name);
   const client = await open(tool.makesWorkspace === true);
-  const answer = await tool.run(client, checkValue(schema, given, name), options);
-  if (name === "fork") await open.forked?.(client.workspacePath(), (answer.data as ForkResult).workspace.path);
-  return answer;
+  return await tool.run(client, checkValue(schema, given, name), options);
 }
 
 /** Serves the tools on standard input and output until the input ends or the signal fires. */

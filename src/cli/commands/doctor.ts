@@ -19,7 +19,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const client = await context.open(input.argument(0));
     const result = await client.doctor({ ...context.callOptions(), ...OPTIONS.read(context, input) });
-    await noteAgents(context, client);
+    await noteAgents(context, client, result);
     const outcome: Outcome = {
       data: result,
       async text() {
@@ -36,12 +36,15 @@ export const command: CommandDefinition = {
 };
 
 /** Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records. */
-async function noteAgents(context: Context, client: Client): Promise<void> {
-  const { noteUnopenedHooks } = await import("./agent/failed-hook.ts");
-  await noteUnopenedHooks(context, client);
+async function noteAgents(context: Context, client: Client, { findings }: DoctorResult): Promise<void> {
   const { folderState } = await import("./agent/status.ts");
   const { agents } = await folderState(context, client.workspacePath());
-  for (const { problems } of agents) for (const each of problems) context.note(each);
+  const { describeFailed } = await import("../../workspace/points/failed-hooks.ts");
+  const isTold = findings.some(({ kind }) => kind === "hooks");
+  for (const { tool, problems, failed } of agents) {
+    if (failed !== null && !isTold) context.note(describeFailed({ agent: tool, ...failed }));
+    for (const each of problems) context.note(each);
+  }
 }
 
 function hintFor({ findings }: DoctorResult, repair: string): string {

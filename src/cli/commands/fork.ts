@@ -92,16 +92,11 @@ export const command: CommandDefinition = {
         { ...context.callOptions(), allow, ...REMOVAL.read(context, input) },
       ];
       if (input.flag("plan")) return planned(context, await client.planRemoveFork(fork, how));
-      const result = await client.removeFork(fork, how);
-      const { uncoverRemoved } = await import("../../agents/cover.ts");
-      await uncoverRemoved(context.env, result.workspace.path);
-      return removed(context, client, result);
+      return removed(context, client, await client.removeFork(fork, how));
     }
     if (input.flag("plan") || input.text("apply") !== undefined)
       throw usage("--plan and --apply work with --remove only");
     const result = await client.fork(input.required(0), context.place(input.required(1)), options);
-    const { coverToo } = await import("../../agents/cover.ts");
-    await coverToo(context.env, client.workspacePath(), result.workspace.path);
     return {
       data: result,
       exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

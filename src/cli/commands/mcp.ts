@@ -1,4 +1,3 @@
-import { coverToo } from "../../agents/cover.ts";
 import { type Coverage, coverageOf, readCovered } from "../../agents/covered.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CommandDefinition } from "../command.ts";
@@ -30,10 +29,7 @@ export const command: CommandDefinition = {
       const found = (await library.find(folder, { signal: context.signal })) ?? coverage?.root ?? folder;
       return (client = await (makesWorkspace ? library.openOrInit(found) : library.open(found)));
     };
-    const open = Object.assign(opened, {
-      lost: () => void (client = null),
-      forked: async (from: string, to: string) => coverToo(context.env, from, to),
-    });
+    const open = Object.assign(opened, { lost: () => void (client = null) });
     return {
       data: { path: (await library.find(folder, { signal: context.signal }).catch(() => null)) ?? folder },
       // A program that asks for one JSON object cannot read a protocol on the same output.

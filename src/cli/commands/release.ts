@@ -40,8 +40,10 @@ export const command: CommandDefinition = {
         text: () => `${context.style.green("forgot")} ${printable(path)}; its save points no longer exist`,
       };
     }
+    const { toolsFor } = await import("../../agents/tools.ts");
+    const tools = toolsFor(client.workspacePath(), context.env);
     const result = await client.release({ ...context.callOptions(), deletePoints, plan });
-    const next = await hooksToRemove(context, result.workspace.path);
+    const next = await hooksToRemove(context, result.workspace.path, tools);
     return {
       data: { ...result, next },
       exitStatus: result.complete ? 0 : EXIT_PARTLY,
@@ -62,10 +64,15 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Returns the commands that remove agents' hooks from a released folder. */
-async function hooksToRemove(context: Context, path: string): Promise<string[]> {
-  const { toolsFor } = await import("../../agents/tools.ts");
-  return toolsFor(path, context.env).map((tool) => `cairn -C ${shellQuote(path)} agent remove ${tool}`);
+/** Returns the commands that remove hooks of agents, if the hooks serve no other folder than the released one. */
+async function hooksToRemove({ env }: Context, path: string, tools: readonly string[]): Promise<string[]> {
+  const { installedAt, servedBy } = await import("../../agents/tools.ts");
+  return tools.flatMap((tool) => {
+    const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}`;
+    const isIdle = servedBy(tool, env).every(({ folder }) => folder?.path === path);
+    if (installedAt(tool, path, env) !== null) return [`${remove} --for everybody`];
+    return isIdle ? [remove] : [];
+  });
 }
 
 function planned({ style }: Context, plan: ReleasePlan): Outcome {

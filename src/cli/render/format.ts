@@ -55,6 +55,9 @@ export function formatMinute(instant: string, now: number): string {
   return age > -DAY_MS ? minute : `${minute} (${formatAge(instant, now)})`;
 }
 
+/** A time before now, for sentences. */
+export const shownTime = (instant: string): string => formatMinute(instant, Date.now());
+
 /** `3 added, 1 modified`; `nothing` if all counts are zero. */
 export function formatCounts(counts: object): string {
   const parts = Object.entries(counts).filter(([, count]) => (count as number) > 0);

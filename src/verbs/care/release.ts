@@ -19,7 +19,9 @@ export const release = workspaceVerb({
   run: async ({ removals, within }, options) => {
     await removals.settled();
     const { release: carryOut } = await import("../../workspace/care/release.ts");
-    return within(options.workspaceName, async (workspace) => carryOut(workspace, options));
+    const result = await within(options.workspaceName, async (workspace) => carryOut(workspace, options));
+    await (await import("../../agents/cover.ts")).uncover(process.env, result.workspace.path);
+    return result;
   },
 });
 

@@ -7,11 +7,13 @@ export const agentEvents = workspaceVerb({
   output: AgentEventsResult,
   looks: true,
   addsWatched: true,
-  run: async ({ workspace }, { limit = 100 }) => {
+  run: async ({ workspace }, { limit = 100, onWarning }) => {
     const { readAgentEvents, withTexts } = await import("../../workspace/points/agent-record.ts");
     const { hooksIn } = await import("../../workspace/points/failed-hooks.ts");
     const log = readAgentEvents(workspace.found);
     const events = limit === 0 ? [] : log.slice(-limit);
+    // A hook saves into a damaged store too, if it needs nothing of the damaged part.
+    await (await import("../../operations/status.ts")).warnOfDamage(workspace, { onWarning });
     return { events: withTexts(workspace.found, events), agents: hooksIn(workspace.found, log), watched: null };
   },
 });

@@ -60,8 +60,12 @@ export const removeFork = workspaceVerb({
   by: "owners",
   changesPoints: true,
   unserved: "the daemon does not remove folders",
-  run: async ({ workspace }, fork, options) =>
-    (await import("../../operations/directories/remove-fork.ts")).removeFork(workspace, fork, options),
+  async run({ workspace }, fork, options) {
+    const { removeFork: remove } = await import("../../operations/directories/remove-fork.ts");
+    const result = await remove(workspace, fork, options);
+    await (await import("../../agents/cover.ts")).uncover(process.env, result.workspace.path);
+    return result;
+  },
 });
 
 export const planRemoveFork = workspaceVerb({

@@ -36,6 +36,12 @@ export const fork = workspaceVerb({
   seals: true,
   makesFolder: true,
   tool,
-  run: async ({ workspace, parts }, point, path, options) =>
-    (await import("../../operations/directories/fork.ts")).fork(workspace, { point, path }, { ...options, parts }),
+  async run({ workspace, parts }, point, path, options) {
+    const { fork: start } = await import("../../operations/directories/fork.ts");
+    const result = await start(workspace, { point, path }, { ...options, parts });
+    await (
+      await import("../../agents/cover.ts")
+    ).coverToo(process.env, workspace.found.folder.toString(), result.workspace.path);
+    return result;
+  },
 });

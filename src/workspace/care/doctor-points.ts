@@ -4,6 +4,8 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import type { WorkspaceState } from "../../formats/records/control.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { durableRemove } from "../../fs/durable.ts";
+import { readAgentEvents } from "../points/agent-record.ts";
+import { describeFailed, failedIn } from "../points/failed-hooks.ts";
 import type { Point } from "../points/point-files.ts";
 import { holdsMore, leftTrees, whyLeft } from "../points/held-trees.ts";
 import { unlessNotOwn } from "../place/owners.ts";
@@ -13,7 +15,7 @@ import type { ControlPaths, WorkspacePaths } from "../place/control-layout.ts";
 import { whatIsHeldOnly, whyUnsealed } from "../save/seal.ts";
 import type { Workspace } from "../open/workspace.ts";
 
-/** Finds problems in the records and trees of points, except for descriptors. */
+/** Finds problems in the records and trees of points, except for descriptors, and hooks that could not save. */
 
 /**
  * Returns the finding of a record that cannot be read. If a newer version wrote the record, or this user may not read
@@ -176,4 +178,13 @@ export type ReadablePoints = WorkspacePoints & { workspace: PlacedWorkspace };
 
 export function readable({ found }: Workspace): ReadablePoints[] {
   return allPoints(found.control).filter((each): each is ReadablePoints => each.workspace !== null);
+}
+
+/** Finds agents whose hooks could not save the folder. */
+export function hookFindings({ found }: Workspace): StoreFinding[] {
+  return failedIn(readAgentEvents(found)).map((failed) => ({
+    kind: "hooks",
+    severity: failed.over ? "info" : "warning",
+    detail: describeFailed(failed),
+  }));
 }

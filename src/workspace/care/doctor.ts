@@ -12,11 +12,9 @@ import type { StoreFinding } from "../store/store-care.ts";
 import { type DoctorRequest, doctorStore, RECORDED } from "../store/store-doctor.ts";
 import { controlFindings, missingFolderFindings } from "./doctor-control.ts";
 import { journalFindings } from "./doctor-journal.ts";
-import { heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
+import { heldFindings, hookFindings, recordFindings, stateFindings } from "./doctor-points.ts";
 import { descriptorFindings } from "./lost-descriptors.ts";
 import { needsRecovery, recoverWorkspace } from "../open/recovery.ts";
-import { readAgentEvents } from "../points/agent-record.ts";
-import { describeFailed, failedIn } from "../points/failed-hooks.ts";
 import { pointToVerify, verifyHeld } from "./verify.ts";
 import type { Workspace } from "../open/workspace.ts";
 
@@ -196,15 +194,6 @@ function knownIds(control: ControlPaths): (id: string) => boolean {
     );
     return ids.has(id);
   };
-}
-
-/** Finds agents whose hooks could not save the folder. */
-function hookFindings({ found }: Workspace): StoreFinding[] {
-  return failedIn(readAgentEvents(found)).map((failed) => ({
-    kind: "hooks",
-    severity: failed.over ? "info" : "warning",
-    detail: describeFailed(failed),
-  }));
 }
 
 /** Finds a lock whose holder cannot be checked. With `breakLocks` the repair removes the lock. */

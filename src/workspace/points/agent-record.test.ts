@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { encodeMasterKeys } from "../../formats/restic/key-file.ts";
-import { noteAgentEvent, readAgentEvents, removeTexts, withTexts } from "./agent-record.ts";
+import { noteAgentEvent, noteUnopened, readAgentEvents, removeTexts, withTexts } from "./agent-record.ts";
 import type { RecordPlace } from "./event-files.ts";
 
 function newPlace(t: TestContext): RecordPlace {
@@ -50,6 +50,29 @@ test("events that no file takes stay in memory until the log takes them", async 
   await note(place, "third");
   assert.deepEqual(callsIn(place).toSorted(), ["first", "second", "third"]);
   assert.equal(fs.readFileSync(log, "utf8").trim().split("\n").length, 3);
+});
+
+test("hooks that could not open the workspace are in its record, and removals of text reach them", async (t) => {
+  const { XDG_STATE_HOME: state } = process.env;
+  process.env["XDG_STATE_HOME"] = fs.mkdtempSync(join(tmpdir(), "cairn-record-state-"));
+  t.after(() => {
+    fs.rmSync(process.env["XDG_STATE_HOME"]!, { recursive: true });
+    if (state === undefined) delete process.env["XDG_STATE_HOME"];
+    else process.env["XDG_STATE_HOME"] = state;
+  });
+  const [place, other] = ["/p/one", "/p/other"].map((folder) => ({ ...newPlace(t), folder: Buffer.from(folder) }));
+  const cause = (call: string) => ({ kind: "tool_call", agent: "codex", event: "PreToolUse", call });
+  await note(place!, "opened");
+  await noteUnopened("/p/one/deep", cause("unopened"), "no key for the secret");
+  await noteUnopened("/p/other", cause("other"), "no key for the secret");
+  assert.deepEqual(callsIn(place!), ["opened", "unopened"]);
+  assert.deepEqual(Object.keys(readAgentEvents(place!)[1]!).includes("folder"), false);
+  assert.equal((await removeTexts(place!, (text) => text.includes("secret"), { dryRun: true })).length, 1);
+  await removeTexts(place!, (text) => text.includes("secret"), { dryRun: false });
+  assert.deepEqual(
+    [place!, other!].map((each) => readAgentEvents(each).at(-1)!.failed),
+    ["a cleanup removed the text", "no key for the secret"],
+  );
 });
 
 test("concurrent writers, a removal of text and a rotation lose no event", async (t) => {

@@ -57,13 +57,14 @@ export async function noteUnopened(folder: string, cause: Cause, failed: string)
 }
 
 /** Returns this user's hooks in a folder whose workspace could not be opened, oldest first. */
-export function unopenedEvents(folder: string): StoredEvent[] {
+export function unopenedEvents(folder: string | Buffer): StoredEvent[] {
   const place = recordOfUnopened();
-  if (place === null) return [];
-  return readAgentEvents(place).filter((each: StoredEvent & { folder?: string }) =>
-    isAtOrBelow(each.folder ?? "", folder),
-  );
+  const isHere = (event: Unopened): boolean => isAtOrBelow(event.folder ?? "", folder);
+  const events = place === null ? [] : readAgentEvents(place).filter(isHere);
+  return events.map(({ folder: _folder, ...event }: Unopened) => event);
 }
+
+type Unopened = StoredEvent & { folder?: string };
 
 const hasText = ({ prompt, command }: Texts): boolean => prompt !== undefined || command !== undefined;
 
@@ -85,14 +86,19 @@ export function openTexts(place: RecordPlace, sealed: string, keys = keysOf(plac
 
 const keysOf = ({ control }: RecordPlace): MasterKeys => decodeMasterKeys(readRegular(control.storeKey));
 
-/** Returns the events of a workspace, oldest first: about 8 MiB of them. Skips lines that a power cut left damaged. */
+/**
+ * Returns the events of a workspace, oldest first: about 8 MiB of them, with those of this user's hooks that could not open it. Skips
+ * lines that a power cut left damaged.
+ */
 export function readAgentEvents(place: RecordPlace): StoredEvent[] {
-  return recordedLines(place).flatMap((line) => eventIn(line) ?? []);
+  const events = recordedLines(place).flatMap((line) => eventIn(line) ?? []);
+  const unopened = place.folder === undefined ? [] : unopenedEvents(place.folder);
+  return unopened.length === 0 ? events : [...events, ...unopened].toSorted((a, b) => (a.at < b.at ? -1 : 1));
 }
 
-type Older = Omit<StoredEvent, "call" | "before" | "failed">;
+type Older = Omit<Unopened, "call" | "before" | "failed">;
 
-function eventIn(line: string): StoredEvent | null {
+function eventIn(line: string): Unopened | null {
   try {
     // Events of earlier versions have none of these.
     return { call: null, before: null, failed: null, ...(JSON.parse(line) as Older) };
@@ -116,7 +122,7 @@ export function withTexts(place: RecordPlace, events: readonly StoredEvent[]): A
 }
 
 /**
- * Takes texts out of the record of a workspace if `fits` returns true for them, or if they cannot be opened. The events stay,
+ * Takes texts out of the record of a workspace, and out of the user's record of hooks that could not open it, if `fits` returns true for them, or if they cannot be opened. The events stay,
  * because they tell whose changes are whose. Returns the events with such text as recorded lines; `dryRun`: only finds them.
  */
 export async function removeTexts(
@@ -129,13 +135,18 @@ export async function removeTexts(
     const event = eventIn(line);
     // A line that a full disk cut off may have the text too.
     if (event === null) return null;
-    const kept = withoutFitting(place, event, fits);
+    const isHere = event.folder === undefined || isAtOrBelow(event.folder, place.folder!);
+    const kept = isHere ? withoutFitting(place, event, fits) : event;
     if (kept === event) return line;
     found.push(line);
     return JSON.stringify(kept);
   };
-  if (dryRun) for (const line of recordedLines(place)) edit(line);
-  else await rewriteRecord(place, edit);
+  const unopened = place.folder === undefined ? null : recordOfUnopened();
+  for (const record of unopened === null ? [place] : [place, unopened]) {
+    const lines = recordedLines(record);
+    if (dryRun) for (const line of lines) edit(line);
+    else if (record === place || lines.length > 0) await rewriteRecord(record, edit);
+  }
   return found;
 }
 

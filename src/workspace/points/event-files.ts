@@ -16,13 +16,14 @@ export interface RecordPlace {
   readonly paths: { readonly agentEvents: string };
   readonly control: { readonly storeKey: string };
   readonly workspace: { readonly id: string };
+  /** real path; absent: the user's record of hooks whose workspace could not be opened */
+  readonly folder?: Buffer | undefined;
 }
 
 const MOST_BYTES = 4 << 20;
 const SPARE_BYTES = 64 << 10;
 const LOCK_MS = 2000;
 const MOST_IN_MEMORY = 1000;
-const UNOPENED = "unopened";
 
 const inMemory = new Map<string, string[]>();
 
@@ -53,8 +54,8 @@ function usersPlaces(): string[] {
 export function recordOfUnopened(): RecordPlace | null {
   const [folder] = usersPlaces();
   if (folder === undefined) return null;
-  const agentEvents = join(folder, `${UNOPENED}.jsonl`);
-  return { paths: { agentEvents }, control: { storeKey: "" }, workspace: { id: UNOPENED } };
+  const id = "unopened";
+  return { paths: { agentEvents: join(folder, `${id}.jsonl`) }, control: { storeKey: "" }, workspace: { id } };
 }
 
 /** Takes the lock of a file. Failed saves write without the workspace's lock. */
@@ -78,7 +79,7 @@ export function recordedLines(place: RecordPlace): string[] {
 export async function appendToRecord(place: RecordPlace, line: string, short: string): Promise<void> {
   const parts = partsOf(place);
   try {
-    if (place.workspace.id === UNOPENED) fs.mkdirSync(dirname(parts.log), { recursive: true, mode: 0o700 });
+    if (place.folder === undefined) fs.mkdirSync(dirname(parts.log), { recursive: true, mode: 0o700 });
     using _lock = await locked(parts.log);
     try {
       await appendToLog(parts, line);

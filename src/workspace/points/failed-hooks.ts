@@ -2,15 +2,15 @@ import type { AgentHooks, FailedHooks } from "../../contract/looking.ts";
 import type { TurnsResult } from "../../contract/turns.ts";
 import { plural } from "../../formats/sizes.ts";
 import { CHECK_EVENT, firstLineOf } from "./agent-events.ts";
-import { type StoredEvent, withTexts } from "./agent-record.ts";
-import type { RecordPlace } from "./event-files.ts";
+import { type StoredEvent, unopenedEvents, withTexts } from "./agent-record.ts";
+import { type RecordPlace, recordOfUnopened } from "./event-files.ts";
 
 /** Hooks of agents that could not save the folder, from the record of events. */
 
 /** Milliseconds for which failures stay reported after a later hook has saved the folder. */
 const REPORTED_MS = 86_400_000;
 
-/** Returns what the record says of each agent that has an event in it. */
+/** Returns the hooks of each agent that has an event in the record. */
 export function hooksIn(place: RecordPlace, log: readonly StoredEvent[]): AgentHooks[] {
   const shown = (event: StoredEvent | undefined) => (event === undefined ? null : withTexts(place, [event])[0]!);
   return [...Map.groupBy(log, ({ agent }) => agent)].map(([agent, events]) => {
@@ -19,11 +19,29 @@ export function hooksIn(place: RecordPlace, log: readonly StoredEvent[]): AgentH
       agent,
       last_hook: shown(hooks.at(-1)),
       last_point: shown(hooks.findLast(({ made }) => made)),
-      last_saved_at: hooks.findLast(({ failed }) => failed === null)?.at ?? null,
       checked_at: events.findLast(({ event }) => event === CHECK_EVENT)?.at ?? null,
       failed: failedHooks(hooks),
     };
   });
+}
+
+/** Adds this user's hooks that could not open the workspace of a folder. `known`: the answer of a daemon, which cannot read them if it is root's. */
+export function withUnopened(known: readonly AgentHooks[], folder: string): AgentHooks[] {
+  const place = recordOfUnopened();
+  const own = place === null ? [] : hooksIn(place, unopenedEvents(folder));
+  const byAgent = new Map(known.map((each) => [each.agent, each]));
+  for (const each of own) {
+    const { last_hook: last = null, failed: told = null, ...rest } = byAgent.get(each.agent) ?? {};
+    if (each.failed === null || (told !== null && told.last_at >= each.failed.last_at)) continue;
+    const over = last?.failed === null && last.at > each.failed.last_at;
+    byAgent.set(each.agent, {
+      ...each,
+      ...rest,
+      last_hook: over ? last : each.last_hook,
+      failed: { ...each.failed, over },
+    });
+  }
+  return [...byAgent.values()];
 }
 
 /** Returns the agents of a log with hooks that failed. */
@@ -34,13 +52,10 @@ export function failedIn(log: readonly StoredEvent[]): TurnsResult["failed_hooks
   });
 }
 
-/**
- * Counts the hooks of one agent that failed since a hook last saved the folder, or within a day; null without such hooks.
- * `savedAt`: when a hook last saved, if other events than these tell.
- */
-export function failedHooks(log: readonly StoredEvent[], savedAt?: string | null): FailedHooks | null {
+/** Counts the hooks of one agent that failed since a hook last saved the folder, or within a day; null without such hooks. */
+function failedHooks(log: readonly StoredEvent[]): FailedHooks | null {
   const hooks = log.filter(({ event }) => event !== CHECK_EVENT);
-  const saved = savedAt ?? hooks.findLast(({ failed }) => failed === null)?.at ?? "";
+  const saved = hooks.findLast(({ failed }) => failed === null)?.at ?? "";
   const since = new Date(Date.now() - REPORTED_MS).toISOString();
   const failed = hooks.filter((each) => each.failed !== null && (each.at > saved || each.at > since));
   const [first, last] = [failed[0], failed.at(-1)];
@@ -52,14 +67,6 @@ export function failedHooks(log: readonly StoredEvent[], savedAt?: string | null
     reason: firstLineOf(last.failed!),
     over: last.at < saved,
   };
-}
-
-/** Joins failures of one agent from two records. */
-export function joinFailed(one: FailedHooks | null, other: FailedHooks | null): FailedHooks | null {
-  if (one === null || other === null) return one ?? other;
-  const [first, last] = one.last_at < other.last_at ? [one, other] : [other, one];
-  const since = first.since < last.since ? first.since : last.since;
-  return { ...last, count: one.count + other.count, since };
 }
 
 /** Words failures, for example "2 hooks of codex failed since 12:03: no space". `at` formats a time. */

@@ -68,6 +68,7 @@ export const StatusData = object({
       folder: text(),
       of: text("the covered folder"),
       at: text("when a hook of the tool first ran there"),
+      asked_at: orNull(text("when `agent status` asked the person about it; null: not yet")),
     }),
     "copies of covered git repositories that are not covered, and in which a tool works",
   ),

@@ -51,6 +51,14 @@ export function withEdit(edit: Edit, text: string | null): string {
   }
 }
 
+/** True if a text has the entry, whatever version wrote it. The text was parsed by `withEdit`. */
+export function hasEdit(edit: Edit, text: string): boolean {
+  if (edit.form === "file") return text.includes(MARK);
+  if (edit.form === "table") return at(parseToml(text), edit.name.split(".")) !== undefined;
+  const value = at(parse(text), edit.path);
+  return edit.form === "member" ? value !== undefined : Array.isArray(value) && value.some(isOurs);
+}
+
 /** Returns the text of a file without an entry; null: the file becomes empty. Throws `refused` for text that does not parse. */
 export function withoutEdit(edit: Edit, text: string | null): string | null {
   if (text === null) return null;

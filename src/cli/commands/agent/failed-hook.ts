@@ -3,8 +3,6 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "n
 import { join } from "node:path";
 import { foldersAbove } from "../../../agents/own-files.ts";
 import { toolsFor } from "../../../agents/tools.ts";
-import type { Client } from "../../../contract/index.ts";
-import type { AgentHooks, FailedHooks } from "../../../contract/looking.ts";
 import { CairnError, toCairnError } from "../../../errors.ts";
 import type { Environment } from "../../../fs/home.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
@@ -17,10 +15,8 @@ import {
   type StoredEvent,
   unopenedEvents,
 } from "../../../workspace/points/agent-record.ts";
-import { describeFailed, failedHooks, joinFailed } from "../../../workspace/points/failed-hooks.ts";
-import type { Context } from "../../context.ts";
 import type { LateHook } from "../../late-saves.ts";
-import { formatMinute, printable } from "../../render/format.ts";
+import { printable } from "../../render/format.ts";
 
 /** A hook that saved nothing is recorded, and says so once in each session, if its tool shows messages of hooks. */
 
@@ -47,21 +43,20 @@ export async function noteFailedHook(hook: LateHook, error: unknown): Promise<bo
   const cause = { kind: "tool_call", agent, ...facts };
   const isOfSession = (each: StoredEvent): boolean =>
     each.failed !== null && each.agent === agent && each.session === (facts.session ?? null);
+  const isNoted = ({ at, event, call }: StoredEvent): boolean =>
+    at >= asked && event === facts.event && call === (facts.call ?? null);
   try {
     const place = findWorkspace(cwd);
     if (place === null) throw new Error("the folder is not a workspace");
     const known = readAgentEvents(place).slice(-LAST_EVENTS).filter(isOfSession);
-    const isNoted = known.some(
-      ({ at, event, call }) => at >= asked && event === facts.event && call === (facts.call ?? null),
-    );
     const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
     const state = { before: null, save_point_id: null, made: false, failed };
-    if (!isNoted) await noteAgentEvent(place, { cause, texts }, state);
+    if (!known.some(isNoted)) await noteAgentEvent(place, { cause, texts }, state);
     return known.some(({ at }) => at < asked);
   } catch {
-    const isAgain = unopenedEvents(cwd).some(isOfSession);
-    await noteUnopened(realOrGiven(cwd), cause, failed);
-    return isAgain;
+    const known = unopenedEvents(realOrGiven(cwd)).filter(isOfSession);
+    if (!known.some(isNoted)) await noteUnopened(realOrGiven(cwd), cause, failed);
+    return known.some(({ at }) => at < asked);
   }
 }
 
@@ -105,24 +100,3 @@ function wasTold(session: string, unknown: boolean): boolean {
     return (error as NodeJS.ErrnoException).code === "EEXIST" || unknown;
   }
 }
-
-/** Adds this user's hooks of an agent whose workspace could not be opened. A daemon cannot read their record. */
-export function withUnopened(agent: string, folder: string, known: AgentHooks | undefined): FailedHooks | null {
-  const unopened = unopenedEvents(folder).filter((each) => each.agent === agent);
-  return joinFailed(known?.failed ?? null, failedHooks(unopened, known?.last_saved_at));
-}
-
-/** Reports hooks whose workspace could not be opened. */
-export async function noteUnopenedHooks(context: Context, client: Client): Promise<void> {
-  const unopened = Map.groupBy(unopenedEvents(client.workspacePath()), ({ agent }) => agent);
-  if (unopened.size === 0) return;
-  const { agents } = await client.agentEvents({ ...context.callOptions(), limit: 0 });
-  for (const [agent, events] of unopened) {
-    const saved = agents.find((each) => each.agent === agent)?.last_saved_at;
-    const failed = failedHooks(events, saved);
-    if (failed !== null) context.note(describeFailed({ agent, ...failed }, shownTime));
-  }
-}
-
-/** A time as lists show it. */
-export const shownTime = (time: string): string => formatMinute(time, Date.now());

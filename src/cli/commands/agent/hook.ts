@@ -81,11 +81,11 @@ interface Done {
   /** the new point; null if none was made, or not yet */
   id: string | null;
   said: string;
-  /** What the tool reads; absent: nothing. */
+  /** output for the tool; absent: none */
   answer?: string;
 }
 
-/** Loaded only then: most hooks save. */
+/** Loads the part for failures. Most hooks save, and do without it. */
 const onFailure = async () => import("./failed-hook.ts");
 
 const UNCHANGED: Done = { id: null, said: "no point was made: nothing had changed" };

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline/promises";
 import { originalOfFolder } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
 import { type Cover, type Coverage, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
-import { MARK, TOOLS } from "../../../agents/tools.ts";
+import { MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
 import { thisProgram } from "../../../daemon/unit.ts";
@@ -18,7 +18,7 @@ import { listedNames, printable } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
 import { editsOf, IF_COVERED, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
-import { type Edit, withEdit, withoutEdit } from "./edit.ts";
+import { type Edit, hasEdit, withEdit, withoutEdit } from "./edit.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
@@ -62,7 +62,6 @@ export const install: CommandDefinition = {
   ],
   async run(context, input) {
     const on = await placeOf(context, input);
-    const { covers } = requireCovered(context.env);
     const cover: Cover = {
       tool: on.tool,
       whom: on.whom,
@@ -70,10 +69,12 @@ export const install: CommandDefinition = {
       folder: on.whom === "all-mine" ? null : await folderFacts(on.folder),
       since: new Date().toISOString(),
     };
-    const added = [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, covers);
-    const scope = scopeOf(context, on, added, addressOf(input.text("http")));
+    const withOwn = (all: readonly Cover[]): readonly Cover[] =>
+      [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, all);
+    const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(input.text("http")));
     const former = on.whom === "everybody" ? [] : formerChanges(context, on);
     const changes = [...changesFor(on.tool, scope), ...former];
+    const all = editsOf(on.tool, { ...scope, each: "tool" });
     if (input.flag("print"))
       return {
         data: { ...dataOf(on, changes), checked: null, problem: null },
@@ -83,11 +84,13 @@ export const install: CommandDefinition = {
     const client = await workspaceOf(context, input, on);
     if (client !== null) await firstPoint(context, client);
     // A listed folder without entries is not saved, and status says so; entries without a list would do nothing.
-    await changeCovered(context.env, () => added);
+    await changeCovered(context.env, withOwn);
     failpoint("agent.covered");
-    for (const { file, before, text } of changes) {
-      const made = write({ file, before, text });
-      if (text !== null && text !== before && !isUnknown(file, before)) keepBefore(file, { before, text, made });
+    for (const change of changes) {
+      const { file, before, text } = change;
+      const made = write(change);
+      if (text !== null && text !== before && !former.includes(change) && !isUnknown(all, change))
+        keepBefore(file, { before, text, made });
       failpoint("agent.written");
     }
     forget(former);
@@ -100,6 +103,7 @@ export const install: CommandDefinition = {
           `${context.style.green("installed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
           ...shown(changes),
           ...(client !== null && problem === null ? [CHECKED[on.whom]] : []),
+          ...(on.whom === "everybody" && TOOLS[on.tool]!.readsOnlyStart === true ? [ONLY_TOP] : []),
           `  ${TOOLS[on.tool]!.afterwards}`,
           ...(scope.http === undefined ? [] : [TOKEN_STEP]),
         ].join("\n"),
@@ -108,8 +112,10 @@ export const install: CommandDefinition = {
 };
 
 /** True for a text with entries, if no text from before these entries is recorded. */
-const isUnknown = (file: string, before: string | null): boolean =>
-  before !== null && /agent hook|"cairn"|mcp_servers\.cairn/.test(before) && keptBefore(file, before) === null;
+const isUnknown = (edits: readonly Edit[], { file, before }: Change): boolean =>
+  before !== null &&
+  edits.some((edit) => edit.file === file && hasEdit(edit, before)) &&
+  keptBefore(file, before) === null;
 
 const CHECKED = {
   me: "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
@@ -117,6 +123,7 @@ const CHECKED = {
   everybody: "  checked: a hook saved this folder; without `cairn` in PATH it is silent and succeeds",
 };
 
+const ONLY_TOP = "  it reads these files only if it is started in this folder, not in one below";
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
 /** The tool, the persons and the folder of a call. */
@@ -247,7 +254,7 @@ export const remove: CommandDefinition = {
     const without = (covers: readonly Cover[]): readonly Cover[] => covers.filter((each) => !isSame(each, about));
     const left = without(requireCovered(env).covers);
     // The user's entries serve other folders, too.
-    const served = left.filter(({ tool, whom, each }) => tool === on.tool && whom !== "everybody" && each !== "never");
+    const served = servedBy(on.tool, env, left);
     const scope: Scope = { project: null, env, command: [], each: "tool" };
     const changes = [
       ...(on.whom === "everybody" || served.length > 0 ? [] : removals(on.tool, scope)),

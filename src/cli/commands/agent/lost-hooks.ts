@@ -15,7 +15,7 @@ export async function tellingOfHooks<T>(context: Context, client: Client, restor
   const after = new Set(installedFor(root, context.env));
   for (const tool of before.filter((each) => !after.has(each)))
     context.note(
-      `this state does not have the hooks of ${tool}; to install them again: ${context.commandLine(["agent", "install", tool])}`,
+      `this state does not have the hooks of ${tool}; to install them again: ${context.commandLine(["agent", "install", tool, "--for", "everybody"])}`,
     );
   return result;
 }

@@ -1,4 +1,5 @@
-import { uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
+import { relative } from "node:path";
+import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
 import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
 import { installedAt, TOOLS } from "../../../agents/tools.ts";
@@ -6,20 +7,17 @@ import { append } from "../../../append.ts";
 import type { AgentHooks } from "../../../contract/looking.ts";
 import { toCairnError } from "../../../errors.ts";
 import { rawPath } from "../../../formats/records/record.ts";
-import type { Environment } from "../../../fs/home.ts";
 import { displayPath, isAtOrBelow } from "../../../fs/paths/safe-path.ts";
-import { unopenedEvents } from "../../../workspace/points/agent-record.ts";
-import { describeFailed } from "../../../workspace/points/failed-hooks.ts";
+import { describeFailed, withUnopened } from "../../../workspace/points/failed-hooks.ts";
 import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
 import { listReleased, releasedRegistration } from "../../../workspace/place/registry.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { LateSaves } from "../../late-saves.ts";
-import { formatAge, printable, shellQuote } from "../../render/format.ts";
+import { formatAge, printable, shellQuote, shownTime } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import type { AgentState, FolderState } from "./data.ts";
-import { shownTime, withUnopened } from "./failed-hook.ts";
 
 export const command: CommandDefinition = {
   name: "agent status",
@@ -37,7 +35,18 @@ export const command: CommandDefinition = {
     const folders = isAll ? states.filter(({ agents }) => agents.some(isOfFolder)) : states;
     const clones = await uncoveredClones(context.env);
     const shown = isAll ? isOfFolder : isOfMachine;
-    return { data: { folders, clones }, text: async () => render({ folders, clones, shown }, context.style) };
+    return {
+      data: { folders, clones },
+      async text() {
+        const lines = await render({ folders, shown }, context.style);
+        append(
+          lines,
+          clones.flatMap((each) => aboutClone(each, isAll)),
+        );
+        noteAsked(context.env, clones);
+        return lines.join("\n");
+      },
+    };
   },
 };
 
@@ -59,16 +68,19 @@ async function allFolders(context: Context): Promise<string[]> {
   return [...new Set([...workspaces.map(({ path }) => path), ...covered, ...released])].toSorted();
 }
 
-/** Returns what is known of the agents in a folder, or in the workspace above it. */
+/** Returns the state of each agent in a folder, or in the workspace above it. */
 export async function folderState(context: Context, folder: string): Promise<FolderState> {
   const { env } = context;
   const options = context.callOptions();
-  let path = realPathOf(folder).toString("utf8");
+  const asked = realPathOf(folder).toString("utf8");
+  let path = asked;
   let [watched, known, problem]: [boolean | null, AgentHooks[], string | null] = [null, [], null];
+  let isGone = false;
   try {
     const library = await context.library();
     const found = await library.find(path, options);
     path = found ?? path;
+    isGone = found === null;
     if (found === null) problem = whyNone(path);
     else {
       await using client = await library.open(found, options);
@@ -77,16 +89,16 @@ export async function folderState(context: Context, folder: string): Promise<Fol
   } catch (error) {
     problem = toCairnError(error).message;
   }
+  known = withUnopened(known, path);
   const saves = new LateSaves(path);
   const [list, isPending] = [readCovered(env), saves.isPending()];
-  const others = [...known, ...unopenedEvents(path)].map(({ agent }) => agent);
   const agents: AgentState[] = [];
-  for (const tool of new Set([...Object.keys(TOOLS), ...others])) {
+  for (const tool of new Set([...Object.keys(TOOLS), ...known.map(({ agent }) => agent)])) {
     const own = known.find(({ agent }) => agent === tool);
     agents.push(
       Object.hasOwn(TOOLS, tool)
-        ? await agentState(tool, { path, env, list, known: own, problem, isPending })
-        : otherAgent(tool, { path, known: own, problem }),
+        ? await agentState(tool, { path, asked, env, list, known: own, problem, isGone, isPending })
+        : otherAgent(tool, own, problem),
     );
   }
   return { path, problem, watched, background: saves.state(), agents };
@@ -99,18 +111,20 @@ function whyNone(path: string): string {
   return released === null ? NO_WORKSPACE : `released ${shownTime(released.registered_at)}`;
 }
 
-/** Milliseconds by which a prompt must be later than the last hook before that hook counts as missed. */
+/** Milliseconds after the last hook from which a prompt without a hook counts as missed. */
 const MISSED_MS = 60_000;
 
 interface About {
   path: string;
   known: AgentHooks | undefined;
-  /** Why no hook can save the folder now. */
+  /** the reason if no hook can save the folder */
   problem: string | null;
+  /** true: no workspace, perhaps not any more */
+  isGone: boolean;
 }
 
-/** The state of a tool that calls `agent hook --tool` by itself. */
-function otherAgent(tool: string, { path, known, problem }: About): AgentState {
+/** Returns the state of a tool that calls `agent hook --tool` by itself. */
+function otherAgent(tool: string, known: AgentHooks | undefined, problem: string | null): AgentState {
   return {
     tool,
     installed: [],
@@ -120,7 +134,7 @@ function otherAgent(tool: string, { path, known, problem }: About): AgentState {
     last_prompt: null,
     last_hook: known?.last_hook ?? null,
     last_point: known?.last_point ?? null,
-    failed: withUnopened(tool, path, known),
+    failed: known?.failed ?? null,
     checked_at: null,
     problems: [],
   };
@@ -128,17 +142,26 @@ function otherAgent(tool: string, { path, known, problem }: About): AgentState {
 
 async function agentState(
   tool: string,
-  about: About & { env: Environment; list: CoveredList | null; isPending: boolean },
+  about: About & { asked: string; env: Context["env"]; list: CoveredList | null; isPending: boolean },
 ): Promise<AgentState> {
-  const { path, env, known, problem, isPending } = about;
+  const { path, asked, env, known, problem, isGone, isPending } = about;
   const files = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
   const { isCovered, why: whyNot, isFamily } = coverOf(tool, about);
-  const places = { project: files.project !== null, user: files.user !== null && isCovered };
+  const { title, afterwards, readsOnlyStart } = TOOLS[tool]!;
+  const isTooDeep = files.project !== null && readsOnlyStart === true && asked !== path;
+  const places = { project: files.project !== null && !isTooDeep, user: files.user !== null && isCovered };
   const installed = (["project", "user"] as const).filter((each) => places[each]);
-  const { title, afterwards } = TOOLS[tool]!;
   const isInstalled = installed.length > 0;
   // A worktree of a covered repository becomes a workspace at its first prompt.
-  const why = isInstalled ? (isFamily ? null : problem) : files.user === null ? NOT_INSTALLED : whyNot;
+  const why = isInstalled
+    ? isFamily
+      ? null
+      : problem
+    : isTooDeep
+      ? `${title} reads the project's hooks only if it is started in ${path}, not in ${relative(path, asked)}`
+      : files.user === null
+        ? NOT_INSTALLED
+        : whyNot;
   const last = known?.last_hook ?? null;
   const writtenAt = Math.max(files.project ?? 0, files.user ?? 0);
   const lastAt = last === null ? 0 : Date.parse(last.at);
@@ -154,14 +177,20 @@ async function agentState(
     last_prompt: prompt === null ? null : new Date(prompt).toISOString(),
     last_hook: last,
     last_point: known?.last_point ?? null,
-    failed: isInstalled ? withUnopened(tool, path, known) : null,
+    failed: (isInstalled && known?.failed) || null,
     checked_at: known?.checked_at ?? null,
     problems: [],
   };
   if (!isInstalled) return state;
   if (why !== null) {
-    const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}`;
-    state.problems.push(`hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`);
+    const line = `cairn -C ${shellQuote(path)}`;
+    const remove = `${line} agent remove ${tool}${places.project ? " --for everybody" : ""}`;
+    if (isGone)
+      state.problems.push(
+        files.project !== null && why === NO_WORKSPACE
+          ? `the project's hooks of ${title} save nothing until it is a workspace: ${line} save`
+          : `hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`,
+      );
     return state;
   }
   if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
@@ -187,7 +216,9 @@ function coverOf(
     isFamily: coverage?.by === "family" && problem === NO_WORKSPACE,
     why: isNever
       ? "you said that it is not to be covered"
-      : `\`cairn -C ${shellQuote(path)} agent install ${tool}\` covers it`,
+      : problem === null || problem === NO_WORKSPACE
+        ? `\`cairn -C ${shellQuote(path)} agent install ${tool}\` covers it`
+        : problem,
   };
 }
 
@@ -209,13 +240,20 @@ function isNearest(folder: string, path: string): boolean {
   }
 }
 
+/** Asks once about a copy of a covered repository. Later only `--all` names the copy. */
+function aboutClone({ tool, folder, of, asked_at: asked }: UncoveredClone, isAll: boolean): string[] {
+  const line = `cairn -C ${shellQuote(folder)} agent`;
+  const question = `. \`${line} install ${tool}\` covers it, \`${line} remove ${tool}\` ends this question`;
+  const said = `${folder} is not covered, though ${TOOLS[tool]?.title ?? tool} works in it: a copy of ${of}`;
+  return asked === null ? [printable(`${said}${question}`)] : isAll ? [printable(said)] : [];
+}
+
 interface Shown {
   folders: readonly FolderState[];
-  clones: readonly UncoveredClone[];
   shown(agent: AgentState): boolean;
 }
 
-async function render({ folders, clones, shown }: Shown, style: Style): Promise<string> {
+async function render({ folders, shown }: Shown, style: Style): Promise<string[]> {
   const now = Date.now();
   const rows: string[][] = [];
   const below = new Map<number, string[]>();
@@ -237,20 +275,12 @@ async function render({ folders, clones, shown }: Shown, style: Style): Promise<
     ...(below.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`),
   ]);
   if (lines.length === 0) lines.push(`no folder has hooks of an agent; ${INSTALL}`);
-  for (const { tool, folder, of } of clones) {
-    const [title, line] = [TOOLS[tool]?.title ?? tool, `cairn -C ${shellQuote(folder)} agent`];
-    lines.push(
-      printable(
-        `${folder} is not covered, though ${title} works in it: a copy of ${of}. \`${line} install ${tool}\` covers it, \`${line} remove ${tool}\` ends this question`,
-      ),
-    );
-  }
-  return lines.join("\n");
+  return lines;
 }
 
 const INSTALL = "`cairn agent install TOOL` adds them";
 
-/** What a folder's background process does, and what failed in it. */
+/** Returns lines on a folder's background process: its progress, and its last failure. */
 function notesOn({ path, background }: FolderState, style: Style, now: number): string[] {
   const running = new LateSaves(path).describe();
   const failed = background?.failed ?? null;
@@ -279,7 +309,9 @@ function rowOf(
   const ago = (what: string, time: string): string => `${what} ${formatAge(time, now)}`;
   const head = [style.bold(printable(path)), TOOLS[tool]?.title ?? printable(tool)];
   if (why !== null && installed.length === 0) return [...head, `${style.red("not covered")}: ${printable(why)}`];
-  const by = [...installed, ...(watched === true ? ["watched"] : [])].join(", ");
+  const isOnlyTop = TOOLS[tool]?.readsOnlyStart === true && !installed.includes("user");
+  const places = installed.map((each) => (each === "project" && isOnlyTop ? "project, not in subfolders" : each));
+  const by = [...places, ...(watched === true ? ["watched"] : [])].join(", ");
   return [
     ...head,
     why === null

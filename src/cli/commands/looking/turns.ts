@@ -1,9 +1,9 @@
-import type { Turn } from "../../../contract/index.ts";
-import { TurnsOptions } from "../../../contract/turns.ts";
+import type { Client, Turn } from "../../../contract/index.ts";
+import { TurnsOptions, type TurnsResult } from "../../../contract/turns.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { describeFailed } from "../../../workspace/points/failed-hooks.ts";
-import { noteUnopenedHooks, shownTime } from "../agent/failed-hook.ts";
+import type { Context } from "../../context.ts";
+import { describeFailed, withUnopened } from "../../../workspace/points/failed-hooks.ts";
 import { VerbOptions } from "../../options.ts";
 import { type Shorten, shortener } from "../../shorten.ts";
 import type { Style } from "../../render/style.ts";
@@ -21,13 +21,13 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const client = await context.open();
     const result = await client.turns({ ...context.callOptions(), ...OPTIONS.read(context, input) });
-    await noteUnopenedHooks(context, client);
+    result.failed_hooks = await withOwnHooks(context, client, result.failed_hooks);
     return {
       data: result,
       paged: true,
       async text() {
         const none = `no hook of an agent has saved here yet; ${context.commandLine(["agent", "install", "TOOL"])} adds the hooks`;
-        const { plural, printable } = await import("../../render/format.ts");
+        const { plural, printable, shownTime } = await import("../../render/format.ts");
         const failed = result.failed_hooks.map((each) =>
           context.style.yellow(printable(describeFailed(each, shownTime))),
         );
@@ -42,6 +42,18 @@ export const command: CommandDefinition = {
     };
   },
 };
+
+/** Adds this user's hooks that could not open the workspace: root's daemon cannot read their record. */
+async function withOwnHooks(
+  context: Context,
+  client: Client,
+  known: TurnsResult["failed_hooks"],
+): Promise<TurnsResult["failed_hooks"]> {
+  const folder = client.workspacePath();
+  if (withUnopened([], folder).length === 0) return known;
+  const { agents } = await client.agentEvents({ ...context.callOptions(), limit: 0 });
+  return withUnopened(agents, folder).flatMap(({ agent, failed }) => (failed === null ? [] : [{ agent, ...failed }]));
+}
 
 const SHOWN_PATHS = 6;
 const SHOWN_COMMANDS = 4;
