@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { LONG } from "../fixtures/long.ts";
@@ -26,10 +27,11 @@ for (const pair of LONG ? PAIRS : PAIRS.filter((_, i) => i === 0 || i === PAIRS.
 
 async function together(t: TestContext, pair: readonly [string, string], peers: readonly Peer[]): Promise<void> {
   const home = `${pair.join("-and-")}`;
+  const more = { XDG_STATE_HOME: path.join(SCRATCH, `state-of-${home}`) };
   const works: { work: Work; model: MockModel }[] = [];
   for (const [i, name] of pair.entries()) {
     const model = await new MockModel().start(t);
-    works.push({ model, work: new Work(home, AGENTS[name]!, peers[i]!.program, { url: model.url }) });
+    works.push({ model, work: new Work(home, AGENTS[name]!, peers[i]!.program, { url: model.url, more }) });
   }
   const { project } = works[0]!.work;
   const before = works[0]!.work.state();
@@ -74,6 +76,7 @@ async function together(t: TestContext, pair: readonly [string, string], peers: 
       made(after)
         .filter((file) => !own.includes(file))
         .toSorted(),
+      `${name}: ${JSON.stringify([turn, data])}`,
     );
     const kept = made(work.state()).filter((file) => file.startsWith(`${name}.`));
     assert.deepEqual(
@@ -96,7 +99,10 @@ for (const [name, agent] of Object.entries(AGENTS)) {
     daemon.configure('[backend]\ntype = "plain"\n[http]\nlisten = "127.0.0.1:0"\n');
     await daemon.start();
     const model = await new MockModel().start(t);
-    const more: Record<string, string> = { CAIRN_SOCKET: daemon.socket };
+    const more: Record<string, string> = {
+      CAIRN_SOCKET: daemon.socket,
+      XDG_STATE_HOME: path.join(SCRATCH, `state-of-${name}`),
+    };
     const work = new Work(`${name}-http`, agent, (peer as Peer).program, { url: model.url, more });
     const before = work.state();
     assert.equal(work.cairn("agent", "install", name, "--http", `${daemon.url}/mcp`)["checked"], true);
