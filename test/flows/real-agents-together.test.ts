@@ -39,12 +39,12 @@ async function together(t: TestContext, pair: readonly [string, string], peers: 
     works[i]!.work.cairn("agent", "install", name);
     if (name === "codex") await trustHooks(works[i]!.work);
   }
-  // Each waits in a shell command until the other has begun one, so that their turns overlap.
+  // Each waits in a shell command until the other has begun one, so that their turns overlap. Gemini CLI refuses `$(…)`.
   await Promise.all(
     works.map(async ({ work, model }, i) => {
       const [mine, other] = [pair[i]!, pair[1 - i]!];
       const agent = AGENTS[mine]!;
-      const wait = `touch ${mine}.begun; for i in $(seq 600); do [ -e ${other}.begun ] && break; sleep 0.1; done`;
+      const wait = `touch ${mine}.begun; timeout 60 sh -c "until [ -e ${other}.begun ]; do sleep 0.1; done"`;
       const write = agent.write(path.join(project, `${mine}.txt`), `${mine}\n`);
       model.expect(agent.shell(wait), write, { say: "done" });
       await work.turn(`Work as ${mine}`, false);
