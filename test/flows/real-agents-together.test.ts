@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { LONG } from "../fixtures/long.ts";
@@ -26,10 +27,11 @@ for (const pair of LONG ? PAIRS : PAIRS.filter((_, i) => i === 0 || i === PAIRS.
 
 async function together(t: TestContext, pair: readonly [string, string], peers: readonly Peer[]): Promise<void> {
   const home = `${pair.join("-and-")}`;
+  const more = { XDG_STATE_HOME: path.join(SCRATCH, `state-of-${home}`) };
   const works: { work: Work; model: MockModel }[] = [];
   for (const [i, name] of pair.entries()) {
     const model = await new MockModel().start(t);
-    works.push({ model, work: new Work(home, AGENTS[name]!, peers[i]!.program, { url: model.url }) });
+    works.push({ model, work: new Work(home, AGENTS[name]!, peers[i]!.program, { url: model.url, more }) });
   }
   const { project } = works[0]!.work;
   const before = works[0]!.work.state();
@@ -37,12 +39,12 @@ async function together(t: TestContext, pair: readonly [string, string], peers: 
     works[i]!.work.cairn("agent", "install", name);
     if (name === "codex") await trustHooks(works[i]!.work);
   }
-  // Each waits in a shell command until the other has begun one, so that their turns overlap.
+  // Each waits in a shell command until the other has begun one, so that their turns overlap. Gemini CLI refuses `$(…)`.
   await Promise.all(
     works.map(async ({ work, model }, i) => {
       const [mine, other] = [pair[i]!, pair[1 - i]!];
       const agent = AGENTS[mine]!;
-      const wait = `touch ${mine}.begun; for i in $(seq 600); do [ -e ${other}.begun ] && break; sleep 0.1; done`;
+      const wait = `touch ${mine}.begun; timeout 60 sh -c "until [ -e ${other}.begun ]; do sleep 0.1; done"`;
       const write = agent.write(path.join(project, `${mine}.txt`), `${mine}\n`);
       model.expect(agent.shell(wait), write, { say: "done" });
       await work.turn(`Work as ${mine}`, false);
@@ -74,6 +76,7 @@ async function together(t: TestContext, pair: readonly [string, string], peers: 
       made(after)
         .filter((file) => !own.includes(file))
         .toSorted(),
+      `${name}: ${JSON.stringify([turn, data])}`,
     );
     const kept = made(work.state()).filter((file) => file.startsWith(`${name}.`));
     assert.deepEqual(
@@ -96,7 +99,10 @@ for (const [name, agent] of Object.entries(AGENTS)) {
     daemon.configure('[backend]\ntype = "plain"\n[http]\nlisten = "127.0.0.1:0"\n');
     await daemon.start();
     const model = await new MockModel().start(t);
-    const more: Record<string, string> = { CAIRN_SOCKET: daemon.socket };
+    const more: Record<string, string> = {
+      CAIRN_SOCKET: daemon.socket,
+      XDG_STATE_HOME: path.join(SCRATCH, `state-of-${name}`),
+    };
     const work = new Work(`${name}-http`, agent, (peer as Peer).program, { url: model.url, more });
     const before = work.state();
     assert.equal(work.cairn("agent", "install", name, "--http", `${daemon.url}/mcp`)["checked"], true);
