@@ -34,7 +34,7 @@ const ASKED: ReadonlySet<string> = new Set(["person", "program"]);
 const PROMPT = /^(?:UserPromptSubmit|BeforeAgent|prompt)$/;
 const END = /^(?:Stop|AfterAgent|stop)$/;
 
-/** What turns are told from, as it was at one moment. */
+/** The record and the points as they were at one moment. Turns are made from them. */
 interface Known {
   log: readonly StoredEvent[];
   /** numbers of the points by id */
