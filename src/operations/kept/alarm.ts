@@ -1,11 +1,10 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { hostname } from "node:os";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
-import { runTool, withPipes } from "../../fs/child-pipes.ts";
+import { runTool } from "../../fs/child-pipes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
+import { runShell } from "../../fs/shell-command.ts";
 
 /** Job that an alarm is about: a kind of scheduled run, or a limit of the daemon's configuration. */
 export type AlarmJob = "save" | "backup" | "proof" | "verify" | "restore-check" | "prune";
@@ -135,25 +134,9 @@ async function post(address: string, body: string, signal: AbortSignal): Promise
   if (!response.ok) throw new CairnError("io", `${nameOf(address)} answered ${response.status}`);
 }
 
-/** Runs a command in its own process group, which is killed when `signal` fires. Its stderr is this process's. */
+/** Runs a command, which gets `body` on stdin. Its stderr goes to this process's. */
 async function runCommand(command: string, body: string, signal: AbortSignal): Promise<void> {
-  const options = { cwd: "/", detached: true, stdio: ["pipe", "ignore", "inherit"] as ["pipe", "ignore", "inherit"] };
-  const child = withPipes(spawn("/bin/sh", ["-c", command], options), "/bin/sh");
-  // A command may end without reading its input.
-  child.stdin.on("error", () => undefined);
-  child.stdin.end(body);
-  const kill = (): void => {
-    try {
-      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // The process has ended.
-    }
-  };
-  signal.addEventListener("abort", kill);
-  try {
-    const [status] = (await once(child, "exit")) as [number | null];
-    if (status !== 0) throw new CairnError("io", `${nameOf(command)} ended with status ${status ?? "of a signal"}`);
-  } finally {
-    signal.removeEventListener("abort", kill);
-  }
+  const { status, said } = await runShell(command, { cwd: "/", input: body, signal });
+  if (said !== "") process.stderr.write(said);
+  if (status !== 0) throw new CairnError("io", `${nameOf(command)} ended with status ${status ?? "of a signal"}`);
 }
