@@ -32,12 +32,22 @@ export interface ReceiptBody {
    * The restored SQLite databases, with the result of SQLite's check. Absent in older receipts, which did not check.
    */
   databases?: ReceiptDatabase[];
+  /** Commands of the backup, and whether the restored copy gave the same answers. Absent if there are none. */
+  probes?: ReceiptProbe[];
   host: string;
   /** The folder into which the snapshot was restored. */
   target: string;
   program: string;
   /** SHA-256 of the previous receipt file of the same key; null for the first. */
   previous: string | null;
+}
+
+export interface ReceiptProbe {
+  command: string;
+  /** SHA-256 of the answer that the snapshot keeps. */
+  output_sha256: string;
+  /** Null if the command was not run. */
+  equal: boolean | null;
 }
 
 export interface ReceiptDatabase {
@@ -92,6 +102,13 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
       each.text("path");
       each.hex("sha256", 64);
       each.integer("problems");
+    });
+  if (fields.has("probes"))
+    fields.list("probes", (element, label) => {
+      const each = new Fields(element, label);
+      each.text("command");
+      each.hex("output_sha256", 64);
+      if (!each.isNull("equal")) each.boolean("equal");
     });
   fields.text("host");
   fields.text("target");

@@ -44,8 +44,12 @@ export function checkAlarm(alarm: string): void {
 /** Throws `usage` with the shell's message if `alarm` is a command that the shell cannot parse. Runs nothing. */
 export async function checkAlarmSyntax(alarm: string): Promise<void> {
   checkAlarm(alarm);
-  if (isAddress(alarm)) return;
-  const failed = await runTool("/bin/sh", ["-n", "-c", alarm]).then(() => null, toCairnError);
+  if (!isAddress(alarm)) await requireShellSyntax(alarm);
+}
+
+/** Throws `usage` with the shell's message if the shell cannot parse `command`. Runs nothing. */
+export async function requireShellSyntax(command: string): Promise<void> {
+  const failed = await runTool("/bin/sh", ["-n", "-c", command]).then(() => null, toCairnError);
   if (failed !== null) throw new CairnError("usage", failed.message.replace(/^\/bin\/sh: /, ""));
 }
 
