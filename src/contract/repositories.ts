@@ -20,7 +20,7 @@ import {
   strict,
   text,
 } from "./schema.ts";
-import { DatabaseProof } from "./databases.ts";
+import { DatabaseProof, RowsCheck } from "./databases.ts";
 import { BackupRetention } from "./looking.ts";
 import {
   BackupSnapshot,
@@ -183,6 +183,7 @@ export const RestoredForCheck = object({
   bytes: number(),
   state_digest: orNull(text("digest of the restored state, equal to the saved one; null if it was not proven")),
   databases: rows(DatabaseProof, "SQLite databases in the restored state"),
+  rows: rows(RowsCheck, "files that rows of its databases name"),
   probes: rows(CheckedProbe, "commands that the backup was made with; one that was not run: exit 10"),
 });
 export type RestoredForCheck = Of<typeof RestoredForCheck>;

@@ -19,7 +19,7 @@ import {
   some,
   text,
 } from "./schema.ts";
-import { DatabaseProof } from "./databases.ts";
+import { DatabaseProof, RowsCheck } from "./databases.ts";
 import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
@@ -154,6 +154,7 @@ export const CreateBackupOptions = object({
     "databases",
     "secrets",
     "with",
+    "rows",
   ),
   allow: allow("override a guard", ["home", "nested", "git", "space", "unmounted"]),
   kept: opt(
@@ -214,6 +215,7 @@ export const CreateBackupResult = object({
   incomplete: orNull(about(Incomplete, "entries of the folder that the save point does not hold; exit 10")),
   secrets: Secrets,
   databases: rows(DatabaseInBackup, "SQLite databases larger than 64 MiB, which are stored page by page"),
+  rows: rows(RowsCheck, "results of `rows`"),
   probes: rows(ProbeResult, "answers of `probe` that the snapshot keeps; exit 10 if one failed"),
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;
@@ -442,6 +444,7 @@ export const RestoreProof = object(
     state_digest: text(),
     metadata_equal: flag("true if owners, times and attributes are equal to the saved ones, too"),
     databases: rows(DatabaseProof, "SQLite databases in the restored state"),
+    rows: rows(RowsCheck, "files that rows of its databases name"),
     probes: rows(CheckedProbe, "commands that the backup was made with; only `restoreCheck` runs them"),
     receipt: orNull(text("the receipt file, absolute; null if the snapshot has no digest to sign")),
   },

@@ -22,6 +22,7 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
+import { checkRowsOf } from "./content/check-rows.ts";
 import { keptProbes, recordingEnd } from "./kept/kept-repository.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
@@ -57,7 +58,7 @@ async function putBackup(
       return within(name, async (workspace) => {
         if (point === undefined) await warnOfUnsaved(workspace, options);
         const result = await withSealed(workspace, options, async () => putPoint(workspace, access, options));
-        return { ...result, secrets: secretsIn(workspace, result) };
+        return { ...result, ...(await factsIn(workspace, result, options)) };
       });
     // Checked before anything is saved.
     checkSnapshotTags(options.tags ?? []);
@@ -65,9 +66,14 @@ async function putBackup(
   });
 }
 
-function secretsIn(workspace: Workspace, { save_point_id: id }: BackedUp): CreateBackupResult["secrets"] {
+async function factsIn(
+  workspace: Workspace,
+  { save_point_id: id, dry_run: isDry }: BackedUp,
+  options: CreateBackupOptions,
+): Promise<Pick<CreateBackupResult, "secrets" | "rows">> {
   const point = workspace.byId(id as SavePointId);
-  return point === null ? null : secretsOf(point);
+  if (point === null) return { secrets: null, rows: [] };
+  return { secrets: secretsOf(point), rows: isDry ? [] : await checkRowsOf(workspace, point, options) };
 }
 
 async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions): Promise<void> {
@@ -100,7 +106,7 @@ async function saveAndBackUp(
       const forwarded = { ...to, isNewPoint: scan !== undefined };
       const call = { ...options, forward: forward && { point: saved.point, to: forward } };
       const result = await withSealed(workspace, call, async () => putPoint(workspace, access, saved, forwarded));
-      return { ...result, left_out: leftOut.map(publicLeftOut), secrets: secretsIn(workspace, result) };
+      return { ...result, left_out: leftOut.map(publicLeftOut), ...(await factsIn(workspace, result, options)) };
     }),
   );
 }

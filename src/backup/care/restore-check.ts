@@ -85,6 +85,7 @@ async function checkOne(
     bytes: 0,
     state_digest: null,
     databases: [],
+    rows: [],
     probes: [],
   };
   const { signal } = options;
@@ -115,6 +116,7 @@ async function checkOne(
     .map(({ detail, path, path_b64 }) =>
       problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
     );
+  restored.rows = result.proof?.rows ?? [];
   restored.probes = result.proof?.probes ?? [];
   const known = result.proof?.databases ?? [];
   const checked = await checkDatabases({ id, scratch, known }, signal);

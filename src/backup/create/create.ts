@@ -37,8 +37,8 @@ import { PagedContent } from "./page-databases.ts";
 import { probePoint, publicProbe } from "./probe-point.ts";
 import { fileUnderWay, Uploading } from "./uploading.ts";
 
-/** The result without `secrets`, which only the save point knows. */
-export type BackedUp = Omit<CreateBackupResult, "secrets">;
+/** The result without facts that only the save point knows. */
+export type BackedUp = Omit<CreateBackupResult, "secrets" | "rows">;
 
 /** A backup's session that receives the content that a save before it stores anew. */
 export interface Forwarding {
@@ -244,7 +244,8 @@ class BackupOfPoint {
   async #checks(parent: ListedSnapshot | null): Promise<SnapshotChecks | null> {
     const { session, options, workspace, point } = this.#parts;
     const { probe = [] } = options;
-    if (probe.length === 0 || session.lock === null) return null;
+    const { rows = [] } = point.descriptor;
+    if (probe.length + rows.length === 0 || session.lock === null) return null;
     const isSame = parent !== null && pointOf(parent.snapshot) === point.descriptor.save_point_id;
     const before = isSame ? await readChecks(session.reader, parent.snapshot).catch(() => null) : null;
     const known = before?.probes ?? [];
@@ -252,7 +253,7 @@ class BackupOfPoint {
     if (isAnswered && known.every(({ status }) => status === 0))
       this.#probes = known.map((record) => ({ record, failure: null }));
     else this.#probes = await probePoint(workspace, point, { ...callOf(options), probe });
-    return { rows: [], probes: this.#probes.map(({ record }) => record) };
+    return { rows, probes: this.#probes.map(({ record }) => record) };
   }
 
   async #plan(known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {

@@ -32,6 +32,8 @@ export interface ReceiptBody {
    * The restored SQLite databases, with the result of SQLite's check. Absent in older receipts, which did not check.
    */
   databases?: ReceiptDatabase[];
+  /** Counts of files that rows of databases name. Absent if no query was given. */
+  rows?: ReceiptRows[];
   /** Commands of the backup, and whether the restored copy gave the same answers. Absent if there are none. */
   probes?: ReceiptProbe[];
   host: string;
@@ -40,6 +42,16 @@ export interface ReceiptBody {
   program: string;
   /** SHA-256 of the previous receipt file of the same key; null for the first. */
   previous: string | null;
+}
+
+export interface ReceiptRows {
+  /** The database. */
+  path: string;
+  path_b64?: string;
+  folder: string;
+  /** Rows that name a file, and rows whose file is missing or different. */
+  named: number;
+  wrong: number;
 }
 
 export interface ReceiptProbe {
@@ -102,6 +114,14 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
       each.text("path");
       each.hex("sha256", 64);
       each.integer("problems");
+    });
+  if (fields.has("rows"))
+    fields.list("rows", (element, label) => {
+      const each = new Fields(element, label);
+      each.text("path");
+      each.text("folder");
+      each.integer("named");
+      each.integer("wrong");
     });
   if (fields.has("probes"))
     fields.list("probes", (element, label) => {

@@ -113,7 +113,11 @@ export const command: CommandDefinition = {
         return {
           data: result,
           exitStatus:
-            result.incomplete === null && result.probes.every(({ failure }) => failure === null) ? 0 : EXIT_PARTLY,
+            result.incomplete === null &&
+            result.probes.every(({ failure }) => failure === null) &&
+            result.rows.every(({ wrong }) => wrong === 0)
+              ? 0
+              : EXIT_PARTLY,
           text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
         };
       },

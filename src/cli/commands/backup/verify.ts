@@ -76,9 +76,9 @@ function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
 }
 
-/** True if a restored copy was not asked everything. */
-function isPartly({ probes }: RestoredForCheck): boolean {
-  return probes.some(({ equal }) => equal === null);
+/** True if a restored copy was not asked everything, or lacks files that rows name. */
+function isPartly({ probes, rows }: RestoredForCheck): boolean {
+  return probes.some(({ equal }) => equal === null) || rows.some(({ wrong }) => wrong > 0);
 }
 
 const SHOWN_LOSSES = 5;
