@@ -1,86 +1,111 @@
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
 import { withPipes } from "./child-pipes.ts";
 
-/** The end of a command of the user. */
-export interface ShellEnd {
-  /** Exit status; null if a signal ended the command. */
-  status: number | null;
-  /** Stdout; without `mostBytes` it is not read. */
-  output: Buffer;
-  /** The end of stderr, as text. */
-  said: string;
-  /** Why the command was killed; null if it was not. */
-  killed: "late" | "long" | null;
-}
-
-interface ShellOptions {
-  cwd: string;
-  /** Default: this process's. */
-  env?: NodeJS.ProcessEnv | undefined;
-  input?: string | undefined;
-  /** The command is killed when its stdout gets longer. Absent: stdout is thrown away. */
-  mostBytes?: number | undefined;
-  /** Milliseconds after which the command is killed. */
-  timeLimitMs?: number | undefined;
+export interface ShellRequest {
+  /** Variables that are added to the environment of this process. */
+  env?: Readonly<Record<string, string>>;
+  /** The whole environment, instead of this process's. */
+  onlyEnv?: NodeJS.ProcessEnv;
+  /** Default: no stdin. */
+  input?: string;
+  timeoutMs: number;
+  /** Bytes of the output that are kept: the last ones. */
+  mostBytes: number;
+  /** True: `output` is stdout alone, and a command that prints more than `mostBytes` is killed; `said` is the end of stderr. */
+  isAnswer?: boolean;
   signal?: AbortSignal | undefined;
 }
 
+export interface ShellEnd {
+  /** Null: a signal or a limit ended the command. */
+  exitCode: number | null;
+  isTimedOut: boolean;
+  /** With `isAnswer`: the command printed too much. */
+  isTooLong: boolean;
+  /** The end of stdout and stderr, in the order in which they were written. */
+  output: Uint8Array;
+  /** With `isAnswer`: the end of stderr. */
+  said: string;
+  durationMs: number;
+}
+
+/** A process that the command left in the background may hold the pipes. */
+const DRAIN_MS = 500;
 const MOST_SAID = 4000;
-/** Milliseconds for which output is awaited after the end: a process that left the group may hold the pipe. */
-const DRAIN_MS = 1000;
 
 /**
- * Runs a command with /bin/sh in its own process group, which is killed when the command has ended, is late or prints
- * too much. Throws `interrupted`, and system errors if the shell cannot be started.
+ * Runs a command with /bin/sh in `/`, in its own process group. At a limit and at an abort the whole group is killed.
+ * Throws `interrupted`, and `io` if no process can be started.
  */
-export async function runShell(command: string, options: ShellOptions): Promise<ShellEnd> {
-  const { cwd, env, input, mostBytes, timeLimitMs, signal } = options;
+export async function runShell(command: string, request: ShellRequest): Promise<ShellEnd> {
+  const { env, onlyEnv, input, timeoutMs, mostBytes, isAnswer = false, signal } = request;
   throwIfAborted(signal);
+  const started = performance.now();
   const child = withPipes(
-    spawn("/bin/sh", ["-c", command], { cwd, detached: true, ...(env === undefined ? {} : { env }) }),
+    spawn("/bin/sh", ["-c", isAnswer ? command : `exec 2>&1\n${command}`], {
+      cwd: "/",
+      detached: true,
+      env: onlyEnv ?? { ...process.env, ...env },
+      stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    }),
     "/bin/sh",
   );
-  const end: ShellEnd = { status: null, output: Buffer.alloc(0), said: "", killed: null };
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  const kill = (): void => {
-    try {
-      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // All processes of the group have ended.
-    }
-  };
-  const stop = (why: "late" | "long"): void => {
-    end.killed ??= why;
-    kill();
-  };
+  let [output, said] = [Buffer.alloc(0), ""];
+  let [isTimedOut, isTooLong] = [false, false];
+  const stop = (): void => killGroup(child.pid);
   // A command may end without reading its input.
-  child.stdin.on("error", () => undefined);
-  child.stdin.end(input);
-  child.stdout.on("data", (piece: Buffer) => {
-    if (mostBytes === undefined) return;
-    bytes += piece.length;
-    if (bytes > mostBytes) stop("long");
-    else pieces.push(piece);
+  child.stdin?.on("error", () => undefined);
+  child.stdin?.end(input);
+  child.stdout!.on("data", (bytes: Buffer) => {
+    output = Buffer.from(Buffer.concat([output, bytes]).subarray(-mostBytes - 1));
+    if (!isAnswer) output = output.subarray(-mostBytes);
+    else if (output.length > mostBytes) {
+      isTooLong = true;
+      stop();
+    }
   });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (end.said = (end.said + text).slice(-MOST_SAID)));
-  const timer = timeLimitMs === undefined ? undefined : setTimeout(() => stop("late"), timeLimitMs);
-  signal?.addEventListener("abort", kill);
-  const closed = once(child, "close");
-  closed.catch(() => undefined);
+  child.stderr!.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-MOST_SAID)));
+  const timer = setTimeout(() => {
+    isTimedOut = true;
+    stop();
+  }, timeoutMs);
+  signal?.addEventListener("abort", stop);
   try {
-    const [status] = (await once(child, "exit")) as [number | null];
-    kill();
-    await Promise.race([closed, sleep(DRAIN_MS, undefined, { ref: false })]);
+    const exitCode = await new Promise<number | null>((resolve, reject) => {
+      child.once("error", reject).once("exit", resolve);
+    });
+    const drained = new AbortController();
+    const closed = Promise.all(
+      [child.stdout!, child.stderr!].map(async (each) =>
+        each.closed ? null : new Promise((done) => each.once("close", done)),
+      ),
+    );
+    await Promise.race([closed, sleep(DRAIN_MS, undefined, { signal: drained.signal }).catch(() => undefined)]);
+    drained.abort();
     throwIfAborted(signal);
-    return { ...end, status, output: Buffer.concat(pieces) };
+    return {
+      exitCode: isTimedOut || isTooLong ? null : exitCode,
+      isTimedOut,
+      isTooLong,
+      output,
+      said,
+      durationMs: Math.round(performance.now() - started),
+    };
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener("abort", kill);
-    child.stdout.destroy();
-    child.stderr.destroy();
+    signal?.removeEventListener("abort", stop);
+    child.stdout!.destroy();
+    child.stderr!.destroy();
+  }
+}
+
+/** Kills all processes of a group; an ended one is ignored. */
+export function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // The processes have ended.
   }
 }

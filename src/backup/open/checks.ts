@@ -13,7 +13,7 @@ import {
 } from "../../formats/records/checks.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { durableMkdir, durableWrite } from "../../fs/durable.ts";
-import { runShell } from "../../fs/shell-command.ts";
+import { runShell, type ShellEnd } from "../../fs/shell-command.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
@@ -86,34 +86,25 @@ export async function runProbes(
   const { HOME, USER, LOGNAME, TMPDIR, LD_LIBRARY_PATH } = process.env;
   // Answers must not depend on the machine's language and time, nor get this process's passwords.
   const env = { HOME, USER, LOGNAME, TMPDIR, LD_LIBRARY_PATH, LC_ALL: "C.UTF-8", TZ: "UTC", DIR: folder };
+  const onlyEnv = { ...env, PATH: path || "/usr/local/bin:/usr/bin:/bin" };
+  const limits = { timeoutMs: TIME_LIMIT_MS, mostBytes: MOST_OUTPUT, isAnswer: true };
   for (const command of new Set(probes)) {
-    const { status, output, said, killed } = await runShell(command, {
-      cwd: "/",
-      env: { ...env, PATH: path || "/usr/local/bin:/usr/bin:/bin" },
-      mostBytes: MOST_OUTPUT,
-      timeLimitMs: TIME_LIMIT_MS,
-      signal,
-    });
-    const text = Buffer.from(
-      output.toString("latin1").replaceAll(Buffer.from(folder).toString("latin1"), "$DIR"),
-      "latin1",
-    );
-    const why =
-      killed === "late"
-        ? `did not end within ${TIME_LIMIT_MS / 60_000} minutes`
-        : killed === "long"
-          ? `printed more than ${MOST_OUTPUT / 1024} KiB`
-          : status === null
-            ? "was ended by a signal"
-            : `ended with status ${status}`;
-    const failure = status === 0 && killed === null ? null : `${why}${said.trim() === "" ? "" : `: ${said.trim()}`}`;
-    const kept = killed === null ? status : null;
-    ran.push({
-      record: { command, status: kept, output_b64: killed === null ? text.toString("base64") : "" },
-      failure,
-    });
+    const end = await runShell(command, { ...limits, onlyEnv, signal });
+    const { exitCode: status, output, said } = end;
+    const isStopped = end.isTimedOut || end.isTooLong;
+    const text = Buffer.from(output).toString("latin1").replaceAll(Buffer.from(folder).toString("latin1"), "$DIR");
+    const output_b64 = isStopped ? "" : Buffer.from(text, "latin1").toString("base64");
+    ran.push({ record: { command, status, output_b64 }, failure: failureOf(end, said.trim()) });
   }
   return ran;
+}
+
+function failureOf({ exitCode, isTimedOut, isTooLong }: ShellEnd, said: string): string | null {
+  if (exitCode === 0) return null;
+  const reason = said === "" ? "" : `: ${said}`;
+  if (isTimedOut) return `did not end within ${TIME_LIMIT_MS / 60_000} minutes${reason}`;
+  if (isTooLong) return `printed more than ${MOST_OUTPUT / 1024} KiB`;
+  return `${exitCode === null ? "was ended by a signal" : `ended with status ${exitCode}`}${reason}`;
 }
 
 export interface RanProbe {

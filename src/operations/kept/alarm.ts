@@ -28,6 +28,7 @@ export interface AlarmFacts {
 /** Limit for both attempts together. */
 const TIME_LIMIT_MS = 30_000;
 const RETRY_AFTER_MS = 3_000;
+const MOST_OUTPUT_BYTES = 64 << 10;
 /** Milliseconds for which an alarm that did not end in time is not called again, so that many folders wait for it once. */
 const HUNG_FOR_MS = 5 * 60_000;
 /** Alarms that did not end in time, with the time of that, by `performance.now()`. */
@@ -138,9 +139,10 @@ async function post(address: string, body: string, signal: AbortSignal): Promise
   if (!response.ok) throw new CairnError("io", `${nameOf(address)} answered ${response.status}`);
 }
 
-/** Runs a command, which gets `body` on stdin. Its stderr goes to this process's. */
+/** Runs a command, which gets `body` on stdin. If it fails, its output goes to this process's stderr. */
 async function runCommand(command: string, body: string, signal: AbortSignal): Promise<void> {
-  const { status, said } = await runShell(command, { cwd: "/", input: body, signal });
-  if (said !== "") process.stderr.write(said);
+  const limits = { timeoutMs: TIME_LIMIT_MS, mostBytes: MOST_OUTPUT_BYTES };
+  const { exitCode: status, output } = await runShell(command, { ...limits, input: body, signal });
+  if (status !== 0 && output.length > 0) process.stderr.write(output);
   if (status !== 0) throw new CairnError("io", `${nameOf(command)} ended with status ${status ?? "of a signal"}`);
 }
