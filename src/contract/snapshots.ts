@@ -120,13 +120,6 @@ const ofSnapshot = {
     "only report what would be transferred of the last save point; saves nothing and makes no folder a workspace",
   ),
 };
-export const Probe = opt(
-  list(
-    text(),
-    'shell command that asks a copy of the folder in $DIR, for example \'sqlite3 "$DIR/a.db" "select count(*) from t"\'; its output is kept, and a restored copy that answers otherwise is damaged',
-  ),
-  "--probe <command>",
-);
 export const ProbeResult = object({
   command: text(),
   status: orNull(number("exit status; null if the command was stopped")),
@@ -162,7 +155,13 @@ export const CreateBackupOptions = object({
       "true: the repository is the workspace's kept one, so its `on_failure` is called when backups begin to fail and when they are well again",
     ),
   ),
-  probe: Probe,
+  probe: opt(
+    list(
+      text(),
+      'shell command that asks a copy of the folder in $DIR, for example \'sqlite3 "$DIR/a.db" "select count(*) from t"\'; its output is kept, and a restored copy that answers otherwise is damaged',
+    ),
+    "--probe <command>",
+  ),
   ...ofSnapshot,
 });
 export type CreateBackupOptions = Of<typeof CreateBackupOptions>;

@@ -247,7 +247,7 @@ class BackupOfPoint {
     const { rows = [] } = point.descriptor;
     if (probe.length + rows.length === 0 || session.lock === null) return null;
     const isSame = parent !== null && pointOf(parent.snapshot) === point.descriptor.save_point_id;
-    const before = isSame ? await readChecks(session.reader, parent.snapshot).catch(() => null) : null;
+    const before = isSame ? await readChecks(session.reader, parent, () => undefined) : null;
     const known = before?.probes ?? [];
     const isAnswered = isDeepStrictEqual(new Set(known.map(({ command }) => command)), new Set(probe));
     if (isAnswered && known.every(({ status }) => status === 0))

@@ -2,7 +2,6 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import type { CheckedProbe } from "../../contract/snapshots.ts";
-import type { CallOptions } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import {
   decodeChecks,
@@ -11,7 +10,6 @@ import {
   type ProbeRecord,
   type SnapshotChecks,
 } from "../../formats/records/checks.ts";
-import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { durableMkdir, durableWrite } from "../../fs/durable.ts";
 import { runShell, type ShellEnd } from "../../fs/shell-command.ts";
 import { userStateDirectory } from "../../fs/users.ts";
@@ -27,36 +25,33 @@ export const CHECKS_NAME = "checks.json";
 const MOST_BYTES = 64 << 20;
 const TIME_LIMIT_MS = 10 * 60_000;
 
-/** Reads the checks of a snapshot that Cairn made; null if it has none. Throws `damaged`, `newer_version`. */
+/**
+ * Reads the checks of a snapshot that Cairn made; null if it has none. Throws `damaged`, `newer_version`; with
+ * `onWarning` warns instead, because the content may be sound.
+ */
 export async function readChecks(
   reader: BlobSource,
-  snapshot: Pick<Snapshot, "tree" | "tags" | "program_version">,
+  { snapshot }: ListedSnapshot,
+  onWarning?: (message: string) => void,
 ): Promise<SnapshotChecks | null> {
   if (!isMadeByUs(snapshot)) return null;
-  const nodes = await readNodes(reader, Buffer.from(snapshot.tree, "hex"));
-  const folder = nodes.find((node) => nameOf(node) === ".cairn")?.subtree;
-  const own = folder === undefined ? [] : await readNodes(reader, folder);
-  const file = own.find((node) => nameOf(node) === CHECKS_NAME);
-  if (file?.content === undefined) return null;
-  if (file.size > MOST_BYTES) throw new CairnError("damaged", "the snapshot's checks are larger than they can be");
-  const parts: Uint8Array[] = [];
-  for (let at = 0; at < file.content.length; at += 32)
-    parts.push(await readBlob(reader, file.content.subarray(at, at + 32), DATA_BLOB));
-  return decodeChecks(Buffer.concat(parts));
-}
-
-/** Reads the checks of a snapshot that is restored; warns if they cannot be read, because the content may be sound. */
-export async function checksOf(
-  { reader }: { reader: BlobSource },
-  { snapshot }: ListedSnapshot,
-  { onWarning }: CallOptions,
-): Promise<SnapshotChecks | null> {
-  return readChecks(reader, snapshot).catch((error: unknown) => {
+  try {
+    const nodes = await readNodes(reader, Buffer.from(snapshot.tree, "hex"));
+    const folder = nodes.find((node) => nameOf(node) === ".cairn")?.subtree;
+    const own = folder === undefined ? [] : await readNodes(reader, folder);
+    const file = own.find((node) => nameOf(node) === CHECKS_NAME);
+    if (file?.content === undefined) return null;
+    if (file.size > MOST_BYTES) throw new CairnError("damaged", "the snapshot's checks are larger than they can be");
+    const parts: Uint8Array[] = [];
+    for (let at = 0; at < file.content.length; at += 32)
+      parts.push(await readBlob(reader, file.content.subarray(at, at + 32), DATA_BLOB));
+    return decodeChecks(Buffer.concat(parts));
+  } catch (error) {
     const { code, message } = toCairnError(error);
-    if (code !== "damaged" && code !== "newer_version") throw error;
-    onWarning?.(`the restored copy is not asked what the snapshot's probes asked: ${message}`);
+    if (onWarning === undefined || (code !== "damaged" && code !== "newer_version")) throw error;
+    onWarning(`the restored copy is not asked what the snapshot's probes and queries asked: ${message}`);
     return null;
-  });
+  }
 }
 
 /** Says whether a restored copy gives a probe's answer; null: it was not asked. */

@@ -8,7 +8,7 @@ import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { restoreLocked } from "../../workspace/restore/methods.ts";
 import { type Point, rulesOf } from "../../workspace/points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
-import { checksOf } from "../open/checks.ts";
+import { readChecks } from "../open/checks.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
 import { requireUntouched } from "../open/own-folder.ts";
 import { reading } from "../open/session.ts";
@@ -51,7 +51,7 @@ export async function restoreBackupInPlace(
       if (options.dryRun === true) return { wanted, plan };
     }
     await dropLost(workspace, call);
-    const checks = await checksOf(session, wanted.listed, options);
+    const checks = await readChecks(session.reader, wanted.listed, (message) => options.onWarning?.(message));
     return { wanted, checks, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
   const { listed, chosen, change } = found.wanted;

@@ -20,7 +20,7 @@ import { snapshotContent, withoutOthersDigests } from "../open/content.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
 import { requireOutside } from "../open/own-folder.ts";
 import { chosenPaths, contentOf } from "../open/paths.ts";
-import { checksOf } from "../open/checks.ts";
+import { readChecks } from "../open/checks.ts";
 import { reading } from "../open/session.ts";
 import { chosenSnapshot, pointOf, restoredSnapshot } from "../open/snapshots.ts";
 import {
@@ -80,8 +80,9 @@ export async function restoreBackup(
     const recorded = paths === null && !isOver ? (content.manifest?.stateDigest ?? null) : null;
     // A sealed piece almost never has the wrong content, and a digest of the whole would show it.
     const comparesPieces = !isProven || recorded === null;
-    const checks = isWhole && isProven ? await checksOf(session, listed, options) : null;
     const { ask } = asked;
+    const warn = ask === undefined ? (message: string) => options.onWarning?.(message) : undefined;
+    const checks = isWhole && isProven ? await readChecks(reader, listed, warn) : null;
     const parts = { access, session, listed, content, paths, chosen: paths, options, target, checks, ask };
     const over = isOver ? await planOver(parts) : null;
     const toWrite = over === null ? paths : over.paths;

@@ -107,7 +107,10 @@ async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Prom
   const { save_point_id: point } = await hands.save(served, signal);
   await withRepository(row, call, async (open) => {
     const client = await hands.client(served);
-    await client.createBackup(open, { point, probe: row.probe, skipIfUnchanged: true, signal });
+    const { probes } = await client.createBackup(open, { point, probe: row.probe, skipIfUnchanged: true, signal });
+    const failed = probes.find(({ failure }) => failure !== null);
+    if (failed !== undefined)
+      throw new CairnError("conflict", `the folder is backed up, but the probe ${failed.command} ${failed.failure}`);
   });
 }
 
