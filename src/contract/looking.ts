@@ -19,6 +19,7 @@ import {
   text,
   texts,
 } from "./schema.ts";
+import { RowsCheck } from "./databases.ts";
 import {
   Aspect,
   CallOptions,
@@ -419,6 +420,7 @@ export const VerifyResult = object({
   checked: object({ points: number(), files: number(), bytes: number() }),
   problems: rows(VerifyProblem, "not empty: exit 6"),
   unverified: rows(UnverifiedPoint, "only from `verifyAll`; not empty: exit 10"),
+  rows: rows(RowsCheck, "not from `verifyAll`: files that rows name, if the point was saved with `rows`"),
 });
 export type VerifyResult = Of<typeof VerifyResult>;
 

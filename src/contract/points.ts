@@ -1,4 +1,5 @@
 import { type ErrorCode, ERROR_TABLE } from "../errors.ts";
+import { RowsCheck } from "./databases.ts";
 import { DiffEntry } from "./looking.ts";
 import {
   about,
@@ -99,6 +100,13 @@ export const SaveOptions = object({
     ),
     "--with <db=folder>",
   ),
+  rows: opt(
+    list(
+      text(),
+      "query of the database of `with` (the first of the first, and so on) with the columns path, relative to FOLDER, and perhaps size and sha256: each file is compared, and listed if it is missing or different",
+    ),
+    "--rows <query>",
+  ),
   secrets: opt(flag("false: leave out files that look like credentials"), {
     flags: "--no-secrets",
     text: "leave out files that look like credentials",
@@ -126,6 +134,7 @@ export const SaveResult = object({
   left_out: rows(LeftOut, "entries that the point does not hold; exit 10 if `complete` is false"),
   not_kept: NotKept,
   secrets: Secrets,
+  rows: rows(RowsCheck, "results of `rows`"),
 });
 export type SaveResult = Of<typeof SaveResult>;
 

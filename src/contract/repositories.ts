@@ -20,10 +20,11 @@ import {
   strict,
   text,
 } from "./schema.ts";
-import { DatabaseProof } from "./databases.ts";
+import { DatabaseProof, RowsCheck } from "./databases.ts";
 import { BackupRetention } from "./looking.ts";
 import {
   BackupSnapshot,
+  CheckedProbe,
   dryRun,
   RepositoryInfo,
   SnapshotChoice,
@@ -182,6 +183,8 @@ export const RestoredForCheck = object({
   bytes: number(),
   state_digest: orNull(text("digest of the restored state, equal to the saved one; null if it was not proven")),
   databases: rows(DatabaseProof, "SQLite databases in the restored state"),
+  rows: rows(RowsCheck, "files that rows of its databases name"),
+  probes: rows(CheckedProbe, "commands that the backup was made with; one that was not run: exit 10"),
 });
 export type RestoredForCheck = Of<typeof RestoredForCheck>;
 export const VerifyBackupOptions = object({
@@ -196,6 +199,13 @@ export const VerifyBackupOptions = object({
     flags: "--subset <part>",
     text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%",
   }),
+  probe: opt(
+    list(
+      text(),
+      "with `restoreCheck`: run this probe of the snapshots, too; default: those that you gave on this machine",
+    ),
+    "--probe <command>",
+  ),
   jobs: opt(
     number("number of concurrent pack downloads (1 to 64) and of threads (at most 8); default 16 and 2"),
     "--jobs <n>",
@@ -522,6 +532,7 @@ export const KeptRepository = object(
   {
     ...KeptPlace.entries,
     on_failure: orNull(text("command or URL of an alarm, which `createBackup` with `kept` calls")),
+    probe: rows(text(), "commands that ask a copy of each backup with `kept`; see `probe` of `createBackup`"),
     retention: orNull(about(BackupRetention, "rules for a `forget` that gives none; null: none")),
     good_at: orNull(text("end of the last good backup with `kept`; null: none yet")),
   },
@@ -546,6 +557,10 @@ export const KeptRepositoryEdit = strict(
     onFailure: opt(orNull(text()), {
       flags: "--on-failure <alarm>",
       text: "shell command, or URL for a POST, that gets JSON when backups of the folder begin to fail and when they are well again ('': none)",
+    }),
+    probe: opt(orNull(list(text())), {
+      flags: "--probe <command>",
+      text: "shell command that asks a copy of each backup in $DIR, instead of the former ones ('': none)",
     }),
     retention: opt(orNull(BackupRetention)),
   },

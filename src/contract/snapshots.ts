@@ -19,7 +19,7 @@ import {
   some,
   text,
 } from "./schema.ts";
-import { DatabaseProof } from "./databases.ts";
+import { DatabaseProof, RowsCheck } from "./databases.ts";
 import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
@@ -120,6 +120,13 @@ const ofSnapshot = {
     "only report what would be transferred of the last save point; saves nothing and makes no folder a workspace",
   ),
 };
+export const ProbeResult = object({
+  command: text(),
+  status: orNull(number("exit status; null if the command was stopped")),
+  output: text("stdout, with `$DIR` for the copy's path"),
+  failure: orNull(text("how the command failed; null: it ended with status 0")),
+});
+export type ProbeResult = Of<typeof ProbeResult>;
 export const CreateBackupOptions = object({
   ...WorkspaceCallOptions.entries,
   point: opt(text("the save point to back up; default: the current folder, which is saved first if it changed")),
@@ -140,12 +147,20 @@ export const CreateBackupOptions = object({
     "databases",
     "secrets",
     "with",
+    "rows",
   ),
   allow: allow("override a guard", ["home", "nested", "git", "space", "unmounted"]),
   kept: opt(
     flag(
       "true: the repository is the workspace's kept one, so its `on_failure` is called when backups begin to fail and when they are well again",
     ),
+  ),
+  probe: opt(
+    list(
+      text(),
+      'shell command that asks a copy of the folder in $DIR, for example \'sqlite3 "$DIR/a.db" "select count(*) from t"\'; its output is kept, and a restored copy that answers otherwise is damaged',
+    ),
+    "--probe <command>",
   ),
   ...ofSnapshot,
 });
@@ -199,6 +214,8 @@ export const CreateBackupResult = object({
   incomplete: orNull(about(Incomplete, "entries of the folder that the save point does not hold; exit 10")),
   secrets: Secrets,
   databases: rows(DatabaseInBackup, "SQLite databases larger than 64 MiB, which are stored page by page"),
+  rows: rows(RowsCheck, "results of `rows`"),
+  probes: rows(ProbeResult, "answers of `probe` that the snapshot keeps; exit 10 if one failed"),
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;
 const nothing = () => custom<null>("null", "null", (value) => value === null);
@@ -415,11 +432,19 @@ export const RestoreBackupOptions = object({
   ),
 });
 export type RestoreBackupOptions = Of<typeof RestoreBackupOptions>;
+export const CheckedProbe = object({
+  command: text(),
+  output_sha256: text("of the answer that the snapshot keeps"),
+  equal: orNull(flag("true: a restored copy gives the same answer; null: the command was not run")),
+});
+export type CheckedProbe = Of<typeof CheckedProbe>;
 export const RestoreProof = object(
   {
     state_digest: text(),
     metadata_equal: flag("true if owners, times and attributes are equal to the saved ones, too"),
     databases: rows(DatabaseProof, "SQLite databases in the restored state"),
+    rows: rows(RowsCheck, "files that rows of its databases name"),
+    probes: rows(CheckedProbe, "commands that the backup was made with; only `restoreCheck` runs them"),
     receipt: orNull(text("the receipt file, absolute; null if the snapshot has no digest to sign")),
   },
   "proof that the restored state is equal to the saved one",

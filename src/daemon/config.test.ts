@@ -41,6 +41,7 @@ test("parseConfig reads schedules and limits and adds defaults", () => {
       verify_every_ms: null,
       read_all_within_ms: null,
       restore_check_every_ms: null,
+      probe: [],
       keep: null,
       prune_every_ms: null,
     },
@@ -53,6 +54,7 @@ test("the example in docs/daemon.md is a valid configuration", () => {
   const { alarm, backup, saves, limits } = parseConfig(example!.replace('"builder"', "1001"), "daemon.md");
   assert.equal(backup[0]!.read_all_within_ms, 30 * 86_400_000);
   assert.deepEqual(backup[0]!.keep, { keepDaily: 14, keepWeekly: 8 });
+  assert.deepEqual(backup[0]!.probe, ['sqlite3 "$DIR/mail.db" "select count(*) from messages"']);
   assert.equal(saves.at_most_every_ms, 300_000);
   assert.equal(alarm.on_failure, "jq -r .text | mail -s Cairn ann");
   assert.equal(limits.backup_age_ms, 2 * 86_400_000);
@@ -81,6 +83,8 @@ test("parseConfig reports an error with its line", () => {
     [`${ROW}workspace = "w"\n`, 5, /absolute/],
     [`${ROW}read_all_within = "30d"\n`, 1, /needs a verify_every/],
     [`${ROW}verify_every = "2d"\nread_all_within = "1d"\n`, 1, /not longer/],
+    [`${ROW}probe = "true"\n`, 5, /probe: must be a list of commands/],
+    [`${ROW}probe = [" "]\n`, 5, /probe: a probe is a command/],
     [`${ROW}keep = { last = 1 }\n`, 1, /needs prune_every/],
     [`${ROW}prune_every = "1d"\nkeep = { max_age = "1d" }\n`, 6, /keep/],
     [`${ROW}prune_every = "1d"\n${ROW}workspace = "/w"\nverify_every = "1d"\n`, 6, /one row of a repository/],

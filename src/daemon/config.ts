@@ -1,4 +1,5 @@
 import { parse, TomlError } from "smol-toml";
+import { checkProbes } from "../backup/open/checks.ts";
 import {
   BackupRetention as BackupRetentionSchema,
   type BackupRetention,
@@ -92,6 +93,8 @@ export interface BackupRow {
   /** The time within which each pack is read again; null: every verification reads all packs. */
   read_all_within_ms: number | null;
   restore_check_every_ms: number | null;
+  /** Commands that ask a copy of each backup, and each copy that is restored for a check. */
+  probe: readonly string[];
   /** Rules by which snapshots of these workspaces are forgotten before each prune; null: all stay. */
   keep: BackupRetention | null;
   prune_every_ms: number | null;
@@ -117,6 +120,7 @@ const ROW = {
   verify_every_ms: null,
   read_all_within_ms: null,
   restore_check_every_ms: null,
+  probe: [] as readonly string[],
   keep: null,
   prune_every_ms: null,
 };
@@ -279,6 +283,7 @@ const BACKUP_READERS: Readonly<Record<string, Reader>> = {
   verify_every: (value) => ({ verify_every_ms: span(value) }),
   read_all_within: (value) => ({ read_all_within_ms: span(value) }),
   restore_check_every: (value) => ({ restore_check_every_ms: span(value) }),
+  probe: (value) => ({ probe: probes(value) }),
   keep: (value) => ({ keep: keepRules(value, BackupRetentionSchema) }),
   prune_every: (value) => ({ prune_every_ms: span(value) }),
 };
@@ -312,6 +317,13 @@ function address(value: unknown): string {
 function alarm(value: unknown): string {
   const given = text(value);
   checkAlarm(given);
+  return given;
+}
+
+function probes(value: unknown): string[] {
+  if (!Array.isArray(value)) refuse(`a list of commands, for example ['sqlite3 "$DIR/a.db" "select count(*) from t"']`);
+  const given = value.map(text);
+  checkProbes(given);
   return given;
 }
 

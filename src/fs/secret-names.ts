@@ -14,30 +14,50 @@ const SECRETS: readonly { kind: string; names: readonly string[]; holds?: (text:
     names: ["*.pem", "*.key"],
     holds: (text) => hasPrivateKey(text) || !/^PK\u0003\u0004|-----BEGIN /.test(text),
   },
-  { kind: "a private key or certificate", names: ["*.ppk", "*.p12", "*.pfx", "*.jks", "*.keystore"] },
+  { kind: "a private key or certificate", names: ["*.ppk", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore"] },
+  { kind: "a private key or certificate", names: ["*.asc", "*.ovpn"], holds: hasPrivateKey },
+  { kind: "a private key or certificate", names: ["secring.gpg"] },
+  { kind: "a private key of WireGuard", names: ["wg*.conf"], holds: (text) => /^PrivateKey\s*=/m.test(text) },
   { kind: "a private key of age", names: ["keys.txt", "key.txt"], holds: (text) => text.includes("AGE-SECRET-KEY-") },
-  { kind: "a password store", names: ["*.kdbx", ".netrc", ".pgpass", ".git-credentials", ".pypirc", ".htpasswd"] },
-  { kind: "variables with secrets", names: [".env", ".env.*"] },
-  { kind: "credentials of a cloud", names: [".aws/credentials", "application_default_credentials.json"] },
+  { kind: "a password store", names: ["*.kdbx", ".netrc", "_netrc", ".authinfo", ".pgpass", ".git-credentials"] },
+  { kind: "a password store", names: [".pypirc", ".htpasswd", ".vault_pass", "wallet.dat"] },
+  { kind: "a password store", names: ["logins.json"], holds: (text) => text.includes("encryptedPassword") },
+  { kind: "variables with secrets", names: [".env", ".env.*", ".streamlit/secrets.toml"] },
+  {
+    kind: "variables with secrets",
+    names: ["*.env", ".envrc", "secrets.*", "local.settings.json", "*.tfvars", "wp-config.php"],
+    holds: hasSecret,
+  },
+  { kind: "credentials of a cloud", names: [".aws/credentials", "application_default_credentials.json", ".s3cfg"] },
+  { kind: "credentials of a cloud", names: ["gcloud/credentials.db", "msal_token_cache.json"] },
   {
     kind: "credentials of a cloud",
-    names: ["*service*account*.json", "*credentials*.json"],
+    names: ["*service*account*.json", "*credentials*.json", "*adminsdk*.json"],
     holds: (text) => /"(?:private_key|refresh_token|client_secret)"/.test(text),
   },
   { kind: "a client's secret", names: ["client_secret*.json", "tokens/*.json"] },
   { kind: "a login of a tool", names: [".kube/config", ".docker/config.json", "gh/hosts.yml", ".vault-token"] },
   { kind: "a login of a tool", names: [".my.cnf", ".mylogin.cnf", "rclone.conf", "credentials.tfrc.json"] },
-  { kind: "a login of a tool", names: [".cargo/credentials.toml", ".cargo/credentials"] },
+  { kind: "a login of a tool", names: [".cargo/credentials.toml", ".cargo/credentials", "huggingface/token"] },
+  { kind: "a login of a tool", names: [".composer/auth.json", "composer/auth.json"] },
   { kind: "a login of a tool", names: [".npmrc"], holds: (text) => /_(?:authToken|auth|password)\s*=/.test(text) },
+  { kind: "a login of a tool", names: [".yarnrc.yml", "settings.xml", "kubeconfig*"], holds: hasSecret },
   { kind: "a state with secrets", names: ["*.tfstate", "*.tfstate.backup"] },
   {
     kind: "an agent's token",
-    names: [".claude/.credentials.json", ".codex/auth.json", ".gemini/oauth_creds.json"],
+    names: [".claude/.credentials.json", ".codex/auth.json", ".gemini/oauth_creds.json", "opencode/auth.json"],
   },
 ];
 
 function hasPrivateKey(text: string): boolean {
   return /-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----/.test(text);
+}
+
+/** True for a line that gives a password, token or key a value, in any of the usual notations. */
+function hasSecret(text: string): boolean {
+  return /(?:passw(?:or)?d|secret|token|(?:api|access|account|private)_?key|client-key-data)\w*["']?\s*[=:>,]\s*["']?[^\s"'<#]/i.test(
+    text,
+  );
 }
 
 /** Names of example files, which have no real credentials. */
@@ -54,11 +74,17 @@ export const SECRET_PATTERNS: readonly string[] = [
 /**
  * False for patterns such as `tokens/*.json`, whose last name fits too many files: each would need a check of its path.
  */
-const isKnownAlone = (name: string): boolean => !/\/.*\*/.test(name);
-const LAST_NAMES = oneOf(
-  SECRETS.flatMap(({ names }) => names.filter(isKnownAlone).map((name) => name.slice(name.lastIndexOf("/") + 1))),
-);
+function isKnownAlone(name: string): boolean {
+  return !/\/.*\*/.test(name);
+}
+
+const LAST_NAMES = oneOf(SECRETS.flatMap(({ names }) => names.filter(isKnownAlone).map(lastPart)));
 const NOT = oneOf(EXAMPLES);
+
+function lastPart(name: string): string {
+  return name.slice(name.lastIndexOf("/") + 1);
+}
+
 const ANY = new RegExp(`(?:^|/)${oneOf(SECRETS.flatMap(({ names }) => names)).source.slice(1)}`);
 const KINDS = SECRETS.map(({ kind, names, holds }) => ({
   kind,
@@ -80,40 +106,25 @@ export function maySecret(names: Uint8Array, at: number, length: number): boolea
   return LAST_NAMES.test(Buffer.from(names.buffer, names.byteOffset + at, length).toString("latin1"));
 }
 
+/** The last two bytes of names that may be secrets, the two bytes before them, and the first two of names with any ending. */
+const [LAST, BEFORE, FIRST] = [new Uint8Array(1 << 16), new Uint8Array(1 << 16), new Uint8Array(1 << 16)];
+for (const name of SECRETS.flatMap(({ names }) => names.filter(isKnownAlone).map(lastPart))) {
+  const bytes = Buffer.from(name.slice(name.lastIndexOf("*") + 1));
+  if (bytes.length < 2) FIRST[Buffer.from(name).readUInt16LE(0)] = 1;
+  else {
+    LAST[bytes.readUInt16LE(bytes.length - 2)] = 1;
+    if (bytes.length >= 4) BEFORE[bytes.readUInt16LE(bytes.length - 4)] = 1;
+    else for (let any = 0; any < 256; any++) BEFORE[any | (bytes[0]! << 8)] = 1;
+  }
+}
+
 /** A fast check of a few bytes, because most names are no secrets. */
 function isWorthReading(names: Uint8Array, at: number, length: number): boolean {
-  const first = names[at];
-  // .env, id_…
-  if (first === 0x2e || (first === 0x69 && names[at + 1] === 0x64)) return true;
+  if (length < 4) return false;
   const end = at + length;
-  const isStem = first === 0x63 || first === 0x61 || first === 0x6f || first === 0x68;
-  switch (names[end - 1]) {
-    // .pem, .key, _key, .ppk, .p12, .pfx, .jks, .kdbx; credentials
-    case 0x6d:
-    case 0x79:
-    case 0x6b:
-    case 0x32:
-    case 0x78:
-    case 0x73:
-      return names[end - 4] === 0x2e || names[end - 4] === 0x5f || names[end - 5] === 0x2e || isStem;
-    // .keystore, .tfstate; .backup
-    case 0x65:
-    case 0x70:
-      return names[end - 9] === 0x2e || names[end - 8] === 0x2e || names[end - 7] === 0x2e;
-    // keys.txt; rclone.conf
-    case 0x74:
-    case 0x66:
-      return first === 0x6b || first === 0x72;
-    // client_secret….json, service-account.json
-    case 0x6e:
-      return isStem || names[end - 5] === 0x2e;
-    // config, credentials.toml, hosts.yml
-    case 0x67:
-    case 0x6c:
-      return isStem;
-    default:
-      return false;
-  }
+  if (FIRST[names[at]! | (names[at + 1]! << 8)] === 1) return true;
+  const isLast = LAST[names[end - 2]! | (names[end - 1]! << 8)] === 1;
+  return isLast && BEFORE[names[end - 4]! | (names[end - 3]! << 8)] === 1;
 }
 
 /** A file that may be a secret by its path. `holds` absent: its name alone decides. */

@@ -1,4 +1,5 @@
 import { type BackedUp, createBackup as putPoint, type Forwarding, forwarding } from "../backup/create/create.ts";
+import { checkProbes, rememberProbes } from "../backup/open/checks.ts";
 import { callOf, checkJobs, type OpenRepository } from "../backup/open/open-repository.ts";
 import { withoutOwn } from "../backup/open/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
@@ -21,7 +22,8 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
-import { recordingEnd } from "./kept/kept-repository.ts";
+import { checkRowsOf } from "./content/check-rows.ts";
+import { keptProbes, recordingEnd } from "./kept/kept-repository.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
 export async function createBackup(
@@ -29,8 +31,11 @@ export async function createBackup(
   into: BackupRepository | Promise<BackupRepository>,
   options: CreateBackupOptions,
 ): Promise<CreateBackupResult> {
-  const backUp = async (): Promise<CreateBackupResult> => putBackup(hand, into, options);
-  return options.kept === true && options.dryRun !== true ? recordingEnd(hand.within, options, backUp) : backUp();
+  const { kept, dryRun, probe } = options;
+  if (kept !== true) return putBackup(hand, into, options);
+  const own = probe ?? (await hand.within(options.workspaceName, async (workspace) => keptProbes(workspace)));
+  const backUp = async (): Promise<CreateBackupResult> => putBackup(hand, into, { ...options, probe: own });
+  return dryRun === true ? backUp() : recordingEnd(hand.within, options, backUp);
 }
 
 async function putBackup(
@@ -42,6 +47,9 @@ async function putBackup(
   if (save === true && point !== undefined)
     throw new CairnError("usage", "leave out `save`: `point` names the point to back up, so nothing is saved first");
   checkJobs(options);
+  const { probe = [], onWarning } = options;
+  checkProbes(probe);
+  if (options.dryRun !== true) rememberProbes(probe, onWarning);
   // A dry run changes nothing: it reports head, and the changes of the folder since.
   const isSaved = save !== false && point === undefined && options.dryRun !== true;
   if (isSaved && into instanceof Promise) await within(name, async (workspace) => prepareSave(workspace));
@@ -50,7 +58,7 @@ async function putBackup(
       return within(name, async (workspace) => {
         if (point === undefined) await warnOfUnsaved(workspace, options);
         const result = await withSealed(workspace, options, async () => putPoint(workspace, access, options));
-        return { ...result, secrets: secretsIn(workspace, result) };
+        return { ...result, ...(await factsIn(workspace, result, options)) };
       });
     // Checked before anything is saved.
     checkSnapshotTags(options.tags ?? []);
@@ -58,9 +66,14 @@ async function putBackup(
   });
 }
 
-function secretsIn(workspace: Workspace, { save_point_id: id }: BackedUp): CreateBackupResult["secrets"] {
+async function factsIn(
+  workspace: Workspace,
+  { save_point_id: id, dry_run: isDry }: BackedUp,
+  options: CreateBackupOptions,
+): Promise<Pick<CreateBackupResult, "secrets" | "rows">> {
   const point = workspace.byId(id as SavePointId);
-  return point === null ? null : secretsOf(point);
+  if (point === null) return { secrets: null, rows: [] };
+  return { secrets: secretsOf(point), rows: isDry ? [] : await checkRowsOf(workspace, point, options) };
 }
 
 async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions): Promise<void> {
@@ -93,7 +106,7 @@ async function saveAndBackUp(
       const forwarded = { ...to, isNewPoint: scan !== undefined };
       const call = { ...options, forward: forward && { point: saved.point, to: forward } };
       const result = await withSealed(workspace, call, async () => putPoint(workspace, access, saved, forwarded));
-      return { ...result, left_out: leftOut.map(publicLeftOut), secrets: secretsIn(workspace, result) };
+      return { ...result, left_out: leftOut.map(publicLeftOut), ...(await factsIn(workspace, result, options)) };
     }),
   );
 }

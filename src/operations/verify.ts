@@ -6,6 +6,7 @@ import { verifyAll as verifyEverything, verifyPoint, type VerifyInput } from "..
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { VerifyOptions, VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
+import { checkRowsOf } from "./content/check-rows.ts";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
 
 /** Verifies one point. `unsealed`: points of the workspace that could not be sealed. */
@@ -15,7 +16,9 @@ export async function verify(
   { unsealed, ...options }: VerifyOptions & { unsealed: readonly SealProblem[] },
 ): Promise<VerifyResult> {
   const { name } = workspace.found.workspace;
-  return orThrown(await verifyPoint(workspace, target, { ...options, unsealed: new Map([[name, unsealed]]) }), options);
+  const found = await verifyPoint(workspace, target, { ...options, unsealed: new Map([[name, unsealed]]) });
+  const rows = found.problems.length > 0 ? [] : await checkRowsOf(workspace, workspace.resolveOwn(target), options);
+  return orThrown({ ...found, rows }, options);
 }
 
 /** The hint of the thrown error. A problem's own hint names a command, which programs cannot run. */
@@ -50,7 +53,7 @@ export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, cal
     await using other = new Workspace(workspaceIn(control, each), parts, workspace.removals);
     unsealed.set(name, await sealIn(other, call));
   }
-  return verifyEverything(workspace, { ...call, unsealed, newest });
+  return { ...(await verifyEverything(workspace, { ...call, unsealed, newest })), rows: [] };
 }
 
 /**

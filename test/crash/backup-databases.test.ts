@@ -66,3 +66,26 @@ test("backup create, if killed, leaves no snapshot with half a database, and a s
   assert.deepEqual(fs.readdirSync(target), ["large.db"]);
   failed = false;
 });
+
+test("backup create, if killed while a probe's copy is there, makes no snapshot, and the next save removes the copy", async () => {
+  const place = await newRepository("of-probes");
+  const folder = newFolder("probes");
+  fs.writeFileSync(path.join(folder, "letter"), "one");
+  const create = ["backup", "create", "-C", folder, ...place.options, "--probe", 'cat "$DIR/letter"'];
+  assert.equal(cairn(create).status, 0);
+  fs.writeFileSync(path.join(folder, "letter"), "two");
+  const copies = (): string[] => fs.globSync(path.join(SCRATCH, "**/tmp/work-*/point/letter"));
+  const count = (): number => (backup(place, "list").data as { snapshots: unknown[] }).snapshots.length;
+  assert.ok(cairn(create, { failpoint: "backup.probing" }).killed);
+  assert.deepEqual([count(), copies().length], [1, 1]);
+  assert.equal(cairn(["save", "-C", folder]).status, 0);
+  assert.deepEqual(copies(), []);
+  const made = cairn(create);
+  assert.deepEqual([made.status, (made.data["probes"] as { output: string }[])[0]!.output], [0, "two"]);
+  const checked = cairn(["backup", "verify", "--quick", "--restore-check", ...place.options]);
+  assert.equal(checked.status, 0);
+  // Another machine does not know the command, and says so.
+  const elsewhere = { env: { XDG_STATE_HOME: newFolder("other-state") } };
+  const unasked = cairn(["backup", "verify", "--quick", "--restore-check", ...place.options], elsewhere);
+  assert.equal(unasked.status, 10);
+});

@@ -224,6 +224,23 @@ test("a scheduled restore check of a damaged repository makes the proof overdue 
   assert.match(metrics.body, /cairn_workspace_last_save_time_seconds/);
 });
 
+test("a scheduled restore check fails if the restored copy answers a probe otherwise", async (t) => {
+  const here = await place(t);
+  const outside = path.join(newFolder("outside"), "answer");
+  fs.writeFileSync(outside, "one");
+  await configure(
+    here,
+    `${here.row}every = "1h"\nrestore_check_every = "1s"\nprobe = ['cat "$DIR/letter" ${outside}']\n`,
+  );
+  await eventually("a check", async () => (await rowOf(here, "restore-check")).good_at !== null);
+  fs.writeFileSync(outside, "two");
+  await eventually("the difference", async () => (await rowOf(here, "restore-check")).error !== null);
+  assert.match(
+    (await rowOf(here, "restore-check")).error!,
+    /probe_differs .* prints ".*two"; before it printed ".*one"/,
+  );
+});
+
 test("a scheduled prune applies the rules only to snapshots of the daemon's folder", async (t) => {
   const here = await place(t);
   const { folder, row, repository } = here;

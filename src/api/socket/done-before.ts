@@ -64,6 +64,7 @@ const UNKNOWN_OF_SAVE = {
   left_out: [],
   not_kept: { count: 0, paths: [] },
   secrets: null,
+  rows: [],
 };
 
 function wentBack({ save_point_id: undoId, cause }: SavePoint): RestoreResult {

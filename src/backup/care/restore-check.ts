@@ -8,12 +8,20 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
-import type { BackupProblem, RestoredForCheck, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
+import type { ProbeRecord } from "../../formats/records/checks.ts";
+import type {
+  BackupProblem,
+  CheckedProbe,
+  RestoredForCheck,
+  VerifyBackupOptions,
+  VerifyBackupResult,
+} from "../../contract/index.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";
 import { verifyRepository } from "./verify.ts";
 import { chosenSnapshots, inOrder, warnOfFuture } from "../open/snapshots.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
-import { restoreBackup } from "../restore/restore.ts";
+import { checkedProbe, isOwnProbe, type RanProbe, runProbes } from "../open/checks.ts";
+import { type Ask, restoreBackup } from "../restore/restore.ts";
 import { restoredDatabases } from "../restore/restored-databases.ts";
 
 /** Verifies a repository; with `restoreCheck` also restores snapshots and checks the result. */
@@ -71,14 +79,28 @@ async function checkOne(
   { id, scratch }: { id: string; scratch: string },
   options: VerifyBackupOptions,
 ): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {
-  const restored: RestoredForCheck = { snapshot_id: id, entries: 0, bytes: 0, state_digest: null, databases: [] };
+  const restored: RestoredForCheck = {
+    snapshot_id: id,
+    entries: 0,
+    bytes: 0,
+    state_digest: null,
+    databases: [],
+    rows: [],
+    probes: [],
+  };
   const { signal } = options;
+  const asked: BackupProblem[] = [];
+  const ask: Ask = async (probes, folder) => {
+    const found = await askAgain(id, { probes, folder }, options);
+    append(asked, found.problems);
+    return found.checked;
+  };
   let result: Awaited<ReturnType<typeof restoreBackup>>;
   mkdirSync(scratch, { mode: 0o700 });
   try {
     result = await restoreBackup(
       access,
-      { snapshot: id, to: join(scratch, "restored"), asStored: true },
+      { snapshot: id, to: join(scratch, "restored"), asStored: true, ask },
       { ...callOf(options), jobs: options.jobs },
     );
   } catch (error) {
@@ -94,10 +116,52 @@ async function checkOne(
     .map(({ detail, path, path_b64 }) =>
       problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
     );
+  restored.rows = result.proof?.rows ?? [];
+  restored.probes = result.proof?.probes ?? [];
   const known = result.proof?.databases ?? [];
   const checked = await checkDatabases({ id, scratch, known }, signal);
   restored.databases = checked.databases;
-  return { restored, problems: [...problems, ...checked.problems] };
+  return { restored, problems: [...problems, ...asked, ...checked.problems] };
+}
+
+/**
+ * Runs the snapshot's probes on a restored copy, which they may change. Never runs a command that only the repository
+ * knows: this user gave it on this machine, or gives it now.
+ */
+async function askAgain(
+  id: string,
+  { probes, folder }: { probes: readonly ProbeRecord[]; folder: string },
+  { probe: given = [], signal }: VerifyBackupOptions,
+): Promise<{ checked: CheckedProbe[]; problems: BackupProblem[] }> {
+  const checked: CheckedProbe[] = [];
+  const problems: BackupProblem[] = [];
+  for (const before of probes) {
+    const { command, status, output_b64: output } = before;
+    const note = (why: string): void => {
+      checked.push(checkedProbe(before, null));
+      const detail = `the probe was not run on the restored copy, because ${why}: ${command}`;
+      problems.push({ ...problem(id, "probe_not_run", { detail }), severity: "note" });
+    };
+    if (status === null) note("it was stopped when the backup was made");
+    else if (!given.includes(command) && !isOwnProbe(command)) note("you have not given it on this machine");
+    else {
+      const [{ record, failure }] = (await runProbes([command], folder, signal)) as [RanProbe];
+      const isMissing = record.status !== status && (record.status === 126 || record.status === 127);
+      const isEqual = record.status === status && record.output_b64 === output;
+      if (isMissing) note(`it ${failure}`);
+      else checked.push(checkedProbe(before, isEqual));
+      if (isEqual || isMissing) continue;
+      const now = failure === null || record.status === status ? `prints ${shownOutput(record)}` : failure;
+      const detail = `the restored copy answers otherwise than when the backup was made: ${command} ${now}; before it printed ${shownOutput(before)}`;
+      problems.push(problem(id, "probe_differs", { detail }));
+    }
+  }
+  return { checked, problems };
+}
+
+function shownOutput({ output_b64: output }: ProbeRecord): string {
+  const text = Buffer.from(output, "base64").toString("utf8").trim();
+  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
 }
 
 async function checkDatabases(

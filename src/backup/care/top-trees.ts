@@ -15,6 +15,7 @@ import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { isGoneBy, manifestWithout } from "../../workspace/store/removed-paths.ts";
 import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
 import { countEntry } from "../../workspace/store/survey-tree.ts";
+import { CHECKS_NAME } from "../open/checks.ts";
 import {
   factsOfContent,
   mayHaveManifest,
@@ -118,7 +119,9 @@ export class TopTrees {
     };
     const nodes = await readNodes(reader, top);
     const folder = nodes.find((node) => nameOf(node) === ".cairn");
-    const own = folder === undefined ? [] : await readNodes(reader, folder.subtree!);
+    const all = folder === undefined ? [] : await readNodes(reader, folder.subtree!);
+    // A copy that lacks entries answers otherwise.
+    const own = [...all].filter((node) => nameOf(node) !== CHECKS_NAME);
     const file = { content: Buffer.concat(pieces), size: manifest.length };
     const recordedAt = Math.floor(Date.parse(time) / 1000);
     const known = own.find((node) => nameOf(node) === "manifest.json");

@@ -1,10 +1,12 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import { advice, CairnError, call, option, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
+import type { SnapshotChecks } from "../../formats/records/checks.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import { ForwardedPacks } from "../../repository/transfer/forwarded-packs.ts";
@@ -30,11 +32,13 @@ import {
   type SnapshotOrigin,
 } from "../open/made-snapshot.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
+import { type RanProbe, readChecks } from "../open/checks.ts";
 import { PagedContent } from "./page-databases.ts";
+import { probePoint, publicProbe } from "./probe-point.ts";
 import { fileUnderWay, Uploading } from "./uploading.ts";
 
-/** The result without `secrets`, which only the save point knows. */
-export type BackedUp = Omit<CreateBackupResult, "secrets">;
+/** The result without facts that only the save point knows. */
+export type BackedUp = Omit<CreateBackupResult, "secrets" | "rows">;
 
 /** A backup's session that receives the content that a save before it stores anew. */
 export interface Forwarding {
@@ -148,8 +152,9 @@ interface BackupParts {
 class BackupOfPoint {
   readonly #parts: BackupParts;
   #tree: ObjectId;
-  /** Null if no database is stored page by page. */
+  /** Null if no database is stored page by page, and nothing is checked in a restored copy. */
   #paged: PagedContent | null = null;
+  #probes: readonly RanProbe[] = [];
 
   constructor(parts: BackupParts) {
     this.#parts = parts;
@@ -172,7 +177,9 @@ class BackupOfPoint {
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
     const { signal, jobs } = options;
-    this.#paged = await PagedContent.make({ session, workspace, stored, paths: origin.paths, parent, signal, jobs });
+    const { paths } = origin;
+    const checks = await this.#checks(parent);
+    this.#paged = await PagedContent.make({ session, workspace, stored, paths, parent, checks, signal, jobs });
     this.#tree = this.#paged?.tree ?? this.#tree;
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index);
@@ -231,6 +238,22 @@ class BackupOfPoint {
     }
     const { paths, username } = origin;
     return { paths, hostname: options.hostname ?? origin.hostname, username, uid: origin.uid, gid: origin.gid };
+  }
+
+  /** Returns what a restored copy must answer; null: nothing. Runs probes on a copy of the point, unless its last snapshot has their answers. */
+  async #checks(parent: ListedSnapshot | null): Promise<SnapshotChecks | null> {
+    const { session, options, workspace, point } = this.#parts;
+    const { probe = [] } = options;
+    const { rows = [] } = point.descriptor;
+    if (probe.length + rows.length === 0 || session.lock === null) return null;
+    const isSame = parent !== null && pointOf(parent.snapshot) === point.descriptor.save_point_id;
+    const before = isSame ? await readChecks(session.reader, parent, () => undefined) : null;
+    const known = before?.probes ?? [];
+    const isAnswered = isDeepStrictEqual(new Set(known.map(({ command }) => command)), new Set(probe));
+    if (isAnswered && known.every(({ status }) => status === 0))
+      this.#probes = known.map((record) => ({ record, failure: null }));
+    else this.#probes = await probePoint(workspace, point, { ...callOf(options), probe });
+    return { rows, probes: this.#probes.map(({ record }) => record) };
   }
 
   async #plan(known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
@@ -332,6 +355,7 @@ class BackupOfPoint {
       added,
       incomplete: incompleteOf(point),
       databases: this.#paged?.shown ?? [],
+      probes: this.#probes.map(publicProbe),
       left_out: [],
       duration_ms: Date.now() - started,
     };

@@ -2,6 +2,7 @@ import type { DatabaseInBackup, TransferredSize } from "../../contract/snapshots
 import { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
+import { encodeChecks, type SnapshotChecks } from "../../formats/records/checks.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
@@ -9,6 +10,8 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
+import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
+import { CHECKS_NAME } from "../open/checks.ts";
 import { snapshotContent } from "../open/content.ts";
 import { nameOf, readNodes } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
@@ -30,11 +33,16 @@ interface PagingParts {
   /** Paths of the snapshot that is being made. */
   paths: readonly string[];
   parent: ListedSnapshot | null;
+  /** What a restored copy must answer; null: nothing. */
+  checks: SnapshotChecks | null;
   signal: AbortSignal | undefined;
   jobs: number | undefined;
 }
 
-/** Stores large databases of a point in a repository page by page, and makes the snapshot's trees without them. */
+/**
+ * Stores large databases of a point in a repository page by page, and makes the snapshot's trees without them and with
+ * the snapshot's checks.
+ */
 export class PagedContent {
   readonly trees: PagedTrees;
   readonly databases: readonly PagedDatabase[];
@@ -52,12 +60,12 @@ export class PagedContent {
     this.#blobs = blobs;
   }
 
-  /** Null if the point has no large database. If a backup fails, no snapshot has the pages stored before. */
+  /** Null if the point has no large database and no checks. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
-    const { session, stored, paths, signal, jobs } = parts;
+    const { session, stored, paths, checks, signal, jobs } = parts;
     const { root, manifest } = await pointContent(stored, paths);
     const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
-    if (found.length === 0) return null;
+    if (found.length === 0 && checks === null) return null;
     const blobs = session.packedBlobs(jobs);
     const added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
     const seen = new Set<string>();
@@ -72,7 +80,7 @@ export class PagedContent {
       await blobs?.settle();
     };
     try {
-      const before = await beforeOf(parts);
+      const before = found.length === 0 ? new Map<string, BeforeDatabase>() : await beforeOf(parts);
       const databases: PagedDatabase[] = [];
       for (const database of found) {
         const known = before.get(latin1(database.path)) ?? null;
@@ -81,7 +89,14 @@ export class PagedContent {
       }
       const top = stored.snapshotTree;
       const lead = await leadTo(stored, paths);
-      const trees = await PagedTrees.make(stored.blobs, { top, lead, databases }, store);
+      let record: Parameters<typeof PagedTrees.make>[1]["record"] = null;
+      if (checks !== null) {
+        const bytes = encodeChecks(checks);
+        const pieces = manifestPieces(bytes);
+        for (const { id, bytes: piece } of pieces) await store("data", id, piece);
+        record = { name: CHECKS_NAME, size: bytes.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
+      }
+      const trees = await PagedTrees.make(stored.blobs, { top, lead, databases, record }, store);
       return new PagedContent(trees, { databases, added, blobs });
     } catch (error) {
       await blobs?.abort();

@@ -15,7 +15,7 @@ const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
 
 /**
  * The trees of a point's snapshot for a repository: without the entries of databases, which lie below
- * `/.cairn/databases` instead.
+ * `/.cairn/databases` instead, and with a further file in `/.cairn`.
  */
 export class PagedTrees {
   /** Id of the topmost tree. */
@@ -31,10 +31,23 @@ export class PagedTrees {
     this.#replaced = replaced;
   }
 
-  /** Makes the trees. `top`: the snapshot's tree; `lead`: names of the folders from `top` to the saved folder. */
+  /**
+   * Makes the trees. `top`: the snapshot's tree; `lead`: names of the folders from `top` to the saved folder;
+   * `record`: a stored file for `/.cairn`.
+   */
   static async make(
     blobs: BlobSource,
-    { top, lead, databases }: { top: Uint8Array; lead: readonly string[]; databases: readonly PagedDatabase[] },
+    {
+      top,
+      lead,
+      databases,
+      record,
+    }: {
+      top: Uint8Array;
+      lead: readonly string[];
+      databases: readonly PagedDatabase[];
+      record: (FileContent & { name: string }) | null;
+    },
     store: StoreBlob,
   ): Promise<PagedTrees> {
     const replaced = new Map<string, Set<string>>();
@@ -45,13 +58,16 @@ export class PagedTrees {
       await store("tree", id, bytes);
       return id;
     };
-    const folder = async (mtimeSec: number): Promise<TreeNode> => {
-      const nodes: TreeNode[] = [];
-      const file = (name: string, content: FileContent): TreeNode => {
+    const fileAt =
+      (mtimeSec: number) =>
+      (name: string, content: FileContent): TreeNode => {
         own.files++;
         own.bytes += content.size;
         return fileNode(Buffer.from(name), { ...PRIVATE, mode: 0o600, mtimeSec }, content);
       };
+    const folder = async (mtimeSec: number): Promise<TreeNode> => {
+      const nodes: TreeNode[] = [];
+      const file = fileAt(mtimeSec);
       for (const { name, files, folders } of databases) {
         const inside = [...files].map(([each, content]) => file(each, content));
         for (const { name: of, pages, hashes, kept } of folders) {
@@ -66,7 +82,9 @@ export class PagedTrees {
       const others = [...(await readNodes(blobs, node.subtree!))];
       own.files += others.length;
       own.bytes += others.reduce((sum, { size }) => sum + size, 0);
-      return { ...node, subtree: await add([...others, await folder(node.mtimeSec)]) };
+      if (databases.length > 0) others.push(await folder(node.mtimeSec));
+      if (record !== null) others.push(fileAt(node.mtimeSec)(record.name, record));
+      return { ...node, subtree: await add(others) };
     };
     const without = async (tree: Uint8Array, gone: readonly Gone[], depth: number): Promise<Uint8Array> => {
       const byName = Map.groupBy(gone, ({ parts }) => parts[depth]!);

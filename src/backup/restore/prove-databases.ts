@@ -1,11 +1,15 @@
+import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
 import { MOST_PATH_BYTES } from "../../capture/sqlite/image.ts";
-import type { DatabaseProof } from "../../contract/databases.ts";
+import type { DatabaseProof, RowsCheck } from "../../contract/databases.ts";
+import type { CallOptions } from "../../contract/words.ts";
 import { comparePaths, joinPath } from "../../formats/bytes.ts";
+import type { RowsRule } from "../../formats/records/checks.ts";
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { displayPath, listedNames, printablePath } from "../../fs/paths/safe-path.ts";
+import { checkRows } from "../../workspace/points/named-files.ts";
 
 interface Proving {
   labels: readonly ConsistencyLabel[];
@@ -48,6 +52,20 @@ export async function proveDatabases(
       `SQLite finds ${listedNames(wrong.map(({ path }) => printablePath(path)))} damaged, and so they were saved: ${wrong[0]!.problems[0]!}`,
     );
   return proofs;
+}
+
+/** Compares the files that rows name in a folder that was read back. */
+export async function proveRows(
+  folder: Buffer,
+  found: ScanResult,
+  { rules, ...call }: Pick<CallOptions, "signal" | "onWarning"> & { rules: readonly RowsRule[]; scratch: string },
+): Promise<RowsCheck[]> {
+  const finder = new RecordFinder(found);
+  const isThere = (path: Uint8Array): boolean => finder.nodeOf(path)?.type === "file";
+  const database = async (path: Uint8Array): Promise<Uint8Array | null> =>
+    isThere(path) ? joinPath(folder, path) : null;
+  const state = { find: (path: Uint8Array) => finder.nodeOf(path), hashes: found.summarise().hashes, database };
+  return checkRows(rules, state, call);
 }
 
 const NOT_CHECKED = { page_size: null, pages: null, check: null, problems: [], statistics: null };

@@ -5,21 +5,26 @@ import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
 import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../../contract/index.ts";
 import { advice, CairnError, call, type Hint, option, toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
+import type { SnapshotChecks } from "../../formats/records/checks.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
+import { checkedProbe } from "../open/checks.ts";
 import { checkJobs } from "../open/open-repository.ts";
 import { reading, type Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
-import { proveDatabases } from "./prove-databases.ts";
-import { receiptRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";
+import { proveDatabases, proveRows } from "./prove-databases.ts";
+import { receiptRow, rowsRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { WriterParts, Written } from "./write-snapshot.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
 /** A folder that was restored, and the snapshot that it should be. */
 export interface ReadBack extends Pick<WriterParts, "access" | "listed" | "content"> {
   options: Pick<RestoreBackupOptions, "jobs" | "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
+  /** What a restored copy must answer; null or absent: nothing. */
+  checks?: SnapshotChecks | null | undefined;
 }
 
 /** The options that decide whether a restore gets a proof and a receipt. */
@@ -77,7 +82,7 @@ interface FoundAgain {
   found: ScanResult;
   state: string;
   /** Null if the state digest differs from the recorded one, or none is recorded. */
-  proof: Omit<RestoreProof, "receipt" | "databases"> | null;
+  proof: Omit<RestoreProof, "receipt" | "databases" | "rows" | "probes"> | null;
   from: ProofSource;
   /** Entries that exist but could not be read: the digests lack them. */
   notRead: LeftOut[];
@@ -291,12 +296,14 @@ export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> 
 const WRITTEN_TO = "another program wrote to it meanwhile, or the disk does not keep the data written to it";
 
 async function withDatabases(
-  { content, options }: ReadBack,
+  { access, content, options, checks }: ReadBack,
   folder: Buffer,
-  { found, proof }: { found: ScanResult; proof: Omit<RestoreProof, "receipt" | "databases"> },
+  { found, proof }: { found: ScanResult; proof: Omit<RestoreProof, "receipt" | "databases" | "rows" | "probes"> },
 ): Promise<Omit<RestoreProof, "receipt">> {
   const databases = await proveDatabases(folder, found, { ...options, labels: content.manifest?.labels ?? [] });
-  return { ...proof, databases };
+  const scratch = newWorkDirectory(access.workDirectory());
+  const rows = await proveRows(folder, found, { ...options, rules: checks?.rows ?? [], scratch });
+  return { ...proof, databases, rows, probes: (checks?.probes ?? []).map((probe) => checkedProbe(probe, null)) };
 }
 
 /** Adds a receipt to a proof. The proof gets no receipt if the snapshot lacks content of its source, so that the whole is not proven. */
@@ -318,6 +325,8 @@ export async function signed(
         read_from: more.from,
         left_out: more.leftOut.length,
         databases: proof.databases.map(receiptRow),
+        ...(proof.rows.length === 0 ? {} : { rows: proof.rows.map(rowsRow) }),
+        ...(proof.probes.length === 0 ? {} : { probes: proof.probes }),
         target: more.target,
       },
       options.receipt,

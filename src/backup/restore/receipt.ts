@@ -11,6 +11,7 @@ import {
   encodeReceiptBody,
   type ReceiptBody,
   type ReceiptDatabase,
+  type ReceiptRows,
 } from "../../formats/records/receipt.ts";
 import { durableMkdir, durableWrite, readRecord, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
@@ -23,7 +24,7 @@ import type { SavePointId } from "../../ids.ts";
 import { type ControlPaths, controlPaths } from "../../workspace/place/control-layout.ts";
 import { controlOf, listDaemons, listRegistered, listSelfContained } from "../../workspace/place/registry.ts";
 import { allPoints } from "../../workspace/points/points.ts";
-import type { DatabaseProof } from "../../contract/databases.ts";
+import type { DatabaseProof, RowsCheck } from "../../contract/databases.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/snapshots.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 import { requireOwnHome } from "../../workspace/place/owners.ts";
@@ -63,6 +64,11 @@ export function receiptRow({ statistics, problems, ...proof }: DatabaseProof): R
     label,
     duration_ms,
   };
+}
+
+/** Shortens the check of named files to the fields of a receipt. */
+export function rowsRow({ files: _files, ...counts }: RowsCheck): ReceiptRows {
+  return counts;
 }
 
 /** Signs a proof and keeps the receipt, chained to the previous one. Returns its path. */

@@ -8,6 +8,7 @@ import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { restoreLocked } from "../../workspace/restore/methods.ts";
 import { type Point, rulesOf } from "../../workspace/points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
+import { readChecks } from "../open/checks.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
 import { requireUntouched } from "../open/own-folder.ts";
 import { reading } from "../open/session.ts";
@@ -50,7 +51,8 @@ export async function restoreBackupInPlace(
       if (options.dryRun === true) return { wanted, plan };
     }
     await dropLost(workspace, call);
-    return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };
+    const checks = await readChecks(session.reader, wanted.listed, (message) => options.onWarning?.(message));
+    return { wanted, checks, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
   const { listed, chosen, change } = found.wanted;
   const facts = { ...access.info, ...restoredSnapshot(listed), target: workspace.root.toString("utf8") };
@@ -83,7 +85,7 @@ export async function restoreBackupInPlace(
   // Nobody expects a full read after a restore of parts, or one that keeps present entries.
   const isProven = isToBeProven(options, chosen.paths === null && options.keepPresent !== true);
   const proven = isProven
-    ? await prove(workspace, point, { access, ...found.wanted, options }, restored.left_out)
+    ? await prove(workspace, point, { access, ...found.wanted, options, checks: found.checks }, restored.left_out)
     : NOT_READ;
   return {
     ...facts,

@@ -1,8 +1,15 @@
 import { resolve } from "node:path";
 import { append } from "../../append.ts";
-import type { ProofSource, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../../contract/snapshots.ts";
+import type {
+  CheckedProbe,
+  ProofSource,
+  RestoreBackupOptions,
+  RestoreBackupResult,
+  RestoreProof,
+} from "../../contract/snapshots.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import { failpoint } from "../../failpoint.ts";
+import type { ProbeRecord, SnapshotChecks } from "../../formats/records/checks.ts";
 import { flushing } from "../../fs/linux/flush.ts";
 import { type NewFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
@@ -13,6 +20,7 @@ import { snapshotContent, withoutOthersDigests } from "../open/content.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
 import { requireOutside } from "../open/own-folder.ts";
 import { chosenPaths, contentOf } from "../open/paths.ts";
+import { readChecks } from "../open/checks.ts";
 import { reading } from "../open/session.ts";
 import { chosenSnapshot, pointOf, restoredSnapshot } from "../open/snapshots.ts";
 import {
@@ -29,6 +37,9 @@ import { GIVE_OVERWRITE, hasEntries, noSuchPlan, type OverFolder, planOver, type
 import { beginRestore, bytesIn, restoredContent, setRoot, settleEarlier, settleOthers } from "./unfinished-restore.ts";
 import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot.ts";
 
+/** Asks the restored folder what the snapshot's probes asked. Called before the receipt is signed. */
+export type Ask = (probes: readonly ProbeRecord[], folder: string) => Promise<CheckedProbe[]>;
+
 /**
  * Writes a snapshot into an absent or empty folder and reads it again; with `overwrite` over a folder with entries.
  * Far packs are fetched into a {@link FetchArea}, and files written as their content comes; if no digest will be
@@ -43,7 +54,7 @@ import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot
  */
 export async function restoreBackup(
   access: OpenRepository,
-  asked: { snapshot: string; to: string; asStored?: boolean },
+  asked: { snapshot: string; to: string; asStored?: boolean; ask?: Ask },
   options: RestoreBackupOptions,
 ): Promise<RestoreBackupResult> {
   const started = Date.now();
@@ -69,7 +80,10 @@ export async function restoreBackup(
     const recorded = paths === null && !isOver ? (content.manifest?.stateDigest ?? null) : null;
     // A sealed piece almost never has the wrong content, and a digest of the whole would show it.
     const comparesPieces = !isProven || recorded === null;
-    const parts = { access, session, listed, content, paths, chosen: paths, options, target };
+    const { ask } = asked;
+    const warn = ask === undefined ? (message: string) => options.onWarning?.(message) : undefined;
+    const checks = isWhole && isProven ? await readChecks(reader, listed, warn) : null;
+    const parts = { access, session, listed, content, paths, chosen: paths, options, target, checks, ask };
     const over = isOver ? await planOver(parts) : null;
     const toWrite = over === null ? paths : over.paths;
     const more = { over: over?.folder ?? null, shown: over?.shown, paths: toWrite, comparesPieces, recorded, isProven };
@@ -83,6 +97,8 @@ export async function restoreBackup(
 }
 
 interface RestoreParts extends WriterParts {
+  checks: SnapshotChecks | null;
+  ask: Ask | undefined;
   isProven: boolean;
   /** Null if the target is absent or empty. */
   over: OverFolder | null;
@@ -146,6 +162,8 @@ class SnapshotRestore {
       await this.#putInPlace(partial, leftOut);
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
+      const { ask, checks } = this.#parts;
+      if (proof !== null && ask !== undefined) proof.probes = await ask(checks?.probes ?? [], to);
       if (proof === null) warnUnproven(options);
       const shown =
         proof === null || from === null ? null : await signed(this.#parts, proof, { from, leftOut, target: to });

@@ -5,6 +5,7 @@ import { compareDatabases } from "./compare-databases.ts";
 import { find } from "./find.ts";
 import { holdStill, letGo } from "./hold-still.ts";
 import { askOf, check, prove } from "./image.ts";
+import { namedFiles } from "./named-files.ts";
 import { stage, writeThrough } from "./restore.ts";
 
 /** Kinds of work of this process, done one after the other. */
@@ -17,6 +18,7 @@ const WORKS = {
   hold,
   holdStill,
   letGo,
+  namedFiles,
   prove,
   release,
   stage,

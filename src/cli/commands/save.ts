@@ -54,10 +54,11 @@ export const command: CommandDefinition = {
     const result = await client.save(options);
     for (const { path, reason = "" } of result.made ? result.labels : [])
       if (reason.startsWith(DAMAGED)) context.note(`${path}: ${reason}`);
-    const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, ...savePoint } = result;
+    const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, rows, ...savePoint } = result;
     return {
-      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept, secrets },
-      exitStatus: result.complete || left_out.length === 0 ? 0 : EXIT_PARTLY,
+      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, rows },
+      exitStatus:
+        (result.complete || left_out.length === 0) && rows.every(({ wrong }) => wrong === 0) ? 0 : EXIT_PARTLY,
       async text() {
         const { renderSave } = await import("../render/points.ts");
         const shorten = await shortener(client, [result.save_point_id]);

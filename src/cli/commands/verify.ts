@@ -47,7 +47,8 @@ export const command: CommandDefinition = {
       outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")}`, {
         hint: `\`${context.commandLine(["doctor"])}\` tells what can be repaired`,
       });
-    } else if (result.unverified.length > 0) outcome.exitStatus = EXIT_PARTLY;
+    } else if (result.unverified.length > 0 || result.rows.some(({ wrong }) => wrong > 0))
+      outcome.exitStatus = EXIT_PARTLY;
     return outcome;
   },
 };

@@ -107,7 +107,10 @@ async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Prom
   const { save_point_id: point } = await hands.save(served, signal);
   await withRepository(row, call, async (open) => {
     const client = await hands.client(served);
-    await client.createBackup(open, { point, skipIfUnchanged: true, signal });
+    const { probes } = await client.createBackup(open, { point, probe: row.probe, skipIfUnchanged: true, signal });
+    const failed = probes.find(({ failure }) => failure !== null);
+    if (failed !== undefined)
+      throw new CairnError("conflict", `the folder is backed up, but the probe ${failed.command} ${failed.failure}`);
   });
 }
 
@@ -119,7 +122,7 @@ async function checkRestore(row: BackupRow, { path }: ServedWorkspace, call: Cal
     const newest = snapshots.at(-1);
     if (newest === undefined)
       throw new CairnError("not_found", `${open.info.location} has no backup of ${printablePath(path)} yet`);
-    const checked = { snapshots: [newest.snapshot_id], quick: true, restoreCheck: true };
+    const checked = { snapshots: [newest.snapshot_id], quick: true, restoreCheck: true, probe: row.probe };
     const damage = damageIn(await open.verify({ ...checked, signal }));
     if (damage !== null) throw new CairnError("damaged", damage);
   });

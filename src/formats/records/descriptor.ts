@@ -1,5 +1,6 @@
 import type { ObjectId, SavePointId, WorkspaceId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
+import { checkRowsRule, type RowsRule } from "./checks.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type RecordedPath } from "./record.ts";
 
 /**
@@ -148,6 +149,8 @@ export interface Descriptor {
   rules: IgnoreRules;
   /** Removals of paths from the point after it was made, oldest first. */
   rewritten?: Rewriting[];
+  /** Queries whose rows name files, given by the save. */
+  rows?: RowsRule[];
   /** True: a restore or an undo made the point, to keep the state before it. */
   undo: boolean;
   /** Id maps of the user namespace in which the save ran. The point has the outside ids. Absent: the namespace had all ids. */
@@ -180,6 +183,7 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor {
   checkIdentity(fields);
   checkContent(fields.object("content"));
   fields.boolean("undo");
+  if (fields.has("rows")) fields.list("rows", checkRowsRule);
   if (fields.has("namespace")) checkNamespace(fields.object("namespace"));
   checkState(fields);
   return value as unknown as Descriptor;

@@ -12,6 +12,8 @@ export interface KeptRepositoryFile {
   retention: StoredRetention | null;
   /** Command or URL of an alarm; absent in older records. */
   on_failure?: string | null;
+  /** Commands that ask a copy of each backup; absent in older records. */
+  probe?: string[];
   /** End of the last good backup with `kept`. Older versions wrote it only while `on_failure` was set. */
   good_at?: string;
   /**
@@ -34,6 +36,7 @@ export function decodeKeptRepository(bytes: Uint8Array): KeptRepositoryFile {
   if (fields.text("repository") === "") throw fields.wrong("repository", "a location");
   for (const key of ["password_file", "password_command", "age_identity"]) if (!fields.isNull(key)) fields.text(key);
   if (fields.has("on_failure") && !fields.isNull("on_failure")) fields.text("on_failure");
+  if (fields.has("probe")) fields.texts("probe");
   for (const key of ["good_at", "failing_since"]) if (fields.has(key)) fields.time(key);
   const retention = fields.objectOrNull("retention");
   if (retention !== null) checkRetention(retention);

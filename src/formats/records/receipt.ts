@@ -32,12 +32,34 @@ export interface ReceiptBody {
    * The restored SQLite databases, with the result of SQLite's check. Absent in older receipts, which did not check.
    */
   databases?: ReceiptDatabase[];
+  /** Counts of files that rows of databases name. Absent if no query was given. */
+  rows?: ReceiptRows[];
+  /** Commands of the backup, and whether the restored copy gave the same answers. Absent if there are none. */
+  probes?: ReceiptProbe[];
   host: string;
   /** The folder into which the snapshot was restored. */
   target: string;
   program: string;
   /** SHA-256 of the previous receipt file of the same key; null for the first. */
   previous: string | null;
+}
+
+export interface ReceiptRows {
+  /** The database. */
+  path: string;
+  path_b64?: string;
+  folder: string;
+  /** Rows that name a file, and rows whose file is missing or different. */
+  named: number;
+  wrong: number;
+}
+
+export interface ReceiptProbe {
+  command: string;
+  /** SHA-256 of the answer that the snapshot keeps. */
+  output_sha256: string;
+  /** Null if the command was not run. */
+  equal: boolean | null;
 }
 
 export interface ReceiptDatabase {
@@ -92,6 +114,21 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
       each.text("path");
       each.hex("sha256", 64);
       each.integer("problems");
+    });
+  if (fields.has("rows"))
+    fields.list("rows", (element, label) => {
+      const each = new Fields(element, label);
+      each.text("path");
+      each.text("folder");
+      each.integer("named");
+      each.integer("wrong");
+    });
+  if (fields.has("probes"))
+    fields.list("probes", (element, label) => {
+      const each = new Fields(element, label);
+      each.text("command");
+      each.hex("output_sha256", 64);
+      if (!each.isNull("equal")) each.boolean("equal");
     });
   fields.text("host");
   fields.text("target");

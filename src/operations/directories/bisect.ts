@@ -1,18 +1,16 @@
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { BisectOptions, BisectResult, BisectTest } from "../../contract/points.ts";
 import type { SavePoint } from "../../contract/words.ts";
 import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { makeFolder } from "../../fs/make-folder.ts";
 import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { howItComes } from "../../workspace/new-folder/first-point.ts";
-import { checkRoomFor, requireStillThere, writeContent } from "../../workspace/new-folder/write-point.ts";
+import { placeCopy } from "../../workspace/new-folder/write-point.ts";
 import { neverRead, type Workspace } from "../../workspace/open/workspace.ts";
-import { treePlace } from "../../workspace/points/held-trees.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { isAboutThePoint, withSealed } from "../../workspace/save/seal.ts";
 import type { Opened } from "../hand.ts";
@@ -220,21 +218,9 @@ async function placePoint(
     const { isCopied } = await howItComes(workspace, point, { ...options, target });
     if (!isCopied && !point.sealed) throw neverRead(point);
     if (!isCopied && !point.descriptor.complete) return "it is incomplete, see `cairn show`";
-    return workspace.engine.reading(async () => {
-      requireStillThere(workspace, point);
-      makeFolder(dirname(folder));
-      if (isCopied) {
-        await workspace.engine.holder!.materialise(treePlace(workspace.points, point), target, {
-          signal: options.signal,
-        });
-        return null;
-      }
-      await checkRoomFor(workspace, point, { target, hint: FREE_ROOM });
-      makeFolder(folder);
-      const { leftOut } = await writeContent(workspace, { ...options, point, folder: target, paths: null });
-      const damaged = leftOut.find(({ reason }) => reason === "damaged");
-      return damaged === undefined ? null : `${quotedPath(damaged.path)} in it is damaged, see \`cairn verify\``;
-    }, options);
+    const leftOut = await placeCopy(workspace, point, { folder, isCopied, hint: FREE_ROOM }, options);
+    const damaged = leftOut.find(({ reason }) => reason === "damaged");
+    return damaged === undefined ? null : `${quotedPath(damaged.path)} in it is damaged, see \`cairn verify\``;
   };
   let problem: string | null;
   try {

@@ -1,11 +1,10 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { hostname } from "node:os";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
-import { runTool, withPipes } from "../../fs/child-pipes.ts";
+import { runTool } from "../../fs/child-pipes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
+import { runShell } from "../../fs/shell-command.ts";
 
 /** Job that an alarm is about: a kind of scheduled run, or a limit of the daemon's configuration. */
 export type AlarmJob = "save" | "backup" | "proof" | "verify" | "restore-check" | "prune";
@@ -29,6 +28,7 @@ export interface AlarmFacts {
 /** Limit for both attempts together. */
 const TIME_LIMIT_MS = 30_000;
 const RETRY_AFTER_MS = 3_000;
+const MOST_OUTPUT_BYTES = 64 << 10;
 /** Milliseconds for which an alarm that did not end in time is not called again, so that many folders wait for it once. */
 const HUNG_FOR_MS = 5 * 60_000;
 /** Alarms that did not end in time, with the time of that, by `performance.now()`. */
@@ -45,8 +45,12 @@ export function checkAlarm(alarm: string): void {
 /** Throws `usage` with the shell's message if `alarm` is a command that the shell cannot parse. Runs nothing. */
 export async function checkAlarmSyntax(alarm: string): Promise<void> {
   checkAlarm(alarm);
-  if (isAddress(alarm)) return;
-  const failed = await runTool("/bin/sh", ["-n", "-c", alarm]).then(() => null, toCairnError);
+  if (!isAddress(alarm)) await requireShellSyntax(alarm);
+}
+
+/** Throws `usage` with the shell's message if the shell cannot parse `command`. Runs nothing. */
+export async function requireShellSyntax(command: string): Promise<void> {
+  const failed = await runTool("/bin/sh", ["-n", "-c", command]).then(() => null, toCairnError);
   if (failed !== null) throw new CairnError("usage", failed.message.replace(/^\/bin\/sh: /, ""));
 }
 
@@ -135,25 +139,10 @@ async function post(address: string, body: string, signal: AbortSignal): Promise
   if (!response.ok) throw new CairnError("io", `${nameOf(address)} answered ${response.status}`);
 }
 
-/** Runs a command in its own process group, which is killed when `signal` fires. Its stderr is this process's. */
+/** Runs a command, which gets `body` on stdin. If it fails, its output goes to this process's stderr. */
 async function runCommand(command: string, body: string, signal: AbortSignal): Promise<void> {
-  const options = { cwd: "/", detached: true, stdio: ["pipe", "ignore", "inherit"] as ["pipe", "ignore", "inherit"] };
-  const child = withPipes(spawn("/bin/sh", ["-c", command], options), "/bin/sh");
-  // A command may end without reading its input.
-  child.stdin.on("error", () => undefined);
-  child.stdin.end(body);
-  const kill = (): void => {
-    try {
-      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // The process has ended.
-    }
-  };
-  signal.addEventListener("abort", kill);
-  try {
-    const [status] = (await once(child, "exit")) as [number | null];
-    if (status !== 0) throw new CairnError("io", `${nameOf(command)} ended with status ${status ?? "of a signal"}`);
-  } finally {
-    signal.removeEventListener("abort", kill);
-  }
+  const limits = { timeoutMs: TIME_LIMIT_MS, mostBytes: MOST_OUTPUT_BYTES };
+  const { exitCode: status, output } = await runShell(command, { ...limits, input: body, signal });
+  if (status !== 0 && output.length > 0) process.stderr.write(output);
+  if (status !== 0) throw new CairnError("io", `${nameOf(command)} ended with status ${status ?? "of a signal"}`);
 }

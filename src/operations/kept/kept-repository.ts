@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { checkProbes } from "../../backup/open/checks.ts";
 import type { KeptRepository, KeptRepositoryEdit } from "../../contract/repositories.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
 import { advice, CairnError, either, line, toCairnError, word } from "../../errors.ts";
@@ -14,7 +15,7 @@ import type { WorkspacePaths } from "../../workspace/place/control-layout.ts";
 import { ownerBesidesUs, requireNotOthers } from "../../workspace/place/owners.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax } from "./alarm.ts";
+import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax, requireShellSyntax } from "./alarm.ts";
 import type { Opened } from "../hand.ts";
 
 /** Returns the workspace's backup repository; null if none is set. Throws `refused` if another user set it. */
@@ -22,9 +23,14 @@ export function backupRepository({ found }: Workspace): KeptRepository | null {
   const kept = ownRecord(found.paths);
   if (kept === null) return null;
   const { retention, repository, password_file, password_command, age_identity } = kept;
-  const { on_failure = null, good_at = null } = kept;
+  const { on_failure = null, good_at = null, probe = [] } = kept;
   const rules = retention === null ? null : retentionOf(retention);
-  return { repository, password_file, password_command, age_identity, on_failure, retention: rules, good_at };
+  return { repository, password_file, password_command, age_identity, on_failure, probe, retention: rules, good_at };
+}
+
+/** Returns the probes of backups into the workspace's repository. Throws as {@link backupRepository} does. */
+export function keptProbes({ found }: Workspace): readonly string[] {
+  return ownRecord(found.paths)?.probe ?? [];
 }
 
 /**
@@ -39,6 +45,7 @@ export async function setBackupRepository(
   const { control, paths } = workspace.found;
   const changes = edit === null ? null : changesOf(edit);
   if (typeof edit?.onFailure === "string") await checkAlarmSyntax(edit.onFailure);
+  for (const probe of edit?.probe ?? []) await requireShellSyntax(probe);
   requireNotOthers(control);
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   if (changes === null) writeKeptRepository(paths, null);
@@ -167,7 +174,7 @@ const NOTHING_KEPT: KeptRepositoryFile = {
 };
 
 function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
-  const { repository, passwordFile, passwordCommand, ageIdentity, onFailure, retention } = edit;
+  const { repository, passwordFile, passwordCommand, ageIdentity, onFailure, probe, retention } = edit;
   if ((passwordFile ?? null) !== null && (passwordCommand ?? null) !== null)
     throw new CairnError("usage", "a password can come from a file or from a command, not from both");
   const changes: Partial<KeptRepositoryFile> = {};
@@ -179,6 +186,7 @@ function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
   if ((passwordCommand ?? null) !== null) changes.password_file = null;
   if (ageIdentity !== undefined) changes.age_identity = ageIdentity === null ? null : resolve(ageIdentity);
   if (onFailure !== undefined) changes.on_failure = onFailure;
+  if (probe !== undefined) checkProbes((changes.probe = [...(probe ?? [])]));
   if (retention !== undefined && retention !== null) checkRetention(retention);
   if (retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
   return changes;

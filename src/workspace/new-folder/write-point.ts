@@ -1,10 +1,11 @@
 import fs from "node:fs";
+import { dirname } from "node:path";
 import { beyondNodes } from "../store/beyond-nodes.ts";
 import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, option, see, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/linux/flush.ts";
-import { openToUmask } from "../../fs/make-folder.ts";
+import { makeFolder, openToUmask } from "../../fs/make-folder.ts";
 import { onSameMount } from "../../fs/linux/mounts.ts";
 import { throttled } from "../../pacer.ts";
 import { isAtOrBelow, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
@@ -202,4 +203,29 @@ async function requirePaths(workspace: Workspace, point: Point, paths: readonly 
     `${quotedPath(path)} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
     { hint: see("show POINT", "show", word("point")) },
   );
+}
+
+/**
+ * Makes a temporary `folder` with the content of a point: as a clone of the point's tree (`isCopied`), else by writing,
+ * for which the point must be sealed. Returns what it could not write. `hint`: of the error of a full disk.
+ */
+export async function placeCopy(
+  workspace: Workspace,
+  point: Point,
+  { folder, isCopied, hint }: { folder: string; isCopied: boolean; hint: string },
+  call: WorkspaceCall,
+): Promise<readonly LeftOutEntry[]> {
+  const target = Buffer.from(folder);
+  return workspace.engine.reading(async () => {
+    requireStillThere(workspace, point);
+    makeFolder(dirname(folder));
+    if (isCopied) {
+      await workspace.engine.holder!.materialise(treePlace(workspace.points, point), target, { signal: call.signal });
+      return [];
+    }
+    await checkRoomFor(workspace, point, { target, hint });
+    makeFolder(folder);
+    const { leftOut } = await writeContent(workspace, { ...call, point, folder: target, paths: null });
+    return leftOut;
+  }, call);
 }

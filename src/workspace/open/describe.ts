@@ -1,11 +1,13 @@
+import { isDeepStrictEqual } from "node:util";
 import { namespaceIds } from "../../fs/linux/user-namespace.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { ContentWithout, IsGone } from "../store/removed-paths.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
-import type { StagedContent } from "../store/engine.ts";
+import type { Attachments, StagedContent } from "../store/engine.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import { type Cause, type Descriptor, MAX_OMITTED, omittedOf } from "../../formats/records/descriptor.ts";
+import type { RowsRule } from "../../formats/records/checks.ts";
 import type { SealedState, SealFile } from "../../formats/records/seal-file.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
@@ -52,6 +54,7 @@ export function pointFacts(
     tags?: readonly string[] | undefined;
     cause?: Cause | undefined;
     createdAt?: string | undefined;
+    attachments?: readonly Attachments[];
   },
   { id, sequence, head }: { id: SavePointId; sequence: number; head: Point | null },
 ): Pick<
@@ -68,12 +71,14 @@ export function pointFacts(
   | "restored_from"
   | "cause"
   | "namespace"
+  | "rows"
 > {
   const latest = workspace.points.latest();
   const detached =
     head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
   const createdAt = input.createdAt ?? new Date().toISOString();
   const namespace = namespaceIds();
+  const rows = rowsOf(input);
   return {
     save_point_id: id,
     workspace_id: workspace.found.workspace.id,
@@ -86,8 +91,25 @@ export function pointFacts(
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },
+    ...(rows.length === 0 ? {} : { rows }),
     ...(namespace === null ? {} : { namespace: { uids: [...namespace.uids], gids: [...namespace.gids] } }),
   };
+}
+
+/** Returns the queries of a save, as its point records them. */
+export function rowsOf({ attachments = [] }: { attachments?: readonly Attachments[] }): RowsRule[] {
+  return attachments.flatMap(({ database, folder, query }) =>
+    query === null ? [] : [{ database: recordPath(database), folder: recordPath(folder), query }],
+  );
+}
+
+/** False if a save has queries that a point does not record: then an unchanged folder gets a point, too. */
+export function hasRowsOf(
+  { descriptor }: Pick<Point, "descriptor">,
+  input: { attachments?: readonly Attachments[] },
+): boolean {
+  const rows = rowsOf(input);
+  return rows.length === 0 || isDeepStrictEqual(rows, descriptor.rows);
 }
 
 /** The part of a descriptor or seal that comes from reading the tree. */

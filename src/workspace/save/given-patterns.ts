@@ -80,14 +80,24 @@ function realPathIfThere(path: string): Buffer | null {
   }
 }
 
-/** Reads DATABASE=FOLDER, both below the folder that is saved. Throws `usage`. */
-export function attachmentsOf(given: readonly string[] | undefined): Attachments[] {
-  return (given ?? []).map((text) => {
+/** Reads DATABASE=FOLDER, both below the folder that is saved, and their queries. Warns of files that are not compared. Throws `usage`. */
+export function attachmentsOf({ with: given = [], rows = [], onWarning }: SaveInput): Attachments[] {
+  if (rows.length > 0 && rows.length !== given.length)
+    throw new CairnError(
+      "usage",
+      `each query of --rows needs its --with DATABASE=FOLDER: found ${rows.length} and ${given.length}`,
+    );
+  if (given.length > 0 && rows.length === 0)
+    onWarning?.(
+      `${given.join(", ")}: the files are read after the rows that name them, but nothing is compared; --rows QUERY compares them`,
+    );
+  return given.map((text, i) => {
     const at = text.lastIndexOf("=");
     if (at <= 0 || at === text.length - 1)
       throw new CairnError("usage", `--with ${JSON.stringify(text)} does not have the form DATABASE=FOLDER`, {
         hint: advice`name a database and the folder of the files that its rows name: ${option({ with: ["mail.db=attachments"] })}`,
       });
-    return { database: normalizeTyped(text.slice(0, at)), folder: normalizeTyped(text.slice(at + 1)) };
+    const [database, folder] = [normalizeTyped(text.slice(0, at)), normalizeTyped(text.slice(at + 1))];
+    return { database, folder, query: rows[i] ?? null };
   });
 }

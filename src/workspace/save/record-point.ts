@@ -14,7 +14,7 @@ import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import { countDifferences, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
-import { isUnchanged, pointFacts, sealedStateOf } from "../open/describe.ts";
+import { hasRowsOf, isUnchanged, pointFacts, sealedStateOf } from "../open/describe.ts";
 import { scanRequest } from "./scan-request.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
@@ -104,7 +104,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   const unchanged = isUnchanged(head, staged.scan, rootOfContent(staged.content));
   const leftOut = leftOutOf(staged.scan);
   const hidden = staged.scan.notes;
-  if (head !== null && (isSpared || (unchanged && input.skipUnchanged === true))) {
+  if (head !== null && (isSpared || (unchanged && input.skipUnchanged === true && hasRowsOf(head, input)))) {
     await staged.settled();
     await staged.discard();
     points.abandon(sequence);

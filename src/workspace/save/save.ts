@@ -19,7 +19,7 @@ import { scanRequest } from "./scan-request.ts";
 import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
 import { guardSpace, warnOfPlace, withinQuota } from "./space.ts";
-import { isUnchanged } from "../open/describe.ts";
+import { hasRowsOf, isUnchanged } from "../open/describe.ts";
 import { type FoundWorkspace, noteFolder } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
 
@@ -64,7 +64,7 @@ async function saveLocked(workspace: Workspace, given: SaveInput): Promise<Saved
   const unwanted = unwantedKinds(given);
   const exclude = patternsOf(workspace.root, given);
   const tags = given.id === undefined ? given.tags : [given.id, ...(given.tags ?? [])];
-  const input: SaveInput = { ...given, tags, exclude, unwanted, attachments: attachmentsOf(given.with) };
+  const input: SaveInput = { ...given, tags, exclude, unwanted, attachments: attachmentsOf(given) };
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input, workspace.engine.holder === null);
@@ -244,8 +244,10 @@ async function isStillHead(
 }
 
 /** Tells if a save would leave out the same entries as a point, as long as the ignore files are unchanged. */
-function hasSameRules({ descriptor }: Point, { exclude = [] }: SaveInput): boolean {
-  return !isOfAll(descriptor) && isDeepStrictEqual(descriptor.rules.exclude, [...exclude]);
+function hasSameRules(head: Point, input: SaveInput): boolean {
+  const { descriptor } = head;
+  const isSame = isDeepStrictEqual(descriptor.rules.exclude, [...(input.exclude ?? [])]);
+  return !isOfAll(descriptor) && isSame && hasRowsOf(head, input);
 }
 
 const NO_CHANGES = { added: 0, modified: 0, removed: 0 };

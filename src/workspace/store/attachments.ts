@@ -36,6 +36,7 @@ export async function captureFirst(
   for (const { folder } of attachments) requireFolder(joinPath(root, folder), folder);
   for (const { database, folder } of attachments) {
     for (const path of filesBelow(root, folder)) files.set(latin1(path), { path, database });
+    if (held.has(latin1(joinPath(root, database)))) continue;
     const image = await capture.hold(joinPath(root, database), { signal, how: "image", scratch });
     if (image === null) {
       await close();

@@ -28,6 +28,8 @@ export type HeadContent = Pick<Descriptor, "content" | "entries" | "bytes" | "co
 export interface Attachments {
   database: Uint8Array;
   folder: Uint8Array;
+  /** The query that names the files; null: they are not compared. */
+  query: string | null;
 }
 
 /** A save's request to the store. */

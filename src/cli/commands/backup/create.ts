@@ -25,10 +25,10 @@ import { omit, pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const FIRST = new VerbOptions(
-  omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
+  omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun", "probe"),
 );
 const OPTIONS = new VerbOptions(
-  pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
+  pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun", "probe"),
 );
 
 const STREAM = new VerbOptions(pick(StreamBackupOptions, "filename"));
@@ -112,7 +112,12 @@ export const command: CommandDefinition = {
         });
         return {
           data: result,
-          exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
+          exitStatus:
+            result.incomplete === null &&
+            result.probes.every(({ failure }) => failure === null) &&
+            result.rows.every(({ wrong }) => wrong === 0)
+              ? 0
+              : EXIT_PARTLY,
           text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
         };
       },
@@ -203,7 +208,7 @@ function leadingOn(context: Context, error: unknown, point: string | undefined):
 }
 
 /** Reads the options that a point and a stream share. */
-function ofSnapshot(context: Context, input: Input): StreamBackupOptions {
+function ofSnapshot(context: Context, input: Input): StreamBackupOptions & Pick<CreateBackupOptions, "probe"> {
   const { tags = [], ...options } = OPTIONS.read(context, input);
   const [hostname] = given(context.env, options.hostname, "HOST");
   return {
@@ -220,12 +225,13 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   if (isCommand && input.flag("stdin")) throw usage("--stdin and --stdin-from-command exclude each other");
   if (
     input.denied("save") ||
+    input.list("probe").length > 0 ||
     input.list("filesFrom").length > 0 ||
     input.list("excludeFile").length > 0 ||
     Object.keys(readSaving(context, input)).length > 0 ||
     (!isCommand && words.length > 0)
   )
-    throw usage("--stdin makes no save point: it takes no POINT, no --no-save and no option of a save");
+    throw usage("--stdin makes no save point: it takes no POINT, no --no-save, no --probe and no option of a save");
   if (isCommand && words.length === 0)
     throw usage("--stdin-from-command needs a command", "for example: --stdin-from-command -- pg_dump shop");
   if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin needs a pipe or a file");
@@ -242,7 +248,8 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
 async function runPaths(context: Context, input: Input): Promise<Outcome> {
   const { message, allow, exclude, reread, crossMounts, databases, ...others } = readSaving(context, input);
   const [other] = Object.entries({ message, allow, ...others }).find(([, value]) => value !== undefined) ?? [];
-  const given = ofSnapshot(context, input);
+  const { probe, ...given } = ofSnapshot(context, input);
+  if (probe !== undefined) throw usage("--probe works with one folder only");
   if (other !== undefined || input.denied("save") || given.dryRun === true)
     throw usage(
       `${other === undefined ? (given.dryRun === true ? "--dry-run" : "--no-save") : `--${kebab(other)}`} works with one folder only: several folders are backed up without a save point`,
@@ -283,6 +290,12 @@ function namesOf(paths: readonly string[]): string {
   return `${paths.slice(0, 3).map(printable).join(", ")}${more}`;
 }
 
+function probeLine({ command, output, failure }: CreateBackupResult["probes"][number]): string {
+  const [first = "", ...more] = output.trimEnd().split("\n");
+  const answer = `${printable(first.slice(0, 80))}${more.length > 0 || first.length > 80 ? " …" : ""}`;
+  return `  probe ${printable(command)}: ${failure === null ? answer : printable(failure)}`;
+}
+
 /** Explains why a whole database was stored again. */
 function databaseLine({ path, reason }: CreateBackupResult["databases"][number]): string[] {
   return reason === null ? [] : [`  ${printable(path)} was stored completely: ${reason}`];
@@ -301,6 +314,7 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
     `  ${added.packs === 0 ? "the repository had everything already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
     ...("databases" in result ? result.databases.flatMap(databaseLine) : []),
+    ...("probes" in result ? result.probes.map(probeLine) : []),
     ...("labels" in result ? result.labels.flatMap(labelLine) : []),
   ].join("\n");
 }

@@ -148,7 +148,7 @@ async function backUp(
       const { removed } = await repository.forget({ ...options, ...own, retention: kept.retention, prune: true });
       done.removed = removed;
     }
-    return made.incomplete !== null;
+    return made.incomplete !== null || made.probes.some(({ failure }) => failure !== null);
   });
 }
 

@@ -9,6 +9,7 @@ const KEPT = {
   password_command: null,
   age_identity: null,
   on_failure: null,
+  probe: [],
   good_at: null,
   retention: { keepDaily: 7, keepTags: ["release"] },
 };
@@ -36,7 +37,16 @@ test("backup use prints the set repository and the source of its password", asyn
   assert.match(asked[2]!, /no rules/);
   const alarmed = await shown({ ...KEPT, on_failure: "https://hooks.example/secret" });
   assert.equal(alarmed[4], "  alarm: POST to https://hooks.example");
+  const asking = await shown({ ...KEPT, probe: ["cat $DIR/a"] });
+  assert.equal(asking[4], "  probe: cat $DIR/a");
   assert.deepEqual(await shown(null), [`no repository is set for ${ROOT}`, ""]);
+});
+
+test("backup use --probe sets probes without opening the repository, and '' removes them", async () => {
+  const edits = async (...words: string[]): Promise<unknown> =>
+    argsOf((await runFake(["backup", "use", ...words], { fake: fakeLibrary({}) })).fake, "setBackupRepository")[0];
+  assert.deepEqual(await edits("--probe", "true", "--probe", "ls $DIR"), { probe: ["true", "ls $DIR"] });
+  assert.deepEqual(await edits("--probe", ""), { probe: [] });
 });
 
 test("backup use accepts --allow and sets the repository", async () => {

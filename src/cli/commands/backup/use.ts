@@ -15,7 +15,7 @@ import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repos
 const OPTIONS = new VerbOptions(pick(InitOptions, "allow"));
 /** Options of `REPOSITORY_OPTIONS` that are kept unchanged. */
 const PASSWORD = new VerbOptions(pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"));
-const ALARM = new VerbOptions(pick(KeptRepositoryEdit, "onFailure"));
+const COMMANDS = new VerbOptions(pick(KeptRepositoryEdit, "onFailure", "probe"));
 
 export const command: CommandDefinition = {
   name: "backup use",
@@ -23,7 +23,7 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[dir]", text: "the folder; default: the current folder", completes: "folders" }],
   options: [
     ...REPOSITORY_OPTIONS,
-    ...ALARM.definitions,
+    ...COMMANDS.definitions,
     ...KEEP_OPTIONS,
     { flags: "--none", text: "forget the folder's repository" },
     ...OPTIONS.definitions,
@@ -41,6 +41,10 @@ export const command: CommandDefinition = {
       line: "cairn backup use --on-failure 'jq -r .text | mail -s Backup ann'",
       text: "a mail when `cairn backup create` begins to fail in this folder, and when it is well again",
     },
+    {
+      line: `cairn backup use --probe 'sqlite3 "$DIR/mail.db" "select count(*) from messages"'`,
+      text: "each backup keeps the answer, and a restored copy must give the same one",
+    },
     { line: "cairn backup use", text: "show the folder's repository and rules" },
   ],
   async run(context, input) {
@@ -52,8 +56,8 @@ export const command: CommandDefinition = {
       const client = await context.open(folder);
       return shown(context, client, await client.setBackupRepository(null, context.callOptions()));
     }
-    // The alarm can be changed while the repository is not reachable.
-    const { onFailure: _alarm, ...others } = edit;
+    // Commands can be changed while the repository is not reachable.
+    const { onFailure: _alarm, probe: _probe, ...others } = edit;
     if (Object.keys(others).length > 0) return keep(context, input, edit);
     const client = await context.open(folder);
     const options = context.callOptions();
@@ -65,8 +69,9 @@ export const command: CommandDefinition = {
 function readEdit(context: Context, input: Input): KeptRepositoryEdit {
   const edit: KeptRepositoryEdit = PASSWORD.read(context, input);
   if (input.text("repo") !== undefined) edit.repository = locationOf(context, input);
-  const { onFailure } = ALARM.read(context, input);
+  const { onFailure, probe } = COMMANDS.read(context, input);
   if (onFailure !== undefined) edit.onFailure = onFailure === "" ? null : onFailure;
+  if (probe !== undefined) edit.probe = probe.filter((each) => each !== "");
   const rules = readKeepRules(context, input);
   if (Object.keys(rules).length > 0) edit.retention = rules;
   return edit;
@@ -108,6 +113,7 @@ function shown({ style }: Context, { workspace }: Client, kept: KeptRepository |
         `  password: ${passwordFrom(kept)}`,
         `  forget: ${printable(rules)}`,
         `  last good backup: ${kept.good_at === null ? "none yet" : formatAge(kept.good_at, Date.now())}`,
+        ...kept.probe.map((probe) => `  probe: ${printable(probe)}`),
         ...(kept.on_failure === null ? [] : [`  alarm: ${shownAlarm(kept.on_failure)}`]),
       ].join("\n");
     },

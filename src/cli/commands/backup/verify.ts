@@ -10,7 +10,9 @@ import { VerifyBackupOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "subset", "quick", "restoreCheck", "scratch", "jobs"));
+const OPTIONS = new VerbOptions(
+  pick(VerifyBackupOptions, "subset", "quick", "restoreCheck", "scratch", "probe", "jobs"),
+);
 
 export const command: CommandDefinition = {
   name: "backup verify",
@@ -40,8 +42,9 @@ export const command: CommandDefinition = {
     if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify takes snapshots or --all, not both");
     if (options.subset !== undefined && options.quick === true)
       throw usage("--quick and --subset exclude each other: --quick reads no packs");
-    if (options.scratch !== undefined && options.restoreCheck !== true)
-      throw usage("--scratch works with --restore-check only");
+    for (const name of ["scratch", "probe"] as const)
+      if (options[name] !== undefined && options.restoreCheck !== true)
+        throw usage(`--${name} works with --restore-check only`);
     const verify = async (repository: BackupRepository): Promise<Outcome> => {
       const result = await repository.verify(options);
       const outcome: Outcome = { data: result, text: () => render(context, result) };
@@ -50,7 +53,7 @@ export const command: CommandDefinition = {
         outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
           hint: hintFor(result),
         });
-      else if (unverified(result) > 0) outcome.exitStatus = EXIT_PARTLY;
+      else if (unverified(result) > 0 || result.restored.some(isPartly)) outcome.exitStatus = EXIT_PARTLY;
       return outcome;
     };
     return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
@@ -59,6 +62,8 @@ export const command: CommandDefinition = {
 
 function hintFor({ problems }: VerifyBackupResult): string {
   const kinds = problems.filter(({ severity }) => severity === "damage").map(({ kind }) => kind);
+  if (kinds.every((kind) => kind === "probe_differs"))
+    return "run the probe on a restored copy: it must not depend on the time, on the folder's place or on the version of a program. If it does not, restore another snapshot";
   const isUnreadable = (kind: string): boolean => kind === "snapshot_damaged";
   if (kinds.every(isUnreadable)) return UNREADABLE_HINT;
   const rest =
@@ -69,6 +74,11 @@ function hintFor({ problems }: VerifyBackupResult): string {
 /** Returns the number of snapshots that this program cannot verify. */
 function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
+}
+
+/** True if a restored copy was not asked everything, or lacks files that rows name. */
+function isPartly({ probes, rows }: RestoredForCheck): boolean {
+  return probes.some(({ equal }) => equal === null) || rows.some(({ wrong }) => wrong > 0);
 }
 
 const SHOWN_LOSSES = 5;
@@ -97,9 +107,13 @@ function renderRestored({
   bytes,
   state_digest: digest,
   databases,
+  probes,
 }: RestoredForCheck): string {
   const proven = digest === null ? "state digest not verified" : `state digest ${digest.slice(0, 12)}`;
-  return `snapshot ${id.slice(0, 8)} restored: ${plural(entries, "entry")}, ${formatBytes(bytes)}, ${proven}, ${plural(databases.length, "database")} checked`;
+  const equal = probes.filter((probe) => probe.equal === true).length;
+  const asked =
+    probes.length === 0 ? "" : `, ${equal} of ${plural(probes.length, "probe")} answered as when it was made`;
+  return `snapshot ${id.slice(0, 8)} restored: ${plural(entries, "entry")}, ${formatBytes(bytes)}, ${proven}, ${plural(databases.length, "database")} checked${asked}`;
 }
 
 function renderProblem({ style }: Context, problem: BackupProblem): string[] {

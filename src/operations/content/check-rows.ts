@@ -1,0 +1,35 @@
+import { createWriteStream } from "node:fs";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import type { RowsCheck } from "../../contract/databases.ts";
+import type { WorkspaceCallOptions } from "../../contract/words.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
+import { checkRows } from "../../workspace/points/named-files.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
+import { NodeFinder } from "../../workspace/points/tree-diff.ts";
+import { sealedPoint } from "../../workspace/save/seal.ts";
+import { read } from "./read.ts";
+
+/** Compares the files of a point with the rows that name them, if the point was saved with queries. Seals the point. */
+export async function checkRowsOf(
+  workspace: Workspace,
+  { descriptor }: Point,
+  options: WorkspaceCallOptions,
+): Promise<RowsCheck[]> {
+  const { rows = [], save_point_id: id } = descriptor;
+  if (rows.length === 0) return [];
+  const point = await sealedPoint(workspace, id, options);
+  return workspace.engine.reading(async () => {
+    const finder = new NodeFinder(await workspace.source(point));
+    const hashes = (await workspace.manifest(point))?.fileHashes ?? [];
+    const database = async (path: Uint8Array, scratch: string): Promise<Uint8Array | null> => {
+      if (finder.at(path)?.type !== "file") return null;
+      const copy = join(scratch, "database");
+      await pipeline(read(workspace, id, path, options), createWriteStream(copy, { flags: "wx" }));
+      return Buffer.from(copy);
+    };
+    const state = { find: (path: Uint8Array) => finder.at(path), hashes, database };
+    return checkRows(rows, state, { ...options, scratch: newWorkDirectory(workspace.found.control.temporary) });
+  }, options);
+}
