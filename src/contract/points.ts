@@ -27,12 +27,14 @@ import {
   Changes,
   EntryKind,
   Holder,
+  hookRuns,
   LeftOut,
   LeftOutReason,
   NamedPath,
   NotKept,
   PathInput,
   pointId,
+  runsHooks,
   SavePoint,
   shownPlan,
   target,
@@ -104,6 +106,7 @@ export const SaveOptions = object({
     text: "leave out files that look like credentials",
     value: false,
   }),
+  hooks: runsHooks(),
   allow: allow("override a guard", ["home", "nested", "git", "space", "holders", "unmounted"]),
 });
 export type SaveOptions = Of<typeof SaveOptions>;
@@ -126,6 +129,7 @@ export const SaveResult = object({
   left_out: rows(LeftOut, "entries that the point does not hold; exit 10 if `complete` is false"),
   not_kept: NotKept,
   secrets: Secrets,
+  hooks: hookRuns(),
 });
 export type SaveResult = Of<typeof SaveResult>;
 

@@ -24,6 +24,7 @@ import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./
 import {
   allow,
   CallOptions,
+  hookRuns,
   Incomplete,
   LeftOut,
   NamedPath,
@@ -140,6 +141,7 @@ export const CreateBackupOptions = object({
     "databases",
     "secrets",
     "with",
+    "hooks",
   ),
   allow: allow("override a guard", ["home", "nested", "git", "space", "unmounted"]),
   kept: opt(
@@ -198,6 +200,7 @@ export const CreateBackupResult = object({
   save_point_id: pointId(),
   incomplete: orNull(about(Incomplete, "entries of the folder that the save point does not hold; exit 10")),
   secrets: Secrets,
+  hooks: hookRuns(),
   databases: rows(DatabaseInBackup, "SQLite databases larger than 64 MiB, which are stored page by page"),
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;

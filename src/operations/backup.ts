@@ -3,6 +3,7 @@ import { callOf, checkJobs, type OpenRepository } from "../backup/open/open-repo
 import { withoutOwn } from "../backup/open/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
 import { checkSnapshotTags } from "../backup/open/snapshots.ts";
+import { ownCause } from "../contract/checked-calls.ts";
 import type { BackupRepository } from "../contract/repositories.ts";
 import type {
   CreateBackupOptions,
@@ -21,6 +22,7 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
+import { duringHooks, withRuns } from "./kept/hooks.ts";
 import { recordingEnd } from "./kept/kept-repository.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
@@ -54,7 +56,8 @@ async function putBackup(
       });
     // Checked before anything is saved.
     checkSnapshotTags(options.tags ?? []);
-    return saveAndBackUp(within, access, options);
+    const found = await within(name, async (workspace) => workspace.found);
+    return duringHooks(found, "backup", options, async () => saveAndBackUp(within, access, options));
   });
 }
 
@@ -88,7 +91,13 @@ async function saveAndBackUp(
       const exclude = withoutOwn(access, workspace.root, options);
       // The tags are those of the snapshot.
       const input = { ...options, tags: [], exclude, skipUnchanged: true, forward };
-      const { point, scan, leftOut } = await saveWorkspace(workspace, input);
+      const { point, scan, leftOut } = await duringHooks(workspace.found, "save", options, async (hooked) =>
+        saveWorkspace(workspace, {
+          ...input,
+          cause: withRuns(ownCause(), hooked),
+          dumps: hooked.dumps ?? undefined,
+        }),
+      );
       const saved = { ...options, point: point.descriptor.save_point_id };
       const forwarded = { ...to, isNewPoint: scan !== undefined };
       const call = { ...options, forward: forward && { point: saved.point, to: forward } };

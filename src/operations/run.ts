@@ -93,6 +93,7 @@ function pointOf(saved: SaveResult): SavePoint {
     left_out: _left,
     not_kept: _notKept,
     secrets: _secrets,
+    hooks: _hooks,
     ...point
   } = saved;
   return point;

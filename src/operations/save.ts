@@ -9,6 +9,7 @@ import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ImportOptions, SaveOptions, SaveResult } from "../contract/points.ts";
+import { duringHooks, withRuns } from "./kept/hooks.ts";
 import { publicPoint, secretsOf } from "./public-point.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
 import { advice, CairnError, call, word } from "../errors.ts";
@@ -30,7 +31,30 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
       "give id or skipUnchanged, not both: an unchanged folder gets no new point, and so no id",
     );
   const { cause: given, texts } = withoutTexts(options.cause ?? ownCause());
-  const saved = await saveWorkspace(workspace, { ...options, cause: checkedCause(given), texts });
+  const cause = checkedCause(given);
+  const { hooks = !HOOKLESS.has(cause.kind) } = options;
+  return duringHooks(workspace.found, "save", { ...options, hooks }, async (hooked) => {
+    const { dumps } = hooked;
+    return resultOf(workspace, options, {
+      started,
+      saved: await saveWorkspace(workspace, {
+        ...options,
+        cause: withRuns(cause, hooked),
+        texts,
+        dumps: dumps ?? undefined,
+      }),
+    });
+  });
+}
+
+/** Causes of saves that nobody asked for or scheduled: they come often, and their caller waits. */
+const HOOKLESS: ReadonlySet<string> = new Set(["tool_call", "command"]);
+
+function resultOf(
+  workspace: Workspace,
+  options: SaveOptions,
+  { started, saved }: { started: number; saved: SavedOrHead },
+): SaveResult {
   const { count, paths } = saved.notKept ?? { count: 0, paths: [] };
   if (count > 0)
     options.onWarning?.(

@@ -44,6 +44,12 @@ export interface MissingFolderWork {
   made: string | null;
 }
 
+/** Files of a `before` command, which lie in the folder while a save reads it. */
+export interface DumpsWork {
+  /** Device, inode and time of birth of their directory, with dots between. */
+  made: string;
+}
+
 /** A change of a context store whose files are staged. */
 export interface ContextChange {
   /** Places that are removed, with everything below, before new entries are placed; also from the index. */
@@ -69,6 +75,7 @@ export interface UnfinishedWork {
   "removed-paths": RemovedPathsFile;
   "context-change": ContextChange;
   conversion: ConversionWork;
+  dumps: DumpsWork;
   exchange: ExchangeWork;
   "fork-removal": ForkRemoval;
   "machine-restore": MachineRestore;
@@ -92,6 +99,7 @@ const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
     fields.hex("uuid", 32);
     for (const key of ["since", "made"]) requireMatch(fields, key, /^\d{1,20}$/);
   },
+  dumps: (fields) => requireMatch(fields, "made", /^[0-9.]+$/),
   exchange: checkExchange,
   "fork-removal": checkForkRemoval,
   "machine-restore"(fields) {

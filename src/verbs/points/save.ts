@@ -38,7 +38,7 @@ export const save = workspaceVerb({
   command: {
     save: object({
       ...pointData,
-      ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out", "not_kept", "secrets"),
+      ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out", "not_kept", "secrets", "hooks"),
     }),
   },
   by: "writers",

@@ -11,7 +11,7 @@ import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
-import { EXIT_PARTLY } from "../../envelope.ts";
+import { EXIT_PARTLY, hasFailed } from "../../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
 import { pathsFrom } from "../../files-from.ts";
 import { kebab, usage } from "../../input.ts";
@@ -112,7 +112,7 @@ export const command: CommandDefinition = {
         });
         return {
           data: result,
-          exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
+          exitStatus: result.incomplete === null && !hasFailed(result.hooks) ? 0 : EXIT_PARTLY,
           text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
         };
       },
