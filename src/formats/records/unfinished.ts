@@ -48,6 +48,8 @@ export interface MissingFolderWork {
 export interface DumpsWork {
   /** Device, inode and time of birth of their directory, with dots between. */
   made: string;
+  /** Name of the entry that had the directory's name before, if there was one. */
+  aside: string;
 }
 
 /** A change of a context store whose files are staged. */
@@ -99,7 +101,10 @@ const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
     fields.hex("uuid", 32);
     for (const key of ["since", "made"]) requireMatch(fields, key, /^\d{1,20}$/);
   },
-  dumps: (fields) => requireMatch(fields, "made", /^[0-9.]+$/),
+  dumps(fields) {
+    requireMatch(fields, "made", /^[0-9.]+$/);
+    requireMatch(fields, "aside", /^\.cairn-restore-[0-9a-f]{16}$/);
+  },
   exchange: checkExchange,
   "fork-removal": checkForkRemoval,
   "machine-restore"(fields) {

@@ -1,7 +1,9 @@
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { DUMPS } from "../../archive/scan/task.ts";
-import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { DUMPS, STAGING_PREFIX } from "../../archive/scan/task.ts";
+import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import type { DumpsWork } from "../../formats/records/unfinished.ts";
 import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { moveToFree } from "../../fs/linux/exchange-folders.ts";
 import { makeOneFolder } from "../../fs/make-folder.ts";
@@ -38,36 +40,27 @@ export class Dumps {
   }
 
   /**
-   * Runs `save` while the files are in the folder as `.cairn-dumps`. Intent: the record. Stage: the directory gets that
-   * name. Commit: that of `save`. Then it gets its former name back, and the record goes. The caller holds the lock.
+   * Runs `save` while the files are in the folder as `.cairn-dumps`; an entry of that name, which a restore brought, is
+   * aside meanwhile. Then all names are as before. The caller holds the workspace's lock.
    */
   async during<T>(workspace: Workspace, save: () => Promise<T>): Promise<T> {
     if (fs.readdirSync(this.place).length === 0) return save();
-    const record = workspace.unfinished("dumps");
     const named = joinRaw(this.#root, DUMPS);
     const made = identityOf(this.place)!;
-    record.begin({ made });
+    const aside = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
+    workspace.unfinished("dumps").begin({ made, aside });
     failpoint("dumps.recorded");
     try {
+      if (identityOf(named) !== null) moveToFree(named, joinRaw(this.#root, aside));
+      failpoint("dumps.aside");
       moveToFree(this.place, named);
-    } catch (error) {
-      record.end();
-      const failed = toCairnError(error);
-      if (failed.code !== "already_exists") throw error;
-      throw reworded(failed, {
-        message: `${printablePath(named)} is already there, and the files of the command before the save would get this name`,
-        hint: "remove or rename it; save points that have it keep it",
-      });
-    }
-    failpoint("dumps.named");
-    try {
+      failpoint("dumps.named");
       return await save();
     } finally {
       failpoint("dumps.saved");
       if (identityOf(named) === made) moveToFree(named, this.place);
       failpoint("dumps.renamed");
-      fsyncDirectory(this.#root);
-      record.end();
+      settle(workspace, { made, aside });
     }
   }
 
@@ -81,24 +74,32 @@ export const DUMPS_WORK = journaled({
   operation: "save",
   where: "`journal/dumps.json`",
   steps: [
-    "the record identifies the directory with the files of a `before` command",
-    "● the directory is `.cairn-dumps` in the folder, and the save reads it; that save has its own commit point",
-    "the directory gets its former name; the record is removed, then the directory",
+    "the record identifies the directory with the files of a `before` command; an entry `.cairn-dumps` in the folder is renamed",
+    "● the directory is `.cairn-dumps`, and the save reads it; the save has its own commit point",
+    "both get their former names; the record is removed, then the directory",
   ],
-  before: "removes the record; the directory is an unfinished entry and is removed, too",
-  after: "removes `.cairn-dumps` from the folder if it is the recorded directory",
+  before: "gives the renamed entry its name back; the directory is an unfinished entry and is removed, too",
+  after: "removes `.cairn-dumps` if it is the recorded directory, and gives the renamed entry its name back",
   changesFolder: true,
   unreadable: () => "files of a `before` command may lie in `.cairn-dumps` in the folder",
-  async takeBack(workspace, { made }) {
-    const named = joinRaw(workspace.root, DUMPS);
-    if (identityOf(named) === made) removeAll(named);
-    failpoint("dumps.taken-back");
-    fsyncDirectory(workspace.root);
-    workspace.unfinished("dumps").end();
+  async takeBack(workspace, work) {
+    settle(workspace, work);
     return null;
   },
   isCommitted: () => false,
 });
+
+/** Removes the directory if it still has the name, and gives the entry that was aside its name back. Ends the record. */
+function settle(workspace: Workspace, { made, aside }: DumpsWork): void {
+  const named = joinRaw(workspace.root, DUMPS);
+  if (identityOf(named) === made) removeAll(named);
+  failpoint("dumps.removed");
+  const kept = joinRaw(workspace.root, aside);
+  if (identityOf(kept) !== null && identityOf(named) === null) moveToFree(kept, named);
+  fsyncDirectory(workspace.root);
+  failpoint("dumps.settled");
+  workspace.unfinished("dumps").end();
+}
 
 function identityOf(place: Buffer): string | null {
   const facts = fs.lstatSync(place, { bigint: true, throwIfNoEntry: false });
