@@ -57,7 +57,8 @@ export async function feedCommand(
     }
     const failed = await ended;
     throwIfAborted(signal);
-    if (failed !== null) throw new CairnError("io", `the command ${failed}`, { hint: "see its output on stderr, above" });
+    if (failed !== null)
+      throw new CairnError("io", `the command ${failed}`, { hint: "see its output on stderr, above" });
     return bytes;
   } finally {
     if (!hasEnded) stop();

@@ -132,6 +132,7 @@ export const CreateBackupOptions = object({
   message: opt(message("message of the save point that is made first"), "-m, --message <text>"),
   ...pick(
     SaveOptions,
+    "cause",
     "exclude",
     "excludeCaches",
     "excludeIfPresent",

@@ -663,7 +663,11 @@ export class Daemon {
    * Saves a changed workspace in its turn. A folder of another user is saved with that user's rights: not if another
    * user's folder lies there now, and its databases are not opened. `how`: whether hooks run.
    */
-  async #saveBySelf(served: ServedWorkspace, signal: AbortSignal, how: Pick<SaveOptions, "hooks">): Promise<SaveResult> {
+  async #saveBySelf(
+    served: ServedWorkspace,
+    signal: AbortSignal,
+    how: Pick<SaveOptions, "hooks">,
+  ): Promise<SaveResult> {
     const save = async (): Promise<SaveResult> => {
       const { owner_uid: uid } = served;
       const client = await this.#client(served);

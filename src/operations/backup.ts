@@ -94,7 +94,7 @@ async function saveAndBackUp(
       const { point, scan, leftOut } = await duringHooks(workspace.found, "save", options, async (hooked) =>
         saveWorkspace(workspace, {
           ...input,
-          cause: withRuns(ownCause(), hooked),
+          cause: withRuns(options.cause ?? ownCause(), hooked),
           dumps: hooked.dumps ?? undefined,
         }),
       );

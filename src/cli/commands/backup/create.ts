@@ -25,7 +25,7 @@ import { omit, pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const FIRST = new VerbOptions(
-  omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
+  omit(CreateBackupOptions, "cause", "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
 );
 const OPTIONS = new VerbOptions(
   pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),

@@ -98,10 +98,12 @@ async function serve(context: Context, input: Input, { library, info, done }: Fo
   if (isMade) done.save_point_id = latest.save_point_id;
   let isPartly = backup === true;
   if (backup === null && !isMade) {
-    const saved = await client.save({ ...options, skipUnchanged: true, cause: { kind: "schedule" } }).catch((error: unknown) => {
-      failed ??= toCairnError(error);
-      return null;
-    });
+    const saved = await client
+      .save({ ...options, skipUnchanged: true, cause: { kind: "schedule" } })
+      .catch((error: unknown) => {
+        failed ??= toCairnError(error);
+        return null;
+      });
     if (saved?.made === true) done.save_point_id = saved.save_point_id;
     isPartly = saved !== null && ((!saved.complete && saved.left_out.length > 0) || hasFailed(saved.hooks));
   }
@@ -152,6 +154,7 @@ async function backUp(
     const made = await client.createBackup(opening, {
       ...options,
       kept: true,
+      cause: { kind: "schedule" },
       skipIfUnchanged: true,
       hostname: own.hosts[0]!,
     });

@@ -157,12 +157,15 @@ async function intoCommand(context: Context, input: Input, line: string): Promis
   if (!isAlone || input.text("to") !== undefined || input.flag("inPlace"))
     throw usage("--to-command takes no option of another restore: only the snapshot's and the repository's");
   if (paths.length !== 1 || subfolder !== undefined || line.trim() === "")
-    throw usage("--to-command needs a command and the path of one file: backup restore latest FILE --to-command COMMAND");
+    throw usage(
+      "--to-command needs a command and the path of one file: backup restore latest FILE --to-command COMMAND",
+    );
   const { feedCommand } = await import("../../to-command.ts");
   return withRepository(context, input, async (repository) => {
     const options = { ...context.callOptions(), ...readFilter(context, input) };
     const { kind, snapshot: of, ...named } = await repository.show(snapshot, paths[0]!, options);
-    if (kind !== "file") throw usage(`${printable(named.path)} is a ${kind}, and only a file can be written to a command`);
+    if (kind !== "file")
+      throw usage(`${printable(named.path)} is a ${kind}, and only a file can be written to a command`);
     const content = repository.read(of.snapshot_id, paths[0]!, options);
     const { signal } = options;
     const bytes = await feedCommand(line, content, { toStderr: context.globals.json === true, signal });
