@@ -4,14 +4,15 @@ import { withPipes } from "../fs/child-pipes.ts";
 import { killGroup } from "../fs/shell-command.ts";
 
 /**
- * Copies stdin to the command. The shell holds the command's stdin open until this process has said that the content is
- * whole; if it ends without that, even by a kill, the shell kills the command, which so never sees the end of a part.
- * Status 141: the command ended before it had read everything.
+ * Copies stdin to the command, and holds the command's input open until this process has said that the content is
+ * whole. If this process ends without that, even by a kill, the whole group is killed, and the command never sees the
+ * end of a part. Status 141 of `cat`: the command ended before it had read everything.
  */
 const GUARD = `{
+  { IFS= read -r word && [ "$word" = whole ] || kill -KILL 0; } <&3 &
   cat; end=$?
   [ $end = 141 ] && exit
-  [ $end = 0 ] && IFS= read -r word <&3 && [ "$word" = whole ] || kill -KILL 0
+  [ $end = 0 ] && wait $! || kill -KILL 0
 } | sh -c "$1" 3<&-`;
 
 /**
@@ -52,8 +53,8 @@ export async function feedCommand(
       if (!stdin.write(piece)) await Promise.race([new Promise((drained) => stdin.once("drain", drained)), ended]);
     }
     if (!hasEnded) {
-      stdin.end();
-      control.end("whole\n");
+      // Only once every byte has left this process.
+      stdin.end(() => control.end("whole\n"));
     }
     const failed = await ended;
     throwIfAborted(signal);

@@ -220,7 +220,11 @@ test("the daemon runs hooks for calls and scheduled backups, not for automatic s
   await daemon.call("save", { workspace: folder });
   assert.equal(runs(), "s\n");
   const { token } = (await daemon.call("tokenCreate", { options: { workspaces: [folder] } })) as { token: string };
-  for (const [verb, members] of Object.entries({ setHooks: { edit: null }, hooks: {}, save: { options: { hooks: true } } })) {
+  for (const [verb, members] of Object.entries({
+    setHooks: { edit: null },
+    hooks: {},
+    save: { options: { hooks: true } },
+  })) {
     const [status] = await call(daemon.socket, verb, { workspace: folder, ...members }, token);
     assert.equal(status, 403, verb);
   }

@@ -11,13 +11,23 @@ import { newFolder } from "../fixtures/work.ts";
 const OWN: RunOptions = { own: true };
 
 /** A repository with one snapshot of a file that fills many packs and no pipe. */
-async function backedUp(name: string): Promise<{ place: TestRepository; text: string; to: (line: string) => string[] }> {
-  const place = await newRepository(name);
+async function backedUp(
+  name: string,
+): Promise<{ place: TestRepository; text: string; to: (line: string) => string[] }> {
+  const place = await newRepository(`${name}-repository`);
   const folder = newFolder(name);
   const text = Array.from({ length: 700_000 }, (_, i) => `${i * 7919}\n`).join("");
   fs.writeFileSync(path.join(folder, "dump.sql"), text);
   cairnOk(["backup", "create", folder, ...place.options]);
-  const to = (line: string): string[] => ["backup", "restore", "latest", "dump.sql", "--to-command", line, ...place.options];
+  const to = (line: string): string[] => [
+    "backup",
+    "restore",
+    "latest",
+    "dump.sql",
+    "--to-command",
+    line,
+    ...place.options,
+  ];
   return { place, text, to };
 }
 
@@ -41,7 +51,10 @@ test("a command never sees the end of a file that is damaged", async () => {
   const { place, to, text } = await backedUp("to-damaged");
   const copy = path.join(SCRATCH, "damaged-copy");
   // The last pack of the content; the ones before are sound.
-  const packs = filesOf(place, "data").map((name) => ({ name, size: fs.statSync(name).size }));
+  const packs = filesOf(place, "data").map((each) => {
+    const name = path.join(place.location, "data", each);
+    return { name, size: fs.statSync(name).size };
+  });
   const { name, size } = packs.toSorted((a, b) => b.size - a.size)[0]!;
   const bytes = fs.readFileSync(name);
   bytes[Math.floor(size * 0.9)]! ^= 1;
@@ -59,7 +72,12 @@ test("a command never sees the end of a file whose restore is killed", async () 
     const copy = path.join(SCRATCH, `killed-copy-${signal}`);
     const pid = `${copy}.pid`;
     execFileSync("mkfifo", [`${copy}.wait`]);
-    const running = startCairn(to(`echo $$ > ${pid}; head -c 100000 > ${copy}; read -r line < ${copy}.wait; cat >> ${copy}; echo whole >> ${copy}`), OWN);
+    const running = startCairn(
+      to(
+        `echo $$ > ${pid}; head -c 100000 > ${copy}; read -r line < ${copy}.wait; cat >> ${copy}; echo whole >> ${copy}`,
+      ),
+      OWN,
+    );
     // The command waits, so that the pipe is full and the rest is still to come.
     await eventually("a part", () => fs.existsSync(copy) && fs.statSync(copy).size === 100_000);
     const reader = Number(fs.readFileSync(pid, "utf8"));

@@ -87,7 +87,9 @@ async function shop(name: string, replaced: Record<string, string> = {}): Promis
   const { location, passwordFile } = await newRepository(`${name}-repository`);
   const bin = path.join(SCRATCH, "bin");
   fs.mkdirSync(bin, { recursive: true });
-  fs.writeFileSync(path.join(bin, "cairn"), `#!/bin/sh\nexec '${process.execPath}' '${buildCommand()}' "$@"\n`, { mode: 0o755 });
+  fs.writeFileSync(path.join(bin, "cairn"), `#!/bin/sh\nexec '${process.execPath}' '${buildCommand()}' "$@"\n`, {
+    mode: 0o755,
+  });
   const back = path.join(SCRATCH, `${name}-back`);
   const env = { CAIRN_REPOSITORY: location, CAIRN_PASSWORD_FILE: passwordFile };
   return {
@@ -96,7 +98,11 @@ async function shop(name: string, replaced: Record<string, string> = {}): Promis
       let text = block.replaceAll("/srv/shop", folder).replaceAll("/srv/back", back);
       for (const [from, to] of Object.entries(replaced)) text = text.replaceAll(from, to);
       const PATH = `${bin}:${process.env["PATH"]}`;
-      const done = spawnSync("sh", ["-e", "-c", text], { cwd: SCRATCH, env: { ...process.env, ...env, PATH }, encoding: "utf8" });
+      const done = spawnSync("sh", ["-e", "-c", text], {
+        cwd: SCRATCH,
+        env: { ...process.env, ...env, PATH },
+        encoding: "utf8",
+      });
       assert.equal(done.status, 0, `${text}\n${done.stdout}\n${done.stderr}`);
     },
     async refusesWithout(at) {
@@ -105,84 +111,113 @@ async function shop(name: string, replaced: Record<string, string> = {}): Promis
       const before = count();
       const refused = cairn(["backup", "create", folder], { env });
       assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
-      assert.match(refused.error!.message, /nothing was saved, because the command before the backup failed with status \d+: ./);
+      assert.match(
+        refused.error!.message,
+        /nothing was saved, because the command before the backup failed with status \d+: ./,
+      );
       assert.deepEqual([count(), fs.readdirSync(folder)], [before, ["catalogue"]]);
     },
   };
 }
 
-test("the recipe for PostgreSQL brings two databases and the roles to a new server", { skip: whyNot("postgres", "initdb", "pg_dump") }, async (t) => {
-  const env = { PGUSER: "postgres", PGHOST: "" };
-  const begun = async (): Promise<Server> => {
-    const at = server(t);
-    const data = path.join(at.place, "data");
-    at.asServer(["initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]);
-    Object.assign(process.env, env, { PGHOST: at.place });
-    await at.start(["postgres", "-D", data, "-k", at.place, "-c", "listen_addresses=", "-F"], () => isOk("pg_isready", "-q"));
-    return at;
-  };
-  const sql = (database: string, text: string): string => said("psql", "-X", "-v", "ON_ERROR_STOP=1", "-Atd", database, "-c", text);
-  const one = await begun();
-  sql("postgres", "create role clerk login");
-  for (const name of ["shop", "orders"]) {
-    sql("postgres", `create database ${name}`);
-    sql(name, "create table item as select i, md5(i::text) t from generate_series(1, 20000) i");
-    sql(name, "grant select on item to clerk");
-  }
-  const here = await shop("postgres");
-  const [back, restore] = recipe("PostgreSQL");
-  here.run(back!);
-  assert.deepEqual(fs.readdirSync(here.folder), ["catalogue"]);
-  const sum = "select count(*), md5(string_agg(t, '' order by i)) from item";
-  const sums = ["shop", "orders"].map((name) => sql(name, sum));
-  await here.refusesWithout(one);
-  await begun();
-  here.run(restore!);
-  assert.deepEqual(["shop", "orders"].map((name) => sql(name, sum)), sums);
-  assert.equal(sql("shop", "select has_table_privilege('clerk', 'item', 'select')"), "t");
-});
+test(
+  "the recipe for PostgreSQL brings two databases and the roles to a new server",
+  { skip: whyNot("postgres", "initdb", "pg_dump") },
+  async (t) => {
+    const env = { PGUSER: "postgres", PGHOST: "" };
+    const begun = async (): Promise<Server> => {
+      const at = server(t);
+      const data = path.join(at.place, "data");
+      at.asServer(["initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]);
+      Object.assign(process.env, env, { PGHOST: at.place });
+      await at.start(["postgres", "-D", data, "-k", at.place, "-c", "listen_addresses=", "-F"], () =>
+        isOk("pg_isready", "-q"),
+      );
+      return at;
+    };
+    const sql = (database: string, text: string): string =>
+      said("psql", "-X", "-v", "ON_ERROR_STOP=1", "-Atd", database, "-c", text);
+    const one = await begun();
+    sql("postgres", "create role clerk login");
+    for (const name of ["shop", "orders"]) {
+      sql("postgres", `create database ${name}`);
+      sql(name, "create table item as select i, md5(i::text) t from generate_series(1, 20000) i");
+      sql(name, "grant select on item to clerk");
+    }
+    const here = await shop("postgres");
+    const [back, restore] = recipe("PostgreSQL");
+    here.run(back!);
+    assert.deepEqual(fs.readdirSync(here.folder), ["catalogue"]);
+    const sum = "select count(*), md5(string_agg(t, '' order by i)) from item";
+    const sums = ["shop", "orders"].map((name) => sql(name, sum));
+    await here.refusesWithout(one);
+    await begun();
+    here.run(restore!);
+    assert.deepEqual(
+      ["shop", "orders"].map((name) => sql(name, sum)),
+      sums,
+    );
+    assert.equal(sql("shop", "select has_table_privilege('clerk', 'item', 'select')"), "t");
+  },
+);
 
-test("the recipe for MariaDB brings a database to a new server", { skip: whyNot("mariadbd", "mariadb-install-db", "mariadb-dump") }, async (t) => {
-  const home = process.env["HOME"]!;
-  fs.mkdirSync(home, { recursive: true });
-  const begun = async (): Promise<Server> => {
-    const at = server(t);
-    const [data, socket] = [path.join(at.place, "data"), path.join(at.place, "sock")];
-    at.asServer(["mariadb-install-db", "--no-defaults", `--datadir=${data}`, "--auth-root-authentication-method=normal", "--skip-test-db"]);
-    fs.writeFileSync(path.join(home, ".my.cnf"), `[client]\nuser=root\nsocket=${socket}\n`);
-    const words = [`--datadir=${data}`, `--socket=${socket}`, "--skip-networking", `--pid-file=${at.place}/pid`];
-    await at.start(["mariadbd", "--no-defaults", ...words], () => isOk("mariadb-admin", "ping"));
-    return at;
-  };
-  const sql = (text: string): string => said("mariadb", "-N", "-e", text);
-  const one = await begun();
-  sql("create database shop; create table shop.item as select seq i, md5(seq) t from seq_1_to_20000");
-  const here = await shop("mariadb");
-  const [back, restore] = recipe("MariaDB");
-  here.run(back!);
-  const sum = "select count(*), sum(crc32(t)) from shop.item";
-  const before = sql(sum);
-  await here.refusesWithout(one);
-  await begun();
-  here.run(restore!);
-  assert.equal(sql(sum), before);
-});
+test(
+  "the recipe for MariaDB brings a database to a new server",
+  { skip: whyNot("mariadbd", "mariadb-install-db", "mariadb-dump") },
+  async (t) => {
+    const home = process.env["HOME"]!;
+    fs.mkdirSync(home, { recursive: true });
+    const begun = async (): Promise<Server> => {
+      const at = server(t);
+      const [data, socket] = [path.join(at.place, "data"), path.join(at.place, "sock")];
+      at.asServer([
+        "mariadb-install-db",
+        "--no-defaults",
+        `--datadir=${data}`,
+        "--auth-root-authentication-method=normal",
+        "--skip-test-db",
+      ]);
+      fs.writeFileSync(path.join(home, ".my.cnf"), `[client]\nuser=root\nsocket=${socket}\n`);
+      const words = [`--datadir=${data}`, `--socket=${socket}`, "--skip-networking", `--pid-file=${at.place}/pid`];
+      await at.start(["mariadbd", "--no-defaults", ...words], () => isOk("mariadb-admin", "ping"));
+      return at;
+    };
+    const sql = (text: string): string => said("mariadb", "-N", "-e", text);
+    const one = await begun();
+    sql("create database shop; use shop; create table item as select seq i, md5(seq) t from seq_1_to_20000");
+    const here = await shop("mariadb");
+    const [back, restore] = recipe("MariaDB");
+    here.run(back!);
+    const sum = "select count(*), sum(crc32(t)) from shop.item";
+    const before = sql(sum);
+    await here.refusesWithout(one);
+    await begun();
+    here.run(restore!);
+    assert.equal(sql(sum), before);
+  },
+);
 
-test("the recipe for Redis brings all keys to a new server", { skip: whyNot("redis-server", "redis-cli") }, async (t) => {
-  const at = server(t);
-  const socket = path.join(at.place, "sock");
-  const begin = async (): Promise<void> =>
-    at.start(["redis-server", "--port", "0", "--unixsocket", socket, "--dir", at.place, "--save", ""], () => isOk("redis-cli", "-s", socket, "ping"));
-  const redis = (...words: string[]): string => said("redis-cli", "-s", socket, ...words);
-  await begin();
-  redis("eval", "for i=1,20000 do redis.call('set', 'key:'..i, redis.sha1hex(i)) end", "0");
-  const before = redis("debug", "digest");
-  const here = await shop("redis", { "/run/redis/redis-server.sock": socket, "/var/lib/redis": at.place });
-  const [back, restore] = recipe("Redis");
-  here.run(back!);
-  await here.refusesWithout(at);
-  here.run(restore!);
-  fs.chownSync(path.join(at.place, "dump.rdb"), ORDINARY_USER, ORDINARY_USER);
-  await begin();
-  assert.deepEqual([redis("dbsize"), redis("debug", "digest")], ["20000", before]);
-});
+test(
+  "the recipe for Redis brings all keys to a new server",
+  { skip: whyNot("redis-server", "redis-cli") },
+  async (t) => {
+    const at = server(t);
+    const socket = path.join(at.place, "sock");
+    const begin = async (): Promise<void> =>
+      at.start(["redis-server", "--port", "0", "--unixsocket", socket, "--dir", at.place, "--save", ""], () =>
+        isOk("redis-cli", "-s", socket, "ping"),
+      );
+    const redis = (...words: string[]): string => said("redis-cli", "-s", socket, ...words);
+    await begin();
+    redis("eval", "for i=1,20000 do redis.call('set', 'key:'..i, redis.sha1hex(i)) end", "0");
+    const before = redis("debug", "digest");
+    const here = await shop("redis", { "/run/redis/redis-server.sock": socket, "/var/lib/redis": at.place });
+    const [back, restore] = recipe("Redis");
+    here.run(back!);
+    await here.refusesWithout(at);
+    here.run(restore!);
+    fs.chownSync(path.join(at.place, "dump.rdb"), ORDINARY_USER, ORDINARY_USER);
+    await begin();
+    assert.deepEqual([redis("dbsize"), redis("debug", "digest")], ["20000", before]);
+  },
+);
