@@ -118,15 +118,15 @@ export const HookRun = object({
   output: text("the end of stdout and stderr, at most 4 KiB"),
 });
 export type HookRun = Of<typeof HookRun>;
-/** The commands that ran for a call. Those before a save are in the point's cause too. */
+/** Makes the member of a result that lists the hooks of a call. */
 export const hookRuns = () =>
   opt(
     rows(
       HookRun,
-      "the workspace's hooks that ran, in their order; absent if none did; a failed one behind it: exit 10",
+      "the workspace's hooks that ran, in their order; absent if none did; exit 10 if one failed after the save or backup",
     ),
   );
-/** Whether a call runs the workspace's hooks. */
+/** Makes the option by which a call runs no hooks. */
 export const runsHooks = () =>
   opt(flag("false: run none of the workspace's hooks; default: unless an agent or `run` makes the save"), {
     flags: "--no-hooks",

@@ -3,7 +3,6 @@ import { callOf, checkJobs, type OpenRepository } from "../backup/open/open-repo
 import { withoutOwn } from "../backup/open/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
 import { checkSnapshotTags } from "../backup/open/snapshots.ts";
-import { ownCause } from "../contract/checked-calls.ts";
 import type { BackupRepository } from "../contract/repositories.ts";
 import type {
   CreateBackupOptions,
@@ -22,7 +21,7 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
-import { duringHooks, withRuns } from "./kept/hooks.ts";
+import { duringHooks, hookedInput } from "./kept/hooks.ts";
 import { recordingEnd } from "./kept/kept-repository.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
@@ -91,12 +90,8 @@ async function saveAndBackUp(
       const exclude = withoutOwn(access, workspace.root, options);
       // The tags are those of the snapshot.
       const input = { ...options, tags: [], exclude, skipUnchanged: true, forward };
-      const { point, scan, leftOut } = await duringHooks(workspace.found, "save", options, async (hooked) =>
-        saveWorkspace(workspace, {
-          ...input,
-          cause: withRuns(options.cause ?? ownCause(), hooked),
-          dumps: hooked.dumps ?? undefined,
-        }),
+      const { point, scan, leftOut } = await duringHooks(workspace.found, "save", input, async (hooked) =>
+        saveWorkspace(workspace, hookedInput(input, hooked)),
       );
       const saved = { ...options, point: point.descriptor.save_point_id };
       const forwarded = { ...to, isNewPoint: scan !== undefined };

@@ -94,8 +94,14 @@ test("a backup runs its own commands around those of its save, and restic reads 
   const note = (word: string): string => `echo ${word} >> ${order}`;
   const folder = hooked(
     "backup",
-    ...["--before-backup", `${note("1")}; ${DUMP}`, "--before-save", `${note("2")}; echo three > "$CAIRN_DUMPS/d"`],
-    ...["--after-save", note("3"), "--after-backup", `${note("4")}; exit 5`],
+    "--before-backup",
+    `${note("1")}; ${DUMP}`,
+    "--before-save",
+    `${note("2")}; echo three > "$CAIRN_DUMPS/d"`,
+    "--after-save",
+    note("3"),
+    "--after-backup",
+    `${note("4")}; exit 5`,
   );
   const place = await newRepository("hooks");
   const made = cairn(["backup", "create", folder, ...place.options]);

@@ -10,8 +10,7 @@ import {
   decodeWorkspace,
 } from "../../formats/records/control.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
-import { decodeHooks } from "../../formats/records/hooks.ts";
-import { decodeKeptRepository } from "../../formats/records/kept-repository.ts";
+import { decodeHooks, decodeKeptRepository } from "../../formats/records/kept-repository.ts";
 import { decodeManifest } from "../../formats/records/manifest.ts";
 import { decodeDaemonState } from "../../formats/records/daemon-state.ts";
 import { decodePolicy } from "../../formats/records/policy.ts";

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { join } from "node:path";
 import type { Hooks, HooksEdit } from "../../contract/care.ts";
-import type { Cause, HookRun, WorkspaceCallOptions } from "../../contract/words.ts";
+import type { HookRun, WorkspaceCallOptions } from "../../contract/words.ts";
 import { advice, CairnError, call, either, option, word } from "../../errors.ts";
 import {
   decodeHooks,
@@ -11,7 +11,7 @@ import {
   type HookName,
   type HooksFile,
   MAX_SECONDS,
-} from "../../formats/records/hooks.ts";
+} from "../../formats/records/kept-repository.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { durableMkdir, durableRemove, durableWrite, readRecord } from "../../fs/durable.ts";
 import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
@@ -23,6 +23,8 @@ import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
 import { whyUnmounted } from "../../workspace/place/mounted.ts";
 import { ownerBesidesUs, requireOwnHome } from "../../workspace/place/owners.ts";
 import { Dumps } from "../../workspace/save/dumps.ts";
+import type { SaveInput } from "../../workspace/save/record-point.ts";
+import type { SavedOrHead } from "../../workspace/save/save.ts";
 
 /**
  * The commands before and after saves and backups. They lie in the state directory of the user who runs them, never in
@@ -131,13 +133,20 @@ export async function duringHooks<T extends object>(
     throw error;
   }
   if (isMaker) hooked.dumps?.remove();
-  await behind((result as { save_point_id?: string }).save_point_id);
+  await behind(pointOf(result));
   return hooked.runs.length === 0 ? result : { ...result, hooks: hooked.runs };
 }
 
-/** Returns the cause with the runs so far. */
-export function withRuns(cause: Cause, { runs }: Hooked): Cause {
-  return runs.length === 0 ? cause : { ...cause, hooks: [...runs] };
+/** Returns the input of a save between hooks: the point takes their files, and its cause their runs so far. */
+export function hookedInput(input: SaveInput, { runs, dumps }: Hooked): SaveInput {
+  const cause = runs.length === 0 ? input.cause : { ...(input.cause ?? { kind: "person" }), hooks: [...runs] };
+  return { ...input, cause, dumps: dumps ?? undefined };
+}
+
+/** The id of the point of a save or a backup. */
+function pointOf(result: object): string | undefined {
+  const { point, save_point_id: id } = result as Partial<SavedOrHead & { save_point_id: string }>;
+  return point?.descriptor.save_point_id ?? id;
 }
 
 function endOf({ exit_code: code, output, duration_ms: ms }: HookRun): string {

@@ -13,8 +13,9 @@ import { journaled } from "../open/unfinished-work.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 /**
- * The directory in the workspace into which a `before` command writes. It has an unfinished entry's name, which no save
- * reads and the next command removes after a kill. It is `.cairn-dumps` only while its own save reads the folder.
+ * The directory in the workspace into which a `before` command writes. Its name is an unfinished entry's: saves skip such
+ * entries, and after a kill the next command removes them. While its own save reads the folder, the name is
+ * `.cairn-dumps`.
  */
 export class Dumps {
   readonly place: Buffer;

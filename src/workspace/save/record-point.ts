@@ -1,7 +1,6 @@
 import { type ChangeCounts } from "../../archive/scan/summary.ts";
 import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
 import type { Attachments, Degradation, StagedContent } from "../store/engine.ts";
-import type { Dumps } from "./dumps.ts";
 import type { SaveOptions } from "../../contract/points.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -34,7 +33,7 @@ export interface SaveInput extends SaveOptions {
   /** bytes that the store may grow by; null or absent: any number. More is `no_space` */
   mostBytes?: number | null;
   /** files of `before` commands, which the point takes as `.cairn-dumps` */
-  dumps?: Dumps | undefined;
+  dumps?: { during<T>(workspace: Workspace, save: () => Promise<T>): Promise<T> } | undefined;
   /** a repository that also gets newly stored content, if the folder is read */
   forward?: ForwardTarget | undefined;
 }

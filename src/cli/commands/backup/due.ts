@@ -133,7 +133,7 @@ async function backUpIfDue(
   }
   // Read under the lock: a process that held it has recorded its backup.
   const kept = await client.backupRepository(context.callOptions());
-  return kept !== null && isDue(kept) ? backUp(context, input, { client, kept, done }) : null;
+  return kept !== null && isDue(kept) ? await backUp(context, input, { client, kept, done }) : null;
 }
 
 /** True also if there was no good backup yet, and after the clock was set back. */

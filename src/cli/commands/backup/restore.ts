@@ -160,7 +160,7 @@ async function intoCommand(context: Context, input: Input, line: string): Promis
     throw usage(
       "--to-command needs a command and the path of one file: backup restore latest FILE --to-command COMMAND",
     );
-  const { feedCommand } = await import("../../to-command.ts");
+  const { feedCommand } = await import("../../../fs/shell-command.ts");
   return withRepository(context, input, async (repository) => {
     const options = { ...context.callOptions(), ...readFilter(context, input) };
     const { kind, snapshot: of, ...named } = await repository.show(snapshot, paths[0]!, options);
