@@ -5,6 +5,11 @@ import { printable } from "./render/format.ts";
 const SCHEMA_VERSION = 1;
 export const EXIT_PARTLY = 10;
 
+/** True if one of a call's hooks failed: {@link EXIT_PARTLY}. */
+export function hasFailed(hooks: readonly { exit_code: number | null }[] | undefined): boolean {
+  return hooks?.some(({ exit_code: code }) => code !== 0) === true;
+}
+
 /** The one object that `--json` prints on stdout, for every command and every failure. */
 export interface Envelope {
   schema_version: typeof SCHEMA_VERSION;

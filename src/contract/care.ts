@@ -1,6 +1,7 @@
 import {
   about,
   anything,
+  count,
   flag,
   number,
   object,
@@ -50,6 +51,34 @@ export const DoctorResult = object({
   engine_reasons: rows(EngineReason, "tested again if the folder exists"),
 });
 export type DoctorResult = Of<typeof DoctorResult>;
+
+const HOOKS = {
+  before_save: orNull(text("null: none")),
+  after_save: orNull(text()),
+  before_backup: orNull(text()),
+  after_backup: orNull(text()),
+};
+export const Hooks = object({ ...HOOKS, seconds: number("limit for each command") });
+export type Hooks = Of<typeof Hooks>;
+const hook = (when: string, name: string) =>
+  opt(orNull(text(`command for the shell ${when}; null: none`)), {
+    flags: `--${name} <command>`,
+    text: `command for the shell ${when}; '': none`,
+  });
+export const HooksEdit = object({
+  beforeSave: hook(
+    "before a save; files that it writes to $CAIRN_DUMPS are in the point; if it fails, nothing is saved",
+    "before-save",
+  ),
+  afterSave: hook("after a save, also if the save fails", "after-save"),
+  beforeBackup: hook("before `backup create` saves the folder; like --before-save", "before-backup"),
+  afterBackup: hook("after `backup create`, also if it fails", "after-backup"),
+  seconds: opt(
+    count("seconds after which a command is killed and counts as failed; default 3600"),
+    "--time-limit <seconds>",
+  ),
+});
+export type HooksEdit = Of<typeof HooksEdit>;
 
 export const StoreInfo = object({
   repository: text("absolute; pass it to restic's `-r`"),

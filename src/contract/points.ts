@@ -28,12 +28,14 @@ import {
   Changes,
   EntryKind,
   Holder,
+  hookRuns,
   LeftOut,
   LeftOutReason,
   NamedPath,
   NotKept,
   PathInput,
   pointId,
+  runsHooks,
   SavePoint,
   shownPlan,
   target,
@@ -112,6 +114,7 @@ export const SaveOptions = object({
     text: "leave out files that look like credentials",
     value: false,
   }),
+  hooks: runsHooks(),
   allow: allow("override a guard", ["home", "nested", "git", "space", "holders", "unmounted"]),
 });
 export type SaveOptions = Of<typeof SaveOptions>;
@@ -135,6 +138,7 @@ export const SaveResult = object({
   not_kept: NotKept,
   secrets: Secrets,
   rows: rows(RowsCheck, "results of `rows`"),
+  hooks: hookRuns(),
 });
 export type SaveResult = Of<typeof SaveResult>;
 

@@ -24,6 +24,7 @@ import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./
 import {
   allow,
   CallOptions,
+  hookRuns,
   Incomplete,
   LeftOut,
   NamedPath,
@@ -138,6 +139,7 @@ export const CreateBackupOptions = object({
   message: opt(message("message of the save point that is made first"), "-m, --message <text>"),
   ...pick(
     SaveOptions,
+    "cause",
     "exclude",
     "excludeCaches",
     "excludeIfPresent",
@@ -148,6 +150,7 @@ export const CreateBackupOptions = object({
     "secrets",
     "with",
     "rows",
+    "hooks",
   ),
   allow: allow("override a guard", ["home", "nested", "git", "space", "unmounted"]),
   kept: opt(
@@ -213,6 +216,7 @@ export const CreateBackupResult = object({
   save_point_id: pointId(),
   incomplete: orNull(about(Incomplete, "entries of the folder that the save point does not hold; exit 10")),
   secrets: Secrets,
+  hooks: hookRuns(),
   databases: rows(DatabaseInBackup, "SQLite databases larger than 64 MiB, which are stored page by page"),
   rows: rows(RowsCheck, "results of `rows`"),
   probes: rows(ProbeResult, "answers of `probe` that the snapshot keeps; exit 10 if one failed"),

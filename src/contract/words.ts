@@ -111,6 +111,29 @@ export const Cause = custom<Cause>(
   },
 );
 
+export const HookRun = object({
+  hook: oneOf(["before_save", "after_save", "before_backup", "after_backup"]),
+  exit_code: orNull(number("null: a signal or the time limit ended the command")),
+  duration_ms: number(),
+  output: text("the end of stdout and stderr, at most 4 KiB"),
+});
+export type HookRun = Of<typeof HookRun>;
+/** Makes the member of a result that lists the hooks of a call. */
+export const hookRuns = () =>
+  opt(
+    rows(
+      HookRun,
+      "the workspace's hooks that ran, in their order; absent if none did; exit 10 if one failed after the save or backup",
+    ),
+  );
+/** Makes the option by which a call runs no hooks. */
+export const runsHooks = () =>
+  opt(flag("false: run none of the workspace's hooks; default: unless an agent or `run` makes the save"), {
+    flags: "--no-hooks",
+    text: "do not run the commands that `cairn hooks` keeps for the workspace",
+    value: false,
+  });
+
 export const ProgressPhase = oneOf([
   "waiting",
   "recovering",

@@ -9,6 +9,7 @@ import type {
   EngineOptions,
   ReleaseOptions,
   ReleaseResult,
+  SaveOptions,
   SaveResult,
   WorkspaceInfo,
 } from "../contract/index.ts";
@@ -144,7 +145,7 @@ export class Daemon {
       lastPointAt: (served) => pointsOf(served)?.last_point_at ?? null,
       openRepository: async (options) => this.#library.openRepository(options),
       client: async (served) => this.#client(served),
-      save: async (served, signal) => this.#saveBySelf(served, signal),
+      save: async (served, signal, how) => this.#saveBySelf(served, signal, how),
       cleanUp: async (signal) => this.#cleanUp(signal),
       log,
     });
@@ -660,16 +661,20 @@ export class Daemon {
 
   /**
    * Saves a changed workspace in its turn. A folder of another user is saved with that user's rights: not if another
-   * user's folder lies there now, and its databases are not opened.
+   * user's folder lies there now, and its databases are not opened. `how`: whether hooks run.
    */
-  async #saveBySelf(served: ServedWorkspace, signal: AbortSignal): Promise<SaveResult> {
+  async #saveBySelf(
+    served: ServedWorkspace,
+    signal: AbortSignal,
+    how: Pick<SaveOptions, "hooks">,
+  ): Promise<SaveResult> {
     const save = async (): Promise<SaveResult> => {
       const { owner_uid: uid } = served;
       const client = await this.#client(served);
       const isOther = uid !== undefined && uid !== process.geteuid?.();
       if (isOther) rightOn({ pid: 0, uid, gid: uid, isAgent: false, token: null, only: null }, served);
       const databases = isOther && client.engineType !== "btrfs-snapshot" ? { databases: "copy" as const } : {};
-      const options = { cause: { kind: "schedule" }, skipUnchanged: true, signal, ...databases };
+      const options = { cause: { kind: "schedule" }, skipUnchanged: true, signal, ...databases, ...how };
       const carryOut = async (): Promise<SaveResult> => client.save(options);
       const saved = await (this.freezes.isOffered(served.id)
         ? this.freezes.during(served.id, carryOut, this.#options.log)

@@ -23,6 +23,7 @@ import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
 import { checkRowsOf } from "./content/check-rows.ts";
+import { duringHooks, hookedInput } from "./kept/hooks.ts";
 import { keptProbes, recordingEnd } from "./kept/kept-repository.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
@@ -62,7 +63,8 @@ async function putBackup(
       });
     // Checked before anything is saved.
     checkSnapshotTags(options.tags ?? []);
-    return saveAndBackUp(within, access, options);
+    const found = await within(name, async (workspace) => workspace.found);
+    return duringHooks(found, "backup", options, async () => saveAndBackUp(within, access, options));
   });
 }
 
@@ -101,7 +103,9 @@ async function saveAndBackUp(
       const exclude = withoutOwn(access, workspace.root, options);
       // The tags are those of the snapshot.
       const input = { ...options, tags: [], exclude, skipUnchanged: true, forward };
-      const { point, scan, leftOut } = await saveWorkspace(workspace, input);
+      const { point, scan, leftOut } = await duringHooks(workspace.found, "save", input, async (hooked) =>
+        saveWorkspace(workspace, hookedInput(input, hooked)),
+      );
       const saved = { ...options, point: point.descriptor.save_point_id };
       const forwarded = { ...to, isNewPoint: scan !== undefined };
       const call = { ...options, forward: forward && { point: saved.point, to: forward } };

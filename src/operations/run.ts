@@ -94,6 +94,7 @@ function pointOf(saved: SaveResult): SavePoint {
     not_kept: _notKept,
     secrets: _secrets,
     rows: _rows,
+    hooks: _hooks,
     ...point
   } = saved;
   return point;

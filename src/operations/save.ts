@@ -1,4 +1,3 @@
-import type { SavePointId } from "../ids.ts";
 import { ownCause } from "../contract/checked-calls.ts";
 import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
@@ -10,6 +9,7 @@ import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ImportOptions, SaveOptions, SaveResult } from "../contract/points.ts";
 import { checkRowsOf } from "./content/check-rows.ts";
+import { duringHooks, hookedInput } from "./kept/hooks.ts";
 import { publicPoint, secretsOf } from "./public-point.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
 import { advice, CairnError, call, word } from "../errors.ts";
@@ -21,7 +21,10 @@ import { capturePoint } from "../workspace/save/capture.ts";
 import { isImported } from "../workspace/points/points.ts";
 import { checkPointTags } from "../workspace/points/targets.ts";
 
-/** Saves the folder. Throws `usage` for an invalid cause or tag. */
+/** Causes of saves that nobody asked for or scheduled: they come often, and their caller waits. */
+const HOOKLESS: ReadonlySet<string> = new Set(["tool_call", "command"]);
+
+/** Saves the folder, between its hooks. Throws `usage` for an invalid cause or tag. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
   checkPointTags(options.tags ?? []);
@@ -31,7 +34,12 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
       "give id or skipUnchanged, not both: an unchanged folder gets no new point, and so no id",
     );
   const { cause: given, texts } = withoutTexts(options.cause ?? ownCause());
-  const saved = await saveWorkspace(workspace, { ...options, cause: checkedCause(given), texts });
+  const cause = checkedCause(given);
+  const { hooks = !HOOKLESS.has(cause.kind) } = options;
+  const input = { ...options, hooks, cause, texts };
+  const saved = await duringHooks(workspace.found, "save", input, async (hooked) =>
+    saveWorkspace(workspace, hookedInput(input, hooked)),
+  );
   const { count, paths } = saved.notKept ?? { count: 0, paths: [] };
   if (count > 0)
     options.onWarning?.(
@@ -52,6 +60,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     not_kept: { count, paths: paths.map((path) => displayPath(path)) },
     secrets: secretsOf(saved.point),
     rows: options.rows === undefined ? [] : await checkRowsOf(workspace, saved.point, options),
+    ...(saved.hooks === undefined ? {} : { hooks: saved.hooks }),
   };
 }
 
@@ -115,7 +124,7 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   const parent =
     options.parent === undefined || options.parent === null
       ? options.parent
-      : workspace.byId(options.parent as SavePointId);
+      : workspace.byId(options.parent as Parameters<Workspace["byId"]>[0]);
   if (parent === null && options.parent !== null)
     throw new CairnError("not_found", `there is no point ${options.parent} to be the parent`);
   // Head moves to the newest imported point, but never from a save of the folder to an import.

@@ -93,6 +93,8 @@ test("each call accepts and answers what the daemon's OpenAPI document describes
     verifyAll: {},
     workspacePath: {},
     backupRepository: {},
+    hooks: {},
+    setHooks: { edit: { beforeSave: "true", seconds: 5 } },
     listViews: {},
     fork: { target: "head", path: `${workspace}-fork` },
   };

@@ -57,6 +57,8 @@ const FORBIDDEN: Record<string, (here: Here) => Body> = {
   closeView: ({ work }) => ({ workspace: work, viewId: "x" }),
   backupRepository: ({ work }) => ({ workspace: work }),
   setBackupRepository: ({ work }) => ({ workspace: work, location: "/tmp/mine" }),
+  hooks: ({ work }) => ({ workspace: work }),
+  setHooks: ({ work }) => ({ workspace: work, edit: { beforeSave: "touch /tmp/mine" } }),
   doctor: ({ work }) => ({ workspace: work }),
   seal: ({ work }) => ({ workspace: work }),
   store: ({ work }) => ({ workspace: work }),

@@ -8,12 +8,15 @@ import { UNFINISHED_NAME } from "../../fs/work-directory.ts";
 import type { Names } from "./directory-parts.ts";
 import { DatabaseLook } from "./databases.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { type ScanRequest, STAGING_NAME } from "./task.ts";
+import { DUMPS, type ScanRequest, STAGING_NAME } from "./task.ts";
 import { type ListedEntry, UnwantedFinder } from "./unwanted.ts";
 
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW;
 
 const DOT = 0x2e;
+
+/** The rules of the files of `before` commands: none. */
+const OF_DUMPS = IgnoreRules.fromExcludes([]);
 
 /** The rules above the root: a point's recorded rules, or the present excludes, to which ignore files are added. */
 export function rulesOfRequest({ excludes = [], rules }: Pick<ScanRequest, "excludes" | "rules">): IgnoreRules {
@@ -45,6 +48,8 @@ export class DirectoryRules {
     const { listing } = this.#thread;
     if (directory !== 0 && this.#top.emptyBelow && this.#skip.size === 0) return listing.offsets;
     let rules = this.#listed(directory, again ? -1 : fd);
+    this.#listedLast = rules;
+    if (rules === OF_DUMPS) return listing.offsets;
     if (this.#unwanted !== null) rules = this.#unwanted.enter(rules, directory, again ? -1 : fd);
     this.#listedLast = rules;
     const bytes = Buffer.from(listing.names.bytes.buffer);
@@ -52,6 +57,7 @@ export class DirectoryRules {
       if (bytes[offset] === DOT) {
         const hidden = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
         if (UNFINISHED_NAME.test(hidden) || (directory === 0 && STAGING_NAME.test(hidden))) return false;
+        if (directory === 0 && hidden === DUMPS) return true;
       }
       if (rules.empty && this.#skip.size === 0 && this.#unwanted === null) return true;
       const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
@@ -88,7 +94,7 @@ export class DirectoryRules {
 
   /** Tells if an entry of the directory that was listed last is unwanted for its content or size, and notes it. */
   leavesOut(directory: number, fd: number, offset: number): boolean {
-    if (this.#unwanted === null) return false;
+    if (this.#unwanted === null || this.#listedLast === OF_DUMPS) return false;
     const name = this.#thread.listing.nameOf(offset);
     const database = this.#databaseOf(name);
     if (database !== null && this.#isDatabase(fd, database)) return false;
@@ -117,8 +123,10 @@ export class DirectoryRules {
     const known = this.#known.get(directory);
     if (known !== undefined) return known;
     const parent = this.#parent(directory);
-    const file = parent.needsFiles ? this.#ignoreFile(directory, fd) : null;
-    const rules = IgnoreRules.enterDirectory(parent, this.#path(directory), file);
+    const path = this.#path(directory);
+    const isOfDumps = parent === OF_DUMPS || path === DUMPS;
+    const file = parent.needsFiles && !isOfDumps ? this.#ignoreFile(directory, fd) : null;
+    const rules = isOfDumps ? OF_DUMPS : IgnoreRules.enterDirectory(parent, path, file);
     this.#known.set(directory, rules);
     return rules;
   }

@@ -12,6 +12,8 @@ export const SINGLE_BLOB_LIMIT = 512 * 1024;
 
 /** Prefix of a restore's staging names, which a scan skips in a workspace's root. */
 export const STAGING_PREFIX = ".cairn-restore-";
+/** The directory in a point's root with the files of `before` commands. No rule leaves any of it out. */
+export const DUMPS = ".cairn-dumps";
 /** The exact staging names; any other name with the prefix is the user's. */
 export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
 

@@ -2,7 +2,7 @@ import type { Cause } from "../../contract/index.ts";
 import { SaveOptions } from "../../contract/points.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { EXIT_PARTLY } from "../envelope.ts";
+import { EXIT_PARTLY, hasFailed } from "../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
@@ -54,11 +54,13 @@ export const command: CommandDefinition = {
     const result = await client.save(options);
     for (const { path, reason = "" } of result.made ? result.labels : [])
       if (reason.startsWith(DAMAGED)) context.note(`${path}: ${reason}`);
-    const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, rows, ...savePoint } = result;
+    const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, rows, hooks, ...savePoint } = result;
     return {
-      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, rows },
+      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, rows, hooks },
       exitStatus:
-        (result.complete || left_out.length === 0) && rows.every(({ wrong }) => wrong === 0) ? 0 : EXIT_PARTLY,
+        (result.complete || left_out.length === 0) && !hasFailed(hooks) && rows.every(({ wrong }) => wrong === 0)
+          ? 0
+          : EXIT_PARTLY,
       async text() {
         const { renderSave } = await import("../render/points.ts");
         const shorten = await shortener(client, [result.save_point_id]);

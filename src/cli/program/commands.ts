@@ -119,6 +119,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "open a page in the browser with all save points",
     load: () => import("../commands/ui.ts"),
   },
+  hooks: {
+    group: KEEP,
+    summary: "commands before and after saves and backups, such as database dumps",
+    load: () => import("../commands/hooks.ts"),
+  },
   pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("../commands/pin.ts") },
   unpin: {
     group: KEEP,

@@ -4,6 +4,7 @@ import type {
   BackupRepository,
   Client,
   RepositoryOptions,
+  SaveOptions,
   SaveResult,
   VerifyBackupResult,
 } from "../../contract/index.ts";
@@ -15,6 +16,10 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { BackupRow } from "../config.ts";
 import { partCount, partsToRead, partTimes } from "./read-parts.ts";
+import type { Log } from "../log/log.ts";
+import { folderOf } from "../state/kept-state.ts";
+import { duringHooks } from "../../operations/kept/hooks.ts";
+import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { Task } from "./scheduler.ts";
 
 /** Functions of the daemon that a scheduled backup calls. */
@@ -22,7 +27,9 @@ export interface BackupHands {
   openRepository: (options: RepositoryOptions) => Promise<BackupRepository>;
   client: (served: ServedWorkspace) => Promise<Client>;
   /** Saves the folder in its turn if it changed. */
-  save: (served: ServedWorkspace, signal: AbortSignal) => Promise<SaveResult>;
+  save: (served: ServedWorkspace, signal: AbortSignal, how: Pick<SaveOptions, "hooks">) => Promise<SaveResult>;
+  /** A line for the operator's log. */
+  log: Log;
   now: () => number;
 }
 
@@ -101,17 +108,20 @@ async function withRepository<T>(
   }
 }
 
-/** Backs up the folder as it is now. Makes no snapshot if the newest one has the same content. */
+/** Backs up the folder as it is now, between its hooks. Makes no snapshot if the newest one has the same content. */
 async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Promise<void> {
   const { hands, signal } = call;
-  const { save_point_id: point } = await hands.save(served, signal);
-  await withRepository(row, call, async (open) => {
-    const client = await hands.client(served);
-    const { probes } = await client.createBackup(open, { point, probe: row.probe, skipIfUnchanged: true, signal });
-    const failed = probes.find(({ failure }) => failure !== null);
-    if (failed !== undefined)
-      throw new CairnError("conflict", `the folder is backed up, but the probe ${failed.command} ${failed.failure}`);
-  });
+  const work = async (): Promise<object> => {
+    const { save_point_id: point } = await hands.save(served, signal, {});
+    return withRepository(row, call, async (open) => {
+      const client = await hands.client(served);
+      return client.createBackup(open, { point, probe: row.probe, skipIfUnchanged: true, signal });
+    });
+  };
+  const found = findWorkspace(folderOf(served));
+  const onWarning = (warning: string): void =>
+    hands.log(`${printablePath(folderOf(served))}: ${warning}`, { priority: "warning", workspace: folderOf(served) });
+  await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
 }
 
 /** Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws `damaged`. */

@@ -96,7 +96,7 @@ export class Schedules {
       },
       ...backupTasks(config.backup, (row) => this.#servedBy(row), {
         ...this.#hands,
-        save: async (served, signal) => this.#save(served, signal),
+        save: async (served, signal, how) => this.#save(served, signal, how),
         now: () => this.#clock.now(),
       }),
     ];
@@ -124,12 +124,12 @@ export class Schedules {
   }
 
   /** Saves a folder and notes the time at which it equals its newest point. The next change of the state writes the note. */
-  async #save(served: ServedWorkspace, signal: AbortSignal): ReturnType<BackupHands["save"]> {
+  async #save(...[served, signal, how]: Parameters<BackupHands["save"]>): ReturnType<BackupHands["save"]> {
     const at = new Date(this.#clock.now()).toISOString();
     const noted = (): ServedWorkspace | undefined =>
       this.#hands.kept.state.workspaces.find(({ id }) => id === served.id);
     try {
-      const saved = await this.#hands.save(served, signal);
+      const saved = await this.#hands.save(served, signal, how);
       const kept = noted();
       if (kept === undefined) return saved;
       kept.saved_at = at;
@@ -218,7 +218,8 @@ export class Schedules {
     const about = { workspace: folderOf(served), verb: "save" };
     const shown = printablePath(about.workspace);
     try {
-      const { made, save_point_id: point } = await this.#save(served, signal);
+      // The files of a hook would be a change, and the next save would follow at once.
+      const { made, save_point_id: point } = await this.#save(served, signal, { hooks: false });
       const duration_ms = clock.now() - started;
       if (made) log(`${shown}: saved automatically, ${point.slice(0, 8)}`, { ...about, outcome: "ok", duration_ms });
     } catch (error) {

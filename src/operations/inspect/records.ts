@@ -10,7 +10,7 @@ import {
   decodeWorkspace,
 } from "../../formats/records/control.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
-import { decodeKeptRepository } from "../../formats/records/kept-repository.ts";
+import { decodeHooks, decodeKeptRepository } from "../../formats/records/kept-repository.ts";
 import { decodeManifest } from "../../formats/records/manifest.ts";
 import { decodeDaemonState } from "../../formats/records/daemon-state.ts";
 import { decodePolicy } from "../../formats/records/policy.ts";
@@ -50,6 +50,7 @@ const FORMATS: Record<string, RecordFormat> = {
     check: decodeVerification,
   },
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
+  "cairn.hooks": { name: "hooks", file: /^[0-9a-f]{32}\.json$/, check: decodeHooks },
   "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },
   "cairn.daemon-state": { name: "daemon-state", file: /^state(?:\.previous)?\.json$/, check: decodeDaemonState },
   "cairn.tokens": { name: "daemon-tokens", file: /^tokens\.json$/ },

@@ -1,6 +1,7 @@
 /** Verbs that prove, mend, tidy and release a workspace. */
 export { previewCleanup, runCleanup } from "./cleanup.ts";
 export { doctor } from "./doctor.ts";
+export { hooks, setHooks } from "./hooks.ts";
 export { policy, setPolicy } from "./policy.ts";
 export { planRelease, release } from "./release.ts";
 export { removePaths } from "./remove-paths.ts";

@@ -38,7 +38,18 @@ export const save = workspaceVerb({
   command: {
     save: object({
       ...pointData,
-      ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out", "not_kept", "secrets", "rows"),
+      ...pick(
+        SaveResult,
+        "made",
+        "changes",
+        "read_bytes",
+        "duration_ms",
+        "left_out",
+        "not_kept",
+        "secrets",
+        "rows",
+        "hooks",
+      ),
     }),
   },
   by: "writers",

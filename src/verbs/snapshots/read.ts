@@ -1,7 +1,7 @@
 import { ReadBackupOptions, lookErrors, snapshot } from "../../contract/repositories.ts";
-import { custom } from "../../contract/schema.ts";
+import { custom, number, object, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
-import { PathInput } from "../../contract/words.ts";
+import { NamedPath, PathInput } from "../../contract/words.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const read = repositoryVerb({
@@ -10,6 +10,9 @@ export const read = repositoryVerb({
   takes: [arg("snapshot", snapshot()), arg("path", PathInput)],
   options: ReadBackupOptions,
   output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
+  command: {
+    "backup restore --to-command": object({ snapshot_id: text(), path: NamedPath.entries.path, bytes: number() }),
+  },
   how: "stream",
   errors: [...lookErrors, "conflict"],
   run: async (access, hand, snapshot, path, options) =>

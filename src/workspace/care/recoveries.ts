@@ -13,6 +13,7 @@ import { NEW_FOLDER } from "../new-folder/recover-folders.ts";
 import type { Claim } from "../points/point-files.ts";
 import type { Points } from "../points/points.ts";
 import { RESTORE } from "../restore/recover-restore.ts";
+import { DUMPS_WORK } from "../save/dumps.ts";
 import { SEAL } from "../save/seal.ts";
 import type { Recoverable, Workspace, WorkspaceCall } from "../open/workspace.ts";
 
@@ -34,6 +35,7 @@ const SAVE: Recoverable = {
 /** Work of a workspace that a kill can interrupt, in the order in which the next command ends it. */
 const RECOVERIES: readonly Recoverable[] = [
   SAVE,
+  DUMPS_WORK,
   SEAL,
   CLEANUP,
   REMOVED_PATHS,

@@ -34,7 +34,7 @@ export interface Recoverable extends Told {
 
 /** Facts of work whose record lies in the journal directory. */
 export interface Journaled {
-  readonly operation: "restore" | "cleanup" | "conversion" | "seal";
+  readonly operation: "save" | "restore" | "cleanup" | "conversion" | "seal";
   /** True: the record decides over entries of the folder, so root trusts no other user's record. */
   readonly changesFolder: boolean;
   /** Returns a clause about the folder and the points for a finding that the record cannot be read. */

@@ -11,7 +11,7 @@ import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
-import { EXIT_PARTLY } from "../../envelope.ts";
+import { EXIT_PARTLY, hasFailed } from "../../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
 import { pathsFrom } from "../../files-from.ts";
 import { kebab, usage } from "../../input.ts";
@@ -25,7 +25,19 @@ import { omit, pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const FIRST = new VerbOptions(
-  omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun", "probe"),
+  omit(
+    CreateBackupOptions,
+    "cause",
+    "kept",
+    "point",
+    "save",
+    "tags",
+    "hostname",
+    "skipIfUnchanged",
+    "jobs",
+    "dryRun",
+    "probe",
+  ),
 );
 const OPTIONS = new VerbOptions(
   pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun", "probe"),
@@ -114,6 +126,7 @@ export const command: CommandDefinition = {
           data: result,
           exitStatus:
             result.incomplete === null &&
+            !hasFailed(result.hooks) &&
             result.probes.every(({ failure }) => failure === null) &&
             result.rows.every(({ wrong }) => wrong === 0)
               ? 0

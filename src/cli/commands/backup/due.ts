@@ -6,7 +6,7 @@ import { acquireLock } from "../../../fs/lock.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { EXIT_PARTLY } from "../../envelope.ts";
+import { EXIT_PARTLY, hasFailed } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { plural, printable } from "../../render/format.ts";
 import { ownSnapshots } from "./forget.ts";
@@ -84,27 +84,42 @@ async function serve(context: Context, input: Input, { library, info, done }: Fo
     context.note(`${info.path} is not there, so it was not saved`);
     return false;
   }
-  let isPartly = false;
-  // After a failed save the backup runs too: it fails as well, and calls the folder's alarm.
-  const failed = await client.save({ ...options, skipUnchanged: true, cause: { kind: "schedule" } }).then((saved) => {
-    if (saved.made) done.save_point_id = saved.save_point_id;
-    isPartly = !saved.complete && saved.left_out.length > 0;
-    return null;
-  }, toCairnError);
-  if (kept !== null) isPartly = (await backUpIfDue(context, input, { client, info, done })) || isPartly;
-  if (failed !== null) throw failed;
+  // A backup saves the folder itself, so that hooks run once. Its failure calls the folder's alarm.
+  const before = await client.latestSavePoint(undefined, options);
+  let backup: boolean | null = null;
+  let failed: CairnError | null = null;
+  if (kept !== null)
+    backup = await backUpIfDue(context, input, { client, info, done }).catch((error: unknown) => {
+      failed = toCairnError(error);
+      return null;
+    });
+  const latest = await client.latestSavePoint(undefined, options);
+  const isMade = latest !== null && latest.save_point_id !== before?.save_point_id;
+  if (isMade) done.save_point_id = latest.save_point_id;
+  let isPartly = backup === true;
+  if (backup === null && !isMade) {
+    const saved = await client
+      .save({ ...options, skipUnchanged: true, cause: { kind: "schedule" } })
+      .catch((error: unknown) => {
+        failed ??= toCairnError(error);
+        return null;
+      });
+    if (saved?.made === true) done.save_point_id = saved.save_point_id;
+    isPartly = saved !== null && ((!saved.complete && saved.left_out.length > 0) || hasFailed(saved.hooks));
+  }
+  if (failed !== null) throw failed as CairnError;
   return isPartly;
 }
 
 /**
  * Backs a folder up if that is due. While another process does so, this one leaves the folder to it. Returns true if
- * the snapshot lacks a part of the folder.
+ * the snapshot lacks a part of the folder, null if no backup was made.
  */
 async function backUpIfDue(
   context: Context,
   input: Input,
   { client, info, done }: { client: Client; info: WorkspaceInfo; done: Done },
-): Promise<boolean> {
+): Promise<boolean | null> {
   const folder = join(userStateDirectory(), "due");
   durableMkdir(folder);
   const purpose = { purpose: "backup due", timeoutMs: 0 };
@@ -114,11 +129,11 @@ async function backUpIfDue(
   });
   if (turn === null) {
     context.note(`another process backs up ${info.path}`);
-    return false;
+    return null;
   }
   // Read under the lock: a process that held it has recorded its backup.
   const kept = await client.backupRepository(context.callOptions());
-  return kept !== null && isDue(kept) && (await backUp(context, input, { client, kept, done }));
+  return kept !== null && isDue(kept) ? await backUp(context, input, { client, kept, done }) : null;
 }
 
 /** True also if there was no good backup yet, and after the clock was set back. */
@@ -139,6 +154,7 @@ async function backUp(
     const made = await client.createBackup(opening, {
       ...options,
       kept: true,
+      cause: { kind: "schedule" },
       skipIfUnchanged: true,
       hostname: own.hosts[0]!,
     });
@@ -148,7 +164,7 @@ async function backUp(
       const { removed } = await repository.forget({ ...options, ...own, retention: kept.retention, prune: true });
       done.removed = removed;
     }
-    return made.incomplete !== null || made.probes.some(({ failure }) => failure !== null);
+    return made.incomplete !== null || hasFailed(made.hooks) || made.probes.some(({ failure }) => failure !== null);
   });
 }
 

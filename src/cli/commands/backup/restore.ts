@@ -70,6 +70,10 @@ export const command: CommandDefinition = {
       text: "make the workspace's folder equal to the snapshot; the folder is saved first, and `cairn undo` reverts the restore",
     },
     ...IN_PLACE.definitions,
+    {
+      flags: "--to-command <command>",
+      text: "write one file to the stdin of a command for the shell, which never sees the end of a part of the file; the command's exit status counts",
+    },
     ...OPTIONS.definitions,
     IINCLUDE,
     IEXCLUDE,
@@ -97,6 +101,10 @@ export const command: CommandDefinition = {
       text: "restore the content of one folder",
     },
     {
+      line: "cairn backup restore latest .cairn-dumps/shop.dump --to-command 'pg_restore -d shop' -r /srv/backups",
+      text: "load a database dump",
+    },
+    {
       line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
       text: "choose files by patterns, of names or (with a slash) of paths",
     },
@@ -104,6 +112,8 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const to = input.text("to");
     const isInPlace = input.flag("inPlace");
+    const line = input.text("toCommand");
+    if (line !== undefined) return intoCommand(context, input, line);
     if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
     if (!isInPlace && (to ?? "") === "") throw usage("backup restore needs a target: --to DIR or --in-place");
     if (isInPlace && input.text("overwrite") !== undefined)
@@ -138,6 +148,31 @@ export const command: CommandDefinition = {
     return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
   },
 };
+
+/** Writes the bytes of one file to a command. Each blob is verified before it is written. */
+async function intoCommand(context: Context, input: Input, line: string): Promise<Outcome> {
+  const [snapshot, subfolder] = splitSnapshot(input.required(0));
+  const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
+  const isAlone = Object.keys(OPTIONS.read(context, input)).length === 0 && !input.flag("keepPresent");
+  if (!isAlone || input.text("to") !== undefined || input.flag("inPlace"))
+    throw usage("--to-command takes no option of another restore: only the snapshot's and the repository's");
+  if (paths.length !== 1 || subfolder !== undefined || line.trim() === "")
+    throw usage(
+      "--to-command needs a command and the path of one file: backup restore latest FILE --to-command COMMAND",
+    );
+  const { feedCommand } = await import("../../../fs/shell-command.ts");
+  return withRepository(context, input, async (repository) => {
+    const options = { ...context.callOptions(), ...readFilter(context, input) };
+    const { kind, snapshot: of, ...named } = await repository.show(snapshot, paths[0]!, options);
+    if (kind !== "file")
+      throw usage(`${printable(named.path)} is a ${kind}, and only a file can be written to a command`);
+    const content = repository.read(of.snapshot_id, paths[0]!, options);
+    const { signal } = options;
+    const bytes = await feedCommand(line, content, { toStderr: context.globals.json === true, signal });
+    const data = { snapshot_id: of.snapshot_id, path: named.path, bytes };
+    return { data, text: () => `wrote ${shownPath(named.path)}, ${formatBytes(bytes)}, to the command` };
+  });
+}
 
 async function inPlace(
   context: Context,

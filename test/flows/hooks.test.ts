@@ -1,0 +1,247 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import type { HookRun } from "../../src/contract/words.ts";
+import { cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+import { eventually } from "../fixtures/eventually.ts";
+import { call } from "../fixtures/http.ts";
+import { newRepository, restic } from "../fixtures/repository.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+/** A workspace with one file. */
+function workspace(name: string): string {
+  const folder = newFolder(name);
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+  cairnOk(["save", folder]);
+  return folder;
+}
+
+function hooked(name: string, ...words: string[]): string {
+  const folder = workspace(name);
+  cairnOk(["hooks", folder, ...words]);
+  return folder;
+}
+
+function runsOf({ data }: Outcome): string[] {
+  return ((data["hooks"] ?? []) as HookRun[]).map(({ hook, exit_code: code }) => `${hook} ${code}`);
+}
+
+const DUMP = `echo one > "$CAIRN_DUMPS/a.sql"; mkdir "$CAIRN_DUMPS/b"; echo two > "$CAIRN_DUMPS/b/c"`;
+const points = (folder: string): { cause: Record<string, unknown>; save_point_id: string }[] =>
+  cairnOk(["-C", folder, "history"]).data["save_points"] as never;
+
+test("a point has the files that the command before a save wrote, its output and status, and the folder has none", () => {
+  const folder = hooked(
+    "dumps",
+    "--before-save",
+    `${DUMP}; echo said; ls -A "$CAIRN_FOLDER" >&2`,
+    "--after-save",
+    "echo $CAIRN_SAVE_POINT",
+  );
+  // Rules of the folder leave no dump out.
+  fs.writeFileSync(path.join(folder, ".cairnignore"), ".*\n*.sql\nb\n");
+  const saved = cairnOk(["save", folder, "--exclude-larger-than", "2", "--exclude-if-present", "c", "--no-secrets"]);
+  assert.deepEqual(runsOf(saved), ["before_save 0", "after_save 0"]);
+  assert.deepEqual(fs.readdirSync(folder).toSorted(), [".cairnignore", "letter"]);
+  const { save_point_id: id, cause } = saved.data["save_point"] as {
+    save_point_id: string;
+    cause: { hooks: HookRun[] };
+  };
+  assert.match(cause.hooks[0]!.output, /^said\n\.cairn-tmp-/);
+  assert.equal((saved.data["hooks"] as HookRun[])[1]!.output, `${id}\n`);
+  const to = path.join(SCRATCH, "dumps-to");
+  cairnOk(["-C", folder, "restore", id, "--to", to]);
+  assert.equal(fs.readFileSync(path.join(to, ".cairn-dumps/a.sql"), "utf8"), "one\n");
+  assert.equal(fs.readFileSync(path.join(to, ".cairn-dumps/b/c"), "utf8"), "two\n");
+});
+
+test("a command before a save that fails or takes too long refuses the save and leaves nothing", () => {
+  const folder = hooked(
+    "refused",
+    "--before-save",
+    `${DUMP}; echo no connection >&2; exit 3`,
+    "--after-save",
+    `touch ${SCRATCH}/thawed`,
+  );
+  const refused = cairn(["save", folder]);
+  assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
+  assert.match(
+    refused.error!.message,
+    /nothing was saved, because the command before the save failed with status 3: no connection/,
+  );
+  assert.ok(fs.existsSync(path.join(SCRATCH, "thawed")), "the command behind runs");
+  assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
+  cairnOk(["hooks", folder, "--before-save", `${DUMP}; sleep 600`, "--time-limit", "1"]);
+  assert.match(cairn(["save", folder]).error!.message, /the command before the save was ended after 1 s/);
+  assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
+  cairnOk(["save", folder, "--no-hooks"]);
+  assert.equal(points(folder).length, 2);
+  for (const limit of ["0", "9999999"]) assert.equal(cairn(["hooks", folder, "--time-limit", limit]).status, 2);
+});
+
+test("a command after a save that fails leaves the point, and the exit status is 10", () => {
+  const folder = hooked("after", "--after-save", "echo oops; exit 4");
+  const saved = cairn(["save", folder]);
+  assert.deepEqual([saved.status, runsOf(saved)], [10, ["after_save 4"]]);
+  assert.match(saved.warnings.join(), /the command after the save failed with status 4: oops/);
+  assert.equal(points(folder).length, 2);
+});
+
+test("a backup runs its own commands around those of its save, and restic reads the dumps", async () => {
+  const order = path.join(SCRATCH, "order");
+  const note = (word: string): string => `echo ${word} >> ${order}`;
+  const folder = hooked(
+    "backup",
+    "--before-backup",
+    `${note("1")}; ${DUMP}`,
+    "--before-save",
+    `${note("2")}; echo three > "$CAIRN_DUMPS/d"`,
+    "--after-save",
+    note("3"),
+    "--after-backup",
+    `${note("4")}; exit 5`,
+  );
+  const place = await newRepository("hooks");
+  const made = cairn(["backup", "create", folder, ...place.options]);
+  assert.deepEqual(
+    [made.status, runsOf(made)],
+    [10, ["before_backup 0", "before_save 0", "after_save 0", "after_backup 5"]],
+  );
+  assert.equal(fs.readFileSync(order, "utf8"), "1\n2\n3\n4\n");
+  assert.deepEqual(fs.readdirSync(folder), ["letter"]);
+  for (const [file, text] of [
+    ["a.sql", "one\n"],
+    ["d", "three\n"],
+  ])
+    assert.equal(restic(place, "dump", "latest", path.join(folder, ".cairn-dumps", file!)), text);
+  // Of what is there already nothing is dumped.
+  assert.deepEqual(runsOf(cairnOk(["backup", "create", "-C", folder, "head", ...place.options])), []);
+  cairnOk(["hooks", folder, "--before-backup", "exit 6"]);
+  const before = cairnOk(["backup", "list", ...place.options]).data["snapshots"] as unknown[];
+  const refused = cairn(["backup", "create", folder, ...place.options]);
+  assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
+  assert.equal((cairnOk(["backup", "list", ...place.options]).data["snapshots"] as unknown[]).length, before.length);
+});
+
+test("backup due runs the hooks of a backup once, and those of a save at other times", async () => {
+  const count = path.join(SCRATCH, "count");
+  // The folders of the other tests are none of this user.
+  const mine = { env: { XDG_STATE_HOME: path.join(SCRATCH, "state-due") } };
+  const folder = newFolder("due");
+  cairnOk(["save", folder], mine);
+  const hooks = ["--before-backup", `echo b >> ${count}; ${DUMP}`, "--before-save", `echo s >> ${count}`];
+  cairnOk(["hooks", folder, ...hooks], mine);
+  const place = await newRepository("due-hooks");
+  cairnOk(["backup", "use", folder, ...place.options], mine);
+  cairnOk(["backup", "due"], mine);
+  assert.equal(fs.readFileSync(count, "utf8"), "b\ns\n");
+  const made = cairnOk(["-C", folder, "history"], mine).data["save_points"] as { cause: { kind: string } }[];
+  assert.deepEqual(
+    made.map(({ cause }) => cause.kind),
+    ["schedule", "person"],
+  );
+  assert.equal(restic(place, "dump", "latest", path.join(folder, ".cairn-dumps/a.sql")), "one\n");
+  cairnOk(["backup", "due"], mine);
+  assert.equal(fs.readFileSync(count, "utf8"), "b\ns\ns\n");
+});
+
+test("saves of agents and of `run` run no hooks", () => {
+  const folder = hooked("turns", "--before-save", "exit 9");
+  cairnOk(["save", folder, "--cause", '{"kind":"tool_call","tool":"bash"}']);
+  cairnOk(["-C", folder, "run", "--", "true"]);
+  assert.equal(cairn(["save", folder]).status, 7);
+});
+
+test("a directory .cairn-dumps that a restore brought stays, and the next point has the new files", () => {
+  const folder = hooked("brought", "--before-save", `date +%N > "$CAIRN_DUMPS/now"`);
+  cairnOk(["save", folder]);
+  cairnOk(["-C", folder, "restore", "latest"]);
+  const file = path.join(folder, ".cairn-dumps/now");
+  const [old, { ino }] = [fs.readFileSync(file, "utf8"), fs.statSync(file)];
+  cairnOk(["save", folder]);
+  assert.deepEqual([fs.readFileSync(file, "utf8"), fs.statSync(file).ino], [old, ino]);
+  assert.deepEqual(fs.readdirSync(folder).toSorted(), [".cairn-dumps", "letter"]);
+  const to = path.join(SCRATCH, "brought-to");
+  cairnOk(["-C", folder, "restore", "latest", "--to", to]);
+  assert.notEqual(fs.readFileSync(path.join(to, ".cairn-dumps/now"), "utf8"), old);
+});
+
+test("a folder brings no hooks along: neither a copied workspace nor a moved one runs those of the original", () => {
+  const parent = newFolder("self");
+  const place = path.join(parent, "one");
+  fs.mkdirSync(place);
+  cairnOk(["init", place, "--self-contained"]);
+  cairnOk(["hooks", place, "--before-save", "exit 9"]);
+  const text = fs.readdirSync(parent, { recursive: true }).join("\n");
+  assert.ok(!text.includes("hooks"), text);
+  assert.equal(fs.readdirSync(path.join(SCRATCH, "state/cairn/hooks")).length > 0, true);
+  const copy = newFolder("copied");
+  fs.cpSync(parent, copy, { recursive: true });
+  const refused = cairn(["save", path.join(copy, "one")]);
+  assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
+  assert.match(refused.error!.message, /the hooks of this workspace were set for/);
+  cairnOk(["hooks", path.join(copy, "one"), "--none"]);
+  cairnOk(["save", path.join(copy, "one")]);
+});
+
+test(
+  "another user's hooks and another user's folder are refused",
+  { skip: process.geteuid?.() !== 0 && "needs root" },
+  () => {
+    const folder = hooked("owners", "--before-save", DUMP);
+    const dir = path.join(SCRATCH, "state/cairn/hooks");
+    const file = fs
+      .readdirSync(dir)
+      .map((name) => path.join(dir, name))
+      .find((each) => fs.readFileSync(each, "utf8").includes(folder))!;
+    fs.chownSync(file, 1234, 1234);
+    assert.match(cairn(["save", folder]).error!.message, /belong to the user 1234/);
+    fs.chownSync(file, 0, 0);
+    fs.chownSync(folder, 1234, 1234);
+    assert.match(
+      cairn(["save", folder]).error!.message,
+      /belongs to the user 1234, so no command writes dumps into it/,
+    );
+    assert.deepEqual(fs.readdirSync(folder), ["letter"]);
+  },
+);
+
+test("the daemon runs hooks for calls and scheduled backups, not for automatic saves, and agents may not set them", async (t) => {
+  const daemon = new TestDaemon(t);
+  const repository = await newRepository("daemon-hooks");
+  const count = path.join(daemon.folder, "count");
+  const folder = newFolder("served");
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+  await daemon.start();
+  await daemon.call("register", { path: folder });
+  const runs = (): string => (fs.existsSync(count) ? fs.readFileSync(count, "utf8") : "");
+  const edit = {
+    beforeBackup: `echo b >> ${count}; ${DUMP}`,
+    beforeSave: `echo s >> ${count}`,
+    afterBackup: "echo late; exit 7",
+  };
+  await daemon.call("setHooks", { workspace: folder, edit });
+  await daemon.call("save", { workspace: folder });
+  assert.equal(runs(), "s\n");
+  const { token } = (await daemon.call("tokenCreate", { options: { workspaces: [folder] } })) as { token: string };
+  for (const [verb, members] of Object.entries({
+    setHooks: { edit: null },
+    hooks: {},
+    save: { options: { hooks: true } },
+  })) {
+    const [status] = await call(daemon.socket, verb, { workspace: folder, ...members }, token);
+    assert.equal(status, 403, verb);
+  }
+  await daemon.stop();
+  daemon.configure(
+    `[saves]\nat_most_every = "1s"\n[[backup]]\nworkspace = "${folder}"\nrepository = "${repository.location}"\npassword_file = "${repository.passwordFile}"\nevery = "1d"\n`,
+  );
+  await daemon.start();
+  await eventually("the backup", () => /the command after the backup failed with status 7: late/.test(daemon.log));
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ann");
+  await eventually("a save", () => daemon.log.includes("saved automatically"));
+  assert.equal(runs(), "s\nb\ns\n");
+  assert.equal(restic(repository, "dump", "latest", path.join(folder, ".cairn-dumps/a.sql")), "one\n");
+});
