@@ -1,6 +1,5 @@
 import { type ErrorCode, ERROR_TABLE } from "../errors.ts";
-import { RowsCheck } from "./databases.ts";
-import { DiffEntry } from "./looking.ts";
+import { DiffEntry, RowsCheck } from "./looking.ts";
 import {
   about,
   callback,

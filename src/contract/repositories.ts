@@ -20,8 +20,8 @@ import {
   strict,
   text,
 } from "./schema.ts";
-import { DatabaseProof, RowsCheck } from "./databases.ts";
-import { BackupRetention } from "./looking.ts";
+import { DatabaseProof } from "./databases.ts";
+import { BackupRetention, RowsCheck } from "./looking.ts";
 import {
   BackupSnapshot,
   CheckedProbe,

@@ -19,7 +19,8 @@ import {
   some,
   text,
 } from "./schema.ts";
-import { DatabaseProof, RowsCheck } from "./databases.ts";
+import { DatabaseProof } from "./databases.ts";
+import { RowsCheck } from "./looking.ts";
 import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
