@@ -264,6 +264,12 @@ export const RestoreResult = object({
       "the first ten entries that were changed; absent if the whole folder was swapped or nothing was done",
     ),
   ),
+  through_sqlite: opt(
+    rows(
+      NamedPath,
+      "databases in use that were written through SQLite; a warning names each that another program wrote to before it was read again",
+    ),
+  ),
   duration_ms: duration(),
 });
 export type RestoreResult = Of<typeof RestoreResult>;

@@ -475,6 +475,7 @@ export type RestoreBackupResult = Of<typeof RestoreBackupResult>;
 export const RestoreInPlaceOptions = object({
   ...WorkspaceCallOptions.entries,
   ...restoring,
+  ...pick(MethodOption, "throughSqlite"),
   keepPresent: opt(flag("keep entries that the snapshot does not have"), {
     text: "with --in-place: keep entries that the snapshot does not have",
   }),

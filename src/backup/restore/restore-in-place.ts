@@ -1,9 +1,9 @@
 import type { RestoreResult } from "../../contract/points.ts";
 import type { RestoreInPlaceOptions, RestoreInPlaceResult } from "../../contract/snapshots.ts";
-import type { LeftOut } from "../../contract/words.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
+import { pathOfDisplayed } from "../../fs/paths/safe-path.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { restoreLocked } from "../../workspace/restore/methods.ts";
 import { type Point, rulesOf } from "../../workspace/points/point-files.ts";
@@ -70,6 +70,7 @@ export async function restoreBackupInPlace(
         plan,
         change: change.throwing(isWhole),
         takeOwnership: options.takeOwnership,
+        throughSqlite: options.throughSqlite,
         kind: "restore",
       }),
     again: async () =>
@@ -82,9 +83,7 @@ export async function restoreBackupInPlace(
   failpoint("restore-backup.restored");
   // Nobody expects a full read after a restore of parts, or one that keeps present entries.
   const isProven = isToBeProven(options, chosen.paths === null && options.keepPresent !== true);
-  const proven = isProven
-    ? await prove(workspace, point, { access, ...found.wanted, options }, restored.left_out)
-    : NOT_READ;
+  const proven = isProven ? await prove(workspace, point, { access, ...found.wanted, options }, restored) : NOT_READ;
   return {
     ...facts,
     ...restored,
@@ -127,7 +126,7 @@ async function prove(
   workspace: Workspace,
   point: Point,
   what: ReadBack & Pick<WantedInPlace, "chosen" | "keepPresent">,
-  leftOut: LeftOut[],
+  { left_out: leftOut, through_sqlite: through = [] }: RestoreResult,
 ): Promise<Proven> {
   const { options, chosen, keepPresent } = what;
   const { root: folder } = workspace;
@@ -142,6 +141,7 @@ async function prove(
     keepPresent,
     leftOut,
     left,
+    through: through.map(pathOfDisplayed),
   });
   return { proof, left_out: all.leftOut, read_again: isEqual, read_from: from, untold_files: untold };
 }

@@ -12,7 +12,7 @@ import { exchange, recoverExchange } from "./exchange.ts";
 import type { FoundDatabase } from "./find.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { DatabaseProcess } from "./database-process.ts";
-import { holdOrRefuse } from "./quiet-database.ts";
+import { holdOrRefuse, requireWritableThrough } from "./quiet-database.ts";
 import type { Staged, StageRequest } from "./restore.ts";
 
 interface Call {
@@ -158,6 +158,7 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
         hint: advice`leave ${option("throughSqlite")} out`,
       },
     );
+  if (throughSqlite) requireWritableThrough(Buffer.from(realPath(image)), Buffer.from(target));
   return staged(path.dirname(target), async (sqlite, stage) => {
     const request = { image: Buffer.from(realPath(image)), stage, integrityCheck, ...(expected && { expected }) };
     const { warnings, ...proven } = await sqlite.do("stage", request, { signal, scratch: stage });
@@ -166,7 +167,8 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
     let kept: string | null = null;
     if (throughSqlite) {
       const through = { stage, target: Buffer.from(target) };
-      await sqlite.do("writeThrough", through, { signal, scratch: stage });
+      if (!(await sqlite.do("writeThrough", through, { signal, scratch: stage })))
+        onWarning?.(`another program wrote to ${printablePath(target)} right after it was restored`);
     } else {
       giveLooks(`${stage}/image`, old ?? statSync(image), old !== undefined, onWarning);
       kept = exchange(`${stage}/image`, target);

@@ -1,6 +1,13 @@
 import fs from "node:fs";
 import path from "node:path";
-import { databasesAmong, inWords, type InUse, logsBeside, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
+import {
+  databasesAmong,
+  inWords,
+  type InUse,
+  logsBeside,
+  QuietDatabase,
+  requireWritableThrough,
+} from "../../capture/sqlite/quiet-database.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
@@ -30,7 +37,7 @@ export async function besidesOpenDatabases(
   workspace: Workspace,
   input: RestoreInput,
   { plan, target }: Pick<PlannedRestore, "plan" | "target">,
-): Promise<{ plan: Plan; written: number }> {
+): Promise<{ plan: Plan; written: Uint8Array[] }> {
   const open = openDatabases(workspace.root, plan);
   for (const { place, use } of open) {
     const isGone = findNode(target, place)?.type !== "file";
@@ -41,25 +48,29 @@ export async function besidesOpenDatabases(
   const others = new PackedList<PlannedEntry>();
   for (const entry of plan) if (!written.has(latin1(entry.path))) others.push(entry);
   requireNoLogsLeft(workspace.root, { plan: others, target });
-  if (open.length === 0) return { plan, written: 0 };
+  if (open.length === 0) return { plan, written: [] };
   const { restoreDatabase } = await import("../../capture/sqlite/databases.ts");
   const scratch = newWorkDirectory(workspace.found.control.temporary);
   fs.mkdirSync(scratch, { recursive: true, mode: 0o700 });
   try {
-    for (const [i, { place }] of open.entries()) {
+    const writes = open.map(({ place }, i) => {
       const image = path.join(scratch, String(i));
       for (const ending of HOLDING) {
         const node = findNode(target, beside(place, ending));
         if (node?.type === "file") writePieces(`${image}${ending}`, target.content(node));
       }
-      const to = Buffer.from(joinPath(workspace.root, place)).toString();
+      const to = Buffer.from(joinPath(workspace.root, place));
+      requireWritableThrough(Buffer.from(image), to);
+      return { image, to: to.toString() };
+    });
+    for (const { image, to } of writes) {
       await restoreDatabase(image, { to, throughSqlite: true, signal: input.signal, onWarning: input.onWarning });
       failpoint("restore.through-sqlite");
     }
   } finally {
     clearAway(scratch);
   }
-  return { plan: others, written: open.length };
+  return { plan: others, written: open.map(({ place }) => place) };
 }
 
 function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: boolean; isThere: boolean }): CairnError {

@@ -30,6 +30,8 @@ export interface Restored {
   refs: PlannedRestore["refs"];
   /** the first changed entries */
   changed: ReturnType<typeof firstChanged>;
+  /** databases that were written through SQLite */
+  through?: Uint8Array[];
 }
 
 /**
@@ -116,7 +118,11 @@ export async function restorePlanned(
 ): Promise<Restored> {
   const { plan, written } = await besidesOpenDatabases(workspace, input, planned);
   const restored = await changeFolder(workspace, input, { ...planned, plan });
-  return { ...restored, changes: { ...restored.changes, updated: restored.changes.updated + written } };
+  return {
+    ...restored,
+    changes: { ...restored.changes, updated: restored.changes.updated + written.length },
+    through: written,
+  };
 }
 
 async function changeFolder(workspace: Workspace, input: RestoreInput, planned: PlannedRestore): Promise<Restored> {
