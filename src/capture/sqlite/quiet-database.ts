@@ -237,18 +237,14 @@ export function holdOrRefuse(places: Iterable<Uint8Array>, hint: Hint = THROUGH)
  */
 export function requireWritableThrough(image: Uint8Array, target: Uint8Array): void {
   const [from, to] = [inFile(image, readHeader), inOpenFile(target, readHeader)];
-  const shown = printablePath(target);
-  const hint = advice`end the programs that have the database open, and restore without ${option("throughSqlite")}`;
-  if (from === null || to === null)
-    throw new CairnError(
-      "refused",
-      `${shown} cannot be written through SQLite: ${from === null ? "what was saved of it" : "its present file"} is no SQLite database, or is encrypted`,
-      { hint },
-    );
-  if (from.page_size !== to.page_size && to.journal_mode === "wal")
-    throw new CairnError(
-      "refused",
-      `${shown} cannot be written through SQLite: it has pages of ${to.page_size} bytes in WAL mode, and the restored database has pages of ${from.page_size}`,
-      { hint },
-    );
+  const why =
+    from === null || to === null
+      ? `${from === null ? "what was saved of it" : "its present file"} is no SQLite database, or is encrypted`
+      : from.page_size !== to.page_size && to.journal_mode === "wal"
+        ? `it has pages of ${to.page_size} bytes in WAL mode, and the restored database has pages of ${from.page_size}`
+        : null;
+  if (why === null) return;
+  throw new CairnError("refused", `${printablePath(target)} cannot be written through SQLite: ${why}`, {
+    hint: advice`end the programs that have the database open, and restore without ${option("throughSqlite")}`,
+  });
 }

@@ -18,11 +18,11 @@ import { kebab, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
-import { backUpMsgvault, FROM_MSGVAULT } from "./create-from-msgvault.ts";
+import { backUpMsgvault } from "./create-from-msgvault.ts";
 import { given, PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
-import { VerbOptions } from "../../options.ts";
+import { FROM_MSGVAULT, VerbOptions } from "../../options.ts";
 
 const FIRST = new VerbOptions(
   omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),

@@ -44,7 +44,7 @@ export const command: CommandDefinition = {
     const given = OPTIONS.read(context, input);
     if (given.latest !== undefined && given.latest < 1) throw usage("--latest must be at least 1");
     const options = { ...context.callOptions(), ...readChoice(context, input), ...given };
-    const folder = msgvaultFolder(context, input);
+    const folder = await msgvaultFolder(context, input);
     if (folder !== null) {
       if (Object.keys({ ...readChoice(context, input), ...given }).length > 0)
         throw usage("a msgvault repository is listed as a whole", "leave out snapshots, filters and --latest");
