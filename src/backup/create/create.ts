@@ -171,8 +171,9 @@ class BackupOfPoint {
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
-    const { signal, jobs } = options;
-    this.#paged = await PagedContent.make({ session, workspace, stored, paths: origin.paths, parent, signal, jobs });
+    const { signal, jobs, onWarning } = options;
+    const { paths } = origin;
+    this.#paged = await PagedContent.make({ session, workspace, stored, paths, parent, signal, jobs, onWarning });
     this.#tree = this.#paged?.tree ?? this.#tree;
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index);

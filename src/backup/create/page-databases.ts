@@ -2,7 +2,8 @@ import type { DatabaseInBackup, TransferredSize } from "../../contract/snapshots
 import { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
-import { displayPath } from "../../fs/paths/safe-path.ts";
+import { formatBytes } from "../../formats/sizes.ts";
+import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
@@ -32,6 +33,8 @@ interface PagingParts {
   parent: ListedSnapshot | null;
   signal: AbortSignal | undefined;
   jobs: number | undefined;
+  /** Told of a database whose pages are all stored again, before they are. */
+  onWarning: ((message: string) => void) | undefined;
 }
 
 /** Stores large databases of a point in a repository page by page, and makes the snapshot's trees without them. */
@@ -54,7 +57,7 @@ export class PagedContent {
 
   /** Null if the point has no large database. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
-    const { session, stored, paths, signal, jobs } = parts;
+    const { session, stored, paths, signal, jobs, onWarning } = parts;
     const { root, manifest } = await pointContent(stored, paths);
     const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
     if (found.length === 0) return null;
@@ -77,7 +80,12 @@ export class PagedContent {
       for (const database of found) {
         const known = before.get(latin1(database.path)) ?? null;
         const paged = await storePages(stored.blobs, database, { before: known, store, signal });
-        if (paged !== null) databases.push(paged);
+        if (paged === null) continue;
+        databases.push(paged);
+        if (paged.reason !== null)
+          onWarning?.(
+            `${printablePath(paged.path)} is stored as a whole again, up to ${formatBytes(database.size)}: ${paged.reason}`,
+          );
       }
       const top = stored.snapshotTree;
       const lead = await leadTo(stored, paths);

@@ -283,11 +283,6 @@ function namesOf(paths: readonly string[]): string {
   return `${paths.slice(0, 3).map(printable).join(", ")}${more}`;
 }
 
-/** Explains why a whole database was stored again. */
-function databaseLine({ path, reason }: CreateBackupResult["databases"][number]): string[] {
-  return reason === null ? [] : [`  ${printable(path)} was stored completely: ${reason}`];
-}
-
 function render(context: Context, result: CreateBackupResult | PathsBackupResult | StreamBackupResult): string {
   const { style } = context;
   const { added, snapshot } = result;
@@ -300,7 +295,6 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
   return [
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
     `  ${added.packs === 0 ? "the repository had everything already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
-    ...("databases" in result ? result.databases.flatMap(databaseLine) : []),
     ...("labels" in result ? result.labels.flatMap(labelLine) : []),
   ].join("\n");
 }
