@@ -7,7 +7,7 @@ import { realPathOf } from "../workspace/place/find-workspace.ts";
 
 /**
  * Returns the folder of a repository's location if a msgvault repository lies there, by the content of its config; else
- * null. Throws `newer_version`, `unsupported`, `damaged`.
+ * null. Throws `newer_version`, `unsupported`, `damaged`, `permission`.
  */
 export async function msgvaultAt(location: string): Promise<string | null> {
   const { scheme, rest } = splitLocation(location);
