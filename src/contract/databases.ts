@@ -125,6 +125,7 @@ export const RestoreDatabaseResult = object({
     text("the folder beside the database that keeps the old database and its sidecars; null if there was none"),
   ),
   through_sqlite: flag(),
+  read_again: orNull(flag("true if it was read again through SQLite and is equal; null without `through_sqlite`")),
   recovered: flag("true: the WAL or journal beside the image was applied"),
   bytes: number(),
   page_size: number(),

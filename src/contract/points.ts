@@ -266,8 +266,8 @@ export const RestoreResult = object({
   ),
   through_sqlite: opt(
     rows(
-      NamedPath,
-      "databases in use that were written through SQLite; a warning names each that another program wrote to before it was read again",
+      object({ ...NamedPath.entries, read_again: flag("true if it was read again through SQLite and is equal") }),
+      "databases in use that were written through SQLite",
     ),
   ),
   duration_ms: duration(),

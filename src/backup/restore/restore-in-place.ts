@@ -143,5 +143,11 @@ async function prove(
     left,
     through: through.map(pathOfDisplayed),
   });
-  return { proof, left_out: all.leftOut, read_again: isEqual, read_from: from, untold_files: untold };
+  return {
+    proof,
+    left_out: all.leftOut,
+    read_again: isEqual && through.every((each) => each.read_again),
+    read_from: from,
+    untold_files: untold,
+  };
 }

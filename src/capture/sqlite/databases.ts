@@ -133,6 +133,8 @@ export interface RestoreOptions extends Call {
 export interface RestoredDatabaseFile extends Omit<Staged, "warnings"> {
   path: string;
   through_sqlite: boolean;
+  /** True if the database was read again through SQLite and equals the image; null if it was not written through SQLite. */
+  read_again: boolean | null;
   duration_ms: number;
   /** Folder of the old database with its sidecars; null if there was none, or if it was written into. */
   kept: string | null;
@@ -165,16 +167,18 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
     for (const warning of warnings) onWarning?.(warning);
     failpoint("database-restore.staged");
     let kept: string | null = null;
+    let why: string | null = null;
     if (throughSqlite) {
       const through = { stage, target: Buffer.from(target) };
-      if (!(await sqlite.do("writeThrough", through, { signal, scratch: stage })))
-        onWarning?.(`another program wrote to ${printablePath(target)} right after it was restored`);
+      why = await sqlite.do("writeThrough", through, { signal, scratch: stage });
+      if (why !== null) onWarning?.(`${printablePath(target)} was written through SQLite, but ${why}`);
     } else {
       giveLooks(`${stage}/image`, old ?? statSync(image), old !== undefined, onWarning);
       kept = exchange(`${stage}/image`, target);
     }
     const duration_ms = Math.round(performance.now() - started);
-    return { path: target, through_sqlite: throughSqlite, kept, ...proven, duration_ms };
+    const read_again = throughSqlite ? why === null : null;
+    return { path: target, through_sqlite: throughSqlite, read_again, kept, ...proven, duration_ms };
   });
 }
 

@@ -114,10 +114,15 @@ async function finished(file: Buffer, pageSize: number): Promise<{ bytes: number
 
 /**
  * Writes a staged image into an open database in one transaction of SQLite: other programs see all of it or nothing.
- * Then reads the database again through SQLite. Returns false if it differs from the image, because another program
- * wrote to it meanwhile. Throws `busy` while another program keeps writing.
+ * Then reads the database again through SQLite. Returns null if it equals the image, else the reason. Throws `busy` while another program keeps writing.
  */
-export async function writeThrough({ stage: folder, target }: { stage: string; target: Uint8Array }): Promise<boolean> {
+export async function writeThrough({
+  stage: folder,
+  target,
+}: {
+  stage: string;
+  target: Uint8Array;
+}): Promise<string | null> {
   const shown = printablePath(target);
   requireSeenUsers(target);
   const source = openDatabase(Buffer.from(`${folder}/image`), "image");
@@ -144,27 +149,29 @@ export async function writeThrough({ stage: folder, target }: { stage: string; t
       }
     }
     failpoint("database.written-through");
-    return await isAsStaged(folder, target);
+    return await whyOtherThanStaged(folder, target);
   } finally {
     source.close();
   }
 }
 
 /** Compares a database, read through SQLite in one transaction, with the image that was written into it. */
-async function isAsStaged(folder: string, target: Uint8Array): Promise<boolean> {
+async function whyOtherThanStaged(folder: string, target: Uint8Array): Promise<string | null> {
   const again = Buffer.from(`${folder}/again`);
-  fs.writeFileSync(again, "", { mode: 0o600, flag: "wx" });
-  const database = openDatabase(target, "ro", PAUSE_MS * TRIES);
+  // The transaction is committed: what fails now must not say that nothing was written.
   try {
-    await backup(database, databaseUrl(again, "rw"), { rate: ALL_PAGES });
+    fs.writeFileSync(again, "", { mode: 0o600, flag: "wx" });
+    const database = openDatabase(target, "ro", PAUSE_MS * TRIES);
+    try {
+      await backup(database, databaseUrl(again, "rw"), { rate: ALL_PAGES });
+    } finally {
+      database.close();
+    }
+    const [wanted, found] = [Buffer.from(`${folder}/image`), again].map((file) => inFile(file, hashOfPages));
+    return wanted === found ? null : "it reads back different: another program wrote to it meanwhile";
   } catch (error) {
-    throw sqliteError(error, `read ${printablePath(target)} again`);
-  } finally {
-    database.close();
+    return `it could not be read again: ${(error as Error).message}`;
   }
-  const hashes = [Buffer.from(`${folder}/image`), again].map((file) => inFile(file, hashOfPages));
-  fs.unlinkSync(again);
-  return hashes[0] === hashes[1];
 }
 
 /** Fields of the header that SQLite sets at each commit: read and write version, change counter, schema cookie, writer. */

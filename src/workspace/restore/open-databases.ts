@@ -28,6 +28,13 @@ import type { RestoreInput } from "./prepare.ts";
 const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
 
+/** A database that was written through SQLite. */
+export interface WrittenThrough {
+  path: Uint8Array;
+  /** True if it was read again through SQLite and equals the image. */
+  readAgain: boolean;
+}
+
 /**
  * Takes databases that a process has open (this one too) out of a plan: the process would keep the old file, and its
  * log would damage the new one. With `throughSqlite` writes each in one transaction, else throws `refused`. Also
@@ -37,16 +44,16 @@ export async function besidesOpenDatabases(
   workspace: Workspace,
   input: RestoreInput,
   { plan, target }: Pick<PlannedRestore, "plan" | "target">,
-): Promise<{ plan: Plan; written: Uint8Array[] }> {
+): Promise<{ plan: Plan; written: WrittenThrough[] }> {
   const open = openDatabases(workspace.root, plan);
   for (const { place, use } of open) {
     const isGone = findNode(target, place)?.type !== "file";
     const isThere = fs.existsSync(Buffer.from(joinPath(workspace.root, place)));
     if (input.throughSqlite !== true || isGone || !isThere) throw isOpen(place, use, { isGone, isThere });
   }
-  const written = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
+  const replaced = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
   const others = new PackedList<PlannedEntry>();
-  for (const entry of plan) if (!written.has(latin1(entry.path))) others.push(entry);
+  for (const entry of plan) if (!replaced.has(latin1(entry.path))) others.push(entry);
   requireNoLogsLeft(workspace.root, { plan: others, target });
   if (open.length === 0) return { plan, written: [] };
   const { restoreDatabase } = await import("../../capture/sqlite/databases.ts");
@@ -61,16 +68,19 @@ export async function besidesOpenDatabases(
       }
       const to = Buffer.from(joinPath(workspace.root, place));
       requireWritableThrough(Buffer.from(image), to);
-      return { image, to: to.toString() };
+      return { place, image, to: to.toString() };
     });
-    for (const { image, to } of writes) {
-      await restoreDatabase(image, { to, throughSqlite: true, signal: input.signal, onWarning: input.onWarning });
+    const written: WrittenThrough[] = [];
+    const { signal, onWarning } = input;
+    for (const { place: own, image, to } of writes) {
+      const { read_again: again } = await restoreDatabase(image, { to, throughSqlite: true, signal, onWarning });
+      written.push({ path: own, readAgain: again === true });
       failpoint("restore.through-sqlite");
     }
+    return { plan: others, written };
   } finally {
     clearAway(scratch);
   }
-  return { plan: others, written: open.map(({ place }) => place) };
 }
 
 function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: boolean; isThere: boolean }): CairnError {

@@ -13,7 +13,7 @@ import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
 import { PlacedFiles } from "./placed-files.ts";
-import { besidesOpenDatabases } from "./open-databases.ts";
+import { besidesOpenDatabases, type WrittenThrough } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import { encodeSteps } from "../points/steps.ts";
@@ -31,7 +31,7 @@ export interface Restored {
   /** the first changed entries */
   changed: ReturnType<typeof firstChanged>;
   /** databases that were written through SQLite */
-  through?: Uint8Array[];
+  through?: WrittenThrough[];
 }
 
 /**
