@@ -9,7 +9,7 @@ import { learnPolynomial, ownPolynomial } from "../workspace/place/registry.ts";
 import { storePolynomial } from "../workspace/store/embedded-store.ts";
 import type { LibraryHand } from "./hand.ts";
 import { handedOver } from "./handed-over.ts";
-import { requireNoMsgvault } from "./msgvault-folder.ts";
+import { requireNoMsgvault } from "./inspect/msgvault-folder.ts";
 
 /** A verb of a repository with any types. */
 interface RepositoryVerb extends Verb {

@@ -158,7 +158,7 @@ export async function writeThrough({
 /** Compares a database, read through SQLite in one transaction, with the image that was written into it. */
 async function whyOtherThanStaged(folder: string, target: Uint8Array): Promise<string | null> {
   const again = Buffer.from(`${folder}/again`);
-  // The transaction is committed: what fails now must not say that nothing was written.
+  // The transaction is committed, so an error must not say that nothing was written.
   try {
     fs.writeFileSync(again, "", { mode: 0o600, flag: "wx" });
     const database = openDatabase(target, "ro", PAUSE_MS * TRIES);

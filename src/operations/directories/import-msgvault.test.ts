@@ -124,7 +124,7 @@ test(
       asOrdinaryUser(
         {
           reader: new URL("../../bundle/msgvault/repository.ts", import.meta.url).href,
-          folders: new URL("../msgvault-folder.ts", import.meta.url).href,
+          folders: new URL("../inspect/msgvault-folder.ts", import.meta.url).href,
         },
         `const told = async (work) => work().then(() => "done", ({ code, message }) => code + ": " + message);
       return [

@@ -1,9 +1,9 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { advice, CairnError, call, word } from "../errors.ts";
-import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
-import { splitLocation } from "../repository/storage/location.ts";
-import { realPathOf } from "../workspace/place/find-workspace.ts";
+import { advice, CairnError, call, word } from "../../errors.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { splitLocation } from "../../repository/storage/location.ts";
+import { realPathOf } from "../../workspace/place/find-workspace.ts";
 
 /**
  * Returns the folder of a repository's location if a msgvault repository lies there, by the content of its config; else
@@ -13,7 +13,7 @@ export async function msgvaultAt(location: string): Promise<string | null> {
   const { scheme, rest } = splitLocation(location);
   const folder = resolve(rest);
   if (scheme !== "local" || !existsSync(join(folder, "config.toml")) || existsSync(join(folder, "config"))) return null;
-  const { MsgvaultRepository } = await import("../bundle/msgvault/repository.ts");
+  const { MsgvaultRepository } = await import("../../bundle/msgvault/repository.ts");
   using found = MsgvaultRepository.at(folder);
   return found === null ? null : folder;
 }
