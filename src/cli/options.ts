@@ -17,6 +17,12 @@ const PLACEHOLDERS: Readonly<Record<string, string>> = {
   span: "span",
 };
 
+/** The option with which snapshots of another program become points. */
+export const FROM_MSGVAULT = {
+  flags: "--from-msgvault <repository>",
+  text: "make a save point of each snapshot of a msgvault repository, with its time and tag, instead of saving the folder",
+};
+
 interface Member extends OptionDefinition {
   name: string;
   schema: Schema;

@@ -19,7 +19,8 @@ export function restoreOutcome(
   if (context.signal.aborted) context.note("the restore finished before it could be stopped", true);
   const back = reverted === "undo" ? "redo" : "undo";
   // With `--method exchange` the caller vouches that no process has the folder open. A plain undo would have to find out.
-  const undo = context.commandLine(method === "exchange" ? [back, "--method", method] : [back]);
+  const words = method === "exchange" ? [back, "--method", method] : [back];
+  const undo = context.commandLine(result.through_sqlite === undefined ? words : [...words, "--through-sqlite"]);
   if (reverted !== undefined && result.left_out.some(({ reason }) => reason === "changed_since"))
     context.note(`to revert what was changed since, too: ${context.commandLine([reverted, "--over"])}`);
   return {

@@ -7,15 +7,14 @@ const label = (about = "consistency of the image") =>
   oneOf(["transaction-consistent", "crash-consistent", "torn-possible"], about);
 const Process = object({ ...pick(Holder, "pid", "command") });
 
+export const TableRows = object({
+  name: text(),
+  rows: orNull(number("null if the table's key needs a collation that only its own program has")),
+});
+
 export const DatabaseStatistics = object(
   {
-    tables: rows(
-      object({
-        name: text(),
-        rows: orNull(number("null if the table's key needs a collation that only its own program has")),
-      }),
-      "tables that store rows, by name",
-    ),
+    tables: rows(TableRows, "tables that store rows, by name"),
     schema_sha256: text("hash of the schema's SQL statements"),
     user_version: number(),
     application_id: number(),
@@ -126,6 +125,7 @@ export const RestoreDatabaseResult = object({
     text("the folder beside the database that keeps the old database and its sidecars; null if there was none"),
   ),
   through_sqlite: flag(),
+  read_again: orNull(flag("true if it was read again through SQLite and is equal; null without `through_sqlite`")),
   recovered: flag("true: the WAL or journal beside the image was applied"),
   bytes: number(),
   page_size: number(),

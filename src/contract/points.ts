@@ -276,6 +276,12 @@ export const RestoreResult = object({
       "the first ten entries that were changed; absent if the whole folder was swapped or nothing was done",
     ),
   ),
+  through_sqlite: opt(
+    rows(
+      object({ ...NamedPath.entries, read_again: flag("true if it was read again through SQLite and is equal") }),
+      "databases in use that were written through SQLite",
+    ),
+  ),
   duration_ms: duration(),
 });
 export type RestoreResult = Of<typeof RestoreResult>;

@@ -19,7 +19,7 @@ import {
   some,
   text,
 } from "./schema.ts";
-import { DatabaseProof } from "./databases.ts";
+import { DatabaseProof, TableRows } from "./databases.ts";
 import { RowsCheck } from "./looking.ts";
 import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
@@ -60,6 +60,15 @@ export const BackupSnapshot = object({
   files: orNull(number("number of files, including those in `/.cairn`; null if not recorded")),
   bytes: orNull(number()),
   bytes_stored: orNull(number("bytes that the snapshot added to the repository; null if not recorded")),
+  counted: opt(
+    object(
+      {
+        at: text("RFC 3339"),
+        databases: rows(object({ ...NamedPath.entries, tables: rows(TableRows, "by name") })),
+      },
+      "`list`: rows of databases, counted when this user restored the snapshot and proved it; absent if that was not done",
+    ),
+  ),
 });
 export type BackupSnapshot = Of<typeof BackupSnapshot>;
 
@@ -505,6 +514,7 @@ export type RestoreBackupResult = Of<typeof RestoreBackupResult>;
 export const RestoreInPlaceOptions = object({
   ...WorkspaceCallOptions.entries,
   ...restoring,
+  ...pick(MethodOption, "throughSqlite"),
   keepPresent: opt(flag("keep entries that the snapshot does not have"), {
     text: "with --in-place: keep entries that the snapshot does not have",
   }),

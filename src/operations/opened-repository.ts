@@ -9,6 +9,7 @@ import { learnPolynomial, ownPolynomial } from "../workspace/place/registry.ts";
 import { storePolynomial } from "../workspace/store/embedded-store.ts";
 import type { LibraryHand } from "./hand.ts";
 import { handedOver } from "./handed-over.ts";
+import { requireNoMsgvault } from "./inspect/msgvault-folder.ts";
 
 /** A verb of a repository with any types. */
 interface RepositoryVerb extends Verb {
@@ -62,6 +63,7 @@ export async function initRepository(
   { openStorage }: LibraryHand,
   options: InitRepositoryOptions,
 ): Promise<BackupRepository> {
+  await requireNoMsgvault(options.repository, true);
   const found = options.like === undefined ? null : findWorkspace(options.like);
   const polynomial = found === null ? ownPolynomial() : await storePolynomial(found.control.root);
   learnPolynomial(polynomial);
@@ -72,6 +74,7 @@ export async function openRepository(
   { openStorage }: LibraryHand,
   options: RepositoryOptions,
 ): Promise<BackupRepository> {
+  await requireNoMsgvault(options.repository);
   const access = await OpenRepository.open(openStorage, options);
   learnPolynomial(access.repository.chunkerPolynomial);
   return new OpenedRepository(access);

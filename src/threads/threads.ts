@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import os from "node:os";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThread } from "./worker-thread.ts";
@@ -45,7 +46,11 @@ class Line {
     return this.#taken;
   }
 
-  async take<W extends Work>({ kind, count = THREADS, signal }: ThreadsWanted<W>): Promise<Thread<W>[]> {
+  async take<W extends Work>({
+    kind,
+    count = chosen.getStore() ?? THREADS,
+    signal,
+  }: ThreadsWanted<W>): Promise<Thread<W>[]> {
     const granted = await this.#turn(count, signal);
     const threads: WorkerThread[] = [];
     let failure: unknown;
@@ -112,6 +117,14 @@ class Line {
       next.go(granted);
     }
   }
+}
+
+/** Number of threads that the caller of an operation chose. */
+const chosen = new AsyncLocalStorage<number>();
+
+/** Runs a call in which each operation takes `jobs` threads unless it asks for another number; undefined: as any call. */
+export async function withJobs<T>(jobs: number | undefined, call: () => Promise<T>): Promise<T> {
+  return jobs === undefined ? call() : chosen.run(jobs, call);
 }
 
 /** The line of local work. Work that waits for another machine may take hours, so it has its own line. */

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { initRepository, openRepository } from "../../src/index.ts";
 import { chosenPasses, killAt, passesOf } from "../crash/rounds.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { addMessages, filesIn, makeArchive, MsgvaultWriter } from "../fixtures/msgvault.ts";
@@ -75,10 +76,33 @@ test("import restores each snapshot, and refuses used folders, unknown and ambig
   assert.equal(refused(root, "--to", fresh("to"), "--snapshot", "2030"), "not_found");
   assert.equal(refused(root, "--to", fresh("to"), "--snapshot", "2026"), "ambiguous");
   assert.equal(refused(SCRATCH, "--to", fresh("to")), "not_found");
-  for (const verb of ["verify", "init", "prune"]) {
-    const { error } = cairn(["backup", verb, "-r", root, "--password-command", "echo secret"]);
+  for (const verb of ["verify", "init", "prune", "use"]) {
+    const { error } = cairn(["backup", verb, "-r", `local:${root}`, "--password-command", "echo secret"]);
     assert.deepEqual([verb, error?.code], [verb, "unsupported"]);
   }
+});
+
+test("a msgvault repository is recognised by its config, and no repository is made anywhere in one", async () => {
+  const { root } = made();
+  const before = filesIn(root);
+  const link = fresh("link");
+  fs.symlinkSync(root, link);
+  for (const place of [root, `local:${root}`, link, path.join(root, "packs/below"), path.join(link, "deep/below")])
+    await assert.rejects(
+      initRepository({ repository: place, password: "secret" }),
+      { code: "unsupported", message: /is a msgvault repository, which Cairn only reads/ },
+      place,
+    );
+  await assert.rejects(openRepository({ repository: root, password: "secret" }), { code: "unsupported" });
+  assert.deepEqual(filesIn(root), before);
+  assert.equal((cairnOk(["backup", "list", "-r", `local:${root}`]).data["snapshots"] as unknown[]).length, 2);
+  // Another program's folder with the same names is none.
+  const other = fresh("other");
+  fs.mkdirSync(path.join(other, "snapshots"), { recursive: true });
+  fs.writeFileSync(path.join(other, "config.toml"), 'name = "of another program"\n');
+  const repository = path.join(other, "repository");
+  await (await initRepository({ repository, password: "secret" })).close();
+  assert.equal(cairn(["backup", "list", "-r", other, "--password-command", "echo secret"]).error?.code, "not_found");
 });
 
 test("nothing in the repository changes: no byte, no access time, no lock", () => {

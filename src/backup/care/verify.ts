@@ -106,7 +106,8 @@ async function readRepository(
   let packs = quick === true ? [] : partOf(structure.packs, subset);
   let reading: Promise<ProvenPacks> | null = null;
   const walked = Promise.withResolvers<void>();
-  if (quick !== true && chosen === undefined && near.isLocal) {
+  // One reader: a disk that seeks reads trees and packs one after the other.
+  if (quick !== true && chosen === undefined && near.isLocal && jobs !== 1) {
     reading = provePart(index, packs, walked.promise);
     reading.catch(() => undefined);
   }

@@ -176,10 +176,11 @@ class BackupOfPoint {
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
-    const { signal, jobs } = options;
+    const { signal, jobs, onWarning } = options;
     const { paths } = origin;
     const checks = await this.#checks(parent);
-    this.#paged = await PagedContent.make({ session, workspace, stored, paths, parent, checks, signal, jobs });
+    const callbacks = { signal, jobs, onWarning };
+    this.#paged = await PagedContent.make({ session, workspace, stored, paths, parent, checks, ...callbacks });
     this.#tree = this.#paged?.tree ?? this.#tree;
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index);

@@ -3,7 +3,8 @@ import { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import { encodeChecks, type SnapshotChecks } from "../../formats/records/checks.ts";
-import { displayPath } from "../../fs/paths/safe-path.ts";
+import { formatBytes } from "../../formats/sizes.ts";
+import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
@@ -37,6 +38,8 @@ interface PagingParts {
   checks: SnapshotChecks | null;
   signal: AbortSignal | undefined;
   jobs: number | undefined;
+  /** Told of a database whose pages are all stored again, before they are. */
+  onWarning: ((message: string) => void) | undefined;
 }
 
 /**
@@ -62,7 +65,7 @@ export class PagedContent {
 
   /** Null if the point has no large database and no checks. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
-    const { session, stored, paths, checks, signal, jobs } = parts;
+    const { session, stored, paths, checks, signal, jobs, onWarning } = parts;
     const { root, manifest } = await pointContent(stored, paths);
     const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
     if (found.length === 0 && checks === null) return null;
@@ -85,7 +88,12 @@ export class PagedContent {
       for (const database of found) {
         const known = before.get(latin1(database.path)) ?? null;
         const paged = await storePages(stored.blobs, database, { before: known, store, signal });
-        if (paged !== null) databases.push(paged);
+        if (paged === null) continue;
+        databases.push(paged);
+        if (paged.reason !== null)
+          onWarning?.(
+            `${printablePath(paged.path)} is stored as a whole again, up to ${formatBytes(database.size)}: ${paged.reason}`,
+          );
       }
       const top = stored.snapshotTree;
       const lead = await leadTo(stored, paths);

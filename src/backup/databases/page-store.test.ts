@@ -176,8 +176,10 @@ test("createBackup stores lost database pages again even if the folder is unchan
 
 test("a database is stored whole after VACUUM or a change of its page size, and the result names the reason", async (t) => {
   const { client, repository, root, change, file } = await databaseScene(t);
-  const create = async () => (await client.createBackup(repository, { save: true })).databases[0]!;
-  assert.deepEqual([(await create()).stored, (await create()).stored], ["base", "same"]);
+  const warnings: string[] = [];
+  const onWarning = (warning: string): void => void warnings.push(warning);
+  const create = async () => (await client.createBackup(repository, { save: true, onWarning })).databases[0]!;
+  assert.deepEqual([(await create()).stored, (await create()).stored, warnings], ["base", "same", []]);
   change((database) => database.exec("DELETE FROM t WHERE id % 3 = 0; VACUUM"));
   const vacuumed = await create();
   assert.equal(vacuumed.stored, "base");
@@ -185,6 +187,13 @@ test("a database is stored whole after VACUUM or a change of its page size, and 
   change((database) => database.exec("PRAGMA page_size = 8192; VACUUM"));
   const { stored, reason, page_size: size } = await create();
   assert.deepEqual([stored, reason, size], ["base", "its page size is 8192 bytes now, and was 4096", 8192]);
+  assert.deepEqual(
+    warnings.map((each) => each.replace(/up to .*?:/, "up to:").replace(/\d+ of \d+/, "n of n")),
+    [
+      "data/app.db is stored as a whole again, up to: n of n pages changed, as after VACUUM",
+      "data/app.db is stored as a whole again, up to: its page size is 8192 bytes now, and was 4096",
+    ],
+  );
   const image = readFileSync(file);
   const target = join(root, "restored");
   await repository.restore("latest", target);

@@ -1,7 +1,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { THREADS_BESIDE, warmThreads } from "../../threads/threads.ts";
+import { THREADS_BESIDE, warmThreads, withJobs } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { WRITE } from "../../archive/write/write-jobs.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -129,8 +129,15 @@ export class OpenRepository {
     return new OpenRepository(within, cache, shared);
   }
 
-  /** Runs a call. Without its own `onWarning`, warnings go to the handler given at opening. */
-  async during<T>(options: CallOptions, call: (access: OpenRepository) => Promise<T>): Promise<T> {
+  /**
+   * Runs a call, with its number of threads if it has one. Without its own `onWarning`, warnings go to the handler given at
+   * opening.
+   */
+  async during<T>(
+    options: CallOptions & { jobs?: number | undefined },
+    run: (access: OpenRepository) => Promise<T>,
+  ): Promise<T> {
+    const call = async (access: OpenRepository): Promise<T> => withJobs(options.jobs, async () => run(access));
     const { signal, onWarning = this.#shared.onWarning } = options;
     throwIfAborted(signal);
     this.#shared.calls++;

@@ -6,6 +6,7 @@ import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof }
 import { advice, CairnError, call, type Hint, option, toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import type { SnapshotChecks } from "../../formats/records/checks.ts";
+import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
@@ -238,6 +239,8 @@ export interface FilledInPlace extends ReadBack {
   chosen: readonly Uint8Array[] | null;
   keepPresent: boolean;
   leftOut: LeftOut[];
+  /** Raw paths of databases that were written and read again through SQLite, so that their files differ. */
+  through: readonly Uint8Array[];
   /** Rules of the folder, and entries in it that are never part of a point. */
   left: { rules: IgnoreRecord; skip: readonly string[]; crossMounts: boolean };
 }
@@ -254,8 +257,9 @@ export type ProvenInPlace = Omit<Proven, "proof"> & {
  * programs may have written meanwhile.
  */
 export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> {
-  const { access, content, options, leftOut, folder, chosen, keepPresent } = what;
-  const recorded = chosen === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
+  const { access, content, options, leftOut, through, folder, chosen, keepPresent } = what;
+  const recorded =
+    chosen === null && !keepPresent && through.length === 0 ? (content.manifest?.stateDigest ?? null) : null;
   await using memory = new ScanMemory();
   const { found, state, proof, from, notRead } = await readBack(what, folder, { ...what.left, recorded, memory });
   // A digest says nothing about unreadable entries, which may differ from the snapshot.
@@ -272,7 +276,10 @@ export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> 
       signal: options.signal,
       content,
       chosen,
-      lost: known.filter(({ aspects }) => aspects.length === 0).map(({ path }) => path),
+      lost: [
+        ...known.filter(({ aspects }) => aspects.length === 0).map(({ path }) => path),
+        ...through.flatMap((path) => ["", ...SIDECARS].map((ending) => beside(path, ending))),
+      ],
       notSet: known,
       others: keepPresent ? "anywhere" : "beside what was chosen",
     }),

@@ -90,3 +90,39 @@ test("a receipt has SQLite's check result for each database", async (t) => {
   assert.deepEqual([signed?.["path"], signed?.["sha256"], signed?.["rows"]], ["app.db", sha256, 3]);
   assert.deepEqual(readdirSync(join(root, "restored")).toSorted(), readdirSync(folder).toSorted());
 });
+
+test("list has the rows of each table of snapshots that were restored here, from signed receipts only", async (t) => {
+  const { client, repository, root, folder } = await backupScene(t, "local");
+  const database = new DatabaseSync(join(folder, "app.db"));
+  database.exec("CREATE TABLE b (id); CREATE TABLE a (id); INSERT INTO a VALUES (1), (2), (3)");
+  const backUp = async (): Promise<string> =>
+    (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
+  const first = await backUp();
+  database.exec("INSERT INTO b VALUES (1)");
+  database.close();
+  const second = await backUp();
+  const rowsOf = async (): Promise<unknown> =>
+    (await repository.list()).snapshots.map(({ counted }) =>
+      counted?.databases.map(({ path, tables }) => [path, tables]),
+    );
+  assert.deepEqual(await rowsOf(), [undefined, undefined]);
+  await repository.restore(first, join(root, "restored"));
+  const { proof } = await repository.restore(second, join(root, "also"));
+  const of = (a: number, b: number): unknown => [
+    [
+      "app.db",
+      [
+        { name: "a", rows: a },
+        { name: "b", rows: b },
+      ],
+    ],
+  ];
+  assert.deepEqual(await rowsOf(), [of(3, 0), of(3, 1)]);
+  const file = proof!.receipt!;
+  const receipt = JSON.parse(readFileSync(file, "utf8")) as { body_b64: string };
+  const body = Buffer.from(receipt.body_b64, "base64").toString().replace('"rows":1', '"rows":9');
+  for (const changed of [JSON.stringify({ ...receipt, body_b64: Buffer.from(body).toString("base64") }), "{"]) {
+    writeFileSync(file, changed);
+    assert.deepEqual(await rowsOf(), [of(3, 0), undefined]);
+  }
+});

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { accessSync, constants, existsSync, lstatSync, readdirSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { isSignedBy, newSigningKey, signBytes, type SigningKey, signingKeyOf } from "../../crypto/sign.ts";
@@ -15,6 +15,7 @@ import {
 } from "../../formats/records/receipt.ts";
 import { durableMkdir, durableWrite, readRecord, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
@@ -25,13 +26,23 @@ import { type ControlPaths, controlPaths } from "../../workspace/place/control-l
 import { controlOf, listDaemons, listRegistered, listSelfContained } from "../../workspace/place/registry.ts";
 import { allPoints } from "../../workspace/points/points.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";
+import type { DatabaseProof } from "../../contract/databases.ts";
 import type { RowsCheck } from "../../contract/looking.ts";
-import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/snapshots.ts";
+  BackupList,
+  BackupSnapshot,
+  VerifyReceiptOptions,
+  VerifyReceiptResult,
+} from "../../contract/snapshots.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 import { requireOwnHome } from "../../workspace/place/owners.ts";
 
 const MAX_BYTES = 1 << 20;
 const LOCK_WAIT_MS = 10_000;
+const NAME = /^\d{10}-[0-9a-f]{8}\.json$/;
+/** A receipt has the rows of at most so many tables of a database. */
+const MOST_TABLES = 100;
+/** The newest receipts in which a list looks for its snapshots. */
+const MOST_READ = 100;
 
 function directory(): string {
   return join(userStateDirectory(), "receipts");
@@ -62,6 +73,7 @@ export function receiptRow({ statistics, problems, ...proof }: DatabaseProof): R
     problems: problems.length,
     schema_sha256: statistics?.schema_sha256 ?? null,
     rows: statistics === null ? null : statistics.tables.reduce((sum, { rows }) => sum + (rows ?? 0), 0),
+    ...(statistics === null || statistics.tables.length > MOST_TABLES ? {} : { tables: statistics.tables }),
     label,
     duration_ms,
   };
@@ -84,9 +96,7 @@ export async function writeReceipt(
     timeoutMs: LOCK_WAIT_MS,
   });
   const key = ownKey();
-  const names = readdirSync(directory())
-    .filter((name) => /^\d{10}-[0-9a-f]+\.json$/.test(name))
-    .toSorted();
+  const names = receiptNames();
   const last = names.at(-1);
   const number = last === undefined ? 1 : Number.parseInt(last, 10) + 1;
   const body = encodeReceiptBody({
@@ -103,6 +113,40 @@ export async function writeReceipt(
   const other = resolve(also);
   durableWrite(other, receipt, { mode: 0o644, exclusive: true });
   return other;
+}
+
+/** Names of this user's receipts, the oldest first. */
+function receiptNames(): string[] {
+  return namesIfThere(directory())
+    .filter((name) => NAME.test(name))
+    .toSorted();
+}
+
+/** Adds the rows of databases to the snapshots of a list, as this user's newest receipts of these snapshots count them. */
+export function withCountedRows(list: BackupList): BackupList {
+  const shown = new Map(list.snapshots.map(({ snapshot_id: id }) => [id.slice(0, 8), id]));
+  const counted = new Map<string, NonNullable<BackupSnapshot["counted"]>>();
+  const own = pinnedKey();
+  for (const name of own === null ? [] : receiptNames().slice(-MOST_READ).toReversed()) {
+    const id = shown.get(name.slice(11, 19));
+    if (id === undefined || counted.has(id)) continue;
+    try {
+      const { body, bodyBytes, signature } = decodeReceipt(readRegular(join(directory(), name), { limit: MAX_BYTES }));
+      if (body.repository_id !== list.repository_id || body.snapshot_id !== id) continue;
+      const databases = (body.databases ?? []).flatMap(({ tables, path, path_b64: raw }) =>
+        tables === undefined ? [] : [{ path, ...(raw === undefined ? {} : { path_b64: raw }), tables }],
+      );
+      if (databases.length > 0 && isSignedBy(own!, bodyBytes, signature))
+        counted.set(id, { at: body.made_at, databases });
+    } catch {
+      // A list does not fail because a receipt cannot be read; the command `receipt verify` names the damage.
+    }
+  }
+  const withRows = (each: BackupSnapshot): BackupSnapshot => {
+    const rows = counted.get(each.snapshot_id);
+    return rows === undefined ? each : { ...each, counted: rows };
+  };
+  return counted.size === 0 ? list : { ...list, snapshots: list.snapshots.map(withRows) };
 }
 
 /**

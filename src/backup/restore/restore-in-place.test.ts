@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import {
   chmodSync,
+  closeSync,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -13,11 +15,13 @@ import {
 } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { Client, RestoreInPlaceOptions } from "../../contract/index.ts";
+import { commit, makeDatabase, stateAfter, stateOf } from "../../capture/sqlite/testing-writer.ts";
 import { hasCode } from "../../operations/testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "../testing-far.ts";
 
@@ -268,4 +272,61 @@ test("restoreBackup stores a point's content although the store's index lists it
   const { proof, stored_bytes: stored } = await client.restoreBackup(repository, "latest");
   assert.ok(proof !== null && stored! > 0, `${stored}`);
   assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+for (const mode of ["wal", "delete"] as const)
+  test(`restoreBackup writes a database (${mode}) through SQLite that a program has open, and reads it again`, async (t) => {
+    const { client, repository, folder, write } = await backupScene(t, "local");
+    const file = join(folder, "app.db");
+    makeDatabase(file, mode);
+    const database = new DatabaseSync(file);
+    t.after(() => database.close());
+    for (let n = 1; n <= 3; n++) commit(database, n);
+    await client.createBackup(repository, { save: true });
+    for (let n = 4; n <= 9; n++) commit(database, n);
+    write("a.txt", "later");
+    await assert.rejects(client.restoreBackup(repository, "latest"), hasCode("refused"));
+    assert.deepEqual([stateOf(database).one, readFileSync(join(folder, "a.txt"), "utf8")], [stateAfter(9), "later"]);
+    const restored = await client.restoreBackup(repository, "latest", { throughSqlite: true });
+    assert.deepEqual(stateOf(database), { one: stateAfter(3), two: stateAfter(3) });
+    assert.deepEqual([restored.left_out, restored.read_again, restored.proof], [[], true, null]);
+    assert.deepEqual(restored.through_sqlite, [{ path: "app.db", read_again: true }]);
+    assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
+    commit(database, 10);
+    await client.undo({ throughSqlite: true });
+    assert.deepEqual(stateOf(database).one, stateAfter(9));
+    assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
+  });
+
+test("restoreBackup writes no database through SQLite if one of them has another page size or is encrypted", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  const [first, second] = [join(folder, "first.db"), join(folder, "second.db")];
+  makeDatabase(first, "wal");
+  makeDatabase(second, "wal", 1024);
+  await client.createBackup(repository, { save: true });
+  const open = new DatabaseSync(first);
+  t.after(() => open.close());
+  commit(open, 1);
+  rmSync(second);
+  makeDatabase(second, "wal", 8192);
+  const other = new DatabaseSync(second);
+  commit(other, 1);
+  const restore = async (): Promise<unknown> => client.restoreBackup(repository, "latest", { throughSqlite: true });
+  const before = readFileSync(`${second}-wal`);
+  await assert.rejects(restore(), {
+    code: "refused",
+    message: /second\.db .* pages of 8192 bytes in WAL mode, .* pages of 1024/,
+  });
+  assert.deepEqual([stateOf(open).one, stateOf(other).one], [stateAfter(1), stateAfter(1)]);
+  other.close();
+  // A program that encrypts its database leaves the header of the log in plain.
+  writeFileSync(second, randomBytes(8192));
+  writeFileSync(`${second}-wal`, before);
+  const fd = openSync(`${second}-wal`, "r+");
+  t.after(() => closeSync(fd));
+  await assert.rejects(restore(), {
+    code: "refused",
+    message: /second\.db .*its present file is no SQLite database, is encrypted/,
+  });
+  assert.deepEqual(stateOf(open).one, stateAfter(1));
 });

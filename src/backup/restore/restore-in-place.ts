@@ -1,9 +1,9 @@
 import type { RestoreResult } from "../../contract/points.ts";
 import type { RestoreInPlaceOptions, RestoreInPlaceResult } from "../../contract/snapshots.ts";
-import type { LeftOut } from "../../contract/words.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
+import { pathOfDisplayed } from "../../fs/paths/safe-path.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { restoreLocked } from "../../workspace/restore/methods.ts";
 import { type Point, rulesOf } from "../../workspace/points/point-files.ts";
@@ -72,6 +72,7 @@ export async function restoreBackupInPlace(
         plan,
         change: change.throwing(isWhole),
         takeOwnership: options.takeOwnership,
+        throughSqlite: options.throughSqlite,
         kind: "restore",
       }),
     again: async () =>
@@ -85,7 +86,7 @@ export async function restoreBackupInPlace(
   // Nobody expects a full read after a restore of parts, or one that keeps present entries.
   const isProven = isToBeProven(options, chosen.paths === null && options.keepPresent !== true);
   const proven = isProven
-    ? await prove(workspace, point, { access, ...found.wanted, options, checks: found.checks }, restored.left_out)
+    ? await prove(workspace, point, { access, ...found.wanted, options, checks: found.checks }, restored)
     : NOT_READ;
   return {
     ...facts,
@@ -129,7 +130,7 @@ async function prove(
   workspace: Workspace,
   point: Point,
   what: ReadBack & Pick<WantedInPlace, "chosen" | "keepPresent">,
-  leftOut: LeftOut[],
+  { left_out: leftOut, through_sqlite: through = [] }: RestoreResult,
 ): Promise<Proven> {
   const { options, chosen, keepPresent } = what;
   const { root: folder } = workspace;
@@ -144,6 +145,13 @@ async function prove(
     keepPresent,
     leftOut,
     left,
+    through: through.map(pathOfDisplayed),
   });
-  return { proof, left_out: all.leftOut, read_again: isEqual, read_from: from, untold_files: untold };
+  return {
+    proof,
+    left_out: all.leftOut,
+    read_again: isEqual && through.every((each) => each.read_again),
+    read_from: from,
+    untold_files: untold,
+  };
 }

@@ -1,5 +1,5 @@
 import { createHash, hash } from "node:crypto";
-import { closeSync, constants, fstatSync, readSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { pipeline, Readable } from "node:stream";
 import zlib from "node:zlib";
@@ -49,14 +49,16 @@ interface OpenPack {
 export type ListedManifest = { id: string } & ({ manifest: Manifest } | { problem: CairnError });
 
 /** Opens without a change of the access time, if this user owns the entry. */
-function quietly<T>(open: (flags: number) => T): T {
+function quietly(path: string, open: (path: string, flags: number) => number): number {
   try {
-    return open(O_RDONLY | O_NOATIME);
+    return open(path, O_RDONLY | O_NOATIME);
   } catch (error) {
-    if (errnoOf(error) !== "EPERM") throw error;
-    return open(O_RDONLY);
+    if (errnoOf(error) !== "EPERM") throw toCairnError(error, `read ${printablePath(path)}`);
+    return open(path, O_RDONLY);
   }
 }
+
+const openFile = (path: string, flags: number): number => openRegular(path, { flags });
 
 function readBytes(fd: number, at: number, length: number, what: string): Buffer {
   const bytes = Buffer.allocUnsafe(length);
@@ -69,7 +71,7 @@ function readBytes(fd: number, at: number, length: number, what: string): Buffer
 }
 
 function readFile(path: string, limit: number): Buffer {
-  const fd = quietly((flags) => openRegular(path, { flags }));
+  const fd = quietly(path, openFile);
   try {
     const { size } = fstatSync(fd);
     if (size > limit)
@@ -85,7 +87,7 @@ function readFile(path: string, limit: number): Buffer {
 }
 
 function namesOf(folder: string): string[] {
-  const fd = quietly((flags) => openOwnWay(folder, flags | O_DIRECTORY));
+  const fd = quietly(folder, (path, flags) => openOwnWay(path, flags | O_DIRECTORY));
   try {
     const listing = new DirectoryListing();
     const listed = listing.read(syscalls(), fd);
@@ -109,12 +111,14 @@ export class MsgvaultRepository implements Disposable {
     this.config = config;
   }
 
-  /** Null if the folder is no such repository. Throws `newer_version`, `unsupported`, `damaged`. */
+  /** Null if the folder is no such repository. Throws `newer_version`, `unsupported`, `damaged`, `permission`. */
   static at(path: string): MsgvaultRepository | null {
     let members: unknown;
     try {
       members = parse(readFile(join(path, "config.toml"), MOST_CONFIG).toString("utf8"));
-    } catch {
+    } catch (error) {
+      // Another user's config says nothing; the folder beside it does.
+      if (toCairnError(error).code === "permission" && existsSync(join(path, "snapshots"))) throw error;
       return null;
     }
     const isOwn = ["min_reader_version", "repo_id"].every((name) => Object.hasOwn(members as object, name));
@@ -214,7 +218,7 @@ export class MsgvaultRepository implements Disposable {
       const folder = join("packs", id.slice(0, 2));
       for (const name of this.#names(folder).filter((each) => each.startsWith(`${id}.`))) {
         const file = join(this.path, folder, name);
-        const fd = quietly((flags) => openRegular(file, { flags }));
+        const fd = quietly(file, openFile);
         try {
           const { size } = fstatSync(fd);
           const read = (at: number, length: number): Buffer => readBytes(fd, at, length, `the pack ${name}`);

@@ -289,9 +289,34 @@ test("a restore through SQLite refuses a change of the page size in WAL mode", a
   const open = new DatabaseSync(at("db"));
   commit(open, 3);
   const options = { to: at("db"), throughSqlite: true };
-  await assert.rejects(restoreDatabase(at("image"), options), codeOf("conflict", /the page size \d+ in WAL mode/));
+  await assert.rejects(
+    restoreDatabase(at("image"), options),
+    codeOf("refused", /pages of 4096 bytes in WAL mode, .* pages of 1024/),
+  );
   open.close();
   assert.equal(commitsOf(at("db")), 3);
+});
+
+test("a restore through SQLite warns if another program writes before the database is read again", async (t) => {
+  const { at } = scene(t);
+  makeAfter(at("image"), 9);
+  makeAfter(at("db"), 2);
+  const open = new DatabaseSync(at("db"));
+  t.after(() => open.close());
+  fs.writeFileSync(at("pause"), "");
+  process.env["CAIRN_FAILPOINT"] = `database.written-through@${at("pause")}`;
+  t.after(() => delete process.env["CAIRN_FAILPOINT"]);
+  const warnings: string[] = [];
+  const onWarning = (warning: string): void => void warnings.push(warning);
+  const restoring = restoreDatabase(at("image"), { to: at("db"), throughSqlite: true, onWarning });
+  await eventually("the content is there", () => Math.max(...stateOf(open).one) === 9);
+  commit(open, 10);
+  fs.rmSync(at("pause"));
+  assert.equal((await restoring).read_again, false);
+  assert.match(warnings.join(), /was written through SQLite, but it reads back different: another program wrote to it/);
+  delete process.env["CAIRN_FAILPOINT"];
+  const again = await restoreDatabase(at("image"), { to: at("db"), throughSqlite: true, onWarning });
+  assert.deepEqual([again.read_again, warnings.length], [true, 1]);
 });
 
 test("a restore through SQLite succeeds repeatedly while another process writes", async (t) => {

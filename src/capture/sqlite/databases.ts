@@ -12,7 +12,7 @@ import { exchange, recoverExchange } from "./exchange.ts";
 import type { FoundDatabase } from "./find.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { DatabaseProcess } from "./database-process.ts";
-import { holdOrRefuse } from "./quiet-database.ts";
+import { holdOrRefuse, requireWritableThrough } from "./quiet-database.ts";
 import type { Staged, StageRequest } from "./restore.ts";
 
 interface Call {
@@ -133,6 +133,8 @@ export interface RestoreOptions extends Call {
 export interface RestoredDatabaseFile extends Omit<Staged, "warnings"> {
   path: string;
   through_sqlite: boolean;
+  /** True if the database was read again through SQLite and equals the image; null if it was not written through SQLite. */
+  read_again: boolean | null;
   duration_ms: number;
   /** Folder of the old database with its sidecars; null if there was none, or if it was written into. */
   kept: string | null;
@@ -158,21 +160,25 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
         hint: advice`leave ${option("throughSqlite")} out`,
       },
     );
+  if (throughSqlite) requireWritableThrough(Buffer.from(realPath(image)), Buffer.from(target));
   return staged(path.dirname(target), async (sqlite, stage) => {
     const request = { image: Buffer.from(realPath(image)), stage, integrityCheck, ...(expected && { expected }) };
     const { warnings, ...proven } = await sqlite.do("stage", request, { signal, scratch: stage });
     for (const warning of warnings) onWarning?.(warning);
     failpoint("database-restore.staged");
     let kept: string | null = null;
+    let why: string | null = null;
     if (throughSqlite) {
       const through = { stage, target: Buffer.from(target) };
-      await sqlite.do("writeThrough", through, { signal, scratch: stage });
+      why = await sqlite.do("writeThrough", through, { signal, scratch: stage });
+      if (why !== null) onWarning?.(`${printablePath(target)} was written through SQLite, but ${why}`);
     } else {
       giveLooks(`${stage}/image`, old ?? statSync(image), old !== undefined, onWarning);
       kept = exchange(`${stage}/image`, target);
     }
     const duration_ms = Math.round(performance.now() - started);
-    return { path: target, through_sqlite: throughSqlite, kept, ...proven, duration_ms };
+    const read_again = throughSqlite ? why === null : null;
+    return { path: target, through_sqlite: throughSqlite, read_again, kept, ...proven, duration_ms };
   });
 }
 

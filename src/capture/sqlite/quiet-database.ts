@@ -230,3 +230,23 @@ export function holdOrRefuse(places: Iterable<Uint8Array>, hint: Hint = THROUGH)
     details: { holders: held.users },
   });
 }
+
+/**
+ * Throws `refused` if SQLite cannot write an image into an existing database: one of them is no database or is
+ * encrypted, or a log keeps the page size as it is.
+ */
+export function requireWritableThrough(image: Uint8Array, target: Uint8Array): void {
+  // An empty file is a database without tables.
+  if (fs.statSync(Buffer.from(target), { throwIfNoEntry: false })?.size === 0) return;
+  const [from, to] = [inFile(image, readHeader), inOpenFile(target, readHeader)];
+  const why =
+    from === null || to === null
+      ? `${from === null ? "what was saved of it" : "its present file"} is no SQLite database, is encrypted or cannot be read`
+      : from.page_size !== to.page_size && to.journal_mode === "wal"
+        ? `it has pages of ${to.page_size} bytes in WAL mode, and the restored database has pages of ${from.page_size}`
+        : null;
+  if (why === null) return;
+  throw new CairnError("refused", `${printablePath(target)} cannot be written through SQLite: ${why}`, {
+    hint: advice`end the programs that have the database open, and restore without ${option("throughSqlite")}`,
+  });
+}

@@ -1,9 +1,11 @@
+import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { backup } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { advice, CairnError, option } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { lockPage } from "../../formats/sqlite-header.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
@@ -112,9 +114,15 @@ async function finished(file: Buffer, pageSize: number): Promise<{ bytes: number
 
 /**
  * Writes a staged image into an open database in one transaction of SQLite: other programs see all of it or nothing.
- * Throws `busy` while another program keeps writing, `conflict` if SQLite cannot change the page size.
+ * Then reads the database again through SQLite. Returns null if it equals the image, else the reason. Throws `busy` while another program keeps writing.
  */
-export async function writeThrough({ stage: folder, target }: { stage: string; target: Uint8Array }): Promise<void> {
+export async function writeThrough({
+  stage: folder,
+  target,
+}: {
+  stage: string;
+  target: Uint8Array;
+}): Promise<string | null> {
   const shown = printablePath(target);
   requireSeenUsers(target);
   const source = openDatabase(Buffer.from(`${folder}/image`), "image");
@@ -123,18 +131,11 @@ export async function writeThrough({ stage: folder, target }: { stage: string; t
       try {
         failpoint("database.write-through");
         await backup(source, databaseUrl(target, "rw"), { rate: ALL_PAGES });
-        return;
+        break;
       } catch (error) {
         const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
         if (code === READ_ONLY)
-          throw new CairnError(
-            "conflict",
-            `SQLite cannot give ${shown} the page size ${ask(source, "PRAGMA page_size")} in WAL mode`,
-            {
-              hint: advice`end the programs that have the database open, and restore without ${option("throughSqlite")}`,
-              cause: error,
-            },
-          );
+          throw new CairnError("permission", `SQLite may not write ${shown} or beside it`, { cause: error });
         if (!BUSY.has(code)) throw sqliteError(error, `write ${shown} through SQLite`);
         if (tries >= TRIES)
           throw new CairnError(
@@ -147,9 +148,52 @@ export async function writeThrough({ stage: folder, target }: { stage: string; t
         await sleep(PAUSE_MS);
       }
     }
+    failpoint("database.written-through");
+    return await whyOtherThanStaged(folder, target);
   } finally {
     source.close();
   }
+}
+
+/** Compares a database, read through SQLite in one transaction, with the image that was written into it. */
+async function whyOtherThanStaged(folder: string, target: Uint8Array): Promise<string | null> {
+  const again = Buffer.from(`${folder}/again`);
+  // The transaction is committed, so an error must not say that nothing was written.
+  try {
+    fs.writeFileSync(again, "", { mode: 0o600, flag: "wx" });
+    const database = openDatabase(target, "ro", PAUSE_MS * TRIES);
+    try {
+      await backup(database, databaseUrl(again, "rw"), { rate: ALL_PAGES });
+    } finally {
+      database.close();
+    }
+    const [wanted, found] = [Buffer.from(`${folder}/image`), again].map((file) => inFile(file, hashOfPages));
+    return wanted === found ? null : "it reads back different: another program wrote to it meanwhile";
+  } catch (error) {
+    return `it could not be read again: ${(error as Error).message}`;
+  }
+}
+
+/** Fields of the header that SQLite sets at each commit: read and write version, change counter, schema cookie, writer. */
+const OF_COMMITS = [
+  [18, 20],
+  [24, 28],
+  [40, 44],
+  [92, 100],
+] as const;
+
+/** SHA-256 of the pages that a database's header counts, without the fields that differ after each commit. */
+function hashOfPages(fd: number): string {
+  const { page_size: size, pages } = readHeader(fd)!;
+  const hash = createHash("sha256");
+  const page = Buffer.alloc(size);
+  const count = pages ?? Math.floor(fs.fstatSync(fd).size / size);
+  for (let i = 0; i < count; i++) {
+    fs.readSync(fd, page, 0, size, i * size);
+    if (i === 0) for (const [from, to] of OF_COMMITS) page.fill(0, from, to);
+    if (lockPage(size, count * size)?.from !== i * size) hash.update(page);
+  }
+  return hash.digest("hex");
 }
 
 /** Throws `refused` if SQLite would apply a log whose program, if there is one, takes its locks elsewhere. */

@@ -6,19 +6,13 @@ import { EXIT_PARTLY, hasFailed } from "../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
-import { VerbOptions, withTags } from "../options.ts";
+import { FROM_MSGVAULT, VerbOptions, withTags } from "../options.ts";
 import { plural } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(SaveOptions.entries);
 /** Begin of the reason in the label of a damaged database. */
 const DAMAGED = "SQLite finds it damaged";
-
-/** The option with which snapshots of another program become points. */
-export const FROM_MSGVAULT = {
-  flags: "--from-msgvault <repository>",
-  text: "make a save point of each snapshot of a msgvault repository, with its time and tag, instead of a save",
-};
 
 export const command: CommandDefinition = {
   name: "save",

@@ -37,6 +37,7 @@ export function renderRestore(view: RestoreView): string {
     ...renderTurns(result, style),
     `  ${describeCounts(view)} · ${formatDuration(result.duration_ms)}`,
     ...renderChanged(result, style),
+    ...(result.through_sqlite ?? []).map(({ path }) => `  written through SQLite: ${printable(path)}`),
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
     ...renderRefs(result.refs, style),

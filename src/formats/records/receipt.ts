@@ -76,6 +76,8 @@ export interface ReceiptDatabase {
    */
   schema_sha256: string | null;
   rows: number | null;
+  /** The rows of each table. Absent in older receipts, and for very many tables. */
+  tables?: { name: string; rows: number | null }[];
   label: string | null;
   duration_ms: number;
 }
@@ -114,6 +116,12 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
       each.text("path");
       each.hex("sha256", 64);
       each.integer("problems");
+      if (each.has("tables"))
+        each.list("tables", (table, name) => {
+          const one = new Fields(table, name);
+          one.text("name");
+          if (!one.isNull("rows")) one.integer("rows");
+        });
     });
   if (fields.has("rows"))
     fields.list("rows", (element, label) => {

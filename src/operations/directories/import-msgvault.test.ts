@@ -16,6 +16,7 @@ import {
   type SnapshotInput,
   u64,
 } from "../../../test/fixtures/msgvault.ts";
+import { asOrdinaryUser } from "../../../test/fixtures/loop-file-system.ts";
 import { CairnError } from "../../errors.ts";
 import { importMsgvault, listMsgvault } from "./import-msgvault.ts";
 
@@ -111,6 +112,44 @@ test("a folder whose path SQLite cannot open is refused, and nothing is left", a
   await assert.rejects(importMsgvault(written().root, path.join(deep, "to"), {}), { code: "unsupported" });
   assert.deepEqual(fs.readdirSync(deep), []);
 });
+
+test(
+  "a user who may not read the config or a pack is told so",
+  { skip: process.geteuid?.() !== 0 && "needs root" },
+  () => {
+    fs.chmodSync(scratch, 0o755);
+    const writer = written();
+    const root = JSON.stringify(writer.root);
+    const told = (): string[] =>
+      asOrdinaryUser(
+        {
+          reader: new URL("../../bundle/msgvault/repository.ts", import.meta.url).href,
+          folders: new URL("../inspect/msgvault-folder.ts", import.meta.url).href,
+        },
+        `const told = async (work) => work().then(() => "done", ({ code, message }) => code + ": " + message);
+      return [
+        await told(() => folders.requireNoMsgvault(${root}, true)),
+        await told(async () => {
+          const found = reader.MsgvaultRepository.open(${root});
+          const map = Buffer.from(found.resolve("latest").database.pageMap, "hex").toString("latin1");
+          await found.whole(map, "the map", 1 << 20);
+        }),
+      ];`,
+      ) as string[];
+    assert.deepEqual(told()[1], "done");
+    for (const [closed, files] of [
+      [0, [path.join(writer.root, "config.toml")]],
+      [1, writer.packs()],
+    ] as const) {
+      for (const file of files) fs.chmodSync(file, 0o600);
+      assert.ok(
+        files.some((file) => told()[closed]!.startsWith(`permission: read ${file}: EACCES`)),
+        told()[closed],
+      );
+      for (const file of files) fs.chmodSync(file, 0o644);
+    }
+  },
+);
 
 test("packs are found by their magic, whatever the ending", async () => {
   const writer = written();

@@ -6,5 +6,8 @@ export const list = repositoryVerb({
   options: ListBackupsOptions,
   output: BackupList,
   command: "backup list",
-  run: async (...given) => (await import("../../backup/open/snapshots.ts")).listBackups(...given),
+  run: async (...given) => {
+    const list = await (await import("../../backup/open/snapshots.ts")).listBackups(...given);
+    return (await import("../../backup/restore/receipt.ts")).withCountedRows(list);
+  },
 });

@@ -71,6 +71,9 @@ async function restoreFolder(workspace: Workspace, started: number, asked: Asked
     left_out: done.leftOut.map(publicLeftOut),
     unlinked: done.unlinked.map((where) => displayPath(where)),
     ...(done.refs.length > 0 ? { refs: done.refs } : {}),
+    ...(done.through?.length
+      ? { through_sqlite: done.through.map(({ path, readAgain }) => ({ ...displayPath(path), read_again: readAgain })) }
+      : {}),
     ...(done.method === "entries" ? { changed: done.changed } : {}),
     method: done.method,
     duration_ms: Math.round(performance.now() - started),

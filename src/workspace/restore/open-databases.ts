@@ -1,6 +1,13 @@
 import fs from "node:fs";
 import path from "node:path";
-import { databasesAmong, inWords, type InUse, logsBeside, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
+import {
+  databasesAmong,
+  inWords,
+  type InUse,
+  logsBeside,
+  QuietDatabase,
+  requireWritableThrough,
+} from "../../capture/sqlite/quiet-database.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
@@ -21,6 +28,13 @@ import type { RestoreInput } from "./prepare.ts";
 const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
 
+/** A database that was written through SQLite. */
+export interface WrittenThrough {
+  path: Uint8Array;
+  /** True if it was read again through SQLite and equals the image. */
+  readAgain: boolean;
+}
+
 /**
  * Takes databases that a process has open (this one too) out of a plan: the process would keep the old file, and its
  * log would damage the new one. With `throughSqlite` writes each in one transaction, else throws `refused`. Also
@@ -30,36 +44,43 @@ export async function besidesOpenDatabases(
   workspace: Workspace,
   input: RestoreInput,
   { plan, target }: Pick<PlannedRestore, "plan" | "target">,
-): Promise<{ plan: Plan; written: number }> {
+): Promise<{ plan: Plan; written: WrittenThrough[] }> {
   const open = openDatabases(workspace.root, plan);
   for (const { place, use } of open) {
     const isGone = findNode(target, place)?.type !== "file";
     const isThere = fs.existsSync(Buffer.from(joinPath(workspace.root, place)));
     if (input.throughSqlite !== true || isGone || !isThere) throw isOpen(place, use, { isGone, isThere });
   }
-  const written = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
+  const replaced = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
   const others = new PackedList<PlannedEntry>();
-  for (const entry of plan) if (!written.has(latin1(entry.path))) others.push(entry);
+  for (const entry of plan) if (!replaced.has(latin1(entry.path))) others.push(entry);
   requireNoLogsLeft(workspace.root, { plan: others, target });
-  if (open.length === 0) return { plan, written: 0 };
+  if (open.length === 0) return { plan, written: [] };
   const { restoreDatabase } = await import("../../capture/sqlite/databases.ts");
   const scratch = newWorkDirectory(workspace.found.control.temporary);
   fs.mkdirSync(scratch, { recursive: true, mode: 0o700 });
   try {
-    for (const [i, { place }] of open.entries()) {
+    const writes = open.map(({ place }, i) => {
       const image = path.join(scratch, String(i));
       for (const ending of HOLDING) {
         const node = findNode(target, beside(place, ending));
         if (node?.type === "file") writePieces(`${image}${ending}`, target.content(node));
       }
-      const to = Buffer.from(joinPath(workspace.root, place)).toString();
-      await restoreDatabase(image, { to, throughSqlite: true, signal: input.signal, onWarning: input.onWarning });
+      const to = Buffer.from(joinPath(workspace.root, place));
+      requireWritableThrough(Buffer.from(image), to);
+      return { place, image, to: to.toString() };
+    });
+    const written: WrittenThrough[] = [];
+    const { signal, onWarning } = input;
+    for (const { place: own, image, to } of writes) {
+      const { read_again: again } = await restoreDatabase(image, { to, throughSqlite: true, signal, onWarning });
+      written.push({ path: own, readAgain: again === true });
       failpoint("restore.through-sqlite");
     }
+    return { plan: others, written };
   } finally {
     clearAway(scratch);
   }
-  return { plan: others, written: open.length };
 }
 
 function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: boolean; isThere: boolean }): CairnError {

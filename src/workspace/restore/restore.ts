@@ -13,7 +13,7 @@ import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import type { Point } from "../points/point-files.ts";
 import { PlacedFiles } from "./placed-files.ts";
-import { besidesOpenDatabases } from "./open-databases.ts";
+import { besidesOpenDatabases, type WrittenThrough } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import { encodeSteps } from "../points/steps.ts";
@@ -30,6 +30,8 @@ export interface Restored {
   refs: PlannedRestore["refs"];
   /** the first changed entries */
   changed: ReturnType<typeof firstChanged>;
+  /** databases that were written through SQLite */
+  through?: WrittenThrough[];
 }
 
 /**
@@ -116,7 +118,11 @@ export async function restorePlanned(
 ): Promise<Restored> {
   const { plan, written } = await besidesOpenDatabases(workspace, input, planned);
   const restored = await changeFolder(workspace, input, { ...planned, plan });
-  return { ...restored, changes: { ...restored.changes, updated: restored.changes.updated + written } };
+  return {
+    ...restored,
+    changes: { ...restored.changes, updated: restored.changes.updated + written.length },
+    through: written,
+  };
 }
 
 async function changeFolder(workspace: Workspace, input: RestoreInput, planned: PlannedRestore): Promise<Restored> {

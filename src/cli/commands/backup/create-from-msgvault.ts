@@ -6,11 +6,6 @@ import { type Input, usage } from "../../input.ts";
 import { plural } from "../../render/format.ts";
 import { whileOpening } from "./repository.ts";
 
-export const FROM_MSGVAULT = {
-  flags: "--from-msgvault <repository>",
-  text: "back up each snapshot of a msgvault repository, which becomes a save point of the folder first",
-};
-
 /** Backs up each snapshot of a msgvault repository. A snapshot whose point is in the repository already is skipped. */
 export async function backUpMsgvault(
   context: Context,

@@ -18,11 +18,11 @@ import { kebab, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
-import { backUpMsgvault, FROM_MSGVAULT } from "./create-from-msgvault.ts";
+import { backUpMsgvault } from "./create-from-msgvault.ts";
 import { given, PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
-import { VerbOptions } from "../../options.ts";
+import { FROM_MSGVAULT, VerbOptions } from "../../options.ts";
 
 const FIRST = new VerbOptions(
   omit(
@@ -309,11 +309,6 @@ function probeLine({ command, output, failure }: CreateBackupResult["probes"][nu
   return `  probe ${printable(command)}: ${failure === null ? answer : printable(failure)}`;
 }
 
-/** Explains why a whole database was stored again. */
-function databaseLine({ path, reason }: CreateBackupResult["databases"][number]): string[] {
-  return reason === null ? [] : [`  ${printable(path)} was stored completely: ${reason}`];
-}
-
 function render(context: Context, result: CreateBackupResult | PathsBackupResult | StreamBackupResult): string {
   const { style } = context;
   const { added, snapshot } = result;
@@ -326,7 +321,6 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
   return [
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
     `  ${added.packs === 0 ? "the repository had everything already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
-    ...("databases" in result ? result.databases.flatMap(databaseLine) : []),
     ...("probes" in result ? result.probes.map(probeLine) : []),
     ...("labels" in result ? result.labels.flatMap(labelLine) : []),
   ].join("\n");

@@ -8,7 +8,15 @@ import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { formatMinute, formatBytes, plural, printable } from "../../render/format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatInstant,
+  formatMinute,
+  limited,
+  plural,
+  printable,
+} from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { msgvaultFolder, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -44,7 +52,7 @@ export const command: CommandDefinition = {
     const given = OPTIONS.read(context, input);
     if (given.latest !== undefined && given.latest < 1) throw usage("--latest must be at least 1");
     const options = { ...context.callOptions(), ...readChoice(context, input), ...given };
-    const folder = msgvaultFolder(context, input);
+    const folder = await msgvaultFolder(context, input);
     if (folder !== null) {
       if (Object.keys({ ...readChoice(context, input), ...given }).length > 0)
         throw usage("a msgvault repository is listed as a whole", "leave out snapshots, filters and --latest");
@@ -81,6 +89,28 @@ export function rowOf(snapshot: BackupSnapshot, style: Style, now: number): stri
   ];
 }
 
+const SHOWN_COUNTED = 3;
+const SHOWN_TABLES = 10;
+
+/** Shows the rows of databases in the newest snapshots that were restored and counted here. */
+function rowLines(snapshots: readonly BackupSnapshot[], style: Style): string[] {
+  return snapshots
+    .filter(({ counted }) => counted !== undefined)
+    .slice(-SHOWN_COUNTED)
+    .flatMap(({ snapshot_id: id, counted }) => {
+      const { at, databases } = counted!;
+      const tables = databases.flatMap(({ path, tables: all }) =>
+        all.map(
+          ({ name, rows }) => `  ${printable(path)}: ${printable(name)} ${rows === null ? "?" : formatCount(rows)}`,
+        ),
+      );
+      return [
+        style.dim(`rows in ${id.slice(0, 8)}, counted when it was restored on ${formatInstant(at)}:`),
+        ...limited(tables, SHOWN_TABLES, style),
+      ];
+    });
+}
+
 async function render(context: Context, list: BackupList): Promise<string> {
   const { style } = context;
   const now = Date.now();
@@ -90,6 +120,7 @@ async function render(context: Context, list: BackupList): Promise<string> {
     const rows = list.snapshots.map((snapshot) => rowOf(snapshot, style, now));
     append(lines, await renderTable(rows, [3, 4]));
     lines.push(style.dim(plural(list.snapshots.length, "snapshot")));
+    append(lines, rowLines(list.snapshots, style));
   }
   for (const { snapshot_id: id, detail } of list.damaged)
     lines.push(style.red(`snapshot ${id.slice(0, 8)} cannot be read: ${printable(detail)}`));

@@ -1,5 +1,4 @@
-import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { Compression, KeptRepositoryEdit, RepositoryOptions, TransferLimits } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { BackupRepository, CallOptions, KeptRepository } from "../../../contract/index.ts";
@@ -247,21 +246,14 @@ export function locationOf(context: Context, input: Input): string {
       "no repository is named",
       "name one with -r, for example -r /srv/backups, or in the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` remembers one for a folder",
     );
-  const folder = msgvaultFolder(context, input);
-  if (folder === null) return absolute(context, location);
-  const quoted = shellQuote(folder);
-  throw new CairnError("unsupported", `${printable(folder)} is a msgvault repository, which Cairn only reads`, {
-    hint: `\`cairn backup list -r ${quoted}\` lists its snapshots, \`cairn backup import-msgvault ${quoted} --to DIR\` restores one`,
-  });
+  return absolute(context, location);
 }
 
 /** Returns the folder that the line names if a msgvault repository lies there, else null. */
-export function msgvaultFolder(context: Context, input: Input): string | null {
+export async function msgvaultFolder(context: Context, input: Input): Promise<string | null> {
   const location = nameOf(context, input) ?? "";
-  if (location === "" || isRemote(location)) return null;
-  const folder = context.absolute(location);
-  const has = (name: string): boolean => existsSync(join(folder, name));
-  return has("config.toml") && has("snapshots") && !has("config") ? folder : null;
+  if (location === "") return null;
+  return (await import("../../../operations/inspect/msgvault-folder.ts")).msgvaultAt(absolute(context, location));
 }
 
 /** Makes a relative path absolute, from the current folder. */

@@ -50,7 +50,7 @@ const OPTIONS = new VerbOptions(
 );
 const SAME = "with the same size and times";
 const SAME_NOT_READ = `${SAME} (content not read)`;
-const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent"));
+const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent", "throughSqlite"));
 
 export const command: CommandDefinition = {
   name: "backup restore",
@@ -122,7 +122,11 @@ export const command: CommandDefinition = {
         "leave it out: --in-place replaces entries that differ; --keep-present keeps entries that the snapshot does not have",
       );
     if (isInPlace && input.flag("ownershipByName")) throw usage("--ownership-by-name works with --to DIR only");
-    if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
+    for (const [name, flags] of [
+      ["keepPresent", "--keep-present"],
+      ["throughSqlite", "--through-sqlite"],
+    ] as const)
+      if (input.flag(name) && !isInPlace) throw usage(`${flags} works with --in-place only`);
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
     const given = OPTIONS.read(context, input);
