@@ -239,6 +239,9 @@ test("a scheduled restore check fails if the restored copy answers a probe other
     (await rowOf(here, "restore-check")).error!,
     /probe_differs .* prints ".*two"; before it printed ".*one"/,
   );
+  await configure(here, `${here.row}every = "1s"\nprobe = ["exit 3"]\n`);
+  await eventually("a failed probe", async () => (await rowOf(here, "backup")).error !== null);
+  assert.match((await rowOf(here, "backup")).error!, /is backed up, but the probe exit 3 ended with status 3/);
 });
 
 test("a scheduled prune applies the rules only to snapshots of the daemon's folder", async (t) => {

@@ -121,7 +121,7 @@ for (const lost of ["manifest.json", "folder"] as const) {
     rmSync(join(folder, "large"));
     const { state } = walkDigests(folder);
     assert.equal(walkDigests(target).state, state);
-    const proof = { state_digest: state, metadata_equal: true, databases: [], receipt: null };
+    const proof = { state_digest: state, metadata_equal: true, databases: [], rows: [], probes: [], receipt: null };
     assert.deepEqual(restored.proof, isProven ? proof : null);
     assert.deepEqual(await damageIn(repository, [made]), []);
     const again = await repository.repairSnapshots({ forget: true });
