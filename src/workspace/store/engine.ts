@@ -1,5 +1,6 @@
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { FoundIgnoreFile } from "../../fs/ignore.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { BlobSource, OnDamagedPack } from "../../repository/read/blob-source.ts";
@@ -200,6 +201,13 @@ export interface ContentElsewhere {
   readonly onDamagedPack: OnDamagedPack;
 }
 
+/** A file of a folder whose tree lacks it; `path`: raw, below that tree. */
+export interface FileBesideTree {
+  path: Uint8Array;
+  /** Calls `take` with each blob, and returns the file's node. */
+  read(take: (id: Uint8Array, bytes: Uint8Array) => void): Promise<TreeNode>;
+}
+
 export interface ReceiveRequest {
   from: ContentElsewhere;
   /** of the saved folder, 32 bytes */
@@ -208,6 +216,8 @@ export interface ReceiveRequest {
   manifest: Manifest;
   /** raw paths below `tree`, each with everything below it; null: everything */
   paths: readonly Uint8Array[] | null;
+  /** files that are part of the content, but not of `tree` */
+  files?: readonly FileBesideTree[];
   pointId: string;
   /** the workspace's path, raw bytes */
   root: Uint8Array;

@@ -1,7 +1,9 @@
-import { ByteWriter, hex } from "../../formats/bytes.ts";
+import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
+import { arenaOver } from "../../native.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { planTransfer } from "../../repository/transfer/transfer-plan.ts";
 import { runTransfer } from "../../repository/transfer/transfer.ts";
@@ -31,10 +33,26 @@ interface ReceiveWith {
 
 /** Moves the blobs of a tree that the store lacks into it, and packs the trees above the tree. The caller writes the snapshot. */
 export async function receiveContent(request: ReceiveRequest, more: ReceiveWith): Promise<Received> {
+  const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null, taker: null });
+  try {
+    return await receive(request, more, sink);
+  } catch (error) {
+    sink.abort(false);
+    throw error;
+  }
+}
+
+async function receive(request: ReceiveRequest, more: ReceiveWith, sink: StoreSink): Promise<Received> {
   const { from, tree, paths, signal } = request;
   const only = paths === null ? null : new PathSelection(paths);
-  const survey = await surveyTree(from, tree, { only, signal });
   const moved = await move(request, only, more);
+  const files = new Map<string, TreeNode>();
+  for (const { path, read } of request.files ?? []) {
+    const take = (id: Uint8Array, bytes: Uint8Array): void =>
+      sink.add("data", { id, offset: 0 }, arenaOver(bytes), 0, bytes.length);
+    files.set(latin1(path), await read(take));
+  }
+  const survey = await surveyTree(from, tree, { only, files, signal });
   const manifest = only === null ? request.manifest : chosenManifest(request.manifest, only, survey);
   const built = snapshotTree({
     path: request.root,
@@ -43,7 +61,6 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
     manifest: encoded(manifest),
     registeredAt: more.registeredAt,
   });
-  const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null, taker: null });
   const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
   return {
     packs,
