@@ -198,7 +198,7 @@ export const CreateBackupResult = object({
   save_point_id: pointId(),
   incomplete: orNull(about(Incomplete, "entries of the folder that the save point does not hold; exit 10")),
   secrets: Secrets,
-  databases: rows(DatabaseInBackup, "SQLite databases larger than 64 MiB, which are stored page by page"),
+  databases: rows(DatabaseInBackup, "SQLite databases of 1 MiB or more, which are stored page by page"),
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;
 const nothing = () => custom<null>("null", "null", (value) => value === null);

@@ -27,14 +27,14 @@ import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testi
 import { hasCode } from "../../operations/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, packWith } from "../testing-far.ts";
 import { makeRepository } from "../testing-repository.ts";
-import { PAGED } from "./page-store.ts";
+import { PAGED } from "../../formats/payloads/sqlite-pages.ts";
 
-const FIRST = PAGED.above;
+const FIRST = PAGED.from;
 
 /** A workspace with a database that is large as far as this test goes. */
 async function databaseScene(t: TestContext, scheme: "local" | "far" = "local") {
-  PAGED.above = 0;
-  t.after(() => (PAGED.above = FIRST));
+  PAGED.from = 0;
+  t.after(() => (PAGED.from = FIRST));
   const scene = await backupScene(t, scheme);
   mkdirSync(join(scene.folder, "data"));
   const file = join(scene.folder, "data", "app.db");
@@ -269,12 +269,13 @@ test("restore names each database as damaged if the tree of stored databases is 
   );
   await repository.repair({ what: "packs" });
   const { repaired, unreadable } = await repository.repairSnapshots({ forget: true });
-  assert.deepEqual(repaired, []);
-  assert.match(unreadable[0]!.reason, /is stored page by page/);
+  assert.deepEqual([unreadable, repaired.length], [[], 1]);
+  assert.match(repaired[0]!.lost.map(({ path }) => path).join(), /^[^,]*\/data\/app\.db$/);
+  assert.deepEqual((await repository.verify()).problems, []);
 });
 
 test("show, diff and read find a database stored page by page at its own path", async (t) => {
-  const { client, repository, file, update } = await databaseScene(t);
+  const { client, repository, folder, file, update } = await databaseScene(t);
   const first = await client.createBackup(repository, { save: true });
   update([9]);
   await client.createBackup(repository, { save: true });
@@ -283,8 +284,11 @@ test("show, diff and read find a database stored page by page at its own path", 
     entries.map(({ path, size }) => [path, size]),
     [["data/app.db", statSync(file).size]],
   );
-  const { found } = await repository.find("app.db*");
-  assert.match(found[0]!.path, /^\/\.cairn\/databases\/app\.db-[0-9a-f]{16}$/);
+  const { found } = await repository.find("app.db");
+  assert.deepEqual(
+    found.map(({ path, size }) => [path, size]),
+    [1, 2].map(() => [join(folder, "data/app.db"), statSync(file).size]),
+  );
   const { entries: changes } = await repository.diff(first.snapshot!.snapshot_id, "latest");
   assert.deepEqual(
     changes.filter(({ aspects }) => aspects.includes("content")).map(({ path }) => path),
@@ -295,36 +299,72 @@ test("show, diff and read find a database stored page by page at its own path", 
   assert.ok(Buffer.concat(parts).equals(readFileSync(file)));
 });
 
-test("restoreBackup refuses a snapshot with a page-stored database if its point is missing", async (t) => {
+test("restoreBackup restores a page-stored database in place in a folder that never had its point", async (t) => {
   const { client, library, repository, root, folder, file, update } = await databaseScene(t);
+  update([3]);
   const { snapshot } = await client.createBackup(repository, { save: true });
+  const id = snapshot!.snapshot_id;
   const image = readFileSync(file);
+  const { state } = walkDigests(folder);
   update([1]);
-  await client.save();
-  const { proof } = await client.restoreBackup(repository, snapshot!.snapshot_id);
-  assert.equal(proof?.state_digest, walkDigests(folder).state);
-  assert.ok(readFileSync(file).equals(image));
+  await client.createBackup(repository, { save: true });
+  const other = join(root, "other");
+  mkdirSync(join(other, "data"), { recursive: true });
+  writeFileSync(join(other, "here"), "goes");
+  const elsewhere = await library.init(other);
+  const chosen = await elsewhere.restoreBackup(repository, id, { paths: ["data/app.db"] });
+  assert.deepEqual(chosen.left_out, []);
+  assert.deepEqual([readFileSync(join(other, "data/app.db")).equals(image), existsSync(join(other, "here"))], [true, true]);
+  const { plan_id: equal, planned_entries: none } = await elsewhere.restoreBackup(repository, id, {
+    paths: ["data/app.db"],
+    dryRun: true,
+  });
+  assert.deepEqual([none, equal === null], [[], false]);
+  writeFileSync(join(other, "data/app.db"), "no database any more");
+  const { plan_id: plan, planned_entries: planned } = await elsewhere.restoreBackup(repository, id, { dryRun: true });
+  assert.ok(planned!.some(({ path, action }) => path === "data/app.db" && action === "update"));
+  const { proof, left_out: left } = await elsewhere.restoreBackup(repository, id, { plan: plan! });
+  assert.deepEqual([left, proof?.state_digest, existsSync(join(other, "here"))], [[], state, false]);
+  assert.ok(readFileSync(join(other, "data/app.db")).equals(image));
+  const point = await elsewhere.save();
+  assert.deepEqual([point.unchanged, (await elsewhere.verify("head")).problems], [true, []]);
+});
+
+test("restoreBackup in place changes nothing if a page of a database is damaged", async (t) => {
+  const { client, library, repository, root, place } = await databaseScene(t);
+  const { snapshot } = await client.createBackup(repository, { save: true });
   const other = join(root, "other");
   mkdirSync(other);
   writeFileSync(join(other, "here"), "stays");
   const elsewhere = await library.init(other);
-  await assert.rejects(elsewhere.restoreBackup(repository, snapshot!.snapshot_id), hasCode("refused"));
-  const { left_out: left } = await elsewhere.restoreBackup(repository, snapshot!.snapshot_id, { paths: ["many"] });
-  assert.deepEqual([left, existsSync(join(other, "many/7")), existsSync(join(other, "here"))], [[], true, true]);
+  for (const each of readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }))
+    if (statSync(join(place, "data", each)).size > 200_000) rmSync(join(place, "data", each));
+  const before = await elsewhere.history();
+  await assert.rejects(elsewhere.restoreBackup(repository, snapshot!.snapshot_id), hasCode("damaged"));
+  assert.deepEqual([readdirSync(other), await elsewhere.history()], [["here"], before]);
 });
 
-test("rewrite leaves a snapshot unchanged if the pattern matches a database stored page by page", async (t) => {
-  const { client, repository } = await databaseScene(t);
-  await client.createBackup(repository, { save: true });
-  for (const pattern of ["app.db", "data"]) {
-    const { rewritten, unreadable } = await repository.rewrite({ exclude: [pattern] });
-    assert.deepEqual(rewritten, []);
-    assert.match(unreadable[0]!.reason, /database data\/app\.db is stored page by page/);
+test("rewrite takes a page-stored database out of each snapshot by its own path or its folder's", async (t) => {
+  for (const pattern of ["app.db", "data", "/data/app.db"]) {
+    const { client, repository, root, folder, update } = await databaseScene(t);
+    const other = new DatabaseSync(join(folder, "other.db"));
+    other.exec(`CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(900000))`);
+    other.close();
+    await client.createBackup(repository, { save: true });
+    update([2]);
+    await client.createBackup(repository, { save: true });
+    const { rewritten, unreadable } = await repository.rewrite({ exclude: [pattern], forget: true });
+    assert.deepEqual([unreadable, rewritten.length], [[], 2]);
+    for (const { taken_out: taken } of rewritten)
+      assert.ok(taken.some(({ path, kind }) => path.endsWith("/data/app.db") && kind === "file"), JSON.stringify(taken));
+    const { problems, checked } = await repository.verify();
+    assert.deepEqual([problems, checked.digests], [[], 2], pattern);
+    const { left_out: left } = await repository.restore("latest", join(root, "restored"));
+    assert.deepEqual(left.filter(({ reason }) => reason === "damaged"), []);
+    assert.ok(!existsSync(join(root, "restored", "data/app.db")));
+    assert.ok(readFileSync(join(root, "restored/other.db")).equals(readFileSync(join(folder, "other.db"))));
+    assert.deepEqual((await repository.find("app.db*")).found, []);
   }
-  const { rewritten } = await repository.rewrite({ exclude: ["a.txt"] });
-  assert.equal(rewritten.length, 1);
-  const { problems, checked } = await repository.verify();
-  assert.deepEqual([problems, checked.digests], [[], 2]);
 });
 
 test("restore rebuilds each version of a database after other versions were forgotten and pruned", async (t) => {

@@ -11,10 +11,11 @@ import {
   HASHES_NAME,
   MANIFEST_NAME,
   MAP_NAME,
+  mayBePaged,
   MOST_PAGES,
   NO_FILE,
   PAGE_HASH_BYTES,
-  PAGED_ABOVE,
+  PAGED,
   type PageFile,
   type PageRun,
   PAGES_NAME,
@@ -26,8 +27,6 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { nameOf, readBlob, readNodes } from "./nodes.ts";
 import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } from "./stored-database.ts";
 
-/** Databases above this size are stored page by page; a test lowers it. */
-export const PAGED = { above: PAGED_ABOVE };
 const MOST_DELTAS = 30;
 const FULL = `the database had ${MOST_DELTAS} files of changed pages`;
 /** Bytes of a blob of changed pages, and of other new files. */
@@ -87,17 +86,16 @@ export async function largeDatabases(
   files: readonly FileHash[],
 ): Promise<PointDatabase[]> {
   const found: PointDatabase[] = [];
-  const folders = new Map<string, TreeNodes | null>();
+  const folders = new FoldersOnTheWay(blobs, root);
   for (const file of files) {
-    if (file.size <= PAGED.above) continue;
+    if (file.size < PAGED.from) continue;
     const parts = latin1(file.path).split("/");
     const name = parts.pop()!;
-    const folder = parts.join("/");
-    let nodes = folders.get(folder);
-    if (nodes === undefined) folders.set(folder, (nodes = await nodesBelow(blobs, root, parts)));
+    const nodes = await folders.at(parts);
     const named = (each: string): TreeNode | undefined => nodes?.find((node) => nameOf(node) === each);
     const node = named(name);
     if (node?.content === undefined || node.links > 1 || node.size !== file.size) continue;
+    if (!mayBePaged(node.size, node.content.length / 32)) continue;
     // Databases are cut every 64 KiB; an older Cairn cut them elsewhere.
     const starts = blobStarts(blobs, node.content);
     if (starts.some((start, at) => start !== Math.min(at * DATABASE_BLOB_BYTES, node.size))) continue;
@@ -111,14 +109,29 @@ export async function largeDatabases(
   return found;
 }
 
-async function nodesBelow(blobs: BlobSource, root: Uint8Array, parts: readonly string[]): Promise<TreeNodes | null> {
-  let nodes = await readNodes(blobs, root);
-  for (const part of parts) {
-    const tree = nodes.find((node) => nameOf(node) === part)?.subtree;
-    if (tree === undefined) return null;
-    nodes = await readNodes(blobs, tree);
+/** Reads the folders of paths that are asked for in order. Keeps the folders on the way to the last one. */
+class FoldersOnTheWay {
+  readonly #blobs: BlobSource;
+  readonly #root: Uint8Array;
+  #way: { name: string; nodes: TreeNodes | null }[] = [];
+
+  constructor(blobs: BlobSource, root: Uint8Array) {
+    this.#blobs = blobs;
+    this.#root = root;
   }
-  return nodes;
+
+  /** The nodes of a folder; null if it does not exist. */
+  async at(parts: readonly string[]): Promise<TreeNodes | null> {
+    const names = ["", ...parts];
+    const differs = this.#way.findIndex(({ name }, depth) => name !== names[depth]);
+    if (differs >= 0) this.#way = this.#way.slice(0, differs);
+    for (const name of names.slice(this.#way.length)) {
+      const above = this.#way.at(-1)?.nodes;
+      const tree = above === undefined ? this.#root : above?.find((node) => nameOf(node) === name)?.subtree;
+      this.#way.push({ name, nodes: tree === undefined ? null : await readNodes(this.#blobs, tree) });
+    }
+    return this.#way.at(-1)!.nodes;
+  }
 }
 
 /** Stores the changed pages of a database. Null if it must stay a plain file: the page that SQLite never writes is not empty. */
