@@ -99,7 +99,10 @@ test("a save by reflink-copy reports the bytes of an image that it captured of a
   t.after(() => void reader.kill("SIGKILL"));
   await once(reader.stdout, "data");
   const busy = await client.save();
-  assert.deepEqual([busy.effective_engine, busy.labels.map(({ label }) => label)], ["reflink-copy", ["transaction-consistent"]]);
+  assert.deepEqual(
+    [busy.effective_engine, busy.labels.map(({ label }) => label)],
+    ["reflink-copy", ["transaction-consistent"]],
+  );
   const ended = once(reader, "exit");
   reader.stdin.end();
   await ended;

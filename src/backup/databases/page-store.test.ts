@@ -314,7 +314,10 @@ test("restoreBackup restores a page-stored database in place in a folder that ne
   const elsewhere = await library.init(other);
   const chosen = await elsewhere.restoreBackup(repository, id, { paths: ["data/app.db"] });
   assert.deepEqual(chosen.left_out, []);
-  assert.deepEqual([readFileSync(join(other, "data/app.db")).equals(image), existsSync(join(other, "here"))], [true, true]);
+  assert.deepEqual(
+    [readFileSync(join(other, "data/app.db")).equals(image), existsSync(join(other, "here"))],
+    [true, true],
+  );
   const { plan_id: equal, planned_entries: none } = await elsewhere.restoreBackup(repository, id, {
     paths: ["data/app.db"],
     dryRun: true,
@@ -356,11 +359,17 @@ test("rewrite takes a page-stored database out of each snapshot by its own path 
     const { rewritten, unreadable } = await repository.rewrite({ exclude: [pattern], forget: true });
     assert.deepEqual([unreadable, rewritten.length], [[], 2]);
     for (const { taken_out: taken } of rewritten)
-      assert.ok(taken.some(({ path, kind }) => path.endsWith("/data/app.db") && kind === "file"), JSON.stringify(taken));
+      assert.ok(
+        taken.some(({ path, kind }) => path.endsWith("/data/app.db") && kind === "file"),
+        JSON.stringify(taken),
+      );
     const { problems, checked } = await repository.verify();
     assert.deepEqual([problems, checked.digests], [[], 2], pattern);
     const { left_out: left } = await repository.restore("latest", join(root, "restored"));
-    assert.deepEqual(left.filter(({ reason }) => reason === "damaged"), []);
+    assert.deepEqual(
+      left.filter(({ reason }) => reason === "damaged"),
+      [],
+    );
     assert.ok(!existsSync(join(root, "restored", "data/app.db")));
     assert.ok(readFileSync(join(root, "restored/other.db")).equals(readFileSync(join(folder, "other.db"))));
     assert.deepEqual((await repository.find("app.db*")).found, []);
@@ -522,3 +531,64 @@ async function nodesIn(repository: BackupRepository, path: string): Promise<{ na
   const { subtree } = await nodeAt(repository, "latest", path);
   return ((await repository.cat("tree", subtree!)).content as { nodes: { name: string; type: string }[] }).nodes;
 }
+
+/** Ways in which a program changes its database from one backup to the next. */
+const CHANGES: readonly (readonly [name: string, change: (database: DatabaseSync) => void])[] = [
+  ["a few pages", (database) => void database.exec("UPDATE t SET content = randomblob(900) WHERE id % 90 = 1")],
+  ["it grows", (database) => void insertRows(database, 300)],
+  ["it shrinks", (database) => void database.exec("DELETE FROM t WHERE id > 900; PRAGMA incremental_vacuum(40)")],
+  ["VACUUM", (database) => void database.exec("VACUUM")],
+  ["its log has content", (database) => void database.exec("PRAGMA journal_mode = WAL; DELETE FROM t WHERE id < 30")],
+  ["its schema", (database) => void database.exec("CREATE INDEX i ON t (content)")],
+];
+
+function insertRows(database: DatabaseSync, count: number): void {
+  const row = database.prepare("INSERT INTO t (content) VALUES (randomblob(900))");
+  database.exec("BEGIN");
+  for (let n = 0; n < count; n++) row.run();
+  database.exec("COMMIT");
+}
+
+for (const [pageSize, autoVacuum] of [
+  [512, 0],
+  [1024, 1],
+  [4096, 2],
+  [16_384, 0],
+  [65_536, 1],
+] as const)
+  test(`each state of a database with pages of ${pageSize} bytes and auto_vacuum ${autoVacuum} comes back byte by byte`, async (t) => {
+    const { client, repository, root, folder } = await backupScene(t, "local");
+    const file = join(folder, "real.db");
+    const states: { id: string; state: string; name: string }[] = [];
+    const back = async (name: string): Promise<string | undefined> => {
+      const { snapshot, databases } = await client.createBackup(repository, { save: true });
+      states.push({ id: snapshot!.snapshot_id, state: walkDigests(folder).state, name });
+      return databases.find(({ path }) => path === "real.db")?.stored;
+    };
+    const database = new DatabaseSync(file);
+    database.exec(`PRAGMA page_size = ${pageSize}; PRAGMA auto_vacuum = ${autoVacuum}; VACUUM`);
+    database.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB)");
+    insertRows(database, 1500);
+    database.close();
+    assert.equal(await back("new"), "base");
+    for (const [name, change] of CHANGES) {
+      const open = new DatabaseSync(file);
+      change(open);
+      open.close();
+      assert.notEqual(await back(name), undefined, name);
+    }
+    const other = new DatabaseSync(join(root, "other.db"));
+    other.exec("CREATE TABLE o (v); INSERT INTO o VALUES (randomblob(1500000))");
+    other.close();
+    cpSync(join(root, "other.db"), file);
+    assert.equal(await back("another database"), "base");
+    writeFileSync(file, randomBytes(1_500_000));
+    assert.equal(await back("no database"), undefined);
+    for (const { id, state, name } of states) {
+      const target = join(root, id);
+      const { proof, left_out: left } = await repository.restore(id, target);
+      assert.deepEqual([left, proof?.state_digest], [[], state], name);
+      rmSync(target, { recursive: true });
+    }
+    assert.deepEqual((await repository.verify()).problems, []);
+  });
