@@ -26,6 +26,7 @@ import { changedSnapshots, REWRITTEN } from "../open/snapshots.ts";
 import { mending, requireLost } from "./known-losses.ts";
 import {
   belowDepth,
+  type DatabaseFolders,
   exactly,
   foldersOfDatabases,
   isOfDatabase,
@@ -101,8 +102,7 @@ interface Rewriting {
 interface Places {
   /** The number of directories above the saved entry. Null in snapshots of other programs, in which every directory counts. */
   depth: number | null;
-  /** Paths of databases that are stored page by page, below the saved folder, by their folders in the topmost tree. */
-  databases: ReadonlyMap<string, Uint8Array>;
+  databases: DatabaseFolders;
 }
 
 /** A snapshot that loses entries, with its replacement. */
@@ -238,11 +238,12 @@ class SnapshotRewriter {
 
   /**
    * Returns one mender for all snapshots with the same path prefix and the same databases, so that each tree is read
-   * once.
+   * once. Without `taken` the paths do not matter.
    */
   #menderFor({ paths, depth, databases }: Pick<Snapshot, "paths"> & Places, taken?: TakenEntries): TreeMender {
     const own = [...databases].map(([folder, path]) => [folder, latin1(path)]);
-    const key = JSON.stringify(databases.size === 0 ? depth : [depth, paths, own]);
+    const places = databases.size === 0 ? depth : [depth, paths, own];
+    const key = JSON.stringify(taken === undefined ? null : places);
     const known = this.#menders.get(key);
     if (known !== undefined) return known;
     const mender = this.#newMender(taken && withDatabases(taken, this.#rewriting.takesOut!, { paths, databases }));

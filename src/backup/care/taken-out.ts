@@ -71,7 +71,7 @@ export function belowDepth({ fits, fitsWhole, isName, requireNot }: TakesOut, de
 
 const DATABASES = ".cairn/databases";
 /** Paths of databases that are stored page by page, below the saved folder, by their folders in the topmost tree. */
-type DatabaseFolders = ReadonlyMap<string, Uint8Array>;
+export type DatabaseFolders = ReadonlyMap<string, Uint8Array>;
 
 export function foldersOfDatabases(placed: PlacedDatabases | undefined): DatabaseFolders {
   const all = placed?.below(placed.root) ?? [];

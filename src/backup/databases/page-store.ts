@@ -2,7 +2,7 @@ import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
-import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { LOCK_BYTE_OFFSET, LOGS, parseHeader } from "../../formats/sqlite-header.ts";
 import {
   DATABASE_BLOB_BYTES,
@@ -92,15 +92,14 @@ export async function largeDatabases(
     const parts = latin1(file.path).split("/");
     const name = parts.pop()!;
     const nodes = await folders.at(parts);
-    const named = (each: string): TreeNode | undefined => nodes?.find((node) => nameOf(node) === each);
-    const node = named(name);
+    const node = nodes.get(name);
     if (node?.content === undefined || node.links > 1 || node.size !== file.size) continue;
     if (!mayBePaged(node.size, node.content.length / 32)) continue;
     // Databases are cut every 64 KiB; an older Cairn cut them elsewhere.
     const starts = blobStarts(blobs, node.content);
     if (starts.some((start, at) => start !== Math.min(at * DATABASE_BLOB_BYTES, node.size))) continue;
     // The log belongs to the database; without its log the plain file would be incomplete.
-    if (LOGS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
+    if (LOGS.some((ending) => (nodes.get(`${name}${ending}`)?.size ?? 0) > 0)) continue;
     const first = Buffer.from(await readBlob(blobs, node.content.subarray(0, 32), DATA_BLOB));
     const pageSize = parseHeader(first)?.page_size;
     if (pageSize === undefined || node.size / pageSize > MOST_PAGES) continue;
@@ -113,22 +112,23 @@ export async function largeDatabases(
 class FoldersOnTheWay {
   readonly #blobs: BlobSource;
   readonly #root: Uint8Array;
-  #way: { name: string; nodes: TreeNodes | null }[] = [];
+  #way: { name: string; nodes: ReadonlyMap<string, TreeNode> }[] = [];
 
   constructor(blobs: BlobSource, root: Uint8Array) {
     this.#blobs = blobs;
     this.#root = root;
   }
 
-  /** The nodes of a folder; null if it does not exist. */
-  async at(parts: readonly string[]): Promise<TreeNodes | null> {
+  /** The nodes of a folder by their names, in latin1; none if it does not exist. */
+  async at(parts: readonly string[]): Promise<ReadonlyMap<string, TreeNode>> {
     const names = ["", ...parts];
     const differs = this.#way.findIndex(({ name }, depth) => name !== names[depth]);
     if (differs >= 0) this.#way = this.#way.slice(0, differs);
     for (const name of names.slice(this.#way.length)) {
       const above = this.#way.at(-1)?.nodes;
-      const tree = above === undefined ? this.#root : above?.find((node) => nameOf(node) === name)?.subtree;
-      this.#way.push({ name, nodes: tree === undefined ? null : await readNodes(this.#blobs, tree) });
+      const tree = above === undefined ? this.#root : above.get(name)?.subtree;
+      const nodes = tree === undefined ? [] : await readNodes(this.#blobs, tree);
+      this.#way.push({ name, nodes: new Map(Array.from(nodes, (node) => [nameOf(node), node])) });
     }
     return this.#way.at(-1)!.nodes;
   }

@@ -1,18 +1,18 @@
+import { RecordFinder } from "../../archive/scan/find-record.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
 import { sha256, Sha256Stream } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { DATABASE_BLOB_BYTES } from "../../formats/payloads/sqlite-pages.ts";
 import { decodeTree, encodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
-import { RecordFinder } from "../../archive/scan/find-record.ts";
-import type { ScanResult } from "../../archive/scan/scan.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { NearPacks } from "../../repository/read/near-packs.ts";
-import type { PlacedDatabase } from "./placed-databases.ts";
 import type { SnapshotContent } from "../open/content.ts";
-import { chosenDatabases } from "./write-databases.ts";
+import type { PlacedDatabase } from "./placed-databases.ts";
 import { DatabasePages } from "./stored-database.ts";
+import { chosenDatabases } from "./write-databases.ts";
 
 interface From {
   blobs: BlobSource;
