@@ -33,45 +33,49 @@ interface ReceiveWith {
 
 /** Moves the blobs of a tree that the store lacks into it, and packs the trees above the tree. The caller writes the snapshot. */
 export async function receiveContent(request: ReceiveRequest, more: ReceiveWith): Promise<Received> {
+  const { from, tree, paths, signal } = request;
+  const only = paths === null ? null : new PathSelection(paths);
+  // Afterwards all trees are local, wherever they were stored.
+  const stored = await surveyTree(from, tree, { only, signal });
+  const moved = await move(request, only, more);
   const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null, taker: null });
   try {
-    return await receive(request, more, sink);
+    const files = await storeFiles(request, sink);
+    const survey = files.size === 0 ? stored : await surveyTree(from, tree, { only, files, signal });
+    const manifest = only === null ? request.manifest : chosenManifest(request.manifest, only, survey);
+    const built = snapshotTree({
+      path: request.root,
+      tree: survey.tree,
+      root: request.rootMetadata,
+      manifest: encoded(manifest),
+      registeredAt: more.registeredAt,
+    });
+    const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
+    return {
+      packs,
+      manifest,
+      entries: survey.entries,
+      bytes: survey.bytes,
+      ignoreFiles: survey.ignoreFiles,
+      bytesStored: packs.reduce((sum, pack) => sum + pack.size, moved),
+      tree: hex(survey.tree),
+      snapshotTree: hex(built.tree),
+    };
   } catch (error) {
     sink.abort(false);
     throw error;
   }
 }
 
-async function receive(request: ReceiveRequest, more: ReceiveWith, sink: StoreSink): Promise<Received> {
-  const { from, tree, paths, signal } = request;
-  const only = paths === null ? null : new PathSelection(paths);
-  const moved = await move(request, only, more);
-  const files = new Map<string, TreeNode>();
-  for (const { path, read } of request.files ?? []) {
+/** Stores the files that the tree lacks. Returns their nodes by their latin1 paths. */
+async function storeFiles({ files = [] }: ReceiveRequest, sink: StoreSink): Promise<Map<string, TreeNode>> {
+  const nodes = new Map<string, TreeNode>();
+  for (const { path, read } of files) {
     const take = (id: Uint8Array, bytes: Uint8Array): void =>
       sink.add("data", { id, offset: 0 }, arenaOver(bytes), 0, bytes.length);
-    files.set(latin1(path), await read(take));
+    nodes.set(latin1(path), await read(take));
   }
-  const survey = await surveyTree(from, tree, { only, files, signal });
-  const manifest = only === null ? request.manifest : chosenManifest(request.manifest, only, survey);
-  const built = snapshotTree({
-    path: request.root,
-    tree: survey.tree,
-    root: request.rootMetadata,
-    manifest: encoded(manifest),
-    registeredAt: more.registeredAt,
-  });
-  const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
-  return {
-    packs,
-    manifest,
-    entries: survey.entries,
-    bytes: survey.bytes,
-    ignoreFiles: survey.ignoreFiles,
-    bytesStored: packs.reduce((sum, pack) => sum + pack.size, moved),
-    tree: hex(survey.tree),
-    snapshotTree: hex(built.tree),
-  };
+  return nodes;
 }
 
 /** Returns the bytes of the packs that were written. */
