@@ -28,6 +28,7 @@ import {
   belowDepth,
   type DatabaseFolders,
   exactly,
+  foldersInDamaged,
   foldersOfDatabases,
   isOfDatabase,
   lossesOfDatabases,
@@ -270,9 +271,9 @@ class SnapshotRewriter {
       if (manifest === null && manifestDamage === null) return { depth: null, databases };
       return { depth: depthOf(snapshot) - (only === null ? 0 : 1), databases };
     } catch (error) {
-      // A damaged snapshot stays as it is.
-      if (error instanceof CairnError && error.code === "damaged") return { depth: null, databases: new Map() };
-      throw error;
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      // A damaged snapshot stays as it is, unless it is repaired.
+      return { depth: null, databases: await foldersInDamaged(this.#session.reader, snapshot.tree) };
     }
   }
 

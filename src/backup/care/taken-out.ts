@@ -3,8 +3,9 @@ import { advice, CairnError, call, option, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import type { LostEntry, TakenEntries } from "../../repository/trees/tree-mender.ts";
-import type { PlacedDatabases } from "../databases/placed-databases.ts";
-import { folderName } from "../databases/stored-database.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
+import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
+import { databaseFolders, folderName, readPagesManifest } from "../databases/stored-database.ts";
 import { type Fitting, fitting } from "../open/paths.ts";
 
 /** Matches the entries to remove by their paths, in latin1 with a leading slash. */
@@ -76,6 +77,20 @@ export type DatabaseFolders = ReadonlyMap<string, Uint8Array>;
 export function foldersOfDatabases(placed: PlacedDatabases | undefined): DatabaseFolders {
   const all = placed?.below(placed.root) ?? [];
   return new Map(all.map(({ path }) => [`${DATABASES}/${folderName(path)}`, path]));
+}
+
+/** The databases of a snapshot that has lost a folder above one of them, as far as they can be read. */
+export async function foldersInDamaged(reader: BlobSource, top: string): Promise<DatabaseFolders> {
+  const found = new Map<string, Uint8Array>();
+  try {
+    for (const { name, subtree } of await databaseFolders(reader, Buffer.from(top, "hex"))) {
+      const { path } = await readPagesManifest(reader, subtree!);
+      found.set(`${DATABASES}/${latin1(name)}`, path);
+    }
+  } catch (error) {
+    if (!isUnreadable(error)) throw error;
+  }
+  return found;
 }
 
 /** True for a path from the topmost tree at which a snapshot has parts of databases. */

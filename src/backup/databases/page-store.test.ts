@@ -274,6 +274,35 @@ test("restore names each database as damaged if the tree of stored databases is 
   assert.deepEqual((await repository.verify()).problems, []);
 });
 
+for (const lost of ["delta-0001/pages", "map", "manifest.json", "its folder"])
+  test(`repairSnapshots takes out a page-stored database, and no other, if the repository has lost ${lost}`, async (t) => {
+    const at = await databaseScene(t);
+    const { client, repository, root, folder, update } = at;
+    mkdirSync(join(folder, "other"));
+    writeFileSync(join(folder, "other/beside"), "");
+    const other = new DatabaseSync(join(folder, "other/other.db"));
+    other.exec("CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(900000))");
+    other.close();
+    await client.createBackup(repository, { save: true });
+    update([5, 200]);
+    await client.createBackup(repository, { save: true });
+    const name = (await nodesIn(repository, "/.cairn/databases")).find((node) => node.name.startsWith("app.db"))!.name;
+    const whole = join(folder, "data").slice(1);
+    const place = lost === "its folder" ? `/${whole}` : `/.cairn/databases/${name}/${lost}`;
+    const node = await nodeAt(repository, "latest", place);
+    await damageBlob(at, node.subtree ?? node.content!.at(-1)!);
+    await repository.repair({ what: "packs" });
+    const { repaired, unreadable } = await repository.repairSnapshots({ forget: true });
+    assert.deepEqual(unreadable, []);
+    const gone = new Set(repaired.flatMap((each) => each.lost.map(({ path }) => path)));
+    assert.deepEqual([...gone].toSorted(), lost === "its folder" ? [whole, `${whole}/app.db`] : [`${whole}/app.db`]);
+    assert.deepEqual((await repository.verify()).problems, []);
+    const { left_out: left } = await repository.restore("latest", join(root, "restored"));
+    assert.ok(left.length > 0 && !existsSync(join(root, "restored/data/app.db")));
+    const back = readFileSync(join(root, "restored/other/other.db"));
+    assert.ok(back.equals(readFileSync(join(folder, "other/other.db"))));
+  });
+
 test("show, diff and read find a database stored page by page at its own path", async (t) => {
   const { client, repository, folder, file, update } = await databaseScene(t);
   const first = await client.createBackup(repository, { save: true });
