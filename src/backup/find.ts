@@ -1,20 +1,23 @@
 import { append } from "../append.ts";
 import { latin1 } from "../formats/bytes.ts";
+import type { PagesManifest } from "../formats/payloads/sqlite-pages.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath } from "../fs/paths/safe-path.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract/index.ts";
 import { objectIdOf } from "../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { BlobSource } from "../repository/read/blob-source.ts";
 import { pathIn, type TreeAt, walkTrees } from "../repository/trees/walk-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
+import { mayHaveManifest } from "./open/content.ts";
 import { chosenSnapshots } from "./open/snapshots.ts";
 import { reading } from "./open/session.ts";
 import { blobsLike, oneOf } from "./cat.ts";
 import { pathMatcher } from "./open/paths.ts";
 import type { OpenRepository } from "./open/open-repository.ts";
-import { readSomeNodes } from "./databases/nodes.ts";
+import { leadTo, readSomeNodes } from "./databases/nodes.ts";
+import { databaseFolders, readPagesManifest } from "./databases/stored-database.ts";
 
 const LIMIT = 10_000;
 
@@ -45,7 +48,9 @@ export async function findInBackups(
     for (const { name, error } of damaged) result.damaged.push({ snapshot_id: name, path: "/", detail: error.message });
     await session.bring(chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")));
     for (const { id, snapshot } of chosen) {
-      const hits = await walk.snapshot(Buffer.from(snapshot.tree, "hex"));
+      const top = Buffer.from(snapshot.tree, "hex");
+      const hits = await walk.snapshot(top);
+      if (byName !== null && mayHaveManifest(snapshot)) append(hits, await walk.databases(top, snapshot.paths));
       append(
         result.damaged,
         walk.takeDamaged().map((each) => ({ ...each, snapshot_id: id })),
@@ -95,6 +100,8 @@ class FindWalk {
   /** By path and tree: the hits below it. */
   readonly #known = new Map<string, Hit[]>();
   #damaged: Omit<DamagedInBackup, "snapshot_id">[] = [];
+  /** By the tree of a database's folder. */
+  readonly #databases = new Map<string, PagesManifest>();
 
   constructor(reader: BlobSource, fits: Fits, signal: AbortSignal | undefined) {
     this.#reader = reader;
@@ -131,6 +138,28 @@ class FindWalk {
     );
     if (!this.#fits({ subtree: tree }, "")) return below;
     return [{ path: "/", kind: "directory", size: null, modified_at: null }, ...below];
+  }
+
+  /** The databases of a snapshot that are stored page by page, at their own paths. */
+  async databases(top: Uint8Array, paths: readonly string[]): Promise<Hit[]> {
+    const reader = this.#reader;
+    const hits: Hit[] = [];
+    let lead: string | undefined;
+    try {
+      for (const folder of await databaseFolders(reader, top)) {
+        const id = latin1(folder.subtree!);
+        const node = this.#databases.get(id) ?? (await readPagesManifest(reader, folder.subtree!));
+        this.#databases.set(id, node);
+        lead ??= (await leadTo(reader, top, paths)).map((name) => `/${name}`).join("");
+        const own = `${lead}/${latin1(node.path)}`;
+        if (this.#fits(node.node, own)) hits.push(hitOf(node.node, own));
+      }
+    } catch (error) {
+      const { code, message } = toCairnError(error);
+      if (code !== "damaged" && code !== "newer_version") throw error;
+      this.#damaged.push({ ...displayPath(Buffer.from("/.cairn/databases")), detail: message });
+    }
+    return hits;
   }
 
   #found(at: TreeAt, hits: Hit[]): Hit[] {

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { VerifyBackupOptions, VerifyBackupResult } from "../contract/index.ts";
-import { PAGED } from "./databases/page-store.ts";
 import { type BackupScene, backupScene } from "./testing-far.ts";
 
 function makeDatabase(folder: string): DatabaseSync {
@@ -152,9 +151,6 @@ test("an unchanged folder is not asked again, unless its probes changed", async 
 });
 
 test("a snapshot whose database is stored by pages has probes, too", async (t) => {
-  const above = PAGED.above;
-  PAGED.above = 0;
-  t.after(() => (PAGED.above = above));
   const scene = await backupScene(t, "local");
   const database = makeDatabase(scene.folder);
   database.exec("CREATE TABLE large (b BLOB); INSERT INTO large VALUES (randomblob(3000000))");

@@ -227,7 +227,7 @@ export const CreateBackupResult = object({
   incomplete: orNull(about(Incomplete, "entries of the folder that the save point does not hold; exit 10")),
   secrets: Secrets,
   hooks: hookRuns(),
-  databases: rows(DatabaseInBackup, "SQLite databases larger than 64 MiB, which are stored page by page"),
+  databases: rows(DatabaseInBackup, "SQLite databases of 1 MiB or more, which are stored page by page"),
   rows: rows(RowsCheck, "results of `rows`"),
   probes: rows(ProbeResult, "answers of `probe` that the snapshot keeps; exit 10 if one failed"),
 });

@@ -246,7 +246,9 @@ export const SavePoint = object({
   sealed: flag("false while only a clone holds the content; digests and counts are null meanwhile"),
   entries: orNull(number("recorded entries without the root; null until sealed")),
   bytes: orNull(number("total size of the files; null until sealed")),
-  bytes_stored: number("bytes that the point added to the store"),
+  bytes_stored: number(
+    "bytes that the point added to the store; until sealed, bytes of databases in use that its clone does not share with the folder",
+  ),
   unchanged: flag("true if nothing had changed since the parent"),
   complete: flag("false if something could not be recorded; an incomplete point proves nothing"),
   pinned: flag("true: no cleanup removes the point"),

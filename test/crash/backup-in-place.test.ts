@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { cairnOk } from "../fixtures/command.ts";
@@ -13,6 +14,13 @@ let unfinished = 2;
 after(() => {
   if (unfinished > 0) process.stderr.write(`backup-in-place.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
+
+/** Makes a database that a backup stores page by page. */
+function makeDatabase(folder: string): void {
+  const database = new DatabaseSync(join(folder, "pages.db"));
+  database.exec("CREATE TABLE t (v); INSERT INTO t VALUES (randomblob(1200000))");
+  database.close();
+}
 
 /** Loses all packs of a workspace's store. */
 async function losePacks(folder: string): Promise<void> {
@@ -29,6 +37,7 @@ for (const { lost, steps } of [
   test(`a restore of a snapshot in place${store}, if killed, leaves the old or the new state, and can be repeated`, async () => {
     const source = newFolder("source");
     makeFirst(source);
+    if (!lost) makeDatabase(source);
     const place = await newRepository("in-place");
     backup(place, "create", "-C", source);
     const wanted = readFolder(source);

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
@@ -75,4 +78,38 @@ test("a save by reflink-copy lists a possibly torn database as left out, and is 
     leftOut.map(({ path: name, reason }) => [name, reason]),
     [["app.db", "changing"]],
   );
+});
+
+/** Leaves a log that no checkpoint can empty: it writes a row, then holds a read transaction. */
+const READER = `
+  const database = new (require("node:sqlite").DatabaseSync)(process.argv[1]);
+  database.exec("CREATE TABLE t (v); INSERT INTO t VALUES (randomblob(200000)); BEGIN");
+  database.prepare("SELECT v FROM t").all();
+  process.stdin.on("end", () => database.close()).resume();
+  console.log("ready");
+`;
+
+test("a save by reflink-copy reports the bytes of an image that it captured of a database in use", async (t) => {
+  const fill = (folder: string): void => makeDatabase(path.join(folder, "app.db"), "wal");
+  const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill });
+  if (place === null) return;
+  const { client, folder } = place;
+  const file = path.join(folder, "app.db");
+  const reader = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", "-e", READER, file]);
+  t.after(() => void reader.kill("SIGKILL"));
+  await once(reader.stdout, "data");
+  const busy = await client.save();
+  assert.deepEqual(
+    [busy.effective_engine, busy.labels.map(({ label }) => label)],
+    ["reflink-copy", ["transaction-consistent"]],
+  );
+  const ended = once(reader, "exit");
+  reader.stdin.end();
+  await ended;
+  assert.equal(busy.bytes_stored, fs.statSync(file).size);
+  fs.writeFileSync(path.join(folder, "notes"), "more");
+  const quiet = await client.save();
+  assert.deepEqual([quiet.effective_engine, quiet.bytes_stored], ["reflink-copy", 0]);
+  await client.seal();
+  assert.deepEqual((await client.verifyAll()).problems, []);
 });

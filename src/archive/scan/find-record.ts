@@ -1,5 +1,5 @@
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
-import { latin1 } from "../../formats/bytes.ts";
+import { hex, latin1 } from "../../formats/bytes.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { nodeOfRecord } from "./record-node.ts";
@@ -50,6 +50,16 @@ export class RecordFinder {
     const found = this.find(path);
     if (found === null || (found.flags & FLAG.OMITTED) !== 0) return null;
     return nodeOfRecord(found.table, found.record, { group: undefined, subtree: null });
+  }
+
+  /** Returns the SHA-256 of a file's content in hex; null if the entry is no file of the state. */
+  hashOf(path: Uint8Array): string | null {
+    const found = this.find(path);
+    if (found === null || (found.flags & FLAG.OMITTED) !== 0) return null;
+    const { recordBytes, records } = found.table;
+    const base = found.record * RECORD_WORDS;
+    if (records[base + R.MODE]! >>> 12 !== TYPE.FILE) return null;
+    return hex(recordBytes.subarray((base + R.HASH) * 4, (base + R.HASH + 8) * 4));
   }
 
   /** True for an entry that exists but could not be read, listed or even looked at. */

@@ -1,6 +1,6 @@
 import { DIRECT } from "../../fs/linux/direct-reads.ts";
 import { append } from "../../append.ts";
-import { PAGED_ABOVE } from "../../formats/payloads/sqlite-pages.ts";
+import { PAGED } from "../../formats/payloads/sqlite-pages.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import fs from "node:fs";
 import { hashAt } from "../../crypto/primitives.ts";
@@ -515,7 +515,7 @@ export class EntryReader {
     const from = new HoleAwareReading(thread.sys, file);
     const isPaged = this.databases.isOne(file.fd);
     // A backup takes only the changed pages of a database that an earlier scan had.
-    reading.stays = isPaged && file.size > PAGED_ABOVE && thread.old !== null;
+    reading.stays = isPaged && file.size >= PAGED.from && thread.old !== null;
     for (;;) {
       thread.checkStop();
       reading.makeRoom(READ_BYTES);

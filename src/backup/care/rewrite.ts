@@ -13,18 +13,29 @@ import { latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import { plural } from "../../formats/sizes.ts";
 import { encodeSnapshot, type Snapshot } from "../../formats/restic/snapshot.ts";
-import { displayPath, isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { type LostEntry, TreeMender } from "../../repository/trees/tree-mender.ts";
+import { type LostEntry, type MendedTree, type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";
 import { snapshotContent } from "../open/content.ts";
 import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 import type { Session } from "../open/session.ts";
 import { changedSnapshots, REWRITTEN } from "../open/snapshots.ts";
 import { mending, requireLost } from "./known-losses.ts";
-import { belowDepth, type TakesOut, takesOutOf } from "./taken-out.ts";
+import {
+  belowDepth,
+  type DatabaseFolders,
+  exactly,
+  foldersInDamaged,
+  foldersOfDatabases,
+  isOfDatabase,
+  lossesOfDatabases,
+  type TakesOut,
+  takesOutOf,
+  withDatabases,
+} from "./taken-out.ts";
 import { type Broken, depthOf, TopTrees } from "./top-trees.ts";
 
 /** Makes new snapshots in place of those that lack content, without the lost entries, and lists these entries for each snapshot. */
@@ -87,6 +98,12 @@ interface Rewriting {
   tag: string;
   /** Null if only lost entries are removed. */
   takesOut: TakesOut | null;
+}
+
+interface Places {
+  /** The number of directories above the saved entry. Null in snapshots of other programs, in which every directory counts. */
+  depth: number | null;
+  databases: DatabaseFolders;
 }
 
 /** A snapshot that loses entries, with its replacement. */
@@ -195,11 +212,8 @@ class SnapshotRewriter {
     const phase = takesOut === null ? "repairing" : "rewriting";
     for (const [done, listed] of snapshots.entries()) {
       this.#options.onProgress?.({ phase, done, total: snapshots.length });
-      const mender = await this.#menderOf(listed.snapshot);
-      const mended = await mender.mend(Buffer.from(listed.snapshot.tree, "hex"));
-      const why = await this.#whyNot(listed, mended.lost);
-      if (why !== null) this.#leave(listed.id, why);
-      else if (mended.lost.length > 0) broken.push({ listed, mended });
+      const mended = await this.#mended(listed.snapshot);
+      if (mended.lost.length > 0) broken.push({ listed, mended });
       await this.#blobs?.settle();
     }
     takesOut?.requireOneWay();
@@ -207,61 +221,59 @@ class SnapshotRewriter {
     return broken;
   }
 
-  /** Returns an error if the rewriting would remove a database that is stored page by page, which is not supported. */
-  async #whyNot({ snapshot }: ListedSnapshot, lost: readonly LostEntry[]): Promise<CairnError | null> {
+  /** Mends a snapshot. A database that is stored page by page goes as a whole, and is listed at its own path. */
+  async #mended(snapshot: Snapshot): Promise<MendedTree> {
+    const top = Buffer.from(snapshot.tree, "hex");
+    const { depth, databases } = await this.#placesOf(snapshot);
     const { takesOut } = this.#rewriting;
-    const content = await snapshotContent(this.#session.reader, snapshot).catch((error: unknown) => {
-      if (toCairnError(error).code === "damaged") return null;
-      throw error;
-    });
-    const placed = content?.placed;
-    placed?.takeBackFrom(this.#session.reader);
-    const gone = lost.map(({ path }) => Buffer.from(path));
-    const goes = (path: string): boolean =>
-      takesOut !== null && (takesOut.fits(`/${path}`) || takesOut.fitsWhole(`${snapshot.paths[0]!}/${path}`));
-    const found = placed?.below(placed.root).find(({ path }) => {
-      const whole = Buffer.from(`${snapshot.paths[0]!.slice(1)}/${latin1(path)}`, "latin1");
-      return goes(latin1(path)) || gone.some((each) => isAtOrBelow(whole, each));
-    });
-    const isLost = gone.some((each) => isAtOrBelow(each, Buffer.from(".cairn/databases")));
-    if (found === undefined && !isLost) return null;
-    const which = found === undefined ? "a database" : `database ${printablePath(found.path)}`;
-    return new CairnError(
-      "unsupported",
-      `${which} is stored page by page and cannot be taken out of the snapshot: forget the snapshot`,
-    );
+    const taken = takesOut === null ? undefined : belowDepth(takesOut, depth);
+    const mended = await this.#menderFor({ ...snapshot, depth, databases }, taken).mend(top);
+    const losses = lossesOfDatabases(mended.lost, databases, Buffer.from(snapshot.paths[0]?.slice(1) ?? ""));
+    if (losses.size === 0) return mended;
+    const lost = [...mended.lost.filter(({ path }) => !isOfDatabase(path)), ...losses.values()];
+    const isTaken = mended.lost.filter(({ path }) => losses.has(latin1(path))).length === losses.size;
+    if (isTaken || takesOut !== null) return { tree: mended.tree, lost };
+    const again = await this.#newMender(exactly([...losses.keys()])).mend(top);
+    return { tree: again.tree, lost };
   }
 
-  /** Returns one mender for all snapshots with the same path prefix, so that each tree is read once. */
-  async #menderOf(snapshot: Snapshot): Promise<TreeMender> {
-    const { index, reader } = this.#session;
-    const { takesOut } = this.#rewriting;
-    const depth = takesOut === null ? null : await this.#depthAbove(snapshot);
-    const key = String(depth);
+  /**
+   * Returns one mender for all snapshots with the same path prefix and the same databases, so that each tree is read
+   * once. Without `taken` the paths do not matter.
+   */
+  #menderFor({ paths, depth, databases }: Pick<Snapshot, "paths"> & Places, taken?: TakenEntries): TreeMender {
+    const own = [...databases].map(([folder, path]) => [folder, latin1(path)]);
+    const places = databases.size === 0 ? depth : [depth, paths, own];
+    const key = JSON.stringify(taken === undefined ? null : places);
     const known = this.#menders.get(key);
     if (known !== undefined) return known;
-    const mender = new TreeMender({
-      index,
-      readTree: reader.readTree,
-      onTree: (id, bytes) => this.#blobs?.addNew("tree", id, bytes),
-      takesOut: takesOut === null ? undefined : belowDepth(takesOut, depth),
-      signal: this.#options.signal,
-    });
+    const mender = this.#newMender(taken && withDatabases(taken, this.#rewriting.takesOut!, { paths, databases }));
     this.#menders.set(key, mender);
     return mender;
   }
 
-  /** The number of directories above the saved entry. Null in snapshots of other programs, in which every directory counts. */
-  async #depthAbove(snapshot: Snapshot): Promise<number | null> {
+  #newMender(takesOut: TakenEntries | undefined): TreeMender {
+    const { index, reader } = this.#session;
+    return new TreeMender({
+      index,
+      readTree: reader.readTree,
+      onTree: (id, bytes) => this.#blobs?.addNew("tree", id, bytes),
+      takesOut,
+      signal: this.#options.signal,
+    });
+  }
+
+  async #placesOf(snapshot: Snapshot): Promise<Places> {
     try {
       const { manifest, manifestDamage, only, placed } = await snapshotContent(this.#session.reader, snapshot);
       placed?.takeBackFrom(this.#session.reader);
-      if (manifest === null && manifestDamage === null) return null;
-      return depthOf(snapshot) - (only === null ? 0 : 1);
+      const databases = foldersOfDatabases(placed);
+      if (manifest === null && manifestDamage === null) return { depth: null, databases };
+      return { depth: depthOf(snapshot) - (only === null ? 0 : 1), databases };
     } catch (error) {
-      // A damaged snapshot stays as it is.
-      if (error instanceof CairnError && error.code === "damaged") return null;
-      throw error;
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      // A damaged snapshot stays as it is, unless it is repaired.
+      return { depth: null, databases: await foldersInDamaged(this.#session.reader, snapshot.tree) };
     }
   }
 

@@ -14,7 +14,7 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { CHECKS_NAME } from "../open/checks.ts";
 import { snapshotContent } from "../open/content.ts";
-import { nameOf, readNodes } from "../databases/nodes.ts";
+import { leadTo } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import {
@@ -96,7 +96,7 @@ export class PagedContent {
           );
       }
       const top = stored.snapshotTree;
-      const lead = await leadTo(stored, paths);
+      const lead = await leadTo(stored.blobs, top, paths);
       let record: Parameters<typeof PagedTrees.make>[1]["record"] = null;
       if (checks !== null) {
         const bytes = encodeChecks(checks);
@@ -150,18 +150,6 @@ export class PagedContent {
 async function pointContent(stored: StoredContent, paths: readonly string[]): ReturnType<typeof snapshotContent> {
   const tree = hex(stored.snapshotTree) as ObjectId;
   return snapshotContent(stored.blobs, { tree, paths: [...paths], program_version: PROGRAM });
-}
-
-/** Names of the folders that lead from the snapshot's tree to the saved folder. */
-async function leadTo({ blobs, snapshotTree }: StoredContent, [path = ""]: readonly string[]): Promise<string[]> {
-  const names: string[] = [];
-  let tree = snapshotTree;
-  for (let left = path.split("/").filter((part) => part !== "").length; left > 0; left--) {
-    const node = [...(await readNodes(blobs, tree))].find((each) => names.length > 0 || nameOf(each) !== ".cairn")!;
-    names.push(nameOf(node));
-    tree = node.subtree!;
-  }
-  return names;
 }
 
 /** The databases of the previous snapshot, by their paths. */

@@ -68,6 +68,21 @@ function entryOf({ index }: BlobSource, id: Uint8Array, type: typeof DATA_BLOB |
   });
 }
 
+/** Names, in latin1, of the folders that lead from the topmost tree of a snapshot of ours to the saved folder. */
+export async function leadTo(reader: BlobSource, top: Uint8Array, [path = ""]: readonly string[]): Promise<string[]> {
+  const names: string[] = [];
+  let tree = top;
+  for (let left = path.split("/").filter((part) => part !== "").length; left > 0; left--) {
+    const nodes = [...(await readNodes(reader, tree))];
+    const node = nodes.find((each) => names.length > 0 || nameOf(each) !== ".cairn");
+    if (node?.subtree === undefined)
+      throw new CairnError("damaged", `tree ${objectIdOf(top).slice(0, 12)} does not contain the saved path ${path}`);
+    names.push(nameOf(node));
+    tree = node.subtree;
+  }
+  return names;
+}
+
 /** A node's name in latin1. */
 export function nameOf({ name }: Pick<TreeNode, "name">): string {
   return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");

@@ -19,6 +19,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
+import { zstdCompressSync } from "node:zlib";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { openLibrary } from "../../compose.ts";
 import type { BackupRepository } from "../../contract/index.ts";
@@ -27,14 +28,14 @@ import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testi
 import { hasCode } from "../../operations/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, packWith } from "../testing-far.ts";
 import { makeRepository } from "../testing-repository.ts";
-import { PAGED } from "./page-store.ts";
+import { PAGED } from "../../formats/payloads/sqlite-pages.ts";
 
-const FIRST = PAGED.above;
+const FIRST = PAGED.from;
 
 /** A workspace with a database that is large as far as this test goes. */
 async function databaseScene(t: TestContext, scheme: "local" | "far" = "local") {
-  PAGED.above = 0;
-  t.after(() => (PAGED.above = FIRST));
+  PAGED.from = 0;
+  t.after(() => (PAGED.from = FIRST));
   const scene = await backupScene(t, scheme);
   mkdirSync(join(scene.folder, "data"));
   const file = join(scene.folder, "data", "app.db");
@@ -278,12 +279,42 @@ test("restore names each database as damaged if the tree of stored databases is 
   );
   await repository.repair({ what: "packs" });
   const { repaired, unreadable } = await repository.repairSnapshots({ forget: true });
-  assert.deepEqual(repaired, []);
-  assert.match(unreadable[0]!.reason, /is stored page by page/);
+  assert.deepEqual([unreadable, repaired.length], [[], 1]);
+  assert.match(repaired[0]!.lost.map(({ path }) => path).join(), /^[^,]*\/data\/app\.db$/);
+  assert.deepEqual((await repository.verify()).problems, []);
 });
 
+for (const lost of ["delta-0001/pages", "map", "manifest.json", "its folder"])
+  test(`repairSnapshots takes out a page-stored database, and no other, if the repository has lost ${lost}`, async (t) => {
+    const at = await databaseScene(t);
+    const { client, repository, root, folder, update } = at;
+    mkdirSync(join(folder, "other"));
+    writeFileSync(join(folder, "other/beside"), "");
+    const other = new DatabaseSync(join(folder, "other/other.db"));
+    other.exec("CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(900000))");
+    other.close();
+    await client.createBackup(repository, { save: true });
+    update([5, 200]);
+    await client.createBackup(repository, { save: true });
+    const name = (await nodesIn(repository, "/.cairn/databases")).find((node) => node.name.startsWith("app.db"))!.name;
+    const whole = join(folder, "data").slice(1);
+    const place = lost === "its folder" ? `/${whole}` : `/.cairn/databases/${name}/${lost}`;
+    const node = await nodeAt(repository, "latest", place);
+    await damageBlob(at, node.subtree ?? node.content!.at(-1)!);
+    await repository.repair({ what: "packs" });
+    const { repaired, unreadable } = await repository.repairSnapshots({ forget: true });
+    assert.deepEqual(unreadable, []);
+    const gone = new Set(repaired.flatMap((each) => each.lost.map(({ path }) => path)));
+    assert.deepEqual([...gone].toSorted(), lost === "its folder" ? [whole, `${whole}/app.db`] : [`${whole}/app.db`]);
+    assert.deepEqual((await repository.verify()).problems, []);
+    const { left_out: left } = await repository.restore("latest", join(root, "restored"));
+    assert.ok(left.length > 0 && !existsSync(join(root, "restored/data/app.db")));
+    const back = readFileSync(join(root, "restored/other/other.db"));
+    assert.ok(back.equals(readFileSync(join(folder, "other/other.db"))));
+  });
+
 test("show, diff and read find a database stored page by page at its own path", async (t) => {
-  const { client, repository, file, update } = await databaseScene(t);
+  const { client, repository, folder, file, update } = await databaseScene(t);
   const first = await client.createBackup(repository, { save: true });
   update([9]);
   await client.createBackup(repository, { save: true });
@@ -292,8 +323,11 @@ test("show, diff and read find a database stored page by page at its own path", 
     entries.map(({ path, size }) => [path, size]),
     [["data/app.db", statSync(file).size]],
   );
-  const { found } = await repository.find("app.db*");
-  assert.match(found[0]!.path, /^\/\.cairn\/databases\/app\.db-[0-9a-f]{16}$/);
+  const { found } = await repository.find("app.db");
+  assert.deepEqual(
+    found.map(({ path, size }) => [path, size]),
+    [1, 2].map(() => [join(folder, "data/app.db"), statSync(file).size]),
+  );
   const { entries: changes } = await repository.diff(first.snapshot!.snapshot_id, "latest");
   assert.deepEqual(
     changes.filter(({ aspects }) => aspects.includes("content")).map(({ path }) => path),
@@ -304,36 +338,81 @@ test("show, diff and read find a database stored page by page at its own path", 
   assert.ok(Buffer.concat(parts).equals(readFileSync(file)));
 });
 
-test("restoreBackup refuses a snapshot with a page-stored database if its point is missing", async (t) => {
+test("restoreBackup restores a page-stored database in place in a folder that never had its point", async (t) => {
   const { client, library, repository, root, folder, file, update } = await databaseScene(t);
+  update([3]);
   const { snapshot } = await client.createBackup(repository, { save: true });
+  const id = snapshot!.snapshot_id;
   const image = readFileSync(file);
+  const { state } = walkDigests(folder);
   update([1]);
-  await client.save();
-  const { proof } = await client.restoreBackup(repository, snapshot!.snapshot_id);
-  assert.equal(proof?.state_digest, walkDigests(folder).state);
-  assert.ok(readFileSync(file).equals(image));
+  await client.createBackup(repository, { save: true });
+  const other = join(root, "other");
+  mkdirSync(join(other, "data"), { recursive: true });
+  writeFileSync(join(other, "here"), "goes");
+  const elsewhere = await library.init(other);
+  const chosen = await elsewhere.restoreBackup(repository, id, { paths: ["data/app.db"] });
+  assert.deepEqual(chosen.left_out, []);
+  assert.deepEqual(
+    [readFileSync(join(other, "data/app.db")).equals(image), existsSync(join(other, "here"))],
+    [true, true],
+  );
+  const { plan_id: equal, planned_entries: none } = await elsewhere.restoreBackup(repository, id, {
+    paths: ["data/app.db"],
+    dryRun: true,
+  });
+  assert.deepEqual([none, equal === null], [[], false]);
+  writeFileSync(join(other, "data/app.db"), "no database any more");
+  const { plan_id: plan, planned_entries: planned } = await elsewhere.restoreBackup(repository, id, { dryRun: true });
+  assert.ok(planned!.some(({ path, action }) => path === "data/app.db" && action === "update"));
+  const { proof, left_out: left } = await elsewhere.restoreBackup(repository, id, { plan: plan! });
+  assert.deepEqual([left, proof?.state_digest, existsSync(join(other, "here"))], [[], state, false]);
+  assert.ok(readFileSync(join(other, "data/app.db")).equals(image));
+  const point = await elsewhere.save();
+  assert.deepEqual([point.unchanged, (await elsewhere.verify("head")).problems], [true, []]);
+});
+
+test("restoreBackup in place changes nothing if a page of a database is damaged", async (t) => {
+  const { client, library, repository, root, place } = await databaseScene(t);
+  const { snapshot } = await client.createBackup(repository, { save: true });
   const other = join(root, "other");
   mkdirSync(other);
   writeFileSync(join(other, "here"), "stays");
   const elsewhere = await library.init(other);
-  await assert.rejects(elsewhere.restoreBackup(repository, snapshot!.snapshot_id), hasCode("refused"));
-  const { left_out: left } = await elsewhere.restoreBackup(repository, snapshot!.snapshot_id, { paths: ["many"] });
-  assert.deepEqual([left, existsSync(join(other, "many/7")), existsSync(join(other, "here"))], [[], true, true]);
+  for (const each of readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }))
+    if (statSync(join(place, "data", each)).size > 200_000) rmSync(join(place, "data", each));
+  const before = await elsewhere.history();
+  await assert.rejects(elsewhere.restoreBackup(repository, snapshot!.snapshot_id), hasCode("damaged"));
+  assert.deepEqual([readdirSync(other), await elsewhere.history()], [["here"], before]);
 });
 
-test("rewrite leaves a snapshot unchanged if the pattern matches a database stored page by page", async (t) => {
-  const { client, repository } = await databaseScene(t);
-  await client.createBackup(repository, { save: true });
-  for (const pattern of ["app.db", "data"]) {
-    const { rewritten, unreadable } = await repository.rewrite({ exclude: [pattern] });
-    assert.deepEqual(rewritten, []);
-    assert.match(unreadable[0]!.reason, /database data\/app\.db is stored page by page/);
+test("rewrite takes a page-stored database out of each snapshot by its own path or its folder's", async (t) => {
+  for (const pattern of ["app.db", "data", "/data/app.db"]) {
+    const { client, repository, root, folder, update } = await databaseScene(t);
+    const other = new DatabaseSync(join(folder, "other.db"));
+    other.exec(`CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(900000))`);
+    other.close();
+    await client.createBackup(repository, { save: true });
+    update([2]);
+    await client.createBackup(repository, { save: true });
+    const { rewritten, unreadable } = await repository.rewrite({ exclude: [pattern], forget: true });
+    assert.deepEqual([unreadable, rewritten.length], [[], 2]);
+    for (const { taken_out: taken } of rewritten)
+      assert.ok(
+        taken.some(({ path, kind }) => path.endsWith("/data/app.db") && kind === "file"),
+        JSON.stringify(taken),
+      );
+    const { problems, checked } = await repository.verify();
+    assert.deepEqual([problems, checked.digests], [[], 2], pattern);
+    const { left_out: left } = await repository.restore("latest", join(root, "restored"));
+    assert.deepEqual(
+      left.filter(({ reason }) => reason === "damaged"),
+      [],
+    );
+    assert.ok(!existsSync(join(root, "restored", "data/app.db")));
+    assert.ok(readFileSync(join(root, "restored/other.db")).equals(readFileSync(join(folder, "other.db"))));
+    assert.deepEqual((await repository.find("app.db*")).found, []);
   }
-  const { rewritten } = await repository.rewrite({ exclude: ["a.txt"] });
-  assert.equal(rewritten.length, 1);
-  const { problems, checked } = await repository.verify();
-  assert.deepEqual([problems, checked.digests], [[], 2]);
 });
 
 test("restore rebuilds each version of a database after other versions were forgotten and pruned", async (t) => {
@@ -491,3 +570,90 @@ async function nodesIn(repository: BackupRepository, path: string): Promise<{ na
   const { subtree } = await nodeAt(repository, "latest", path);
   return ((await repository.cat("tree", subtree!)).content as { nodes: { name: string; type: string }[] }).nodes;
 }
+
+/** Ways in which a program changes its database from one backup to the next. */
+const CHANGES: readonly (readonly [name: string, change: (database: DatabaseSync) => void])[] = [
+  ["a few pages", (database) => void database.exec("UPDATE t SET content = randomblob(900) WHERE id % 90 = 1")],
+  ["it grows", (database) => void insertRows(database, 300)],
+  ["it shrinks", (database) => void database.exec("DELETE FROM t WHERE id > 2000; PRAGMA incremental_vacuum(40)")],
+  ["VACUUM", (database) => void database.exec("VACUUM")],
+  ["WAL mode", (database) => void database.exec("PRAGMA journal_mode = WAL; DELETE FROM t WHERE id < 30")],
+  ["its schema", (database) => void database.exec("CREATE INDEX i ON t (content)")],
+];
+
+function insertRows(database: DatabaseSync, count: number): void {
+  const row = database.prepare("INSERT INTO t (content) VALUES (randomblob(900))");
+  database.exec("BEGIN");
+  for (let n = 0; n < count; n++) row.run();
+  database.exec("COMMIT");
+}
+
+for (const [pageSize, autoVacuum] of [
+  [512, 0],
+  [1024, 1],
+  [4096, 2],
+  [16_384, 0],
+  [65_536, 1],
+] as const)
+  test(`each state of a database with pages of ${pageSize} bytes and auto_vacuum ${autoVacuum} comes back byte by byte`, async (t) => {
+    const { client, repository, root, folder } = await backupScene(t, "local");
+    const file = join(folder, "real.db");
+    const states: { id: string; state: string; name: string }[] = [];
+    const back = async (name: string): Promise<string | undefined> => {
+      const { snapshot, databases } = await client.createBackup(repository, { save: true });
+      states.push({ id: snapshot!.snapshot_id, state: walkDigests(folder).state, name });
+      return databases.find(({ path }) => path === "real.db")?.stored;
+    };
+    const database = new DatabaseSync(file);
+    database.exec(`PRAGMA page_size = ${pageSize}; PRAGMA auto_vacuum = ${autoVacuum}; VACUUM`);
+    database.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB)");
+    insertRows(database, 2600);
+    database.close();
+    assert.equal(await back("new"), "base");
+    for (const [name, change] of CHANGES) {
+      const open = new DatabaseSync(file);
+      change(open);
+      open.close();
+      assert.notEqual(await back(name), undefined, name);
+    }
+    const other = new DatabaseSync(join(root, "other.db"));
+    other.exec("CREATE TABLE o (v); INSERT INTO o VALUES (randomblob(1500000))");
+    other.close();
+    cpSync(join(root, "other.db"), file);
+    assert.equal(await back("another database"), "base");
+    writeFileSync(file, randomBytes(1_500_000));
+    assert.equal(await back("no database"), undefined);
+    for (const { id, state, name } of states) {
+      const target = join(root, id);
+      const { proof, left_out: left } = await repository.restore(id, target);
+      assert.deepEqual([left, proof?.state_digest], [[], state], name);
+      rmSync(target, { recursive: true });
+    }
+    assert.deepEqual((await repository.verify()).problems, []);
+  });
+
+test("a backup after random changes of 1 % of the pages of 8 MB stores little more than these pages", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  const file = join(folder, "real.db");
+  const database = new DatabaseSync(file);
+  database.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB)");
+  const content = (): string => `${randomBytes(1200).toString("hex")}${" ".repeat(1100)}`;
+  const insert = database.prepare("INSERT INTO t (content) VALUES (?)");
+  database.exec("BEGIN");
+  for (let id = 0; id < 2000; id++) insert.run(content());
+  database.exec("COMMIT");
+  await client.createBackup(repository, { save: true });
+  const before = readFileSync(file);
+  const update = database.prepare("UPDATE t SET content = ? WHERE id = ?");
+  for (let id = 7; id <= 2000; id += 100) update.run(content(), id);
+  database.close();
+  const now = readFileSync(file);
+  const pages: Buffer[] = [];
+  for (let at = 0; at < now.length; at += 4096) {
+    const page = now.subarray(at, at + 4096);
+    if (!page.equals(before.subarray(at, at + 4096))) pages.push(page);
+  }
+  const { added } = await client.createBackup(repository, { save: true });
+  const ratio = added.stored_bytes / zstdCompressSync(Buffer.concat(pages)).length;
+  assert.ok(pages.length >= 20 && ratio <= 2, `${pages.length} pages, ratio ${ratio}`);
+});

@@ -2,7 +2,7 @@ import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
-import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { LOCK_BYTE_OFFSET, LOGS, parseHeader } from "../../formats/sqlite-header.ts";
 import {
   DATABASE_BLOB_BYTES,
@@ -11,10 +11,11 @@ import {
   HASHES_NAME,
   MANIFEST_NAME,
   MAP_NAME,
+  mayBePaged,
   MOST_PAGES,
   NO_FILE,
   PAGE_HASH_BYTES,
-  PAGED_ABOVE,
+  PAGED,
   type PageFile,
   type PageRun,
   PAGES_NAME,
@@ -26,8 +27,6 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { nameOf, readBlob, readNodes } from "./nodes.ts";
 import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } from "./stored-database.ts";
 
-/** Databases above this size are stored page by page; a test lowers it. */
-export const PAGED = { above: PAGED_ABOVE };
 const MOST_DELTAS = 30;
 const FULL = `the database had ${MOST_DELTAS} files of changed pages`;
 /** Bytes of a blob of changed pages, and of other new files. */
@@ -87,22 +86,20 @@ export async function largeDatabases(
   files: readonly FileHash[],
 ): Promise<PointDatabase[]> {
   const found: PointDatabase[] = [];
-  const folders = new Map<string, TreeNodes | null>();
+  const folders = new FoldersOnTheWay(blobs, root);
   for (const file of files) {
-    if (file.size <= PAGED.above) continue;
+    if (file.size < PAGED.from) continue;
     const parts = latin1(file.path).split("/");
     const name = parts.pop()!;
-    const folder = parts.join("/");
-    let nodes = folders.get(folder);
-    if (nodes === undefined) folders.set(folder, (nodes = await nodesBelow(blobs, root, parts)));
-    const named = (each: string): TreeNode | undefined => nodes?.find((node) => nameOf(node) === each);
-    const node = named(name);
+    const nodes = await folders.at(parts);
+    const node = nodes.get(name);
     if (node?.content === undefined || node.links > 1 || node.size !== file.size) continue;
+    if (!mayBePaged(node.size, node.content.length / 32)) continue;
     // Databases are cut every 64 KiB; an older Cairn cut them elsewhere.
     const starts = blobStarts(blobs, node.content);
     if (starts.some((start, at) => start !== Math.min(at * DATABASE_BLOB_BYTES, node.size))) continue;
     // The log belongs to the database; without its log the plain file would be incomplete.
-    if (LOGS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
+    if (LOGS.some((ending) => (nodes.get(`${name}${ending}`)?.size ?? 0) > 0)) continue;
     const first = Buffer.from(await readBlob(blobs, node.content.subarray(0, 32), DATA_BLOB));
     const pageSize = parseHeader(first)?.page_size;
     if (pageSize === undefined || node.size / pageSize > MOST_PAGES) continue;
@@ -111,14 +108,30 @@ export async function largeDatabases(
   return found;
 }
 
-async function nodesBelow(blobs: BlobSource, root: Uint8Array, parts: readonly string[]): Promise<TreeNodes | null> {
-  let nodes = await readNodes(blobs, root);
-  for (const part of parts) {
-    const tree = nodes.find((node) => nameOf(node) === part)?.subtree;
-    if (tree === undefined) return null;
-    nodes = await readNodes(blobs, tree);
+/** Reads the folders of paths that are asked for in order. Keeps the folders on the way to the last one. */
+class FoldersOnTheWay {
+  readonly #blobs: BlobSource;
+  readonly #root: Uint8Array;
+  #way: { name: string; nodes: ReadonlyMap<string, TreeNode> }[] = [];
+
+  constructor(blobs: BlobSource, root: Uint8Array) {
+    this.#blobs = blobs;
+    this.#root = root;
   }
-  return nodes;
+
+  /** The nodes of a folder by their names, in latin1; none if it does not exist. */
+  async at(parts: readonly string[]): Promise<ReadonlyMap<string, TreeNode>> {
+    const names = ["", ...parts];
+    const differs = this.#way.findIndex(({ name }, depth) => name !== names[depth]);
+    if (differs >= 0) this.#way = this.#way.slice(0, differs);
+    for (const name of names.slice(this.#way.length)) {
+      const above = this.#way.at(-1)?.nodes;
+      const tree = above === undefined ? this.#root : above.get(name)?.subtree;
+      const nodes = tree === undefined ? [] : await readNodes(this.#blobs, tree);
+      this.#way.push({ name, nodes: new Map(Array.from(nodes, (node) => [nameOf(node), node])) });
+    }
+    return this.#way.at(-1)!.nodes;
+  }
 }
 
 /** Stores the changed pages of a database. Null if it must stay a plain file: the page that SQLite never writes is not empty. */

@@ -21,7 +21,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
-import { nameOf, readBlob, readNodes } from "./nodes.ts";
+import { nameOf, nodeIn, readBlob, readNodes } from "./nodes.ts";
 
 /** Bytes of a database that are read before they are handed on. */
 const PIECE = 1024 * 1024;
@@ -52,6 +52,23 @@ export function folderName(path: Uint8Array): string {
 /** The stored hash of a page. */
 export function pageHash(page: Uint8Array): Uint8Array {
   return sha256(page).subarray(0, PAGE_HASH_BYTES);
+}
+
+/** The folders of databases in a snapshot; none if `/.cairn` has none. Throws `damaged`. */
+export async function databaseFolders(reader: BlobSource, top: Uint8Array): Promise<TreeNode[]> {
+  let tree = top;
+  for (const name of [".cairn", "databases"]) {
+    const node = await nodeIn(reader, tree, Buffer.from(name));
+    if (node?.subtree === undefined) return [];
+    tree = node.subtree;
+  }
+  return [...(await readNodes(reader, tree))].filter(({ subtree }) => subtree !== undefined);
+}
+
+/** Reads the manifest in a folder below `/.cairn/databases`. Throws `damaged`, `newer_version`. */
+export async function readPagesManifest(reader: BlobSource, folder: Uint8Array): Promise<PagesManifest> {
+  const file = await nodeIn(reader, folder, Buffer.from(MANIFEST_NAME));
+  return decodePagesManifest(await wholeFile(reader, file, MANIFEST_NAME), sha256);
 }
 
 /** Reads a folder below `/.cairn/databases`. Throws `damaged`, `newer_version`. */

@@ -2,8 +2,7 @@ import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import type { RestoreResult } from "../../contract/points.ts";
 import type { RestoreInPlaceResult } from "../../contract/snapshots.ts";
-import { decodeTree } from "../../formats/restic/tree.ts";
-import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { publicLeftOut } from "../../workspace/points/left-out.ts";
 import { rootDifference, rootOfFolder } from "../../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
@@ -12,6 +11,7 @@ import { type Plan, publicEntries } from "../../workspace/rules/plan.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
+import { listPlainFiles } from "../databases/plain-database.ts";
 import { storedRoot } from "../open/content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 import { withSidecars } from "../../workspace/restore/open-databases.ts";
@@ -38,7 +38,7 @@ export async function planInPlace(
   const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts: manifest.mounts?.entered ?? false });
   const target = {
     root: content.root,
-    list: (directory: Uint8Array) => decodeTree(blobs.lent(directory) ?? blobs.readId(directory, TREE_BLOB)),
+    list: await listPlainFiles(from, content, { paths: wanted.chosen.paths, scan, signal }),
     *content({ content: ids = new Uint8Array(0) }: { content?: Uint8Array }) {
       for (let at = 0; at < ids.length; at += 32) yield blobs.readId(ids.subarray(at, at + 32), DATA_BLOB);
     },

@@ -1,13 +1,12 @@
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
-import { advice, CairnError, option } from "../../errors.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { quotedPath } from "../../fs/paths/safe-path.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { receivePoint } from "../../workspace/save/receive.ts";
 import type { PointContent } from "../../workspace/store/engine.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
 import { storedRoot } from "../open/content.ts";
+import { readAsPlainFile } from "../databases/plain-database.ts";
 import { chosenDatabases } from "../databases/write-databases.ts";
 import { pointOf } from "../open/snapshots.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
@@ -64,13 +63,9 @@ async function knownPoint(
 
 async function receive(workspace: Workspace, access: OpenRepository, { wanted, call }: Receiving): Promise<Point> {
   const { listed, content, chosen, from } = wanted;
-  const [database] = chosenDatabases(content, chosen.paths);
-  if (database !== undefined)
-    throw new CairnError(
-      "refused",
-      `snapshot ${listed.id.slice(0, 8)} stores database ${quotedPath(database.path)} page by page, and no save point here has the same content: it cannot be restored in place`,
-      { hint: advice`restore it into a new folder with ${option("to")}, and copy from there` },
-    );
+  // The place of such a database is unknown, so the restore would remove the present one.
+  const [unplaced] = content.placed?.damaged ?? [];
+  if (unplaced !== undefined && chosen.paths === null) throw unplaced.error;
   const part = chosen.paths === null ? "" : "parts of ";
   return receivePoint(workspace, {
     ...call,
@@ -80,6 +75,10 @@ async function receive(workspace: Workspace, access: OpenRepository, { wanted, c
       rootMetadata: rootOf(content.node),
       manifest: content.manifest,
       paths: chosen.paths,
+      files: chosenDatabases(content, chosen.paths).map((placed) => ({
+        path: placed.path,
+        read: async (take) => readAsPlainFile(from, placed, { take, signal: call.signal }),
+      })),
     },
     excludes: listed.snapshot.excludes ?? [],
     message: `${part}snapshot ${listed.id.slice(0, 8)} of ${access.location}`,

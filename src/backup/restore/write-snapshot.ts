@@ -219,6 +219,6 @@ export class SnapshotWriter {
 }
 
 function withoutManifest(damage: CairnError): LeftOut {
-  const detail = `the snapshot's manifest cannot be read, so holes are filled, nothing is proven, and databases above 64 MiB may be missing: ${damage.message}`;
+  const detail = `the snapshot's manifest cannot be read, so holes are filled, nothing is proven, and databases of 1 MiB or more may be missing: ${damage.message}`;
   return { path: "", reason: "damaged", detail };
 }

@@ -45,9 +45,10 @@ export function renderSave(view: SaveView): string {
     result.unchanged || (counts === "nothing" && hidden === "")
       ? "nothing changed"
       : [counts, hidden].filter((each) => each !== "").join(", ");
+  const images = result.bytes_stored === 0 ? "" : `, ${formatBytes(result.bytes_stored)} written for databases in use,`;
   const facts =
     result.entries === null || result.bytes === null
-      ? `${result.changes === null ? "" : `${changed} · `}cloned by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read into the store later`
+      ? `${result.changes === null ? "" : `${changed} · `}cloned by ${result.effective_engine}${images} in ${formatDuration(result.duration_ms)}; read into the store later`
       : result.entries === 0 && result.changes !== null && result.changes.removed === 0
         ? `the folder is empty · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`
         : `${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`;

@@ -17,8 +17,8 @@ import { decodeTree, encodeTree, type TreeNode } from "../restic/tree.ts";
 
 const FORMAT = "cairn.sqlite-pages";
 const VERSION = 1;
-/** Databases of more bytes are stored page by page. */
-export const PAGED_ABOVE = 64 * 1024 * 1024;
+/** Databases of at least this size are stored page by page. A test changes it. */
+export const PAGED = { from: 1024 * 1024 };
 /** Bytes of the blobs into which a store cuts a database: a multiple of every page size. */
 export const DATABASE_BLOB_BYTES = 64 * 1024;
 /** Bytes of SHA-256 that are kept for a page. */
@@ -35,7 +35,7 @@ export const NO_FILE = 0;
 
 /** Tells whether a file with `blobs` blobs in a store may be a database that backups store page by page. */
 export function mayBePaged(size: number, blobs: number): boolean {
-  return size > PAGED_ABOVE && blobs === Math.ceil(size / DATABASE_BLOB_BYTES);
+  return size >= PAGED.from && blobs === Math.ceil(size / DATABASE_BLOB_BYTES);
 }
 
 /** A file of pages, and the digest of the file of their hashes. */

@@ -106,7 +106,7 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
     const { temporary } = control;
     const made = await withDatabases(workspace, { ...input, temporary }, { holder, from, tree, announce });
-    const { captured, labels } = made;
+    const { captured } = made;
     still = made.still;
     failpoint("capture.held");
     const partial = whyPartial(captured);
@@ -114,7 +114,7 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     points.identifyTree(sequence);
     const known = captured.announced === true ? announced : undefined;
     workspace.requireLock();
-    const point = points.commit(known ?? labelled(describe(Buffer.from(tree), captured), { captured, labels }), {
+    const point = points.commit(known ?? labelled(describe(Buffer.from(tree), captured), made), {
       keepClaim: true,
       announced: known !== undefined,
     });

@@ -25,6 +25,8 @@ const TRIES = 2;
 interface ClonedDatabases {
   captured: Captured;
   labels: ConsistencyLabel[];
+  /** bytes that were written for databases in use: the clone does not share them with the folder */
+  written: number;
 }
 
 /** A tree that was made, with the labels of its databases. */
@@ -65,7 +67,7 @@ async function withCaptured(
   { from, tree, cloned }: { from: Buffer; tree: string; cloned: Captured },
 ): Promise<ClonedDatabases> {
   const isAny = cloned.torn.length + (cloned.logs ?? []).length > 0;
-  if (!isAny || databases === "copy" || engine.databases === null) return { captured: cloned, labels: [] };
+  if (!isAny || databases === "copy" || engine.databases === null) return { captured: cloned, labels: [], written: 0 };
   const scratch = newWorkDirectory(found.control.temporary);
   fs.mkdirSync(scratch, { recursive: true, mode: 0o700 });
   try {
@@ -78,11 +80,15 @@ async function withCaptured(
 
 const CHANGED = "it was changed while it was cloned";
 
-/** Adds labels of torn entries and of databases to a descriptor. */
-export function labelled(descriptor: Descriptor, { captured, labels }: ClonedDatabases): Descriptor {
+/** Adds labels of torn entries and of databases to a descriptor, and the bytes that were written for databases. */
+export function labelled(descriptor: Descriptor, { captured, labels, written }: ClonedDatabases): Descriptor {
   const torn = captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED }));
   const all: ConsistencyLabel[] = [...torn, ...labels];
-  return { ...descriptor, complete: all.every(({ label }) => label !== "torn-possible"), labels: all };
+  return { ...descriptor, bytes_stored: written, complete: all.every(isNotTorn), labels: all };
+}
+
+function isNotTorn({ label }: ConsistencyLabel): boolean {
+  return label !== "torn-possible";
 }
 
 /** Lists entries, also databases, that changed while they were cloned. */
@@ -104,6 +110,7 @@ async function putDatabases(
 ): Promise<ClonedDatabases> {
   const { databases, torn } = databasesIn(captured, tree);
   const labels: ConsistencyLabel[] = [];
+  let written = 0;
   const put: Put = { inodes: new Set(), tree };
   try {
     for (const place of databases) {
@@ -115,9 +122,11 @@ async function putDatabases(
           break;
         }
         let isWhole = true;
+        let own = 0;
         try {
           const from = held.image === null ? Buffer.from(joinPath(root, place)) : Buffer.from(held.image);
-          putContent(place, from, put);
+          const isShared = putContent(place, from, put) && held.image === null;
+          if (!isShared) own = fs.statSync(from).size;
           for (const ending of LOGS) {
             const log = Buffer.concat([place, Buffer.from(ending)]);
             const content = held.sidecars.includes(ending) ? beside(from, ending) : null;
@@ -128,6 +137,7 @@ async function putDatabases(
         }
         failpoint("capture.database-put");
         if (!isWhole && tries < TRIES) continue;
+        written += own;
         const { label, reason } = isWhole
           ? held
           : { label: "torn-possible", reason: "it was changed although Cairn held a lock on it" };
@@ -147,6 +157,7 @@ async function putDatabases(
       ...(captured.origins === undefined ? {} : { origins: originsBeside(captured.origins, put.inodes) }),
     },
     labels,
+    written,
   };
 }
 
@@ -180,6 +191,7 @@ function labelSnapshot(
   return {
     captured: { ...captured, torn: torn.filter((path) => !whole.includes(path)) },
     labels: [...labels.values()],
+    written: 0,
   };
 }
 
@@ -226,8 +238,11 @@ interface Put {
   tree: Buffer;
 }
 
-/** Replaces the content of a file of the clone durably and keeps its times. `content` null: empties the file. */
-function putContent(place: Buffer, content: Buffer | null, { inodes, tree }: Put): void {
+/**
+ * Replaces the content of a file of the clone durably and keeps its times. `content` null: empties the file. True if the
+ * file shares its blocks with `content`.
+ */
+function putContent(place: Buffer, content: Buffer | null, { inodes, tree }: Put): boolean {
   const full = Buffer.from(joinPath(tree, place));
   const { mode, atime, mtime, ino } = fs.statSync(full, { bigint: false });
   inodes.add(BigInt(ino));
@@ -235,22 +250,25 @@ function putContent(place: Buffer, content: Buffer | null, { inodes, tree }: Put
   const to = openRegular(full, { flags: fs.constants.O_RDWR });
   try {
     fs.ftruncateSync(to);
-    if (content !== null) copyInto(to, content);
+    const isShared = content !== null && copyInto(to, content);
     fs.futimesSync(to, atime, mtime);
     fs.fchmodSync(to, mode & 0o7777);
     fs.fsyncSync(to);
+    return isShared;
   } finally {
     fs.closeSync(to);
   }
 }
 
-function copyInto(to: number, content: Buffer): void {
+/** Returns true if the file was cloned, false if its bytes were copied. */
+function copyInto(to: number, content: Buffer): boolean {
   const from = openRegular(content);
   try {
-    if (cloneAnswer(cloneFile(from, to)) === "cloned") return;
+    if (cloneAnswer(cloneFile(from, to)) === "cloned") return true;
     const room = Buffer.allocUnsafe(1 << 20);
     for (let at = 0, length = 0; (length = fs.readSync(from, room, 0, room.length, at)) > 0; at += length)
       for (let done = 0; done < length;) done += fs.writeSync(to, room, done, length - done, at + done);
+    return false;
   } finally {
     fs.closeSync(from);
   }

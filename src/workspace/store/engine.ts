@@ -1,7 +1,7 @@
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { FoundIgnoreFile } from "../../fs/ignore.ts";
-import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { BlobSource, OnDamagedPack } from "../../repository/read/blob-source.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import type { NearPacks } from "../../repository/read/near-packs.ts";
@@ -17,6 +17,8 @@ import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import type { HeldTree } from "../../archive/write/held-files.ts";
 import type { EntryCounts, ScanSummary } from "../../archive/scan/summary.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
+
+type BlobIndex = BlobSource["index"];
 
 export type { Degradation, EngineType } from "../../contract/index.ts";
 export type { PointContent } from "./store-care.ts";
@@ -202,6 +204,13 @@ export interface ContentElsewhere {
   readonly onDamagedPack: OnDamagedPack;
 }
 
+/** A file of a folder whose tree lacks it; `path`: raw, below that tree. */
+export interface FileBesideTree {
+  path: Uint8Array;
+  /** Calls `take` with each blob, and returns the file's node. */
+  read(take: (id: Uint8Array, bytes: Uint8Array) => void): Promise<TreeNode>;
+}
+
 export interface ReceiveRequest {
   from: ContentElsewhere;
   /** of the saved folder, 32 bytes */
@@ -210,6 +219,8 @@ export interface ReceiveRequest {
   manifest: Manifest;
   /** raw paths below `tree`, each with everything below it; null: everything */
   paths: readonly Uint8Array[] | null;
+  /** files that are part of the content, but not of `tree` */
+  files?: readonly FileBesideTree[];
   pointId: string;
   /** the workspace's path, raw bytes */
   root: Uint8Array;

@@ -1,7 +1,9 @@
-import { ByteWriter, hex } from "../../formats/bytes.ts";
+import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
+import { arenaOver } from "../../native.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { planTransfer } from "../../repository/transfer/transfer-plan.ts";
 import { runTransfer } from "../../repository/transfer/transfer.ts";
@@ -33,28 +35,47 @@ interface ReceiveWith {
 export async function receiveContent(request: ReceiveRequest, more: ReceiveWith): Promise<Received> {
   const { from, tree, paths, signal } = request;
   const only = paths === null ? null : new PathSelection(paths);
-  const survey = await surveyTree(from, tree, { only, signal });
+  // Afterwards all trees are local, wherever they were stored.
+  const stored = await surveyTree(from, tree, { only, signal });
   const moved = await move(request, only, more);
-  const manifest = only === null ? request.manifest : chosenManifest(request.manifest, only, survey);
-  const built = snapshotTree({
-    path: request.root,
-    tree: survey.tree,
-    root: request.rootMetadata,
-    manifest: encoded(manifest),
-    registeredAt: more.registeredAt,
-  });
   const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null, taker: null });
-  const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
-  return {
-    packs,
-    manifest,
-    entries: survey.entries,
-    bytes: survey.bytes,
-    ignoreFiles: survey.ignoreFiles,
-    bytesStored: packs.reduce((sum, pack) => sum + pack.size, moved),
-    tree: hex(survey.tree),
-    snapshotTree: hex(built.tree),
-  };
+  try {
+    const files = await storeFiles(request, sink);
+    const survey = files.size === 0 ? stored : await surveyTree(from, tree, { only, files, signal });
+    const manifest = only === null ? request.manifest : chosenManifest(request.manifest, only, survey);
+    const built = snapshotTree({
+      path: request.root,
+      tree: survey.tree,
+      root: request.rootMetadata,
+      manifest: encoded(manifest),
+      registeredAt: more.registeredAt,
+    });
+    const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
+    return {
+      packs,
+      manifest,
+      entries: survey.entries,
+      bytes: survey.bytes,
+      ignoreFiles: survey.ignoreFiles,
+      bytesStored: packs.reduce((sum, pack) => sum + pack.size, moved),
+      tree: hex(survey.tree),
+      snapshotTree: hex(built.tree),
+    };
+  } catch (error) {
+    sink.abort(false);
+    throw error;
+  }
+}
+
+/** Stores the files that the tree lacks. Returns their nodes by their latin1 paths. */
+async function storeFiles({ files = [] }: ReceiveRequest, sink: StoreSink): Promise<Map<string, TreeNode>> {
+  const nodes = new Map<string, TreeNode>();
+  for (const { path, read } of files) {
+    const take = (id: Uint8Array, bytes: Uint8Array): void =>
+      sink.add("data", { id, offset: 0 }, arenaOver(bytes), 0, bytes.length);
+    nodes.set(latin1(path), await read(take));
+  }
+  return nodes;
 }
 
 /** Returns the bytes of the packs that were written. */

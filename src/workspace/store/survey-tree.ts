@@ -1,6 +1,6 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { joinPath } from "../../formats/bytes.ts";
+import { compareBytes, joinPath, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
@@ -34,13 +34,20 @@ export interface Survey {
   ignoreFiles: FoundIgnoreFile[];
 }
 
-/** Reads every directory of a tree in another repository. Throws `damaged` if one cannot be read. */
+/**
+ * Reads every directory of a tree in another repository. Throws `damaged` if one cannot be read. `files`: chosen files
+ * that the tree lacks, by their latin1 paths.
+ */
 export async function surveyTree(
   from: ContentElsewhere,
   tree: Uint8Array,
-  call: { only: PathSelection | null; signal?: AbortSignal | undefined },
+  call: {
+    only: PathSelection | null;
+    files?: ReadonlyMap<string, TreeNode>;
+    signal?: AbortSignal | undefined;
+  },
 ): Promise<Survey> {
-  const survey = new TreeSurvey(from, call.only, newPacer(call.signal));
+  const survey = new TreeSurvey(from, call, newPacer(call.signal));
   const made = await survey.directory(tree, new Uint8Array(0), call.only === null ? "whole" : call.only.of(ROOT));
   return { ...survey.found, tree: made };
 }
@@ -56,18 +63,23 @@ class TreeSurvey {
   };
   readonly #from: ContentElsewhere;
   readonly #only: PathSelection | null;
+  /** Files that the tree lacks, by the latin1 paths of their directories. */
+  readonly #added: ReadonlyMap<string, readonly (readonly [string, TreeNode])[]>;
   readonly #pace: Pacer;
 
-  constructor(from: ContentElsewhere, only: PathSelection | null, pace: Pacer) {
+  constructor(from: ContentElsewhere, { only, files = new Map() }: Parameters<typeof surveyTree>[2], pace: Pacer) {
     this.#from = from;
     this.#only = only;
+    this.#added = Map.groupBy(files, ([path]) => path.slice(0, Math.max(path.lastIndexOf("/"), 0)));
     this.#pace = pace;
   }
 
-  /** Returns the id of the directory with only its chosen entries. */
+  /** Returns the id of the directory with only its chosen entries, and with added files. */
   async directory(id: Uint8Array, path: Uint8Array, wanted: "whole" | "part" | "no"): Promise<Uint8Array> {
     await this.#pace();
     const kept: TreeNode[] = [];
+    const added = wanted === "no" ? [] : (this.#added.get(latin1(path)) ?? []);
+    let isChanged = wanted === "part" || added.length > 0;
     for (const node of decodeTree(await this.#blob(id, TREE_BLOB))) {
       const own = joinPath(path, node.name);
       const chosen = wanted === "part" ? this.#only!.of(own) : wanted;
@@ -76,9 +88,11 @@ class TreeSurvey {
       if (node.subtree !== undefined) {
         const subtree = await this.directory(Uint8Array.from(node.subtree), own, chosen);
         if (chosen !== "no") this.#keep(kept, { ...node, subtree });
+        isChanged ||= compareBytes(subtree, node.subtree) !== 0;
       } else if (chosen === "whole") this.#keep(kept, node);
     }
-    return wanted === "part" ? this.#made(kept) : id;
+    for (const [, node] of added) this.#keep(kept, node);
+    return isChanged ? this.#made(kept.toSorted((a, b) => compareBytes(a.name, b.name))) : id;
   }
 
   #keep(kept: TreeNode[], node: TreeNode): void {
