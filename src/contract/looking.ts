@@ -19,7 +19,6 @@ import {
   text,
   texts,
 } from "./schema.ts";
-import { RowsCheck } from "./databases.ts";
 import {
   Aspect,
   CallOptions,
@@ -36,6 +35,7 @@ import {
   NotKept,
   PathInput,
   pointId,
+  RowsCheck,
   SavePoint,
   shownPlan,
   throwOnDamage,

@@ -1,5 +1,4 @@
 import { type ErrorCode, ERROR_TABLE } from "../errors.ts";
-import { RowsCheck } from "./databases.ts";
 import { DiffEntry } from "./looking.ts";
 import {
   about,
@@ -34,6 +33,7 @@ import {
   NotKept,
   PathInput,
   pointId,
+  RowsCheck,
   SavePoint,
   shownPlan,
   target,

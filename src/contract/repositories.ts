@@ -20,7 +20,7 @@ import {
   strict,
   text,
 } from "./schema.ts";
-import { DatabaseProof, RowsCheck } from "./databases.ts";
+import { DatabaseProof } from "./databases.ts";
 import { BackupRetention } from "./looking.ts";
 import {
   BackupSnapshot,
@@ -39,6 +39,7 @@ import {
   ListedEntry,
   NamedPath,
   PathInput,
+  RowsCheck,
   shownPlan,
   throwOnDamage,
 } from "./words.ts";

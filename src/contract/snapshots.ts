@@ -19,7 +19,7 @@ import {
   some,
   text,
 } from "./schema.ts";
-import { DatabaseProof, RowsCheck } from "./databases.ts";
+import { DatabaseProof } from "./databases.ts";
 import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
@@ -30,6 +30,7 @@ import {
   PathInput,
   PathLabel,
   pointId,
+  RowsCheck,
   shownPlan,
   WorkspaceCallOptions,
 } from "./words.ts";

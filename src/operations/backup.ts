@@ -22,7 +22,6 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
-import { checkRowsOf } from "./content/check-rows.ts";
 import { keptProbes, recordingEnd } from "./kept/kept-repository.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
@@ -73,7 +72,10 @@ async function factsIn(
 ): Promise<Pick<CreateBackupResult, "secrets" | "rows">> {
   const point = workspace.byId(id as SavePointId);
   if (point === null) return { secrets: null, rows: [] };
-  return { secrets: secretsOf(point), rows: isDry ? [] : await checkRowsOf(workspace, point, options) };
+  return {
+    secrets: secretsOf(point),
+    rows: isDry ? [] : await (await import("./content/check-rows.ts")).checkRowsOf(workspace, point, options),
+  };
 }
 
 async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions): Promise<void> {
