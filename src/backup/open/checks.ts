@@ -116,8 +116,8 @@ export interface RanProbe {
 }
 
 /**
- * Remembers commands that this user gave on this machine; only these run if a repository has them. Otherwise everybody
- * who can write to the repository could run commands here. A failure is a warning.
+ * Remembers commands that this user gave on this machine. Checks run no other command, because everybody who can write
+ * to a repository could put one there. A failure is a warning.
  */
 export function rememberProbes(probes: readonly string[], onWarning: ((message: string) => void) | undefined): void {
   try {
