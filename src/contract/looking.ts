@@ -35,6 +35,7 @@ import {
   NotKept,
   PathInput,
   pointId,
+  RowsCheck,
   SavePoint,
   shownPlan,
   throwOnDamage,
@@ -415,18 +416,6 @@ export const VerifyOptions = object({
   throwOnDamage: throwOnDamage(),
 });
 export type VerifyOptions = Of<typeof VerifyOptions>;
-export const RowsCheck = object(
-  {
-    ...NamedPath.entries,
-    folder: text(),
-    named: number("rows that name a file"),
-    wrong: number("rows whose file is missing or different; not 0: exit 10"),
-    files: rows(object({ ...NamedPath.entries, detail: text() }), "the first 100 of them"),
-  },
-  "a database, and the comparison of the files that its rows name with the files of the folder",
-);
-export type RowsCheck = Of<typeof RowsCheck>;
-
 export const VerifyResult = object({
   checked: object({ points: number(), files: number(), bytes: number() }),
   problems: rows(VerifyProblem, "not empty: exit 6"),

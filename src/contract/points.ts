@@ -1,5 +1,5 @@
 import { type ErrorCode, ERROR_TABLE } from "../errors.ts";
-import { DiffEntry, RowsCheck } from "./looking.ts";
+import { DiffEntry } from "./looking.ts";
 import {
   about,
   callback,
@@ -34,6 +34,7 @@ import {
   NotKept,
   PathInput,
   pointId,
+  RowsCheck,
   runsHooks,
   SavePoint,
   shownPlan,

@@ -21,7 +21,7 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
-import { BackupRetention, RowsCheck } from "./looking.ts";
+import { BackupRetention } from "./looking.ts";
 import {
   BackupSnapshot,
   CheckedProbe,
@@ -39,6 +39,7 @@ import {
   ListedEntry,
   NamedPath,
   PathInput,
+  RowsCheck,
   shownPlan,
   throwOnDamage,
 } from "./words.ts";

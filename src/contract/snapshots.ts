@@ -20,7 +20,6 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof, TableRows } from "./databases.ts";
-import { RowsCheck } from "./looking.ts";
 import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
   allow,
@@ -32,6 +31,7 @@ import {
   PathInput,
   PathLabel,
   pointId,
+  RowsCheck,
   shownPlan,
   WorkspaceCallOptions,
 } from "./words.ts";

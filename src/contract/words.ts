@@ -382,6 +382,18 @@ export const ListedEntry = object({
 });
 export type ListedEntry = Of<typeof ListedEntry>;
 
+export const RowsCheck = object(
+  {
+    ...NamedPath.entries,
+    folder: text(),
+    named: number("rows that name a file"),
+    wrong: number("rows whose file is missing or different; not 0: exit 10"),
+    files: rows(object({ ...NamedPath.entries, detail: text() }), "the first 100 of them"),
+  },
+  "a database, and the comparison of the files that its rows name with the files of the folder",
+);
+export type RowsCheck = Of<typeof RowsCheck>;
+
 /** Members of the `data` of commands that answer with a save point. */
 export const pointData = { save_point: SavePoint };
 

@@ -22,7 +22,6 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
-import { checkRowsOf } from "./content/check-rows.ts";
 import { duringHooks, hookedInput } from "./kept/hooks.ts";
 import { keptProbes, recordingEnd } from "./kept/kept-repository.ts";
 
@@ -75,7 +74,10 @@ async function factsIn(
 ): Promise<Pick<CreateBackupResult, "secrets" | "rows">> {
   const point = workspace.byId(id as SavePointId);
   if (point === null) return { secrets: null, rows: [] };
-  return { secrets: secretsOf(point), rows: isDry ? [] : await checkRowsOf(workspace, point, options) };
+  return {
+    secrets: secretsOf(point),
+    rows: isDry ? [] : await (await import("./content/check-rows.ts")).checkRowsOf(workspace, point, options),
+  };
 }
 
 async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions): Promise<void> {

@@ -8,7 +8,6 @@ import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ImportOptions, SaveOptions, SaveResult } from "../contract/points.ts";
-import { checkRowsOf } from "./content/check-rows.ts";
 import { duringHooks, hookedInput } from "./kept/hooks.ts";
 import { publicPoint, secretsOf } from "./public-point.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
@@ -59,7 +58,10 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     left_out: saved.leftOut.map(publicLeftOut),
     not_kept: { count, paths: paths.map((path) => displayPath(path)) },
     secrets: secretsOf(saved.point),
-    rows: options.rows === undefined ? [] : await checkRowsOf(workspace, saved.point, options),
+    rows:
+      options.rows === undefined
+        ? []
+        : await (await import("./content/check-rows.ts")).checkRowsOf(workspace, saved.point, options),
     ...(saved.hooks === undefined ? {} : { hooks: saved.hooks }),
   };
 }

@@ -8,7 +8,6 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
-import type { ProbeRecord } from "../../formats/records/checks.ts";
 import type {
   BackupProblem,
   CheckedProbe,
@@ -20,8 +19,9 @@ import type { DatabaseProof } from "../../contract/databases.ts";
 import { verifyRepository } from "./verify.ts";
 import { chosenSnapshots, inOrder, warnOfFuture } from "../open/snapshots.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
-import { checkedProbe, isOwnProbe, type RanProbe, runProbes } from "../open/checks.ts";
-import { type Ask, restoreBackup } from "../restore/restore.ts";
+import { checkedProbe, isOwnProbe, type ProbeRecord, type RanProbe, runProbes } from "../open/checks.ts";
+import type { Ask } from "../restore/prove.ts";
+import { restoreBackup } from "../restore/restore.ts";
 import { restoredDatabases } from "../restore/restored-databases.ts";
 
 /** Verifies a repository; with `restoreCheck` also restores snapshots and checks the result. */

@@ -241,7 +241,7 @@ class BackupOfPoint {
     return { paths, hostname: options.hostname ?? origin.hostname, username, uid: origin.uid, gid: origin.gid };
   }
 
-  /** Returns what a restored copy must answer; null: nothing. Runs probes on a copy of the point, unless its last snapshot has their answers. */
+  /** Returns the snapshot's checks; null: none. Runs probes on a copy of the point, unless its last snapshot has their answers. */
   async #checks(parent: ListedSnapshot | null): Promise<SnapshotChecks | null> {
     const { session, options, workspace, point } = this.#parts;
     const { probe = [] } = options;

@@ -2,7 +2,6 @@ import type { DatabaseInBackup, TransferredSize } from "../../contract/snapshots
 import { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
-import { encodeChecks, type SnapshotChecks } from "../../formats/records/checks.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
@@ -11,8 +10,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
-import { CHECKS_NAME } from "../open/checks.ts";
+import { CHECKS_NAME, piecesOfChecks, type SnapshotChecks } from "../open/checks.ts";
 import { snapshotContent } from "../open/content.ts";
 import { leadTo } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
@@ -34,7 +32,7 @@ interface PagingParts {
   /** Paths of the snapshot that is being made. */
   paths: readonly string[];
   parent: ListedSnapshot | null;
-  /** What a restored copy must answer; null: nothing. */
+  /** Questions to a restored copy, and their answers; null: none. */
   checks: SnapshotChecks | null;
   signal: AbortSignal | undefined;
   jobs: number | undefined;
@@ -99,10 +97,10 @@ export class PagedContent {
       const lead = await leadTo(stored.blobs, top, paths);
       let record: Parameters<typeof PagedTrees.make>[1]["record"] = null;
       if (checks !== null) {
-        const bytes = encodeChecks(checks);
-        const pieces = manifestPieces(bytes);
-        for (const { id, bytes: piece } of pieces) await store("data", id, piece);
-        record = { name: CHECKS_NAME, size: bytes.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
+        const pieces = piecesOfChecks(checks);
+        for (const { id, bytes } of pieces) await store("data", id, bytes);
+        const size = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
+        record = { name: CHECKS_NAME, size, content: Buffer.concat(pieces.map(({ id }) => id)) };
       }
       const trees = await PagedTrees.make(stored.blobs, { top, lead, databases, record }, store);
       return new PagedContent(trees, { databases, added, blobs });

@@ -5,6 +5,7 @@ import type { CheckedProbe } from "../../contract/snapshots.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import {
   decodeChecks,
+  encodeChecks,
   MOST_OUTPUT,
   MOST_PROBES,
   type ProbeRecord,
@@ -17,13 +18,21 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { requireOwnHome } from "../../workspace/place/owners.ts";
+import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { nameOf, readBlob, readNodes } from "../databases/nodes.ts";
 import { isMadeByUs } from "./snapshots.ts";
+
+export type { ProbeRecord, SnapshotChecks };
 
 /** Name of the file in a snapshot's `/.cairn` that says what a restored copy must answer. */
 export const CHECKS_NAME = "checks.json";
 const MOST_BYTES = 64 << 20;
 const TIME_LIMIT_MS = 10 * 60_000;
+
+/** Returns the file of a snapshot's checks, cut into blobs. */
+export function piecesOfChecks(checks: SnapshotChecks): ReturnType<typeof manifestPieces> {
+  return manifestPieces(encodeChecks(checks));
+}
 
 /**
  * Reads the checks of a snapshot that Cairn made; null if it has none. Throws `damaged`, `newer_version`; with
@@ -68,7 +77,7 @@ export function checkProbes(probes: readonly string[]): void {
     throw new CairnError("usage", "a probe is a command for the shell, and not empty");
 }
 
-/** Runs probes one after the other on a copy of a saved folder. They may change the copy. Throws `interrupted`. */
+/** Runs probes one after the other on a copy of a saved folder, which the probes may change. Throws `interrupted`. */
 export async function runProbes(
   probes: readonly string[],
   folder: string,
@@ -107,8 +116,8 @@ export interface RanProbe {
 }
 
 /**
- * Remembers commands that this user gave on this machine. Other commands of a repository are never run: whoever can
- * write to a repository could run them here. A failure is a warning.
+ * Remembers commands that this user gave on this machine. Checks run no other command, because everybody who can write
+ * to a repository could put one there. A failure is a warning.
  */
 export function rememberProbes(probes: readonly string[], onWarning: ((message: string) => void) | undefined): void {
   try {

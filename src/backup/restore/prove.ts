@@ -2,16 +2,22 @@ import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import { lstatSync } from "node:fs";
 import { append } from "../../append.ts";
 import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
-import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../../contract/index.ts";
+import type {
+  Aspect,
+  CheckedProbe,
+  LeftOut,
+  ProofSource,
+  RestoreBackupOptions,
+  RestoreProof,
+} from "../../contract/index.ts";
 import { advice, CairnError, call, type Hint, option, toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
-import type { SnapshotChecks } from "../../formats/records/checks.ts";
 import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
-import { checkedProbe } from "../open/checks.ts";
+import { checkedProbe, type ProbeRecord, readChecks, type SnapshotChecks } from "../open/checks.ts";
 import { checkJobs } from "../open/open-repository.ts";
 import { reading, type Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
@@ -21,10 +27,15 @@ import { receiptRow, rowsRow, requireReceiptPlace, writeReceipt } from "./receip
 import type { WriterParts, Written } from "./write-snapshot.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
+export { readChecks };
+
+/** Runs the snapshot's probes on the restored folder. Called before the receipt is signed. */
+export type Ask = (probes: readonly ProbeRecord[], folder: string) => Promise<CheckedProbe[]>;
+
 /** A folder that was restored, and the snapshot that it should be. */
 export interface ReadBack extends Pick<WriterParts, "access" | "listed" | "content"> {
   options: Pick<RestoreBackupOptions, "jobs" | "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
-  /** What a restored copy must answer; null or absent: nothing. */
+  /** Questions of the snapshot to a restored copy; null or absent: none. */
   checks?: SnapshotChecks | null | undefined;
 }
 

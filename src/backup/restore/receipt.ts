@@ -26,7 +26,7 @@ import { type ControlPaths, controlPaths } from "../../workspace/place/control-l
 import { controlOf, listDaemons, listRegistered, listSelfContained } from "../../workspace/place/registry.ts";
 import { allPoints } from "../../workspace/points/points.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";
-import type { RowsCheck } from "../../contract/looking.ts";
+import type { RowsCheck } from "../../contract/words.ts";
 import type {
   BackupList,
   BackupSnapshot,

@@ -1,15 +1,8 @@
 import { resolve } from "node:path";
 import { append } from "../../append.ts";
-import type {
-  CheckedProbe,
-  ProofSource,
-  RestoreBackupOptions,
-  RestoreBackupResult,
-  RestoreProof,
-} from "../../contract/snapshots.ts";
+import type { ProofSource, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../../contract/snapshots.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { ProbeRecord, SnapshotChecks } from "../../formats/records/checks.ts";
 import { flushing } from "../../fs/linux/flush.ts";
 import { type NewFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
@@ -20,25 +13,24 @@ import { snapshotContent, withoutOthersDigests } from "../open/content.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
 import { requireOutside } from "../open/own-folder.ts";
 import { chosenPaths, contentOf } from "../open/paths.ts";
-import { readChecks } from "../open/checks.ts";
 import { reading } from "../open/session.ts";
 import { chosenSnapshot, pointOf, restoredSnapshot } from "../open/snapshots.ts";
 import {
+  type Ask,
   checkProof,
   checkReceiptOf,
   isComparedByEntry,
   isToBeProven,
   type Proven,
   proveNewFolder,
+  type ReadBack,
+  readChecks,
   signed,
   warnUnproven,
 } from "./prove.ts";
 import { GIVE_OVERWRITE, hasEntries, noSuchPlan, type OverFolder, planOver, type ShownOver } from "./over-target.ts";
 import { beginRestore, bytesIn, restoredContent, setRoot, settleEarlier, settleOthers } from "./unfinished-restore.ts";
 import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot.ts";
-
-/** Asks the restored folder what the snapshot's probes asked. Called before the receipt is signed. */
-export type Ask = (probes: readonly ProbeRecord[], folder: string) => Promise<CheckedProbe[]>;
 
 /**
  * Writes a snapshot into an absent or empty folder and reads it again; with `overwrite` over a folder with entries.
@@ -97,7 +89,7 @@ export async function restoreBackup(
 }
 
 interface RestoreParts extends WriterParts {
-  checks: SnapshotChecks | null;
+  checks: ReadBack["checks"];
   ask: Ask | undefined;
   isProven: boolean;
   /** Null if the target is absent or empty. */

@@ -2,8 +2,8 @@ import { Fields } from "../fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
 /**
- * `/.cairn/checks.json` of a snapshot: what a restored copy must answer. It has no time and no id, so that equal checks
- * of equal states have equal bytes.
+ * `/.cairn/checks.json` of a snapshot: questions to a restored copy, with the answers. The file has no time and no id,
+ * so that equal checks of equal states have equal bytes.
  */
 
 const FORMAT = "cairn.checks";

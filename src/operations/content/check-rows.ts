@@ -1,8 +1,7 @@
 import { createWriteStream } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import type { RowsCheck } from "../../contract/looking.ts";
-import type { WorkspaceCallOptions } from "../../contract/words.ts";
+import type { RowsCheck, WorkspaceCallOptions } from "../../contract/words.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { checkRows } from "../../workspace/points/named-files.ts";

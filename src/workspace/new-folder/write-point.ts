@@ -207,7 +207,7 @@ async function requirePaths(workspace: Workspace, point: Point, paths: readonly 
 
 /**
  * Makes a temporary `folder` with the content of a point: as a clone of the point's tree (`isCopied`), else by writing,
- * for which the point must be sealed. Returns what it could not write. `hint`: of the error of a full disk.
+ * for which the point must be sealed. Returns the entries that were not written. `hint`: of the error of a full disk.
  */
 export async function placeCopy(
   workspace: Workspace,

@@ -7,7 +7,6 @@ import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { Attachments, StagedContent } from "../store/engine.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import { type Cause, type Descriptor, MAX_OMITTED, omittedOf } from "../../formats/records/descriptor.ts";
-import type { RowsRule } from "../../formats/records/checks.ts";
 import type { SealedState, SealFile } from "../../formats/records/seal-file.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
@@ -97,7 +96,11 @@ export function pointFacts(
 }
 
 /** Returns the queries of a save, as its point records them. */
-export function rowsOf({ attachments = [] }: { attachments?: readonly Attachments[] }): RowsRule[] {
+export function rowsOf({
+  attachments = [],
+}: {
+  attachments?: readonly Attachments[];
+}): NonNullable<Descriptor["rows"]> {
   return attachments.flatMap(({ database, folder, query }) =>
     query === null ? [] : [{ database: recordPath(database), folder: recordPath(folder), query }],
   );

@@ -1,7 +1,6 @@
 import { makeFolder } from "../../fs/make-folder.ts";
 import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
-import type { RowsCheck } from "../../contract/looking.ts";
-import type { CallOptions } from "../../contract/words.ts";
+import type { CallOptions, RowsCheck } from "../../contract/words.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { hex, joinPath, latin1 } from "../../formats/bytes.ts";
 import type { RowsRule } from "../../formats/records/checks.ts";
