@@ -101,10 +101,6 @@ export const command: CommandDefinition = {
       text: "restore the content of one folder",
     },
     {
-      line: "cairn backup restore latest .cairn-dumps/shop.dump --to-command 'pg_restore -d shop' -r /srv/backups",
-      text: "load a database dump",
-    },
-    {
       line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
       text: "choose files by patterns, of names or (with a slash) of paths",
     },
