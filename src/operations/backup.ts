@@ -4,13 +4,13 @@ import { callOf, checkJobs, type OpenRepository } from "../backup/open/open-repo
 import { withoutOwn } from "../backup/open/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
 import { checkSnapshotTags } from "../backup/open/snapshots.ts";
-import type { BackupRepository } from "../contract/repositories.ts";
 import type {
+  BackupRepository,
   CreateBackupOptions,
   CreateBackupResult,
   RestoreInPlaceOptions,
   RestoreInPlaceResult,
-} from "../contract/snapshots.ts";
+} from "../contract/index.ts";
 import { CairnError } from "../errors.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { withSealed } from "../workspace/save/seal.ts";

@@ -7,11 +7,11 @@ import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { heldNode } from "../workspace/points/held-file.ts";
 import { heldTreeOf, treePlace } from "../workspace/points/held-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import type { Point } from "../workspace/points/point-files.ts";
+import { neverRead, type Point } from "../workspace/points/point-files.ts";
 import { hasContent, sameContent } from "../workspace/points/same-content.ts";
 import { type DiffAspect, differences } from "../workspace/points/tree-diff.ts";
 import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../workspace/open/workspace.ts";
+import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
 
 interface PathCall extends WorkspaceCall {
   /** true: a point may follow an undo point; false: it is compared with the save before */

@@ -1,7 +1,7 @@
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { rawPath } from "../formats/records/record.ts";
-import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 import type {
   RestoreOptions,
   RestorePlan,
@@ -12,7 +12,7 @@ import type {
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
-import { type Point, rulesOf } from "../workspace/points/point-files.ts";
+import { neverRead, type Point, rulesOf } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";

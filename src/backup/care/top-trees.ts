@@ -13,9 +13,8 @@ import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { isGoneBy, manifestWithout } from "../../workspace/store/removed-paths.ts";
-import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { CHECKS_NAME, manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
 import { countEntry } from "../../workspace/store/survey-tree.ts";
-import { CHECKS_NAME } from "../open/checks.ts";
 import {
   factsOfContent,
   mayHaveManifest,

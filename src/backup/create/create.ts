@@ -1,12 +1,10 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { isDeepStrictEqual } from "node:util";
 import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import { advice, CairnError, call, option, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import type { SnapshotChecks } from "../../formats/records/checks.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import { ForwardedPacks } from "../../repository/transfer/forwarded-packs.ts";
@@ -16,8 +14,8 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer/transfer.ts";
 import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import { noteBackup } from "../../workspace/place/backup-notes.ts";
-import type { Point } from "../../workspace/points/point-files.ts";
-import { neverRead, type Workspace } from "../../workspace/open/workspace.ts";
+import { neverRead, type Point } from "../../workspace/points/point-files.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../../contract/index.ts";
 import { incompleteOf } from "../../workspace/points/left-out.ts";
 import { looksEmpty } from "../open/own-folder.ts";
@@ -32,9 +30,7 @@ import {
   type SnapshotOrigin,
 } from "../open/made-snapshot.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
-import { type RanProbe, readChecks } from "../open/checks.ts";
 import { PagedContent } from "./page-databases.ts";
-import { probePoint, publicProbe } from "./probe-point.ts";
 import { fileUnderWay, Uploading } from "./uploading.ts";
 
 /** The result without facts that only the save point knows. */
@@ -154,7 +150,7 @@ class BackupOfPoint {
   #tree: ObjectId;
   /** Null if no database is stored page by page, and nothing is checked in a restored copy. */
   #paged: PagedContent | null = null;
-  #probes: readonly RanProbe[] = [];
+  #probes: CreateBackupResult["probes"] = [];
 
   constructor(parts: BackupParts) {
     this.#parts = parts;
@@ -171,14 +167,17 @@ class BackupOfPoint {
   }
 
   async #run(forwarded?: Forwarded): Promise<BackedUp> {
-    const { session, options, stored, uploading, workspace } = this.#parts;
+    const { session, options, stored, uploading, workspace, point } = this.#parts;
     const { access, index, snapshots, lock } = session;
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
     const { signal, jobs, onWarning } = options;
     const { paths } = origin;
-    const checks = await this.#checks(parent);
+    const isAsked = lock !== null && (options.probe ?? []).length + (point.descriptor.rows ?? []).length > 0;
+    const asked = isAsked ? await (await import("./probe-point.ts")).askPoint(this.#parts, parent) : null;
+    this.#probes = asked?.probes ?? [];
+    const checks = asked?.checks ?? null;
     const callbacks = { signal, jobs, onWarning };
     this.#paged = await PagedContent.make({ session, workspace, stored, paths, parent, checks, ...callbacks });
     this.#tree = this.#paged?.tree ?? this.#tree;
@@ -239,22 +238,6 @@ class BackupOfPoint {
     }
     const { paths, username } = origin;
     return { paths, hostname: options.hostname ?? origin.hostname, username, uid: origin.uid, gid: origin.gid };
-  }
-
-  /** Returns the snapshot's checks; null: none. Runs probes on a copy of the point, unless its last snapshot has their answers. */
-  async #checks(parent: ListedSnapshot | null): Promise<SnapshotChecks | null> {
-    const { session, options, workspace, point } = this.#parts;
-    const { probe = [] } = options;
-    const { rows = [] } = point.descriptor;
-    if (probe.length + rows.length === 0 || session.lock === null) return null;
-    const isSame = parent !== null && pointOf(parent.snapshot) === point.descriptor.save_point_id;
-    const before = isSame ? await readChecks(session.reader, parent, () => undefined) : null;
-    const known = before?.probes ?? [];
-    const isAnswered = isDeepStrictEqual(new Set(known.map(({ command }) => command)), new Set(probe));
-    if (isAnswered && known.every(({ status }) => status === 0))
-      this.#probes = known.map((record) => ({ record, failure: null }));
-    else this.#probes = await probePoint(workspace, point, { ...callOf(options), probe });
-    return { rows, probes: this.#probes.map(({ record }) => record) };
   }
 
   async #plan(known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
@@ -356,7 +339,7 @@ class BackupOfPoint {
       added,
       incomplete: incompleteOf(point),
       databases: this.#paged?.shown ?? [],
-      probes: this.#probes.map(publicProbe),
+      probes: this.#probes,
       left_out: [],
       duration_ms: Date.now() - started,
     };

@@ -10,7 +10,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { CHECKS_NAME, piecesOfChecks, type SnapshotChecks } from "../open/checks.ts";
+import { piecesOfChecks, type SnapshotChecks } from "../open/checks.ts";
 import { snapshotContent } from "../open/content.ts";
 import { leadTo } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
@@ -100,7 +100,7 @@ export class PagedContent {
         const pieces = piecesOfChecks(checks);
         for (const { id, bytes } of pieces) await store("data", id, bytes);
         const size = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
-        record = { name: CHECKS_NAME, size, content: Buffer.concat(pieces.map(({ id }) => id)) };
+        record = { size, content: Buffer.concat(pieces.map(({ id }) => id)) };
       }
       const trees = await PagedTrees.make(stored.blobs, { top, lead, databases, record }, store);
       return new PagedContent(trees, { databases, added, blobs });

@@ -7,7 +7,7 @@ import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import type { ReadTree } from "../../repository/trees/live.ts";
-import { directoryNode, fileNode } from "../../workspace/store/snapshot-tree.ts";
+import { CHECKS_NAME, directoryNode, fileNode } from "../../workspace/store/snapshot-tree.ts";
 import { nameOf, readNodes } from "./nodes.ts";
 import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 
@@ -33,7 +33,7 @@ export class PagedTrees {
 
   /**
    * Makes the trees. `top`: the snapshot's tree; `lead`: names of the folders from `top` to the saved folder;
-   * `record`: a stored file for `/.cairn`.
+   * `record`: the stored file of the checks.
    */
   static async make(
     blobs: BlobSource,
@@ -46,7 +46,7 @@ export class PagedTrees {
       top: Uint8Array;
       lead: readonly string[];
       databases: readonly PagedDatabase[];
-      record: (FileContent & { name: string }) | null;
+      record: FileContent | null;
     },
     store: StoreBlob,
   ): Promise<PagedTrees> {
@@ -83,7 +83,7 @@ export class PagedTrees {
       own.files += others.length;
       own.bytes += others.reduce((sum, { size }) => sum + size, 0);
       if (databases.length > 0) others.push(await folder(node.mtimeSec));
-      if (record !== null) others.push(fileAt(node.mtimeSec)(record.name, record));
+      if (record !== null) others.push(fileAt(node.mtimeSec)(CHECKS_NAME, record));
       return { ...node, subtree: await add(others) };
     };
     const without = async (tree: Uint8Array, gone: readonly Gone[], depth: number): Promise<Uint8Array> => {

@@ -18,18 +18,16 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { requireOwnHome } from "../../workspace/place/owners.ts";
-import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
+import { CHECKS_NAME, manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { nameOf, readBlob, readNodes } from "../databases/nodes.ts";
 import { isMadeByUs } from "./snapshots.ts";
 
 export type { ProbeRecord, SnapshotChecks };
 
-/** Name of the file in a snapshot's `/.cairn` that says what a restored copy must answer. */
-export const CHECKS_NAME = "checks.json";
 const MOST_BYTES = 64 << 20;
 const TIME_LIMIT_MS = 10 * 60_000;
 
-/** Returns the file of a snapshot's checks, cut into blobs. */
+/** Cuts the file of a snapshot's checks into blobs. */
 export function piecesOfChecks(checks: SnapshotChecks): ReturnType<typeof manifestPieces> {
   return manifestPieces(encodeChecks(checks));
 }
@@ -111,13 +109,13 @@ function failureOf({ exitCode, isTimedOut, isTooLong }: ShellEnd, said: string):
 
 export interface RanProbe {
   record: ProbeRecord;
-  /** How the command failed; null if its exit status is 0. */
+  /** The failure of the command; null if its exit status is 0. */
   failure: string | null;
 }
 
 /**
- * Remembers commands that this user gave on this machine. Checks run no other command, because everybody who can write
- * to a repository could put one there. A failure is a warning.
+ * Remembers commands that this user gave on this machine. A check of a snapshot runs only remembered commands, because
+ * everybody who can write to a repository could put a command there. A failure is a warning.
  */
 export function rememberProbes(probes: readonly string[], onWarning: ((message: string) => void) | undefined): void {
   try {

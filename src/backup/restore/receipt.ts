@@ -25,14 +25,14 @@ import type { SavePointId } from "../../ids.ts";
 import { type ControlPaths, controlPaths } from "../../workspace/place/control-layout.ts";
 import { controlOf, listDaemons, listRegistered, listSelfContained } from "../../workspace/place/registry.ts";
 import { allPoints } from "../../workspace/points/points.ts";
-import type { DatabaseProof } from "../../contract/databases.ts";
-import type { RowsCheck } from "../../contract/words.ts";
 import type {
   BackupList,
   BackupSnapshot,
+  DatabaseProof,
+  RowsCheck,
   VerifyReceiptOptions,
   VerifyReceiptResult,
-} from "../../contract/snapshots.ts";
+} from "../../contract/index.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 import { requireOwnHome } from "../../workspace/place/owners.ts";
 

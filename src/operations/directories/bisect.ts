@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { howItComes } from "../../workspace/new-folder/first-point.ts";
 import type { BisectOptions, BisectResult, BisectTest } from "../../contract/points.ts";
 import type { SavePoint } from "../../contract/words.ts";
 import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../../errors.ts";
@@ -8,10 +9,9 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
-import { howItComes } from "../../workspace/new-folder/first-point.ts";
 import { placeCopy } from "../../workspace/new-folder/write-point.ts";
-import { neverRead, type Workspace } from "../../workspace/open/workspace.ts";
-import type { Point } from "../../workspace/points/point-files.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
+import { neverRead, type Point } from "../../workspace/points/point-files.ts";
 import { isAboutThePoint, withSealed } from "../../workspace/save/seal.ts";
 import type { Opened } from "../hand.ts";
 import { publicPoint } from "../public-point.ts";

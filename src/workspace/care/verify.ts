@@ -5,12 +5,12 @@ import type { VerificationFile, VerificationProblem } from "../../formats/record
 import { acquireLock } from "../../fs/lock.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
-import type { Point } from "../points/point-files.ts";
+import { neverRead, type Point } from "../points/point-files.ts";
 import { allPoints, Points } from "../points/points.ts";
 import { MISREAD_TREE } from "../points/held-trees.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "../save/seal.ts";
 import type { UnverifiedPoint, VerifyProblem } from "../../contract/looking.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { type ExaminedStore, verifyStore } from "../store/verify-store.ts";
 import { descriptorFinding, type RecordFinding, unreadableState, workspaceFindings } from "./doctor-points.ts";
 import { type HeldPoint, verifyTrees } from "./verify-trees.ts";

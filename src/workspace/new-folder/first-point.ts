@@ -4,7 +4,7 @@ import type { SavePointId } from "../../ids.ts";
 import { type PlacedWorkspace, writeState } from "../place/control-directory.ts";
 import type { WorkspacePaths } from "../place/control-layout.ts";
 import { capturePoint } from "../save/capture.ts";
-import { isOfAll, type Point } from "../points/point-files.ts";
+import { isOfAll, neverRead, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { type FoundWorkspace, workspaceAt } from "../place/find-workspace.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -15,7 +15,7 @@ import { isRuleless, noteRuleless } from "../open/ruleless.ts";
 import { isMountRoot } from "./new-folder.ts";
 import { isCopiedWhole } from "./write-point.ts";
 import type { PointContent } from "../store/engine.ts";
-import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../open/workspace.ts";
+import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../open/workspace.ts";
 
 /** Makes the first point of a fork: the same content as the point that it starts from. */
 

@@ -31,11 +31,11 @@ import { causeOf, firstDescriptor, holdFirst, howItComes, inPlace, messageOf, pu
 import { separateGitState } from "./git-link.ts";
 import { makeHoldable } from "../open/missing-folder.ts";
 import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
-import { type Point, rulesOf } from "../points/point-files.ts";
+import { neverRead, type Point, rulesOf } from "../points/point-files.ts";
 import { lockingOf, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { recordPoint } from "../save/record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole, type WrittenFolder } from "./write-point.ts";
-import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../open/workspace.ts";
+import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../open/workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;

@@ -8,10 +8,10 @@ import { durableMkdir } from "../../fs/durable.ts";
 import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import { leasePath, listLeases, removeLease, writeLease } from "../place/control-directory.ts";
 import { NewFolder } from "./new-folder.ts";
-import type { Point } from "../points/point-files.ts";
+import { neverRead, type Point } from "../points/point-files.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { requireStillThere, writeContent } from "./write-point.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /**
  * Opens a view: a read-only copy of a point in the control directory. The lease is the commit point. The lease protects

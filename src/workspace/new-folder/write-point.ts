@@ -14,12 +14,12 @@ import { realPathOf } from "../place/find-workspace.ts";
 import { heldTreeOf, treePlace } from "../points/held-trees.ts";
 import { checkLocation } from "../place/guards.ts";
 import { NewFolder, requireFree } from "./new-folder.ts";
-import { isSibling, type Point } from "../points/point-files.ts";
+import { isSibling, neverRead, type Point } from "../points/point-files.ts";
 import { lackingPath } from "../rules/absolute.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
 import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Writes a point's content into a folder other than the workspace. */
 

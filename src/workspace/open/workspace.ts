@@ -10,7 +10,7 @@ import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type FoundWorkspace, requireStillKept, workspaceIn, workspaceNamed } from "../place/find-workspace.ts";
 import { unfinishedIn } from "../points/journals.ts";
-import type { Point } from "../points/point-files.ts";
+import { neverRead, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import type { Progress } from "../../contract/words.ts";
 import { requireNotOthers } from "../place/owners.ts";
@@ -248,12 +248,4 @@ function noteWanted(file: string): void {
   } catch {
     // Without the note, the wait takes longer.
   }
-}
-
-/** Makes the error for a point that is not sealed. Callers that seal and try again recognize it by its details. */
-export function neverRead({ descriptor: { save_point_id: id, workspace_name: name } }: Point): CairnError {
-  return new CairnError("damaged", `point ${id} is not sealed: its content is only in its clone, not in the store`, {
-    hint: advice`run ${call("seal")}: it copies the clone into the store, or says why it cannot`,
-    details: { unsealed: id, workspace: name },
-  });
 }

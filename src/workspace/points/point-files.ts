@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { lstatSync } from "node:fs";
-import { adviceOf, CairnError, reworded, see, toCairnError } from "../../errors.ts";
+import { advice, adviceOf, CairnError, call, reworded, see, toCairnError } from "../../errors.ts";
 import {
   decodePin,
   decodeTags,
@@ -245,4 +245,12 @@ export function decodeSealFile(bytes: Uint8Array): SealFile {
   const { checksum: _checksum, ...seal } = decodeSeal(bytes) as SealFile & { checksum?: unknown };
   requireChecksum(bytes);
   return seal;
+}
+
+/** Makes the error for a point that is not sealed. Callers that seal and try again recognize it by its details. */
+export function neverRead({ descriptor: { save_point_id: id, workspace_name: name } }: Point): CairnError {
+  return new CairnError("damaged", `point ${id} is not sealed: its content is only in its clone, not in the store`, {
+    hint: advice`run ${call("seal")}: it copies the clone into the store, or says why it cannot`,
+    details: { unsealed: id, workspace: name },
+  });
 }

@@ -20,6 +20,9 @@ interface SnapshotTreeInput {
   registeredAt: number;
 }
 
+/** Name of the file in a snapshot's `/.cairn` that says what a restored copy must answer. */
+export const CHECKS_NAME = "checks.json";
+
 const MANIFEST_LIMIT = 512 * 1024;
 
 /**
