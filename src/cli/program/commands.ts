@@ -121,7 +121,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   hooks: {
     group: KEEP,
-    summary: "commands before and after saves and backups, such as database dumps",
+    summary: "set commands around saves, such as dumps",
     load: () => import("../commands/hooks.ts"),
   },
   pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("../commands/pin.ts") },

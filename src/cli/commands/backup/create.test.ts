@@ -32,19 +32,6 @@ test("backup create lists entries that its save left out, and exits 10 if the po
   assert.deepEqual(await told(skipped), [0, mounted.slice(1)]);
 });
 
-test("backup create explains why a whole database was stored again", async () => {
-  const facts = { path: "data/app.db", page_size: 4096, pages: 20_000, changed_pages: 20_000 };
-  const databases = [
-    { ...facts, stored: "base" as const, reason: "19000 of 20000 pages changed, as after VACUUM" },
-    { ...facts, stored: "base" as const, reason: null },
-  ];
-  const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, databases }) });
-  const { stdout } = await runFake(["backup", "create", "-r", "x"], { fake });
-  assert.deepEqual(stdout.trimEnd().split("\n").slice(2), [
-    "  data/app.db was stored completely: 19000 of 20000 pages changed, as after VACUUM",
-  ]);
-});
-
 test("backup create accepts options of its save, except for a point and a stream", async () => {
   const options = ["--reread", "--cross-mounts", "--allow", "space"];
   const { fake } = await runFake(["backup", "create", "-r", "x", ...options]);
