@@ -28,6 +28,7 @@ export const setBackupRepository = workspaceVerb({
         object({
           ...KeptPlace.entries,
           on_failure: KeptRepository.entries.on_failure,
+          probe: KeptRepository.entries.probe,
           good_at: KeptRepository.entries.good_at,
           retention: orNull(object(inSnakeCase(BackupRetention.entries))),
         }),

@@ -42,6 +42,7 @@ void describe("verify of a save point", () => {
     assert.deepEqual(result, {
       checked: { points: 1, files: 2, bytes: 5 * 300 + 7 * 300 },
       problems: [],
+      rows: [],
       unverified: [],
     });
     assert.equal((await scene.client.resolve("head")).integrity_state, "verified");
