@@ -114,6 +114,7 @@ test("backup use shows, changes and removes the folder's repository and rules", 
     password_command: null,
     age_identity: null,
     on_failure: null,
+    probe: [],
     retention,
     good_at: null,
   };
