@@ -3,6 +3,7 @@ import { isAgeFile } from "../../crypto/age.ts";
 import type {
   BackupRepository,
   Client,
+  CreateBackupResult,
   RepositoryOptions,
   SaveOptions,
   SaveResult,
@@ -111,7 +112,7 @@ async function withRepository<T>(
 /** Backs up the folder as it is now, between its hooks. Makes no snapshot if the newest one has the same content. */
 async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Promise<void> {
   const { hands, signal } = call;
-  const work = async (): Promise<object> => {
+  const work = async (): Promise<CreateBackupResult> => {
     const { save_point_id: point } = await hands.save(served, signal, {});
     return withRepository(row, call, async (open) => {
       const client = await hands.client(served);
@@ -121,7 +122,10 @@ async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Prom
   const found = findWorkspace(folderOf(served));
   const onWarning = (warning: string): void =>
     hands.log(`${printablePath(folderOf(served))}: ${warning}`, { priority: "warning", workspace: folderOf(served) });
-  await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
+  const { probes } = await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
+  const failed = probes.find(({ failure }) => failure !== null);
+  if (failed !== undefined)
+    throw new CairnError("conflict", `the folder is backed up, but the probe ${failed.command} ${failed.failure}`);
 }
 
 /** Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws `damaged`. */
