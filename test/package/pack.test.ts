@@ -15,7 +15,7 @@ import { Clone, type Outcome, registryAnswers } from "./clone.ts";
 const ROOT = path.resolve(import.meta.dirname, "../..");
 
 /** Bytes of the core: of its download, and of its files. */
-const MOST_BYTES = { packed: 2_050_000, unpacked: 7_550_000 };
+const MOST_BYTES = { packed: 2_050_000, unpacked: 7_800_000 };
 
 interface Packed {
   filename: string;
