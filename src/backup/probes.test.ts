@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { VerifyBackupOptions, VerifyBackupResult } from "../contract/index.ts";
-import { type BackupScene, backupScene } from "./testing-far.ts";
+import type { OpenedRepository } from "../operations/opened-repository.ts";
+import { type BackupScene, backupScene, withManifest, withNode } from "./testing-far.ts";
 
 function makeDatabase(folder: string): DatabaseSync {
   const database = new DatabaseSync(join(folder, "a.db"));
@@ -95,6 +96,48 @@ test("verify runs no command that only the repository knows, unless the caller n
   assert.throws(() => readFileSync(join(root, "trace")), { code: "ENOENT" });
   assert.deepEqual(kinds(await checked(scene, { probe })), []);
   assert.equal(readFileSync(join(root, "trace"), "utf8"), "run\n");
+});
+
+test(
+  "verify runs no command that another user may have put into this user's state directory",
+  { skip: process.geteuid?.() !== 0 && "needs root" },
+  async (t) => {
+    const scene = await backupScene(t, "local");
+    await scene.client.createBackup(scene.repository, { probe: ["true"] });
+    const probes = join(scene.root, "state/cairn/probes");
+    for (const place of [probes, join(probes, readdirSync(probes)[0]!)]) {
+      chownSync(place, 1234, 1234);
+      assert.deepEqual(kinds(await checked(scene)), [["probe_not_run", "note"]]);
+      chownSync(place, 0, 0);
+    }
+    assert.deepEqual(kinds(await checked(scene)), []);
+  },
+);
+
+test("verify says that it does not ask a copy that no digest proves", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { snapshot } = await scene.client.createBackup(scene.repository, { probe: ["true"] });
+  const opened = scene.repository as OpenedRepository;
+  const changed = await withManifest(opened, snapshot!.snapshot_id, (manifest) =>
+    manifest.replace(/"state_digest":"[0-9a-f]{64}"/, '"state_digest":null'),
+  );
+  const { problems, restored } = await checked(scene, { snapshots: [changed] });
+  assert.match(problems.map(({ detail }) => detail).join(), /could not be proven equal to the snapshot: true/);
+  assert.deepEqual(
+    restored[0]!.probes.map(({ equal }) => equal),
+    [null],
+  );
+});
+
+test("verify refuses checks of a snapshot that are longer than their size", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { snapshot } = await scene.client.createBackup(scene.repository, { probe: ["true"] });
+  const opened = scene.repository as OpenedRepository;
+  const changed = await withNode(opened, snapshot!.snapshot_id, ".cairn/checks.json", async ({ content }) => ({
+    content: Buffer.concat(Array.from({ length: 1000 }, () => content!)),
+  }));
+  const { problems } = await checked(scene, { snapshots: [changed] });
+  assert.match(problems.map(({ detail }) => detail).join(), /checks are longer than their size/);
 });
 
 test("a probe gets neither passwords nor the language of its caller, and no program of a relative folder", async (t) => {

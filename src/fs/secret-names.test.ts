@@ -86,8 +86,8 @@ const NO_SECRETS: readonly (readonly [path: string, content: string])[] = [
   ["src/secrets.yml", "# documentation\n"],
   ["src/token", "a word\n"],
   ["docs/credentials.md", "How to get some\n"],
-  ["app/environment", "x\n"],
-  ["web/config.json", "{}"],
+  ["lib/secrets.py", "def compare(token: str) -> bool: ...\n"],
+  ["src/kubeconfig.go", "Config{Token: token}\n"],
   ["web/wp-config-sample.php", "<?php\n"],
   ["lists/keys.txt", "enter, escape\n"],
 ];

@@ -25,7 +25,13 @@ const SECRETS: readonly { kind: string; names: readonly string[]; holds?: (text:
   { kind: "variables with secrets", names: [".env", ".env.*", ".streamlit/secrets.toml"] },
   {
     kind: "variables with secrets",
-    names: ["*.env", ".envrc", "secrets.*", "local.settings.json", "*.tfvars", "wp-config.php"],
+    names: ["*.env", ".envrc", "local.settings.json", "*.tfvars", "wp-config.php"],
+    holds: hasSecret,
+  },
+  {
+    // Not `secrets.*`: in a program's source, such as Python's secrets.py, `token: str` is no token.
+    kind: "variables with secrets",
+    names: ["yml", "yaml", "json", "toml", "ini", "conf", "properties", "txt", "xml"].map((end) => `secrets.${end}`),
     holds: hasSecret,
   },
   { kind: "credentials of a cloud", names: [".aws/credentials", "application_default_credentials.json", ".s3cfg"] },
@@ -41,7 +47,8 @@ const SECRETS: readonly { kind: string; names: readonly string[]; holds?: (text:
   { kind: "a login of a tool", names: [".cargo/credentials.toml", ".cargo/credentials", "huggingface/token"] },
   { kind: "a login of a tool", names: [".composer/auth.json", "composer/auth.json"] },
   { kind: "a login of a tool", names: [".npmrc"], holds: (text) => /_(?:authToken|auth|password)\s*=/.test(text) },
-  { kind: "a login of a tool", names: [".yarnrc.yml", "settings.xml", "kubeconfig*"], holds: hasSecret },
+  { kind: "a login of a tool", names: [".yarnrc.yml", "settings.xml"], holds: hasSecret },
+  { kind: "a login of a tool", names: ["kubeconfig", "kubeconfig*.y*ml", "kubeconfig*.conf"], holds: hasSecret },
   { kind: "a state with secrets", names: ["*.tfstate", "*.tfstate.backup"] },
   {
     kind: "an agent's token",

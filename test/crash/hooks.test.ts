@@ -53,6 +53,17 @@ test("a save that is killed gives a directory .cairn-dumps of the folder its nam
   failed = false;
 });
 
+test("a folder that is lost after its save was killed with dumps in it can be restored", () => {
+  const folder = newFolder("killed-lost");
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+  cairnOk(["save", folder]);
+  cairnOk(["hooks", folder, "--before-save", 'date +%N > "$CAIRN_DUMPS/now"']);
+  assert.equal(cairn(["save", folder], { failpoint: "dumps.named" }).killed, true);
+  fs.rmSync(folder, { recursive: true });
+  cairnOk(["-C", folder, "restore", "latest"]);
+  assert.deepEqual(names(folder), ["letter"]);
+});
+
 test("a command whose save is killed while it runs leaves nothing that a save reads", async () => {
   const folder = newFolder("killed-before");
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");

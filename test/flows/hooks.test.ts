@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import type { HookRun } from "../../src/contract/words.ts";
-import { cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { call } from "../fixtures/http.ts";
@@ -182,8 +183,41 @@ test("a folder brings no hooks along: neither a copied workspace nor a moved one
   const refused = cairn(["save", path.join(copy, "one")]);
   assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
   assert.match(refused.error!.message, /the hooks of this workspace were set for/);
+  // The original keeps its hooks, whatever the copy sets.
   cairnOk(["hooks", path.join(copy, "one"), "--none"]);
-  cairnOk(["save", path.join(copy, "one")]);
+  assert.deepEqual(runsOf(cairnOk(["save", path.join(copy, "one")])), []);
+  assert.equal(cairnOk(["hooks", path.join(copy, "one")]).data["hooks"], null);
+  assert.match(cairn(["save", place]).error!.message, /the command before the save failed with status 9/);
+  cairnOk(["hooks", path.join(copy, "one"), "--after-save", "true"]);
+  assert.deepEqual(runsOf(cairnOk(["save", path.join(copy, "one")])), ["after_save 0"]);
+  assert.equal(cairn(["save", place]).status, 7);
+});
+
+test("a hook that saves or backs up its own folder runs no hooks again, and those of other folders once", () => {
+  const count = path.join(SCRATCH, "nested");
+  const line = (words: string): string => `${process.execPath} ${buildCommand()} ${words}`;
+  const [one, two] = [workspace("nested-one"), workspace("nested-two")];
+  cairnOk(["hooks", one, "--after-save", `echo 1 >> ${count}; ${line(`save ${one}`)}; ${line(`save ${two}`)}`]);
+  cairnOk(["hooks", two, "--after-save", `echo 2 >> ${count}; ${line(`save ${one}`)}`]);
+  cairnOk(["save", one]);
+  assert.equal(fs.readFileSync(count, "utf8"), "1\n2\n");
+});
+
+test("a save returns its point though the files of the command before it cannot be removed", (t) => {
+  const folder = hooked(
+    "stuck",
+    "--before-save",
+    `echo one > "$CAIRN_DUMPS/a"; mkdir "$CAIRN_DUMPS/m"; mount -t tmpfs none "$CAIRN_DUMPS/m"`,
+    "--after-save",
+    "true",
+  );
+  t.after(() => {
+    for (const name of fs.readdirSync(folder)) spawnSync("umount", [path.join(folder, name, "m")]);
+  });
+  const saved = cairn(["save", folder]);
+  if (saved.error?.message.includes("mount:") === true) return t.skip("needs the right to mount a tmpfs");
+  assert.deepEqual([saved.status, runsOf(saved)], [0, ["before_save 0", "after_save 0"]]);
+  assert.match(saved.warnings.join(), /the files of the command before the save were not removed: /);
 });
 
 test(

@@ -93,6 +93,7 @@ async function checkOne(
   const ask: Ask = async (probes, folder) => {
     const found = await askAgain(id, { probes, folder }, options);
     append(asked, found.problems);
+    restored.probes = found.checked;
     return found.checked;
   };
   let result: Awaited<ReturnType<typeof restoreBackup>>;
@@ -117,7 +118,6 @@ async function checkOne(
       problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
     );
   restored.rows = result.proof?.rows ?? [];
-  restored.probes = result.proof?.probes ?? [];
   const known = result.proof?.databases ?? [];
   const checked = await checkDatabases({ id, scratch, known }, signal);
   restored.databases = checked.databases;
@@ -130,7 +130,7 @@ async function checkOne(
  */
 async function askAgain(
   id: string,
-  { probes, folder }: { probes: readonly ProbeRecord[]; folder: string },
+  { probes, folder }: { probes: readonly ProbeRecord[]; folder: string | null },
   { probe: given = [], signal }: VerifyBackupOptions,
 ): Promise<{ checked: CheckedProbe[]; problems: BackupProblem[] }> {
   const checked: CheckedProbe[] = [];
@@ -142,7 +142,8 @@ async function askAgain(
       const detail = `the probe was not run on the restored copy, because ${why}: ${command}`;
       problems.push({ ...problem(id, "probe_not_run", { detail }), severity: "note" });
     };
-    if (status === null) note("it was stopped when the backup was made");
+    if (folder === null) note("the copy could not be proven equal to the snapshot");
+    else if (status === null) note("it was stopped when the backup was made");
     else if (!given.includes(command) && !isOwnProbe(command)) note("you have not given it on this machine");
     else {
       const [{ record, failure }] = (await runProbes([command], folder, signal)) as [RanProbe];

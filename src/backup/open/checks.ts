@@ -17,7 +17,7 @@ import { userStateDirectory } from "../../fs/users.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
-import { requireOwnHome } from "../../workspace/place/owners.ts";
+import { ownerBesidesUs, requireOwnHome } from "../../workspace/place/owners.ts";
 import { CHECKS_NAME, manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { nameOf, readBlob, readNodes } from "../databases/nodes.ts";
 import { isMadeByUs } from "./snapshots.ts";
@@ -50,8 +50,13 @@ export async function readChecks(
     if (file?.content === undefined) return null;
     if (file.size > MOST_BYTES) throw new CairnError("damaged", "the snapshot's checks are larger than they can be");
     const parts: Uint8Array[] = [];
-    for (let at = 0; at < file.content.length; at += 32)
-      parts.push(await readBlob(reader, file.content.subarray(at, at + 32), DATA_BLOB));
+    let size = 0;
+    for (let at = 0; at < file.content.length; at += 32) {
+      const part = await readBlob(reader, file.content.subarray(at, at + 32), DATA_BLOB);
+      size += part.length;
+      if (size > file.size) throw new CairnError("damaged", "the snapshot's checks are longer than their size");
+      parts.push(part);
+    }
     return decodeChecks(Buffer.concat(parts));
   } catch (error) {
     const { code, message } = toCairnError(error);
@@ -131,9 +136,10 @@ export function rememberProbes(probes: readonly string[], onWarning: ((message: 
   }
 }
 
-/** True if this user gave the command on this machine. */
+/** True if this user gave the command on this machine. In another user's home, as with `sudo -E`, that user may have. */
 export function isOwnProbe(command: string): boolean {
-  return existsSync(placeOf(command));
+  const place = placeOf(command);
+  return existsSync(place) && [folder(), place].every((each) => ownerBesidesUs(each) === null);
 }
 
 function folder(): string {

@@ -29,8 +29,8 @@ import { userStateDirectory } from "../../fs/users.ts";
 
 export { readChecks };
 
-/** Runs the snapshot's probes on the restored folder. Called before the receipt is signed. */
-export type Ask = (probes: readonly ProbeRecord[], folder: string) => Promise<CheckedProbe[]>;
+/** Runs the snapshot's probes on the restored folder; null: it is not proven. Called before the receipt is signed. */
+export type Ask = (probes: readonly ProbeRecord[], folder: string | null) => Promise<CheckedProbe[]>;
 
 /** A folder that was restored, and the snapshot that it should be. */
 export interface ReadBack extends Pick<WriterParts, "access" | "listed" | "content"> {

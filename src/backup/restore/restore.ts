@@ -155,7 +155,8 @@ class SnapshotRestore {
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
       const { ask, checks } = this.#parts;
-      if (proof !== null && ask !== undefined) proof.probes = await ask(checks?.probes ?? [], to);
+      const answered = await ask?.(checks?.probes ?? [], proof === null ? null : to);
+      if (proof !== null && answered !== undefined) proof.probes = answered;
       if (proof === null) warnUnproven(options);
       const shown =
         proof === null || from === null ? null : await signed(this.#parts, proof, { from, leftOut, target: to });

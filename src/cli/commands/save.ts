@@ -45,6 +45,8 @@ export const command: CommandDefinition = {
     const repository = input.text("fromMsgvault");
     if (repository !== undefined) return importPoints(context, input, repository);
     const client = await context.openOrInit(input.argument(0), options.allow);
+    // A daemon that makes the save does not see this process's environment.
+    if (context.env["CAIRN_HOOKS_OF"]?.split(" ").includes(client.workspace.id) === true) options.hooks = false;
     const result = await client.save(options);
     for (const { path, reason = "" } of result.made ? result.labels : [])
       if (reason.startsWith(DAMAGED)) context.note(`${path}: ${reason}`);

@@ -47,7 +47,7 @@ export function decodeKeptRepository(bytes: Uint8Array): KeptRepositoryFile {
 export type HookName = (typeof HOOK_NAMES)[number];
 export const HOOK_NAMES = ["before_save", "after_save", "before_backup", "after_backup"] as const;
 
-/** `hooks/<workspace id>.json` of a user's state directory: the commands before and after saves and backups. */
+/** `hooks/<workspace id>-<path hash>.json` of a user's state directory: the commands before and after saves and backups. */
 export interface HooksFile extends RecordedPath, Partial<Record<HookName, string>> {
   /** Limit for each command. */
   seconds: number;

@@ -50,7 +50,7 @@ const FORMATS: Record<string, RecordFormat> = {
     check: decodeVerification,
   },
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
-  "cairn.hooks": { name: "hooks", file: /^[0-9a-f]{32}\.json$/, check: decodeHooks },
+  "cairn.hooks": { name: "hooks", file: /^[0-9a-f]{32}-[0-9a-f]{16}\.json$/, check: decodeHooks },
   "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },
   "cairn.daemon-state": { name: "daemon-state", file: /^state(?:\.previous)?\.json$/, check: decodeDaemonState },
   "cairn.tokens": { name: "daemon-tokens", file: /^tokens\.json$/ },

@@ -1,8 +1,9 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { Hooks, HooksEdit } from "../../contract/care.ts";
 import type { HookRun, WorkspaceCallOptions } from "../../contract/words.ts";
-import { advice, CairnError, call, either, option, word } from "../../errors.ts";
+import { advice, CairnError, call, either, option, toCairnError, word } from "../../errors.ts";
 import {
   decodeHooks,
   DEFAULT_SECONDS,
@@ -14,6 +15,7 @@ import {
 } from "../../formats/records/kept-repository.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { durableMkdir, durableRemove, durableWrite, readRecord } from "../../fs/durable.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
 import { runShell } from "../../fs/shell-command.ts";
 import { userStateDirectory } from "../../fs/users.ts";
@@ -41,13 +43,26 @@ export interface Hooked {
   dumps: Dumps | null;
 }
 
+/** A call between its hooks. */
+interface UnderWay {
+  readonly hooked: Hooked;
+  readonly folder: Buffer;
+  isOver: boolean;
+}
+
 /** The hooks of a backup that is under way, which its save joins, through all calls in between. */
-const underWay = new AsyncLocalStorage<Hooked>();
+const underWay = new AsyncLocalStorage<UnderWay>();
+
+/**
+ * Variable of a hook's command: the ids of the workspaces in whose hooks it runs. Their hooks would run without end if
+ * the command saves or backs up one of them.
+ */
+const RUNS_IN = "CAIRN_HOOKS_OF";
 
 /** Returns the workspace's hooks; null if there are none. Throws `refused` for a record of another user or folder. */
 export function hooks({ found }: { found: Found }): Hooks | null {
   const file = hooksOf(found);
-  if (file === null) return null;
+  if (file === null || isEmpty(file)) return null;
   const { seconds } = file;
   const commands = HOOK_NAMES.map((name) => [name, file[name] ?? null]);
   return { ...(Object.fromEntries(commands) as Omit<Hooks, "seconds">), seconds };
@@ -71,13 +86,18 @@ export function setHooks({ found }: { found: Found }, edit: HooksEdit | null): H
     else if (command !== undefined) file[name] = command;
   const place = placeOf(found, userStateDirectory());
   requireOwnHome(userStateDirectory());
-  if (edit === null || HOOK_NAMES.every((name) => file[name] === undefined)) {
+  // Without a record of its own, the hooks of a workspace with the same id are refused here.
+  if (isEmpty(file) && placesOfOthers(found, userStateDirectory()).length === 0) {
     durableRemove(place);
     return null;
   }
   durableMkdir(join(userStateDirectory(), "hooks"));
   durableWrite(place, encodeHooks(file), { mode: 0o600 });
   return hooks({ found });
+}
+
+function isEmpty(file: HooksFile): boolean {
+  return HOOK_NAMES.every((name) => file[name] === undefined);
 }
 
 /** Commands that were set for another folder are not taken over. */
@@ -98,17 +118,30 @@ export async function duringHooks<T extends object>(
   work: (hooked: Hooked) => Promise<T>,
 ): Promise<T & { hooks?: HookRun[] }> {
   const outer = underWay.getStore();
-  const file = options.hooks === false || !isReady(found) ? null : hooksOf(found);
-  const hooked: Hooked = outer ?? { runs: [], dumps: null };
+  // A callback of a backup may save another folder, and a timer that the backup started may outlive it.
+  const isJoined = outer?.isOver === false && outer.folder.equals(found.folder);
+  const isInside = process.env[RUNS_IN]?.split(" ").includes(found.workspace.id) === true;
+  const file = options.hooks === false || isInside || !isReady(found) ? null : hooksOf(found);
+  const hooked: Hooked = isJoined ? outer.hooked : { runs: [], dumps: null };
   const isMaker = hooked.dumps === null;
   const run = async (when: "before" | "after", point = ""): Promise<HookRun | null> => {
     const command = file?.[`${when}_${kind}`];
     if (command === undefined) return null;
-    const env: Record<string, string> = { CAIRN_FOLDER: found.folder.toString(), CAIRN_SAVE_POINT: point };
+    const env: Record<string, string> = {
+      CAIRN_FOLDER: found.folder.toString(),
+      CAIRN_SAVE_POINT: point,
+      [RUNS_IN]: `${process.env[RUNS_IN] ?? ""} ${found.workspace.id}`.trim(),
+    };
     if (when === "before") env["CAIRN_DUMPS"] = (hooked.dumps ??= Dumps.make(found.folder)).place.toString();
     const signal = when === "before" ? options.signal : undefined;
     const limits = { timeoutMs: file!.seconds * 1000, mostBytes: MOST_OUTPUT_BYTES };
-    const { exitCode, durationMs, output } = await runShell(command, { env, signal, ...limits });
+    const { exitCode, durationMs, output } = await runShell(command, { env, signal, ...limits }).catch(
+      (error: unknown) => {
+        if (when === "before") throw error;
+        // The save or backup is made, so its result must reach the caller.
+        return { exitCode: null, durationMs: 0, output: Buffer.from(toCairnError(error).message) };
+      },
+    );
     const ran = {
       hook: `${when}_${kind}` as const,
       exit_code: exitCode,
@@ -122,17 +155,29 @@ export async function duringHooks<T extends object>(
     const failed = await run("after", point);
     if (failed !== null) options.onWarning?.(`the command after the ${kind} ${endOf(failed)}`);
   };
+  const removeDumps = (): void => {
+    try {
+      if (isMaker) hooked.dumps?.remove();
+    } catch (error) {
+      options.onWarning?.(
+        `the files of the command before the ${kind} were not removed: ${toCairnError(error).message}`,
+      );
+    }
+  };
+  const current = { hooked, folder: found.folder, isOver: false };
   let result: T;
   try {
     const failed = await run("before");
     if (failed !== null) throw refused(kind, failed);
-    result = await underWay.run(hooked, async () => work(hooked));
+    result = await underWay.run(current, async () => work(hooked));
   } catch (error) {
-    if (isMaker) hooked.dumps?.remove();
+    removeDumps();
     await behind();
     throw error;
+  } finally {
+    current.isOver = true;
   }
-  if (isMaker) hooked.dumps?.remove();
+  removeDumps();
   await behind(pointOf(result));
   return hooked.runs.length === 0 ? result : { ...result, hooks: hooked.runs };
 }
@@ -179,11 +224,15 @@ function hooksOf(found: Found): HooksFile | null {
   );
 }
 
-/** For root the record of its daemon counts too, while that daemon is down. */
+/**
+ * Returns the folder's record, else the record of another folder with the same workspace id: the workspace was moved or
+ * copied. For root the records of its daemon count too, while that daemon is down.
+ */
 function readHooks(found: Found): HooksFile | null {
   const daemons = stateOfOtherDaemon();
-  for (const state of [userStateDirectory(), ...(daemons === null ? [] : [join(daemons, "cairn")])]) {
-    const place = placeOf(found, state);
+  const states = [userStateDirectory(), ...(daemons === null ? [] : [join(daemons, "cairn")])];
+  const own = states.map((state) => placeOf(found, state));
+  for (const place of [...own, ...states.flatMap((state) => placesOfOthers(found, state))]) {
     const owner = ownerBesidesUs(place);
     if (owner !== null)
       throw new CairnError(
@@ -199,6 +248,17 @@ function readHooks(found: Found): HooksFile | null {
   return null;
 }
 
-function placeOf({ workspace }: Found, state: string): string {
-  return join(state, "hooks", `${workspace.id}.json`);
+function placeOf({ folder, workspace }: Found, state: string): string {
+  const hash = createHash("sha256").update(folder).digest("hex").slice(0, 16);
+  return join(state, "hooks", `${workspace.id}-${hash}.json`);
+}
+
+/** The records of other folders that have the workspace's id. */
+function placesOfOthers(found: Found, state: string): string[] {
+  const folder = join(state, "hooks");
+  const own = placeOf(found, state);
+  return namesIfThere(folder)
+    .filter((name) => name.startsWith(`${found.workspace.id}-`) && name.endsWith(".json"))
+    .map((name) => join(folder, name))
+    .filter((place) => place !== own);
 }

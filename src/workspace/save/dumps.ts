@@ -11,6 +11,8 @@ import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { journaled } from "../open/unfinished-work.ts";
 import type { Workspace } from "../open/workspace.ts";
+import { isFolderThere } from "../place/control-directory.ts";
+import { isOnDisk, whyUnmounted } from "../place/mounted.ts";
 
 /**
  * The directory in the workspace into which a `before` command writes. Its name is an unfinished entry's: saves skip such
@@ -84,7 +86,11 @@ export const DUMPS_WORK = journaled({
   changesFolder: true,
   unreadable: () => "files of a `before` command may lie in `.cairn-dumps` in the folder",
   async takeBack(workspace, work) {
-    settle(workspace, work);
+    const { found, root } = workspace;
+    // The names on an unmounted disk are settled when the disk is back.
+    if (isFolderThere(root)) {
+      if (whyUnmounted(found) === null) settle(workspace, work);
+    } else if (isOnDisk(root, found.workspace)) workspace.unfinished("dumps").end();
     return null;
   },
   isCommitted: () => false,
