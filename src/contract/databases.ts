@@ -11,6 +11,7 @@ export const TableRows = object({
   name: text(),
   rows: orNull(number("null if the table's key needs a collation that only its own program has")),
 });
+export type TableRows = Of<typeof TableRows>;
 
 export const DatabaseStatistics = object(
   {
