@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { durableWrite, readSmallFile } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
 import { firstCommits } from "./cover.ts";
@@ -33,7 +33,8 @@ export async function uncoveredClones(env: Environment): Promise<UncoveredClone[
   const list = readCovered(env);
   const noted = readNoted(env);
   if (list === null || noted.length === 0) return [];
-  const kept = noted.filter(({ common }) => statSync(common, { throwIfNoEntry: false }) !== undefined);
+  // Also without an error for a repository on a dead mount.
+  const kept = noted.filter(({ common }) => existsSync(common));
   const known = await Promise.all(
     kept.map(async (each): Promise<Noted> =>
       each.first === undefined ? { ...each, first: await firstCommits(each.top) } : each,

@@ -6,7 +6,7 @@ import { advice, CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
-import { userStateDirectory } from "../fs/users.ts";
+import { isOthersPlace, userStateDirectory } from "../fs/users.ts";
 import {
   type Cover,
   coveredFile,
@@ -65,7 +65,7 @@ export function isSame(a: Cover, b: Pick<Cover, "tool" | "whom" | "folder">): bo
 export async function coverToo(env: Environment, from: string, to: string, moved = false): Promise<void> {
   const isFrom = ({ folder }: Cover): boolean => folder?.path === from;
   try {
-    if (readCovered(env)?.covers.some(isFrom) !== true) return;
+    if (readCovered(env)?.covers.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
     const folder = await folderFacts(to);
     await changeCovered(env, (covers) =>
       covers
@@ -84,7 +84,9 @@ export async function coverToo(env: Environment, from: string, to: string, moved
 export async function uncover(env: Environment, path: string): Promise<void> {
   const isOther = ({ folder }: Cover): boolean => folder?.path !== path;
   try {
-    if (readCovered(env)?.covers.every(isOther) === false) await changeCovered(env, (covers) => covers.filter(isOther));
+    // The user could not read a list that root writes.
+    if (readCovered(env)?.covers.every(isOther) !== false || isOthersPlace(userStateDirectory(env))) return;
+    await changeCovered(env, (covers) => covers.filter(isOther));
   } catch {
     // A hook saves nothing in a folder that is no workspace.
   }

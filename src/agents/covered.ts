@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { type BigIntStats, closeSync, constants, openSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type Environment, knownStateDirectory } from "../fs/home.ts";
 
@@ -157,19 +157,46 @@ function textOf(file: string): string | null {
 const isFamily = (git: CoveredRepository, repository: Repository | null): boolean =>
   git.common === repository?.common && git.inode === repository.inode;
 
-/** Returns the entry of exactly this folder, by its real path, or by its identity if it was moved. */
+/**
+ * Returns the entry of exactly this folder, by its real path, or by its identity if it was moved. Of two, that of this user
+ * decides: the hooks in the project's files do not ask.
+ */
 function coverAt(covers: readonly Cover[], path: string): Cover | undefined {
-  const facts = statSync(path, { bigint: true, throwIfNoEntry: false });
+  const facts = factsOf(path);
   const [inode, made] = [facts?.ino.toString() ?? "", facts?.birthtimeNs.toString() ?? "0"];
-  return (
-    covers.find(({ folder }) => folder?.path === path) ??
-    covers.find(({ folder }) => folder !== null && isSameFolder(folder, { path, inode, made }))
-  );
+  const here = covers.filter(({ folder }) => folder?.path === path);
+  const found =
+    here.length > 0
+      ? here
+      : covers.filter(({ folder }) => folder !== null && isSameFolder(folder, { path, inode, made }));
+  return found.find(({ whom }) => whom === "me") ?? found[0];
 }
 
-/** True for one folder, at the same path or at another one. */
-export const isSameFolder = (a: FolderIdentity, b: FolderIdentity): boolean =>
-  a.path === b.path || (a.made !== "0" && a.inode === b.inode && a.made === b.made);
+/**
+ * True for one folder, at the same path or moved to another one. A snapshot of a btrfs subvolume has the inode and birth time of its
+ * origin, but both are there, on devices of their own.
+ */
+export function isSameFolder(a: FolderIdentity, b: FolderIdentity): boolean {
+  if (a.path === b.path) return true;
+  if (a.made === "0" || a.inode !== b.inode || a.made !== b.made) return false;
+  const [one, other] = [deviceOf(a), deviceOf(b)];
+  return one === null || other === null || one === other;
+}
+
+/** The device of a folder; null if the folder is not at its path any more. */
+function deviceOf({ path, inode, made }: FolderIdentity): bigint | null {
+  const facts = factsOf(path);
+  return facts?.ino.toString() === inode && facts.birthtimeNs.toString() === made ? facts.dev : null;
+}
+
+/** Null for a folder that is missing or cannot be looked at, for example on a dead mount. */
+function factsOf(path: string): BigIntStats | null {
+  try {
+    return statSync(path, { bigint: true });
+  } catch {
+    return null;
+  }
+}
 
 /** True if a path is `folder` or lies in it. Both are real paths. */
 export function isIn(path: string, folder: string): boolean {

@@ -15,6 +15,8 @@ import { JsonStrings } from "./json-strings.ts";
 /** The first thing that a hook does: it ends in a folder that is not covered, before the command is loaded. */
 
 const PIECE_BYTES = 64 << 10;
+/** Milliseconds without bytes after which the rest of an event is not waited for. */
+const SILENT_MS = 300;
 /** Repositories that are not covered are noted up to this size of their file. */
 const MOST_NOTED_BYTES = 256 << 10;
 
@@ -22,9 +24,9 @@ const MOST_NOTED_BYTES = 256 << 10;
  * True if the hook of the arguments (`agent hook TOOL --if-covered`) has nothing to do. Otherwise standard input can be read as
  * before. Never throws: if it cannot be decided, the hook goes on.
  */
-export function hasNothingToDo(argv: readonly string[], env: Environment = process.env): boolean {
+export async function hasNothingToDo(argv: readonly string[], env: Environment = process.env): Promise<boolean> {
   try {
-    const [, , tool = ""] = argv;
+    const tool = argv.slice(2).find((word) => !word.startsWith("-")) ?? "";
     const list = readCovered(env);
     if (list === null) return false;
     const strings = new JsonStrings(["cwd", "event", "hook_event_name"]);
@@ -40,7 +42,7 @@ export function hasNothingToDo(argv: readonly string[], env: Environment = proce
       return false;
     }
     // A tool may take it for a failure if nobody reads the rest.
-    if (!isWhole) readInput(null);
+    if (!isWhole) await passRest();
     if (coverage === null) noteRepository(list, tool, cwd, env);
     if (argv.includes("--verbose")) process.stdout.write(`no point was made: ${NOT_COVERED}\n`);
     return true;
@@ -55,12 +57,22 @@ const isOfToolCall = (event: string): boolean => /^(?:before|after|.*Tool.*)$/.t
 
 const eventIn = (strings: JsonStrings): string | undefined => strings.get("event") ?? strings.get("hook_event_name");
 
+/** Reads the rest of a large event to its end, or until no bytes come: a tool may keep standard input open. */
+async function passRest(): Promise<void> {
+  await new Promise<void>((done) => {
+    const timer = setTimeout(done, SILENT_MS);
+    process.stdin
+      .on("data", () => timer.refresh())
+      .on("end", done)
+      .on("error", done);
+  });
+}
+
 /**
- * Reads standard input until folder and event are known, or to its end; `strings` null: throws the rest away. Waits for the tool,
- * which writes at once: an asynchronous read costs 3 ms, a tenth of the start of Node. A terminal, and a pipe that does not wait,
- * are left to the command.
+ * Reads standard input until folder and event are known, or to its end. Waits for the tool, which writes at once: an asynchronous
+ * read costs 3 ms, a tenth of the start of Node. A terminal, and a pipe that does not wait, are left to the command.
  */
-function readInput(strings: JsonStrings | null): { bytes: Buffer; isWhole: boolean } {
+function readInput(strings: JsonStrings): { bytes: Buffer; isWhole: boolean } {
   const pieces: Buffer[] = [];
   try {
     if (fstatSync(0).isCharacterDevice()) return { bytes: Buffer.alloc(0), isWhole: false };
@@ -68,7 +80,6 @@ function readInput(strings: JsonStrings | null): { bytes: Buffer; isWhole: boole
       const piece = Buffer.allocUnsafe(PIECE_BYTES);
       const count = readSync(0, piece);
       if (count === 0) return { bytes: Buffer.concat(pieces), isWhole: true };
-      if (strings === null) continue;
       pieces.push(piece.subarray(0, count));
       strings.push(pieces.at(-1)!);
       if (strings.get("cwd") !== undefined && eventIn(strings) !== undefined)
@@ -118,7 +129,11 @@ function noteRepository(list: CoveredList, tool: string, cwd: string, env: Envir
   const words = `{"tool":${JSON.stringify(tool)},"common":${JSON.stringify(common)},`;
   if (known.includes(words) || known.length > MOST_NOTED_BYTES) return;
   const rest = JSON.stringify({ top, at: new Date().toISOString() }).slice(1);
-  appendFileSync(file, `${words}${rest}\n`, { mode: 0o600 });
+  try {
+    appendFileSync(file, `${words}${rest}\n`, { mode: 0o600 });
+  } catch {
+    // The disk is full or read-only: a later hook notes it.
+  }
 }
 
 function notedIn(file: string): string {

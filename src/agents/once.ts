@@ -24,7 +24,7 @@ export interface EventIds {
 }
 
 const MOST_EVENTS = 500;
-/** Events without an id of the call are the same only if nothing came between them, and within this time. */
+/** Two events of a call are the same if no other event of the call came between them. Without a call: if no event did, and within this time. */
 const SAME_MS = 10_000;
 const KEPT_MS = 24 * 3_600_000;
 
@@ -41,12 +41,14 @@ export async function onceForEvent<T>(
   if (events === null) return save();
   using _lock = events.lock;
   const { agent: _, session: _session, ...rest } = ids;
-  const digest = digestOf(Object.entries(rest).toSorted(([a], [b]) => (a < b ? -1 : 1)));
-  const known = events.read();
-  const isLast = known.digests.at(-1) === digest && Date.now() - known.at < SAME_MS;
-  if (call === undefined ? isLast : known.digests.includes(digest)) return null;
+  const ofCall = `${digestOf(call ?? null)} `;
+  const line = ofCall + digestOf(Object.entries(rest).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+  const { lines, at } = events.read();
+  const last = call === undefined ? lines.at(-1) : lines.findLast((each) => each.startsWith(ofCall));
+  if (last === line && (call !== undefined || Date.now() - at < SAME_MS)) return null;
   const result = await save();
-  events.write([...known.digests, digest].slice(-MOST_EVENTS));
+  // The next turn may use the ids of its calls again.
+  events.write(call === undefined ? [line] : [...lines, line].slice(-MOST_EVENTS));
   return result;
 }
 
@@ -55,8 +57,8 @@ const digestOf = (value: unknown): string =>
 
 interface Events {
   readonly lock: Lock;
-  read(): { digests: string[]; at: number };
-  write(digests: readonly string[]): void;
+  read(): { lines: string[]; at: number };
+  write(lines: readonly string[]): void;
 }
 
 /** Takes the lock of a session's file. Returns null if there can be none. Throws if the signal fires first. */
@@ -77,14 +79,14 @@ async function openEvents(
       lock,
       read() {
         try {
-          return { digests: readText(file).split("\n"), at: statSync(file).mtimeMs };
+          return { lines: readText(file).split("\n"), at: statSync(file).mtimeMs };
         } catch {
-          return { digests: [], at: 0 };
+          return { lines: [], at: 0 };
         }
       },
-      write(digests) {
+      write(lines) {
         try {
-          writeFileSync(`${file}.new`, digests.join("\n"), { mode: 0o600 });
+          writeFileSync(`${file}.new`, lines.join("\n"), { mode: 0o600 });
           renameSync(`${file}.new`, file);
         } catch {
           // The disk may be full: a second hook saves again.

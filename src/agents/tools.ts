@@ -10,6 +10,9 @@ import { absolutePath, homeDirectory } from "../fs/users.ts";
 /** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
 export const MARK = "agent hook";
 
+/** Option of the hooks in the user's settings: they end at once in folders that are not covered. */
+export const IF_COVERED = "--if-covered";
+
 /** Files of a tool, of a project or of the user. */
 export interface ToolFiles {
   /** has the hooks */
@@ -123,6 +126,12 @@ export function installedAt(tool: string, project: string | null, env: Environme
   } catch {
     return null;
   }
+}
+
+/** True if the hooks in the user's settings are of an earlier version, which had no list: they save all workspaces. */
+export function areWithoutList(tool: string, env: Environment): boolean {
+  const text = readSmallFile(TOOLS[tool]!.files(null, env).hooks, MOST_BYTES, true);
+  return text?.includes(MARK) === true && !text.includes(IF_COVERED);
 }
 
 /** Tools whose files in a project have hooks that `install` wrote. */

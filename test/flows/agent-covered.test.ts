@@ -9,6 +9,7 @@ import { parse } from "smol-toml";
 import { open } from "../../src/index.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 
 /** Which folders the hooks of an agent save: covered folders, their families, and what `agent install` writes for whom. */
 
@@ -469,6 +470,137 @@ test("entries of the user run without PATH and HOME, and stay as long as they se
   assert.match(hook(two), SAVES);
   agent(two, "remove claude-code", { HOME: home });
   assert.ok(!fs.existsSync(settings));
+});
+
+test("agent install keeps what a tool wrote into its settings while the first point was made", async () => {
+  const [folder, home] = [newRepository(), scratch("home")];
+  const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
+  write(home, { ".claude.json": `{ "oauth": "old" }\n` });
+  const gate = path.join(SCRATCH, "gate-of-install");
+  fs.writeFileSync(gate, "");
+  const child = spawn(process.execPath, [COMMAND, "-C", folder, "agent", "install", "claude-code"], {
+    env: { ...process.env, ...env, CAIRN_FAILPOINT: `save.staged@${gate}` },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const ended = once(child, "close");
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  await eventually("the first point is being made", () => said.includes("failpoint save.staged"));
+  write(home, { ".claude.json": `{ "oauth": "new" }\n` });
+  fs.rmSync(gate);
+  assert.deepEqual(await ended, [0, null]);
+  const { oauth, mcpServers } = JSON.parse(fs.readFileSync(path.join(home, ".claude.json"), "utf8")) as Loose;
+  assert.deepEqual([oauth, Object.keys(mcpServers as object)], ["new", ["cairn"]]);
+});
+
+test("the entry of a user decides which of the user's own hooks save, beside one for everybody", () => {
+  const folder = newRepository();
+  agent(folder, "install claude-code --for everybody --each turn");
+  agent(folder, "install claude-code");
+  write(folder, { "a.txt": "by a tool call\n" });
+  assert.match(hook(folder), SAVES);
+});
+
+test("a removed fork or snapshot of a btrfs subvolume leaves its origin covered", (t) => {
+  const disk = loopFileSystem(t, "btrfs");
+  if (disk === null) return;
+  const [folder, fork, snapshot] = ["project", "fork", "snapshot"].map((name) => path.join(disk.root, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const btrfs = (...words: string[]): void =>
+    assert.equal(spawnSync("btrfs", ["-q", "subvolume", ...words]).status, 0, words.join(" "));
+  btrfs("create", folder);
+  write(folder, { "a.txt": "one\n" });
+  agent(folder, "install claude-code");
+  btrfs("snapshot", folder, snapshot);
+  assert.match(hook(snapshot), NOT_COVERED);
+  cairnOk(["fork", "head", fork, "-C", folder], { own: true });
+  write(fork, { "a.txt": "in the fork\n" });
+  assert.match(hook(fork), SAVES);
+  cairnOk(["fork", "--remove", fork, "-C", folder], { own: true });
+  write(folder, { "a.txt": "two\n" });
+  assert.match(hook(folder), SAVES);
+  btrfs("delete", snapshot);
+  cairnOk(["release", folder, "--delete-points"], { own: true });
+});
+
+test("a workspace in a covered folder stays uncovered after agent remove there", () => {
+  const folder = newRepository();
+  const inner = path.join(folder, "sub");
+  agent(folder, "install claude-code");
+  cairnOk(["init", inner, "--allow", "nested"]);
+  write(inner, { "b.txt": "two\n" });
+  assert.match(hook(inner), SAVES);
+  agent(inner, "remove claude-code");
+  assert.match(hook(inner), NOT_COVERED);
+  assert.match(hook(folder), SAVES);
+});
+
+test("a hook in a folder that is not covered ends if its tool never closes the input, and wherever its option stands", async (t) => {
+  const [folder, other] = [newRepository(), newRepository()];
+  agent(folder, "install claude-code");
+  const child = spawn(process.execPath, [COMMAND, "agent", "hook", "claude-code", "--if-covered"]);
+  t.after(() => child.kill("SIGKILL"));
+  child.stdin.on("error", () => undefined);
+  child.stdin.write(JSON.stringify({ prompt: "x".repeat(1 << 20), cwd: other, hook_event_name: "UserPromptSubmit" }));
+  const late = AbortSignal.timeout(20_000);
+  assert.deepEqual(await once(child, "exit", { signal: late }), [0, null]);
+  const input = JSON.stringify({ cwd: folder, hook_event_name: "Stop" });
+  const words = ["agent", "hook", "--if-covered", "--verbose", "claude-code"];
+  assert.match(spawnSync(process.execPath, [COMMAND, ...words], { input, encoding: "utf8" }).stdout, SAVES);
+});
+
+test("a list of clones that cannot be written, and a noted repository that cannot be looked at, stop nothing", () => {
+  const [folder, other, home] = [newRepository(), newRepository(), scratch("home")];
+  const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
+  fs.mkdirSync(home);
+  agent(folder, "install claude-code", env);
+  const noted = path.join(home, "state/cairn/agents/uncovered.jsonl");
+  fs.mkdirSync(noted);
+  assert.match(hook(other, {}, env), NOT_COVERED);
+  fs.rmdirSync(noted);
+  assert.match(hook(other, {}, env), NOT_COVERED);
+  const endless = scratch("endless");
+  fs.symlinkSync(endless, endless);
+  fs.writeFileSync(noted, fs.readFileSync(noted, "utf8").replace(path.join(other, ".git"), endless));
+  assert.deepEqual(agent(folder, "status", env)["data"].clones, []);
+});
+
+const ONLY_ROOT = process.geteuid?.() === 0 ? false : "only root can work in another user's home";
+
+test("root in another user's home leaves the list of covered folders to that user", { skip: ONLY_ROOT }, async () => {
+  const { coverToo, uncover } = await import("../../src/agents/cover.ts");
+  const [folder, home] = [newRepository(), scratch("home")];
+  const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
+  fs.mkdirSync(home);
+  agent(folder, "install claude-code", env);
+  for (const name of ["", ...fs.readdirSync(home, { recursive: true, encoding: "utf8" })])
+    fs.lchownSync(path.join(home, name), 1000, 1000);
+  const list = path.join(home, "state/cairn/agents/covered.json");
+  const before = fs.readFileSync(list, "utf8");
+  await uncover(env, folder);
+  await coverToo(env, folder, newRepository());
+  assert.equal(cairn(["agent", "remove", "claude-code", "-C", folder], { env }).error?.code, "refused");
+  assert.deepEqual([fs.readFileSync(list, "utf8"), fs.statSync(list).uid], [before, 1000]);
+});
+
+test("release and agent remove name the worktrees whose cover ends with that of the folder", async () => {
+  const folder = newRepository();
+  agent(folder, "install claude-code");
+  const beside = scratch("worktree");
+  git(folder, "worktree", "add", "--quiet", "--detach", beside);
+  assert.match(hook(beside), SAVES);
+  await becomesWorkspace(beside);
+  const named = [
+    `hooks of claude-code do not save ${beside} any more, a worktree of the same repository; to cover it: cairn -C ${beside} agent install claude-code`,
+  ];
+  assert.deepEqual(agent(folder, "remove claude-code")["warnings"], named);
+  assert.match(hook(beside), NOT_COVERED);
+  agent(folder, "install claude-code");
+  assert.match(hook(beside), SAVES);
+  assert.deepEqual(cairnOk(["release", folder]).warnings, named);
 });
 
 test("a kill of agent install or remove between two files leaves nothing that a repetition does not finish", () => {

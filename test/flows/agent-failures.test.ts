@@ -235,6 +235,35 @@ test("release ends the cover of a folder, and names agent remove if the hooks se
   assert.ok(!project.text("agent", "status").includes("hook "), project.text("agent", "status"));
 });
 
+test("after the last covered folder was released, agent status says that another workspace is not covered", () => {
+  const project = new Project(undefined, "gemini");
+  cairnOk(["release", project.folder]);
+  const other = path.join(SCRATCH, `other-${count++}`);
+  write(path.join(other, "a"), "one");
+  cairnOk(["save", other]);
+  const [state] = cairnOk(["agent", "status", "-C", other]).data["folders"] as Loose[];
+  const { covered, why } = state.agents.find((each: Loose) => each.tool === "gemini");
+  assert.deepEqual([covered, why.endsWith("agent install gemini` covers it")], [false, true], why);
+  const input = JSON.stringify({ session_id: "s", hook_event_name: "AfterAgent", cwd: other });
+  const words = [COMMAND, "agent", "hook", "gemini", "--if-covered", "--verbose"];
+  assert.match(spawnSync(process.execPath, words, { input, encoding: "utf8" }).stdout, /is not covered/);
+});
+
+test("a hook in a covered folder that is no workspace any more says so", () => {
+  const project = new Project();
+  const folder = path.join(SCRATCH, `none-${count++}`);
+  fs.mkdirSync(folder);
+  const list = path.join(STATE, "agents/covered.json");
+  const entry = JSON.stringify({ tool: "claude-code", whom: "me", each: "tool", since: new Date().toISOString() });
+  const covers = (JSON.parse(fs.readFileSync(list, "utf8")) as Loose).covers as object[];
+  const own = { ...(JSON.parse(entry) as object), folder: { path: folder, inode: "0", made: "0", git: null } };
+  fs.writeFileSync(list, JSON.stringify({ version: 1, covers: [...covers, own] }));
+  assert.match(project.hook("Stop", { cwd: folder, session_id: "none" }), /is covered, but not a workspace/);
+  const [state] = cairnOk(["agent", "status", "-C", folder]).data["folders"] as Loose[];
+  const { covered, failed } = state.agents.find((each: Loose) => each.tool === "claude-code");
+  assert.deepEqual([covered, failed.count], [false, 1]);
+});
+
 test("hooks of a project's own files that point to a released folder are named", () => {
   const project = new Project();
   cairnOk(["agent", "remove", "claude-code", "-C", project.folder]);
@@ -264,7 +293,7 @@ test("agent status in a subfolder is that of the workspace above, and after agen
   assert.equal(project.agent()["covered"], false);
   assert.match(
     project.text("agent", "status"),
-    /^\S+ +Claude Code +not covered: `cairn .*agent install claude-code` covers it$/m,
+    /^\S+ +no agent has hooks here: `cairn agent install TOOL` adds them$/m,
   );
 });
 

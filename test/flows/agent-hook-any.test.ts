@@ -68,6 +68,23 @@ test("events of any tool become turns with prompt, calls and changes, and rewind
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "mine");
 });
 
+test("calls whose tool uses an id again are other calls", () => {
+  const folder = newWorkspace();
+  const turn = (text: string): void => {
+    generic(folder, "--event", "before");
+    for (const step of [1, 2]) {
+      generic(folder, "--event", "before", "--call", "call_0");
+      write(folder, `${text} ${step}`);
+      assert.match(generic(folder, "--event", "after", "--call", "call_0").stdout, /^saved as|^saving in/);
+    }
+    write(folder, `${text} 3`);
+    assert.match(generic(folder, "--event", "after", "--call", "only_after").stdout, /^saved as|^saving in/);
+    generic(folder, "--event", "after");
+  };
+  turn("one");
+  turn("two");
+});
+
 test("a turn's own id of 8 hex digits is its id in turns and rewind", () => {
   const folder = newWorkspace();
   generic(folder, "--event", "before", "--call", "0badcafe", "--prompt-file", "-");

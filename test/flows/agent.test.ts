@@ -260,6 +260,17 @@ test("agent install writes hooks and MCP entries in each tool's format, and with
   cairnOk(["agent", "remove", "codex", "--for", "all-mine"], { env: { CODEX_HOME: codex } });
 });
 
+test("agent install --http says that the server in the user's settings serves the token's workspace in every folder", () => {
+  const folder = newProject();
+  const said = (...more: string[]): string => {
+    const words = ["-C", folder, "agent", "install", "gemini", "--http", "http://127.0.0.1:1/mcp", ...more];
+    const env = { ...process.env, HOME: path.join(SCRATCH, "home-of-http") };
+    return spawnSync(process.execPath, [COMMAND, ...words], { encoding: "utf8", env }).stdout;
+  };
+  assert.match(said(), /serves the workspace of the token in every folder/);
+  assert.doesNotMatch(said("--for", "everybody"), /in every folder/);
+});
+
 test("agent install leaves a file unchanged that it cannot parse or extend, and --print writes nothing", () => {
   for (const [tool, name, text] of [
     ["claude-code", ".claude/settings.json", '{ "hooks": {}, // no comments here\n }'],

@@ -41,9 +41,12 @@ export const command: CommandDefinition = {
       };
     }
     const { toolsFor } = await import("../../agents/tools.ts");
+    const { readCovered } = await import("../../agents/covered.ts");
+    const covers = readCovered(context.env)?.covers ?? [];
     const tools = toolsFor(client.workspacePath(), context.env);
     const result = await client.release({ ...context.callOptions(), deletePoints, plan });
     const next = await hooksToRemove(context, result.workspace.path, tools);
+    await (await import("./agent/lost-cover.ts")).noteLostCover(context, covers, result.workspace.path);
     return {
       data: { ...result, next },
       exitStatus: result.complete ? 0 : EXIT_PARTLY,

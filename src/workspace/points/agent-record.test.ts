@@ -7,6 +7,7 @@ import { test, type TestContext } from "node:test";
 import { encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { noteAgentEvent, noteUnopened, readAgentEvents, removeTexts, withTexts } from "./agent-record.ts";
 import type { RecordPlace } from "./event-files.ts";
+import { withUnopened } from "./failed-hooks.ts";
 
 function newPlace(t: TestContext): RecordPlace {
   const root = fs.mkdtempSync(join(tmpdir(), "cairn-record-"));
@@ -73,6 +74,30 @@ test("hooks that could not open the workspace are in its record, and removals of
     [place!, other!].map((each) => readAgentEvents(each).at(-1)!.failed),
     ["a cleanup removed the text", "no key for the secret"],
   );
+});
+
+test("hooks that could not open the workspace are reported for a day, or until a hook saves", async (t) => {
+  const { XDG_STATE_HOME: before } = process.env;
+  const state = fs.mkdtempSync(join(tmpdir(), "cairn-record-state-"));
+  process.env["XDG_STATE_HOME"] = state;
+  t.after(() => {
+    fs.rmSync(state, { recursive: true });
+    if (before === undefined) delete process.env["XDG_STATE_HOME"];
+    else process.env["XDG_STATE_HOME"] = before;
+  });
+  const cause = { kind: "tool_call", agent: "codex", event: "PreToolUse" };
+  await noteUnopened("/p/one", cause, "no key");
+  const file = join(state, "cairn/agents/events/unopened.jsonl");
+  const longAgo = new Date(Date.now() - 60 * 86_400_000).toISOString();
+  fs.writeFileSync(file, fs.readFileSync(file, "utf8").replace(/"at":"[^"]+"/, `"at":"${longAgo}"`));
+  assert.equal(withUnopened([], "/p/one")[0]!.failed!.since, longAgo, "nothing has saved since");
+  const [own] = withUnopened([], "/p/one");
+  const at = new Date(Date.now() - 1000).toISOString();
+  const saved = [{ ...own!, last_hook: { ...own!.last_hook!, at, failed: null }, failed: null }];
+  assert.equal(withUnopened(saved, "/p/one")[0]!.failed, null);
+  await noteUnopened("/p/one", cause, "no key again");
+  const { count, over, reason } = withUnopened(saved, "/p/one")[0]!.failed!;
+  assert.deepEqual([count, over, reason], [1, false, "no key again"]);
 });
 
 test("concurrent writers, a removal of text and a rotation lose no event", async (t) => {

@@ -28,18 +28,14 @@ export function hooksIn(place: RecordPlace, log: readonly StoredEvent[]): AgentH
 /** Adds this user's hooks that could not open the workspace of a folder. `known`: the answer of a daemon, which cannot read them if it is root's. */
 export function withUnopened(known: readonly AgentHooks[], folder: string): AgentHooks[] {
   const place = recordOfUnopened();
-  const own = place === null ? [] : hooksIn(place, unopenedEvents(folder));
   const byAgent = new Map(known.map((each) => [each.agent, each]));
-  for (const each of own) {
-    const { last_hook: last = null, failed: told = null, ...rest } = byAgent.get(each.agent) ?? {};
-    if (each.failed === null || (told !== null && told.last_at >= each.failed.last_at)) continue;
-    const over = last?.failed === null && last.at > each.failed.last_at;
-    byAgent.set(each.agent, {
-      ...each,
-      ...rest,
-      last_hook: over ? last : each.last_hook,
-      failed: { ...each.failed, over },
-    });
+  for (const [agent, events] of Map.groupBy(place === null ? [] : unopenedEvents(folder), (event) => event.agent)) {
+    const { last_hook: last = null, failed: told = null, ...rest } = byAgent.get(agent) ?? {};
+    // The last hook that the daemon knows tells which failures are over.
+    const log = [...events, ...(last?.failed === null ? [last] : [])].toSorted((a, b) => (a.at < b.at ? -1 : 1));
+    const [own] = hooksIn(place!, log);
+    if (own!.failed === null || (told !== null && told.last_at >= own!.failed.last_at)) continue;
+    byAgent.set(agent, { ...own!, ...rest, failed: own!.failed });
   }
   return [...byAgent.values()];
 }

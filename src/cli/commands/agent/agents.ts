@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
-import { TOOLS } from "../../../agents/tools.ts";
+import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
 import type { Environment } from "../../../fs/home.ts";
 import type { Edit, Syntax } from "./edit.ts";
 import { hermesPlugin, hookFunction, openclawPlugin } from "./ws-ckpt-tools.ts";
@@ -22,9 +22,6 @@ export interface Scope {
   /** Address of a daemon's MCP server, to which the tool connects instead of starting a server. */
   http?: string | undefined;
 }
-
-/** Option of the hooks in the user's settings: they end at once in folders that are not covered. */
-export const IF_COVERED = "--if-covered";
 
 /** Variable in which a tool finds its token for a daemon's MCP server. */
 export const TOKEN_VARIABLE = "CAIRN_TOKEN";

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { coverageOf, readCovered } from "../../../agents/covered.ts";
 import { foldersAbove } from "../../../agents/own-files.ts";
 import { toolsFor } from "../../../agents/tools.ts";
 import { CairnError, toCairnError } from "../../../errors.ts";
@@ -68,12 +69,16 @@ function realOrGiven(folder: string): string {
   }
 }
 
-/** Throws `not_a_workspace` for a folder that was released, and to which the tool's hooks still point. */
-export function requireNotReleased({ agent, told }: LateHook, env: Environment): void {
+/** Throws `not_a_workspace` for a folder that is covered or to which the tool's hooks point, and that is no workspace any more. */
+export function requireNotCovered({ agent, told }: LateHook, env: Environment): void {
   const folder = realPathOf(told.cwd).toString("utf8");
   const released = foldersAbove(folder).find((each) => releasedRegistration(each) !== null);
-  if (released === undefined || !toolsFor(released, env).includes(agent)) return;
-  throw new CairnError("not_a_workspace", `${printable(released)} was released`);
+  if (released !== undefined && toolsFor(released, env).includes(agent))
+    throw new CairnError("not_a_workspace", `${printable(released)} was released`);
+  const list = readCovered(env);
+  const coverage = list === null ? null : coverageOf(list, agent, folder);
+  if (coverage?.by === "folder")
+    throw new CairnError("not_a_workspace", `${printable(coverage.root!)} is covered, but not a workspace`);
 }
 
 /**

@@ -7,8 +7,7 @@ import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { aborted } from "../../process-signal.ts";
 import { onceForEvent } from "../../../agents/once.ts";
-import { TOOLS } from "../../../agents/tools.ts";
-import { IF_COVERED } from "./agents.ts";
+import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
 import { findCovered } from "./find-covered.ts";
 import { type LateHook, LateSaves } from "../../late-saves.ts";
 import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
@@ -116,7 +115,7 @@ async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
   const saving = (async (): Promise<Done> => {
     const found = await findCovered(context, hook.agent, cwd, { signal });
     if (found === null) {
-      (await onFailure()).requireNotReleased(hook, context.env);
+      (await onFailure()).requireNotCovered(hook, context.env);
       return NO_WORKSPACE;
     }
     folder = found;
@@ -181,7 +180,7 @@ async function makeLateSaves(context: Context): Promise<Done> {
     const timer = setTimeout(() => silent.abort(new Error("no progress for 10 minutes")), SILENCE_MS);
     try {
       const found = await findCovered(context, hook.agent, hook.told.cwd, { signal });
-      if (found === null) return (await onFailure()).requireNotReleased(hook, context.env);
+      if (found === null) return (await onFailure()).requireNotCovered(hook, context.env);
       const options: CallOptions = {
         signal,
         lockTimeoutMs: LOCK_MS,

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline/promises";
 import { originalOfFolder } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
 import { type Cover, type Coverage, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
-import { MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
+import { areWithoutList, MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
 import { thisProgram } from "../../../daemon/unit.ts";
@@ -16,9 +16,10 @@ import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { listedNames, printable } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
-import { editsOf, IF_COVERED, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
+import { editsOf, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
 import { type Edit, hasEdit, withEdit, withoutEdit } from "./edit.ts";
+import { noteLostCover } from "./lost-cover.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
@@ -72,13 +73,17 @@ export const install: CommandDefinition = {
     const withOwn = (all: readonly Cover[]): readonly Cover[] =>
       [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, all);
     const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(input.text("http")));
-    const former = on.whom === "everybody" ? [] : formerChanges(context, on);
-    const changes = [...changesFor(on.tool, scope), ...former];
+    const planned = (): { changes: Change[]; former: Change[] } => {
+      const former = on.whom === "everybody" ? [] : formerChanges(context, on);
+      return { changes: [...changesFor(on.tool, scope), ...former], former };
+    };
+    const shownOnly = planned().changes;
     const all = editsOf(on.tool, { ...scope, each: "tool" });
     if (input.flag("print"))
       return {
-        data: { ...dataOf(on, changes), checked: null, problem: null },
-        text: () => changes.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n"),
+        data: { ...dataOf(on, shownOnly), checked: null, problem: null },
+        text: () =>
+          shownOnly.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n"),
       };
     requireKeepable();
     const client = await workspaceOf(context, input, on);
@@ -86,6 +91,8 @@ export const install: CommandDefinition = {
     // A listed folder without entries is not saved, and status says so; entries without a list would do nothing.
     await changeCovered(context.env, withOwn);
     failpoint("agent.covered");
+    // The first point takes its time, and a tool writes its own settings meanwhile.
+    const { changes, former } = planned();
     for (const change of changes) {
       const { file, before, text } = change;
       const made = write(change);
@@ -106,6 +113,7 @@ export const install: CommandDefinition = {
           ...(on.whom === "everybody" && TOOLS[on.tool]!.readsOnlyStart === true ? [ONLY_TOP] : []),
           `  ${TOOLS[on.tool]!.afterwards}`,
           ...(scope.http === undefined ? [] : [TOKEN_STEP]),
+          ...(scope.http === undefined || scope.project !== null ? [] : [ONE_SERVER]),
         ].join("\n"),
     };
   },
@@ -125,6 +133,9 @@ const CHECKED = {
 
 const ONLY_TOP = "  it reads these files only if it is started in this folder, not in one below";
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
+/** An entry of the user's settings counts in all folders. */
+const ONE_SERVER =
+  "  the MCP server serves the workspace of the token in every folder in which you start the tool; `--for everybody` limits it to this project";
 
 /** The tool, the persons and the folder of a call. */
 interface Place {
@@ -156,8 +167,7 @@ const wordsOf = ({ whom, folder }: Place): string =>
 
 /** An earlier build's entries of a user work in all workspaces of the user, and have no entry in the list. */
 function formerCovers({ env }: Context, { tool, whom }: Place): Cover[] {
-  const text = textOf(TOOLS[tool]!.files(null, env).hooks) ?? "";
-  if (whom === "everybody" || !text.includes(MARK) || text.includes(IF_COVERED)) return [];
+  if (whom === "everybody" || !areWithoutList(tool, env)) return [];
   return [{ tool, whom: "all-mine", each: "tool", folder: null, since: new Date().toISOString() }];
 }
 
@@ -248,11 +258,13 @@ export const remove: CommandDefinition = {
     { line: "cairn -C ~/project agent remove claude-code", text: "other entries and the save points stay as they are" },
   ],
   async run(context, input) {
+    requireKeepable();
     const on = await placeOf(context, input);
     const { env } = context;
     const about = { ...on, folder: on.whom === "all-mine" ? null : await factsOnceThere(on.folder) };
     const without = (covers: readonly Cover[]): readonly Cover[] => covers.filter((each) => !isSame(each, about));
-    const left = without(requireCovered(env).covers);
+    const { covers: before } = requireCovered(env);
+    const left = without(before);
     // The user's entries serve other folders, too.
     const served = servedBy(on.tool, env, left);
     const scope: Scope = { project: null, env, command: [], each: "tool" };
@@ -265,7 +277,8 @@ export const remove: CommandDefinition = {
     failpoint("agent.removed");
     const { covers } = await changeCovered(env, without);
     const still = coverageOf({ version: 1, covers }, on.tool, on.folder);
-    if (on.whom === "me") await refuse(context, on, still?.by ?? null);
+    if (on.whom === "me") await refuse(context, on, still);
+    await noteLostCover(context, before, on.folder);
     return {
       data: dataOf(on, changes),
       text: () =>
@@ -292,11 +305,14 @@ function forget(changes: readonly Change[]): void {
 const factsOnceThere = async (path: string): Promise<CoveredFolder> =>
   existsSync(path) ? folderFacts(path) : { path, inode: "", made: "0", git: null };
 
-/** Records that a worktree or a copy of a covered repository stays uncovered. Reports an entry that covers the folder still. */
-async function refuse(context: Context, on: Place, still: Coverage["by"] | null): Promise<void> {
+/**
+ * Records that a worktree or a copy of a covered repository, or a folder in a covered one, stays uncovered. Reports an entry for
+ * other persons or folders that covers the folder still.
+ */
+async function refuse(context: Context, on: Place, still: Coverage | null): Promise<void> {
   const { env } = context;
-  if (still === "all" || still === "folder") {
-    const whom = still === "all" ? "all-mine" : "everybody";
+  if (still?.by === "all" || (still?.cover.whom === "everybody" && still.root === on.folder)) {
+    const { whom } = still.cover;
     context.note(
       `the folder is still covered; see ${context.commandLine(["agent", "remove", on.tool, "--for", whom])}`,
     );

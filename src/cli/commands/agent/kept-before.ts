@@ -31,7 +31,7 @@ export function keptBefore(file: string, text: string | null): KeptBefore | null
   }
 }
 
-/** Throws `refused` if no text may be recorded, before the first file is written. */
+/** Throws `refused` for root in another user's home, before the first file is written: the user could not read it any more. */
 export function requireKeepable(): void {
   requireOwnHome(userStateDirectory());
 }

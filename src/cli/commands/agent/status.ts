@@ -2,7 +2,7 @@ import { relative } from "node:path";
 import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
 import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
-import { installedAt, TOOLS } from "../../../agents/tools.ts";
+import { areWithoutList, installedAt, TOOLS } from "../../../agents/tools.ts";
 import { append } from "../../../append.ts";
 import type { AgentHooks } from "../../../contract/looking.ts";
 import { toCairnError } from "../../../errors.ts";
@@ -204,13 +204,13 @@ async function agentState(
 /** Tells if the hooks in the user's settings cover a folder. Those of earlier versions had no list, and cover all workspaces. */
 function coverOf(
   tool: string,
-  { path, list, problem }: About & { list: CoveredList | null },
+  { path, env, list, problem }: About & { env: Context["env"]; list: CoveredList | null },
 ): { isCovered: boolean; why: string; isFamily: boolean } {
   const covers = list?.covers.filter((each) => each.tool === tool) ?? [];
   const coverage = list === null ? null : coverageOf(list, tool, path);
   const isNever = covers.some(({ each, folder }) => each === "never" && folder?.path === path);
-  // All workspaces are covered: this is none.
-  const isCovered = covers.length === 0 || coverage?.by === "all" ? problem !== NO_WORKSPACE : coverage !== null;
+  const isForAll = list === null || coverage?.by === "all" || (covers.length === 0 && areWithoutList(tool, env));
+  const isCovered = isForAll ? problem !== NO_WORKSPACE : coverage !== null;
   return {
     isCovered,
     isFamily: coverage?.by === "family" && problem === NO_WORKSPACE,
