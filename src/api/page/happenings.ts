@@ -1,22 +1,17 @@
-import { EventEmitter } from "node:events";
 import { type FSWatcher, watch } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OPERATION_KINDS } from "../../contract/points.ts";
-import { checkValue } from "../../contract/schema.ts";
-import { EVENT_DATA, type EventType, type ServiceEvent } from "../../contract/service.ts";
-import type { WorkspaceInfo, WorkspaceRef } from "../../contract/index.ts";
-import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
+import { EVENT_DATA, type ServiceEvent } from "../../contract/service.ts";
+import type { WorkspaceInfo } from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
+import { type EventPlace, Events, type Happening, Records } from "../../daemon/records/kept-records.ts";
+import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
 import { serviceOf } from "../client/service.ts";
-import type { EventLog } from "../event-stream.ts";
 import type { OpenWorkspaces } from "./open-workspaces.ts";
 
-type Happening = Omit<ServiceEvent, "id">;
-type Noted = { event: ServiceEvent };
-
-/** The most events that are kept for readers who reconnect. */
+/** The most points that are remembered as reported. */
 const MOST = 1000;
 /** Milliseconds for which changes of a workspace's records gather. */
 const GATHER_MS = 50;
@@ -26,59 +21,38 @@ const AGAIN_MS = 2_000;
 const MOST_POINTS = 20;
 
 interface Followed {
-  workspace: WorkspaceRef;
+  workspace: WorkspaceInfo;
   watcher: FSWatcher;
   /** Sequence number of the newest known point. */
   sequence: Promise<number>;
   timer?: NodeJS.Timeout | undefined;
 }
 
-/** Events for the page: events of daemons, of this server's calls, and of new points that other processes record. */
-export class Happenings implements EventLog<Noted> {
+/** Fills the events of the page: with those of daemons, of this server's calls, and of points that other processes record. */
+export class Happenings {
+  readonly events: Events;
   readonly #workspaces: OpenWorkspaces;
-  readonly #listeners = new EventEmitter<{ event: [Noted] }>().setMaxListeners(0);
-  readonly #closing = new AbortController();
   readonly #daemons = new Set<string>();
   readonly #followed = new Map<string, Followed>();
   /** Points of the newest events, because a daemon and this server may both report one. */
   readonly #told = new Set<string>();
-  #kept: Noted[] = [];
-  #last = 0;
 
-  constructor(workspaces: OpenWorkspaces) {
+  constructor(workspaces: OpenWorkspaces, log: (message: string) => void) {
     this.#workspaces = workspaces;
+    this.events = new Events(Records.inMemory(), { killed: false, log });
   }
 
-  get last(): number {
-    return this.#last;
-  }
-
-  get closing(): AbortSignal {
-    return this.#closing.signal;
-  }
-
-  after(id: number, most: number): readonly Noted[] {
-    return this.#kept.filter(({ event }) => event.id! > id).slice(0, most);
-  }
-
-  knows(id: number): boolean {
-    return id <= this.#last && id >= (this.#kept[0]?.event.id ?? 1) - 1;
-  }
-
-  listen(take: (noted: Noted) => void): Disposable {
-    this.#listeners.on("event", take);
-    return { [Symbol.dispose]: () => void this.#listeners.off("event", take) };
-  }
-
-  /** Adds an event of a call of this server. */
-  note(workspace: WorkspaceRef, { type, data }: { type: string; data: object }): void {
-    this.#add({
-      at: new Date().toISOString(),
-      workspace: workspace.path,
-      workspace_id: workspace.id,
-      type: type as EventType,
-      data: checkValue(EVENT_DATA[type as EventType], data, `the data of ${type}`),
-    } as Happening);
+  /** Adds an event, unless the event of its save point was added before. `isPassing`: later readers do not get the event. */
+  add(happening: Happening, isPassing = false): void {
+    const made = pointOf(happening as Pick<ServiceEvent, "type" | "data">);
+    if (made !== null) {
+      if (this.#told.has(made)) return;
+      this.#told.add(made);
+      const [oldest] = this.#told;
+      if (this.#told.size > MOST) this.#told.delete(oldest!);
+    }
+    if (isPassing) this.events.tell(happening);
+    else this.events.append(happening);
   }
 
   /** Follows exactly these workspaces, and each daemon that answers. */
@@ -94,7 +68,7 @@ export class Happenings implements EventLog<Noted> {
   }
 
   close(): void {
-    this.#closing.abort();
+    this.events.close();
     for (const { watcher, timer } of this.#followed.values()) {
       clearTimeout(timer);
       watcher.close();
@@ -103,20 +77,25 @@ export class Happenings implements EventLog<Noted> {
   }
 
   async #followDaemon(socket: string): Promise<void> {
+    const { closing } = this.events;
     this.#daemons.add(socket);
     let wasThere = false;
-    while (!this.closing.aborted) {
+    while (!closing.aborted) {
       try {
-        for await (const { id, ...event } of serviceOf([socket]).events({ signal: this.closing })) {
+        for await (const { id, workspace: path, workspace_id, type, data } of serviceOf([socket]).events({
+          signal: closing,
+        })) {
           wasThere = true;
-          this.#add(event, id === null);
+          const workspace: EventPlace | null = path === null ? null : { id: workspace_id!, path };
+          // A newer daemon may have events that the page does not know.
+          if (Object.hasOwn(EVENT_DATA, type)) this.add({ workspace, type, data } as Happening, id === null);
         }
       } catch {
         // No daemon answers there, or this server ends.
       }
       // A daemon that never answered is called again with the next list of workspaces.
       if (!wasThere) break;
-      await sleep(AGAIN_MS, undefined, { signal: this.closing, ref: false }).catch(() => undefined);
+      await sleep(AGAIN_MS, undefined, { signal: closing, ref: false }).catch(() => undefined);
     }
     this.#daemons.delete(socket);
   }
@@ -151,31 +130,18 @@ export class Happenings implements EventLog<Noted> {
       const fresh = points.filter(({ sequence }) => sequence > known).toReversed();
       followed.sequence = Promise.resolve(fresh.at(-1)?.sequence ?? known);
       const saved = fresh.filter(({ cause }) => !OPERATION_KINDS.some((kind) => kind === cause.kind));
-      for (const data of saved) this.note(workspace, { type: "save", data });
-      if (saved.length === 0) this.note(workspace, { type: "changed", data: { paths: 0, names: [] } });
+      for (const data of saved) this.add({ workspace, type: "save", data } as Happening);
+      if (saved.length === 0) this.add({ workspace, type: "changed", data: { paths: 0, names: [] } } as Happening);
     } catch {
       // The workspace was released or moved meanwhile, which the list of workspaces shows.
     }
   }
-
-  /** Sends an event to all readers, unless its save point was reported before. `isPassing`: later readers do not get the event. */
-  #add(happening: Happening, isPassing = false): void {
-    const made = pointOf(happening as ServiceEvent);
-    if (made !== null) {
-      if (this.#told.has(made)) return;
-      this.#told.add(made);
-      const [oldest] = this.#told;
-      if (this.#told.size > MOST) this.#told.delete(oldest!);
-    }
-    const noted = { event: { ...happening, id: isPassing ? null : ++this.#last } as ServiceEvent };
-    if (!isPassing) this.#kept = [...this.#kept.slice(1 - MOST), noted];
-    this.#listeners.emit("event", noted);
-  }
 }
 
-function pointOf(event: ServiceEvent): string | null {
-  if (event.type === "save") return event.data.save_point_id;
-  return event.type === "restore" || event.type === "undo" ? event.data.undo_id : null;
+function pointOf({ type, data }: Pick<ServiceEvent, "type" | "data">): string | null {
+  const { save_point_id, undo_id } = data as { save_point_id?: string; undo_id?: string | null };
+  if (type === "save") return save_point_id!;
+  return type === "restore" || type === "undo" ? (undo_id ?? null) : null;
 }
 
 async function newestIn(points: string): Promise<number> {
