@@ -35,15 +35,17 @@ export function isLasting(name: string): boolean {
   return callOf(name)?.lasts === true;
 }
 
-/** Makes a call. Throws `usage` for unknown members, `permission`, and the verb's errors. */
+/** Makes a call. Calls `accepted` when the caller may make it. Throws `usage` for unknown members, `permission`, and the verb's errors. */
 export async function answer(
   host: Host,
   peer: Caller,
   call: { name: string; body: Body; told: Told },
+  accepted: () => void,
 ): Promise<unknown> {
   const { name, body } = call;
   requireCapability(peer, name, body["options"] as Body | undefined);
   requireKnown(name, body);
+  accepted();
   if (isOfWorkspace(name)) return callClient(host, peer, call);
   call.told.onBegin?.();
   if (name === "daemon") return host.status(peer);

@@ -122,15 +122,15 @@ export class RequestHandler {
         return await this.#answerJob(asJob, { daemon, caller, revoked }, reply);
       }
       if (isLasting(name)) isCounted = this.#end(caller);
-      // From here on the call may have begun, and an open reply tells the caller so.
-      reply.open();
       const told = {
         signal,
         onWarning: (message: string) => reply.warn(message),
         onProgress: (progress: unknown) => reply.line({ progress }),
         onItem: (item: unknown) => reply.item(item),
       };
-      reply.end(await this.#answer(caller, { name, body, told }));
+      // From then on the call may have begun, and an open reply tells the caller so.
+      const accepted = (): void => reply.open();
+      reply.end(await this.#answer(caller, { name, body, told }, accepted));
     } catch (error) {
       this.#fail({ request, response, reply }, toCairnError(error), caller);
     } finally {
@@ -175,10 +175,14 @@ export class RequestHandler {
     socket.destroy();
   }
 
-  async #answer(caller: Caller, call: { name: string; body: Body; told: Told }): Promise<unknown> {
+  async #answer(
+    caller: Caller,
+    call: { name: string; body: Body; told: Told },
+    accepted: () => void = () => undefined,
+  ): Promise<unknown> {
     const made = { ...call, caller, startedAt: performance.now() };
     try {
-      const answered = await answer(this.#host, caller, call);
+      const answered = await answer(this.#host, caller, call, accepted);
       logCall(this.#options.log, made, null);
       return answered;
     } catch (error) {
