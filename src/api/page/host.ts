@@ -1,53 +1,66 @@
-import type { CairnLibrary, CallOptions, Client } from "../../contract/index.ts";
-import type { Verb } from "../../contract/verb.ts";
+import { type FSWatcher, watch } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { OPERATION_KINDS } from "../../contract/points.ts";
+import { EVENT_DATA } from "../../contract/service.ts";
+import type { CairnLibrary, CallOptions, Client, WorkspaceInfo } from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
-import type { Happening } from "../../daemon/records/kept-records.ts";
-import type { Caller, Right } from "../../daemon/state/peer.ts";
+import { Events, type Happening, Records } from "../../daemon/records/kept-records.ts";
+import type { Caller } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
-import { askDaemon } from "../client/service.ts";
+import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
+import { askDaemon, serviceOf } from "../client/service.ts";
 import { callOf } from "../rights/capabilities.ts";
 import type { OwnHost } from "../socket/host.ts";
-import { Happenings } from "./happenings.ts";
 import { OpenWorkspaces } from "./open-workspaces.ts";
 
-/** The workspaces of the library of this process, for the calls of the page. */
+/** The most points that are remembered as reported. */
+const MOST = 1000;
+/** Milliseconds for which changes of a workspace's records gather. */
+const GATHER_MS = 50;
+/** Milliseconds until the server calls a missing daemon again. */
+const AGAIN_MS = 2_000;
+/** The most points of one workspace in one report. */
+const MOST_POINTS = 20;
+
+interface Followed {
+  workspace: WorkspaceInfo;
+  watcher: FSWatcher;
+  /** Sequence number of the newest known point. */
+  sequence: Promise<number>;
+  timer?: NodeJS.Timeout | undefined;
+}
+
+/**
+ * Workspaces of the library of this process, for the calls of the page; and events of daemons, of these calls, and of
+ * points that other processes record.
+ */
 export class PageHost implements OwnHost {
   /** The person who signed in. */
   readonly caller: Caller;
   readonly workspaces: OpenWorkspaces;
-  readonly #happenings: Happenings;
+  readonly events: Events;
   readonly library = { listWorkspaces: (options: CallOptions) => this.follow(options) };
+  readonly #daemons = new Set<string>();
+  readonly #followed = new Map<string, Followed>();
+  /** Points of the newest events, because a daemon and this server may both report one. */
+  readonly #told = new Set<string>();
 
   constructor(open: () => Promise<CairnLibrary>, isReadOnly: boolean, log: (message: string) => void) {
     const page = isReadOnly ? "looks" : "changes";
     const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
     this.caller = { pid: process.pid, uid, gid, isAgent: false, token: null, only: null, page };
     this.workspaces = new OpenWorkspaces(open);
-    this.#happenings = new Happenings(this.workspaces, log);
+    this.events = new Events(Records.inMemory(), { killed: false, log });
   }
 
-  get events(): Happenings["events"] {
-    return this.#happenings.events;
-  }
-
-  /** Lists the present workspaces, and follows their events from now on. */
-  async follow(options: CallOptions = {}): ReturnType<CairnLibrary["listWorkspaces"]> {
-    const found = await this.workspaces.withLibrary((library) => library.listWorkspaces(options));
-    this.#happenings.follow(found);
-    return found;
-  }
-
-  withClient<T>(
-    _caller: Caller,
-    { path }: { path: string },
-    work: (client: Client, right: Right) => Promise<T>,
-  ): Promise<T> {
-    return this.workspaces.with(path, (client) => work(client, "owner"));
-  }
+  withClient: OwnHost["withClient"] = (_caller, { path }, work) =>
+    this.workspaces.with(path, (client: Client) => work(client, "owner"));
 
   tellOf(...[name, workspace, answered]: Parameters<OwnHost["tellOf"]>): void {
-    const told: ReturnType<NonNullable<Verb["event"]>> = callOf(name)!.event?.(answered as never) ?? null;
-    if (told !== null) this.#happenings.add({ ...told, workspace } as Happening);
+    const told = callOf(name)!.event?.(answered as never) ?? null;
+    if (told !== null) this.#add({ ...told, workspace } as Happening);
   }
 
   status(): Promise<unknown> {
@@ -62,8 +75,112 @@ export class PageHost implements OwnHost {
     throw new CairnError("usage", "the page's events are those of all workspaces");
   }
 
+  /** Lists the present workspaces. From now on follows exactly their events, and each daemon that answers. */
+  async follow(options: CallOptions = {}): Promise<WorkspaceInfo[]> {
+    const found = await this.workspaces.withLibrary((library) => library.listWorkspaces(options));
+    if (this.events.closing.aborted) return found;
+    for (const socket of socketsToAsk()) if (!this.#daemons.has(socket)) void this.#followDaemon(socket);
+    const wanted = new Map(found.map((each) => [`${each.control_directory}\n${each.name}`, each]));
+    for (const [key, { watcher }] of this.#followed)
+      if (!wanted.has(key)) {
+        watcher.close();
+        this.#followed.delete(key);
+      }
+    for (const [key, each] of wanted) if (!this.#followed.has(key)) this.#followWorkspace(key, each);
+    return found;
+  }
+
   async close(): Promise<void> {
-    this.#happenings.close();
+    this.events.close();
+    for (const { watcher, timer } of this.#followed.values()) {
+      clearTimeout(timer);
+      watcher.close();
+    }
+    this.#followed.clear();
     await this.workspaces.close();
   }
+
+  async #followDaemon(socket: string): Promise<void> {
+    const { closing } = this.events;
+    this.#daemons.add(socket);
+    let wasThere = false;
+    while (!closing.aborted) {
+      try {
+        for await (const each of serviceOf([socket]).events({ signal: closing })) {
+          const { id, workspace: path, workspace_id, type, data } = each;
+          wasThere = true;
+          const workspace = path === null ? null : { id: workspace_id!, path };
+          // A newer daemon may have events that the page does not know.
+          if (Object.hasOwn(EVENT_DATA, type)) this.#add({ workspace, type, data } as Happening, id === null);
+        }
+      } catch {
+        // No daemon answers there, or this server ends.
+      }
+      // A daemon that never answered is called again with the next list of workspaces.
+      if (!wasThere) break;
+      await sleep(AGAIN_MS, undefined, { signal: closing, ref: false }).catch(() => undefined);
+    }
+    this.#daemons.delete(socket);
+  }
+
+  #followWorkspace(key: string, workspace: WorkspaceInfo): void {
+    const { root, state, points } = workspacePaths(controlPaths(workspace.control_directory), workspace.name);
+    try {
+      const watcher = watch(root, { persistent: false }, (_change, name) => {
+        if (name !== basename(state) || followed.timer !== undefined) return;
+        followed.timer = setTimeout(() => void this.#look(followed), GATHER_MS).unref();
+      });
+      watcher.on("error", () => watcher.close());
+      const followed: Followed = { workspace, watcher, sequence: newestIn(points) };
+      this.#followed.set(key, followed);
+    } catch {
+      // A daemon of another user keeps the folder, or the limit of watches is reached: only the daemon or a reload shows changes.
+    }
+  }
+
+  /** Reports the new points of a workspace, or else that its records changed. */
+  async #look(followed: Followed): Promise<void> {
+    followed.timer = undefined;
+    const { workspace } = followed;
+    try {
+      const known = await followed.sequence;
+      const found = await this.workspaces.with(workspace.path, async (client) => {
+        const newest = await client.history(undefined, MOST_POINTS, { all: true });
+        const count = newest.save_points.filter(({ sequence }) => sequence > known).length;
+        return count === 0 ? newest : client.history(undefined, count, { all: true, changes: true });
+      });
+      const points = found.save_points.map((point, at) => ({ ...point, changes: found.changes?.[at] ?? null }));
+      const fresh = points.filter(({ sequence }) => sequence > known).toReversed();
+      followed.sequence = Promise.resolve(fresh.at(-1)?.sequence ?? known);
+      const saved = fresh.filter(({ cause }) => !OPERATION_KINDS.some((kind) => kind === cause.kind));
+      for (const data of saved) this.#add({ workspace, type: "save", data } as Happening);
+      if (saved.length === 0) this.#add({ workspace, type: "changed", data: { paths: 0, names: [] } } as Happening);
+    } catch {
+      // The workspace was released or moved meanwhile, which the list of workspaces shows.
+    }
+  }
+
+  /** Adds an event, unless its save point was reported before. `isPassing`: later readers do not get the event. */
+  #add(happening: Happening, isPassing = false): void {
+    const made = pointOf(happening);
+    if (made !== null) {
+      if (this.#told.has(made)) return;
+      this.#told.add(made);
+      const [oldest] = this.#told;
+      if (this.#told.size > MOST) this.#told.delete(oldest!);
+    }
+    if (isPassing) this.events.tell(happening);
+    else this.events.append(happening);
+  }
+}
+
+function pointOf({ type, data }: Happening): string | null {
+  const { save_point_id: saved, undo_id: undo = null } = data as { save_point_id?: string; undo_id?: string | null };
+  if (type === "save") return saved!;
+  return type === "restore" || type === "undo" ? undo : null;
+}
+
+async function newestIn(points: string): Promise<number> {
+  const names = await readdir(points).catch(() => []);
+  return names.reduce((newest, name) => Math.max(newest, sequenceOfName(name)), 0);
 }
