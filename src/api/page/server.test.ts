@@ -529,6 +529,9 @@ test("a read-only page cannot call a verb that changes something", async (t) => 
     ["history", "show", "diff", "status", "planRestore", "listWorkspaces"].every((name) => done.includes(name)),
   );
   assert.equal(onlyLooks("exportPoint", undefined), false, "it writes to a place of its caller's choice");
+  const headers = { accept: "application/x-ndjson" };
+  const refused = await served.signedIn("/v1/save", { method: "POST", headers, body: '{"workspace":"/w"}' });
+  assert.equal(refused.status, 403, "also for a caller that accepts lines");
   const about = JSON.parse((await served.signedIn("/v1/about")).body) as { data: { read_only: boolean } };
   assert.equal(about.data.read_only, true);
 });
