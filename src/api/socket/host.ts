@@ -1,7 +1,7 @@
 import type { Daemon } from "../../daemon/daemon.ts";
 import type { Caller } from "../../daemon/state/peer.ts";
 
-/** The workspaces and events of `cairn ui`, for calls in its process. It keeps no jobs and no tokens. */
+/** The workspaces and events of `cairn ui`, for calls in that process, without jobs and tokens. */
 export interface OwnHost extends Pick<Daemon, "events" | "mayHear" | "withClient" | "tellOf"> {
   require(caller: Caller, path: string): { id: string };
   /** The verbs of the library that are served. */
