@@ -28,7 +28,11 @@ test("a save that is killed leaves no dumps in the folder, and the next save wit
       // An agent's save takes no dump, and finishes what was killed. So does a save whose dumps need the name.
       cairnOk(["save", folder, ...(hooks ? [] : ["--cause", '{"kind":"tool_call"}'])]);
       assert.deepEqual(names(folder), ["letter"], `killed at ${where}`);
-      assert.equal(cairn(["-C", folder, "show", "latest:.cairn-dumps/now"]).status, hooks ? 0 : 3, `killed at ${where}`);
+      assert.equal(
+        cairn(["-C", folder, "show", "latest:.cairn-dumps/now"]).status,
+        hooks ? 0 : 3,
+        `killed at ${where}`,
+      );
       assert.equal(cairnOk(["-C", folder, "doctor"]).data["healthy"], true, where!);
     }
   failed = false;

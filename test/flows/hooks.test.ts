@@ -72,7 +72,7 @@ test("a command before a save that fails or takes too long refuses the save and 
     refused.error!.message,
     /nothing was saved, because the command before the save failed with status 3: no connection/,
   );
-  assert.ok(fs.existsSync(path.join(SCRATCH, "thawed")), "the command behind runs");
+  assert.ok(fs.existsSync(path.join(SCRATCH, "thawed")), "the `after` command runs");
   assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
   cairnOk(["hooks", folder, "--before-save", `${DUMP}; sleep 600`, "--time-limit", "1"]);
   assert.match(cairn(["save", folder]).error!.message, /the command before the save was ended after 1 s/);

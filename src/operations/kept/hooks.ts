@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import type { Hooks, HooksEdit } from "../../contract/care.ts";
 import type { HookRun, WorkspaceCallOptions } from "../../contract/words.ts";
-import { advice, CairnError, call, either, option, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, call, either, option, word } from "../../errors.ts";
 import {
   decodeHooks,
   DEFAULT_SECONDS,
@@ -115,14 +115,18 @@ export async function duringHooks<T extends object>(
   const within = process.env[RUNS_IN]?.split(" ") ?? [];
   const runsNone = options.hooks === false || within.includes(found.workspace.id) || !isReady(found);
   const file = runsNone ? null : hooksOf(found);
-  const run = async (when: "before" | "after", given: Record<string, string>): Promise<HookRun | null> => {
+  const run = async (when: "before" | "after", env: Record<string, string>): Promise<HookRun | null> => {
     const [hook, command] = [`${when}_${kind}` as const, file?.[`${when}_${kind}`]];
     if (command === undefined) return null;
-    const own = { CAIRN_FOLDER: found.folder.toString(), [RUNS_IN]: [...within, found.workspace.id].join(" ") };
-    const signal = when === "before" ? options.signal : undefined;
-    const ended = await runHook(command, file!.seconds, { env: { ...own, ...given }, signal });
-    hooked.runs.push({ hook, ...ended });
-    return ended.exit_code === 0 ? null : { hook, ...ended };
+    const { exitCode, durationMs, output } = await runShell(command, {
+      env: { ...env, CAIRN_FOLDER: `${found.folder}`, [RUNS_IN]: [...within, found.workspace.id].join(" ") },
+      signal: when === "before" ? options.signal : undefined,
+      timeoutMs: file!.seconds * 1000,
+      mostBytes: MOST_OUTPUT_BYTES,
+    });
+    const ran = { hook, exit_code: exitCode, duration_ms: durationMs, output: Buffer.from(output).toString() };
+    hooked.runs.push(ran);
+    return exitCode === 0 ? null : ran;
   };
   let result: T | undefined;
   try {
@@ -137,23 +141,6 @@ export async function duringHooks<T extends object>(
     if (failed !== null) options.onWarning?.(`the command after the ${kind} ${endOf(failed)}`);
   }
   return hooked.runs.length === 0 ? result : { ...result, hooks: hooked.runs };
-}
-
-/** A command that cannot be started has failed. Throws `interrupted`. */
-async function runHook(
-  command: string,
-  seconds: number,
-  request: { env: Record<string, string>; signal: AbortSignal | undefined },
-): Promise<Omit<HookRun, "hook">> {
-  try {
-    const limits = { timeoutMs: seconds * 1000, mostBytes: MOST_OUTPUT_BYTES };
-    const { exitCode, durationMs, output } = await runShell(command, { ...request, ...limits });
-    return { exit_code: exitCode, duration_ms: durationMs, output: Buffer.from(output).toString() };
-  } catch (error) {
-    const { code, message } = toCairnError(error);
-    if (code === "interrupted") throw error;
-    return { exit_code: null, duration_ms: 0, output: message };
-  }
 }
 
 /** Returns the input of a save between hooks: the point takes the dumps, and its cause has the runs so far. */

@@ -10,13 +10,11 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { identityOf } from "../open/missing-folder.ts";
 import { journaled } from "../open/unfinished-work.ts";
 import type { Workspace } from "../open/workspace.ts";
-import { isFolderThere } from "../place/control-directory.ts";
-import { isOnDisk, whyUnmounted } from "../place/mounted.ts";
 
 /**
- * Makes the directory in the workspace into which `before` commands write. It has the name of an unfinished entry: saves
- * skip it, and after a kill the next command removes it. Throws `refused` if the folder is another user's, who could lead
- * the files elsewhere.
+ * Makes the directory in the workspace into which `before` commands write. Its name is that of an unfinished entry: saves
+ * skip the directory, and after a kill the next command removes it. Throws `refused` if the folder is another user's, who
+ * could lead the files elsewhere.
  */
 export function makeDumps(root: Buffer): Buffer {
   const { uid } = fs.statSync(root);
@@ -76,10 +74,7 @@ export const DUMPS_WORK = journaled({
   changesFolder: true,
   unreadable: () => "dumps of a `before` command may lie in `.cairn-dumps` in the folder",
   async takeBack(workspace, { made }) {
-    const { found, root } = workspace;
-    const named = joinRaw(root, DUMPS);
-    // A directory on an unmounted disk is removed when the disk is back.
-    if (isFolderThere(root) ? whyUnmounted(found) !== null : !isOnDisk(root, found.workspace)) return null;
+    const named = joinRaw(workspace.root, DUMPS);
     if (identityOf(named) === made) removeAll(named);
     workspace.unfinished("dumps").end();
     return null;
