@@ -165,7 +165,7 @@ function capacityFor({ cache, unchanged }: ScanOptions): number {
 export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
   let capacity = capacityFor(options);
-  const { store, signal } = wanted;
+  const { signal } = wanted;
   const take = async (): Promise<Thread<ScanWork>[]> => takeThreads({ kind: SCAN, signal });
   if (isForOneThread(options)) {
     let more: Thread<ScanWork>[] = [];

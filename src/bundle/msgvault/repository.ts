@@ -36,7 +36,7 @@ interface OpenPack {
 }
 
 /** A snapshot of the list, or the reason why its manifest cannot be read. */
-export type ListedManifest = { id: string } & ({ manifest: Manifest } | { problem: CairnError });
+type ListedManifest = { id: string } & ({ manifest: Manifest } | { problem: CairnError });
 
 /** Opens without a change of the access time, if this user owns the entry. */
 function quietly<T>(path: string, open: (flags: number) => T): T {

@@ -2,7 +2,6 @@ import { closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type CairnError, damaged, errnoOf } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { compareBytes } from "../../formats/bytes.ts";
 import { decodeExtras, type Manifest, MOST_DELTAS, type SnapshotFile } from "../../formats/msgvault/manifest.ts";
 import {
   decodeAttachments,
@@ -25,7 +24,7 @@ import { type MsgvaultRepository, sha256 } from "./repository.ts";
 export const DATABASE = "msgvault.db";
 export const ATTACHMENTS = "attachments";
 /** Names that Cairn gives to a stream that it makes no database of, and to the folder of auxiliary parts. */
-export const METADATA = "metadata";
+const METADATA = "metadata";
 const AUXILIARY = "auxiliary";
 
 const MOST_OBJECT = 1 << 30;

@@ -102,8 +102,8 @@ function takenBefore({ points }: Workspace, repositoryId: string): Map<string, P
 /** The snapshot's tag, if a point can have it; the cause has any tag. */
 function tagsOf(tag: string): string[] {
   try {
-    checkPointTags(tag === "" ? [] : [tag]);
-    return tag === "" ? [] : [tag];
+    checkPointTags([tag]);
+    return [tag];
   } catch {
     return [];
   }
