@@ -119,11 +119,11 @@ class Line {
   }
 }
 
-const chosen = new AsyncLocalStorage<number | undefined>();
+const chosen = new AsyncLocalStorage<number>();
 
-/** Runs a call in which each operation takes `jobs` threads and transfers as many packs at once; undefined: the defaults. */
+/** Runs a call in which each operation takes `jobs` threads and transfers as many packs at once; undefined: as outside. */
 export async function withJobs<T>(jobs: number | undefined, call: () => Promise<T>): Promise<T> {
-  return chosen.run(jobs, call);
+  return jobs === undefined ? call() : chosen.run(jobs, call);
 }
 
 /** The number that the running call was given by `withJobs()`. */
