@@ -82,6 +82,18 @@ test("a command before a save that fails or takes too long refuses the save and 
   for (const limit of ["0", "9999999"]) assert.equal(cairn(["hooks", folder, "--time-limit", limit]).status, 2);
 });
 
+test(
+  "a command after a save that no shell can run leaves the point, and the exit status is 10",
+  { skip: process.getuid!() !== 0 && "only root can hide the shell" },
+  () => {
+    const hide = `mount --bind /dev/null ${fs.realpathSync("/bin/sh")}`;
+    const folder = hooked("no-shell", "--before-save", hide, "--after-save", "true");
+    const saved = cairn(["save", folder], { prefix: ["unshare", "--mount"] });
+    assert.deepEqual([saved.status, runsOf(saved)], [10, ["before_save 0", "after_save 127"]]);
+    assert.match(saved.warnings.join(), /the command after the save failed with status 127: .*EACCES/);
+  },
+);
+
 test("a command after a save that fails leaves the point, and the exit status is 10", () => {
   const folder = hooked("after", "--after-save", "echo oops; exit 4");
   const saved = cairn(["save", folder]);

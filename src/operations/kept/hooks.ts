@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import type { Hooks, HooksEdit } from "../../contract/care.ts";
 import type { HookRun, WorkspaceCallOptions } from "../../contract/words.ts";
-import { advice, CairnError, call, either, option, word } from "../../errors.ts";
+import { advice, CairnError, call, either, option, toCairnError, word } from "../../errors.ts";
 import {
   decodeHooks,
   DEFAULT_SECONDS,
@@ -123,6 +123,10 @@ export async function duringHooks<T extends object>(
       signal: when === "before" ? options.signal : undefined,
       timeoutMs: file!.seconds * 1000,
       mostBytes: MOST_OUTPUT_BYTES,
+    }).catch((error: unknown) => {
+      // The save is made. Without memory or processes for a shell, its answer says that the command did not run.
+      if (when === "before") throw error;
+      return { exitCode: 127, durationMs: 0, output: Buffer.from(toCairnError(error).message) };
     });
     const ran = { hook, exit_code: exitCode, duration_ms: durationMs, output: Buffer.from(output).toString() };
     hooked.runs.push(ran);
