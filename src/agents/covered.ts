@@ -137,7 +137,7 @@ function linkedDirectory(top: string, link: string): string | null {
 }
 
 /** Reads a file, and never waits for a pipe in its place. */
-export function readText(file: string): string {
+function readText(file: string): string {
   const fd = openSync(file, constants.O_NONBLOCK);
   try {
     return readFileSync(fd, "utf8");
@@ -146,7 +146,8 @@ export function readText(file: string): string {
   }
 }
 
-function textOf(file: string): string | null {
+/** Null for a file that is missing or cannot be read. */
+export function textOf(file: string): string | null {
   try {
     return readText(file);
   } catch {

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
+import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { coverageOf, readCovered } from "../../../agents/covered.ts";
 import { foldersAbove } from "../../../agents/own-files.ts";
+import { removeOld } from "../../../agents/once.ts";
 import { toolsFor } from "../../../agents/tools.ts";
 import { CairnError, toCairnError } from "../../../errors.ts";
 import type { Environment } from "../../../fs/home.ts";
@@ -97,9 +98,7 @@ function wasTold(session: string, unknown: boolean): boolean {
     const folder = join(userStateDirectory(), "agents", "told");
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     closeSync(openSync(join(folder, createHash("sha256").update(session).digest("hex")), "wx", 0o600));
-    for (const each of readdirSync(folder).map((name) => join(folder, name)))
-      if ((statSync(each, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) < Date.now() - FORGOTTEN_MS)
-        rmSync(each, { force: true });
+    removeOld(folder, FORGOTTEN_MS);
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EEXIST" || unknown;
