@@ -10,7 +10,7 @@ import { absolutePath, homeDirectory } from "../fs/users.ts";
 /** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
 export const MARK = "agent hook";
 
-/** Option of the hooks in the user's settings: they end at once in folders that are not covered. */
+/** Option of the hooks in the user's settings: a hook in a folder that is not covered exits at once. */
 export const IF_COVERED = "--if-covered";
 
 /** Files of a tool, of a project or of the user. */

@@ -9,10 +9,7 @@ import { hermesPlugin, hookFunction, openclawPlugin } from "./ws-ckpt-tools.ts";
 /** Entries for each tool, in the tool's documented files and forms. */
 
 export interface Scope {
-  /**
-   * Folder of the project: entries for everybody, who find `cairn` by PATH. null: entries of the user, which do nothing in folders
-   * that are not covered.
-   */
+  /** Folder of the project, for entries for everybody, which find `cairn` by PATH. null: entries of the user, with `--if-covered`. */
   project: string | null;
   env: Environment;
   /** Program and arguments of this command, for the entries of the user. */

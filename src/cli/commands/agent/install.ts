@@ -1,7 +1,7 @@
 import { existsSync, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline/promises";
-import { originalOfFolder } from "../../../agents/clones.ts";
+import { isInCopy } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
 import { type Cover, type Coverage, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
 import { areWithoutList, MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
@@ -45,7 +45,7 @@ export const install: CommandDefinition = {
     },
     {
       flags: "--http <url>",
-      text: `the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
+      text: `with --for everybody: the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
     },
     ...GUARDS.definitions,
     { flags: "--print", text: "print the changed files, and write nothing" },
@@ -57,7 +57,7 @@ export const install: CommandDefinition = {
     },
     { line: "cairn agent install codex --for all-mine --print", text: "show what would be written" },
     {
-      line: "cairn -C ~/project agent install gemini --http https://host:7777/mcp",
+      line: "cairn -C ~/project agent install gemini --for everybody --http https://host:7777/mcp",
       text: "use the MCP server of the daemon on another machine",
     },
   ],
@@ -72,7 +72,7 @@ export const install: CommandDefinition = {
     };
     const withOwn = (all: readonly Cover[]): readonly Cover[] =>
       [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, all);
-    const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(input.text("http")));
+    const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(on, input.text("http")));
     const planned = (): { changes: Change[]; former: Change[] } => {
       const former = on.whom === "everybody" ? [] : formerChanges(context, on);
       return { changes: [...changesFor(on.tool, scope), ...former], former };
@@ -113,7 +113,6 @@ export const install: CommandDefinition = {
           ...(on.whom === "everybody" && TOOLS[on.tool]!.readsOnlyStart === true ? [ONLY_TOP] : []),
           `  ${TOOLS[on.tool]!.afterwards}`,
           ...(scope.http === undefined ? [] : [TOKEN_STEP]),
-          ...(scope.http === undefined || scope.project !== null ? [] : [ONE_SERVER]),
         ].join("\n"),
     };
   },
@@ -133,9 +132,6 @@ const CHECKED = {
 
 const ONLY_TOP = "  it reads these files only if it is started in this folder, not in one below";
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
-/** An entry of the user's settings counts in all folders. */
-const ONE_SERVER =
-  "  the MCP server serves the workspace of the token in every folder in which you start the tool; `--for everybody` limits it to this project";
 
 /** The tool, the persons and the folder of a call. */
 interface Place {
@@ -318,7 +314,7 @@ async function refuse(context: Context, on: Place, still: Coverage | null): Prom
     );
     return;
   }
-  const isCopy = (await originalOfFolder(requireCovered(env).covers, on.tool, on.folder)) !== null;
+  const isCopy = await isInCopy(requireCovered(env).covers, on.tool, on.folder);
   if (still === null && !isCopy) return;
   const { tool, whom, folder } = on;
   const never: Cover = {
@@ -354,12 +350,17 @@ function toolOf(input: Input): string {
   );
 }
 
-/** Throws `usage` for text that is not an HTTP address. */
-function addressOf(text: string | undefined): string | undefined {
+/** Throws `usage` for text that is not an HTTP address, and for an entry that would count in other folders than the token's. */
+function addressOf({ whom }: Place, text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   const url = URL.parse(text);
   if (url === null || !["http:", "https:"].includes(url.protocol))
     throw usage(`--http must be the address of a daemon's MCP server; found ${JSON.stringify(text)}`, HTTP_HINT);
+  if (whom !== "everybody")
+    throw usage(
+      "the MCP server of a daemon serves one workspace, the one of its token, but your own settings of the tool count in every folder",
+      "write the entry into the project's files: --for everybody",
+    );
   if (url.pathname === "/") url.pathname = "/mcp";
   return url.href;
 }
