@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { advice, CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
-import { acquireLock, type Lock } from "../fs/lock.ts";
+import { acquireLock } from "../fs/lock.ts";
 import { isOthersPlace, userStateDirectory } from "../fs/users.ts";
 import {
   type Cover,
@@ -29,16 +29,13 @@ export async function changeCovered(
 ): Promise<CoveredList> {
   const file = join(userStateDirectory(env), "agents", "covered.json");
   durableMkdir(dirname(file));
-  using _lock = await lockOf(file);
+  using _lock = await acquireLock(`${file}.lock`, { purpose: "change the covered folders" });
   const { covers } = requireCovered(env);
   const changed = { version: 1 as const, covers: change(covers) };
   if (changed.covers !== covers)
     durableWrite(file, Buffer.from(`${JSON.stringify(changed, null, 1)}\n`), { mode: 0o600 });
   return changed;
 }
-
-const lockOf = async (file: string): Promise<Lock> =>
-  acquireLock(`${file}.lock`, { purpose: "change the covered folders" });
 
 /** Returns the list. Throws `damaged` if it cannot be read. */
 export function requireCovered(env: Environment): CoveredList {
@@ -103,17 +100,18 @@ async function repositoryFacts(path: string): Promise<CoveredRepository | null> 
   const repository = repositoryOf(path);
   if (repository === null) return null;
   const { top, common, inode } = repository;
-  return { common, inode, below: relative(top, path), first: await firstCommits(top) };
+  const first = await firstCommits(top);
+  return { common, inode, below: relative(top, path), ...(first === undefined ? {} : { first }) };
 }
 
-/** Ids of the commits without a parent that lead to HEAD, sorted; null if git cannot tell within 10 s. */
-export async function firstCommits(top: string): Promise<string | null> {
+/** Ids of the commits without a parent that lead to HEAD, sorted; undefined: there is none, or git cannot tell within 10 s. */
+export async function firstCommits(top: string): Promise<string | undefined> {
   const { GIT_DIR: _, GIT_WORK_TREE: _tree, ...env } = process.env;
   try {
     const words = ["-C", top, "rev-list", "--max-parents=0", "HEAD"];
     const { stdout } = await promisify(execFile)("git", words, { env, timeout: GIT_MS, maxBuffer: 1 << 20 });
-    return stdout.trim().split("\n").toSorted().join(" ") || null;
+    return stdout.trim().split("\n").toSorted().join(" ") || undefined;
   } catch {
-    return null;
+    return undefined;
   }
 }

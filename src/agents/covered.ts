@@ -42,8 +42,8 @@ export interface CoveredRepository {
   readonly inode: string;
   /** path of the folder below the top of its worktree; "": the top */
   readonly below: string;
-  /** ids of the first commits, sorted and joined by spaces; null: unknown, or there is no commit */
-  readonly first: string | null;
+  /** ids of the first commits, sorted and joined by spaces; absent: unknown, or there was no commit yet */
+  readonly first?: string;
 }
 
 export interface CoveredList {

@@ -80,7 +80,7 @@ export function uncoveredFile(env: Environment): string | null {
 
 /** Notes a repository once, if it may be a clone of a covered one. `cairn agent status` asks git whether it is. */
 function noteRepository(list: CoveredList, tool: string, cwd: string, env: Environment): void {
-  if (!list.covers.some((each) => each.tool === tool && typeof each.folder?.git?.first === "string")) return;
+  if (!list.covers.some((each) => each.tool === tool && each.folder?.git)) return;
   const repository = repositoryOf(realFolder(cwd));
   if (repository === null) return;
   const { top, common } = repository;

@@ -236,6 +236,20 @@ test("a clone of a covered repository is not covered until the person says so, a
   assert.match(hook(folder, {}, env), NOT_COVERED, "another user has another list");
 });
 
+test("a clone of a repository that was covered before its first commit is named", async () => {
+  const { uncoveredClones } = await import("../../src/agents/clones.ts");
+  const [folder, clone] = [scratch("early"), scratch("clone")];
+  write(folder, { "a.txt": "one\n" });
+  git(folder, "init", "--quiet");
+  agent(folder, "install claude-code");
+  git(folder, "add", "a.txt");
+  git(folder, "commit", "--quiet", "-m", `first of ${folder}`);
+  git("/", "clone", "--quiet", folder, clone);
+  assert.match(hook(clone), NOT_COVERED);
+  const clones = await uncoveredClones(process.env);
+  assert.equal(clones.find((each) => each.folder === clone)?.of, folder);
+});
+
 test("a moved folder and a fork stay covered", async () => {
   const folder = newRepository();
   agent(folder, "install claude-code");
@@ -601,6 +615,13 @@ test("release and agent remove name the worktrees whose cover ends with that of 
   agent(folder, "install claude-code");
   assert.match(hook(beside), SAVES);
   assert.deepEqual(cairnOk(["release", folder]).warnings, named);
+  // A worktree whose own files have no hooks was never saved by those for everybody.
+  const other = newRepository();
+  const ofOther = scratch("worktree");
+  git(other, "worktree", "add", "--quiet", "--detach", ofOther);
+  cairnOk(["save", ofOther]);
+  agent(other, "install claude-code --for everybody");
+  assert.deepEqual(agent(other, "remove claude-code --for everybody")["warnings"], []);
 });
 
 test("a kill of agent install or remove between two files leaves nothing that a repetition does not finish", () => {

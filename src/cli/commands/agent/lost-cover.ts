@@ -2,9 +2,12 @@ import { type Cover, coverageOf, readCovered } from "../../../agents/covered.ts"
 import type { Context } from "../../context.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 
-/** Names the workspaces that were covered as worktrees of a folder whose entry is gone. `before`: the list with that entry. */
-export async function noteLostCover(context: Context, before: readonly Cover[], gone: string): Promise<void> {
-  const after = readCovered(context.env)?.covers ?? [];
+/** Names the workspaces that the user's hooks saved as worktrees of the folder `gone`. `all`: the list with the entry of that folder. */
+export async function noteLostCover(context: Context, all: readonly Cover[], gone: string): Promise<void> {
+  // The hooks in a worktree's own files stay there.
+  const [before, after] = [all, readCovered(context.env)?.covers ?? []].map((covers) =>
+    covers.filter(({ whom }) => whom !== "everybody"),
+  ) as [Cover[], Cover[]];
   const tools = new Set(
     before.flatMap(({ tool, folder }) => (folder?.path === gone && folder.git !== null ? [tool] : [])),
   );
