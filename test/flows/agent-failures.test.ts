@@ -26,17 +26,24 @@ function write(file: string, text: string): void {
 }
 
 class Project {
-  readonly folder = path.join(SCRATCH, `failing-${count++}`);
+  readonly folder: string;
   readonly control: string;
   readonly tool: string;
 
   readonly asked: RunOptions;
 
-  constructor(control?: string, tool = "claude-code", asked: RunOptions = {}) {
+  constructor(
+    control?: string,
+    tool = "claude-code",
+    asked: RunOptions = {},
+    folder = path.join(SCRATCH, `failing-${count++}`),
+  ) {
+    this.folder = folder;
     this.tool = tool;
     this.asked = asked;
     write(path.join(this.folder, "a"), "one");
-    cairnOk(["init", this.folder, ...(control === undefined ? [] : ["--control-dir", control])], asked);
+    const more = control === undefined ? [] : ["--control-dir", control];
+    cairnOk(["init", this.folder, "--allow", "nested", ...more], asked);
     cairnOk(["agent", "install", tool, "-C", this.folder], asked);
     this.control = (cairnOk(["status", this.folder], asked).data["workspace"] as Loose).control_directory as string;
   }
@@ -216,6 +223,20 @@ test("hooks whose workspace cannot be opened are named, from the user's own reco
   project.hook("UserPromptSubmit");
   assert.equal(project.agent()["failed"].over, true);
   assert.match(fs.readFileSync(path.join(STATE, "agents/events/unopened.jsonl"), "utf8"), /"event":"Stop"/);
+});
+
+test("hooks that failed in a damaged workspace inside another one are those of the inner one only", () => {
+  const outer = new Project();
+  const inner = new Project(undefined, "claude-code", {}, path.join(outer.folder, "inner"));
+  const deep = path.join(inner.folder, "deep");
+  fs.mkdirSync(deep);
+  fs.writeFileSync(path.join(inner.control, "cairn.json"), "{");
+  inner.hook("Stop", { cwd: deep });
+  assert.match(outer.hook("UserPromptSubmit", { prompt_id: "p" }), /^$/);
+  assert.deepEqual([inner.agent()["failed"].count, outer.agent()["failed"]], [1, null]);
+  const [state] = cairnOk(["agent", "status", "-C", deep]).data["folders"] as Loose[];
+  assert.deepEqual([state.path, state.agents[0].failed.count], [inner.folder, 1]);
+  assert.doesNotMatch(outer.text("turns"), /failed/);
 });
 
 const next = (folder: string): unknown => cairnOk(["release", folder]).data["next"];

@@ -9,7 +9,7 @@ import { CairnError, toCairnError } from "../../../errors.ts";
 import type { Environment } from "../../../fs/home.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
 import { findWorkspace, realPathOf } from "../../../workspace/place/find-workspace.ts";
-import { releasedRegistration } from "../../../workspace/place/registry.ts";
+import { readRegistration, releasedRegistration } from "../../../workspace/place/registry.ts";
 import {
   noteAgentEvent,
   noteUnopened,
@@ -38,48 +38,67 @@ export async function failedHook(hook: LateHook, error: unknown): Promise<string
  * Records a hook that saved nothing, unless its save did that already: in the record of its workspace, or in the user's
  * own if that cannot be opened. Returns true if an earlier hook of the session failed, too. Never throws.
  */
-export async function noteFailedHook(hook: LateHook, error: unknown): Promise<boolean> {
-  const { agent, asked_at: asked } = hook;
-  const { cwd, prompt, command, ...facts } = hook.told;
+export async function noteFailedHook({ agent, asked_at: asked, told }: LateHook, error: unknown): Promise<boolean> {
+  const { cwd, prompt, command, ...facts } = told;
   const { message: failed } = toCairnError(error);
   const cause = { kind: "tool_call", agent, ...facts };
   const isOfSession = (each: StoredEvent): boolean =>
     each.failed !== null && each.agent === agent && each.session === (facts.session ?? null);
   const isNoted = ({ at, event, call }: StoredEvent): boolean =>
     at >= asked && event === facts.event && call === (facts.call ?? null);
+  let known: StoredEvent[];
   try {
     const place = findWorkspace(cwd);
     if (place === null) throw new Error("the folder is not a workspace");
-    const known = readAgentEvents(place).slice(-LAST_EVENTS).filter(isOfSession);
+    known = readAgentEvents(place).slice(-LAST_EVENTS).filter(isOfSession);
     const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
     const state = { before: null, save_point_id: null, made: false, failed };
     if (!known.some(isNoted)) await noteAgentEvent(place, { cause, texts }, state);
-    return known.some(({ at }) => at < asked);
   } catch {
-    const known = unopenedEvents(realOrGiven(cwd)).filter(isOfSession);
-    if (!known.some(isNoted)) await noteUnopened(realOrGiven(cwd), cause, failed);
-    return known.some(({ at }) => at < asked);
+    const root = rootAbove(cwd);
+    known = unopenedEvents(root).filter(isOfSession);
+    if (!known.some(isNoted)) await noteUnopened(root, cause, failed);
   }
+  return known.some(({ at }) => at < asked);
 }
 
-function realOrGiven(folder: string): string {
+/**
+ * Returns the nearest folder that is registered as a workspace or covered, from `folder` upwards, also if the workspace cannot be
+ * opened. Returns the real path of `folder` if there is none. Never throws.
+ */
+export function rootAbove(folder: string): string {
+  const covered = new Set(readCovered()?.covers.map((each) => each.folder?.path));
+  const isRoot = (path: string): boolean => {
+    try {
+      return covered.has(path) || readRegistration(path) !== null;
+    } catch {
+      // A damaged registration is one, too.
+      return true;
+    }
+  };
+  let real = folder;
   try {
-    return realPathOf(folder).toString("utf8");
+    real = realPathOf(folder).toString("utf8");
   } catch {
-    return folder;
+    // A mount that does not answer.
   }
+  return foldersAbove(real).find(isRoot) ?? real;
 }
 
-/** Throws `not_a_workspace` for a folder that is covered or to which the tool's hooks point, and that is no workspace any more. */
-export function requireNotCovered({ agent, told }: LateHook, env: Environment): void {
+/**
+ * Returns the worktree of a covered repository that becomes a workspace for a hook in a folder without one; null: the folder is not
+ * covered. Throws `not_a_workspace` for a folder that is covered or to which the tool's hooks point, and that is no workspace any more.
+ */
+export function newRoot({ agent, told }: LateHook, env: Environment): string | null {
   const folder = realPathOf(told.cwd).toString("utf8");
-  const released = foldersAbove(folder).find((each) => releasedRegistration(each) !== null);
+  const isReleased = (path: string): boolean => releasedRegistration(path) !== null;
+  const released = foldersAbove(folder).find(isReleased);
   if (released !== undefined && toolsFor(released, env).includes(agent))
     throw new CairnError("not_a_workspace", `${printable(released)} was released`);
   const list = readCovered(env);
-  const coverage = list === null ? null : coverageOf(list, agent, folder);
-  if (coverage?.by === "folder")
-    throw new CairnError("not_a_workspace", `${printable(coverage.root!)} is covered, but not a workspace`);
+  const { by, root = null } = (list === null ? null : coverageOf(list, agent, folder)) ?? {};
+  if (by === "folder") throw new CairnError("not_a_workspace", `${printable(root!)} is covered, but not a workspace`);
+  return by === "family" && !isReleased(root!) ? root : null;
 }
 
 /**
@@ -88,7 +107,7 @@ export function requireNotCovered({ agent, told }: LateHook, env: Environment): 
  */
 export function toldOnce({ agent, told }: LateHook, failed: string, isAgain = true): string {
   if (!SHOWING.has(agent) || wasTold(`${agent}\0${told.session ?? told.cwd}`, isAgain)) return "";
-  const systemMessage = `Cairn could not save this folder: ${printable(failed)}. It may not be able to take back what is changed now; cairn agent status shows more.`;
+  const systemMessage = `Cairn could not save this folder: ${printable(failed)}. Changes from now on may be impossible to undo. Run \`cairn agent status\` for details.`;
   return JSON.stringify({ systemMessage });
 }
 

@@ -18,6 +18,7 @@ import { formatAge, printable, shellQuote, shownTime } from "../../render/format
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import type { AgentState, FolderState } from "./data.ts";
+import { rootAbove } from "./failed-hook.ts";
 
 export const command: CommandDefinition = {
   name: "agent status",
@@ -88,8 +89,9 @@ export async function folderState(context: Context, folder: string): Promise<Fol
     }
   } catch (error) {
     problem = toCairnError(error).message;
+    path = rootAbove(path);
   }
-  known = withUnopened(known, path);
+  known = withUnopened(known, isGone ? rootAbove(path) : path);
   const saves = new LateSaves(path);
   const [list, isPending] = [readCovered(env), saves.isPending()];
   const agents: AgentState[] = [];
