@@ -19,8 +19,6 @@ export interface Cover {
   readonly each: "turn" | "tool" | "never";
   /** null if and only if `whom` is `all-mine` */
   readonly folder: CoveredFolder | null;
-  /** RFC 3339 */
-  readonly since: string;
 }
 
 export interface FolderIdentity {

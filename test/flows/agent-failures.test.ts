@@ -275,7 +275,7 @@ test("a hook in a covered folder that is no workspace any more says so", () => {
   const folder = path.join(SCRATCH, `none-${count++}`);
   fs.mkdirSync(folder);
   const list = path.join(STATE, "agents/covered.json");
-  const entry = JSON.stringify({ tool: "claude-code", whom: "me", each: "tool", since: new Date().toISOString() });
+  const entry = JSON.stringify({ tool: "claude-code", whom: "me", each: "tool" });
   const covers = (JSON.parse(fs.readFileSync(list, "utf8")) as Loose).covers as object[];
   const own = { ...(JSON.parse(entry) as object), folder: { path: folder, inode: "0", made: "0", git: null } };
   fs.writeFileSync(list, JSON.stringify({ version: 1, covers: [...covers, own] }));

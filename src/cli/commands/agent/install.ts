@@ -68,7 +68,6 @@ export const install: CommandDefinition = {
       whom: on.whom,
       each: input.choice("each", EACH) ?? "tool",
       folder: on.whom === "all-mine" ? null : await folderFacts(on.folder),
-      since: new Date().toISOString(),
     };
     const withOwn = (all: readonly Cover[]): readonly Cover[] =>
       [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, all);
@@ -164,7 +163,7 @@ const wordsOf = ({ whom, folder }: Place): string =>
 /** An earlier build's entries of a user work in all workspaces of the user, and have no entry in the list. */
 function formerCovers({ env }: Context, { tool, whom }: Place): Cover[] {
   if (whom === "everybody" || !areWithoutList(tool, env)) return [];
-  return [{ tool, whom: "all-mine", each: "tool", folder: null, since: new Date().toISOString() }];
+  return [{ tool, whom: "all-mine", each: "tool", folder: null }];
 }
 
 /** Takes entries of earlier builds, which name programs and variables of this machine, out of the project's files. */
@@ -322,7 +321,6 @@ async function refuse(context: Context, on: Place, still: Coverage | null): Prom
     whom,
     each: "never",
     folder: await folderFacts(folder),
-    since: new Date().toISOString(),
   };
   await changeCovered(env, (covers) => withCover(covers, never));
 }
