@@ -58,34 +58,23 @@ export function isSame(a: Cover, b: Pick<Cover, "tool" | "whom" | "folder">): bo
   return a.folder === null || b.folder === null ? a.folder === b.folder : isSameFolder(a.folder, b.folder);
 }
 
-/** Covers `to` for each tool that covers exactly the folder `from`: a fork, or with `moved` the new place of the folder. Never throws. */
-export async function coverToo(env: Environment, from: string, to: string, moved = false): Promise<void> {
+/**
+ * Covers `to` for each tool that covers exactly the folder `from`: a fork if `stays`, otherwise the new place of the folder. `to` null:
+ * the folder was released or removed. Never throws: `agent status` says which folders are covered.
+ */
+export async function passCover(env: Environment, from: string, to: string | null, stays = false): Promise<void> {
   const isFrom = ({ folder }: Cover): boolean => folder?.path === from;
   try {
-    if (readCovered(env)?.covers.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
-    const folder = await folderFacts(to);
-    await changeCovered(env, (covers) =>
-      covers
-        .filter(isFrom)
-        .reduce(
-          (all, cover) => withCover(all, { ...cover, folder }),
-          moved ? covers.filter((each) => !isFrom(each)) : covers,
-        ),
-    );
-  } catch {
-    // `agent status` in the folder says that it is not covered.
-  }
-}
-
-/** Takes a folder that was released or removed out of the list. Never throws. */
-export async function uncover(env: Environment, path: string): Promise<void> {
-  const isOther = ({ folder }: Cover): boolean => folder?.path !== path;
-  try {
     // The user could not read a list that root writes.
-    if (readCovered(env)?.covers.every(isOther) !== false || isOthersPlace(userStateDirectory(env))) return;
-    await changeCovered(env, (covers) => covers.filter(isOther));
+    if (readCovered(env)?.covers.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
+    const folder = to === null ? null : await folderFacts(to);
+    await changeCovered(env, (covers) => {
+      const left = stays ? covers : covers.filter((each) => !isFrom(each));
+      if (folder === null) return left;
+      return covers.filter(isFrom).reduce((all, cover) => withCover(all, { ...cover, folder }), left);
+    });
   } catch {
-    // A hook saves nothing in a folder that is no workspace.
+    // The disk may be full.
   }
 }
 

@@ -118,15 +118,12 @@ export function repositoryOf(real: string): Repository | null {
 
 /** Git's common directory of a worktree: that of the file `.git` of `git worktree` lies elsewhere. */
 function commonOf(top: string): { common: string; inode: string } | null {
-  try {
-    const link = join(top, ".git");
-    const directory = statSync(link).isDirectory() ? link : linkedDirectory(top, link);
-    if (directory === null) return null;
-    const common = realpathSync.native(resolve(directory, textOf(join(directory, "commondir"))?.trim() ?? "."));
-    return { common, inode: statSync(common, { bigint: true }).ino.toString() };
-  } catch {
-    return null;
-  }
+  const link = join(top, ".git");
+  const directory = factsOf(link)?.isDirectory() === true ? link : linkedDirectory(top, link);
+  const below = directory && (textOf(join(directory, "commondir"))?.trim() ?? ".");
+  const common = directory && below && orNull(() => realpathSync.native(resolve(directory, below)));
+  const inode = common && factsOf(common)?.ino.toString();
+  return common && inode ? { common, inode } : null;
 }
 
 function linkedDirectory(top: string, link: string): string | null {
@@ -145,9 +142,11 @@ function readText(file: string): string {
 }
 
 /** Null for a file that is missing or cannot be read. */
-export function textOf(file: string): string | null {
+export const textOf = (file: string): string | null => orNull(() => readText(file));
+
+function orNull<T>(ask: () => T): T | null {
   try {
-    return readText(file);
+    return ask();
   } catch {
     return null;
   }
@@ -189,13 +188,7 @@ function deviceOf({ path, inode, made }: FolderIdentity): bigint | null {
 }
 
 /** Null for a folder that is missing or cannot be looked at, for example on a dead mount. */
-function factsOf(path: string): BigIntStats | null {
-  try {
-    return statSync(path, { bigint: true });
-  } catch {
-    return null;
-  }
-}
+const factsOf = (path: string): BigIntStats | null => orNull(() => statSync(path, { bigint: true }));
 
 /** True if a path is `folder` or lies in it. Both are real paths. */
 export function isIn(path: string, folder: string): boolean {

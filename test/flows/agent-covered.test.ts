@@ -585,7 +585,7 @@ test("a list of clones that cannot be written, and a noted repository that canno
 const ONLY_ROOT = process.geteuid?.() === 0 ? false : "only root can work in another user's home";
 
 test("root in another user's home leaves the list of covered folders to that user", { skip: ONLY_ROOT }, async () => {
-  const { coverToo, uncover } = await import("../../src/agents/cover.ts");
+  const { passCover } = await import("../../src/agents/cover.ts");
   const [folder, home] = [newRepository(), scratch("home")];
   const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
   fs.mkdirSync(home);
@@ -594,8 +594,8 @@ test("root in another user's home leaves the list of covered folders to that use
     fs.lchownSync(path.join(home, name), 1000, 1000);
   const list = path.join(home, "state/cairn/agents/covered.json");
   const before = fs.readFileSync(list, "utf8");
-  await uncover(env, folder);
-  await coverToo(env, folder, newRepository());
+  await passCover(env, folder, null);
+  await passCover(env, folder, newRepository(), true);
   assert.equal(cairn(["agent", "remove", "claude-code", "-C", folder], { env }).error?.code, "refused");
   assert.deepEqual([fs.readFileSync(list, "utf8"), fs.statSync(list).uid], [before, 1000]);
 });

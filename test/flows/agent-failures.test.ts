@@ -230,13 +230,16 @@ test("hooks that failed in a damaged workspace inside another one are those of t
   const inner = new Project(undefined, "claude-code", {}, path.join(outer.folder, "inner"));
   const deep = path.join(inner.folder, "deep");
   fs.mkdirSync(deep);
-  fs.writeFileSync(path.join(inner.control, "cairn.json"), "{");
+  const control = path.join(inner.control, "cairn.json");
+  const content = fs.readFileSync(control);
+  fs.writeFileSync(control, "{");
   inner.hook("Stop", { cwd: deep });
   assert.match(outer.hook("UserPromptSubmit", { prompt_id: "p" }), /^$/);
   assert.deepEqual([inner.agent()["failed"].count, outer.agent()["failed"]], [1, null]);
   const [state] = cairnOk(["agent", "status", "-C", deep]).data["folders"] as Loose[];
   assert.deepEqual([state.path, state.agents[0].failed.count], [inner.folder, 1]);
   assert.doesNotMatch(outer.text("turns"), /failed/);
+  fs.writeFileSync(control, content);
 });
 
 const next = (folder: string): unknown => cairnOk(["release", folder]).data["next"];

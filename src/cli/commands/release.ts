@@ -46,7 +46,7 @@ export const command: CommandDefinition = {
     const tools = toolsFor(client.workspacePath(), context.env);
     const result = await client.release({ ...context.callOptions(), deletePoints, plan });
     const next = await hooksToRemove(context, result.workspace.path, tools);
-    await (await import("./agent/lost-cover.ts")).noteLostCover(context, covers, result.workspace.path);
+    await (await import("./agent/lost-hooks.ts")).noteLostCover(context, covers, result.workspace.path);
     return {
       data: { ...result, next },
       exitStatus: result.complete ? 0 : EXIT_PARTLY,

@@ -3,7 +3,7 @@ import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
 import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
 import type { Environment } from "../../../fs/home.ts";
-import type { Edit, Syntax } from "./edit.ts";
+import type { Edit } from "./edit.ts";
 import { hermesPlugin, hookFunction, openclawPlugin } from "./ws-ckpt-tools.ts";
 
 /** Entries for each tool, in the tool's documented files and forms. */
@@ -36,7 +36,7 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
           : { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) };
       return [
         { form: "member", file: files.servers, syntax: "json", path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file: files.hooks, syntax: "json", tool, events: CLAUDE_EVENTS, timeout: 30 }),
+        ...hooks(scope, tool, files.hooks),
         slashCommand(files.commands!),
       ];
     }
@@ -53,18 +53,17 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
           : [`url = ${toml(http)}`, `bearer_token_env_var = ${toml(TOKEN_VARIABLE)}`];
       return [
         { form: "table", file: files.servers, name: "mcp_servers.cairn", lines },
-        ...hooks({ scope, file: files.hooks, syntax: "json", tool, events: CLAUDE_EVENTS, timeout: 30 }),
+        ...hooks(scope, tool, files.hooks),
       ];
     }
     case "gemini": {
-      const syntax = "json with comments";
       const value =
         http === undefined
           ? { command: program, args, ...variables }
           : { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) };
       return [
-        { form: "member", file: files.servers, syntax, path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file: files.hooks, syntax, tool, events: GEMINI_EVENTS, timeout: 30_000 }),
+        { form: "member", file: files.servers, syntax: GEMINI_HOOKS.syntax, path: ["mcpServers", "cairn"], value },
+        ...hooks(scope, tool, files.hooks),
       ];
     }
     case "openclaw":
@@ -124,22 +123,15 @@ function slashCommand(folder: string): Edit {
 
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
 
+const EMPTY = {
+  protocolVersion: "2024-11-05",
+  capabilities: { tools: {} },
+  serverInfo: { name: "cairn", version: "0" },
+};
+const answer = (method: string, result: object): string =>
+  `/"method":"${method}"/s/.*"id":\\([0-9]*\\).*/{"jsonrpc":"2.0","id":\\1,"result":${JSON.stringify(result)}}/p`;
 /** Answers a tool's first requests if there is no `cairn`, so that the tool does not report a failed server. The script has no `$`, because tools expand variables. */
-const NO_SERVER = `sed -un ${shellQuote(
-  Object.entries({
-    initialize: {
-      protocolVersion: "2024-11-05",
-      capabilities: { tools: {} },
-      serverInfo: { name: "cairn", version: "0" },
-    },
-    "tools.list": { tools: [] },
-  })
-    .map(
-      ([method, result]) =>
-        `/"method":"${method}"/s/.*"id":\\([0-9]*\\).*/{"jsonrpc":"2.0","id":\\1,"result":${JSON.stringify(result)}}/p`,
-    )
-    .join(";"),
-)}`;
+const NO_SERVER = `sed -un ${shellQuote(`${answer("initialize", EMPTY)};${answer("tools.list", { tools: [] })}`)}`;
 
 /** True if `cairn` is in PATH, for the shell of a tool. */
 const IS_THERE = "command -v cairn >/dev/null 2>&1";
@@ -178,23 +170,22 @@ export function hookLine(scope: Scope, tool: string, more: readonly string[] = [
 export const isForEverybody = (text: string): boolean =>
   [IS_THERE, 'spawn("cairn", ', 'COMMAND = ["cairn",'].some((words) => text.includes(words));
 
-interface Events {
-  turn: readonly [string, string];
-  tool: readonly [string, string];
-}
-const CLAUDE_EVENTS: Events = { turn: ["UserPromptSubmit", "Stop"], tool: ["PreToolUse", "PostToolUse"] };
-const GEMINI_EVENTS: Events = { turn: ["BeforeAgent", "AfterAgent"], tool: ["BeforeTool", "AfterTool"] };
+const CLAUDE_HOOKS = {
+  turn: ["UserPromptSubmit", "Stop"],
+  tool: ["PreToolUse", "PostToolUse"],
+  syntax: "json",
+  timeout: 30,
+} as const;
+const GEMINI_HOOKS = {
+  turn: ["BeforeAgent", "AfterAgent"],
+  tool: ["BeforeTool", "AfterTool"],
+  syntax: "json with comments",
+  timeout: 30_000,
+} as const;
 
-function hooks(on: {
-  scope: Scope;
-  file: string;
-  syntax: Syntax;
-  tool: string;
-  events: Events;
-  timeout: number;
-}): Edit[] {
-  const { scope, file, syntax, tool, events, timeout } = on;
-  const handler = { type: "command", command: hookLine(scope, tool), timeout };
+function hooks(scope: Scope, tool: string, file: string): Edit[] {
+  const { syntax, timeout, ...events } = tool === "gemini" ? GEMINI_HOOKS : CLAUDE_HOOKS;
+  const handlers = [{ type: "command", command: hookLine(scope, tool), timeout }];
   const element = (event: string, value: object): Edit => ({
     form: "element",
     file,
@@ -203,8 +194,8 @@ function hooks(on: {
     value,
   });
   return [
-    ...events.turn.map((event) => element(event, { hooks: [handler] })),
-    ...(scope.each === "tool" ? events.tool.map((event) => element(event, { matcher: "*", hooks: [handler] })) : []),
+    ...events.turn.map((event) => element(event, { hooks: handlers })),
+    ...(scope.each === "tool" ? events.tool.map((event) => element(event, { matcher: "*", hooks: handlers })) : []),
   ];
 }
 

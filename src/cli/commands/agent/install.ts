@@ -11,6 +11,7 @@ import { thisProgram } from "../../../daemon/unit.ts";
 import { CairnError } from "../../../errors.ts";
 import { failpoint } from "../../../failpoint.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
+import { realPathOf } from "../../../workspace/place/find-workspace.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
@@ -19,7 +20,7 @@ import { VerbOptions } from "../../options.ts";
 import { editsOf, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
 import { type Edit, hasEdit, withEdit, withoutEdit } from "./edit.ts";
-import { noteLostCover } from "./lost-cover.ts";
+import { noteLostCover } from "./lost-hooks.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
@@ -108,7 +109,7 @@ export const install: CommandDefinition = {
         [
           `${context.style.green("installed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
           ...shown(changes),
-          ...(client !== null && problem === null ? [CHECKED[on.whom]] : []),
+          ...(client !== null && problem === null ? [on.whom === "everybody" ? CHECKED_FOR_ALL : CHECKED] : []),
           ...(on.whom === "everybody" && TOOLS[on.tool]!.readsOnlyStart === true ? [ONLY_TOP] : []),
           `  ${TOOLS[on.tool]!.afterwards}`,
           ...(scope.http === undefined ? [] : [TOKEN_STEP]),
@@ -123,11 +124,8 @@ const isUnknown = (edits: readonly Edit[], { file, before }: Change): boolean =>
   edits.some((edit) => edit.file === file && hasEdit(edit, before)) &&
   keptBefore(file, before) === null;
 
-const CHECKED = {
-  me: "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
-  "all-mine": "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
-  everybody: "  checked: a hook saved this folder; without `cairn` in PATH it is silent and succeeds",
-};
+const CHECKED = "  checked: a hook saved this folder, without PATH and other variables, started in another folder";
+const CHECKED_FOR_ALL = "  checked: a hook saved this folder; without `cairn` in PATH it is silent and succeeds";
 
 const ONLY_TOP = "  it reads these files only if it is started in this folder, not in one below";
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
@@ -143,16 +141,7 @@ interface Place {
 async function placeOf(context: Context, input: Input): Promise<Place> {
   const tool = toolOf(input);
   const found = await (await context.library()).find(context.folder(), context.callOptions());
-  return { tool, whom: input.choice("for", WHOM) ?? "me", folder: found ?? realPath(context.folder()) };
-}
-
-/** The real path of a folder; a missing folder's path as it is given. */
-function realPath(folder: string): string {
-  try {
-    return realpathSync.native(folder);
-  } catch {
-    return folder;
-  }
+  return { tool, whom: input.choice("for", WHOM) ?? "me", folder: found ?? realPathOf(context.folder()).toString() };
 }
 
 const wordsOf = ({ whom, folder }: Place): string =>

@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { type Cover, coverageOf, readCovered } from "../../../agents/covered.ts";
 import { isSilent } from "../../../fs/silent-mounts.ts";
 import type { Client } from "../../../contract/index.ts";
 import type { Context } from "../../context.ts";
+import { printable, shellQuote } from "../../render/format.ts";
 
 /** Runs a restore, and reports agents whose hooks it removed: the point may be older than their installation. */
 export async function tellingOfHooks<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
@@ -18,4 +20,24 @@ export async function tellingOfHooks<T>(context: Context, client: Client, restor
       `this state does not have the hooks of ${tool}; to install them again: ${context.commandLine(["agent", "install", tool, "--for", "everybody"])}`,
     );
   return result;
+}
+
+/** Names the workspaces that the user's hooks saved as worktrees of the folder `gone`. `all`: the list with the entry of that folder. */
+export async function noteLostCover(context: Context, all: readonly Cover[], gone: string): Promise<void> {
+  // The hooks in a worktree's own files stay there.
+  const [before, after] = [all, readCovered(context.env)?.covers ?? []].map((covers) =>
+    covers.filter(({ whom }) => whom !== "everybody"),
+  ) as [Cover[], Cover[]];
+  const tools = new Set(
+    before.flatMap(({ tool, folder }) => (folder?.path === gone && folder.git !== null ? [tool] : [])),
+  );
+  if (tools.size === 0) return;
+  const coverIn = (covers: readonly Cover[], tool: string, path: string) =>
+    coverageOf({ version: 1, covers }, tool, path);
+  for (const { path } of await (await context.library()).listWorkspaces(context.callOptions()))
+    for (const tool of tools)
+      if (coverIn(before, tool, path)?.by === "family" && coverIn(after, tool, path) === null)
+        context.note(
+          `hooks of ${tool} do not save ${printable(path)} any more, a worktree of the same repository; to cover it: cairn -C ${shellQuote(path)} agent install ${tool}`,
+        );
 }
