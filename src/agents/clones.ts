@@ -36,9 +36,9 @@ export async function uncoveredClones(env: Environment): Promise<UncoveredClone[
   // A repository that a hook notes meanwhile is noted again by the next hook.
   if (known.length < noted.length || known.some((each) => !noted.includes(each))) writeNoted(env, known);
   const clones = known.map(async ({ tool, top, at, first, asked_at = null }): Promise<UncoveredClone[]> => {
-    const isDecided = list.covers.some((each) => each.tool === tool && each.folder?.path === top);
+    const isDecided = list.some((each) => each.tool === tool && each.folder?.path === top);
     if (isDecided || coverageOf(list, tool, top)?.by === "folder") return [];
-    const of = await originalOf(list.covers, tool, first);
+    const of = await originalOf(list, tool, first);
     return of === null ? [] : [{ tool, folder: top, of, at, asked_at }];
   });
   return (await Promise.all(clones)).flat();

@@ -12,7 +12,6 @@ import {
   coveredFile,
   type CoveredFolder,
   type CoveredRepository,
-  type CoveredList,
   isSameFolder,
   readCovered,
   repositoryOf,
@@ -26,19 +25,17 @@ const GIT_MS = 10_000;
 export async function changeCovered(
   env: Environment,
   change: (covers: readonly Cover[]) => readonly Cover[],
-): Promise<CoveredList> {
+): Promise<readonly Cover[]> {
   const file = join(userStateDirectory(env), "agents", "covered.json");
   durableMkdir(dirname(file));
   using _lock = await acquireLock(`${file}.lock`, { purpose: "change the covered folders" });
-  const { covers } = requireCovered(env);
-  const changed = { version: 1 as const, covers: change(covers) };
-  if (changed.covers !== covers)
-    durableWrite(file, Buffer.from(`${JSON.stringify(changed, null, 1)}\n`), { mode: 0o600 });
-  return changed;
+  const covers = change(requireCovered(env));
+  durableWrite(file, Buffer.from(`${JSON.stringify({ version: 1, covers }, null, 1)}\n`), { mode: 0o600 });
+  return covers;
 }
 
 /** Returns the list. Throws `damaged` if it cannot be read. */
-export function requireCovered(env: Environment): CoveredList {
+export function requireCovered(env: Environment): readonly Cover[] {
   const list = readCovered(env);
   if (list !== null) return list;
   throw new CairnError("damaged", `${coveredFile(env)} is no list of covered folders that this version can read`, {
@@ -66,7 +63,7 @@ export async function passCover(env: Environment, from: string, to: string | nul
   const isFrom = ({ folder }: Cover): boolean => folder?.path === from;
   try {
     // The user could not read a list that root writes.
-    if (readCovered(env)?.covers.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
+    if (readCovered(env)?.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
     const folder = to === null ? null : await folderFacts(to);
     await changeCovered(env, (covers) => {
       const left = stays ? covers : covers.filter((each) => !isFrom(each));

@@ -44,11 +44,6 @@ export interface CoveredRepository {
   readonly first?: string;
 }
 
-export interface CoveredList {
-  readonly version: 1;
-  readonly covers: readonly Cover[];
-}
-
 /** Path of the list; null if no state directory is known. */
 export function coveredFile(env: Environment = process.env): string | null {
   const state = knownStateDirectory(env);
@@ -56,14 +51,14 @@ export function coveredFile(env: Environment = process.env): string | null {
 }
 
 /** Returns the list; null if it cannot be read, or if a newer version of Cairn wrote it. A missing list is empty. */
-export function readCovered(env: Environment = process.env): CoveredList | null {
+export function readCovered(env: Environment = process.env): readonly Cover[] | null {
   const file = coveredFile(env);
   if (file === null) return null;
   try {
-    const list = JSON.parse(readText(file)) as CoveredList;
-    return list.version === 1 && Array.isArray(list.covers) ? list : null;
+    const { version, covers } = JSON.parse(readText(file)) as { version: number; covers: readonly Cover[] };
+    return version === 1 && Array.isArray(covers) ? covers : null;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ENOENT" ? { version: 1, covers: [] } : null;
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? [] : null;
   }
 }
 
@@ -79,8 +74,8 @@ export interface Coverage {
 }
 
 /** Returns by which entry of the list a tool's work in a folder is covered; null: it is not. The folder may be missing. */
-export function coverageOf(list: CoveredList, tool: string, folder: string): Coverage | null {
-  const covers = list.covers.filter((each) => each.tool === tool);
+export function coverageOf(list: readonly Cover[], tool: string, folder: string): Coverage | null {
+  const covers = list.filter((each) => each.tool === tool);
   if (covers.length === 0) return null;
   const real = realFolder(folder);
   for (let above = real; ; above = dirname(above)) {

@@ -1,7 +1,7 @@
 import { appendFileSync, fstatSync, readSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Environment } from "../fs/home.ts";
-import { type CoveredList, coveredFile, coverageOf, readCovered, realFolder, repositoryOf, textOf } from "./covered.ts";
+import { type Cover, coveredFile, coverageOf, readCovered, realFolder, repositoryOf, textOf } from "./covered.ts";
 import { eventIn, factOf } from "./hook-event.ts";
 
 /** The first thing that a hook does: it ends in a folder that is not covered, before the command is loaded. */
@@ -79,13 +79,13 @@ export function uncoveredFile(env: Environment): string | null {
 }
 
 /** Notes a repository once, if it may be a clone of a covered one. `cairn agent status` asks git whether it is. */
-function noteRepository(list: CoveredList, tool: string, cwd: string, env: Environment): void {
-  if (!list.covers.some((each) => each.tool === tool && each.folder?.git)) return;
+function noteRepository(list: readonly Cover[], tool: string, cwd: string, env: Environment): void {
+  if (!list.some((each) => each.tool === tool && each.folder?.git)) return;
   const repository = repositoryOf(realFolder(cwd));
   if (repository === null) return;
   const { top, common } = repository;
   // Only a part of the repository is covered, or a person refused this worktree.
-  if (list.covers.some((each) => each.tool === tool && each.folder?.git?.common === common)) return;
+  if (list.some((each) => each.tool === tool && each.folder?.git?.common === common)) return;
   const file = uncoveredFile(env)!;
   const known = textOf(file) ?? "";
   const words = `{"tool":${JSON.stringify(tool)},"common":${JSON.stringify(common)},`;

@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { readSmallFile } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
-import { type Cover, readCovered } from "./covered.ts";
+import type { Cover } from "./covered.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 
 /** The coding agents that Cairn knows, and the files in which they look for entries: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
@@ -140,13 +140,12 @@ export function installedFor(project: string, env: Environment): string[] {
 }
 
 /** Returns the entries of the list that a tool's hooks in the user's settings serve. */
-export function servedBy(tool: string, env: Environment, covers = readCovered(env)?.covers ?? []): Cover[] {
+export function servedBy(tool: string, covers: readonly Cover[]): Cover[] {
   return covers.filter((each) => each.tool === tool && each.whom !== "everybody" && each.each !== "never");
 }
 
 /** Tools with hooks for exactly this folder: in its own files, or by the list of covered folders. `folder`: a real path. */
-export function toolsFor(folder: string, env: Environment): string[] {
-  const covers = readCovered(env)?.covers ?? [];
+export function toolsFor(folder: string, env: Environment, covers: readonly Cover[]): string[] {
   const named = covers.filter(({ each, folder: own }) => each !== "never" && own?.path === folder);
   return [...new Set([...installedFor(folder, env), ...named.map(({ tool }) => tool)])];
 }

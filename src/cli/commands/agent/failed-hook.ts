@@ -67,7 +67,7 @@ export async function noteFailedHook({ agent, asked_at: asked, told }: LateHook,
  * opened. Returns the real path of `folder` if there is none. Never throws.
  */
 export function rootAbove(folder: string): string {
-  const covered = new Set(readCovered()?.covers.map((each) => each.folder?.path));
+  const covered = new Set(readCovered()?.map((each) => each.folder?.path));
   const isRoot = (path: string): boolean => {
     try {
       return covered.has(path) || readRegistration(path) !== null;
@@ -93,10 +93,10 @@ export function newRoot({ agent, told }: LateHook, env: Environment): string | n
   const folder = realPathOf(told.cwd).toString("utf8");
   const isReleased = (path: string): boolean => releasedRegistration(path) !== null;
   const released = foldersAbove(folder).find(isReleased);
-  if (released !== undefined && toolsFor(released, env).includes(agent))
+  const covers = readCovered(env) ?? [];
+  if (released !== undefined && toolsFor(released, env, covers).includes(agent))
     throw new CairnError("not_a_workspace", `${printable(released)} was released`);
-  const list = readCovered(env);
-  const { by, root = null } = (list === null ? null : coverageOf(list, agent, folder)) ?? {};
+  const { by, root = null } = coverageOf(covers, agent, folder) ?? {};
   if (by === "folder") throw new CairnError("not_a_workspace", `${printable(root!)} is covered, but not a workspace`);
   return by === "family" && !isReleased(root!) ? root : null;
 }

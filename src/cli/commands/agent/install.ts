@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { isInCopy } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
-import { type Cover, type Coverage, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
+import { type Cover, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
 import { areWithoutList, MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
@@ -64,15 +64,11 @@ export const install: CommandDefinition = {
   ],
   async run(context, input) {
     const on = await placeOf(context, input);
-    const cover: Cover = {
-      tool: on.tool,
-      whom: on.whom,
-      each: input.choice("each", EACH) ?? "tool",
-      folder: on.whom === "all-mine" ? null : await folderFacts(on.folder),
-    };
+    const folder = on.whom === "all-mine" ? null : await folderFacts(on.folder);
+    const cover: Cover = { ...on, each: input.choice("each", EACH) ?? "tool", folder };
     const withOwn = (all: readonly Cover[]): readonly Cover[] =>
       [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, all);
-    const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(on, input.text("http")));
+    const scope = scopeOf(context, on, withOwn(requireCovered(context.env)), addressOf(on, input.text("http")));
     const planned = (): { changes: Change[]; former: Change[] } => {
       const former = on.whom === "everybody" ? [] : formerChanges(context, on);
       return { changes: [...changesFor(on.tool, scope), ...former], former };
@@ -247,10 +243,10 @@ export const remove: CommandDefinition = {
     const { env } = context;
     const about = { ...on, folder: on.whom === "all-mine" ? null : await factsOnceThere(on.folder) };
     const without = (covers: readonly Cover[]): readonly Cover[] => covers.filter((each) => !isSame(each, about));
-    const { covers: before } = requireCovered(env);
+    const before = requireCovered(env);
     const left = without(before);
     // The user's entries serve other folders, too.
-    const served = servedBy(on.tool, env, left);
+    const served = servedBy(on.tool, left);
     const scope: Scope = { project: null, env, command: [], each: "tool" };
     const changes = [
       ...(on.whom === "everybody" || served.length > 0 ? [] : removals(on.tool, scope)),
@@ -259,10 +255,9 @@ export const remove: CommandDefinition = {
     for (const change of changes) write(change);
     forget(changes);
     failpoint("agent.removed");
-    const { covers } = await changeCovered(env, without);
-    const still = coverageOf({ version: 1, covers }, on.tool, on.folder);
-    if (on.whom === "me") await refuse(context, on, still);
-    await noteLostCover(context, before, on.folder);
+    const covers = await changeCovered(env, without);
+    if (on.whom === "me") await refuse(context, on, covers);
+    await noteLostCover(context, before, left);
     return {
       data: dataOf(on, changes),
       text: () =>
@@ -293,25 +288,15 @@ const factsOnceThere = async (path: string): Promise<CoveredFolder> =>
  * Records that a worktree or a copy of a covered repository, or a folder in a covered one, stays uncovered. Reports an entry for
  * other persons or folders that covers the folder still.
  */
-async function refuse(context: Context, on: Place, still: Coverage | null): Promise<void> {
-  const { env } = context;
+async function refuse(context: Context, on: Place, covers: readonly Cover[]): Promise<void> {
+  const still = coverageOf(covers, on.tool, on.folder);
   if (still?.by === "all" || (still?.cover.whom === "everybody" && still.root === on.folder)) {
-    const { whom } = still.cover;
-    context.note(
-      `the folder is still covered; see ${context.commandLine(["agent", "remove", on.tool, "--for", whom])}`,
-    );
-    return;
+    const line = context.commandLine(["agent", "remove", on.tool, "--for", still.cover.whom]);
+    return context.note(`the folder is still covered; see ${line}`);
   }
-  const isCopy = await isInCopy(requireCovered(env).covers, on.tool, on.folder);
-  if (still === null && !isCopy) return;
-  const { tool, whom, folder } = on;
-  const never: Cover = {
-    tool,
-    whom,
-    each: "never",
-    folder: await folderFacts(folder),
-  };
-  await changeCovered(env, (covers) => withCover(covers, never));
+  if (still === null && !(await isInCopy(covers, on.tool, on.folder))) return;
+  const never: Cover = { ...on, each: "never", folder: await folderFacts(on.folder) };
+  await changeCovered(context.env, (all) => withCover(all, never));
 }
 
 /** Returns the files without the entries of a tool, byte for byte as before `install` if nobody has changed them since. */

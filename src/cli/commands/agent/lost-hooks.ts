@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Cover, coverageOf, readCovered } from "../../../agents/covered.ts";
+import { type Cover, coverageOf } from "../../../agents/covered.ts";
 import { isSilent } from "../../../fs/silent-mounts.ts";
 import type { Client } from "../../../contract/index.ts";
 import type { Context } from "../../context.ts";
@@ -22,21 +22,18 @@ export async function tellingOfHooks<T>(context: Context, client: Client, restor
   return result;
 }
 
-/** Names the workspaces that the user's hooks saved as worktrees of the folder `gone`. `all`: the list with the entry of that folder. */
-export async function noteLostCover(context: Context, all: readonly Cover[], gone: string): Promise<void> {
+/** Names the workspaces that the user's hooks saved as worktrees of a folder, if the change of the list from `before` to `after` ends that. */
+export async function noteLostCover(
+  context: Context,
+  before: readonly Cover[],
+  after: readonly Cover[],
+): Promise<void> {
   // The hooks in a worktree's own files stay there.
-  const [before, after] = [all, readCovered(context.env)?.covers ?? []].map((covers) =>
-    covers.filter(({ whom }) => whom !== "everybody"),
-  ) as [Cover[], Cover[]];
-  const tools = new Set(
-    before.flatMap(({ tool, folder }) => (folder?.path === gone && folder.git !== null ? [tool] : [])),
-  );
-  if (tools.size === 0) return;
-  const coverIn = (covers: readonly Cover[], tool: string, path: string) =>
-    coverageOf({ version: 1, covers }, tool, path);
+  const lost = before.filter((each) => each.whom !== "everybody" && each.folder?.git && !after.includes(each));
+  if (lost.length === 0) return;
   for (const { path } of await (await context.library()).listWorkspaces(context.callOptions()))
-    for (const tool of tools)
-      if (coverIn(before, tool, path)?.by === "family" && coverIn(after, tool, path) === null)
+    for (const { tool } of lost)
+      if (coverageOf(before, tool, path)?.by === "family" && coverageOf(after, tool, path) === null)
         context.note(
           `hooks of ${tool} do not save ${printable(path)} any more, a worktree of the same repository; to cover it: cairn -C ${shellQuote(path)} agent install ${tool}`,
         );

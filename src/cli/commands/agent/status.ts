@@ -1,6 +1,6 @@
 import { relative } from "node:path";
 import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
-import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
+import { coverageOf, type Cover, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
 import { areWithoutList, installedAt, TOOLS } from "../../../agents/tools.ts";
 import { append } from "../../../append.ts";
@@ -65,7 +65,7 @@ async function allFolders(context: Context): Promise<string[]> {
   const released = listReleased().flatMap(({ registration }) =>
     registration === null ? [] : [displayPath(rawPath(registration)).path],
   );
-  const covered = readCovered(context.env)?.covers.flatMap(({ folder }) => folder?.path ?? []) ?? [];
+  const covered = readCovered(context.env)?.flatMap(({ folder }) => folder?.path ?? []) ?? [];
   return [...new Set([...workspaces.map(({ path }) => path), ...covered, ...released])].toSorted();
 }
 
@@ -75,7 +75,7 @@ interface About {
   path: string;
   asked: string;
   env: Context["env"];
-  list: CoveredList | null;
+  list: readonly Cover[] | null;
   /** the reason if no hook can save the folder */
   problem: string | null;
   /** true: no workspace, perhaps not any more */
@@ -180,8 +180,8 @@ function coverOf(
   tool: string,
   { path, env, list, problem }: About,
 ): { isCovered: boolean; why: string; isFamily: boolean } {
-  const covers = list?.covers.filter((each) => each.tool === tool) ?? [];
-  const coverage = list === null ? null : coverageOf(list, tool, path);
+  const covers = list?.filter((each) => each.tool === tool) ?? [];
+  const coverage = list && coverageOf(list, tool, path);
   const isNever = covers.some(({ each, folder }) => each === "never" && folder?.path === path);
   const isForAll = list === null || coverage?.by === "all" || (covers.length === 0 && areWithoutList(tool, env));
   const isCovered = isForAll ? problem !== NO_WORKSPACE : coverage !== null;
