@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { durableWrite } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
 import { firstCommits } from "./cover.ts";
-import { type Cover, coverageOf, readCovered, realFolder, repositoryOf, textOf } from "./covered.ts";
+import { type Cover, coverageOf, orNull, readCovered, realFolder, repositoryOf, textOf } from "./covered.ts";
 import { type UncoveredRepository, uncoveredFile } from "./hook-start.ts";
 
 /** Copies of covered repositories: a clone, or a teammate's. A copy is covered once a person has installed hooks for it. */
@@ -94,10 +94,7 @@ function writeNoted(env: Environment, noted: readonly Noted[]): void {
 }
 
 function notedIn(line: string): Noted[] {
-  try {
-    const noted = JSON.parse(line) as Noted;
-    return [noted.tool, noted.top, noted.common, noted.at].every((each) => typeof each === "string") ? [noted] : [];
-  } catch {
-    return [];
-  }
+  const noted = orNull(() => JSON.parse(line) as Noted);
+  const members = [noted?.tool, noted?.top, noted?.common, noted?.at];
+  return noted !== null && members.every((each) => typeof each === "string") ? [noted] : [];
 }

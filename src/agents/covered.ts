@@ -139,7 +139,8 @@ function readText(file: string): string {
 /** Null for a file that is missing or cannot be read. */
 export const textOf = (file: string): string | null => orNull(() => readText(file));
 
-function orNull<T>(ask: () => T): T | null {
+/** Returns null if `ask` throws. */
+export function orNull<T>(ask: () => T): T | null {
   try {
     return ask();
   } catch {

@@ -1,3 +1,5 @@
+import { orNull } from "./covered.ts";
+
 /** Members of a hook's event in the words of all tools. An earlier name of a row counts before a later one. */
 const MEMBERS = {
   event: ["hook_event_name", "event"],
@@ -19,11 +21,5 @@ export function factOf(event: unknown, fact: keyof typeof MEMBERS): string | und
   return texts.find((text): text is string => typeof text === "string" && text !== "");
 }
 
-/** Returns the value of JSON; undefined for other bytes. */
-export function eventIn(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString("utf8"));
-  } catch {
-    return undefined;
-  }
-}
+/** Returns the value of JSON; null for other bytes. */
+export const eventIn = (bytes: Buffer): unknown => orNull(() => JSON.parse(bytes.toString("utf8")) as unknown);

@@ -27,7 +27,7 @@ export function hasNothingToDo(argv: readonly string[], env: Environment = proce
     if (coverage === undefined || (coverage !== null && !(coverage.cover.each === "turn" && isOfToolCall))) {
       if (bytes.length > 0) process.stdin.unshift(bytes);
       // The tool may keep standard input open.
-      if (event !== undefined) process.stdin.push(null);
+      if (event !== null) process.stdin.push(null);
       return false;
     }
     if (coverage === null) noteRepository(list, tool, cwd!, env);
@@ -43,9 +43,9 @@ export function hasNothingToDo(argv: readonly string[], env: Environment = proce
 
 /**
  * Reads standard input until it is whole JSON, or to its end. Waits for the tool, which writes at once: an asynchronous read costs
- * 3 ms, a tenth of the start of Node. `event` undefined: the input is no JSON, or a pipe that does not wait.
+ * 3 ms, a tenth of the start of Node. `event` null: the input is no JSON, or a pipe that does not wait.
  */
-function readInput(): { bytes: Buffer; event?: unknown } {
+function readInput(): { bytes: Buffer; event: unknown } {
   const pieces: Buffer[] = [];
   try {
     for (;;) {
@@ -55,10 +55,10 @@ function readInput(): { bytes: Buffer; event?: unknown } {
       if (count > 0 && !/[}\s]/.test(String.fromCodePoint(piece[count - 1]!))) continue;
       const bytes = Buffer.concat(pieces);
       const event = eventIn(bytes);
-      if (event !== undefined || count === 0) return { bytes, event };
+      if (event !== null || count === 0) return { bytes, event };
     }
   } catch {
-    return { bytes: Buffer.concat(pieces) };
+    return { bytes: Buffer.concat(pieces), event: null };
   }
 }
 

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { orNull } from "../agents/covered.ts";
 import type { Progress } from "../contract/words.ts";
 import { thisProgram } from "../daemon/unit.ts";
 import { CairnError } from "../errors.ts";
@@ -62,12 +63,9 @@ export class LateSaves {
 
   /** Null if the folder never had a background process. */
   state(): LateState | null {
-    try {
-      const state = JSON.parse(readSmallFile(this.#file("state.json"), MOST_BYTES)!.toString("utf8")) as LateState;
-      return { ...state, running: this.#isRunning() };
-    } catch {
-      return null;
-    }
+    const file = this.#file("state.json");
+    const state = orNull(() => JSON.parse(readSmallFile(file, MOST_BYTES)!.toString("utf8")) as LateState);
+    return state && { ...state, running: this.#isRunning() };
   }
 
   /** The progress of the background process, for example "saving in the background since …: storing 3 of 9". Null if none runs. */
@@ -200,11 +198,5 @@ const lineOf = (hook: LateHook): string => `${JSON.stringify(hook)}\n`;
 /** Skips lines that a power cut damaged. */
 function hooksIn(file: string): LateHook[] {
   const lines = readSmallFile(file, MOST_BYTES, true)?.toString("utf8").split("\n") ?? [];
-  return lines.flatMap((line) => {
-    try {
-      return line === "" ? [] : [JSON.parse(line) as LateHook];
-    } catch {
-      return [];
-    }
-  });
+  return lines.flatMap((line) => orNull(() => JSON.parse(line) as LateHook) ?? []);
 }

@@ -29,15 +29,18 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
   const files = TOOLS[tool]!.files(project, env);
   const { program, args, variables } = serverOf(scope, tool);
   switch (tool) {
-    case "claude-code": {
-      const value =
-        http === undefined
-          ? { type: "stdio", command: program, args, ...variables }
-          : { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) };
+    case "claude-code":
+    case "gemini": {
+      const [here, far] =
+        tool === "gemini"
+          ? [{}, { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) }]
+          : [{ type: "stdio" }, { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) }];
+      const value = http === undefined ? { ...here, command: program, args, ...variables } : far;
+      const { syntax } = HOOKS[tool];
       return [
-        { form: "member", file: files.servers, syntax: "json", path: ["mcpServers", "cairn"], value },
+        { form: "member", file: files.servers, syntax, path: ["mcpServers", "cairn"], value },
         ...hooks(scope, tool, files.hooks),
-        slashCommand(files.commands!),
+        ...(files.commands === undefined ? [] : [slashCommand(files.commands)]),
       ];
     }
     case "codex": {
@@ -56,16 +59,6 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
         ...hooks(scope, tool, files.hooks),
       ];
     }
-    case "gemini": {
-      const value =
-        http === undefined
-          ? { command: program, args, ...variables }
-          : { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) };
-      return [
-        { form: "member", file: files.servers, syntax: GEMINI_HOOKS.syntax, path: ["mcpServers", "cairn"], value },
-        ...hooks(scope, tool, files.hooks),
-      ];
-    }
     case "openclaw":
       return openclawPlugin({ ...scope, words: hookWords(scope, tool), file: files.hooks }, files.servers);
     case "hermes":
@@ -79,7 +72,7 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
       return [
         { form: "member", file: files.servers, syntax: "jsonc", path: ["mcp", "cairn"], value, fresh: OPENCODE_FRESH },
         { form: "file", file: files.hooks, text: pluginText(scope) },
-        ...(files.packages === null ? [] : [withoutPackages(files.packages)]),
+        ...(files.packages === undefined ? [] : [withoutPackages(files.packages)]),
         slashCommand(files.commands!),
       ];
     }
@@ -176,15 +169,19 @@ const CLAUDE_HOOKS = {
   syntax: "json",
   timeout: 30,
 } as const;
-const GEMINI_HOOKS = {
-  turn: ["BeforeAgent", "AfterAgent"],
-  tool: ["BeforeTool", "AfterTool"],
-  syntax: "json with comments",
-  timeout: 30_000,
+const HOOKS = {
+  "claude-code": CLAUDE_HOOKS,
+  codex: CLAUDE_HOOKS,
+  gemini: {
+    turn: ["BeforeAgent", "AfterAgent"],
+    tool: ["BeforeTool", "AfterTool"],
+    syntax: "json with comments",
+    timeout: 30_000,
+  },
 } as const;
 
-function hooks(scope: Scope, tool: string, file: string): Edit[] {
-  const { syntax, timeout, ...events } = tool === "gemini" ? GEMINI_HOOKS : CLAUDE_HOOKS;
+function hooks(scope: Scope, tool: keyof typeof HOOKS, file: string): Edit[] {
+  const { syntax, timeout, ...events } = HOOKS[tool];
   const handlers = [{ type: "command", command: hookLine(scope, tool), timeout }];
   const element = (event: string, value: object): Edit => ({
     form: "element",

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { coverageOf, readCovered } from "../../../agents/covered.ts";
+import { coverageOf, orNull, readCovered } from "../../../agents/covered.ts";
 import { foldersAbove } from "../../../agents/own-files.ts";
 import { removeOld } from "../../../agents/once.ts";
 import { toolsFor } from "../../../agents/tools.ts";
@@ -68,21 +68,10 @@ export async function noteFailedHook({ agent, asked_at: asked, told }: LateHook,
  */
 export function rootAbove(folder: string): string {
   const covered = new Set(readCovered()?.map((each) => each.folder?.path));
-  const isRoot = (path: string): boolean => {
-    try {
-      return covered.has(path) || readRegistration(path) !== null;
-    } catch {
-      // A damaged registration is one, too.
-      return true;
-    }
-  };
-  let real = folder;
-  try {
-    real = realPathOf(folder).toString("utf8");
-  } catch {
-    // A mount that does not answer.
-  }
-  return foldersAbove(real).find(isRoot) ?? real;
+  // A damaged registration is one, too.
+  const isNone = (path: string): boolean => orNull(() => readRegistration(path) === null) === true;
+  const real = orNull(() => realPathOf(folder).toString("utf8")) ?? folder;
+  return foldersAbove(real).find((path) => covered.has(path) || !isNone(path)) ?? real;
 }
 
 /**

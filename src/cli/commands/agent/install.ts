@@ -301,12 +301,9 @@ async function refuse(context: Context, on: Place, covers: readonly Cover[]): Pr
 
 /** Returns the files without the entries of a tool, byte for byte as before `install` if nobody has changed them since. */
 function removals(tool: string, scope: Scope): Change[] {
-  const edits = editsOf(tool, scope);
-  return changesOf(edits, (_edit, text) => text).map(({ file, before }) => {
-    const kept = keptBefore(file, before);
-    if (kept !== null) return { file, before, text: kept.before, made: kept.made };
-    const own = edits.filter((edit) => edit.file === file);
-    return { file, before, text: changesOf(own, withoutEdit)[0]!.text };
+  return changesOf(editsOf(tool, scope), withoutEdit).map((change) => {
+    const kept = keptBefore(change.file, change.before);
+    return kept === null ? change : { ...change, text: kept.before, made: kept.made };
   });
 }
 
@@ -349,17 +346,10 @@ interface Change {
 
 /** Returns the files with all edits. Every edit is applied in memory before any file is written. */
 function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | null) => string | null): Change[] {
-  const changes = new Map<string, Change>();
-  for (const edit of edits) {
-    const { file } = edit;
-    let change = changes.get(file);
-    if (change === undefined) {
-      const before = textOf(file);
-      changes.set(file, (change = { file, before, text: before }));
-    }
-    change.text = apply(edit, change.text);
-  }
-  return [...changes.values()];
+  return [...Map.groupBy(edits, ({ file }) => file)].map(([file, own]) => {
+    const before = textOf(file);
+    return { file, before, text: own.reduce((text, edit) => apply(edit, text), before) };
+  });
 }
 
 const textOf = (file: string): string | null => readSmallFile(file, LIMIT, true)?.toString("utf8") ?? null;

@@ -1,6 +1,6 @@
 import { relative } from "node:path";
 import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
-import { coverageOf, type Cover, readCovered } from "../../../agents/covered.ts";
+import { coverageOf, type Cover, orNull, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
 import { areWithoutList, installedAt, TOOLS } from "../../../agents/tools.ts";
 import { append } from "../../../append.ts";
@@ -199,19 +199,13 @@ function coverOf(
 /** Tells if a tool that works in a folder is saved into this workspace, not into one inside. */
 function inWorkspace(path: string): (folder: string) => boolean {
   const known = new Map<string, boolean>([[path, true]]);
+  const isNearest = (folder: string): boolean =>
+    orNull(() => findWorkspace(folder)?.folder.toString() ?? path) === path;
   return (folder) => {
-    const isKnown = known.get(folder) ?? (isAtOrBelow(folder, path) && isNearest(folder, path));
+    const isKnown = known.get(folder) ?? (isAtOrBelow(folder, path) && isNearest(folder));
     known.set(folder, isKnown);
     return isKnown;
   };
-}
-
-function isNearest(folder: string, path: string): boolean {
-  try {
-    return findWorkspace(folder)?.folder.equals(Buffer.from(path)) ?? true;
-  } catch {
-    return false;
-  }
 }
 
 /** Asks once about a copy of a covered repository. Later only `--all` names the copy. */
