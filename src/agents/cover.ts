@@ -56,15 +56,15 @@ export function isSame(a: Cover, b: Pick<Cover, "tool" | "whom" | "folder">): bo
 }
 
 /**
- * Covers `to` for each tool that covers exactly the folder `from`: a fork if `stays`, otherwise the new place of the folder. `to` null:
+ * Covers `to` for each tool that covers exactly the folder `from`: a fork if `stays`, otherwise the new place of the folder. `to` undefined:
  * the folder was released or removed. Never throws: `agent status` says which folders are covered.
  */
-export async function passCover(env: Environment, from: string, to: string | null, stays = false): Promise<void> {
+export async function passCover(env: Environment, from: string, to?: string, stays = false): Promise<void> {
   const isFrom = ({ folder }: Cover): boolean => folder?.path === from;
   try {
     // The user could not read a list that root writes.
     if (readCovered(env)?.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
-    const folder = to === null ? null : await folderFacts(to);
+    const folder = to === undefined ? null : await folderFacts(to);
     await changeCovered(env, (covers) => {
       const left = stays ? covers : covers.filter((each) => !isFrom(each));
       if (folder === null) return left;

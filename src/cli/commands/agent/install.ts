@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { isInCopy } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
-import { type Cover, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
+import { type Cover, coverageOf, type CoveredFolder, orNull, type Whom } from "../../../agents/covered.ts";
 import { areWithoutList, MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
@@ -11,7 +11,6 @@ import { thisProgram } from "../../../daemon/unit.ts";
 import { CairnError } from "../../../errors.ts";
 import { failpoint } from "../../../failpoint.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
-import { realPathOf } from "../../../workspace/place/find-workspace.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
@@ -137,7 +136,8 @@ interface Place {
 async function placeOf(context: Context, input: Input): Promise<Place> {
   const tool = toolOf(input);
   const found = await (await context.library()).find(context.folder(), context.callOptions());
-  return { tool, whom: input.choice("for", WHOM) ?? "me", folder: found ?? realPathOf(context.folder()).toString() };
+  const folder = found ?? orNull(() => realpathSync.native(context.folder())) ?? context.folder();
+  return { tool, whom: input.choice("for", WHOM) ?? "me", folder };
 }
 
 const wordsOf = ({ whom, folder }: Place): string =>

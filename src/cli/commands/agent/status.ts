@@ -69,7 +69,7 @@ async function allFolders(context: Context): Promise<string[]> {
   return [...new Set([...workspaces.map(({ path }) => path), ...covered, ...released])].toSorted();
 }
 
-/** What is known of a folder for all of its agents. */
+/** Facts of a folder that all of its agents share. */
 interface About {
   /** the workspace's folder, or the folder that was asked about */
   path: string;
