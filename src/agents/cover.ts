@@ -56,17 +56,17 @@ export function isSame(a: Cover, b: Pick<Cover, "tool" | "whom" | "folder">): bo
 }
 
 /**
- * Covers `to` for each tool that covers exactly the folder `from`: a fork if `stays`, otherwise the new place of the folder. `to` undefined:
- * the folder was released or removed. Never throws: `agent status` says which folders are covered.
+ * Covers `to`, a fork or the new place of a folder, for each tool that covers exactly the folder `from`. `isGone`: `from` was moved,
+ * released or removed, and is not covered any more. Never throws: `agent status` says which folders are covered.
  */
-export async function passCover(env: Environment, from: string, to?: string, stays = false): Promise<void> {
+export async function passCover(env: Environment, from: string, to?: string, isGone = to === undefined): Promise<void> {
   const isFrom = ({ folder }: Cover): boolean => folder?.path === from;
   try {
     // The user could not read a list that root writes.
     if (readCovered(env)?.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
     const folder = to === undefined ? null : await folderFacts(to);
     await changeCovered(env, (covers) => {
-      const left = stays ? covers : covers.filter((each) => !isFrom(each));
+      const left = isGone ? covers.filter((each) => !isFrom(each)) : covers;
       if (folder === null) return left;
       return covers.filter(isFrom).reduce((all, cover) => withCover(all, { ...cover, folder }), left);
     });

@@ -595,7 +595,7 @@ test("root in another user's home leaves the list of covered folders to that use
   const list = path.join(home, "state/cairn/agents/covered.json");
   const before = fs.readFileSync(list, "utf8");
   await passCover(env, folder);
-  await passCover(env, folder, newRepository(), true);
+  await passCover(env, folder, newRepository());
   assert.equal(cairn(["agent", "remove", "claude-code", "-C", folder], { env }).error?.code, "refused");
   assert.deepEqual([fs.readFileSync(list, "utf8"), fs.statSync(list).uid], [before, 1000]);
 });

@@ -334,7 +334,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
         const result = (await served(...given)) as { workspace: { path: string } };
         const { passCover } = await import("../../agents/cover.ts");
         const other = result.workspace.path;
-        await (name === "fork" ? passCover(process.env, path, other, true) : passCover(process.env, other));
+        await (name === "fork" ? passCover(process.env, path, other) : passCover(process.env, other));
         return result;
       };
     }

@@ -28,7 +28,7 @@ export const command: CommandDefinition = {
       ...OPTIONS.read(context, input),
     });
     const { passCover } = await import("../../agents/cover.ts");
-    await passCover(context.env, result.from, result.workspace.path);
+    await passCover(context.env, result.from, result.workspace.path, true);
     return {
       data: result,
       text: () =>

@@ -39,8 +39,8 @@ export const fork = workspaceVerb({
   async run({ workspace, parts }, point, path, options) {
     const { fork: start } = await import("../../operations/directories/fork.ts");
     const result = await start(workspace, { point, path }, { ...options, parts });
-    const cover = await import("../../agents/cover.ts");
-    await cover.passCover(process.env, workspace.found.folder.toString(), result.workspace.path, true);
+    const from = workspace.found.folder.toString();
+    await (await import("../../agents/cover.ts")).passCover(process.env, from, result.workspace.path);
     return result;
   },
 });
