@@ -1,5 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../fields.ts";
+import { plural } from "../sizes.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
 /**
@@ -82,6 +83,22 @@ export interface ReceiptDatabase {
   duration_ms: number;
 }
 
+/** Says what a restored copy was not asked or answers otherwise. Empty: it answers as its snapshot must. */
+export function unprovenBy({ rows = [], probes = [] }: Pick<ReceiptBody, "rows" | "probes">): string[] {
+  return [
+    ...rows.flatMap(({ path, wrong }) =>
+      wrong === 0
+        ? []
+        : [`${plural(wrong, "file")} that rows of ${path} name ${wrong === 1 ? "is" : "are"} missing or different`],
+    ),
+    ...probes.flatMap(({ command, equal }) =>
+      equal === true
+        ? []
+        : [`the probe ${command} ${equal === null ? "was not run on the restored copy" : "answers otherwise"}`],
+    ),
+  ];
+}
+
 export interface SignedReceipt {
   readonly body: ReceiptBody;
   /** The signed bytes. */
@@ -126,10 +143,8 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
   if (fields.has("rows"))
     fields.list("rows", (element, label) => {
       const each = new Fields(element, label);
-      each.text("path");
-      each.text("folder");
-      each.integer("named");
-      each.integer("wrong");
+      for (const key of ["path", "folder"]) each.text(key);
+      for (const key of ["named", "wrong"]) each.integer(key);
     });
   if (fields.has("probes"))
     fields.list("probes", (element, label) => {
