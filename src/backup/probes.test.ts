@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { chownSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { VerifyBackupOptions, VerifyBackupResult } from "../contract/index.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
-import { type BackupScene, backupScene, withManifest, withNode } from "./testing-far.ts";
+import { type BackupScene, backupScene, damagePack, withManifest, withNode } from "./testing-far.ts";
 
 function makeDatabase(folder: string): DatabaseSync {
   const database = new DatabaseSync(join(folder, "a.db"));
@@ -210,6 +211,18 @@ test("a snapshot from which paths were taken out has no probes any more", async 
   await repository.rewrite({ exclude: ["a.txt"], forget: true });
   const { problems, restored } = await checked(scene);
   assert.deepEqual([problems, restored[0]!.probes], [[], []]);
+});
+
+test("a backup warns if its probes ask a copy that lacks a damaged file", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  writeFileSync(join(folder, "large"), randomBytes(1 << 20));
+  await client.save();
+  const { repository: store } = await client.store();
+  damagePack(store, (size) => size >> 1, "largest");
+  const warnings: string[] = [];
+  const asked = { point: "head", probe: ["true"], onWarning: (text: string) => void warnings.push(text) };
+  await assert.rejects(client.createBackup(repository, asked), { code: "damaged" });
+  assert.match(warnings.join("\n"), /the probes ask a copy that lacks 1 entry of the save point.*: large/);
 });
 
 test("a probe is a command that is not empty", async (t: TestContext) => {

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { withPipes } from "./child-pipes.ts";
@@ -130,7 +131,7 @@ export async function feedCommand(
     "/bin/sh",
   );
   const stdin = child.stdin!;
-  const control = child.stdio[3] as typeof stdin;
+  const control = child.stdio[3] as Duplex;
   for (const pipe of [stdin, control]) pipe.on("error", () => undefined);
   let [hasEnded, told] = [false, ""];
   const over = new Promise<void>((resolve) => {

@@ -3,6 +3,8 @@ import { howItComes } from "../../workspace/new-folder/first-point.ts";
 import { isDeepStrictEqual } from "node:util";
 import { failpoint } from "../../failpoint.ts";
 import type { CreateBackupOptions, ProbeResult } from "../../contract/snapshots.ts";
+import { plural } from "../../formats/sizes.ts";
+import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { placeCopy } from "../../workspace/new-folder/write-point.ts";
@@ -53,7 +55,11 @@ async function probePoint(
   try {
     const { isCopied } = await howItComes(workspace, point, { ...call, target: Buffer.from(folder) });
     const hint = "free some space there: probes run on a copy of the point in the control directory";
-    await placeCopy(workspace, point, { folder, isCopied, hint }, call);
+    const lacking = await placeCopy(workspace, point, { folder, isCopied, hint }, call);
+    if (lacking.length > 0)
+      call.onWarning?.(
+        `the probes ask a copy that lacks ${plural(lacking.length, "entry")} of the save point, or a part of their metadata: ${listedNames(lacking.map(({ path }) => printablePath(path)))}`,
+      );
     failpoint("backup.probing");
     const ran = await runProbes(probe, folder, call.signal);
     for (const { record, failure } of ran)
