@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { VerifyBackupOptions, VerifyBackupResult } from "../contract/index.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
+import { checkProbes } from "./open/checks.ts";
 import { type BackupScene, backupScene, damagePack, withManifest, withNode } from "./testing-far.ts";
 
 function makeDatabase(folder: string): DatabaseSync {
@@ -228,4 +229,18 @@ test("a backup warns if its probes ask a copy that lacks a damaged file", async 
 test("a probe is a command that is not empty", async (t: TestContext) => {
   const { client, repository } = await backupScene(t, "local");
   await assert.rejects(client.createBackup(repository, { probe: [" "] }), { code: "usage" });
+});
+
+test("a command or query that would be stored has at most 4096 characters", async (t) => {
+  const { client, repository } = await backupScene(t, "local");
+  const [most, long] = ["#".repeat(4096), "#".repeat(4097)];
+  const tooLong = { code: "usage", message: /text of at most 4096 characters/ };
+  const { probes } = await client.createBackup(repository, { probe: [most] });
+  assert.equal(probes[0]!.failure, null);
+  await assert.rejects(client.createBackup(repository, { probe: [long] }), tooLong);
+  await assert.rejects(client.save({ with: ["a=b"], rows: [long] }), tooLong);
+  await assert.rejects(client.setHooks({ beforeSave: long }), tooLong);
+  await assert.rejects(client.setBackupRepository({ probe: [long] }), tooLong);
+  await assert.rejects(client.setBackupRepository({ onFailure: long }), tooLong);
+  assert.throws(() => checkProbes([long]), { code: "usage", message: /at most 4096 characters/ });
 });

@@ -6,6 +6,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import {
   decodeChecks,
   encodeChecks,
+  MOST_COMMAND,
   MOST_OUTPUT,
   MOST_PROBES,
   type ProbeRecord,
@@ -72,10 +73,12 @@ export function checkedProbe({ command, output_b64: output }: ProbeRecord, equal
   return { command, output_sha256: sha256, equal };
 }
 
-/** Throws `usage` for an empty probe, and for too many. */
+/** Throws `usage` for too many probes, and for an empty or too long one. */
 export function checkProbes(probes: readonly string[]): void {
   if (probes.length > MOST_PROBES)
     throw new CairnError("usage", `a backup has at most ${MOST_PROBES} probes; found ${probes.length}`);
+  if (probes.some((probe) => probe.length > MOST_COMMAND))
+    throw new CairnError("usage", `a probe has at most ${MOST_COMMAND} characters; put a longer one into a script`);
   if (probes.some((probe) => probe.trim() === "" || probe.includes("\0")))
     throw new CairnError("usage", "a probe is a command for the shell, and not empty");
 }

@@ -32,7 +32,7 @@ export async function checkRowsOfSaved(
   });
 }
 
-/** Compares the files of a point with the rows that name them, if the point was saved with queries. Seals the point. */
+/** Runs the queries with which a point was saved, and compares the files that their rows name. Seals the point. */
 export async function checkRowsOf(
   workspace: Workspace,
   { descriptor }: Point,
