@@ -31,11 +31,11 @@ test("a scheduled restore check fails if rows name missing files or a probe coul
   });
   const run = async (kind: string): Promise<unknown> =>
     tasks.find((each) => each.kind === kind)!.run(new AbortController().signal, {} as ScheduledRun);
-  const rows = /1 file that rows of mail\.db name is missing or different/;
+  const rows = /1 row of mail\.db names a missing or different file/;
   await assert.rejects(run("backup"), { code: "conflict", message: rows });
   await assert.rejects(run("restore-check"), { code: "conflict", message: rows });
   rmSync(tool);
-  await assert.rejects(run("restore-check"), { message: /name is missing or different; the probe \S+ was not run/ });
+  await assert.rejects(run("restore-check"), { message: /different file; the probe \S+ was not run/ });
   // Without queries and with its program, the check passes.
   writeFileSync(tool, "#!/bin/sh\necho yes\n", { mode: 0o700 });
   saved.save_point_id = (await client.save()).save_point_id;

@@ -123,11 +123,8 @@ async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Prom
   const found = findWorkspace(folderOf(served));
   const onWarning = (warning: string): void =>
     hands.log(`${printablePath(folderOf(served))}: ${warning}`, { priority: "warning", workspace: folderOf(served) });
-  const { probes, rows } = await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
-  const failed = probes.flatMap(({ command, failure }) =>
-    failure === null ? [] : [`the probe ${command} ${failure}`],
-  );
-  requireProven("the folder is backed up", [...failed, ...unprovenBy({ rows })]);
+  const result = await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
+  requireProven("the folder is backed up", unprovenBy(result));
 }
 
 /** Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws `damaged`. */

@@ -83,18 +83,26 @@ export interface ReceiptDatabase {
   duration_ms: number;
 }
 
-/** Says what a restored copy was not asked or answers otherwise. Empty: it answers as its snapshot must. */
-export function unprovenBy({ rows = [], probes = [] }: Pick<ReceiptBody, "rows" | "probes">): string[] {
+/** A backup or a restored copy, with its probes and the files that its rows name. */
+interface Asked {
+  rows?: readonly Pick<ReceiptRows, "path" | "wrong">[] | undefined;
+  probes?: readonly (Pick<ReceiptProbe, "command"> & { equal?: boolean | null; failure?: string | null })[] | undefined;
+}
+
+/** Says which probes failed, were not run or answer otherwise, and which rows name missing files. Empty: none. */
+export function unprovenBy({ rows = [], probes = [] }: Asked): string[] {
+  const notEqual = (equal: boolean | null): string =>
+    equal === null ? "was not run on the restored copy" : "answers otherwise";
   return [
     ...rows.flatMap(({ path, wrong }) =>
       wrong === 0
         ? []
-        : [`${plural(wrong, "file")} that rows of ${path} name ${wrong === 1 ? "is" : "are"} missing or different`],
+        : [
+            `${plural(wrong, "row")} of ${path} ${wrong === 1 ? "names a missing or different file" : "name missing or different files"}`,
+          ],
     ),
-    ...probes.flatMap(({ command, equal }) =>
-      equal === true
-        ? []
-        : [`the probe ${command} ${equal === null ? "was not run on the restored copy" : "answers otherwise"}`],
+    ...probes.flatMap(({ command, equal = true, failure = null }) =>
+      equal === true && failure === null ? [] : [`the probe ${command} ${failure ?? notEqual(equal)}`],
     ),
   ];
 }
