@@ -79,20 +79,20 @@ export function timerTexts(
   const whose = `of ${isSystem ? "root" : "this user"}`;
   const service = `[Unit]
 Description=Cairn, save and back up the folders ${whose}
-Documentation=man:cairn-backup-due(1)
+Documentation=man:cairn-due(1)
 
 [Service]
 Type=oneshot
-${variables.join("")}ExecStart=${program.map(quoted).join(" ")} backup due -q
+${variables.join("")}ExecStart=${program.map(quoted).join(" ")} due -q
 SuccessExitStatus=10
 `;
   const timer = `[Unit]
-Description=Cairn, save and back up the folders ${whose} each hour
-Documentation=man:cairn-backup-due(1)
+Description=Cairn, save and back up the folders ${whose} when they are due
+Documentation=man:cairn-due(1)
 
 [Timer]
-OnCalendar=hourly
-RandomizedDelaySec=5min
+OnCalendar=*:0/10
+RandomizedDelaySec=1min
 Persistent=true
 
 [Install]

@@ -210,7 +210,11 @@ async function callClient(
   if (isLed || peer.isAgent) refuseByPath(verb, body);
   return daemon.withClient(
     peer,
-    { path: pathOf(whole, "workspace"), changes: !looks(name, options), signal: told.signal },
+    {
+      path: pathOf(whole, "workspace"),
+      changes: verb.takesTurns !== true && !looks(name, options),
+      signal: told.signal,
+    },
     async (client, right) =>
       ownPointsOnly.run(isLed || peer.isAgent, async () => {
         if (right !== "owner" && !isForWriters(name))

@@ -1,8 +1,10 @@
 import { resolve } from "node:path";
 import { checkProbes } from "../../backup/open/checks.ts";
 import type { KeptRepository, KeptRepositoryEdit } from "../../contract/repositories.ts";
+import type { CreateBackupResult } from "../../contract/snapshots.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
 import { advice, CairnError, either, line, toCairnError, word } from "../../errors.ts";
+import type { ScheduledKind } from "../../formats/records/schedule.ts";
 import type { KeptRepositoryFile } from "../../formats/records/kept-repository.ts";
 import { retentionOf, storedRetention } from "../../formats/records/policy.ts";
 import { acquireLock } from "../../fs/lock.ts";
@@ -15,15 +17,19 @@ import type { WorkspacePaths } from "../../workspace/place/control-layout.ts";
 import { ownerBesidesUs, requireNotOthers } from "../../workspace/place/owners.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax, requireShellSyntax } from "./alarm.ts";
+import { checkAlarmSyntax, requireShellSyntax } from "./alarm.ts";
+import { callIfNews, stateOf } from "./raised.ts";
+import { failureOf, readSchedule, recordRun, runOf } from "./schedule.ts";
 import type { Opened } from "../hand.ts";
+import type { BackupRow } from "../schedule/tasks.ts";
 
 /** Returns the workspace's backup repository; null if none is set. Throws `refused` if another user set it. */
 export function backupRepository({ found }: Workspace): KeptRepository | null {
   const kept = ownRecord(found.paths);
   if (kept === null) return null;
   const { retention, repository, password_file, password_command, age_identity } = kept;
-  const { on_failure = null, good_at = null, probe = [] } = kept;
+  const { on_failure = null, probe = [] } = kept;
+  const { good_at } = runOf({ kind: "backup", workspace: found.workspace.id, repository });
   const rules = retention === null ? null : retentionOf(retention);
   return { repository, password_file, password_command, age_identity, on_failure, probe, retention: rules, good_at };
 }
@@ -50,7 +56,7 @@ export async function setBackupRepository(
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   if (changes === null) writeKeptRepository(paths, null);
   else {
-    const former = changes.repository === undefined ? ownRecord(paths) : formerOf(paths, changes.repository, options);
+    const former = changes.repository === undefined ? ownRecord(paths) : formerOf(paths, options);
     if (former === null)
       throw new CairnError("usage", "no repository is kept for this folder yet", {
         hint: advice`name one: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
@@ -61,11 +67,10 @@ export async function setBackupRepository(
 }
 
 /**
- * Runs a backup into the workspace's backup repository and records when it succeeded. Calls `on_failure` at the first
- * failure after a success, and at the first success after a failure. If that call fails, warns, and the next backup
- * calls again.
+ * Runs a backup into the workspace's backup repository, records how it ended, and calls `on_failure` if that is news.
+ * If that call fails, warns, and a later backup calls again.
  */
-export async function recordingEnd<T>(
+export async function recordingEnd<T extends Pick<CreateBackupResult, "incomplete">>(
   within: Opened["within"],
   options: WorkspaceCallOptions,
   backUp: () => Promise<T>,
@@ -73,64 +78,53 @@ export async function recordingEnd<T>(
   const found = await within(options.workspaceName, async (workspace) => workspace.found);
   const kept = ownRecord(found.paths);
   if (kept === null) return backUp();
-  const alarm = kept.on_failure ?? null;
-  const ended = async (error?: unknown): Promise<void> => {
+  const { repository } = kept;
+  const workspace = { id: found.workspace.id, path: displayPath(found.folder).path };
+  const ended = async (how: Parameters<typeof recordRun>[1]): Promise<void> => {
     try {
-      await recordEnd(found, { kept, alarm, options, error });
+      const run = await recordRun({ kind: "backup", workspace: workspace.id, repository }, how);
+      const job = { what: "backup" as const, workspace, repository, lastSuccessAt: run.good_at, ...stateOf(run) };
+      await callIfNews(kept.on_failure ?? null, job, { signal: options.signal, retryMs: 0 });
     } catch (failed) {
-      const next =
-        alarm === null ? "the time of this backup was not recorded" : "the next backup calls the alarm again";
-      options.onWarning?.(`${toCairnError(failed).message}; ${next}`);
+      options.onWarning?.(`${toCairnError(failed).message}; a later backup calls the alarm again`);
     }
   };
   let result: T;
   try {
     result = await backUp();
   } catch (error) {
-    if (options.signal?.aborted !== true && toCairnError(error).code !== "interrupted") await ended(error);
+    if (options.signal?.aborted !== true && toCairnError(error).code !== "interrupted") await ended(failureOf(error));
     throw error;
   }
-  await ended();
+  await ended({ error: null, ...unreadIn(result) });
   return result;
 }
 
-interface End {
-  kept: KeptRepositoryFile;
-  alarm: string | null;
-  options: WorkspaceCallOptions;
-  /** error of the failed backup; undefined if the backup is good */
-  error: unknown;
+/** Returns the entries that a backup could not read, for the record. */
+export function unreadIn({ incomplete }: Pick<CreateBackupResult, "incomplete">): { unread?: string[] } {
+  return incomplete === null ? {} : { unread: incomplete.left_out.map(({ path }) => path) };
 }
 
-/** Calls the alarm if `error` contradicts the record, then records how the backup ended. */
-async function recordEnd(
-  { control, folder, paths }: FoundWorkspace,
-  { kept, alarm, options, error }: End,
-): Promise<void> {
-  const now = new Date().toISOString();
-  const { failing_since: failing, good_at, repository } = kept;
-  const isWell = error === undefined;
-  if (!isWell && (alarm === null || failing !== undefined)) return;
-  if (alarm !== null && isWell !== (failing === undefined))
-    await callAlarm(
-      alarm,
-      {
-        what: "backup",
-        state: isWell ? "well" : "failed",
-        workspace: alarmWorkspace(displayPath(folder).path),
-        repository,
-        since: failing ?? now,
-        last_success_at: isWell ? now : (good_at ?? null),
-        error: isWell ? null : alarmError(error),
-      },
-      options.signal,
-    );
-  using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
-  // `backup use` may have changed the record.
-  const record = ownRecord(paths);
-  if (record?.repository !== repository) return;
-  const { failing_since: _since, ...others } = record;
-  writeKeptRepository(paths, isWell ? { ...others, good_at: now } : { ...others, failing_since: now });
+/** Milliseconds between two backups of a folder, and between two runs of its rules, unless a person set others. */
+const DAY_MS = 86_400_000;
+
+/** Returns the workspace's backup repository as a row of a schedule; null if none is kept. Throws as {@link backupRepository} does. */
+export function keptRow({ paths, folder, workspace }: FoundWorkspace): BackupRow | null {
+  const kept = ownRecord(paths);
+  if (kept === null) return null;
+  const { repository, password_file, password_command, age_identity, retention, probe = [], on_failure = null } = kept;
+  const { every = {} } = readSchedule({ workspace: workspace.id, repository: null });
+  const span = (kind: ScheduledKind, usual = 0): number | null => (every[kind] ?? usual) || null;
+  return {
+    workspace: displayPath(folder).path,
+    ...{ repository, password_file, password_command, age_identity, probe, on_failure },
+    keep: retention === null ? null : retentionOf(retention),
+    every_ms: span("backup", DAY_MS) ?? DAY_MS,
+    verify_every_ms: span("verify"),
+    read_all_within_ms: null,
+    restore_check_every_ms: span("restore-check"),
+    prune_every_ms: retention === null ? null : span("prune", DAY_MS),
+  };
 }
 
 /** Reads the record. Refuses another user's, as its files and commands are used with this user's rights. */
@@ -150,15 +144,9 @@ function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
  * Returns the settings that stay when the repository is replaced. A record that is damaged or another user's is
  * replaced whole.
  */
-function formerOf(
-  paths: WorkspacePaths,
-  repository: string,
-  { onWarning }: WorkspaceCallOptions,
-): Omit<KeptRepositoryFile, "repository"> {
+function formerOf(paths: WorkspacePaths, { onWarning }: WorkspaceCallOptions): Omit<KeptRepositoryFile, "repository"> {
   try {
-    const { good_at, ...former } = ownRecord(paths) ?? NOTHING_KEPT;
-    // The last good backup went into the former repository.
-    return former.repository === repository && good_at !== undefined ? { ...former, good_at } : former;
+    return ownRecord(paths) ?? NOTHING_KEPT;
   } catch (error) {
     onWarning?.(`the former settings were not kept: ${toCairnError(error).message}`);
     return NOTHING_KEPT;

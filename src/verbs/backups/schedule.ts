@@ -1,0 +1,50 @@
+import { DueOptions, DueResult, Schedule, ScheduleEdit } from "../../contract/schedule.ts";
+import { object, rows, text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { WorkspaceCallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+import type { Tool } from "../kinds/tool.ts";
+
+const tool: Tool = {
+  title: "Do what is due",
+  about: "Saves, backs up and checks the folder if that is due by its schedule. Does nothing if nothing is due.",
+  takes: {},
+  output: DueResult,
+  changes: true,
+  async run(client, _given, options) {
+    const data = await client.due(options);
+    const lines = data.ran.map(({ kind, error }) => `${kind}: ${error === null ? "done" : `failed: ${error.message}`}`);
+    return { data, words: lines.length === 0 ? "nothing was due" : lines.join("\n") };
+  },
+};
+
+export const due = workspaceVerb({
+  about: "Does what is due on a workspace by its schedule: saves, backups, verifications, restore checks, prunes.",
+  options: DueOptions,
+  output: DueResult,
+  errors: ["interrupted"],
+  needs: "nothing",
+  takesTurns: true,
+  tool,
+  run: async (...given) => (await import("../../operations/schedule/due.ts")).due(...given),
+});
+
+export const schedule = workspaceVerb({
+  about: "Returns what runs when on a workspace, and how the last runs ended.",
+  options: WorkspaceCallOptions,
+  output: Schedule,
+  looks: true,
+  withoutFolder: true,
+  needs: "nothing",
+  run: async (...given) => (await import("../../operations/schedule/due.ts")).schedule(...given),
+});
+
+export const setSchedule = workspaceVerb({
+  about: "Changes how often a workspace is saved, backed up, verified, checked and pruned without a daemon.",
+  takes: [arg("edit", ScheduleEdit)],
+  options: WorkspaceCallOptions,
+  output: Schedule,
+  errors: ["usage", "refused"],
+  needs: "nothing",
+  run: async (...given) => (await import("../../operations/schedule/due.ts")).setSchedule(...given),
+});
