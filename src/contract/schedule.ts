@@ -1,4 +1,4 @@
-import { flag, number, object, type Of, oneOf, opt, orNull, rows, span, strict, text } from "./schema.ts";
+import { flag, number, object, type Of, oneOf, opt, orNull, rows, strict, text } from "./schema.ts";
 import { WorkspaceCallOptions, WorkspaceRef } from "./words.ts";
 
 /** Scheduled work on a folder: what is due, and when it ran. */
@@ -30,17 +30,30 @@ export const ScheduleRow = object({
   error: RunError,
 });
 export type ScheduleRow = Of<typeof ScheduleRow>;
-export const Schedule = object({ workspace: WorkspaceRef, runs: rows(ScheduleRow, "scheduled work on the folder") });
+export const Schedule = object({
+  workspace: WorkspaceRef,
+  last_save_at: orNull(text("when the newest point was made, or the folder was last found equal to it")),
+  last_backup_at: orNull(text("when the newest backup succeeded, with or without changes")),
+  last_verify_at: orNull(text("when a repository of the folder was last verified without finding damage")),
+  last_proof_at: orNull(text("when a restored backup was last found equal to what was saved")),
+  next_at: orNull(text("when the next work is due; null: nothing is scheduled")),
+  runs: rows(ScheduleRow, "scheduled work on the folder"),
+  problems: rows(text(), "work that fails or is late, one sentence each"),
+});
 export type Schedule = Of<typeof Schedule>;
 
-const every = (what: string) => opt(orNull(span(`time between two ${what}; null: as usual`)));
+const every = (what: string, name: string, usual: string) =>
+  opt(orNull(text(`time between two ${what}, for example 12h or 7d; null or '': as usual, ${usual}`)), {
+    flags: `--${name} <time>`,
+    text: `time between two ${what}, e.g. 30m, 12h or 7d ('': as usual, ${usual})`,
+  });
 export const ScheduleEdit = strict(
   {
-    save: every("saves; usual: 1h"),
-    backup: every("backups; usual: 1d"),
-    verify: every("verifications of the repository; usual: never"),
-    restoreCheck: every("restores of the newest backup to a temporary place; usual: never"),
-    prune: every("removals of snapshots by the rules of `backup use`; usual: 1d"),
+    save: every("saves", "save", "1h"),
+    backup: every("backups", "backup", "1d"),
+    verify: every("verifications of the repository", "verify", "never"),
+    restoreCheck: every("restores of the newest backup as a test", "restore-check", "never"),
+    prune: every("removals of snapshots by the rules of `backup use`", "prune", "1d"),
   },
   "an absent member stays as it is",
 );

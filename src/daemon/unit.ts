@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, realpathSync, rmSync } from "node:fs";
+import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { advice, CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
@@ -175,6 +176,53 @@ export function uninstallUnit(scope: Scope, root = ""): InstalledUnit & { what: 
   rmSync(unit);
   const { commands } = systemctl(scope, root, [["daemon-reload"]]);
   return { what, unit, commands: [...ended.commands, ...commands], started: false };
+}
+
+/** What will run scheduled work. */
+export interface Runner {
+  kind: "daemon" | "timer" | "cron";
+  /** The unit's file; for cron the line of the crontab. */
+  unit: string;
+  next_at: string | null;
+  /** Why it is not going to run, one sentence each. */
+  problems: string[];
+}
+
+/** Returns what is set up to run scheduled work of this user, and whether it is going to; null if nothing is. */
+export function runner(scope: Scope): Runner | null {
+  const kind = (["timer", "daemon"] as const).find((each) => installedUnit(scope, each) !== null);
+  if (kind === undefined) {
+    const line = (spawnSync("crontab", ["-l"], { encoding: "utf8" }).stdout ?? "")
+      .split("\n")
+      .find((each) => !each.startsWith("#") && / (?:backup )?due -q/.test(each));
+    return line === undefined ? null : { kind: "cron", unit: line, next_at: null, problems: [] };
+  }
+  const name = INSTALLABLE[kind];
+  const ask = (...words: string[]): string =>
+    spawnSync("systemctl", [...(scope.isSystem ? [] : ["--user"]), ...words], { encoding: "utf8" }).stdout?.trim() ??
+    "";
+  const flag = scope.isSystem ? "" : "--user ";
+  const problems: string[] = [];
+  for (const [verb, wanted, way] of [
+    ["is-enabled", "enabled", "enable"],
+    ["is-active", "active", "start"],
+  ] as const) {
+    const found = ask(verb, name);
+    if (found !== wanted)
+      problems.push(
+        `${name} is ${found === "" ? `not ${wanted}` : found}: \`systemctl ${flag}${way} ${name}\` changes that`,
+      );
+  }
+  const elapse =
+    kind === "timer"
+      ? Date.parse(ask("show", "--value", "-p", "NextElapseUSecRealtime", "--timestamp=utc", name))
+      : NaN;
+  const next_at = Number.isNaN(elapse) ? null : new Date(elapse).toISOString();
+  if (kind === "timer" && next_at === null && problems.length === 0) problems.push(`${name} has no next run`);
+  const { username } = userInfo();
+  if (!scope.isSystem && !existsSync(`/var/lib/systemd/linger/${username}`))
+    problems.push(`the units of ${username} run only during a login: \`loginctl enable-linger\` changes that`);
+  return { kind, unit: installedUnit(scope, kind)!, next_at, problems };
 }
 
 /** True if systemd runs here and answers this user: without a session no manager of the user's units runs. */

@@ -72,6 +72,12 @@ test("an MCP tool over HTTP has only the rights of its token, and the daemon log
   const other = path.join(SCRATCH, "mcp-http-other");
   fs.mkdirSync(other);
   cairnOk(["save", other], daemon.asked);
+  // As backups are made by people only.
+  const own = await clientOf(t, `${daemon.url}/mcp`, token);
+  assert.match((await callTool(own, "due")).words, /^permission: /);
+  const made = cairnOk(["service", "token", "create", "--person", "--workspace", workspace], daemon.asked).data;
+  const person = await clientOf(t, `${daemon.url}/mcp`, made["token"] as string);
+  assert.equal((await callTool(person, "due")).words, "nothing was due");
   const strange = await clientOf(t, `${daemon.url}/mcp?workspace=${other}`, token);
   for (const name of ["status", "save", "history"]) {
     const { isError, words } = await callTool(strange, name);
@@ -121,7 +127,7 @@ test(
       const { tools } = inspect(["--method", "tools/list"], server) as { tools: { name: string }[] };
       assert.deepEqual(
         tools.map(({ name }) => name).toSorted(),
-        "diff fork history restore save show status undo why".split(" "),
+        "diff due fork history restore save show status undo why".split(" "),
       );
       const said = inspect(["--method", "tools/call", "--tool-name", "history"], server) as unknown as ToolResult;
       assert.match(said.content[0]!.text, /first/);

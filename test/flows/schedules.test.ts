@@ -8,6 +8,7 @@ import path from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
 import { Connection } from "../../src/api/client/connection.ts";
+import type { DueResult, Schedule } from "../../src/contract/schedule.ts";
 import type { DaemonStatus } from "../../src/contract/daemon.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
@@ -106,6 +107,24 @@ test("the daemon makes and records backups on a schedule, and makes one missed b
   await eventually("the backup that was missed", async () => (await daemon.status()).overdue.length === 0);
   assert.equal(snapshots(here).length, 2);
   assert.equal(cairn(["service", "status"], daemon.asked).status, 0);
+});
+
+test("due over HTTP does what is due once, also if two calls and the daemon's schedule meet", async (t) => {
+  const here = await place(t);
+  const { daemon, folder, row } = here;
+  await configure(here, `${row}every = "1h"\n`);
+  await eventually("the first backup", async () => (await rowOf(here, "backup")).good_at !== null);
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ann");
+  ageRuns(2, daemon.recordsEnv);
+  const due = async (): Promise<DueResult> => (await daemon.call("due", { workspace: folder })) as DueResult;
+  const done = await Promise.all([due(), due()]);
+  await eventually("the second backup", () => snapshots(here).length === 2);
+  assert.ok(done.flatMap(({ ran }) => ran).length <= 1);
+  assert.deepEqual((await due()).ran, []);
+  assert.equal(snapshots(here).length, 2);
+  const { runs, problems } = (await daemon.call("schedule", { workspace: folder })) as Schedule;
+  assert.deepEqual([runs.map(({ kind }) => kind), problems], [["backup"], []]);
+  await assert.rejects(daemon.call("setSchedule", { workspace: folder, edit: { backup: "2h" } }), /configuration/);
 });
 
 test("a backup whose daemon was killed before it recorded the backup is made again, without a second snapshot", async (t) => {

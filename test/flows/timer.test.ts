@@ -134,8 +134,14 @@ test(
 
     const refused = onMachine("cairn service install --json");
     assert.match(refused.stdout, /"code":"refused"/);
-    const shown = onMachine("cairn service status");
-    assert.match(shown.stderr, /no daemon runs; the timer \/etc\/systemd\/system\/cairn-due\.timer saves/);
+    // The recorded program answers nothing, as for a unit that is neither enabled nor active.
+    const shown = onMachine("cairn service status --json");
+    const { data, error } = JSON.parse(shown.stdout) as {
+      data: { runner: { kind: string; problems: string[] }; folders: { path: string }[] };
+      error: { code: string; message: string };
+    };
+    assert.deepEqual([shown.status, error.code, data.runner.kind], [4, "overdue", "timer"]);
+    assert.match(data.runner.problems.join("\n"), /cairn-due\.timer is not enabled.*\n.*is not active/);
     const removed = onMachine("cairn service uninstall");
     assert.equal(removed.status, 0, removed.stderr);
     assert.deepEqual(fs.readdirSync(UNITS), []);
@@ -183,11 +189,20 @@ test("systemd lists the installed timer and runs its service", { skip: whyNoMach
   cairnOk(["init", folder]);
   const done = onMachine(`${REAL_SYSTEMD}cairn service install --timer >&2 || exit 97
 systemctl list-timers --no-pager --no-legend
+cairn service status --json > '${SCRATCH}/well'
+systemctl stop cairn-due.timer
+cairn service status --json > '${SCRATCH}/stopped'
+systemctl start cairn-due.timer
 systemctl start cairn-due.service || exit 96
 cairn service uninstall >&2
 systemctl list-timers --no-pager --no-legend --all`);
   if (done.status === 98) return t.skip("systemd does not start here");
   assert.equal(done.status, 0, done.stderr);
+  const asked = (name: string): string[] =>
+    (JSON.parse(fs.readFileSync(path.join(SCRATCH, name), "utf8")) as { data: { runner: { problems: string[] } } }).data
+      .runner.problems;
+  assert.deepEqual(asked("well"), []);
+  assert.match(asked("stopped").join(), /cairn-due\.timer is inactive: `systemctl start cairn-due\.timer`/);
   assert.equal(done.stdout.match(/cairn-due\.timer/g)?.length, 1, done.stdout);
   assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
 });

@@ -116,16 +116,18 @@ export class Schedules {
       ...backupTasks(config.backup, (row) => this.#servedBy(row), this.#work),
     ];
     // A row of the configuration takes precedence over `backup use`.
-    const own = kept.state.workspaces.flatMap((served) => {
-      const row = this.#rowOf(served);
-      const of = row === null ? [] : backupTasks([row], () => [served], this.#work);
-      return of.map((task): [Task, string | null] => [task, row!.on_failure ?? null]);
-    });
     const configured = new Set(tasks.map(keyOf));
-    this.#ownAlarms = new Map(
-      own.map(([task, alarm]) => [keyOf(task), alarm] as const).filter(([key]) => !configured.has(key)),
-    );
-    this.#scheduler.set([...tasks, ...own.map(([task]) => task)].map((task) => ({ ...task, run: this.#logged(task) })));
+    const own = new Map<string, string | null>();
+    for (const served of kept.state.workspaces) {
+      const row = this.#rowOf(served);
+      if (row === null) continue;
+      const added = backupTasks([row], () => [served], this.#work).filter((task) => !configured.has(keyOf(task)));
+      tasks.push(...added);
+      for (const task of [...added, { kind: "save", workspace: served.id, repository: null }])
+        own.set(keyOf(task), row.on_failure ?? null);
+    }
+    this.#ownAlarms = own;
+    this.#scheduler.set(tasks.map((task) => ({ ...task, run: this.#logged(task) })));
   }
 
   /** The repository that `backup use` keeps for a folder, if this daemon's user set it. */
@@ -234,6 +236,8 @@ export class Schedules {
       const name = { kind: what, repository, workspace };
       let run = runs.find((one) => keyOf(one) === keyOf(name));
       if (!isWatched[what] && run === undefined) return [];
+      // A folder that cannot be saved is not backed up, which is one failure.
+      if (what === "backup" && run?.error != null && run.error === saved?.error) return [];
       // A point that a person made after a failed save is a success.
       if (what === "save" && at !== null && run?.ran_at != null && run.ran_at <= at) run = undefined;
       const state = stateOf(run ?? {}, late.includes(each));

@@ -3,7 +3,8 @@ import type { WorkspaceCallOptions } from "../../contract/words.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import { recordPath } from "../../formats/records/record.ts";
-import { displayPath } from "../../fs/paths/safe-path.ts";
+import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
+import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere } from "../../workspace/place/control-directory.ts";
 import { type FoundWorkspace, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Opened } from "../hand.ts";
@@ -112,22 +113,52 @@ function errorIn({ error, code = "internal", hint }: ScheduledRun): ScheduleRow[
 
 /** Returns what runs when on a workspace, and how its last runs ended. */
 export async function schedule(hand: Opened, options: WorkspaceCallOptions): Promise<Schedule> {
-  const found = await hand.within(options.workspaceName, async (workspace) => workspace.found);
+  const { found, savedAt } = await hand.within(options.workspaceName, async (workspace) => ({
+    found: workspace.found,
+    savedAt: workspace.points.latest()?.descriptor.created_at ?? null,
+  }));
   const now = Date.now();
   const none = async (): Promise<never> => Promise.reject(new CairnError("internal", "only looked at"));
-  const { tasks } = workOf(found, hand, {
-    openRepository: none,
-    client: none,
-    save: none,
-    warn: () => undefined,
-    now: () => now,
-  });
-  const runs = new Map(tasks.filter(({ kind }) => kind !== "cleanup").map((task) => [keyOf(task), rowOf(task, now)]));
-  return { workspace: workspaceRef(found), runs: [...runs.values()] };
+  const hands = { openRepository: none, client: none, save: none, warn: () => undefined, now: () => now };
+  const { tasks, row } = workOf(found, hand, hands);
+  // Without a daemon and `backup use` nobody may ever have wanted a schedule.
+  const isWanted = row !== null || hand.tasksOf(found.workspace.id) !== null;
+  const all = tasks.map((task) => [keyOf(task), rowOf(task, found.workspace.registered_at, now)] as const);
+  const runs = [...new Map(all).values()].filter(({ ran_at: at }) => isWanted || at !== null);
+  const good = (...kinds: string[]): string[] =>
+    runs.filter(({ kind }) => kinds.includes(kind)).flatMap(({ good_at: at }) => at ?? []);
+  const saved = runOf({ kind: "save", workspace: found.workspace.id, repository: null }).good_at;
+  const backedUp = readBackupNotes(found.paths).map(({ at }) => at);
+  return {
+    workspace: workspaceRef(found),
+    last_save_at: newest([savedAt ?? [], saved ?? []].flat()),
+    last_backup_at: newest([...backedUp, ...good("backup")]),
+    last_verify_at: newest(good("verify")),
+    last_proof_at: newest(good("restore-check")),
+    next_at: runs.map(({ next_at: at }) => at).toSorted()[0] ?? null,
+    runs,
+    problems: runs.flatMap((run) => problemOf(run, now)),
+  };
 }
 
-function rowOf(task: Task, now: number): ScheduleRow {
-  const run = runOf(task, new Date(now).toISOString());
+/** Milliseconds after which work that was due and did not run is late. */
+const LATE_MS = HOUR_MS;
+
+function problemOf(
+  { kind, repository, error, failing_since: since, next_at: next }: ScheduleRow,
+  now: number,
+): string[] {
+  const what = repository === null ? kind : `${kind} ${kind === "backup" ? "into" : "of"} ${printablePath(repository)}`;
+  if (error !== null) return [`${what} fails since ${since}: ${error.message}`];
+  return now - Date.parse(next) > LATE_MS ? [`${what} was due at ${next} and has not run`] : [];
+}
+
+function newest(times: readonly string[]): string | null {
+  return times.toSorted((a, b) => Date.parse(b) - Date.parse(a))[0] ?? null;
+}
+
+function rowOf(task: Task, since: string, now: number): ScheduleRow {
+  const run = runOf(task, since);
   const { repository, ran_at, good_at, failures = 0, failing_since = null } = run;
   const next = Math.max(dueAt(run, task, now), Date.parse(ran_at ?? run.since));
   return {
@@ -138,16 +169,16 @@ function rowOf(task: Task, now: number): ScheduleRow {
   };
 }
 
-/** Milliseconds in the units of a span. */
-const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: HOUR_MS, d: 24 * HOUR_MS, w: 7 * 24 * HOUR_MS };
+/** Milliseconds in minutes, hours and days. */
+const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: HOUR_MS, d: 24 * HOUR_MS };
 
 function spanOf(text: string): number {
-  const [, count = "", unit = ""] = /^([0-9]{1,5})([mhdw])$/.exec(text) ?? [];
+  const [, count = "", unit = ""] = /^([0-9]{1,5})([mhd])$/.exec(text) ?? [];
   const ms = Number(count) * (UNITS[unit] ?? 0);
   if (ms >= TIMER_MS) return ms;
   throw new CairnError(
     "usage",
-    `the time between two runs must be a number with m, h, d or w, at least 10m; found ${JSON.stringify(text)}`,
+    `the time between two runs must be a number with m, h or d, at least 10m; found ${JSON.stringify(text)}`,
   );
 }
 
@@ -162,7 +193,7 @@ export async function setSchedule(hand: Opened, edit: ScheduleEdit, options: Wor
   const given = Object.entries({ ...others, "restore-check": restoreCheck }).filter(([, span]) => span !== undefined);
   const spans = given.map(([kind, span]): [string, number | null] => [
     kind,
-    span === null ? null : spanOf(span as string),
+    span === null || span === "" ? null : spanOf(span as string),
   ]);
   await changeSchedule({ workspace: workspace.id, repository: null }, (file) => {
     const every = { ...file.every };

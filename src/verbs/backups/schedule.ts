@@ -33,6 +33,7 @@ export const schedule = workspaceVerb({
   about: "Returns what runs when on a workspace, and how the last runs ended.",
   options: WorkspaceCallOptions,
   output: Schedule,
+  command: "schedule",
   looks: true,
   withoutFolder: true,
   needs: "nothing",
