@@ -192,7 +192,7 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["uninstall", "`cairn agent remove TOOL` and `cairn service uninstall`"],
     ["upgrade", "points and settings stay"],
     ["ignore", "write patterns into the file `.cairnignore`"],
-    ...["timer", "schedule"].map((word) => [word, "`cairn service install --timer` saves"] as const),
+    ...["timer"].map((word) => [word, "`cairn service install --timer` saves"] as const),
     ["backup mount", "`cairn backup restore SNAPSHOT --to DIR` writes them"],
     ["agent install claude", "did you mean claude-code?"],
     ["backup info", "use `cairn backup stats` instead"],

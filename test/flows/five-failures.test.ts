@@ -45,7 +45,7 @@ async function place(t: TestContext, way: (typeof WAYS)[number], name: string): 
   const folder = newFolder(`${name}-${way}`);
   const told = `${own}-told`;
   const daemon = way === "daemon" ? new TestDaemon(t) : null;
-  const env: Record<string, string> = daemon === null ? { XDG_STATE_HOME: own } : daemon.asked.env;
+  const env: Record<string, string> = daemon === null ? { XDG_STATE_HOME: own } : daemon.asked.env!;
   const more = { env };
   const setUp = async (each: string): Promise<void> => {
     fs.writeFileSync(path.join(each, "letter"), "dear Ben");

@@ -187,7 +187,7 @@ export async function setSchedule(hand: Opened, edit: ScheduleEdit, options: Wor
   const { workspace } = await hand.within(options.workspaceName, async ({ found }) => found);
   if (hand.tasksOf(workspace.id) !== null)
     throw new CairnError("refused", "the daemon runs this folder's work by its configuration file", {
-      hint: "change that file, then `cairn service reload`; `cairn service status` names it",
+      hint: "change that file, and make the daemon read it again",
     });
   const { restoreCheck, ...others } = edit;
   const given = Object.entries({ ...others, "restore-check": restoreCheck }).filter(([, span]) => span !== undefined);

@@ -25,6 +25,8 @@ export const due = workspaceVerb({
   errors: ["interrupted"],
   needs: "nothing",
   takesTurns: true,
+  // An agent chooses nothing: the work is what a person has scheduled, and its time has come.
+  agents: [],
   tool,
   run: async (...given) => (await import("../../operations/schedule/due.ts")).due(...given),
 });
