@@ -4,10 +4,10 @@ import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { callAlarm } from "../../operations/kept/alarm.ts";
-import { keptRow } from "../../operations/kept/kept-repository.ts";
+import { type BackupRow, keptRow } from "../../operations/kept/kept-repository.ts";
 import { stateOf } from "../../operations/kept/raised.ts";
 import { keyOf, runOf, type Task, type TaskName } from "../../operations/kept/schedule.ts";
-import { backupTasks, type BackupRow, saveFolder, type WorkHands } from "../../operations/schedule/tasks.ts";
+import { backupTasks, saveFolder, type WorkHands } from "../../operations/schedule/tasks.ts";
 import { findWorkspace, realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { DaemonConfig } from "../config.ts";
 import { folderOf, type KeptState } from "../state/kept-state.ts";
@@ -121,10 +121,13 @@ export class Schedules {
     for (const served of kept.state.workspaces) {
       const row = this.#rowOf(served);
       if (row === null) continue;
-      const added = backupTasks([row], () => [served], this.#work).filter((task) => !configured.has(keyOf(task)));
-      tasks.push(...added);
-      for (const task of [...added, { kind: "save", workspace: served.id, repository: null }])
-        own.set(keyOf(task), row.on_failure ?? null);
+      const alarm = row.on_failure ?? null;
+      own.set(keyOf({ kind: "save", workspace: served.id, repository: null }), alarm);
+      for (const task of backupTasks([row], () => [served], this.#work)) {
+        if (configured.has(keyOf(task))) continue;
+        tasks.push(task);
+        own.set(keyOf(task), alarm);
+      }
     }
     this.#ownAlarms = own;
     this.#scheduler.set(tasks.map((task) => ({ ...task, run: this.#logged(task) })));

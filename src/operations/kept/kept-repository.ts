@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { checkProbes } from "../../backup/open/checks.ts";
-import type { KeptRepository, KeptRepositoryEdit } from "../../contract/repositories.ts";
+import type { BackupRetention } from "../../contract/looking.ts";
+import type { KeptPlace, KeptRepository, KeptRepositoryEdit } from "../../contract/repositories.ts";
 import type { CreateBackupResult } from "../../contract/snapshots.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
 import { advice, CairnError, either, line, toCairnError, word } from "../../errors.ts";
@@ -21,7 +22,25 @@ import { checkAlarmSyntax, requireShellSyntax } from "./alarm.ts";
 import { callIfNews, stateOf } from "./raised.ts";
 import { failureOf, readSchedule, recordRun, runOf } from "./schedule.ts";
 import type { Opened } from "../hand.ts";
-import type { BackupRow } from "../schedule/tasks.ts";
+
+/** Backups into one repository, and the care of that repository: a row of the daemon's configuration, or `backup use`. */
+export interface BackupRow extends KeptPlace {
+  /** The folder; null: all folders that are served. */
+  workspace: string | null;
+  every_ms: number;
+  /** Null: packs are not read on a schedule. */
+  verify_every_ms: number | null;
+  /** The time within which each pack is read again; null: every verification reads all packs. */
+  read_all_within_ms: number | null;
+  restore_check_every_ms: number | null;
+  /** Commands that ask a copy of each backup, and each copy that is restored for a check. */
+  probe: readonly string[];
+  /** Rules by which snapshots of these workspaces are forgotten before each prune; null: all stay. */
+  keep: BackupRetention | null;
+  prune_every_ms: number | null;
+  /** Alarm of `backup use`; absent in a row of the configuration. */
+  on_failure?: string | null;
+}
 
 /** Returns the workspace's backup repository; null if none is set. Throws `refused` if another user set it. */
 export function backupRepository({ found }: Workspace): KeptRepository | null {

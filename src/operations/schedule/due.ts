@@ -8,11 +8,11 @@ import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere } from "../../workspace/place/control-directory.ts";
 import { type FoundWorkspace, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Opened } from "../hand.ts";
-import { keptRow } from "../kept/kept-repository.ts";
+import { type BackupRow, keptRow } from "../kept/kept-repository.ts";
 import { callIfNews, stateOf } from "../kept/raised.ts";
 import { changeSchedule, dueAt, keyOf, type Made, readSchedule, runIfDue, runOf, type Task } from "../kept/schedule.ts";
 import { openRepository } from "../opened-repository.ts";
-import { backupTasks, type BackupRow, type Folder, saveFolder, type WorkHands } from "./tasks.ts";
+import { backupTasks, type Folder, saveFolder, type WorkHands } from "./tasks.ts";
 
 const HOUR_MS = 3_600_000;
 /** Milliseconds between two runs of the timer: what is due before its next run is done now. */
@@ -57,7 +57,7 @@ export async function due(hand: Opened, options: DueOptions): Promise<DueResult>
   const made = ({ save_point_id: point, snapshot_id: snapshot, removed = [], isPartly = false }: Made): void => {
     result.save_point_id = point ?? result.save_point_id;
     result.snapshot_id = snapshot ?? result.snapshot_id;
-    result.removed.push(...removed);
+    result.removed = [...result.removed, ...removed];
     result.partly ||= isPartly;
   };
   const found = await hand.within(options.workspaceName, async (workspace) => workspace.found);

@@ -1,5 +1,4 @@
 import { hostname } from "node:os";
-import type { BackupRetention } from "../../contract/looking.ts";
 import type {
   BackupRepository,
   KeptPlace,
@@ -17,29 +16,10 @@ import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import { duringHooks } from "../kept/hooks.ts";
-import { unreadIn } from "../kept/kept-repository.ts";
+import { type BackupRow, unreadIn } from "../kept/kept-repository.ts";
 import { readPassword } from "../kept/password.ts";
 import { failureOf, recordRun, type Task, type TaskCall } from "../kept/schedule.ts";
 import { partCount, partsToRead, partTimes } from "./read-parts.ts";
-
-/** Backups into one repository, and the care of that repository: a row of the daemon's configuration, or `backup use`. */
-export interface BackupRow extends KeptPlace {
-  /** The folder; null: all folders that are served. */
-  workspace: string | null;
-  every_ms: number;
-  /** Null: packs are not read on a schedule. */
-  verify_every_ms: number | null;
-  /** The time within which each pack is read again; null: every verification reads all packs. */
-  read_all_within_ms: number | null;
-  restore_check_every_ms: number | null;
-  /** Commands that ask a copy of each backup, and each copy that is restored for a check. */
-  probe: readonly string[];
-  /** Rules by which snapshots of these workspaces are forgotten before each prune; null: all stay. */
-  keep: BackupRetention | null;
-  prune_every_ms: number | null;
-  /** Alarm of `backup use`; absent in a row of the configuration. */
-  on_failure?: string | null;
-}
 
 /** A workspace that is saved and backed up. */
 export type Folder = RecordedPath & { id: string };

@@ -1,5 +1,5 @@
 /** Verbs between a workspace and a repository. */
 export { backupRepository, setBackupRepository } from "./backup-repository.ts";
 export { createBackup } from "./create-backup.ts";
-export { due, schedule, setSchedule } from "./schedule.ts";
 export { restoreBackup } from "./restore-backup.ts";
+export { due, schedule, setSchedule } from "./schedule.ts";
