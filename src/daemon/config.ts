@@ -2,7 +2,6 @@ import { parse, TomlError } from "smol-toml";
 import { checkProbes } from "../backup/open/checks.ts";
 import {
   BackupRetention as BackupRetentionSchema,
-  type BackupRetention,
   Retention as RetentionSchema,
   type Retention,
 } from "../contract/looking.ts";
@@ -12,7 +11,8 @@ import { BACKENDS, type BackendType } from "../formats/records/daemon-state.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { checkAlarm } from "../operations/kept/alarm.ts";
-import { type BackupRow, keptLocation } from "../operations/kept/kept-repository.ts";
+import { keptLocation } from "../operations/kept/kept-repository.ts";
+import type { BackupRow } from "../operations/kept/kept-runs.ts";
 import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/keep/retention.ts";
 import { isLoopback, parseListen } from "./listen-address.ts";

@@ -178,7 +178,7 @@ export function uninstallUnit(scope: Scope, root = ""): InstalledUnit & { what: 
   return { what, unit, commands: [...ended.commands, ...commands], started: false };
 }
 
-/** What will run scheduled work. */
+/** The unit or the line of a crontab that starts scheduled work. */
 export interface Runner {
   kind: "daemon" | "timer" | "cron";
   /** The unit's file; for cron the line of the crontab. */
@@ -188,7 +188,7 @@ export interface Runner {
   problems: string[];
 }
 
-/** Returns what is set up to run scheduled work of this user, and whether it is going to; null if nothing is. */
+/** Returns the installed unit or crontab line of this user, and why it is not going to run; null if there is none. */
 export function runner(scope: Scope): Runner | null {
   const kind = (["timer", "daemon"] as const).find((each) => installedUnit(scope, each) !== null);
   if (kind === undefined) {

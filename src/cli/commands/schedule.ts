@@ -1,5 +1,4 @@
-import type { Schedule } from "../../contract/schedule.ts";
-import { ScheduleEdit } from "../../contract/schedule.ts";
+import { type Schedule, ScheduleEdit } from "../../contract/daemon.ts";
 import type { CommandDefinition } from "../command.ts";
 import { VerbOptions } from "../options.ts";
 import { formatAge, formatDuration, printable } from "../render/format.ts";
@@ -31,7 +30,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Lists what runs when on a folder, and what fails. */
+/** Lists the scheduled work of a folder, and the failures. */
 async function renderSchedule({ runs, problems }: Schedule, style: Style, now: number): Promise<string> {
   const rows = runs.map((run) => [
     run.kind,

@@ -1,5 +1,4 @@
-import { DueResult } from "../../contract/schedule.ts";
-import { LogRecord } from "../../contract/daemon.ts";
+import { DueResult, LogRecord } from "../../contract/daemon.ts";
 import { anything, type AnySchema, flag, object, oneOf, orNull, rows, text } from "../../contract/schema.ts";
 import { ALL_TABLES } from "../../verbs/index.ts";
 import { HookData, InstallData, RemoveData, StatusData } from "../commands/agent/data.ts";

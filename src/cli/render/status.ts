@@ -15,7 +15,7 @@ import { listedNames } from "../../fs/paths/safe-path.ts";
 import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { describeSchedule } from "./schedule.ts";
-import type { Schedule } from "../../contract/schedule.ts";
+import type { Schedule } from "../../contract/daemon.ts";
 import { renderTable } from "./table.ts";
 
 export interface StatusView {

@@ -4,7 +4,7 @@ import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { callAlarm } from "../../operations/kept/alarm.ts";
-import { type BackupRow, keptRow } from "../../operations/kept/kept-repository.ts";
+import { type BackupRow, keptRow } from "../../operations/kept/kept-runs.ts";
 import { stateOf } from "../../operations/kept/raised.ts";
 import { keyOf, runOf, type Task, type TaskName } from "../../operations/kept/schedule.ts";
 import { backupTasks, saveFolder, type WorkHands } from "../../operations/schedule/tasks.ts";
@@ -240,9 +240,9 @@ export class Schedules {
       let run = runs.find((one) => keyOf(one) === keyOf(name));
       if (!isWatched[what] && run === undefined) return [];
       // A folder that cannot be saved is not backed up, which is one failure.
-      if (what === "backup" && run?.error != null && run.error === saved?.error) return [];
+      if (what === "backup" && (run?.error ?? null) !== null && run?.error === saved?.error) return [];
       // A point that a person made after a failed save is a success.
-      if (what === "save" && at !== null && run?.ran_at != null && run.ran_at <= at) run = undefined;
+      if (what === "save" && at !== null && (run?.ran_at ?? at) <= at) run = undefined;
       const state = stateOf(run ?? {}, late.includes(each));
       return [{ what, workspace: served, repository, lastSuccessAt: at, ...state, alarm: this.#alarmOf(name) }];
     });

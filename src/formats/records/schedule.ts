@@ -7,7 +7,7 @@ export type ScheduledKind = (typeof SCHEDULED)[number];
 
 /**
  * `schedule/<hash>.json` of a user's state directory: when the work on a folder, on a repository, or on a folder in a
- * repository last ran, and what its alarm was told. The daemon, the timer and backups by hand all write it.
+ * repository last ran, and which alarms were called. The daemon, the timer and backups by hand all write it.
  */
 export interface ScheduleFile {
   /** Id of the workspace; null if the work is not about a single one. */

@@ -33,7 +33,7 @@ export function stateOf(
 /**
  * Calls `alarm` once when a job begins to fail, to be late, or to lack entries that the alarm does not know, and once
  * when the job is well again. Order: the record, the call, the record that the call was made. A kill in between repeats
- * the call. Returns what the alarm was told, or null. `alarm` null: there is no alarm. Throws if the call fails; the
+ * the call. Returns the facts that the alarm got, or null. `alarm` null: there is no alarm. Throws if the call fails; the
  * alarm is called again after ten minutes.
  */
 export async function callIfNews(

@@ -33,7 +33,7 @@ export interface TaskCall {
   made?: ((made: Made) => void) | undefined;
 }
 
-/** What a run made. */
+/** Ids of the points and snapshots that a run made or removed. */
 export interface Made {
   save_point_id?: string | undefined;
   snapshot_id?: string | undefined;
@@ -98,7 +98,7 @@ export function runOf(name: TaskName, since = new Date().toISOString()): Schedul
 }
 
 /**
- * Replaces a record durably by what `change` returns; null: the record stays. One process at a time does so. Replaces a
+ * Replaces a record durably by the result of `change`; null: the record stays. One process at a time does so. Replaces a
  * damaged record. Throws `newer_version` and system errors.
  */
 export async function changeSchedule(

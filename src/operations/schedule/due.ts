@@ -1,4 +1,4 @@
-import type { DueOptions, DueResult, Schedule, ScheduleEdit, ScheduleRow } from "../../contract/schedule.ts";
+import type { DueOptions, DueResult, Schedule, ScheduleEdit, ScheduleRow } from "../../contract/daemon.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
@@ -8,14 +8,14 @@ import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere } from "../../workspace/place/control-directory.ts";
 import { type FoundWorkspace, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Opened } from "../hand.ts";
-import { type BackupRow, keptRow } from "../kept/kept-repository.ts";
+import { type BackupRow, keptRow } from "../kept/kept-runs.ts";
 import { callIfNews, stateOf } from "../kept/raised.ts";
 import { changeSchedule, dueAt, keyOf, type Made, readSchedule, runIfDue, runOf, type Task } from "../kept/schedule.ts";
 import { openRepository } from "../opened-repository.ts";
 import { backupTasks, type Folder, saveFolder, type WorkHands } from "./tasks.ts";
 
 const HOUR_MS = 3_600_000;
-/** Milliseconds between two runs of the timer: what is due before its next run is done now. */
+/** Milliseconds between two runs of the timer. Work that is due before its next run is done now. */
 const TIMER_MS = 10 * 60_000;
 
 interface Work {
@@ -38,7 +38,7 @@ function workOf(found: FoundWorkspace, { tasksOf }: Pick<Opened, "tasksOf">, han
 }
 
 /**
- * Does what is due of a workspace, and calls its alarm. A task that fails holds up only the work on the same repository.
+ * Runs the tasks of a workspace that are due, and calls its alarm. A task that fails holds up only the work on the same repository.
  * Work that another process does is left to that process.
  */
 export async function due(hand: Opened, options: DueOptions): Promise<DueResult> {
@@ -111,7 +111,7 @@ function errorIn({ error, code = "internal", hint }: ScheduledRun): ScheduleRow[
   return error === null ? null : { code, message: error, hint: hint ?? null };
 }
 
-/** Returns what runs when on a workspace, and how its last runs ended. */
+/** Returns the scheduled tasks of a workspace, and how their last runs ended. */
 export async function schedule(hand: Opened, options: WorkspaceCallOptions): Promise<Schedule> {
   const { found, savedAt } = await hand.within(options.workspaceName, async (workspace) => ({
     found: workspace.found,
@@ -163,7 +163,12 @@ function rowOf(task: Task, since: string, now: number): ScheduleRow {
   const next = Math.max(dueAt(run, task, now), Date.parse(ran_at ?? run.since));
   return {
     kind: kindOf(task),
-    ...{ repository, every_ms: task.everyMs, ran_at, good_at, failing_since, failures },
+    repository,
+    every_ms: task.everyMs,
+    ran_at,
+    good_at,
+    failing_since,
+    failures,
     next_at: new Date(next).toISOString(),
     error: errorIn(run),
   };

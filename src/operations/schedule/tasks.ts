@@ -16,7 +16,7 @@ import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import { duringHooks } from "../kept/hooks.ts";
-import { type BackupRow, unreadIn } from "../kept/kept-repository.ts";
+import { type BackupRow, unreadIn } from "../kept/kept-runs.ts";
 import { readPassword } from "../kept/password.ts";
 import { failureOf, recordRun, type Task, type TaskCall } from "../kept/schedule.ts";
 import { partCount, partsToRead, partTimes } from "./read-parts.ts";

@@ -1,5 +1,4 @@
-import { DueOptions, DueResult, Schedule, ScheduleEdit } from "../../contract/schedule.ts";
-import { object, rows, text } from "../../contract/schema.ts";
+import { DueOptions, DueResult, Schedule, ScheduleEdit } from "../../contract/daemon.ts";
 import { arg } from "../../contract/verb.ts";
 import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
@@ -25,14 +24,14 @@ export const due = workspaceVerb({
   errors: ["interrupted"],
   needs: "nothing",
   takesTurns: true,
-  // An agent chooses nothing: the work is what a person has scheduled, and its time has come.
+  // An agent chooses nothing: a person has scheduled the work, and its time has come.
   agents: [],
   tool,
   run: async (...given) => (await import("../../operations/schedule/due.ts")).due(...given),
 });
 
 export const schedule = workspaceVerb({
-  about: "Returns what runs when on a workspace, and how the last runs ended.",
+  about: "Returns the scheduled work of a workspace: when each job runs next, and how its last run ended.",
   options: WorkspaceCallOptions,
   output: Schedule,
   command: "schedule",

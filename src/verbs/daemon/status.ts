@@ -1,5 +1,4 @@
-import { DaemonStatus } from "../../contract/daemon.ts";
-import { Schedule } from "../../contract/schedule.ts";
+import { DaemonStatus, Schedule } from "../../contract/daemon.ts";
 import { type Entries, object, oneOf, opt, orNull, rows, text } from "../../contract/schema.ts";
 import { daemonCall } from "../kinds/define.ts";
 

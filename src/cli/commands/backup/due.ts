@@ -1,4 +1,4 @@
-import type { DueResult } from "../../../contract/schedule.ts";
+import type { DueResult } from "../../../contract/daemon.ts";
 import { errorOf } from "../../../contract/error-record.ts";
 import { type CairnError, type ErrorCode, reworded, toCairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";

@@ -1,5 +1,4 @@
-import type { DaemonStatus } from "../../../contract/daemon.ts";
-import type { Schedule } from "../../../contract/schedule.ts";
+import type { DaemonStatus, Schedule } from "../../../contract/daemon.ts";
 import { CairnError, reworded, toCairnError } from "../../../errors.ts";
 import { listedNames } from "../../../fs/paths/safe-path.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
