@@ -10,8 +10,6 @@ const AGAIN_MS = 10 * 60_000;
 
 interface Options {
   clock: Clock;
-  /** Called after each recorded run. */
-  ended?: () => void;
   log: (message: string) => void;
 }
 
@@ -103,14 +101,13 @@ export class Scheduler {
   }
 
   async #run(task: Task): Promise<void> {
-    const { clock, log, ended } = this.#options;
+    const { clock, log } = this.#options;
     const key = keyOf(task);
     const isForced = this.#again.delete(key);
     this.#notBefore.delete(key);
     const how = { now: () => clock.now(), signal: this.#stopped.signal, isForced };
     try {
       if ((await runIfDue(task, how)) === null) this.#notBefore.set(key, clock.now() + AGAIN_MS);
-      else ended?.();
     } catch (error) {
       // A result that is not saved is not reported; the task does not run again at once.
       this.#notBefore.set(key, clock.now() + Math.max(task.everyMs, AGAIN_MS));

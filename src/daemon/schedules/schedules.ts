@@ -39,6 +39,9 @@ const MOST_MS = 5 * 60_000;
 /** Milliseconds between two comparisons of the limits with the clock. */
 const LOOK_MS = 60_000;
 
+/** Milliseconds between the end of a run and a look at its record. */
+const RECORDED_MS = 500;
+
 type Row = DaemonStatus["schedules"][number];
 
 /** A daemon's scheduled work: saves, and one at a time cleanups, backups, verifications, restore checks and prunes. */
@@ -65,7 +68,7 @@ export class Schedules {
     this.#hands = hands;
     this.#clock = clock;
     const { kept, changes, log } = hands;
-    this.#scheduler = new Scheduler({ clock, ended: () => this.#look(), log });
+    this.#scheduler = new Scheduler({ clock, log });
     const servedBy = ({ id }: { id: string }): ServedWorkspace => kept.state.workspaces.find((each) => each.id === id)!;
     this.#work = {
       openRepository: hands.openRepository,
@@ -292,6 +295,8 @@ export class Schedules {
       const about = { workspace, verb: task.kind };
       const tell = (error: string | null, outcome: string): void => {
         const duration_ms = clock.now() - started;
+        // The run is recorded by then.
+        clock.after(RECORDED_MS, () => this.#look());
         if (error === null) log(`${shown}: done as scheduled, ${duration_ms} ms`, { ...about, outcome, duration_ms });
         else log(`${shown}: ${error}`, { ...about, priority: "warning", outcome, duration_ms });
       };
