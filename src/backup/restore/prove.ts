@@ -18,7 +18,6 @@ import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/p
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { checkedProbe, type ProbeRecord, readChecks, type SnapshotChecks } from "../open/checks.ts";
-import { checkJobs } from "../open/open-repository.ts";
 import { reading, type Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
@@ -34,19 +33,18 @@ export type Ask = (probes: readonly ProbeRecord[], folder: string | null) => Pro
 
 /** A folder that was restored, and the snapshot that it should be. */
 export interface ReadBack extends Pick<WriterParts, "access" | "listed" | "content"> {
-  options: Pick<RestoreBackupOptions, "jobs" | "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
+  options: Pick<RestoreBackupOptions, "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
   /** Questions of the snapshot to a restored copy; null or absent: none. */
   checks?: SnapshotChecks | null | undefined;
 }
 
 /** The options that decide whether a restore gets a proof and a receipt. */
-type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFrom" | "overwrite"> & {
+type Asked = Pick<RestoreBackupOptions, "receipt" | "prove" | "proveFrom" | "overwrite"> & {
   keepPresent?: boolean;
 };
 
 /** Checks before anything is read that the requested proof and receipt are possible. Throws `usage`. */
 export function checkProof(asked: Asked, target: Buffer): void {
-  checkJobs(asked);
   if (asked.prove === false && asked.proveFrom !== undefined)
     throw new CairnError("usage", `without a proof nothing is read again from ${asked.proveFrom}`, {
       hint: advice`leave out ${option({ prove: false })} or ${option("proveFrom")}`,
@@ -134,7 +132,6 @@ async function readBack(
     cache: null,
     memory,
     chunkerPolynomial: access.repository.chunkerPolynomial,
-    jobs: options.jobs,
     signal: options.signal,
     onProgress: (progress) => options.onProgress?.(asVerifying(progress)),
   });
