@@ -184,11 +184,11 @@ export interface Runner {
   /** The unit's file; for cron the line of the crontab. */
   unit: string;
   next_at: string | null;
-  /** Why it is not going to run, one sentence each. */
+  /** Reasons why systemd is not going to start the unit, one sentence each. */
   problems: string[];
 }
 
-/** Returns the installed unit or crontab line of this user, and why it is not going to run; null if there is none. */
+/** Returns the unit or crontab line that runs the scheduled work of this user; null if neither is installed. */
 export function runner(scope: Scope): Runner | null {
   const kind = (["timer", "daemon"] as const).find((each) => installedUnit(scope, each) !== null);
   if (kind === undefined) {

@@ -115,6 +115,8 @@ test(
     assert.deepEqual(counts(), [3, 3, 1], "a repository that is away keeps no folder from being saved");
     ageRuns(0.2);
     assert.deepEqual(ran(), [0, "", ""]);
+    const old = spawnSync(process.execPath, [buildCommand(), "backup", "due", "-q"], { encoding: "utf8" });
+    assert.deepEqual([old.status, old.stderr], [0, ""], "the line of an earlier version");
     assert.deepEqual((cairnOk(["due"]).data["folders"] as { error: null }[]).length, 2);
     const lost = [newFolder("timer-lost-1"), newFolder("timer-lost-2")];
     for (const each of lost) {

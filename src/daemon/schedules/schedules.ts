@@ -7,7 +7,7 @@ import { callAlarm } from "../../operations/kept/alarm.ts";
 import { type BackupRow, keptRow } from "../../operations/kept/kept-runs.ts";
 import { stateOf } from "../../operations/kept/raised.ts";
 import { keyOf, runOf, type Task, type TaskName } from "../../operations/kept/schedule.ts";
-import { backupTasks, saveFolder, type WorkHands } from "../../operations/schedule/tasks.ts";
+import { backupTasks, saveFolder, saveTask, type WorkHands } from "../../operations/schedule/tasks.ts";
 import { findWorkspace, realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { DaemonConfig } from "../config.ts";
 import { folderOf, type KeptState } from "../state/kept-state.ts";
@@ -157,10 +157,13 @@ export class Schedules {
   tasksOf(id: string): Task[] {
     const tasks = this.#scheduler.facts().map(({ task }) => task);
     const repositories = tasks.filter(({ workspace }) => workspace === id).map(({ repository }) => repository);
-    return tasks.filter(
+    const own = tasks.filter(
       ({ kind, workspace, repository }) =>
         kind !== "cleanup" && (workspace === id || (workspace === null && repositories.includes(repository))),
     );
+    const served = this.#hands.kept.state.workspaces.find((each) => each.id === id);
+    // A timer's `due` saves the folders that the daemon does not save by itself.
+    return served === undefined || saveRules(this.#config!) !== null ? own : [...own, saveTask(served, this.#work)];
   }
 
   #servedBy({ workspace }: BackupRow): readonly ServedWorkspace[] {

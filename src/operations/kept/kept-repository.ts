@@ -27,11 +27,6 @@ export function backupRepository({ found }: Workspace): KeptRepository | null {
   return { repository, password_file, password_command, age_identity, on_failure, probe, retention: rules, good_at };
 }
 
-/** Returns the probes of backups into the workspace's repository. Throws as {@link backupRepository} does. */
-export function keptProbes({ found }: Workspace): readonly string[] {
-  return ownRecord(found.paths)?.probe ?? [];
-}
-
 /**
  * Sets a workspace's backup repository, or changes the given settings of the present one; null: removes it. Throws
  * `usage`, `busy`.

@@ -7,6 +7,7 @@ import { retentionOf } from "../../formats/records/policy.ts";
 import type { ScheduledKind } from "../../formats/records/schedule.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { Opened } from "../hand.ts";
 import { ownRecord } from "./kept-repository.ts";
 import { callIfNews, stateOf } from "./raised.ts";
@@ -29,6 +30,11 @@ export interface BackupRow extends KeptPlace {
   prune_every_ms: number | null;
   /** Alarm of `backup use`; absent in a row of the configuration. */
   on_failure?: string | null;
+}
+
+/** Returns the probes of backups into the workspace's repository. Throws `refused` if another user set it. */
+export function keptProbes({ found }: Workspace): readonly string[] {
+  return ownRecord(found.paths)?.probe ?? [];
 }
 
 /**

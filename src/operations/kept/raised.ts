@@ -31,10 +31,10 @@ export function stateOf(
 }
 
 /**
- * Calls `alarm` once when a job begins to fail, to be late, or to lack entries that the alarm does not know, and once
- * when the job is well again. Order: the record, the call, the record that the call was made. A kill in between repeats
- * the call. Returns the facts that the alarm got, or null. `alarm` null: there is no alarm. Throws if the call fails; the
- * alarm is called again after ten minutes.
+ * Calls `alarm` once when a job begins to fail, to be late, or to lack further entries, and once when the job is well
+ * again. Returns the facts that the alarm got, or null. `alarm` null: the job has no alarm. Throws if the call fails; a
+ * later look calls the alarm again. Order: the record, the call, the record of the call. A kill in between repeats the
+ * call.
  */
 export async function callIfNews(
   alarm: string | null,

@@ -10,9 +10,8 @@ import { type FoundWorkspace, workspaceRef } from "../../workspace/place/find-wo
 import type { Opened } from "../hand.ts";
 import { type BackupRow, keptRow } from "../kept/kept-runs.ts";
 import { callIfNews, stateOf } from "../kept/raised.ts";
-import { changeSchedule, dueAt, keyOf, type Made, readSchedule, runIfDue, runOf, type Task } from "../kept/schedule.ts";
-import { openRepository } from "../opened-repository.ts";
-import { backupTasks, type Folder, saveFolder, type WorkHands } from "./tasks.ts";
+import { changeSchedule, dueAt, keyOf, type Made, runIfDue, runOf, type Task } from "../kept/schedule.ts";
+import { backupTasks, type Folder, saveTask, type WorkHands } from "./tasks.ts";
 
 const HOUR_MS = 3_600_000;
 /** Milliseconds between two runs of the timer. Work that is due before its next run is done now. */
@@ -31,10 +30,8 @@ function workOf(found: FoundWorkspace, { tasksOf }: Pick<Opened, "tasksOf">, han
   const folder: Folder = { ...recordPath(found.folder), id };
   const row = keptRow(found);
   const backups = row === null ? [] : backupTasks([row], () => [folder], hands);
-  const everyMs = readSchedule({ workspace: id, repository: null }).every?.["save"] ?? HOUR_MS;
-  const run: Task["run"] = async (call) => void (await saveFolder(folder, { ...call, hands }));
   // A backup saves the folder, too, and then no save is due.
-  return { tasks: [...backups, { kind: "save", workspace: id, repository: null, everyMs, isSoon: true, run }], row };
+  return { tasks: [...backups, saveTask(folder, hands)], row };
 }
 
 /**
@@ -47,7 +44,10 @@ export async function due(hand: Opened, options: DueOptions): Promise<DueResult>
   const call = { signal, onProgress, onWarning };
   const result: DueResult = { ran: [], save_point_id: null, snapshot_id: null, removed: [], partly: false };
   const hands: WorkHands = {
-    openRepository: async (opening) => openRepository({ openStorage }, { ...opening, ...call }),
+    openRepository: async (opening) => {
+      const { openRepository } = await import("../opened-repository.ts");
+      return openRepository({ openStorage }, { ...opening, ...call });
+    },
     client: async () => client,
     save: async (_folder, _signal, how) =>
       client.save({ ...call, ...how, skipUnchanged: true, cause: { kind: "schedule" } }),
@@ -121,10 +121,10 @@ export async function schedule(hand: Opened, options: WorkspaceCallOptions): Pro
   const none = async (): Promise<never> => Promise.reject(new CairnError("internal", "only looked at"));
   const hands = { openRepository: none, client: none, save: none, warn: () => undefined, now: () => now };
   const { tasks, row } = workOf(found, hand, hands);
-  // Without a daemon and `backup use` nobody may ever have wanted a schedule.
-  const isWanted = row !== null || hand.tasksOf(found.workspace.id) !== null;
+  // Without `backup use` nobody may ever have wanted saves by the clock.
+  const isWanted = ({ kind, ran_at: at }: ScheduleRow): boolean => row !== null || at !== null || kind !== "save";
   const all = tasks.map((task) => [keyOf(task), rowOf(task, found.workspace.registered_at, now)] as const);
-  const runs = [...new Map(all).values()].filter(({ ran_at: at }) => isWanted || at !== null);
+  const runs = [...new Map(all).values()].filter(isWanted);
   const good = (...kinds: string[]): string[] =>
     runs.filter(({ kind }) => kinds.includes(kind)).flatMap(({ good_at: at }) => at ?? []);
   const saved = runOf({ kind: "save", workspace: found.workspace.id, repository: null }).good_at;

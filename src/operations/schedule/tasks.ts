@@ -18,8 +18,11 @@ import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import { duringHooks } from "../kept/hooks.ts";
 import { type BackupRow, unreadIn } from "../kept/kept-runs.ts";
 import { readPassword } from "../kept/password.ts";
-import { failureOf, recordRun, type Task, type TaskCall } from "../kept/schedule.ts";
+import { failureOf, readSchedule, recordRun, type Task, type TaskCall } from "../kept/schedule.ts";
 import { partCount, partsToRead, partTimes } from "./read-parts.ts";
+
+/** Milliseconds between two saves, unless a person set others. */
+const SAVE_MS = 3_600_000;
 
 /** A workspace that is saved and backed up. */
 export type Folder = RecordedPath & { id: string };
@@ -112,25 +115,39 @@ function host(): string {
   return own || restic || hostname();
 }
 
-/** Saves a folder, and records how that ended. */
+/** Saves a folder, and records how that ended. A record that cannot be written is a warning. */
 export async function saveFolder(
   folder: Folder,
   { hands, signal, made }: Omit<Call, "before">,
   how: Pick<SaveOptions, "hooks"> = {},
 ): Promise<SaveResult> {
-  const name = { kind: "save", workspace: folder.id, repository: null };
   // Changes after this moment may be missing.
   const at = new Date(hands.now()).toISOString();
+  const record = async (found: Parameters<typeof recordRun>[1]): Promise<void> => {
+    const name = { kind: "save", workspace: folder.id, repository: null };
+    await recordRun(name, found, at).catch((error: unknown) =>
+      hands.warn(`the time of this save was not recorded: ${toCairnError(error).message}`, folder),
+    );
+  };
+  let saved: SaveResult;
   try {
-    const saved = await hands.save(folder, signal, how);
-    const isPartly = (!saved.complete && saved.left_out.length > 0) || hasFailed(saved.hooks);
-    made?.({ save_point_id: saved.made ? saved.save_point_id : undefined, isPartly });
-    await recordRun(name, { error: null }, at);
-    return saved;
+    saved = await hands.save(folder, signal, how);
   } catch (error) {
-    if (!signal.aborted) await recordRun(name, failureOf(error), at);
+    if (!signal.aborted) await record(failureOf(error));
     throw error;
   }
+  const isPartly = (!saved.complete && saved.left_out.length > 0) || hasFailed(saved.hooks);
+  made?.({ save_point_id: saved.made ? saved.save_point_id : undefined, isPartly });
+  await record({ error: null });
+  return saved;
+}
+
+/** Returns the task of saves for a folder that nobody saves by other rules. */
+export function saveTask(folder: Folder, hands: WorkHands): Task {
+  const { id } = folder;
+  const everyMs = readSchedule({ workspace: id, repository: null }).every?.["save"] ?? SAVE_MS;
+  const run: Task["run"] = async (call) => void (await saveFolder(folder, { ...call, hands }));
+  return { kind: "save", workspace: id, repository: null, everyMs, isSoon: true, run };
 }
 
 /** Backs up the folder as it is now, between its hooks. Makes no snapshot if the newest one has the same content. */
