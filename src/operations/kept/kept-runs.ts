@@ -41,7 +41,7 @@ export function keptProbes({ found }: Workspace): readonly string[] {
  * Runs a backup into the workspace's backup repository, records how it ended, and calls `on_failure` if that is news.
  * If that call fails, warns, and a later backup calls again.
  */
-export async function recordingEnd<T extends Pick<CreateBackupResult, "incomplete">>(
+export async function recordingEnd<T extends Pick<CreateBackupResult, "incomplete" | "left_out">>(
   within: Opened["within"],
   options: WorkspaceCallOptions,
   backUp: () => Promise<T>,
@@ -71,9 +71,17 @@ export async function recordingEnd<T extends Pick<CreateBackupResult, "incomplet
   return result;
 }
 
-/** Returns the entries that a backup could not read, for the record. */
-export function unreadIn({ incomplete }: Pick<CreateBackupResult, "incomplete">): { unread?: string[] } {
-  return incomplete === null ? {} : { unread: incomplete.left_out.map(({ path }) => path) };
+/** Left out by rules, and not because of a failure. */
+const BY_RULE: ReadonlySet<string> = new Set(["mounted", "excluded"]);
+
+/** Returns the entries that a backup and its save could not read, for the record. */
+export function unreadIn({ incomplete, left_out: leftOut }: Pick<CreateBackupResult, "incomplete" | "left_out">): {
+  unread?: string[];
+} {
+  // A save that finds nothing else new makes no point, so the older point does not name its entries.
+  const entries = [...(incomplete?.left_out ?? []), ...leftOut.filter(({ reason }) => !BY_RULE.has(reason))];
+  const unread = [...new Set(entries.map(({ path }) => path))].slice(0, 100);
+  return unread.length === 0 ? {} : { unread };
 }
 
 /** Milliseconds between two backups of a folder, and between two runs of its rules, unless a person set others. */

@@ -154,11 +154,12 @@ export function saveTask(folder: Folder, hands: WorkHands): Task {
 async function backUp(row: BackupRow, folder: Folder, call: Call): Promise<Partial<ScheduledRun>> {
   const { hands, signal } = call;
   const work = async (): Promise<CreateBackupResult> => {
-    const { save_point_id: point } = await saveFolder(folder, call);
+    const saved = await saveFolder(folder, call);
     return withRepository(row, call, async (open) => {
       const client = await hands.client(folder);
       const how = { probe: [...row.probe], skipIfUnchanged: true, hostname: host(), signal };
-      return client.createBackup(open, { point, ...how });
+      const result = await client.createBackup(open, { point: saved.save_point_id, ...how });
+      return { ...result, left_out: [...result.left_out, ...saved.left_out] };
     });
   };
   const found = findWorkspace(Buffer.from(rawPath(folder)));
