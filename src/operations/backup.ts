@@ -75,7 +75,7 @@ async function factsIn(
   if (point === null) return { secrets: null, rows: [] };
   return {
     secrets: secretsOf(point),
-    rows: isDry ? [] : await (await import("./content/check-rows.ts")).checkRowsOf(workspace, point, options),
+    rows: isDry ? [] : await (await import("./content/check-rows.ts")).checkRowsOfSaved(workspace, point, options),
   };
 }
 

@@ -19,7 +19,8 @@ import type { DatabaseProof } from "../../contract/databases.ts";
 import { verifyRepository } from "./verify.ts";
 import { chosenSnapshots, inOrder, warnOfFuture } from "../open/snapshots.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
-import { checkedProbe, isOwnProbe, type ProbeRecord, type RanProbe, runProbes } from "../open/checks.ts";
+import type { ProbeRecord } from "../../formats/records/checks.ts";
+import { checkedProbe, isOwnProbe, runProbe } from "../open/checks.ts";
 import type { Ask } from "../restore/prove.ts";
 import { restoreBackup } from "../restore/restore.ts";
 import { restoredDatabases } from "../restore/restored-databases.ts";
@@ -146,7 +147,7 @@ async function askAgain(
     else if (status === null) note("it was stopped when the backup was made");
     else if (!given.includes(command) && !isOwnProbe(command)) note("you have not given it on this machine");
     else {
-      const [{ record, failure }] = (await runProbes([command], folder, signal)) as [RanProbe];
+      const { record, failure } = await runProbe(command, folder, signal);
       const isMissing = record.status !== status && (record.status === 126 || record.status === 127);
       const isEqual = record.status === status && record.output_b64 === output;
       if (isMissing) note(`it ${failure}`);

@@ -10,12 +10,14 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { piecesOfChecks, type SnapshotChecks } from "../open/checks.ts";
+import { encodeChecks, type SnapshotChecks } from "../../formats/records/checks.ts";
+import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { snapshotContent } from "../open/content.ts";
 import { leadTo } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import {
+  type FileContent,
   type BeforeDatabase,
   largeDatabases,
   type PagedDatabase,
@@ -94,12 +96,12 @@ export class PagedContent {
       }
       const top = stored.snapshotTree;
       const lead = await leadTo(stored.blobs, top, paths);
-      let record: Parameters<typeof PagedTrees.make>[1]["record"] = null;
+      let record: FileContent | null = null;
       if (checks !== null) {
-        const pieces = piecesOfChecks(checks);
+        const encoded = encodeChecks(checks);
+        const pieces = manifestPieces(encoded);
         for (const { id, bytes } of pieces) await store("data", id, bytes);
-        const size = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
-        record = { size, content: Buffer.concat(pieces.map(({ id }) => id)) };
+        record = { size: encoded.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
       }
       const trees = await PagedTrees.make(stored.blobs, { top, lead, databases, record }, store);
       return new PagedContent(trees, { databases, added, blobs });

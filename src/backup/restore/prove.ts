@@ -13,20 +13,19 @@ import type {
 import { advice, CairnError, call, type Hint, option, toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
+import type { ProbeRecord, SnapshotChecks } from "../../formats/records/checks.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
-import { checkedProbe, type ProbeRecord, readChecks, type SnapshotChecks } from "../open/checks.ts";
+import { checkedProbe } from "../open/checks.ts";
 import { reading, type Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
 import { proveDatabases, proveRows } from "./prove-databases.ts";
-import { receiptRow, rowsRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";
+import { receiptRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { WriterParts, Written } from "./write-snapshot.ts";
 import { userStateDirectory } from "../../fs/users.ts";
-
-export { readChecks };
 
 /** Runs the snapshot's probes on the restored folder; null: it is not proven. Called before the receipt is signed. */
 export type Ask = (probes: readonly ProbeRecord[], folder: string | null) => Promise<CheckedProbe[]>;
@@ -340,7 +339,7 @@ export async function signed(
         read_from: more.from,
         left_out: more.leftOut.length,
         databases: proof.databases.map(receiptRow),
-        ...(proof.rows.length === 0 ? {} : { rows: proof.rows.map(rowsRow) }),
+        ...(proof.rows.length === 0 ? {} : { rows: proof.rows.map(({ files: _files, ...counts }) => counts) }),
         ...(proof.probes.length === 0 ? {} : { probes: proof.probes }),
         target: more.target,
       },

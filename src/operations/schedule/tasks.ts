@@ -11,6 +11,7 @@ import type { HookRun } from "../../contract/words.ts";
 import type { CreateBackupResult } from "../../contract/snapshots.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { type RecordedPath, rawPath } from "../../formats/records/record.ts";
+import { unprovenBy } from "../../formats/records/receipt.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -167,9 +168,7 @@ async function backUp(row: BackupRow, folder: Folder, call: Call): Promise<Parti
   const result = await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
   const isPartly = result.incomplete !== null || hasFailed(result.hooks);
   call.made?.({ snapshot_id: result.snapshot?.snapshot_id, isPartly });
-  const failed = result.probes.find(({ failure }) => failure !== null);
-  if (failed !== undefined)
-    throw new CairnError("conflict", `the folder is backed up, but the probe ${failed.command} ${failed.failure}`);
+  requireProven("the folder is backed up", unprovenBy(result));
   return unreadIn(result);
 }
 
@@ -186,9 +185,16 @@ async function checkRestore(row: BackupRow, { path }: Folder, call: Call): Promi
     if (newest === undefined)
       throw new CairnError("not_found", `${open.info.location} has no backup of ${printablePath(path)} yet`);
     const checked = { snapshots: [newest.snapshot_id], quick: true, restoreCheck: true, probe: [...row.probe] };
-    const damage = damageIn(await open.verify({ ...checked, signal }));
+    const result = await open.verify({ ...checked, signal });
+    const damage = damageIn(result);
     if (damage !== null) throw new CairnError("damaged", damage);
+    requireProven("the snapshot can be restored", result.restored.flatMap(unprovenBy));
   });
+}
+
+/** Throws `conflict` with the work that was done, and the reasons why it proves less than it must. */
+function requireProven(done: string, why: readonly string[]): void {
+  if (why.length > 0) throw new CairnError("conflict", `${done}, but ${printablePath(why.join("; "))}`);
 }
 
 /**

@@ -7,6 +7,7 @@ import type {
   StreamBackupResult,
 } from "../../../contract/index.ts";
 import { CairnError, reworded } from "../../../errors.ts";
+import { unprovenBy } from "../../../formats/records/receipt.ts";
 import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -125,12 +126,7 @@ export const command: CommandDefinition = {
         return {
           data: result,
           exitStatus:
-            result.incomplete === null &&
-            !hasFailed(result.hooks) &&
-            result.probes.every(({ failure }) => failure === null) &&
-            result.rows.every(({ wrong }) => wrong === 0)
-              ? 0
-              : EXIT_PARTLY,
+            result.incomplete === null && !hasFailed(result.hooks) && unprovenBy(result).length === 0 ? 0 : EXIT_PARTLY,
           text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
         };
       },

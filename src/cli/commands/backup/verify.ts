@@ -1,4 +1,5 @@
 import { CairnError } from "../../../errors.ts";
+import { unprovenBy } from "../../../formats/records/receipt.ts";
 import type { BackupProblem, BackupRepository, RestoredForCheck, VerifyBackupResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -53,7 +54,8 @@ export const command: CommandDefinition = {
         outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
           hint: hintFor(result),
         });
-      else if (unverified(result) > 0 || result.restored.some(isPartly)) outcome.exitStatus = EXIT_PARTLY;
+      else if (unverified(result) > 0 || result.restored.some((each) => unprovenBy(each).length > 0))
+        outcome.exitStatus = EXIT_PARTLY;
       return outcome;
     };
     return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
@@ -74,11 +76,6 @@ function hintFor({ problems }: VerifyBackupResult): string {
 /** Returns the number of snapshots that this program cannot verify. */
 function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
-}
-
-/** True if a restored copy was not asked everything, or lacks files that rows name. */
-function isPartly({ probes, rows }: RestoredForCheck): boolean {
-  return probes.some(({ equal }) => equal === null) || rows.some(({ wrong }) => wrong > 0);
 }
 
 const SHOWN_LOSSES = 5;
