@@ -31,10 +31,9 @@ export function stateOf(
 }
 
 /**
- * Calls `alarm` once when a job begins to fail, to be late, or to lack further entries, and once when the job is well
- * again. Returns the facts that the alarm got, or null. `alarm` null: the job has no alarm. Throws if the call fails; a
- * later look calls the alarm again. Order: the record, the call, the record of the call. A kill in between repeats the
- * call.
+ * Calls `alarm` once if a job begins to fail, to be late or to lack further entries, and once if the job is well again.
+ * Returns the facts that the alarm got, or null. `alarm` is null for a job without an alarm. Throws if the call fails.
+ * Order: the record, the call, the record of the call. After a kill the call is repeated.
  */
 export async function callIfNews(
   alarm: string | null,
