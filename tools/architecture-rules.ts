@@ -224,7 +224,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
       reason: "rooms of their own, which know no other verb",
     },
     { folders: ["."], reason: "one file per verb" },
-    { folders: ["databases", "directories"], reason: "they are made of verbs of points" },
+    { folders: ["databases", "directories", "schedule"], reason: "they are made of verbs of points and backups" },
   ],
   verbs: [
     { folders: ["kinds"], reason: "a kind of verb says what a verb's file has in it" },

@@ -60,7 +60,9 @@ export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   places: DaemonPlaces;
   /** True: a state that cannot be read is replaced by a new state. */
   rebuildState?: boolean;
-  openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf" | "seenIn">) => Promise<CairnLibrary>;
+  openLibrary: (
+    parts: Pick<WatchedWorkspaces, "changesOf" | "seenIn"> & Pick<Schedules, "tasksOf">,
+  ) => Promise<CairnLibrary>;
 }
 
 /**
@@ -132,7 +134,11 @@ export class Daemon {
     this.#kept.marks.begin();
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, rebuildState, log });
     this.#watched = new WatchedWorkspaces({ kept: this.#kept, log });
-    this.#library = await this.#options.openLibrary(this.#watched);
+    this.#library = await this.#options.openLibrary({
+      changesOf: this.#watched.changesOf,
+      seenIn: this.#watched.seenIn,
+      tasksOf: (id) => this.#schedules.tasksOf(id),
+    });
     this.#records = new KeptRecords(places.state, { killed: killed !== null, log });
     this.#watched.tell(this.events);
     for (const served of this.#kept.state.workspaces) this.#watched.add(served);

@@ -221,7 +221,11 @@ async function callClient(
   const daemon = isDaemon(host) ? host : null;
   return host.withClient(
     peer,
-    { path: pathOf(whole, "workspace"), changes: !looks(name, options), signal: told.signal },
+    {
+      path: pathOf(whole, "workspace"),
+      changes: verb.takesTurns !== true && !looks(name, options),
+      signal: told.signal,
+    },
     async (client, right) =>
       ownPointsOnly.run(isLed || peer.isAgent, async () => {
         if (right !== "owner" && !isForWriters(name))

@@ -17,7 +17,7 @@ const NOTHING = { unit: null, commands: [], started: false };
 export const command: CommandDefinition = {
   name: "service install",
   options: [
-    { flags: "--timer", text: "install a timer instead, which runs `cairn backup due` each hour" },
+    { flags: "--timer", text: "install a timer instead, which runs `cairn due` every ten minutes" },
     { flags: "--print", text: "only print the unit" },
   ],
   examples: [
@@ -55,9 +55,9 @@ export const command: CommandDefinition = {
 /** Returns the line of a crontab that saves and backs up as the timer does. */
 function forCron({ env, style }: Context): Outcome {
   const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${shellQuote(value)}`);
-  const words = [...variables, ...thisProgram().map(shellQuote), "backup due -q"].join(" ");
+  const words = [...variables, ...thisProgram().map(shellQuote), "due -q"].join(" ");
   // In a crontab an unescaped % ends the command.
-  const text = `17 * * * *  ${words.replaceAll("%", "\\%")}`;
+  const text = `*/10 * * * *  ${words.replaceAll("%", "\\%")}`;
   return {
     data: { ...NOTHING, text },
     text: () => `nothing was installed: you cannot reach systemd here. A line for \`crontab -e\`:\n${style.cyan(text)}`,
