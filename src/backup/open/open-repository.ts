@@ -227,6 +227,13 @@ export class OpenRepository {
     return whileReading(this.repository, lockCall(options), work);
   }
 
+  /** Returns the repository with `cache` in place of this user's folder, as a machine has it that never read the repository. */
+  withCache(cache: string): OpenRepository {
+    // Otherwise the folder for unfinished files would lie in `cache`, and go with it.
+    this.workDirectory();
+    return new OpenRepository(this.repository, cache, this.#shared);
+  }
+
   /** Runs work that must see the storage itself, without this machine's cache. */
   async asStored<T>(work: () => Promise<T>): Promise<T> {
     const { storage } = this.#shared;
