@@ -158,7 +158,7 @@ test("without systemd, service install --timer only prints a crontab line that w
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
   cairnOk(["init", folder]);
   const done = onMachine("cairn service install --timer --json", { hasSystemd: false });
-  assert.equal(done.status, 0, done.stderr);
+  assert.equal(done.status, 10, done.stderr);
   const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
   assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
   const [, line] = /^17(?: \*){4} {2}(.*)$/.exec(data.text)!;

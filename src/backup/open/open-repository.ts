@@ -227,11 +227,11 @@ export class OpenRepository {
     return whileReading(this.repository, lockCall(options), work);
   }
 
-  /** Returns the repository with `cache` in place of this user's folder, as a machine has it that never read the repository. */
+  /** Returns the repository with nothing but the folder `cache` of this user's, as a machine has it that never read the repository. */
   withCache(cache: string): OpenRepository {
-    // Otherwise the folder for unfinished files would lie in `cache`, and go with it.
-    this.workDirectory();
-    return new OpenRepository(this.repository, cache, this.#shared);
+    const work = join(cache, "work");
+    makeFolder(work);
+    return new OpenRepository(this.repository, cache, { ...this.#shared, work });
   }
 
   /** Runs work that must see the storage itself, without this machine's cache. */
