@@ -1,6 +1,4 @@
-import { createInterface } from "node:readline/promises";
 import { CairnError } from "../errors.ts";
-import { printable } from "./render/format.ts";
 
 /** A terminal: stdin, except in tests. */
 export interface TerminalInput extends NodeJS.ReadableStream {
@@ -100,20 +98,4 @@ class HiddenLine {
     const isCharacter = text.length === units && Buffer.from(text).equals(tail);
     bytes.length = Math.max(isCharacter ? start : bytes.length - 1, 0);
   }
-}
-
-/** Asks on a terminal. Without a terminal the answer is no. */
-export async function isConfirmed(question: string): Promise<boolean> {
-  if (!canAsk()) return false;
-  const asking = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(?:es)?$/i.test((await asking.question(`${printable(question)} [y/N] `)).trim());
-  } finally {
-    asking.close();
-  }
-}
-
-/** True if a person reads questions and answers them. */
-export function canAsk(): boolean {
-  return process.stdin.isTTY && process.stderr.isTTY;
 }

@@ -132,7 +132,7 @@ const SYSTEMD_PATH = `/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:${CRON_PATH
 const TRY_MS = 120_000;
 
 /**
- * Runs this command as systemd, or cron where it does not run, will run it: in `/`, without a terminal, with few variables.
+ * Runs this command as systemd will run it, or cron on a machine without systemd: in `/`, without a terminal, with few variables.
  * Returns null if it succeeds, else its output.
  */
 export async function tryLater(

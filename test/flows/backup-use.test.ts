@@ -345,7 +345,10 @@ test("backup use exits 10 if the password's source works only with the variables
   const words = ["backup", "use", folder, "-r", place.location, "--password-command", 'cat "$PASSWORD_AT"'];
   const { status, warnings, data } = cairn(words, { env: { PASSWORD_AT: place.passwordFile } });
   assert.equal(status, 10);
-  assert.match(warnings.join(), /as the timer and cron run, the repository does not open: .*password command ended with status 1/);
+  assert.match(
+    warnings.join(),
+    /as the timer and cron run, the repository does not open: .*password command ended with status 1/,
+  );
   assert.equal((data["kept"] as { repository: string }).repository, place.location);
 });
 

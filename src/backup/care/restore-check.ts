@@ -106,7 +106,7 @@ async function checkByRestoring(
   });
 }
 
-/** Makes the folder for restores, without what killed checks left there. Throws `refused` for a folder that saves would read. */
+/** Makes the folder for restores, and removes copies of killed checks. Throws `refused` for a folder that saves would read. */
 function scratchFolder({ cache }: OpenRepository, { scratch }: Checking): string {
   const parent = scratch === undefined ? join(cache, "work") : resolve(scratch);
   requireOutsideWorkspaces(parent, advice`name a folder outside of workspaces: ${option("scratch", "--scratch DIR")}`);

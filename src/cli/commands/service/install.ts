@@ -15,8 +15,7 @@ import {
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { canAsk } from "../../hidden-line.ts";
-import { usage } from "../../input.ts";
+import { canAsk, usage } from "../../input.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 
 const NOTHING = { unit: null, commands: [], started: false };
@@ -48,10 +47,10 @@ export const command: CommandDefinition = {
     const folders = isTimer ? await backedUpFolders(context) : [];
     const installed = isTimer ? installTimer(ownScope()) : installUnit(daemonPlaces());
     // systemd has started the daemon, and waited until it serves.
-    const isReady = isTimer || installed !== null || (await isWell("the daemon", await tryDaemon(context), context));
+    const isReady = isTimer || installed !== null || isWell("the daemon", await tryDaemon(context), context);
     let isDone = installed !== null && isReady;
     for (const folder of folders)
-      isDone = (await isWell(`backups of ${folder}`, await tryKept(folder, context), context)) && isDone;
+      isDone = isWell(`backups of ${folder}`, await tryKept(folder, context), context) && isDone;
     const exitStatus = isDone ? 0 : EXIT_PARTLY;
     if (installed === null) return { ...forCron(context, isTimer), exitStatus };
     const { unit, commands, started } = installed;
@@ -84,7 +83,7 @@ async function backedUpFolders(context: Context): Promise<string[]> {
   const library = await context.library();
   const read = async (path: string): Promise<KeptRepository | null> => {
     await using client = await library.open(path, context.openOptions());
-    return client.backupRepository(context.callOptions());
+    return await client.backupRepository(context.callOptions());
   };
   const folders: string[] = [];
   for (const { path } of await library.listWorkspaces(context.callOptions())) {
@@ -110,7 +109,7 @@ function hasPassword({ password_file: file, password_command: command }: KeptRep
   return file !== null || command !== null;
 }
 
-/** Returns the line of a crontab that does what systemd would: starts the daemon at boot, or saves and backs up each hour. */
+/** Returns the line of a crontab in place of a unit: it starts the daemon at boot, or saves and backs up each hour. */
 function forCron({ env, style }: Context, isTimer: boolean): Outcome {
   const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${shellQuote(value)}`);
   const words = [...variables, ...thisProgram().map(shellQuote), isTimer ? "backup due -q" : "daemon"].join(" ");
