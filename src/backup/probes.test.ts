@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { chownSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { VerifyBackupOptions, VerifyBackupResult } from "../contract/index.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
-import { type BackupScene, backupScene, withManifest, withNode } from "./testing-far.ts";
+import { checkProbes } from "./open/checks.ts";
+import { type BackupScene, backupScene, damagePack, withManifest, withNode } from "./testing-far.ts";
 
 function makeDatabase(folder: string): DatabaseSync {
   const database = new DatabaseSync(join(folder, "a.db"));
@@ -212,7 +214,33 @@ test("a snapshot from which paths were taken out has no probes any more", async 
   assert.deepEqual([problems, restored[0]!.probes], [[], []]);
 });
 
+test("a backup warns if its probes ask a copy that lacks a damaged file", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  writeFileSync(join(folder, "large"), randomBytes(1 << 20));
+  await client.save();
+  const { repository: store } = await client.store();
+  damagePack(store, (size) => size >> 1, "largest");
+  const warnings: string[] = [];
+  const asked = { point: "head", probe: ["true"], onWarning: (text: string) => void warnings.push(text) };
+  await assert.rejects(client.createBackup(repository, asked), { code: "damaged" });
+  assert.match(warnings.join("\n"), /the probes ask a copy that lacks 1 entry of the save point.*: large/);
+});
+
 test("a probe is a command that is not empty", async (t: TestContext) => {
   const { client, repository } = await backupScene(t, "local");
   await assert.rejects(client.createBackup(repository, { probe: [" "] }), { code: "usage" });
+});
+
+test("a command or query that would be stored has at most 4096 characters", async (t) => {
+  const { client, repository } = await backupScene(t, "local");
+  const [most, long] = ["#".repeat(4096), "#".repeat(4097)];
+  const tooLong = { code: "usage", message: /text of at most 4096 characters/ };
+  const { probes } = await client.createBackup(repository, { probe: [most] });
+  assert.equal(probes[0]!.failure, null);
+  await assert.rejects(client.createBackup(repository, { probe: [long] }), tooLong);
+  await assert.rejects(client.save({ with: ["a=b"], rows: [long] }), tooLong);
+  await assert.rejects(client.setHooks({ beforeSave: long }), tooLong);
+  await assert.rejects(client.setBackupRepository({ probe: [long] }), tooLong);
+  await assert.rejects(client.setBackupRepository({ onFailure: long }), tooLong);
+  assert.throws(() => checkProbes([long]), { code: "usage", message: /at most 4096 characters/ });
 });

@@ -12,6 +12,7 @@ import {
   place,
   rows,
   size,
+  storedCommand,
   text,
 } from "./schema.ts";
 import {
@@ -61,7 +62,7 @@ const HOOKS = {
 export const Hooks = object({ ...HOOKS, seconds: number("limit for each command") });
 export type Hooks = Of<typeof Hooks>;
 const hook = (when: string, name: string) =>
-  opt(orNull(text(`command for the shell ${when}; null: none`)), {
+  opt(orNull(storedCommand(`command for the shell ${when}; null: none`)), {
     flags: `--${name} <command>`,
     text: `command for the shell ${when}; '': none`,
   });

@@ -19,6 +19,7 @@ import {
   rows,
   size,
   some,
+  storedCommand,
   text,
 } from "./schema.ts";
 import {
@@ -104,7 +105,7 @@ export const SaveOptions = object({
   ),
   rows: opt(
     list(
-      text(),
+      storedCommand(),
       "query of the database of `with` (the first of the first, and so on) with the columns path, relative to FOLDER, and perhaps size and sha256: each file is compared, and listed if it is missing or different",
     ),
     "--rows <query>",

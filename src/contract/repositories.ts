@@ -19,6 +19,7 @@ import {
   share,
   some,
   strict,
+  storedCommand,
   text,
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
@@ -206,7 +207,7 @@ export const VerifyBackupOptions = object({
   }),
   probe: opt(
     list(
-      text(),
+      storedCommand(),
       "with `restoreCheck`: run this probe of the snapshots, too; default: those that you gave on this machine",
     ),
     "--probe <command>",
@@ -575,11 +576,11 @@ export const KeptRepositoryEdit = strict(
       flags: "--age-identity <file>",
       text: "age identity file that decrypts the password file (also CAIRN_AGE_IDENTITY)",
     }),
-    onFailure: opt(orNull(text()), {
+    onFailure: opt(orNull(storedCommand()), {
       flags: "--on-failure <alarm>",
       text: "shell command, or URL for a POST, that gets JSON when backups of the folder begin to fail and when they are well again ('': none)",
     }),
-    probe: opt(orNull(list(text())), {
+    probe: opt(orNull(list(storedCommand())), {
       flags: "--probe <command>",
       text: "shell command that asks a copy of each backup in $DIR, instead of the former ones ('': none)",
     }),

@@ -81,16 +81,14 @@ const isPlace = (value: unknown): boolean => isText(value) && !value.includes("\
 const isFunction = (value: unknown): boolean => typeof value === "function";
 
 export const text = (phrase?: string) => noted(v.string("text"), { about: phrase });
+const bounded = (most: number, about?: string) =>
+  custom<string>("string", `text of at most ${most} characters`, (value) => isText(value) && value.length <= most, {
+    about,
+  });
 /** Text with at most as many characters as a record's text may have. */
-export const message = (phrase?: string) =>
-  custom<string>(
-    "string",
-    `text of at most ${1 << 20} characters`,
-    (value) => isText(value) && value.length <= 1 << 20,
-    {
-      about: phrase,
-    },
-  );
+export const message = (phrase?: string) => bounded(1 << 20, phrase);
+/** A command or query that Cairn stores; see `MOST_COMMAND`. */
+export const storedCommand = (phrase?: string) => bounded(4096, phrase);
 export const flag = (phrase?: string) => noted(v.boolean("true or false"), { about: phrase });
 export const number = (phrase?: string) => noted(v.number("a number"), { about: phrase });
 /** A whole number. */

@@ -17,6 +17,7 @@ import {
   record,
   rows,
   some,
+  storedCommand,
   text,
 } from "./schema.ts";
 import { DatabaseProof, TableRows } from "./databases.ts";
@@ -170,7 +171,7 @@ export const CreateBackupOptions = object({
   ),
   probe: opt(
     list(
-      text(),
+      storedCommand(),
       'shell command that asks a copy of the folder in $DIR, for example \'sqlite3 "$DIR/a.db" "select count(*) from t"\'; its output is kept, and a restored copy that answers otherwise is damaged',
     ),
     "--probe <command>",

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { withPipes } from "./child-pipes.ts";
@@ -104,18 +105,17 @@ export async function runShell(command: string, request: ShellRequest): Promise<
 /**
  * Copies stdin to the command, and holds the command's input open until this process has said that the content is
  * whole. If this process ends without that, even by a kill, the whole group is killed, and the command never sees the
- * end of a part. Status 141 of `cat`: the command ended before it had read everything.
+ * end of a part. When the command ends, the guard says so, reads the rest of the input and tells its length.
  */
 const GUARD = `{
   { IFS= read -r word && [ "$word" = whole ] || kill -KILL 0; } <&3 &
-  cat; end=$?
-  [ $end = 141 ] && exit
-  [ $end = 0 ] && wait $! || kill -KILL 0
-} | sh -c "$1" 3<&-`;
+  cat && wait $! || kill -KILL 0
+} | { sh -c "$1" 3<&-; end=$?; echo >&3; wc -c >&3; exit $end; }`;
 
 /**
- * Runs a command with /bin/sh in its own session, and writes `content` to its stdin. Returns the number of bytes. If
- * `content` fails, the command is killed before its input ends. Throws `io` unless the command's status is 0.
+ * Runs a command with /bin/sh in its own session, and writes `content` to its stdin. Returns the number of bytes that
+ * the command took. If `content` fails, the command is killed before its input ends. Throws `io` unless the command's
+ * status is 0.
  */
 export async function feedCommand(
   command: string,
@@ -131,12 +131,19 @@ export async function feedCommand(
     "/bin/sh",
   );
   const stdin = child.stdin!;
-  const control = child.stdio[3] as typeof stdin;
+  const control = child.stdio[3] as Duplex;
   for (const pipe of [stdin, control]) pipe.on("error", () => undefined);
-  let hasEnded = false;
+  let [hasEnded, told] = [false, ""];
+  const over = new Promise<void>((resolve) => {
+    control.setEncoding("utf8").on("data", (text: string) => {
+      told += text;
+      resolve();
+    });
+    child.once("close", resolve);
+  });
   const ended = new Promise<string | null>((resolve, reject) => {
     child.once("error", reject);
-    child.once("exit", (code, killed) => {
+    child.once("close", (code, killed) => {
       hasEnded = true;
       resolve(code === 0 ? null : code === null ? `was ended by ${killed}` : `ended with status ${code}`);
     });
@@ -146,19 +153,17 @@ export async function feedCommand(
   let bytes = 0;
   try {
     for await (const piece of content) {
-      if (hasEnded) break;
+      if (told !== "" || hasEnded) break;
       bytes += piece.length;
-      if (!stdin.write(piece)) await Promise.race([new Promise((drained) => stdin.once("drain", drained)), ended]);
+      if (!stdin.write(piece)) await Promise.race([new Promise((drained) => stdin.once("drain", drained)), over]);
     }
-    if (!hasEnded) {
-      // Only once every byte has left this process.
-      stdin.end(() => control.end("whole\n"));
-    }
+    // Only once every byte has left this process.
+    if (!hasEnded) stdin.end(() => control.end("whole\n"));
     const failed = await ended;
     throwIfAborted(signal);
     if (failed !== null)
       throw new CairnError("io", `the command ${failed}`, { hint: "see its output on stderr, above" });
-    return bytes;
+    return bytes - Number(told);
   } finally {
     if (!hasEnded) stop();
     signal?.removeEventListener("abort", stop);

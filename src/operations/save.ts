@@ -1,3 +1,4 @@
+import type { SavePointId } from "../ids.ts";
 import { ownCause } from "../contract/checked-calls.ts";
 import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
@@ -61,7 +62,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     rows:
       options.rows === undefined
         ? []
-        : await (await import("./content/check-rows.ts")).checkRowsOf(workspace, saved.point, options),
+        : await (await import("./content/check-rows.ts")).checkRowsOfSaved(workspace, saved.point, options),
     ...(saved.hooks === undefined ? {} : { hooks: saved.hooks }),
   };
 }
@@ -126,7 +127,7 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   const parent =
     options.parent === undefined || options.parent === null
       ? options.parent
-      : workspace.byId(options.parent as Parameters<Workspace["byId"]>[0]);
+      : workspace.byId(options.parent as SavePointId);
   if (parent === null && options.parent !== null)
     throw new CairnError("not_found", `there is no point ${options.parent} to be the parent`);
   // Head moves to the newest imported point, but never from a save of the folder to an import.

@@ -160,7 +160,7 @@ async function turnOf(
     ...(whyNot === undefined ? {} : { why_not: whyNot }),
     after,
     not_saved: notSaved,
-    changed: own === null || (own.size === 0 && notSaved.length > 0) ? null : own.size,
+    changed: own === null || (own.size === 0 && (notSaved.length > 0 || before === null)) ? null : own.size,
     paths: [...(own ?? new Map<string, NamedPath>()).values()].slice(0, SHOWN_PATHS),
     uncertain: uncertain?.size ?? 0,
     taken_back: isTakenBack,
@@ -267,9 +267,7 @@ function stateBefore(
   events: readonly StoredEvent[],
 ): { before: SavePointId | null; whyNot?: string } {
   const firsts = [events[0]!, ...events.filter(({ tool }) => tool !== null).slice(0, 1)];
-  const first = firsts.find(
-    ({ event, asked_at: late, made, failed }) => isBefore(event) && failed === null && (late === null || !made),
-  );
+  const first = firsts.find((each) => isBefore(each.event) && each.failed === null && isInTime(workspace, each));
   const failed = firsts.flatMap((each) => each.failed ?? [])[0];
   if (first === undefined) {
     const why = failed === undefined ? "" : `: the folder could not be saved, because ${failed}`;
@@ -278,6 +276,13 @@ function stateBefore(
   if (workspace.byId(first.save_point_id) === null)
     return { before: null, whyNot: "a cleanup removed the point before the turn" };
   return { before: first.save_point_id };
+}
+
+/** True if the point of an event is the state at that event. A late save has it only if the folder still equalled an older point. */
+function isInTime(workspace: Workspace, { asked_at: asked, made, save_point_id: id }: StoredEvent): boolean {
+  if (asked === null) return true;
+  const point = workspace.byId(id);
+  return !made && (point === null || point.descriptor.created_at < asked);
 }
 
 /** Returns the ids of the turns that a rewind took back, and no undo brought again. */

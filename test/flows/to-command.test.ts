@@ -41,6 +41,17 @@ test("backup restore --to-command writes a file to a command, whose exit status 
     const failed = cairn(to(line), OWN);
     assert.deepEqual([failed.status, failed.error?.message], [1, "the command ended with status 3"], line);
   }
+  // A command that ends well without reading everything, for example `head`, is named.
+  for (const [line, most] of [
+    ["head -c 10 > /dev/null", 1 << 20],
+    ["true", 0],
+    ["exec < /dev/null; cat", 0],
+  ] as const) {
+    const part = cairn(to(line), OWN);
+    const { bytes, unread_bytes: unread } = part.data as { bytes: number; unread_bytes: number };
+    assert.deepEqual([part.status, bytes <= most, bytes + unread], [10, true, text.length], line);
+    assert.match(part.warnings.join("\n"), new RegExp(`ended without reading [0-9,]+ bytes of dump\\.sql`));
+  }
   assert.match(cairn(to("kill -TERM $$"), OWN).error!.message, /status 143/);
   const folder = ["backup", "restore", "latest", "--to-command", "cat", ...place.options];
   for (const words of [folder, [...to("cat"), "--to", copy], [...to("cat"), "--sparse"], to(" ")])

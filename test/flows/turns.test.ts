@@ -370,6 +370,19 @@ test("rewind of a turn without an exact state before it names the nearest earlie
     assert.equal(project.run(...words).error!.code, code, words.join(" "));
 });
 
+test("a turn whose first two hooks both saved late has no exact state before it, and its changes are unknown", () => {
+  const project = new Project();
+  const asked = new Date().toISOString();
+  project.write("b", "changed by the turn before its first save");
+  for (const more of [{ event: "UserPromptSubmit" }, { event: "PreToolUse", tool: "shell", call: "1" }]) {
+    const cause = { kind: "tool_call", agent: "codex", session: "s", turn: "t", asked_at: asked, ...more };
+    cairnOk(["save", project.folder, "--skip-unchanged", "--cause", JSON.stringify(cause)]);
+  }
+  const [turn] = project.turns().turns;
+  assert.deepEqual([turn!.before, turn!.changed], [null, null]);
+  assert.equal(project.run("rewind").error!.code, "not_found");
+});
+
 test("a restore that changes nothing is no operation, but a head that it moved goes back", () => {
   const project = new Project();
   project.write("b", "two");

@@ -23,7 +23,8 @@ import type { ListedSnapshot, SnapshotListing } from "../../repository/repositor
 import { verifyRepository } from "./verify.ts";
 import { chosenSnapshots, inOrder, newestOfEach, restoredSnapshot, warnOfFuture } from "../open/snapshots.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
-import { checkedProbe, isOwnProbe, type ProbeRecord, type RanProbe, runProbes } from "../open/checks.ts";
+import type { ProbeRecord } from "../../formats/records/checks.ts";
+import { checkedProbe, isOwnProbe, runProbe } from "../open/checks.ts";
 import type { Ask } from "../restore/prove.ts";
 import { restoreBackup } from "../restore/restore.ts";
 import { restoredDatabases } from "../restore/restored-databases.ts";
@@ -150,7 +151,7 @@ async function checkOne(
     result = await restoreBackup(
       access.withCache(join(scratch, "cache/repositories", access.repository.id)),
       { snapshot: id, to: join(scratch, "restored"), asStored: true, ask },
-      { ...callOf(options), jobs: options.jobs },
+      callOf(options),
     );
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
@@ -195,7 +196,7 @@ async function askAgain(
     else if (status === null) note("it was stopped when the backup was made");
     else if (!given.includes(command) && !isOwnProbe(command)) note("you have not given it on this machine");
     else {
-      const [{ record, failure }] = (await runProbes([command], folder, signal)) as [RanProbe];
+      const { record, failure } = await runProbe(command, folder, signal);
       const isMissing = record.status !== status && (record.status === 126 || record.status === 127);
       const isEqual = record.status === status && record.output_b64 === output;
       if (isMissing) note(`it ${failure}`);

@@ -10,12 +10,14 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { piecesOfChecks, type SnapshotChecks } from "../open/checks.ts";
+import { encodeChecks, type SnapshotChecks } from "../../formats/records/checks.ts";
+import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { snapshotContent } from "../open/content.ts";
 import { leadTo } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import {
+  type FileContent,
   type BeforeDatabase,
   largeDatabases,
   type PagedDatabase,
@@ -35,7 +37,6 @@ interface PagingParts {
   /** Questions to a restored copy, and their answers; null: none. */
   checks: SnapshotChecks | null;
   signal: AbortSignal | undefined;
-  jobs: number | undefined;
   /** Told of a database whose pages are all stored again, before they are. */
   onWarning: ((message: string) => void) | undefined;
 }
@@ -63,11 +64,11 @@ export class PagedContent {
 
   /** Null if the point has no large database and no checks. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
-    const { session, stored, paths, checks, signal, jobs, onWarning } = parts;
+    const { session, stored, paths, checks, signal, onWarning } = parts;
     const { root, manifest } = await pointContent(stored, paths);
     const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
     if (found.length === 0 && checks === null) return null;
-    const blobs = session.packedBlobs(jobs);
+    const blobs = session.packedBlobs();
     const added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
     const seen = new Set<string>();
     const store: StoreBlob = async (type, id, bytes) => {
@@ -95,12 +96,12 @@ export class PagedContent {
       }
       const top = stored.snapshotTree;
       const lead = await leadTo(stored.blobs, top, paths);
-      let record: Parameters<typeof PagedTrees.make>[1]["record"] = null;
+      let record: FileContent | null = null;
       if (checks !== null) {
-        const pieces = piecesOfChecks(checks);
+        const encoded = encodeChecks(checks);
+        const pieces = manifestPieces(encoded);
         for (const { id, bytes } of pieces) await store("data", id, bytes);
-        const size = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
-        record = { size, content: Buffer.concat(pieces.map(({ id }) => id)) };
+        record = { size: encoded.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
       }
       const trees = await PagedTrees.make(stored.blobs, { top, lead, databases, record }, store);
       return new PagedContent(trees, { databases, added, blobs });

@@ -22,6 +22,21 @@ export async function nodeIn(reader: BlobSource, tree: Uint8Array, name: Uint8Ar
   return nodeNamed(decodeTree(await viewed(reader, tree)), name);
 }
 
+/** Returns the node at a path of latin1 names below a tree; undefined if there is none. */
+export async function nodeAt(
+  reader: BlobSource,
+  tree: Uint8Array,
+  names: readonly string[],
+): Promise<TreeNode | undefined> {
+  let node: TreeNode | undefined;
+  let folder: Uint8Array | undefined = tree;
+  for (const name of names) {
+    node = folder && (await nodeIn(reader, folder, Buffer.from(name, "latin1")));
+    folder = node?.subtree;
+  }
+  return node;
+}
+
 /** Some nodes of a tree; see `someNodes`. Throws as `readNodes` does. */
 export async function readSomeNodes(
   reader: BlobSource,
@@ -57,6 +72,23 @@ export async function readBlob(
   const entry = entryOf(reader, id, type);
   if (type === DATA_BLOB) return reader.readBlob(entry);
   return reader.readTree(entry, () => treesAhead(stack, (each) => reader.index.lookup(each, 0, TREE_BLOB)));
+}
+
+/** Returns the bytes of a file. Throws `damaged`, naming `what`, if the file has more than `most` bytes or than its size. */
+export async function readFile(
+  reader: BlobSource,
+  { size, content = Buffer.alloc(0) }: TreeNode,
+  { what, most }: { what: string; most: number },
+): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  let left = size > most ? -1 : size;
+  for (let at = 0; at < content.length && left >= 0; at += 32) {
+    const part = await readBlob(reader, content.subarray(at, at + 32), DATA_BLOB);
+    left -= part.length;
+    parts.push(part);
+  }
+  if (left < 0) throw new CairnError("damaged", `${what} is longer than its size, or than ${most} bytes`);
+  return Buffer.concat(parts);
 }
 
 function entryOf({ index }: BlobSource, id: Uint8Array, type: typeof DATA_BLOB | typeof TREE_BLOB): number {

@@ -7,7 +7,7 @@ import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
 import { fileNode } from "../../workspace/store/snapshot-tree.ts";
-import { nameOf, nodeIn, readNodes } from "./nodes.ts";
+import { nameOf, nodeAt, nodeIn, readNodes } from "./nodes.ts";
 import { folderName, readDatabase, type StoredDatabase } from "./stored-database.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -148,15 +148,10 @@ function unreadable({ path, size, sha256: digest }: FileHash, error: CairnError)
 
 /** True if no entry is at a path and no link leads to it. */
 async function isFree(reader: BlobSource, root: Uint8Array, path: Uint8Array): Promise<boolean> {
-  const parts = latin1(path).split("/");
-  let tree = root;
-  for (const [n, name] of parts.entries()) {
-    const node: TreeNode | undefined = await nodeIn(reader, tree, Buffer.from(name, "latin1"));
-    if (n === parts.length - 1) return node === undefined && isEntryName(Buffer.from(name, "latin1"));
-    if (node?.subtree === undefined) return false;
-    tree = node.subtree;
-  }
-  return false;
+  const names = latin1(path).split("/");
+  const name = Buffer.from(names.pop()!, "latin1");
+  const folder = names.length === 0 ? root : (await nodeAt(reader, root, names))?.subtree;
+  return folder !== undefined && isEntryName(name) && (await nodeIn(reader, folder, name)) === undefined;
 }
 
 async function insert(

@@ -21,7 +21,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
-import { nameOf, nodeIn, readBlob, readNodes } from "./nodes.ts";
+import { nameOf, nodeAt, readBlob, readFile, readNodes } from "./nodes.ts";
 
 /** Bytes of a database that are read before they are handed on. */
 const PIECE = 1024 * 1024;
@@ -56,18 +56,14 @@ export function pageHash(page: Uint8Array): Uint8Array {
 
 /** The folders of databases in a snapshot; none if `/.cairn` has none. Throws `damaged`. */
 export async function databaseFolders(reader: BlobSource, top: Uint8Array): Promise<TreeNode[]> {
-  let tree = top;
-  for (const name of [".cairn", "databases"]) {
-    const node = await nodeIn(reader, tree, Buffer.from(name));
-    if (node?.subtree === undefined) return [];
-    tree = node.subtree;
-  }
-  return [...(await readNodes(reader, tree))].filter(({ subtree }) => subtree !== undefined);
+  const folder = await nodeAt(reader, top, [".cairn", "databases"]);
+  if (folder?.subtree === undefined) return [];
+  return [...(await readNodes(reader, folder.subtree))].filter(({ subtree }) => subtree !== undefined);
 }
 
 /** Reads the manifest in a folder below `/.cairn/databases`. Throws `damaged`, `newer_version`. */
 export async function readPagesManifest(reader: BlobSource, folder: Uint8Array): Promise<PagesManifest> {
-  const file = await nodeIn(reader, folder, Buffer.from(MANIFEST_NAME));
+  const file = await nodeAt(reader, folder, [MANIFEST_NAME]);
   return decodePagesManifest(await wholeFile(reader, file, MANIFEST_NAME), sha256);
 }
 
@@ -92,13 +88,8 @@ async function wholeFile(
   name: string,
   digest?: string,
 ): Promise<Uint8Array> {
-  const content = node?.content;
-  if (content === undefined || node!.size > MOST_PAGES * PAGE_HASH_BYTES)
-    throw new CairnError("damaged", `its file ${name} is missing`);
-  const parts: Uint8Array[] = [];
-  for (let at = 0; at < content.length; at += 32)
-    parts.push(await readBlob(reader, content.subarray(at, at + 32), DATA_BLOB));
-  const bytes = Buffer.concat(parts);
+  if (node?.content === undefined) throw new CairnError("damaged", `its file ${name} is missing`);
+  const bytes = await readFile(reader, node, { what: `its file ${name}`, most: MOST_PAGES * PAGE_HASH_BYTES });
   if (digest !== undefined && hex(sha256(bytes)) !== digest)
     throw new CairnError("damaged", `the digest of its file ${name} differs from the one in its manifest`);
   return bytes;

@@ -6,12 +6,11 @@ import { compareBytes, hex } from "../../formats/bytes.ts";
 import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
-import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { PlacedDatabases } from "../databases/placed-databases.ts";
-import { nameOf, nodesOrNull, readBlob, readNodes } from "../databases/nodes.ts";
+import { nameOf, nodesOrNull, readFile, readNodes } from "../databases/nodes.ts";
 import type { Session } from "./session.ts";
 import { isMadeByUs } from "./snapshots.ts";
 
@@ -155,12 +154,8 @@ async function manifestIn(
   try {
     const file = (await readNodes(reader, folder)).find((node) => nameOf(node) === "manifest.json");
     if (file?.content === undefined) return null;
-    if (file.size > MAX_MANIFEST_BYTES)
-      throw new CairnError("damaged", "the snapshot's manifest is larger than a manifest can be");
-    const parts: Uint8Array[] = [];
-    for (let at = 0; at < file.content.length; at += 32)
-      parts.push(await readBlob(reader, file.content.subarray(at, at + 32), DATA_BLOB));
-    return { manifest: decodeManifest(Buffer.concat(parts)), manifestDamage: null };
+    const bytes = await readFile(reader, file, { what: "the snapshot's manifest", most: MAX_MANIFEST_BYTES });
+    return { manifest: decodeManifest(bytes), manifestDamage: null };
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
     return { manifest: null, manifestDamage: error };

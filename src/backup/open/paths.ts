@@ -25,7 +25,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { lackingIn } from "../../workspace/points/left-out.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { savedNodes, type SnapshotContent } from "./content.ts";
-import { nameOf, nodeIn } from "../databases/nodes.ts";
+import { nameOf, nodeAt, nodeIn } from "../databases/nodes.ts";
 
 const SLASH = 0x2f;
 const ROOT = Buffer.from("/");
@@ -260,18 +260,11 @@ export async function entryAt(
 ): Promise<TreeNode | null> {
   if (path.length === 0) return null;
   const where = part === undefined ? "the snapshot" : `the folder ${quotedPath(part.path)} of the snapshot`;
-  let tree: Uint8Array | undefined = root;
-  let found: TreeNode | null = null;
-  for (const name of latin1(path).split("/")) {
-    const node: TreeNode | undefined =
-      tree === undefined ? undefined : await nodeIn(reader, tree, Buffer.from(name, "latin1"));
-    if (node === undefined)
-      throw new CairnError("not_found", `${quotedPath(path)} is not in ${where}`, {
-        hint: advice`${call("backup find NAME", "find", word("pattern"))} looks for a name in all snapshots`,
-      });
-    found = node;
-    tree = node.subtree;
-  }
+  const found = await nodeAt(reader, root, latin1(path).split("/"));
+  if (found === undefined)
+    throw new CairnError("not_found", `${quotedPath(path)} is not in ${where}`, {
+      hint: advice`${call("backup find NAME", "find", word("pattern"))} looks for a name in all snapshots`,
+    });
   return found;
 }
 

@@ -11,7 +11,6 @@ import {
   encodeReceiptBody,
   type ReceiptBody,
   type ReceiptDatabase,
-  type ReceiptRows,
 } from "../../formats/records/receipt.ts";
 import { durableMkdir, durableWrite, readRecord, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
@@ -29,7 +28,6 @@ import type {
   BackupList,
   BackupSnapshot,
   DatabaseProof,
-  RowsCheck,
   VerifyReceiptOptions,
   VerifyReceiptResult,
 } from "../../contract/index.ts";
@@ -77,11 +75,6 @@ export function receiptRow({ statistics, problems, ...proof }: DatabaseProof): R
     label,
     duration_ms,
   };
-}
-
-/** Shortens the check of named files to the fields of a receipt. */
-export function rowsRow({ files: _files, ...counts }: RowsCheck): ReceiptRows {
-  return counts;
 }
 
 /** Signs a proof and keeps the receipt, chained to the previous one. Returns its path. */

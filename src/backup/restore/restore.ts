@@ -12,6 +12,7 @@ import { publicLeftOut } from "../../workspace/points/left-out.ts";
 import { snapshotContent, withoutOthersDigests } from "../open/content.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
 import { requireOutside } from "../open/own-folder.ts";
+import { readChecks } from "../open/checks.ts";
 import { chosenPaths, contentOf } from "../open/paths.ts";
 import { reading } from "../open/session.ts";
 import { chosenSnapshot, pointOf, restoredSnapshot } from "../open/snapshots.ts";
@@ -24,7 +25,6 @@ import {
   type Proven,
   proveNewFolder,
   type ReadBack,
-  readChecks,
   signed,
   warnUnproven,
 } from "./prove.ts";

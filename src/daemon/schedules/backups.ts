@@ -12,6 +12,7 @@ import type {
 import { CairnError, toCairnError } from "../../errors.ts";
 import { passwordOfFile } from "../../formats/restic/password-bytes.ts";
 import type { ScheduledRun, ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { unprovenBy } from "../../formats/records/receipt.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -122,10 +123,8 @@ async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Prom
   const found = findWorkspace(folderOf(served));
   const onWarning = (warning: string): void =>
     hands.log(`${printablePath(folderOf(served))}: ${warning}`, { priority: "warning", workspace: folderOf(served) });
-  const { probes } = await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
-  const failed = probes.find(({ failure }) => failure !== null);
-  if (failed !== undefined)
-    throw new CairnError("conflict", `the folder is backed up, but the probe ${failed.command} ${failed.failure}`);
+  const result = await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
+  requireProven("the folder is backed up", unprovenBy(result));
 }
 
 /** Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws `damaged`. */
@@ -137,9 +136,16 @@ async function checkRestore(row: BackupRow, { path }: ServedWorkspace, call: Cal
     if (newest === undefined)
       throw new CairnError("not_found", `${open.info.location} has no backup of ${printablePath(path)} yet`);
     const checked = { snapshots: [newest.snapshot_id], quick: true, restoreCheck: true, probe: row.probe };
-    const damage = damageIn(await open.verify({ ...checked, signal }));
+    const result = await open.verify({ ...checked, signal });
+    const damage = damageIn(result);
     if (damage !== null) throw new CairnError("damaged", damage);
+    requireProven("the snapshot can be restored", result.restored.flatMap(unprovenBy));
   });
+}
+
+/** Throws `conflict` with what was done and why it proves less than it must. */
+function requireProven(done: string, why: readonly string[]): void {
+  if (why.length > 0) throw new CairnError("conflict", `${done}, but ${printablePath(why.join("; "))}`);
 }
 
 /**

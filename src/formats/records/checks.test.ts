@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
-import { decodeChecks, encodeChecks, MOST_OUTPUT, MOST_PROBES, type SnapshotChecks } from "./checks.ts";
+import { decodeChecks, encodeChecks, MOST_COMMAND, MOST_OUTPUT, MOST_PROBES, type SnapshotChecks } from "./checks.ts";
 import { recordPath } from "./record.ts";
 
 const PROBE = { command: 'cat "$DIR/a"', status: 0, output_b64: "b25lCg==" };
@@ -29,6 +29,7 @@ test("checks with too many probes, a longer answer or an impossible status are d
     [{ ...PROBE, output_b64: Buffer.alloc(MOST_OUTPUT * 2).toString("base64") }],
     [{ ...PROBE, status: 256 }],
     [{ ...PROBE, command: 1 }],
+    [{ ...PROBE, command: "#".repeat(MOST_COMMAND + 1) }],
   ])
     assert.throws(() => decode(probes), { code: "damaged" });
 });

@@ -13,6 +13,9 @@ const VERSION = 1;
 export const MOST_PROBES = 64;
 export const MOST_OUTPUT = 64 << 10;
 
+/** The most characters of a command or query that is stored, so that a receipt with all of them stays readable. */
+export const MOST_COMMAND = 4096;
+
 /** A query whose rows name files of a folder. Paths are relative to the saved folder. */
 export interface RowsRule {
   database: RecordedPath;
@@ -46,7 +49,7 @@ export function decodeChecks(bytes: Uint8Array): SnapshotChecks {
     "probes",
     (element, label) => {
       const probe = new Fields(element, label);
-      probe.text("command");
+      probe.text("command", MOST_COMMAND);
       if (!probe.isNull("status")) probe.integer("status", 255);
       probe.base64("output_b64", MOST_OUTPUT * 2);
     },
@@ -60,5 +63,5 @@ export function checkRowsRule(element: unknown, label: string): void {
   const rule = new Fields(element, label);
   checkPath(rule.object("database"));
   checkPath(rule.object("folder"));
-  rule.text("query");
+  rule.text("query", MOST_COMMAND);
 }

@@ -1,5 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../fields.ts";
+import { plural } from "../sizes.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
 /**
@@ -82,6 +83,30 @@ export interface ReceiptDatabase {
   duration_ms: number;
 }
 
+/** A backup or a restored copy, with its probes and the files that its rows name. */
+interface Asked {
+  rows?: readonly Pick<ReceiptRows, "path" | "wrong">[] | undefined;
+  probes?: readonly (Pick<ReceiptProbe, "command"> & { equal?: boolean | null; failure?: string | null })[] | undefined;
+}
+
+/** Says which probes failed, were not run or answer otherwise, and which rows name missing files. Empty: none. */
+export function unprovenBy({ rows = [], probes = [] }: Asked): string[] {
+  const notEqual = (equal: boolean | null): string =>
+    equal === null ? "was not run on the restored copy" : "answers otherwise";
+  return [
+    ...rows.flatMap(({ path, wrong }) =>
+      wrong === 0
+        ? []
+        : [
+            `${plural(wrong, "row")} of ${path} ${wrong === 1 ? "names a missing or different file" : "name missing or different files"}`,
+          ],
+    ),
+    ...probes.flatMap(({ command, equal = true, failure = null }) =>
+      equal === true && failure === null ? [] : [`the probe ${command} ${failure ?? notEqual(equal)}`],
+    ),
+  ];
+}
+
 export interface SignedReceipt {
   readonly body: ReceiptBody;
   /** The signed bytes. */
@@ -126,10 +151,8 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
   if (fields.has("rows"))
     fields.list("rows", (element, label) => {
       const each = new Fields(element, label);
-      each.text("path");
-      each.text("folder");
-      each.integer("named");
-      each.integer("wrong");
+      for (const key of ["path", "folder"]) each.text(key);
+      for (const key of ["named", "wrong"]) each.integer(key);
     });
   if (fields.has("probes"))
     fields.list("probes", (element, label) => {

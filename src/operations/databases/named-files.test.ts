@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
@@ -122,6 +122,35 @@ test("a query that fails is listed, and the point is made", async (t) => {
   const { rows, made } = await client.save({ with: ["mail.db=att"], rows: ["select path from nowhere"] });
   assert.deepEqual([made, rows[0]!.named, rows[0]!.wrong, rows[0]!.files[0]!.path], [true, 0, 1, "mail.db"]);
   assert.match(rows[0]!.files[0]!.detail, /^the query "select path from nowhere" fails: no such table/);
+});
+
+test("a save whose files cannot be compared answers with its point and names the reason", async (t) => {
+  const { client, name } = await scene(t);
+  await client.save();
+  const { repository: store } = await client.store();
+  const packs = (): string[] =>
+    readdirSync(join(store, "data"), { recursive: true, encoding: "utf8" }).filter((each) =>
+      /\/[0-9a-f]{64}$/.test(each),
+    );
+  const before = packs();
+  name("two", 3, null);
+  await client.save();
+  // These packs have the database.
+  for (const each of packs().filter((pack) => !before.includes(pack))) {
+    const place = join(store, "data", each);
+    const bytes = readFileSync(place);
+    bytes[0]! ^= 1;
+    rmSync(place);
+    writeFileSync(place, bytes);
+  }
+  const warnings: string[] = [];
+  const saved = await client.save({ ...SAVING, onWarning: (text) => void warnings.push(text) });
+  assert.deepEqual([saved.made, saved.rows[0]!.path, saved.rows[0]!.wrong], [true, "mail.db", 1]);
+  assert.match(saved.rows[0]!.files[0]!.detail, /^the files were not compared: .*blob/);
+  assert.match(warnings.join("\n"), /is made, but the files were not compared/);
+  // A verification has nothing else to answer.
+  await assert.rejects(client.verify("head", { throwOnDamage: true }), { code: "damaged" });
+  assert.equal((await client.history()).save_points[0]!.save_point_id, saved.save_point_id);
 });
 
 test("one database may have several folders and queries", async (t) => {

@@ -25,8 +25,9 @@ const TIME_LIMIT_MS = 10 * 60_000;
 const NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /**
- * Compares the files that rows name with a state's own, and warns of those that are missing or different. A query that
- * fails is such a finding, too. `scratch`: a free path, removed at the end.
+ * Runs the query of each rule and looks up every file that a row names in the state. Lists the files that are missing or
+ * have another size or SHA-256, and warns of them. A query that fails is listed like a wrong file. `scratch`: a free path,
+ * removed at the end.
  */
 export async function checkRows(
   rules: readonly RowsRule[],

@@ -3,6 +3,7 @@ import type { CairnLibrary, Client, KeptRepository, WorkspaceInfo } from "../../
 import { type CairnError, reworded, toCairnError } from "../../../errors.ts";
 import { durableMkdir } from "../../../fs/durable.ts";
 import { acquireLock } from "../../../fs/lock.ts";
+import { unprovenBy } from "../../../formats/records/receipt.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -164,7 +165,7 @@ async function backUp(
       const { removed } = await repository.forget({ ...options, ...own, retention: kept.retention, prune: true });
       done.removed = removed;
     }
-    return made.incomplete !== null || hasFailed(made.hooks) || made.probes.some(({ failure }) => failure !== null);
+    return made.incomplete !== null || hasFailed(made.hooks) || unprovenBy(made).length > 0;
   });
 }
 

@@ -72,7 +72,7 @@ export const command: CommandDefinition = {
     ...IN_PLACE.definitions,
     {
       flags: "--to-command <command>",
-      text: "write one file to the stdin of a command for the shell, which never sees the end of a part of the file; the command's exit status counts",
+      text: "write one file to the stdin of a command for the shell, which never sees the end of a part of the file; the command's exit status counts, and a command that reads only a part exits 10",
     },
     ...OPTIONS.definitions,
     IINCLUDE,
@@ -163,14 +163,20 @@ async function intoCommand(context: Context, input: Input, line: string): Promis
   const { feedCommand } = await import("../../../fs/shell-command.ts");
   return withRepository(context, input, async (repository) => {
     const options = { ...context.callOptions(), ...readFilter(context, input) };
-    const { kind, snapshot: of, ...named } = await repository.show(snapshot, paths[0]!, options);
+    const { kind, snapshot: of, entries, ...named } = await repository.show(snapshot, paths[0]!, options);
     if (kind !== "file")
       throw usage(`${printable(named.path)} is a ${kind}, and only a file can be written to a command`);
     const content = repository.read(of.snapshot_id, paths[0]!, options);
     const { signal } = options;
     const bytes = await feedCommand(line, content, { toStderr: context.globals.json === true, signal });
-    const data = { snapshot_id: of.snapshot_id, path: named.path, bytes };
-    return { data, text: () => `wrote ${shownPath(named.path)}, ${formatBytes(bytes)}, to the command` };
+    const unread = (entries[0]?.size ?? bytes) - bytes;
+    if (unread > 0)
+      options.onWarning?.(`the command ended without reading ${plural(unread, "byte")} of ${printable(named.path)}`);
+    return {
+      data: { snapshot_id: of.snapshot_id, path: named.path, bytes, unread_bytes: unread },
+      exitStatus: unread > 0 ? EXIT_PARTLY : 0,
+      text: () => `the command read ${formatBytes(bytes)} of ${shownPath(named.path)}`,
+    };
   });
 }
 

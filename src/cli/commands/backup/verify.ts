@@ -6,6 +6,7 @@ import type {
   RestoredForCheck,
   VerifyBackupResult,
 } from "../../../contract/index.ts";
+import { unprovenBy } from "../../../formats/records/receipt.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
@@ -55,7 +56,8 @@ export const command: CommandDefinition = {
         throw usage(`--${name} works with --restore-check only`);
     const verify = async (repository: BackupRepository): Promise<Outcome> => {
       const result = await repository.verify(options);
-      return outcomeOf(result, () => render(context, result), unverified(result) > 0 || result.restored.some(isPartly));
+      const isShort = unverified(result) > 0 || result.restored.some((each) => unprovenBy(each).length > 0);
+      return outcomeOf(result, () => render(context, result), isShort);
     };
     return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
   },
@@ -80,7 +82,7 @@ export const drill: CommandDefinition = {
       return outcomeOf(
         result,
         text,
-        result.restored.some((each) => each.receipt === null || isPartly(each)),
+        result.restored.some((each) => each.receipt === null || unprovenBy(each).length > 0),
       );
     };
     return withRepository(context, input, work, "restore");
@@ -109,11 +111,6 @@ function hintFor({ problems }: Pick<VerifyBackupResult, "problems">): string {
 /** Returns the number of snapshots that this program cannot verify. */
 function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
-}
-
-/** True if a restored copy was not asked everything, or lacks files that rows name. */
-function isPartly({ probes, rows }: RestoredForCheck): boolean {
-  return probes.some(({ equal }) => equal === null) || rows.some(({ wrong }) => wrong > 0);
 }
 
 const SHOWN_LOSSES = 5;

@@ -1,6 +1,7 @@
 import { VerifyReceiptOptions } from "../../../contract/snapshots.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { CairnError } from "../../../errors.ts";
+import { type ReceiptBody, unprovenBy } from "../../../formats/records/receipt.ts";
 import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 
@@ -42,6 +43,9 @@ export const command: CommandDefinition = {
             : `${context.style.yellow("self-signed")}: by the key in the receipt itself, ${result.public_key}`,
           `  snapshot ${said("snapshot_id").slice(0, 8)} of repository ${said("repository_id").slice(0, 8)} was restored into ${said("target")}`,
           `  on ${said("host")} at ${said("made_at")}, read again${from} and found equal: state digest ${said("state_digest")}`,
+          ...unprovenBy(receipt as Partial<ReceiptBody>).map(
+            (why) => `  ${context.style.yellow("not proven")}: ${printable(why)}`,
+          ),
           ...(rewritten === null
             ? []
             : [
