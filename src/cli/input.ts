@@ -1,5 +1,7 @@
 import { randomInt } from "node:crypto";
+import { createInterface } from "node:readline/promises";
 import { CairnError } from "../errors.ts";
+import { printable } from "./render/format.ts";
 
 type Argument = string | string[] | undefined;
 
@@ -144,4 +146,20 @@ export function parseBase64(text: string, what: string): Uint8Array {
   if (bytes.length === 0 || canonical !== text.replace(/=+$/, ""))
     throw usage(`${what} is not base64: ${JSON.stringify(text)}`);
   return bytes;
+}
+
+/** Asks on a terminal. Without a terminal the answer is no. */
+export async function isConfirmed(question: string): Promise<boolean> {
+  if (!canAsk()) return false;
+  const asking = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return /^y(?:es)?$/i.test((await asking.question(`${printable(question)} [y/N] `)).trim());
+  } finally {
+    asking.close();
+  }
+}
+
+/** True if a person reads questions and answers them. */
+export function canAsk(): boolean {
+  return process.stdin.isTTY && process.stderr.isTTY;
 }

@@ -1,9 +1,13 @@
 /** Runs the command line in this process on a fake library and keeps what it wrote. Test only. */
+import { join } from "node:path";
 import { runCli } from "./program/cli.ts";
 import type { CliInput, OutputSink } from "./program/cli.ts";
 import type { Envelope } from "./envelope.ts";
 import { fakeLibrary } from "./testing-fake-library.ts";
 import type { FakeLibrary } from "./testing-fake-library.ts";
+
+// What a command starts is this command again, on the fake library, and not the test's file.
+process.argv[1] = join(import.meta.dirname, "testing-entry.ts");
 
 export interface RunSettings {
   fake?: FakeLibrary;

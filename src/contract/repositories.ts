@@ -12,6 +12,7 @@ import {
   opt,
   orNull,
   part,
+  pick,
   place,
   rate,
   rows,
@@ -28,6 +29,7 @@ import {
   CheckedProbe,
   dryRun,
   RepositoryInfo,
+  RestoredSnapshot,
   SnapshotChoice,
   SnapshotFilter,
   TransferredSize,
@@ -180,13 +182,15 @@ export const BackupProblem = object({
 });
 export type BackupProblem = Of<typeof BackupProblem>;
 export const RestoredForCheck = object({
-  snapshot_id: text(),
+  ...RestoredSnapshot.entries,
+  paths: rows(text(), "folders that the snapshot was made of"),
   entries: number(),
   bytes: number(),
   state_digest: orNull(text("digest of the restored state, equal to the saved one; null if it was not proven")),
   databases: rows(DatabaseProof, "SQLite databases in the restored state"),
   rows: rows(RowsCheck, "files that rows of its databases name"),
   probes: rows(CheckedProbe, "commands that the backup was made with; one that was not run: exit 10"),
+  receipt: orNull(text("path of the receipt; null if the restored state was not proven, or lacks files")),
 });
 export type RestoredForCheck = Of<typeof RestoredForCheck>;
 export const VerifyBackupOptions = object({
@@ -231,6 +235,22 @@ export const VerifyBackupResult = object({
   duration_ms: duration(),
 });
 export type VerifyBackupResult = Of<typeof VerifyBackupResult>;
+export const DrillOptions = object({
+  ...CallOptions.entries,
+  folder: opt(
+    place("only snapshots of this folder; default: the newest snapshot of each host and folder"),
+    "--folder <dir>",
+  ),
+  ...pick(VerifyBackupOptions, "scratch", "probe", "jobs", "throwOnDamage"),
+});
+export type DrillOptions = Of<typeof DrillOptions>;
+export const DrillResult = object({
+  ...RepositoryInfo.entries,
+  restored: rows(RestoredForCheck),
+  problems: rows(BackupProblem),
+  duration_ms: duration(),
+});
+export type DrillResult = Of<typeof DrillResult>;
 
 export const RepairBackupsOptions = object({
   ...CallOptions.entries,

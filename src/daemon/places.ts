@@ -71,6 +71,11 @@ export function decidingVariables(env: NodeJS.ProcessEnv): Record<string, string
   return Object.fromEntries(names.flatMap((name) => ((env[name] ?? "") === "" ? [] : [[name, env[name]!]])));
 }
 
+/** The environment in which nearly nothing is set: a person's home directory, and a PATH. */
+export function bareVariables({ HOME }: NodeJS.ProcessEnv, PATH = ""): Record<string, string> {
+  return { ...(HOME === undefined ? {} : { HOME }), PATH };
+}
+
 function possibleSockets(env: NodeJS.ProcessEnv): string[] {
   if (env["CAIRN_SOCKET"] === "none") return [];
   const named = absolutePath(env, "CAIRN_SOCKET");

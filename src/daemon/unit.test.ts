@@ -21,7 +21,7 @@ function folder(t: { after: (work: () => void) => void }): string {
 
 test("installUnit and uninstallUnit return the commands for systemd", (t) => {
   const root = folder(t);
-  const { unit, commands, started } = installUnit(SYSTEM, root);
+  const { unit, commands, started } = installUnit(SYSTEM, root)!;
   assert.equal(unit, `${root}/etc/systemd/system/cairn.service`);
   assert.deepEqual([commands, started], [["systemctl daemon-reload", "systemctl enable --now cairn.service"], false]);
   assert.match(fs.readFileSync(unit, "utf8"), /^Type=notify$/m);

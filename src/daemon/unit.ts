@@ -5,12 +5,19 @@ import { dirname, join } from "node:path";
 import { advice, CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
-import { type DaemonPlaces, decidingVariables } from "./places.ts";
+import { shellQuote } from "../fs/paths/safe-path.ts";
+import { runShell } from "../fs/shell-command.ts";
+import { bareVariables, type DaemonPlaces, decidingVariables } from "./places.ts";
 
 export const UNIT = "cairn.service";
 const TIMED_UNIT = "cairn-due.service";
 
 type Scope = Pick<DaemonPlaces, "isSystem">;
+
+interface Caller {
+  env: NodeJS.ProcessEnv;
+  signal: AbortSignal;
+}
 
 /** Units of the system for root, else of the user. A timer needs no place for a socket, which some sessions lack. */
 export function ownScope(): Scope {
@@ -120,6 +127,38 @@ export function thisProgram(): string[] {
   return [process.execPath, realpathSync(process.argv[1]!)];
 }
 
+/** The variable PATH of cron on Debian. That of systemd's services has more folders. */
+const CRON_PATH = "/usr/bin:/bin";
+const SYSTEMD_PATH = `/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:${CRON_PATH}`;
+const TRY_MS = 120_000;
+
+/**
+ * Runs this command as systemd will run it, or cron on a machine without systemd: in `/`, without a terminal, with few variables.
+ * Returns null if it succeeds, else its output.
+ */
+export async function tryLater(
+  words: readonly string[],
+  { env, signal }: Caller,
+  more: Record<string, string> = {},
+): Promise<string | null> {
+  const path = existsSync("/run/systemd/system") ? SYSTEMD_PATH : CRON_PATH;
+  const onlyEnv = { ...bareVariables(env, path), ...decidingVariables(env), ...more };
+  const line = [...thisProgram(), ...words].map(shellQuote).join(" ");
+  const ended = await runShell(line, { onlyEnv, signal, timeoutMs: TRY_MS, mostBytes: 2000 });
+  if (ended.exitCode === 0) return null;
+  if (ended.isTimedOut) return `no end after ${TRY_MS / 1000} s`;
+  const said = Buffer.from(ended.output)
+    .toString()
+    .trim()
+    .replace(/^cairn: /, "");
+  return said.replaceAll(/\s*\n\s*/g, "; ");
+}
+
+/** Opens the repository that is kept for a folder as the timer and cron will. Returns null, or why that fails. */
+export async function tryKept(folder: string, context: Caller): Promise<string | null> {
+  return tryLater(["-C", folder, "backup", "list", "--latest", "1", "-q"], context);
+}
+
 function unitPath({ isSystem }: Scope, name: string): string {
   if (isSystem) return join("/etc/systemd/system", name);
   const config = absolutePath(process.env, "XDG_CONFIG_HOME") ?? join(homeDirectory(), ".config");
@@ -132,12 +171,16 @@ export function installedUnit(scope: Scope, what: Installable, root = ""): strin
   return existsSync(unit) ? unit : null;
 }
 
-/** Writes the unit and starts it if systemd runs. A repeated call changes only the unit's text. */
-export function installUnit(places: DaemonPlaces, root = ""): InstalledUnit {
+/**
+ * Writes the unit and starts it. A repeated call changes only the unit's text. Returns null, without a change, if systemd is not
+ * reachable.
+ */
+export function installUnit(places: DaemonPlaces, root = ""): InstalledUnit | null {
+  if (root === "" && !isReachable(places)) return null;
   return install(places, "daemon", [[UNIT, unitText(places, thisProgram())]], root);
 }
 
-/** Installs the timer as {@link installUnit} installs the daemon. Returns null, without a change, if systemd is not reachable. */
+/** Installs the timer as {@link installUnit} installs the daemon. */
 export function installTimer(scope: Scope, root = ""): InstalledUnit | null {
   if (root === "" && !isReachable(scope)) return null;
   return install(scope, "timer", timerTexts(scope, thisProgram(), process.env), root);

@@ -7,6 +7,7 @@ import { hasCode } from "../../src/operations/testing-folder.ts";
 import { cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";
+import { Terminal } from "../fixtures/terminal.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
 
 interface Kept {
@@ -326,4 +327,45 @@ test("several `cairn due` at once make one snapshot of a folder, and none after 
   const made = await dueAtOnce();
   assert.deepEqual([made.filter((id) => id !== null).length, snapshots()], [1, 1]);
   assert.deepEqual([await dueAtOnce(), snapshots()], [[null, null, null], 1]);
+});
+
+test("backup use in a script refuses a repository without a kept password, and keeps nothing", async () => {
+  const place = await newRepository("unkept");
+  const folder = newFolder("unkept-folder");
+  const env = { CAIRN_PASSWORD_FILE: place.passwordFile };
+  const { status, error } = cairn(["backup", "use", folder, "-r", place.location], { env });
+  assert.deepEqual([status, error!.code], [2, "usage"]);
+  assert.match(error!.hint!, /--password-file FILE/);
+  assert.equal(cairn(["-C", folder, "backup", "use"]).error!.code, "not_a_workspace");
+});
+
+test("backup use exits 10 if the password's source works only with the variables of the person's shell", async () => {
+  const place = await newRepository("bare");
+  const folder = newFolder("bare-folder");
+  const words = ["backup", "use", folder, "-r", place.location, "--password-command", 'cat "$PASSWORD_AT"'];
+  const { status, warnings, data } = cairn(words, { env: { PASSWORD_AT: place.passwordFile } });
+  assert.equal(status, 10);
+  assert.match(
+    warnings.join(),
+    /as the timer and cron run, the repository does not open: .*password command ended with status 1/,
+  );
+  assert.equal((data["kept"] as { repository: string }).repository, place.location);
+});
+
+test("backup use on a terminal offers to keep the typed password, and the kept file works without a terminal", async (t) => {
+  const place = await newRepository("typed");
+  const password = fs.readFileSync(place.passwordFile, "utf8").trim();
+  const folder = newFolder("typed-folder");
+  const answer = async (key: string): Promise<number> => {
+    const terminal = new Terminal(t, ["backup", "use", folder, "-r", place.location], SCRATCH);
+    await terminal.type("password of", `${password}\r`);
+    await terminal.type("so that the timer can back up? [y/N]", `${key}\r`);
+    return terminal.ended();
+  };
+  assert.equal(await answer("n"), 2);
+  assert.equal(cairn(["-C", folder, "backup", "use"]).error!.code, "not_a_workspace");
+  assert.equal(await answer("y"), 0);
+  const { password_file: file } = cairnOk(["-C", folder, "backup", "use"]).data["kept"] as { password_file: string };
+  assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+  assert.equal(cairnOk(["-C", folder, "backup", "list"]).data["location"], place.location);
 });

@@ -157,7 +157,7 @@ test("without systemd, service install --timer only prints a crontab line that w
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
   cairnOk(["init", folder]);
   const done = onMachine("cairn service install --timer --json", { hasSystemd: false });
-  assert.equal(done.status, 0, done.stderr);
+  assert.equal(done.status, 10, done.stderr);
   const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
   assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
   const [, line] = /^\*\/10(?: \*){4} {2}(.*)$/.exec(data.text)!;
@@ -171,6 +171,47 @@ test("without systemd, service install --timer only prints a crontab line that w
     [{ kind: "schedule" }],
   );
 });
+
+test(
+  "service install --timer refuses a folder without a kept password, and exits 10 if a repository does not open",
+  {
+    skip: whyNoMachine(),
+  },
+  async () => {
+    const place = await newRepository("install-repository");
+    const folder = newFolder("install-kept");
+    const client = await clientOf(folder);
+    await client.setBackupRepository({ repository: place.location });
+    for (const hasSystemd of [true, false]) {
+      const refused = onMachine("cairn service install --timer --json", { hasSystemd });
+      const { error } = JSON.parse(refused.stdout) as { error: { message: string; hint: string } };
+      assert.deepEqual([refused.status, fs.readdirSync(UNITS)], [2, []]);
+      assert.ok(error.hint.includes(`cairn backup use ${folder} --password-file FILE`), error.hint);
+    }
+    cairnOk(["backup", "use", folder, "--password-file", place.passwordFile]);
+    fs.renameSync(place.location, `${place.location}-away`);
+    const away = onMachine("cairn service install --timer");
+    assert.equal(away.status, 10, away.stderr);
+    assert.ok(away.stderr.includes(`backups of ${folder} will fail`), away.stderr);
+    fs.renameSync(`${place.location}-away`, place.location);
+    assert.equal(onMachine("cairn service install --timer").status, 0);
+    assert.equal(onMachine("cairn service uninstall").status, 0);
+    fs.rmSync(folder, { recursive: true });
+  },
+);
+
+test(
+  "without systemd, service install prints a crontab line that starts the daemon at boot, and exits 10",
+  {
+    skip: whyNoMachine(),
+  },
+  () => {
+    const done = onMachine("cairn service install --json", { hasSystemd: false });
+    const { data } = JSON.parse(done.stdout) as { data: { text: string; unit: null } };
+    assert.deepEqual([done.status, data.unit, fs.readdirSync(UNITS)], [10, null, []]);
+    assert.match(data.text, /^@reboot {2}.* daemon$/);
+  },
+);
 
 /** Has the machine's systemd, as a manager of a user's units, take the place of the system's for the rest of the script. */
 const REAL_SYSTEMD = `export XDG_RUNTIME_DIR=/run/user

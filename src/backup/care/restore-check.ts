@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, option, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -11,13 +11,17 @@ import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-direc
 import type {
   BackupProblem,
   CheckedProbe,
+  DatabaseProof,
+  DrillOptions,
+  DrillResult,
   RestoredForCheck,
   VerifyBackupOptions,
   VerifyBackupResult,
 } from "../../contract/index.ts";
-import type { DatabaseProof } from "../../contract/databases.ts";
+import { requireOutsideWorkspaces } from "../../workspace/place/guards.ts";
+import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import { verifyRepository } from "./verify.ts";
-import { chosenSnapshots, inOrder, warnOfFuture } from "../open/snapshots.ts";
+import { chosenSnapshots, inOrder, newestOfEach, restoredSnapshot, warnOfFuture } from "../open/snapshots.ts";
 import { callOf, type OpenRepository } from "../open/open-repository.ts";
 import type { ProbeRecord } from "../../formats/records/checks.ts";
 import { checkedProbe, isOwnProbe, runProbe } from "../open/checks.ts";
@@ -25,69 +29,113 @@ import type { Ask } from "../restore/prove.ts";
 import { restoreBackup } from "../restore/restore.ts";
 import { restoredDatabases } from "../restore/restored-databases.ts";
 
+type Checking = Omit<DrillOptions, "folder">;
+
 /** Verifies a repository; with `restoreCheck` also restores snapshots and checks the result. */
 export async function verifyBackup(access: OpenRepository, options: VerifyBackupOptions): Promise<VerifyBackupResult> {
   const started = Date.now();
   const verified = await verifyRepository(access, options);
   const { restored, problems } =
     options.restoreCheck === true
-      ? await access.asStored(async () => checkByRestoring(access, options))
+      ? await checkByRestoring(access, options, (listing) => namedOrLatest(listing, options))
       : { restored: [], problems: [] };
   const all = [...verified.problems, ...problems];
   return { ...verified, restored, problems: all, duration_ms: Date.now() - started };
 }
 
 /**
- * Restores snapshots one after the other into a temporary folder, reads the written files back, lets SQLite check each
- * database, and removes the folder. A kill leaves a folder that the next check removes.
+ * Restores the newest snapshot of each host and set of folders, or those of `folder`, and checks the result as
+ * {@link verifyBackup} does. Throws `not_found` without a snapshot.
+ */
+export async function drillRestore(access: OpenRepository, options: DrillOptions): Promise<DrillResult> {
+  const started = Date.now();
+  const filter = options.folder === undefined ? {} : { paths: [options.folder] };
+  const done = await checkByRestoring(access, options, (listing) => {
+    // Throws if there is none.
+    chosenSnapshots(listing, { ...filter, snapshots: ["latest"] });
+    return newestOfEach(chosenSnapshots(listing, filter), 1);
+  });
+  return { ...access.info, ...done, duration_ms: Date.now() - started };
+}
+
+function namedOrLatest(
+  listing: SnapshotListing,
+  { snapshots: named = [], onWarning }: VerifyBackupOptions,
+): ListedSnapshot[] {
+  if (named.length > 0) return chosenSnapshots(listing, { snapshots: named });
+  const sorted = inOrder(listing.snapshots);
+  const newest = sorted.slice(-1);
+  for (const each of newest) warnOfFuture(sorted, each, onWarning);
+  return newest;
+}
+
+/**
+ * Restores snapshots one after the other into a temporary folder, with caches of its own as on a new machine, reads the
+ * written files back, lets SQLite check each database, and removes the folder. A kill leaves a folder that the next
+ * check removes.
  */
 async function checkByRestoring(
   access: OpenRepository,
-  options: VerifyBackupOptions,
+  options: Checking & Pick<VerifyBackupOptions, "snapshots">,
+  choose: (listing: SnapshotListing) => ListedSnapshot[],
 ): Promise<{ restored: RestoredForCheck[]; problems: BackupProblem[] }> {
-  const listing = await access.repository.listSnapshots(options.signal);
-  const named = options.snapshots ?? [];
-  // The newest snapshot is not known while some are unreadable; the rest of the report is still useful.
-  if (named.length === 0 && listing.damaged.length > 0)
-    return { restored: [], problems: listing.damaged.map(({ name }) => problem(name, "restore_failed", UNREADABLE)) };
-  const words = named.length === 0 && listing.snapshots.length > 0 ? ["latest"] : named;
-  const parent = options.scratch === undefined ? join(access.cache, "work") : resolve(options.scratch);
+  return access.asStored(async () => {
+    const listing = await access.repository.listSnapshots(options.signal);
+    // The newest snapshot is not known while some are unreadable; the rest of the report is still useful.
+    if ((options.snapshots ?? []).length === 0 && listing.damaged.length > 0)
+      return { restored: [], problems: listing.damaged.map(({ name }) => problem(name, "restore_failed", UNREADABLE)) };
+    const chosen = choose(listing);
+    const parent = scratchFolder(access, options);
+    const restored: RestoredForCheck[] = [];
+    const problems: BackupProblem[] = [];
+    for (const listed of chosen) {
+      const scratch = newWorkDirectory(parent);
+      try {
+        const done = await checkOne(access, { listed, scratch }, options);
+        restored.push(done.restored);
+        append(problems, done.problems);
+      } catch (error) {
+        if (toCairnError(error).code !== "no_space") throw error;
+        throw reworded(toCairnError(error), {
+          hint: advice`name a folder on a file system with more room: ${option("scratch", "--scratch DIR")}`,
+        });
+      } finally {
+        removeAll(scratch);
+      }
+    }
+    return { restored, problems };
+  });
+}
+
+/** Makes the folder for restores, and removes copies of killed checks. Throws `refused` for a folder that saves would read. */
+function scratchFolder({ cache }: OpenRepository, { scratch }: Checking): string {
+  const parent = scratch === undefined ? join(cache, "work") : resolve(scratch);
+  requireOutsideWorkspaces(parent, advice`name a folder outside of workspaces: ${option("scratch", "--scratch DIR")}`);
   try {
     makeFolder(parent);
   } catch (error) {
     throw toCairnError(error, `make the folder ${parent} to restore into`);
   }
   removeDeadWorkDirectories(parent);
-  const restored: RestoredForCheck[] = [];
-  const problems: BackupProblem[] = [];
-  const chosen = chosenSnapshots(listing, { snapshots: words });
-  if (words[0] === "latest") warnOfFuture(inOrder(listing.snapshots), chosen.at(-1)!, options.onWarning);
-  for (const { id } of chosen) {
-    const scratch = newWorkDirectory(parent);
-    try {
-      const done = await checkOne(access, { id, scratch }, options);
-      restored.push(done.restored);
-      append(problems, done.problems);
-    } finally {
-      removeAll(scratch);
-    }
-  }
-  return { restored, problems };
+  return parent;
 }
 
 async function checkOne(
   access: OpenRepository,
-  { id, scratch }: { id: string; scratch: string },
-  options: VerifyBackupOptions,
+  { listed, scratch }: { listed: ListedSnapshot; scratch: string },
+  options: Checking,
 ): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {
+  const { id } = listed;
   const restored: RestoredForCheck = {
-    snapshot_id: id,
+    ...restoredSnapshot(listed),
+    paths: listed.snapshot.paths,
     entries: 0,
     bytes: 0,
     state_digest: null,
     databases: [],
     rows: [],
     probes: [],
+    receipt: null,
   };
   const { signal } = options;
   const asked: BackupProblem[] = [];
@@ -101,7 +149,7 @@ async function checkOne(
   mkdirSync(scratch, { mode: 0o700 });
   try {
     result = await restoreBackup(
-      access,
+      access.withCache(join(scratch, "cache/repositories", access.repository.id)),
       { snapshot: id, to: join(scratch, "restored"), asStored: true, ask },
       callOf(options),
     );
@@ -113,6 +161,7 @@ async function checkOne(
   restored.entries = result.entries;
   restored.bytes = result.bytes;
   restored.state_digest = result.proof?.state_digest ?? null;
+  restored.receipt = result.proof?.receipt ?? null;
   const problems = result.left_out
     .filter(({ reason }) => reason === "damaged")
     .map(({ detail, path, path_b64 }) =>
@@ -132,7 +181,7 @@ async function checkOne(
 async function askAgain(
   id: string,
   { probes, folder }: { probes: readonly ProbeRecord[]; folder: string | null },
-  { probe: given = [], signal }: VerifyBackupOptions,
+  { probe: given = [], signal }: Checking,
 ): Promise<{ checked: CheckedProbe[]; problems: BackupProblem[] }> {
   const checked: CheckedProbe[] = [];
   const problems: BackupProblem[] = [];

@@ -229,6 +229,13 @@ export class OpenRepository {
     return whileReading(this.repository, lockCall(options), work);
   }
 
+  /** Returns the repository with nothing but the folder `cache` of this user's, as a machine has it that never read the repository. */
+  withCache(cache: string): OpenRepository {
+    const work = join(cache, "work");
+    makeFolder(work);
+    return new OpenRepository(this.repository, cache, { ...this.#shared, work });
+  }
+
   /** Runs work that must see the storage itself, without this machine's cache. */
   async asStored<T>(work: () => Promise<T>): Promise<T> {
     const { storage } = this.#shared;

@@ -317,7 +317,7 @@ export async function listBackups(access: OpenRepository, options: ListBackupsOp
 }
 
 /** The newest snapshots of each host and paths. */
-function newestOfEach(sorted: readonly ListedSnapshot[], most: number): ListedSnapshot[] {
+export function newestOfEach(sorted: readonly ListedSnapshot[], most: number): ListedSnapshot[] {
   const seen = new Map<string, number>();
   return sorted
     .toReversed()

@@ -315,8 +315,10 @@ async function withDatabases(
   { found, proof }: { found: ScanResult; proof: Omit<RestoreProof, "receipt" | "databases" | "rows" | "probes"> },
 ): Promise<Omit<RestoreProof, "receipt">> {
   const databases = await proveDatabases(folder, found, { ...options, labels: content.manifest?.labels ?? [] });
-  const scratch = newWorkDirectory(access.workDirectory());
-  const rows = await proveRows(folder, found, { ...options, rules: checks?.rows ?? [], scratch });
+  const rules = checks?.rows ?? [];
+  // A user who may only read a local repository can make no folder there.
+  const scratch = rules.length === 0 ? "" : newWorkDirectory(access.workDirectory());
+  const rows = await proveRows(folder, found, { ...options, rules, scratch });
   return { ...proof, databases, rows, probes: (checks?.probes ?? []).map((probe) => checkedProbe(probe, null)) };
 }
 

@@ -10,13 +10,14 @@ import { isGone, requireAnswer } from "../../fs/silent-mounts.ts";
 import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { isAroundDaemons } from "./daemon-marks.ts";
-import { keptElsewhere, useElsewhere, workspaceAbove } from "./find-workspace.ts";
+import { keptElsewhere, realPathOf, useElsewhere, workspaceAbove } from "./find-workspace.ts";
 import {
   controlDirectoriesInside,
   controlOf,
   isControlDirectory,
   listDaemons,
   listRegistered,
+  ownInside,
   realOrItself,
 } from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
@@ -173,6 +174,14 @@ export function checkLocation(folder: Buffer, options: LocationOptions = {}): vo
   if (!allowed("git") && folder.toString("latin1").split("/").includes(".git"))
     throw refusal(folder, "it lies inside a .git directory", "git");
   if (!allowed("nested")) refuseNested(folder, options);
+}
+
+/** Throws `refused` if saves of a workspace would read a folder, which may not exist yet. */
+export function requireOutsideWorkspaces(folder: string, hint: Hint): void {
+  const inside = Buffer.concat([realPathOf(folder), Buffer.from("/.")]);
+  const around = workspaceAbove(inside)?.folder;
+  if (around === undefined || ownInside(around).some((own) => isAtOrBelow(inside, own))) return;
+  throw new CairnError("refused", `${folder} lies in the workspace ${printablePath(around)}`, { hint });
 }
 
 /** Throws `no_space` if a control directory, which may not exist yet, lacks room for `estimateBytes`, unless allowed. */

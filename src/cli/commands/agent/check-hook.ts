@@ -2,8 +2,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../../../contract/index.ts";
-import type { Environment } from "../../../fs/home.ts";
-import { decidingVariables } from "../../../daemon/places.ts";
+import { bareVariables, decidingVariables } from "../../../daemon/places.ts";
 import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
 import { hookLine, type Scope } from "./agents.ts";
 import { LateSaves } from "../../late-saves.ts";
@@ -24,7 +23,7 @@ export async function checkHook(
   const session = `install-${process.pid}-${Date.now()}`;
   const { project, env } = scope;
   if (project !== null) {
-    const options = { cwd: "/", env: bare(env), input: "{}", encoding: "utf8" } as const;
+    const options = { cwd: "/", env: bareVariables(env), input: "{}", encoding: "utf8" } as const;
     const without = spawnSync("/bin/sh", ["-c", hookLine(scope, tool)], options);
     const said = without.stdout + without.stderr;
     if (without.status !== 0 || said !== "")
@@ -33,7 +32,9 @@ export async function checkHook(
   const line = hookLine(scope, tool, ["--verbose"]);
   // A hook of the project looks for `cairn` in PATH, and names no variables.
   const variables =
-    project === null ? bare(env) : { ...bare(env), ...decidingVariables({ ...env }), PATH: env["PATH"] };
+    project === null
+      ? bareVariables(env)
+      : { ...bareVariables(env), ...decidingVariables({ ...env }), PATH: env["PATH"] };
   const child = spawn("/bin/sh", ["-c", line], { cwd: "/", env: variables, signal });
   let said = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
@@ -61,6 +62,3 @@ export async function checkHook(
     return (error as Error).message;
   }
 }
-
-/** The home directory, and a PATH in which there is nothing. */
-const bare = ({ HOME }: Environment): NodeJS.ProcessEnv => ({ ...(HOME === undefined ? {} : { HOME }), PATH: "" });

@@ -1,6 +1,5 @@
 import { existsSync, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { createInterface } from "node:readline/promises";
 import { isInCopy } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
 import { type Cover, coverageOf, type CoveredFolder, orNull, type Whom } from "../../../agents/covered.ts";
@@ -13,7 +12,7 @@ import { failpoint } from "../../../failpoint.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { type Input, usage } from "../../input.ts";
+import { type Input, isConfirmed, usage } from "../../input.ts";
 import { listedNames, printable } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
 import { editsOf, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
@@ -210,17 +209,6 @@ async function workspaceOf(context: Context, input: Input, { whom, folder }: Pla
     )
       throw error;
     return context.openOrInit(undefined, [...allow, "home"], at);
-  }
-}
-
-/** Asks on a terminal. Without a terminal the answer is no. */
-async function isConfirmed(question: string): Promise<boolean> {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
-  const asking = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(?:es)?$/i.test((await asking.question(`${printable(question)} [y/N] `)).trim());
-  } finally {
-    asking.close();
   }
 }
 

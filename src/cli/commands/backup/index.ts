@@ -16,6 +16,10 @@ export const command = group({
     create: { summary: "back up a save point, a folder or a stream", load: () => import("./create.ts") },
     list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },
     verify: { summary: "read a repository and check it for damage", load: () => import("./verify.ts") },
+    drill: {
+      summary: "restore the newest snapshots as a new machine would, prove them, and remove the copies",
+      load: async () => ({ command: (await import("./verify.ts")).drill }),
+    },
     restore: { summary: "restore a snapshot into a folder, and verify the result", load: () => import("./restore.ts") },
     forget: { summary: "remove snapshots by rules or by id", load: () => import("./forget.ts") },
     tag: { summary: "change the tags of snapshots", load: () => import("./tag.ts") },

@@ -50,6 +50,6 @@ test("backup use --probe sets probes without opening the repository, and '' remo
 });
 
 test("backup use accepts --allow and sets the repository", async () => {
-  const { fake } = await runFake(["backup", "use", "/srv/new", "-r", "x", "--allow", "nested"]);
+  const { fake } = await runFake(["backup", "use", "/srv/new", "-r", "x", "--password-file", "p", "--allow", "nested"]);
   assert.deepEqual((argsOf(fake, "setBackupRepository")[0] as { repository: string }).repository, `${ROOT}/x`);
 });

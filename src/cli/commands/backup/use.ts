@@ -1,12 +1,17 @@
+import { join } from "node:path";
 import { InitOptions } from "../../../contract/care.ts";
-import type { Client, KeptRepository } from "../../../contract/index.ts";
+import type { Client, KeptRepository, RepositoryInfo } from "../../../contract/index.ts";
 import { KeptRepositoryEdit } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
+import { tryKept } from "../../../daemon/unit.ts";
 import { storedRetention } from "../../../formats/records/policy.ts";
+import { durableMkdir, durableWrite } from "../../../fs/durable.ts";
+import { userStateDirectory } from "../../../fs/users.ts";
 import { shownAlarm } from "../../../operations/kept/alarm.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { type Input, usage } from "../../input.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
+import { canAsk, type Input, isConfirmed, usage } from "../../input.ts";
 import { describeRules, KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatAge, printable } from "../../render/format.ts";
@@ -35,7 +40,7 @@ export const command: CommandDefinition = {
     },
     {
       line: "cairn backup use --keep-daily 14 --keep-weekly 8",
-      text: "rules by which `cairn backup forget` and `cairn backup due` remove snapshots of this folder; nothing is removed now",
+      text: "rules by which `cairn backup forget` and `cairn due` remove snapshots of this folder; nothing is removed now",
     },
     {
       line: "cairn backup use --on-failure 'jq -r .text | mail -s Backup ann'",
@@ -77,7 +82,10 @@ function readEdit(context: Context, input: Input): KeptRepositoryEdit {
   return edit;
 }
 
-/** Opens the repository as a backup would before the settings are kept, so that errors show now and not in the nightly backup. */
+/**
+ * Opens the repository as a backup would before the settings are kept, and as the timer will afterwards, so that errors show now and
+ * not in the nightly backup. Throws `usage` without a password that can be kept.
+ */
 async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): Promise<Outcome> {
   const folder = input.argument(0);
   const isNew = edit.repository !== undefined;
@@ -93,11 +101,46 @@ async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): P
     })) ?? undefined;
   if (!isNew && kept === undefined)
     throw usage("this folder has no repository yet", "set one: cairn backup use -r REPOSITORY");
-  const opening = openNamed(context, namedOptions(context, input, kept === undefined ? {} : { kept }));
+  const sources = [edit.passwordFile, edit.passwordCommand, kept?.password_file, kept?.password_command];
+  const isUnkept = sources.every((source) => typeof source !== "string");
+  if (isUnkept && (context.globals.json || !canAsk())) throw unkept();
+  const named = namedOptions(context, input, kept === undefined ? {} : { kept });
+  let password: string | Uint8Array = "";
+  const { password: ask } = named.options;
+  named.options.password = async () => (password = typeof ask === "function" ? await ask() : ask);
+  const opening = openNamed(context, named);
   const repository = await opening;
   await repository.close();
+  if (isUnkept) edit.passwordFile = await keptPassword(repository.info, password);
   const client = former ?? (await context.openOrInit(folder, OPTIONS.read(context, input).allow, { before: opening }));
-  return shown(context, client, await client.setBackupRepository(edit, context.callOptions()));
+  const outcome = shown(context, client, await client.setBackupRepository(edit, context.callOptions()));
+  const why = await tryKept(client.workspacePath(), context);
+  if (why === null) return outcome;
+  context.note(
+    `without your terminal and its variables, as the timer and cron run, the repository does not open: ${why}`,
+  );
+  return { ...outcome, exitStatus: EXIT_PARTLY };
+}
+
+function unkept(): Error {
+  return usage(
+    "no password is kept, so the timer and cron could not back up",
+    "keep it in a file that only you can read: --password-file FILE, or give a command that prints it: --password-command COMMAND",
+  );
+}
+
+/** Writes a password that a person typed into a file of this user's, if the person agrees. Throws `usage` if not. */
+async function keptPassword(
+  { location, repository_id: id }: RepositoryInfo,
+  password: string | Uint8Array,
+): Promise<string> {
+  const folder = join(userStateDirectory(), "passwords");
+  const file = join(folder, id.slice(0, 16));
+  if (!(await isConfirmed(`Keep the password of ${location} in ${file}, so that the timer can back up?`)))
+    throw unkept();
+  durableMkdir(folder, { mode: 0o700 });
+  durableWrite(file, Buffer.from(password), { mode: 0o600 });
+  return file;
 }
 
 function shown({ style }: Context, { workspace }: Client, kept: KeptRepository | null): Outcome {

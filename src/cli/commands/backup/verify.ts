@@ -1,19 +1,27 @@
 import { CairnError } from "../../../errors.ts";
+import type {
+  BackupProblem,
+  BackupRepository,
+  DrillResult,
+  RestoredForCheck,
+  VerifyBackupResult,
+} from "../../../contract/index.ts";
 import { unprovenBy } from "../../../formats/records/receipt.ts";
-import type { BackupProblem, BackupRepository, RestoredForCheck, VerifyBackupResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, listedNames, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
-import { VerifyBackupOptions } from "../../../contract/repositories.ts";
+import { DrillOptions, VerifyBackupOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(
   pick(VerifyBackupOptions, "subset", "quick", "restoreCheck", "scratch", "probe", "jobs"),
 );
+
+const DRILL = new VerbOptions(pick(DrillOptions, "folder", "scratch", "probe", "jobs"));
 
 export const command: CommandDefinition = {
   name: "backup verify",
@@ -48,21 +56,48 @@ export const command: CommandDefinition = {
         throw usage(`--${name} works with --restore-check only`);
     const verify = async (repository: BackupRepository): Promise<Outcome> => {
       const result = await repository.verify(options);
-      const outcome: Outcome = { data: result, text: () => render(context, result) };
-      const count = result.problems.filter(({ severity }) => severity === "damage").length;
-      if (count > 0)
-        outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
-          hint: hintFor(result),
-        });
-      else if (unverified(result) > 0 || result.restored.some((each) => unprovenBy(each).length > 0))
-        outcome.exitStatus = EXIT_PARTLY;
-      return outcome;
+      const isShort = unverified(result) > 0 || result.restored.some((each) => unprovenBy(each).length > 0);
+      return outcomeOf(result, () => render(context, result), isShort);
     };
     return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
   },
 };
 
-function hintFor({ problems }: VerifyBackupResult): string {
+export const drill: CommandDefinition = {
+  name: "backup drill",
+  harmless: true,
+  options: [...REPOSITORY_OPTIONS, ...DRILL.definitions],
+  examples: [
+    {
+      line: "cairn backup drill -r /srv/backups",
+      text: "restore the newest snapshot of each folder as a new machine would, prove it, and write a receipt",
+    },
+    { line: "cairn backup drill -r /srv/backups --folder /home/ann", text: "only the snapshots of this folder" },
+  ],
+  async run(context, input) {
+    const options: DrillOptions = { ...context.callOptions(), ...DRILL.read(context, input) };
+    const work = async (repository: BackupRepository): Promise<Outcome> => {
+      const result = await repository.drill(options);
+      const text = (): string => renderDrill(context, result);
+      return outcomeOf(
+        result,
+        text,
+        result.restored.some((each) => each.receipt === null || unprovenBy(each).length > 0),
+      );
+    };
+    return withRepository(context, input, work, "restore");
+  },
+};
+
+/** Returns exit 6 with the damage that was found, else exit 10 if `isShort`. */
+function outcomeOf(data: VerifyBackupResult | DrillResult, text: () => string, isShort: boolean): Outcome {
+  const count = data.problems.filter(({ severity }) => severity === "damage").length;
+  if (count === 0) return { data, text, exitStatus: isShort ? EXIT_PARTLY : 0 };
+  const message = `${"checked" in data ? "verify" : "the drill"} found ${plural(count, "problem")} in ${data.location}`;
+  return { data, text, error: new CairnError("damaged", message, { hint: hintFor(data) }) };
+}
+
+function hintFor({ problems }: Pick<VerifyBackupResult, "problems">): string {
   const kinds = problems.filter(({ severity }) => severity === "damage").map(({ kind }) => kind);
   if (kinds.every((kind) => kind === "probe_differs"))
     return "run the probe on a restored copy: it must not depend on the time, on the folder's place or on the version of a program. If it does not, restore another snapshot";
@@ -96,6 +131,18 @@ function render(context: Context, result: VerifyBackupResult): string {
   const unsaid = unverified(result) === 0 ? "" : style.yellow(" except unverified digests");
   lines.push(`${verdict}${unsaid}  ${summary}`);
   return lines.join("\n");
+}
+
+function renderDrill(context: Context, { restored, problems }: DrillResult): string {
+  const lines = restored.flatMap((each) => [
+    `${printable(each.paths.join(", "))} of ${printable(each.hostname)}: ${renderRestored(each)}`,
+    each.receipt === null
+      ? context.style.yellow(
+          "  no receipt: the restored state was not proven, or the snapshot lacks files of its folder",
+        )
+      : `  receipt: ${printable(each.receipt)}`,
+  ]);
+  return [...problems.flatMap((problem) => renderProblem(context, problem)), ...lines].join("\n");
 }
 
 function renderRestored({
