@@ -131,7 +131,7 @@ export interface PageMap {
   pageSize: number;
   /** Ids of blobs, hex. */
   blobs: string[];
-  /** Of each page the number of its blob, from 1, times `MOST_PAGE_BLOB`, plus its offset there; 0: no run has it. */
+  /** For each page: `MOST_PAGE_BLOB` × its blob's number (from 1) + the page's offset in the blob. 0: no run has the page. */
   places: Float64Array;
 }
 

@@ -109,7 +109,7 @@ function hasPassword({ password_file: file, password_command: command }: KeptRep
   return file !== null || command !== null;
 }
 
-/** Returns the line of a crontab in place of a unit: it starts the daemon at boot, or does what is due every ten minutes. */
+/** Returns the line of a crontab in place of a unit: it starts the daemon at boot, or makes the due runs every ten minutes. */
 function forCron({ env, style }: Context, isTimer: boolean): Outcome {
   const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${shellQuote(value)}`);
   const words = [...variables, ...thisProgram().map(shellQuote), isTimer ? "due -q" : "daemon"].join(" ");
