@@ -1,13 +1,11 @@
 import { existsSync } from "node:fs";
-import { durableWrite, readSmallFile } from "../fs/durable.ts";
+import { durableWrite } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
 import { firstCommits } from "./cover.ts";
-import { type Cover, coverageOf, readCovered, realFolder, repositoryOf } from "./covered.ts";
+import { type Cover, coverageOf, orNull, readCovered, realFolder, repositoryOf, textOf } from "./covered.ts";
 import { type UncoveredRepository, uncoveredFile } from "./hook-start.ts";
 
 /** Copies of covered repositories: a clone, or a teammate's. A copy is covered once a person has installed hooks for it. */
-
-const MOST_BYTES = 1 << 20;
 
 /** A copy of a covered repository in which hooks ran in vain. */
 export interface UncoveredClone {
@@ -23,63 +21,67 @@ export interface UncoveredClone {
 }
 
 interface Noted extends UncoveredRepository {
-  /** ids of the first commits; null: git could not tell */
-  readonly first?: string | null;
+  /** ids of the first commits; absent: not asked yet, or git could not tell */
+  readonly first?: string;
   readonly asked_at?: string;
 }
 
 /** Returns the copies of covered repositories in which hooks ran, and that are not covered. Asks git once for each repository. */
 export async function uncoveredClones(env: Environment): Promise<UncoveredClone[]> {
   const list = readCovered(env);
+  if (list === null) return [];
   const noted = readNoted(env);
-  if (list === null || noted.length === 0) return [];
   // Also without an error for a repository on a dead mount.
-  const kept = noted.filter(({ common }) => existsSync(common));
-  const known = await Promise.all(
-    kept.map(async (each): Promise<Noted> =>
-      each.first === undefined ? { ...each, first: await firstCommits(each.top) } : each,
-    ),
-  );
+  const known = await Promise.all(noted.filter(({ common }) => existsSync(common)).map(withFirst));
   // A repository that a hook notes meanwhile is noted again by the next hook.
-  if (noted.some(({ first }) => first === undefined) || kept.length < noted.length) writeNoted(env, known);
-  return known.flatMap(({ tool, top, at, first, asked_at: asked = null }) => {
-    const of = originalOf(list.covers, tool, first ?? null);
-    const isDecided = list.covers.some((each) => each.tool === tool && each.folder?.path === top);
-    if (of === null || isDecided || coverageOf(list, tool, top)?.by === "folder") return [];
-    return [{ tool, folder: top, of: of.folder!.path, at, asked_at: asked }];
+  if (known.length < noted.length || known.some((each) => !noted.includes(each))) writeNoted(env, known);
+  const clones = known.map(async ({ tool, top, at, first, asked_at = null }): Promise<UncoveredClone[]> => {
+    const isDecided = list.some((each) => each.tool === tool && each.folder?.path === top);
+    if (isDecided || coverageOf(list, tool, top)?.by === "folder") return [];
+    const of = await originalOf(list, tool, first);
+    return of === null ? [] : [{ tool, folder: top, of, at, asked_at }];
   });
+  return (await Promise.all(clones)).flat();
+}
+
+async function withFirst(noted: Noted): Promise<Noted> {
+  const first = noted.first ?? (await firstCommits(noted.top));
+  return first === undefined || first === noted.first ? noted : { ...noted, first };
 }
 
 /** Records that the person was asked about these copies. */
 export function noteAsked(env: Environment, clones: readonly UncoveredClone[]): void {
-  const isAsked = ({ tool, top }: Noted): boolean =>
-    clones.some((each) => each.tool === tool && each.folder === top && each.asked_at === null);
+  const asked = clones.filter((each) => each.asked_at === null);
+  const isAsked = ({ tool, top }: Noted): boolean => asked.some((each) => each.tool === tool && each.folder === top);
   const now = new Date().toISOString();
-  if (clones.some((each) => each.asked_at === null))
+  if (asked.length > 0)
     writeNoted(
       env,
       readNoted(env).map((each) => (isAsked(each) ? { ...each, asked_at: now } : each)),
     );
 }
 
-/** Returns the entry of a covered folder of which a folder is a copy, by git's first commits; null if there is none. */
-export async function originalOfFolder(covers: readonly Cover[], tool: string, folder: string): Promise<Cover | null> {
+/** True if a folder lies in a copy of a repository that is covered for the tool, by git's first commits. */
+export async function isInCopy(covers: readonly Cover[], tool: string, folder: string): Promise<boolean> {
   const repository = repositoryOf(realFolder(folder));
-  if (repository === null || !covers.some((each) => each.tool === tool && each.folder?.git)) return null;
-  return originalOf(covers, tool, await firstCommits(repository.top));
+  return repository !== null && (await originalOf(covers, tool, await firstCommits(repository.top))) !== null;
 }
 
-function originalOf(covers: readonly Cover[], tool: string, first: string | null): Cover | null {
-  const ids = first?.split(" ") ?? [];
-  const isCopy = ({ tool: by, each, folder }: Cover): boolean =>
-    by === tool && each !== "never" && ids.some((id) => folder?.git?.first?.split(" ").includes(id) === true);
-  return covers.find(isCopy) ?? null;
+/** Returns the covered folder of which a repository with these first commits is a copy; null if there is none. */
+async function originalOf(covers: readonly Cover[], tool: string, first = ""): Promise<string | null> {
+  const ids = new Set(first.split(" "));
+  for (const { tool: by, each, folder } of covers) {
+    if (first === "" || by !== tool || each === "never" || !folder?.git) continue;
+    // The repository may have had no commit when it was covered.
+    const own = folder.git.first ?? (await firstCommits(folder.path));
+    if (own?.split(" ").some((id) => ids.has(id)) === true) return folder.path;
+  }
+  return null;
 }
 
 function readNoted(env: Environment): Noted[] {
   const file = uncoveredFile(env);
-  const content = file === null ? null : readSmallFile(file, MOST_BYTES, true);
-  return content?.toString("utf8").split("\n").flatMap(notedIn) ?? [];
+  return file === null ? [] : (textOf(file)?.split("\n").flatMap(notedIn) ?? []);
 }
 
 function writeNoted(env: Environment, noted: readonly Noted[]): void {
@@ -92,10 +94,7 @@ function writeNoted(env: Environment, noted: readonly Noted[]): void {
 }
 
 function notedIn(line: string): Noted[] {
-  try {
-    const noted = JSON.parse(line) as Noted;
-    return [noted.tool, noted.top, noted.common, noted.at].every((each) => typeof each === "string") ? [noted] : [];
-  } catch {
-    return [];
-  }
+  const noted = orNull(() => JSON.parse(line) as Noted);
+  const members = [noted?.tool, noted?.top, noted?.common, noted?.at];
+  return noted !== null && members.every((each) => typeof each === "string") ? [noted] : [];
 }

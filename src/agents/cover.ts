@@ -5,14 +5,13 @@ import { promisify } from "node:util";
 import { advice, CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
-import { acquireLock, type Lock } from "../fs/lock.ts";
+import { acquireLock } from "../fs/lock.ts";
 import { isOthersPlace, userStateDirectory } from "../fs/users.ts";
 import {
   type Cover,
   coveredFile,
   type CoveredFolder,
   type CoveredRepository,
-  type CoveredList,
   isSameFolder,
   readCovered,
   repositoryOf,
@@ -26,22 +25,17 @@ const GIT_MS = 10_000;
 export async function changeCovered(
   env: Environment,
   change: (covers: readonly Cover[]) => readonly Cover[],
-): Promise<CoveredList> {
+): Promise<readonly Cover[]> {
   const file = join(userStateDirectory(env), "agents", "covered.json");
   durableMkdir(dirname(file));
-  using _lock = await lockOf(file);
-  const { covers } = requireCovered(env);
-  const changed = { version: 1 as const, covers: change(covers) };
-  if (changed.covers !== covers)
-    durableWrite(file, Buffer.from(`${JSON.stringify(changed, null, 1)}\n`), { mode: 0o600 });
-  return changed;
+  using _lock = await acquireLock(`${file}.lock`, { purpose: "change the covered folders" });
+  const covers = change(requireCovered(env));
+  durableWrite(file, Buffer.from(`${JSON.stringify({ version: 1, covers }, null, 1)}\n`), { mode: 0o600 });
+  return covers;
 }
 
-const lockOf = async (file: string): Promise<Lock> =>
-  acquireLock(`${file}.lock`, { purpose: "change the covered folders" });
-
 /** Returns the list. Throws `damaged` if it cannot be read. */
-export function requireCovered(env: Environment): CoveredList {
+export function requireCovered(env: Environment): readonly Cover[] {
   const list = readCovered(env);
   if (list !== null) return list;
   throw new CairnError("damaged", `${coveredFile(env)} is no list of covered folders that this version can read`, {
@@ -61,34 +55,23 @@ export function isSame(a: Cover, b: Pick<Cover, "tool" | "whom" | "folder">): bo
   return a.folder === null || b.folder === null ? a.folder === b.folder : isSameFolder(a.folder, b.folder);
 }
 
-/** Covers `to` for each tool that covers exactly the folder `from`: a fork, or with `moved` the new place of the folder. Never throws. */
-export async function coverToo(env: Environment, from: string, to: string, moved = false): Promise<void> {
+/**
+ * Covers `to`, a fork or the new place of a folder, for each tool that covers exactly the folder `from`. `isGone`: `from` was moved,
+ * released or removed, and is not covered any more. Never throws: `agent status` says which folders are covered.
+ */
+export async function passCover(env: Environment, from: string, to?: string, isGone = to === undefined): Promise<void> {
   const isFrom = ({ folder }: Cover): boolean => folder?.path === from;
   try {
-    if (readCovered(env)?.covers.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
-    const folder = await folderFacts(to);
-    await changeCovered(env, (covers) =>
-      covers
-        .filter(isFrom)
-        .reduce(
-          (all, cover) => withCover(all, { ...cover, folder }),
-          moved ? covers.filter((each) => !isFrom(each)) : covers,
-        ),
-    );
-  } catch {
-    // `agent status` in the folder says that it is not covered.
-  }
-}
-
-/** Takes a folder that was released or removed out of the list. Never throws. */
-export async function uncover(env: Environment, path: string): Promise<void> {
-  const isOther = ({ folder }: Cover): boolean => folder?.path !== path;
-  try {
     // The user could not read a list that root writes.
-    if (readCovered(env)?.covers.every(isOther) !== false || isOthersPlace(userStateDirectory(env))) return;
-    await changeCovered(env, (covers) => covers.filter(isOther));
+    if (readCovered(env)?.some(isFrom) !== true || isOthersPlace(userStateDirectory(env))) return;
+    const folder = to === undefined ? null : await folderFacts(to);
+    await changeCovered(env, (covers) => {
+      const left = isGone ? covers.filter((each) => !isFrom(each)) : covers;
+      if (folder === null) return left;
+      return covers.filter(isFrom).reduce((all, cover) => withCover(all, { ...cover, folder }), left);
+    });
   } catch {
-    // A hook saves nothing in a folder that is no workspace.
+    // The disk may be full.
   }
 }
 
@@ -103,17 +86,18 @@ async function repositoryFacts(path: string): Promise<CoveredRepository | null> 
   const repository = repositoryOf(path);
   if (repository === null) return null;
   const { top, common, inode } = repository;
-  return { common, inode, below: relative(top, path), first: await firstCommits(top) };
+  const first = await firstCommits(top);
+  return { common, inode, below: relative(top, path), ...(first === undefined ? {} : { first }) };
 }
 
-/** Ids of the commits without a parent that lead to HEAD, sorted; null if git cannot tell within 10 s. */
-export async function firstCommits(top: string): Promise<string | null> {
+/** Ids of the commits without a parent that lead to HEAD, sorted; undefined: there is none, or git cannot tell within 10 s. */
+export async function firstCommits(top: string): Promise<string | undefined> {
   const { GIT_DIR: _, GIT_WORK_TREE: _tree, ...env } = process.env;
   try {
     const words = ["-C", top, "rev-list", "--max-parents=0", "HEAD"];
     const { stdout } = await promisify(execFile)("git", words, { env, timeout: GIT_MS, maxBuffer: 1 << 20 });
-    return stdout.trim().split("\n").toSorted().join(" ") || null;
+    return stdout.trim().split("\n").toSorted().join(" ") || undefined;
   } catch {
-    return null;
+    return undefined;
   }
 }

@@ -19,8 +19,6 @@ export interface Cover {
   readonly each: "turn" | "tool" | "never";
   /** null if and only if `whom` is `all-mine` */
   readonly folder: CoveredFolder | null;
-  /** RFC 3339 */
-  readonly since: string;
 }
 
 export interface FolderIdentity {
@@ -42,13 +40,8 @@ export interface CoveredRepository {
   readonly inode: string;
   /** path of the folder below the top of its worktree; "": the top */
   readonly below: string;
-  /** ids of the first commits, sorted and joined by spaces; null: unknown, or there is no commit */
-  readonly first: string | null;
-}
-
-export interface CoveredList {
-  readonly version: 1;
-  readonly covers: readonly Cover[];
+  /** ids of the first commits, sorted and joined by spaces; absent: unknown, or there was no commit yet */
+  readonly first?: string;
 }
 
 /** Path of the list; null if no state directory is known. */
@@ -58,14 +51,14 @@ export function coveredFile(env: Environment = process.env): string | null {
 }
 
 /** Returns the list; null if it cannot be read, or if a newer version of Cairn wrote it. A missing list is empty. */
-export function readCovered(env: Environment = process.env): CoveredList | null {
+export function readCovered(env: Environment = process.env): readonly Cover[] | null {
   const file = coveredFile(env);
   if (file === null) return null;
   try {
-    const list = JSON.parse(readText(file)) as CoveredList;
-    return list.version === 1 && Array.isArray(list.covers) ? list : null;
+    const { version, covers } = JSON.parse(readText(file)) as { version: number; covers: readonly Cover[] };
+    return version === 1 && Array.isArray(covers) ? covers : null;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ENOENT" ? { version: 1, covers: [] } : null;
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? [] : null;
   }
 }
 
@@ -81,8 +74,8 @@ export interface Coverage {
 }
 
 /** Returns by which entry of the list a tool's work in a folder is covered; null: it is not. The folder may be missing. */
-export function coverageOf(list: CoveredList, tool: string, folder: string): Coverage | null {
-  const covers = list.covers.filter((each) => each.tool === tool);
+export function coverageOf(list: readonly Cover[], tool: string, folder: string): Coverage | null {
+  const covers = list.filter((each) => each.tool === tool);
   if (covers.length === 0) return null;
   const real = realFolder(folder);
   for (let above = real; ; above = dirname(above)) {
@@ -120,15 +113,12 @@ export function repositoryOf(real: string): Repository | null {
 
 /** Git's common directory of a worktree: that of the file `.git` of `git worktree` lies elsewhere. */
 function commonOf(top: string): { common: string; inode: string } | null {
-  try {
-    const link = join(top, ".git");
-    const directory = statSync(link).isDirectory() ? link : linkedDirectory(top, link);
-    if (directory === null) return null;
-    const common = realpathSync.native(resolve(directory, textOf(join(directory, "commondir"))?.trim() ?? "."));
-    return { common, inode: statSync(common, { bigint: true }).ino.toString() };
-  } catch {
-    return null;
-  }
+  const link = join(top, ".git");
+  const directory = factsOf(link)?.isDirectory() === true ? link : linkedDirectory(top, link);
+  const below = directory && (textOf(join(directory, "commondir"))?.trim() ?? ".");
+  const common = directory && below && orNull(() => realpathSync.native(resolve(directory, below)));
+  const inode = common && factsOf(common)?.ino.toString();
+  return common && inode ? { common, inode } : null;
 }
 
 function linkedDirectory(top: string, link: string): string | null {
@@ -137,7 +127,7 @@ function linkedDirectory(top: string, link: string): string | null {
 }
 
 /** Reads a file, and never waits for a pipe in its place. */
-export function readText(file: string): string {
+function readText(file: string): string {
   const fd = openSync(file, constants.O_NONBLOCK);
   try {
     return readFileSync(fd, "utf8");
@@ -146,9 +136,13 @@ export function readText(file: string): string {
   }
 }
 
-function textOf(file: string): string | null {
+/** Null for a file that is missing or cannot be read. */
+export const textOf = (file: string): string | null => orNull(() => readText(file));
+
+/** Returns null if `ask` throws. */
+export function orNull<T>(ask: () => T): T | null {
   try {
-    return readText(file);
+    return ask();
   } catch {
     return null;
   }
@@ -190,13 +184,7 @@ function deviceOf({ path, inode, made }: FolderIdentity): bigint | null {
 }
 
 /** Null for a folder that is missing or cannot be looked at, for example on a dead mount. */
-function factsOf(path: string): BigIntStats | null {
-  try {
-    return statSync(path, { bigint: true });
-  } catch {
-    return null;
-  }
-}
+const factsOf = (path: string): BigIntStats | null => orNull(() => statSync(path, { bigint: true }));
 
 /** True if a path is `folder` or lies in it. Both are real paths. */
 export function isIn(path: string, folder: string): boolean {

@@ -1,22 +1,12 @@
 import { appendFileSync, fstatSync, readSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Environment } from "../fs/home.ts";
-import {
-  type CoveredList,
-  coveredFile,
-  coverageOf,
-  readCovered,
-  readText,
-  realFolder,
-  repositoryOf,
-} from "./covered.ts";
-import { JsonStrings } from "./json-strings.ts";
+import { type Cover, coveredFile, coverageOf, readCovered, realFolder, repositoryOf, textOf } from "./covered.ts";
+import { eventIn, factOf } from "./hook-event.ts";
 
 /** The first thing that a hook does: it ends in a folder that is not covered, before the command is loaded. */
 
 const PIECE_BYTES = 64 << 10;
-/** Milliseconds without bytes after which the rest of an event is not waited for. */
-const SILENT_MS = 300;
 /** Repositories that are not covered are noted up to this size of their file. */
 const MOST_NOTED_BYTES = 256 << 10;
 
@@ -24,79 +14,51 @@ const MOST_NOTED_BYTES = 256 << 10;
  * True if the hook of the arguments (`agent hook TOOL --if-covered`) has nothing to do. Otherwise standard input can be read as
  * before. Never throws: if it cannot be decided, the hook goes on.
  */
-export async function hasNothingToDo(argv: readonly string[], env: Environment = process.env): Promise<boolean> {
+export function hasNothingToDo(argv: readonly string[], env: Environment = process.env): boolean {
   try {
     const tool = argv.slice(2).find((word) => !word.startsWith("-")) ?? "";
     const list = readCovered(env);
-    if (list === null) return false;
-    const strings = new JsonStrings(["cwd", "event", "hook_event_name"]);
-    const { bytes, isWhole } = readInput(strings);
-    const [cwd, event] = [strings.get("cwd"), eventIn(strings)];
-    const isKnown = cwd?.startsWith("/") === true && (isWhole || event !== undefined);
-    const coverage = isKnown ? coverageOf(list, tool, cwd) : null;
-    const isCovered = coverage !== null && !(coverage.cover.each === "turn" && isOfToolCall(event ?? ""));
-    if (!isKnown || isCovered) {
+    // A terminal is left to the command.
+    if (list === null || fstatSync(0).isCharacterDevice()) return false;
+    const { bytes, event } = readInput();
+    const cwd = factOf(event, "cwd");
+    const coverage = cwd?.startsWith("/") === true ? coverageOf(list, tool, cwd) : undefined;
+    const isOfToolCall = /^(?:before|after|.*Tool.*)$/.test(factOf(event, "event") ?? "");
+    if (coverage === undefined || (coverage !== null && !(coverage.cover.each === "turn" && isOfToolCall))) {
       if (bytes.length > 0) process.stdin.unshift(bytes);
-      // The command reads no more than this.
-      if (isWhole) process.stdin.push(null);
+      // The tool may keep standard input open.
+      if (event !== null) process.stdin.push(null);
       return false;
     }
-    // A tool may take it for a failure if nobody reads the rest.
-    if (!isWhole) await passRest();
-    if (coverage === null) noteRepository(list, tool, cwd, env);
-    if (argv.includes("--verbose")) process.stdout.write(`no point was made: ${NOT_COVERED}\n`);
+    if (coverage === null) noteRepository(list, tool, cwd!, env);
+    if (argv.includes("--verbose"))
+      process.stdout.write(
+        "no point was made: the folder is not covered by `cairn agent install`, or not for tool calls\n",
+      );
     return true;
   } catch {
     return false;
   }
-}
-
-const NOT_COVERED = "the folder is not covered by `cairn agent install`, or not for tool calls";
-
-const isOfToolCall = (event: string): boolean => /^(?:before|after|.*Tool.*)$/.test(event);
-
-const eventIn = (strings: JsonStrings): string | undefined => strings.get("event") ?? strings.get("hook_event_name");
-
-/** Reads the rest of a large event to its end, or until no bytes come: a tool may keep standard input open. */
-async function passRest(): Promise<void> {
-  await new Promise<void>((done) => {
-    const timer = setTimeout(done, SILENT_MS);
-    process.stdin
-      .on("data", () => timer.refresh())
-      .on("end", done)
-      .on("error", done);
-  });
 }
 
 /**
- * Reads standard input until folder and event are known, or to its end. Waits for the tool, which writes at once: an asynchronous
- * read costs 3 ms, a tenth of the start of Node. A terminal, and a pipe that does not wait, are left to the command.
+ * Reads standard input until it is whole JSON, or to its end. Waits for the tool, which writes at once: an asynchronous read costs
+ * 3 ms, a tenth of the start of Node. `event` null: the input is no JSON, or a pipe that does not wait.
  */
-function readInput(strings: JsonStrings): { bytes: Buffer; isWhole: boolean } {
+function readInput(): { bytes: Buffer; event: unknown } {
   const pieces: Buffer[] = [];
   try {
-    if (fstatSync(0).isCharacterDevice()) return { bytes: Buffer.alloc(0), isWhole: false };
     for (;;) {
       const piece = Buffer.allocUnsafe(PIECE_BYTES);
       const count = readSync(0, piece);
-      if (count === 0) return { bytes: Buffer.concat(pieces), isWhole: true };
       pieces.push(piece.subarray(0, count));
-      strings.push(pieces.at(-1)!);
-      if (strings.get("cwd") !== undefined && eventIn(strings) !== undefined)
-        return { bytes: Buffer.concat(pieces), isWhole: pieces.length === 1 && isJson(pieces[0]!) };
+      if (count > 0 && !/[}\s]/.test(String.fromCodePoint(piece[count - 1]!))) continue;
+      const bytes = Buffer.concat(pieces);
+      const event = eventIn(bytes);
+      if (event !== null || count === 0) return { bytes, event };
     }
   } catch {
-    return { bytes: Buffer.concat(pieces), isWhole: false };
-  }
-}
-
-/** True for a whole value: a tool may keep standard input open after it. */
-function isJson(bytes: Buffer): boolean {
-  try {
-    JSON.parse(bytes.toString("utf8"));
-    return true;
-  } catch {
-    return false;
+    return { bytes: Buffer.concat(pieces), event: null };
   }
 }
 
@@ -117,15 +79,15 @@ export function uncoveredFile(env: Environment): string | null {
 }
 
 /** Notes a repository once, if it may be a clone of a covered one. `cairn agent status` asks git whether it is. */
-function noteRepository(list: CoveredList, tool: string, cwd: string, env: Environment): void {
-  if (!list.covers.some((each) => each.tool === tool && typeof each.folder?.git?.first === "string")) return;
+function noteRepository(list: readonly Cover[], tool: string, cwd: string, env: Environment): void {
+  if (!list.some((each) => each.tool === tool && each.folder?.git)) return;
   const repository = repositoryOf(realFolder(cwd));
   if (repository === null) return;
   const { top, common } = repository;
   // Only a part of the repository is covered, or a person refused this worktree.
-  if (list.covers.some((each) => each.tool === tool && each.folder?.git?.common === common)) return;
+  if (list.some((each) => each.tool === tool && each.folder?.git?.common === common)) return;
   const file = uncoveredFile(env)!;
-  const known = notedIn(file);
+  const known = textOf(file) ?? "";
   const words = `{"tool":${JSON.stringify(tool)},"common":${JSON.stringify(common)},`;
   if (known.includes(words) || known.length > MOST_NOTED_BYTES) return;
   const rest = JSON.stringify({ top, at: new Date().toISOString() }).slice(1);
@@ -133,13 +95,5 @@ function noteRepository(list: CoveredList, tool: string, cwd: string, env: Envir
     appendFileSync(file, `${words}${rest}\n`, { mode: 0o600 });
   } catch {
     // The disk is full or read-only: a later hook notes it.
-  }
-}
-
-function notedIn(file: string): string {
-  try {
-    return readText(file);
-  } catch {
-    return "";
   }
 }

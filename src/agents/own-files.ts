@@ -10,6 +10,7 @@ import { isAtOrBelow } from "../fs/paths/safe-path.ts";
 import { openRegular } from "../fs/regular-file.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import type { Environment } from "../fs/home.ts";
+import { orNull } from "./covered.ts";
 import { isOurs, parseJson } from "./json.ts";
 import { codexHome, geminiHome } from "./tools.ts";
 
@@ -27,14 +28,11 @@ const ASKED_MS = 30 * 86_400_000;
 // oxlint-disable-next-line typescript/no-explicit-any -- another program's file, whose form is unknown
 type Loose = any;
 
-function read(file: string, parse: (text: string) => unknown): Loose {
-  try {
+const read = (file: string, parse: (text: string) => unknown): Loose =>
+  orNull(() => {
     const bytes = readSmallFile(file, MOST_BYTES, true);
-    return bytes === null ? null : parse(bytes.toString("utf8"));
-  } catch {
-    return null;
-  }
-}
+    return bytes && parse(bytes.toString("utf8"));
+  });
 
 /**
  * True if a tool runs the hooks in its files: its user has trusted the folder, and in Codex the hooks. Null: unknown. `inProject`:
@@ -161,13 +159,8 @@ function sessionFiles(tool: string, { folder, env }: Asked): string[] {
   return names(projects, false).flatMap((name) => below(join(projects, name, "chats"), /^session-.*\.jsonl?$/));
 }
 
-function names(folder: string, recursive: boolean): string[] {
-  try {
-    return readdirSync(folder, { recursive, encoding: "utf8" });
-  } catch {
-    return [];
-  }
-}
+const names = (folder: string, recursive: boolean): string[] =>
+  orNull(() => readdirSync(folder, { recursive, encoding: "utf8" })) ?? [];
 
 function promptsIn(file: string, tool: string, asked: Asked): number[] {
   try {
@@ -176,7 +169,7 @@ function promptsIn(file: string, tool: string, asked: Asked): number[] {
     if (tool === "gemini" && !isOfProject(file, head, asked)) return [];
     const entries = file.endsWith(".json")
       ? (read(file, parseJson)?.messages as Loose[])
-      : tail.split("\n").map((line) => (MAY_BE_PROMPT.test(line) ? entryIn(line) : null));
+      : tail.split("\n").map((line) => (MAY_BE_PROMPT.test(line) ? orNull(() => JSON.parse(line) as Loose) : null));
     return entries.map((entry) => promptTime(entry, tool, asked)).filter((at) => !Number.isNaN(at));
   } catch {
     return [];
@@ -184,14 +177,6 @@ function promptsIn(file: string, tool: string, asked: Asked): number[] {
 }
 
 const MAY_BE_PROMPT = /"user"|"user_message"|"UserMessage"/;
-
-function entryIn(line: string): Loose {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return null;
-  }
-}
 
 /** True if a session of Gemini CLI is one of the folder: a file names the project's folder, or the session its path's digest. */
 function isOfProject(file: string, head: string, { folder, isHere }: Asked): boolean {
@@ -263,14 +248,8 @@ function newestByFolder(file: string): { cwd?: unknown; at?: unknown }[] {
     const url = pathToFileURL(file);
     url.search = existsSync(`${file}-shm`) ? "mode=ro" : "mode=ro&immutable=1";
     using database = new DatabaseSync(url, { readOnly: true, timeout: 200 });
-    return IN_OPENCODE.flatMap((statement) => {
-      try {
-        return database.prepare(statement).all(Date.now() - ASKED_MS);
-      } catch {
-        // This version has no such table.
-        return [];
-      }
-    });
+    // A version of opencode has some of these tables.
+    return IN_OPENCODE.flatMap((each) => orNull(() => database.prepare(each).all(Date.now() - ASKED_MS)) ?? []);
   } catch {
     return [];
   }

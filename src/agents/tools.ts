@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { readSmallFile } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
-import { type Cover, readCovered } from "./covered.ts";
+import { type Cover, orNull } from "./covered.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 
 /** The coding agents that Cairn knows, and the files in which they look for entries: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
@@ -10,22 +10,22 @@ import { absolutePath, homeDirectory } from "../fs/users.ts";
 /** Words of the command that a tool runs. An entry or a file with these words is Cairn's, whatever version wrote it. */
 export const MARK = "agent hook";
 
-/** Option of the hooks in the user's settings: they end at once in folders that are not covered. */
+/** Option of the hooks in the user's settings: a hook in a folder that is not covered exits at once. */
 export const IF_COVERED = "--if-covered";
 
 /** Files of a tool, of a project or of the user. */
-export interface ToolFiles {
+interface ToolFiles {
   /** has the hooks */
   readonly hooks: string;
   /** has the MCP server */
   readonly servers: string;
   /** folder of slash commands */
-  readonly commands: string | null;
+  readonly commands?: string;
   /** folder into which the tool installs packages for a plugin of the project */
-  readonly packages: string | null;
+  readonly packages?: string;
 }
 
-export interface AgentTool {
+interface AgentTool {
   readonly title: string;
   /** The step that the user must take before the tool uses the entries. */
   readonly afterwards: string;
@@ -47,7 +47,6 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
         hooks: join(folder, "settings.json"),
         servers: project === null ? join(home ?? homeDirectory(env), ".claude.json") : join(project, ".mcp.json"),
         commands: join(folder, "commands"),
-        packages: null,
       };
     },
   },
@@ -56,12 +55,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
     afterwards: "approve the hooks with /hooks in Codex; until then Codex ignores them",
     files(project, env) {
       const folder = project === null ? codexHome(env) : join(project, ".codex");
-      return {
-        hooks: join(folder, "hooks.json"),
-        servers: join(folder, "config.toml"),
-        commands: null,
-        packages: null,
-      };
+      return { hooks: join(folder, "hooks.json"), servers: join(folder, "config.toml") };
     },
   },
   gemini: {
@@ -70,7 +64,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
     readsOnlyStart: true,
     files(project, env) {
       const file = join(project ?? geminiHome(env), ".gemini", "settings.json");
-      return { hooks: file, servers: file, commands: null, packages: null };
+      return { hooks: file, servers: file };
     },
   },
   opencode: {
@@ -84,7 +78,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
         hooks: join(plugins, "plugins", "cairn.js"),
         servers: named.find((each) => existsSync(each)) ?? named[1]!,
         commands: join(plugins, "commands"),
-        packages: project === null ? null : plugins,
+        ...(project === null ? {} : { packages: plugins }),
       };
     },
   },
@@ -96,8 +90,6 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
       return {
         hooks: join(project === null ? home : join(project, ".openclaw"), "extensions", "cairn", "index.js"),
         servers: absolutePath(env, "OPENCLAW_CONFIG_PATH") ?? join(home, "openclaw.json"),
-        commands: null,
-        packages: null,
       };
     },
   },
@@ -107,7 +99,7 @@ export const TOOLS: Readonly<Record<string, AgentTool>> = {
     files(project, env) {
       const user = absolutePath(env, "HERMES_HOME") ?? join(homeDirectory(env), ".hermes");
       const file = join(project === null ? user : join(project, ".hermes"), "plugins", "cairn", "__init__.py");
-      return { hooks: file, servers: file, commands: null, packages: null };
+      return { hooks: file, servers: file };
     },
   },
 };
@@ -119,14 +111,11 @@ export const geminiHome = (env: Environment): string => absolutePath(env, "GEMIN
 const MOST_BYTES = 64 << 20;
 
 /** Returns when the file of a tool got hooks that `install` wrote, in milliseconds; null without hooks. `project` null: the user's file. */
-export function installedAt(tool: string, project: string | null, env: Environment): number | null {
-  try {
+export const installedAt = (tool: string, project: string | null, env: Environment): number | null =>
+  orNull(() => {
     const { hooks } = TOOLS[tool]!.files(project, env);
     return readSmallFile(hooks, MOST_BYTES, true)?.includes(MARK) === true ? statSync(hooks).mtimeMs : null;
-  } catch {
-    return null;
-  }
-}
+  });
 
 /** True if the hooks in the user's settings are of an earlier version, which had no list: they save all workspaces. */
 export function areWithoutList(tool: string, env: Environment): boolean {
@@ -140,13 +129,12 @@ export function installedFor(project: string, env: Environment): string[] {
 }
 
 /** Returns the entries of the list that a tool's hooks in the user's settings serve. */
-export function servedBy(tool: string, env: Environment, covers = readCovered(env)?.covers ?? []): Cover[] {
+export function servedBy(tool: string, covers: readonly Cover[]): Cover[] {
   return covers.filter((each) => each.tool === tool && each.whom !== "everybody" && each.each !== "never");
 }
 
 /** Tools with hooks for exactly this folder: in its own files, or by the list of covered folders. `folder`: a real path. */
-export function toolsFor(folder: string, env: Environment): string[] {
-  const covers = readCovered(env)?.covers ?? [];
+export function toolsFor(folder: string, env: Environment, covers: readonly Cover[]): string[] {
   const named = covers.filter(({ each, folder: own }) => each !== "never" && own?.path === folder);
   return [...new Set([...installedFor(folder, env), ...named.map(({ tool }) => tool)])];
 }

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { orNull } from "../agents/covered.ts";
 import type { Progress } from "../contract/words.ts";
 import { thisProgram } from "../daemon/unit.ts";
 import { CairnError } from "../errors.ts";
@@ -56,30 +57,15 @@ export class LateSaves {
     this.#root = join(userStateDirectory(), "agents", "late", createHash("sha256").update(folder).digest("hex"));
   }
 
-  get #lock(): string {
-    return join(this.#root, "lock");
-  }
-
-  get #queue(): string {
-    return join(this.#root, "queue.jsonl");
-  }
-
-  get #taken(): string {
-    return join(this.#root, "taken.jsonl");
-  }
-
-  get #stateFile(): string {
-    return join(this.#root, "state.json");
+  #file(name: "lock" | "queue.jsonl" | "taken.jsonl" | "state.json"): string {
+    return join(this.#root, name);
   }
 
   /** Null if the folder never had a background process. */
   state(): LateState | null {
-    try {
-      const state = JSON.parse(readSmallFile(this.#stateFile, MOST_BYTES)!.toString("utf8")) as LateState;
-      return { ...state, running: this.#isRunning() };
-    } catch {
-      return null;
-    }
+    const file = this.#file("state.json");
+    const state = orNull(() => JSON.parse(readSmallFile(file, MOST_BYTES)!.toString("utf8")) as LateState);
+    return state && { ...state, running: this.#isRunning() };
   }
 
   /** The progress of the background process, for example "saving in the background since …: storing 3 of 9". Null if none runs. */
@@ -92,7 +78,10 @@ export class LateSaves {
 
   /** True if a hook must not save by itself, because earlier saves are still queued. */
   isPending(): boolean {
-    return existsSync(this.#root) && (existsSync(this.#queue) || existsSync(this.#taken) || this.#isRunning());
+    return (
+      existsSync(this.#root) &&
+      (existsSync(this.#file("queue.jsonl")) || existsSync(this.#file("taken.jsonl")) || this.#isRunning())
+    );
   }
 
   /** Seals the texts of a hook. Without a workspace, or if its key cannot be read, the queue gets no texts. */
@@ -122,14 +111,14 @@ export class LateSaves {
   }
 
   #isRunning(): boolean {
-    return existsSync(this.#lock) && lockHolder(this.#lock) !== null;
+    return existsSync(this.#file("lock")) && lockHolder(this.#file("lock")) !== null;
   }
 
   /** Queues a save, and starts the background process if none runs. Returns before the save is made. */
   async add(hook: LateHook): Promise<void> {
     const line = lineOf(await this.#sealed(hook));
     mkdirSync(this.#root, { recursive: true, mode: 0o700 });
-    appendFileSync(this.#queue, line, { mode: 0o600 });
+    appendFileSync(this.#file("queue.jsonl"), line, { mode: 0o600 });
     if (this.#isRunning()) return;
     const [program, ...args] = thisProgram();
     const child = spawn(program!, [...args, "agent", "hook", "--in-background", "-C", this.#folder], {
@@ -154,7 +143,7 @@ export class LateSaves {
       for (let hooks = this.#take(); hooks.length > 0; hooks = this.#take()) {
         const note = (progress: Progress | null): void => {
           try {
-            this.#put(this.#stateFile, JSON.stringify({ started_at: startedAt, at: now(), progress, failed }));
+            this.#put(this.#file("state.json"), JSON.stringify({ started_at: startedAt, at: now(), progress, failed }));
           } catch {
             // A full disk. The saves go on, and their record tells what failed.
           }
@@ -171,15 +160,15 @@ export class LateSaves {
         } catch (error) {
           failed = (error as Error).message;
         }
-        this.#put(this.#taken, hooks.slice(1).map(lineOf).join(""));
+        this.#put(this.#file("taken.jsonl"), hooks.slice(1).map(lineOf).join(""));
         note(null);
       }
-    } while (existsSync(this.#queue));
+    } while (existsSync(this.#file("queue.jsonl")));
   }
 
   async #tryLock(): Promise<Disposable | null> {
     try {
-      return await acquireLock(this.#lock, { timeoutMs: 0, purpose: "save for an agent's hook" });
+      return await acquireLock(this.#file("lock"), { timeoutMs: 0, purpose: "save for an agent's hook" });
     } catch (error) {
       if (error instanceof CairnError && error.code === "busy") return null;
       throw error;
@@ -188,11 +177,11 @@ export class LateSaves {
 
   /** Returns the queued hooks. Hooks that a killed process had already taken from the queue come first. */
   #take(): LateHook[] {
-    const taken = hooksIn(this.#taken);
+    const taken = hooksIn(this.#file("taken.jsonl"));
     if (taken.length > 0) return taken;
-    rmSync(this.#taken, { force: true });
-    if (!existsSync(this.#queue)) return [];
-    renameSync(this.#queue, this.#taken);
+    rmSync(this.#file("taken.jsonl"), { force: true });
+    if (!existsSync(this.#file("queue.jsonl"))) return [];
+    renameSync(this.#file("queue.jsonl"), this.#file("taken.jsonl"));
     return this.#take();
   }
 
@@ -209,11 +198,5 @@ const lineOf = (hook: LateHook): string => `${JSON.stringify(hook)}\n`;
 /** Skips lines that a power cut damaged. */
 function hooksIn(file: string): LateHook[] {
   const lines = readSmallFile(file, MOST_BYTES, true)?.toString("utf8").split("\n") ?? [];
-  return lines.flatMap((line) => {
-    try {
-      return line === "" ? [] : [JSON.parse(line) as LateHook];
-    } catch {
-      return [];
-    }
-  });
+  return lines.flatMap((line) => orNull(() => JSON.parse(line) as LateHook) ?? []);
 }

@@ -58,6 +58,11 @@ export class VerbOptions<E extends Entries> {
     this.definitions = this.#members;
   }
 
+  /** Returns the option of a member, for example `--no-hooks` of `hooks`. */
+  optionOf(name: string): string {
+    return /--[\w-]+/.exec(this.#members.find((member) => member.name === name)!.flags)![0];
+  }
+
   /** Returns the members that the line gives. Throws `usage` for a value that the verb does not know. */
   read(context: Context, input: Input): Members<E> {
     const found = new Map<string, { flags: string; value: unknown }>();

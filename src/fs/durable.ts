@@ -31,10 +31,11 @@ export function temporaryName(): string {
   return `${TEMPORARY_PREFIX}${process.pid}-${randomBytes(8).toString("hex")}-${machine()}-${thisProcess().startTime || "0"}`;
 }
 
-/** Writes all of `bytes` at the descriptor's position, even if the kernel takes fewer bytes per call. */
-export function writeAll(descriptor: number, bytes: Uint8Array): void {
+/** Writes all of `bytes`, at `position` or else the descriptor's, even if the kernel takes fewer bytes per call. */
+export function writeAll(descriptor: number, bytes: Uint8Array, position?: number): void {
   for (let offset = 0; offset < bytes.length;) {
-    const written = writeSync(descriptor, bytes, offset, bytes.length - offset);
+    const at = position === undefined ? null : position + offset;
+    const written = writeSync(descriptor, bytes, offset, bytes.length - offset, at);
     if (written === 0) throw new CairnError("io", "the operating system wrote nothing");
     offset += written;
   }

@@ -135,7 +135,7 @@ function openParent(path: Buffer): number | null {
  * Removes leftovers of an operation at its end. Ignores errors, so that they hide no earlier failure; a later cleanup
  * removes the rest, as after a kill.
  */
-export function clearAway(place: string): void {
+export function clearAway(place: RawPath): void {
   try {
     removeAll(place);
   } catch {

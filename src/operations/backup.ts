@@ -1,6 +1,6 @@
 import { type BackedUp, createBackup as putPoint, type Forwarding, forwarding } from "../backup/create/create.ts";
 import { checkProbes, rememberProbes } from "../backup/open/checks.ts";
-import { callOf, checkJobs, type OpenRepository } from "../backup/open/open-repository.ts";
+import { callOf, type OpenRepository } from "../backup/open/open-repository.ts";
 import { withoutOwn } from "../backup/open/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
 import { checkSnapshotTags } from "../backup/open/snapshots.ts";
@@ -46,7 +46,6 @@ async function putBackup(
   const { workspaceName: name, save, point } = options;
   if (save === true && point !== undefined)
     throw new CairnError("usage", "leave out `save`: `point` names the point to back up, so nothing is saved first");
-  checkJobs(options);
   const { probe = [], onWarning } = options;
   checkProbes(probe);
   if (options.dryRun !== true) rememberProbes(probe, onWarning);

@@ -48,7 +48,7 @@ class Line {
 
   async take<W extends Work>({
     kind,
-    count = chosen.getStore() ?? THREADS,
+    count = chosenJobs() ?? THREADS,
     signal,
   }: ThreadsWanted<W>): Promise<Thread<W>[]> {
     const granted = await this.#turn(count, signal);
@@ -119,12 +119,16 @@ class Line {
   }
 }
 
-/** Number of threads that the caller of an operation chose. */
 const chosen = new AsyncLocalStorage<number>();
 
-/** Runs a call in which each operation takes `jobs` threads unless it asks for another number; undefined: as any call. */
+/** Runs a call in which each operation takes `jobs` threads and transfers as many packs at once; undefined: as outside. */
 export async function withJobs<T>(jobs: number | undefined, call: () => Promise<T>): Promise<T> {
   return jobs === undefined ? call() : chosen.run(jobs, call);
+}
+
+/** The number that the running call was given by `withJobs()`. */
+export function chosenJobs(): number | undefined {
+  return chosen.getStore();
 }
 
 /** The line of local work. Work that waits for another machine may take hours, so it has its own line. */

@@ -236,6 +236,20 @@ test("a clone of a covered repository is not covered until the person says so, a
   assert.match(hook(folder, {}, env), NOT_COVERED, "another user has another list");
 });
 
+test("a clone of a repository that was covered before its first commit is named", async () => {
+  const { uncoveredClones } = await import("../../src/agents/clones.ts");
+  const [folder, clone] = [scratch("early"), scratch("clone")];
+  write(folder, { "a.txt": "one\n" });
+  git(folder, "init", "--quiet");
+  agent(folder, "install claude-code");
+  git(folder, "add", "a.txt");
+  git(folder, "commit", "--quiet", "-m", `first of ${folder}`);
+  git("/", "clone", "--quiet", folder, clone);
+  assert.match(hook(clone), NOT_COVERED);
+  const clones = await uncoveredClones(process.env);
+  assert.equal(clones.find((each) => each.folder === clone)?.of, folder);
+});
+
 test("a moved folder and a fork stay covered", async () => {
   const folder = newRepository();
   agent(folder, "install claude-code");
@@ -571,7 +585,7 @@ test("a list of clones that cannot be written, and a noted repository that canno
 const ONLY_ROOT = process.geteuid?.() === 0 ? false : "only root can work in another user's home";
 
 test("root in another user's home leaves the list of covered folders to that user", { skip: ONLY_ROOT }, async () => {
-  const { coverToo, uncover } = await import("../../src/agents/cover.ts");
+  const { passCover } = await import("../../src/agents/cover.ts");
   const [folder, home] = [newRepository(), scratch("home")];
   const env = { HOME: home, XDG_STATE_HOME: path.join(home, "state") };
   fs.mkdirSync(home);
@@ -580,8 +594,8 @@ test("root in another user's home leaves the list of covered folders to that use
     fs.lchownSync(path.join(home, name), 1000, 1000);
   const list = path.join(home, "state/cairn/agents/covered.json");
   const before = fs.readFileSync(list, "utf8");
-  await uncover(env, folder);
-  await coverToo(env, folder, newRepository());
+  await passCover(env, folder);
+  await passCover(env, folder, newRepository());
   assert.equal(cairn(["agent", "remove", "claude-code", "-C", folder], { env }).error?.code, "refused");
   assert.deepEqual([fs.readFileSync(list, "utf8"), fs.statSync(list).uid], [before, 1000]);
 });
@@ -601,6 +615,13 @@ test("release and agent remove name the worktrees whose cover ends with that of 
   agent(folder, "install claude-code");
   assert.match(hook(beside), SAVES);
   assert.deepEqual(cairnOk(["release", folder]).warnings, named);
+  // A worktree whose own files have no hooks was never saved by those for everybody.
+  const other = newRepository();
+  const ofOther = scratch("worktree");
+  git(other, "worktree", "add", "--quiet", "--detach", ofOther);
+  cairnOk(["save", ofOther]);
+  agent(other, "install claude-code --for everybody");
+  assert.deepEqual(agent(other, "remove claude-code --for everybody")["warnings"], []);
 });
 
 test("a kill of agent install or remove between two files leaves nothing that a repetition does not finish", () => {

@@ -26,17 +26,24 @@ function write(file: string, text: string): void {
 }
 
 class Project {
-  readonly folder = path.join(SCRATCH, `failing-${count++}`);
+  readonly folder: string;
   readonly control: string;
   readonly tool: string;
 
   readonly asked: RunOptions;
 
-  constructor(control?: string, tool = "claude-code", asked: RunOptions = {}) {
+  constructor(
+    control?: string,
+    tool = "claude-code",
+    asked: RunOptions = {},
+    folder = path.join(SCRATCH, `failing-${count++}`),
+  ) {
+    this.folder = folder;
     this.tool = tool;
     this.asked = asked;
     write(path.join(this.folder, "a"), "one");
-    cairnOk(["init", this.folder, ...(control === undefined ? [] : ["--control-dir", control])], asked);
+    const more = control === undefined ? [] : ["--control-dir", control];
+    cairnOk(["init", this.folder, "--allow", "nested", ...more], asked);
     cairnOk(["agent", "install", tool, "-C", this.folder], asked);
     this.control = (cairnOk(["status", this.folder], asked).data["workspace"] as Loose).control_directory as string;
   }
@@ -218,6 +225,23 @@ test("hooks whose workspace cannot be opened are named, from the user's own reco
   assert.match(fs.readFileSync(path.join(STATE, "agents/events/unopened.jsonl"), "utf8"), /"event":"Stop"/);
 });
 
+test("hooks that failed in a damaged workspace inside another one are those of the inner one only", () => {
+  const outer = new Project();
+  const inner = new Project(undefined, "claude-code", {}, path.join(outer.folder, "inner"));
+  const deep = path.join(inner.folder, "deep");
+  fs.mkdirSync(deep);
+  const control = path.join(inner.control, "cairn.json");
+  const content = fs.readFileSync(control);
+  fs.writeFileSync(control, "{");
+  inner.hook("Stop", { cwd: deep });
+  assert.match(outer.hook("UserPromptSubmit", { prompt_id: "p" }), /^$/);
+  assert.deepEqual([inner.agent()["failed"].count, outer.agent()["failed"]], [1, null]);
+  const [state] = cairnOk(["agent", "status", "-C", deep]).data["folders"] as Loose[];
+  assert.deepEqual([state.path, state.agents[0].failed.count], [inner.folder, 1]);
+  assert.doesNotMatch(outer.text("turns"), /failed/);
+  fs.writeFileSync(control, content);
+});
+
 const next = (folder: string): unknown => cairnOk(["release", folder]).data["next"];
 
 test("release ends the cover of a folder, and names agent remove if the hooks serve no other folder", () => {
@@ -254,7 +278,7 @@ test("a hook in a covered folder that is no workspace any more says so", () => {
   const folder = path.join(SCRATCH, `none-${count++}`);
   fs.mkdirSync(folder);
   const list = path.join(STATE, "agents/covered.json");
-  const entry = JSON.stringify({ tool: "claude-code", whom: "me", each: "tool", since: new Date().toISOString() });
+  const entry = JSON.stringify({ tool: "claude-code", whom: "me", each: "tool" });
   const covers = (JSON.parse(fs.readFileSync(list, "utf8")) as Loose).covers as object[];
   const own = { ...(JSON.parse(entry) as object), folder: { path: folder, inode: "0", made: "0", git: null } };
   fs.writeFileSync(list, JSON.stringify({ version: 1, covers: [...covers, own] }));

@@ -217,7 +217,18 @@ test(
 test("agent install --http writes an MCP entry in each tool's format, with the token in a variable", () => {
   const url = "https://host:7777/mcp";
   const installed = (tool: string, given = url): Loose => {
-    const { data } = cairnOk(["agent", "install", tool, "-C", SCRATCH, "--http", given, "--print"]);
+    const { data } = cairnOk([
+      "agent",
+      "install",
+      tool,
+      "--for",
+      "everybody",
+      "-C",
+      SCRATCH,
+      "--http",
+      given,
+      "--print",
+    ]);
     return (data["files"] as Loose[])[0]!;
   };
   const entry = (tool: string, name: string): Loose => JSON.parse(installed(tool)["text"])[name].cairn as Loose;

@@ -260,15 +260,14 @@ test("agent install writes hooks and MCP entries in each tool's format, and with
   cairnOk(["agent", "remove", "codex", "--for", "all-mine"], { env: { CODEX_HOME: codex } });
 });
 
-test("agent install --http says that the server in the user's settings serves the token's workspace in every folder", () => {
+test("agent install --http needs --for everybody: an entry for the user would serve the token's workspace in every folder", () => {
   const folder = newProject();
-  const said = (...more: string[]): string => {
-    const words = ["-C", folder, "agent", "install", "gemini", "--http", "http://127.0.0.1:1/mcp", ...more];
-    const env = { ...process.env, HOME: path.join(SCRATCH, "home-of-http") };
-    return spawnSync(process.execPath, [COMMAND, ...words], { encoding: "utf8", env }).stdout;
-  };
-  assert.match(said(), /serves the workspace of the token in every folder/);
-  assert.doesNotMatch(said("--for", "everybody"), /in every folder/);
+  for (const whom of [[], ["--for", "me"], ["--for", "all-mine"]]) {
+    const words = ["agent", "install", "gemini", "--http", "http://127.0.0.1:1/mcp", ...whom, "-C", folder];
+    const { error } = cairn(words, { env: { HOME: path.join(SCRATCH, "home-of-http") } });
+    assert.deepEqual([error?.code, error?.hint?.endsWith("--for everybody")], ["usage", true]);
+  }
+  assert.ok(!fs.existsSync(path.join(SCRATCH, "home-of-http")));
 });
 
 test("agent install leaves a file unchanged that it cannot parse or extend, and --print writes nothing", () => {

@@ -144,6 +144,31 @@ test("root's commands use the daemon's history while the daemon is down", async 
   assert.deepEqual((await daemon.reconciled()).workspaces, []);
 });
 
+test("hooks that root sets while its daemon is down are the daemon's, and those of a user's own workspace are the user's", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, asRoot, asUser } = here;
+  await daemon.stop();
+  const noted = path.join(daemon.folder, "noted");
+  const set = ["--after-save", `echo run >> ${noted}`];
+  assertDaemonIsDown(here, asUser(["hooks", folder, ...set]), "hooks");
+  assert.equal(asRoot(["hooks", folder, ...set]).status, 0);
+  assert.equal(asRoot(["save", folder]).status, 0);
+  assert.equal(fs.readFileSync(noted, "utf8"), "run\n");
+  const own = `${folder}-own`;
+  fs.mkdirSync(own);
+  fs.chownSync(own, ORDINARY_USER, ORDINARY_USER);
+  assert.equal(asUser(["init", own, "--self-contained"]).status, 0);
+  const refused = asRoot(["hooks", own, ...set]);
+  assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
+  assert.match(refused.error!.hint!, new RegExp(`work as that user: sudo -u '#${ORDINARY_USER}' cairn`));
+  assert.equal(asUser(["hooks", own, ...set]).status, 0);
+  await daemon.start();
+  fs.chmodSync(daemon.socket, 0o666);
+  assert.equal(asUser(["save", folder]).status, 0);
+  assert.equal(fs.readFileSync(noted, "utf8"), "run\nrun\n");
+});
+
 test("an unregistered folder is its user's own; the daemon's next start clears the mark of a killed first save", async (t) => {
   const here = await place(t);
   if (here === null) return;

@@ -72,7 +72,7 @@ test("a command before a save that fails or takes too long refuses the save and 
     refused.error!.message,
     /nothing was saved, because the command before the save failed with status 3: no connection/,
   );
-  assert.ok(fs.existsSync(path.join(SCRATCH, "thawed")), "the command behind runs");
+  assert.ok(fs.existsSync(path.join(SCRATCH, "thawed")), "the `after` command runs");
   assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
   cairnOk(["hooks", folder, "--before-save", `${DUMP}; sleep 600`, "--time-limit", "1"]);
   assert.match(cairn(["save", folder]).error!.message, /the command before the save was ended after 1 s/);
@@ -81,6 +81,18 @@ test("a command before a save that fails or takes too long refuses the save and 
   assert.equal(points(folder).length, 2);
   for (const limit of ["0", "9999999"]) assert.equal(cairn(["hooks", folder, "--time-limit", limit]).status, 2);
 });
+
+test(
+  "a command after a save that no shell can run leaves the point, and the exit status is 10",
+  { skip: process.getuid!() !== 0 && "only root can hide the shell" },
+  () => {
+    const hide = `mount --bind /dev/null ${fs.realpathSync("/bin/sh")}`;
+    const folder = hooked("no-shell", "--before-save", hide, "--after-save", "true");
+    const saved = cairn(["save", folder], { prefix: ["unshare", "--mount"] });
+    assert.deepEqual([saved.status, runsOf(saved)], [10, ["before_save 0", "after_save 127"]]);
+    assert.match(saved.warnings.join(), /the command after the save failed with status 127: .*EACCES/);
+  },
+);
 
 test("a command after a save that fails leaves the point, and the exit status is 10", () => {
   const folder = hooked("after", "--after-save", "echo oops; exit 4");
@@ -155,18 +167,42 @@ test("saves of agents and of `run` run no hooks", () => {
   assert.equal(cairn(["save", folder]).status, 7);
 });
 
-test("a directory .cairn-dumps that a restore brought stays, and the next point has the new files", () => {
+test("a directory .cairn-dumps that a restore brought is refused by name, and the hint makes room for new dumps", () => {
   const folder = hooked("brought", "--before-save", `date +%N > "$CAIRN_DUMPS/now"`);
   cairnOk(["save", folder]);
   cairnOk(["-C", folder, "restore", "latest"]);
-  const file = path.join(folder, ".cairn-dumps/now");
-  const [old, { ino }] = [fs.readFileSync(file, "utf8"), fs.statSync(file)];
-  cairnOk(["save", folder]);
-  assert.deepEqual([fs.readFileSync(file, "utf8"), fs.statSync(file).ino], [old, ino]);
+  const old = fs.readFileSync(path.join(folder, ".cairn-dumps/now"), "utf8");
+  const { status, error } = cairn(["save", folder]);
+  assert.equal(status, 7);
+  assert.match(error!.message, /\/\.cairn-dumps exists, for example after a restore/);
   assert.deepEqual(fs.readdirSync(folder).toSorted(), [".cairn-dumps", "letter"]);
+  assert.equal(spawnSync("sh", ["-c", /: (mv .*)$/.exec(error!.hint!)![1]!]).status, 0);
+  cairnOk(["save", folder]);
   const to = path.join(SCRATCH, "brought-to");
   cairnOk(["-C", folder, "restore", "latest", "--to", to]);
+  assert.equal(fs.readFileSync(path.join(to, "restored-dumps/now"), "utf8"), old);
   assert.notEqual(fs.readFileSync(path.join(to, ".cairn-dumps/now"), "utf8"), old);
+});
+
+test("a command that the shell cannot parse is refused when it is set, and the hooks before stay", () => {
+  const folder = hooked("syntax", "--after-save", "true");
+  const refused = cairn(["hooks", folder, "--before-backup", 'if true; then echo "$CAIRN_DUMPS"', "--after-save", ""]);
+  assert.deepEqual([refused.status, refused.error?.code], [2, "usage"]);
+  assert.match(refused.error!.message, /Syntax error|syntax error|unexpected/);
+  assert.deepEqual(runsOf(cairnOk(["save", folder])), ["after_save 0"]);
+});
+
+test("--no-hooks of a backup without a save is refused in its own words", async () => {
+  const folder = workspace("no-save");
+  const place = await newRepository("no-hooks");
+  for (const [words, end] of [
+    [["head"], /^--no-hooks is an option of the save before the backup/],
+    [[folder, SCRATCH], /^--no-hooks works with one folder only/],
+  ] as const) {
+    const { status, error } = cairn(["backup", "create", "-C", folder, ...words, "--no-hooks", ...place.options]);
+    assert.equal(status, 2);
+    assert.match(error!.message, end);
+  }
 });
 
 test("a folder brings no hooks along: neither a copied workspace nor a moved one runs those of the original", () => {
@@ -203,7 +239,7 @@ test("a hook that saves or backs up its own folder runs no hooks again, and thos
   assert.equal(fs.readFileSync(count, "utf8"), "1\n2\n");
 });
 
-test("a save returns its point though the files of the command before it cannot be removed", (t) => {
+test("a save returns its point though its dumps cannot be removed", (t) => {
   const folder = hooked(
     "stuck",
     "--before-save",
@@ -217,7 +253,7 @@ test("a save returns its point though the files of the command before it cannot 
   const saved = cairn(["save", folder]);
   if (saved.error?.message.includes("mount:") === true) return t.skip("needs the right to mount a tmpfs");
   assert.deepEqual([saved.status, runsOf(saved)], [0, ["before_save 0", "after_save 0"]]);
-  assert.match(saved.warnings.join(), /the files of the command before the save were not removed: /);
+  assert.deepEqual(runsOf(cairnOk(["save", folder])), ["before_save 0", "after_save 0"]);
 });
 
 test(

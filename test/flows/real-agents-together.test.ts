@@ -7,7 +7,7 @@ import { eventually } from "../fixtures/eventually.ts";
 import { LONG } from "../fixtures/long.ts";
 import { MockModel } from "../fixtures/mock-model.ts";
 import { findPeer, type Peer } from "../fixtures/peers.ts";
-import { AGENTS, BUSY, goBack, trustHooks, Work } from "../fixtures/real-agents.ts";
+import { AGENTS, BUSY, folderWithCairn, goBack, trustHooks, Work } from "../fixtures/real-agents.ts";
 
 /** Two real agents work at once in one folder, and each uses the MCP server of a daemon over HTTP. */
 
@@ -102,10 +102,12 @@ for (const [name, agent] of Object.entries(AGENTS)) {
     const more: Record<string, string> = {
       CAIRN_SOCKET: daemon.socket,
       XDG_STATE_HOME: path.join(SCRATCH, `state-of-${name}`),
+      PATH: `${folderWithCairn()}:${process.env["PATH"]}`,
     };
     const work = new Work(`${name}-http`, agent, (peer as Peer).program, { url: model.url, more });
     const before = work.state();
-    assert.equal(work.cairn("agent", "install", name, "--http", `${daemon.url}/mcp`)["checked"], true);
+    const install = ["agent", "install", name, "--for", "everybody", "--http", `${daemon.url}/mcp`];
+    assert.equal(work.cairn(...install)["checked"], true);
     more["CAIRN_TOKEN"] = work.cairn("service", "token", "create", "--workspace", work.project)["token"] as string;
     if (name === "codex") await trustHooks(work);
     model.expect(agent.shell("rm -r old && echo new > new.txt"), { say: "done" });
@@ -119,7 +121,7 @@ for (const [name, agent] of Object.entries(AGENTS)) {
     model.expect(...goBack(name));
     await work.turn("Go back a turn", true);
     assert.deepEqual([model.left, work.state()], [0, before]);
-    work.cairn("agent", "remove", name);
+    work.cairn("agent", "remove", name, "--for", "everybody");
     assert.deepEqual(work.entries(), []);
   });
 }

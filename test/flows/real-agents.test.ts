@@ -2,12 +2,11 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { buildCommand, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { LONG } from "../fixtures/long.ts";
 import { MockModel } from "../fixtures/mock-model.ts";
 import { findPeer, type Peer } from "../fixtures/peers.ts";
-import { type Agent, AGENTS, BUSY, git, goBack, trustHooks, Work, write } from "../fixtures/real-agents.ts";
+import { type Agent, AGENTS, BUSY, folderWithCairn, git, goBack, trustHooks, Work } from "../fixtures/real-agents.ts";
 
 /** Each real agent works for two turns, and goes back by the command and by its own MCP tool. The model alone is a mock. */
 
@@ -107,9 +106,7 @@ async function places(
   { name, agent, program, whom }: { name: string; agent: Agent; program: string; whom: (typeof WAYS)[number] },
 ): Promise<void> {
   const model = await new MockModel().start(t);
-  const bin = path.join(SCRATCH, "bin");
-  write(bin, { cairn: `#!/bin/sh\nexec ${process.execPath} ${buildCommand()} "$@"\n` });
-  fs.chmodSync(path.join(bin, "cairn"), 0o755);
+  const bin = folderWithCairn();
   const work = new Work(`${name}-${whom}`, agent, program, { url: model.url, bin });
   const beside = path.join(work.home, "work/beside");
   git(work.project, "init", "--quiet");

@@ -332,9 +332,9 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
       const served = methods[name]!;
       methods[name] = async (...given) => {
         const result = (await served(...given)) as { workspace: { path: string } };
-        const { coverToo, uncover } = await import("../../agents/cover.ts");
+        const { passCover } = await import("../../agents/cover.ts");
         const other = result.workspace.path;
-        await (name === "fork" ? coverToo(process.env, path, other) : uncover(process.env, other));
+        await (name === "fork" ? passCover(process.env, path, other) : passCover(process.env, other));
         return result;
       };
     }

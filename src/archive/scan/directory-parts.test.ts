@@ -6,6 +6,7 @@ import path from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { withJobs } from "../../threads/threads.ts";
 import { C } from "../cache/scan-table.ts";
 import type { StatCache } from "../cache/stat-cache.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
@@ -23,7 +24,7 @@ function partsOf({ table: { control } }: ScanResult): number {
 async function lookOfTwo(saves: TestStore, root: string, cache: StatCache | null = null): Promise<ScanResult> {
   let result: ScanResult;
   let looks = 0;
-  do result = await saves.look(root, { jobs: 2, cache });
+  do result = await withJobs(2, async () => saves.look(root, { cache }));
   while (partsOf(result) === 0 && ++looks < 10);
   return result;
 }
@@ -37,26 +38,26 @@ void describe("scan of one directory", () => {
     fs.mkdirSync(path.join(root, "sub"));
     fs.writeFileSync(path.join(root, "sub/file"), "text\n");
     fs.linkSync(path.join(root, "small-7"), path.join(root, "z-also-small-7"));
-    const alone = await saves.look(root, { jobs: 1 });
+    const alone = await withJobs(1, async () => saves.look(root));
     assert.equal(partsOf(alone), 0);
     const parted = await lookOfTwo(saves, root);
     assert.ok(partsOf(parted) > 0, "nothing was given away");
     assertSame(parted, alone);
-    const first = await saves.save(root, { jobs: 2 });
+    const first = await withJobs(2, async () => saves.save(root));
     assertSame(first, alone);
     assert.equal(first.table.control[C.FILES_DONE], alone.table.control[C.FILES_DONE]);
 
     // Written to where they are, the directory is not listed again.
     for (let i = 1; i < LARGE; i++) fs.writeFileSync(path.join(root, `large-${i}`), randomBytes(600_000));
     fs.rmSync(path.join(root, "sub/file"));
-    const changed = await saves.look(root, { cache: saves.cache(), jobs: 1 });
+    const changed = await withJobs(1, async () => saves.look(root, { cache: saves.cache() }));
     const partedAgain = await lookOfTwo(saves, root, saves.cache());
     assert.ok(partsOf(partedAgain) > 0, "nothing was given away of names that are known");
     assertSame(partedAgain, changed);
-    const again = await saves.save(root, { jobs: 2 });
+    const again = await withJobs(2, async () => saves.save(root));
     assertSame(again, changed);
     assert.deepEqual(again.countChanges(), changed.countChanges());
-    assertSame(await saves.look(root, { jobs: 2 }), changed);
+    assertSame(await withJobs(2, async () => saves.look(root)), changed);
   });
 
   test("one thread reads a small directory, and several threads read one with many changes", async (t) => {

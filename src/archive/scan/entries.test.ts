@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { withJobs } from "../../threads/threads.ts";
 import { TYPE } from "../../fs/linux/syscalls.ts";
 import { makeNode, setAttribute } from "../../workspace/store/testing-edits.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
@@ -43,7 +44,7 @@ void describe("scan of all kinds of entries", () => {
       if (phase === "scanning") seen.push(current);
     };
     // One thread, which takes longer than progress is told apart.
-    await saves.save(root, { jobs: 1, onProgress });
+    await withJobs(1, async () => saves.save(root, { onProgress }));
     assert.ok(
       seen.every((name) => name?.startsWith(`${root}/`)),
       seen.join(),

@@ -4,6 +4,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
+import { withJobs } from "../../threads/threads.ts";
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../cache/scan-table.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import {
@@ -91,7 +92,7 @@ if (rightsCount()) {
       for (const parent of ["a", "a.b", "b"]) fs.mkdirSync(path.join(root, parent));
       for (const name of names) fs.writeFileSync(path.join(root, name), "secret", { mode: 0 });
       for (const jobs of [1, 3]) {
-        const { notes } = await saves.look(root, { jobs });
+        const { notes } = await withJobs(jobs, async () => saves.look(root));
         assert.deepEqual(
           notes.omitted.map((each) => String(Buffer.from(each.path))),
           ["a", "a.b", "b"].flatMap((parent) => names.filter((name) => name.startsWith(`${parent}/`))),

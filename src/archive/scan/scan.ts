@@ -115,8 +115,6 @@ export interface ScanOptions {
   finish?: (result: ScanResult) => ExtraBlob[];
   /** owns the scan's memory. The caller releases it once the result, with its views, is no longer used */
   memory: ScanMemory;
-  /** number of threads; default as for any operation */
-  jobs?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
 }
@@ -167,9 +165,8 @@ function capacityFor({ cache, unchanged }: ScanOptions): number {
 export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
   let capacity = capacityFor(options);
-  const { jobs, store, signal } = wanted;
-  const take = async (): Promise<Thread<ScanWork>[]> =>
-    takeThreads({ kind: SCAN, count: jobs ?? store?.forward?.jobs, signal });
+  const { signal } = wanted;
+  const take = async (): Promise<Thread<ScanWork>[]> => takeThreads({ kind: SCAN, signal });
   if (isForOneThread(options)) {
     let more: Thread<ScanWork>[] = [];
     const takeMore = async (): Promise<Thread<ScanWork>[]> => (more = await take());

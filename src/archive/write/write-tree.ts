@@ -23,8 +23,6 @@ export interface WriteTreeOptions extends WriteHow {
   tree: Uint8Array;
   /** given if packs are still being fetched; absent: all are there */
   arrivals?: PackArrivals | undefined;
-  /** how many threads; default as many as any operation has */
-  jobs?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: (progress: { done: number; bytes: number }) => void;
   /** may repeat a pack */
@@ -59,8 +57,8 @@ const RANGE_CHUNKS = 24;
 
 /** Writes a whole tree of the store into an empty folder with all threads. Nothing is synced. */
 export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeResult> {
-  const { jobs, signal, arrivals } = options;
-  return withThreads({ kind: WRITE, count: jobs, isFar: arrivals !== undefined, signal }, async (threads) =>
+  const { signal, arrivals } = options;
+  return withThreads({ kind: WRITE, isFar: arrivals !== undefined, signal }, async (threads) =>
     new TreeWriting(options, threads).run(),
   );
 }
@@ -107,7 +105,7 @@ class TreeWriting {
       if (this.#isDrained) this.#wake();
     };
     signal?.addEventListener("abort", stop, { once: true });
-    const { index, tree, arrivals, jobs: _jobs, signal: _signal, ...more } = this.#options;
+    const { index, tree, arrivals, signal: _signal, ...more } = this.#options;
     const { onProgress: _progress, onDamagedPack, ...how } = more;
     const task: WriteTask = {
       ...how,

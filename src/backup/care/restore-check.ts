@@ -103,7 +103,7 @@ async function checkOne(
     result = await restoreBackup(
       access,
       { snapshot: id, to: join(scratch, "restored"), asStored: true, ask },
-      { ...callOf(options), jobs: options.jobs },
+      callOf(options),
     );
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;

@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { THREADS_BESIDE, warmThreads } from "../../threads/threads.ts";
+import { chosenJobs, THREADS_BESIDE, warmThreads } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { CairnError } from "../../errors.ts";
 import { type ObjectId, objectIdOf } from "../../ids.ts";
@@ -21,7 +21,7 @@ import {
 import { NO_DIGESTS, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import { chosenSnapshots } from "../open/snapshots.ts";
-import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
 import { nearPacks } from "../open/session.ts";
 
 /**
@@ -33,7 +33,6 @@ export async function verifyRepository(
   options: VerifyBackupOptions,
 ): Promise<Omit<VerifyBackupResult, "restored" | "duration_ms">> {
   const { subset, quick, snapshots } = options;
-  checkJobs(options);
   if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
     throw new CairnError("usage", `there is no part ${subset.part} of ${subset.of}`);
   if (quick === true && subset !== undefined)
@@ -82,7 +81,7 @@ async function readRepository(
   options: VerifyBackupOptions,
   chosen: ReadonlySet<string> | undefined,
 ): Promise<ReadRepository> {
-  const { subset, quick, jobs, signal, onProgress } = options;
+  const { subset, quick, signal, onProgress } = options;
   const near = nearPacks(access);
   const { keys } = access.repository;
   const stop = new AbortController();
@@ -95,7 +94,7 @@ async function readRepository(
     const total_bytes = packs.reduce((sum, { size }) => sum + size, 0);
     const told = ({ packs: done, bytes }: ProvenSoFar): void =>
       onProgress?.({ phase: "verifying", done, total: packs.length, bytes, total_bytes });
-    return provePacks({ keys, index, near, packs, jobs, walked, signal: stopped, onProgress: onProgress && told });
+    return provePacks({ keys, index, near, packs, walked, signal: stopped, onProgress: onProgress && told });
   };
   const onDamagedPack = (pack: string): void => access.repository.damaged.learn([pack]);
   const isChosen = chosen === undefined ? undefined : ({ id }: ListedSnapshot) => chosen.has(id);
@@ -107,7 +106,7 @@ async function readRepository(
   let reading: Promise<ProvenPacks> | null = null;
   const walked = Promise.withResolvers<void>();
   // One reader: a disk that seeks reads trees and packs one after the other.
-  if (quick !== true && chosen === undefined && near.isLocal && jobs !== 1) {
+  if (quick !== true && chosen === undefined && near.isLocal && chosenJobs() !== 1) {
     reading = provePart(index, packs, walked.promise);
     reading.catch(() => undefined);
   }

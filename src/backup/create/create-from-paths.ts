@@ -14,7 +14,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { type LeftOutEntry, publicLeftOut, SHOWN_LEFT_OUT } from "../../workspace/points/left-out.ts";
 import { type Leaf, treeOver } from "../../workspace/store/snapshot-tree.ts";
 import { madeSnapshot } from "../open/made-snapshot.ts";
-import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
 import { partsToScan } from "./paths-to-scan.ts";
 import { scanParts, type ScannedParts } from "./scan-parts.ts";
 import { adding, type Session } from "../open/session.ts";
@@ -33,12 +33,11 @@ export async function createFromPaths(
   options: PathsBackupOptions,
 ): Promise<PathsBackupResult> {
   const started = Date.now();
-  checkJobs(options);
   checkSnapshotTags(options.tags ?? []);
   const { parts, missing, places } = partsToScan(given);
   return adding(access, options, async (session) => {
     session.index.beginSession();
-    const target = session.packedBlobs(options.jobs)!;
+    const target = session.packedBlobs()!;
     const added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
     try {
       await using scanned = await scanParts(parts, { session, target, added, options });

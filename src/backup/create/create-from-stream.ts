@@ -14,7 +14,7 @@ import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from ".
 import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "../open/snapshots.ts";
 import { adding, type Session } from "../open/session.ts";
 import { madeSnapshot, type SnapshotOrigin } from "../open/made-snapshot.ts";
-import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
 import { snapshotContent } from "../open/content.ts";
 import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
 
@@ -31,7 +31,6 @@ export async function createFromStream(
   options: StreamBackupOptions,
 ): Promise<StreamBackupResult> {
   checkSnapshotTags(options.tags ?? []);
-  checkJobs(options);
   const components = streamPath(options.filename ?? "stdin");
   return adding(access, options, async (session) => {
     session.index.beginSession();
@@ -59,7 +58,7 @@ class StreamBackup {
 
   constructor(parts: StreamParts) {
     this.#parts = parts;
-    this.#target = parts.session.packedBlobs(parts.options.jobs);
+    this.#target = parts.session.packedBlobs();
   }
 
   async run(): Promise<StreamBackupResult> {

@@ -67,7 +67,7 @@ export async function forwarding<T>(
     const { index, lock } = session;
     const stillHeld = async (): Promise<void> => lock!.recheck();
     const directory = access.workDirectory();
-    const packs = ForwardedPacks.orNull({ repository, index, directory, stillHeld, connections: options.jobs });
+    const packs = ForwardedPacks.orNull({ repository, index, directory, stillHeld });
     try {
       return await work({ started, session, packs });
     } catch (error) {
@@ -172,13 +172,13 @@ class BackupOfPoint {
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
-    const { signal, jobs, onWarning } = options;
+    const { signal, onWarning } = options;
     const { paths } = origin;
     const isAsked = lock !== null && (options.probe ?? []).length + (point.descriptor.rows ?? []).length > 0;
     const asked = isAsked ? await (await import("./probe-point.ts")).askPoint(this.#parts, parent) : null;
     this.#probes = asked?.probes ?? [];
     const checks = asked?.checks ?? null;
-    const callbacks = { signal, jobs, onWarning };
+    const callbacks = { signal, onWarning };
     this.#paged = await PagedContent.make({ session, workspace, stored, paths, parent, checks, ...callbacks });
     this.#tree = this.#paged?.tree ?? this.#tree;
     const unchanged = parent?.snapshot.tree === this.#tree;
@@ -292,7 +292,6 @@ class BackupOfPoint {
         directory: join(access.workDirectory(), "packs"),
         near: new NearPacks(stored.repository.storage, ""),
         move: moveByThreads,
-        jobs: options.jobs,
         uploads: { stillHeld: async () => lock.recheck() },
         onDamagedPack: stored.onDamagedPack,
         signal: options.signal,

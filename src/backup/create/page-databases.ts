@@ -37,7 +37,6 @@ interface PagingParts {
   /** Questions to a restored copy, and their answers; null: none. */
   checks: SnapshotChecks | null;
   signal: AbortSignal | undefined;
-  jobs: number | undefined;
   /** Told of a database whose pages are all stored again, before they are. */
   onWarning: ((message: string) => void) | undefined;
 }
@@ -65,11 +64,11 @@ export class PagedContent {
 
   /** Null if the point has no large database and no checks. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
-    const { session, stored, paths, checks, signal, jobs, onWarning } = parts;
+    const { session, stored, paths, checks, signal, onWarning } = parts;
     const { root, manifest } = await pointContent(stored, paths);
     const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
     if (found.length === 0 && checks === null) return null;
-    const blobs = session.packedBlobs(jobs);
+    const blobs = session.packedBlobs();
     const added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
     const seen = new Set<string>();
     const store: StoreBlob = async (type, id, bytes) => {

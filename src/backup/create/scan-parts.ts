@@ -104,7 +104,6 @@ function scanOptions(
     memory,
     cache: null,
     databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), held: null },
-    jobs: options.jobs,
     // The index decides whether the repository still has the blobs of the last scan.
     distrust: true,
     chunkerPolynomial: session.access.repository.chunkerPolynomial,

@@ -131,14 +131,16 @@ export class OpenRepository {
 
   /**
    * Runs a call, with its number of threads if it has one. Without its own `onWarning`, warnings go to the handler given at
-   * opening.
+   * opening. Throws `usage` for a wrong number.
    */
   async during<T>(
     options: CallOptions & { jobs?: number | undefined },
     run: (access: OpenRepository) => Promise<T>,
   ): Promise<T> {
-    const call = async (access: OpenRepository): Promise<T> => withJobs(options.jobs, async () => run(access));
-    const { signal, onWarning = this.#shared.onWarning } = options;
+    const { jobs, signal, onWarning = this.#shared.onWarning } = options;
+    if (jobs !== undefined && !(Number.isInteger(jobs) && jobs >= 1 && jobs <= MOST_JOBS))
+      throw new CairnError("usage", `not a number of jobs: ${jobs}`, { hint: `1 to ${MOST_JOBS}` });
+    const call = async (access: OpenRepository): Promise<T> => withJobs(jobs, async () => run(access));
     throwIfAborted(signal);
     this.#shared.calls++;
     try {
@@ -253,12 +255,6 @@ export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOpt
 }
 
 const MOST_JOBS = 64;
-
-/** Throws `usage` if `jobs` is not a valid number of jobs. */
-export function checkJobs({ jobs }: { jobs?: number | undefined }): void {
-  if (jobs === undefined || (Number.isInteger(jobs) && jobs >= 1 && jobs <= MOST_JOBS)) return;
-  throw new CairnError("usage", `not a number of jobs: ${jobs}`, { hint: `1 to ${MOST_JOBS}` });
-}
 
 /** Returns how a call waits for locks. */
 export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {

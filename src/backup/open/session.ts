@@ -82,12 +82,12 @@ export class Session implements SnapshotListing {
   }
 
   /** Collects new blobs and keeps the index in step. Null if this call only reads. */
-  packedBlobs(connections?: number): PackedBlobs | null {
+  packedBlobs(): PackedBlobs | null {
     const { access, index, lock } = this;
     if (lock === null) return null;
     const directory = join(access.workDirectory(), "packs");
     const { repository } = access;
-    return new PackedBlobs({ repository, index, directory, connections, stillHeld: async () => lock.recheck() });
+    return new PackedBlobs({ repository, index, directory, stillHeld: async () => lock.recheck() });
   }
 
   close(): void {

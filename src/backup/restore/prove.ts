@@ -13,13 +13,12 @@ import type {
 import { advice, CairnError, call, type Hint, option, toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
+import type { ProbeRecord, SnapshotChecks } from "../../formats/records/checks.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
-import type { ProbeRecord, SnapshotChecks } from "../../formats/records/checks.ts";
 import { checkedProbe } from "../open/checks.ts";
-import { checkJobs } from "../open/open-repository.ts";
 import { reading, type Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
@@ -33,19 +32,18 @@ export type Ask = (probes: readonly ProbeRecord[], folder: string | null) => Pro
 
 /** A folder that was restored, and the snapshot that it should be. */
 export interface ReadBack extends Pick<WriterParts, "access" | "listed" | "content"> {
-  options: Pick<RestoreBackupOptions, "jobs" | "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
+  options: Pick<RestoreBackupOptions, "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
   /** Questions of the snapshot to a restored copy; null or absent: none. */
   checks?: SnapshotChecks | null | undefined;
 }
 
 /** The options that decide whether a restore gets a proof and a receipt. */
-type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFrom" | "overwrite"> & {
+type Asked = Pick<RestoreBackupOptions, "receipt" | "prove" | "proveFrom" | "overwrite"> & {
   keepPresent?: boolean;
 };
 
 /** Checks before anything is read that the requested proof and receipt are possible. Throws `usage`. */
 export function checkProof(asked: Asked, target: Buffer): void {
-  checkJobs(asked);
   if (asked.prove === false && asked.proveFrom !== undefined)
     throw new CairnError("usage", `without a proof nothing is read again from ${asked.proveFrom}`, {
       hint: advice`leave out ${option({ prove: false })} or ${option("proveFrom")}`,
@@ -133,7 +131,6 @@ async function readBack(
     cache: null,
     memory,
     chunkerPolynomial: access.repository.chunkerPolynomial,
-    jobs: options.jobs,
     signal: options.signal,
     onProgress: (progress) => options.onProgress?.(asVerifying(progress)),
   });

@@ -195,7 +195,6 @@ export class SnapshotWriter {
       resumes,
       comparesPieces,
       arrivals: fetch ?? undefined,
-      jobs: options.jobs,
       holes: holesByPath(manifest),
       sparse: options.sparse === true,
       ownersByName: options.ownershipByName === true,

@@ -1,43 +1,35 @@
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
-import { hash } from "node:crypto";
+import { closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type CairnError, damaged } from "../../errors.ts";
+import { type CairnError, damaged, errnoOf } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { hex } from "../../formats/bytes.ts";
-import { decodeExtras, type Manifest, MOST_DELTAS } from "../../formats/msgvault/manifest.ts";
+import { decodeExtras, type Manifest, MOST_DELTAS, type SnapshotFile } from "../../formats/msgvault/manifest.ts";
 import {
   decodeAttachments,
   decodeHashes,
   decodePageMap,
+  MOST_PAGE_BLOB,
   PAGE_HASH,
   type PageHashes,
   type PageMap,
   type PageRun,
-  requireCoverage,
+  runsOf,
 } from "../../formats/msgvault/objects.ts";
 import { checkMemberPath } from "../../formats/ovpack/member-path.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { writeAll } from "../../fs/durable.ts";
-import { newPacer } from "../../pacer.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
 import { type MsgvaultRepository, sha256 } from "./repository.ts";
 
 /** Names that msgvault gives to the parts of an archive. */
 export const DATABASE = "msgvault.db";
 export const ATTACHMENTS = "attachments";
 /** Names that Cairn gives to a stream that it makes no database of, and to the folder of auxiliary parts. */
-export const METADATA = "metadata";
+const METADATA = "metadata";
 const AUXILIARY = "auxiliary";
 
 const MOST_OBJECT = 1 << 30;
-const MOST_PAGE_BLOB = 256 << 20;
 
-/** A file of a snapshot, at its path in the restored folder. */
-export interface SnapshotFile {
-  path: string;
-  blob: string;
-  size: number;
-  mode: number;
-}
+const privateFile = (path: string, blob: string, size: number): SnapshotFile => ({ path, blob, size, mode: 0o600 });
 
 export interface SnapshotCall {
   signal?: AbortSignal | undefined;
@@ -46,9 +38,8 @@ export interface SnapshotCall {
 
 /** A snapshot whose lists and maps were read and compared with its manifest. */
 export interface Snapshot {
-  manifest: Manifest;
   /** Null if the snapshot has a stream instead of pages. */
-  pages: { runs: Map<string, PageRun[]>; hashes: PageHashes } | null;
+  pages: { runs: PageRun[]; hashes: PageHashes } | null;
   /** Sizes of the attachments by their blobs. Their places are in the database. */
   attachments: Map<string, number>;
   files: SnapshotFile[];
@@ -60,60 +51,37 @@ export function requireEqual(field: string, actual: unknown, expected: unknown):
   throw damaged(`${field} is ${String(actual)}, but ${String(expected)} in the manifest`, { field, actual, expected });
 }
 
-const blobOf = (digits: string): string => Buffer.from(digits, "hex").toString("latin1");
-
-/** The ids of the manifests from a snapshot back to that with a whole map, newest first. */
+/** The databases of the manifests from that with a whole map to a snapshot, which changes it, oldest first. */
 function chainOf(repository: MsgvaultRepository, manifest: Manifest): NonNullable<Manifest["database"]>[] {
   const chain: NonNullable<Manifest["database"]>[] = [];
-  for (let at = manifest; ; at = repository.manifest(at.parentId)) {
+  for (let at = manifest; ;) {
+    const { id, database, parentId } = at;
     const wrong = (why: string): CairnError =>
-      damaged(`the snapshot ${at.id} ${why}`, { field: "parent_id", snapshot: at.id });
-    if (at.database === null) throw wrong("has no pages, but a later snapshot is based on its pages");
-    if (chain.length > MOST_DELTAS) throw wrong(`is the end of more than ${MOST_DELTAS} deltas without a whole map`);
-    chain.push(at.database);
-    if (at.database.deltas === 0) return chain;
-    if (at.parentId === null) throw wrong("is a delta without a parent");
+      damaged(`the snapshot ${id} ${why}`, { field: "parent_id", snapshot: id });
+    if (database === null) throw wrong("has no pages, but a later snapshot is based on its pages");
+    if (chain.unshift(database) > MOST_DELTAS + 1)
+      throw wrong(`is the end of more than ${MOST_DELTAS} deltas without a whole map`);
+    if (database.deltas === 0) return chain;
+    const parent = repository.list().find((each) => each.id === parentId);
+    if (parent === undefined) throw wrong(`is a delta, and its parent ${parentId ?? ""} is missing`);
+    if ("problem" in parent) throw parent.problem;
+    at = parent.manifest;
   }
-}
-
-/** Reads the objects of a chain from a delta back to a whole one, and applies the deltas. */
-async function replayed<T>(
-  repository: MsgvaultRepository,
-  ids: readonly string[],
-  what: string,
-  decode: (bytes: Uint8Array, base: T | null) => T | null,
-): Promise<T> {
-  const deltas: Buffer[] = [];
-  for (const id of ids) {
-    const bytes = await repository.whole(blobOf(id), what, MOST_OBJECT);
-    let state = decode(bytes, null);
-    if (state === null) {
-      deltas.push(bytes);
-      continue;
-    }
-    for (const delta of deltas.toReversed()) state = decode(delta, state)!;
-    return state;
-  }
-  throw damaged(`the ${what}: ${ids.length} deltas without a whole one`, { field: "map_chain_depth" });
 }
 
 async function pagesOf(repository: MsgvaultRepository, manifest: Manifest): Promise<Snapshot["pages"]> {
   const { database } = manifest;
   if (database === null) return null;
-  const chain = chainOf(repository, manifest);
-  const ids = (key: "pageMap" | "pageHashes"): string[] => chain.map((each) => each[key]);
-  const map = await replayed<PageMap>(repository, ids("pageMap"), "page map", (bytes, base) =>
-    decodePageMap(bytes, sha256, base),
-  );
-  requireCoverage(map);
-  const hashes = await replayed<PageHashes>(repository, ids("pageHashes"), "page hashes", (bytes, base) =>
-    decodeHashes(bytes, sha256, base),
-  );
-  for (const [what, { pages, pageSize }] of Object.entries({ "page map": map, "page hashes": hashes })) {
-    requireEqual(`${what}: page_count`, pages, database.pages);
-    requireEqual(`${what}: page_size`, pageSize, database.pageSize);
+  let [map, hashes]: [PageMap | null, PageHashes | null] = [null, null];
+  for (const { pageMap, pageHashes } of chainOf(repository, manifest)) {
+    map = decodePageMap(await repository.whole(pageMap, "page map", MOST_OBJECT), sha256, map);
+    hashes = decodeHashes(await repository.whole(pageHashes, "page hashes", MOST_OBJECT), sha256, hashes);
   }
-  return { runs: Map.groupBy(map.runs, ({ blob }) => blob) as Map<string, PageRun[]>, hashes };
+  requireEqual("page map: page_count", map!.places.length, database.pages);
+  requireEqual("page map: page_size", map!.pageSize, database.pageSize);
+  requireEqual("page hashes: page_count", hashes!.hashes.length / PAGE_HASH, database.pages);
+  requireEqual("page hashes: page_size", hashes!.pageSize, database.pageSize);
+  return { runs: runsOf(map!), hashes: hashes! };
 }
 
 /** Reads the lists of attachments and compares their union with the manifest. */
@@ -122,7 +90,7 @@ async function attachmentsOf(repository: MsgvaultRepository, { attachments }: Ma
   let [count, bytes] = [0, 0];
   for (const list of attachments.lists)
     for (const { blob, size } of decodeAttachments(
-      await repository.whole(blobOf(list), "list of attachments", MOST_OBJECT),
+      await repository.whole(list, "list of attachments", MOST_OBJECT),
       sha256,
     )) {
       all.set(blob, size);
@@ -139,142 +107,123 @@ const RESERVED = new Set([DATABASE, ...SIDECARS.map((end) => DATABASE + end), AT
 /** The files of a snapshot besides its database and its attachments. */
 async function filesOf(repository: MsgvaultRepository, manifest: Manifest): Promise<SnapshotFile[]> {
   const { metadata, auxiliary, extras } = manifest;
-  const files: SnapshotFile[] = auxiliary.map(({ name, blob, size }) => ({
-    path: `${AUXILIARY}/${name}`,
-    blob: blobOf(blob),
-    size,
-    mode: 0o600,
-  }));
-  if (metadata !== null) files.push({ path: METADATA, blob: blobOf(metadata.blob), size: metadata.size, mode: 0o600 });
-  const listed =
-    extras === null ? [] : decodeExtras(await repository.whole(blobOf(extras), "list of other files", MOST_OBJECT));
-  for (const { name, blob, size, mode } of listed) {
-    checkMemberPath(name);
-    if (RESERVED.has(name.split("/")[0]!.toLowerCase()))
-      throw damaged(`the path ${JSON.stringify(name)} of another file belongs to the database or its attachments`, {
-        path: name,
+  const others =
+    extras === null ? [] : decodeExtras(await repository.whole(extras, "list of other files", MOST_OBJECT));
+  for (const { path } of others) {
+    checkMemberPath(path);
+    if (RESERVED.has(path.split("/")[0]!.toLowerCase()))
+      throw damaged(`the path ${JSON.stringify(path)} of another file belongs to the database or its attachments`, {
+        path,
       });
-    files.push({ path: name, blob: blobOf(blob), size, mode });
   }
-  return files;
+  const own = auxiliary.map(({ name, blob, size }) => privateFile(`${AUXILIARY}/${name}`, blob, size));
+  if (metadata !== null) own.push(privateFile(METADATA, metadata.blob, metadata.size));
+  return [...own, ...others];
 }
 
-/** Reads the lists and maps of a snapshot. Throws `damaged` with the field, path or blob. */
-export async function readSnapshot(repository: MsgvaultRepository, manifest: Manifest): Promise<Snapshot> {
+/** Reads all of a snapshot: content against ids, sizes and counts against lists, each page against its hash. Writes nothing. */
+export async function verifiedSnapshot(
+  repository: MsgvaultRepository,
+  manifest: Manifest,
+  call: SnapshotCall,
+): Promise<Snapshot> {
   const pages = await pagesOf(repository, manifest);
   const attachments = await attachmentsOf(repository, manifest);
   const files = await filesOf(repository, manifest);
-  requireDistinct(files);
-  return { manifest, pages, attachments, files };
+  const snapshot = { pages, attachments, files };
+  const ofPages = pages === null ? [] : pageBlobs(pages);
+  await eachOf(repository, [...ofPages, ...files, ...usualPlaces(snapshot)], call, async (each, pace) => {
+    const { blob, path } = each;
+    if ("runs" in each) checkPages(await repository.whole(blob, path, MOST_PAGE_BLOB), each.runs, pages!.hashes);
+    else for await (const _piece of repository.read(blob, path, each)) await pace();
+  });
+  return snapshot;
 }
 
-/** Throws `damaged` if two files have one place, or one lies below another. */
-export function requireDistinct(files: readonly SnapshotFile[]): void {
-  const all = new Set<string>();
-  for (const { path } of files) {
-    const isTwice = all.has(path);
-    all.add(path);
-    if (isTwice) throw taken(path);
-  }
-  for (const { path } of files)
-    for (let folder = dirname(path); folder !== "."; folder = dirname(folder)) if (all.has(folder)) throw taken(folder);
-}
-
-function taken(path: string): CairnError {
-  return damaged(`the path ${JSON.stringify(path)} belongs to two files of the snapshot`, { path });
-}
-
-/** Reads all blobs of a snapshot: content against ids, sizes against lists, each page against its hash. Writes nothing. */
-export async function verifySnapshot(
+/** Calls `visit` for blobs in the order of their packs. */
+async function eachOf<T extends { blob: string; path: string }>(
   repository: MsgvaultRepository,
-  { pages, attachments, files }: Snapshot,
+  all: readonly T[],
   { signal, onBlob }: SnapshotCall,
+  visit: (each: T, pace: Pacer) => Promise<void>,
 ): Promise<void> {
   const pace = newPacer(signal);
-  const sizes = [...attachments].map(([blob, size]) => ({ blob, size, what: "attachment" }));
-  for (const { path, blob, size } of files) sizes.push({ blob, size, what: path });
-  const pageBlobs = [...(pages?.runs.keys() ?? [])].map((blob) => ({ blob }));
-  const total = sizes.length + pageBlobs.length;
-  let done = 0;
-  for (const { blob } of repository.inOrder(pageBlobs, "pages")) {
-    checkPages(await repository.whole(blob, "pages", MOST_PAGE_BLOB), pages!.runs.get(blob)!, pages!.hashes);
-    onBlob?.(++done, total);
+  for (const [done, each] of repository.inOrder(all).entries()) {
+    await visit(each, pace);
+    onBlob?.(done + 1, all.length);
     await pace();
   }
-  for (const { blob, size, what } of repository.inOrder(sizes, "content")) {
-    for await (const _piece of repository.read(blob, what, size)) await pace();
-    onBlob?.(++done, total);
-    await pace();
-  }
+}
+
+/** The blobs with pages of the database, and the pages that each of them has. */
+function pageBlobs({ runs }: NonNullable<Snapshot["pages"]>): { blob: string; path: string; runs: PageRun[] }[] {
+  return [...Map.groupBy(runs, ({ blob }) => blob)].map(([blob, own]) => ({ blob, path: DATABASE, runs: own }));
 }
 
 function checkPages(bytes: Buffer, runs: readonly PageRun[], { pageSize, hashes }: PageHashes): void {
-  for (const { start, count, offset } of runs) {
-    if (offset + count * pageSize > bytes.length)
-      throw damaged(`the page map: the pages from ${start} on end after their blob`, {
-        field: "blob_offset",
-        page: start,
-      });
-    for (let i = 0; i < count; i++) {
-      const at = offset + i * pageSize;
-      const wanted = hashes.subarray((start + i) * PAGE_HASH, (start + i + 1) * PAGE_HASH);
-      if (hash("sha256", bytes.subarray(at, at + pageSize)).slice(0, PAGE_HASH * 2) !== hex(wanted))
-        throw damaged(`page ${start + i} of the database does not match its hash`, {
-          field: "hashes",
-          page: start + i,
-        });
+  for (const { start, count, offset } of runs)
+    for (let [page, at] = [start, offset]; page < start + count; page++, at += pageSize) {
+      if (at + pageSize > bytes.length)
+        throw damaged(`the page map: the pages from ${page} on end after their blob`, { field: "blob_offset", page });
+      const wanted = hashes.subarray(page * PAGE_HASH, (page + 1) * PAGE_HASH);
+      if (
+        !sha256(bytes.subarray(at, at + pageSize))
+          .subarray(0, PAGE_HASH)
+          .equals(wanted)
+      )
+        throw damaged(`page ${page} of the database does not match its hash`, { field: "hashes", page });
     }
-  }
 }
 
 /** Writes the database of a verified snapshot to a new file. */
 export async function writeDatabase(
   repository: MsgvaultRepository,
-  { runs, hashes: { pageSize } }: NonNullable<Snapshot["pages"]>,
+  pages: NonNullable<Snapshot["pages"]>,
   file: string,
-  { signal }: SnapshotCall,
+  call: SnapshotCall,
 ): Promise<void> {
-  const pace = newPacer(signal);
+  const { pageSize } = pages.hashes;
   const fd = openSync(file, "wx", 0o600);
   try {
-    for (const { blob } of repository.inOrder(
-      [...runs.keys()].map((each) => ({ blob: each })),
-      "pages",
-    )) {
-      const bytes = await repository.whole(blob, "pages", MOST_PAGE_BLOB);
-      for (const { start, count, offset } of runs.get(blob)!)
-        for (let done = 0; done < count * pageSize;)
-          done += writeSync(fd, bytes, offset + done, count * pageSize - done, start * pageSize + done);
-      await pace();
-    }
+    await eachOf(repository, pageBlobs(pages), call, async ({ blob, path, runs }) => {
+      const bytes = await repository.whole(blob, path, MOST_PAGE_BLOB);
+      for (const { start, count, offset } of runs)
+        writeAll(fd, bytes.subarray(offset, offset + count * pageSize), start * pageSize);
+    });
   } finally {
     closeSync(fd);
   }
 }
 
-/** Writes files of a verified snapshot below a folder of this process's own. */
+/** Writes files of a verified snapshot below a folder of this process's own. Throws `damaged` if two have one place. */
 export async function writeFiles(
   repository: MsgvaultRepository,
   files: readonly SnapshotFile[],
   folder: string,
-  { signal, onBlob }: SnapshotCall,
+  call: SnapshotCall,
 ): Promise<void> {
-  const pace = newPacer(signal);
-  const made = new Set<string>();
-  let done = 0;
-  for (const { path, blob, size, mode } of repository.inOrder(files, "content")) {
-    const place = join(folder, path);
-    if (!made.has(dirname(place))) mkdirSync(dirname(place), { recursive: true, mode: 0o700 });
-    made.add(dirname(place));
-    const fd = openSync(place, "wx", mode);
+  await eachOf(repository, files, call, async ({ path, blob, size, mode }, pace) => {
+    const fd = openNew(folder, path, mode);
     try {
-      for await (const piece of repository.read(blob, path, size)) writeAll(fd, piece);
+      for await (const piece of repository.read(blob, path, { size })) {
+        writeAll(fd, piece);
+        await pace();
+      }
     } finally {
       closeSync(fd);
     }
-    onBlob?.(++done, files.length);
     failpoint("msgvault.file-written");
-    await pace();
+  });
+}
+
+function openNew(folder: string, path: string, mode: number): number {
+  const place = join(folder, path);
+  try {
+    mkdirSync(dirname(place), { recursive: true, mode: 0o700 });
+    return openSync(place, "wx", mode);
+  } catch (error) {
+    if (!["EEXIST", "ENOTDIR"].includes(errnoOf(error) ?? "")) throw error;
+    throw damaged(`the path ${JSON.stringify(path)} belongs to two files of the snapshot`, { path });
   }
 }
 
@@ -284,31 +233,26 @@ export function placedAttachments(
   rows: readonly { hash: string; path: string }[],
 ): SnapshotFile[] {
   const missing = new Set(attachments.keys());
-  const files = new Map<string, SnapshotFile>();
-  for (const { hash: digits, path } of rows) {
+  const files = rows.map(({ hash: blob, path }) => {
     checkMemberPath(path);
-    const blob = blobOf(digits);
     const size = attachments.get(blob);
     if (size === undefined)
-      throw damaged(`the attachment ${digits.slice(0, 16)} of the database is in no list of the snapshot`, {
+      throw damaged(`the attachment ${blob.slice(0, 16)} of the database is in no list of the snapshot`, {
         field: "lists",
         path,
       });
     missing.delete(blob);
-    files.set(`${path}\0${blob}`, { path: `${ATTACHMENTS}/${path}`, blob, size, mode: 0o600 });
-  }
+    return privateFile(`${ATTACHMENTS}/${path}`, blob, size);
+  });
   const [lost] = missing;
   if (lost !== undefined)
-    throw damaged(`the database names no place for the attachment ${hex(Buffer.from(lost, "latin1")).slice(0, 16)}`, {
+    throw damaged(`the database names no place for the attachment ${lost.slice(0, 16)}`, {
       field: "attachments",
     });
-  return [...files.values()];
+  return files;
 }
 
 /** Places attachments as msgvault places new ones: by their hash, below its first two digits. */
-export function usualPlaces({ attachments }: Snapshot): SnapshotFile[] {
-  return [...attachments].map(([blob, size]) => {
-    const digits = hex(Buffer.from(blob, "latin1"));
-    return { path: `${ATTACHMENTS}/${digits.slice(0, 2)}/${digits}`, blob, size, mode: 0o600 };
-  });
+export function usualPlaces({ attachments }: Pick<Snapshot, "attachments">): SnapshotFile[] {
+  return [...attachments].map(([blob, size]) => privateFile(`${ATTACHMENTS}/${blob.slice(0, 2)}/${blob}`, blob, size));
 }

@@ -24,22 +24,16 @@ export const command: CommandDefinition = {
     const isChange = Object.keys(edit).length > 0;
     if (input.flag("none") && isChange) throw usage("--none removes all hooks: give no other option with it");
     const client = await context.open(input.argument(0));
-    const options = context.callOptions();
-    const hooks =
-      isChange || input.flag("none")
-        ? await client.setHooks(isChange ? edit : null, options)
-        : await client.hooks(options);
     const { workspace } = client;
-    return {
-      data: { workspace, hooks },
-      text() {
-        if (hooks === null) return `no hooks are set for ${printable(workspace.path)}`;
-        const { seconds, ...commands } = hooks;
-        const lines = Object.entries(commands).flatMap(([name, line]) =>
-          line === null ? [] : [`  ${name.replace("_", " ")}: ${printable(line)}`],
-        );
-        return [`hooks of ${printable(workspace.path)}, each for at most ${seconds} s`, ...lines].join("\n");
-      },
-    };
+    const call = context.callOptions();
+    const isSet = isChange || input.flag("none");
+    const hooks = await (isSet ? client.setHooks(isChange ? edit : null, call) : client.hooks(call));
+    if (hooks === null)
+      return { data: { workspace, hooks }, text: () => `no hooks are set for ${printable(workspace.path)}` };
+    const { seconds, ...commands } = hooks;
+    const set = Object.entries(commands).filter(([, line]) => line !== null);
+    const lines = set.map(([name, line]) => `\n  ${name.replace("_", " ")}: ${printable(line!)}`);
+    const text = `hooks of ${printable(workspace.path)}, each for at most ${seconds} s${lines.join("")}`;
+    return { data: { workspace, hooks }, text: () => text };
   },
 };

@@ -1,3 +1,4 @@
+import type { Cover } from "../../agents/covered.ts";
 import { CairnError } from "../../errors.ts";
 import { ReleaseOptions } from "../../contract/care.ts";
 import type { Client, ReleasePlan } from "../../contract/index.ts";
@@ -40,13 +41,12 @@ export const command: CommandDefinition = {
         text: () => `${context.style.green("forgot")} ${printable(path)}; its save points no longer exist`,
       };
     }
-    const { toolsFor } = await import("../../agents/tools.ts");
     const { readCovered } = await import("../../agents/covered.ts");
-    const covers = readCovered(context.env)?.covers ?? [];
-    const tools = toolsFor(client.workspacePath(), context.env);
+    const covers = readCovered(context.env) ?? [];
+    const next = await hooksToRemove(context, client.workspacePath(), covers);
     const result = await client.release({ ...context.callOptions(), deletePoints, plan });
-    const next = await hooksToRemove(context, result.workspace.path, tools);
-    await (await import("./agent/lost-cover.ts")).noteLostCover(context, covers, result.workspace.path);
+    const left = covers.filter(({ folder }) => folder?.path !== result.workspace.path);
+    await (await import("./agent/lost-hooks.ts")).noteLostCover(context, covers, left);
     return {
       data: { ...result, next },
       exitStatus: result.complete ? 0 : EXIT_PARTLY,
@@ -68,11 +68,11 @@ export const command: CommandDefinition = {
 };
 
 /** Returns the commands that remove hooks of agents, if the hooks serve no other folder than the released one. */
-async function hooksToRemove({ env }: Context, path: string, tools: readonly string[]): Promise<string[]> {
-  const { installedAt, servedBy } = await import("../../agents/tools.ts");
-  return tools.flatMap((tool) => {
+async function hooksToRemove({ env }: Context, path: string, covers: readonly Cover[]): Promise<string[]> {
+  const { installedAt, servedBy, toolsFor } = await import("../../agents/tools.ts");
+  return toolsFor(path, env, covers).flatMap((tool) => {
     const remove = `cairn -C ${shellQuote(path)} agent remove ${tool}`;
-    const isIdle = servedBy(tool, env).every(({ folder }) => folder?.path === path);
+    const isIdle = servedBy(tool, covers).every(({ folder }) => folder?.path === path);
     if (installedAt(tool, path, env) !== null) return [`${remove} --for everybody`];
     return isIdle ? [remove] : [];
   });

@@ -27,8 +27,8 @@ export const command: CommandDefinition = {
       ...context.openOptions(),
       ...OPTIONS.read(context, input),
     });
-    const { coverToo } = await import("../../agents/cover.ts");
-    await coverToo(context.env, result.from, result.workspace.path, true);
+    const { passCover } = await import("../../agents/cover.ts");
+    await passCover(context.env, result.from, result.workspace.path, true);
     return {
       data: result,
       text: () =>

@@ -57,7 +57,7 @@ const isHook = process.argv.slice(first, first + 2).join(" ") === "agent hook";
 if (isHook) process.on("exit", () => void (process.exitCode = 0));
 if (isHook && process.argv.includes("--if-covered")) {
   const { hasNothingToDo } = await import("../../agents/hook-start.ts");
-  if (await hasNothingToDo(process.argv.slice(first))) process.exit();
+  if (hasNothingToDo(process.argv.slice(first))) process.exit();
 }
 
 // Node sets ignored signals to their defaults; the launchers name them in hex. The variable goes on to programs that are

@@ -18,11 +18,12 @@ export interface RepositoryConfig {
   formatVersion: number;
 }
 
-/** A blob that becomes a file as it is. */
-export interface NamedBlob {
-  name: string;
+/** A blob that becomes a file, at its path in the restored folder. */
+export interface SnapshotFile {
+  path: string;
   blob: string;
   size: number;
+  mode: number;
 }
 
 export interface Manifest {
@@ -39,7 +40,7 @@ export interface Manifest {
   database: { pageSize: number; pages: number; pageMap: string; pageHashes: string; deltas: number } | null;
   /** A stream that only the program itself can make a database of. */
   metadata: { format: string; blob: string; size: number } | null;
-  auxiliary: (NamedBlob & { format: string })[];
+  auxiliary: { name: string; format: string; blob: string; size: number }[];
   attachments: { rows: number; blobs: number; bytes: number; lists: string[] };
   /** Blob with the list of other files; null if there are none. */
   extras: string | null;
@@ -49,18 +50,25 @@ export interface Manifest {
   bytesAdded: number;
 }
 
-function newer(what: string, version: number, by: string): CairnError {
-  return new CairnError("newer_version", `${what} needs readers of version ${version}; Cairn reads ${READER_VERSION}`, {
-    hint: `restore it with ${by}, or use a later version of Cairn`,
-    details: { field: "min_reader_version", actual: version, expected: READER_VERSION },
+export function newer(what: string, field: string, versions: { actual: number; expected: number }): CairnError {
+  const { actual, expected } = versions;
+  return new CairnError("newer_version", `${what} is of version ${actual}; Cairn reads ${expected}`, {
+    hint: "restore it with the program that wrote it, or use a later version of Cairn",
+    details: { field, ...versions },
   });
+}
+
+function requireReadable(fields: Fields, what: string): number {
+  const [field, expected] = ["min_reader_version", READER_VERSION];
+  const actual = fields.integer(field);
+  if (actual > expected) throw newer(what, field, { actual, expected });
+  return actual;
 }
 
 /** Checks the members of `config.toml`. Throws `damaged` with the field, `newer_version`, `unsupported` if it is encrypted. */
 export function checkConfig(members: unknown): RepositoryConfig {
   const fields = new Fields(members, "config.toml");
-  const needed = fields.integer("min_reader_version");
-  if (needed > READER_VERSION) throw newer("the repository", needed, "the program that wrote it");
+  requireReadable(fields, "the repository");
   const encryption = fields.text("encryption", 100);
   if (encryption !== "none")
     throw new CairnError("unsupported", `the repository is encrypted (${JSON.stringify(encryption)})`, {
@@ -87,8 +95,7 @@ export function idOfManifest(name: string): string | null {
 export function decodeManifest(bytes: Uint8Array, id: string, sha256: (bytes: Uint8Array) => Uint8Array): Manifest {
   const what = `the manifest of ${id}`;
   const fields = new Fields(parseJson(bytes, what), what);
-  const needed = fields.integer("min_reader_version");
-  if (needed > READER_VERSION) throw newer(`the snapshot ${id}`, needed, "the program that wrote it");
+  const needed = requireReadable(fields, `the snapshot ${id}`);
   const createdAt = fields.time("created_at");
   const [time, digest] = id.split("-");
   if (new Date(createdAt).toISOString().replaceAll(/[-:]|\.\d+/g, "") !== time)
@@ -209,23 +216,13 @@ function withoutId(bytes: Uint8Array, id: string): string {
   return compact.replace(`"snapshot_id":"${id}"`, '"snapshot_id":""');
 }
 
-/** An entry of the list of other files. */
-export interface Extra extends NamedBlob {
-  mode: number;
-}
-
 /** Reads the list of other files. Their paths are not checked here. Throws `damaged`. */
-export function decodeExtras(bytes: Uint8Array): Extra[] {
+export function decodeExtras(bytes: Uint8Array): SnapshotFile[] {
   const fields = new Fields(parseJson(bytes, "list of other files"), "list of other files");
   if (fields.isNull("entries")) return [];
   return fields.list("entries", (element, label) => {
     const own = new Fields(element, label);
-    const mode = own.integer("mode", 0xffff_ffff) & 0o777;
-    return {
-      name: own.text("path", 10_000),
-      blob: own.hex("blob", 64),
-      size: own.integer("size", MOST_BLOB),
-      mode: mode === 0 ? 0o600 : mode,
-    };
+    const [path, blob, size] = [own.text("path", 10_000), own.hex("blob", 64), own.integer("size", MOST_BLOB)];
+    return { path, blob, size, mode: own.integer("mode", 0xffff_ffff) & 0o777 || 0o600 };
   });
 }

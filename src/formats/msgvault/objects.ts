@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { ByteReader, compareBytes, hex, latin1 } from "../bytes.ts";
-import { MOST_BLOB, MOST_PAGES } from "./manifest.ts";
+import { MOST_BLOB, MOST_PAGES, newer } from "./manifest.ts";
 
 /** Binary objects of a repository. Numbers are little-endian; each object but a pack ends with the SHA-256 of its bytes. */
 
@@ -12,8 +12,9 @@ const ENTRY = 61;
 const TRAILER = 40;
 /** A stored blob may be a little longer than its content. */
 const MOST_STORED = MOST_BLOB + MOST_BLOB / 256 + 104;
-/** The largest window of a zstd frame, except that any window may be as large as the frame's content. */
-const MOST_WINDOW = 2 ** 25;
+/** The most bytes of a blob with pages. */
+export const MOST_PAGE_BLOB = 2 ** 28;
+const MOST_BLOBS = 2 ** 24;
 
 export type Sha256 = (bytes: Uint8Array) => Uint8Array;
 
@@ -47,10 +48,8 @@ function open(bytes: Uint8Array, what: string, magics: readonly string[], sha256
     throw wrong(what, "sha256", "the hash of the object");
   const numbers = new Numbers(bytes.subarray(4, end), what);
   const version = numbers.u16();
-  if (version === 1) return [magic, numbers];
-  throw new CairnError("newer_version", `${what} is of version ${version}; Cairn reads 1`, {
-    details: { field: "version", actual: version, expected: 1 },
-  });
+  if (version !== 1) throw newer(what, "version", { actual: version, expected: 1 });
+  return [magic, numbers];
 }
 
 /** Place of a blob in a pack. */
@@ -61,7 +60,7 @@ export interface Place {
   flags: number;
 }
 
-/** Reads an index and passes each blob's id (32 characters, latin1) and place on. */
+/** Reads an index and passes each blob's id (hex) and place on. */
 export function decodeIndex(bytes: Uint8Array, sha256: Sha256, add: (id: string, place: Place) => void): void {
   const [, numbers] = open(bytes, "index", ["MVIX"], sha256);
   const count = numbers.count("entry_count", 65);
@@ -70,7 +69,7 @@ export function decodeIndex(bytes: Uint8Array, sha256: Sha256, add: (id: string,
     const id = numbers.take(DIGEST);
     if (before !== null && compareBytes(before, id) >= 0) throw wrong("index", "blob_id", "sorted");
     before = id;
-    add(latin1(id), {
+    add(hex(id), {
       pack: ulidOf(numbers.take(16)),
       offset: numbers.upTo("offset", Number.MAX_SAFE_INTEGER),
       stored: numbers.upTo("stored_len", MOST_STORED),
@@ -87,116 +86,105 @@ function ulidOf(bytes: Uint8Array): string {
   return text;
 }
 
+/** Opens a table of pages: a whole one, or a delta that changes `base`. */
+function openTable<T extends { pageSize: number }>(
+  bytes: Uint8Array,
+  what: string,
+  [magics, sha256, base]: [magics: readonly [whole: string, delta: string], sha256: Sha256, base: T | null],
+): { numbers: Numbers; pageSize: number; pages: number; before: T | null } {
+  const [magic, numbers] = open(bytes, what, magics, sha256);
+  const [pageSize, pages] = [numbers.u32(), numbers.upTo("page_count", MOST_PAGES)];
+  if (magic === magics[0]) return { numbers, pageSize, pages, before: null };
+  if (base === null) throw wrong(what, "magic", `${magics[0]}: deltas without a whole one`);
+  if (base.pageSize !== pageSize) throw wrong(what, "page_size", `the page size before, ${base.pageSize}`);
+  return { numbers, pageSize, pages, before: base };
+}
+
 export interface PageHashes {
   pageSize: number;
-  pages: number;
   /** `PAGE_HASH` bytes a page */
   hashes: Uint8Array;
 }
 
-/** Returns the hashes of all pages. Those of a delta replace hashes of `base`; null for a delta without a base. */
-export function decodeHashes(bytes: Uint8Array, sha256: Sha256, base: PageHashes | null): PageHashes | null {
+/** Returns the hashes of all pages. Those of a delta replace hashes of `base`. */
+export function decodeHashes(bytes: Uint8Array, sha256: Sha256, base: PageHashes | null): PageHashes {
   const what = "page hashes";
-  const [magic, numbers] = open(bytes, what, ["MVHK", "MVHD"], sha256);
-  const [pageSize, pages] = [numbers.u32(), numbers.upTo("page_count", MOST_PAGES)];
-  if (magic === "MVHK") {
+  const { numbers, pageSize, pages, before } = openTable(bytes, what, [["MVHK", "MVHD"], sha256, base]);
+  if (before === null) {
     if (numbers.remaining !== pages * PAGE_HASH) throw wrong(what, "page_count", "the number of hashes in the object");
-    return { pageSize, pages, hashes: numbers.take(pages * PAGE_HASH) };
+    return { pageSize, hashes: numbers.take(pages * PAGE_HASH) };
   }
   const count = numbers.count("entry_count", 8 + PAGE_HASH);
-  if (base === null) return null;
-  if (base.pageSize !== pageSize) throw wrong(what, "page_size", `that of the hashes before, ${base.pageSize}`);
   const hashes = new Uint8Array(pages * PAGE_HASH);
-  hashes.set(base.hashes.subarray(0, hashes.length));
+  hashes.set(before.hashes.subarray(0, hashes.length));
   const changed = new Numbers(numbers.take(count * 8), what);
-  for (let i = 0, before = -1; i < count; i++) {
+  for (let i = 0, last = -1; i < count; i++) {
     const page = changed.upTo("pages", pages - 1);
-    if (page <= before) throw wrong(what, "pages", "sorted");
-    before = page;
+    if (page <= last) throw wrong(what, "pages", "sorted");
+    last = page;
     hashes.set(numbers.take(PAGE_HASH), page * PAGE_HASH);
   }
-  return { pageSize, pages, hashes };
+  return { pageSize, hashes };
+}
+
+export interface PageMap {
+  pageSize: number;
+  /** Ids of blobs, hex. */
+  blobs: string[];
+  /** Of each page the number of its blob, from 1, times `MOST_PAGE_BLOB`, plus its offset there; 0: no run has it. */
+  places: Float64Array;
+}
+
+/** Returns the place of each page. Runs of a delta replace places of `base`. */
+export function decodePageMap(bytes: Uint8Array, sha256: Sha256, base: PageMap | null): PageMap {
+  const what = "page map";
+  const { numbers, pageSize, pages, before } = openTable(bytes, what, [["MVMK", "MVMD"], sha256, base]);
+  const blobs = [...(before?.blobs ?? [])];
+  const known = blobs.length;
+  for (let left = numbers.u32(); left > 0; left--) blobs.push(hex(numbers.take(DIGEST)));
+  if (blobs.length > MOST_BLOBS) throw wrong(what, "blob_count", `at most ${MOST_BLOBS} with the deltas before`);
+  const count = numbers.count("run_count", 24);
+  const places = new Float64Array(pages);
+  places.set(before?.places.subarray(0, pages) ?? []);
+  for (let i = 0, end = 0; i < count; i++) {
+    const [start, length, blob] = [numbers.upTo("start_page", MOST_PAGES), numbers.u32(), known + numbers.u32() + 1];
+    const offset = numbers.upTo("blob_offset", MOST_PAGE_BLOB);
+    if (length === 0 || start + length > pages) throw wrong(what, "page_count", `a range of the ${pages} pages`);
+    if (start < end) throw wrong(what, "start_page", "sorted: runs overlap");
+    if (blob > blobs.length) throw wrong(what, "blob_index", `below ${blobs.length - known}`);
+    end = start + length;
+    if (offset + length * pageSize >= MOST_PAGE_BLOB) throw wrong(what, "blob_offset", "in a blob of at most 256 MiB");
+    for (let page = start, at = offset; page < end; page++, at += pageSize) places[page] = blob * MOST_PAGE_BLOB + at;
+  }
+  return { pageSize, blobs, places };
 }
 
 /** A range of pages whose bytes follow each other in a blob. */
 export interface PageRun {
   start: number;
   count: number;
-  /** id, 32 characters in latin1 */
   blob: string;
   offset: number;
 }
 
-export interface PageMap {
-  pageSize: number;
-  pages: number;
-  /** sorted by `start`, without overlaps */
-  runs: PageRun[];
-}
-
-/** Returns a page map. A delta replaces runs of `base`; null for a delta without a base. */
-export function decodePageMap(bytes: Uint8Array, sha256: Sha256, base: PageMap | null): PageMap | null {
-  const what = "page map";
-  const [magic, numbers] = open(bytes, what, ["MVMK", "MVMD"], sha256);
-  const [pageSize, pages] = [numbers.u32(), numbers.upTo("page_count", MOST_PAGES)];
-  const blobs: string[] = [];
-  for (let left = numbers.u32(); left > 0; left--) blobs.push(latin1(numbers.take(DIGEST)));
-  const count = numbers.count("run_count", 24);
+/** Returns the ranges that the pages of a map form. Throws `damaged` if a page has no place. */
+export function runsOf({ pageSize, blobs, places }: PageMap): PageRun[] {
   const runs: PageRun[] = [];
-  for (let i = 0, end = 0; i < count; i++) {
-    const [start, length, blob] = [numbers.upTo("start_page", MOST_PAGES), numbers.u32(), blobs[numbers.u32()]];
-    const offset = numbers.upTo("blob_offset", MOST_BLOB);
-    if (length === 0 || start + length > pages) throw wrong(what, "page_count", `a range of the ${pages} pages`);
-    if (start < end) throw wrong(what, "start_page", "sorted: runs overlap");
-    if (blob === undefined) throw wrong(what, "blob_index", `below ${blobs.length}`);
-    end = start + length;
-    runs.push({ start, count: length, blob, offset });
+  for (const [page, place] of places.entries()) {
+    if (place === 0) throw wrong("page map", "start_page", `${page}: pages are missing`);
+    const [blob, offset] = [blobs[Math.floor(place / MOST_PAGE_BLOB) - 1]!, place % MOST_PAGE_BLOB];
+    if (page > 0 && place === places[page - 1]! + pageSize) runs.at(-1)!.count++;
+    else runs.push({ start: page, count: 1, blob, offset });
   }
-  if (magic === "MVMK") return { pageSize, pages, runs };
-  if (base === null) return null;
-  if (base.pageSize !== pageSize) throw wrong(what, "page_size", `that of the map before, ${base.pageSize}`);
-  return { pageSize, pages, runs: merged(base, runs, pages) };
+  return runs;
 }
 
-/** The runs of a delta, and the parts of the base's runs that the delta does not replace. */
-function merged(base: PageMap, delta: readonly PageRun[], pages: number): PageRun[] {
-  const runs: PageRun[] = [...delta];
-  let next = 0;
-  for (const run of base.runs) {
-    const end = Math.min(run.start + run.count, pages);
-    let at = run.start;
-    const keep = (to: number): void => {
-      if (to > at)
-        runs.push({ ...run, start: at, count: to - at, offset: run.offset + (at - run.start) * base.pageSize });
-    };
-    for (let over = delta[next]; over !== undefined && over.start < end; over = delta[next]) {
-      keep(over.start);
-      at = Math.max(at, over.start + over.count);
-      // A run that ends later may replace a part of the next one, too.
-      if (over.start + over.count > end) break;
-      next++;
-    }
-    keep(end);
-  }
-  return runs.toSorted((a, b) => a.start - b.start);
-}
-
-/** Throws `damaged` unless the runs cover each page exactly once. */
-export function requireCoverage({ runs, pages }: PageMap): void {
-  let next = 0;
-  for (const { start, count } of runs) {
-    if (start !== next) throw wrong("page map", "start_page", `${next}: pages are missing`);
-    next = start + count;
-  }
-  if (next !== pages) throw wrong("page map", "page_count", `${next}: pages are missing`);
-}
-
-/** Reads a list of attachments: ids of blobs (32 characters in latin1) and their sizes. */
+/** Reads a list of attachments: ids of blobs and their sizes. */
 export function decodeAttachments(bytes: Uint8Array, sha256: Sha256): { blob: string; size: number }[] {
   const [, numbers] = open(bytes, "list of attachments", ["MVAL"], sha256);
   const count = numbers.count("entry_count", 40);
   return Array.from({ length: count }, () => ({
-    blob: latin1(numbers.take(DIGEST)),
+    blob: hex(numbers.take(DIGEST)),
     size: numbers.upTo("size", MOST_BLOB),
   }));
 }
@@ -206,7 +194,7 @@ export interface PackEntry {
   offset: number;
   stored: number;
   raw: number;
-  isCompressed: boolean;
+  /** 1: a zstd frame; 0: as it is */
   flags: number;
   crc: number;
 }
@@ -220,10 +208,7 @@ export function decodePack(
   if (size < least) throw wrong(what, "size", `at least ${least} bytes`);
   const head = read(0, HEADER);
   if (latin1(head.subarray(0, 4)) !== "MVPK") throw wrong(what, "magic", "MVPK");
-  if (head[4] !== 1)
-    throw new CairnError("newer_version", `${what} is of version ${head[4]}; Cairn reads 1`, {
-      details: { field: "version", actual: head[4], expected: 1 },
-    });
+  if (head[4] !== 1) throw newer(what, "version", { actual: head[4]!, expected: 1 });
   if (head[5] === 1)
     throw new CairnError("unsupported", `${what} is encrypted`, { details: { field: "flags", actual: 1 } });
   if (head[5] !== 0) throw wrong(what, "flags", "0");
@@ -243,7 +228,7 @@ function entriesOf(numbers: Numbers, end: number): Map<string, PackEntry> {
   const count = numbers.count("entry_count", ENTRY);
   const entries = new Map<string, PackEntry>();
   for (let i = 0; i < count; i++) {
-    const id = latin1(numbers.take(DIGEST));
+    const id = hex(numbers.take(DIGEST));
     const offset = numbers.upTo("offset", end);
     const stored = numbers.upTo("stored_len", MOST_STORED);
     const raw = numbers.upTo("raw_len", MOST_BLOB);
@@ -251,33 +236,9 @@ function entriesOf(numbers: Numbers, end: number): Map<string, PackEntry> {
     if (offset < HEADER || offset + stored > end) throw wrong(what, "offset", "inside the data of the pack");
     if (flags > 1) throw wrong(what, "flags", "0 or 1: plain blobs");
     if (flags === 0 && stored !== raw) throw wrong(what, "raw_len", "stored_len, as the blob is not compressed");
-    entries.set(id, { offset, stored, raw, isCompressed: flags === 1, flags, crc });
+    entries.set(id, { offset, stored, raw, flags, crc });
   }
   return entries;
-}
-
-/**
- * Returns the base-2 logarithm of the window that a zstd frame needs. A frame may lack the size of its content. Throws
- * `damaged` for another size, a dictionary, and a window that is neither the content nor at most 32 MiB.
- */
-export function windowOf(frame: Uint8Array, raw: number, what: string): number {
-  const numbers = new Numbers(frame, what);
-  if (numbers.u32() !== 0xfd2fb528) throw wrong(what, "magic", "that of a zstd frame");
-  const descriptor = numbers.u8();
-  const isWhole = (descriptor & 32) !== 0;
-  if ((descriptor & 3) !== 0) throw wrong(what, "dictionary", "absent");
-  const byte = isWhole ? 0 : numbers.u8();
-  const kind = descriptor >> 6;
-  const size = [
-    () => (isWhole ? numbers.u8() : null),
-    () => numbers.u16() + 256,
-    () => numbers.u32(),
-    () => numbers.upTo("content_size", Number.MAX_SAFE_INTEGER),
-  ][kind]!();
-  if (size !== null && size !== raw) throw wrong(what, "content_size", `the blob's size, ${raw}`);
-  const window = isWhole ? raw : 2 ** (10 + (byte >> 3)) * (1 + (byte & 7) / 8);
-  if (!isWhole && window > MOST_WINDOW) throw wrong(what, "window", `at most ${MOST_WINDOW} bytes`);
-  return Math.max(10, Math.ceil(Math.log2(Math.max(window, 1))));
 }
 
 const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {

@@ -203,7 +203,7 @@ const works: UnfinishedWork = {
     since: "1152921504606846976",
     made: "0",
   },
-  dumps: { made: "1.2.3", aside: ".cairn-restore-0123456789abcdef" },
+  dumps: { made: "1.2.3" },
   exchange: {
     target: point("a"),
     undo_id: point("b"),

@@ -44,14 +44,6 @@ export interface MissingFolderWork {
   made: string | null;
 }
 
-/** Files of a `before` command, which lie in the folder while a save reads it. */
-export interface DumpsWork {
-  /** Device, inode and time of birth of their directory, with dots between. */
-  made: string;
-  /** Name of the entry that had the directory's name before, if there was one. */
-  aside: string;
-}
-
 /** A change of a context store whose files are staged. */
 export interface ContextChange {
   /** Places that are removed, with everything below, before new entries are placed; also from the index. */
@@ -77,7 +69,8 @@ export interface UnfinishedWork {
   "removed-paths": RemovedPathsFile;
   "context-change": ContextChange;
   conversion: ConversionWork;
-  dumps: DumpsWork;
+  /** Device, inode and time of birth, with dots between, of the directory that lies in the folder while a save reads it. */
+  dumps: { made: string };
   exchange: ExchangeWork;
   "fork-removal": ForkRemoval;
   "machine-restore": MachineRestore;
@@ -101,10 +94,7 @@ const CHECKS: { readonly [K in WorkKind]: (fields: Fields) => void } = {
     fields.hex("uuid", 32);
     for (const key of ["since", "made"]) requireMatch(fields, key, /^\d{1,20}$/);
   },
-  dumps(fields) {
-    requireMatch(fields, "made", /^[0-9.]+$/);
-    requireMatch(fields, "aside", /^\.cairn-restore-[0-9a-f]{16}$/);
-  },
+  dumps: (fields) => requireMatch(fields, "made", /^[0-9.]+$/),
   exchange: checkExchange,
   "fork-removal": checkForkRemoval,
   "machine-restore"(fields) {

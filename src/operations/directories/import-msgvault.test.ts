@@ -131,8 +131,7 @@ test(
         await told(() => folders.requireNoMsgvault(${root}, true)),
         await told(async () => {
           const found = reader.MsgvaultRepository.open(${root});
-          const map = Buffer.from(found.resolve("latest").database.pageMap, "hex").toString("latin1");
-          await found.whole(map, "the map", 1 << 20);
+          await found.whole(found.resolve("latest").database.pageMap, "the map", 1 << 20);
         }),
       ];`,
       ) as string[];
@@ -316,7 +315,8 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
   ["index: a pack that is missing", withObject("MVIX", 42, Buffer.alloc(16, 1)), /damaged.*missing/s],
   ["index: another offset than the pack", withObject("MVIX", 58, u64(7)), /damaged.*elsewhere/s],
   ["map: an offset of 2^60", withObject("MVMD", -8, huge), /damaged.*blob_offset/s],
-  ["map: an offset after the blob", withObject("MVMD", -8, u64(2 ** 30)), /damaged.*after their blob/s],
+  ["map: an offset after the blob", withObject("MVMD", -8, u64(2 ** 27)), /damaged.*after their blob/s],
+  ["map: pages after 256 MiB", withObject("MVMD", -8, u64(2 ** 28 - PAGE)), /damaged.*blob_offset.*256 MiB/s],
   [
     "map: a blob that it does not list",
     withObject("MVMD", -12, Buffer.from("ffffff7f", "hex")),
@@ -381,10 +381,23 @@ const MUTANTS: readonly (readonly [name: string, make: () => MsgvaultWriter, tol
       }),
     /damaged.*(?:sha256|id|magic)/s,
   ],
+  ...(
+    [
+      ["a window of 2^41 bytes", [0x28, 0xb5, 0x2f, 0xfd, 0x00, 31 << 3]],
+      ["a window of 64 MiB", [0x28, 0xb5, 0x2f, 0xfd, 0x00, 16 << 3]],
+      ["a dictionary", [0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 200]],
+      ["another size", [0x28, 0xb5, 0x2f, 0xfd, 0x20, 7]],
+      ["no frame", [1, 2, 3, 4, 5, 6]],
+    ] as const
+  ).map(([name, head]): (typeof MUTANTS)[number] => [
+    `frame: ${name}`,
+    () => written({ frame: (stored, raw) => (stored === raw ? stored : Buffer.concat([Buffer.from(head), stored])) }),
+    /damaged.*frame/s,
+  ]),
   [
     "frame: a bomb",
     () => written({ frame: (stored, raw) => (stored === raw ? stored : Buffer.concat([stored, stored])) }),
-    /damaged.*frame/s,
+    /damaged.*(?:frame|raw_len)/s,
   ],
   ["extra: ..", withExtra("a/../../b"), /damaged.*\.\./s],
   ["extra: absolute", withExtra("/etc/passwd"), /damaged.*absolute/s],

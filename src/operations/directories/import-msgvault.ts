@@ -5,12 +5,10 @@ import {
   ATTACHMENTS,
   DATABASE,
   placedAttachments,
-  readSnapshot,
-  requireDistinct,
   requireEqual,
-  type Snapshot,
+  type SnapshotCall,
   usualPlaces,
-  verifySnapshot,
+  verifiedSnapshot,
   writeDatabase,
   writeFiles,
 } from "../../bundle/msgvault/snapshot.ts";
@@ -82,10 +80,9 @@ export async function importMsgvault(
       hint: "name a folder outside of the repository",
     });
   const manifest = repository.resolve(options.snapshot ?? "latest");
-  const snapshot = await verified(repository, manifest, options);
   const written = await madeFolder(target, {
     mode: 0o700,
-    write: async (stage) => writeSnapshot(repository, snapshot, stage, options),
+    write: async (stage) => restoreSnapshot(repository, manifest, stage, options),
     beforeCommit: () => failpoint("import-msgvault.staged"),
   });
   failpoint("import-msgvault.renamed");
@@ -101,37 +98,29 @@ export async function importMsgvault(
   };
 }
 
-/** Reads all blobs of a snapshot before anything is written. */
-export async function verified(
+/** Reads and compares all of a snapshot, writes it into an empty folder, and lets SQLite check the database. */
+export async function restoreSnapshot(
   repository: MsgvaultRepository,
   manifest: Manifest,
-  { signal, onProgress }: CallOptions,
-): Promise<Snapshot> {
-  const tell = throttled(onProgress);
-  const snapshot = await readSnapshot(repository, manifest);
-  await verifySnapshot(repository, snapshot, {
-    signal,
-    onBlob: (done, total) => tell({ phase: "verifying", done, total }),
-  });
-  return snapshot;
-}
-
-type Written = Pick<ImportMsgvaultResult, "files" | "bytes" | "database">;
-
-/** Writes the files of a verified snapshot into an empty folder, and lets SQLite check the database. */
-export async function writeSnapshot(
-  repository: MsgvaultRepository,
-  snapshot: Snapshot,
   folder: string,
   { signal, onProgress, onWarning }: CallOptions,
-): Promise<Written> {
-  const { pages, manifest, files: others } = snapshot;
+): Promise<Pick<ImportMsgvaultResult, "files" | "bytes" | "database">> {
   const tell = throttled(onProgress);
-  const onBlob = (done: number, total: number): void => tell({ phase: "restoring", done, total });
+  const during = (phase: "verifying" | "restoring"): SnapshotCall => ({
+    signal,
+    onBlob: (done, total) => tell({ phase, done, total }),
+  });
+  const snapshot = await verifiedSnapshot(repository, manifest, during("verifying"));
+  const { pages } = snapshot;
+  const { database, metadata, program } = manifest;
   let statistics: "equal" | "not_compared" = "not_compared";
   let attachments = usualPlaces(snapshot);
-  const place = join(folder, DATABASE);
-  if (pages !== null) {
+  if (pages === null)
+    onWarning?.(
+      `the snapshot has a stream of the format ${JSON.stringify(metadata!.format)} instead of a database: ${program || "its program"} can read the file metadata`,
+    );
+  else {
+    const place = join(folder, DATABASE);
     await writeDatabase(repository, pages, place, { signal });
     failpoint("import-msgvault.database-written");
     const rows = await proveDatabase(place, manifest, signal);
@@ -140,20 +129,13 @@ export async function writeSnapshot(
       onWarning?.(
         `the database is not one of msgvault, so its statistics were not compared, and attachments are placed by their hashes in ${ATTACHMENTS}`,
       );
-  } else
-    onWarning?.(
-      `the snapshot has a stream of the format ${JSON.stringify(manifest.metadata!.format)} instead of a database: ${manifest.program || "its program"} can read the file metadata`,
-    );
-  const files = [...others, ...attachments];
-  requireDistinct([...files, { path: DATABASE, blob: "", size: 0, mode: 0 }]);
-  await writeFiles(repository, files, folder, { signal, onBlob });
-  const { database } = manifest;
+  }
+  const files = [...snapshot.files, ...attachments];
+  await writeFiles(repository, files, folder, during("restoring"));
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
-  return {
-    files: files.length,
-    bytes: bytes + (database === null ? 0 : database.pages * database.pageSize),
-    database: database === null ? null : { pages: database.pages, page_size: database.pageSize, statistics },
-  };
+  if (database === null) return { files: files.length, bytes, database };
+  const { pages: count, pageSize: page_size } = database;
+  return { files: files.length, bytes: bytes + count * page_size, database: { pages: count, page_size, statistics } };
 }
 
 /** Rows with content of their own: a path that is a URL is another program's file. */

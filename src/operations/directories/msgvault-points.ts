@@ -15,7 +15,7 @@ import type { Point } from "../../workspace/points/point-files.ts";
 import { checkPointTags } from "../../workspace/points/targets.ts";
 import { takeInFolder } from "../../workspace/save/receive.ts";
 import { publicPoint } from "../public-point.ts";
-import { verified, writeSnapshot } from "./import-msgvault.ts";
+import { restoreSnapshot } from "./import-msgvault.ts";
 
 /**
  * Makes a point of each snapshot of a msgvault repository, with the snapshot's time and tag. Snapshots that are points
@@ -63,13 +63,12 @@ async function makePoint(
   repository: MsgvaultRepository,
   { manifest, parent, options }: { manifest: Manifest; parent: Point | null; options: WorkspaceCallOptions },
 ): Promise<Point> {
-  const snapshot = await verified(repository, manifest, options);
   const { temporary } = workspace.found.control;
   makeFolder(temporary);
   const folder = newWorkDirectory(temporary);
   mkdirSync(folder, { mode: 0o700 });
   try {
-    await writeSnapshot(repository, snapshot, folder, options);
+    await restoreSnapshot(repository, manifest, folder, options);
     chmodSync(folder, statSync(workspace.root).mode & 0o7777);
     failpoint("import-msgvault.written");
     const { repositoryId } = repository.config;
@@ -103,8 +102,8 @@ function takenBefore({ points }: Workspace, repositoryId: string): Map<string, P
 /** The snapshot's tag, if a point can have it; the cause has any tag. */
 function tagsOf(tag: string): string[] {
   try {
-    checkPointTags(tag === "" ? [] : [tag]);
-    return tag === "" ? [] : [tag];
+    checkPointTags([tag]);
+    return [tag];
   } catch {
     return [];
   }

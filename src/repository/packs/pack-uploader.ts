@@ -5,6 +5,7 @@ import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "../repository.ts";
+import { chosenJobs } from "../../threads/threads.ts";
 import { Slots } from "../storage/limited.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -17,12 +18,15 @@ export interface PackUploaderOptions {
    * packs: an index file that names them would make every later backup skip their content.
    */
   stillHeld?: (() => Promise<void>) | undefined;
-  /** Concurrent uploads; default 4. */
-  connections?: number | undefined;
   /** The most packs after which an index is written; default 64. */
   packsPerIndex?: number;
   /** The most milliseconds between two indexes while packs are uploaded; default 30 000. */
   indexEveryMs?: number;
+}
+
+/** Returns the most packs that may wait for their upload: they use disk space. */
+export function mostWaiting(): number {
+  return Math.max(8, 2 * (chosenJobs() ?? 0));
 }
 
 /** Blobs, and their sealed bytes. */
@@ -31,7 +35,8 @@ export interface BlobCounts {
   bytes: number;
 }
 
-const CONNECTIONS = 4;
+/** Concurrent uploads of a call that chose no number. */
+const UPLOADS = 4;
 const PACKS_PER_INDEX = 64;
 const INDEX_EVERY_MS = 30_000;
 
@@ -46,6 +51,7 @@ export class PackUploader {
   #unindexed: FinishedPack[] = [];
   /** Uploads start in the order of the calls. */
   readonly #slots: Slots;
+  readonly #atOnce = chosenJobs() ?? UPLOADS;
   #lastIndex = Date.now();
   #failure: { readonly error: unknown } | null = null;
   packs = 0;
@@ -60,7 +66,7 @@ export class PackUploader {
 
   constructor(options: PackUploaderOptions) {
     this.#options = options;
-    this.#slots = new Slots(options.connections ?? CONNECTIONS);
+    this.#slots = new Slots(this.#atOnce);
   }
 
   /** Counts of the packs that the storage has acknowledged, plus the sent bytes of unfinished uploads. */
@@ -97,8 +103,7 @@ export class PackUploader {
 
   /** Waits until another pack may be added, and writes an index if one is due. Throws the error of a failed upload. */
   async settle(): Promise<void> {
-    const connections = this.#options.connections ?? CONNECTIONS;
-    while (this.#pending.size >= connections) await Promise.race(this.#pending);
+    while (this.#pending.size >= this.#atOnce) await Promise.race(this.#pending);
     await this.indexIfDue();
   }
 

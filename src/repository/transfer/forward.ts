@@ -10,8 +10,6 @@ import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "
  */
 export interface ForwardTarget {
   readonly task: ForwardTask;
-  /** Number of threads of the save; default: as for any operation. */
-  readonly jobs: number | undefined;
   /**
    * Takes a pack that a thread has finished. `current`: the path whose content is in it, approximately. Never throws.
    */

@@ -2,10 +2,9 @@ import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { plainBytesOf } from "../../formats/restic/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
-import { mostWaiting } from "./transfer-task.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { isCompressedAnew } from "../packs/pack-style.ts";
-import { type BlobCounts, PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
+import { type BlobCounts, mostWaiting, PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -20,7 +19,6 @@ export interface ForwardedSize {
   packBytes: number;
 }
 
-/** Options. `connections` is also the number of threads that forward. */
 export interface ForwardedPacksOptions extends PackUploaderOptions {
   /** For unfinished packs; on the repository's own file system if that is local. Made if missing. */
   directory: string;
@@ -40,7 +38,6 @@ export const NOTHING_FORWARDED: Readonly<ForwardedSize> = {
  */
 export class ForwardedPacks implements ForwardTarget {
   readonly task: ForwardTask;
-  readonly jobs: number | undefined;
   readonly size: ForwardedSize = { ...NOTHING_FORWARDED };
   readonly #control: Int32Array;
   readonly #uploader: PackUploader;
@@ -54,13 +51,12 @@ export class ForwardedPacks implements ForwardTarget {
     const { repository, index } = options;
     makeFolder(options.directory);
     const directory = mkdtempSync(join(options.directory, "forwarded-"));
-    this.jobs = options.connections;
     this.#uploader = new PackUploader(options);
     this.#control = new Int32Array(new SharedArrayBuffer(FORWARD_WORDS * 4));
     this.task = {
       keys: repository.keys,
       style: repository.style,
-      mostWaiting: mostWaiting(options.connections),
+      mostWaiting: mostWaiting(),
       index: index.shared,
       directory,
       control: this.#control.buffer as SharedArrayBuffer,

@@ -24,7 +24,6 @@ test("transfers that wait for a silent server do not keep threads from other wor
     packs: path.join(paths.repository, "data"),
     directory: temporaryFolder(t),
     signal: undefined,
-    jobs: undefined,
     onPack: async () => undefined,
     onMoved: async () => silence,
   };

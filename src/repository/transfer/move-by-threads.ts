@@ -3,7 +3,8 @@ import type { MoveBlobs, MoveJob } from "./transfer.ts";
 import { trimMemory } from "../../native.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
-import { CONTROL_WORDS, mostWaiting, T, TRANSFER, type TransferTask, type TransferWork } from "./transfer-task.ts";
+import { mostWaiting } from "../packs/pack-uploader.ts";
+import { CONTROL_WORDS, T, TRANSFER, type TransferTask, type TransferWork } from "./transfer-task.ts";
 
 const PROGRESS_MS = 50;
 
@@ -12,9 +13,7 @@ export const moveByThreads: MoveBlobs = async (job) => {
   // A backup often follows a save, whose memory is free now.
   trimMemory();
   const isFar = job.to.repository.storage.localPath === undefined;
-  await withThreads({ kind: TRANSFER, count: job.jobs, isFar, signal: job.signal }, async (threads) =>
-    moveBy(threads, job),
-  );
+  await withThreads({ kind: TRANSFER, isFar, signal: job.signal }, async (threads) => moveBy(threads, job));
 };
 
 async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): Promise<void> {
@@ -24,7 +23,7 @@ async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): P
     from: { keys: from.repository.keys, index: from.index.shared, packs: job.packs },
     to: { keys: to.repository.keys, style: to.repository.style },
     directory: job.directory,
-    mostWaiting: mostWaiting(job.jobs),
+    mostWaiting: mostWaiting(),
     entries: shared(entries),
     groups: shared(groupsOf(entries, from.index.table.packOf)),
     control: control.buffer as SharedArrayBuffer,

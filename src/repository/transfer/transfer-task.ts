@@ -18,7 +18,7 @@ export interface TransferTask {
   to: { keys: MasterKeys; style: PackStyle };
   /** folder of unfinished packs; exists */
   directory: string;
-  /** See `mostWaiting`. */
+  /** See `mostWaiting()`. */
   mostWaiting: number;
   /** entries of the source's index, by pack and offset */
   entries: SharedArrayBuffer;
@@ -39,11 +39,6 @@ export const T = {
   KIB_DONE: 4,
 } as const;
 export const CONTROL_WORDS = 5;
-
-/** Returns the most packs that may wait for their upload: they use disk space. `jobs`: concurrent uploads. */
-export function mostWaiting(jobs = 4): number {
-  return Math.max(8, 2 * jobs);
-}
 
 /**
  * `pack`: a finished pack, which the main thread then owns. `damaged`: the name of a damaged or missing source pack.

@@ -38,8 +38,6 @@ export interface MoveJob {
   readonly packs: string;
   readonly directory: string;
   readonly signal: AbortSignal | undefined;
-  /** Number of threads, and of concurrent uploads; see `TransferOptions`. */
-  readonly jobs: number | undefined;
   /** Uploads a finished pack; resolves when the upload has ended. */
   onPack(pack: FinishedPack): Promise<void>;
   /** See `TransferOptions`. */
@@ -57,9 +55,7 @@ export interface TransferOptions {
   directory: string;
   /** The source's packs, as local files. */
   near: NearPacks;
-  /** Number of threads, and of concurrent uploads. Default: as many threads as other operations have, and 4 uploads. */
-  jobs?: number | undefined;
-  uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs" | "stillHeld">;
+  uploads?: Pick<PackUploaderOptions, "packsPerIndex" | "indexEveryMs" | "stillHeld">;
   /** Gets source packs; may repeat a pack. */
   onDamagedPack?: OnDamagedPack | undefined;
   signal?: AbortSignal | undefined;
@@ -93,7 +89,7 @@ export async function runTransfer(
   const { entries } = plan;
   if (entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
   makeFolder(directory);
-  const uploader = new PackUploader({ ...to, connections: options.jobs, ...options.uploads });
+  const uploader = new PackUploader({ ...to, ...options.uploads });
   const moved: BlobCounts = { blobs: 0, bytes: 0 };
   const totals = { total: entries.length, totalBytes: plan.storedBytes };
   const toldLast = keepTelling(onProgress, () => ({
@@ -112,7 +108,6 @@ export async function runTransfer(
         packs: near.folder,
         directory,
         signal,
-        jobs: options.jobs,
         onDamagedPack: options.onDamagedPack,
         onPack: async (pack) => uploader.add(pack),
         onMoved: async (blobs, bytes) => {

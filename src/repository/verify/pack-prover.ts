@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import { firstFailure, THREADS_BESIDE, withThreads } from "../../threads/threads.ts";
+import { chosenJobs, firstFailure, THREADS_BESIDE, withThreads } from "../../threads/threads.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import type { FetchOptions, NearPacks, WantedRange } from "../read/near-packs.ts";
@@ -139,8 +139,6 @@ export interface PacksToProve extends Omit<PackProverOptions, "folder" | "proven
   readonly near: NearPacks;
   /** Packs of the index, with their sizes. */
   readonly packs: readonly StoredFile[];
-  /** Number of threads, and of concurrent requests; each has a default. */
-  readonly jobs?: number | undefined;
   /** Settles when the main thread has no other work; until then it needs a core of its own. Default: it has none. */
   readonly walked?: Promise<void> | undefined;
 }
@@ -200,7 +198,8 @@ async function proveOnce(
   options: PacksToProve,
   proven: Uint8Array,
 ): Promise<ProvenSoFar & { reports: readonly PackReport[] }> {
-  const { near, packs: all, index, jobs, walked, signal, onProgress } = options;
+  const { near, packs: all, index, walked, signal, onProgress } = options;
+  const jobs = chosenJobs();
   const numbers = new Map<string, number>();
   for (let pack = 0; pack < index.packCount; pack++) numbers.set(objectIdOf(index.table.packId(pack)), pack);
   const reports: PackReport[] = [];

@@ -20,7 +20,7 @@ export const release = workspaceVerb({
     await removals.settled();
     const { release: carryOut } = await import("../../workspace/care/release.ts");
     const result = await within(options.workspaceName, async (workspace) => carryOut(workspace, options));
-    await (await import("../../agents/cover.ts")).uncover(process.env, result.workspace.path);
+    await (await import("../../agents/cover.ts")).passCover(process.env, result.workspace.path);
     return result;
   },
 });

@@ -63,7 +63,7 @@ export const removeFork = workspaceVerb({
   async run({ workspace }, fork, options) {
     const { removeFork: remove } = await import("../../operations/directories/remove-fork.ts");
     const result = await remove(workspace, fork, options);
-    await (await import("../../agents/cover.ts")).uncover(process.env, result.workspace.path);
+    await (await import("../../agents/cover.ts")).passCover(process.env, result.workspace.path);
     return result;
   },
 });

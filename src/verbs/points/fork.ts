@@ -39,9 +39,8 @@ export const fork = workspaceVerb({
   async run({ workspace, parts }, point, path, options) {
     const { fork: start } = await import("../../operations/directories/fork.ts");
     const result = await start(workspace, { point, path }, { ...options, parts });
-    await (
-      await import("../../agents/cover.ts")
-    ).coverToo(process.env, workspace.found.folder.toString(), result.workspace.path);
+    const from = workspace.found.folder.toString();
+    await (await import("../../agents/cover.ts")).passCover(process.env, from, result.workspace.path);
     return result;
   },
 });

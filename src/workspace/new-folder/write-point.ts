@@ -206,8 +206,8 @@ async function requirePaths(workspace: Workspace, point: Point, paths: readonly 
 }
 
 /**
- * Makes a temporary `folder` with the content of a point: as a clone of the point's tree (`isCopied`), else by writing,
- * for which the point must be sealed. Returns the entries that were not written. `hint`: of the error of a full disk.
+ * Makes a temporary `folder` with the content of a point. `isCopied`: clones the point's tree. Else writes the files of
+ * the point, which must be sealed. Returns the entries that could not be written. Throws `no_space` with `hint`.
  */
 export async function placeCopy(
   workspace: Workspace,

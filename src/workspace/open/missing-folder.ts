@@ -102,8 +102,8 @@ function isAnythingThere(place: Buffer): boolean {
   }
 }
 
-/** Identifies a folder, so that one that is made at its path later differs. */
-function identityOf(folder: Buffer): string | null {
+/** Identifies an entry, so that one that is made at its path later differs. Null if there is none. */
+export function identityOf(folder: Buffer): string | null {
   const facts = fs.lstatSync(folder, { bigint: true, throwIfNoEntry: false });
   return facts === undefined ? null : [facts.dev, facts.ino, facts.birthtimeNs].join(".");
 }

@@ -152,6 +152,12 @@ export function releasedRegistration(folder: RawPath): Registration | null {
   return null;
 }
 
+/** Returns the state directory with the registration of this real path: that of root's daemon only for root. */
+export function stateThatKeeps(folder: RawPath): string {
+  const registry = existsSync(fileOf("registered", folder)) ? null : daemonsRegistry();
+  return registry !== null && existsSync(fileOf("registered", folder, registry)) ? registry : userStateDirectory();
+}
+
 /** Lists the notes of released folders. */
 export function listReleased(): RegistryEntry[] {
   return listIn(folderOf("released"));

@@ -64,10 +64,11 @@ test("hooks that could not open the workspace are in its record, and removals of
   const [place, other] = ["/p/one", "/p/other"].map((folder) => ({ ...newPlace(t), folder: Buffer.from(folder) }));
   const cause = (call: string) => ({ kind: "tool_call", agent: "codex", event: "PreToolUse", call });
   await note(place!, "opened");
-  await noteUnopened("/p/one/deep", cause("unopened"), "no key for the secret");
+  await noteUnopened("/p/one", cause("unopened"), "no key for the secret");
   await noteUnopened("/p/other", cause("other"), "no key for the secret");
+  await noteUnopened("/p/one/nested", cause("nested"), "no key for the secret");
   assert.deepEqual(callsIn(place!), ["opened", "unopened"]);
-  assert.deepEqual(Object.keys(readAgentEvents(place!)[1]!).includes("folder"), false);
+  assert.deepEqual(Object.keys(readAgentEvents(place!)[1]!).includes("root"), false);
   assert.equal((await removeTexts(place!, (text) => text.includes("secret"), { dryRun: true })).length, 1);
   await removeTexts(place!, (text) => text.includes("secret"), { dryRun: false });
   assert.deepEqual(

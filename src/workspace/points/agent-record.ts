@@ -5,7 +5,6 @@ import { toCairnError } from "../../errors.ts";
 import { decodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { isEvent, type Texts } from "./agent-events.ts";
-import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { appendToRecord, recordedLines, recordOfUnopened, type RecordPlace, rewriteRecord } from "./event-files.ts";
 
 /** An event as the record has it: the texts are sealed, or plain in lines of earlier builds. */
@@ -47,24 +46,23 @@ function eventOf(cause: Cause, state: State): StoredEvent {
   };
 }
 
-/** Notes a hook whose workspace could not be opened, in the user's own record, without its texts. Never throws. */
-export async function noteUnopened(folder: string, cause: Cause, failed: string): Promise<void> {
+/** Notes a hook whose workspace `root` could not be opened, in the user's own record, without its texts. Never throws. */
+export async function noteUnopened(root: string, cause: Cause, failed: string): Promise<void> {
   const place = recordOfUnopened();
   if (place === null) return;
   const event = eventOf(cause, { before: null, save_point_id: null, made: false, failed });
-  const line = JSON.stringify({ ...event, folder });
+  const line = JSON.stringify({ ...event, root });
   await appendToRecord(place, line, line);
 }
 
-/** Returns this user's hooks in a folder whose workspace could not be opened, oldest first. */
-export function unopenedEvents(folder: string | Buffer): StoredEvent[] {
+/** Returns this user's hooks whose workspace `root` could not be opened, oldest first. */
+export function unopenedEvents(root: string | Buffer): StoredEvent[] {
   const place = recordOfUnopened();
-  const isHere = (event: Unopened): boolean => isAtOrBelow(event.folder ?? "", folder);
-  const events = place === null ? [] : readAgentEvents(place).filter(isHere);
-  return events.map(({ folder: _folder, ...event }: Unopened) => event);
+  const events = place === null ? [] : readAgentEvents(place);
+  return events.flatMap(({ root: of, ...event }: Unopened) => (of === root.toString() ? [event] : []));
 }
 
-type Unopened = StoredEvent & { folder?: string };
+type Unopened = StoredEvent & { root?: string };
 
 const hasText = ({ prompt, command }: Texts): boolean => prompt !== undefined || command !== undefined;
 
@@ -87,8 +85,8 @@ export function openTexts(place: RecordPlace, sealed: string, keys = keysOf(plac
 const keysOf = ({ control }: RecordPlace): MasterKeys => decodeMasterKeys(readRegular(control.storeKey));
 
 /**
- * Returns the events of a workspace, oldest first: about 8 MiB of them, with those of this user's hooks that could not open it. Skips
- * lines that a power cut left damaged.
+ * Returns the newest 4 to 8 MiB of a workspace's events, oldest first, and the failed hooks of this user that could not open the
+ * workspace. Skips lines that are no JSON, for example after a power cut.
  */
 export function readAgentEvents(place: RecordPlace): StoredEvent[] {
   const events = recordedLines(place).flatMap((line) => eventIn(line) ?? []);
@@ -122,8 +120,9 @@ export function withTexts(place: RecordPlace, events: readonly StoredEvent[]): A
 }
 
 /**
- * Takes texts out of the record of a workspace, and out of the user's record of hooks that could not open it, if `fits` returns true for them, or if they cannot be opened. The events stay,
- * because they tell whose changes are whose. Returns the events with such text as recorded lines; `dryRun`: only finds them.
+ * Removes texts for which `fits` returns true, and sealed texts that cannot be opened, from the record of a workspace and from the user's
+ * record of hooks that could not open the workspace. The events stay, because they tell whose changes are whose. Returns the events
+ * with such text as recorded lines; `dryRun`: only finds them.
  */
 export async function removeTexts(
   place: RecordPlace,
@@ -135,7 +134,7 @@ export async function removeTexts(
     const event = eventIn(line);
     // A line that a full disk cut off may have the text too.
     if (event === null) return null;
-    const isHere = event.folder === undefined || isAtOrBelow(event.folder, place.folder!);
+    const isHere = event.root === undefined || event.root === place.folder!.toString();
     const kept = isHere ? withoutFitting(place, event, fits) : event;
     if (kept === event) return line;
     found.push(line);

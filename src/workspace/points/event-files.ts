@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { failpoint } from "../../failpoint.ts";
 import { durableWrite, readSmallFile, writeAll } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { absolutePath, knownHome, userStateDirectory } from "../../fs/users.ts";
+import { absolutePath, knownStateDirectory } from "../../fs/home.ts";
 
 /**
  * The files of the record of agents' events: lines of JSON that only grow. A line is written also if the disk is full: into
@@ -42,12 +42,10 @@ function partsOf({ paths: { agentEvents: log }, workspace }: RecordPlace): Parts
 
 /** Folders of the user for lines that a control directory does not take. None: a service without a home directory. */
 function usersPlaces(): string[] {
-  const runtime = absolutePath(process.env, "XDG_RUNTIME_DIR");
-  const known = knownHome() ?? absolutePath(process.env, "XDG_STATE_HOME");
-  return [
-    ...(known === null ? [] : [join(userStateDirectory(), "agents", "events")]),
-    ...(runtime === null ? [] : [join(runtime, "cairn", "events")]),
-  ];
+  const [state, runtime] = [knownStateDirectory(), absolutePath(process.env, "XDG_RUNTIME_DIR")];
+  return [state && join(state, "agents", "events"), runtime && join(runtime, "cairn", "events")].filter(
+    (each) => each !== null,
+  );
 }
 
 /** The user's record of hooks whose workspace could not be opened; null if there is no place for it. */

@@ -32,8 +32,8 @@ export interface SaveInput extends SaveOptions {
   unwanted?: UnwantedKinds | undefined;
   /** bytes that the store may grow by; null or absent: any number. More is `no_space` */
   mostBytes?: number | null;
-  /** files of `before` commands, which the point takes as `.cairn-dumps` */
-  dumps?: { during<T>(workspace: Workspace, save: () => Promise<T>): Promise<T> } | undefined;
+  /** runs the save while the dumps of `before` commands are in the folder as `.cairn-dumps` */
+  withDumps?: (<T>(workspace: Workspace, save: () => Promise<T>) => Promise<T>) | undefined;
   /** a repository that also gets newly stored content, if the folder is read */
   forward?: ForwardTarget | undefined;
 }

@@ -76,7 +76,7 @@ async function saveLocked(workspace: Workspace, given: SaveInput): Promise<Saved
   const before = workspace.state().head;
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(before));
   const saving = async (): Promise<SavedOrHead> => savePresent(workspace, input);
-  const saved = await (input.dumps === undefined ? saving() : input.dumps.during(workspace, saving));
+  const saved = await (input.withDumps?.(workspace, saving) ?? saving());
   const { save_point_id } = saved.point.descriptor;
   await noteAgentEvent(workspace.found, input, { before, save_point_id, made: saved.made, failed: null });
   return saved;

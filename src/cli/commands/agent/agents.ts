@@ -3,16 +3,13 @@ import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
 import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
 import type { Environment } from "../../../fs/home.ts";
-import type { Edit, Syntax } from "./edit.ts";
+import type { Edit } from "./edit.ts";
 import { hermesPlugin, hookFunction, openclawPlugin } from "./ws-ckpt-tools.ts";
 
 /** Entries for each tool, in the tool's documented files and forms. */
 
 export interface Scope {
-  /**
-   * Folder of the project: entries for everybody, who find `cairn` by PATH. null: entries of the user, which do nothing in folders
-   * that are not covered.
-   */
+  /** Folder of the project, for entries for everybody, which find `cairn` by PATH. null: entries of the user, with `--if-covered`. */
   project: string | null;
   env: Environment;
   /** Program and arguments of this command, for the entries of the user. */
@@ -32,15 +29,18 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
   const files = TOOLS[tool]!.files(project, env);
   const { program, args, variables } = serverOf(scope, tool);
   switch (tool) {
-    case "claude-code": {
-      const value =
-        http === undefined
-          ? { type: "stdio", command: program, args, ...variables }
-          : { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) };
+    case "claude-code":
+    case "gemini": {
+      const [here, far] =
+        tool === "gemini"
+          ? [{}, { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) }]
+          : [{ type: "stdio" }, { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) }];
+      const value = http === undefined ? { ...here, command: program, args, ...variables } : far;
+      const { syntax } = HOOKS[tool];
       return [
-        { form: "member", file: files.servers, syntax: "json", path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file: files.hooks, syntax: "json", tool, events: CLAUDE_EVENTS, timeout: 30 }),
-        slashCommand(files.commands!),
+        { form: "member", file: files.servers, syntax, path: ["mcpServers", "cairn"], value },
+        ...hooks(scope, tool, files.hooks),
+        ...(files.commands === undefined ? [] : [slashCommand(files.commands)]),
       ];
     }
     case "codex": {
@@ -56,18 +56,7 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
           : [`url = ${toml(http)}`, `bearer_token_env_var = ${toml(TOKEN_VARIABLE)}`];
       return [
         { form: "table", file: files.servers, name: "mcp_servers.cairn", lines },
-        ...hooks({ scope, file: files.hooks, syntax: "json", tool, events: CLAUDE_EVENTS, timeout: 30 }),
-      ];
-    }
-    case "gemini": {
-      const syntax = "json with comments";
-      const value =
-        http === undefined
-          ? { command: program, args, ...variables }
-          : { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) };
-      return [
-        { form: "member", file: files.servers, syntax, path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file: files.hooks, syntax, tool, events: GEMINI_EVENTS, timeout: 30_000 }),
+        ...hooks(scope, tool, files.hooks),
       ];
     }
     case "openclaw":
@@ -83,7 +72,7 @@ export function editsOf(tool: string, scope: Scope): Edit[] {
       return [
         { form: "member", file: files.servers, syntax: "jsonc", path: ["mcp", "cairn"], value, fresh: OPENCODE_FRESH },
         { form: "file", file: files.hooks, text: pluginText(scope) },
-        ...(files.packages === null ? [] : [withoutPackages(files.packages)]),
+        ...(files.packages === undefined ? [] : [withoutPackages(files.packages)]),
         slashCommand(files.commands!),
       ];
     }
@@ -127,22 +116,15 @@ function slashCommand(folder: string): Edit {
 
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
 
+const EMPTY = {
+  protocolVersion: "2024-11-05",
+  capabilities: { tools: {} },
+  serverInfo: { name: "cairn", version: "0" },
+};
+const answer = (method: string, result: object): string =>
+  `/"method":"${method}"/s/.*"id":\\([0-9]*\\).*/{"jsonrpc":"2.0","id":\\1,"result":${JSON.stringify(result)}}/p`;
 /** Answers a tool's first requests if there is no `cairn`, so that the tool does not report a failed server. The script has no `$`, because tools expand variables. */
-const NO_SERVER = `sed -un ${shellQuote(
-  Object.entries({
-    initialize: {
-      protocolVersion: "2024-11-05",
-      capabilities: { tools: {} },
-      serverInfo: { name: "cairn", version: "0" },
-    },
-    "tools.list": { tools: [] },
-  })
-    .map(
-      ([method, result]) =>
-        `/"method":"${method}"/s/.*"id":\\([0-9]*\\).*/{"jsonrpc":"2.0","id":\\1,"result":${JSON.stringify(result)}}/p`,
-    )
-    .join(";"),
-)}`;
+const NO_SERVER = `sed -un ${shellQuote(`${answer("initialize", EMPTY)};${answer("tools.list", { tools: [] })}`)}`;
 
 /** True if `cairn` is in PATH, for the shell of a tool. */
 const IS_THERE = "command -v cairn >/dev/null 2>&1";
@@ -181,23 +163,26 @@ export function hookLine(scope: Scope, tool: string, more: readonly string[] = [
 export const isForEverybody = (text: string): boolean =>
   [IS_THERE, 'spawn("cairn", ', 'COMMAND = ["cairn",'].some((words) => text.includes(words));
 
-interface Events {
-  turn: readonly [string, string];
-  tool: readonly [string, string];
-}
-const CLAUDE_EVENTS: Events = { turn: ["UserPromptSubmit", "Stop"], tool: ["PreToolUse", "PostToolUse"] };
-const GEMINI_EVENTS: Events = { turn: ["BeforeAgent", "AfterAgent"], tool: ["BeforeTool", "AfterTool"] };
+const CLAUDE_HOOKS = {
+  turn: ["UserPromptSubmit", "Stop"],
+  tool: ["PreToolUse", "PostToolUse"],
+  syntax: "json",
+  timeout: 30,
+} as const;
+const HOOKS = {
+  "claude-code": CLAUDE_HOOKS,
+  codex: CLAUDE_HOOKS,
+  gemini: {
+    turn: ["BeforeAgent", "AfterAgent"],
+    tool: ["BeforeTool", "AfterTool"],
+    syntax: "json with comments",
+    timeout: 30_000,
+  },
+} as const;
 
-function hooks(on: {
-  scope: Scope;
-  file: string;
-  syntax: Syntax;
-  tool: string;
-  events: Events;
-  timeout: number;
-}): Edit[] {
-  const { scope, file, syntax, tool, events, timeout } = on;
-  const handler = { type: "command", command: hookLine(scope, tool), timeout };
+function hooks(scope: Scope, tool: keyof typeof HOOKS, file: string): Edit[] {
+  const { syntax, timeout, ...events } = HOOKS[tool];
+  const handlers = [{ type: "command", command: hookLine(scope, tool), timeout }];
   const element = (event: string, value: object): Edit => ({
     form: "element",
     file,
@@ -206,8 +191,8 @@ function hooks(on: {
     value,
   });
   return [
-    ...events.turn.map((event) => element(event, { hooks: [handler] })),
-    ...(scope.each === "tool" ? events.tool.map((event) => element(event, { matcher: "*", hooks: [handler] })) : []),
+    ...events.turn.map((event) => element(event, { hooks: handlers })),
+    ...(scope.each === "tool" ? events.tool.map((event) => element(event, { matcher: "*", hooks: handlers })) : []),
   ];
 }
 

@@ -70,6 +70,6 @@ export const StatusData = object({
       at: text("when a hook of the tool first ran there"),
       asked_at: orNull(text("when `agent status` asked the person about it; null: not yet")),
     }),
-    "copies of covered git repositories that are not covered, and in which a tool works",
+    "folders in which a tool works: not covered, but copies of a covered git repository",
   ),
 });

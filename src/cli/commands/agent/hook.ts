@@ -8,7 +8,6 @@ import { type Input, usage } from "../../input.ts";
 import { aborted } from "../../process-signal.ts";
 import { onceForEvent } from "../../../agents/once.ts";
 import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
-import { findCovered } from "./find-covered.ts";
 import { type LateHook, LateSaves } from "../../late-saves.ts";
 import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
 
@@ -84,8 +83,18 @@ interface Done {
   answer?: string;
 }
 
-/** Loads the part for failures. Most hooks save, and do without it. */
+/** Loads the part for hooks that find no workspace or fail. Most hooks save, and do without it. */
 const onFailure = async () => import("./failed-hook.ts");
+
+/** Finds the workspace in which a tool works. Another worktree of a covered repository becomes one. */
+async function workspaceOf(context: Context, hook: LateHook, options: CallOptions): Promise<string | null> {
+  const library = await context.library();
+  const found = await library.find(hook.told.cwd, options);
+  const root = found === null ? (await onFailure()).newRoot(hook, context.env) : null;
+  if (root === null) return found;
+  await using client = await library.openOrInit(root, options);
+  return client.workspacePath();
+}
 
 const UNCHANGED: Done = { id: null, said: "no point was made: nothing had changed" };
 const DOUBLE: Done = { id: null, said: "no point was made: another hook saved for the same event" };
@@ -113,11 +122,8 @@ async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
   const signal = AbortSignal.any([context.signal, late]);
   let folder = cwd;
   const saving = (async (): Promise<Done> => {
-    const found = await findCovered(context, hook.agent, cwd, { signal });
-    if (found === null) {
-      (await onFailure()).requireNotCovered(hook, context.env);
-      return NO_WORKSPACE;
-    }
+    const found = await workspaceOf(context, hook, { signal });
+    if (found === null) return NO_WORKSPACE;
     folder = found;
     const saves = new LateSaves(found);
     const options = { signal, lockTimeoutMs: LOCK_MS };
@@ -179,8 +185,8 @@ async function makeLateSaves(context: Context): Promise<Done> {
     const signal = AbortSignal.any([context.signal, silent.signal]);
     const timer = setTimeout(() => silent.abort(new Error("no progress for 10 minutes")), SILENCE_MS);
     try {
-      const found = await findCovered(context, hook.agent, hook.told.cwd, { signal });
-      if (found === null) return (await onFailure()).requireNotCovered(hook, context.env);
+      const found = await workspaceOf(context, hook, { signal });
+      if (found === null) return;
       const options: CallOptions = {
         signal,
         lockTimeoutMs: LOCK_MS,

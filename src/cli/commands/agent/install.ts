@@ -1,9 +1,9 @@
 import { existsSync, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline/promises";
-import { originalOfFolder } from "../../../agents/clones.ts";
+import { isInCopy } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
-import { type Cover, type Coverage, coverageOf, type CoveredFolder, type Whom } from "../../../agents/covered.ts";
+import { type Cover, coverageOf, type CoveredFolder, orNull, type Whom } from "../../../agents/covered.ts";
 import { areWithoutList, MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
@@ -19,7 +19,7 @@ import { VerbOptions } from "../../options.ts";
 import { editsOf, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import { checkHook } from "./check-hook.ts";
 import { type Edit, hasEdit, withEdit, withoutEdit } from "./edit.ts";
-import { noteLostCover } from "./lost-cover.ts";
+import { noteLostCover } from "./lost-hooks.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
@@ -45,7 +45,7 @@ export const install: CommandDefinition = {
     },
     {
       flags: "--http <url>",
-      text: `the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
+      text: `with --for everybody: the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
     },
     ...GUARDS.definitions,
     { flags: "--print", text: "print the changed files, and write nothing" },
@@ -57,22 +57,17 @@ export const install: CommandDefinition = {
     },
     { line: "cairn agent install codex --for all-mine --print", text: "show what would be written" },
     {
-      line: "cairn -C ~/project agent install gemini --http https://host:7777/mcp",
+      line: "cairn -C ~/project agent install gemini --for everybody --http https://host:7777/mcp",
       text: "use the MCP server of the daemon on another machine",
     },
   ],
   async run(context, input) {
     const on = await placeOf(context, input);
-    const cover: Cover = {
-      tool: on.tool,
-      whom: on.whom,
-      each: input.choice("each", EACH) ?? "tool",
-      folder: on.whom === "all-mine" ? null : await folderFacts(on.folder),
-      since: new Date().toISOString(),
-    };
+    const folder = on.whom === "all-mine" ? null : await folderFacts(on.folder);
+    const cover: Cover = { ...on, each: input.choice("each", EACH) ?? "tool", folder };
     const withOwn = (all: readonly Cover[]): readonly Cover[] =>
       [...formerCovers(context, on), cover].reduce<readonly Cover[]>(withCover, all);
-    const scope = scopeOf(context, on, withOwn(requireCovered(context.env).covers), addressOf(input.text("http")));
+    const scope = scopeOf(context, on, withOwn(requireCovered(context.env)), addressOf(on, input.text("http")));
     const planned = (): { changes: Change[]; former: Change[] } => {
       const former = on.whom === "everybody" ? [] : formerChanges(context, on);
       return { changes: [...changesFor(on.tool, scope), ...former], former };
@@ -109,11 +104,10 @@ export const install: CommandDefinition = {
         [
           `${context.style.green("installed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
           ...shown(changes),
-          ...(client !== null && problem === null ? [CHECKED[on.whom]] : []),
+          ...(client !== null && problem === null ? [on.whom === "everybody" ? CHECKED_FOR_ALL : CHECKED] : []),
           ...(on.whom === "everybody" && TOOLS[on.tool]!.readsOnlyStart === true ? [ONLY_TOP] : []),
           `  ${TOOLS[on.tool]!.afterwards}`,
           ...(scope.http === undefined ? [] : [TOKEN_STEP]),
-          ...(scope.http === undefined || scope.project !== null ? [] : [ONE_SERVER]),
         ].join("\n"),
     };
   },
@@ -125,17 +119,11 @@ const isUnknown = (edits: readonly Edit[], { file, before }: Change): boolean =>
   edits.some((edit) => edit.file === file && hasEdit(edit, before)) &&
   keptBefore(file, before) === null;
 
-const CHECKED = {
-  me: "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
-  "all-mine": "  checked: a hook saved this folder, without PATH and other variables, started in another folder",
-  everybody: "  checked: a hook saved this folder; without `cairn` in PATH it is silent and succeeds",
-};
+const CHECKED = "  checked: a hook saved this folder, without PATH and other variables, started in another folder";
+const CHECKED_FOR_ALL = "  checked: a hook saved this folder; without `cairn` in PATH it is silent and succeeds";
 
 const ONLY_TOP = "  it reads these files only if it is started in this folder, not in one below";
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
-/** An entry of the user's settings counts in all folders. */
-const ONE_SERVER =
-  "  the MCP server serves the workspace of the token in every folder in which you start the tool; `--for everybody` limits it to this project";
 
 /** The tool, the persons and the folder of a call. */
 interface Place {
@@ -148,16 +136,8 @@ interface Place {
 async function placeOf(context: Context, input: Input): Promise<Place> {
   const tool = toolOf(input);
   const found = await (await context.library()).find(context.folder(), context.callOptions());
-  return { tool, whom: input.choice("for", WHOM) ?? "me", folder: found ?? realPath(context.folder()) };
-}
-
-/** The real path of a folder; a missing folder's path as it is given. */
-function realPath(folder: string): string {
-  try {
-    return realpathSync.native(folder);
-  } catch {
-    return folder;
-  }
+  const folder = found ?? orNull(() => realpathSync.native(context.folder())) ?? context.folder();
+  return { tool, whom: input.choice("for", WHOM) ?? "me", folder };
 }
 
 const wordsOf = ({ whom, folder }: Place): string =>
@@ -168,7 +148,7 @@ const wordsOf = ({ whom, folder }: Place): string =>
 /** An earlier build's entries of a user work in all workspaces of the user, and have no entry in the list. */
 function formerCovers({ env }: Context, { tool, whom }: Place): Cover[] {
   if (whom === "everybody" || !areWithoutList(tool, env)) return [];
-  return [{ tool, whom: "all-mine", each: "tool", folder: null, since: new Date().toISOString() }];
+  return [{ tool, whom: "all-mine", each: "tool", folder: null }];
 }
 
 /** Takes entries of earlier builds, which name programs and variables of this machine, out of the project's files. */
@@ -263,10 +243,10 @@ export const remove: CommandDefinition = {
     const { env } = context;
     const about = { ...on, folder: on.whom === "all-mine" ? null : await factsOnceThere(on.folder) };
     const without = (covers: readonly Cover[]): readonly Cover[] => covers.filter((each) => !isSame(each, about));
-    const { covers: before } = requireCovered(env);
+    const before = requireCovered(env);
     const left = without(before);
     // The user's entries serve other folders, too.
-    const served = servedBy(on.tool, env, left);
+    const served = servedBy(on.tool, left);
     const scope: Scope = { project: null, env, command: [], each: "tool" };
     const changes = [
       ...(on.whom === "everybody" || served.length > 0 ? [] : removals(on.tool, scope)),
@@ -275,10 +255,9 @@ export const remove: CommandDefinition = {
     for (const change of changes) write(change);
     forget(changes);
     failpoint("agent.removed");
-    const { covers } = await changeCovered(env, without);
-    const still = coverageOf({ version: 1, covers }, on.tool, on.folder);
-    if (on.whom === "me") await refuse(context, on, still);
-    await noteLostCover(context, before, on.folder);
+    const covers = await changeCovered(env, without);
+    if (on.whom === "me") await refuse(context, on, covers);
+    await noteLostCover(context, before, left);
     return {
       data: dataOf(on, changes),
       text: () =>
@@ -309,36 +288,22 @@ const factsOnceThere = async (path: string): Promise<CoveredFolder> =>
  * Records that a worktree or a copy of a covered repository, or a folder in a covered one, stays uncovered. Reports an entry for
  * other persons or folders that covers the folder still.
  */
-async function refuse(context: Context, on: Place, still: Coverage | null): Promise<void> {
-  const { env } = context;
+async function refuse(context: Context, on: Place, covers: readonly Cover[]): Promise<void> {
+  const still = coverageOf(covers, on.tool, on.folder);
   if (still?.by === "all" || (still?.cover.whom === "everybody" && still.root === on.folder)) {
-    const { whom } = still.cover;
-    context.note(
-      `the folder is still covered; see ${context.commandLine(["agent", "remove", on.tool, "--for", whom])}`,
-    );
-    return;
+    const line = context.commandLine(["agent", "remove", on.tool, "--for", still.cover.whom]);
+    return context.note(`the folder is still covered; see ${line}`);
   }
-  const isCopy = (await originalOfFolder(requireCovered(env).covers, on.tool, on.folder)) !== null;
-  if (still === null && !isCopy) return;
-  const { tool, whom, folder } = on;
-  const never: Cover = {
-    tool,
-    whom,
-    each: "never",
-    folder: await folderFacts(folder),
-    since: new Date().toISOString(),
-  };
-  await changeCovered(env, (covers) => withCover(covers, never));
+  if (still === null && !(await isInCopy(covers, on.tool, on.folder))) return;
+  const never: Cover = { ...on, each: "never", folder: await folderFacts(on.folder) };
+  await changeCovered(context.env, (all) => withCover(all, never));
 }
 
 /** Returns the files without the entries of a tool, byte for byte as before `install` if nobody has changed them since. */
 function removals(tool: string, scope: Scope): Change[] {
-  const edits = editsOf(tool, scope);
-  return changesOf(edits, (_edit, text) => text).map(({ file, before }) => {
-    const kept = keptBefore(file, before);
-    if (kept !== null) return { file, before, text: kept.before, made: kept.made };
-    const own = edits.filter((edit) => edit.file === file);
-    return { file, before, text: changesOf(own, withoutEdit)[0]!.text };
+  return changesOf(editsOf(tool, scope), withoutEdit).map((change) => {
+    const kept = keptBefore(change.file, change.before);
+    return kept === null ? change : { ...change, text: kept.before, made: kept.made };
   });
 }
 
@@ -354,12 +319,17 @@ function toolOf(input: Input): string {
   );
 }
 
-/** Throws `usage` for text that is not an HTTP address. */
-function addressOf(text: string | undefined): string | undefined {
+/** Throws `usage` for text that is not an HTTP address, and for an entry that would count in other folders than the token's. */
+function addressOf({ whom }: Place, text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   const url = URL.parse(text);
   if (url === null || !["http:", "https:"].includes(url.protocol))
     throw usage(`--http must be the address of a daemon's MCP server; found ${JSON.stringify(text)}`, HTTP_HINT);
+  if (whom !== "everybody")
+    throw usage(
+      "the MCP server of a daemon serves one workspace, the one of its token, but your own settings of the tool count in every folder",
+      "write the entry into the project's files: --for everybody",
+    );
   if (url.pathname === "/") url.pathname = "/mcp";
   return url.href;
 }
@@ -376,17 +346,10 @@ interface Change {
 
 /** Returns the files with all edits. Every edit is applied in memory before any file is written. */
 function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | null) => string | null): Change[] {
-  const changes = new Map<string, Change>();
-  for (const edit of edits) {
-    const { file } = edit;
-    let change = changes.get(file);
-    if (change === undefined) {
-      const before = textOf(file);
-      changes.set(file, (change = { file, before, text: before }));
-    }
-    change.text = apply(edit, change.text);
-  }
-  return [...changes.values()];
+  return [...Map.groupBy(edits, ({ file }) => file)].map(([file, own]) => {
+    const before = textOf(file);
+    return { file, before, text: own.reduce((text, edit) => apply(edit, text), before) };
+  });
 }
 
 const textOf = (file: string): string | null => readSmallFile(file, LIMIT, true)?.toString("utf8") ?? null;

@@ -6,7 +6,7 @@ import { userStateDirectory } from "../../../fs/users.ts";
 import { requireOwnHome } from "../../../workspace/place/owners.ts";
 
 /** A tool's file before `install` changed it. `remove` restores the same bytes if the file was not changed since. */
-export interface KeptBefore {
+interface KeptBefore {
   /** null: there was no file */
   before: string | null;
   /** digest of the text that `install` wrote */

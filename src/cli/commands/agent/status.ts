@@ -1,6 +1,6 @@
 import { relative } from "node:path";
 import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
-import { coverageOf, type CoveredList, readCovered } from "../../../agents/covered.ts";
+import { coverageOf, type Cover, orNull, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
 import { areWithoutList, installedAt, TOOLS } from "../../../agents/tools.ts";
 import { append } from "../../../append.ts";
@@ -18,6 +18,7 @@ import { formatAge, printable, shellQuote, shownTime } from "../../render/format
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import type { AgentState, FolderState } from "./data.ts";
+import { rootAbove } from "./failed-hook.ts";
 
 export const command: CommandDefinition = {
   name: "agent status",
@@ -38,7 +39,7 @@ export const command: CommandDefinition = {
     return {
       data: { folders, clones },
       async text() {
-        const lines = await render({ folders, shown }, context.style);
+        const lines = await render(folders, shown, context.style);
         append(
           lines,
           clones.flatMap((each) => aboutClone(each, isAll)),
@@ -64,8 +65,22 @@ async function allFolders(context: Context): Promise<string[]> {
   const released = listReleased().flatMap(({ registration }) =>
     registration === null ? [] : [displayPath(rawPath(registration)).path],
   );
-  const covered = readCovered(context.env)?.covers.flatMap(({ folder }) => folder?.path ?? []) ?? [];
+  const covered = readCovered(context.env)?.flatMap(({ folder }) => folder?.path ?? []) ?? [];
   return [...new Set([...workspaces.map(({ path }) => path), ...covered, ...released])].toSorted();
+}
+
+/** Facts of a folder that all of its agents share. */
+interface About {
+  /** the workspace's folder, or the folder that was asked about */
+  path: string;
+  asked: string;
+  env: Context["env"];
+  list: readonly Cover[] | null;
+  /** the reason if no hook can save the folder */
+  problem: string | null;
+  /** true: no workspace, perhaps not any more */
+  isGone: boolean;
+  isPending: boolean;
 }
 
 /** Returns the state of each agent in a folder, or in the workspace above it. */
@@ -73,12 +88,12 @@ export async function folderState(context: Context, folder: string): Promise<Fol
   const { env } = context;
   const options = context.callOptions();
   const asked = realPathOf(folder).toString("utf8");
-  let path = asked;
+  let path = rootAbove(asked);
   let [watched, known, problem]: [boolean | null, AgentHooks[], string | null] = [null, [], null];
   let isGone = false;
   try {
     const library = await context.library();
-    const found = await library.find(path, options);
+    const found = await library.find(asked, options);
     path = found ?? path;
     isGone = found === null;
     if (found === null) problem = whyNone(path);
@@ -91,16 +106,15 @@ export async function folderState(context: Context, folder: string): Promise<Fol
   }
   known = withUnopened(known, path);
   const saves = new LateSaves(path);
-  const [list, isPending] = [readCovered(env), saves.isPending()];
-  const agents: AgentState[] = [];
-  for (const tool of new Set([...Object.keys(TOOLS), ...known.map(({ agent }) => agent)])) {
-    const own = known.find(({ agent }) => agent === tool);
-    agents.push(
-      Object.hasOwn(TOOLS, tool)
-        ? await agentState(tool, { path, asked, env, list, known: own, problem, isGone, isPending })
-        : otherAgent(tool, own, problem),
-    );
-  }
+  const about = { path, asked, env, list: readCovered(env), problem, isGone, isPending: saves.isPending() };
+  const tools = new Set([...Object.keys(TOOLS), ...known.map(({ agent }) => agent)]);
+  const agents = [...tools].map((tool) =>
+    agentState(
+      tool,
+      known.find(({ agent }) => agent === tool),
+      about,
+    ),
+  );
   return { path, problem, watched, background: saves.state(), agents };
 }
 
@@ -114,100 +128,60 @@ function whyNone(path: string): string {
 /** Milliseconds after the last hook from which a prompt without a hook counts as missed. */
 const MISSED_MS = 60_000;
 
-interface About {
-  path: string;
-  known: AgentHooks | undefined;
-  /** the reason if no hook can save the folder */
-  problem: string | null;
-  /** true: no workspace, perhaps not any more */
-  isGone: boolean;
-}
-
-/** Returns the state of a tool that calls `agent hook --tool` by itself. */
-function otherAgent(tool: string, known: AgentHooks | undefined, problem: string | null): AgentState {
-  return {
-    tool,
-    installed: [],
-    covered: problem === null,
-    why: problem,
-    trusted: null,
-    last_prompt: null,
-    last_hook: known?.last_hook ?? null,
-    last_point: known?.last_point ?? null,
-    failed: known?.failed ?? null,
-    checked_at: null,
-    problems: [],
-  };
-}
-
-async function agentState(
-  tool: string,
-  about: About & { asked: string; env: Context["env"]; list: CoveredList | null; isPending: boolean },
-): Promise<AgentState> {
-  const { path, asked, env, known, problem, isGone, isPending } = about;
+function agentState(tool: string, known: AgentHooks | undefined, about: About): AgentState {
+  const { path, asked, env, problem, isGone, isPending } = about;
+  const { last_hook: last = null, last_point = null, failed = null, checked_at = null } = known ?? {};
+  const facts = { tool, trusted: null, last_prompt: null, last_hook: last, last_point, checked_at, problems: [] };
+  // Another tool calls its hook by itself.
+  if (!Object.hasOwn(TOOLS, tool)) return { ...facts, installed: [], covered: problem === null, why: problem, failed };
+  const { title, afterwards, readsOnlyStart } = TOOLS[tool]!;
   const files = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
   const { isCovered, why: whyNot, isFamily } = coverOf(tool, about);
-  const { title, afterwards, readsOnlyStart } = TOOLS[tool]!;
   const isTooDeep = files.project !== null && readsOnlyStart === true && asked !== path;
-  const places = { project: files.project !== null && !isTooDeep, user: files.user !== null && isCovered };
-  const installed = (["project", "user"] as const).filter((each) => places[each]);
-  const isInstalled = installed.length > 0;
-  // A worktree of a covered repository becomes a workspace at its first prompt.
-  const why = isInstalled
-    ? isFamily
-      ? null
-      : problem
-    : isTooDeep
+  const uses = { project: !isTooDeep, user: isCovered };
+  const installed = (["project", "user"] as const).filter((each) => files[each] !== null && uses[each]);
+  if (installed.length === 0) {
+    const why = isTooDeep
       ? `${title} reads the project's hooks only if it is started in ${path}, not in ${relative(path, asked)}`
       : files.user === null
         ? NOT_INSTALLED
         : whyNot;
-  const last = known?.last_hook ?? null;
+    return { ...facts, installed, covered: false, why, failed: null };
+  }
+  // A worktree of a covered repository becomes a workspace at its first prompt.
+  const why = isFamily ? null : problem;
   const writtenAt = Math.max(files.project ?? 0, files.user ?? 0);
   const lastAt = last === null ? 0 : Date.parse(last.at);
-  const prompt = isInstalled ? lastPrompt(tool, { folder: path, env, isHere: inWorkspace(path) }) : null;
+  const prompt = lastPrompt(tool, { folder: path, env, isHere: inWorkspace(path) });
+  const last_prompt = prompt === null ? null : new Date(prompt).toISOString();
   // A hook that was called is the best proof.
-  const isProven = lastAt > writtenAt;
-  const state: AgentState = {
-    tool,
-    installed,
-    covered: why === null,
-    why,
-    trusted: isInstalled ? isProven || isTrusted(tool, path, env, files.project !== null) : null,
-    last_prompt: prompt === null ? null : new Date(prompt).toISOString(),
-    last_hook: last,
-    last_point: known?.last_point ?? null,
-    failed: (isInstalled && known?.failed) || null,
-    checked_at: known?.checked_at ?? null,
-    problems: [],
-  };
-  if (!isInstalled) return state;
-  if (why !== null) {
+  const trusted = lastAt > writtenAt || isTrusted(tool, path, env, files.project !== null);
+  const isMissed = prompt !== null && !isPending && prompt > Math.max(lastAt, writtenAt) + MISSED_MS;
+  const problems: string[] = [];
+  if (isGone && why !== null) {
     const line = `cairn -C ${shellQuote(path)}`;
-    const remove = `${line} agent remove ${tool}${places.project ? " --for everybody" : ""}`;
-    if (isGone)
-      state.problems.push(
-        files.project !== null && why === NO_WORKSPACE
-          ? `the project's hooks of ${title} save nothing until it is a workspace: ${line} save`
-          : `hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`,
-      );
-    return state;
-  }
-  if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
-  if (prompt !== null && !isPending && prompt > Math.max(lastAt, writtenAt) + MISSED_MS)
-    state.problems.push(
-      `no hook of ${title} has saved since its prompt of ${state.last_prompt}: restart the session; ${afterwards}`,
+    const remove = `${line} agent remove ${tool}${installed.includes("project") ? " --for everybody" : ""}`;
+    problems.push(
+      files.project !== null && why === NO_WORKSPACE
+        ? `the project's hooks of ${title} save nothing until it is a workspace: ${line} save`
+        : `hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`,
     );
-  return state;
+  }
+  if (why === null && trusted === false) problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
+  if (why === null && isMissed)
+    problems.push(
+      `no hook of ${title} has saved since its prompt of ${last_prompt}: restart the session; ${afterwards}`,
+    );
+  return { ...facts, installed, covered: why === null, why, trusted, last_prompt, failed, problems };
 }
 
 /** Tells if the hooks in the user's settings cover a folder. Those of earlier versions had no list, and cover all workspaces. */
 function coverOf(
   tool: string,
-  { path, env, list, problem }: About & { env: Context["env"]; list: CoveredList | null },
+  { path, env, list, problem }: About,
 ): { isCovered: boolean; why: string; isFamily: boolean } {
-  const covers = list?.covers.filter((each) => each.tool === tool) ?? [];
-  const coverage = list === null ? null : coverageOf(list, tool, path);
+  const covers = list?.filter((each) => each.tool === tool) ?? [];
+  const coverage = list && coverageOf(list, tool, path);
   const isNever = covers.some(({ each, folder }) => each === "never" && folder?.path === path);
   const isForAll = list === null || coverage?.by === "all" || (covers.length === 0 && areWithoutList(tool, env));
   const isCovered = isForAll ? problem !== NO_WORKSPACE : coverage !== null;
@@ -225,19 +199,13 @@ function coverOf(
 /** Tells if a tool that works in a folder is saved into this workspace, not into one inside. */
 function inWorkspace(path: string): (folder: string) => boolean {
   const known = new Map<string, boolean>([[path, true]]);
+  const isNearest = (folder: string): boolean =>
+    orNull(() => findWorkspace(folder)?.folder.toString() ?? path) === path;
   return (folder) => {
-    const isKnown = known.get(folder) ?? (isAtOrBelow(folder, path) && isNearest(folder, path));
+    const isKnown = known.get(folder) ?? (isAtOrBelow(folder, path) && isNearest(folder));
     known.set(folder, isKnown);
     return isKnown;
   };
-}
-
-function isNearest(folder: string, path: string): boolean {
-  try {
-    return findWorkspace(folder)?.folder.equals(Buffer.from(path)) ?? true;
-  } catch {
-    return false;
-  }
 }
 
 /** Asks once about a copy of a covered repository. Later only `--all` names the copy. */
@@ -248,12 +216,11 @@ function aboutClone({ tool, folder, of, asked_at: asked }: UncoveredClone, isAll
   return asked === null ? [printable(`${said}${question}`)] : isAll ? [printable(said)] : [];
 }
 
-interface Shown {
-  folders: readonly FolderState[];
-  shown(agent: AgentState): boolean;
-}
-
-async function render({ folders, shown }: Shown, style: Style): Promise<string[]> {
+async function render(
+  folders: readonly FolderState[],
+  shown: (agent: AgentState) => boolean,
+  style: Style,
+): Promise<string[]> {
   const now = Date.now();
   const rows: string[][] = [];
   const below = new Map<number, string[]>();
@@ -270,56 +237,43 @@ async function render({ folders, shown }: Shown, style: Style): Promise<string[]
     below.set(rows.length - 1, lines);
   }
   const table = await renderTable(rows);
-  const lines = table.flatMap((line, i) => [
-    line,
-    ...(below.get(i) ?? []).map((each) => `  ${style.yellow("!")} ${each}`),
-  ]);
-  if (lines.length === 0) lines.push(`no folder has hooks of an agent; ${INSTALL}`);
-  return lines;
+  if (table.length === 0) return [`no folder has hooks of an agent; ${INSTALL}`];
+  const notes = (row: number): string[] => (below.get(row) ?? []).map((each) => `  ${style.yellow("!")} ${each}`);
+  return table.flatMap((line, row) => [line, ...notes(row)]);
 }
 
 const INSTALL = "`cairn agent install TOOL` adds them";
 
 /** Returns lines on a folder's background process: its progress, and its last failure. */
 function notesOn({ path, background }: FolderState, style: Style, now: number): string[] {
-  const running = new LateSaves(path).describe();
-  const failed = background?.failed ?? null;
-  return [
-    ...(running === null ? [] : [running]),
-    ...(failed === null
-      ? []
-      : [style.red(`a background save failed ${formatAge(background!.at, now)}: ${printable(failed)}`)]),
-  ];
+  const { failed, at } = background ?? {};
+  const said = failed && style.red(`a background save failed ${formatAge(at!, now)}: ${printable(failed)}`);
+  return [new LateSaves(path).describe(), said].flatMap((each) => each ?? []);
 }
 
 function rowOf(
   { path, watched }: FolderState,
-  {
-    tool,
-    installed,
-    why,
-    trusted,
-    last_prompt: prompt,
-    last_hook: last,
-    last_point: point,
-    checked_at: at,
-  }: AgentState,
+  { tool, installed, why, trusted, last_prompt: prompt, last_hook: last, last_point: point, checked_at }: AgentState,
   { style, now }: { style: Style; now: number },
 ): string[] {
-  const ago = (what: string, time: string): string => `${what} ${formatAge(time, now)}`;
-  const head = [style.bold(printable(path)), TOOLS[tool]?.title ?? printable(tool)];
-  if (why !== null && installed.length === 0) return [...head, `${style.red("not covered")}: ${printable(why)}`];
+  const ago = (what: string, time: string | undefined | null, none = ""): string =>
+    time ? `${what} ${formatAge(time, now)}` : none;
   const isOnlyTop = TOOLS[tool]?.readsOnlyStart === true && !installed.includes("user");
   const places = installed.map((each) => (each === "project" && isOnlyTop ? "project, not in subfolders" : each));
   const by = [...places, ...(watched === true ? ["watched"] : [])].join(", ");
-  return [
-    ...head,
+  const row = [
+    style.bold(printable(path)),
+    TOOLS[tool]?.title ?? printable(tool),
     why === null
       ? style.green(by === "" ? "covered" : `covered (${by})`)
       : `${style.red("not covered")}: ${printable(why)}`,
+  ];
+  if (why !== null && installed.length === 0) return row;
+  return [
+    ...row,
     trusted === null ? "trust unknown" : trusted ? "trusted" : style.yellow("not trusted"),
-    prompt === null ? "" : ago("prompt", prompt),
-    last === null ? (at === null ? "no hook yet" : ago("no hook yet, checked", at)) : ago("hook", last.at),
-    point === null ? "" : ago(`point ${point.save_point_id!.slice(0, 8)}`, point.at),
+    ago("prompt", prompt),
+    ago("hook", last?.at, ago("no hook yet, checked", checked_at, "no hook yet")),
+    ago(`point ${point?.save_point_id?.slice(0, 8)}`, point?.at),
   ];
 }

@@ -4,7 +4,7 @@ import { openRegular } from "../../../fs/regular-file.ts";
 import { boundedText, firstLineOf, isBefore } from "../../../workspace/points/agent-events.ts";
 import { type Input, usage } from "../../input.ts";
 import type { Told } from "../../late-saves.ts";
-import { JsonStrings } from "../../../agents/json-strings.ts";
+import { eventIn, factOf } from "../../../agents/hook-event.ts";
 
 /** Facts that a tool passes to its hook, as JSON on standard input or as options. */
 
@@ -13,18 +13,6 @@ const MOST_PROMPT_BYTES = 65 << 10;
 const SILENT_MS = 300;
 /** Names of tools that run shell commands. Codex's `apply_patch`, for example, has a patch as its `command`. */
 const SHELL = /shell|bash|exec|terminal|command/i;
-
-/** Members that are read, in the words of all tools. Earlier words of a row come first. */
-const MEMBERS = {
-  event: ["hook_event_name", "event"],
-  session: ["session_id", "session"],
-  turn: ["prompt_id", "turn_id", "turn"],
-  tool: ["tool_name", "tool"],
-  call: ["tool_use_id", "call_id", "call"],
-  command: ["tool_input.command", "command"],
-  prompt: ["prompt"],
-  cwd: ["cwd"],
-} as const;
 
 /** Returns the message of the point that a hook makes. `late`: the hook has returned, and the agent works on. */
 export function messageOf(
@@ -36,38 +24,41 @@ export function messageOf(
 
 /** Reads the JSON of an event from standard input to its end, or for `mostMs`. Throws if there is none. */
 export async function toldOnInput(mostMs: number): Promise<Told> {
-  const strings = new JsonStrings(Object.values(MEMBERS).flat());
-  await readInput(mostMs, (chunk) => strings.push(chunk));
-  if (strings.end().isEmpty) throw new Error("standard input has no JSON object of an event");
-  const first = (name: keyof typeof MEMBERS): string | undefined =>
-    MEMBERS[name].map((member) => strings.get(member)).find((text) => text !== undefined && text !== "");
-  const [tool, prompt, command] = [first("tool"), first("prompt"), first("command")];
+  const bytes = await readInput(mostMs);
+  // An event that a tool did not end has its first members.
+  const event = eventIn(bytes) ?? (await import("../../../agents/json.ts")).parseJson(bytes.toString("utf8"));
+  if (typeof event !== "object" || event === null) throw new Error("standard input has no JSON object of an event");
+  const tool = cutId(factOf(event, "tool"));
+  const command = SHELL.test(tool ?? "") ? factOf(event, "command") : undefined;
   return {
-    event: cutId(first("event")) ?? "",
-    cwd: first("cwd") ?? "",
+    event: cutId(factOf(event, "event")) ?? "",
+    cwd: factOf(event, "cwd") ?? "",
     ...present({
-      session: cutId(first("session")),
-      turn: cutId(first("turn")),
-      tool: cutId(tool),
-      call: cutId(first("call")),
-      prompt: textOf(prompt),
-      command: SHELL.test(tool ?? "") ? textOf(command && firstLineOf(command)) : undefined,
+      session: cutId(factOf(event, "session")),
+      turn: cutId(factOf(event, "turn")),
+      tool,
+      call: cutId(factOf(event, "call")),
+      prompt: textOf(factOf(event, "prompt")),
+      command: textOf(command && firstLineOf(command)),
     }),
   };
 }
 
 /**
- * Passes the bytes of standard input on, until its end. After `mostMs` it stops once no bytes come: a tool that still sends a large event
- * is not cut off. Stops if `take` returns false.
+ * Reads standard input to its end, or until it has `mostBytes`. After `mostMs` it stops once no bytes come: a tool that still sends a
+ * large event is not cut off.
  */
-async function readInput(mostMs: number, take: (chunk: Buffer) => unknown): Promise<void> {
+async function readInput(mostMs: number, mostBytes = Infinity): Promise<Buffer> {
   const late = new AbortController();
   const stop = (): void => late.abort();
   const until = performance.now() + mostMs;
+  const pieces: Buffer[] = [];
+  let bytes = 0;
   let timer = setTimeout(stop, mostMs);
   try {
-    for await (const chunk of addAbortSignal(late.signal, process.stdin) as AsyncIterable<Buffer>) {
-      if (take(chunk) === false) break;
+    for await (const piece of addAbortSignal(late.signal, process.stdin) as AsyncIterable<Buffer>) {
+      pieces.push(piece);
+      if ((bytes += piece.length) >= mostBytes) break;
       if (performance.now() + SILENT_MS < until) continue;
       clearTimeout(timer);
       timer = setTimeout(stop, SILENT_MS);
@@ -77,6 +68,7 @@ async function readInput(mostMs: number, take: (chunk: Buffer) => unknown): Prom
   } finally {
     clearTimeout(timer);
   }
+  return Buffer.concat(pieces);
 }
 
 /**
@@ -96,14 +88,7 @@ export async function toldInOptions(input: Input, cwd: string, mostMs: number): 
 /** Returns the first 64 KiB of a regular file, or of standard input for `-`. The turn counts without its prompt, too. */
 async function startOf(file: string, mostMs: number): Promise<string> {
   try {
-    if (file !== "-") return readStart(file);
-    const pieces: Buffer[] = [];
-    let bytes = 0;
-    await readInput(mostMs, (chunk) => {
-      pieces.push(chunk);
-      return (bytes += chunk.length) < MOST_PROMPT_BYTES;
-    });
-    return Buffer.concat(pieces).toString("utf8");
+    return file === "-" ? (await readInput(mostMs, MOST_PROMPT_BYTES)).toString("utf8") : readStart(file);
   } catch (error) {
     return `(the prompt could not be read: ${(error as Error).message})`;
   }

@@ -15,7 +15,7 @@ import type { Input } from "../../input.ts";
 import { EXIT_PARTLY, hasFailed } from "../../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
 import { pathsFrom } from "../../files-from.ts";
-import { kebab, usage } from "../../input.ts";
+import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
@@ -106,7 +106,7 @@ export const command: CommandDefinition = {
     const [name] = Object.keys(saving);
     if (name !== undefined && !isSaved)
       throw usage(
-        `--${kebab(name)} is an option of the save before the backup: it works neither with POINT nor with --no-save`,
+        `${FIRST.optionOf(name)} is an option of the save before the backup: it works neither with POINT nor with --no-save`,
       );
     const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
     if (point !== undefined) options.point = point;
@@ -261,7 +261,7 @@ async function runPaths(context: Context, input: Input): Promise<Outcome> {
   if (probe !== undefined) throw usage("--probe works with one folder only");
   if (other !== undefined || input.denied("save") || given.dryRun === true)
     throw usage(
-      `${other === undefined ? (given.dryRun === true ? "--dry-run" : "--no-save") : `--${kebab(other)}`} works with one folder only: several folders are backed up without a save point`,
+      `${other === undefined ? (given.dryRun === true ? "--dry-run" : "--no-save") : FIRST.optionOf(other)} works with one folder only: several folders are backed up without a save point`,
     );
   const listed = await Promise.all(input.list("filesFrom").map(async (file) => pathsFrom(context, file)));
   const paths = [...input.rest(0).map((word) => context.absolute(word)), ...listed.flat()];

@@ -15,7 +15,7 @@ import { Icon } from "../../parts/icon.tsx";
 import { Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { SearchField, useTyped } from "../../parts/search-field.tsx";
-import { plural, timeOfDay, When } from "../../parts/values.tsx";
+import { plural, wholeTime, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
@@ -150,7 +150,7 @@ function FailedHooks({ workspace }: { workspace: string }): JSX.Element {
           failed !== null && (
             <p key={agent} class={`timeline-note ${failed.over ? "faint" : "removed"}`}>
               {plural(failed.count, "hook")} of <Words text={agent} /> failed since{" "}
-              <When at={failed.since} as={timeOfDay} />: <Words text={failed.reason} />
+              <When at={failed.since} as={wholeTime} />: <Words text={failed.reason} />
               {failed.over && "; a later hook saved the folder"}
             </p>
           ),
