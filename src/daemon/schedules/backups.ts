@@ -143,7 +143,7 @@ async function checkRestore(row: BackupRow, { path }: ServedWorkspace, call: Cal
   });
 }
 
-/** Throws `conflict` with what was done and why it proves less than it must. */
+/** Throws `conflict`, with `done` and the reasons, if there are reasons. */
 function requireProven(done: string, why: readonly string[]): void {
   if (why.length > 0) throw new CairnError("conflict", `${done}, but ${printablePath(why.join("; "))}`);
 }
