@@ -139,7 +139,7 @@ test("verify refuses checks of a snapshot that are longer than their size", asyn
     content: Buffer.concat(Array.from({ length: 1000 }, () => content!)),
   }));
   const { problems } = await checked(scene, { snapshots: [changed] });
-  assert.match(problems.map(({ detail }) => detail).join(), /checks are longer than their size/);
+  assert.match(problems.map(({ detail }) => detail).join(), /checks is longer than its size/);
 });
 
 test("a probe gets neither passwords nor the language of its caller, and no program of a relative folder", async (t) => {

@@ -10,7 +10,6 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { encodeChecks, type SnapshotChecks } from "../../formats/records/checks.ts";
 import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { snapshotContent } from "../open/content.ts";
 import { leadTo } from "../databases/nodes.ts";
@@ -34,8 +33,8 @@ interface PagingParts {
   /** Paths of the snapshot that is being made. */
   paths: readonly string[];
   parent: ListedSnapshot | null;
-  /** Questions to a restored copy, and their answers; null: none. */
-  checks: SnapshotChecks | null;
+  /** The file of the questions to a restored copy; null: none. */
+  checks: Uint8Array | null;
   signal: AbortSignal | undefined;
   /** Told of a database whose pages are all stored again, before they are. */
   onWarning: ((message: string) => void) | undefined;
@@ -98,10 +97,9 @@ export class PagedContent {
       const lead = await leadTo(stored.blobs, top, paths);
       let record: FileContent | null = null;
       if (checks !== null) {
-        const encoded = encodeChecks(checks);
-        const pieces = manifestPieces(encoded);
+        const pieces = manifestPieces(checks);
         for (const { id, bytes } of pieces) await store("data", id, bytes);
-        record = { size: encoded.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
+        record = { size: checks.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
       }
       const trees = await PagedTrees.make(stored.blobs, { top, lead, databases, record }, store);
       return new PagedContent(trees, { databases, added, blobs });

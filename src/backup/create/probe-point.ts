@@ -10,14 +10,14 @@ import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { placeCopy } from "../../workspace/new-folder/write-point.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
-import type { SnapshotChecks } from "../../formats/records/checks.ts";
+import { encodeChecks } from "../../formats/records/checks.ts";
 import { type RanProbe, readChecks, runProbe } from "../open/checks.ts";
 import { callOf } from "../open/open-repository.ts";
 import type { Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 
-/** Returns a snapshot's checks and the answers in them. Runs probes only if the point's last snapshot lacks their answers. */
+/** Returns the file of a snapshot's checks, and the answers in it. Runs probes only if the point's last snapshot lacks their answers. */
 export async function askPoint(
   {
     session,
@@ -26,7 +26,7 @@ export async function askPoint(
     options,
   }: { session: Session; workspace: Workspace; point: Point; options: CreateBackupOptions },
   parent: ListedSnapshot | null,
-): Promise<{ checks: SnapshotChecks; probes: ProbeResult[] }> {
+): Promise<{ checks: Uint8Array; probes: ProbeResult[] }> {
   const probe = new Set(options.probe);
   const { rows = [], save_point_id: id } = point.descriptor;
   const isSame = parent !== null && pointOf(parent.snapshot) === id;
@@ -41,7 +41,7 @@ export async function askPoint(
     const output = Buffer.from(output_b64, "base64").toString("utf8");
     return { command, status, output, failure };
   });
-  return { checks: { rows, probes: answers.map(({ record }) => record) }, probes };
+  return { checks: encodeChecks({ rows, probes: answers.map(({ record }) => record) }), probes };
 }
 
 /**

@@ -74,11 +74,11 @@ export async function readBlob(
   return reader.readTree(entry, () => treesAhead(stack, (each) => reader.index.lookup(each, 0, TREE_BLOB)));
 }
 
-/** Returns the bytes of a file. Throws `damaged`, naming `what`, if the file has more than `most` bytes or than its size. */
+/** Returns the bytes of a file. Throws `damaged`, with `title`, if the file has more bytes than `most` or its size. */
 export async function readFile(
   reader: BlobSource,
   { size, content = Buffer.alloc(0) }: TreeNode,
-  { what, most }: { what: string; most: number },
+  { title, most }: { title: string; most: number },
 ): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   let left = size > most ? -1 : size;
@@ -87,7 +87,7 @@ export async function readFile(
     left -= part.length;
     parts.push(part);
   }
-  if (left < 0) throw new CairnError("damaged", `${what} is longer than its size, or than ${most} bytes`);
+  if (left < 0) throw new CairnError("damaged", `${title} is longer than its size, or than ${most} bytes`);
   return Buffer.concat(parts);
 }
 

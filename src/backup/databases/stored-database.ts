@@ -89,7 +89,7 @@ async function wholeFile(
   digest?: string,
 ): Promise<Uint8Array> {
   if (node?.content === undefined) throw new CairnError("damaged", `its file ${name} is missing`);
-  const bytes = await readFile(reader, node, { what: `its file ${name}`, most: MOST_PAGES * PAGE_HASH_BYTES });
+  const bytes = await readFile(reader, node, { title: `its file ${name}`, most: MOST_PAGES * PAGE_HASH_BYTES });
   if (digest !== undefined && hex(sha256(bytes)) !== digest)
     throw new CairnError("damaged", `the digest of its file ${name} differs from the one in its manifest`);
   return bytes;

@@ -38,7 +38,7 @@ export async function readChecks(
   try {
     const file = await nodeAt(reader, Buffer.from(snapshot.tree, "hex"), [".cairn", CHECKS_NAME]);
     if (file === undefined) return null;
-    return decodeChecks(await readFile(reader, file, { what: "the file of the snapshot's checks", most: MOST_BYTES }));
+    return decodeChecks(await readFile(reader, file, { title: "the file of the snapshot's checks", most: MOST_BYTES }));
   } catch (error) {
     const { code, message } = toCairnError(error);
     if (onWarning === undefined || (code !== "damaged" && code !== "newer_version")) throw error;

@@ -154,7 +154,7 @@ async function manifestIn(
   try {
     const file = (await readNodes(reader, folder)).find((node) => nameOf(node) === "manifest.json");
     if (file?.content === undefined) return null;
-    const bytes = await readFile(reader, file, { what: "the snapshot's manifest", most: MAX_MANIFEST_BYTES });
+    const bytes = await readFile(reader, file, { title: "the snapshot's manifest", most: MAX_MANIFEST_BYTES });
     return { manifest: decodeManifest(bytes), manifestDamage: null };
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;

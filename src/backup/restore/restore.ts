@@ -1,7 +1,12 @@
 import { resolve } from "node:path";
 import { append } from "../../append.ts";
-import type { ProofSource, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../../contract/snapshots.ts";
-import type { LeftOut } from "../../contract/words.ts";
+import type {
+  LeftOut,
+  ProofSource,
+  RestoreBackupOptions,
+  RestoreBackupResult,
+  RestoreProof,
+} from "../../contract/index.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/linux/flush.ts";
 import { type NewFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";

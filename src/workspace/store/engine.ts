@@ -2,7 +2,6 @@ import type { ConsistencyLabel, Descriptor } from "../../formats/records/descrip
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { FoundIgnoreFile } from "../../fs/ignore.ts";
-import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { BlobSource, OnDamagedPack } from "../../repository/read/blob-source.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import type { NearPacks } from "../../repository/read/near-packs.ts";
@@ -18,6 +17,8 @@ import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import type { HeldTree } from "../../archive/write/held-files.ts";
 import type { EntryCounts, ScanSummary } from "../../archive/scan/summary.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
+
+type BlobIndex = BlobSource["index"];
 
 export type { Degradation, EngineType } from "../../contract/index.ts";
 export type { PointContent } from "./store-care.ts";
