@@ -13,6 +13,7 @@ import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
 import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
+import type { TasksOf } from "./operations/hand.ts";
 import { allRecoveries } from "./workspace/care/recoveries.ts";
 import type { EngineFactory, WorkspaceParts } from "./workspace/open/workspace.ts";
 import type { ChangesOf, SeenIn } from "./workspace/store/engine.ts";
@@ -80,10 +81,16 @@ export interface LibraryParts {
   changesOf?: ChangesOf | undefined;
   /** Reports entries that programs make or write in a workspace's folder, if a watcher exists. */
   seenIn?: SeenIn | undefined;
+  /** The scheduled work of a daemon on a workspace. */
+  tasksOf?: TasksOf | undefined;
 }
 
 /** Opens the library with this build's engines. */
-export async function openLibrary({ forPrograms = false, ...watch }: LibraryParts = {}): Promise<CairnLibrary> {
+export async function openLibrary({
+  forPrograms = false,
+  tasksOf,
+  ...watch
+}: LibraryParts = {}): Promise<CairnLibrary> {
   if (forPrograms) speakOfCalls();
   const parts: WorkspaceParts = {
     engine: engines(watch),
@@ -92,5 +99,5 @@ export async function openLibrary({ forPrograms = false, ...watch }: LibraryPart
       return allRecoveries();
     },
   };
-  return new Library(parts, openStorage);
+  return new Library(parts, openStorage, tasksOf);
 }

@@ -224,7 +224,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
       reason: "rooms of their own, which know no other verb",
     },
     { folders: ["."], reason: "one file per verb" },
-    { folders: ["databases", "directories"], reason: "they are made of verbs of points" },
+    { folders: ["databases", "directories", "schedule"], reason: "they are made of verbs of points and backups" },
   ],
   verbs: [
     { folders: ["kinds"], reason: "a kind of verb says what a verb's file has in it" },
@@ -257,9 +257,9 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["."], reason: "listening is the same for every protocol" },
     { folders: ["rights"], reason: "who may make which call is one table" },
     { folders: ["client", "context-server", "repository-server"], reason: "no protocol knows another" },
-    { folders: ["page"], reason: "the page's workspaces may be a daemon's, whose client it is" },
     { folders: ["mcp"], reason: "a tool may be done by a daemon" },
     { folders: ["socket"], reason: "a call of the daemon may be a tool, which calls it back" },
+    { folders: ["page"], reason: "the page's calls are answered by the socket's handler" },
   ],
   cli: [
     { folders: ["render"], reason: "words and tables know no command" },

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { IncomingHttpHeaders, ServerResponse } from "node:http";
 import { setImmediate } from "node:timers/promises";
-import type { ServiceEvent } from "../contract/service.ts";
+import type { Events, Noted } from "../daemon/records/kept-records.ts";
 import { CairnError } from "../errors.ts";
 
 /** Server-sent events, from a log that keeps the newest events and reports new ones. */
@@ -14,18 +14,6 @@ const HEARTBEAT_MS = 15_000;
 /** Events read in one page. */
 const PAGE = 500;
 
-/** Events in order, each with the data that decides who may see it. */
-export interface EventLog<T extends { event: ServiceEvent }> {
-  readonly last: number;
-  /** Fires when the streams are to end. */
-  readonly closing: AbortSignal;
-  /** Returns the next events after a number, at most `most`. */
-  after(id: number, most: number): readonly T[];
-  /** True if every event after `id` is kept. */
-  knows(id: number): boolean;
-  listen(take: (noted: T) => void): Disposable;
-}
-
 /** The number after which a reader continues; null: from now on. Throws `usage`. */
 export function afterOf(headers: IncomingHttpHeaders, query: URLSearchParams): number | null {
   // A client that reconnects names its position in the header; the address has the first position.
@@ -36,12 +24,12 @@ export function afterOf(headers: IncomingHttpHeaders, query: URLSearchParams): n
 }
 
 /** Sends the events that the reader may see. Resolves when the stream has ended. */
-export async function streamEvents<T extends { event: ServiceEvent }>(
+export async function streamEvents(
   response: ServerResponse,
-  events: EventLog<T>,
-  { after, isFor }: { after: number | null; isFor(noted: T): boolean },
+  events: Events,
+  { after, isFor }: { after: number | null; isFor(noted: Noted): boolean },
 ): Promise<void> {
-  const give = (noted: T): void => {
+  const give = (noted: Noted): void => {
     if (!isOver(response) && isFor(noted)) response.write(textOf(noted.event));
   };
   let at = after ?? events.last;

@@ -52,7 +52,8 @@ function isNearbyName(host: string): boolean {
   return /^[a-z0-9_-]+$/.test(bare) || /\.(?:local|localhost|lan|internal|home\.arpa)$/.test(bare);
 }
 
-function parsed(text: string): Body {
+/** Parses the members of a call. Throws `usage`. */
+export function parsed(text: string): Body {
   let value: unknown;
   try {
     value = text === "" ? {} : fromWire(text);

@@ -28,7 +28,7 @@ test("all verbs of backup for one of Cairn's repositories take the options of a 
   const { command } = await COMMANDS["backup"]!.load();
   for (const [verb, { load }] of Object.entries(command.verbs!)) {
     // Each folder that the first backs up has a repository of its own; the second reads another program's.
-    if (["due", "import-msgvault"].includes(verb)) continue;
+    if (["import-msgvault"].includes(verb)) continue;
     const { options } = (await load()).command;
     assert.ok(
       REPOSITORY_OPTIONS.every((option) => options?.includes(option)),
@@ -192,7 +192,7 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["uninstall", "`cairn agent remove TOOL` and `cairn service uninstall`"],
     ["upgrade", "points and settings stay"],
     ["ignore", "write patterns into the file `.cairnignore`"],
-    ...["timer", "schedule"].map((word) => [word, "`cairn service install --timer` saves"] as const),
+    ...["timer"].map((word) => [word, "`cairn service install --timer` saves"] as const),
     ["backup mount", "`cairn backup restore SNAPSHOT --to DIR` writes them"],
     ["agent install claude", "did you mean claude-code?"],
     ["backup info", "use `cairn backup stats` instead"],

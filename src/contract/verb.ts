@@ -53,6 +53,8 @@ export interface Rights {
   readonly makesPoint?: "save" | "undo";
   /** The call adds or removes save points. */
   readonly changesPoints?: true;
+  /** The call waits for the folder's turn itself, only while it saves. */
+  readonly takesTurns?: true;
   /** The daemon asks applications that offered a freeze to stop writing during the call. */
   readonly freezes?: true;
   /** The daemon adds `watched` to the answer. */

@@ -4,7 +4,7 @@ import { adviceOf, CairnError, toCairnError } from "../errors.ts";
 import { checkAlarmSyntax } from "../operations/kept/alarm.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import type { DaemonConfig } from "./config.ts";
-import { passwordIn } from "./schedules/backups.ts";
+import { passwordOf } from "../operations/schedule/tasks.ts";
 
 /** Milliseconds for a repository to answer. */
 const PATIENCE_MS = 60_000;
@@ -40,11 +40,12 @@ export async function checkNeeds({ alarm, backup, http }: DaemonConfig, needs: N
   if (listen !== null) await attempt("http.listen", async () => needs.listen(listen));
   const { on_failure: onFailure } = alarm;
   if (onFailure !== null) await attempt("alarm.on_failure", async () => checkAlarmSyntax(onFailure));
-  for (const { repository, password_file: file, workspace } of backup) {
+  for (const row of backup) {
+    const { repository, workspace } = row;
     const shown = `[[backup]] ${printablePath(repository)}`;
     if (workspace !== null) await attempt(shown, () => statSync(workspace));
     let password = new Uint8Array();
-    if (!(await attempt(shown, () => (password = Uint8Array.from(passwordIn(file)))))) continue;
+    if (!(await attempt(shown, async () => (password = Uint8Array.from(await passwordOf(row)))))) continue;
     await attempt(shown, async () => {
       const signal = AbortSignal.timeout(PATIENCE_MS);
       await using _open = await needs.openRepository({ repository, password: async () => password, signal });

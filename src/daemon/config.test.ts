@@ -37,6 +37,8 @@ test("parseConfig reads schedules and limits and adds defaults", () => {
       workspace: null,
       repository: "/r",
       password_file: "/p",
+      password_command: null,
+      age_identity: null,
       every_ms: 86_400_000,
       verify_every_ms: null,
       read_all_within_ms: null,

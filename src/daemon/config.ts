@@ -2,7 +2,6 @@ import { parse, TomlError } from "smol-toml";
 import { checkProbes } from "../backup/open/checks.ts";
 import {
   BackupRetention as BackupRetentionSchema,
-  type BackupRetention,
   Retention as RetentionSchema,
   type Retention,
 } from "../contract/looking.ts";
@@ -13,6 +12,7 @@ import { readSmallFile } from "../fs/durable.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { checkAlarm } from "../operations/kept/alarm.ts";
 import { keptLocation } from "../operations/kept/kept-repository.ts";
+import type { BackupRow } from "../operations/kept/kept-runs.ts";
 import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/keep/retention.ts";
 import { isLoopback, parseListen } from "./listen-address.ts";
@@ -80,26 +80,6 @@ export interface Limits {
   proof_age_ms: number | null;
 }
 
-/** Backups into one repository, and the care of that repository. */
-export interface BackupRow {
-  /** The folder; null: all folders that are served. */
-  workspace: string | null;
-  /** The location, never with a password in it. */
-  repository: string;
-  password_file: string;
-  every_ms: number;
-  /** Null: packs are not read on a schedule. */
-  verify_every_ms: number | null;
-  /** The time within which each pack is read again; null: every verification reads all packs. */
-  read_all_within_ms: number | null;
-  restore_check_every_ms: number | null;
-  /** Commands that ask a copy of each backup, and each copy that is restored for a check. */
-  probe: readonly string[];
-  /** Rules by which snapshots of these workspaces are forgotten before each prune; null: all stay. */
-  keep: BackupRetention | null;
-  prune_every_ms: number | null;
-}
-
 const MAX_CONFIG_BYTES = 1 << 20;
 
 const DEFAULTS: DaemonConfig = {
@@ -117,6 +97,8 @@ const DEFAULTS: DaemonConfig = {
 
 const ROW = {
   workspace: null,
+  password_command: null,
+  age_identity: null,
   verify_every_ms: null,
   read_all_within_ms: null,
   restore_check_every_ms: null,

@@ -60,7 +60,9 @@ export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   places: DaemonPlaces;
   /** True: a state that cannot be read is replaced by a new state. */
   rebuildState?: boolean;
-  openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf" | "seenIn">) => Promise<CairnLibrary>;
+  openLibrary: (
+    parts: Pick<WatchedWorkspaces, "changesOf" | "seenIn"> & Pick<Schedules, "tasksOf">,
+  ) => Promise<CairnLibrary>;
 }
 
 /**
@@ -132,7 +134,11 @@ export class Daemon {
     this.#kept.marks.begin();
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, rebuildState, log });
     this.#watched = new WatchedWorkspaces({ kept: this.#kept, log });
-    this.#library = await this.#options.openLibrary(this.#watched);
+    this.#library = await this.#options.openLibrary({
+      changesOf: this.#watched.changesOf,
+      seenIn: this.#watched.seenIn,
+      tasksOf: (id) => this.#schedules.tasksOf(id),
+    });
     this.#records = new KeptRecords(places.state, { killed: killed !== null, log });
     this.#watched.tell(this.events);
     for (const served of this.#kept.state.workspaces) this.#watched.add(served);
@@ -313,8 +319,8 @@ export class Daemon {
     return this.#watched.changes.tells(id);
   }
 
-  /** Appends the event of a verb that changed the workspace with this id. */
-  tellOf(name: VerbOfWorkspace, id: string, answered: unknown): void {
+  /** Appends the event of a verb that changed a workspace. */
+  tellOf(name: VerbOfWorkspace, { id }: Omit<EventPlace, "owner_uid">, answered: unknown): void {
     const served = this.#kept.state.workspaces.find((each) => each.id === id);
     const verb = this.#records.tellOf(name, served, answered);
     if (verb.changesPoints !== true || served === undefined) return;
@@ -679,7 +685,7 @@ export class Daemon {
       const saved = await (this.freezes.isOffered(served.id)
         ? this.freezes.during(served.id, carryOut, this.#options.log)
         : carryOut());
-      if (saved.made) this.tellOf("save", served.id, saved);
+      if (saved.made) this.tellOf("save", served, saved);
       return saved;
     };
     return this.#turns.take(served.id, save, signal);
@@ -709,7 +715,7 @@ export class Daemon {
     const plan = await client.previewCleanup({ retention: wanted, signal });
     if (plan.reclaimable_save_points.length === 0) return 0;
     const done = await client.runCleanup({ retention: wanted });
-    this.tellOf("runCleanup", served.id, done);
+    this.tellOf("runCleanup", served, done);
     this.#options.log(`${served.path}: ${done.removed.length} points removed by the keep rules`, {
       workspace: folderOf(served),
       verb: "cleanup",

@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, realpathSync, rmSync } from "node:fs";
+import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { advice, CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
@@ -86,20 +87,20 @@ export function timerTexts(
   const whose = `of ${isSystem ? "root" : "this user"}`;
   const service = `[Unit]
 Description=Cairn, save and back up the folders ${whose}
-Documentation=man:cairn-backup-due(1)
+Documentation=man:cairn-due(1)
 
 [Service]
 Type=oneshot
-${variables.join("")}ExecStart=${program.map(quoted).join(" ")} backup due -q
+${variables.join("")}ExecStart=${program.map(quoted).join(" ")} due -q
 SuccessExitStatus=10
 `;
   const timer = `[Unit]
-Description=Cairn, save and back up the folders ${whose} each hour
-Documentation=man:cairn-backup-due(1)
+Description=Cairn, save and back up the folders ${whose} when they are due
+Documentation=man:cairn-due(1)
 
 [Timer]
-OnCalendar=hourly
-RandomizedDelaySec=5min
+OnCalendar=*:0/10
+RandomizedDelaySec=1min
 Persistent=true
 
 [Install]
@@ -218,6 +219,53 @@ export function uninstallUnit(scope: Scope, root = ""): InstalledUnit & { what: 
   rmSync(unit);
   const { commands } = systemctl(scope, root, [["daemon-reload"]]);
   return { what, unit, commands: [...ended.commands, ...commands], started: false };
+}
+
+/** The unit or the line of a crontab that starts scheduled work. */
+export interface Runner {
+  kind: "daemon" | "timer" | "cron";
+  /** The unit's file; for cron the line of the crontab. */
+  unit: string;
+  next_at: string | null;
+  /** Reasons why systemd is not going to start the unit, one sentence each. */
+  problems: string[];
+}
+
+/** Returns the unit or crontab line that runs the scheduled work of this user; null if neither is installed. */
+export function runner(scope: Scope): Runner | null {
+  const kind = (["timer", "daemon"] as const).find((each) => installedUnit(scope, each) !== null);
+  if (kind === undefined) {
+    const line = (spawnSync("crontab", ["-l"], { encoding: "utf8" }).stdout ?? "")
+      .split("\n")
+      .find((each) => !each.startsWith("#") && / (?:backup )?due -q/.test(each));
+    return line === undefined ? null : { kind: "cron", unit: line, next_at: null, problems: [] };
+  }
+  const name = INSTALLABLE[kind];
+  const ask = (...words: string[]): string =>
+    spawnSync("systemctl", [...(scope.isSystem ? [] : ["--user"]), ...words], { encoding: "utf8" }).stdout?.trim() ??
+    "";
+  const flag = scope.isSystem ? "" : "--user ";
+  const problems: string[] = [];
+  for (const [verb, wanted, way] of [
+    ["is-enabled", "enabled", "enable"],
+    ["is-active", "active", "start"],
+  ] as const) {
+    const found = ask(verb, name);
+    if (found !== wanted)
+      problems.push(
+        `${name} is ${found === "" ? `not ${wanted}` : found}: \`systemctl ${flag}${way} ${name}\` changes that`,
+      );
+  }
+  const elapse =
+    kind === "timer"
+      ? Date.parse(ask("show", "--value", "-p", "NextElapseUSecRealtime", "--timestamp=utc", name))
+      : NaN;
+  const next_at = Number.isNaN(elapse) ? null : new Date(elapse).toISOString();
+  if (kind === "timer" && next_at === null && problems.length === 0) problems.push(`${name} has no next run`);
+  const { username } = userInfo();
+  if (!scope.isSystem && !existsSync(`/var/lib/systemd/linger/${username}`))
+    problems.push(`the units of ${username} run only during a login: \`loginctl enable-linger\` changes that`);
+  return { kind, unit: installedUnit(scope, kind)!, next_at, problems };
 }
 
 /** True if systemd runs here and answers this user: without a session no manager of the user's units runs. */

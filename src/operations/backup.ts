@@ -23,7 +23,7 @@ import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
 import { duringHooks, hookedInput } from "./kept/hooks.ts";
-import { keptProbes, recordingEnd } from "./kept/kept-repository.ts";
+import { keptProbes, recordingEnd } from "./kept/kept-runs.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
 export async function createBackup(

@@ -56,7 +56,7 @@ interface FreeRow {
 
 const IDLE_MS = 2000;
 
-export interface ClientOptions extends HowOpened {
+export interface ClientOptions extends HowOpened, Pick<Opened, "openStorage" | "tasksOf"> {
   found: FoundWorkspace;
   parts: WorkspaceParts;
   created: boolean;
@@ -154,6 +154,8 @@ export class CairnClient {
         {
           client: this,
           removals: this.#removals,
+          openStorage: this.#options.openStorage,
+          tasksOf: this.#options.tasksOf,
           control: () => this.#control(),
           within: async (name, work) => this.#with(name, work),
         },

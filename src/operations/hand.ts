@@ -5,6 +5,7 @@ import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import type { Removals } from "../workspace/points/held-trees.ts";
 import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import type { SealProblem } from "../workspace/save/seal.ts";
+import type { Task } from "./kept/schedule.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/open/workspace.ts";
 
 /** Arguments of a verb that works on the workspace named by its `workspaceName`. */
@@ -19,10 +20,15 @@ export interface Hand {
 export interface Opened {
   readonly client: Client;
   readonly removals: Removals;
+  readonly openStorage: StorageFactory;
+  readonly tasksOf: TasksOf;
   control(): ControlPaths;
   /** Opens a workspace and runs `work` with it. */
   within<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T>;
 }
+
+/** Returns the scheduled tasks that a daemon has for the workspace with an id; null without a daemon. */
+export type TasksOf = (workspaceId: string) => readonly Task[] | null;
 
 /** Arguments of a verb that needs no open workspace. */
 export interface LibraryHand {

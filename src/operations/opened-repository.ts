@@ -71,7 +71,7 @@ export async function initRepository(
 }
 
 export async function openRepository(
-  { openStorage }: LibraryHand,
+  { openStorage }: Pick<LibraryHand, "openStorage">,
   options: RepositoryOptions,
 ): Promise<BackupRepository> {
   await requireNoMsgvault(options.repository);

@@ -8,7 +8,7 @@ import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import { CairnClient } from "../operations/client.ts";
 import { rememberedReasons } from "../operations/engine-reasons.ts";
 import { OpenedRepository } from "../operations/opened-repository.ts";
-import type { HowOpened, LibraryHand } from "../operations/hand.ts";
+import type { HowOpened, LibraryHand, TasksOf } from "../operations/hand.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "./index.ts";
 import { isBeside } from "../workspace/place/control-directory.ts";
 
@@ -24,9 +24,12 @@ export class Library implements LibraryHand {
   readonly parts: WorkspaceParts;
   readonly openStorage: StorageFactory;
 
-  constructor(parts: WorkspaceParts, openStorage: StorageFactory) {
+  readonly #tasksOf: TasksOf;
+
+  constructor(parts: WorkspaceParts, openStorage: StorageFactory, tasksOf: TasksOf = () => null) {
     this.parts = parts;
     this.openStorage = openStorage;
+    this.#tasksOf = tasksOf;
   }
 
   /** @internal */
@@ -41,7 +44,8 @@ export class Library implements LibraryHand {
         workspaceName: workspace.name,
       });
     const engineReasons = rememberedReasons(found);
-    return new CairnClient({ found, parts: this.parts, created, engineReasons, ...more });
+    const { parts, openStorage } = this;
+    return new CairnClient({ found, parts, openStorage, tasksOf: this.#tasksOf, created, engineReasons, ...more });
   }
 
   /** @internal Runs a verb. */

@@ -311,11 +311,11 @@ test("the --on-failure command runs when backups begin to fail and when they suc
   assert.equal(refused.error?.code, "usage");
 });
 
-test("several `backup due` at once make one snapshot of a folder, and none after the first", async () => {
+test("several `cairn due` at once make one snapshot of a folder, and none after the first", async () => {
   const { folder, here } = await keptFor("due-at-once");
   const snapshots = (): number => (here("backup", "list").data["snapshots"] as unknown[]).length;
   const dueAtOnce = async (): Promise<(string | null)[]> => {
-    const ended = await Promise.all([1, 2, 3].map(async () => startCairn(["backup", "due"], { cwd: folder }).ended));
+    const ended = await Promise.all([1, 2, 3].map(async () => startCairn(["due"], { cwd: folder }).ended));
     return ended.map(({ data }) => {
       const own = (data["folders"] as { path: string; snapshot_id: string | null; error: unknown }[]).find(
         ({ path: at }) => at === folder,

@@ -8,6 +8,7 @@ import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { call } from "../fixtures/http.ts";
+import { ageRuns } from "../fixtures/schedule.ts";
 import { newRepository, restic } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 
@@ -138,7 +139,7 @@ test("a backup runs its own commands around those of its save, and restic reads 
   assert.equal((cairnOk(["backup", "list", ...place.options]).data["snapshots"] as unknown[]).length, before.length);
 });
 
-test("backup due runs the hooks of a backup once, and those of a save at other times", async () => {
+test("cairn due runs the hooks of a backup once, and those of a save at other times", async () => {
   const count = path.join(SCRATCH, "count");
   // The folders of the other tests are none of this user.
   const mine = { env: { XDG_STATE_HOME: path.join(SCRATCH, "state-due") } };
@@ -148,7 +149,7 @@ test("backup due runs the hooks of a backup once, and those of a save at other t
   cairnOk(["hooks", folder, ...hooks], mine);
   const place = await newRepository("due-hooks");
   cairnOk(["backup", "use", folder, ...place.options], mine);
-  cairnOk(["backup", "due"], mine);
+  cairnOk(["due"], mine);
   assert.equal(fs.readFileSync(count, "utf8"), "b\ns\n");
   const made = cairnOk(["-C", folder, "history"], mine).data["save_points"] as { cause: { kind: string } }[];
   assert.deepEqual(
@@ -156,8 +157,14 @@ test("backup due runs the hooks of a backup once, and those of a save at other t
     ["schedule", "person"],
   );
   assert.equal(restic(place, "dump", "latest", path.join(folder, ".cairn-dumps/a.sql")), "one\n");
-  cairnOk(["backup", "due"], mine);
+  ageRuns(2, mine.env);
+  cairnOk(["due"], mine);
   assert.equal(fs.readFileSync(count, "utf8"), "b\ns\ns\n");
+  // A failed backup has saved the folder, so that no save follows.
+  ageRuns(24, mine.env);
+  fs.renameSync(place.location, `${place.location}-away`);
+  assert.equal(cairn(["due"], mine).status, 3);
+  assert.equal(fs.readFileSync(count, "utf8"), "b\ns\ns\nb\ns\n");
 });
 
 test("saves of agents and of `run` run no hooks", () => {

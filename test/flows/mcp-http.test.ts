@@ -72,6 +72,11 @@ test("an MCP tool over HTTP has only the rights of its token, and the daemon log
   const other = path.join(SCRATCH, "mcp-http-other");
   fs.mkdirSync(other);
   cairnOk(["save", other], daemon.asked);
+  const own = await clientOf(t, `${daemon.url}/mcp`, token);
+  assert.deepEqual(
+    [(await callTool(own, "due")).words, (await callTool(own, "due")).words],
+    ["save: done", "nothing was due"],
+  );
   const strange = await clientOf(t, `${daemon.url}/mcp?workspace=${other}`, token);
   for (const name of ["status", "save", "history"]) {
     const { isError, words } = await callTool(strange, name);
@@ -121,7 +126,7 @@ test(
       const { tools } = inspect(["--method", "tools/list"], server) as { tools: { name: string }[] };
       assert.deepEqual(
         tools.map(({ name }) => name).toSorted(),
-        "diff fork history restore save show status undo why".split(" "),
+        "diff due fork history restore save show status undo why".split(" "),
       );
       const said = inspect(["--method", "tools/call", "--tool-name", "history"], server) as unknown as ToolResult;
       assert.match(said.content[0]!.text, /first/);

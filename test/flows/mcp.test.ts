@@ -85,7 +85,7 @@ test("the MCP server has no tool that removes points, and explains invalid calls
   const { tools } = await client.listTools();
   assert.deepEqual(
     tools.map(({ name }) => name).toSorted(),
-    "diff fork history restore rewind save show status turns undo why".split(" "),
+    "diff due fork history restore rewind save show status turns undo why".split(" "),
   );
   for (const { name, inputSchema, outputSchema, description } of tools) {
     assert.equal(inputSchema.additionalProperties, false, name);
@@ -93,6 +93,8 @@ test("the MCP server has no tool that removes points, and explains invalid calls
     assert.ok(description!.length > 10, name);
   }
   await callTool(client, "save");
+  assert.equal((await callTool(client, "due")).words, "save: done");
+  assert.equal((await callTool(client, "due")).words, "nothing was due");
   for (const [name, given, words] of [
     ["undo", {}, /^nothing_to_undo: .*\nsee `history\(\)`$/],
     ["show", { target: "beef" }, /^not_found: .*\nsee `history\(\)`$/],

@@ -8,12 +8,13 @@ import path from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
 import { Connection } from "../../src/api/client/connection.ts";
-import type { DaemonStatus } from "../../src/contract/daemon.ts";
+import type { DaemonStatus, DueResult, Schedule } from "../../src/contract/daemon.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { buildCommand, cairn, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
+import { ageRuns, runsIn } from "../fixtures/schedule.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** What the daemon does by the clock, with real repositories. */
@@ -92,12 +93,7 @@ test("the daemon makes and records backups on a schedule, and makes one missed b
   assert.equal((await daemon.status()).workspaces[0]!.last_backup_at, ran_at);
   await daemon.stop();
   // As if it had been away for a day.
-  const file = path.join(daemon.state, "state.json");
-  const state = JSON.parse(fs.readFileSync(file, "utf8")) as {
-    schedules: { runs: { kind: string; ran_at: string; good_at: string }[] };
-  };
-  for (const run of state.schedules.runs) run.ran_at = run.good_at = new Date(Date.now() - 86_400_000).toISOString();
-  fs.writeFileSync(file, JSON.stringify(state));
+  ageRuns(24, daemon.recordsEnv);
   fs.writeFileSync(path.join(folder, "letter"), "dear Ann");
   await daemon.start();
   const late = cairn(["service", "status"], daemon.asked);
@@ -110,6 +106,24 @@ test("the daemon makes and records backups on a schedule, and makes one missed b
   await eventually("the backup that was missed", async () => (await daemon.status()).overdue.length === 0);
   assert.equal(snapshots(here).length, 2);
   assert.equal(cairn(["service", "status"], daemon.asked).status, 0);
+});
+
+test("due over HTTP does what is due once, also if two calls and the daemon's schedule meet", async (t) => {
+  const here = await place(t);
+  const { daemon, folder, row } = here;
+  await configure(here, `${row}every = "1h"\n`);
+  await eventually("the first backup", async () => (await rowOf(here, "backup")).good_at !== null);
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ann");
+  ageRuns(2, daemon.recordsEnv);
+  const due = async (): Promise<DueResult> => (await daemon.call("due", { workspace: folder })) as DueResult;
+  const done = await Promise.all([due(), due()]);
+  await eventually("the second backup", () => snapshots(here).length === 2);
+  assert.ok(done.flatMap(({ ran }) => ran).filter(({ kind }) => kind === "backup").length <= 1);
+  assert.deepEqual((await due()).ran, []);
+  assert.equal(snapshots(here).length, 2);
+  const { runs, problems } = (await daemon.call("schedule", { workspace: folder })) as Schedule;
+  assert.deepEqual([runs.map(({ kind }) => kind), problems], [["backup", "save"], []]);
+  await assert.rejects(daemon.call("setSchedule", { workspace: folder, edit: { backup: "2h" } }), /configuration/);
 });
 
 test("a backup whose daemon was killed before it recorded the backup is made again, without a second snapshot", async (t) => {
@@ -180,8 +194,7 @@ test("the daemon verifies every pack within read_all_within, in parts", async (t
   const begun = new Date().toISOString();
   await configure(here, `${row}every = "1h"\nverify_every = "1s"\nread_all_within = "60s"\n`);
   await eventually("some parts", async () => (await rowOf(here, "verify")).good_at !== null);
-  const parts = (): string[] =>
-    here.daemon.stateNow().schedules.runs!.find(({ kind }) => kind === "verify")!.parts_read_at!;
+  const parts = (): string[] => runsIn(here.daemon.recordsEnv).find(({ kind }) => kind === "verify")!.parts_read_at!;
   assert.equal(parts().length, 48);
   assert.ok((await rowOf(here, "verify")).all_read_since! < new Date(Date.parse(begun) + 10_000).toISOString());
   // A shorter time makes fewer parts, of which none counts as newer than it is.
@@ -252,9 +265,9 @@ test("a scheduled prune applies the rules only to snapshots of the daemon's fold
   backup(repository, "create", other);
   for (const content of ["1", "2", "3"]) {
     fs.writeFileSync(path.join(folder, "letter"), content);
-    await configure(here, `[retention]\nevery = "1h"\n`);
-    await configure(here, `${row}every = "1h"\n`);
-    await eventually("a backup", async () => (await rowOf(here, "backup"))?.good_at !== null);
+    const before = snapshots(here).length;
+    await configure(here, `${row}every = "1s"\n`);
+    await eventually("a backup", () => snapshots(here).length > before);
   }
   assert.equal(snapshots(here).length, 4);
   await configure(here, `${row}every = "1h"\nprune_every = "1s"\nkeep = { last = 1 }\n`);

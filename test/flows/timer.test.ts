@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { ageRuns } from "../fixtures/schedule.ts";
 import { newRepository } from "../fixtures/repository.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
 
@@ -71,15 +72,6 @@ test(
     write("dear Ben");
     cairnOk(["backup", "use", kept, ...place.options, "--keep-last", "1"]);
     cairnOk(["init", plain]);
-    const { controlDirectory } = await clientOf(kept);
-    const record = path.join(controlDirectory, "workspaces/main/repository.json");
-    /** As if the last good backup were older. */
-    const age = (hours: number): void => {
-      const file = JSON.parse(fs.readFileSync(record, "utf8")) as { good_at: string };
-      assert.ok(Date.now() - Date.parse(file.good_at) < 3_600_000, "the last backup was recorded");
-      const good_at = new Date(Date.now() - hours * 3_600_000).toISOString();
-      fs.writeFileSync(record, JSON.stringify({ ...file, good_at }));
-    };
     const points = (folder: string): number =>
       (cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length;
     const snapshots = (): string[] =>
@@ -102,29 +94,30 @@ test(
     assert.deepEqual(counts(), [1, 1, 1], "nothing is due");
 
     write("dear Cleo");
-    age(22);
+    ageRuns(22);
     const [first] = snapshots();
     fs.renameSync(place.location, `${place.location}-away`);
     assert.deepEqual(ran(), [0, "", ""], "no repository is opened");
     fs.renameSync(`${place.location}-away`, place.location);
     assert.deepEqual([...counts(), snapshots()[0]], [2, 2, 1, first], "saved, and not backed up");
-    const file = JSON.parse(fs.readFileSync(record, "utf8")) as object;
-    const good_at = new Date(Date.now() - 24 * 3_600_000).toISOString();
-    fs.writeFileSync(record, JSON.stringify({ ...file, good_at }));
+    ageRuns(2);
     assert.deepEqual(ran(), [0, "", ""]);
     assert.deepEqual(counts(), [2, 2, 1], "the kept rules leave one snapshot");
     assert.notEqual(snapshots()[0], first);
 
     write("dear Dan");
-    age(24);
+    ageRuns(24);
     fs.renameSync(place.location, `${place.location}-away`);
     const [status, , said] = ran();
     assert.equal(status, 3);
     assert.match(String(said), /timer-kept.*: .*no repository/);
     fs.renameSync(`${place.location}-away`, place.location);
     assert.deepEqual(counts(), [3, 3, 1], "a repository that is away keeps no folder from being saved");
+    ageRuns(0.2);
     assert.deepEqual(ran(), [0, "", ""]);
-    assert.deepEqual((cairnOk(["backup", "due"]).data["folders"] as { error: null }[]).length, 2);
+    const old = spawnSync(process.execPath, [buildCommand(), "backup", "due", "-q"], { encoding: "utf8" });
+    assert.deepEqual([old.status, old.stderr], [0, ""], "the line of an earlier version");
+    assert.deepEqual((cairnOk(["due"]).data["folders"] as { error: null }[]).length, 2);
     const lost = [newFolder("timer-lost-1"), newFolder("timer-lost-2")];
     for (const each of lost) {
       cairnOk(["init", each]);
@@ -136,15 +129,21 @@ test(
     for (const each of lost) fs.rmSync(each, { recursive: true });
     fs.rmSync(plain, { recursive: true });
     assert.deepEqual(ran(), [0, "", ""], "a deleted folder without backups is no failure");
-    age(24);
+    ageRuns(24);
     fs.renameSync(kept, `${kept}-away`);
     assert.match(String(ran()[2]), /timer-kept/, "a deleted folder whose backup is due is one");
     fs.renameSync(`${kept}-away`, kept);
 
     const refused = onMachine("cairn service install --json");
     assert.match(refused.stdout, /"code":"refused"/);
-    const shown = onMachine("cairn service status");
-    assert.match(shown.stderr, /no daemon runs; the timer \/etc\/systemd\/system\/cairn-due\.timer saves/);
+    // The recorded program answers nothing, as for a unit that is neither enabled nor active.
+    const shown = onMachine("cairn service status --json");
+    const { data, error } = JSON.parse(shown.stdout) as {
+      data: { runner: { kind: string; problems: string[] }; folders: { path: string }[] };
+      error: { code: string; message: string };
+    };
+    assert.deepEqual([shown.status, error.code, data.runner.kind], [4, "overdue", "timer"]);
+    assert.match(data.runner.problems.join("\n"), /cairn-due\.timer is not enabled.*\n.*is not active/);
     const removed = onMachine("cairn service uninstall");
     assert.equal(removed.status, 0, removed.stderr);
     assert.deepEqual(fs.readdirSync(UNITS), []);
@@ -161,7 +160,7 @@ test("without systemd, service install --timer only prints a crontab line that w
   assert.equal(done.status, 10, done.stderr);
   const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
   assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
-  const [, line] = /^17(?: \*){4} {2}(.*)$/.exec(data.text)!;
+  const [, line] = /^\*\/10(?: \*){4} {2}(.*)$/.exec(data.text)!;
   const command = line!.replaceAll("\\%", "%");
   const env = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin", HOME: process.env["HOME"]! };
   const ran = spawnSync("/bin/sh", ["-c", command], { cwd: "/", encoding: "utf8", env });
@@ -233,11 +232,20 @@ test("systemd lists the installed timer and runs its service", { skip: whyNoMach
   cairnOk(["init", folder]);
   const done = onMachine(`${REAL_SYSTEMD}cairn service install --timer >&2 || exit 97
 systemctl list-timers --no-pager --no-legend
+cairn service status --json > '${SCRATCH}/well'
+systemctl stop cairn-due.timer
+cairn service status --json > '${SCRATCH}/stopped'
+systemctl start cairn-due.timer
 systemctl start cairn-due.service || exit 96
 cairn service uninstall >&2
 systemctl list-timers --no-pager --no-legend --all`);
   if (done.status === 98) return t.skip("systemd does not start here");
   assert.equal(done.status, 0, done.stderr);
+  const asked = (name: string): string[] =>
+    (JSON.parse(fs.readFileSync(path.join(SCRATCH, name), "utf8")) as { data: { runner: { problems: string[] } } }).data
+      .runner.problems;
+  assert.deepEqual(asked("well"), []);
+  assert.match(asked("stopped").join(), /cairn-due\.timer is inactive: `systemctl start cairn-due\.timer`/);
   assert.equal(done.stdout.match(/cairn-due\.timer/g)?.length, 1, done.stdout);
   assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
 });

@@ -13,8 +13,8 @@ import { REF, SAVED } from "../../cli/testing-fake-library.ts";
 import type { CairnLibrary, Client } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
 import { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "../../verbs/index.ts";
-import { callOf, isOfWorkspace } from "../rights/capabilities.ts";
-import { onlyLooks } from "./calls.ts";
+import { callOf, isOfWorkspace, onlyLooks } from "../rights/capabilities.ts";
+
 import { CODE_MS, PageServer, type PageServerOptions } from "./server.ts";
 
 process.env["CAIRN_SOCKET"] = "none";
@@ -479,12 +479,12 @@ test("a call runs in the library, and gives its answer, its error and one event"
   assert.deepEqual([saved.status, answer.ok, answer.data.save_point_id], [200, true, SAVED.save_point_id]);
   const { type, workspace, data, id } = await events.next();
   assert.deepEqual(
-    [type, workspace, (data as { save_point_id: string }).save_point_id, id],
-    ["save", REF.path, SAVED.save_point_id, 1],
+    [type, workspace, (data as { save_point_id: string }).save_point_id],
+    ["save", REF.path, SAVED.save_point_id],
   );
   events.end();
-  const later = await follow(served, { "last-event-id": "0" });
-  assert.equal((await later.next()).id, 1, "a reader who comes back misses nothing");
+  const later = await follow(served, { "last-event-id": String(id - 1) });
+  assert.equal((await later.next()).id, id, "a reader who comes back misses nothing");
   later.end();
   const unknown = await follow(served, { "last-event-id": "77" });
   assert.equal((await unknown.next()).type, "reset");
@@ -529,6 +529,9 @@ test("a read-only page cannot call a verb that changes something", async (t) => 
     ["history", "show", "diff", "status", "planRestore", "listWorkspaces"].every((name) => done.includes(name)),
   );
   assert.equal(onlyLooks("exportPoint", undefined), false, "it writes to a place of its caller's choice");
+  const headers = { accept: "application/x-ndjson" };
+  const refused = await served.signedIn("/v1/save", { method: "POST", headers, body: '{"workspace":"/w"}' });
+  assert.equal(refused.status, 403, "also for a caller that accepts lines");
   const about = JSON.parse((await served.signedIn("/v1/about")).body) as { data: { read_only: boolean } };
   assert.equal(about.data.read_only, true);
 });

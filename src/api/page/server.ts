@@ -3,23 +3,22 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
 import type { About, CairnLibrary, PathInput } from "../../contract/index.ts";
-import { fromWire } from "../../contract/wire.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { socketsToAsk } from "../../daemon/places.ts";
+import { NotAdmitted } from "../../daemon/state/tokens.ts";
+import { CairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
 import { currentUser, knownHome } from "../../fs/users.ts";
-import { socketsToAsk } from "../../daemon/places.ts";
 import { askDaemon } from "../client/service.ts";
-import { afterOf, streamEvents } from "../event-stream.ts";
-import { discardRest, HTTP_LIMITS, listen } from "../listen.ts";
-import { LINES, Reply } from "../reply.ts";
-import { readBody, readCall } from "../request.ts";
+import { HTTP_LIMITS, listen } from "../listen.ts";
+import type { Reply } from "../reply.ts";
+import { type Body, parsed, readBody } from "../request.ts";
 import { pathOf } from "../rights/arguments.ts";
+import type { Admission } from "../socket/caller.ts";
+import { endServer, EVENTS, RequestHandler } from "../socket/handler.ts";
 import { isPage, sendAsset } from "./assets.ts";
-import { PageCalls } from "./calls.ts";
 import { CONTENT_KINDS, type ContentKind, sendContent } from "./content.ts";
-import { Happenings } from "./happenings.ts";
+import { PageHost } from "./host.ts";
 import { digestOf, OneTime } from "./one-time.ts";
-import { OpenWorkspaces } from "./open-workspaces.ts";
 import { answerMisdirected, newPageAddress, newPageName, requireOwnPage } from "./own-page.ts";
 import { Strangers } from "./strangers.ts";
 
@@ -67,13 +66,14 @@ const TICKET_MS = 60_000;
 const TOKEN_BYTES = 32;
 const SESSION_BYTES = 1 << 10;
 const REQUEST_BYTES = 8 << 20;
-/** Milliseconds that a stop gives to running answers. */
-const GRACE_MS = 1_000;
+/** The most calls at once; a browser sends six. */
+const MOST_CALLS = 64;
 /** Limits of requests: a browser sends the head of a request at once. */
 const LIMITS = { ...HTTP_LIMITS, headersTimeout: 5_000, connectionsCheckingInterval: 1_000 };
 const CONTENT = /^\/content\/([\w-]{22})\/[^/?#]*$/;
 const VIEW = /^#\/[\x21-\x7e]{0,8192}$/;
-const EVENTS = /^\/v1\/events(?:\?|$)/;
+const NOT_SIGNED_IN = "the page is not signed in to this server";
+const SIGN_IN = "press Enter where `cairn ui` runs, and open the address that it prints";
 
 const HEADERS: Readonly<Record<string, string>> = {
   "content-security-policy":
@@ -92,20 +92,22 @@ export class PageServer {
   readonly #name: string;
   #servers: readonly Server[] = [];
   readonly #strangers = new Strangers();
-  readonly #workspaces: OpenWorkspaces;
-  readonly #happenings: Happenings;
-  readonly #calls: PageCalls;
+  readonly #host: PageHost;
+  readonly #handler: RequestHandler;
   readonly #codes: OneTime<() => void>;
   readonly #tickets: OneTime<Wanted>;
   readonly #token = randomBytes(TOKEN_BYTES).toString("base64url");
-  readonly #stopped = new AbortController();
 
   private constructor(options: PageServerOptions) {
     this.#options = options;
     this.#name = options.byAddress ? newPageAddress() : newPageName();
-    this.#workspaces = new OpenWorkspaces(options.openLibrary);
-    this.#happenings = new Happenings(this.#workspaces);
-    this.#calls = new PageCalls(this.#workspaces, this.#happenings, options.isReadOnly);
+    const { onProblem } = options;
+    this.#host = new PageHost(options.openLibrary, options.isReadOnly, onProblem);
+    this.#handler = new RequestHandler(this.#host, {
+      requestBytes: REQUEST_BYTES,
+      calls: MOST_CALLS,
+      log: (message, { priority } = {}) => priority === "error" && onProblem(message),
+    });
     this.#codes = new OneTime(CODE_MS, options.now);
     this.#tickets = new OneTime(TICKET_MS, options.now);
   }
@@ -160,85 +162,58 @@ export class PageServer {
 
   /** Stops the server: running answers have a second to end, then connections are cut and workspaces closed. */
   async stop(): Promise<void> {
-    const closed = Promise.all(this.#servers.map((each) => new Promise((done) => each.close(done))));
-    this.#stopped.abort(new Error("the server ends"));
-    this.#happenings.close();
-    for (const each of this.#servers) each.closeIdleConnections();
-    const late = setTimeout(() => this.#servers.forEach((each) => each.closeAllConnections()), GRACE_MS);
-    await closed;
-    clearTimeout(late);
-    await this.#workspaces.close();
+    this.#handler.stop();
+    this.#host.events.close();
+    await Promise.all(this.#servers.map((each) => endServer(each, this.#handler, { graceMs: 0 })));
+    await this.#host.close();
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    request.on("error", () => undefined);
-    response.on("error", () => undefined);
-    const gone = new AbortController();
-    response.once("close", () => gone.abort(new Error("the caller went away")));
-    const signal = AbortSignal.any([gone.signal, this.#stopped.signal]);
+  #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
-    const reply = new Reply(response, request.headers.accept === LINES);
-    try {
-      await this.#answer(request, response, { reply, signal });
-    } catch (error) {
-      this.#fail(toCairnError(error), { request, response, reply });
-    }
-    discardRest(request);
+    return this.#handler.serve(request, response, (reply, signal) => this.#admit(request, response, { reply, signal }));
   }
 
-  async #answer(
+  /** Answers the page's requests that are no calls. Returns the caller of every other request that has this server's token. */
+  async #admit(
     request: IncomingMessage,
     response: ServerResponse,
     { reply, signal }: { reply: Reply; signal: AbortSignal },
-  ): Promise<void> {
+  ): Promise<Admission | null> {
     const { method, url = "", headers } = request;
     const isGet = method === "GET";
     const isForPage = isGet && isPage(url);
-    if (this.#isSignedIn(headers.authorization)) this.#strangers.trust(request);
+    const isSignedIn = this.#isSignedIn(headers.authorization);
+    if (isSignedIn) this.#strangers.trust(request);
     else this.#strangers.hurry(request);
-    if (answerMisdirected(request, response, { name: this.#name, isPage: isForPage })) return;
+    if (answerMisdirected(request, response, { name: this.#name, isPage: isForPage })) return null;
     requireOwnPage(request, isForPage);
-    if (isGet && sendAsset(this.#options.page, request, response)) return;
+    if (isGet && sendAsset(this.#options.page, request, response)) return null;
     const ticket = isGet ? CONTENT.exec(url)?.[1] : undefined;
-    if (ticket !== undefined) return this.#sendContent({ request, response }, ticket, signal);
+    if (ticket !== undefined) {
+      await this.#sendContent({ request, response }, ticket, signal);
+      return null;
+    }
+    const members = async (most = REQUEST_BYTES): Promise<Body> => parsed(await readBody(request, most));
     if (method === "POST" && url === "/session") {
-      const token = this.#signIn(await readBody(request, SESSION_BYTES));
+      const token = this.#signIn(await members(SESSION_BYTES));
       this.#strangers.trust(request);
-      return void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ token }));
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ token }));
+      return null;
     }
-    if (!this.#isSignedIn(headers.authorization)) throw new NotSignedIn();
-    if (isGet && EVENTS.test(url)) {
-      await this.#follow();
-      const after = afterOf(headers, new URL(url, "http://cairn").searchParams);
-      return streamEvents(response, this.#happenings, { after, isFor: () => true });
+    if (!isSignedIn) throw new NotAdmitted("", NOT_SIGNED_IN, SIGN_IN);
+    if (isGet && url === "/v1/about") reply.end(await this.#about());
+    else if (method === "POST" && url === "/view") reply.end(this.#noteView(await members()));
+    else if (method === "POST" && url === "/tickets") reply.end(this.#makeTicket(await members()));
+    else {
+      // A page gets the events of all workspaces before it lists them.
+      if (isGet && EVENTS.test(url)) await this.#host.follow();
+      return { caller: this.#host.caller };
     }
-    if (isGet && url === "/v1/about") return reply.end(await this.#about());
-    if (method === "POST" && url === "/view") return reply.end(this.#noteView(await readBody(request, REQUEST_BYTES)));
-    if (method === "POST" && url === "/tickets")
-      return reply.end(this.#makeTicket(await readBody(request, REQUEST_BYTES)));
-    const { name, body } = await readCall(request, REQUEST_BYTES);
-    const told = {
-      signal,
-      onWarning: (message: string) => reply.warn(message),
-      onProgress: (progress: unknown) => reply.line({ progress }),
-      onItem: (item: unknown) => reply.item(item),
-    };
-    reply.end(await this.#calls.answer(name, body, told));
-  }
-
-  #fail(
-    failed: CairnError,
-    { request, response, reply }: { request: IncomingMessage; response: ServerResponse; reply: Reply },
-  ): void {
-    if (failed.code === "internal") this.#options.onProblem(`${request.url}: ${failed.stack ?? failed.message}`);
-    if (!request.complete) response.shouldKeepAlive = false;
-    if (failed instanceof NotSignedIn) reply.refuse(failed);
-    else reply.fail(failed);
+    return null;
   }
 
   /** Returns the token for a one-time code. Throws `permission` for any other text. */
-  #signIn(body: string): string {
-    const { code } = membersOf(body);
+  #signIn({ code }: Body): string {
     const found = typeof code === "string" ? this.#codes.take(code) : null;
     if (found === null)
       throw new CairnError("permission", "this code is wrong, was used before, or is older than ten minutes", {
@@ -269,21 +244,14 @@ export class PageServer {
     };
   }
 
-  /** Follows all present workspaces, so that a page gets their events before it lists them. */
-  async #follow(): Promise<void> {
-    this.#happenings.follow(await this.#workspaces.withLibrary((library) => library.listWorkspaces()));
-  }
-
-  #noteView(body: string): void {
-    const { view } = membersOf(body);
+  #noteView({ view }: Body): void {
     if (typeof view !== "string" || !VIEW.test(view))
       throw new CairnError("usage", "a view is the fragment of an address: #/ and then letters of ASCII");
     this.#options.onView(view);
   }
 
   /** Makes a ticket. The verb checks target and paths when the content is fetched. */
-  #makeTicket(body: string): { url: string } {
-    const members = membersOf(body);
+  #makeTicket(members: Body): { url: string } {
     const { target, path = "", path_b64, paths, as, name } = members;
     const kind = CONTENT_KINDS.find((each) => each === as);
     if (kind === undefined || typeof name !== "string")
@@ -315,19 +283,9 @@ export class PageServer {
     this.#strangers.trust(request);
     const { workspace, target, path, paths, kind, name } = found.value;
     const archive = kind === "file" ? {} : { archive: kind, ...(paths === null ? {} : { paths: [...paths] }) };
-    await this.#workspaces.with(workspace, (client) =>
+    await this.#host.workspaces.with(workspace, (client) =>
       sendContent(response, client.read(target, path, { ...archive, signal }), { kind, name }),
     );
-  }
-}
-
-/** The request has no token of this server. */
-class NotSignedIn extends CairnError {
-  constructor() {
-    super("permission", "the page is not signed in to this server", {
-      hint: "press Enter where `cairn ui` runs, and open the address that it prints",
-      details: { signed_out: true },
-    });
   }
 }
 
@@ -338,15 +296,4 @@ function portOf(server: Server): number {
 function hasNoAddress(error: unknown): boolean {
   const cause = (error as CairnError).cause as NodeJS.ErrnoException | undefined;
   return ["EADDRNOTAVAIL", "EAFNOSUPPORT"].includes(cause?.code ?? "");
-}
-
-function membersOf(body: string): Readonly<Record<string, unknown>> {
-  let value: unknown;
-  try {
-    value = fromWire(body);
-  } catch {
-    throw new CairnError("usage", "the request is not JSON");
-  }
-  if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
-  throw new CairnError("usage", "the request must be a JSON object");
 }

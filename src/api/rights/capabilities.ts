@@ -56,6 +56,25 @@ export function looks(name: string, options: Options): boolean {
   return verb?.looks === true && !(verb.changesWith ?? []).some((each) => isGiven(options?.[each]));
 }
 
+/** Calls of the page of `cairn ui` besides the verbs of a workspace. */
+const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon"];
+
+export function isForPage(name: string): boolean {
+  return OF_PAGE.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
+}
+
+/** True for a call that writes neither records of a workspace nor to a place that its caller chooses. */
+export function onlyLooks(name: string, options: Options): boolean {
+  if (OF_PAGE.includes(name)) return true;
+  const { takes, stores } = callOf(name)!;
+  return (
+    looks(name, options) &&
+    stores !== true &&
+    !Object.keys(options ?? {}).some((each) => isPlaceOf(name, each)) &&
+    !takes.some(({ schema }) => (schema as Notes).as === "place")
+  );
+}
+
 function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null && value !== false;
 }

@@ -17,8 +17,8 @@ import type { Body } from "../request.ts";
 import { carryOut, givenTo, pathOf, requireKnown } from "../rights/arguments.ts";
 import { callOf, isForWriters, isOfWorkspace, looks } from "../rights/capabilities.ts";
 import { requireCapability } from "./require-capability.ts";
-import { LIBRARY_VERBS } from "../../verbs/index.ts";
 import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
+import { type Host, isDaemon } from "./host.ts";
 
 /** Progress and warnings of a call, and each answer of a verb with several answers. */
 export interface Told extends CallOptions {
@@ -35,20 +35,30 @@ export function isLasting(name: string): boolean {
   return callOf(name)?.lasts === true;
 }
 
-/** Makes a call. Throws `usage` for unknown members, `permission`, and the verb's errors. */
+/** Makes a call. Calls `accepted` when the caller may make it. Throws `usage` for unknown members, `permission`, and the verb's errors. */
 export async function answer(
-  daemon: Daemon,
+  host: Host,
   peer: Caller,
   call: { name: string; body: Body; told: Told },
+  accepted: () => void,
 ): Promise<unknown> {
   const { name, body } = call;
-  const { onItem: _item, onBegin, asked: _asked, ...told } = call.told;
   requireCapability(peer, name, body["options"] as Body | undefined);
   requireKnown(name, body);
-  if (!isOfWorkspace(name)) onBegin?.();
+  accepted();
+  if (isOfWorkspace(name)) return callClient(host, peer, call);
+  call.told.onBegin?.();
+  if (name === "daemon") return host.status(peer);
+  return isDaemon(host) ? callDaemon(host, peer, call) : callLibrary(host, name, call.body, call.told);
+}
+
+async function callDaemon(
+  daemon: Daemon,
+  peer: Caller,
+  { name, body, told: whole }: { name: string; body: Body; told: Told },
+): Promise<unknown> {
+  const { onItem, onBegin: _begin, asked: _asked, ...told } = whole;
   switch (name) {
-    case "daemon":
-      return daemon.status(peer);
     case "at": {
       const served = daemon.at(peer, pathOf(body, "path"));
       if (served === null) return null;
@@ -66,7 +76,7 @@ export async function answer(
       });
     case "freezeOffer":
       return daemon.freezes.offer(daemon.require(peer, pathOf(body, "workspace")).id, {
-        tell: (line) => void call.told.onItem(line).catch(() => undefined),
+        tell: (line) => void onItem(line).catch(() => undefined),
         signal: told.signal!,
       });
     case "freezeBegin":
@@ -91,7 +101,7 @@ export async function answer(
     case "tokenRevoke":
       return daemon.tokens.revoke(peer, textOf(body, "id"));
     default:
-      return Object.hasOwn(LIBRARY_VERBS, name) ? callLibrary(daemon, name, call) : callClient(daemon, peer, call);
+      return callLibrary(daemon, name, body, whole);
   }
 }
 
@@ -182,17 +192,17 @@ function referenceTo(client: Client): Reference {
 /** Arguments that name the points whose content a call returns. */
 const TARGETS = ["target", "a", "b"];
 
-async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
+async function callLibrary(host: Host, name: string, body: Body, told: Told): Promise<unknown> {
   const { onItem, onBegin: _begin, asked: _asked, ...call } = told;
   const verb = callOf(name)!;
   const given = givenTo(name, verb, body, call);
-  const answered = await carryOut(daemon.library, { name, given, onItem });
-  if (verb.movesFolder === true) await daemon.serveMoved(given[0] as string, given[1] as string);
+  const answered = await carryOut(host.library, { name, given, onItem });
+  if (verb.movesFolder === true && isDaemon(host)) await host.serveMoved(given[0] as string, given[1] as string);
   return answered;
 }
 
 async function callClient(
-  daemon: Daemon,
+  host: Host,
   peer: Caller,
   { name, body: whole, told }: { name: string; body: Body; told: Told },
 ): Promise<unknown> {
@@ -208,9 +218,14 @@ async function callClient(
   // A user who may write to a folder could redirect root in it.
   const isLed = !isOperator(peer) || (peer.isAgent && process.geteuid?.() === 0);
   if (isLed || peer.isAgent) refuseByPath(verb, body);
-  return daemon.withClient(
+  const daemon = isDaemon(host) ? host : null;
+  return host.withClient(
     peer,
-    { path: pathOf(whole, "workspace"), changes: !looks(name, options), signal: told.signal },
+    {
+      path: pathOf(whole, "workspace"),
+      changes: verb.takesTurns !== true && !looks(name, options),
+      signal: told.signal,
+    },
     async (client, right) =>
       ownPointsOnly.run(isLed || peer.isAgent, async () => {
         if (right !== "owner" && !isForWriters(name))
@@ -222,7 +237,7 @@ async function callClient(
               given[at] = await requireMayRead(peer, client, String(body[each]), body);
         if (peer.isAgent && verb.makesFolder === true) {
           requireBeside(client.workspace, given[1] as string);
-          daemon.requireForkable(peer, client.workspace);
+          daemon?.requireForkable(peer, client.workspace);
         }
         const last = given.at(-1) as Record<string, unknown>;
         if (peer.isAgent && verb.agentCause !== undefined) last["cause"] ??= { kind: verb.agentCause };
@@ -238,15 +253,17 @@ async function callClient(
         if (verb.makesPoint === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
         const carriedOut = async (): Promise<unknown> => carryOut(client satisfies Client, { name, given, onItem });
         const { id } = client.workspace;
-        const isFrozen = verb.freezes === true && daemon.freezes.isOffered(id);
+        const isFrozen = verb.freezes === true && daemon?.freezes.isOffered(id) === true;
         const answered = await (isFrozen
           ? daemon.freezes.during(id, carriedOut, told.onWarning)
-          : verb.makesFolder === true
+          : verb.makesFolder === true && daemon !== null
             ? fork(daemon, peer, carriedOut)
             : carriedOut());
         failpoint("call.done");
-        daemon.tellOf(name as VerbOfWorkspace, id, answered);
-        return verb.addsWatched === true ? { ...(answered as object), watched: daemon.isWatched(id) } : answered;
+        host.tellOf(name as VerbOfWorkspace, client.workspace, answered);
+        return verb.addsWatched === true && daemon !== null
+          ? { ...(answered as object), watched: daemon.isWatched(id) }
+          : answered;
       }),
   );
 }

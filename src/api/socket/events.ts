@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { EVENT_TYPES, type EventType } from "../../contract/service.ts";
-import type { Daemon } from "../../daemon/daemon.ts";
 import { type Caller, isOperator, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { afterOf, streamEvents } from "../event-stream.ts";
+import type { Host } from "./host.ts";
 
 /** The most streams of one user or token; operators have no limit. */
 const MOST_STREAMS = 32;
@@ -18,11 +18,11 @@ interface Asked {
 
 /** `GET /v1/events`: sends server-sent events until the reader ends the stream. */
 export class EventStreams {
-  readonly #daemon: Daemon;
+  readonly #host: Host;
   readonly #streams = new Map<string, number>();
 
-  constructor(daemon: Daemon) {
-    this.#daemon = daemon;
+  constructor(host: Host) {
+    this.#host = host;
   }
 
   /**
@@ -44,13 +44,13 @@ export class EventStreams {
     signal.addEventListener("abort", end);
     try {
       const { workspaces, types, after } = asked;
-      await streamEvents(response, this.#daemon.events, {
+      await streamEvents(response, this.#host.events, {
         after,
         isFor: (noted) => {
           const { type, workspace_id: id } = noted.event;
           // Events about the whole daemon are sent whatever the filter is.
           const isWanted = type === "reset" || ((types?.has(type) ?? true) && (workspaces?.has(id ?? "") ?? true));
-          return isWanted && this.#daemon.mayHear(caller, noted);
+          return isWanted && this.#host.mayHear(caller, noted);
         },
       });
     } finally {
@@ -65,7 +65,7 @@ export class EventStreams {
     const query = queryOf(url, ["workspace", "types", "after"]);
     const paths = query.getAll("workspace");
     const workspaces = paths.map((path) => {
-      if (path.startsWith("/") && !path.includes("\0")) return this.#daemon.require(peer, path).id;
+      if (path.startsWith("/") && !path.includes("\0")) return this.#host.require(peer, path).id;
       throw new CairnError("usage", "workspace must be an absolute path");
     });
     const types = query.getAll("types").flatMap((each) => each.split(","));

@@ -9,11 +9,12 @@ import { type Caller, isOperator, keyOf } from "../../daemon/state/peer.ts";
 import { NotAdmitted } from "../../daemon/state/tokens.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { LINES, Reply } from "../reply.ts";
-import { type Body, readCall, requireNoPage } from "../request.ts";
+import { type Body, readCall } from "../request.ts";
 import { logCall } from "./call-log.ts";
 import { answer, isLasting, type Told } from "./calls.ts";
 import type { Admission } from "./caller.ts";
 import { EventStreams } from "./events.ts";
+import { type Host, isDaemon } from "./host.ts";
 import { HEALTH, healthOf, READY, readinessOf } from "./health.ts";
 import { answerOnJobs, beginJob, JOBS, type JobRequest, jobRequestOf } from "./jobs.ts";
 import { Refusals } from "./refusals.ts";
@@ -29,7 +30,7 @@ export interface HandlerOptions {
 /** Path of the description of the calls, for `GET`. */
 const DOCUMENT = "/v1/openapi.json";
 const METRICS = "/metrics";
-const EVENTS = /^\/v1\/events(?:\?|$)/;
+export const EVENTS = /^\/v1\/events(?:\?|$)/;
 /** One user or token has at most this part (1/4) of connections and calls; as many more are kept for root. */
 export const SHARE = 4;
 export const FOR_ROOT = 16;
@@ -47,9 +48,12 @@ const NO_HTTP = { status: 400, why: "the request is not HTTP" };
 /** The client ended the connection. */
 const GONE = { status: 400, why: null };
 
+/** Returns the caller of a request; null if the request was answered. Throws the reason to refuse the request. */
+export type Admit = (reply: Reply, signal: AbortSignal) => Admission | null | Promise<Admission | null>;
+
 /** Answers requests of admitted callers: `POST /v1/<verb>` with a JSON object, and the answer as an object or as lines of JSON. */
 export class RequestHandler {
-  readonly #daemon: Daemon;
+  readonly #host: Host;
   readonly #options: HandlerOptions;
   readonly refusals: Refusals;
   readonly #stopped = new AbortController();
@@ -57,9 +61,9 @@ export class RequestHandler {
   readonly #calls = new Map<string, number>();
   readonly #events: EventStreams;
 
-  constructor(daemon: Daemon, options: HandlerOptions) {
-    this.#daemon = daemon;
-    this.#events = new EventStreams(daemon);
+  constructor(host: Host, options: HandlerOptions) {
+    this.#host = host;
+    this.#events = new EventStreams(host);
     this.#options = options;
     this.refusals = new Refusals(options.log);
   }
@@ -69,12 +73,12 @@ export class RequestHandler {
   }
 
   /** Resolves when no job runs. */
-  idle(): Promise<void> {
-    return this.#daemon.jobs.idle();
+  async idle(): Promise<void> {
+    if (isDaemon(this.#host)) await this.#host.jobs.idle();
   }
 
   /** Answers a request of the caller whom `admit` returns. */
-  async serve(request: IncomingMessage, response: ServerResponse, admit: () => Admission): Promise<void> {
+  async serve(request: IncomingMessage, response: ServerResponse, admit: Admit): Promise<void> {
     const { socket } = request;
     request.on("error", () => undefined);
     response.on("error", () => undefined);
@@ -87,8 +91,8 @@ export class RequestHandler {
     let expiry: NodeJS.Timeout | undefined;
     let isCounted = false;
     try {
-      requireNoPage(request);
-      const admission = admit();
+      const admission = await admit(reply, AbortSignal.any(signals));
+      if (admission === null) return;
       ({ caller } = admission);
       const { revoked, expiresAt, refused } = admission;
       if (refused !== undefined) throw refused;
@@ -102,31 +106,31 @@ export class RequestHandler {
       // Callers get events even if they have reached their limit of calls.
       if (request.method === "GET" && EVENTS.test(request.url ?? ""))
         return await this.#events.serve(request, response, { caller, signal });
-      const ofJobs = await answerOnJobs(this.#daemon, caller, request);
+      const daemon = isDaemon(this.#host) ? this.#host : null;
+      const ofJobs = daemon === null ? undefined : await answerOnJobs(daemon, caller, request);
       if (ofJobs !== undefined) return reply.end(ofJobs);
       isCounted = this.#begin(caller);
-      if (request.method === "GET" && (await this.#describe(request, response, caller))) return;
-      if (isMcp(request)) return await this.#serveMcp(request, response, { caller, signal });
+      if (daemon !== null && (await this.#answerOther(request, response, { daemon, caller, signal }))) return;
       const { name, body } = await readCall(request, this.#options.requestBytes);
       // A client may have given up on a hung daemon. The end of its connection is read a whole turn after its request.
       await nextTurn();
       await nextTurn();
       if (socket.destroyed || socket.readableEnded) throw new CairnError("interrupted", "the caller went away");
-      const asJob = jobRequestOf(request.headers, name, body);
-      if (asJob !== null) {
+      const asJob = daemon === null ? null : jobRequestOf(request.headers, name, body);
+      if (daemon !== null && asJob !== null) {
         isCounted = false;
-        return await this.#answerJob(asJob, { caller, revoked }, reply);
+        return await this.#answerJob(asJob, { daemon, caller, revoked }, reply);
       }
       if (isLasting(name)) isCounted = this.#end(caller);
-      // From here on the call may have begun, and an open reply tells the caller so.
-      reply.open();
       const told = {
         signal,
         onWarning: (message: string) => reply.warn(message),
         onProgress: (progress: unknown) => reply.line({ progress }),
         onItem: (item: unknown) => reply.item(item),
       };
-      reply.end(await this.#answer(caller, { name, body, told }));
+      // From then on the call may have begun, and an open reply tells the caller so.
+      const accepted = (): void => reply.open();
+      reply.end(await this.#answer(caller, { name, body, told }, accepted));
     } catch (error) {
       this.#fail({ request, response, reply }, toCairnError(error), caller);
     } finally {
@@ -139,14 +143,14 @@ export class RequestHandler {
   /** The job counts as a running call until it ends, even if no caller waits for it. */
   async #answerJob(
     asked: JobRequest,
-    { caller, revoked }: Pick<Admission, "caller" | "revoked">,
+    { daemon, caller, revoked }: Pick<Admission, "caller" | "revoked"> & { daemon: Daemon },
     reply: Reply,
   ): Promise<void> {
-    const { jobs } = this.#daemon;
+    const { jobs } = daemon;
     const stopped = AbortSignal.any([this.#stopped.signal, ...(revoked === undefined ? [] : [revoked])]);
     let id: string;
     try {
-      id = beginJob(this.#daemon, caller, asked, {
+      id = beginJob(daemon, caller, asked, {
         work: async (told) => this.#answer(caller, { name: asked.name, body: asked.body, told }),
         ended: () => this.#end(caller),
         stopped,
@@ -171,22 +175,14 @@ export class RequestHandler {
     socket.destroy();
   }
 
-  async #serveMcp(
-    request: IncomingMessage,
-    response: ServerResponse,
-    { caller, signal }: { caller: Caller; signal: AbortSignal },
-  ): Promise<void> {
-    const { serveMcp } = await import("./mcp.ts");
-    const answered = async (call: { name: string; body: Body; told: Told }): Promise<unknown> =>
-      this.#answer(caller, call);
-    const { requestBytes } = this.#options;
-    await serveMcp(request, response, { daemon: this.#daemon, caller, answer: answered, signal, requestBytes });
-  }
-
-  async #answer(caller: Caller, call: { name: string; body: Body; told: Told }): Promise<unknown> {
+  async #answer(
+    caller: Caller,
+    call: { name: string; body: Body; told: Told },
+    accepted: () => void = () => undefined,
+  ): Promise<unknown> {
     const made = { ...call, caller, startedAt: performance.now() };
     try {
-      const answered = await answer(this.#daemon, caller, call);
+      const answered = await answer(this.#host, caller, call, accepted);
       logCall(this.#options.log, made, null);
       return answered;
     } catch (error) {
@@ -217,21 +213,35 @@ export class RequestHandler {
     reply.refuse(failed);
   }
 
-  /** Answers resources that are only read, by `GET`; false for other requests. */
-  async #describe({ url }: IncomingMessage, response: ServerResponse, caller: Caller): Promise<boolean> {
+  /** Answers requests to a daemon that are no calls: MCP, and resources that are only read. False for other requests. */
+  async #answerOther(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { daemon, caller, signal }: { daemon: Daemon; caller: Caller; signal: AbortSignal },
+  ): Promise<boolean> {
+    if (isMcp(request)) {
+      const { serveMcp } = await import("./mcp.ts");
+      const answered = async (call: { name: string; body: Body; told: Told }): Promise<unknown> =>
+        this.#answer(caller, call);
+      const { requestBytes } = this.#options;
+      await serveMcp(request, response, { daemon, caller, answer: answered, signal, requestBytes });
+      return true;
+    }
+    if (request.method !== "GET") return false;
+    const { url } = request;
     if (url === DOCUMENT) {
       const { openApi } = await import("./openapi.ts");
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
       return true;
     }
     if (url === HEALTH || url === READY) {
-      const { status, body } = url === READY ? readinessOf(this.#daemon) : healthOf(this.#daemon, caller);
+      const { status, body } = url === READY ? readinessOf(daemon) : healthOf(daemon, caller);
       response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
       return true;
     }
     if (url !== METRICS) return false;
     const { metricsOf } = await import("./metrics.ts");
-    const text = metricsOf(this.#daemon.status(caller));
+    const text = metricsOf(daemon.status(caller));
     response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(text);
     return true;
   }
@@ -267,7 +277,7 @@ function isMcp({ url = "" }: IncomingMessage): boolean {
 export async function endServer(
   server: Server,
   handler: RequestHandler,
-  { sockets, graceMs = GRACE_MS }: { sockets: () => Iterable<Socket>; graceMs?: number | undefined },
+  { sockets = () => [], graceMs = GRACE_MS }: { sockets?: () => Iterable<Socket>; graceMs?: number | undefined },
 ): Promise<void> {
   const ended = new AbortController();
   const closed = Promise.all([
@@ -277,6 +287,7 @@ export async function endServer(
   server.closeIdleConnections();
   const late = setTimeout(() => handler.stop(), graceMs);
   const gone = setTimeout(() => {
+    server.closeAllConnections();
     for (const socket of sockets()) socket.destroy();
     ended.abort();
   }, graceMs + LEAVE_MS);

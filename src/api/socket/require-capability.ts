@@ -2,10 +2,11 @@ import { type Caller, isWholeOperator } from "../../daemon/state/peer.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { advice, CairnError, call } from "../../errors.ts";
 import { DAEMON_CALLS } from "../../verbs/index.ts";
-import { callOf, isForOwners, type Options, servedCall } from "../rights/capabilities.ts";
+import { callOf, isForOwners, isForPage, onlyLooks, type Options, servedCall } from "../rights/capabilities.ts";
 
 /** Throws `permission` or `unsupported` if a caller may not make a call, or not with these options; `usage` for an unknown call. */
 export function requireCapability(caller: Caller, name: string, options: Options): void {
+  if (caller.page !== undefined) return requireForPage(caller.page, name, options);
   const verb = servedCall(name);
   if (verb === undefined) throw noCall(name);
   if (caller.isAgent) return requireForAgents(verb, name, options);
@@ -20,6 +21,17 @@ export function requireCapability(caller: Caller, name: string, options: Options
     hint: "use the library or the command: this call writes to a path that the caller chooses",
     details: { served: false },
   });
+}
+
+function requireForPage(page: Caller["page"], name: string, options: Options): void {
+  if (!isForPage(name))
+    throw new CairnError("usage", `the page has no call ${JSON.stringify(name)}`, {
+      hint: "make this call by the command or the library",
+    });
+  if (page === "looks" && !onlyLooks(name, options))
+    throw new CairnError("refused", `${name} changes something, and this page was started to look only`, {
+      hint: "start `cairn ui` without --read-only",
+    });
 }
 
 function requireForAgents({ agents, by, agentCause }: Verb, name: string, options: Options): void {

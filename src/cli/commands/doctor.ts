@@ -20,6 +20,7 @@ export const command: CommandDefinition = {
     const client = await context.open(input.argument(0));
     const result = await client.doctor({ ...context.callOptions(), ...OPTIONS.read(context, input) });
     await noteAgents(context, client, result);
+    for (const problem of (await client.schedule(context.callOptions())).problems) context.note(problem);
     const outcome: Outcome = {
       data: result,
       async text() {

@@ -160,9 +160,9 @@ function readCredentials(context: Context, input: Input, root: string): Credenti
 async function newPassword(context: Context, user: string): Promise<string> {
   const { cwd, env, signal } = context;
   if (process.stdin.isTTY) {
-    const { readPassword } = await import("../password.ts");
+    const { askPassword } = await import("../password.ts");
     const question = `password of ${user}`;
-    const given = await readPassword({ variable: "REST_PASSWORD", question, twice: true, cwd, env, signal });
+    const given = await askPassword({ variable: "REST_PASSWORD", question, twice: true, cwd, env, signal });
     if (given.former !== null) throw usage("the password of a user must be UTF-8");
     return Buffer.from(given.bytes).toString("utf8");
   }

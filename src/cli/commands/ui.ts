@@ -1,6 +1,6 @@
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { CODE_MS, PageServer } from "../../api/page/server.ts";
+import type { PageServer } from "../../api/page/server.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { currentUser } from "../../fs/users.ts";
 import { hasDisplay, type OpenedPage, openInBrowser } from "../browser.ts";
@@ -41,6 +41,7 @@ export const command: CommandDefinition = {
     if (context.globals.controlDirectory !== undefined)
       throw usage("ui shows the workspaces of your registry, and --control-dir names one that may not be in it");
     const start = await startOf(context, input.argument(0));
+    const { CODE_MS, PageServer } = await import("../../api/page/server.ts");
     const server = await PageServer.start({
       openLibrary,
       page: PAGE,

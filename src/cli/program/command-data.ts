@@ -1,4 +1,4 @@
-import { LogRecord } from "../../contract/daemon.ts";
+import { DueResult, LogRecord } from "../../contract/daemon.ts";
 import { anything, type AnySchema, flag, object, oneOf, orNull, rows, text } from "../../contract/schema.ts";
 import { ALL_TABLES } from "../../verbs/index.ts";
 import { HookData, InstallData, RemoveData, StatusData } from "../commands/agent/data.ts";
@@ -45,13 +45,11 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
     path: text(),
     control_directory: orNull(text("null: the folder was no workspace any more")),
   }),
-  "backup due": object({
+  due: object({
     folders: rows(
       object({
         path: text(),
-        save_point_id: orNull(text("null: nothing has changed since the last point, or `error` says why")),
-        snapshot_id: orNull(text("null: no backup was due or nothing has changed, or `error` says why")),
-        removed: rows(text(), "snapshots that the kept rules no longer keep"),
+        ...DueResult.entries,
         error: orNull(object({ code: text(), message: text(), hint: orNull(text()) })),
       }),
     ),

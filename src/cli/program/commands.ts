@@ -202,6 +202,16 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "serve save points to an agent as MCP tools",
     load: () => import("../commands/mcp.ts"),
   },
+  due: {
+    group: BACKUPS,
+    summary: "save, back up and check the folders that are due",
+    load: () => import("../commands/backup/due.ts"),
+  },
+  schedule: {
+    group: BACKUPS,
+    summary: "show or change what runs when on a folder",
+    load: () => import("../commands/schedule.ts"),
+  },
   vm: {
     group: MACHINES,
     summary: "save, clone and restore virtual machines",

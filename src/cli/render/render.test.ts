@@ -24,10 +24,21 @@ import { renderStatus } from "./status.ts";
 const shorten = (id: string): string => id.slice(0, 8);
 const now = Date.parse("2026-11-20T09:15:11.123Z");
 
+const NO_SCHEDULE = {
+  last_save_at: null,
+  last_backup_at: null,
+  last_verify_at: null,
+  last_proof_at: null,
+  next_at: null,
+  runs: [],
+  problems: [],
+};
+
 async function fakeStatus(changed: Partial<StatusResult>): Promise<string> {
   const client = await fakeLibrary().library.open("/x");
   const status = { ...(await client.status()), ...changed };
-  return renderStatus({ status, shorten, save: "cairn save", style: PLAIN, now });
+  const schedule = { ...NO_SCHEDULE, workspace: status.workspace };
+  return renderStatus({ status, schedule, shorten, save: "cairn save", style: PLAIN, now });
 }
 
 test("status shows a clean, a changed, an unsaved and a restored folder", async () => {

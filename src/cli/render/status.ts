@@ -14,10 +14,13 @@ import { isTorn, renderLeftOut } from "./points.ts";
 import { listedNames } from "../../fs/paths/safe-path.ts";
 import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
+import { describeSchedule } from "./schedule.ts";
+import type { Schedule } from "../../contract/daemon.ts";
 import { renderTable } from "./table.ts";
 
 export interface StatusView {
   status: StatusResult;
+  schedule: Schedule;
   shorten: Shorten;
   save: string;
   style: Style;
@@ -32,6 +35,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["state", state],
     ["head", describeHead(view)],
     ["backup", describeBackup(view)],
+    ["schedule", describeSchedule(view.schedule, view.now)],
     ["watched", status.watched ? "yes, by the daemon" : "no"],
     ["engine", status.engine_reasons.find(({ chosen }) => chosen)?.engine ?? "unknown"],
     [

@@ -4,7 +4,8 @@ import { type EventPlace, Events, type Happening } from "./events.ts";
 import { Jobs } from "./jobs.ts";
 import { Records } from "./records.ts";
 
-export type { EventPlace, Noted } from "./events.ts";
+export { type EventPlace, Events, type Happening, type Noted } from "./events.ts";
+export { Records } from "./records.ts";
 
 export type VerbOfWorkspace = keyof typeof CLIENT_VERBS;
 

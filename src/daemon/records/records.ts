@@ -59,6 +59,13 @@ export class Records {
     }
   }
 
+  /** Makes a database that ends with this process. */
+  static inMemory(): Records {
+    const db = new DatabaseSync(":memory:");
+    db.exec(SCHEMA);
+    return new Records("", db);
+  }
+
   static #open(path: string): Records {
     const found = lstatSync(path, { throwIfNoEntry: false });
     if (found === undefined) writeFileSync(path, "", { flag: "wx", mode: 0o600 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ScheduledRun } from "../../formats/records/daemon-state.ts";
+import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import { agesOf } from "./ages.ts";
 
 const NOW = Date.parse("2026-11-20T00:00:00Z");
@@ -27,13 +27,14 @@ const SERVED = {
 
 test("ages count a save without changes and both kinds of proof, but no runs of other workspaces", () => {
   const runs = [
+    run("save", 0.5, { repository: null }),
     run("backup", 1),
     run("backup", 0, { workspace: OTHER, repository: "/other" }),
     run("restore-check", 7),
     run("verify", 3, { workspace: null }),
     run("verify", 0, { workspace: null, repository: "/other" }),
   ];
-  const { ages, reasons } = agesOf({ ...SERVED, saved_at: daysAgo(0.5) }, { runs, limits: LIMITS, now: NOW });
+  const { ages, reasons } = agesOf(SERVED, { runs, limits: LIMITS, now: NOW });
   assert.deepEqual(
     [ages, reasons],
     [{ last_save_at: daysAgo(0.5), last_backup_at: daysAgo(1), last_proof_at: daysAgo(3), overdue: [] }, []],
@@ -59,14 +60,11 @@ test("a job that never ran is overdue once the workspace is older than the limit
 
 test("a repository without a recent good backup is overdue, even if another repository has one", () => {
   const runs = [run("backup", 0), run("backup", 5, { repository: "/far" })];
-  const { ages, reasons } = agesOf(
-    { ...SERVED, saved_at: daysAgo(0) },
-    {
-      runs,
-      limits: { ...LIMITS, proof_age_ms: null },
-      now: NOW,
-    },
-  );
+  const { ages, reasons } = agesOf(SERVED, {
+    runs: [...runs, run("save", 0, { repository: null })],
+    limits: { ...LIMITS, proof_age_ms: null },
+    now: NOW,
+  });
   assert.deepEqual(ages.overdue, ["backup"]);
   assert.equal(ages.last_backup_at, daysAgo(0));
   assert.deepEqual(reasons, [`/w: the last good backup into /far was at ${daysAgo(5)}; the limit is exceeded`]);

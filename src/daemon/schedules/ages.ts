@@ -1,4 +1,5 @@
-import type { ScheduledRun, ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Limits } from "../config.ts";
 
@@ -35,11 +36,14 @@ function latest(times: readonly (string | null)[]): string | null {
  * as good. Each repository has its own limit. A job that never succeeded counts from when its first run was due.
  */
 export function agesOf(
-  served: Pick<ServedWorkspace, "id" | "registered_at" | "saved_at"> & { path: string; last_point_at: string | null },
+  served: Pick<ServedWorkspace, "id" | "registered_at"> & { path: string; last_point_at: string | null },
   { runs, limits, now }: { runs: readonly ScheduledRun[]; limits: Limits; now: number },
 ): { ages: Ages; reasons: string[]; measured: Measured[]; late: Measured[] } {
   const since = served.registered_at;
-  const save = latest([served.last_point_at, served.saved_at ?? null]);
+  const save = latest([
+    served.last_point_at,
+    runs.find(({ kind, workspace }) => kind === "save" && workspace === served.id)?.good_at ?? null,
+  ]);
   const backups = runs.filter(({ kind, workspace }) => kind === "backup" && workspace === served.id);
   const proofs = backups.flatMap(({ repository, good_at: stored }): Measured[] => {
     const of = runs.filter(

@@ -1,93 +1,77 @@
 import { CairnError, toCairnError } from "../../errors.ts";
-import { failpoint } from "../../failpoint.ts";
-import type { ScheduledRun } from "../../formats/records/daemon-state.ts";
+import type { ScheduledRun } from "../../formats/records/schedule.ts";
+import { changeSchedule, dueAt, keyOf, runIfDue, runOf, type Task } from "../../operations/kept/schedule.ts";
 import { type Clock, wakeAt } from "./clock.ts";
-
-/** The key of a task's record. */
-export type TaskName = Pick<ScheduledRun, "kind" | "repository" | "workspace">;
-
-export interface Task extends TaskName {
-  everyMs: number;
-  /** True: a task without a run so far runs now, not after one interval. */
-  isSoon?: boolean;
-  /** Runs the task and returns further members of its record. Throws if the task fails. */
-  run: (signal: AbortSignal, before: ScheduledRun) => Promise<Partial<ScheduledRun> | void>;
-}
 
 /** Milliseconds before the first run: a machine that has just started is busy. */
 const FIRST_MS = 1_000;
-/** Milliseconds until a task with a temporary error is tried again, unless it is due sooner. */
-const RETRY_MS = 10 * 60_000;
-
-/** The key of a task's record, as text. */
-export function keyOf({ kind, repository, workspace }: TaskName): string {
-  return JSON.stringify([kind, repository, workspace]);
-}
+/** Milliseconds until the next look at a task that another process runs, or whose run could not be recorded. */
+const AGAIN_MS = 10 * 60_000;
 
 interface Options {
   clock: Clock;
-  runs: readonly ScheduledRun[];
-  /** Saves all records durably. Throws system errors. */
-  keep: (runs: ScheduledRun[]) => void;
   log: (message: string) => void;
 }
 
-/**
- * Runs tasks when they are due, one at a time, the most overdue first. A task that was missed several times runs once.
- * A run: the work, then its record ●. A kill in between leaves the old record, and the next start does the work again.
- */
+/** Runs tasks when they are due, one at a time, the most overdue first. A task that was missed several times runs once. */
 export class Scheduler {
   readonly #options: Options;
-  readonly #runs: Map<string, ScheduledRun>;
   #tasks = new Map<string, Task>();
+  /** When this process first had the task. */
+  readonly #since = new Map<string, string>();
   #running: { key: string; ended: Promise<void> } | null = null;
+  #noting = Promise.resolve();
   #cancel = (): void => undefined;
   readonly #stopped = new AbortController();
-  /** Tasks whose last run had a temporary error, for example a server that does not answer. */
-  readonly #passing = new Set<string>();
   readonly #again = new Set<string>();
+  /** Times before which a task is not looked at. */
+  readonly #notBefore = new Map<string, number>();
 
   constructor(options: Options) {
     this.#options = options;
-    this.#runs = new Map(options.runs.map((run) => [keyOf(run), run]));
   }
 
-  /**
-   * Replaces the tasks. A run that is under way ends with its old task. Drops records of removed tasks, but keeps
-   * records of kinds that are not in `known`. Throws system errors if the records cannot be saved.
-   */
-  set(tasks: readonly Task[], known: readonly string[]): void {
-    // Of tasks with the same key the first one counts.
+  /** Replaces the tasks. A run that is under way ends with its old task. Of tasks with the same key the first one counts. */
+  set(tasks: readonly Task[]): void {
     this.#tasks = new Map();
-    for (const task of tasks) if (!this.#tasks.has(keyOf(task))) this.#tasks.set(keyOf(task), task);
-    let isChanged = false;
-    for (const [key, { kind }] of this.#runs)
-      if (known.includes(kind) && !this.#tasks.has(key)) isChanged = this.#runs.delete(key);
     const since = new Date(this.#options.clock.now()).toISOString();
-    for (const [key, { kind, repository, workspace }] of this.#tasks) {
-      if (this.#runs.has(key)) continue;
-      this.#runs.set(key, { kind, repository, workspace, since, ran_at: null, good_at: null, error: null });
-      isChanged = true;
+    for (const task of tasks) {
+      const key = keyOf(task);
+      if (this.#tasks.has(key)) continue;
+      this.#tasks.set(key, task);
+      if (this.#since.has(key)) continue;
+      this.#since.set(key, since);
+      this.#noting = this.#noting.then(async () => this.#note(task, since));
     }
     this.#wait();
-    if (isChanged) this.#options.keep([...this.#runs.values()]);
+  }
+
+  /** Records when a new task was first due, so that it becomes due even if the daemon starts often. */
+  async #note(task: Task, since: string): Promise<void> {
+    try {
+      await changeSchedule(task, (file) => {
+        const isKnown = file.runs.some(({ kind }) => kind === task.kind);
+        return isKnown ? null : { ...file, runs: [...file.runs, runOf(task, since)] };
+      });
+    } catch (error) {
+      this.#options.log(`cannot record scheduled tasks: ${toCairnError(error).message}`);
+    }
   }
 
   /** Runs failed tasks again soon: a person may have removed the cause. */
   retryFailed(): void {
-    for (const [key, { error }] of this.#runs) if (error !== null) this.#again.add(key);
+    for (const [key, task] of this.#tasks) if (this.#runOf(task).error !== null) this.#again.add(key);
     this.#wait();
   }
 
-  /** Milliseconds since 1970. A recorded time in the future came from a wrong clock and is ignored. */
+  #runOf(task: Task): ScheduledRun {
+    return runOf(task, this.#since.get(keyOf(task)));
+  }
+
   #dueAt(task: Task): number {
     const key = keyOf(task);
-    const { ran_at, since, again_at: again } = this.#runs.get(key)!;
-    if (this.#again.has(key) || (ran_at === null && task.isSoon === true)) return 0;
-    const last = Date.parse(ran_at ?? since);
-    if (last > this.#options.clock.now()) return 0;
-    const due = last + (this.#passing.has(key) ? Math.min(task.everyMs, RETRY_MS) : task.everyMs);
-    return again === undefined ? due : Math.min(due, Math.max(last, Date.parse(again)));
+    const due = this.#again.has(key) ? 0 : dueAt(this.#runOf(task), task, this.#options.clock.now());
+    return Math.max(due, this.#notBefore.get(key) ?? 0);
   }
 
   #next(): { task: Task; due: number } | null {
@@ -117,31 +101,16 @@ export class Scheduler {
   }
 
   async #run(task: Task): Promise<void> {
-    const { clock, keep, log } = this.#options;
-    const { signal } = this.#stopped;
+    const { clock, log } = this.#options;
     const key = keyOf(task);
-    let found: Partial<ScheduledRun>;
-    this.#passing.delete(key);
-    this.#again.delete(key);
+    const isForced = this.#again.delete(key);
+    this.#notBefore.delete(key);
+    const how = { now: () => clock.now(), signal: this.#stopped.signal, isForced };
     try {
-      found = { error: null, ...(await task.run(signal, this.#runs.get(key)!)) };
+      if ((await runIfDue(task, how)) === null) this.#notBefore.set(key, clock.now() + AGAIN_MS);
     } catch (error) {
-      const { message, code, hint, retryable } = toCairnError(error);
-      found = { error: message, code, ...(hint === undefined ? {} : { hint }) };
-      if (retryable) this.#passing.add(key);
-    }
-    // The next start runs a stopped task again; a task that was removed has no record.
-    const before = this.#runs.get(key);
-    if (before === undefined || (signal.aborted && found.error !== null)) return;
-    failpoint("daemon.schedule-ran");
-    const at = new Date(clock.now()).toISOString();
-    const { code: _code, hint: _hint, again_at: _again, ...kept } = before;
-    this.#runs.set(key, { ...kept, ran_at: at, ...(found.error === null ? { good_at: at } : {}), ...found });
-    try {
-      keep([...this.#runs.values()]);
-    } catch (error) {
-      // A result that is not saved is not reported; the time of the run is kept so that the task does not run again at once.
-      this.#runs.set(key, { ...before, ran_at: at });
+      // A result that is not saved is not reported; the task does not run again at once.
+      this.#notBefore.set(key, clock.now() + Math.max(task.everyMs, AGAIN_MS));
       log(`cannot record that ${task.kind} ran: ${toCairnError(error).message}`);
     }
   }
@@ -150,11 +119,8 @@ export class Scheduler {
   facts(): { task: Task; run: ScheduledRun; nextAt: string | null }[] {
     return [...this.#tasks].map(([key, task]) => {
       const next = Math.max(this.#dueAt(task), this.#options.clock.now());
-      return {
-        task,
-        run: this.#runs.get(key)!,
-        nextAt: this.#running?.key === key ? null : new Date(next).toISOString(),
-      };
+      const nextAt = this.#running?.key === key ? null : new Date(next).toISOString();
+      return { task, run: this.#runOf(task), nextAt };
     });
   }
 
@@ -163,5 +129,6 @@ export class Scheduler {
     this.#stopped.abort(new CairnError("interrupted", "the daemon stops"));
     this.#cancel();
     await this.#running?.ended;
+    await this.#noting;
   }
 }

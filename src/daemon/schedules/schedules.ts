@@ -1,20 +1,27 @@
 import type { DaemonStatus } from "../../contract/daemon.ts";
 import { toCairnError } from "../../errors.ts";
-import { SCHEDULED, type ScheduledRun, type ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import type { ScheduledRun } from "../../formats/records/schedule.ts";
+import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { realPathOf } from "../../workspace/place/find-workspace.ts";
-import type { BackupRow, DaemonConfig } from "../config.ts";
+import { callAlarm } from "../../operations/kept/alarm.ts";
+import { type BackupRow, keptRow } from "../../operations/kept/kept-runs.ts";
+import { stateOf } from "../../operations/kept/raised.ts";
+import { keyOf, runOf, type Task, type TaskName } from "../../operations/kept/schedule.ts";
+import { backupTasks, saveFolder, saveTask, type WorkHands } from "../../operations/schedule/tasks.ts";
+import { findWorkspace, realPathOf } from "../../workspace/place/find-workspace.ts";
+import type { DaemonConfig } from "../config.ts";
 import { folderOf, type KeptState } from "../state/kept-state.ts";
 import type { Log } from "../log/log.ts";
-import { alarmError, callAlarm } from "../../operations/kept/alarm.ts";
 import { agesOf } from "./ages.ts";
-import { Alarms, errorOf, stateOf, type WatchedJob } from "./alarms.ts";
+import { type Alarmed, Alarms } from "./alarms.ts";
 import { AutoSaves, type Changes, type SaveRules } from "./auto-saves.ts";
-import { type BackupHands, backupTasks } from "./backups.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
-import { keyOf, Scheduler, type Task } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
 
-export interface ScheduleHands extends Omit<BackupHands, "now"> {
+export interface ScheduleHands extends Pick<WorkHands, "openRepository"> {
+  client: (served: ServedWorkspace) => ReturnType<WorkHands["client"]>;
+  /** Saves a folder in its turn if it changed. */
+  save: (served: ServedWorkspace, ...more: SaveArguments) => ReturnType<WorkHands["save"]>;
   kept: KeptState;
   changes: Changes;
   /** Time of the newest point of a workspace; null: there is none, or the points cannot be read now. */
@@ -25,10 +32,15 @@ export interface ScheduleHands extends Omit<BackupHands, "now"> {
   log: Log;
 }
 
+type SaveArguments = Parameters<WorkHands["save"]> extends [unknown, ...infer Rest] ? Rest : never;
+
 const QUIET_MS = 30_000;
 const MOST_MS = 5 * 60_000;
 /** Milliseconds between two comparisons of the limits with the clock. */
 const LOOK_MS = 60_000;
+
+/** Milliseconds between the end of a run and a look at its record. */
+const RECORDED_MS = 500;
 
 type Row = DaemonStatus["schedules"][number];
 
@@ -39,6 +51,13 @@ export class Schedules {
   readonly #scheduler: Scheduler;
   readonly #saves: AutoSaves;
   readonly #alarms: Alarms;
+  readonly #work: WorkHands;
+  /** Workspaces whose last save failed. */
+  readonly #unsaved = new Set<string>();
+  /** Alarms of `backup use`, by the name of the task. */
+  #ownAlarms: ReadonlyMap<string, string | null> = new Map();
+  /** False: no job had an alarm at the last look. */
+  #wasWatched = true;
   #isStopped = false;
   #cancelLook = (): void => undefined;
   #config: DaemonConfig | null = null;
@@ -49,16 +68,19 @@ export class Schedules {
     this.#hands = hands;
     this.#clock = clock;
     const { kept, changes, log } = hands;
-    this.#scheduler = new Scheduler({
-      clock,
-      runs: kept.state.schedules.runs ?? [],
-      keep: (runs) => {
-        kept.change({ schedules: { ...kept.state.schedules, runs } });
-        this.#look();
+    this.#scheduler = new Scheduler({ clock, log });
+    const servedBy = ({ id }: { id: string }): ServedWorkspace => kept.state.workspaces.find((each) => each.id === id)!;
+    this.#work = {
+      openRepository: hands.openRepository,
+      client: async (folder) => hands.client(servedBy(folder)),
+      save: async (folder, ...more) => hands.save(servedBy(folder), ...more),
+      warn: (warning, folder) => {
+        const workspace = folderOf(folder);
+        log(`${printablePath(workspace)}: ${warning}`, { priority: "warning", workspace });
       },
-      log,
-    });
-    this.#alarms = new Alarms({ kept, log, call: callAlarm, now: () => clock.now() });
+      now: () => clock.now(),
+    };
+    this.#alarms = new Alarms({ log, call: callAlarm, now: () => clock.now() });
     this.#saves = new AutoSaves({ clock, changes, save: async (id, signal) => this.#saveBySelf(id, signal) });
   }
 
@@ -80,7 +102,7 @@ export class Schedules {
 
   /** Applies the configuration to the workspaces that are served now. */
   refresh(): void {
-    const { kept, log } = this.#hands;
+    const { kept } = this.#hands;
     const config = this.#config!;
     this.#saves.set(
       saveRules(config),
@@ -92,22 +114,56 @@ export class Schedules {
         repository: null,
         workspace: null,
         everyMs: config.retention.every_ms,
-        run: async (signal) => this.#cleanUp(signal),
+        run: async ({ signal }) => this.#cleanUp(signal),
       },
-      ...backupTasks(config.backup, (row) => this.#servedBy(row), {
-        ...this.#hands,
-        save: async (served, signal, how) => this.#save(served, signal, how),
-        now: () => this.#clock.now(),
-      }),
+      ...backupTasks(config.backup, (row) => this.#servedBy(row), this.#work),
     ];
-    try {
-      this.#scheduler.set(
-        tasks.map((task) => ({ ...task, run: this.#logged(task) })),
-        SCHEDULED,
-      );
-    } catch (error) {
-      log(`cannot record scheduled tasks: ${toCairnError(error).message}`, { priority: "warning" });
+    // A row of the configuration takes precedence over `backup use`.
+    const configured = new Set(tasks.map(keyOf));
+    const own = new Map<string, string | null>();
+    for (const served of kept.state.workspaces) {
+      const row = this.#rowOf(served);
+      if (row === null) continue;
+      const alarm = row.on_failure ?? null;
+      own.set(keyOf({ kind: "save", workspace: served.id, repository: null }), alarm);
+      for (const task of backupTasks([row], () => [served], this.#work)) {
+        if (configured.has(keyOf(task))) continue;
+        tasks.push(task);
+        own.set(keyOf(task), alarm);
+      }
     }
+    this.#ownAlarms = own;
+    this.#scheduler.set(tasks.map((task) => ({ ...task, run: this.#logged(task) })));
+  }
+
+  /** The repository that `backup use` keeps for a folder, if this daemon's user set it. */
+  #rowOf(served: ServedWorkspace): BackupRow | null {
+    try {
+      const found = findWorkspace(folderOf(served));
+      return found?.workspace.id === served.id ? keptRow(found) : null;
+    } catch (error) {
+      this.#hands.log(
+        `${printablePath(folderOf(served))} is not backed up by \`backup use\`: ${toCairnError(error).message}`,
+        {
+          priority: "warning",
+          workspace: folderOf(served),
+        },
+      );
+      return null;
+    }
+  }
+
+  /** The daemon's work on the workspace with an id, and on its repositories. */
+  tasksOf(id: string): Task[] {
+    const tasks = this.#scheduler.facts().map(({ task }) => task);
+    const repositories = tasks.filter(({ workspace }) => workspace === id).map(({ repository }) => repository);
+    const own = tasks.filter(
+      ({ kind, workspace, repository }) =>
+        kind !== "cleanup" && (workspace === id || (workspace === null && repositories.includes(repository))),
+    );
+    const served = this.#hands.kept.state.workspaces.find((each) => each.id === id);
+    // A timer's `due` saves the folders that the daemon does not save by itself.
+    return served === undefined || saveRules(this.#config!) !== null ? own : [...own, saveTask(served, this.#work)];
   }
 
   #servedBy({ workspace }: BackupRow): readonly ServedWorkspace[] {
@@ -123,31 +179,6 @@ export class Schedules {
     return { error: failed[0] ?? null };
   }
 
-  /** Saves a folder and notes the time at which it equals its newest point. The next change of the state writes the note. */
-  async #save(...[served, signal, how]: Parameters<BackupHands["save"]>): ReturnType<BackupHands["save"]> {
-    const at = new Date(this.#clock.now()).toISOString();
-    const noted = (): ServedWorkspace | undefined =>
-      this.#hands.kept.state.workspaces.find(({ id }) => id === served.id);
-    try {
-      const saved = await this.#hands.save(served, signal, how);
-      const kept = noted();
-      if (kept === undefined) return saved;
-      kept.saved_at = at;
-      if (kept.save_failed !== undefined) {
-        delete kept.save_failed;
-        this.#look();
-      }
-      return saved;
-    } catch (error) {
-      const kept = noted();
-      if (kept !== undefined && !signal.aborted) {
-        kept.save_failed = { at: new Date(this.#clock.now()).toISOString(), ...alarmError(error) };
-        this.#look();
-      }
-      throw error;
-    }
-  }
-
   /**
    * Calls the alarm for jobs that began to fail and for jobs that are well again. A timer repeats this, because a limit
    * passes without a run.
@@ -157,55 +188,69 @@ export class Schedules {
     const config = this.#config;
     if (config === null || this.#isStopped) return;
     const { on_failure: onFailure } = config.alarm;
-    this.#alarms.judge(onFailure === null ? [] : this.#jobs(config), onFailure);
-    if (onFailure === null) return;
+    const isWatched = onFailure !== null || [...this.#ownAlarms.values()].some((alarm) => alarm !== null);
+    if (!isWatched && !this.#wasWatched) return;
+    this.#wasWatched = isWatched;
+    this.#alarms.judge(this.#jobs(config));
     const spans = Object.values(config.limits).filter((limit) => limit !== null);
-    this.#cancelLook = this.#clock.after(Math.min(LOOK_MS, ...spans), () => this.#look());
+    if (isWatched) this.#cancelLook = this.#clock.after(Math.min(LOOK_MS, ...spans), () => this.#look());
   }
 
   /** State of each job that the alarm watches. A failure counts until a success, even if the job is late. */
-  #jobs(config: DaemonConfig): WatchedJob[] {
+  #jobs(config: DaemonConfig): Alarmed[] {
     const { kept } = this.#hands;
     const now = this.#clock.now();
-    const runs = new Map(this.runs.map((run) => [keyOf(run), run]));
-    const ofWorkspaces = kept.state.workspaces.flatMap((served) => this.#jobsOf(served, { config, runs, now }));
-    const others = this.#scheduler.facts().flatMap((each): WatchedJob[] => {
+    const ofWorkspaces = kept.state.workspaces.flatMap((served) => this.#jobsOf(served, config, now));
+    const others = this.#scheduler.facts().flatMap((each): Alarmed[] => {
       const { task, run } = each;
       if (task.kind === "cleanup" || task.kind === "backup") return [];
       const workspace = kept.state.workspaces.find(({ id }) => id === task.workspace) ?? null;
-      const error = errorOf(run);
-      const state = stateOf(error, this.#row(each, now).overdue);
-      const what = task.kind as WatchedJob["what"];
-      return [{ what, workspace, repository: task.repository, state, lastSuccessAt: run.good_at, error }];
+      const what = task.kind as Alarmed["what"];
+      const state = stateOf(run, this.#row(each, now).overdue);
+      return [
+        {
+          what,
+          workspace,
+          repository: task.repository,
+          lastSuccessAt: run.good_at,
+          ...state,
+          alarm: this.#alarmOf(task),
+        },
+      ];
     });
     return [...ofWorkspaces, ...others];
   }
 
-  #jobsOf(
-    served: ServedWorkspace,
-    { config, runs, now }: { config: DaemonConfig; runs: ReadonlyMap<string, ScheduledRun>; now: number },
-  ): WatchedJob[] {
-    const { limits } = config;
-    const { id: workspace, save_failed: failed } = served;
+  #alarmOf(task: TaskName): string | null {
+    return this.#ownAlarms.get(keyOf(task)) ?? this.#config!.alarm.on_failure;
+  }
+
+  #jobsOf(served: ServedWorkspace, { limits, ...config }: DaemonConfig, now: number): Alarmed[] {
+    const { id: workspace } = served;
+    const runs = this.runs;
     const ages = (last_point_at: string | null): ReturnType<typeof agesOf> =>
-      agesOf({ ...served, last_point_at }, { runs: this.runs, limits, now });
+      agesOf({ ...served, last_point_at }, { runs, limits, now });
     let { measured, late } = ages(null);
+    const saved = runs.find((run) => run.kind === "save" && run.workspace === workspace);
     // The newest point is looked for only if automatic saves are too old.
-    if (failed !== undefined || late.some(({ kind }) => kind === "save"))
+    if ((saved?.error ?? null) !== null || late.some(({ kind }) => kind === "save"))
       ({ measured, late } = ages(this.#hands.lastPointAt(served)));
     const isWatched = {
-      save: saveRules(config) !== null || limits.save_age_ms !== null,
+      save: saveRules({ limits, ...config }) !== null || limits.save_age_ms !== null,
       backup: limits.backup_age_ms !== null,
       proof: limits.proof_age_ms !== null,
     };
-    return measured.flatMap((each): WatchedJob[] => {
+    return measured.flatMap((each): Alarmed[] => {
       const { kind: what, repository, at } = each;
-      const run = runs.get(keyOf({ kind: what, repository, workspace }));
+      const name = { kind: what, repository, workspace };
+      let run = runs.find((one) => keyOf(one) === keyOf(name));
       if (!isWatched[what] && run === undefined) return [];
-      const isFailed = what === "save" && failed !== undefined && (at === null || failed.at > at);
-      const error = isFailed ? failed : errorOf(run);
-      const state = stateOf(error, late.includes(each));
-      return [{ what, workspace: served, repository, state, lastSuccessAt: at, error }];
+      // A folder that cannot be saved is not backed up, which is one failure.
+      if (what === "backup" && (run?.error ?? null) !== null && run?.error === saved?.error) return [];
+      // A point that a person made after a failed save is a success.
+      if (what === "save" && at !== null && (run?.ran_at ?? at) <= at) run = undefined;
+      const state = stateOf(run ?? {}, late.includes(each));
+      return [{ what, workspace: served, repository, lastSuccessAt: at, ...state, alarm: this.#alarmOf(name) }];
     });
   }
 
@@ -219,12 +264,15 @@ export class Schedules {
     const shown = printablePath(about.workspace);
     try {
       // The files of a hook would be a change, and the next save would follow at once.
-      const { made, save_point_id: point } = await this.#save(served, signal, { hooks: false });
+      const { made, save_point_id: point } = await saveFolder(served, { hands: this.#work, signal }, { hooks: false });
+      if (this.#unsaved.delete(id)) this.#look();
       const duration_ms = clock.now() - started;
       if (made) log(`${shown}: saved automatically, ${point.slice(0, 8)}`, { ...about, outcome: "ok", duration_ms });
     } catch (error) {
       const { code, message } = toCairnError(error);
       const duration_ms = clock.now() - started;
+      this.#unsaved.add(id);
+      this.#look();
       if (!signal.aborted)
         log(`${shown}: automatic save failed: ${message}`, {
           ...about,
@@ -240,7 +288,7 @@ export class Schedules {
   #logged(task: Task): Task["run"] {
     const { log, kept } = this.#hands;
     const clock = this.#clock;
-    return async (signal, before) => {
+    return async (call) => {
       const started = clock.now();
       const served = kept.state.workspaces.find(({ id }) => id === task.workspace);
       const workspace = served === undefined ? undefined : folderOf(served);
@@ -250,25 +298,30 @@ export class Schedules {
       const about = { workspace, verb: task.kind };
       const tell = (error: string | null, outcome: string): void => {
         const duration_ms = clock.now() - started;
+        // The run is recorded by then.
+        clock.after(RECORDED_MS, () => this.#look());
         if (error === null) log(`${shown}: done as scheduled, ${duration_ms} ms`, { ...about, outcome, duration_ms });
         else log(`${shown}: ${error}`, { ...about, priority: "warning", outcome, duration_ms });
       };
       try {
-        const found = await task.run(signal, before);
+        const found = await task.run(call);
         const error = (found ?? {}).error ?? null;
         tell(error, error === null ? "ok" : "failed");
         return found;
       } catch (error) {
         const { message, code } = toCairnError(error);
-        tell(signal.aborted ? "stopped; the next start of the daemon runs it again" : message, code);
+        tell(call.signal.aborted ? "stopped; the next start of the daemon runs it again" : message, code);
         throw error;
       }
     };
   }
 
-  /** Records of all runs, in the form of the state file. */
+  /** Records of all runs. */
   get runs(): readonly ScheduledRun[] {
-    return this.#hands.kept.state.schedules.runs ?? [];
+    const saves = this.#hands.kept.state.workspaces.map(({ id }) =>
+      runOf({ kind: "save", workspace: id, repository: null }),
+    );
+    return [...saves, ...this.#scheduler.facts().map(({ run }) => run)];
   }
 
   /** Scheduled work that a caller may know of. `isAll`: also work that is about no single workspace. */

@@ -22,6 +22,8 @@ export interface Caller extends Peer {
   token: string | null;
   /** Ids of the workspaces to which the token is limited; null: all workspaces of the user. */
   only: ReadonlySet<string> | null;
+  /** The caller is the page of `cairn ui`; `looks`: it may change nothing. */
+  page?: "looks" | "changes";
 }
 
 /** Tells callers apart: by their token, else by the user. */

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { join } from "node:path";
 import type { TokenCreated, TokenInfo, TokenOptions } from "../../contract/daemon.ts";
-import { advice, CairnError, call, either, word } from "../../errors.ts";
+import { advice, CairnError, call, either, type Hint, word } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { encodeChecked, rawPath } from "../../formats/records/record.ts";
 import {
@@ -28,11 +28,12 @@ const FORM = /^cairn_([0-9a-f]{16})_([0-9a-f]{64})$/;
 
 /** A request whose token is not valid. The answer gives no reason; `details.reason` is for the log. */
 export class NotAdmitted extends CairnError {
-  constructor(reason: string) {
-    super("permission", "a valid token is required", {
-      hint: advice`send a token as \`Authorization: Bearer TOKEN\`; a person creates one with ${call("service token create", "tokenCreate")}`,
-      details: { reason },
-    });
+  constructor(
+    reason: string,
+    message = "a valid token is required",
+    hint: Hint = advice`send a token as \`Authorization: Bearer TOKEN\`; a person creates one with ${call("service token create", "tokenCreate")}`,
+  ) {
+    super("permission", message, { hint, details: { reason } });
   }
 }
 

@@ -32,54 +32,8 @@ export interface DaemonState {
   moves?: FolderMove[];
   /** Snapshots that were migrated from ws-ckpt, by their ws-ckpt workspace; absent if none. */
   migrated?: { id: string; snapshots: string[] }[];
-  schedules: {
-    /** The times of each scheduled job; absent if none. */
-    runs?: ScheduledRun[];
-    /** Jobs that fail or are late, if the configuration has an alarm; absent if none. */
-    alarms?: RaisedAlarm[];
-  };
-}
-
-/** Kinds of scheduled jobs. */
-export const SCHEDULED = ["cleanup", "backup", "verify", "restore-check", "prune"] as const;
-
-/** The last times of one scheduled job. */
-export interface ScheduledRun {
-  /** One of `SCHEDULED`, or a kind of a later version. */
-  kind: string;
-  /** Location of the repository, without secrets; null if the job uses none. */
-  repository: string | null;
-  /** Id of the workspace; null if the job is not about a single one. */
-  workspace: string | null;
-  /** Time at which the job was first configured. */
-  since: string;
-  /** End of the last run that was not aborted. */
-  ran_at: string | null;
-  /** End of the last successful run. */
-  good_at: string | null;
-  /** Error of the last run; null if it succeeded, or if there was none. */
-  error: string | null;
-  /** Code and hint of `error`; absent if it has none. */
-  code?: string;
-  hint?: string;
-  /** Time at which a prune runs again for its second look, if that is before its next run. */
-  again_at?: string;
-  /** Times at which each part of the packs was last verified, or first due to be. */
-  parts_read_at?: string[];
-}
-
-/** A job that fails or is late, and whether the alarm was called. */
-export interface RaisedAlarm {
-  /** `save`, `backup`, `proof`, or another kind of run. */
-  what: string;
-  /** Id of the workspace; null if the job is not about a single one. */
-  workspace: string | null;
-  repository: string | null;
-  /** `well` stays only until the alarm was called. */
-  state: "failed" | "late" | "well";
-  since: string;
-  /** True if the alarm was called for this state. */
-  told: boolean;
+  /** Empty: the times of scheduled work are in records of their own. */
+  schedules: object;
 }
 
 export interface LoopImage {
@@ -116,10 +70,6 @@ export interface ServedWorkspace extends RecordedPath {
   subvolume_uuid: string | null;
   /** Number of points at the last count. */
   points: number;
-  /** Time at which a scheduled save last succeeded, with or without changes. */
-  saved_at?: string;
-  /** The last failure of a scheduled save; absent after a success. */
-  save_failed?: { at: string; code: string; message: string; hint: string | null };
   /** The path of a link to the folder, if the folder was moved onto the image. */
   link?: string;
   /** Present while the daemon gives the folder up; the next start finishes that. */
@@ -162,9 +112,7 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
       migrated.text("id", 100);
       migrated.texts("snapshots");
     });
-  const schedules = fields.object("schedules");
-  if (schedules.has("runs")) schedules.list("runs", checkRun, 1 << 20);
-  if (schedules.has("alarms")) schedules.list("alarms", checkAlarm, 1 << 20);
+  fields.object("schedules");
   return value as unknown as DaemonState;
 }
 
@@ -179,38 +127,7 @@ function checkWorkspace(element: unknown, label: string): void {
   fields.integer("points");
   fields.optionalText("link");
   if (fields.has("releasing")) fields.object("releasing").boolean("delete_points");
-  if (fields.has("saved_at")) fields.time("saved_at");
-  if (fields.has("save_failed")) {
-    const failed = fields.object("save_failed");
-    failed.time("at");
-    for (const key of ["code", "message"]) failed.text(key);
-    if (!failed.isNull("hint")) failed.text("hint");
-  }
   if (fields.has("owner_uid")) fields.integer("owner_uid", 2 ** 32 - 1);
-}
-
-function checkRun(element: unknown, label: string): void {
-  const fields = new Fields(element, label);
-  fields.text("kind", 100);
-  if (!fields.isNull("repository")) fields.text("repository");
-  if (!fields.isNull("workspace")) fields.hex("workspace", 32);
-  fields.time("since");
-  for (const key of ["ran_at", "good_at"]) if (!fields.isNull(key)) fields.time(key);
-  if (!fields.isNull("error")) fields.text("error");
-  for (const key of ["code", "hint"]) fields.optionalText(key);
-  if (fields.has("again_at")) fields.time("again_at");
-  if (fields.has("parts_read_at"))
-    fields.list("parts_read_at", (at, part) => new Fields({ at }, part).time("at"), 1 << 20);
-}
-
-function checkAlarm(element: unknown, label: string): void {
-  const fields = new Fields(element, label);
-  fields.text("what", 100);
-  if (!fields.isNull("repository")) fields.text("repository");
-  if (!fields.isNull("workspace")) fields.hex("workspace", 32);
-  oneOf(fields, "state", ["failed", "late", "well"]);
-  fields.time("since");
-  fields.boolean("told");
 }
 
 function oneOf(fields: Fields, key: string, values: readonly string[]): void {

@@ -14,13 +14,6 @@ export interface KeptRepositoryFile {
   on_failure?: string | null;
   /** Commands that ask a copy of each backup; absent in older records. */
   probe?: string[];
-  /** End of the last good backup with `kept`. Older versions wrote it only while `on_failure` was set. */
-  good_at?: string;
-  /**
-   * Time of the first failure of backups. Absent if the alarm was not called, or if the alarm was told that backups
-   * work again.
-   */
-  failing_since?: string;
 }
 
 const FORMAT = "cairn.kept-repository";
@@ -37,7 +30,6 @@ export function decodeKeptRepository(bytes: Uint8Array): KeptRepositoryFile {
   for (const key of ["password_file", "password_command", "age_identity"]) if (!fields.isNull(key)) fields.text(key);
   if (fields.has("on_failure") && !fields.isNull("on_failure")) fields.text("on_failure");
   if (fields.has("probe")) fields.texts("probe");
-  for (const key of ["good_at", "failing_since"]) if (fields.has(key)) fields.time(key);
   const retention = fields.objectOrNull("retention");
   if (retention !== null) checkRetention(retention);
   return value as unknown as KeptRepositoryFile;

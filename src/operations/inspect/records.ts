@@ -53,6 +53,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.hooks": { name: "hooks", file: /^[0-9a-f]{32}-[0-9a-f]{16}\.json$/, check: decodeHooks },
   "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },
   "cairn.daemon-state": { name: "daemon-state", file: /^state(?:\.previous)?\.json$/, check: decodeDaemonState },
+  "cairn.schedule": { name: "schedule", file: null },
   "cairn.tokens": { name: "daemon-tokens", file: /^tokens\.json$/ },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },

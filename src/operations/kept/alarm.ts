@@ -7,13 +7,16 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import { runShell } from "../../fs/shell-command.ts";
 
 /** Job that an alarm is about: a kind of scheduled run, or a limit of the daemon's configuration. */
-export type AlarmJob = "save" | "backup" | "proof" | "verify" | "restore-check" | "prune";
+export type AlarmJob = "save" | "backup" | "proof" | "verify" | "restore-check" | "prune" | "cleanup";
 
 /** Facts that an alarm gets as JSON. */
 export interface AlarmFacts {
   what: AlarmJob;
-  /** `failed`: the last run failed. `late`: a limit is passed. `well`: the job succeeds again. */
-  state: "failed" | "late" | "well";
+  /**
+   * `failed`: the last run failed. `late`: a limit is passed. `partly`: the last run could not read some entries. `well`:
+   * the job succeeds again.
+   */
+  state: "failed" | "late" | "partly" | "well";
   /** Null: the job is about a repository alone. */
   workspace: { name: string; path: string } | null;
   /** Location without a password; null: no repository is involved. */
@@ -21,7 +24,7 @@ export interface AlarmFacts {
   /** Time at which the job began to fail or to be late; also if `state` is `well`. */
   since: string;
   last_success_at: string | null;
-  /** Null unless `state` is `failed`. */
+  /** Null unless `state` is `failed` or `partly`. */
   error: { code: string; message: string; hint: string | null } | null;
 }
 
@@ -64,6 +67,7 @@ export function alarmText({ what, state, workspace, repository, last_success_at:
   const places = [workspace?.path, repository].filter((place) => typeof place === "string");
   const job = `${what} of ${places.map(printablePath).join(what === "backup" ? " into " : " in ")}`;
   if (state === "well") return `${job} is well again`;
+  if (state === "partly") return `${job} lacks entries: ${error?.message ?? ""}`;
   if (state === "failed") return `${job} failed: ${error?.message ?? "the reason is not known"}`;
   return `${job} is late: ${at === null ? "there was no success yet" : `the last success was at ${at}`}`;
 }

@@ -119,7 +119,7 @@ export async function duringHooks<T extends object>(
     const [hook, command] = [`${when}_${kind}` as const, file?.[`${when}_${kind}`]];
     if (command === undefined) return null;
     const { exitCode, durationMs, output } = await runShell(command, {
-      env: { ...env, CAIRN_FOLDER: `${found.folder}`, [RUNS_IN]: [...within, found.workspace.id].join(" ") },
+      env: { ...env, CAIRN_FOLDER: String(found.folder), [RUNS_IN]: [...within, found.workspace.id].join(" ") },
       signal: when === "before" ? options.signal : undefined,
       timeoutMs: file!.seconds * 1000,
       mostBytes: MOST_OUTPUT_BYTES,

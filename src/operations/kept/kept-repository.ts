@@ -6,31 +6,25 @@ import { advice, CairnError, either, line, toCairnError, word } from "../../erro
 import type { KeptRepositoryFile } from "../../formats/records/kept-repository.ts";
 import { retentionOf, storedRetention } from "../../formats/records/policy.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { displayPath } from "../../fs/paths/safe-path.ts";
 import { splitLocation } from "../../repository/storage/location.ts";
 import { checkRetention } from "../../workspace/keep/retention.ts";
 import { readKeptRepository, writeKeptRepository } from "../../workspace/place/control-directory.ts";
-import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { WorkspacePaths } from "../../workspace/place/control-layout.ts";
 import { ownerBesidesUs, requireNotOthers } from "../../workspace/place/owners.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax, requireShellSyntax } from "./alarm.ts";
-import type { Opened } from "../hand.ts";
+import { checkAlarmSyntax, requireShellSyntax } from "./alarm.ts";
+import { runOf } from "./schedule.ts";
 
 /** Returns the workspace's backup repository; null if none is set. Throws `refused` if another user set it. */
 export function backupRepository({ found }: Workspace): KeptRepository | null {
   const kept = ownRecord(found.paths);
   if (kept === null) return null;
   const { retention, repository, password_file, password_command, age_identity } = kept;
-  const { on_failure = null, good_at = null, probe = [] } = kept;
+  const { on_failure = null, probe = [] } = kept;
+  const { good_at } = runOf({ kind: "backup", workspace: found.workspace.id, repository });
   const rules = retention === null ? null : retentionOf(retention);
   return { repository, password_file, password_command, age_identity, on_failure, probe, retention: rules, good_at };
-}
-
-/** Returns the probes of backups into the workspace's repository. Throws as {@link backupRepository} does. */
-export function keptProbes({ found }: Workspace): readonly string[] {
-  return ownRecord(found.paths)?.probe ?? [];
 }
 
 /**
@@ -50,7 +44,7 @@ export async function setBackupRepository(
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   if (changes === null) writeKeptRepository(paths, null);
   else {
-    const former = changes.repository === undefined ? ownRecord(paths) : formerOf(paths, changes.repository, options);
+    const former = changes.repository === undefined ? ownRecord(paths) : formerOf(paths, options);
     if (former === null)
       throw new CairnError("usage", "no repository is kept for this folder yet", {
         hint: advice`name one: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
@@ -60,81 +54,8 @@ export async function setBackupRepository(
   return backupRepository(workspace);
 }
 
-/**
- * Runs a backup into the workspace's backup repository and records when it succeeded. Calls `on_failure` at the first
- * failure after a success, and at the first success after a failure. If that call fails, warns, and the next backup
- * calls again.
- */
-export async function recordingEnd<T>(
-  within: Opened["within"],
-  options: WorkspaceCallOptions,
-  backUp: () => Promise<T>,
-): Promise<T> {
-  const found = await within(options.workspaceName, async (workspace) => workspace.found);
-  const kept = ownRecord(found.paths);
-  if (kept === null) return backUp();
-  const alarm = kept.on_failure ?? null;
-  const ended = async (error?: unknown): Promise<void> => {
-    try {
-      await recordEnd(found, { kept, alarm, options, error });
-    } catch (failed) {
-      const next =
-        alarm === null ? "the time of this backup was not recorded" : "the next backup calls the alarm again";
-      options.onWarning?.(`${toCairnError(failed).message}; ${next}`);
-    }
-  };
-  let result: T;
-  try {
-    result = await backUp();
-  } catch (error) {
-    if (options.signal?.aborted !== true && toCairnError(error).code !== "interrupted") await ended(error);
-    throw error;
-  }
-  await ended();
-  return result;
-}
-
-interface End {
-  kept: KeptRepositoryFile;
-  alarm: string | null;
-  options: WorkspaceCallOptions;
-  /** error of the failed backup; undefined if the backup is good */
-  error: unknown;
-}
-
-/** Calls the alarm if `error` contradicts the record, then records how the backup ended. */
-async function recordEnd(
-  { control, folder, paths }: FoundWorkspace,
-  { kept, alarm, options, error }: End,
-): Promise<void> {
-  const now = new Date().toISOString();
-  const { failing_since: failing, good_at, repository } = kept;
-  const isWell = error === undefined;
-  if (!isWell && (alarm === null || failing !== undefined)) return;
-  if (alarm !== null && isWell !== (failing === undefined))
-    await callAlarm(
-      alarm,
-      {
-        what: "backup",
-        state: isWell ? "well" : "failed",
-        workspace: alarmWorkspace(displayPath(folder).path),
-        repository,
-        since: failing ?? now,
-        last_success_at: isWell ? now : (good_at ?? null),
-        error: isWell ? null : alarmError(error),
-      },
-      options.signal,
-    );
-  using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
-  // `backup use` may have changed the record.
-  const record = ownRecord(paths);
-  if (record?.repository !== repository) return;
-  const { failing_since: _since, ...others } = record;
-  writeKeptRepository(paths, isWell ? { ...others, good_at: now } : { ...others, failing_since: now });
-}
-
 /** Reads the record. Refuses another user's, as its files and commands are used with this user's rights. */
-function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
+export function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
   const owner = ownerBesidesUs(paths.repository);
   if (owner === null) return readKeptRepository(paths);
   throw new CairnError(
@@ -150,15 +71,9 @@ function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
  * Returns the settings that stay when the repository is replaced. A record that is damaged or another user's is
  * replaced whole.
  */
-function formerOf(
-  paths: WorkspacePaths,
-  repository: string,
-  { onWarning }: WorkspaceCallOptions,
-): Omit<KeptRepositoryFile, "repository"> {
+function formerOf(paths: WorkspacePaths, { onWarning }: WorkspaceCallOptions): Omit<KeptRepositoryFile, "repository"> {
   try {
-    const { good_at, ...former } = ownRecord(paths) ?? NOTHING_KEPT;
-    // The last good backup went into the former repository.
-    return former.repository === repository && good_at !== undefined ? { ...former, good_at } : former;
+    return ownRecord(paths) ?? NOTHING_KEPT;
   } catch (error) {
     onWarning?.(`the former settings were not kept: ${toCairnError(error).message}`);
     return NOTHING_KEPT;

@@ -11,7 +11,10 @@ export const read = repositoryVerb({
   options: ReadBackupOptions,
   output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
   command: {
-    "backup restore --to-command": object({ snapshot_id: text(), path: NamedPath.entries.path, bytes: number("bytes that the command read"),
+    "backup restore --to-command": object({
+      snapshot_id: text(),
+      path: NamedPath.entries.path,
+      bytes: number("bytes that the command read"),
       unread_bytes: number("not 0: exit 10"),
     }),
   },

@@ -1,21 +1,14 @@
-import { CairnError, type HistoryOptions } from "cairnstate/client";
+import type { HistoryOptions } from "cairnstate/client";
 import { tellOutcome } from "./outcome.tsx";
 import { problemOf } from "./resource.ts";
-import { client, signOut } from "./session.ts";
+import { client } from "./session.ts";
 
 /** Calls of the API from views, with the names and types of the contract. */
 
 type Client = ReturnType<typeof client>;
 
-/** Makes a call with one answer. Signs this tab out if the server no longer accepts its token. */
-export const call: Client["call"] = async (...given) => {
-  try {
-    return await client().call(...given);
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "permission" && error.details?.["signed_out"] === true) signOut();
-    throw error;
-  }
-};
+/** Makes a call with one answer. */
+export const call: Client["call"] = (...given) => client().call(...given);
 
 /** Downloads content by a link that works once. Shows the server's error if it refuses. */
 export async function download(asked: Parameters<Client["ticket"]>[0]): Promise<void> {

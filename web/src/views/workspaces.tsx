@@ -101,6 +101,10 @@ function Workspace({ shown, index }: { shown: Shown; index: number }): JSX.Eleme
   const { path, points, store_bytes, last_save_at, present } = shown;
   const details = useResource(`status ${path} ${last_save_at}`, (signal) => statusOf(path, present, signal));
   const status = details.value.value;
+  const { value: kept } = useResource(`schedule ${path} ${last_save_at}`, (signal) =>
+    call("schedule", { workspace: path }, { signal }).catch(() => null),
+  );
+  const schedule = kept.value;
   return (
     <li>
       <a id={`workspace-${index}`} class="workspace" href={href({ view: "timeline", workspace: path })}>
@@ -116,10 +120,13 @@ function Workspace({ shown, index }: { shown: Shown; index: number }): JSX.Eleme
         <dl>
           <Fact name="last save">{last_save_at === null ? "never" : <When at={last_save_at} />}</Fact>
           <Fact name="last backup">
-            <Moment at={shown.health?.last_backup_at ?? status?.last_backup?.at} isKnown={status !== undefined} />
+            <Moment at={schedule?.last_backup_at} isKnown={schedule !== undefined} />
           </Fact>
           <Fact name="last proof">
-            <Moment at={shown.health?.last_proof_at ?? status?.last_proof_at} isKnown={status !== undefined} />
+            <Moment at={schedule?.last_proof_at} isKnown={schedule !== undefined} />
+          </Fact>
+          <Fact name="next run">
+            <Moment at={schedule?.next_at} isKnown={schedule !== undefined} />
           </Fact>
           <Fact name="save points">{count(points)}</Fact>
           <Fact name="store">{size(store_bytes)}</Fact>
@@ -138,6 +145,11 @@ function Workspace({ shown, index }: { shown: Shown; index: number }): JSX.Eleme
             <Words text={shown.problem} isWhole />
           </span>
         )}
+        {schedule?.problems.map((each) => (
+          <span key={each} class="removed">
+            <Words text={each} isWhole />
+          </span>
+        ))}
         {shown.health?.detail !== undefined && shown.health.detail !== null && (
           <span class="removed">
             <Words

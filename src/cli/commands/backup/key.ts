@@ -5,7 +5,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { readPassword } from "../../password.ts";
+import { askPassword } from "../../password.ts";
 import { formatAge, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -83,7 +83,7 @@ async function act(
 /** Reads the new password from the options or `CAIRN_NEW_PASSWORD` and similar variables, or asks twice. */
 async function newPassword(context: Context, input: Input): Promise<Uint8Array> {
   context.progress.finish();
-  const { bytes } = await readPassword({
+  const { bytes } = await askPassword({
     file: input.text("newPasswordFile"),
     command: input.text("newPasswordCommand"),
     variable: "NEW_PASSWORD",

@@ -9,7 +9,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { readPassword } from "../../password.ts";
+import { askPassword } from "../../password.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 
 const LIMITS = new VerbOptions(TransferLimits.entries);
@@ -168,7 +168,7 @@ function optionsFor(context: Context, input: Input, { repository, ...asked }: Na
     password: async () => {
       progress.finish();
       const question = `password of ${withoutSecret(repository)}`;
-      const given = await readPassword({ ...asked, identity, env, cwd, question, signal });
+      const given = await askPassword({ ...asked, identity, env, cwd, question, signal });
       former = given.former;
       return given.bytes;
     },

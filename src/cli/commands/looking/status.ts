@@ -18,6 +18,8 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const client = await context.open(input.argument(0));
     const status = await client.status({ ...context.callOptions(), ...OPTIONS.read(context, input) });
+    const schedule = await client.schedule(context.callOptions());
+    for (const problem of schedule.problems) context.note(problem);
     const { LateSaves } = await import("../../late-saves.ts");
     const background = new LateSaves(client.workspacePath()).describe();
     if (background !== null) context.note(background);
@@ -27,7 +29,7 @@ export const command: CommandDefinition = {
         const { renderStatus } = await import("../../render/status.ts");
         const shorten = await shortener(client, [status.head, status.latest]);
         const save = context.commandLine(["save"], input.argument(0));
-        return renderStatus({ status, shorten, save, style: context.style, now: Date.now() });
+        return renderStatus({ status, schedule, shorten, save, style: context.style, now: Date.now() });
       },
     };
   },

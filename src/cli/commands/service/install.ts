@@ -23,7 +23,7 @@ const NOTHING = { unit: null, commands: [], started: false };
 export const command: CommandDefinition = {
   name: "service install",
   options: [
-    { flags: "--timer", text: "install a timer instead, which runs `cairn backup due` each hour" },
+    { flags: "--timer", text: "install a timer instead, which runs `cairn due` every ten minutes" },
     { flags: "--print", text: "only print the unit" },
   ],
   examples: [
@@ -112,9 +112,9 @@ function hasPassword({ password_file: file, password_command: command }: KeptRep
 /** Returns the line of a crontab in place of a unit: it starts the daemon at boot, or saves and backs up each hour. */
 function forCron({ env, style }: Context, isTimer: boolean): Outcome {
   const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${shellQuote(value)}`);
-  const words = [...variables, ...thisProgram().map(shellQuote), isTimer ? "backup due -q" : "daemon"].join(" ");
+  const words = [...variables, ...thisProgram().map(shellQuote), isTimer ? "due -q" : "daemon"].join(" ");
   // In a crontab an unescaped % ends the command.
-  const text = `${isTimer ? "17 * * * *" : "@reboot"}  ${words.replaceAll("%", "\\%")}`;
+  const text = `${isTimer ? "*/10 * * * *" : "@reboot"}  ${words.replaceAll("%", "\\%")}`;
   const what = isTimer ? "your folders are not saved by the clock" : "no daemon was started";
   return {
     data: { ...NOTHING, text },

@@ -1,10 +1,13 @@
-import type { DaemonStatus } from "../../../contract/daemon.ts";
-import { CairnError, reworded } from "../../../errors.ts";
+import type { DaemonStatus, Schedule } from "../../../contract/daemon.ts";
+import { CairnError, reworded, toCairnError } from "../../../errors.ts";
+import { listedNames } from "../../../fs/paths/safe-path.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
 import { askDaemon as ofFirst } from "../../../api/client/service.ts";
 import { socketsOfClient } from "../../../daemon/places.ts";
-import { INSTALLABLE, installedUnit, ownScope } from "../../../daemon/unit.ts";
+import { ownScope, type Runner, runner } from "../../../daemon/unit.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { describeSchedule } from "../../render/schedule.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 
@@ -13,20 +16,39 @@ export async function askDaemon(name: string, members: Record<string, unknown> =
   return ofFirst(socketsOfClient(), name, members);
 }
 
+/** A folder's schedule, or why it cannot be read. */
+type Folder = Partial<Schedule> & { path: string; problems: string[] };
+
 export const command: CommandDefinition = {
   name: "service status",
   harmless: true,
   options: [{ flags: "--check", text: "check every workspace again first" }],
-  examples: [{ line: "cairn service status", text: "show the backend, the state, each workspace, and the schedules" }],
+  examples: [
+    {
+      line: "cairn service status",
+      text: "when each folder was last saved, backed up, verified and proven, and whether its next run is going to happen",
+    },
+  ],
   async run(context, input) {
-    const timer = installedUnit(ownScope(), "timer");
-    const asked = askDaemon(input.flag("check") ? "reconcile" : "daemon");
-    const status = (await asked.catch((error: unknown) => {
-      throw timer === null ? error : besideTimer(error, timer);
-    })) as DaemonStatus;
-    const outcome: Outcome = { data: status, paged: true, text: () => render(status, { timer, style: context.style }) };
-    const { overdue } = status;
-    const sick = status.workspaces.filter(({ health }) => health !== "ok");
+    const found = runner(ownScope());
+    const asked = askDaemon(input.flag("check") ? "reconcile" : "daemon") as Promise<DaemonStatus>;
+    const daemon = await asked.catch((error: unknown) => {
+      // A timer and cron need no daemon.
+      if (found === null || found.kind === "daemon" || !isAbsent(error)) throw withProblems(error, found);
+      return null;
+    });
+    const folders = await foldersOf(context);
+    const problems = [
+      ...(found?.problems ?? []),
+      ...folders.flatMap(({ path, problems: own }) => own.map((problem) => `${printable(path)}: ${problem}`)),
+      ...(daemon?.overdue ?? []),
+    ];
+    const outcome: Outcome = {
+      data: { ...daemon, runner: found, folders, problems },
+      paged: true,
+      text: () => render({ daemon, found, folders, problems }, context.style),
+    };
+    const sick = (daemon?.workspaces ?? []).filter(({ health }) => health !== "ok");
     const [first] = sick;
     if (first !== undefined)
       outcome.error = new CairnError(
@@ -34,26 +56,37 @@ export const command: CommandDefinition = {
         `${printable(first.path)}: ${first.detail ?? first.health}${sick.length > 1 ? `, and ${plural(sick.length - 1, "workspace")} more with problems` : ""}`,
         { hint: first.remedy ?? "`cairn service logs` shows what failed" },
       );
-    else if (overdue.length > 0)
-      outcome.error = new CairnError(
-        "overdue",
-        `${overdue[0]!}${overdue.length > 1 ? `, and ${overdue.length - 1} more` : ""}`,
-        {
-          hint: "`cairn service logs` shows what failed",
-        },
-      );
+    else if (problems.length > 0)
+      outcome.error = new CairnError("overdue", listedNames(problems.slice(0, 3)), {
+        hint: "`cairn due` does now what is due, and shows why it fails",
+      });
     return outcome;
   },
 };
 
-/** Adds to the error without a daemon that the timer is on. */
-function besideTimer(error: unknown, timer: string): unknown {
-  if (!(error instanceof CairnError) || error.code !== "no_daemon") return error;
-  const scope = ownScope().isSystem ? "" : "--user ";
-  return reworded(error, {
-    message: `no daemon runs; the timer ${printable(timer)} saves and backs up your folders each hour`,
-    hint: `\`systemctl ${scope}list-timers ${INSTALLABLE.timer}\` shows its last and its next run; \`cairn backup due\` runs the same now`,
-  });
+function isAbsent(error: unknown): error is CairnError {
+  return error instanceof CairnError && error.code === "no_daemon";
+}
+
+/** Adds to the error without a daemon why its unit does not run. */
+function withProblems(error: unknown, found: Runner | null): unknown {
+  if (found === null || found.problems.length === 0 || !isAbsent(error)) return error;
+  return reworded(error, { message: `${error.message}; ${found.problems.join("; ")}` });
+}
+
+async function foldersOf(context: Context): Promise<Folder[]> {
+  const library = await context.library();
+  const options = context.callOptions();
+  const folders: Folder[] = [];
+  for (const { path, present } of await library.listWorkspaces(options))
+    try {
+      await using client = await library.open(path, context.openOptions());
+      folders.push({ ...(await client.schedule(options)), path });
+    } catch (error) {
+      if (toCairnError(error).code === "interrupted") throw error;
+      if (present) folders.push({ path, problems: [toCairnError(error).message] });
+    }
+  return folders;
 }
 
 export const reload: CommandDefinition = {
@@ -70,18 +103,47 @@ export const reload: CommandDefinition = {
   },
 };
 
-async function render(status: DaemonStatus, { timer, style }: { timer: string | null; style: Style }): Promise<string> {
-  const { backend, retention, workspaces } = status;
+interface Answer {
+  daemon: DaemonStatus | null;
+  found: Runner | null;
+  folders: readonly Folder[];
+  problems: readonly string[];
+}
+
+async function render({ daemon, found, folders, problems }: Answer, style: Style): Promise<string> {
   const now = Date.now();
+  const lines = daemon === null ? [] : renderDaemon(daemon, now, style);
+  if (found !== null)
+    lines.push(
+      `${found.kind.padEnd(10)} ${printable(found.unit)}${found.next_at === null ? "" : `; runs next ${formatAge(found.next_at, now)}`}`,
+    );
+  const health = new Map(daemon?.workspaces.map((each) => [each.path, each]));
+  const rows = folders.map((folder) => {
+    const { detail, remedy, points } = health.get(folder.path) ?? { detail: null, remedy: null, points: null };
+    const isWell = folder.problems.length === 0 && detail === null;
+    const said = [detail, remedy].flatMap((each) => (each === null ? [] : [printable(each)]));
+    const facts = [printable(folder.path), describeSchedule(folder, now), ...said];
+    return [
+      isWell ? style.green("ok") : style.red("problem"),
+      points === null ? "" : plural(points, "point"),
+      facts.join("\n           "),
+    ];
+  });
+  if (rows.length === 0) lines.push("you have no workspace here; `cairn save DIR` makes one");
+  return [...lines, ...(await renderTable(rows, [1])), ...problems.map((each) => style.red(each))].join("\n");
+}
+
+function renderDaemon(status: DaemonStatus, now: number, style: Style): string[] {
+  const { backend, retention, saves } = status;
   const cleaned = retention.cleanup_at === null ? "never" : formatAge(retention.cleanup_at, now);
+  const quiet = saves?.watched === true ? `after ${formatDuration(saves.when_quiet_ms)} without a change, ` : "";
   const lines = [
     `daemon     pid ${status.pid}, since ${formatAge(status.started_at, now)}, on ${printable(status.socket)}`,
     `backend    ${backend.type}: ${printable(backend.reason)}`,
     `state      ${printable(status.state_file)}; configuration ${printable(status.config_file)}`,
-    ...renderSchedules(status, now, style),
+    ...(saves === null ? [] : [`saves      ${quiet}at most ${formatDuration(saves.at_most_every_ms)} after a change`]),
     `cleanup    last ${cleaned}, ${plural(retention.removed, "point")} removed; next ${retention.next_at === null ? "never" : formatAge(retention.next_at, now)}`,
   ];
-  if (timer !== null) lines.push(`timer      ${printable(timer)} saves and backs up your folders each hour, too`);
   if (backend.warning !== null) lines.push(style.yellow(`           ${printable(backend.warning)}`));
   for (const failed of retention.failed) lines.push(style.yellow(`           ${printable(failed)}`));
   if (status.unclean_shutdown !== null)
@@ -89,43 +151,5 @@ async function render(status: DaemonStatus, { timer, style }: { timer: string | 
   for (const { mount, free_bytes: free, total_bytes: total } of status.file_systems)
     lines.push(`disk       ${printable(mount)}: ${formatBytes(free)} of ${formatBytes(total)} free`);
   for (const advice of status.advice) lines.push(style.yellow(`advice     ${printable(advice)}`));
-  const rows = workspaces.map((workspace) => {
-    const { health, points, path, detail, remedy, overdue } = workspace;
-    const said = [detail, remedy].flatMap((each) => (each === null ? [] : [printable(each)]));
-    const state =
-      health !== "ok"
-        ? style.red(health.replace("_", " "))
-        : overdue.length > 0
-          ? style.red("overdue")
-          : style.green("ok");
-    return [state, plural(points, "point"), [printable(path), ages(workspace, now), ...said].join("\n           ")];
-  });
-  if (rows.length === 0) lines.push("you have no workspace here; `cairn save DIR` makes one");
-  return [...lines, ...(await renderTable(rows, [1]))].join("\n");
-}
-
-function ages(workspace: DaemonStatus["workspaces"][number], now: number): string {
-  return (["save", "backup", "proof"] as const)
-    .map((what) => {
-      const at = workspace[`last_${what}_at`];
-      const late = workspace.overdue.includes(what) ? " (overdue)" : "";
-      return `${what} ${at === null ? "never" : formatAge(at, now)}${late}`;
-    })
-    .join(", ");
-}
-
-function renderSchedules({ saves, schedules }: DaemonStatus, now: number, style: Style): string[] {
-  const lines: string[] = [];
-  if (saves !== null) {
-    const quiet = saves.watched ? `after ${formatDuration(saves.when_quiet_ms)} without a change, ` : "";
-    lines.push(`saves      ${quiet}at most ${formatDuration(saves.at_most_every_ms)} after a change`);
-  }
-  for (const { kind, repository, workspace, ran_at, next_at, error, overdue } of schedules) {
-    const of = [workspace, repository].flatMap((each) => (each === null ? [] : [printable(each)])).join(" into ");
-    const last = ran_at === null ? "never" : formatAge(ran_at, now);
-    const line = `${kind.padEnd(10)} ${of}: last ${last}${next_at === null ? ", in progress" : `; next ${formatAge(next_at, now)}`}`;
-    lines.push(overdue ? style.red(`${line} (overdue)`) : line);
-    if (error !== null) lines.push(style.red(`           failed: ${printable(error)}`));
-  }
   return lines;
 }

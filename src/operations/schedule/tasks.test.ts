@@ -5,9 +5,9 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { backupScene } from "../../backup/testing-far.ts";
 import type { SaveResult } from "../../contract/index.ts";
-import type { ScheduledRun, ServedWorkspace } from "../../formats/records/daemon-state.ts";
-import type { BackupRow } from "../config.ts";
-import { backupTasks } from "./backups.ts";
+import type { ScheduledRun } from "../../formats/records/schedule.ts";
+import type { BackupRow } from "../kept/kept-runs.ts";
+import { backupTasks, type Folder } from "./tasks.ts";
 
 test("a scheduled restore check fails if rows name missing files or a probe could not run, as the command exits 10", async (t) => {
   const { client, library, options, folder, root } = await backupScene(t, "local");
@@ -20,17 +20,23 @@ test("a scheduled restore check fails if rows name missing files or a probe coul
   const tool = join(root, "tool");
   writeFileSync(tool, "#!/bin/sh\necho yes\n", { mode: 0o700 });
   const saved = await client.save(asked);
-  const row = { workspace: null, repository: "r", restore_check_every_ms: 1, probe: [tool] } as unknown as BackupRow;
-  const served = { path: folder, id: "w" } as ServedWorkspace;
+  const row = {
+    workspace: null,
+    repository: "r",
+    password_file: null,
+    restore_check_every_ms: 1,
+    probe: [tool],
+  } as unknown as BackupRow;
+  const served: Folder = { path: folder, id: client.workspace.id };
   const tasks = backupTasks([{ ...row, verify_every_ms: null, prune_every_ms: null }], () => [served], {
     openRepository: async () => library.openRepository(options),
     client: async () => client,
-    save: async () => ({ save_point_id: saved.save_point_id }) as SaveResult,
-    log: () => undefined,
+    save: async () => ({ ...saved, left_out: [] }) as SaveResult,
+    warn: () => undefined,
     now: Date.now,
   });
   const run = async (kind: string): Promise<unknown> =>
-    tasks.find((each) => each.kind === kind)!.run(new AbortController().signal, {} as ScheduledRun);
+    tasks.find((each) => each.kind === kind)!.run({ signal: new AbortController().signal, before: {} as ScheduledRun });
   const rows = /1 row of mail\.db names a missing or different file/;
   await assert.rejects(run("backup"), { code: "conflict", message: rows });
   await assert.rejects(run("restore-check"), { code: "conflict", message: rows });

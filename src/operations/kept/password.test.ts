@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
-import { CairnError } from "../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { readPassword, type PasswordSources } from "./password.ts";
 
 const SOURCES: PasswordSources = { variable: "PASSWORD", env: process.env, cwd: "/", question: "password" };

@@ -1,22 +1,21 @@
-import { EventEmitter } from "node:events";
 import { type FSWatcher, watch } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OPERATION_KINDS } from "../../contract/points.ts";
-import { checkValue } from "../../contract/schema.ts";
-import { EVENT_DATA, type EventType, type ServiceEvent } from "../../contract/service.ts";
-import type { WorkspaceInfo, WorkspaceRef } from "../../contract/index.ts";
-import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
+import { EVENT_DATA } from "../../contract/service.ts";
+import type { CairnLibrary, CallOptions, Client, WorkspaceInfo } from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
-import { serviceOf } from "../client/service.ts";
-import type { EventLog } from "../event-stream.ts";
-import type { OpenWorkspaces } from "./open-workspaces.ts";
+import { Events, type Happening, Records } from "../../daemon/records/kept-records.ts";
+import type { Caller } from "../../daemon/state/peer.ts";
+import { CairnError } from "../../errors.ts";
+import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
+import { askDaemon, serviceOf } from "../client/service.ts";
+import { callOf } from "../rights/capabilities.ts";
+import type { OwnHost } from "../socket/host.ts";
+import { OpenWorkspaces } from "./open-workspaces.ts";
 
-type Happening = Omit<ServiceEvent, "id">;
-type Noted = { event: ServiceEvent };
-
-/** The most events that are kept for readers who reconnect. */
+/** The most points that are remembered as reported. */
 const MOST = 1000;
 /** Milliseconds for which changes of a workspace's records gather. */
 const GATHER_MS = 50;
@@ -26,97 +25,100 @@ const AGAIN_MS = 2_000;
 const MOST_POINTS = 20;
 
 interface Followed {
-  workspace: WorkspaceRef;
+  workspace: WorkspaceInfo;
   watcher: FSWatcher;
   /** Sequence number of the newest known point. */
   sequence: Promise<number>;
   timer?: NodeJS.Timeout | undefined;
 }
 
-/** Events for the page: events of daemons, of this server's calls, and of new points that other processes record. */
-export class Happenings implements EventLog<Noted> {
-  readonly #workspaces: OpenWorkspaces;
-  readonly #listeners = new EventEmitter<{ event: [Noted] }>().setMaxListeners(0);
-  readonly #closing = new AbortController();
+/**
+ * Workspaces of the library of this process, for the calls of the page; and events of daemons, of these calls, and of
+ * points that other processes record.
+ */
+export class PageHost implements OwnHost {
+  /** The person who signed in. */
+  readonly caller: Caller;
+  readonly workspaces: OpenWorkspaces;
+  readonly events: Events;
+  readonly library = { listWorkspaces: (options: CallOptions) => this.follow(options) };
   readonly #daemons = new Set<string>();
   readonly #followed = new Map<string, Followed>();
   /** Points of the newest events, because a daemon and this server may both report one. */
   readonly #told = new Set<string>();
-  #kept: Noted[] = [];
-  #last = 0;
 
-  constructor(workspaces: OpenWorkspaces) {
-    this.#workspaces = workspaces;
+  constructor(open: () => Promise<CairnLibrary>, isReadOnly: boolean, log: (message: string) => void) {
+    const page = isReadOnly ? "looks" : "changes";
+    const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+    this.caller = { pid: process.pid, uid, gid, isAgent: false, token: null, only: null, page };
+    this.workspaces = new OpenWorkspaces(open);
+    this.events = new Events(Records.inMemory(), { killed: false, log });
   }
 
-  get last(): number {
-    return this.#last;
+  withClient: OwnHost["withClient"] = (_caller, { path }, work) =>
+    this.workspaces.with(path, (client: Client) => work(client, "owner"));
+
+  tellOf(...[name, workspace, answered]: Parameters<OwnHost["tellOf"]>): void {
+    const told = callOf(name)!.event?.(answered as never) ?? null;
+    if (told !== null) this.#add({ ...told, workspace } as Happening);
   }
 
-  get closing(): AbortSignal {
-    return this.#closing.signal;
+  status(): Promise<unknown> {
+    return askDaemon(socketsToAsk(), "daemon");
   }
 
-  after(id: number, most: number): readonly Noted[] {
-    return this.#kept.filter(({ event }) => event.id! > id).slice(0, most);
+  mayHear(): boolean {
+    return true;
   }
 
-  knows(id: number): boolean {
-    return id <= this.#last && id >= (this.#kept[0]?.event.id ?? 1) - 1;
+  require(): never {
+    throw new CairnError("usage", "the page's events are those of all workspaces");
   }
 
-  listen(take: (noted: Noted) => void): Disposable {
-    this.#listeners.on("event", take);
-    return { [Symbol.dispose]: () => void this.#listeners.off("event", take) };
-  }
-
-  /** Adds an event of a call of this server. */
-  note(workspace: WorkspaceRef, { type, data }: { type: string; data: object }): void {
-    this.#add({
-      at: new Date().toISOString(),
-      workspace: workspace.path,
-      workspace_id: workspace.id,
-      type: type as EventType,
-      data: checkValue(EVENT_DATA[type as EventType], data, `the data of ${type}`),
-    } as Happening);
-  }
-
-  /** Follows exactly these workspaces, and each daemon that answers. */
-  follow(workspaces: readonly WorkspaceInfo[]): void {
+  /** Lists the present workspaces. From now on follows exactly their events, and each daemon that answers. */
+  async follow(options: CallOptions = {}): Promise<WorkspaceInfo[]> {
+    const found = await this.workspaces.withLibrary((library) => library.listWorkspaces(options));
+    if (this.events.closing.aborted) return found;
     for (const socket of socketsToAsk()) if (!this.#daemons.has(socket)) void this.#followDaemon(socket);
-    const wanted = new Map(workspaces.map((each) => [`${each.control_directory}\n${each.name}`, each]));
+    const wanted = new Map(found.map((each) => [`${each.control_directory}\n${each.name}`, each]));
     for (const [key, { watcher }] of this.#followed)
       if (!wanted.has(key)) {
         watcher.close();
         this.#followed.delete(key);
       }
     for (const [key, each] of wanted) if (!this.#followed.has(key)) this.#followWorkspace(key, each);
+    return found;
   }
 
-  close(): void {
-    this.#closing.abort();
+  async close(): Promise<void> {
+    this.events.close();
     for (const { watcher, timer } of this.#followed.values()) {
       clearTimeout(timer);
       watcher.close();
     }
     this.#followed.clear();
+    await this.workspaces.close();
   }
 
   async #followDaemon(socket: string): Promise<void> {
+    const { closing } = this.events;
     this.#daemons.add(socket);
     let wasThere = false;
-    while (!this.closing.aborted) {
+    while (!closing.aborted) {
       try {
-        for await (const { id, ...event } of serviceOf([socket]).events({ signal: this.closing })) {
+        for await (const each of serviceOf([socket]).events({ signal: closing })) {
+          const { id, workspace: path, workspace_id, type, data } = each;
           wasThere = true;
-          this.#add(event, id === null);
+          const workspace = path === null ? null : { id: workspace_id!, path };
+          // A newer daemon may have events that the page does not know.
+          if (Object.hasOwn(EVENT_DATA, type)) this.#add({ workspace, type, data } as Happening, id === null);
         }
       } catch {
         // No daemon answers there, or this server ends.
       }
       // A daemon that never answered is called again with the next list of workspaces.
       if (!wasThere) break;
-      await sleep(AGAIN_MS, undefined, { signal: this.closing, ref: false }).catch(() => undefined);
+      await sleep(AGAIN_MS, undefined, { signal: closing, ref: false }).catch(() => undefined);
     }
     this.#daemons.delete(socket);
   }
@@ -142,7 +144,7 @@ export class Happenings implements EventLog<Noted> {
     const { workspace } = followed;
     try {
       const known = await followed.sequence;
-      const found = await this.#workspaces.with(workspace.path, async (client) => {
+      const found = await this.workspaces.with(workspace.path, async (client) => {
         const newest = await client.history(undefined, MOST_POINTS, { all: true });
         const count = newest.save_points.filter(({ sequence }) => sequence > known).length;
         return count === 0 ? newest : client.history(undefined, count, { all: true, changes: true });
@@ -151,31 +153,31 @@ export class Happenings implements EventLog<Noted> {
       const fresh = points.filter(({ sequence }) => sequence > known).toReversed();
       followed.sequence = Promise.resolve(fresh.at(-1)?.sequence ?? known);
       const saved = fresh.filter(({ cause }) => !OPERATION_KINDS.some((kind) => kind === cause.kind));
-      for (const data of saved) this.note(workspace, { type: "save", data });
-      if (saved.length === 0) this.note(workspace, { type: "changed", data: { paths: 0, names: [] } });
+      for (const data of saved) this.#add({ workspace, type: "save", data } as Happening);
+      if (saved.length === 0) this.#add({ workspace, type: "changed", data: { paths: 0, names: [] } } as Happening);
     } catch {
       // The workspace was released or moved meanwhile, which the list of workspaces shows.
     }
   }
 
-  /** Sends an event to all readers, unless its save point was reported before. `isPassing`: later readers do not get the event. */
+  /** Adds an event, unless its save point was reported before. `isPassing`: later readers do not get the event. */
   #add(happening: Happening, isPassing = false): void {
-    const made = pointOf(happening as ServiceEvent);
+    const made = pointOf(happening);
     if (made !== null) {
       if (this.#told.has(made)) return;
       this.#told.add(made);
       const [oldest] = this.#told;
       if (this.#told.size > MOST) this.#told.delete(oldest!);
     }
-    const noted = { event: { ...happening, id: isPassing ? null : ++this.#last } as ServiceEvent };
-    if (!isPassing) this.#kept = [...this.#kept.slice(1 - MOST), noted];
-    this.#listeners.emit("event", noted);
+    if (isPassing) this.events.tell(happening);
+    else this.events.append(happening);
   }
 }
 
-function pointOf(event: ServiceEvent): string | null {
-  if (event.type === "save") return event.data.save_point_id;
-  return event.type === "restore" || event.type === "undo" ? event.data.undo_id : null;
+function pointOf({ type, data }: Happening): string | null {
+  const { save_point_id: saved, undo_id: undo = null } = data as { save_point_id?: string; undo_id?: string | null };
+  if (type === "save") return saved!;
+  return type === "restore" || type === "undo" ? undo : null;
 }
 
 async function newestIn(points: string): Promise<number> {

@@ -1,0 +1,17 @@
+import type { Daemon } from "../../daemon/daemon.ts";
+import type { Caller } from "../../daemon/state/peer.ts";
+
+/** The workspaces and events of `cairn ui`, for calls in that process, without jobs and tokens. */
+export interface OwnHost extends Pick<Daemon, "events" | "mayHear" | "withClient" | "tellOf"> {
+  require(caller: Caller, path: string): { id: string };
+  /** The verbs of the library that are served. */
+  readonly library: object;
+  status(caller: Caller): Promise<unknown>;
+}
+
+/** Does the calls of a handler. */
+export type Host = Daemon | OwnHost;
+
+export function isDaemon(host: Host): host is Daemon {
+  return "jobs" in host;
+}

@@ -1,0 +1,44 @@
+import { type Schedule, ScheduleEdit } from "../../contract/daemon.ts";
+import type { CommandDefinition } from "../command.ts";
+import { VerbOptions } from "../options.ts";
+import { formatAge, formatDuration, printable } from "../render/format.ts";
+import { dueIn } from "../render/schedule.ts";
+import { renderTable } from "../render/table.ts";
+import type { Style } from "../render/style.ts";
+
+const OPTIONS = new VerbOptions(ScheduleEdit.entries);
+
+export const command: CommandDefinition = {
+  name: "schedule",
+  answers: true,
+  arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
+  options: OPTIONS.definitions,
+  examples: [
+    { line: "cairn schedule", text: "what runs when on this folder, the last runs, and since when one fails" },
+    {
+      line: "cairn schedule --backup 12h --verify 7d --restore-check 30d",
+      text: "back up twice a day, read the repository each week, and restore the newest backup each month as a test",
+    },
+  ],
+  async run(context, input) {
+    const client = await context.open(input.argument(0));
+    const edit = OPTIONS.read(context, input);
+    const options = context.callOptions();
+    const isChange = Object.keys(edit).length > 0;
+    const data = await (isChange ? client.setSchedule(edit, options) : client.schedule(options));
+    return { data, text: () => renderSchedule(data, context.style, Date.now()) };
+  },
+};
+
+/** Lists the scheduled work of a folder, and the failures. */
+async function renderSchedule({ runs, problems }: Schedule, style: Style, now: number): Promise<string> {
+  const rows = runs.map((run) => [
+    run.kind,
+    printable(run.repository ?? ""),
+    `every ${formatDuration(run.every_ms)}`,
+    run.good_at === null ? "never" : `last ${formatAge(run.good_at, now)}`,
+    `next ${dueIn(run.next_at, now)}`,
+  ]);
+  const lines = await renderTable(rows);
+  return [...lines, ...problems.map((problem) => style.red(printable(problem)))].join("\n");
+}
