@@ -5,6 +5,12 @@ import { fakeLibrary, SAVED } from "./testing-fake-library.ts";
 import type { CallOptions } from "../contract/index.ts";
 
 const fake = fakeLibrary({
+  backupRepository: () => ({
+    repository: "/srv/backups",
+    password_file: null,
+    password_command: null,
+    age_identity: null,
+  }),
   save: async (options: CallOptions) => {
     if (process.env["FAKE_SAVE"] === undefined) return SAVED;
     process.stderr.write("waiting\n");
