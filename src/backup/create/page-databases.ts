@@ -12,7 +12,7 @@ import type { PointContent, StoredContent } from "../../workspace/store/engine.t
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { piecesOfChecks, type SnapshotChecks } from "../open/checks.ts";
 import { snapshotContent } from "../open/content.ts";
-import { leadTo } from "../databases/nodes.ts";
+import { leadTo } from "../../archive/databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import {
@@ -21,9 +21,9 @@ import {
   type PagedDatabase,
   type StoreBlob,
   storePages,
-} from "../databases/page-store.ts";
-import { PagedTrees } from "../databases/paged-trees.ts";
-import type { PlacedDatabase } from "../databases/placed-databases.ts";
+} from "../../archive/databases/page-store.ts";
+import { PagedTrees } from "../../archive/databases/paged-trees.ts";
+import type { PlacedDatabase } from "../../archive/databases/placed-databases.ts";
 
 interface PagingParts {
   session: Session;

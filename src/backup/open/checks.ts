@@ -18,8 +18,9 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { ownerBesidesUs, requireOwnHome } from "../../workspace/place/owners.ts";
-import { CHECKS_NAME, manifestPieces } from "../../workspace/store/snapshot-tree.ts";
-import { nameOf, readBlob, readNodes } from "../databases/nodes.ts";
+import { CHECKS_NAME } from "../../archive/write/made-nodes.ts";
+import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
+import { nameOf, readBlob, readNodes } from "../../archive/databases/nodes.ts";
 import { isMadeByUs } from "./snapshots.ts";
 
 export type { ProbeRecord, SnapshotChecks };

@@ -10,8 +10,8 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { PlacedDatabases } from "../databases/placed-databases.ts";
-import { nameOf, nodesOrNull, readBlob, readNodes } from "../databases/nodes.ts";
+import { PlacedDatabases } from "../../archive/databases/placed-databases.ts";
+import { nameOf, nodesOrNull, readBlob, readNodes } from "../../archive/databases/nodes.ts";
 import type { Session } from "./session.ts";
 import { isMadeByUs } from "./snapshots.ts";
 
