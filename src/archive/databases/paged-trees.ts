@@ -71,7 +71,7 @@ export class PagedTrees {
       for (const { name, files, folders } of databases) {
         const inside = [...files].map(([each, content]) => file(each, content));
         for (const { name: of, pages, hashes, kept } of folders) {
-          const both = [file(PAGES_NAME, pages), file(HASHES_NAME, hashes)];
+          const both = [file(PAGES_NAME, pages), ...(hashes === null ? [] : [file(HASHES_NAME, hashes)])];
           inside.push(kept ?? directoryNode(Buffer.from(of), await add(both), { ...PRIVATE, mtimeSec }));
         }
         nodes.push(directoryNode(Buffer.from(name), await add(inside), { ...PRIVATE, mtimeSec }));

@@ -27,7 +27,7 @@ interface LentTree {
 
 /**
  * The trees of a snapshot, with the entries of databases that lie elsewhere in it. No pack holds these trees; instead
- * of blobs an entry names the SHA-256 of the whole database.
+ * of blobs an entry names the SHA-256 of the whole database, except in a save point.
  */
 export class PlacedDatabases {
   /** The root tree with the entries of all databases. */
@@ -102,6 +102,11 @@ export class PlacedDatabases {
   /** Removes these trees from a reader that goes on to another snapshot. */
   takeBackFrom(reader: BlobSource): void {
     for (const id of this.#trees.keys()) reader.takeBack(id);
+  }
+
+  /** The bytes of these trees, by id. */
+  get lentTrees(): ReadonlyMap<string, Uint8Array> {
+    return new Map([...this.#trees].map(([id, { bytes }]) => [id, bytes]));
   }
 
   /** The stored tree behind one of these trees; any other tree itself. */
@@ -183,6 +188,7 @@ async function insert(
   return id;
 }
 
-function nodeFor({ manifest }: StoredDatabase, name: string): TreeNode {
-  return { ...manifest.node, name: Buffer.from(name, "latin1"), content: Buffer.from(manifest.sha256, "hex") };
+function nodeFor({ manifest, content }: StoredDatabase, name: string): TreeNode {
+  const ids = content ?? Buffer.from(manifest.sha256, "hex");
+  return { ...manifest.node, name: Buffer.from(name, "latin1"), content: ids };
 }
