@@ -99,13 +99,13 @@ export async function readDatabase(reader: BlobSource, folder: Uint8Array): Prom
 export function plainDatabase(
   path: Uint8Array,
   node: TreeNode,
-  { pageSize, sha256: digest }: { pageSize: number; sha256: Uint8Array },
+  pageSize: number,
 ): StoredDatabase {
   const pages = node.size / pageSize;
   const name = pagesName(1);
   const files = [{ name, pages, hashes: "" }];
   return {
-    manifest: { path, pageSize, pages, sha256: hex(digest), map: "", files, node },
+    manifest: { path, pageSize, pages, sha256: "", map: "", files, node },
     files: new Map([[`${name}/${PAGES_NAME}`, node]]),
     folders: new Map(),
     ...(node.content === undefined ? {} : { content: node.content }),

@@ -1,0 +1,59 @@
+import { CairnError } from "../../errors.ts";
+import { hex } from "../../formats/bytes.ts";
+import { nodeIn } from "../../archive/databases/nodes.ts";
+import { PlacedDatabases } from "../../archive/databases/placed-databases.ts";
+import { derivedOf } from "../../archive/databases/stored-database.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { BlobSource } from "../../repository/read/blob-source.ts";
+import { type DerivedContent, derivedIds } from "../../repository/read/derived-blobs.ts";
+import { NearPacks } from "../../repository/read/near-packs.ts";
+import type { CopyContent } from "./copy-content.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
+import type { PointContent } from "./engine.ts";
+
+/** The store as readers of one point see it: its databases are plain files, however they are stored. */
+export interface PointView {
+  index: BlobIndex;
+  blobs: BlobSource;
+  /** Null: all content of the point lies in packs. */
+  derived: DerivedContent | null;
+  placed: PlacedDatabases | null;
+}
+
+/** Opens a point's content for readers. Throws `damaged`, naming the database, if its map cannot be read. */
+export async function viewOf(store: EmbeddedStore, content: PointContent): Promise<PointView> {
+  const placed = await placedIn(store, content);
+  if (placed === null) return { index: store.index, blobs: store.blobs, derived: null, placed };
+  const all = placed.below(placed.root);
+  const databases = await Promise.all(all.map(async ({ database }) => derivedOf(store.blobs, database)));
+  if (hex(placed.root) !== content.tree)
+    throw new CairnError("damaged", "the databases of the point do not lie where its tree has them");
+  const derived = { trees: placed.lentTrees, databases };
+  const index = store.index.withDerived(derivedIds(derived));
+  const { repository, storage, onDamagedPack } = store;
+  const packs = new NearPacks(storage, "");
+  const blobs = new BlobSource({ keys: repository.keys, index, packs, onDamagedPack, derived });
+  return { index, blobs, derived, placed };
+}
+
+/** The databases of a point that lie by pages; null: it has none. Throws `damaged`. */
+export async function placedIn(
+  { blobs }: Pick<EmbeddedStore, "blobs">,
+  content: PointContent,
+): Promise<PlacedDatabases | null> {
+  const { stored_tree: root, snapshot_tree: top } = content as CopyContent;
+  if (root === undefined) return null;
+  const records = await nodeIn(blobs, Buffer.from(top, "hex"), Buffer.from(".cairn"));
+  const folder = records?.subtree && (await nodeIn(blobs, records.subtree, Buffer.from("databases")));
+  if (folder?.subtree === undefined) throw new CairnError("damaged", "the snapshot of the point has no databases");
+  const placed = await PlacedDatabases.read(blobs, {
+    folder: folder.subtree,
+    root: Buffer.from(root, "hex"),
+    hashes: [],
+  });
+  placed.takeBackFrom(blobs);
+  const [lost] = placed.damaged;
+  if (lost !== undefined)
+    throw new CairnError("damaged", `database ${lost.name.slice(0, -17)}: ${lost.error.message}`, { cause: lost.error });
+  return placed;
+}
