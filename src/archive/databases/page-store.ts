@@ -140,6 +140,8 @@ interface StorePagesOptions {
   store: StoreBlob;
   signal?: AbortSignal | undefined;
   isForPoint?: boolean;
+  /** True: blobs of the plain file lie in no pack, so a base stores them too. */
+  isPaged?: boolean;
 }
 
 /**
@@ -149,9 +151,9 @@ interface StorePagesOptions {
 export async function storePages(
   blobs: BlobSource,
   database: PointDatabase,
-  { before, store, signal, isForPoint = false }: StorePagesOptions,
+  { before, store, signal, isForPoint = false, isPaged = false }: StorePagesOptions,
 ): Promise<PagedDatabase | null> {
-  return new PageStore(blobs, database, { store, pace: newPacer(signal), isForPoint }).run(before);
+  return new PageStore(blobs, database, { store, pace: newPacer(signal), isForPoint, isPaged }).run(before);
 }
 
 class PageStore {
@@ -160,6 +162,7 @@ class PageStore {
   readonly #store: StoreBlob;
   readonly #pace: Pacer;
   readonly #isForPoint: boolean;
+  readonly #isPaged: boolean;
   readonly #pages: number;
   readonly #hashes: Uint8Array;
   /** The page that SQLite locks and never writes; -1 if the database has none. */
@@ -168,14 +171,15 @@ class PageStore {
   constructor(
     blobs: BlobSource,
     database: PointDatabase,
-    { store, pace, isForPoint }: { store: StoreBlob; pace: Pacer; isForPoint: boolean },
+    { store, pace, ...how }: { store: StoreBlob; pace: Pacer; isForPoint: boolean; isPaged: boolean },
   ) {
     const { node, pageSize } = database;
     this.#blobs = blobs;
     this.#database = database;
     this.#store = store;
     this.#pace = pace;
-    this.#isForPoint = isForPoint;
+    this.#isForPoint = how.isForPoint;
+    this.#isPaged = how.isPaged;
     this.#pages = node.size / pageSize;
     this.#hashes = new Uint8Array(this.#pages * PAGE_HASH_BYTES);
     this.#lockPage = node.size > LOCK_BYTE_OFFSET ? LOCK_BYTE_OFFSET / pageSize : -1;
@@ -295,6 +299,11 @@ class PageStore {
     const old = { old: none, known: null, unread: none, delta: null };
     if (!isHashed && (await this.#scan(old)) === null) return null;
     const runs = wholeRuns(this.#pages, this.#lockPage);
+    for (let at = 0; this.#isPaged && at < node.content!.length; at += 32) {
+      await this.#pace();
+      const id = node.content!.subarray(at, at + 32);
+      await this.#store("data", id, await readBlob(this.#blobs, id, DATA_BLOB));
+    }
     const name = pagesName(1);
     const pageFile = { name, pages: this.#pages, hashes: hex(sha256(this.#hashes)) };
     const pages = { size: node.size, content: node.content! };

@@ -79,7 +79,9 @@ export class PagedTrees {
       return directoryNode(Buffer.from("databases"), await add(nodes), { ...PRIVATE, mtimeSec });
     };
     const records = async (node: TreeNode): Promise<TreeNode> => {
-      const others = [...(await readNodes(blobs, node.subtree!))];
+      // A point may have its own databases by pages.
+      const others = [...(await readNodes(blobs, node.subtree!))].filter((each) => nameOf(each) !== "databases");
+      replaced.set(hex(node.subtree!), new Set(["databases"]));
       own.files += others.length;
       own.bytes += others.reduce((sum, { size }) => sum + size, 0);
       if (databases.length > 0) others.push(await folder(node.mtimeSec));

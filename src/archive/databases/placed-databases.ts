@@ -131,7 +131,8 @@ export class PlacedDatabases {
     for (const { path, database } of this.below(this.root)) {
       const parts = latin1(path).split("/");
       const folder = parts.slice(0, -1).join("/");
-      added.set(folder, [...(added.get(folder) ?? []), nodeFor(database, parts.at(-1)!)]);
+      const { content: _ids, ...withoutIds } = database;
+      added.set(folder, [...(added.get(folder) ?? []), nodeFor(withoutIds, parts.at(-1)!)]);
       for (let n = 0; n < parts.length; n++) special.add(parts.slice(0, n).join("/"));
     }
     return { ...facts, special, added };

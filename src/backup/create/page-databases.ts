@@ -64,7 +64,8 @@ export class PagedContent {
   /** Null if the point has no large database and no checks. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
     const { session, stored, paths, checks, signal, jobs, onWarning } = parts;
-    const { root, manifest } = await pointContent(stored, paths);
+    const { root, manifest, placed } = await pointContent(stored, paths);
+    const inPages = new Set(placed?.below(placed.root).map(({ path }) => latin1(path)));
     const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
     if (found.length === 0 && checks === null) return null;
     const blobs = session.packedBlobs(jobs);
@@ -85,7 +86,8 @@ export class PagedContent {
       const databases: PagedDatabase[] = [];
       for (const database of found) {
         const known = before.get(latin1(database.path)) ?? null;
-        const paged = await storePages(stored.blobs, database, { before: known, store, signal });
+        const isPaged = inPages.has(latin1(database.path));
+        const paged = await storePages(stored.blobs, database, { before: known, store, signal, isPaged });
         if (paged === null) continue;
         databases.push(paged);
         if (paged.reason !== null)

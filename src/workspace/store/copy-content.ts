@@ -20,8 +20,13 @@ export interface CopyContent extends PointContent {
 
 /** Returns the ids of the trees from which everything that a point needs can be reached. */
 export function treesOf(content: PointContent): Uint8Array[] {
-  const { snapshot_tree: top, stored_tree: stored = content.tree } = content as Partial<CopyContent>;
-  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(stored, "hex")];
+  const { snapshot_tree: top } = content as Partial<CopyContent>;
+  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(storedTree(content), "hex")];
+}
+
+/** The id, in hex, of the folder's tree as the store has it. */
+export function storedTree(content: { tree: string; stored_tree?: unknown }): string {
+  return (content as { stored_tree?: string }).stored_tree ?? content.tree;
 }
 
 /** Returns head if the folder, its own metadata and its manifest are the same as head's; else null. Nothing new is stored then. */

@@ -5,7 +5,7 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { PointContent } from "./engine.ts";
-import type { CopyContent } from "./copy-content.ts";
+import { type CopyContent, storedTree } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
@@ -53,7 +53,7 @@ export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uin
 /** Like {@link pathToTree} for a point, but null also if a tree is unreadable. */
 function pathOf(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">): Uint8Array | null {
   try {
-    return pathToTree(store, content.snapshot_tree, content.stored_tree ?? content.tree);
+    return pathToTree(store, content.snapshot_tree, storedTree(content));
   } catch (error) {
     if (toCairnError(error).code === "damaged") return null;
     throw error;

@@ -11,6 +11,8 @@ import type { CopyContent } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { PointContent } from "./engine.ts";
 
+type OpenStore = Pick<EmbeddedStore, "repository" | "storage" | "index" | "blobs" | "onDamagedPack">;
+
 /** The store as readers of one point see it: its databases are plain files, however they are stored. */
 export interface PointView {
   index: BlobIndex;
@@ -21,7 +23,7 @@ export interface PointView {
 }
 
 /** Opens a point's content for readers. Throws `damaged`, naming the database, if its map cannot be read. */
-export async function viewOf(store: EmbeddedStore, content: PointContent): Promise<PointView> {
+export async function viewOf(store: OpenStore, content: PointContent): Promise<PointView> {
   const placed = await placedIn(store, content);
   if (placed === null) return { index: store.index, blobs: store.blobs, derived: null, placed };
   const all = placed.below(placed.root);
