@@ -185,7 +185,8 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["cache", "write"], reason: "a folder is written without being scanned" },
     {
       folders: ["databases", "scan"],
-      reason: "a scan asks the cache of what was written or scanned before; pages of a database are found by its nodes alone",
+      reason:
+        "a scan asks the cache of what was written or scanned before; pages of a database are found by its nodes alone",
     },
   ],
   capture: [{ folders: ["sqlite", "vm"], reason: "a database and a machine have nothing in common" }],

@@ -190,7 +190,8 @@ class PageStore {
     const reason = typeof known === "string" ? known : null;
     if (known === null || typeof known === "string") return this.#base(reason);
     const { stored, content } = before!;
-    if (known.manifest.sha256 === hex(this.#database.sha256)) return known.manifest.map === "" ? null : this.#same(stored);
+    if (known.manifest.sha256 === hex(this.#database.sha256))
+      return known.manifest.map === "" ? null : this.#same(stored);
     const old = known.hashes();
     const unread = this.#unchanged(content);
     const { files } = known.manifest;

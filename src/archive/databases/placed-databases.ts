@@ -37,7 +37,7 @@ export class PlacedDatabases {
   readonly #trees: ReadonlyMap<string, LentTree>;
   readonly #byContent: ReadonlyMap<string, StoredDatabase>;
 
-  private constructor(root: Uint8Array, trees: Map<string, LentTree>, damaged: { name: string; error: CairnError }[]) {
+  private constructor(root: Uint8Array, trees: Map<string, LentTree>, damaged: PlacedDatabases["damaged"]) {
     this.root = root;
     this.damaged = damaged;
     this.#trees = trees;
@@ -54,7 +54,6 @@ export class PlacedDatabases {
     { folder, root, hashes }: { folder: Uint8Array; root: Uint8Array; hashes: readonly FileHash[] },
   ): Promise<PlacedDatabases> {
     const damaged: { name: string; error: CairnError }[] = [];
-    const trees = new Map<string, LentTree>();
     const given = new Map<string, StoredDatabase>();
     /** `name`: of the database's folder; null: any folder. */
     const leave = async (name: string | null, error: unknown): Promise<void> => {
@@ -87,11 +86,21 @@ export class PlacedDatabases {
     } catch (error) {
       await leave(null, error);
     }
-    const databases = [...given.values()].map((database) => ({ path: database.manifest.path, database }));
-    const top = databases.length === 0 ? root : await insert(reader, trees, { tree: root, databases });
-    const placed = new PlacedDatabases(top, trees, damaged);
+    const placed = await PlacedDatabases.place(reader, root, { databases: [...given.values()], damaged });
     placed.lendTo(reader);
     return placed;
+  }
+
+  /** Makes the trees of a folder with these databases, which lie nowhere else in it. */
+  static async place(
+    reader: BlobSource,
+    root: Uint8Array,
+    { databases: all, damaged = [] }: { databases: readonly StoredDatabase[]; damaged?: PlacedDatabases["damaged"] },
+  ): Promise<PlacedDatabases> {
+    const trees = new Map<string, LentTree>();
+    const databases = all.map((database) => ({ path: database.manifest.path, database }));
+    const top = databases.length === 0 ? root : await insert(reader, trees, { tree: root, databases });
+    return new PlacedDatabases(top, trees, damaged);
   }
 
   /** Makes a reader return these trees. */

@@ -96,11 +96,7 @@ export async function readDatabase(reader: BlobSource, folder: Uint8Array): Prom
 }
 
 /** Describes the plain file of a database as a database whose only file of pages it is. */
-export function plainDatabase(
-  path: Uint8Array,
-  node: TreeNode,
-  pageSize: number,
-): StoredDatabase {
+export function plainDatabase(path: Uint8Array, node: TreeNode, pageSize: number): StoredDatabase {
   const pages = node.size / pageSize;
   const name = pagesName(1);
   const files = [{ name, pages, hashes: "" }];
@@ -384,7 +380,12 @@ class OpenPages {
   constructor(
     reader: BlobSource,
     pageSize: number,
-    { name, node, pages, hashes }: { name: string; node: TreeNode | undefined; pages: number; hashes: Uint8Array | null },
+    {
+      name,
+      node,
+      pages,
+      hashes,
+    }: { name: string; node: TreeNode | undefined; pages: number; hashes: Uint8Array | null },
   ) {
     if (node?.content === undefined) throw new CairnError("damaged", `its file ${name} is missing`);
     this.name = name;

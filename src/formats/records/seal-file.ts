@@ -35,7 +35,11 @@ export interface SealFile extends SealedState {
 
 /** Encodes a seal and reads it back. Throws `internal` if a field has an impossible value. */
 export function encodeSeal(seal: SealFile): Uint8Array {
-  return encodeChecked(seal, (value) => encodeRecord(value, FORMAT, value.content.stored_tree === undefined ? 1 : VERSION), decodeSeal);
+  return encodeChecked(
+    seal,
+    (value) => encodeRecord(value, FORMAT, value.content.stored_tree === undefined ? 1 : VERSION),
+    decodeSeal,
+  );
 }
 
 /** Throws `damaged`, naming the field, or `newer_version`. */

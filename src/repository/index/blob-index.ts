@@ -147,7 +147,10 @@ export class BlobIndex {
     index.isPartial = true;
     const pack = index.#packNumber(DERIVED_PACK);
     for (const [offset, { id, type, length }] of added.entries())
-      table.add({ bytes: id, offset: 0, type }, { pack, offset, length: length + SEAL_OVERHEAD, uncompressedLength: 0 });
+      table.add(
+        { bytes: id, offset: 0, type },
+        { pack, offset, length: length + SEAL_OVERHEAD, uncompressedLength: 0 },
+      );
     return index;
   }
 

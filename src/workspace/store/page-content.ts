@@ -1,5 +1,10 @@
 import { closeSync, openSync, readSync } from "node:fs";
-import { type BeforeDatabase, largeDatabases, type PagedDatabase, storePages } from "../../archive/databases/page-store.ts";
+import {
+  type BeforeDatabase,
+  largeDatabases,
+  type PagedDatabase,
+  storePages,
+} from "../../archive/databases/page-store.ts";
 import { nodeIn, readNodes } from "../../archive/databases/nodes.ts";
 import { PagedTrees } from "../../archive/databases/paged-trees.ts";
 import { plainDatabase } from "../../archive/databases/stored-database.ts";
@@ -38,7 +43,8 @@ export interface PageRequest {
   top: Uint8Array;
   /** the workspace's path, raw bytes */
   folder: Uint8Array;
-  base: BasePoint;
+  /** null: databases are plain files */
+  base: BasePoint | null;
   mostBytes?: number | null | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -93,18 +99,23 @@ export async function pageScan(store: EmbeddedStore, request: PageRequest): Prom
 
 async function pageDatabases(store: EmbeddedStore, request: PageRequest): Promise<PagedSnapshot | null> {
   const { scan, base, top, signal } = request;
-  if (!scan.spilled.some(({ blobs, trees }) => blobs.length + trees.length > 0) && base.placed === null) return null;
+  if (isStoredAsItIs(store, request)) return null;
   const writer = new Writer(store);
   const descriptors: number[] = [];
   try {
     const { blobs, keptTrees } = scannedBlobs(store, request, descriptors);
     const paged: PagedDatabase[] = [];
-    for (const database of await largeDatabases(blobs, scan.tree, request.files)) {
-      const before = await databaseBefore(base, database);
+    for (const database of base === null ? [] : await largeDatabases(blobs, scan.tree, request.files)) {
+      const before = await databaseBefore(base!, database);
       const stored =
         before === null
           ? null
-          : await storePages(blobs, database, { before: { ...before, reader: blobs }, store: writer.add, signal, isForPoint: true });
+          : await storePages(blobs, database, {
+              before: { ...before, reader: blobs },
+              store: writer.add,
+              signal,
+              isForPoint: true,
+            });
       if (stored !== null) paged.push(stored);
     }
     await storePlain(blobs, { request, paged, keptTrees, writer });
@@ -128,6 +139,18 @@ async function pageDatabases(store: EmbeddedStore, request: PageRequest): Promis
   } finally {
     for (const descriptor of descriptors) closeSync(descriptor);
   }
+}
+
+/** True if no database is new or changed, and the store has all of them as plain files. */
+function isStoredAsItIs({ index }: EmbeddedStore, { scan, files }: PageRequest): boolean {
+  if (scan.spilled.some(({ blobs, trees }) => blobs.length + trees.length > 0)) return false;
+  const finder = new RecordFinder(scan);
+  return files.every(({ path, size }) => {
+    const { content = new Uint8Array(0) } = size < PAGED.from ? {} : (finder.nodeOf(path) ?? {});
+    if (!mayBePaged(size, content.length / 32)) return true;
+    for (let at = 0; at < content.length; at += 32) if (index.lookup(content, at, DATA_BLOB) < 0) return false;
+    return true;
+  });
 }
 
 /** Blobs of the store, of a scan's packs, of its spilled databases and of head's databases. */
@@ -156,8 +179,8 @@ function scannedBlobs(
       });
     }
   }
-  const trees = new Map([...(base.derived?.trees ?? []), ...keptTrees]);
-  const derived = { trees, databases: base.derived?.databases ?? [], spilled };
+  const trees = new Map([...(base?.derived?.trees ?? []), ...keptTrees]);
+  const derived = { trees, databases: base?.derived?.databases ?? [], spilled };
   const index = store.index.withDerived([...ids, ...derivedIds(derived)]);
   const own = new Map(scan.packs.map((pack) => [hex(pack.id), pack.path]));
   for (const { id, header } of scan.packs) index.addPackHeader(id, header);

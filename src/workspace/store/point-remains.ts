@@ -51,7 +51,10 @@ export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uin
 }
 
 /** Like {@link pathToTree} for a point, but null also if a tree is unreadable. */
-function pathOf(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">): Uint8Array | null {
+function pathOf(
+  store: EmbeddedStore,
+  content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">,
+): Uint8Array | null {
   try {
     return pathToTree(store, content.snapshot_tree, storedTree(content));
   } catch (error) {
@@ -71,7 +74,10 @@ export function liesAt(
 }
 
 /** Returns a tag with the depth of a point's folder in its snapshot; no tag if the depth cannot be read. */
-export function depthTag(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">): string[] {
+export function depthTag(
+  store: EmbeddedStore,
+  content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">,
+): string[] {
   const path = pathOf(store, content);
   return path === null ? [] : [`${DEPTH_TAG}${depthOf(Buffer.from(path).toString("latin1"))}`];
 }

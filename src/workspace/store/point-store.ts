@@ -235,14 +235,14 @@ export class PointStore {
     }
     failpoint("stage.scanned");
     const { recordedRoot: folder, mostBytes, signal } = request;
-    if (base !== null && !isSame) {
+    if (!isSame) {
       try {
         const files = summary!.hashes;
         const trees = await pageScan(store, { scan: result, files, top: top!, folder, base, mostBytes, signal });
         if (trees !== null) [top, stored] = [trees.top, hex(trees.stored)];
       } catch (error) {
         await discardDraft(result.draft);
-        if (!(error instanceof ContentNotRead)) throw error;
+        if (isPlain === true || !(error instanceof ContentNotRead)) throw error;
         store.index.beginSession();
         return this.#stageLocked({ ...request, forward: undefined }, { store, lock, cache: null, isPlain: true });
       }

@@ -3,13 +3,13 @@ import { hex } from "../../formats/bytes.ts";
 import { nodeIn } from "../../archive/databases/nodes.ts";
 import { PlacedDatabases } from "../../archive/databases/placed-databases.ts";
 import { derivedOf } from "../../archive/databases/stored-database.ts";
-import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { type DerivedContent, derivedIds } from "../../repository/read/derived-blobs.ts";
 import { NearPacks } from "../../repository/read/near-packs.ts";
 import type { CopyContent } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import type { PointContent } from "./engine.ts";
+import type { FileBesideTree, PointContent } from "./engine.ts";
 
 type OpenStore = Pick<EmbeddedStore, "repository" | "storage" | "index" | "blobs" | "onDamagedPack">;
 
@@ -56,6 +56,22 @@ export async function placedIn(
   placed.takeBackFrom(blobs);
   const [lost] = placed.damaged;
   if (lost !== undefined)
-    throw new CairnError("damaged", `database ${lost.name.slice(0, -17)}: ${lost.error.message}`, { cause: lost.error });
+    throw new CairnError("damaged", `database ${lost.name.slice(0, -17)}: ${lost.error.message}`, {
+      cause: lost.error,
+    });
   return placed;
+}
+
+/** The databases of a point that lie by pages, for a store that receives them as plain files. */
+export function plainFiles({ blobs, placed }: PointView): FileBesideTree[] {
+  return (placed?.below(placed.root) ?? []).map(({ path, database: { content = new Uint8Array(0), manifest } }) => ({
+    path,
+    read: async (take) => {
+      for (let at = 0; at < content.length; at += 32) {
+        const id = content.subarray(at, at + 32);
+        take(id, blobs.readId(id, DATA_BLOB));
+      }
+      return { ...manifest.node, name: path.subarray(path.lastIndexOf(0x2f) + 1), content };
+    },
+  }));
 }
