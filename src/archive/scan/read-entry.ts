@@ -112,7 +112,8 @@ export class EntryReader {
     const base = record * RECORD_WORDS;
     this.#extras = [];
     this.#flags = 0;
-    this.#hadFile = entry.oldRecord >= 0 || (this.#thread.old !== null && typeof entry.content === "number");
+    const mayHave = this.#thread.old === null ? this.#thread.sink?.spills === true : typeof entry.content === "number";
+    this.#hadFile = entry.oldRecord >= 0 || mayHave;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
     const [name, length] = [table.records[base]!, table.records[base + R.NAME_FLAGS]! & 0xffff];

@@ -119,6 +119,11 @@ export class StoreSink {
       task.forward === null ? null : new BlobForwarder(task.forward, (forwarded) => tell?.({ forwarded }));
   }
 
+  /** True if the caller stores databases by pages. */
+  get spills(): boolean {
+    return this.#pages !== null;
+  }
+
   #writer(type: "data" | "tree"): PackWriter {
     return (this.#writers[type] ??= this.#newWriter(type));
   }

@@ -1,12 +1,13 @@
 import { CairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { nodeIn } from "../../archive/databases/nodes.ts";
-import { PlacedDatabases } from "../../archive/databases/placed-databases.ts";
-import { derivedOf } from "../../archive/databases/stored-database.ts";
+import { isUnreadable, PlacedDatabases } from "../../archive/databases/placed-databases.ts";
+import { derivedOf, type StoredDatabase } from "../../archive/databases/stored-database.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
-import { type DerivedContent, derivedIds } from "../../repository/read/derived-blobs.ts";
+import { type DerivedContent, type DerivedDatabase, derivedIds } from "../../repository/read/derived-blobs.ts";
 import { NearPacks } from "../../repository/read/near-packs.ts";
+import { readFacts } from "../../repository/verify/folder-facts.ts";
 import type { CopyContent } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { FileBesideTree, PointContent } from "./engine.ts";
@@ -20,22 +21,39 @@ export interface PointView {
   /** Null: all content of the point lies in packs. */
   derived: DerivedContent | null;
   placed: PlacedDatabases | null;
+  /** Databases that cannot be read, and lie nowhere in `placed`. */
+  lost: { path: Uint8Array; detail: string }[];
 }
 
-/** Opens a point's content for readers. Throws `damaged`, naming the database, if its map cannot be read. */
-export async function viewOf(store: OpenStore, content: PointContent): Promise<PointView> {
-  const placed = await placedIn(store, content);
-  if (placed === null) return { index: store.index, blobs: store.blobs, derived: null, placed };
-  const all = placed.below(placed.root);
-  const databases = await Promise.all(all.map(async ({ database }) => derivedOf(store.blobs, database)));
-  if (hex(placed.root) !== content.tree)
+/**
+ * Opens a point's content for readers. Throws `damaged`, naming the database, if its map cannot be read. `isLenient`:
+ * such databases are left out instead.
+ */
+export async function viewOf(store: OpenStore, content: PointContent, isLenient = false): Promise<PointView> {
+  let placed = await placedIn(store, content);
+  const lost: PointView["lost"] = [];
+  if (placed === null) return { index: store.index, blobs: store.blobs, derived: null, placed, lost };
+  const databases: DerivedDatabase[] = [];
+  const sound: StoredDatabase[] = [];
+  for (const { path, database } of placed.below(placed.root)) {
+    try {
+      databases.push(await derivedOf(store.blobs, database));
+      sound.push(database);
+    } catch (error) {
+      if (!isLenient || !isUnreadable(error)) throw error;
+      lost.push({ path, detail: error.message });
+    }
+  }
+  if (lost.length > 0)
+    placed = await PlacedDatabases.place(store.blobs, placed.storedTree(placed.root), { databases: sound });
+  else if (hex(placed.root) !== content.tree)
     throw new CairnError("damaged", "the databases of the point do not lie where its tree has them");
   const derived = { trees: placed.lentTrees, databases };
   const index = store.index.withDerived(derivedIds(derived));
   const { repository, storage, onDamagedPack } = store;
   const packs = new NearPacks(storage, "");
   const blobs = new BlobSource({ keys: repository.keys, index, packs, onDamagedPack, derived });
-  return { index, blobs, derived, placed };
+  return { index, blobs, derived, placed, lost };
 }
 
 /** The databases of a point that lie by pages; null: it has none. Throws `damaged`. */
@@ -51,7 +69,7 @@ export async function placedIn(
   const placed = await PlacedDatabases.read(blobs, {
     folder: folder.subtree,
     root: Buffer.from(root, "hex"),
-    hashes: [],
+    hashes: readFacts(blobs, Buffer.from(top, "hex")).manifest?.fileHashes ?? [],
   });
   placed.takeBackFrom(blobs);
   const [lost] = placed.damaged;

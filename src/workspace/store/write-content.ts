@@ -1,4 +1,5 @@
 import path from "node:path";
+import { PathSelection } from "../../fs/path-selection.ts";
 import type { PointContent, WriteRequest, WrittenContent } from "./engine.ts";
 import { writeTree } from "../../archive/write/write-tree.ts";
 import { beyondNodes } from "./beyond-nodes.ts";
@@ -14,9 +15,11 @@ export async function writeContent(
   request: WriteRequest,
 ): Promise<WrittenContent> {
   const { target, paths, readOnly, held, signal, onProgress } = request;
-  const tree = Buffer.from(content.tree, "hex");
-  const { index, derived } = await viewOf(store, content);
+  const { index, derived, placed, lost } = await viewOf(store, content, true);
+  const tree = placed?.root ?? Buffer.from(content.tree, "hex");
   if (derived === null) store.tree(tree);
+  const chosen = paths === null ? null : new PathSelection(paths);
+  const isChosen = ({ path: each }: { path: Uint8Array }): boolean => chosen?.of(each) !== "no";
   const top = Buffer.from((content as CopyContent).snapshot_tree, "hex");
   const { damaged, lacks, ...beyond } = await beyondNodes(async () => readManifest(store, top));
   const written = await writeTree({
@@ -34,5 +37,5 @@ export async function writeContent(
     signal,
     onProgress,
   });
-  return { ...written, damaged: [...written.damaged, ...damaged], lacks };
+  return { ...written, damaged: [...written.damaged, ...damaged, ...lost.filter(isChosen)], lacks };
 }
