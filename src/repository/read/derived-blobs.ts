@@ -3,8 +3,8 @@ import { CairnError } from "../../errors.ts";
 import { compareBytes } from "../../formats/bytes.ts";
 import { NO_FILE, type PageRun } from "../../formats/payloads/sqlite-pages.ts";
 import { objectIdOf } from "../../ids.ts";
+import type { BlobIndex } from "../index/blob-index.ts";
 import { type BlobType, DATA_BLOB, TREE_BLOB } from "../index/blob-table.ts";
-import type { BlobSource } from "./blob-source.ts";
 
 /** A database that is stored by pages, and the blobs of the plain file. */
 export interface DerivedDatabase {
@@ -41,10 +41,17 @@ export function* derivedIds({
     }
 }
 
+/** Reads blobs with pages of databases. */
+interface PageReader {
+  readonly index: BlobIndex;
+  /** Returns the plain bytes of a blob. Throws `damaged`. */
+  read(entry: number): Uint8Array;
+}
+
 /** Makes blobs of databases from pages in other blobs. */
 export class DerivedBlobs {
   readonly #content: DerivedContent;
-  readonly #source: BlobSource;
+  readonly #source: PageReader;
   /** Position in the list of databases, and number of the blob there, by id. */
   #places: Map<string, { database: number; blob: number }> | null = null;
   /** For each database the first page of each run, then the number of pages. */
@@ -52,7 +59,7 @@ export class DerivedBlobs {
   /** The blob of each file of pages that was read last: pages are mostly read in rising order. */
   readonly #last = new Map<string, { blob: number; bytes: Uint8Array }>();
 
-  constructor(content: DerivedContent, source: BlobSource) {
+  constructor(content: DerivedContent, source: PageReader) {
     this.#content = content;
     this.#source = source;
   }

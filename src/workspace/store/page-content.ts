@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, readSync } from "node:fs";
 import {
   type BeforeDatabase,
   largeDatabases,
@@ -168,7 +168,7 @@ function scannedBlobs(
       ids.push({ id, type: TREE_BLOB, length: bytes.length } as const);
     }
     if (path === null) continue;
-    const descriptor = openSync(path, "r");
+    const descriptor = openRegular(path);
     descriptors.push(descriptor);
     for (const { id, offset, length } of blobs) {
       ids.push({ id: Buffer.from(id, "hex"), type: DATA_BLOB, length } as const);

@@ -4,15 +4,23 @@ import { nodeIn } from "../../archive/databases/nodes.ts";
 import { isUnreadable, PlacedDatabases } from "../../archive/databases/placed-databases.ts";
 import { derivedOf, type StoredDatabase } from "../../archive/databases/stored-database.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
-import { BlobSource } from "../../repository/read/blob-source.ts";
+import { BlobSource, type OnDamagedPack } from "../../repository/read/blob-source.ts";
 import { type DerivedContent, type DerivedDatabase, derivedIds } from "../../repository/read/derived-blobs.ts";
 import { NearPacks } from "../../repository/read/near-packs.ts";
+import type { Repository } from "../../repository/repository.ts";
+import type { Storage } from "../../repository/storage/storage.ts";
 import { readFacts } from "../../repository/verify/folder-facts.ts";
 import type { CopyContent } from "./copy-content.ts";
-import type { EmbeddedStore } from "./embedded-store.ts";
 import type { FileBesideTree, PointContent } from "./engine.ts";
 
-type OpenStore = Pick<EmbeddedStore, "repository" | "storage" | "index" | "blobs" | "onDamagedPack">;
+/** The parts of a store that views of its points need. */
+interface OpenStore {
+  repository: Repository;
+  storage: Storage;
+  index: BlobIndex;
+  blobs: BlobSource;
+  onDamagedPack: OnDamagedPack;
+}
 
 /** The store as readers of one point see it: its databases are plain files, however they are stored. */
 export interface PointView {
@@ -58,7 +66,7 @@ export async function viewOf(store: OpenStore, content: PointContent, isLenient 
 
 /** The databases of a point that lie by pages; null: it has none. Throws `damaged`. */
 export async function placedIn(
-  { blobs }: Pick<EmbeddedStore, "blobs">,
+  { blobs }: Pick<OpenStore, "blobs">,
   content: PointContent,
 ): Promise<PlacedDatabases | null> {
   const { stored_tree: root, snapshot_tree: top } = content as CopyContent;
