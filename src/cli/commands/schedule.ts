@@ -1,7 +1,7 @@
 import { type Schedule, ScheduleEdit } from "../../contract/daemon.ts";
 import type { CommandDefinition } from "../command.ts";
 import { VerbOptions } from "../options.ts";
-import { formatAge, formatDuration, printable } from "../render/format.ts";
+import { formatAge, printable } from "../render/format.ts";
 import { dueIn } from "../render/schedule.ts";
 import { renderTable } from "../render/table.ts";
 import type { Style } from "../render/style.ts";
@@ -35,10 +35,18 @@ async function renderSchedule({ runs, problems }: Schedule, style: Style, now: n
   const rows = runs.map((run) => [
     run.kind,
     printable(run.repository ?? ""),
-    `every ${formatDuration(run.every_ms)}`,
+    `every ${spanOf(run.every_ms)}`,
     run.good_at === null ? "never" : `last ${formatAge(run.good_at, now)}`,
     `next ${dueIn(run.next_at, now)}`,
   ]);
   const lines = await renderTable(rows);
   return [...lines, ...problems.map((problem) => style.red(printable(problem)))].join("\n");
+}
+
+/** Returns a span as the options take it, for example `30d`. */
+function spanOf(milliseconds: number): string {
+  const seconds = milliseconds / 1000;
+  const units = { d: 86_400, h: 3600, m: 60, s: 1 };
+  const [unit, size] = Object.entries(units).find(([, each]) => seconds % each === 0) ?? ["s", 1];
+  return `${seconds / size}${unit}`;
 }
