@@ -265,7 +265,7 @@ test(
 
     await t.test("man finds the pages of an installation on the path", (man) => {
       if (spawnSync("man", ["--version"]).error !== undefined) return man.skip("man is not installed");
-      for (const page of ["cairn", "cairn-backup-due"]) {
+      for (const page of ["cairn", "cairn-backup-use"]) {
         const found = clone.run("man", ["-w", page], { env: { PATH: `${prefix}/bin:/usr/bin:/bin` } });
         assert.equal(path.basename(found.stdout.trim()), `${page}.1`, found.stderr);
       }

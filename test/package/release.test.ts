@@ -105,7 +105,7 @@ test(
         [],
       );
       assert.ok(!modules.includes("typescript") && !existsSync(at("lib/node_modules/cairnstate/dist/types")));
-      for (const name of ["cairn.1", "cairn-backup-due.1"]) assert.ok(existsSync(at("share/man/man1", name)), name);
+      for (const name of ["cairn.1", "cairn-backup-use.1"]) assert.ok(existsSync(at("share/man/man1", name)), name);
       const licences = readFileSync(at("licences/packages.txt"), "utf8");
       for (const name of modules.filter((each) => !each.startsWith("@") && each !== "cairnstate"))
         assert.match(licences, new RegExp(`^${name} [\\d.]+ \\(`, "m"));
