@@ -261,7 +261,10 @@ export function runner(scope: Scope): Runner | null {
       ? Date.parse(ask("show", "--value", "-p", "NextElapseUSecRealtime", "--timestamp=utc", name))
       : NaN;
   const next_at = Number.isNaN(elapse) ? null : new Date(elapse).toISOString();
-  if (kind === "timer" && next_at === null && problems.length === 0) problems.push(`${name} has no next run`);
+  // While its service runs, a timer has no next run yet.
+  const isRunning = (): boolean => ask("show", "--value", "-p", "SubState", name) === "running";
+  if (kind === "timer" && next_at === null && problems.length === 0 && !isRunning())
+    problems.push(`${name} has no next run`);
   const { username } = userInfo();
   if (!scope.isSystem && !existsSync(`/var/lib/systemd/linger/${username}`))
     problems.push(`the units of ${username} run only during a login: \`loginctl enable-linger\` changes that`);
