@@ -191,7 +191,7 @@ export const Schedule = object({
   last_save_at: orNull(text("when the newest point was made, or the folder was last found equal to it")),
   last_backup_at: orNull(text("when the newest backup succeeded, with or without changes")),
   last_verify_at: orNull(text("when a repository of the folder was last verified without finding damage")),
-  last_proof_at: orNull(text("when a restored backup was last found equal to what was saved")),
+  last_proof_at: orNull(text("when a restore of the newest backup last had the state digest of its save")),
   next_at: orNull(text("when the next work is due; null: nothing is scheduled")),
   runs: rows(ScheduleRow, "scheduled work on the folder"),
   problems: rows(text(), "work that fails or is late, one sentence each"),

@@ -176,18 +176,22 @@ export function installedUnit(scope: Scope, what: Installable, root = ""): strin
  * reachable.
  */
 export function installUnit(places: DaemonPlaces, root = ""): InstalledUnit | null {
-  if (root === "" && !isReachable(places)) return null;
   return install(places, "daemon", [[UNIT, unitText(places, thisProgram())]], root);
 }
 
 /** Installs the timer as {@link installUnit} installs the daemon. */
 export function installTimer(scope: Scope, root = ""): InstalledUnit | null {
-  if (root === "" && !isReachable(scope)) return null;
   return install(scope, "timer", timerTexts(scope, thisProgram(), process.env), root);
 }
 
 /** Throws `refused` if the other of the daemon and the timer is installed, because both save and back up on a schedule. */
-function install(scope: Scope, what: Installable, texts: readonly [string, string][], root: string): InstalledUnit {
+function install(
+  scope: Scope,
+  what: Installable,
+  texts: readonly [string, string][],
+  root: string,
+): InstalledUnit | null {
+  if (root === "" && !isReachable(scope)) return null;
   const other = installedUnit(scope, what === "daemon" ? "timer" : "daemon", root);
   if (other !== null)
     throw new CairnError("refused", `${other} is installed, which saves and backs up by the clock, too`, {

@@ -44,8 +44,8 @@ export async function verifyBackup(access: OpenRepository, options: VerifyBackup
 }
 
 /**
- * Restores the newest snapshot of each host and set of folders, or those of `folder`, and checks the result as
- * {@link verifyBackup} does. Throws `not_found` without a snapshot.
+ * Restores snapshots and checks the copies as {@link verifyBackup} does: the newest snapshot of each host and set of folders.
+ * `folder`: only snapshots of this folder. Throws `not_found` if there is no snapshot.
  */
 export async function drillRestore(access: OpenRepository, options: DrillOptions): Promise<DrillResult> {
   const started = Date.now();

@@ -200,16 +200,16 @@ export class Schedules {
   #jobs(config: DaemonConfig): Alarmed[] {
     const { kept } = this.#hands;
     const now = this.#clock.now();
-    const ofWorkspaces = kept.state.workspaces.flatMap((served) => this.#jobsOf(served, config, now));
+    const runs = this.runs;
+    const ofWorkspaces = kept.state.workspaces.flatMap((served) => this.#jobsOf(served, { config, runs, now }));
     const others = this.#scheduler.facts().flatMap((each): Alarmed[] => {
       const { task, run } = each;
       if (task.kind === "cleanup" || task.kind === "backup") return [];
       const workspace = kept.state.workspaces.find(({ id }) => id === task.workspace) ?? null;
-      const what = task.kind as Alarmed["what"];
       const state = stateOf(run, this.#row(each, now).overdue);
       return [
         {
-          what,
+          what: task.kind as Alarmed["what"],
           workspace,
           repository: task.repository,
           lastSuccessAt: run.good_at,
@@ -225,9 +225,12 @@ export class Schedules {
     return this.#ownAlarms.get(keyOf(task)) ?? this.#config!.alarm.on_failure;
   }
 
-  #jobsOf(served: ServedWorkspace, { limits, ...config }: DaemonConfig, now: number): Alarmed[] {
+  #jobsOf(
+    served: ServedWorkspace,
+    { config, runs, now }: { config: DaemonConfig; runs: readonly ScheduledRun[]; now: number },
+  ): Alarmed[] {
     const { id: workspace } = served;
-    const runs = this.runs;
+    const { limits } = config;
     const ages = (last_point_at: string | null): ReturnType<typeof agesOf> =>
       agesOf({ ...served, last_point_at }, { runs, limits, now });
     let { measured, late } = ages(null);
@@ -236,7 +239,7 @@ export class Schedules {
     if ((saved?.error ?? null) !== null || late.some(({ kind }) => kind === "save"))
       ({ measured, late } = ages(this.#hands.lastPointAt(served)));
     const isWatched = {
-      save: saveRules({ limits, ...config }) !== null || limits.save_age_ms !== null,
+      save: saveRules(config) !== null || limits.save_age_ms !== null,
       backup: limits.backup_age_ms !== null,
       proof: limits.proof_age_ms !== null,
     };

@@ -28,7 +28,7 @@ export interface ScheduledRun {
   workspace: string | null;
   /** Time at which the job was first due. */
   since: string;
-  /** End of the last run that was not aborted. */
+  /** Time at which the last run succeeded or failed. Runs that were stopped do not count. */
   ran_at: string | null;
   /** End of the last successful run. */
   good_at: string | null;
@@ -52,8 +52,6 @@ export interface ScheduledRun {
 export interface RaisedAlarm {
   /** `proof`, or a kind of scheduled work. */
   what: string;
-  workspace: string | null;
-  repository: string | null;
   /** `partly`: some entries were not read. `well` stays only until the alarm was called. */
   state: "failed" | "late" | "partly" | "well";
   since: string;
@@ -109,7 +107,6 @@ function checkAlarm(element: unknown, label: string): void {
   const fields = new Fields(element, label);
   const state = fields.text("state", 100);
   fields.text("what", 100);
-  checkPlace(fields);
   if (!["failed", "late", "partly", "well"].includes(state)) throw fields.wrong("state", "a state of an alarm");
   for (const key of ["since", "tried_at"]) if (key === "since" || fields.has(key)) fields.time(key);
   fields.boolean("told");

@@ -1,13 +1,13 @@
 import { hostname } from "node:os";
-import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import type { ScheduledKind } from "../../formats/records/schedule.ts";
 import { runTool } from "../../fs/child-pipes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { runShell } from "../../fs/shell-command.ts";
 
 /** Job that an alarm is about: a kind of scheduled run, or a limit of the daemon's configuration. */
-export type AlarmJob = "save" | "backup" | "proof" | "verify" | "restore-check" | "prune" | "cleanup";
+type AlarmJob = ScheduledKind | "proof";
 
 /** Facts that an alarm gets as JSON. */
 export interface AlarmFacts {
@@ -100,17 +100,6 @@ export async function callAlarm(alarm: string, facts: AlarmFacts, signal?: Abort
       throw error;
     });
   }
-}
-
-/** Returns the fields of a workspace in an alarm. */
-export function alarmWorkspace(path: string): { name: string; path: string } {
-  return { name: basename(path), path };
-}
-
-/** Returns the fields of an error in an alarm. */
-export function alarmError(error: unknown): { code: string; message: string; hint: string | null } {
-  const { code, message, hint } = toCairnError(error);
-  return { code, message, hint: hint ?? null };
 }
 
 function isAddress(alarm: string): boolean {

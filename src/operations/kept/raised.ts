@@ -1,8 +1,9 @@
+import { basename } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { plural } from "../../formats/sizes.ts";
 import type { RaisedAlarm, ScheduledRun } from "../../formats/records/schedule.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { type AlarmFacts, alarmWorkspace, callAlarm } from "./alarm.ts";
+import { type AlarmFacts, callAlarm } from "./alarm.ts";
 import { alone, changeSchedule, readSchedule } from "./schedule.ts";
 
 /** The present state of a job, for its alarm. */
@@ -78,7 +79,7 @@ export async function callIfNews(
     const facts: AlarmFacts = {
       what,
       state: raised.state,
-      workspace: job.workspace === null ? null : alarmWorkspace(job.workspace.path),
+      workspace: job.workspace && { name: basename(job.workspace.path), path: job.workspace.path },
       repository,
       since: raised.since,
       last_success_at: lastSuccessAt,
@@ -101,10 +102,9 @@ export async function callIfNews(
 
 /** The new record of a job whose record was `before`; undefined for a job that is well and whose failure was never told. */
 function following(before: RaisedAlarm | undefined, job: WatchedJob, now: string): RaisedAlarm | undefined {
-  const { what, state, repository, unread = [] } = job;
+  const { what, state, unread = [] } = job;
   if (before === undefined) {
-    const fresh = { what, workspace: job.workspace?.id ?? null, repository, state, since: now, told: false };
-    return state === "well" ? undefined : fresh;
+    return state === "well" ? undefined : { what, state, since: now, told: false };
   }
   if (state === "well") {
     if (before.state === "well") return before;

@@ -92,9 +92,11 @@ function readUnless({ workspace, repository }: SchedulePlace, isNone: (error: Ca
 
 /** Returns the record of a job; one without a run if there is none yet. */
 export function runOf(name: TaskName, since = new Date().toISOString()): ScheduledRun {
-  const { kind, repository, workspace } = name;
-  const kept = readSchedule(name).runs.find((run) => run.kind === kind);
-  return kept ?? { kind, repository, workspace, since, ran_at: null, good_at: null, error: null };
+  return readSchedule(name).runs.find(({ kind }) => kind === name.kind) ?? firstRun(name, since);
+}
+
+function firstRun({ kind, repository, workspace }: TaskName, since: string): ScheduledRun {
+  return { kind, repository, workspace, since, ran_at: null, good_at: null, error: null };
 }
 
 /**
@@ -131,7 +133,7 @@ export async function recordRun(
   found: Partial<ScheduledRun> & { error: string | null },
   at = new Date().toISOString(),
 ): Promise<ScheduledRun> {
-  let run = runOf(name, at);
+  let run = firstRun(name, at);
   await changeSchedule(name, (file) => {
     const {
       code: _code,

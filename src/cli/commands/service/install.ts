@@ -76,8 +76,8 @@ function isWell(what: string, why: string | null, context: Context): boolean {
 }
 
 /**
- * Returns the folders that the timer backs up. On a terminal `backup use` asks for a password that is not kept. Throws `usage` if a
- * folder has none.
+ * Returns the folders that the timer backs up. If the password of a folder is not kept, asks for it on a terminal by starting
+ * `backup use`, and otherwise throws `usage`.
  */
 async function backedUpFolders(context: Context): Promise<string[]> {
   const library = await context.library();
