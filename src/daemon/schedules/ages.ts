@@ -1,5 +1,6 @@
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
+import { newest } from "../../operations/kept/schedule.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Limits } from "../config.ts";
 
@@ -24,13 +25,6 @@ export interface Measured {
   repository: string | null;
 }
 
-function latest(times: readonly (string | null)[]): string | null {
-  return times.reduce(
-    (last, at) => (last === null || (at !== null && Date.parse(at) > Date.parse(last)) ? at : last),
-    null,
-  );
-}
-
 /**
  * Returns the ages of a workspace at `now`, and sentences about passed limits. A backup that finds nothing new counts
  * as good. Each repository has its own limit. A job that never succeeded counts from when its first run was due.
@@ -40,7 +34,7 @@ export function agesOf(
   { runs, limits, now }: { runs: readonly ScheduledRun[]; limits: Limits; now: number },
 ): { ages: Ages; reasons: string[]; measured: Measured[]; late: Measured[] } {
   const since = served.registered_at;
-  const save = latest([
+  const save = newest([
     served.last_point_at,
     runs.find(({ kind, workspace }) => kind === "save" && workspace === served.id)?.good_at ?? null,
   ]);
@@ -51,7 +45,7 @@ export function agesOf(
         at === repository && (kind === "verify" || (kind === "restore-check" && workspace === served.id)),
     );
     // A sound repository proves nothing about a folder without a backup in it.
-    const at = stored === null ? null : latest(of.map((run) => run.good_at));
+    const at = stored === null ? null : newest(of.map((run) => run.good_at));
     return of.length === 0 ? [] : [{ kind: "proof", at, since: of[0]!.since, repository }];
   });
   const missing = (kind: Kind): Measured => ({ kind, at: null, since, repository: null });
@@ -72,8 +66,8 @@ export function agesOf(
   );
   const ages = {
     last_save_at: save,
-    last_backup_at: latest(stored.map(({ at }) => at)),
-    last_proof_at: latest(proofs.map(({ at }) => at)),
+    last_backup_at: newest(stored.map(({ at }) => at)),
+    last_proof_at: newest(proofs.map(({ at }) => at)),
     overdue: [...new Set(late.map(({ kind }) => kind))],
   };
   return { ages, reasons: late.map((each) => sentence(served.path, each)), measured, late };

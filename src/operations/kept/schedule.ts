@@ -68,6 +68,12 @@ export function dueAt(
   return again === undefined ? due : Math.min(due, Math.max(last, Date.parse(again)));
 }
 
+/** Returns the latest time; null if there is none. */
+export function newest(times: readonly (string | null)[]): string | null {
+  const known = times.filter((at) => at !== null);
+  return known.toSorted((a, b) => Date.parse(b) - Date.parse(a))[0] ?? null;
+}
+
 function placeOf({ workspace, repository }: SchedulePlace): string {
   const hash = createHash("sha256")
     .update(JSON.stringify([workspace, repository]))

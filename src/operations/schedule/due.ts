@@ -10,10 +10,9 @@ import { type FoundWorkspace, workspaceRef } from "../../workspace/place/find-wo
 import type { Opened } from "../hand.ts";
 import { type BackupRow, keptRow } from "../kept/kept-runs.ts";
 import { callIfNews, stateOf } from "../kept/raised.ts";
-import { changeSchedule, dueAt, keyOf, type Made, runIfDue, runOf, type Task } from "../kept/schedule.ts";
+import { changeSchedule, dueAt, type Made, newest, runIfDue, runOf, type Task } from "../kept/schedule.ts";
 import { backupTasks, type Folder, saveTask, type WorkHands } from "./tasks.ts";
 
-const HOUR_MS = 3_600_000;
 /** Milliseconds between two runs of the timer. Work that is due before its next run is done now. */
 const TIMER_MS = 10 * 60_000;
 
@@ -123,15 +122,13 @@ export async function schedule(hand: Opened, options: WorkspaceCallOptions): Pro
   const { tasks, row } = workOf(found, hand, hands);
   // Without `backup use` nobody may ever have wanted saves by the clock.
   const isWanted = ({ kind, ran_at: at }: ScheduleRow): boolean => row !== null || at !== null || kind !== "save";
-  const all = tasks.map((task) => [keyOf(task), rowOf(task, found.workspace.registered_at, now)] as const);
-  const runs = [...new Map(all).values()].filter(isWanted);
-  const good = (...kinds: string[]): string[] =>
-    runs.filter(({ kind }) => kinds.includes(kind)).flatMap(({ good_at: at }) => at ?? []);
+  const runs = tasks.map((task) => rowOf(task, found.workspace.registered_at, now)).filter(isWanted);
+  const good = (of: string): (string | null)[] => runs.filter(({ kind }) => kind === of).map(({ good_at: at }) => at);
   const saved = runOf({ kind: "save", workspace: found.workspace.id, repository: null }).good_at;
   const backedUp = readBackupNotes(found.paths).map(({ at }) => at);
   return {
     workspace: workspaceRef(found),
-    last_save_at: newest([savedAt ?? [], saved ?? []].flat()),
+    last_save_at: newest([savedAt, saved]),
     last_backup_at: newest([...backedUp, ...good("backup")]),
     last_verify_at: newest(good("verify")),
     last_proof_at: newest(good("restore-check")),
@@ -142,7 +139,7 @@ export async function schedule(hand: Opened, options: WorkspaceCallOptions): Pro
 }
 
 /** Milliseconds after which work that was due and did not run is late. */
-const LATE_MS = HOUR_MS;
+const LATE_MS = 3_600_000;
 
 function problemOf(
   { kind, repository, error, failing_since: since, next_at: next }: ScheduleRow,
@@ -151,10 +148,6 @@ function problemOf(
   const what = repository === null ? kind : `${kind} ${kind === "backup" ? "into" : "of"} ${printablePath(repository)}`;
   if (error !== null) return [`${what} fails since ${since}: ${error.message}`];
   return now - Date.parse(next) > LATE_MS ? [`${what} was due at ${next} and has not run`] : [];
-}
-
-function newest(times: readonly string[]): string | null {
-  return times.toSorted((a, b) => Date.parse(b) - Date.parse(a))[0] ?? null;
 }
 
 function rowOf(task: Task, since: string, now: number): ScheduleRow {
@@ -174,8 +167,7 @@ function rowOf(task: Task, since: string, now: number): ScheduleRow {
   };
 }
 
-/** Milliseconds in minutes, hours and days. */
-const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: HOUR_MS, d: 24 * HOUR_MS };
+const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 function spanOf(text: string): number {
   const [, count = "", unit = ""] = /^([0-9]{1,5})([mhd])$/.exec(text) ?? [];
