@@ -119,6 +119,7 @@ const AGENTS: Readonly<Record<string, string>> = {
   hasSavePoints: "",
   resolve: "",
   status: "holders",
+  due: "",
   diff: "paths",
   show: "limit skip sort reverse",
   walk: "",

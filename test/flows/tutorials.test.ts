@@ -5,6 +5,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { buildCommand, ROOT, SCRATCH } from "../fixtures/command.ts";
 
 /**
@@ -34,6 +35,9 @@ function blocksOf(page: string): Block[] {
     text: found[2] ?? found[4]!,
   }));
 }
+
+/** A block takes seconds, also on a busy machine. One that waits for something that never comes is named. */
+const BLOCK_MS = 120_000;
 
 /** One bash for a whole tutorial. It ends at the first command that fails. */
 class Shell {
@@ -83,8 +87,15 @@ class Shell {
         if (this.#output.endsWith("\n=done=")) resolve();
       };
     });
-    const failed = this.#ended.then(() => assert.fail(`${at}: a command failed\n${commands}\n${this.#output}`));
-    await Promise.race([done, failed]);
+    const fails = (why: string): never => assert.fail(`${at}: ${why}\n${commands}\n${this.#output}`);
+    const failed = this.#ended.then(() => fails("a command failed"));
+    const timer = new AbortController();
+    const late = delay(BLOCK_MS, undefined, { signal: timer.signal }).then(() => fails("the commands do not end"));
+    try {
+      await Promise.race([done, failed, late]);
+    } finally {
+      timer.abort();
+    }
     return this.#output.slice(0, -"\n=done=".length);
   }
 
