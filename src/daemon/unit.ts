@@ -240,10 +240,9 @@ export interface Runner {
 export function cronProblems(): string[] | null {
   const mode = kernelLockFromTable("/run/crond.pid", / (?:FLOCK|POSIX) /);
   if (mode === "exclusive") return [];
-  const name = ["cron", "crond"].find((each) => {
-    const program = `/usr/sbin/${each}`;
-    return existsSync(program) && readFileSync(program).includes("crond.pid");
-  });
+  const name = ["cron", "crond"].find(
+    (each) => existsSync(`/usr/sbin/${each}`) && readFileSync(`/usr/sbin/${each}`).includes("crond.pid"),
+  );
   if (mode === null || name === undefined) return null;
   return [`${name} is not running: \`service ${name} start\` changes that`];
 }
@@ -260,10 +259,7 @@ export function runner(scope: Scope): Runner | null {
   const ask = (...words: string[]): string => runSystemctl(scope, words).stdout?.trim() ?? "";
   const flag = scope.isSystem ? "" : "--user ";
   const problems: string[] = [];
-  for (const [wanted, way] of [
-    ["enabled", "enable"],
-    ["active", "start"],
-  ] as const) {
+  for (const [wanted, way] of Object.entries({ enabled: "enable", active: "start" })) {
     const found = ask(`is-${wanted}`, name);
     const next = found === "failed" ? `${flag}status ${name}\` shows why` : `${flag}${way} ${name}\` changes that`;
     if (found !== wanted) problems.push(`${name} is ${found === "" ? `not ${wanted}` : found}: \`systemctl ${next}`);
