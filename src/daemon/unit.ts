@@ -148,11 +148,8 @@ export async function tryLater(
   const ended = await runShell(line, { onlyEnv, signal, timeoutMs: TRY_MS, mostBytes: 2000 });
   if (ended.exitCode === 0) return null;
   if (ended.isTimedOut) return `no end after ${TRY_MS / 1000} s`;
-  const said = Buffer.from(ended.output)
-    .toString()
-    .trim()
-    .replace(/^cairn: /, "");
-  return said.replaceAll(/\s*\n\s*/g, "; ");
+  const said = Buffer.from(ended.output).toString().trim();
+  return said.replace(/^cairn: /, "").replaceAll(/\s*\n\s*/g, "; ");
 }
 
 /** Opens the repository that is kept for a folder as the timer and cron will. Returns null, or why that fails. */

@@ -82,6 +82,19 @@ test("a stream yields items that arrive in pieces, reports warnings, and fails w
   await assert.rejects(read("cut"), { code: "io", retryable: true, message: /stopped before it answered/ });
 });
 
+test("a caller that leaves a stream ends the call at the daemon", async (t) => {
+  const left = Promise.withResolvers<void>();
+  const connection = await listening(t, (_request, response) => {
+    response.on("close", left.resolve);
+    response.write('{"item":1}\n');
+  });
+  for await (const item of connection.stream("read", {})) {
+    assert.equal(item, 1);
+    break;
+  }
+  await left.promise;
+});
+
 test("a call to a socket with a full queue of connections fails as busy", async (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-connection-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));

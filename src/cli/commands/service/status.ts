@@ -35,9 +35,12 @@ export const command: CommandDefinition = {
     const asked = askDaemon(input.flag("check") ? "reconcile" : "daemon") as Promise<DaemonStatus>;
     const daemon = await asked.catch((error: unknown) => {
       // A timer and cron need no daemon, and a problem of the daemon's unit says why no daemon answers.
-      if (found === null || (found.kind === "daemon" && found.problems?.length === 0) || !isAbsent(error)) throw error;
+      if (found === null || (found.kind === "daemon" && found.problems?.length === 0)) throw error;
+      if (toCairnError(error).code !== "no_daemon") throw error;
       return null;
     });
+    if (found?.problems === null)
+      context.note("cannot tell whether cron runs: only Debian's cron and cronie can be asked");
     const folders = await foldersOf(context);
     const problems = [
       ...(found?.problems ?? []),
@@ -61,17 +64,10 @@ export const command: CommandDefinition = {
       outcome.error = new CairnError("overdue", listedNames(problems.slice(0, 3)), {
         hint: "`cairn due` does now what is due, and shows why it fails",
       });
-    else if (found?.problems === null) {
-      context.note("cannot tell whether cron runs: only Debian's cron and cronie can be asked");
-      outcome.exitStatus = EXIT_PARTLY;
-    }
+    else if (found?.problems === null) outcome.exitStatus = EXIT_PARTLY;
     return outcome;
   },
 };
-
-function isAbsent(error: unknown): error is CairnError {
-  return error instanceof CairnError && error.code === "no_daemon";
-}
 
 async function foldersOf(context: Context): Promise<Folder[]> {
   const library = await context.library();
