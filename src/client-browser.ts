@@ -4,7 +4,7 @@ import type { ErrorRecord } from "./contract/error-record.ts";
 import type { About, PathInput, Progress, ServiceEvent } from "./contract/index.ts";
 import type { GenericSchema, Of } from "./contract/schema.ts";
 import type { Argument } from "./contract/verb.ts";
-import { BYTES } from "./contract/wire.ts";
+import { answersIn, dataOf, eventsIn, fromWire, linesOf, SILENCE_MS, toWire } from "./contract/wire.ts";
 import type { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "./verbs/index.ts";
 
 export type { ErrorCode } from "./errors.ts";
@@ -93,12 +93,6 @@ export class CairnError extends Error {
   }
 }
 
-type Line =
-  | { progress: Progress }
-  | { warning: string }
-  | { item: unknown }
-  | { ok: boolean; data: unknown; error: ErrorRecord | null };
-
 interface Asked {
   path: string;
   /** Absent: the request is a GET. */
@@ -107,8 +101,13 @@ interface Asked {
   signal?: AbortSignal | undefined;
 }
 
-/** Milliseconds without even a heartbeat after which a stream of events counts as gone. */
-const SILENCE_MS = 45_000;
+const BASE64 = {
+  encode: (bytes: Uint8Array): string => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")),
+  decode: (text: string): Uint8Array => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)),
+};
+
+const parse = (line: string): unknown => fromWire(line, BASE64);
+const failed = (told: ErrorRecord | null): CairnError => (told === null ? gone() : new CairnError(told));
 
 /** `url`: of the server, without a slash at its end; default: the page's own server. */
 export function connect({
@@ -120,8 +119,8 @@ export function connect({
   token: string;
   fetch?: typeof fetch;
 }): PageClient {
-  /** Yields the lines of an answer. Throws if the answer is cut off. */
-  async function* linesOf({ path, body, headers, signal }: Asked): AsyncGenerator<string, void> {
+  /** Yields the text of an answer in pieces. Throws if the answer is cut off. */
+  async function* textOf({ path, body, headers, signal }: Asked): AsyncGenerator<string, void> {
     const silent = new AbortController();
     const ended = signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]);
     let reader: ReadableStreamDefaultReader<string> | undefined;
@@ -131,22 +130,16 @@ export function connect({
         method: body === undefined ? "GET" : "POST",
         headers: { accept: "application/x-ndjson", authorization: `Bearer ${token}`, ...headers },
         signal: ended,
-        ...(body === undefined ? {} : { body: toWire(body) }),
+        ...(body === undefined ? {} : { body: toWire(body, BASE64) }),
       });
       const isStream = response.headers.get("content-type") === "text/event-stream";
       reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
-      let pieces: string[] = [];
       for (;;) {
         if (isStream) late = setTimeout(() => silent.abort(), SILENCE_MS);
         const { value, done } = await reader.read();
         clearTimeout(late);
         if (done) break;
-        const [first, ...rest] = value.split("\n");
-        pieces.push(first!);
-        for (const piece of rest) {
-          yield pieces.join("");
-          pieces = [piece];
-        }
+        yield value;
       }
     } catch (error) {
       if (signal?.aborted === true) throw interrupted(error);
@@ -158,53 +151,29 @@ export function connect({
     }
   }
 
-  /** Yields the items of an answer, and returns its data. */
-  async function* answered(asked: Asked, options: PageCallOptions): AsyncGenerator<unknown, unknown> {
-    for await (const text of linesOf({ ...asked, signal: options.signal })) {
-      if (text === "") continue;
-      const line = fromWire(text) as Line;
-      if ("progress" in line) options.onProgress?.(line.progress);
-      else if ("warning" in line) options.onWarning?.(line.warning);
-      else if ("item" in line) yield line.item;
-      else if (line.error !== null) throw new CairnError(line.error);
-      else return line.data;
-    }
-    throw gone();
-  }
-
-  async function answerOf(asked: Asked, options: PageCallOptions = {}): Promise<unknown> {
-    for (const lines = answered(asked, options); ;) {
-      const { done, value } = await lines.next();
-      if (done === true) return value;
-    }
-  }
+  const answers = (asked: Asked, options: PageCallOptions = {}): AsyncGenerator<unknown, unknown> =>
+    answersIn(linesOf(textOf({ ...asked, signal: options.signal })), parse, failed, options);
+  const answerOf = (asked: Asked, options?: PageCallOptions): Promise<unknown> => dataOf(answers(asked, options));
 
   return {
     call: (name, members, options) => answerOf({ path: `/v1/${name}`, body: members }, options) as Promise<never>,
-    async *stream(name, members, options = {}) {
-      yield* answered({ path: `/v1/${name}`, body: members }, options) as AsyncGenerator<never>;
-    },
+    stream: (name, members, options) =>
+      answers({ path: `/v1/${name}`, body: members }, options) as AsyncGenerator<never, void>,
     async *events({ after, signal } = {}) {
       const headers: Record<string, string> = { accept: "text/event-stream" };
       if (after !== undefined) headers["last-event-id"] = String(after);
-      yield* eventsOf(linesOf({ path: "/v1/events", headers, signal }));
+      let isOpen = false;
+      for await (const { event } of eventsIn(linesOf(textOf({ path: "/v1/events", headers, signal })), failed)) {
+        if (!isOpen) yield "open";
+        isOpen = true;
+        if (event !== null) yield event;
+      }
+      throw gone();
     },
     ticket: (options) => answerOf({ path: "/tickets", body: options }) as Promise<{ url: string }>,
     noteView: async (view) => void (await answerOf({ path: "/view", body: { view } })),
     about: () => answerOf({ path: "/v1/about" }) as Promise<About>,
   };
-}
-
-async function* eventsOf(lines: AsyncIterable<string>): AsyncGenerator<ServiceEvent | "open", void> {
-  let isOpen = false;
-  for await (const line of lines) {
-    // An answer that is no stream is one object, with an error.
-    if (line.startsWith("{")) throw new CairnError((JSON.parse(line) as { error: ErrorRecord }).error);
-    if (!isOpen) yield "open";
-    isOpen = true;
-    if (line.startsWith("data: ")) yield JSON.parse(line.slice(6)) as ServiceEvent;
-  }
-  throw gone();
 }
 
 function interrupted(cause: unknown): CairnError {
@@ -213,28 +182,9 @@ function interrupted(cause: unknown): CairnError {
 }
 
 function gone(cause?: unknown): CairnError {
-  if (cause instanceof CairnError) return cause;
   const message = "the server of `cairn ui` does not answer";
   return new CairnError(
     { code: "io", message, hint: "start `cairn ui` again if it has ended", retryable: true },
     cause,
   );
-}
-
-/** The JSON of a value, in the form of `contract/wire.ts`. */
-function toWire(body: unknown): string {
-  return JSON.stringify(body, (_key, each: unknown) =>
-    each instanceof Uint8Array
-      ? { [BYTES]: btoa(Array.from(each, (byte) => String.fromCharCode(byte)).join("")) }
-      : each,
-  );
-}
-
-function fromWire(text: string): unknown {
-  return JSON.parse(text, (_key, each: unknown) => {
-    const bytes = (each as Record<string, unknown> | null)?.[BYTES];
-    return typeof bytes === "string" && Object.keys(each as object).length === 1
-      ? Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0))
-      : each;
-  });
 }

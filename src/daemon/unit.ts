@@ -1,8 +1,9 @@
-import { spawnSync } from "node:child_process";
-import { existsSync, realpathSync, rmSync } from "node:fs";
+import { spawnSync, type SpawnSyncReturns } from "node:child_process";
+import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { advice, CairnError } from "../errors.ts";
+import { kernelLockFromTable } from "../fs/linux/kernel-lock.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { shellQuote } from "../fs/paths/safe-path.ts";
@@ -147,11 +148,8 @@ export async function tryLater(
   const ended = await runShell(line, { onlyEnv, signal, timeoutMs: TRY_MS, mostBytes: 2000 });
   if (ended.exitCode === 0) return null;
   if (ended.isTimedOut) return `no end after ${TRY_MS / 1000} s`;
-  const said = Buffer.from(ended.output)
-    .toString()
-    .trim()
-    .replace(/^cairn: /, "");
-  return said.replaceAll(/\s*\n\s*/g, "; ");
+  const said = Buffer.from(ended.output).toString().trim();
+  return said.replace(/^cairn: /, "").replaceAll(/\s*\n\s*/g, "; ");
 }
 
 /** Opens the repository that is kept for a folder as the timer and cron will. Returns null, or why that fails. */
@@ -231,43 +229,47 @@ export interface Runner {
   /** The unit's file; for cron the line of the crontab. */
   unit: string;
   next_at: string | null;
-  /** Reasons why systemd is not going to start the unit, one sentence each. */
-  problems: string[];
+  /** Reasons why systemd or cron is not going to start it, one sentence each. Null if Cairn cannot ask the cron of this machine. */
+  problems: string[] | null;
+}
+
+/** Returns the reason why no cron runs. Debian's cron and cronie hold a lock as long as they run; other crons cannot be asked: null. */
+export function cronProblems(): string[] | null {
+  const mode = kernelLockFromTable("/run/crond.pid", / (?:FLOCK|POSIX) /);
+  if (mode === "exclusive") return [];
+  const name = ["cron", "crond"].find(
+    (each) => existsSync(`/usr/sbin/${each}`) && readFileSync(`/usr/sbin/${each}`).includes("crond.pid"),
+  );
+  if (mode === null || name === undefined) return null;
+  return [`${name} is not running: \`service ${name} start\` changes that`];
 }
 
 /** Returns the unit or crontab line that runs the scheduled work of this user; null if neither is installed. */
 export function runner(scope: Scope): Runner | null {
   const kind = (["timer", "daemon"] as const).find((each) => installedUnit(scope, each) !== null);
   if (kind === undefined) {
-    const line = (spawnSync("crontab", ["-l"], { encoding: "utf8" }).stdout ?? "")
-      .split("\n")
-      .find((each) => !each.startsWith("#") && / (?:backup )?due -q/.test(each));
-    return line === undefined ? null : { kind: "cron", unit: line, next_at: null, problems: [] };
+    const { stdout } = spawnSync("crontab", ["-l"], { encoding: "utf8" });
+    const line = /^[^#\n].* (?:backup )?due -q.*$/m.exec(stdout ?? "")?.[0];
+    return line === undefined ? null : { kind: "cron", unit: line, next_at: null, problems: cronProblems() };
   }
   const name = INSTALLABLE[kind];
-  const ask = (...words: string[]): string =>
-    spawnSync("systemctl", [...(scope.isSystem ? [] : ["--user"]), ...words], { encoding: "utf8" }).stdout?.trim() ??
-    "";
+  const ask = (...words: string[]): string => runSystemctl(scope, words).stdout?.trim() ?? "";
   const flag = scope.isSystem ? "" : "--user ";
   const problems: string[] = [];
-  for (const [verb, wanted, way] of [
-    ["is-enabled", "enabled", "enable"],
-    ["is-active", "active", "start"],
-  ] as const) {
-    const found = ask(verb, name);
-    if (found !== wanted)
-      problems.push(
-        `${name} is ${found === "" ? `not ${wanted}` : found}: \`systemctl ${flag}${way} ${name}\` changes that`,
-      );
+  for (const [wanted, way] of Object.entries({ enabled: "enable", active: "start" })) {
+    const found = ask(`is-${wanted}`, name);
+    const next = found === "failed" ? `${flag}status ${name}\` shows why` : `${flag}${way} ${name}\` changes that`;
+    if (found !== wanted) problems.push(`${name} is ${found === "" ? `not ${wanted}` : found}: \`systemctl ${next}`);
   }
-  const elapse =
-    kind === "timer"
-      ? Date.parse(ask("show", "--value", "-p", "NextElapseUSecRealtime", "--timestamp=utc", name))
-      : NaN;
+  const elapse = Date.parse(ask("show", "--value", "-p", "NextElapseUSecRealtime", "--timestamp=utc", name));
   const next_at = Number.isNaN(elapse) ? null : new Date(elapse).toISOString();
   // While its service runs, a timer has no next run yet.
-  const isRunning = (): boolean => ask("show", "--value", "-p", "SubState", name) === "running";
-  if (kind === "timer" && next_at === null && problems.length === 0 && !isRunning())
+  if (
+    kind === "timer" &&
+    next_at === null &&
+    problems.length === 0 &&
+    ask("show", "--value", "-p", "SubState", name) !== "running"
+  )
     problems.push(`${name} has no next run`);
   const { username } = userInfo();
   if (!scope.isSystem && !existsSync(`/var/lib/systemd/linger/${username}`))
@@ -276,26 +278,29 @@ export function runner(scope: Scope): Runner | null {
 }
 
 /** True if systemd runs here and answers this user: without a session no manager of the user's units runs. */
-function isReachable({ isSystem }: Scope): boolean {
-  if (!existsSync("/run/systemd/system")) return false;
-  return spawnSync("systemctl", [...(isSystem ? [] : ["--user"]), "show-environment"]).status === 0;
+function isReachable(scope: Scope): boolean {
+  return existsSync("/run/systemd/system") && runSystemctl(scope, ["show-environment"]).status === 0;
+}
+
+function runSystemctl({ isSystem }: Scope, words: readonly string[]): SpawnSyncReturns<string> {
+  return spawnSync("systemctl", [...(isSystem ? [] : ["--user"]), ...words], { encoding: "utf8" });
 }
 
 /** Throws `io` with the error text of systemctl. */
 function systemctl(
-  { isSystem }: Scope,
+  scope: Scope,
   root: string,
   calls: readonly (readonly string[])[],
 ): { commands: string[]; started: boolean } {
-  const scope = isSystem ? [] : ["--user"];
+  const flag = scope.isSystem ? "" : "--user ";
   const unit = calls.flat().find((word) => word.startsWith("cairn")) ?? UNIT;
-  const commands = calls.map((words) => ["systemctl", ...scope, ...words].join(" "));
+  const commands = calls.map((words) => `systemctl ${flag}${words.join(" ")}`);
   if (root !== "" || !existsSync("/run/systemd/system")) return { commands, started: false };
   for (const words of calls) {
-    const done = spawnSync("systemctl", [...scope, ...words], { encoding: "utf8" });
+    const done = runSystemctl(scope, words);
     if (done.status !== 0)
       throw new CairnError("io", `systemctl ${words.join(" ")}: ${(done.stderr || String(done.error)).trim()}`, {
-        hint: `the unit's file was written; see \`journalctl ${isSystem ? "" : "--user "}-u ${unit}\``,
+        hint: `the unit's file was written; see \`journalctl ${flag}-u ${unit}\``,
       });
   }
   return { commands, started: true };

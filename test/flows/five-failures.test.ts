@@ -6,13 +6,14 @@ import { test, type TestContext } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
+import { onMachine, REAL_CRON, REAL_SYSTEMD, type Ran, whyNoMachine } from "../fixtures/machine.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { ageRuns } from "../fixtures/schedule.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /**
  * Five ways in which scheduled work fails, by the timer and by the daemon: what runs, whom the alarm tells, and what the
- * status says. The timer's runs are made as its service makes them; `test/flows/timer.test.ts` has systemd itself.
+ * status says. The timer's runs are made as its service makes them; `test/flows/timer.test.ts` has the timer in systemd itself.
  */
 
 interface Place {
@@ -187,3 +188,108 @@ test("timer: a stopped timer is late after an hour, and service status exits wit
   const status = cairn(["service", "status"], { env });
   assert.notEqual(status.status, 0);
 });
+
+interface Said {
+  ok: boolean;
+  data: { runner: { problems: string[] | null }; folders: unknown[]; problems: string[] };
+  warnings: string[];
+}
+
+/** Runs a script on a machine of its own, which writes `cairn service status --json >> $STATUS` between its steps. */
+function statusesOn(
+  t: TestContext,
+  script: string,
+  options?: { hasSystemd: boolean },
+): { done: Ran; said: Said[] } | null {
+  const file = path.join(SCRATCH, "statuses");
+  fs.rmSync(file, { force: true });
+  const done = onMachine(`status() { cairn service status --json >> '${file}'; echo "$?"; }\n${script}`, options);
+  if (done.status === 98) {
+    t.skip("the program is not installed, or does not start here");
+    return null;
+  }
+  assert.equal(done.status, 0, done.stderr);
+  const lines = fs.readFileSync(file, "utf8").trim().split("\n");
+  return { done, said: lines.map((line) => JSON.parse(line) as Said) };
+}
+
+test(
+  "daemon: service status names a stopped, disabled or failing service, still lists the folders, and is well after a start",
+  { skip: whyNoMachine() },
+  (t) => {
+    const folder = newFolder("daemon-stopped");
+    fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+    const wrong = path.join(SCRATCH, "wrong.toml");
+    fs.writeFileSync(wrong, "nonsense");
+    const ran = statusesOn(
+      t,
+      `export CAIRN_SOCKET=/run/cairn/cairn.sock
+${REAL_SYSTEMD}cairn service install >&2 && cairn save '${folder}' >&2 || exit 97
+status
+systemctl stop cairn.service
+status
+systemctl disable cairn.service
+status
+systemctl set-environment CAIRN_CONFIG='${wrong}'
+systemctl start cairn.service && exit 96
+status
+systemctl unset-environment CAIRN_CONFIG
+systemctl enable --now cairn.service || exit 95
+status
+cairn service uninstall >&2`,
+    );
+    if (ran === null) return;
+    assert.equal(ran.done.stdout, "0\n4\n4\n4\n0\n");
+    const starts = "cairn.service is inactive: `systemctl start cairn.service` changes that";
+    const enables = "cairn.service is disabled: `systemctl enable cairn.service` changes that";
+    const fails = "cairn.service is failed: `systemctl status cairn.service` shows why";
+    assert.deepEqual(
+      ran.said.map(({ data }) => data.problems),
+      [[], [starts], [enables, starts], [enables, fails], []],
+    );
+    for (const { data } of ran.said) assert.equal(data.folders.length, 1);
+  },
+);
+
+test(
+  "cron: service status names a cron that does not run, and cron runs the printed line",
+  { skip: whyNoMachine() },
+  (t) => {
+    const folder = newFolder("cron-stopped");
+    fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+    const env = { XDG_STATE_HOME: path.join(SCRATCH, "cron state 100%") };
+    cairnOk(["init", folder], { env });
+    // Cron runs the line of `@reboot` when it starts: nobody waits for a minute.
+    const ran = statusesOn(
+      t,
+      `export XDG_STATE_HOME='${env.XDG_STATE_HOME}'
+${REAL_CRON}cairn service install --timer | grep '^[*]' > '${SCRATCH}/crontab'
+sed 's|^[*]/10 [* ]*\\(.*\\)|&\\n@reboot \\1 \\&\\& touch /run/ran|' '${SCRATCH}/crontab' | crontab - || exit 97
+status
+cron -f >&2 & cron=$!
+timeout 60 sh -c 'until [ -s /run/crond.pid ]; do sleep 0.1; done' || exit 96
+status
+timeout 60 sh -c 'until [ -e /run/ran ]; do sleep 0.1; done' || exit 95
+kill $cron; wait $cron
+status
+mount --bind /bin/true /usr/sbin/cron
+status`,
+      { hasSystemd: false },
+    );
+    if (ran === null) return;
+    assert.equal(ran.done.stdout, "4\n0\n4\n10\n");
+    const stopped = "cron is not running: `service cron start` changes that";
+    assert.deepEqual(
+      ran.said.map(({ data }) => data.problems),
+      [[stopped], [], [stopped], []],
+    );
+    const { data, warnings } = ran.said.at(-1)!;
+    assert.equal(data.runner.problems, null);
+    assert.match(warnings.join(), /cannot tell whether cron runs/);
+    const points = cairnOk(["-C", folder, "history"], { env }).data["save_points"] as { cause: unknown }[];
+    assert.deepEqual(
+      points.map(({ cause }) => cause),
+      [{ kind: "schedule" }],
+    );
+  },
+);

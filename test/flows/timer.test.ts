@@ -4,42 +4,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { onMachine, type Ran, REAL_SYSTEMD, TOLD, UNITS, whyNoMachine } from "../fixtures/machine.ts";
 import { ageRuns } from "../fixtures/schedule.ts";
 import { newRepository } from "../fixtures/repository.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
-
-/** Units that root installs lie in this folder; /run is empty but for systemd's mark. */
-const UNITS = path.join(SCRATCH, "units");
-const TOLD = path.join(SCRATCH, "systemctl-calls");
-const BIN = path.join(SCRATCH, "bin");
-
-for (const each of [UNITS, BIN]) fs.mkdirSync(each);
-// Systemd itself cannot run in a test.
-fs.writeFileSync(path.join(BIN, "systemctl"), `#!/bin/sh\necho "$*" >> '${TOLD}'\n`, { mode: 0o755 });
-
-interface Ran {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-/** Runs a command line as root in a mount namespace, on a machine where systemd runs, or does not. */
-function onMachine(line: string, { hasSystemd = true } = {}): Ran {
-  const script = `mount -t tmpfs none /run && mount --bind '${UNITS}' /etc/systemd/system || exit 99
-${hasSystemd ? "mkdir -p /run/systemd/system" : ""}
-cairn() { '${process.execPath}' '${buildCommand()}' "$@"; }
-${line}`;
-  const env = { ...process.env, NO_COLOR: "1", PATH: `${BIN}:${process.env["PATH"]}` };
-  return spawnSync("unshare", ["--mount", "sh", "-c", script], { encoding: "utf8", env });
-}
-
-function whyNoMachine(): string | false {
-  if (process.geteuid?.() !== 0) return "needs root";
-  fs.mkdirSync("/etc/systemd/system", { recursive: true });
-  return spawnSync("unshare", ["--mount", "mount", "-t", "tmpfs", "none", "/run"]).status === 0
-    ? false
-    : "nothing can be mounted here";
-}
 
 /** Words of a unit's line, as systemd.syntax(7) reads them. */
 function wordsOf(text: string, name: string): string[] {
@@ -215,20 +183,7 @@ test(
   },
 );
 
-/** Has the machine's systemd, as a manager of a user's units, take the place of the system's for the rest of the script. */
-const REAL_SYSTEMD = `export XDG_RUNTIME_DIR=/run/user
-mkdir -p /run/user "$HOME/.config/systemd/user" && mount --bind '${UNITS}' "$HOME/.config/systemd/user" || exit 99
-/lib/systemd/systemd --user >/dev/null 2>&1 &
-manager=$!
-systemctl() { /usr/bin/systemctl --user "$@"; }
-for each in $(seq 100); do systemctl show-environment >/dev/null 2>&1 && break; sleep 0.1; done
-systemctl show-environment >/dev/null || { kill $manager; exit 98; }
-printf '#!/bin/sh\\nexec /usr/bin/systemctl --user "$@"\\n' > '${BIN}/systemctl'
-trap 'kill $manager; wait' EXIT
-`;
-
 test("systemd lists the installed timer and runs its service", { skip: whyNoMachine() }, (t) => {
-  if (!fs.existsSync("/lib/systemd/systemd")) return t.skip("systemd is not installed");
   const folder = newFolder("systemd");
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
   cairnOk(["init", folder]);

@@ -67,6 +67,34 @@ test("a call fails with io if the daemon falls silent after the call has begun",
   await assert.rejects(connection.call("save", {}), { code: "io", retryable: true, message: /has sent nothing/ });
 });
 
+test("a stream yields items that arrive in pieces, reports warnings, and fails with io if its end is missing", async (t) => {
+  const lines = `{"item":{"$b64":"${Buffer.from("ä").toString("base64")}"}}\n{"warning":"ö"}\n{"item":2}\n`;
+  const connection = await listening(t, (request, response) => {
+    for (const byte of Buffer.from(lines)) response.write(Buffer.of(byte));
+    response.end(request.url === "/v1/whole" ? ANSWER : '{"ok":');
+  });
+  const told: unknown[] = [];
+  const read = async (name: string): Promise<void> => {
+    for await (const item of connection.stream(name, {}, { onWarning: (each) => told.push(each) })) told.push(item);
+  };
+  await read("whole");
+  assert.deepEqual(told, [Buffer.from("ä"), "ö", 2]);
+  await assert.rejects(read("cut"), { code: "io", retryable: true, message: /stopped before it answered/ });
+});
+
+test("a caller that leaves a stream ends the call at the daemon", async (t) => {
+  const left = Promise.withResolvers<void>();
+  const connection = await listening(t, (_request, response) => {
+    response.on("close", left.resolve);
+    response.write('{"item":1}\n');
+  });
+  for await (const item of connection.stream("read", {})) {
+    assert.equal(item, 1);
+    break;
+  }
+  await left.promise;
+});
+
 test("a call to a socket with a full queue of connections fails as busy", async (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-connection-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));

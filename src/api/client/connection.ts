@@ -1,19 +1,12 @@
 import { Agent, type IncomingMessage, request, type RequestOptions } from "node:http";
 import { availableParallelism, loadavg } from "node:os";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inCalls } from "../../contract/checked-calls.ts";
 import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
-import { fromWire, toWire } from "../../contract/wire.ts";
-import type { CallOptions, Progress } from "../../contract/index.ts";
+import { answersIn, dataOf, fromWire, linesOf, SILENCE_MS, toWire } from "../../contract/wire.ts";
+import type { CallOptions } from "../../contract/index.ts";
 import { advice, CairnError, call } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-
-type Line =
-  | { progress: Progress }
-  | { warning: string }
-  | { item: unknown }
-  | { ok: boolean; data: unknown; error: ErrorRecord | null };
 
 /** Members of a call. Functions and signals among its options stay on this side. */
 export type Members = Readonly<Record<string, unknown>>;
@@ -24,6 +17,8 @@ interface Asked {
   path: string;
   body?: string;
   headers?: Readonly<Record<string, string>>;
+  /** True: the answer has no end, but a heartbeat. */
+  isStream?: boolean;
 }
 
 /** No daemon answers on a socket, so the client must do the work itself. `busy`: a daemon listens but hangs. */
@@ -96,63 +91,48 @@ export class Connection {
 
   /** Makes a call. Throws the daemon's error, `interrupted`, `NoDaemon` if no daemon answers, and `io` if the daemon goes away. */
   async call(name: string, members: Members, options: CallOptions = {}): Promise<unknown> {
-    return this.#answer(this.#lines({ path: `/v1/${name}`, body: toWire(withoutOurs(members)) }, options), options);
+    return dataOf(this.stream(name, members, options));
   }
 
   /** Returns a resource of the daemon. Throws the errors of `call()`. */
   async ask(method: "GET" | "DELETE", path: string, options: CallOptions = {}): Promise<unknown> {
-    return this.#answer(this.#lines({ method, path }, options), options);
-  }
-
-  async #answer(lines: AsyncIterable<Line>, options: CallOptions): Promise<unknown> {
-    let answered: unknown;
-    for await (const line of lines) {
-      if ("progress" in line) options.onProgress?.(line.progress);
-      else if ("warning" in line) options.onWarning?.(line.warning);
-      else if ("ok" in line) answered = line.data;
-    }
-    return answered;
+    return dataOf(this.#answers({ method, path }, options));
   }
 
   /** Yields each answer of a call with several answers. Throws the errors of `call()`. */
-  async *stream(name: string, members: Members, options: CallOptions = {}): AsyncGenerator {
-    const asked = { path: `/v1/${name}`, body: toWire(withoutOurs(members)) };
-    for await (const line of this.#lines(asked, options)) {
-      if ("warning" in line) options.onWarning?.(line.warning);
-      else if ("item" in line) yield line.item;
-    }
+  stream(name: string, members: Members, options: CallOptions = {}): AsyncGenerator {
+    return this.#answers({ path: `/v1/${name}`, body: toWire(withoutOurs(members)) }, options);
   }
 
-  async *#lines(asked: Asked, { signal }: CallOptions): AsyncGenerator<Line> {
-    let isWhole = false;
+  #answers(asked: Asked, options: CallOptions): AsyncGenerator {
+    const failed = (told: ErrorRecord | null): CairnError => {
+      if (told === null) return this.#gone(undefined, true);
+      return errorOf(told.advice === undefined ? told : { ...told, advice: inCalls(told.advice) });
+    };
+    return answersIn(this.lines(asked, options.signal), fromWire, failed, options);
+  }
+
+  /** Yields the lines of an answer. Throws the errors of `call()`, but not the daemon's. */
+  async *lines(asked: Asked, signal?: AbortSignal): AsyncGenerator<string, void> {
     let isTaken = false;
     const ended = new AbortController();
     try {
-      const response = await this.open(asked, signal);
+      const response = await this.#open(asked, signal);
       isTaken = true;
-      void this.#watch(ended.signal, (ms) => response.destroy(this.#fellSilent(ms)));
-      for await (const text of createInterface({ input: response, crlfDelay: Infinity })) {
-        const line = fromWire(text) as Line;
-        if ("ok" in line) {
-          isWhole = true;
-          const advice = line.error?.advice;
-          if (line.error !== null)
-            throw errorOf(advice === undefined ? line.error : { ...line.error, advice: inCalls(advice) });
-        }
-        yield line;
-      }
+      if (asked.isStream === true) response.setTimeout(SILENCE_MS, () => response.destroy());
+      else void this.#watch(ended.signal, (ms) => response.destroy(this.#fellSilent(ms)));
+      yield* linesOf(response.setEncoding("utf8"));
     } catch (error) {
       if (signal?.aborted === true)
         throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
-      throw this.gone(error, isTaken);
+      throw this.#gone(error, isTaken);
     } finally {
       ended.abort();
     }
-    if (!isWhole) throw this.gone(undefined, true);
   }
 
   /** The error for a daemon that went away. `isTaken`: the daemon had begun the call. */
-  gone(cause: unknown, isTaken: boolean): CairnError {
+  #gone(cause: unknown, isTaken: boolean): CairnError {
     if (cause instanceof CairnError) return cause;
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ECONNREFUSED")
@@ -230,7 +210,7 @@ export class Connection {
   }
 
   /** Sends a request. Resolves with the head of the answer. Rejects with a system error, or `NoDaemon` if the daemon hangs. */
-  open({ method = "POST", path, body = "", headers = {} }: Asked, signal?: AbortSignal): Promise<IncomingMessage> {
+  #open({ method = "POST", path, body = "", headers = {} }: Asked, signal?: AbortSignal): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const ended = new AbortController();
     const all = {

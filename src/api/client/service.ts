@@ -1,8 +1,7 @@
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
+import { errorOf } from "../../contract/error-record.ts";
 import type { EventType, Job, JobList, ServiceEvent } from "../../contract/service.ts";
-import { fromWire } from "../../contract/wire.ts";
+import { eventsIn } from "../../contract/wire.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
@@ -22,8 +21,6 @@ export interface EventOptions {
 /** Milliseconds between two tries to connect again: at first, and at most. */
 const AGAIN_MS = 100;
 const MOST_AGAIN_MS = 5_000;
-/** Milliseconds without even a heartbeat after which the daemon counts as gone. */
-const SILENCE_MS = 45_000;
 
 /**
  * Yields events. Connects again if the daemon goes away, and continues after the last event. Throws `not_a_workspace`,
@@ -42,15 +39,15 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
   for (let wait = AGAIN_MS; ; wait = Math.min(wait * 2, MOST_AGAIN_MS)) {
     const connection = new Connection(socket);
     try {
-      for await (const { id, data } of fieldsOf(connection, path, last, signal)) {
+      const headers = { accept: "text/event-stream", ...(last === null ? {} : { "last-event-id": last }) };
+      const lines = connection.lines({ method: "GET", path, headers, isStream: true }, signal);
+      for await (const { id, event } of eventsIn(lines, errorOf)) {
         wait = AGAIN_MS;
         wasThere = true;
         last = id ?? last;
-        if (data !== null) yield JSON.parse(data) as ServiceEvent;
+        if (event !== null) yield event;
       }
     } catch (error) {
-      if (signal?.aborted === true)
-        throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
       // A daemon that answered once comes back. A refusal stays a refusal.
       if (error instanceof CairnError && (!error.retryable || (error.code === "no_daemon" && !wasThere))) throw error;
     } finally {
@@ -59,36 +56,6 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
     await sleep(wait, undefined, { signal }).catch(() => {
       throw new CairnError("interrupted", "stopped by the caller", { cause: signal!.reason });
     });
-  }
-}
-
-/** Yields the fields of each event of a stream; `data` is null if an event only has a number. */
-async function* fieldsOf(
-  connection: Connection,
-  path: string,
-  last: string | null,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<{ id: string | null; data: string | null }> {
-  const headers = { accept: "text/event-stream", ...(last === null ? {} : { "last-event-id": last }) };
-  const response = await connection.open({ method: "GET", path, headers }, signal).catch((error: unknown) => {
-    throw connection.gone(error, true);
-  });
-  response.setTimeout(SILENCE_MS, () => response.destroy());
-  if (response.statusCode !== 200) {
-    const { error } = fromWire(Buffer.concat(await response.toArray()).toString("utf8")) as { error: ErrorRecord };
-    throw errorOf(error);
-  }
-  let [id, data]: [string | null, string | null] = [null, null];
-  const lines = createInterface({ input: response, crlfDelay: Infinity });
-  // If the caller has left the loop, no one handles this error.
-  lines.on("error", () => undefined);
-  for await (const line of lines) {
-    if (line.startsWith("id: ")) id = line.slice(4);
-    else if (line.startsWith("data: ")) data = line.slice(6);
-    else if (line === "") {
-      yield { id, data };
-      [id, data] = [null, null];
-    }
   }
 }
 

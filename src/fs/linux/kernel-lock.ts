@@ -192,9 +192,9 @@ function deviceInLockTable(path: string): string | null {
 
 /**
  * Returns the mode from the kernel's lock table, which includes processes of other pid namespaces, so the record in the
- * file is not needed. Null if the table cannot be read.
+ * file is not needed. `kind`: of the locks that count, as in the table. Null if the table cannot be read.
  */
-export function kernelLockFromTable(path: string): HeldMode | null {
+export function kernelLockFromTable(path: string, kind = / OFDLCK /): HeldMode | null {
   const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;
   if (inode === undefined) return "none";
   let text: string;
@@ -204,14 +204,8 @@ export function kernelLockFromTable(path: string): HeldMode | null {
     return null;
   }
   const device = deviceInLockTable(path);
-  let mode: HeldMode = "none";
-  for (const line of text.split("\n")) {
-    if (!line.includes(" OFDLCK ") || line.includes("->")) continue;
-    const [, type, place] = /\s(READ|WRITE)\s+\S+\s+(\S+)\s/.exec(line) ?? [];
-    if (place === undefined || !place.endsWith(`:${inode}`)) continue;
-    if (device !== null && place !== `${device}:${inode}`) continue;
-    if (type === "WRITE") return "exclusive";
-    mode = "shared";
-  }
-  return mode;
+  const place = device === null ? `:${inode} ` : ` ${device}:${inode} `;
+  const held = text.split("\n").filter((line) => kind.test(line) && line.includes(place) && !line.includes("->"));
+  if (held.length === 0) return "none";
+  return held.some((line) => line.includes(" WRITE ")) ? "exclusive" : "shared";
 }

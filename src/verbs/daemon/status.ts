@@ -3,7 +3,7 @@ import { type Entries, object, oneOf, opt, orNull, rows, text } from "../../cont
 import { daemonCall } from "../kinds/define.ts";
 
 const optional = (entries: Entries): Entries =>
-  Object.fromEntries(Object.entries(entries).map(([name, schema]) => [name, opt(schema as never)]));
+  Object.fromEntries(Object.entries(entries).map(([name, schema]) => [name, opt(schema)]));
 
 export const daemon = daemonCall({
   about: "Returns the state of the daemon and of its workspaces.",
@@ -16,7 +16,7 @@ export const daemon = daemonCall({
           kind: oneOf(["daemon", "timer", "cron"]),
           unit: text("the unit's file; for cron the line of the crontab"),
           next_at: orNull(text("when the timer runs next")),
-          problems: rows(text(), "why it is not going to run"),
+          problems: orNull(rows(text(), "why it is not going to run; null: this cron cannot be asked, exit 10")),
         }),
       ),
       folders: rows(object({ ...optional(Schedule.entries), path: text(), problems: rows(text()) })),

@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import type { KeptRepository } from "../../../contract/index.ts";
 import { daemonPlaces, decidingVariables } from "../../../daemon/places.ts";
 import {
+  cronProblems,
   installTimer,
   installUnit,
   ownScope,
@@ -52,6 +53,7 @@ export const command: CommandDefinition = {
     for (const folder of folders)
       isDone = isWell(`backups of ${folder}`, await tryKept(folder, context), context) && isDone;
     const exitStatus = isDone ? 0 : EXIT_PARTLY;
+    for (const each of installed === null ? (cronProblems() ?? []) : []) context.note(each);
     if (installed === null) return { ...forCron(context, isTimer), exitStatus };
     const { unit, commands, started } = installed;
     const now = isTimer

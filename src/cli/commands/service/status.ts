@@ -1,10 +1,11 @@
 import type { DaemonStatus, Schedule } from "../../../contract/daemon.ts";
-import { CairnError, reworded, toCairnError } from "../../../errors.ts";
+import { CairnError, toCairnError } from "../../../errors.ts";
 import { listedNames } from "../../../fs/paths/safe-path.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { askDaemon as ofFirst } from "../../../api/client/service.ts";
 import { socketsOfClient } from "../../../daemon/places.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import { ownScope, type Runner, runner } from "../../../daemon/unit.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { describeSchedule } from "../../render/schedule.ts";
@@ -33,10 +34,13 @@ export const command: CommandDefinition = {
     const found = runner(ownScope());
     const asked = askDaemon(input.flag("check") ? "reconcile" : "daemon") as Promise<DaemonStatus>;
     const daemon = await asked.catch((error: unknown) => {
-      // A timer and cron need no daemon.
-      if (found === null || found.kind === "daemon" || !isAbsent(error)) throw withProblems(error, found);
+      // A timer and cron need no daemon, and a problem of the daemon's unit says why no daemon answers.
+      if (found === null || (found.kind === "daemon" && found.problems?.length === 0)) throw error;
+      if (toCairnError(error).code !== "no_daemon") throw error;
       return null;
     });
+    if (found?.problems === null)
+      context.note("cannot tell whether cron runs: only Debian's cron and cronie can be asked");
     const folders = await foldersOf(context);
     const problems = [
       ...(found?.problems ?? []),
@@ -60,19 +64,10 @@ export const command: CommandDefinition = {
       outcome.error = new CairnError("overdue", listedNames(problems.slice(0, 3)), {
         hint: "`cairn due` does now what is due, and shows why it fails",
       });
+    else if (found?.problems === null) outcome.exitStatus = EXIT_PARTLY;
     return outcome;
   },
 };
-
-function isAbsent(error: unknown): error is CairnError {
-  return error instanceof CairnError && error.code === "no_daemon";
-}
-
-/** Adds to the error without a daemon why its unit does not run. */
-function withProblems(error: unknown, found: Runner | null): unknown {
-  if (found === null || found.problems.length === 0 || !isAbsent(error)) return error;
-  return reworded(error, { message: `${error.message}; ${found.problems.join("; ")}` });
-}
 
 async function foldersOf(context: Context): Promise<Folder[]> {
   const library = await context.library();
