@@ -95,6 +95,8 @@ export class EntryReader {
   #extras: Extra[] = [];
   #flags = 0;
   #makesNoClones = false;
+  /** The previous scan had the file, or may have had it. */
+  #hadFile = false;
   readonly databases: DatabaseLook;
 
   constructor(thread: ScanThread) {
@@ -110,6 +112,8 @@ export class EntryReader {
     const base = record * RECORD_WORDS;
     this.#extras = [];
     this.#flags = 0;
+    const mayHave = this.#thread.old === null ? this.#thread.sink?.spills === true : typeof entry.content === "number";
+    this.#hadFile = entry.oldRecord >= 0 || mayHave;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
     const [name, length] = [table.records[base]!, table.records[base + R.NAME_FLAGS]! & 0xffff];
@@ -514,8 +518,8 @@ export class EntryReader {
     const ring = this.queues.ring(thread.thread);
     const from = new HoleAwareReading(thread.sys, file);
     const isPaged = this.databases.isOne(file.fd);
-    // A backup takes only the changed pages of a database that an earlier scan had.
-    reading.stays = isPaged && file.size >= PAGED.from && thread.old !== null;
+    // Points and backups take only the changed pages of a database that an earlier scan had.
+    reading.stays = isPaged && file.size >= PAGED.from && this.#hadFile;
     for (;;) {
       thread.checkStop();
       reading.makeRoom(READ_BYTES);

@@ -19,7 +19,7 @@ import {
   threadsAreWarm,
   warmThreads,
 } from "../../threads/threads.ts";
-import { type ExtraBlob, requireWithin, type ScanStore, type StoreSinkTask } from "./store-sink.ts";
+import { type ExtraBlob, requireWithin, type ScanStore, type Spilled, type StoreSinkTask } from "./store-sink.ts";
 import { checkResting, type DatabaseCapture, type HeldAs, isRead } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
@@ -130,6 +130,8 @@ export interface ScanResult {
   state: Uint8Array;
   meta: Uint8Array;
   packs: FinishedPack[];
+  /** new blobs of databases that are in no pack; the caller removes the files */
+  spilled: Spilled[];
   /** The stat cache of this scan, which an idle thread writes; null if it was not requested or would be of no use. */
   draft: Promise<StatCacheDraft | null> | null;
   /** Counts the scanned tree, once. */
@@ -225,6 +227,7 @@ class Scan {
   readonly #packs: FinishedPack[] = [];
   readonly #tails: PackTail[] = [];
   readonly #forwardTails: PackTail[] = [];
+  readonly #spilled: Spilled[] = [];
   #store: StoreSinkTask | null = null;
 
   /** `takeMore`: starts threads if the work exceeds this one; null if threads scan already. */
@@ -294,6 +297,7 @@ class Scan {
         notes,
         groups,
         packs: this.#packs,
+        spilled: this.#spilled,
         draft: this.#draft,
         ...counts,
         ...this.#rootDigests(),
@@ -309,6 +313,7 @@ class Scan {
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
       for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
         clearAway(path);
+      for (const { path } of this.#spilled) if (path !== null) clearAway(path);
       if (isTableFull(error)) this.#options.memory.abandon(this.#table.buffers);
       throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {
@@ -548,7 +553,7 @@ class Scan {
   #sinkTask(): StoreSinkTask | null {
     const { store } = this.#options;
     if (store === undefined) return null;
-    const { keys, index, directory, forward, taker, mostBytes = null } = store;
+    const { keys, index, directory, forward, taker, pages, mostBytes = null } = store;
     const given = taker === undefined ? null : { style: taker.style, waiting: taker.waiting };
     return {
       keys,
@@ -556,6 +561,7 @@ class Scan {
       directory,
       forward: forward?.task ?? null,
       taker: given,
+      pages: pages?.shared ?? null,
       ...(mostBytes === null ? {} : { bound: { mostBytes, stored: new SharedArrayBuffer(8) } }),
     };
   }
@@ -579,6 +585,7 @@ class Scan {
       append(this.#packs, reply.packs.packs);
       append(this.#tails, reply.packs.tails);
       append(this.#forwardTails, reply.packs.forwardTails);
+      if (reply.packs.spilled !== null) this.#spilled.push(reply.packs.spilled);
     }
   }
 

@@ -1,3 +1,6 @@
+import { randomBytes } from "node:crypto";
+import { closeSync, openSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -20,6 +23,11 @@ export interface ScanStore {
   mostBytes?: number | null | undefined;
   /** takes each pack once it is finished, in a form of its own; absent: the scan's result has all of them */
   taker?: PackTaker | undefined;
+  /**
+   * Lists the blobs of databases that the caller need not store. New blobs of databases that the previous scan had are
+   * spilled, and their trees handed over; absent: they are stored as any other content.
+   */
+  pages?: BlobIndex | undefined;
 }
 
 /** Takes packs from a scan while it goes on. */
@@ -38,6 +46,7 @@ export interface StoreSinkTask {
   /** receives all new content too */
   forward: ForwardTask | null;
   taker: Pick<PackTaker, "style" | "waiting"> | null;
+  pages: SharedIndex | null;
   /** limit of bytes for all threads, and one 64-bit word with the bytes so far; absent: no limit */
   bound?: { mostBytes: number; stored: SharedArrayBuffer };
 }
@@ -48,6 +57,15 @@ export interface ThreadPacks {
   tails: PackTail[];
   /** unfinished packs for the other repository */
   forwardTails: PackTail[];
+  spilled: Spilled | null;
+}
+
+/** Blobs of databases that the caller stores by pages: in a file one after the other, and trees. */
+export interface Spilled {
+  /** Null: no blob. */
+  path: string | null;
+  blobs: { id: string; offset: number; length: number }[];
+  trees: ExtraBlob[];
 }
 
 /** A thread has finished a pack for the other repository, or for a taker: the main thread owns the file from then on. */
@@ -83,6 +101,10 @@ export class StoreSink {
   readonly #writers: { data?: PackWriter; tree?: PackWriter } = {};
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
+  readonly #pages: BlobIndex | null;
+  #spilled: Spilled = { path: null, blobs: [], trees: [] };
+  #spill = -1;
+  #spillEnd = 0;
   /** True while content is stored that is not forwarded. */
   #stays = false;
   readonly #tell: ((event: ForwardEvent) => void) | undefined;
@@ -92,8 +114,14 @@ export class StoreSink {
     this.#tell = tell;
     this.#index = BlobIndex.fromShared(task.index);
     this.#task = task;
+    this.#pages = task.pages === null ? null : BlobIndex.fromShared(task.pages);
     this.#forwarder =
       task.forward === null ? null : new BlobForwarder(task.forward, (forwarded) => tell?.({ forwarded }));
+  }
+
+  /** True if the caller stores databases by pages. */
+  get spills(): boolean {
+    return this.#pages !== null;
   }
 
   #writer(type: "data" | "tree"): PackWriter {
@@ -155,10 +183,33 @@ export class StoreSink {
     start: number,
     length: number,
   ): void {
+    if (stays && this.#pages !== null)
+      return this.#spillBlob(type, id.subarray(offset, offset + 32), plain.bytes.subarray(start, start + length));
     if (!this.#index.claim(id, offset, blobTypeOf(type))) return;
     this.#stays = stays;
     this.#writer(type).add(id, plain, start, length, offset);
     this.#stays = false;
+  }
+
+  /** Claims nothing: content of other files with the same id is stored in any case. */
+  #spillBlob(type: "data" | "tree", id: Uint8Array, bytes: Uint8Array): void {
+    if (this.#pages!.lookup(id, 0, blobTypeOf(type)) >= 0) return;
+    const { blobs, trees } = this.#spilled;
+    if (type === "tree") return void trees.push({ id: Uint8Array.from(id), type, bytes: Uint8Array.from(bytes) });
+    if (this.#spill < 0) {
+      this.#spilled.path = join(this.#task.directory, `pages-${randomBytes(8).toString("hex")}`);
+      this.#spill = openSync(this.#spilled.path, "wx", 0o600);
+    }
+    blobs.push({ id: Buffer.from(id).toString("hex"), offset: this.#spillEnd, length: bytes.length });
+    for (let at = 0; at < bytes.length;) at += writeSync(this.#spill, bytes, at);
+    this.#spillEnd += bytes.length;
+  }
+
+  #takeSpilled(): Spilled {
+    const spilled = this.#spilled;
+    if (this.#spill >= 0) closeSync(this.#spill);
+    [this.#spill, this.#spillEnd, this.#spilled] = [-1, 0, { path: null, blobs: [], trees: [] }];
+    return spilled;
   }
 
   /** Hands over the complete packs, and the unfinished ones as tails unless they stay for `finish`. */
@@ -185,11 +236,13 @@ export class StoreSink {
     for (const writer of Object.values(this.#writers)) writer.abort();
     this.#forwarder?.abort();
     if (!leavesPacks) for (const pack of this.#packs) clearAway(pack.path);
+    const { path } = this.#takeSpilled();
+    if (path !== null) clearAway(path);
   }
 
   #taken(tails: PackTail[], forwardTails: PackTail[]): ThreadPacks {
     const packs = this.#packs;
     this.#packs = [];
-    return { packs, tails, forwardTails };
+    return { packs, tails, forwardTails, spilled: this.#pages === null ? null : this.#takeSpilled() };
   }
 }

@@ -13,7 +13,8 @@ import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { isGoneBy, manifestWithout } from "../../workspace/store/removed-paths.ts";
-import { CHECKS_NAME, manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { CHECKS_NAME } from "../../archive/write/made-nodes.ts";
+import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
 import { countEntry } from "../../workspace/store/survey-tree.ts";
 import {
   factsOfContent,
@@ -23,7 +24,7 @@ import {
   type SnapshotContent,
   storedRoot,
 } from "../open/content.ts";
-import { nameOf, readNodes } from "../databases/nodes.ts";
+import { nameOf, readNodes } from "../../archive/databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 
 /** A snapshot that loses entries, and its tree without them. */

@@ -12,6 +12,8 @@ import type { CapturedLabel } from "../../archive/scan/task.ts";
 /** Place of a point's content in the store; part of the point's descriptor. */
 export interface CopyContent extends PointContent {
   snapshot_tree: string;
+  /** of a point with databases by pages: the root's tree as the snapshot has it, without them */
+  stored_tree?: string;
   snapshot: string;
   root: RecordedRoot;
 }
@@ -19,7 +21,12 @@ export interface CopyContent extends PointContent {
 /** Returns the ids of the trees from which everything that a point needs can be reached. */
 export function treesOf(content: PointContent): Uint8Array[] {
   const { snapshot_tree: top } = content as Partial<CopyContent>;
-  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
+  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(storedTree(content), "hex")];
+}
+
+/** The id, in hex, of the folder's tree as the store has it. */
+export function storedTree(content: { tree: string; stored_tree?: unknown }): string {
+  return (content as { stored_tree?: string }).stored_tree ?? content.tree;
 }
 
 /** Returns head if the folder, its own metadata and its manifest are the same as head's; else null. Nothing new is stored then. */

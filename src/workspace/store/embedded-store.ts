@@ -20,6 +20,7 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { readRegular } from "../../fs/regular-file.ts";
+import type { PointView } from "./point-view.ts";
 import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
@@ -140,8 +141,8 @@ export class EmbeddedStore {
   }
 
   /** Returns a fresh copy of a blob's plain bytes. Throws `damaged` if the blob is missing or differs from its id. */
-  read(id: Uint8Array, type: "data" | "tree"): Uint8Array {
-    const entry = this.index.entryOf({ id, type });
+  read(id: Uint8Array, type: "data" | "tree", { index, blobs }: Pick<PointView, "index" | "blobs"> = this): Uint8Array {
+    const entry = index.entryOf({ id, type });
     if (entry < 0) {
       throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
         hint: LOST,
@@ -149,7 +150,7 @@ export class EmbeddedStore {
       });
     }
     try {
-      return this.blobs.read(entry);
+      return blobs.read(entry);
     } catch (error) {
       const known = toCairnError(error);
       if (known.code !== "damaged" || known.hint !== undefined) throw error;
@@ -178,28 +179,23 @@ export class EmbeddedStore {
   }
 
   /** Shows a tree of the store as a readable state. */
-  source(root: Uint8Array): TreeSource {
+  source(root: Uint8Array, view: PointView): TreeSource {
     return {
       root,
-      list: (directory) => this.tree(directory),
-      raw: (directory) => this.read(directory, "tree"),
-      sizeOf: (id) => this.#sizeOf(id),
-      content: (node) => this.#content(node),
+      list: (directory) => decodeTree(this.read(directory, "tree", view)),
+      raw: (directory) => this.read(directory, "tree", view),
+      sizeOf: (id) => sizeOf(view.index, id),
+      content: (node) => this.#content(node, view),
     };
   }
 
-  #sizeOf(id: Uint8Array): number | undefined {
-    const entry = this.index.entryOf({ id, type: "data" });
-    return entry < 0 ? undefined : this.index.plainLength(entry);
-  }
-
-  *#content(node: TreeNode): Iterable<Uint8Array> {
+  *#content(node: TreeNode, view: PointView): Iterable<Uint8Array> {
     const ids = Buffer.from(node.content ?? []);
     let piece: Uint8Array | undefined;
     for (let at = 0; at < ids.length; at += 32) {
       // A hole is the same blob of zeros many times.
       if (piece === undefined || ids.compare(ids, at - 32, at, at, at + 32) !== 0)
-        piece = this.read(ids.subarray(at, at + 32), "data");
+        piece = this.read(ids.subarray(at, at + 32), "data", view);
       yield piece;
     }
   }
@@ -209,6 +205,11 @@ export class EmbeddedStore {
     this.#blobs = null;
     clearAway(this.workDirectory);
   }
+}
+
+function sizeOf(index: BlobIndex, id: Uint8Array): number | undefined {
+  const entry = index.entryOf({ id, type: "data" });
+  return entry < 0 ? undefined : index.plainLength(entry);
 }
 
 async function openRepository(paths: StorePaths, storage: LocalStorage): Promise<Repository> {

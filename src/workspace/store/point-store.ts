@@ -54,6 +54,8 @@ import { keepStoreSize, keptStoreSize, type StoreSize, unsoundPacks } from "./st
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
+import { baseOf, ContentNotRead, pageScan } from "./page-content.ts";
+import { viewOf } from "./point-view.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { writeContent } from "./write-content.ts";
 
@@ -179,19 +181,22 @@ export class PointStore {
 
   async #stageLocked(
     request: StageRequest,
-    held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock },
+    held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock; isPlain?: boolean },
   ): Promise<StagedContent> {
-    const { store, cache, lock } = held;
+    const { store, cache, lock, isPlain } = held;
     const root = rootMetadata(request.scan.root);
     let summary: StagedContent["summary"] | undefined;
     let top: Uint8Array | undefined;
+    let stored: string | undefined;
+    let isSame = false;
     const first = await this.#capturedFirst(request, store);
+    const base = isPlain === true ? null : await baseOf(store, request.head);
     const scanned = scan({
       ...this.#scanOptions(request.scan, { store, cache, call: request }),
       ...(request.passing === true ? { written: null } : {}),
       databases:
         first === null ? this.#databases(request) : { capture: first.capture, held: null, always: first.databases },
-      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes },
+      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes, pages: base?.index },
       ...(request.passing === true || this.#changes !== null ? {} : { draft: this.#kept.draftPlace() }),
       finish: (done) => {
         // Throws before anything is published.
@@ -205,6 +210,8 @@ export class PointStore {
         ) {
           summary = summaryOfHead(same);
           top = Buffer.from(same.content.snapshot_tree, "hex");
+          stored = same.content.stored_tree;
+          isSame = true;
           return [];
         }
         summary = summaryOf(done, request.scan.root);
@@ -227,6 +234,20 @@ export class PointStore {
       await first?.capture.close();
     }
     failpoint("stage.scanned");
+    const { recordedRoot: folder, mostBytes, signal } = request;
+    if (!isSame) {
+      try {
+        const files = summary!.hashes;
+        const trees = await pageScan(store, { scan: result, files, top: top!, folder, base, mostBytes, signal });
+        if (trees !== null) [top, stored] = [trees.top, hex(trees.stored)];
+      } catch (error) {
+        await discardDraft(result.draft);
+        if (isPlain === true || !(error instanceof ContentNotRead)) throw error;
+        store.index.beginSession();
+        return this.#stageLocked({ ...request, forward: undefined }, { store, lock, cache: null, isPlain: true });
+      }
+      failpoint("stage.paged");
+    }
     let snapshot: ObjectId;
     try {
       snapshot = await this.#publish(
@@ -238,7 +259,13 @@ export class PointStore {
       throw error;
     }
     const tree = hex(result.tree);
-    const content: CopyContent = { tree, snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
+    const content: CopyContent = {
+      tree,
+      snapshot_tree: hex(top!),
+      ...(stored === undefined ? {} : { stored_tree: stored }),
+      snapshot,
+      root: recordedRoot(root),
+    };
     return {
       content,
       scan: result,
@@ -370,7 +397,7 @@ export class PointStore {
   /** A point's content for reading. */
   async source(content: PointContent): Promise<TreeSource> {
     const store = await this.store();
-    return store.source(Buffer.from(content.tree, "hex"));
+    return store.source(Buffer.from(content.tree, "hex"), await viewOf(store, content));
   }
 
   /** Returns the holes, whole-file hashes and raw names of a point, which trees cannot hold; null if it has no manifest. */
@@ -381,7 +408,9 @@ export class PointStore {
 
   /** The repository that holds a point's content. */
   async stored(content: PointContent): Promise<StoredContent> {
-    const { repository, index, blobs, onDamagedPack } = await this.store();
+    const store = await this.store();
+    const { repository, onDamagedPack } = store;
+    const { index, blobs } = await viewOf(store, content);
     const snapshotTree = Buffer.from((content as CopyContent).snapshot_tree, "hex");
     return { repository, index, blobs, onDamagedPack, snapshotTree };
   }

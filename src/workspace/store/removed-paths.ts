@@ -1,10 +1,13 @@
+import { type PlacedDatabase, PlacedDatabases } from "../../archive/databases/placed-databases.ts";
+import { folderName } from "../../archive/databases/stored-database.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
-import type { DescriptorContent, EntryCounts } from "../../formats/records/descriptor.ts";
+import type { EntryCounts } from "../../formats/records/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import type { SealFile } from "../../formats/records/seal-file.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
@@ -12,8 +15,9 @@ import { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { type MendedTree, type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { factsOf, NO_FACTS } from "../../repository/verify/folder-facts.ts";
-import type { CopyContent } from "./copy-content.ts";
+import { type CopyContent, storedTree } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+import { placedIn } from "./point-view.ts";
 import { pathToTree } from "./point-remains.ts";
 import type { PointStore } from "./point-store.ts";
 import { manifestPieces, readManifest } from "./snapshot-tree.ts";
@@ -60,7 +64,7 @@ export interface StoredPoint {
 /** Content of a point without the removed paths. */
 export interface ContentWithout {
   /** the snapshot is null until it is written */
-  content: Pick<DescriptorContent, "tree" | "snapshot_tree" | "snapshot">;
+  content: SealFile["content"];
   /** raw paths of the removed entries, without those below a removed directory */
   removed: readonly Uint8Array[];
   entries: EntryCounts;
@@ -88,11 +92,11 @@ export async function pathsInPoints(
   const found = new Map<string, readonly Uint8Array[]>();
   const read = new Set<string>();
   for (const point of points) {
-    const { lost } = await mended(mender, point);
-    const removed = lost.map(({ path }) => path);
+    const { removed, stored, gone } = await mended(store, mender, { point, ...call });
     if (removed.length > 0) found.set(point.id, removed);
-    const nodes = removed.map((path) => nodeAt(store, point.content.tree, path));
-    addContent(store, nodes, { content: call.content, read });
+    const nodes = stored.map((path) => nodeAt(store, storedTree(point.content), path));
+    const pages = gone.flatMap(({ database }) => [...database.files.values()]);
+    addContent(store, [...nodes, ...pages], { content: call.content, read });
   }
   return found;
 }
@@ -137,7 +141,7 @@ async function snapshotOf(
     return await store.repository.loadSnapshot(content.snapshot);
   } catch (error) {
     if (!["damaged", "not_found"].includes(toCairnError(error).code)) throw error;
-    const root = pathToTree(store, content.snapshot_tree, content.tree) ?? Buffer.from("/");
+    const root = pathToTree(store, content.snapshot_tree, storedTree(content)) ?? Buffer.from("/");
     return engine.newSnapshot({ root, pointId: id }, content.snapshot_tree as ObjectId);
   }
 }
@@ -152,10 +156,10 @@ async function treesWithout(
   const blobs = new PackedBlobs({ repository, index, directory: store.workDirectory, stillHeld: call.stillHeld });
   try {
     const mender = menderOf(store, call, (id, bytes) => blobs.addNew("tree", id, bytes));
-    const changed: { point: StoredPoint; tree: MendedTree }[] = [];
+    const changed: { point: StoredPoint; tree: PointWithout }[] = [];
     for (const point of points) {
-      const tree = await mended(mender, point);
-      if (tree.lost.length > 0) changed.push({ point, tree });
+      const tree = await mended(store, mender, { point, ...call });
+      if (tree.removed.length > 0) changed.push({ point, tree });
       await blobs.settle();
     }
     await blobs.finish();
@@ -185,16 +189,46 @@ function menderOf(
 
 const REPAIR = advice`run ${call("doctor --repair", "doctor", { repair: true })} first: it repairs what it can; nothing was removed`;
 
+/** A point without the removed entries. */
+interface PointWithout {
+  /** the folder's tree, without databases by pages */
+  tree: Uint8Array;
+  /** raw paths of all removed entries, and of those that `tree` had */
+  removed: readonly Uint8Array[];
+  stored: readonly Uint8Array[];
+  /** the databases by pages */
+  kept: readonly PlacedDatabase[];
+  gone: readonly PlacedDatabase[];
+}
+
 /** Throws `damaged` if the store lacks content of the point. */
-async function mended(mender: TreeMender, { id, content }: StoredPoint): Promise<MendedTree> {
-  const tree = await mender.mend(Buffer.from(content.tree, "hex")).catch((error: unknown) => {
+async function mended(
+  store: EmbeddedStore,
+  mender: TreeMender,
+  { point: { id, content }, takes }: { point: StoredPoint; takes: TakenEntries },
+): Promise<PointWithout> {
+  const mend = async (): Promise<{ tree: MendedTree; placed: readonly PlacedDatabase[] }> => {
+    const placed = await placedIn(store, content);
+    return {
+      tree: await mender.mend(Buffer.from(storedTree(content), "hex")),
+      placed: placed?.below(placed.root) ?? [],
+    };
+  };
+  const { tree, placed } = await mend().catch((error: unknown) => {
     const { code, message } = toCairnError(error);
     throw code === "damaged"
       ? new CairnError(code, `the point ${id.slice(0, 8)}: ${message}`, { hint: REPAIR })
       : error;
   });
   const damaged = tree.lost.find(({ isTakenOut }) => isTakenOut !== true);
-  if (damaged === undefined && tree.tree !== null) return tree;
+  if (damaged === undefined && tree.tree !== null) {
+    const stored = tree.lost.map(({ path }) => path);
+    const isBelow = isGoneBy(stored);
+    const gone = placed.filter(({ path }) => isBelow(path) || takes.fits(latin1(path)));
+    const own = gone.map(({ path }) => path).filter((path) => !isBelow(path));
+    const kept = placed.filter((each) => !gone.includes(each));
+    return { tree: tree.tree, removed: [...stored, ...own], stored, kept, gone };
+  }
   const where = damaged === undefined ? "its folder" : printablePath(damaged.path);
   throw new CairnError("damaged", `the point ${id.slice(0, 8)} is damaged: the store lacks content of ${where}`, {
     hint: REPAIR,
@@ -203,7 +237,7 @@ async function mended(mender: TreeMender, { id, content }: StoredPoint): Promise
 
 interface Changed {
   point: StoredPoint;
-  tree: MendedTree;
+  tree: PointWithout;
   totals: EntryTotals;
   walk: DigestWalk;
   add: PackedBlobs["addNew"];
@@ -211,22 +245,33 @@ interface Changed {
 
 async function contentOf(
   store: EmbeddedStore,
-  { point, tree: { tree, lost }, totals, walk, add }: Changed,
+  { point, tree: { tree, removed, stored, kept, gone }, totals, walk, add }: Changed,
 ): Promise<ContentWithout> {
   const old = point.content;
-  const removed = lost.map(({ path }) => path);
+  const placed = await PlacedDatabases.place(store.blobs, tree, { databases: kept.map(({ database }) => database) });
   const manifest = readManifest(store, Buffer.from(old.snapshot_tree, "hex"));
-  const { entries, bytes } = totalsWithout(point, totals.of(removed.map((path) => nodeAt(store, old.tree, path))));
+  const { entries, bytes } = totalsWithout(
+    point,
+    totals.of([
+      ...stored.map((path) => nodeAt(store, storedTree(old), path)),
+      ...gone.map(({ database }) => database.manifest.node),
+    ]),
+  );
   const left = manifest === null ? null : { ...manifestWithout(manifest, isGoneBy(removed)), entries };
-  const { state, meta } = await walk.folder(tree!, left === null ? NO_FACTS : factsOf(left));
+  const { state, meta } = await walk.folder(tree, placed.facts(left === null ? NO_FACTS : factsOf(left)));
   // Another point's manifest may have the hash.
   if (state === null) walk.forgetUnhashed();
   const stateDigest = state && hex(state);
   const metadataDigest = meta && hex(meta);
   const writer = new ByteWriter(4096);
   if (left !== null) encodeManifest(writer, { ...left, stateDigest, metadataDigest });
-  const top = topTree(store, old, { tree: tree!, manifest: left === null ? null : writer.copy(), add });
-  const content = { tree: hex(tree!) as ObjectId, snapshot_tree: hex(top) as ObjectId, snapshot: null };
+  const top = topTree(store, old, { tree, manifest: left === null ? null : writer.copy(), gone, add });
+  const content = {
+    tree: hex(placed.root) as ObjectId,
+    snapshot_tree: hex(top) as ObjectId,
+    stored_tree: kept.length === 0 ? undefined : (hex(tree) as ObjectId),
+    snapshot: null,
+  };
   return { content, removed, entries, bytes, stateDigest, metadataDigest };
 }
 
@@ -300,11 +345,13 @@ interface NewTop {
   tree: Uint8Array;
   /** null if the snapshot has none */
   manifest: Uint8Array | null;
+  /** databases that are left out */
+  gone: readonly PlacedDatabase[];
   add: PackedBlobs["addNew"];
 }
 
 /** Stores the trees from the top of a point's snapshot down to its folder, with the folder's new tree. Returns the top tree's id. */
-function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, add }: NewTop): Uint8Array {
+function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, gone, add }: NewTop): Uint8Array {
   const added = (nodes: readonly TreeNode[]): Uint8Array => {
     const bytes = encodeTree(nodes);
     const id = sha256(bytes);
@@ -312,19 +359,27 @@ function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, add }
     return id;
   };
   const isRecords = ({ name }: TreeNode, depth: number): boolean => depth === 0 && latin1(name) === ".cairn";
+  const folders = new Set(gone.map(({ path }) => folderName(path)));
+  const databases = (id: Uint8Array): TreeNode[] =>
+    [...store.tree(id)].filter(({ name }) => !folders.has(latin1(name)));
   const records = (id: Uint8Array): Uint8Array => {
-    const pieces = manifestPieces(manifest!);
+    const pieces = manifest === null ? [] : manifestPieces(manifest);
     for (const piece of pieces) add("data", piece.id, piece.bytes);
-    const file = { size: manifest!.length, content: Buffer.concat(pieces.map((piece) => piece.id)) };
+    const file = { size: manifest?.length ?? 0, content: Buffer.concat(pieces.map((piece) => piece.id)) };
     return added(
-      [...store.tree(id)].map((node) => (latin1(node.name) === "manifest.json" ? { ...node, ...file } : node)),
+      [...store.tree(id)].flatMap((node) => {
+        if (latin1(node.name) === "manifest.json" && manifest !== null) return { ...node, ...file };
+        if (node.subtree === undefined || folders.size === 0) return node;
+        const left = databases(node.subtree);
+        return left.length === 0 ? [] : { ...node, subtree: added(left) };
+      }),
     );
   };
   const above = (id: Uint8Array, depth: number): Uint8Array => {
-    if (hex(id) === old.tree) return tree;
+    if (hex(id) === storedTree(old)) return tree;
     const nodes = [...store.tree(id)].map((node) => {
       if (node.subtree === undefined) return node;
-      if (isRecords(node, depth)) return manifest === null ? node : { ...node, subtree: records(node.subtree) };
+      if (isRecords(node, depth)) return { ...node, subtree: records(node.subtree) };
       return { ...node, subtree: above(node.subtree, depth + 1) };
     });
     return added(nodes);

@@ -4,7 +4,7 @@ import { ByteWriter, latin1 } from "../../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { outsideOwner } from "../../fs/linux/syscalls.ts";
-import { groupName, userName } from "../../fs/users.ts";
+import { directoryNode, fileNode } from "../../archive/write/made-nodes.ts";
 import { type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
@@ -19,9 +19,6 @@ interface SnapshotTreeInput {
   /** seconds since 1970 at which the folder became a workspace: the modification time of all directories above the workspace */
   registeredAt: number;
 }
-
-/** Name of the file in a snapshot's `/.cairn` that says what a restored copy must answer. */
-export const CHECKS_NAME = "checks.json";
 
 const MANIFEST_LIMIT = 512 * 1024;
 
@@ -149,39 +146,6 @@ function ancestorMetadata(components: readonly Buffer[], registeredAt: number): 
   const place = Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part]));
   const stat = fs.lstatSync(place);
   return { mode: stat.mode & 0o7777, ...outsideOwner(place, stat), mtimeSec: registeredAt, mtimeNs: 0 };
-}
-
-function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {
-  return {
-    name,
-    type: "dir",
-    mode: metadata.mode,
-    mtimeSec: metadata.mtimeSec,
-    mtimeNs: metadata.mtimeNs,
-    uid: metadata.uid,
-    gid: metadata.gid,
-    user: userName(metadata.uid),
-    group: groupName(metadata.gid),
-    inode: 0n,
-    deviceId: 0n,
-    links: 0,
-    size: 0,
-    xattrs: [],
-    device: 0n,
-  };
-}
-
-/** The node of a file that has no other name; `content`: ids of its blobs, 32 bytes each. */
-export function fileNode(
-  name: Uint8Array,
-  metadata: RootMetadata,
-  { size, content }: { size: number; content: Uint8Array },
-): TreeNode {
-  return { ...baseNode(name, metadata), type: "file", links: 1, size, content };
-}
-
-export function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {
-  return { ...baseNode(name, metadata), subtree: tree };
 }
 
 function addTree(blobs: ExtraBlob[], nodes: TreeNode[]): Uint8Array {

@@ -3,7 +3,10 @@ import { hex } from "../../formats/bytes.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
-import { BlobIndex } from "../../repository/index/blob-index.ts";
+import { isUnreadable } from "../../archive/databases/placed-databases.ts";
+import { folderName } from "../../archive/databases/stored-database.ts";
+import { Sha256Stream } from "../../crypto/hash.ts";
+import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
@@ -17,7 +20,9 @@ import { type PackReport, VERIFY, type VerifyWork } from "../../repository/verif
 import { firstFailure, warmThreads, withThreads } from "../../threads/threads.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { ExamineRequest, PointVerdict, PointToVerify, StoreFinding } from "./store-care.ts";
+import { storedTree } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
+import { viewOf } from "./point-view.ts";
 
 const TAG = "cairn:";
 const LOCK_WAIT_MS = 10_000;
@@ -149,7 +154,8 @@ class Examination {
     const ofPoint = (point: PointToVerify): Root => {
       const top = point.content["snapshot_tree"];
       const snapshotTree = typeof top === "string" ? Buffer.from(top, "hex") : null;
-      return { point, label: point.id, tree: Buffer.from(point.content.tree, "hex"), snapshotTree };
+      const tree = Buffer.from(storedTree(point.content), "hex");
+      return { point, label: point.id, tree, snapshotTree };
     };
     const ofOther = ({ label, tree }: Structure["roots"][number]): Root => ({
       point: null,
@@ -242,11 +248,25 @@ class Examination {
       }
       if (snapshotTree === null) continue;
       for (const each of (await finder.below(snapshotTree, tree)).list) {
+        const database = databaseAt(blobs, snapshotTree, each.path);
+        if (database !== null && point !== null) {
+          const { kind } = each;
+          this.add({ point: point.id, path: database, kind, detail: `its pages: ${each.detail}`, hint: MEND });
+          continue;
+        }
         const detail = `/${printablePath(Buffer.from(each.path, "latin1"))} of its snapshot: ${each.detail}`;
         this.add({ point: label, kind: "snapshot", detail, hint: MEND_FACTS });
       }
     }
   }
+}
+
+/** The raw path of the database to which a path in a snapshot's tree belongs; null: it belongs to none. */
+function databaseAt(blobs: BlobSource, snapshotTree: Uint8Array, path: string): Uint8Array | null {
+  const [records, databases, name] = path.split("/");
+  if (records !== ".cairn" || databases !== "databases") return null;
+  const hashes = readFacts(blobs, snapshotTree).manifest?.fileHashes ?? [];
+  return hashes.find((hash) => folderName(hash.path) === name)?.path ?? null;
 }
 
 interface Walked {
@@ -342,7 +362,7 @@ class Proof extends Examination {
     const isWithout = ({ point }: Root): number => Number((point?.metadataDigest ?? null) === null);
     for (const root of this.roots.toSorted((a, b) => isWithout(a) - isWithout(b))) {
       const { tree, snapshotTree } = root;
-      const facts = snapshotTree === null ? NO_FACTS : readFacts(this.#blobs, snapshotTree);
+      const facts = await this.#factsOf(root);
       const totals = await this.#walk.folder(tree, facts);
       if (snapshotTree !== null) await this.#walk.mark(snapshotTree);
       walked.push({ root, facts, totals });
@@ -352,6 +372,33 @@ class Proof extends Examination {
       for (let pack = 0; pack < packCount; pack++) if (packRefs[pack]! > 0) this.#prover.want(pack);
     return walked;
   }
+
+  /** Facts of a root, with its databases that lie by pages. With `deep` these are read as a whole. */
+  async #factsOf({ point, snapshotTree }: Root): Promise<FolderFacts> {
+    const facts = snapshotTree === null ? NO_FACTS : readFacts(this.#blobs, snapshotTree);
+    if (point === null) return facts;
+    const { repository, storage, onDamagedPack } = this.store;
+    const { index } = this.structure;
+    try {
+      const of = { repository, storage, onDamagedPack, index, blobs: this.#blobs };
+      const { blobs, placed } = await viewOf(of, point.content);
+      for (const { path, database } of (this.request.deep === true && placed?.below(placed.root)) || []) {
+        const whole = new Sha256Stream();
+        for (let at = 0; at < database.content!.length; at += 32)
+          whole.update(blobs.readId(database.content!.subarray(at, at + 32), DATA_BLOB));
+        if (hex(whole.digest()) !== database.manifest.sha256)
+          this.#unplaced.set(point.id, `${printablePath(path)} differs from its recorded SHA-256`);
+      }
+      return placed?.facts(facts) ?? facts;
+    } catch (error) {
+      if (!isUnreadable(error)) throw error;
+      this.#unplaced.set(point.id, error.message);
+      return facts;
+    }
+  }
+
+  /** Reasons why databases of points cannot be read, by the points' ids. */
+  readonly #unplaced = new Map<string, string>();
 
   /** Counts a needed blob as proven if another pack has a sound copy of it. */
   async #proveElsewhere(): Promise<void> {
@@ -444,6 +491,11 @@ class Proof extends Examination {
 
   #addDigests(point: PointToVerify, { manifest, problem }: FolderFacts, totals: TreeTotals): void {
     const { id, stateDigest, metadataDigest } = point;
+    const unplaced = this.#unplaced.get(id);
+    if (unplaced !== undefined) {
+      if (this.isSound(id)) this.add({ point: id, kind: "content", detail: unplaced, hint: MEND });
+      return;
+    }
     if (problem !== null && this.isSound(id))
       this.add({ point: id, kind: "manifest", detail: `its manifest cannot be read: ${problem}`, hint: MEND_FACTS });
     const digests = [
