@@ -46,12 +46,12 @@ export class PlacedDatabases {
   }
 
   /**
-   * Reads the databases below a snapshot's `/.cairn/databases`. `root`: tree of the saved folder; `hashes`: from its
-   * manifest. An unreadable database still gets its entry; opening it throws the reason.
+   * Reads the databases below a snapshot's `/.cairn/databases`. `root`: tree of the saved folder; `hashes`: reads those
+   * of its manifest. An unreadable database still gets its entry; opening it throws the reason.
    */
   static async read(
     reader: BlobSource,
-    { folder, root, hashes }: { folder: Uint8Array; root: Uint8Array; hashes: readonly FileHash[] },
+    { folder, root, hashes }: { folder: Uint8Array; root: Uint8Array; hashes: () => readonly FileHash[] },
   ): Promise<PlacedDatabases> {
     const damaged: { name: string; error: CairnError }[] = [];
     const given = new Map<string, StoredDatabase>();
@@ -59,7 +59,7 @@ export class PlacedDatabases {
     const leave = async (name: string | null, error: unknown): Promise<void> => {
       if (!isUnreadable(error)) throw error;
       let isKnown = false;
-      for (const hash of hashes) {
+      for (const hash of hashes()) {
         if (name !== null && folderName(hash.path) !== name) continue;
         if (given.has(latin1(hash.path)) || !(await isFree(reader, root, hash.path))) continue;
         given.set(latin1(hash.path), unreadable(hash, error));

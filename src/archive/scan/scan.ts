@@ -19,7 +19,7 @@ import {
   threadsAreWarm,
   warmThreads,
 } from "../../threads/threads.ts";
-import { type ExtraBlob, requireWithin, type ScanStore, type Spilled, type StoreSinkTask } from "./store-sink.ts";
+import { closeSpilled, type ExtraBlob, requireWithin, type ScanStore, type Spilled, type StoreSinkTask } from "./store-sink.ts";
 import { checkResting, type DatabaseCapture, type HeldAs, isRead } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
@@ -130,7 +130,7 @@ export interface ScanResult {
   state: Uint8Array;
   meta: Uint8Array;
   packs: FinishedPack[];
-  /** new blobs of databases that are in no pack; the caller removes the files */
+  /** new blobs of databases that are in no pack; the caller closes them */
   spilled: Spilled[];
   /** The stat cache of this scan, which an idle thread writes; null if it was not requested or would be of no use. */
   draft: Promise<StatCacheDraft | null> | null;
@@ -313,7 +313,7 @@ class Scan {
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
       for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
         clearAway(path);
-      for (const { path } of this.#spilled) if (path !== null) clearAway(path);
+      closeSpilled(this.#spilled);
       if (isTableFull(error)) this.#options.memory.abandon(this.#table.buffers);
       throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { CairnError } from "../../errors.ts";
@@ -62,10 +62,14 @@ export interface ThreadPacks {
 
 /** Blobs of databases that the caller stores by pages: in a file one after the other, and trees. */
 export interface Spilled {
-  /** Null: no blob. */
-  path: string | null;
+  /** Descriptor of the file, which has no name, so that a kill leaves nothing. The receiver closes it. Null: no blob. */
+  file: number | null;
   blobs: { id: string; offset: number; length: number }[];
   trees: ExtraBlob[];
+}
+
+export function closeSpilled(spilled: readonly Spilled[]): void {
+  for (const { file } of spilled) if (file !== null) closeSync(file);
 }
 
 /** A thread has finished a pack for the other repository, or for a taker: the main thread owns the file from then on. */
@@ -102,8 +106,7 @@ export class StoreSink {
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
   readonly #pages: BlobIndex | null;
-  #spilled: Spilled = { path: null, blobs: [], trees: [] };
-  #spill = -1;
+  #spilled: Spilled = { file: null, blobs: [], trees: [] };
   #spillEnd = 0;
   /** True while content is stored that is not forwarded. */
   #stays = false;
@@ -196,19 +199,22 @@ export class StoreSink {
     if (this.#pages!.lookup(id, 0, blobTypeOf(type)) >= 0) return;
     const { blobs, trees } = this.#spilled;
     if (type === "tree") return void trees.push({ id: Uint8Array.from(id), type, bytes: Uint8Array.from(bytes) });
-    if (this.#spill < 0) {
-      this.#spilled.path = join(this.#task.directory, `pages-${randomBytes(8).toString("hex")}`);
-      this.#spill = openSync(this.#spilled.path, "wx", 0o600);
-    }
+    const file = (this.#spilled.file ??= this.#newSpill());
     blobs.push({ id: Buffer.from(id).toString("hex"), offset: this.#spillEnd, length: bytes.length });
-    for (let at = 0; at < bytes.length;) at += writeSync(this.#spill, bytes, at);
+    for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
     this.#spillEnd += bytes.length;
+  }
+
+  #newSpill(): number {
+    const path = join(this.#task.directory, `pages-${randomBytes(8).toString("hex")}`);
+    const file = openSync(path, "wx+", 0o600);
+    unlinkSync(path);
+    return file;
   }
 
   #takeSpilled(): Spilled {
     const spilled = this.#spilled;
-    if (this.#spill >= 0) closeSync(this.#spill);
-    [this.#spill, this.#spillEnd, this.#spilled] = [-1, 0, { path: null, blobs: [], trees: [] }];
+    [this.#spillEnd, this.#spilled] = [0, { file: null, blobs: [], trees: [] }];
     return spilled;
   }
 
@@ -236,8 +242,7 @@ export class StoreSink {
     for (const writer of Object.values(this.#writers)) writer.abort();
     this.#forwarder?.abort();
     if (!leavesPacks) for (const pack of this.#packs) clearAway(pack.path);
-    const { path } = this.#takeSpilled();
-    if (path !== null) clearAway(path);
+    closeSpilled([this.#takeSpilled()]);
   }
 
   #taken(tails: PackTail[], forwardTails: PackTail[]): ThreadPacks {

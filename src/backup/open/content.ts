@@ -52,7 +52,7 @@ export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Pro
     const placed = await PlacedDatabases.read(reader, {
       folder,
       root: saved.root,
-      hashes: found.manifest?.fileHashes ?? [],
+      hashes: () => found.manifest?.fileHashes ?? [],
     });
     return { ...saved, ...found, root: placed.root, placed };
   }

@@ -35,6 +35,8 @@ export interface BlobSourceOptions {
   readonly onDamagedPack?: OnDamagedPack | undefined;
   /** Blobs that the index lists under `DERIVED_PACK`. */
   readonly derived?: DerivedContent | null | undefined;
+  /** Reads the same packs and stays open; default: a reader of its own. */
+  readonly readsWith?: BlobSource | undefined;
 }
 
 /** A blob that is damaged or missing at the place in the index, but sound at another place. */
@@ -80,7 +82,9 @@ export class BlobSource {
     this.#options = options;
     this.#index = options.index;
     this.#far = packs instanceof NearPacks && !packs.isLocal ? packs : null;
-    this.#reader = new BlobReader({ keys: options.keys, openPack: (pack) => packs.open(pack) });
+    const { keys, readsWith } = options;
+    this.#reader =
+      readsWith === undefined ? new BlobReader({ keys, openPack: (pack) => packs.open(pack) }) : readsWith.#reader;
     this.#ends = options.sizes;
     this.#derived = options.derived ? new DerivedBlobs(options.derived, this) : null;
     this.#derivedPack = this.#derived === null ? -1 : options.index.numberOf(DERIVED_PACK);

@@ -141,7 +141,10 @@ export class EmbeddedStore {
   }
 
   /** Returns a fresh copy of a blob's plain bytes. Throws `damaged` if the blob is missing or differs from its id. */
-  read(id: Uint8Array, type: "data" | "tree", { index, blobs }: Pick<PointView, "index" | "blobs"> = this): Uint8Array {
+  read(id: Uint8Array, type: "data" | "tree", view?: PointView): Uint8Array {
+    const lent = type === "tree" ? view?.derived?.trees.get(hex(id)) : undefined;
+    if (lent !== undefined) return Uint8Array.from(lent);
+    const { index, blobs } = type === "tree" ? this : (view ?? this);
     const entry = index.entryOf({ id, type });
     if (entry < 0) {
       throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
@@ -184,7 +187,7 @@ export class EmbeddedStore {
       root,
       list: (directory) => decodeTree(this.read(directory, "tree", view)),
       raw: (directory) => this.read(directory, "tree", view),
-      sizeOf: (id) => sizeOf(view.index, id),
+      sizeOf: (id) => sizeOf(this.index, id) ?? sizeOf(view.index, id),
       content: (node) => this.#content(node, view),
     };
   }

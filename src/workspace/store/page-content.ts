@@ -1,4 +1,4 @@
-import { closeSync, readSync } from "node:fs";
+import { readSync } from "node:fs";
 import {
   type BeforeDatabase,
   largeDatabases,
@@ -11,7 +11,7 @@ import { plainDatabase } from "../../archive/databases/stored-database.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { isUnreadable } from "../../archive/databases/placed-databases.ts";
-import { requireWithin } from "../../archive/scan/store-sink.ts";
+import { closeSpilled, requireWithin } from "../../archive/scan/store-sink.ts";
 import { append } from "../../append.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -93,7 +93,7 @@ export async function pageScan(store: EmbeddedStore, request: PageRequest): Prom
     for (const { path } of scan.packs) clearAway(path);
     throw isUnreadable(error) ? new ContentNotRead(request.folder) : error;
   } finally {
-    for (const { path } of scan.spilled) if (path !== null) clearAway(path);
+    closeSpilled(scan.spilled);
   }
 }
 
@@ -101,9 +101,8 @@ async function pageDatabases(store: EmbeddedStore, request: PageRequest): Promis
   const { scan, base, top, signal } = request;
   if (isStoredAsItIs(store, request)) return null;
   const writer = new Writer(store);
-  const descriptors: number[] = [];
   try {
-    const { blobs, keptTrees } = scannedBlobs(store, request, descriptors);
+    const { blobs, keptTrees } = scannedBlobs(store, request);
     const paged: PagedDatabase[] = [];
     for (const database of base === null ? [] : await largeDatabases(blobs, scan.tree, request.files)) {
       const before = await databaseBefore(base!, database);
@@ -136,8 +135,6 @@ async function pageDatabases(store: EmbeddedStore, request: PageRequest): Promis
   } catch (error) {
     writer.abort();
     throw error;
-  } finally {
-    for (const descriptor of descriptors) closeSync(descriptor);
   }
 }
 
@@ -157,24 +154,21 @@ function isStoredAsItIs({ index }: EmbeddedStore, { scan, files }: PageRequest):
 function scannedBlobs(
   store: EmbeddedStore,
   { scan, base }: PageRequest,
-  descriptors: number[],
 ): { blobs: BlobSource; keptTrees: ReadonlyMap<string, Uint8Array> } {
   const keptTrees = new Map<string, Uint8Array>();
   const spilled = new Map<string, () => Uint8Array>();
   const ids = [];
-  for (const { path, blobs, trees } of scan.spilled) {
+  for (const { file, blobs, trees } of scan.spilled) {
     for (const { id, bytes } of trees) {
       keptTrees.set(hex(id), bytes);
       ids.push({ id, type: TREE_BLOB, length: bytes.length } as const);
     }
-    if (path === null) continue;
-    const descriptor = openRegular(path);
-    descriptors.push(descriptor);
+    if (file === null) continue;
     for (const { id, offset, length } of blobs) {
       ids.push({ id: Buffer.from(id, "hex"), type: DATA_BLOB, length } as const);
       spilled.set(id, () => {
         const bytes = Buffer.alloc(length);
-        readSync(descriptor, bytes, 0, length, offset);
+        readSync(file, bytes, 0, length, offset);
         return bytes;
       });
     }

@@ -7,6 +7,7 @@ import type { Manifest } from "../../formats/records/manifest.ts";
 import type { PointContent } from "./engine.ts";
 import { type CopyContent, storedTree } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+import { placedIn } from "./point-view.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";
@@ -115,13 +116,16 @@ export async function pointRemains(
       const found = folderOf(store, snapshot);
       if (manifest === null || found === null) continue;
       const { mode, uid, gid, user, group, mtimeSec, mtimeNs, subtree } = found.node;
+      const stored = hex(subtree!);
+      const placed = await placedIn(store, { snapshot_tree: snapshot.tree, stored_tree: stored });
       remains.push({
         id,
         createdAt: snapshot.time,
         path: found.path,
         content: {
-          tree: hex(subtree!),
+          tree: placed === null ? stored : hex(placed.root),
           snapshot_tree: snapshot.tree,
+          ...(placed === null ? {} : { stored_tree: stored }),
           snapshot: snapshotId,
           root: { mode, uid, gid, user, group, mtime_sec: mtimeSec, mtime_ns: mtimeNs },
         },

@@ -54,6 +54,7 @@ import { keepStoreSize, keptStoreSize, type StoreSize, unsoundPacks } from "./st
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
+import { closeSpilled } from "../../archive/scan/store-sink.ts";
 import { baseOf, ContentNotRead, pageScan } from "./page-content.ts";
 import { viewOf } from "./point-view.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
@@ -235,7 +236,8 @@ export class PointStore {
     }
     failpoint("stage.scanned");
     const { recordedRoot: folder, mostBytes, signal } = request;
-    if (!isSame) {
+    if (isSame) closeSpilled(result.spilled);
+    else {
       try {
         const files = summary!.hashes;
         const trees = await pageScan(store, { scan: result, files, top: top!, folder, base, mostBytes, signal });

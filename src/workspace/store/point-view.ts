@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
-import { nodeIn } from "../../archive/databases/nodes.ts";
+import { nodeAt } from "../../archive/databases/nodes.ts";
 import { isUnreadable, PlacedDatabases } from "../../archive/databases/placed-databases.ts";
 import { derivedOf, type StoredDatabase } from "../../archive/databases/stored-database.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
@@ -38,7 +38,7 @@ export interface PointView {
  * such databases are left out instead.
  */
 export async function viewOf(store: OpenStore, content: PointContent, isLenient = false): Promise<PointView> {
-  let placed = await placedIn(store, content);
+  let placed = await placedIn(store, content as CopyContent);
   const lost: PointView["lost"] = [];
   if (placed === null) return { index: store.index, blobs: store.blobs, derived: null, placed, lost };
   const databases: DerivedDatabase[] = [];
@@ -57,27 +57,41 @@ export async function viewOf(store: OpenStore, content: PointContent, isLenient 
   else if (hex(placed.root) !== content.tree)
     throw new CairnError("damaged", "the databases of the point do not lie where its tree has them");
   const derived = { trees: placed.lentTrees, databases };
-  const index = store.index.withDerived(derivedIds(derived));
   const { repository, storage, onDamagedPack } = store;
-  const packs = new NearPacks(storage, "");
-  const blobs = new BlobSource({ keys: repository.keys, index, packs, onDamagedPack, derived });
-  return { index, blobs, derived, placed, lost };
+  let made: BlobSource | null = null;
+  // Names and trees are read without the copy of the index.
+  const blobs = (): BlobSource => {
+    if (made !== null) return made;
+    const index = store.index.withDerived(derivedIds(derived));
+    const packs = new NearPacks(storage, "");
+    const { keys } = repository;
+    return (made = new BlobSource({ keys, index, packs, onDamagedPack, derived, readsWith: store.blobs }));
+  };
+  return {
+    derived,
+    placed,
+    lost,
+    get index() {
+      return blobs().index;
+    },
+    get blobs() {
+      return blobs();
+    },
+  };
 }
 
-/** The databases of a point that lie by pages; null: it has none. Throws `damaged`. */
+/** The databases of a snapshot of a point that lie by pages; null: it has none. Throws `damaged`. */
 export async function placedIn(
   { blobs }: Pick<OpenStore, "blobs">,
-  content: PointContent,
+  { stored_tree: root, snapshot_tree: top }: Pick<CopyContent, "stored_tree" | "snapshot_tree">,
 ): Promise<PlacedDatabases | null> {
-  const { stored_tree: root, snapshot_tree: top } = content as CopyContent;
   if (root === undefined) return null;
-  const records = await nodeIn(blobs, Buffer.from(top, "hex"), Buffer.from(".cairn"));
-  const folder = records?.subtree && (await nodeIn(blobs, records.subtree, Buffer.from("databases")));
-  if (folder?.subtree === undefined) throw new CairnError("damaged", "the snapshot of the point has no databases");
+  const folder = await nodeAt(blobs, Buffer.from(top, "hex"), [".cairn", "databases"]);
+  if (folder?.subtree === undefined) return null;
   const placed = await PlacedDatabases.read(blobs, {
     folder: folder.subtree,
     root: Buffer.from(root, "hex"),
-    hashes: readFacts(blobs, Buffer.from(top, "hex")).manifest?.fileHashes ?? [],
+    hashes: () => readFacts(blobs, Buffer.from(top, "hex")).manifest?.fileHashes ?? [],
   });
   placed.takeBackFrom(blobs);
   const [lost] = placed.damaged;

@@ -208,7 +208,7 @@ async function mended(
   { point: { id, content }, takes }: { point: StoredPoint; takes: TakenEntries },
 ): Promise<PointWithout> {
   const mend = async (): Promise<{ tree: MendedTree; placed: readonly PlacedDatabase[] }> => {
-    const placed = await placedIn(store, content);
+    const placed = await placedIn(store, content as CopyContent);
     return {
       tree: await mender.mend(Buffer.from(storedTree(content), "hex")),
       placed: placed?.below(placed.root) ?? [],
