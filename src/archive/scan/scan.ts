@@ -19,7 +19,14 @@ import {
   threadsAreWarm,
   warmThreads,
 } from "../../threads/threads.ts";
-import { closeSpilled, type ExtraBlob, requireWithin, type ScanStore, type Spilled, type StoreSinkTask } from "./store-sink.ts";
+import {
+  type ExtraBlob,
+  newSpill,
+  requireWithin,
+  type ScanStore,
+  type Spilled,
+  type StoreSinkTask,
+} from "./store-sink.ts";
 import { checkResting, type DatabaseCapture, type HeldAs, isRead } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
@@ -130,8 +137,8 @@ export interface ScanResult {
   state: Uint8Array;
   meta: Uint8Array;
   packs: FinishedPack[];
-  /** new blobs of databases that are in no pack; the caller closes them */
-  spilled: Spilled[];
+  /** new blobs of databases that are in no pack, and the file that has them, which the caller closes; null: no file */
+  spilled: Spilled & { file: number | null };
   /** The stat cache of this scan, which an idle thread writes; null if it was not requested or would be of no use. */
   draft: Promise<StatCacheDraft | null> | null;
   /** Counts the scanned tree, once. */
@@ -227,7 +234,7 @@ class Scan {
   readonly #packs: FinishedPack[] = [];
   readonly #tails: PackTail[] = [];
   readonly #forwardTails: PackTail[] = [];
-  readonly #spilled: Spilled[] = [];
+  readonly #spilled: ScanResult["spilled"] = { file: null, blobs: [], trees: [] };
   #store: StoreSinkTask | null = null;
 
   /** `takeMore`: starts threads if the work exceeds this one; null if threads scan already. */
@@ -313,7 +320,7 @@ class Scan {
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
       for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
         clearAway(path);
-      closeSpilled(this.#spilled);
+      if (this.#spilled.file !== null) fs.closeSync(this.#spilled.file);
       if (isTableFull(error)) this.#options.memory.abandon(this.#table.buffers);
       throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {
@@ -554,6 +561,7 @@ class Scan {
     const { store } = this.#options;
     if (store === undefined) return null;
     const { keys, index, directory, forward, taker, pages, mostBytes = null } = store;
+    const file = (this.#spilled.file = pages === undefined ? null : newSpill(directory));
     const given = taker === undefined ? null : { style: taker.style, waiting: taker.waiting };
     return {
       keys,
@@ -561,7 +569,7 @@ class Scan {
       directory,
       forward: forward?.task ?? null,
       taker: given,
-      pages: pages?.shared ?? null,
+      pages: file === null ? null : { index: pages!.shared, file, end: new SharedArrayBuffer(8) },
       ...(mostBytes === null ? {} : { bound: { mostBytes, stored: new SharedArrayBuffer(8) } }),
     };
   }
@@ -585,7 +593,8 @@ class Scan {
       append(this.#packs, reply.packs.packs);
       append(this.#tails, reply.packs.tails);
       append(this.#forwardTails, reply.packs.forwardTails);
-      if (reply.packs.spilled !== null) this.#spilled.push(reply.packs.spilled);
+      append(this.#spilled.blobs, reply.packs.spilled.blobs);
+      append(this.#spilled.trees, reply.packs.spilled.trees);
     }
   }
 

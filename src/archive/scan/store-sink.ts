@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { openSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { CairnError } from "../../errors.ts";
@@ -46,7 +46,8 @@ export interface StoreSinkTask {
   /** receives all new content too */
   forward: ForwardTask | null;
   taker: Pick<PackTaker, "style" | "waiting"> | null;
-  pages: SharedIndex | null;
+  /** `end`: one 64-bit word with the bytes in the file so far, of all threads */
+  pages: { index: SharedIndex; file: number; end: SharedArrayBuffer } | null;
   /** limit of bytes for all threads, and one 64-bit word with the bytes so far; absent: no limit */
   bound?: { mostBytes: number; stored: SharedArrayBuffer };
 }
@@ -57,19 +58,21 @@ export interface ThreadPacks {
   tails: PackTail[];
   /** unfinished packs for the other repository */
   forwardTails: PackTail[];
-  spilled: Spilled | null;
+  spilled: Spilled;
 }
 
-/** Blobs of databases that the caller stores by pages: in a file one after the other, and trees. */
+/** Blobs of databases that the caller stores by pages: places in a file, and trees. */
 export interface Spilled {
-  /** Descriptor of the file, which has no name, so that a kill leaves nothing. The receiver closes it. Null: no blob. */
-  file: number | null;
   blobs: { id: string; offset: number; length: number }[];
   trees: ExtraBlob[];
 }
 
-export function closeSpilled(spilled: readonly Spilled[]): void {
-  for (const { file } of spilled) if (file !== null) closeSync(file);
+/** Opens a new file that has no name, so that a kill leaves nothing. */
+export function newSpill(directory: string): number {
+  const path = join(directory, `pages-${randomBytes(8).toString("hex")}`);
+  const file = openSync(path, "wx+", 0o600);
+  unlinkSync(path);
+  return file;
 }
 
 /** A thread has finished a pack for the other repository, or for a taker: the main thread owns the file from then on. */
@@ -106,8 +109,7 @@ export class StoreSink {
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
   readonly #pages: BlobIndex | null;
-  #spilled: Spilled = { file: null, blobs: [], trees: [] };
-  #spillEnd = 0;
+  #spilled: Spilled = { blobs: [], trees: [] };
   /** True while content is stored that is not forwarded. */
   #stays = false;
   readonly #tell: ((event: ForwardEvent) => void) | undefined;
@@ -117,7 +119,7 @@ export class StoreSink {
     this.#tell = tell;
     this.#index = BlobIndex.fromShared(task.index);
     this.#task = task;
-    this.#pages = task.pages === null ? null : BlobIndex.fromShared(task.pages);
+    this.#pages = task.pages === null ? null : BlobIndex.fromShared(task.pages.index);
     this.#forwarder =
       task.forward === null ? null : new BlobForwarder(task.forward, (forwarded) => tell?.({ forwarded }));
   }
@@ -199,23 +201,10 @@ export class StoreSink {
     if (this.#pages!.lookup(id, 0, blobTypeOf(type)) >= 0) return;
     const { blobs, trees } = this.#spilled;
     if (type === "tree") return void trees.push({ id: Uint8Array.from(id), type, bytes: Uint8Array.from(bytes) });
-    const file = (this.#spilled.file ??= this.#newSpill());
-    blobs.push({ id: Buffer.from(id).toString("hex"), offset: this.#spillEnd, length: bytes.length });
-    for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
-    this.#spillEnd += bytes.length;
-  }
-
-  #newSpill(): number {
-    const path = join(this.#task.directory, `pages-${randomBytes(8).toString("hex")}`);
-    const file = openSync(path, "wx+", 0o600);
-    unlinkSync(path);
-    return file;
-  }
-
-  #takeSpilled(): Spilled {
-    const spilled = this.#spilled;
-    [this.#spillEnd, this.#spilled] = [0, { file: null, blobs: [], trees: [] }];
-    return spilled;
+    const { file, end } = this.#task.pages!;
+    const offset = Number(Atomics.add(new BigInt64Array(end), 0, BigInt(bytes.length)));
+    blobs.push({ id: Buffer.from(id).toString("hex"), offset, length: bytes.length });
+    for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at, offset + at);
   }
 
   /** Hands over the complete packs, and the unfinished ones as tails unless they stay for `finish`. */
@@ -242,12 +231,11 @@ export class StoreSink {
     for (const writer of Object.values(this.#writers)) writer.abort();
     this.#forwarder?.abort();
     if (!leavesPacks) for (const pack of this.#packs) clearAway(pack.path);
-    closeSpilled([this.#takeSpilled()]);
   }
 
   #taken(tails: PackTail[], forwardTails: PackTail[]): ThreadPacks {
-    const packs = this.#packs;
-    this.#packs = [];
-    return { packs, tails, forwardTails, spilled: this.#pages === null ? null : this.#takeSpilled() };
+    const [packs, spilled] = [this.#packs, this.#spilled];
+    [this.#packs, this.#spilled] = [[], { blobs: [], trees: [] }];
+    return { packs, tails, forwardTails, spilled };
   }
 }

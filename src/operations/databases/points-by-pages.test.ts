@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { linkSync, readdirSync, readFileSync, rmSync, statSync, unlinkSync } from "node:fs";
+import { linkSync, readdirSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
@@ -176,6 +176,44 @@ test("verify names a database whose pages are lost, other files are restored, an
   assert.deepEqual((await client.verify(id, { deep: true })).problems, []);
   const state = walkDigests(folder).state;
   await assertRestored(client, [{ id, bytes: Buffer.alloc(0), state, stored: 0 }], root);
+});
+
+test("names are found, and a lost descriptor is written again, with the databases by pages", async (t) => {
+  const { client, root, points } = await scene(t);
+  const [found] = (await client.findNames("app.db", { all: true })).found;
+  assert.deepEqual([found?.points, found?.versions], [3, 3]);
+  const places = readdirSync(client.controlDirectory, { recursive: true, encoding: "utf8" });
+  const descriptor = places
+    .filter((name) => name.endsWith("descriptor.json"))
+    .toSorted()
+    .at(-1)!;
+  const file = join(client.controlDirectory, descriptor);
+  writeFileSync(file, readFileSync(file).subarray(10));
+  await client.doctor({ repair: true });
+  assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+  await assertRestored(client, points, root);
+});
+
+test("content that other points still have is named by the database's path", async (t) => {
+  const { client, points } = await scene(t);
+  const { still_held: held } = await client.runCleanup({ only: [points[0]!.id] });
+  assert.deepEqual(
+    held?.points.map(({ paths }) => paths.map(({ path }) => path).toSorted()),
+    Array.from({ length: 2 }, () => [FILE, "data/y.txt", "x.txt"]),
+  );
+});
+
+test("a fork with a store of its own is adopted with its databases", async (t) => {
+  const { client, library, root, folder, points } = await scene(t);
+  const fork = join(root, "fork");
+  await client.fork(points[2]!.id, fork, { standalone: true });
+  assert.equal(walkDigests(fork).state, points[2]!.state);
+  update(join(fork, FILE), [3]);
+  await using other = await library.open(fork);
+  await other.save();
+  await client.adoptFork(fork);
+  assert.ok(readFileSync(join(folder, FILE)).equals(readFileSync(join(fork, FILE))));
+  for (const each of [client, other]) assert.deepEqual((await each.verifyAll({ deep: true })).problems, []);
 });
 
 test("a backup of a point by pages is the same as that of a plain file", async (t) => {

@@ -1,4 +1,4 @@
-import { readSync } from "node:fs";
+import { closeSync, readSync } from "node:fs";
 import {
   type BeforeDatabase,
   largeDatabases,
@@ -11,7 +11,7 @@ import { plainDatabase } from "../../archive/databases/stored-database.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { isUnreadable } from "../../archive/databases/placed-databases.ts";
-import { closeSpilled, requireWithin } from "../../archive/scan/store-sink.ts";
+import { requireWithin } from "../../archive/scan/store-sink.ts";
 import { append } from "../../append.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -93,8 +93,12 @@ export async function pageScan(store: EmbeddedStore, request: PageRequest): Prom
     for (const { path } of scan.packs) clearAway(path);
     throw isUnreadable(error) ? new ContentNotRead(request.folder) : error;
   } finally {
-    closeSpilled(scan.spilled);
+    closeSpill(scan);
   }
+}
+
+export function closeSpill({ spilled: { file } }: Pick<ScanResult, "spilled">): void {
+  if (file !== null) closeSync(file);
 }
 
 async function pageDatabases(store: EmbeddedStore, request: PageRequest): Promise<PagedSnapshot | null> {
@@ -140,7 +144,7 @@ async function pageDatabases(store: EmbeddedStore, request: PageRequest): Promis
 
 /** True if no database is new or changed, and the store has all of them as plain files. */
 function isStoredAsItIs({ index }: EmbeddedStore, { scan, files }: PageRequest): boolean {
-  if (scan.spilled.some(({ blobs, trees }) => blobs.length + trees.length > 0)) return false;
+  if (scan.spilled.blobs.length + scan.spilled.trees.length > 0) return false;
   const finder = new RecordFinder(scan);
   return files.every(({ path, size }) => {
     const { content = new Uint8Array(0) } = size < PAGED.from ? {} : (finder.nodeOf(path) ?? {});
@@ -158,20 +162,17 @@ function scannedBlobs(
   const keptTrees = new Map<string, Uint8Array>();
   const spilled = new Map<string, () => Uint8Array>();
   const ids = [];
-  for (const { file, blobs, trees } of scan.spilled) {
-    for (const { id, bytes } of trees) {
-      keptTrees.set(hex(id), bytes);
-      ids.push({ id, type: TREE_BLOB, length: bytes.length } as const);
-    }
-    if (file === null) continue;
-    for (const { id, offset, length } of blobs) {
-      ids.push({ id: Buffer.from(id, "hex"), type: DATA_BLOB, length } as const);
-      spilled.set(id, () => {
-        const bytes = Buffer.alloc(length);
-        readSync(file, bytes, 0, length, offset);
-        return bytes;
-      });
-    }
+  for (const { id, bytes } of scan.spilled.trees) {
+    keptTrees.set(hex(id), bytes);
+    ids.push({ id, type: TREE_BLOB, length: bytes.length } as const);
+  }
+  for (const { id, offset, length } of scan.spilled.blobs) {
+    ids.push({ id: Buffer.from(id, "hex"), type: DATA_BLOB, length } as const);
+    spilled.set(id, () => {
+      const bytes = Buffer.alloc(length);
+      readSync(scan.spilled.file!, bytes, 0, length, offset);
+      return bytes;
+    });
   }
   const trees = new Map([...(base?.derived?.trees ?? []), ...keptTrees]);
   const derived = { trees, databases: base?.derived?.databases ?? [], spilled };

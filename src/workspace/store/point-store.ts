@@ -54,8 +54,7 @@ import { keepStoreSize, keptStoreSize, type StoreSize, unsoundPacks } from "./st
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
-import { closeSpilled } from "../../archive/scan/store-sink.ts";
-import { baseOf, ContentNotRead, pageScan } from "./page-content.ts";
+import { baseOf, closeSpill, ContentNotRead, pageScan } from "./page-content.ts";
 import { viewOf } from "./point-view.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { writeContent } from "./write-content.ts";
@@ -236,7 +235,7 @@ export class PointStore {
     }
     failpoint("stage.scanned");
     const { recordedRoot: folder, mostBytes, signal } = request;
-    if (isSame) closeSpilled(result.spilled);
+    if (isSame) closeSpill(result);
     else {
       try {
         const files = summary!.hashes;
