@@ -188,6 +188,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
       reason:
         "a scan asks the cache of what was written or scanned before; pages of a database are found by its nodes alone",
     },
+    { folders: ["pages"], reason: "a scan does not know how its databases are stored" },
   ],
   capture: [{ folders: ["sqlite", "vm"], reason: "a database and a machine have nothing in common" }],
   repository: [

@@ -146,7 +146,7 @@ interface StorePagesOptions {
 
 /**
  * Stores the changed pages of a database. Null if it must stay a plain file: the page that SQLite never writes is not
- * empty; in a point also where all pages would be stored again (`isForPoint`).
+ * empty; in a point also if all pages would be stored again (`isForPoint`).
  */
 export async function storePages(
   blobs: BlobSource,

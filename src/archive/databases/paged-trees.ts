@@ -7,7 +7,8 @@ import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import type { ReadTree } from "../../repository/trees/live.ts";
-import { CHECKS_NAME, directoryNode, fileNode } from "../write/made-nodes.ts";
+import { CHECKS_NAME } from "../../formats/records/manifest.ts";
+import { directoryNode, fileNode } from "../write/root-metadata.ts";
 import { nameOf, readNodes } from "./nodes.ts";
 import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 

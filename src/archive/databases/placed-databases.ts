@@ -6,7 +6,7 @@ import { encodeTree, isEntryName, type TreeNode } from "../../formats/restic/tre
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
-import { fileNode } from "../write/made-nodes.ts";
+import { fileNode } from "../write/root-metadata.ts";
 import { nameOf, nodeAt, nodeIn, readNodes } from "./nodes.ts";
 import { folderName, readDatabase, type StoredDatabase } from "./stored-database.ts";
 

@@ -25,7 +25,7 @@ import { objectIdOf } from "../../ids.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { DerivedDatabase } from "../../repository/read/derived-blobs.ts";
-import { DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { DATA_BLOB } from "../../repository/index/blob-table.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
 import { nameOf, nodeAt, readBlob, readFile, readNodes } from "./nodes.ts";
 

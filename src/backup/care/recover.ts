@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
-import { directoryNode } from "../../archive/write/made-nodes.ts";
+import { directoryNode } from "../../archive/write/root-metadata.ts";
 import { toCairnError, tellsOfDamage } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { compareBytes } from "../../formats/bytes.ts";

@@ -1,4 +1,4 @@
-import { fileNode } from "../../archive/write/made-nodes.ts";
+import { fileNode } from "../../archive/write/root-metadata.ts";
 import { type SnapshotTrees, treesAbove } from "../../workspace/store/snapshot-tree.ts";
 import { NodeDigester } from "../../repository/verify/node-digests.ts";
 import { CairnError } from "../../errors.ts";

@@ -18,7 +18,7 @@ import { userStateDirectory } from "../../fs/users.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { ownerBesidesUs, requireOwnHome } from "../../workspace/place/owners.ts";
-import { CHECKS_NAME } from "../../archive/write/made-nodes.ts";
+import { CHECKS_NAME } from "../../formats/records/manifest.ts";
 import { nodeAt, readFile } from "../../archive/databases/nodes.ts";
 import { isMadeByUs } from "./snapshots.ts";
 

@@ -16,7 +16,7 @@ import type { Point } from "../points/point-files.ts";
 import { allPoints } from "../points/points.ts";
 import { type CopyContent, treesOf } from "../store/copy-content.ts";
 import type { EmbeddedStore } from "../store/embedded-store.ts";
-import { placedIn } from "../store/point-view.ts";
+import { placedIn } from "../../archive/databases/point-view.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Searches other points and repositories for content of points that will be removed. */
@@ -154,7 +154,7 @@ class SharedWalk {
     const databases = await placedIn(this.#store, content);
     for (const { path, database } of databases?.below(databases.root) ?? []) {
       const ranks = Array.from(database.files.values(), (file) => this.#rankOf(latin1(path), file));
-      const rank = ranks.filter((each) => each !== null).toSorted()[0];
+      const rank = ([0, 1, 2] as const).find((each) => ranks.includes(each));
       if (rank !== undefined) add(own, { count: 1, sample: [{ path: "", rank }], isWhole: true }, latin1(path));
     }
     // Captured content lies beside the folder in the snapshot.

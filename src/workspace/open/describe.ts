@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { namespaceIds } from "../../fs/linux/user-namespace.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import type { ContentWithout, IsGone } from "../store/removed-paths.ts";
+import type { ContentWithout, IsGone } from "../store/content-without.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { Attachments, StagedContent } from "../store/engine.ts";

@@ -7,9 +7,9 @@ import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import { realPathOf, workspaceAt } from "../place/find-workspace.ts";
 import { neverRead, type Point } from "../points/point-files.ts";
 import { rootOfPoint } from "../points/root-changes.ts";
-import { storedTree } from "../store/copy-content.ts";
+import { storedTree } from "../store/store-care.ts";
 import type { PointContent } from "../store/engine.ts";
-import { plainFiles, viewOf } from "../store/point-view.ts";
+import { plainFiles, viewOf } from "../../archive/databases/point-view.ts";
 import { receivePoint } from "./receive.ts";
 import { withSealed } from "./seal.ts";
 

@@ -4,6 +4,7 @@ import { realSecrets } from "../../fs/secret-files.ts";
 import { encodeManifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
+import { storedTree } from "./store-care.ts";
 import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
 import { CREDENTIALS, labelsOf, OWNER_UNKNOWN, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
@@ -22,11 +23,6 @@ export interface CopyContent extends PointContent {
 export function treesOf(content: PointContent): Uint8Array[] {
   const { snapshot_tree: top } = content as Partial<CopyContent>;
   return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(storedTree(content), "hex")];
-}
-
-/** The id, in hex, of the folder's tree as the store has it. */
-export function storedTree(content: { tree: string; stored_tree?: unknown }): string {
-  return (content as { stored_tree?: string }).stored_tree ?? content.tree;
 }
 
 /** Returns head if the folder, its own metadata and its manifest are the same as head's; else null. Nothing new is stored then. */

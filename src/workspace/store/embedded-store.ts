@@ -6,7 +6,7 @@ import { advice, CairnError, call, option, reworded, see, toCairnError } from ".
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { formerPassword, passwordOfFile } from "../../formats/restic/password-bytes.ts";
-import { decodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { decodeTree, type TreeNodes } from "../../formats/restic/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
@@ -16,11 +16,9 @@ import { NearPacks } from "../../repository/read/near-packs.ts";
 import { DamagedPacks } from "../../repository/damaged-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
-import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { readRegular } from "../../fs/regular-file.ts";
-import type { PointView } from "./point-view.ts";
 import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
@@ -141,10 +139,11 @@ export class EmbeddedStore {
   }
 
   /** Returns a fresh copy of a blob's plain bytes. Throws `damaged` if the blob is missing or differs from its id. */
-  read(id: Uint8Array, type: "data" | "tree", view?: PointView): Uint8Array {
-    const lent = type === "tree" ? view?.derived?.trees.get(hex(id)) : undefined;
-    if (lent !== undefined) return Uint8Array.from(lent);
-    const { index, blobs } = type === "tree" ? this : (view ?? this);
+  read(
+    id: Uint8Array,
+    type: "data" | "tree",
+    { index, blobs }: Pick<EmbeddedStore, "index" | "blobs"> = this,
+  ): Uint8Array {
     const entry = index.entryOf({ id, type });
     if (entry < 0) {
       throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
@@ -181,38 +180,11 @@ export class EmbeddedStore {
     return decodeTree(this.read(id, "tree"));
   }
 
-  /** Shows a tree of the store as a readable state. */
-  source(root: Uint8Array, view: PointView): TreeSource {
-    return {
-      root,
-      list: (directory) => decodeTree(this.read(directory, "tree", view)),
-      raw: (directory) => this.read(directory, "tree", view),
-      sizeOf: (id) => sizeOf(this.index, id) ?? sizeOf(view.index, id),
-      content: (node) => this.#content(node, view),
-    };
-  }
-
-  *#content(node: TreeNode, view: PointView): Iterable<Uint8Array> {
-    const ids = Buffer.from(node.content ?? []);
-    let piece: Uint8Array | undefined;
-    for (let at = 0; at < ids.length; at += 32) {
-      // A hole is the same blob of zeros many times.
-      if (piece === undefined || ids.compare(ids, at - 32, at, at, at + 32) !== 0)
-        piece = this.read(ids.subarray(at, at + 32), "data", view);
-      yield piece;
-    }
-  }
-
   close(): void {
     this.#blobs?.of.close();
     this.#blobs = null;
     clearAway(this.workDirectory);
   }
-}
-
-function sizeOf(index: BlobIndex, id: Uint8Array): number | undefined {
-  const entry = index.entryOf({ id, type: "data" });
-  return entry < 0 ? undefined : index.plainLength(entry);
 }
 
 async function openRepository(paths: StorePaths, storage: LocalStorage): Promise<Repository> {

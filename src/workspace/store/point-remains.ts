@@ -5,9 +5,10 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { PointContent } from "./engine.ts";
-import { type CopyContent, storedTree } from "./copy-content.ts";
+import type { CopyContent } from "./copy-content.ts";
+import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { placedIn } from "./point-view.ts";
+import { placedIn } from "../../archive/databases/point-view.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";

@@ -1,11 +1,15 @@
 import fs from "node:fs";
+import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
 import { ByteWriter, latin1 } from "../../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { outsideOwner } from "../../fs/linux/syscalls.ts";
-import { directoryNode, fileNode } from "../../archive/write/made-nodes.ts";
-import { type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
+import { PROGRAM } from "../../formats/program.ts";
+import type { Snapshot } from "../../formats/restic/snapshot.ts";
+import { currentUser } from "../../fs/users.ts";
+import type { ObjectId } from "../../ids.ts";
+import { directoryNode, fileNode, type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
 
@@ -157,4 +161,20 @@ function addTree(blobs: ExtraBlob[], nodes: TreeNode[]): Uint8Array {
   const id = sha256(bytes);
   blobs.push({ id, type: "tree", bytes });
   return id;
+}
+
+/** A snapshot of a point with this topmost tree, not yet written. */
+export function newSnapshot({ root, pointId }: { root: Uint8Array; pointId: string }, tree: ObjectId): Snapshot {
+  const { uid, gid, username } = currentUser();
+  return {
+    time: new Date().toISOString(),
+    tree,
+    paths: [Buffer.from(root).toString("utf8")],
+    hostname: hostname(),
+    username,
+    uid,
+    gid,
+    tags: [`cairn:${pointId}`],
+    program_version: PROGRAM,
+  };
 }

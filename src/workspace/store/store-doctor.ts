@@ -12,7 +12,7 @@ import { removeUnindexedPacks } from "../../repository/care/unindexed-packs.ts";
 import type { ExamineRequest, PointToVerify, StoreFinding } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { dropDamagedPacks } from "./lost-content.ts";
-import { storedTree } from "./copy-content.ts";
+import { storedTree } from "./store-care.ts";
 import { pathToTree } from "./point-remains.ts";
 import { type ExaminedStore, examineStore } from "./verify-store.ts";
 

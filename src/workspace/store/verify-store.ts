@@ -3,10 +3,8 @@ import { hex } from "../../formats/bytes.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
-import { isUnreadable } from "../../archive/databases/placed-databases.ts";
-import { folderName } from "../../archive/databases/stored-database.ts";
-import { Sha256Stream } from "../../crypto/hash.ts";
-import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { databaseAt, factsWithDatabases } from "../../archive/databases/point-view.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
@@ -17,12 +15,15 @@ import { type FolderFacts, NO_FACTS, readFacts } from "../../repository/verify/f
 import { PackProver, wholePackDamage } from "../../repository/verify/pack-prover.ts";
 import { followRoots, readStructure, type Structure } from "../../repository/verify/structure.ts";
 import { type PackReport, VERIFY, type VerifyWork } from "../../repository/verify/verify-task.ts";
-import { firstFailure, warmThreads, withThreads } from "../../threads/threads.ts";
-import type { Thread } from "../../threads/worker-thread.ts";
-import type { ExamineRequest, PointVerdict, PointToVerify, StoreFinding } from "./store-care.ts";
-import { storedTree } from "./copy-content.ts";
+import { firstFailure, type Thread, warmThreads, withThreads } from "../../threads/threads.ts";
+import {
+  type ExamineRequest,
+  type PointVerdict,
+  type PointToVerify,
+  type StoreFinding,
+  storedTree,
+} from "./store-care.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { viewOf } from "./point-view.ts";
 
 const TAG = "cairn:";
 const LOCK_WAIT_MS = 10_000;
@@ -261,14 +262,6 @@ class Examination {
   }
 }
 
-/** The raw path of the database to which a path in a snapshot's tree belongs; null: it belongs to none. */
-function databaseAt(blobs: BlobSource, snapshotTree: Uint8Array, path: string): Uint8Array | null {
-  const [records, databases, name] = path.split("/");
-  if (records !== ".cairn" || databases !== "databases") return null;
-  const hashes = readFacts(blobs, snapshotTree).manifest?.fileHashes ?? [];
-  return hashes.find((hash) => folderName(hash.path) === name)?.path ?? null;
-}
-
 interface Walked {
   root: Root;
   facts: FolderFacts;
@@ -373,28 +366,16 @@ class Proof extends Examination {
     return walked;
   }
 
-  /** Facts of a root, with its databases that lie by pages. With `deep` these are read as a whole. */
+  /** Facts of a root, with its databases that lie by pages. */
   async #factsOf({ point, snapshotTree }: Root): Promise<FolderFacts> {
-    const facts = snapshotTree === null ? NO_FACTS : readFacts(this.#blobs, snapshotTree);
-    if (point === null) return facts;
+    const known = snapshotTree === null ? NO_FACTS : readFacts(this.#blobs, snapshotTree);
+    if (point === null) return known;
     const { repository, storage, onDamagedPack } = this.store;
-    const { index } = this.structure;
-    try {
-      const of = { repository, storage, onDamagedPack, index, blobs: this.#blobs };
-      const { blobs, placed } = await viewOf(of, point.content);
-      for (const { path, database } of (this.request.deep === true && placed?.below(placed.root)) || []) {
-        const whole = new Sha256Stream();
-        for (let at = 0; at < database.content!.length; at += 32)
-          whole.update(blobs.readId(database.content!.subarray(at, at + 32), DATA_BLOB));
-        if (hex(whole.digest()) !== database.manifest.sha256)
-          this.#unplaced.set(point.id, `${printablePath(path)} differs from its recorded SHA-256`);
-      }
-      return placed?.facts(facts) ?? facts;
-    } catch (error) {
-      if (!isUnreadable(error)) throw error;
-      this.#unplaced.set(point.id, error.message);
-      return facts;
-    }
+    const store = { repository, storage, onDamagedPack, index: this.structure.index, blobs: this.#blobs };
+    const deep = this.request.deep === true;
+    const { facts, problem } = await factsWithDatabases(store, point.content, { facts: known, deep });
+    if (problem !== null) this.#unplaced.set(point.id, problem);
+    return facts;
   }
 
   /** Reasons why databases of points cannot be read, by the points' ids. */

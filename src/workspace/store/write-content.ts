@@ -5,7 +5,7 @@ import { writeTree } from "../../archive/write/write-tree.ts";
 import { beyondNodes } from "./beyond-nodes.ts";
 import type { CopyContent } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { viewOf } from "./point-view.ts";
+import { viewOf } from "../../archive/databases/point-view.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 /** Writes content into an empty folder. */
