@@ -204,7 +204,7 @@ class PageStore {
     const first = await this.#scan({ old, known, unread, delta: isWorth(most) ? delta : null });
     if (first === null) return null;
     if (!isWorth(first.length)) return this.#base(isFull ? FULL : rebaseReason(first.length, this.#pages), true);
-    if (!isWorth(most)) await this.#scan({ old, known: null, unread, delta });
+    if (!isWorth(most)) await this.#scan({ old, known, unread, delta });
     return this.#delta(stored, known, { changed: first, delta });
   }
 
@@ -257,7 +257,7 @@ class PageStore {
     delta,
   }: {
     old: Uint8Array;
-    /** adds hashes to `old` that it lacks; null: it has all */
+    /** has the pages for which `old` has no hash; null: there are none */
     known: DatabasePages | null;
     unread: Uint8Array;
     delta: DeltaPages | null;
@@ -273,7 +273,7 @@ class PageStore {
         continue;
       }
       await this.#pace();
-      await known?.addHashes(old, first, count);
+      const before = await known?.unhashed(first, count);
       const bytes = await readBlob(this.#blobs, content.subarray(blob * 32, blob * 32 + 32), DATA_BLOB);
       for (let i = 0; i < count; i++) {
         const page = bytes.subarray(i * pageSize, (i + 1) * pageSize);
@@ -281,10 +281,14 @@ class PageStore {
           if (page.some((byte) => byte !== 0)) return null;
           continue;
         }
+        const earlier = before?.[i] ?? null;
+        const isSame = earlier !== null && compareBytes(page, earlier) === 0;
+        // A point stores the hashes of changed pages only.
+        if (isSame && this.#isForPoint) continue;
         const hash = pageHash(page);
         const hashAt = (first + i) * PAGE_HASH_BYTES;
         this.#hashes.set(hash, hashAt);
-        if (compareBytes(hash, old.subarray(hashAt, hashAt + PAGE_HASH_BYTES)) === 0) continue;
+        if (isSame || compareBytes(hash, old.subarray(hashAt, hashAt + PAGE_HASH_BYTES)) === 0) continue;
         changed.push(first + i);
         await delta?.add(page, hash);
       }

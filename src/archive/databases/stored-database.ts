@@ -215,18 +215,21 @@ export class DatabasePages {
     return all;
   }
 
-  /** Adds to `all` the hashes of some pages in files without hashes. Asked for in rising order. */
-  async addHashes(all: Uint8Array, first: number, count: number): Promise<void> {
+  /** Returns copies of some pages in files without hashes; null for any other page. Fast if asked for in rising order. */
+  async unhashed(first: number, count: number): Promise<(Uint8Array | null)[]> {
+    if (first < this.#page) [this.#run, this.#page] = [0, 0];
+    const found = Array<Uint8Array | null>(count).fill(null);
     const end = Math.min(first + count, this.manifest.pages);
     for (; this.#run < this.runs.length; this.#run++) {
       const { count: length, file, at } = this.runs[this.#run]!;
       const pages = this.#files[file - 1];
       const until = Math.min(end, this.#page + length);
       for (let page = Math.max(first, this.#page); page < until && pages?.hashes === null; page++)
-        all.set(pageHash(await pages.page(at + page - this.#page)), page * PAGE_HASH_BYTES);
-      if (this.#page + length > end) return;
+        found[page - first] = Uint8Array.from(await pages.page(at + page - this.#page));
+      if (this.#page + length > end) break;
       this.#page += length;
     }
+    return found;
   }
 
   #run = 0;
