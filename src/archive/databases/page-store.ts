@@ -282,7 +282,7 @@ class PageStore {
           continue;
         }
         const earlier = before?.[i] ?? null;
-        const isSame = earlier !== null && compareBytes(page, earlier) === 0;
+        const isSame = earlier !== null && Buffer.compare(page, earlier) === 0;
         // A point stores the hashes of changed pages only.
         if (isSame && this.#isForPoint) continue;
         const hash = pageHash(page);

@@ -225,7 +225,7 @@ export class DatabasePages {
       const pages = this.#files[file - 1];
       const until = Math.min(end, this.#page + length);
       for (let page = Math.max(first, this.#page); page < until && pages?.hashes === null; page++)
-        found[page - first] = Uint8Array.from(await pages.page(at + page - this.#page));
+        found[page - first] = new Uint8Array(await pages.page(at + page - this.#page));
       if (this.#page + length > end) break;
       this.#page += length;
     }

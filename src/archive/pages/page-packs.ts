@@ -30,7 +30,7 @@ export class PagePacks {
     const key = `${type} ${hex(id)}`;
     if (this.#added.has(key) || this.#store.index.entryOf({ id, type }) >= 0) return;
     this.#added.add(key);
-    this.#writers[type].add(id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
+    this.#writers[type].add(id, arenaOver(new Uint8Array(bytes)), 0, bytes.length);
   };
 
   finish(): FinishedPack[] {

@@ -200,7 +200,7 @@ export class StoreSink {
   #spillBlob(type: "data" | "tree", id: Uint8Array, bytes: Uint8Array): void {
     if (this.#pages!.lookup(id, 0, blobTypeOf(type)) >= 0) return;
     const { blobs, trees } = this.#spilled;
-    if (type === "tree") return void trees.push({ id: Uint8Array.from(id), type, bytes: Uint8Array.from(bytes) });
+    if (type === "tree") return void trees.push({ id: new Uint8Array(id), type, bytes: new Uint8Array(bytes) });
     const { file, end } = this.#task.pages!;
     const offset = Number(Atomics.add(new BigInt64Array(end), 0, BigInt(bytes.length)));
     blobs.push({ id: Buffer.from(id).toString("hex"), offset, length: bytes.length });
