@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { linkSync, readdirSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
@@ -233,3 +233,24 @@ test("a backup of a point by pages is the same as that of a plain file", async (
     assert.equal(proof?.state_digest, points[n + 1]!.state);
   }
 });
+
+for (const how of ["renamed", "exchanged"]) {
+  test(`a folder whose database head has by pages is ${how}, and the next point is whole`, async (t) => {
+    const { client, root, folder, points } = await scene(t);
+    const [one, two] = [join(folder, "data"), join(folder, "other")];
+    if (how === "exchanged") {
+      mkdirSync(two);
+      makeDatabase(join(two, "app.db"));
+      await client.save();
+      update(join(two, "app.db"), [1]);
+      await client.save();
+      renameSync(two, join(folder, "third"));
+    }
+    renameSync(one, two);
+    if (how === "exchanged") renameSync(join(folder, "third"), one);
+    const { save_point_id: id } = await client.save();
+    assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+    const { state } = walkDigests(folder);
+    await assertRestored(client, [...points, { id, bytes: Buffer.alloc(0), state, stored: 0 }], root);
+  });
+}
