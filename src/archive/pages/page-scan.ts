@@ -6,7 +6,7 @@ import { mayBePaged, PAGED } from "../../formats/payloads/sqlite-pages.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
 import { decodeTree } from "../../formats/restic/tree.ts";
 import { clearAway } from "../../fs/remove-all.ts";
-import { DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { RecordFinder } from "../scan/find-record.ts";
 import type { ScanResult } from "../scan/scan.ts";
@@ -89,7 +89,7 @@ async function pageDatabases(store: StoreToFill, request: PageRequest): Promise<
   if (isStoredAsItIs(store, request)) return null;
   const writer = new PagePacks(store);
   try {
-    const { blobs, keptTrees } = scannedBlobs(store, request);
+    const blobs = scannedBlobs(store, request);
     const paged: PagedDatabase[] = [];
     for (const database of base === null ? [] : await largeDatabases(blobs, scan.tree, request.files)) {
       const before = await databaseBefore(base!, database);
@@ -104,7 +104,7 @@ async function pageDatabases(store: StoreToFill, request: PageRequest): Promise<
             });
       if (stored !== null) paged.push(stored);
     }
-    await storePlain(blobs, { request, paged, keptTrees, writer });
+    await storePlain(blobs, { request, paged: new Set(paged.map(({ path }) => latin1(path))), writer });
     if (paged.length === 0) {
       append(scan.packs, writer.finish());
       return null;
@@ -127,49 +127,49 @@ async function pageDatabases(store: StoreToFill, request: PageRequest): Promise<
   }
 }
 
-/** True if no database is new or changed, and the store has all of them as plain files. */
+/** True if the store has all databases as plain files, and the trees of their folders. */
 function isStoredAsItIs({ index }: StoreToFill, { scan, files }: PageRequest): boolean {
   if (scan.spilled.blobs.length + scan.spilled.trees.length > 0) return false;
-  const finder = new RecordFinder(scan);
-  return files.every(({ path, size }) => {
-    const { content = new Uint8Array(0) } = size < PAGED.from ? {} : (finder.nodeOf(path) ?? {});
-    if (!mayBePaged(size, content.length / 32)) return true;
+  return plainFiles(scan, files, new Set()).every(({ content, tree }) => {
     for (let at = 0; at < content.length; at += 32) if (index.lookup(content, at, DATA_BLOB) < 0) return false;
-    return true;
+    return tree !== null && index.lookup(tree, 0, TREE_BLOB) >= 0;
   });
 }
 
-/** Stores the content of databases that are plain files, and the trees that have them. */
+/** Stores the content of databases that are plain files, and the trees of their folders. */
 async function storePlain(
   blobs: BlobSource,
-  {
-    request: { scan, files },
-    paged,
-    keptTrees,
-    writer,
-  }: {
-    request: PageRequest;
-    paged: readonly PagedDatabase[];
-    keptTrees: ReadonlyMap<string, Uint8Array>;
-    writer: PagePacks;
-  },
+  { request: { scan, files }, paged, writer }: { request: PageRequest; paged: ReadonlySet<string>; writer: PagePacks },
 ): Promise<void> {
+  const foldersOfPaged = new Set(Iterator.from(paged).map(folderOf));
+  const add = async (type: "data" | "tree", id: Uint8Array, path: Uint8Array): Promise<void> => {
+    const entry = blobs.index.lookup(id, 0, type === "data" ? DATA_BLOB : TREE_BLOB);
+    if (entry < 0) throw new ContentNotRead(path);
+    if (blobs.isDerived(entry)) await writer.add(type, id, blobs.view(entry));
+  };
+  for (const { path, content, tree } of plainFiles(scan, files, paged)) {
+    for (let at = 0; at < content.length; at += 32) await add("data", content.subarray(at, at + 32), path);
+    // The folder's tree may be one that head has with this database by pages, for example if the folder was renamed.
+    if (foldersOfPaged.has(folderOf(latin1(path)))) continue;
+    if (tree === null) throw new ContentNotRead(path);
+    await add("tree", tree, path);
+  }
+}
+
+/** The files that may be databases by pages, except those in `paged`; `tree`: id of the tree of their folder. */
+function* plainFiles(
+  scan: ScanResult,
+  files: readonly FileHash[],
+  paged: ReadonlySet<string>,
+): Generator<{ path: Uint8Array; content: Uint8Array; tree: Uint8Array | null }> {
   const finder = new RecordFinder(scan);
-  const isPaged = new Set(paged.map(({ path }) => latin1(path)));
-  const plain = new Set<string>();
   for (const { path, size } of files) {
-    if (size < PAGED.from || isPaged.has(latin1(path))) continue;
+    if (size < PAGED.from || paged.has(latin1(path))) continue;
     const { content = new Uint8Array(0) } = finder.nodeOf(path) ?? {};
-    if (!mayBePaged(size, content.length / 32)) continue;
-    plain.add(hex(content));
-    for (let at = 0; at < content.length; at += 32) {
-      const entry = blobs.index.lookup(content, at, DATA_BLOB);
-      if (entry < 0) throw new ContentNotRead(path);
-      if (blobs.isDerived(entry)) await writer.add("data", content.subarray(at, at + 32), blobs.view(entry));
-    }
+    if (mayBePaged(size, content.length / 32)) yield { path, content, tree: finder.treeAbove(path) };
   }
-  for (const [id, bytes] of keptTrees) {
-    const isNeeded = [...decodeTree(bytes)].some(({ content }) => content !== undefined && plain.has(hex(content)));
-    if (isNeeded) await writer.add("tree", Buffer.from(id, "hex"), bytes);
-  }
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 }

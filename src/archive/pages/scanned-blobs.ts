@@ -22,12 +22,12 @@ export interface BasePoint extends PointView {
 export function scannedBlobs(
   store: OpenStore,
   { scan, base }: { scan: Pick<ScanResult, "spilled" | "packs">; base: BasePoint | null },
-): { blobs: BlobSource; keptTrees: ReadonlyMap<string, Uint8Array> } {
-  const keptTrees = new Map<string, Uint8Array>();
+): BlobSource {
+  const trees = new Map(base?.derived?.trees);
   const spilled = new Map<string, () => Uint8Array>();
   const ids = [];
   for (const { id, bytes } of scan.spilled.trees) {
-    keptTrees.set(hex(id), bytes);
+    trees.set(hex(id), bytes);
     ids.push({ id, type: TREE_BLOB, length: bytes.length } as const);
   }
   for (const { id, offset, length } of scan.spilled.blobs) {
@@ -38,14 +38,13 @@ export function scannedBlobs(
       return bytes;
     });
   }
-  const trees = new Map([...(base?.derived?.trees ?? []), ...keptTrees]);
   const derived = { trees, databases: base?.derived?.databases ?? [], spilled };
   const index = store.index.withDerived([...ids, ...derivedIds(derived)]);
   const own = new Map(scan.packs.map((pack) => [hex(pack.id), pack.path]));
   for (const { id, header } of scan.packs) index.addPackHeader(id, header);
   const near = new NearPacks(store.storage, "");
   const packs = { open: (pack: string) => (own.has(pack) ? openRegular(own.get(pack)!) : near.open(pack)) };
-  return { blobs: new BlobSource({ keys: store.repository.keys, index, packs, derived }), keptTrees };
+  return new BlobSource({ keys: store.repository.keys, index, packs, derived });
 }
 
 /** A database as head has it; null if it does not, or as a file of other blobs. */

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { linkSync, readdirSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
@@ -231,5 +233,50 @@ test("a backup of a point by pages is the same as that of a plain file", async (
     const to = join(root, `snapshot-${n}`);
     const { proof } = await repository.restore(snapshot!.snapshot_id, to);
     assert.equal(proof?.state_digest, points[n + 1]!.state);
+  }
+});
+
+for (const how of ["renamed", "exchanged"]) {
+  test(`a folder whose database head has by pages is ${how}, and the next point is whole`, async (t) => {
+    const { client, root, folder, points } = await scene(t);
+    const [one, two] = [join(folder, "data"), join(folder, "other")];
+    if (how === "exchanged") {
+      mkdirSync(two);
+      makeDatabase(join(two, "app.db"));
+      await client.save();
+      update(join(two, "app.db"), [1]);
+      await client.save();
+      renameSync(two, join(folder, "third"));
+    }
+    renameSync(one, two);
+    if (how === "exchanged") renameSync(join(folder, "third"), one);
+    const { save_point_id: id } = await client.save();
+    assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+    const { state } = walkDigests(folder);
+    await assertRestored(client, [...points, { id, bytes: Buffer.alloc(0), state, stored: 0 }], root);
+  });
+}
+
+test("a point is whole if a database shrinks below the size of databases by pages while it is read", async (t) => {
+  const { client, file } = await scene(t, 1);
+  const script = `const fs = require("fs"), file = fs.openSync(process.argv[1], "r+");
+    const bytes = fs.readFileSync(process.argv[1]), pause = new Int32Array(new SharedArrayBuffer(4));
+    for (const end = Date.now() + 120_000; Date.now() < end; ) {
+      require("crypto").randomFillSync(bytes, 200_000, 20_000);
+      fs.writeSync(file, bytes, 0, bytes.length, 0);
+      Atomics.wait(pause, 0, 0, 3);
+      fs.ftruncateSync(file, 300_000);
+      Atomics.wait(pause, 0, 0, 2);
+    }`;
+  const writer = spawn(process.execPath, ["-e", script, file], { stdio: "ignore" });
+  try {
+    // Chance decides whether the file shrinks during a read. One of the first saves meets this.
+    for (let n = 0; n < 12; n++) {
+      await client.save({ databases: "copy" });
+      assert.deepEqual((await client.verify("head")).problems, [], `save ${n}`);
+    }
+  } finally {
+    writer.kill("SIGKILL");
+    await once(writer, "exit");
   }
 });

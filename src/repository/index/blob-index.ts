@@ -143,7 +143,11 @@ export class BlobIndex {
   withDerived(blobs: Iterable<{ id: Uint8Array; type: BlobType; length: number }>): BlobIndex {
     const added = [...blobs].filter(({ id, type }) => this.#table.lookup(id, 0, type) < 0);
     const table = this.#table.regrown(Math.max(this.count + added.length, this.packCount) + 1);
-    const index = new BlobIndex(table, this.#others);
+    // The copy may get packs of its own, whose places mean nothing here.
+    const index = new BlobIndex(
+      table,
+      this.#others.renumbered((number) => number),
+    );
     index.isPartial = true;
     const pack = index.#packNumber(DERIVED_PACK);
     for (const [offset, { id, type, length }] of added.entries())
