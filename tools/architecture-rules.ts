@@ -183,7 +183,12 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
   ],
   archive: [
     { folders: ["cache", "write"], reason: "a folder is written without being scanned" },
-    { folders: ["scan"], reason: "a scan asks the cache of what was written or scanned before" },
+    {
+      folders: ["databases", "scan"],
+      reason:
+        "a scan asks the cache of what was written or scanned before; pages of a database are found by its nodes alone",
+    },
+    { folders: ["pages"], reason: "a scan does not know how its databases are stored" },
   ],
   capture: [{ folders: ["sqlite", "vm"], reason: "a database and a machine have nothing in common" }],
   repository: [
@@ -213,7 +218,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["care"], reason: "proofs, repairs and ends know all that can be under way" },
   ],
   backup: [
-    { folders: ["databases"], reason: "pages of a database are found by its nodes alone" },
+    { folders: ["databases"], reason: "a database is written or read whole without a snapshot" },
     { folders: ["open"], reason: "a repository is opened and its snapshots are chosen before anything else" },
     { folders: [".", "create", "restore"], reason: "making, looking and restoring do not need each other" },
     { folders: ["care"], reason: "a check restores, a repair looks" },

@@ -5,7 +5,7 @@ import type { CallOptions, CatBackupResult } from "../contract/index.ts";
 import { findSnapshot } from "./open/snapshots.ts";
 import { within } from "./open/session.ts";
 import type { OpenRepository } from "./open/open-repository.ts";
-import { readBlob } from "./databases/nodes.ts";
+import { readBlob } from "../archive/databases/nodes.ts";
 import { objectIdOf } from "../ids.ts";
 
 const KINDS = ["config", "snapshot", "index", "key", "lock", "tree", "blob"];

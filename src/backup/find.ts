@@ -16,8 +16,8 @@ import { reading } from "./open/session.ts";
 import { blobsLike, oneOf } from "./cat.ts";
 import { pathMatcher } from "./open/paths.ts";
 import type { OpenRepository } from "./open/open-repository.ts";
-import { leadTo, readSomeNodes } from "./databases/nodes.ts";
-import { databaseFolders, readPagesManifest } from "./databases/stored-database.ts";
+import { leadTo, readSomeNodes } from "../archive/databases/nodes.ts";
+import { databaseFolders, readPagesManifest } from "../archive/databases/stored-database.ts";
 
 const LIMIT = 10_000;
 

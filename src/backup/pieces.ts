@@ -3,9 +3,9 @@ import { newPacer } from "../pacer.ts";
 import { BlobSource } from "../repository/read/blob-source.ts";
 import { type BlobIndex, DATA_BLOB } from "../repository/index/blob-index.ts";
 import type { WantedRange } from "../repository/read/near-packs.ts";
-import { readBlob } from "./databases/nodes.ts";
-import type { PlacedDatabases } from "./databases/placed-databases.ts";
-import { DatabasePages } from "./databases/stored-database.ts";
+import { readBlob } from "../archive/databases/nodes.ts";
+import type { PlacedDatabases } from "../archive/databases/placed-databases.ts";
+import { DatabasePages } from "../archive/databases/stored-database.ts";
 import type { Session } from "./open/session.ts";
 
 /** Bytes of a far file that are fetched at once and kept here. */

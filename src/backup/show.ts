@@ -22,7 +22,7 @@ import { reading, type Session } from "./open/session.ts";
 import { handTar } from "./tar.ts";
 import type { OpenRepository } from "./open/open-repository.ts";
 import { savedNodes, snapshotContent, type SnapshotContent } from "./open/content.ts";
-import { readNodes } from "./databases/nodes.ts";
+import { readNodes } from "../archive/databases/nodes.ts";
 
 /** A place in a snapshot. */
 interface Place {

@@ -12,7 +12,7 @@ import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contra
 import { chosenSnapshots, warnOfUnreadable } from "./open/snapshots.ts";
 import { reading } from "./open/session.ts";
 import type { OpenRepository } from "./open/open-repository.ts";
-import { readNodes } from "./databases/nodes.ts";
+import { readNodes } from "../archive/databases/nodes.ts";
 
 /**
  * Counts a repository's content by its index; reads no pack and takes no lock. With snapshots or a filter also counts

@@ -8,8 +8,8 @@ import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/payloads/ta
 import { quotedPath } from "../fs/paths/safe-path.ts";
 import { nodesBelow } from "../workspace/points/listed-entry.ts";
 import { savedNodes, type SnapshotContent } from "./open/content.ts";
-import { readNodes } from "./databases/nodes.ts";
-import type { PlacedDatabases } from "./databases/placed-databases.ts";
+import { readNodes } from "../archive/databases/nodes.ts";
+import type { PlacedDatabases } from "../archive/databases/placed-databases.ts";
 import { pieces, piecesOf } from "./pieces.ts";
 import type { Session } from "./open/session.ts";
 

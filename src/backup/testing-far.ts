@@ -19,7 +19,7 @@ import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contr
 import { Library } from "../verbs/open-library.ts";
 import { testFolder, type TestFolder } from "../operations/testing-folder.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
-import { nameOf, readBlob, readNodes } from "./databases/nodes.ts";
+import { nameOf, readBlob, readNodes } from "../archive/databases/nodes.ts";
 import { makeRepository } from "./testing-repository.ts";
 import { nearPacks } from "./open/session.ts";
 

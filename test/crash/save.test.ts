@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
@@ -78,6 +79,37 @@ test("a save that reuses the packs of a killed save can be killed and repeated, 
     assert.deepEqual((await client.verifyAll()).problems, [], where);
     resticCheck(client, where);
   }
+});
+
+test("a save of a database's changed pages, if killed at any step, can be repeated", async () => {
+  const folder = newFolder("pages");
+  const file = path.join(folder, "app.db");
+  const database = new DatabaseSync(file);
+  database.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB); BEGIN");
+  for (let id = 0; id < 500; id++) database.prepare("INSERT INTO t VALUES (?, ?)").run(id, randomBytes(3900));
+  database.exec("COMMIT");
+  const client = await clientOf(folder);
+  await client.save();
+  const update = (id: number): void => {
+    database.prepare("UPDATE t SET content = ? WHERE id = ?").run(randomBytes(3900), id);
+  };
+  update(1);
+  const names = passesOf(["save", folder]);
+  const steps = names.map((_name, i) => i + 1).slice(names.indexOf("stage.scanned"));
+  assert.ok(names.includes("stage.paged"), names.join(" "));
+  for (const pass of new Set([names.indexOf("stage.paged") + 1, ...someOf(steps, 5)])) {
+    update(pass);
+    const before = readFolder(folder);
+    const where = `save killed at ${killAt(["save", folder], pass)}`;
+    assert.deepEqual((await client.verifyAll({ deep: true })).problems, [], where);
+    const saved = cairnOk(["save", folder]).data["save_point"] as { payload_root_hash: string; bytes_stored: number };
+    assert.equal(saved.payload_root_hash, walkDigests(folder).state, where);
+    assert.ok(saved.bytes_stored < 60_000, `${where}: ${saved.bytes_stored}`);
+    assertFolder(folder, before, where);
+    assert.deepEqual((await client.verifyAll({ deep: true })).problems, [], where);
+    assertNoLeftovers(client, folder, where);
+  }
+  database.close();
 });
 
 test("save removes old unfinished cache files that a killed save left", async () => {

@@ -3,6 +3,8 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
+import { randomBytes } from "node:crypto";
+import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import { PointStore } from "../../src/workspace/store/point-store.ts";
 import type { StagedContent, StageRequest } from "../../src/workspace/store/engine.ts";
@@ -119,6 +121,42 @@ for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
     // The cache has the folder's own inodes: neither a look nor a save by reading reads anything.
     await client.setEngine("copy");
     assert.equal((await client.save()).read_bytes, 0);
+  });
+}
+
+for (const kind of firstOf(["btrfs", "xfs"] as const, 1)) {
+  test(`on ${kind} a sealed clone stores only the changed pages of a database`, async (t) => {
+    const engine = kind === "btrfs" ? "btrfs-snapshot" : "reflink-copy";
+    const fill = (folder: string): void => {
+      const database = new DatabaseSync(path.join(folder, "app.db"));
+      database.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB); BEGIN");
+      for (let id = 0; id < 500; id++) database.prepare("INSERT INTO t VALUES (?, ?)").run(id, randomBytes(3900));
+      database.exec("COMMIT");
+      database.close();
+    };
+    const place = await heldPlace(t, { kind, engine, fill });
+    if (place === null) return;
+    const { client, folder } = place;
+    const states: [id: string, state: string][] = [];
+    for (let n = 0; n < 3; n++) {
+      const database = new DatabaseSync(path.join(folder, "app.db"));
+      database.prepare("UPDATE t SET content = ? WHERE id = ?").run(randomBytes(3900), n);
+      database.close();
+      tick();
+      states.push([(await client.save()).save_point_id, walkDigests(folder).state]);
+    }
+    await seal(place);
+    const { save_points: points } = await client.history();
+    assert.ok(
+      points.slice(0, 2).every(({ bytes_stored: stored }) => stored! < 60_000),
+      JSON.stringify(points.map(({ bytes_stored: stored }) => stored)),
+    );
+    assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+    for (const [id, state] of states) {
+      const to = path.join(path.dirname(folder), id);
+      await client.restore({ target: id, to });
+      assert.equal(walkDigests(to).state, state);
+    }
   });
 }
 

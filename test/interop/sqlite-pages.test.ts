@@ -6,19 +6,19 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { cairn, SCRATCH } from "../fixtures/command.ts";
 import { backup, newRepository, noRestic, restic } from "../fixtures/repository.ts";
-import { newFolder } from "../fixtures/work.ts";
+import { clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
 
 /** The script of docs/formats/sqlite-pages.md and real restic, without Cairn. */
 
 const noPython = spawnSync("python3", ["--version"]).error === undefined ? false : "python3 is not installed";
 const PAGE = new URL("../../docs/formats/sqlite-pages.md", import.meta.url);
+const SCRIPT = /```python\n([\s\S]*?)```/.exec(fs.readFileSync(PAGE, "utf8"))![1]!;
 
 test(
   "the script in the docs rebuilds a database that was stored page by page from a restore by restic",
   { skip: noRestic || noPython },
   async () => {
-    const script = /```python\n([\s\S]*?)```/.exec(fs.readFileSync(PAGE, "utf8"))![1]!;
-    assert.ok(script.trimEnd().split("\n").length <= 40);
+    assert.ok(SCRIPT.trimEnd().split("\n").length <= 40);
     const place = await newRepository("pages");
     const folder = newFolder("databases");
     fs.mkdirSync(path.join(folder, "data"));
@@ -55,7 +55,7 @@ test(
     restic(place, "restore", "latest", "--target", target);
     const rebuilt = path.join(target, folder);
     assert.ok(!fs.existsSync(path.join(rebuilt, "data/large.db")));
-    const run = (): ReturnType<typeof spawnSync> => spawnSync("python3", ["-c", script, target, rebuilt]);
+    const run = (): ReturnType<typeof spawnSync> => spawnSync("python3", ["-c", SCRIPT, target, rebuilt]);
     const done = run();
     assert.equal(done.status, 0, String(done.stderr));
     assert.ok(fs.readFileSync(path.join(rebuilt, "data/large.db")).equals(fs.readFileSync(database)));
@@ -71,5 +71,37 @@ test(
     fs.closeSync(base);
     assert.match(String(run().stderr), /AssertionError/);
     assert.equal(cairn(["backup", "verify", ...place.options]).status, 0);
+  },
+);
+
+test(
+  "the script rebuilds the database of a save point, which restic restores from the workspace's store",
+  { skip: noRestic || noPython },
+  async () => {
+    const folder = newFolder("point-databases");
+    const file = path.join(folder, "a.db");
+    const database = new DatabaseSync(file);
+    database.exec(
+      `CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB);
+       WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 500)
+       INSERT INTO t SELECT id, randomblob(3900) FROM n`,
+    );
+    const client = await clientOf(folder);
+    for (let id = 1; id <= 3; id++) {
+      database.exec(`UPDATE t SET content = randomblob(3900) WHERE id % 100 = ${id}`);
+      await client.save();
+    }
+    database.close();
+    const place = {
+      env: { ...process.env, RESTIC_PASSWORD_FILE: path.join(client.controlDirectory, "store-password") },
+    };
+    const target = path.join(SCRATCH, "point-restored");
+    const asked = ["-r", path.join(client.controlDirectory, "store"), "--no-cache", "restore", "latest"];
+    execFileSync("restic", [...asked, "--target", target], { ...place, stdio: "ignore" });
+    const rebuilt = path.join(target, folder);
+    assert.ok(!fs.existsSync(path.join(rebuilt, "a.db")));
+    execFileSync("python3", ["-c", SCRIPT, target, rebuilt]);
+    assert.ok(fs.readFileSync(path.join(rebuilt, "a.db")).equals(fs.readFileSync(file)));
+    resticCheck(client, "with databases by pages");
   },
 );

@@ -95,6 +95,14 @@ export class RecordFinder {
     return directory;
   }
 
+  /** Returns the id of the tree of the directory that has an entry; null if the scan has no such directory. */
+  treeAbove(path: Uint8Array): Uint8Array | null {
+    const directory = this.directory(Buffer.from(path.subarray(0, Math.max(path.lastIndexOf(47), 0))));
+    if (directory === null) return null;
+    const { buffer, byteOffset } = this.#result.table.directories;
+    return new Uint8Array(buffer, byteOffset + (directory * DIRECTORY_WORDS + D.TREE) * 4, 32).slice();
+  }
+
   /** True if ignore rules hid an entry in this directory or below. */
   hidesIgnored(path: Uint8Array): boolean {
     const start = this.directory(Buffer.from(path));

@@ -95,6 +95,8 @@ export class EntryReader {
   #extras: Extra[] = [];
   #flags = 0;
   #makesNoClones = false;
+  /** The content may be left to the caller, who stores databases by pages: the previous scan had the file, or may have had it. */
+  #mayStay = false;
   readonly databases: DatabaseLook;
 
   constructor(thread: ScanThread) {
@@ -110,6 +112,8 @@ export class EntryReader {
     const base = record * RECORD_WORDS;
     this.#extras = [];
     this.#flags = 0;
+    const mayHave = this.#thread.old === null ? this.#thread.sink?.spills === true : typeof entry.content === "number";
+    this.#mayStay = entry.oldRecord >= 0 || mayHave;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
     const [name, length] = [table.records[base]!, table.records[base + R.NAME_FLAGS]! & 0xffff];
@@ -365,6 +369,8 @@ export class EntryReader {
       const clone = image >= 0 ? this.#asImage(image) : attempt === 1 ? this.#capture(fd) : -1;
       try {
         fillRecord(table.records, base, stat.words);
+        // The second read counts even if the file has shrunk meanwhile, perhaps to a size that is not stored by pages.
+        if (attempt === 1 && clone < 0) this.#mayStay = false;
         const error = this.#content(clone < 0 ? fd : clone, stat, record, attempt === 0 ? ahead : null);
         const known = sys.fstat(fd, stat2);
         // The opened file is no regular file any more: another entry took its place.
@@ -514,8 +520,8 @@ export class EntryReader {
     const ring = this.queues.ring(thread.thread);
     const from = new HoleAwareReading(thread.sys, file);
     const isPaged = this.databases.isOne(file.fd);
-    // A backup takes only the changed pages of a database that an earlier scan had.
-    reading.stays = isPaged && file.size >= PAGED.from && thread.old !== null;
+    // Points and backups take only the changed pages of a database that an earlier scan had.
+    reading.stays = isPaged && file.size >= PAGED.from && this.#mayStay;
     for (;;) {
       thread.checkStop();
       reading.makeRoom(READ_BYTES);

@@ -19,7 +19,14 @@ import {
   threadsAreWarm,
   warmThreads,
 } from "../../threads/threads.ts";
-import { type ExtraBlob, requireWithin, type ScanStore, type StoreSinkTask } from "./store-sink.ts";
+import {
+  type ExtraBlob,
+  newSpill,
+  requireWithin,
+  type ScanStore,
+  type Spilled,
+  type StoreSinkTask,
+} from "./store-sink.ts";
 import { checkResting, type DatabaseCapture, type HeldAs, isRead } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
@@ -130,6 +137,8 @@ export interface ScanResult {
   state: Uint8Array;
   meta: Uint8Array;
   packs: FinishedPack[];
+  /** new blobs of databases that are in no pack, and the file that has them, which the caller closes; null: no file */
+  spilled: Spilled & { file: number | null };
   /** The stat cache of this scan, which an idle thread writes; null if it was not requested or would be of no use. */
   draft: Promise<StatCacheDraft | null> | null;
   /** Counts the scanned tree, once. */
@@ -225,6 +234,7 @@ class Scan {
   readonly #packs: FinishedPack[] = [];
   readonly #tails: PackTail[] = [];
   readonly #forwardTails: PackTail[] = [];
+  readonly #spilled: ScanResult["spilled"] = { file: null, blobs: [], trees: [] };
   #store: StoreSinkTask | null = null;
 
   /** `takeMore`: starts threads if the work exceeds this one; null if threads scan already. */
@@ -294,6 +304,7 @@ class Scan {
         notes,
         groups,
         packs: this.#packs,
+        spilled: this.#spilled,
         draft: this.#draft,
         ...counts,
         ...this.#rootDigests(),
@@ -309,6 +320,7 @@ class Scan {
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
       for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
         clearAway(path);
+      if (this.#spilled.file !== null) fs.closeSync(this.#spilled.file);
       if (isTableFull(error)) this.#options.memory.abandon(this.#table.buffers);
       throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {
@@ -548,7 +560,8 @@ class Scan {
   #sinkTask(): StoreSinkTask | null {
     const { store } = this.#options;
     if (store === undefined) return null;
-    const { keys, index, directory, forward, taker, mostBytes = null } = store;
+    const { keys, index, directory, forward, taker, pages, mostBytes = null } = store;
+    const file = (this.#spilled.file = pages === undefined ? null : newSpill(directory));
     const given = taker === undefined ? null : { style: taker.style, waiting: taker.waiting };
     return {
       keys,
@@ -556,6 +569,7 @@ class Scan {
       directory,
       forward: forward?.task ?? null,
       taker: given,
+      pages: file === null ? null : { index: pages!.shared, file, end: new SharedArrayBuffer(8) },
       ...(mostBytes === null ? {} : { bound: { mostBytes, stored: new SharedArrayBuffer(8) } }),
     };
   }
@@ -579,6 +593,8 @@ class Scan {
       append(this.#packs, reply.packs.packs);
       append(this.#tails, reply.packs.tails);
       append(this.#forwardTails, reply.packs.forwardTails);
+      append(this.#spilled.blobs, reply.packs.spilled.blobs);
+      append(this.#spilled.trees, reply.packs.spilled.trees);
     }
   }
 

@@ -1,3 +1,6 @@
+import { randomBytes } from "node:crypto";
+import { openSync, unlinkSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -20,6 +23,11 @@ export interface ScanStore {
   mostBytes?: number | null | undefined;
   /** takes each pack once it is finished, in a form of its own; absent: the scan's result has all of them */
   taker?: PackTaker | undefined;
+  /**
+   * Lists the blobs of databases that the caller need not store. New blobs of databases that the previous scan had are
+   * spilled, and their trees handed over; absent: they are stored as any other content.
+   */
+  pages?: BlobIndex | undefined;
 }
 
 /** Takes packs from a scan while it goes on. */
@@ -38,6 +46,8 @@ export interface StoreSinkTask {
   /** receives all new content too */
   forward: ForwardTask | null;
   taker: Pick<PackTaker, "style" | "waiting"> | null;
+  /** `end`: one 64-bit word with the bytes in the file so far, of all threads */
+  pages: { index: SharedIndex; file: number; end: SharedArrayBuffer } | null;
   /** limit of bytes for all threads, and one 64-bit word with the bytes so far; absent: no limit */
   bound?: { mostBytes: number; stored: SharedArrayBuffer };
 }
@@ -48,6 +58,21 @@ export interface ThreadPacks {
   tails: PackTail[];
   /** unfinished packs for the other repository */
   forwardTails: PackTail[];
+  spilled: Spilled;
+}
+
+/** Blobs of databases that the caller stores by pages: places in a file, and trees. */
+export interface Spilled {
+  blobs: { id: string; offset: number; length: number }[];
+  trees: ExtraBlob[];
+}
+
+/** Opens a new file that has no name, so that a kill leaves nothing. */
+export function newSpill(directory: string): number {
+  const path = join(directory, `pages-${randomBytes(8).toString("hex")}`);
+  const file = openSync(path, "wx+", 0o600);
+  unlinkSync(path);
+  return file;
 }
 
 /** A thread has finished a pack for the other repository, or for a taker: the main thread owns the file from then on. */
@@ -83,6 +108,8 @@ export class StoreSink {
   readonly #writers: { data?: PackWriter; tree?: PackWriter } = {};
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
+  readonly #pages: BlobIndex | null;
+  #spilled: Spilled = { blobs: [], trees: [] };
   /** True while content is stored that is not forwarded. */
   #stays = false;
   readonly #tell: ((event: ForwardEvent) => void) | undefined;
@@ -92,8 +119,14 @@ export class StoreSink {
     this.#tell = tell;
     this.#index = BlobIndex.fromShared(task.index);
     this.#task = task;
+    this.#pages = task.pages === null ? null : BlobIndex.fromShared(task.pages.index);
     this.#forwarder =
       task.forward === null ? null : new BlobForwarder(task.forward, (forwarded) => tell?.({ forwarded }));
+  }
+
+  /** True if the caller stores databases by pages. */
+  get spills(): boolean {
+    return this.#pages !== null;
   }
 
   #writer(type: "data" | "tree"): PackWriter {
@@ -155,10 +188,23 @@ export class StoreSink {
     start: number,
     length: number,
   ): void {
+    if (stays && this.#pages !== null)
+      return this.#spillBlob(type, id.subarray(offset, offset + 32), plain.bytes.subarray(start, start + length));
     if (!this.#index.claim(id, offset, blobTypeOf(type))) return;
     this.#stays = stays;
     this.#writer(type).add(id, plain, start, length, offset);
     this.#stays = false;
+  }
+
+  /** Claims nothing: content of other files with the same id is stored in any case. */
+  #spillBlob(type: "data" | "tree", id: Uint8Array, bytes: Uint8Array): void {
+    if (this.#pages!.lookup(id, 0, blobTypeOf(type)) >= 0) return;
+    const { blobs, trees } = this.#spilled;
+    if (type === "tree") return void trees.push({ id: new Uint8Array(id), type, bytes: new Uint8Array(bytes) });
+    const { file, end } = this.#task.pages!;
+    const offset = Number(Atomics.add(new BigInt64Array(end), 0, BigInt(bytes.length)));
+    blobs.push({ id: Buffer.from(id).toString("hex"), offset, length: bytes.length });
+    for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at, offset + at);
   }
 
   /** Hands over the complete packs, and the unfinished ones as tails unless they stay for `finish`. */
@@ -188,8 +234,8 @@ export class StoreSink {
   }
 
   #taken(tails: PackTail[], forwardTails: PackTail[]): ThreadPacks {
-    const packs = this.#packs;
-    this.#packs = [];
-    return { packs, tails, forwardTails };
+    const [packs, spilled] = [this.#packs, this.#spilled];
+    [this.#packs, this.#spilled] = [[], { blobs: [], trees: [] }];
+    return { packs, tails, forwardTails, spilled };
   }
 }

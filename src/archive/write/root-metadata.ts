@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import type { RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { listedGroupBits } from "../../fs/linux/own-attributes.ts";
 import { outsideOwner } from "../../fs/linux/syscalls.ts";
 import { groupName, userName } from "../../fs/users.ts";
@@ -65,4 +66,37 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
     mtimeNs: Number(nanoseconds),
     aclGroup: listedGroupBits(Buffer.from(root)),
   };
+}
+
+function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {
+  return {
+    name,
+    type: "dir",
+    mode: metadata.mode,
+    mtimeSec: metadata.mtimeSec,
+    mtimeNs: metadata.mtimeNs,
+    uid: metadata.uid,
+    gid: metadata.gid,
+    user: userName(metadata.uid),
+    group: groupName(metadata.gid),
+    inode: 0n,
+    deviceId: 0n,
+    links: 0,
+    size: 0,
+    xattrs: [],
+    device: 0n,
+  };
+}
+
+/** The node of a file that has no other name; `content`: ids of its blobs, 32 bytes each. */
+export function fileNode(
+  name: Uint8Array,
+  metadata: RootMetadata,
+  { size, content }: { size: number; content: Uint8Array },
+): TreeNode {
+  return { ...baseNode(name, metadata), type: "file", links: 1, size, content };
+}
+
+export function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {
+  return { ...baseNode(name, metadata), subtree: tree };
 }

@@ -112,7 +112,8 @@ export class TreeWriter {
   constructor(task: WriteTask, told: Pick<BlobSourceOptions, "onDamagedPack">) {
     this.#task = task;
     this.#index = BlobIndex.fromShared(task.index);
-    this.#blobs = new BlobSource({ keys: task.keys, index: this.#index, packs: packFolder(task.packs), ...told });
+    const { keys, derived } = task;
+    this.#blobs = new BlobSource({ keys, index: this.#index, packs: packFolder(task.packs), derived, ...told });
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);

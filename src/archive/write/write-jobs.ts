@@ -1,3 +1,4 @@
+import type { DerivedContent } from "../../repository/read/derived-blobs.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SharedIndex } from "../../repository/index/blob-index.ts";
@@ -35,6 +36,8 @@ export interface WriteHow {
   ownersByName?: boolean;
   /** the manifest's facts of entries that nodes cannot hold */
   lossless?: LosslessByPath;
+  /** blobs that the index lists and no pack has */
+  derived?: DerivedContent | null;
 }
 
 /** A task that every thread that writes a tree gets. */

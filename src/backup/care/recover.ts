@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
-import { directoryNode } from "../../workspace/store/snapshot-tree.ts";
+import { directoryNode } from "../../archive/write/root-metadata.ts";
 import { toCairnError, tellsOfDamage } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { compareBytes } from "../../formats/bytes.ts";
@@ -16,7 +16,7 @@ import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract
 import type { Session } from "../open/session.ts";
 import { RECOVERED } from "../open/snapshots.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
-import { nameOf, readNodes } from "../databases/nodes.ts";
+import { nameOf, readNodes } from "../../archive/databases/nodes.ts";
 import { mending } from "./known-losses.ts";
 
 /** The path that restic's `recover` gives its snapshots. */

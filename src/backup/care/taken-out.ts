@@ -4,8 +4,8 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import type { LostEntry, TakenEntries } from "../../repository/trees/tree-mender.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
-import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
-import { databaseFolders, folderName, readPagesManifest } from "../databases/stored-database.ts";
+import { isUnreadable, type PlacedDatabases } from "../../archive/databases/placed-databases.ts";
+import { databaseFolders, folderName, readPagesManifest } from "../../archive/databases/stored-database.ts";
 import { type Fitting, fitting } from "../open/paths.ts";
 
 /** Matches the entries to remove by their paths, in latin1 with a leading slash. */

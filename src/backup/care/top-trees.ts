@@ -1,7 +1,7 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter, compareBytes, comparePaths, hex, latin1 } from "../../formats/bytes.ts";
-import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
+import { CHECKS_NAME, encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import type { BlobType } from "../../formats/restic/pack-header.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
@@ -12,8 +12,8 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { isGoneBy, manifestWithout } from "../../workspace/store/removed-paths.ts";
-import { CHECKS_NAME, manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { isGoneBy, manifestWithout } from "../../workspace/store/content-without.ts";
+import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
 import { countEntry } from "../../workspace/store/survey-tree.ts";
 import {
   factsOfContent,
@@ -23,7 +23,7 @@ import {
   type SnapshotContent,
   storedRoot,
 } from "../open/content.ts";
-import { nameOf, readNodes } from "../databases/nodes.ts";
+import { nameOf, readNodes } from "../../archive/databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 
 /** A snapshot that loses entries, and its tree without them. */

@@ -6,8 +6,8 @@ import { BlobSource } from "../../repository/read/blob-source.ts";
 import type { LiveSet } from "../../repository/trees/live.ts";
 import type { BackupProblem, VerifyBackupOptions } from "../../contract/index.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
-import { DatabasePages } from "../databases/stored-database.ts";
+import { isUnreadable, type PlacedDatabases } from "../../archive/databases/placed-databases.ts";
+import { DatabasePages } from "../../archive/databases/stored-database.ts";
 import type { OpenRepository } from "../open/open-repository.ts";
 import { factsOfContent, snapshotContent, storedRoot } from "../open/content.ts";
 

@@ -12,7 +12,7 @@ import type { PointContent, StoredContent } from "../../workspace/store/engine.t
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
 import { snapshotContent } from "../open/content.ts";
-import { leadTo } from "../databases/nodes.ts";
+import { leadTo } from "../../archive/databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 import { pointOf } from "../open/snapshots.ts";
 import {
@@ -22,9 +22,9 @@ import {
   type PagedDatabase,
   type StoreBlob,
   storePages,
-} from "../databases/page-store.ts";
-import { PagedTrees } from "../databases/paged-trees.ts";
-import type { PlacedDatabase } from "../databases/placed-databases.ts";
+} from "../../archive/databases/page-store.ts";
+import { PagedTrees } from "../../archive/databases/paged-trees.ts";
+import type { PlacedDatabase } from "../../archive/databases/placed-databases.ts";
 
 interface PagingParts {
   session: Session;
@@ -64,7 +64,8 @@ export class PagedContent {
   /** Null if the point has no large database and no checks. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
     const { session, stored, paths, checks, signal, onWarning } = parts;
-    const { root, manifest } = await pointContent(stored, paths);
+    const { root, manifest, placed } = await pointContent(stored, paths);
+    const inPages = new Set(placed?.below(placed.root).map(({ path }) => latin1(path)));
     const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
     if (found.length === 0 && checks === null) return null;
     const blobs = session.packedBlobs();
@@ -85,7 +86,8 @@ export class PagedContent {
       const databases: PagedDatabase[] = [];
       for (const database of found) {
         const known = before.get(latin1(database.path)) ?? null;
-        const paged = await storePages(stored.blobs, database, { before: known, store, signal });
+        const isPaged = inPages.has(latin1(database.path));
+        const paged = await storePages(stored.blobs, database, { before: known, store, signal, isPaged });
         if (paged === null) continue;
         databases.push(paged);
         if (paged.reason !== null)

@@ -1,4 +1,5 @@
-import { fileNode, type SnapshotTrees, treesAbove } from "../../workspace/store/snapshot-tree.ts";
+import { fileNode } from "../../archive/write/root-metadata.ts";
+import { type SnapshotTrees, treesAbove } from "../../workspace/store/snapshot-tree.ts";
 import { NodeDigester } from "../../repository/verify/node-digests.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter } from "../../formats/bytes.ts";

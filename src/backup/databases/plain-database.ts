@@ -10,8 +10,8 @@ import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { NearPacks } from "../../repository/read/near-packs.ts";
 import type { SnapshotContent } from "../open/content.ts";
-import type { PlacedDatabase } from "./placed-databases.ts";
-import { DatabasePages } from "./stored-database.ts";
+import type { PlacedDatabase } from "../../archive/databases/placed-databases.ts";
+import { DatabasePages } from "../../archive/databases/stored-database.ts";
 import { chosenDatabases } from "./write-databases.ts";
 
 interface From {

@@ -16,8 +16,8 @@ import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import type { SnapshotContent } from "../open/content.ts";
 import type { Session } from "../open/session.ts";
-import { isUnreadable, type PlacedDatabase } from "./placed-databases.ts";
-import { DatabasePages } from "./stored-database.ts";
+import { isUnreadable, type PlacedDatabase } from "../../archive/databases/placed-databases.ts";
+import { DatabasePages } from "../../archive/databases/stored-database.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 

@@ -18,8 +18,8 @@ import { userStateDirectory } from "../../fs/users.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { ownerBesidesUs, requireOwnHome } from "../../workspace/place/owners.ts";
-import { CHECKS_NAME } from "../../workspace/store/snapshot-tree.ts";
-import { nodeAt, readFile } from "../databases/nodes.ts";
+import { CHECKS_NAME } from "../../formats/records/manifest.ts";
+import { nodeAt, readFile } from "../../archive/databases/nodes.ts";
 import { isMadeByUs } from "./snapshots.ts";
 
 const MOST_BYTES = 64 << 20;

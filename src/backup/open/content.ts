@@ -9,8 +9,8 @@ import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { PlacedDatabases } from "../databases/placed-databases.ts";
-import { nameOf, nodesOrNull, readFile, readNodes } from "../databases/nodes.ts";
+import { PlacedDatabases } from "../../archive/databases/placed-databases.ts";
+import { nameOf, nodesOrNull, readFile, readNodes } from "../../archive/databases/nodes.ts";
 import type { Session } from "./session.ts";
 import { isMadeByUs } from "./snapshots.ts";
 
@@ -52,7 +52,7 @@ export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Pro
     const placed = await PlacedDatabases.read(reader, {
       folder,
       root: saved.root,
-      hashes: found.manifest?.fileHashes ?? [],
+      hashes: () => found.manifest?.fileHashes ?? [],
     });
     return { ...saved, ...found, root: placed.root, placed };
   }

@@ -12,7 +12,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { TransferResult } from "../../repository/transfer/transfer.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import type { StoredContent } from "../../workspace/store/engine.ts";
-import { nameOf, readNodes } from "../databases/nodes.ts";
+import { nameOf, readNodes } from "../../archive/databases/nodes.ts";
 
 const NAME = "known-trees.json";
 const MOST = 1000;

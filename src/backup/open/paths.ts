@@ -25,7 +25,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { lackingIn } from "../../workspace/points/left-out.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { savedNodes, type SnapshotContent } from "./content.ts";
-import { nameOf, nodeAt, nodeIn } from "../databases/nodes.ts";
+import { nameOf, nodeAt, nodeIn } from "../../archive/databases/nodes.ts";
 
 const SLASH = 0x2f;
 const ROOT = Buffer.from("/");

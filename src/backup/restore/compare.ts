@@ -15,7 +15,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { type SnapshotContent } from "../open/content.ts";
-import { nodesOrNull } from "../databases/nodes.ts";
+import { nodesOrNull } from "../../archive/databases/nodes.ts";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
 const WINDOW = 1024 * 1024;

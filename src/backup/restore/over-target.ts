@@ -12,7 +12,7 @@ import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { changedLast } from "../../workspace/restore/prepare.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { DeadPartial } from "../../workspace/place/partials.ts";
-import { nodesOrNull } from "../databases/nodes.ts";
+import { nodesOrNull } from "../../archive/databases/nodes.ts";
 import { ownFolder } from "../open/own-folder.ts";
 import { entryAt } from "../open/paths.ts";
 import { OverFolder } from "./over-folder.ts";

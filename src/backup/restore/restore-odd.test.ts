@@ -14,7 +14,7 @@ import { test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { textBlob } from "../../repository/testing-packs.ts";
-import { readNodes } from "../databases/nodes.ts";
+import { readNodes } from "../../archive/databases/nodes.ts";
 import type { Aspect, RestoreBackupResult } from "../../contract/index.ts";
 import { hasCode } from "../../operations/testing-folder.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";

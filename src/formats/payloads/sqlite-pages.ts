@@ -16,11 +16,14 @@ import { decodeTree, encodeTree, type TreeNode } from "../restic/tree.ts";
 /** Layout of a large SQLite database in a snapshot: docs/formats/sqlite-pages.md. */
 
 const FORMAT = "cairn.sqlite-pages";
-const VERSION = 1;
+/** Version of manifests in save points: a file of pages may have no hashes. In snapshots of backups it is 1. */
+const VERSION = 2;
 /** Databases of at least this size are stored page by page. A test changes it. */
 export const PAGED = { from: 1024 * 1024 };
 /** Bytes of the blobs into which a store cuts a database: a multiple of every page size. */
 export const DATABASE_BLOB_BYTES = 64 * 1024;
+/** Bytes of the blobs into which new files of pages are cut. */
+export const PAGES_BLOB_BYTES = 1024 * 1024;
 /** Bytes of SHA-256 that are kept for a page. */
 export const PAGE_HASH_BYTES = 16;
 /** Databases with more pages are plain files, because the hashes of all pages are in memory at once. */
@@ -30,6 +33,8 @@ export const PAGES_NAME = "pages";
 export const HASHES_NAME = "hashes";
 export const MANIFEST_NAME = "manifest.json";
 export const MAP_NAME = "map";
+/** The file of a database in a save point with the ids of the plain file's blobs. */
+export const BLOBS_NAME = "blobs";
 /** The file number of a run of zeros, which no file contains. */
 export const NO_FILE = 0;
 
@@ -43,7 +48,7 @@ export interface PageFile {
   /** name of the folder of the pages and their hashes */
   name: string;
   pages: number;
-  /** SHA-256 of the file of its pages' hashes, hex. */
+  /** SHA-256 of the file of its pages' hashes, hex; "": there is none, as in the base of a save point's database. */
   hashes: string;
 }
 
@@ -80,8 +85,9 @@ export function pagesName(n: number): string {
  */
 export function encodePagesManifest(manifest: PagesManifest, sha256: (bytes: Uint8Array) => Uint8Array): Uint8Array {
   const { path, pageSize, pages, files, node } = manifest;
+  const version = files.some(({ hashes }) => hashes === "") ? VERSION : 1;
   const value = {
-    minimum_reader: VERSION,
+    minimum_reader: version,
     ...recordPath(path),
     page_size: pageSize,
     pages,
@@ -90,7 +96,7 @@ export function encodePagesManifest(manifest: PagesManifest, sha256: (bytes: Uin
     files: files.map((file) => ({ name: file.name, pages: file.pages, hashes: file.hashes })),
     node_b64: Buffer.from(encodeTree([{ ...node, content: new Uint8Array(0) }])).toString("base64"),
   };
-  const line = encodeRecord(value, FORMAT, VERSION);
+  const line = encodeRecord(value, FORMAT, version);
   return Buffer.concat([line, Buffer.from(`${hex(sha256(line))}\n`)]);
 }
 
@@ -122,7 +128,8 @@ function readFile(element: unknown, label: string): PageFile {
   const fields = new Fields(element, label);
   const name = fields.text("name", 20);
   if (!/^(?:base|delta-\d{4,})$/.test(name)) throw fields.wrong("name", "base or delta-NNNN");
-  return { name, pages: fields.integer("pages", 0xffff_fffe), hashes: fields.hex("hashes", 64) };
+  const hashes = fields.text("hashes") === "" ? "" : fields.hex("hashes", 64);
+  return { name, pages: fields.integer("pages", 0xffff_fffe), hashes };
 }
 
 /** Encodes a map. Each run has its length, its file, and its distance from the end of the file's previous run. */

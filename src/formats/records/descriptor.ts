@@ -10,7 +10,9 @@ import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type 
 
 const DESCRIPTOR_FORMAT = "cairn.descriptor";
 /** Version of points that hold a tree. Other points have version 1, which older programs can read. */
-const DESCRIPTOR_VERSION = 2;
+const HELD_VERSION = 2;
+/** Version of points with databases by pages. */
+const DESCRIPTOR_VERSION = 3;
 /** The most omitted entries in the list; further ones are only counted. */
 export const MAX_OMITTED = 1000;
 
@@ -62,6 +64,8 @@ export interface DescriptorContent {
   tree: ObjectId | "";
   /** The snapshot's tree, with the path from `/` down to the workspace; "" as for `tree`. */
   snapshot_tree: ObjectId | "";
+  /** The root's tree in the snapshot, without the databases that lie there by pages; absent: `tree`. */
+  stored_tree?: ObjectId;
   /** For information only: a lost snapshot is written again. */
   snapshot: ObjectId | null;
   root: RootMetadata;
@@ -172,9 +176,14 @@ export function omittedOf(
 export function encodeDescriptor(descriptor: Descriptor): Uint8Array {
   return encodeChecked(
     descriptor,
-    (value) => encodeRecord(value, DESCRIPTOR_FORMAT, value.content.held === undefined ? 1 : DESCRIPTOR_VERSION),
+    (value) => encodeRecord(value, DESCRIPTOR_FORMAT, versionOf(value.content)),
     decodeDescriptor,
   );
+}
+
+function versionOf({ held, stored_tree: stored }: DescriptorContent): number {
+  if (stored !== undefined) return DESCRIPTOR_VERSION;
+  return held === undefined ? 1 : HELD_VERSION;
 }
 
 /** Decodes a descriptor; unknown fields stay. Throws `damaged`, naming the field, or `newer_version`. */

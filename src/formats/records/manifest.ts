@@ -3,6 +3,9 @@ import type { ConsistencyLabel, EntryCounts } from "./descriptor.ts";
 import { Fields, type JsonObject } from "../fields.ts";
 import { checkPath, checkVersion, decodeRecord } from "./record.ts";
 
+/** Name of the file in a snapshot's `/.cairn` that says what a restored copy must answer. */
+export const CHECKS_NAME = "checks.json";
+
 /**
  * `/.cairn/manifest.json` of a snapshot: facts for which restic's trees have no field. The manifest has no time and no
  * id, so that equal states have equal manifests. Lists are in raw pre-order of their paths.

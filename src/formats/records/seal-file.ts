@@ -7,7 +7,8 @@ import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
  */
 
 const FORMAT = "cairn.seal";
-const VERSION = 1;
+/** Version of seals with databases by pages; others have version 1. */
+const VERSION = 2;
 
 /** The members of a descriptor that need a reading of the tree. */
 export type SealedState = Pick<
@@ -29,12 +30,16 @@ export type SealedState = Pick<
 export interface SealFile extends SealedState {
   save_point_id: Descriptor["save_point_id"];
   sealed_at: string;
-  content: Pick<DescriptorContent, "tree" | "snapshot_tree" | "snapshot">;
+  content: Pick<DescriptorContent, "tree" | "snapshot_tree" | "stored_tree" | "snapshot">;
 }
 
 /** Encodes a seal and reads it back. Throws `internal` if a field has an impossible value. */
 export function encodeSeal(seal: SealFile): Uint8Array {
-  return encodeChecked(seal, (value) => encodeRecord(value, FORMAT, VERSION), decodeSeal);
+  return encodeChecked(
+    seal,
+    (value) => encodeRecord(value, FORMAT, value.content.stored_tree === undefined ? 1 : VERSION),
+    decodeSeal,
+  );
 }
 
 /** Throws `damaged`, naming the field, or `newer_version`. */

@@ -162,6 +162,7 @@ interface Search {
 class NameSearch {
   readonly #of: Search;
   readonly #unread: string[] = [];
+  #last: { point: Point; source: TreeSource } | null = null;
 
   constructor(of: Search) {
     this.#of = of;
@@ -171,18 +172,16 @@ class NameSearch {
   async search(
     limit: number,
   ): Promise<{ found: ({ path: string } & Name)[]; truncated: boolean; unread: readonly string[] }> {
-    const { workspace, points } = this.#of;
+    const { points } = this.#of;
     const found: ({ path: string } & Name)[] = [];
     const unread = this.#unread;
     if (points.length === 0) return { found, truncated: false, unread };
-    // All points are in one store, so a tree is identified by its id.
-    const source = await workspace.source(points[0]!);
     const roots = new Map<string, Places>();
-    for (const [place, point] of points.entries())
-      addPlaces(roots, latin1((await workspace.source(point)).root), [{ from: place, to: place + 1 }]);
+    for (const [place, { descriptor }] of points.entries())
+      addPlaces(roots, latin1(Buffer.from(descriptor.content.tree, "hex")), [{ from: place, to: place + 1 }]);
     const open: Folder[] = [{ path: "", trees: roots }];
     for (let folder = open.pop(); folder !== undefined; folder = open.pop()) {
-      for (const [name, state] of await this.#namesIn(source, folder)) {
+      for (const [name, state] of await this.#namesIn(folder)) {
         const path = pathIn(folder.path, Buffer.from(name, "latin1"));
         if (state.trees.size > 0) open.push({ path, trees: state.trees });
         if (state.versions === null) continue;
@@ -194,7 +193,7 @@ class NameSearch {
   }
 
   /** Returns the names that a folder has in any of its states. */
-  async #namesIn(source: TreeSource, { path, trees }: Folder): Promise<Map<string, Name>> {
+  async #namesIn({ path, trees }: Folder): Promise<Map<string, Name>> {
     const { latest, pace, fits } = this.#of;
     const names = new Map<string, Name>();
     for (const [tree, places] of trees) {
@@ -203,7 +202,7 @@ class NameSearch {
       const newest = places.reduce((least, { from }) => Math.min(least, from), Infinity);
       const oldest = places.reduce((most, { to }) => Math.max(most, to - 1), 0);
       const count = places.reduce((sum, { from, to }) => sum + to - from, 0);
-      for (const node of this.#list(source, tree, path)) {
+      for (const node of await this.#list({ tree, place: places[0]!.from, path })) {
         await pace();
         const name = latin1(node.name);
         let state = names.get(name);
@@ -223,15 +222,26 @@ class NameSearch {
     return names;
   }
 
-  #list(source: TreeSource, tree: string, path: string): TreeNodes {
+  /** `place`: of a point with the tree. */
+  async #list({ tree, place, path }: { tree: string; place: number; path: string }): Promise<TreeNodes> {
     try {
-      return source.list(Buffer.from(tree, "latin1"));
+      return (await this.#sourceOf(this.#of.points[place]!)).list(Buffer.from(tree, "latin1"));
     } catch (error) {
       const { code, details } = toCairnError(error);
       if (code !== "damaged" || details?.["missing_pack"] !== undefined) throw error;
       this.#unread.push(path);
       return [];
     }
+  }
+
+  /** All points are in one store, but only the source of a point with databases by pages has the trees above these. */
+  async #sourceOf(point: Point): Promise<TreeSource> {
+    const isPaged = point.descriptor.content.stored_tree !== undefined;
+    const last = this.#last;
+    if (last !== null && (last.point === point || !isPaged)) return last.source;
+    const source = await this.#of.workspace.source(point);
+    this.#last = { point, source };
+    return source;
   }
 }
 

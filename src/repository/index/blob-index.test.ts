@@ -101,6 +101,24 @@ describe("BlobIndex", () => {
     });
   });
 
+  test("packs that are added to a copy with derived blobs leave the index as it was", () => {
+    const index = new BlobIndex();
+    const known = fakeHeader(10, "known");
+    index.addPackHeader(known.id, known.header);
+    const derived = fakeHeader(10, "derived");
+    const all = new BlobIndex();
+    all.addPackHeader(derived.id, derived.header);
+    const ids = Array.from({ length: 10 }, (_, i) => ({ id: all.idOf(i), type: all.table.typeOf(i), length: 100 }));
+    const copy = index.withDerived(ids);
+    // The pack has the same blobs again, as that of a copied database.
+    copy.addPackHeader(derived.id, derived.header);
+    assert.equal(copy.others(10).length, 1);
+    assert.deepEqual([...index.inSeveralPlaces()], []);
+    const next = fakeHeader(10, "next");
+    index.addPackHeader(next.id, next.header);
+    for (let entry = 0; entry < 20; entry++) assert.deepEqual(index.others(entry), []);
+  });
+
   test("BlobIndex.load allocates memory once for all index files, even if the storage lists wrong sizes", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       for (let i = 0; i < 8; i++) await repository.saveIndex([fakeHeader(4000, `many-${i}`)]);

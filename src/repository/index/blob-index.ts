@@ -52,6 +52,9 @@ export interface SharedIndex {
   readonly session: SharedArrayBuffer | null;
 }
 
+/** Stands for the pack of blobs that are made from other blobs. */
+export const DERIVED_PACK = new Uint8Array(32);
+
 /** The cache is rewritten when this many index files are not in it. */
 const CACHE_EVERY = 16;
 /** The number of entries whose decoding takes about as long as reading one more file. */
@@ -133,6 +136,25 @@ export class BlobIndex {
     }
     for (let pack = 0; pack < index.packCount; pack++)
       index.#table.packRefs[pack] = this.listings(index.#table.packId(pack));
+    return index;
+  }
+
+  /** Returns a copy that also lists these blobs, which lie in no pack, under {@link DERIVED_PACK}. Entry numbers are equal. */
+  withDerived(blobs: Iterable<{ id: Uint8Array; type: BlobType; length: number }>): BlobIndex {
+    const added = [...blobs].filter(({ id, type }) => this.#table.lookup(id, 0, type) < 0);
+    const table = this.#table.regrown(Math.max(this.count + added.length, this.packCount) + 1);
+    // The copy may get packs of its own, whose places mean nothing here.
+    const index = new BlobIndex(
+      table,
+      this.#others.renumbered((number) => number),
+    );
+    index.isPartial = true;
+    const pack = index.#packNumber(DERIVED_PACK);
+    for (const [offset, { id, type, length }] of added.entries())
+      table.add(
+        { bytes: id, offset: 0, type },
+        { pack, offset, length: length + SEAL_OVERHEAD, uncompressedLength: 0 },
+      );
     return index;
   }
 

@@ -4,10 +4,11 @@ import { decodeTree } from "../../formats/restic/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
-import { type BlobIndex, type BlobPlaceOf, type BlobType, TREE_BLOB } from "../index/blob-index.ts";
+import { type BlobIndex, type BlobPlaceOf, type BlobType, DERIVED_PACK, TREE_BLOB } from "../index/blob-index.ts";
 import { isInPieces } from "../packs/blob-decoder.ts";
 import { BlobReader, type BlobPlace } from "../packs/blob-reader.ts";
 import type { ReadTree } from "../trees/live.ts";
+import { DerivedBlobs, type DerivedContent } from "./derived-blobs.ts";
 import { addWanted, NearPacks, packEnds, type PackFiles, type WantedRange } from "./near-packs.ts";
 import type { ListTree } from "../trees/walk-trees.ts";
 
@@ -32,6 +33,10 @@ export interface BlobSourceOptions {
   readonly sizes?: ReadonlyMap<string, number> | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onDamagedPack?: OnDamagedPack | undefined;
+  /** Blobs that the index lists under `DERIVED_PACK`. */
+  readonly derived?: DerivedContent | null | undefined;
+  /** Reads the same packs and stays open; default: a reader of its own. */
+  readonly readsWith?: BlobSource | undefined;
 }
 
 /** A blob that is damaged or missing at the place in the index, but sound at another place. */
@@ -68,14 +73,21 @@ export class BlobSource {
   #ends: ReadonlyMap<string, number> | undefined;
   /** Trees that are in no pack, by id. */
   readonly #lent = new Map<string, Uint8Array>();
+  readonly #derived: DerivedBlobs | null;
+  /** Number of the pack of derived blobs; -1: none. */
+  readonly #derivedPack: number;
 
   constructor(options: BlobSourceOptions) {
     const { packs } = options;
     this.#options = options;
     this.#index = options.index;
     this.#far = packs instanceof NearPacks && !packs.isLocal ? packs : null;
-    this.#reader = new BlobReader({ keys: options.keys, openPack: (pack) => packs.open(pack) });
+    const { keys, readsWith } = options;
+    this.#reader =
+      readsWith === undefined ? new BlobReader({ keys, openPack: (pack) => packs.open(pack) }) : readsWith.#reader;
     this.#ends = options.sizes;
+    this.#derived = options.derived ? new DerivedBlobs(options.derived, this) : null;
+    this.#derivedPack = this.#derived === null ? -1 : options.index.numberOf(DERIVED_PACK);
     this.#far?.compareWith(options.index, options.keys);
   }
 
@@ -105,6 +117,7 @@ export class BlobSource {
 
   /** Returns a blob's plaintext from local packs, in the decoder's memory: valid until the next call. */
   view(entry: number, compares = this.#options.compares): Uint8Array {
+    if (this.isDerived(entry)) return this.#derived!.read(this.#index.idOf(entry), this.#index.table.typeOf(entry));
     const place = this.#placeOf(entry, compares);
     try {
       return this.#reader.view(place);
@@ -118,12 +131,18 @@ export class BlobSource {
    * call.
    */
   pieces(entry: number, compares = this.#options.compares): Iterable<Uint8Array> {
+    if (this.isDerived(entry)) return [this.view(entry)];
     const read = (place: BlobPlace & { id: Uint8Array }): Iterable<Uint8Array> => this.#reader.pieces(place);
     try {
       return read(this.#placeOf(entry, compares));
     } catch (error) {
       return this.#readElsewhere(entry, this.#damage(error), read);
     }
+  }
+
+  /** True for a blob that lies in no pack. */
+  isDerived(entry: number): boolean {
+    return this.#derivedPack >= 0 && this.#index.table.packOf[entry] === this.#derivedPack;
   }
 
   /** Tells whether `pieces` yields more than one piece. */
@@ -133,7 +152,8 @@ export class BlobSource {
 
   /** Returns an entry's plaintext in memory of its own; otherwise like `view`. */
   read(entry: number): Uint8Array {
-    return this.own(this.view(entry));
+    const plain = this.view(entry);
+    return this.isDerived(entry) ? plain : this.own(plain);
   }
 
   /** Returns the plaintext of the last view in memory that the caller owns. Does not copy a large plaintext. */
@@ -191,6 +211,17 @@ export class BlobSource {
   ): void {
     const failed = new Map<number, CairnError>();
     const seen = new Uint8Array(entries.length);
+    if (entries.length > 0 && this.isDerived(entries[0]!)) {
+      for (const [at, entry] of entries.entries()) {
+        try {
+          const plain = this.view(entry);
+          each(at, arenaOver(plain), 0, plain.length);
+        } catch (error) {
+          onDamage(at, this.#damage(error));
+        }
+      }
+      return;
+    }
     try {
       this.#reader.readWindow(
         entries.map((entry, at) => this.#placeOf(entry, compares(at))),

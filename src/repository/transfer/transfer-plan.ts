@@ -7,7 +7,8 @@ import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { type BlobIndex, blobTypeName, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import { EntrySet } from "../index/entry-set.ts";
-import { type ReadTree, treesAhead } from "../trees/live.ts";
+import type { ReadTree } from "../trees/live.ts";
+import { treesAhead } from "../trees/tree-source.ts";
 
 export interface PlanTransferOptions {
   /** Root trees, 32 bytes each, whose content the target must have. */

@@ -7,27 +7,13 @@ import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { DATA_BLOB, TREE_BLOB } from "../index/blob-table.ts";
 import { EntrySet } from "../index/entry-set.ts";
+import { treesAhead } from "./tree-source.ts";
 
 /**
  * Returns the plaintext of a tree, which is valid until the next call; see `BlobSource`. `next`: entries of the trees
  * that will be read afterwards, soonest first, so that remote packs can be fetched together.
  */
 export type ReadTree = (entry: number, next?: () => Iterable<number>) => Uint8Array | Promise<Uint8Array>;
-
-/** The most following trees that a walk announces to its reader. */
-const TREES_AHEAD = 4096;
-
-/**
- * Yields the entries of the trees that a walk will read next, from the end of its stack. Skips trees that the index
- * does not know.
- */
-export function* treesAhead<T>(stack: readonly T[], entryOf: (step: T) => number): Generator<number> {
-  const end = Math.max(0, stack.length - TREES_AHEAD);
-  for (let at = stack.length - 1; at >= end; at--) {
-    const entry = entryOf(stack[at]!);
-    if (entry >= 0) yield entry;
-  }
-}
 
 export interface MarkProblem {
   readonly kind: "missing_tree" | "missing_data" | "damaged_tree";

@@ -21,3 +21,18 @@ export interface TreeSource {
   /** Yields the content of a file node in order, in pieces that are valid until the next. */
   content(node: TreeNode): Iterable<Uint8Array>;
 }
+
+/** The most following trees that a walk announces to its reader. */
+const TREES_AHEAD = 4096;
+
+/**
+ * Yields the entries of the trees that a walk will read next, from the end of its stack. Skips trees that the index
+ * does not know.
+ */
+export function* treesAhead<T>(stack: readonly T[], entryOf: (step: T) => number): Generator<number> {
+  const end = Math.max(0, stack.length - TREES_AHEAD);
+  for (let at = stack.length - 1; at >= end; at--) {
+    const entry = entryOf(stack[at]!);
+    if (entry >= 0) yield entry;
+  }
+}

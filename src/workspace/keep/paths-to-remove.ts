@@ -16,7 +16,8 @@ import { lockingOf } from "../place/registry.ts";
 import { heldTreeProblem, holdsMore, treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
 import type { CopyContent } from "../store/copy-content.ts";
-import { pathsInPoints, type StoredPoint } from "../store/removed-paths.ts";
+import type { StoredPoint } from "../store/content-without.ts";
+import { pathsInPoints } from "../store/removed-paths.ts";
 import type { CleanupCall } from "./cleanup.ts";
 
 /** Finds the points that hold paths to remove. */

@@ -14,7 +14,8 @@ import { makingRoom, removeStatCaches, removeTemporaries } from "../open/tempora
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
 import { dropOldTrees, keptTrees } from "../points/held-trees.ts";
-import { isGoneBy, storeWithout } from "../store/removed-paths.ts";
+import { isGoneBy } from "../store/content-without.ts";
+import { storeWithout } from "../store/removed-paths.ts";
 import { type FreedRemoved, freeIfPossible, freeRemoved } from "./cleanup.ts";
 import { makeTreesAgain } from "./trees-again.ts";
 import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";

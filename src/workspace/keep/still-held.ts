@@ -10,12 +10,13 @@ import type { SavePointId } from "../../ids.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { LiveSet } from "../../repository/trees/live.ts";
-import { type ListTree, pathIn, type TreeVisitor, walkTrees } from "../../repository/trees/walk-trees.ts";
+import { pathIn, type TreeVisitor, walkTrees } from "../../repository/trees/walk-trees.ts";
 import { readBackupNotes } from "../place/backup-notes.ts";
 import type { Point } from "../points/point-files.ts";
 import { allPoints } from "../points/points.ts";
-import { treesOf } from "../store/copy-content.ts";
-import type { PointContent } from "../store/engine.ts";
+import { type CopyContent, treesOf } from "../store/copy-content.ts";
+import type { EmbeddedStore } from "../store/embedded-store.ts";
+import { placedIn } from "../../archive/databases/point-view.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Searches other points and repositories for content of points that will be removed. */
@@ -101,7 +102,7 @@ async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: 
       }
       return rank;
     };
-    const walk = new SharedWalk(blobs.listTree, rankOf, call.signal);
+    const walk = new SharedWalk(store, rankOf, call.signal);
     for (const each of staying) {
       const shared = await walk.point(each);
       if (!shared.isWhole) found.unread.push(each.point.descriptor.save_point_id);
@@ -124,7 +125,7 @@ function newer({ descriptor: a }: Point, { descriptor: b }: Point): number {
 }
 
 function treesOfPoint({ point: { descriptor } }: Placed): Uint8Array[] {
-  return treesOf(descriptor.content as unknown as PointContent);
+  return treesOf(descriptor.content as unknown as CopyContent);
 }
 
 /** Returns a file's rank; null for a file without content of a removed point. */
@@ -132,22 +133,30 @@ type RankOf = (path: string, node: TreeNode) => SharedFile["rank"] | null;
 
 /** Walks points' trees, each tree once. */
 class SharedWalk {
-  readonly #list: ListTree;
+  readonly #store: Pick<EmbeddedStore, "blobs">;
   readonly #rankOf: RankOf;
   readonly #signal: AbortSignal | undefined;
   /** results by tree id; paths start at the tree */
   readonly #known = new Map<string, Shared>();
   #nodes = 0;
 
-  constructor(list: ListTree, rankOf: RankOf, signal: AbortSignal | undefined) {
-    this.#list = list;
+  constructor(store: Pick<EmbeddedStore, "blobs">, rankOf: RankOf, signal: AbortSignal | undefined) {
+    this.#store = store;
     this.#rankOf = rankOf;
     this.#signal = signal;
   }
 
   async point(placed: Placed): Promise<Shared> {
     const trees = treesOfPoint(placed);
-    const own = await this.#tree(trees.at(-1)!);
+    const known = await this.#tree(trees.at(-1)!);
+    const own = { ...known, sample: [...known.sample] };
+    const content = placed.point.descriptor.content as unknown as CopyContent;
+    const databases = await placedIn(this.#store, content);
+    for (const { path, database } of databases?.below(databases.root) ?? []) {
+      const ranks = Array.from(database.files.values(), (file) => this.#rankOf(latin1(path), file));
+      const rank = ([0, 1, 2] as const).find((each) => ranks.includes(each));
+      if (rank !== undefined) add(own, { count: 1, sample: [{ path: "", rank }], isWhole: true }, latin1(path));
+    }
     // Captured content lies beside the folder in the snapshot.
     const all = await this.#tree(trees[0]!);
     return { ...all, sample: own.count > 0 ? own.sample : all.sample };
@@ -172,7 +181,7 @@ class SharedWalk {
         return shared;
       },
     };
-    return walkTrees(root, this.#list, visitor, this.#signal);
+    return walkTrees(root, this.#store.blobs.listTree, visitor, this.#signal);
   }
 }
 
@@ -185,7 +194,7 @@ export async function pathsWith(
   const { engine } = workspaces[0]!;
   const store = await engine.store(call);
   return engine.reading(async () => {
-    const { index, blobs } = store;
+    const { index } = store;
     const left = new Set([...content].filter((id) => index.lookup(Buffer.from(id, "latin1"), 0, DATA_BLOB) >= 0));
     const found = new Set<string>();
     if (left.size === 0) return [];
@@ -193,7 +202,7 @@ export async function pathsWith(
       for (let at = 0; at < ids.length; at += 32) if (left.has(latin1(ids.subarray(at, at + 32)))) return 2;
       return null;
     };
-    const walk = new SharedWalk(blobs.listTree, rankOf, call.signal);
+    const walk = new SharedWalk(store, rankOf, call.signal);
     for (const each of workspaces) {
       for (const point of each.points.list().points) {
         if (!point.sealed) continue;

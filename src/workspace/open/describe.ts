@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { namespaceIds } from "../../fs/linux/user-namespace.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import type { ContentWithout, IsGone } from "../store/removed-paths.ts";
+import type { ContentWithout, IsGone } from "../store/content-without.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { Attachments, StagedContent } from "../store/engine.ts";
@@ -167,7 +167,7 @@ export function sealOf(
   { parent, rules }: { parent: Point | null; rules: IgnoreRecord | null },
 ): SealFile {
   const { descriptor } = point;
-  const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
+  const { tree, snapshot_tree: top, stored_tree: stored, snapshot } = staged.content as unknown as SealFile["content"];
   const read = sealedStateOf(staged, {
     exclude: descriptor.rules.exclude,
     rules,
@@ -177,7 +177,7 @@ export function sealOf(
   return {
     save_point_id: descriptor.save_point_id,
     sealed_at: new Date().toISOString(),
-    content: { tree, snapshot_tree: snapshotTree, snapshot },
+    content: { tree, snapshot_tree: top, ...(stored === undefined ? {} : { stored_tree: stored }), snapshot },
     ...read,
     // The tree does not show findings of the capture.
     complete: descriptor.complete && read.complete,

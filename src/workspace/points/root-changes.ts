@@ -1,7 +1,6 @@
 import fs from "node:fs";
 import { type NotSet, setDirectory } from "../../archive/write/node-writer.ts";
-import { modeToSet, rootMetadata, type RootMetadata } from "../../archive/write/root-metadata.ts";
-import { directoryNode } from "../store/snapshot-tree.ts";
+import { directoryNode, modeToSet, rootMetadata, type RootMetadata } from "../../archive/write/root-metadata.ts";
 import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import type { DirectoryFacts } from "../../formats/records/restore.ts";

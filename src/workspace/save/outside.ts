@@ -7,6 +7,9 @@ import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import { realPathOf, workspaceAt } from "../place/find-workspace.ts";
 import { neverRead, type Point } from "../points/point-files.ts";
 import { rootOfPoint } from "../points/root-changes.ts";
+import { storedTree } from "../store/store-care.ts";
+import type { PointContent } from "../store/engine.ts";
+import { plainFiles, viewOf } from "../../archive/databases/point-view.ts";
 import { receivePoint } from "./receive.ts";
 import { withSealed } from "./seal.ts";
 
@@ -49,7 +52,9 @@ async function receive(
   call: WorkspaceCall,
 ): Promise<Point> {
   const { save_point_id: id, workspace_name: name, message, content, rules } = point.descriptor;
-  const { repository, index, blobs } = await other.engine.store(call);
+  const store = await other.engine.store(call);
+  const { repository, index, blobs } = store;
+  const view = await viewOf(store, content as unknown as PointContent);
   const manifest = await other.manifest(point);
   if (manifest === null) throw new CairnError("damaged", `the point ${id.slice(0, 8)} has no manifest`);
   using _lock = await workspace.lock("receive", call);
@@ -61,7 +66,8 @@ async function receive(
     ...call,
     content: {
       from: { repository, index, blobs, near, onDamagedPack: () => undefined },
-      tree: Buffer.from(content.tree, "hex"),
+      tree: Buffer.from(storedTree(content), "hex"),
+      files: plainFiles(view),
       rootMetadata: rootOfPoint(point),
       manifest,
       paths: null,

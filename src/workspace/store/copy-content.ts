@@ -4,6 +4,7 @@ import { realSecrets } from "../../fs/secret-files.ts";
 import { encodeManifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
+import { storedTree } from "./store-care.ts";
 import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
 import { CREDENTIALS, labelsOf, OWNER_UNKNOWN, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
@@ -12,6 +13,8 @@ import type { CapturedLabel } from "../../archive/scan/task.ts";
 /** Place of a point's content in the store; part of the point's descriptor. */
 export interface CopyContent extends PointContent {
   snapshot_tree: string;
+  /** of a point with databases by pages: the root's tree as the snapshot has it, without them */
+  stored_tree?: string;
   snapshot: string;
   root: RecordedRoot;
 }
@@ -19,7 +22,7 @@ export interface CopyContent extends PointContent {
 /** Returns the ids of the trees from which everything that a point needs can be reached. */
 export function treesOf(content: PointContent): Uint8Array[] {
   const { snapshot_tree: top } = content as Partial<CopyContent>;
-  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
+  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(storedTree(content), "hex")];
 }
 
 /** Returns head if the folder, its own metadata and its manifest are the same as head's; else null. Nothing new is stored then. */

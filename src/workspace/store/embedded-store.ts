@@ -6,7 +6,7 @@ import { advice, CairnError, call, option, reworded, see, toCairnError } from ".
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { formerPassword, passwordOfFile } from "../../formats/restic/password-bytes.ts";
-import { decodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { decodeTree, type TreeNodes } from "../../formats/restic/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
@@ -16,7 +16,6 @@ import { NearPacks } from "../../repository/read/near-packs.ts";
 import { DamagedPacks } from "../../repository/damaged-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
-import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { readRegular } from "../../fs/regular-file.ts";
@@ -140,8 +139,12 @@ export class EmbeddedStore {
   }
 
   /** Returns a fresh copy of a blob's plain bytes. Throws `damaged` if the blob is missing or differs from its id. */
-  read(id: Uint8Array, type: "data" | "tree"): Uint8Array {
-    const entry = this.index.entryOf({ id, type });
+  read(
+    id: Uint8Array,
+    type: "data" | "tree",
+    { index, blobs }: Pick<EmbeddedStore, "index" | "blobs"> = this,
+  ): Uint8Array {
+    const entry = index.entryOf({ id, type });
     if (entry < 0) {
       throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
         hint: LOST,
@@ -149,7 +152,7 @@ export class EmbeddedStore {
       });
     }
     try {
-      return this.blobs.read(entry);
+      return blobs.read(entry);
     } catch (error) {
       const known = toCairnError(error);
       if (known.code !== "damaged" || known.hint !== undefined) throw error;
@@ -175,33 +178,6 @@ export class EmbeddedStore {
 
   tree(id: Uint8Array): TreeNodes {
     return decodeTree(this.read(id, "tree"));
-  }
-
-  /** Shows a tree of the store as a readable state. */
-  source(root: Uint8Array): TreeSource {
-    return {
-      root,
-      list: (directory) => this.tree(directory),
-      raw: (directory) => this.read(directory, "tree"),
-      sizeOf: (id) => this.#sizeOf(id),
-      content: (node) => this.#content(node),
-    };
-  }
-
-  #sizeOf(id: Uint8Array): number | undefined {
-    const entry = this.index.entryOf({ id, type: "data" });
-    return entry < 0 ? undefined : this.index.plainLength(entry);
-  }
-
-  *#content(node: TreeNode): Iterable<Uint8Array> {
-    const ids = Buffer.from(node.content ?? []);
-    let piece: Uint8Array | undefined;
-    for (let at = 0; at < ids.length; at += 32) {
-      // A hole is the same blob of zeros many times.
-      if (piece === undefined || ids.compare(ids, at - 32, at, at, at + 32) !== 0)
-        piece = this.read(ids.subarray(at, at + 32), "data");
-      yield piece;
-    }
   }
 
   close(): void {

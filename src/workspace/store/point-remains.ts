@@ -6,7 +6,9 @@ import { newPacer } from "../../pacer.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { PointContent } from "./engine.ts";
 import type { CopyContent } from "./copy-content.ts";
+import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+import { placedIn } from "../../archive/databases/point-view.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";
@@ -51,9 +53,12 @@ export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uin
 }
 
 /** Like {@link pathToTree} for a point, but null also if a tree is unreadable. */
-function pathOf(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): Uint8Array | null {
+function pathOf(
+  store: EmbeddedStore,
+  content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">,
+): Uint8Array | null {
   try {
-    return pathToTree(store, content.snapshot_tree, content.tree);
+    return pathToTree(store, content.snapshot_tree, storedTree(content));
   } catch (error) {
     if (toCairnError(error).code === "damaged") return null;
     throw error;
@@ -63,7 +68,7 @@ function pathOf(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snaps
 /** True if a point's tree lies at `path` (absolute, raw bytes) in the tree of the point's snapshot. */
 export function liesAt(
   store: EmbeddedStore,
-  content: Pick<CopyContent, "tree" | "snapshot_tree">,
+  content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">,
   path: Uint8Array,
 ): boolean {
   const found = pathOf(store, content);
@@ -71,7 +76,10 @@ export function liesAt(
 }
 
 /** Returns a tag with the depth of a point's folder in its snapshot; no tag if the depth cannot be read. */
-export function depthTag(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): string[] {
+export function depthTag(
+  store: EmbeddedStore,
+  content: Pick<CopyContent, "tree" | "snapshot_tree" | "stored_tree">,
+): string[] {
   const path = pathOf(store, content);
   return path === null ? [] : [`${DEPTH_TAG}${depthOf(Buffer.from(path).toString("latin1"))}`];
 }
@@ -109,13 +117,16 @@ export async function pointRemains(
       const found = folderOf(store, snapshot);
       if (manifest === null || found === null) continue;
       const { mode, uid, gid, user, group, mtimeSec, mtimeNs, subtree } = found.node;
+      const stored = hex(subtree!);
+      const placed = await placedIn(store, { snapshot_tree: snapshot.tree, stored_tree: stored });
       remains.push({
         id,
         createdAt: snapshot.time,
         path: found.path,
         content: {
-          tree: hex(subtree!),
+          tree: placed === null ? stored : hex(placed.root),
           snapshot_tree: snapshot.tree,
+          ...(placed === null ? {} : { stored_tree: stored }),
           snapshot: snapshotId,
           root: { mode, uid, gid, user, group, mtime_sec: mtimeSec, mtime_ns: mtimeNs },
         },

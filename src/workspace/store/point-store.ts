@@ -1,11 +1,8 @@
 import { hex } from "../../formats/bytes.ts";
-import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { currentUser } from "../../fs/users.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
-import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
 import { asStatCache, type StatCache } from "../../archive/cache/stat-cache.ts";
 import { compact } from "../../repository/care/compact.ts";
@@ -54,7 +51,9 @@ import { keepStoreSize, keptStoreSize, type StoreSize, unsoundPacks } from "./st
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
-import { readManifest, snapshotTree } from "./snapshot-tree.ts";
+import { baseOf, closeSpill, ContentNotRead, type PageRequest, pageScan } from "../../archive/pages/page-scan.ts";
+import { sourceOf, viewOf } from "../../archive/databases/point-view.ts";
+import { newSnapshot, readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { writeContent } from "./write-content.ts";
 
 interface PointStoreOptions {
@@ -179,45 +178,26 @@ export class PointStore {
 
   async #stageLocked(
     request: StageRequest,
-    held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock },
+    held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock; isPlain?: boolean },
   ): Promise<StagedContent> {
-    const { store, cache, lock } = held;
+    const { store, cache, lock, isPlain } = held;
     const root = rootMetadata(request.scan.root);
-    let summary: StagedContent["summary"] | undefined;
-    let top: Uint8Array | undefined;
+    let finished: FinishedScan | undefined;
     const first = await this.#capturedFirst(request, store);
+    const base = isPlain === true ? null : await baseOf(store, request.head);
     const scanned = scan({
       ...this.#scanOptions(request.scan, { store, cache, call: request }),
       ...(request.passing === true ? { written: null } : {}),
       databases:
         first === null ? this.#databases(request) : { capture: first.capture, held: null, always: first.databases },
-      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes },
+      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes, pages: base?.index },
       ...(request.passing === true || this.#changes !== null ? {} : { draft: this.#kept.draftPlace() }),
       finish: (done) => {
         // Throws before anything is published.
         patternsOfUnwanted(done.notes.unwanted);
         first?.noteMissing(done);
-        const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, done, root) : null;
-        if (
-          same !== null &&
-          store.index.lookup(Buffer.from(same.content.snapshot_tree, "hex"), 0) >= 0 &&
-          liesAt(store, same.content, request.recordedRoot)
-        ) {
-          summary = summaryOfHead(same);
-          top = Buffer.from(same.content.snapshot_tree, "hex");
-          return [];
-        }
-        summary = summaryOf(done, request.scan.root);
-        const manifest = manifestOf(done, summary, request);
-        const built = snapshotTree({
-          path: request.recordedRoot,
-          tree: done.tree,
-          root,
-          manifest,
-          registeredAt: this.#options.registeredAt,
-        });
-        top = built.tree;
-        return built.blobs;
+        finished = this.#finished(request, done, { store, cache, root });
+        return finished.blobs;
       },
     });
     let result: ScanResult;
@@ -227,22 +207,34 @@ export class PointStore {
       await first?.capture.close();
     }
     failpoint("stage.scanned");
+    const { summary, isSame } = finished!;
+    if (isSame) closeSpill(result);
+    const paged = isSame ? finished! : await withPages(store, request, { ...finished!, scan: result, base });
+    if (paged === null) {
+      store.index.beginSession();
+      return this.#stageLocked({ ...request, forward: undefined }, { store, lock, cache: null, isPlain: true });
+    }
+    const { top, stored } = paged;
     let snapshot: ObjectId;
     try {
       snapshot = await this.#publish(
         { store, lock, packs: result.packs },
-        this.newSnapshot({ root: request.recordedRoot, pointId: request.pointId }, hex(top!) as ObjectId),
+        newSnapshot({ root: request.recordedRoot, pointId: request.pointId }, hex(top) as ObjectId),
       );
     } catch (error) {
       await discardDraft(result.draft);
       throw error;
     }
-    const tree = hex(result.tree);
-    const content: CopyContent = { tree, snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
+    const places = {
+      tree: hex(result.tree),
+      snapshot_tree: hex(top),
+      ...(stored === undefined ? {} : { stored_tree: stored }),
+    };
+    const content: CopyContent = { ...places, snapshot, root: recordedRoot(root) };
     return {
       content,
       scan: result,
-      summary: summary!,
+      summary,
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
       previousTree: cache === null ? null : hex(cache.tree),
       settled: async () => this.#settled(store, result, { cache, passing: request.passing === true }),
@@ -252,6 +244,29 @@ export class PointStore {
         await store.storage.remove("snapshots", snapshot).catch(() => undefined);
       },
     };
+  }
+
+  /** Tells what a scan's snapshot is: head's own if nothing changed, else a new one. */
+  #finished(
+    request: StageRequest,
+    done: ScanResult,
+    { store, cache, root }: { store: EmbeddedStore; cache: StatCache | null; root: ReturnType<typeof rootMetadata> },
+  ): FinishedScan {
+    const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, done, root) : null;
+    if (same !== null) {
+      const { snapshot_tree: top, stored_tree: stored } = same.content as unknown as CopyContent;
+      if (store.index.lookup(Buffer.from(top, "hex"), 0) >= 0 && liesAt(store, same.content, request.recordedRoot))
+        return { summary: summaryOfHead(same), top: Buffer.from(top, "hex"), stored, isSame: true, blobs: [] };
+    }
+    const summary = summaryOf(done, request.scan.root);
+    const { tree, blobs } = snapshotTree({
+      path: request.recordedRoot,
+      tree: done.tree,
+      root,
+      manifest: manifestOf(done, summary, request),
+      registeredAt: this.#options.registeredAt,
+    });
+    return { summary, top: tree, stored: undefined, isSame: false, blobs };
   }
 
   #target(store: EmbeddedStore): NonNullable<ScanOptions["store"]> {
@@ -303,7 +318,7 @@ export class PointStore {
         registeredAt: this.#options.registeredAt,
         stillHeld: async () => lock.recheck(),
       });
-      const named = this.newSnapshot(request, snapshotTree as ObjectId);
+      const named = newSnapshot(request, snapshotTree as ObjectId);
       const snapshot = await this.#publish({ store, lock, packs }, named);
       const content: CopyContent = {
         tree,
@@ -370,7 +385,7 @@ export class PointStore {
   /** A point's content for reading. */
   async source(content: PointContent): Promise<TreeSource> {
     const store = await this.store();
-    return store.source(Buffer.from(content.tree, "hex"));
+    return sourceOf(store, Buffer.from(content.tree, "hex"), await viewOf(store, content));
   }
 
   /** Returns the holes, whole-file hashes and raw names of a point, which trees cannot hold; null if it has no manifest. */
@@ -381,7 +396,9 @@ export class PointStore {
 
   /** The repository that holds a point's content. */
   async stored(content: PointContent): Promise<StoredContent> {
-    const { repository, index, blobs, onDamagedPack } = await this.store();
+    const store = await this.store();
+    const { repository, onDamagedPack } = store;
+    const { index, blobs } = await viewOf(store, content);
     const snapshotTree = Buffer.from((content as CopyContent).snapshot_tree, "hex");
     return { repository, index, blobs, onDamagedPack, snapshotTree };
   }
@@ -421,7 +438,7 @@ export class PointStore {
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
-    const named = this.newSnapshot({ root: point.root, pointId: point.pointId }, tree);
+    const named = newSnapshot({ root: point.root, pointId: point.pointId }, tree);
     const tags = [...named.tags!, ...depthTag(store, content as CopyContent)];
     const snapshot = await store.repository.saveSnapshot({ ...named, tags });
     if (point.fork !== undefined) {
@@ -503,25 +520,6 @@ export class PointStore {
     return capture === null || how === "copy" ? undefined : { capture, held: how === "auto" ? null : how };
   }
 
-  /** A snapshot of a point with this topmost tree, not yet written. */
-  newSnapshot(
-    request: { root: Uint8Array; pointId: string },
-    tree: ObjectId,
-  ): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
-    const { uid, gid, username } = currentUser();
-    return {
-      time: new Date().toISOString(),
-      tree,
-      paths: [Buffer.from(request.root).toString("utf8")],
-      hostname: hostname(),
-      username,
-      uid,
-      gid,
-      tags: [`cairn:${request.pointId}`],
-      program_version: PROGRAM,
-    };
-  }
-
   /** Writes the caches that make the next call fast; losing them costs a re-read. */
   async #settled(
     store: EmbeddedStore,
@@ -549,6 +547,37 @@ async function maintain(store: EmbeddedStore): Promise<void> {
     await compact(store.repository, store.index);
   } catch {
     // The save is done; a store with damage is doctor's business.
+  }
+}
+
+interface FinishedScan {
+  summary: StagedContent["summary"];
+  /** tree of the snapshot, and the id in hex of the folder's tree if databases lie by pages */
+  top: Uint8Array;
+  stored: string | undefined;
+  /** true: all of it is head's */
+  isSame: boolean;
+  /** to be stored */
+  blobs: ReturnType<typeof snapshotTree>["blobs"];
+}
+
+/** Stores the databases of a scan by pages. Null: content that head's pages were to have has to be read. */
+async function withPages(
+  store: EmbeddedStore,
+  { recordedRoot: folder, mostBytes, signal }: StageRequest,
+  done: Pick<FinishedScan, "summary" | "top"> & Pick<PageRequest, "scan" | "base">,
+): Promise<{ top: Uint8Array; stored: string | undefined } | null> {
+  try {
+    const { scan: scanned, summary, top, base } = done;
+    const files = summary.hashes;
+    const paged = await pageScan(store, { scan: scanned, files, top, base, folder, mostBytes, signal });
+    failpoint("stage.paged");
+    return { top: paged?.top ?? top, stored: paged === null ? undefined : hex(paged.stored) };
+  } catch (error) {
+    await discardDraft(done.scan.draft);
+    // Without head's pages everything was read.
+    if (done.base === null || !(error instanceof ContentNotRead)) throw error;
+    return null;
   }
 }
 

@@ -38,7 +38,13 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
   // Afterwards all trees are local, wherever they were stored.
   const stored = await surveyTree(from, tree, { only, signal });
   const moved = await move(request, only, more);
-  const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null, taker: null });
+  const sink = new StoreSink({
+    ...more.target,
+    index: more.store.index.shared,
+    forward: null,
+    taker: null,
+    pages: null,
+  });
   try {
     const files = await storeFiles(request, sink);
     const survey = files.size === 0 ? stored : await surveyTree(from, tree, { only, files, signal });

@@ -1,74 +1,30 @@
-import { sha256 } from "../../crypto/hash.ts";
+import type { PlacedDatabase } from "../../archive/databases/placed-databases.ts";
+import { placedIn } from "../../archive/databases/point-view.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
-import type { DescriptorContent, EntryCounts } from "../../formats/records/descriptor.ts";
-import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
-import { rawPath } from "../../formats/records/record.ts";
-import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { type MendedTree, type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { factsOf, NO_FACTS } from "../../repository/verify/folder-facts.ts";
-import type { CopyContent } from "./copy-content.ts";
+import {
+  addContent,
+  contentOf,
+  type ContentWithout,
+  EntryTotals,
+  isGoneBy,
+  nodeAt,
+  type PointWithout,
+  type StoredPoint,
+} from "./content-without.ts";
+import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { pathToTree } from "./point-remains.ts";
 import type { PointStore } from "./point-store.ts";
-import { manifestPieces, readManifest } from "./snapshot-tree.ts";
-import { countEntry } from "./survey-tree.ts";
+import { newSnapshot } from "./snapshot-tree.ts";
 
-/** Makes the content of points anew, without some paths. */
-
-/** Tells if a raw path is a removed entry or lies below one. */
-export type IsGone = (path: Uint8Array) => boolean;
-
-/** `gone`: raw paths of removed entries. */
-export function isGoneBy(gone: readonly Uint8Array[]): IsGone {
-  const paths = new Set(gone.map(latin1));
-  return (path) => {
-    const text = latin1(path);
-    for (let end = text.length; end > 0; end = text.lastIndexOf("/", end - 1))
-      if (paths.has(text.slice(0, end))) return true;
-    return false;
-  };
-}
-
-/** Returns a manifest's lists without entries that are gone. Digests and counts stay as they are. */
-export function manifestWithout(manifest: Manifest, isGone: IsGone): Manifest {
-  const kept = <T extends { path: Uint8Array }>(list: readonly T[]): T[] => list.filter(({ path }) => !isGone(path));
-  return {
-    ...manifest,
-    labels: manifest.labels.filter((label) => !isGone(rawPath(label))),
-    holeMaps: kept(manifest.holeMaps),
-    fileHashes: kept(manifest.fileHashes),
-    omitted: kept(manifest.omitted),
-    // A hard link whose first name is gone becomes a file of its own.
-    lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),
-  };
-}
-
-/** A point whose content is in the store. */
-export interface StoredPoint {
-  id: string;
-  content: CopyContent;
-  entries: EntryCounts;
-  bytes: number;
-}
-
-/** Content of a point without the removed paths. */
-export interface ContentWithout {
-  /** the snapshot is null until it is written */
-  content: Pick<DescriptorContent, "tree" | "snapshot_tree" | "snapshot">;
-  /** raw paths of the removed entries, without those below a removed directory */
-  removed: readonly Uint8Array[];
-  entries: EntryCounts;
-  bytes: number;
-  /** hex; null if the hash of a large file was never recorded */
-  stateDigest: string | null;
-  metadataDigest: string | null;
-}
+/** Stores points again without some paths. */
 
 interface Call {
   takes: TakenEntries;
@@ -88,11 +44,11 @@ export async function pathsInPoints(
   const found = new Map<string, readonly Uint8Array[]>();
   const read = new Set<string>();
   for (const point of points) {
-    const { lost } = await mended(mender, point);
-    const removed = lost.map(({ path }) => path);
+    const { removed, stored, gone } = await mended(store, mender, { point, ...call });
     if (removed.length > 0) found.set(point.id, removed);
-    const nodes = removed.map((path) => nodeAt(store, point.content.tree, path));
-    addContent(store, nodes, { content: call.content, read });
+    const nodes = stored.map((path) => nodeAt(store, storedTree(point.content), path));
+    const pages = gone.flatMap(({ database }) => [...database.files.values()]);
+    addContent(store, [...nodes, ...pages], { content: call.content, read });
   }
   return found;
 }
@@ -114,7 +70,7 @@ export async function storeWithout(
       for (const { id, content: old } of points) {
         const content = done.get(id)?.content;
         if (content === undefined) continue;
-        const snapshot = await snapshotOf(engine, store, { id, content: old });
+        const snapshot = await snapshotOf(store, { id, content: old });
         content.snapshot = await store.repository.saveSnapshot({
           ...snapshot,
           tree: content.snapshot_tree as ObjectId,
@@ -129,16 +85,15 @@ export async function storeWithout(
 
 /** The snapshot of a point; a new one if that snapshot is lost. */
 async function snapshotOf(
-  engine: PointStore,
   store: EmbeddedStore,
   { id, content }: Pick<StoredPoint, "id" | "content">,
-): Promise<ReturnType<PointStore["newSnapshot"]>> {
+): Promise<ReturnType<typeof newSnapshot>> {
   try {
     return await store.repository.loadSnapshot(content.snapshot);
   } catch (error) {
     if (!["damaged", "not_found"].includes(toCairnError(error).code)) throw error;
-    const root = pathToTree(store, content.snapshot_tree, content.tree) ?? Buffer.from("/");
-    return engine.newSnapshot({ root, pointId: id }, content.snapshot_tree as ObjectId);
+    const root = pathToTree(store, content.snapshot_tree, storedTree(content)) ?? Buffer.from("/");
+    return newSnapshot({ root, pointId: id }, content.snapshot_tree as ObjectId);
   }
 }
 
@@ -152,10 +107,10 @@ async function treesWithout(
   const blobs = new PackedBlobs({ repository, index, directory: store.workDirectory, stillHeld: call.stillHeld });
   try {
     const mender = menderOf(store, call, (id, bytes) => blobs.addNew("tree", id, bytes));
-    const changed: { point: StoredPoint; tree: MendedTree }[] = [];
+    const changed: { point: StoredPoint; tree: PointWithout }[] = [];
     for (const point of points) {
-      const tree = await mended(mender, point);
-      if (tree.lost.length > 0) changed.push({ point, tree });
+      const tree = await mended(store, mender, { point, ...call });
+      if (tree.removed.length > 0) changed.push({ point, tree });
       await blobs.settle();
     }
     await blobs.finish();
@@ -186,148 +141,35 @@ function menderOf(
 const REPAIR = advice`run ${call("doctor --repair", "doctor", { repair: true })} first: it repairs what it can; nothing was removed`;
 
 /** Throws `damaged` if the store lacks content of the point. */
-async function mended(mender: TreeMender, { id, content }: StoredPoint): Promise<MendedTree> {
-  const tree = await mender.mend(Buffer.from(content.tree, "hex")).catch((error: unknown) => {
+async function mended(
+  store: EmbeddedStore,
+  mender: TreeMender,
+  { point: { id, content }, takes }: { point: StoredPoint; takes: TakenEntries },
+): Promise<PointWithout> {
+  const mend = async (): Promise<{ tree: MendedTree; placed: readonly PlacedDatabase[] }> => {
+    const placed = await placedIn(store, content);
+    return {
+      tree: await mender.mend(Buffer.from(storedTree(content), "hex")),
+      placed: placed?.below(placed.root) ?? [],
+    };
+  };
+  const { tree, placed } = await mend().catch((error: unknown) => {
     const { code, message } = toCairnError(error);
     throw code === "damaged"
       ? new CairnError(code, `the point ${id.slice(0, 8)}: ${message}`, { hint: REPAIR })
       : error;
   });
   const damaged = tree.lost.find(({ isTakenOut }) => isTakenOut !== true);
-  if (damaged === undefined && tree.tree !== null) return tree;
+  if (damaged === undefined && tree.tree !== null) {
+    const stored = tree.lost.map(({ path }) => path);
+    const isBelow = isGoneBy(stored);
+    const gone = placed.filter(({ path }) => isBelow(path) || takes.fits(latin1(path)));
+    const own = gone.map(({ path }) => path).filter((path) => !isBelow(path));
+    const kept = placed.filter((each) => !gone.includes(each));
+    return { tree: tree.tree, removed: [...stored, ...own], stored, kept, gone };
+  }
   const where = damaged === undefined ? "its folder" : printablePath(damaged.path);
   throw new CairnError("damaged", `the point ${id.slice(0, 8)} is damaged: the store lacks content of ${where}`, {
     hint: REPAIR,
   });
-}
-
-interface Changed {
-  point: StoredPoint;
-  tree: MendedTree;
-  totals: EntryTotals;
-  walk: DigestWalk;
-  add: PackedBlobs["addNew"];
-}
-
-async function contentOf(
-  store: EmbeddedStore,
-  { point, tree: { tree, lost }, totals, walk, add }: Changed,
-): Promise<ContentWithout> {
-  const old = point.content;
-  const removed = lost.map(({ path }) => path);
-  const manifest = readManifest(store, Buffer.from(old.snapshot_tree, "hex"));
-  const { entries, bytes } = totalsWithout(point, totals.of(removed.map((path) => nodeAt(store, old.tree, path))));
-  const left = manifest === null ? null : { ...manifestWithout(manifest, isGoneBy(removed)), entries };
-  const { state, meta } = await walk.folder(tree!, left === null ? NO_FACTS : factsOf(left));
-  // Another point's manifest may have the hash.
-  if (state === null) walk.forgetUnhashed();
-  const stateDigest = state && hex(state);
-  const metadataDigest = meta && hex(meta);
-  const writer = new ByteWriter(4096);
-  if (left !== null) encodeManifest(writer, { ...left, stateDigest, metadataDigest });
-  const top = topTree(store, old, { tree: tree!, manifest: left === null ? null : writer.copy(), add });
-  const content = { tree: hex(tree!) as ObjectId, snapshot_tree: hex(top) as ObjectId, snapshot: null };
-  return { content, removed, entries, bytes, stateDigest, metadataDigest };
-}
-
-/** Counts of entries with everything below them; each tree is read once. */
-class EntryTotals {
-  readonly #store: EmbeddedStore;
-  readonly #known = new Map<string, Totals>();
-
-  constructor(store: EmbeddedStore) {
-    this.#store = store;
-  }
-
-  of(nodes: Iterable<TreeNode>): Totals {
-    const totals = { entries: { files: 0, directories: 0, links: 0, other: 0 }, bytes: 0 };
-    for (const node of nodes) {
-      countEntry(totals.entries, node);
-      if (node.type === "file") totals.bytes += node.size;
-      if (node.subtree === undefined) continue;
-      const below = this.#below(node.subtree);
-      totals.bytes += below.bytes;
-      for (const kind of KINDS) totals.entries[kind] += below.entries[kind];
-    }
-    return totals;
-  }
-
-  #below(tree: Uint8Array): Totals {
-    const known = this.#known.get(latin1(tree)) ?? this.of(this.#store.tree(tree));
-    this.#known.set(latin1(tree), known);
-    return known;
-  }
-}
-
-type Totals = Pick<StoredPoint, "entries" | "bytes">;
-const KINDS = ["files", "directories", "links", "other"] as const;
-
-function totalsWithout({ entries, bytes }: Totals, gone: Totals): Totals {
-  const left = { ...entries };
-  for (const kind of KINDS) left[kind] -= gone.entries[kind];
-  return { entries: left, bytes: bytes - gone.bytes };
-}
-
-/** Adds the blob ids of files at and below `nodes` to `to.content`. Skips the trees in `to.read`. */
-function addContent(
-  store: EmbeddedStore,
-  nodes: readonly TreeNode[],
-  to: { content: Set<string>; read: Set<string> },
-): void {
-  const open = [...nodes];
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    const { content = new Uint8Array(), subtree } = node;
-    for (let at = 0; at < content.length; at += 32) to.content.add(latin1(content.subarray(at, at + 32)));
-    if (subtree === undefined || to.read.has(latin1(subtree))) continue;
-    to.read.add(latin1(subtree));
-    for (const each of store.tree(subtree)) open.push(each);
-  }
-}
-
-function nodeAt(store: EmbeddedStore, root: string, path: Uint8Array): TreeNode {
-  let tree: Uint8Array = Buffer.from(root, "hex");
-  let found: TreeNode | undefined;
-  for (const name of latin1(path).split("/")) {
-    found = store.tree(tree).find((node) => latin1(node.name) === name);
-    if (found === undefined) throw new CairnError("internal", `there is no ${printablePath(path)} in the tree`);
-    tree = found.subtree ?? tree;
-  }
-  return found!;
-}
-
-interface NewTop {
-  /** of the folder */
-  tree: Uint8Array;
-  /** null if the snapshot has none */
-  manifest: Uint8Array | null;
-  add: PackedBlobs["addNew"];
-}
-
-/** Stores the trees from the top of a point's snapshot down to its folder, with the folder's new tree. Returns the top tree's id. */
-function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, add }: NewTop): Uint8Array {
-  const added = (nodes: readonly TreeNode[]): Uint8Array => {
-    const bytes = encodeTree(nodes);
-    const id = sha256(bytes);
-    add("tree", id, bytes);
-    return id;
-  };
-  const isRecords = ({ name }: TreeNode, depth: number): boolean => depth === 0 && latin1(name) === ".cairn";
-  const records = (id: Uint8Array): Uint8Array => {
-    const pieces = manifestPieces(manifest!);
-    for (const piece of pieces) add("data", piece.id, piece.bytes);
-    const file = { size: manifest!.length, content: Buffer.concat(pieces.map((piece) => piece.id)) };
-    return added(
-      [...store.tree(id)].map((node) => (latin1(node.name) === "manifest.json" ? { ...node, ...file } : node)),
-    );
-  };
-  const above = (id: Uint8Array, depth: number): Uint8Array => {
-    if (hex(id) === old.tree) return tree;
-    const nodes = [...store.tree(id)].map((node) => {
-      if (node.subtree === undefined) return node;
-      if (isRecords(node, depth)) return manifest === null ? node : { ...node, subtree: records(node.subtree) };
-      return { ...node, subtree: above(node.subtree, depth + 1) };
-    });
-    return added(nodes);
-  };
-  return above(Buffer.from(old.snapshot_tree, "hex"), 0);
 }

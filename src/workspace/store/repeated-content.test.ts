@@ -1,3 +1,4 @@
+import { sourceOf } from "../../archive/databases/point-view.ts";
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
@@ -17,7 +18,8 @@ test("reading a sparse file loads the zero blob of its hole only once", async (t
   fs.closeSync(file);
   const whole = fs.readFileSync(path.join(root, "sparse"));
   const saved = await store.save(root);
-  const source = store.store.source(saved.tree);
+  const { index, blobs } = store.store;
+  const source = sourceOf(store.store, saved.tree, { index, blobs, derived: null, placed: null, lost: [] });
   const reading = t.mock.method(store.store, "read");
   const node = source.list(saved.tree).at(0)!;
   reading.mock.resetCalls();

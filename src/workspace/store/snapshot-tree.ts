@@ -1,11 +1,15 @@
 import fs from "node:fs";
+import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
 import { ByteWriter, latin1 } from "../../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { outsideOwner } from "../../fs/linux/syscalls.ts";
-import { groupName, userName } from "../../fs/users.ts";
-import { type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
+import { PROGRAM } from "../../formats/program.ts";
+import type { Snapshot } from "../../formats/restic/snapshot.ts";
+import { currentUser } from "../../fs/users.ts";
+import type { ObjectId } from "../../ids.ts";
+import { directoryNode, fileNode, type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
 
@@ -19,9 +23,6 @@ interface SnapshotTreeInput {
   /** seconds since 1970 at which the folder became a workspace: the modification time of all directories above the workspace */
   registeredAt: number;
 }
-
-/** Name of the file in a snapshot's `/.cairn` that says what a restored copy must answer. */
-export const CHECKS_NAME = "checks.json";
 
 const MANIFEST_LIMIT = 512 * 1024;
 
@@ -151,39 +152,6 @@ function ancestorMetadata(components: readonly Buffer[], registeredAt: number): 
   return { mode: stat.mode & 0o7777, ...outsideOwner(place, stat), mtimeSec: registeredAt, mtimeNs: 0 };
 }
 
-function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {
-  return {
-    name,
-    type: "dir",
-    mode: metadata.mode,
-    mtimeSec: metadata.mtimeSec,
-    mtimeNs: metadata.mtimeNs,
-    uid: metadata.uid,
-    gid: metadata.gid,
-    user: userName(metadata.uid),
-    group: groupName(metadata.gid),
-    inode: 0n,
-    deviceId: 0n,
-    links: 0,
-    size: 0,
-    xattrs: [],
-    device: 0n,
-  };
-}
-
-/** The node of a file that has no other name; `content`: ids of its blobs, 32 bytes each. */
-export function fileNode(
-  name: Uint8Array,
-  metadata: RootMetadata,
-  { size, content }: { size: number; content: Uint8Array },
-): TreeNode {
-  return { ...baseNode(name, metadata), type: "file", links: 1, size, content };
-}
-
-export function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {
-  return { ...baseNode(name, metadata), subtree: tree };
-}
-
 function addTree(blobs: ExtraBlob[], nodes: TreeNode[]): Uint8Array {
   const writer = new ByteWriter(4096);
   beginTree(writer);
@@ -193,4 +161,20 @@ function addTree(blobs: ExtraBlob[], nodes: TreeNode[]): Uint8Array {
   const id = sha256(bytes);
   blobs.push({ id, type: "tree", bytes });
   return id;
+}
+
+/** A snapshot of a point with this topmost tree, not yet written. */
+export function newSnapshot({ root, pointId }: { root: Uint8Array; pointId: string }, tree: ObjectId): Snapshot {
+  const { uid, gid, username } = currentUser();
+  return {
+    time: new Date().toISOString(),
+    tree,
+    paths: [Buffer.from(root).toString("utf8")],
+    hostname: hostname(),
+    username,
+    uid,
+    gid,
+    tags: [`cairn:${pointId}`],
+    program_version: PROGRAM,
+  };
 }

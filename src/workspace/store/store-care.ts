@@ -5,6 +5,11 @@ export interface PointContent {
   [key: string]: unknown;
 }
 
+/** The id, in hex, of the folder's tree as the store has it. */
+export function storedTree({ tree, stored_tree: stored }: { tree: string; stored_tree?: unknown }): string {
+  return typeof stored === "string" ? stored : tree;
+}
+
 /** A point whose content is in the store. */
 export interface PointToVerify {
   /** of the save point */

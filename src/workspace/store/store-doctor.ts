@@ -12,6 +12,7 @@ import { removeUnindexedPacks } from "../../repository/care/unindexed-packs.ts";
 import type { ExamineRequest, PointToVerify, StoreFinding } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { dropDamagedPacks } from "./lost-content.ts";
+import { storedTree } from "./store-care.ts";
 import { pathToTree } from "./point-remains.ts";
 import { type ExaminedStore, examineStore } from "./verify-store.ts";
 
@@ -184,7 +185,7 @@ function* snapshotFindings(
 async function writeSnapshot(store: EmbeddedStore, point: DoctorRequest["points"][number]): Promise<void> {
   const { repository, storage } = store;
   const top = String(point.content["snapshot_tree"]);
-  const path = pathToTree(store, top, point.content.tree);
+  const path = pathToTree(store, top, storedTree(point.content));
   const { uid, gid, username } = currentUser();
   await withLock(repository, { exclusive: false, waitMs: LOCK_WAIT_MS }, async () => {
     await repository.saveSnapshot(

@@ -3,6 +3,7 @@ import { hex } from "../../formats/bytes.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
+import { databaseAt, factsWithDatabases } from "../../archive/databases/point-view.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { whileReading } from "../../repository/locks.ts";
@@ -14,9 +15,14 @@ import { type FolderFacts, NO_FACTS, readFacts } from "../../repository/verify/f
 import { PackProver, wholePackDamage } from "../../repository/verify/pack-prover.ts";
 import { followRoots, readStructure, type Structure } from "../../repository/verify/structure.ts";
 import { type PackReport, VERIFY, type VerifyWork } from "../../repository/verify/verify-task.ts";
-import { firstFailure, warmThreads, withThreads } from "../../threads/threads.ts";
-import type { Thread } from "../../threads/worker-thread.ts";
-import type { ExamineRequest, PointVerdict, PointToVerify, StoreFinding } from "./store-care.ts";
+import { firstFailure, type Thread, warmThreads, withThreads } from "../../threads/threads.ts";
+import {
+  type ExamineRequest,
+  type PointVerdict,
+  type PointToVerify,
+  type StoreFinding,
+  storedTree,
+} from "./store-care.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 
 const TAG = "cairn:";
@@ -149,7 +155,8 @@ class Examination {
     const ofPoint = (point: PointToVerify): Root => {
       const top = point.content["snapshot_tree"];
       const snapshotTree = typeof top === "string" ? Buffer.from(top, "hex") : null;
-      return { point, label: point.id, tree: Buffer.from(point.content.tree, "hex"), snapshotTree };
+      const tree = Buffer.from(storedTree(point.content), "hex");
+      return { point, label: point.id, tree, snapshotTree };
     };
     const ofOther = ({ label, tree }: Structure["roots"][number]): Root => ({
       point: null,
@@ -242,6 +249,12 @@ class Examination {
       }
       if (snapshotTree === null) continue;
       for (const each of (await finder.below(snapshotTree, tree)).list) {
+        const database = databaseAt(blobs, snapshotTree, each.path);
+        if (database !== null && point !== null) {
+          const { kind } = each;
+          this.add({ point: point.id, path: database, kind, detail: `its pages: ${each.detail}`, hint: MEND });
+          continue;
+        }
         const detail = `/${printablePath(Buffer.from(each.path, "latin1"))} of its snapshot: ${each.detail}`;
         this.add({ point: label, kind: "snapshot", detail, hint: MEND_FACTS });
       }
@@ -342,7 +355,7 @@ class Proof extends Examination {
     const isWithout = ({ point }: Root): number => Number((point?.metadataDigest ?? null) === null);
     for (const root of this.roots.toSorted((a, b) => isWithout(a) - isWithout(b))) {
       const { tree, snapshotTree } = root;
-      const facts = snapshotTree === null ? NO_FACTS : readFacts(this.#blobs, snapshotTree);
+      const facts = await this.#factsOf(root);
       const totals = await this.#walk.folder(tree, facts);
       if (snapshotTree !== null) await this.#walk.mark(snapshotTree);
       walked.push({ root, facts, totals });
@@ -352,6 +365,21 @@ class Proof extends Examination {
       for (let pack = 0; pack < packCount; pack++) if (packRefs[pack]! > 0) this.#prover.want(pack);
     return walked;
   }
+
+  /** Facts of a root, with its databases that lie by pages. */
+  async #factsOf({ point, snapshotTree }: Root): Promise<FolderFacts> {
+    const known = snapshotTree === null ? NO_FACTS : readFacts(this.#blobs, snapshotTree);
+    if (point === null) return known;
+    const { repository, storage, onDamagedPack } = this.store;
+    const store = { repository, storage, onDamagedPack, index: this.structure.index, blobs: this.#blobs };
+    const deep = this.request.deep === true;
+    const { facts, problem } = await factsWithDatabases(store, point.content, { facts: known, deep });
+    if (problem !== null) this.#unplaced.set(point.id, problem);
+    return facts;
+  }
+
+  /** Reasons why databases of points cannot be read, by the points' ids. */
+  readonly #unplaced = new Map<string, string>();
 
   /** Counts a needed blob as proven if another pack has a sound copy of it. */
   async #proveElsewhere(): Promise<void> {
@@ -444,6 +472,11 @@ class Proof extends Examination {
 
   #addDigests(point: PointToVerify, { manifest, problem }: FolderFacts, totals: TreeTotals): void {
     const { id, stateDigest, metadataDigest } = point;
+    const unplaced = this.#unplaced.get(id);
+    if (unplaced !== undefined) {
+      if (this.isSound(id)) this.add({ point: id, kind: "content", detail: unplaced, hint: MEND });
+      return;
+    }
     if (problem !== null && this.isSound(id))
       this.add({ point: id, kind: "manifest", detail: `its manifest cannot be read: ${problem}`, hint: MEND_FACTS });
     const digests = [

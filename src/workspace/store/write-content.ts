@@ -1,9 +1,11 @@
 import path from "node:path";
+import { PathSelection } from "../../fs/path-selection.ts";
 import type { PointContent, WriteRequest, WrittenContent } from "./engine.ts";
 import { writeTree } from "../../archive/write/write-tree.ts";
 import { beyondNodes } from "./beyond-nodes.ts";
 import type { CopyContent } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+import { viewOf } from "../../archive/databases/point-view.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 /** Writes content into an empty folder. */
@@ -13,13 +15,17 @@ export async function writeContent(
   request: WriteRequest,
 ): Promise<WrittenContent> {
   const { target, paths, readOnly, held, signal, onProgress } = request;
-  const tree = Buffer.from(content.tree, "hex");
-  store.tree(tree);
+  const { index, derived, placed, lost } = await viewOf(store, content, true);
+  const tree = placed?.root ?? Buffer.from(content.tree, "hex");
+  if (derived === null) store.tree(tree);
+  const chosen = paths === null ? null : new PathSelection(paths);
+  const isChosen = ({ path: each }: { path: Uint8Array }): boolean => chosen?.of(each) !== "no";
   const top = Buffer.from((content as CopyContent).snapshot_tree, "hex");
   const { damaged, lacks, ...beyond } = await beyondNodes(async () => readManifest(store, top));
   const written = await writeTree({
     keys: store.repository.keys,
-    index: store.index,
+    index,
+    derived,
     packs: path.join(store.paths.repository, "data"),
     target,
     tree,
@@ -31,5 +37,5 @@ export async function writeContent(
     signal,
     onProgress,
   });
-  return { ...written, damaged: [...written.damaged, ...damaged], lacks };
+  return { ...written, damaged: [...written.damaged, ...damaged, ...lost.filter(isChosen)], lacks };
 }

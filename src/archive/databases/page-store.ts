@@ -5,6 +5,7 @@ import type { FileHash } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { LOCK_BYTE_OFFSET, LOGS, parseHeader } from "../../formats/sqlite-header.ts";
 import {
+  BLOBS_NAME,
   DATABASE_BLOB_BYTES,
   encodeMap,
   encodePagesManifest,
@@ -16,6 +17,7 @@ import {
   NO_FILE,
   PAGE_HASH_BYTES,
   PAGED,
+  PAGES_BLOB_BYTES,
   type PageFile,
   type PageRun,
   PAGES_NAME,
@@ -25,12 +27,10 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { nameOf, readBlob, readNodes } from "./nodes.ts";
-import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } from "./stored-database.ts";
+import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase, wholeRuns } from "./stored-database.ts";
 
 const MOST_DELTAS = 30;
 const FULL = `the database had ${MOST_DELTAS} files of changed pages`;
-/** Bytes of a blob of changed pages, and of other new files. */
-const PIECE = 1024 * 1024;
 
 /** A database in a repository, and how it was stored. */
 export interface PagedDatabase {
@@ -53,7 +53,8 @@ export interface PagedDatabase {
 interface PagesFolder {
   name: string;
   pages: FileContent;
-  hashes: FileContent;
+  /** Null for the base of a point's database. */
+  hashes: FileContent | null;
   /** The folder's node in the previous snapshot; null for a new folder. */
   kept: TreeNode | null;
 }
@@ -64,7 +65,7 @@ export interface FileContent {
   content: Uint8Array;
 }
 
-interface PointDatabase extends FileHash {
+export interface PointDatabase extends FileHash {
   node: TreeNode;
   pageSize: number;
 }
@@ -134,13 +135,25 @@ class FoldersOnTheWay {
   }
 }
 
-/** Stores the changed pages of a database. Null if it must stay a plain file: the page that SQLite never writes is not empty. */
+interface StorePagesOptions {
+  before: BeforeDatabase | null;
+  store: StoreBlob;
+  signal?: AbortSignal | undefined;
+  isForPoint?: boolean;
+  /** True: blobs of the plain file lie in no pack, so a base stores them too. */
+  isPaged?: boolean;
+}
+
+/**
+ * Stores the changed pages of a database. Null if it must stay a plain file: the page that SQLite never writes is not
+ * empty; in a point also if all pages would be stored again (`isForPoint`).
+ */
 export async function storePages(
   blobs: BlobSource,
   database: PointDatabase,
-  { before, store, signal }: { before: BeforeDatabase | null; store: StoreBlob; signal?: AbortSignal | undefined },
+  { before, store, signal, isForPoint = false, isPaged = false }: StorePagesOptions,
 ): Promise<PagedDatabase | null> {
-  return new PageStore(blobs, database, { store, pace: newPacer(signal) }).run(before);
+  return new PageStore(blobs, database, { store, pace: newPacer(signal), isForPoint, isPaged }).run(before);
 }
 
 class PageStore {
@@ -148,17 +161,25 @@ class PageStore {
   readonly #database: PointDatabase;
   readonly #store: StoreBlob;
   readonly #pace: Pacer;
+  readonly #isForPoint: boolean;
+  readonly #isPaged: boolean;
   readonly #pages: number;
   readonly #hashes: Uint8Array;
   /** The page that SQLite locks and never writes; -1 if the database has none. */
   readonly #lockPage: number;
 
-  constructor(blobs: BlobSource, database: PointDatabase, { store, pace }: { store: StoreBlob; pace: Pacer }) {
+  constructor(
+    blobs: BlobSource,
+    database: PointDatabase,
+    { store, pace, ...how }: { store: StoreBlob; pace: Pacer; isForPoint: boolean; isPaged: boolean },
+  ) {
     const { node, pageSize } = database;
     this.#blobs = blobs;
     this.#database = database;
     this.#store = store;
     this.#pace = pace;
+    this.#isForPoint = how.isForPoint;
+    this.#isPaged = how.isPaged;
     this.#pages = node.size / pageSize;
     this.#hashes = new Uint8Array(this.#pages * PAGE_HASH_BYTES);
     this.#lockPage = node.size > LOCK_BYTE_OFFSET ? LOCK_BYTE_OFFSET / pageSize : -1;
@@ -169,7 +190,8 @@ class PageStore {
     const reason = typeof known === "string" ? known : null;
     if (known === null || typeof known === "string") return this.#base(reason);
     const { stored, content } = before!;
-    if (known.manifest.sha256 === hex(this.#database.sha256)) return this.#same(stored);
+    if (known.manifest.sha256 === hex(this.#database.sha256))
+      return known.manifest.map === "" ? null : this.#same(stored);
     const old = known.hashes();
     const unread = this.#unchanged(content);
     const { files } = known.manifest;
@@ -179,10 +201,10 @@ class PageStore {
     const most = unread.reduce((sum, isSame, blob) => (isSame ? sum : sum + this.#pagesOf(blob).count), 0);
     const delta = new DeltaPages(this.#store);
     // A delta that may turn out too large is counted first, and read again to be stored.
-    const first = await this.#scan({ old, unread, delta: isWorth(most) ? delta : null });
+    const first = await this.#scan({ old, known, unread, delta: isWorth(most) ? delta : null });
     if (first === null) return null;
     if (!isWorth(first.length)) return this.#base(isFull ? FULL : rebaseReason(first.length, this.#pages), true);
-    if (!isWorth(most)) await this.#scan({ old, unread, delta });
+    if (!isWorth(most)) await this.#scan({ old, known, unread, delta });
     return this.#delta(stored, known, { changed: first, delta });
   }
 
@@ -230,10 +252,13 @@ class PageStore {
    */
   async #scan({
     old,
+    known,
     unread,
     delta,
   }: {
     old: Uint8Array;
+    /** has the pages for which `old` has no hash; null: there are none */
+    known: DatabasePages | null;
     unread: Uint8Array;
     delta: DeltaPages | null;
   }): Promise<number[] | null> {
@@ -248,6 +273,7 @@ class PageStore {
         continue;
       }
       await this.#pace();
+      const before = await known?.unhashed(first, count);
       const bytes = await readBlob(this.#blobs, content.subarray(blob * 32, blob * 32 + 32), DATA_BLOB);
       for (let i = 0; i < count; i++) {
         const page = bytes.subarray(i * pageSize, (i + 1) * pageSize);
@@ -255,10 +281,14 @@ class PageStore {
           if (page.some((byte) => byte !== 0)) return null;
           continue;
         }
+        const earlier = before?.[i] ?? null;
+        const isSame = earlier !== null && Buffer.compare(page, earlier) === 0;
+        // A point stores the hashes of changed pages only.
+        if (isSame && this.#isForPoint) continue;
         const hash = pageHash(page);
         const hashAt = (first + i) * PAGE_HASH_BYTES;
         this.#hashes.set(hash, hashAt);
-        if (compareBytes(hash, old.subarray(hashAt, hashAt + PAGE_HASH_BYTES)) === 0) continue;
+        if (isSame || compareBytes(hash, old.subarray(hashAt, hashAt + PAGE_HASH_BYTES)) === 0) continue;
         changed.push(first + i);
         await delta?.add(page, hash);
       }
@@ -268,15 +298,16 @@ class PageStore {
 
   /** Stores the whole database, from the point's blobs; `isHashed`: all page hashes are known. */
   async #base(reason: string | null, isHashed = false): Promise<PagedDatabase | null> {
+    if (this.#isForPoint) return null;
     const { node } = this.#database;
     const none = new Uint8Array(0);
-    if (!isHashed && (await this.#scan({ old: none, unread: none, delta: null })) === null) return null;
-    const runs: PageRun[] = [{ count: this.#pages, file: 1, at: 0 }];
-    if (this.#lockPage >= 0) {
-      const after = this.#pages - this.#lockPage - 1;
-      runs[0]!.count = this.#lockPage;
-      runs.push({ count: 1, file: NO_FILE, at: 0 });
-      if (after > 0) runs.push({ count: after, file: 1, at: this.#lockPage + 1 });
+    const old = { old: none, known: null, unread: none, delta: null };
+    if (!isHashed && (await this.#scan(old)) === null) return null;
+    const runs = wholeRuns(this.#pages, this.#lockPage);
+    for (let at = 0; this.#isPaged && at < node.content!.length; at += 32) {
+      await this.#pace();
+      const id = node.content!.subarray(at, at + 32);
+      await this.#store("data", id, await readBlob(this.#blobs, id, DATA_BLOB));
     }
     const name = pagesName(1);
     const pageFile = { name, pages: this.#pages, hashes: hex(sha256(this.#hashes)) };
@@ -360,6 +391,7 @@ class PageStore {
       [MANIFEST_NAME, await this.#file(encodePagesManifest(whole, sha256))],
       [MAP_NAME, map.file],
     ]);
+    if (this.#isForPoint) files.set(BLOBS_NAME, await this.#file(node.content!));
     const { changed, stored, reason } = of;
     return { path, pages: this.#pages, pageSize, changed, stored, reason, name: folderName(path), files, folders };
   }
@@ -371,8 +403,8 @@ class PageStore {
 
   async #file(bytes: Uint8Array): Promise<FileContent> {
     const ids: Uint8Array[] = [];
-    for (let at = 0; at < bytes.length; at += PIECE) {
-      const piece = bytes.subarray(at, at + PIECE);
+    for (let at = 0; at < bytes.length; at += PAGES_BLOB_BYTES) {
+      const piece = bytes.subarray(at, at + PAGES_BLOB_BYTES);
       ids.push(sha256(piece));
       await this.#store("data", ids.at(-1)!, piece);
     }
@@ -383,7 +415,7 @@ class PageStore {
 /** Collects changed pages into blobs. */
 class DeltaPages {
   readonly #store: StoreBlob;
-  readonly #piece = Buffer.alloc(PIECE);
+  readonly #piece = Buffer.alloc(PAGES_BLOB_BYTES);
   readonly #ids: Uint8Array[] = [];
   readonly #hashes: Uint8Array[] = [];
   #filled = 0;
@@ -398,7 +430,7 @@ class DeltaPages {
     this.#filled += page.length;
     this.#size += page.length;
     this.#hashes.push(Uint8Array.from(hash));
-    if (this.#filled === PIECE) await this.#flush();
+    if (this.#filled === PAGES_BLOB_BYTES) await this.#flush();
   }
 
   async end(): Promise<{ pages: FileContent; hashes: Uint8Array }> {
@@ -417,11 +449,11 @@ class DeltaPages {
 
 /** The database's folders of pages in the previous snapshot. */
 function keptFolders({ manifest, files, folders }: StoredDatabase): PagesFolder[] {
-  return manifest.files.map(({ name }) => ({
+  return manifest.files.map(({ name, hashes }) => ({
     name,
     pages: contentOf(files.get(`${name}/${PAGES_NAME}`)),
-    hashes: contentOf(files.get(`${name}/${HASHES_NAME}`)),
-    kept: folders.get(name)!,
+    hashes: hashes === "" ? null : contentOf(files.get(`${name}/${HASHES_NAME}`)),
+    kept: folders.get(name) ?? null,
   }));
 }
 

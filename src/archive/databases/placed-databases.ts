@@ -6,7 +6,7 @@ import { encodeTree, isEntryName, type TreeNode } from "../../formats/restic/tre
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
-import { fileNode } from "../../workspace/store/snapshot-tree.ts";
+import { fileNode } from "../write/root-metadata.ts";
 import { nameOf, nodeAt, nodeIn, readNodes } from "./nodes.ts";
 import { folderName, readDatabase, type StoredDatabase } from "./stored-database.ts";
 
@@ -27,7 +27,7 @@ interface LentTree {
 
 /**
  * The trees of a snapshot, with the entries of databases that lie elsewhere in it. No pack holds these trees; instead
- * of blobs an entry names the SHA-256 of the whole database.
+ * of blobs an entry names the SHA-256 of the whole database, except in a save point.
  */
 export class PlacedDatabases {
   /** The root tree with the entries of all databases. */
@@ -37,7 +37,7 @@ export class PlacedDatabases {
   readonly #trees: ReadonlyMap<string, LentTree>;
   readonly #byContent: ReadonlyMap<string, StoredDatabase>;
 
-  private constructor(root: Uint8Array, trees: Map<string, LentTree>, damaged: { name: string; error: CairnError }[]) {
+  private constructor(root: Uint8Array, trees: Map<string, LentTree>, damaged: PlacedDatabases["damaged"]) {
     this.root = root;
     this.damaged = damaged;
     this.#trees = trees;
@@ -46,21 +46,20 @@ export class PlacedDatabases {
   }
 
   /**
-   * Reads the databases below a snapshot's `/.cairn/databases`. `root`: tree of the saved folder; `hashes`: from its
-   * manifest. An unreadable database still gets its entry; opening it throws the reason.
+   * Reads the databases below a snapshot's `/.cairn/databases`. `root`: tree of the saved folder; `hashes`: reads those
+   * of its manifest. An unreadable database still gets its entry; opening it throws the reason.
    */
   static async read(
     reader: BlobSource,
-    { folder, root, hashes }: { folder: Uint8Array; root: Uint8Array; hashes: readonly FileHash[] },
+    { folder, root, hashes }: { folder: Uint8Array; root: Uint8Array; hashes: () => readonly FileHash[] },
   ): Promise<PlacedDatabases> {
     const damaged: { name: string; error: CairnError }[] = [];
-    const trees = new Map<string, LentTree>();
     const given = new Map<string, StoredDatabase>();
     /** `name`: of the database's folder; null: any folder. */
     const leave = async (name: string | null, error: unknown): Promise<void> => {
       if (!isUnreadable(error)) throw error;
       let isKnown = false;
-      for (const hash of hashes) {
+      for (const hash of hashes()) {
         if (name !== null && folderName(hash.path) !== name) continue;
         if (given.has(latin1(hash.path)) || !(await isFree(reader, root, hash.path))) continue;
         given.set(latin1(hash.path), unreadable(hash, error));
@@ -87,11 +86,21 @@ export class PlacedDatabases {
     } catch (error) {
       await leave(null, error);
     }
-    const databases = [...given.values()].map((database) => ({ path: database.manifest.path, database }));
-    const top = databases.length === 0 ? root : await insert(reader, trees, { tree: root, databases });
-    const placed = new PlacedDatabases(top, trees, damaged);
+    const placed = await PlacedDatabases.place(reader, root, { databases: [...given.values()], damaged });
     placed.lendTo(reader);
     return placed;
+  }
+
+  /** Makes the trees of a folder with these databases, which lie nowhere else in it. */
+  static async place(
+    reader: BlobSource,
+    root: Uint8Array,
+    { databases: all, damaged = [] }: { databases: readonly StoredDatabase[]; damaged?: PlacedDatabases["damaged"] },
+  ): Promise<PlacedDatabases> {
+    const trees = new Map<string, LentTree>();
+    const databases = all.map((database) => ({ path: database.manifest.path, database }));
+    const top = databases.length === 0 ? root : await insert(reader, trees, { tree: root, databases });
+    return new PlacedDatabases(top, trees, damaged);
   }
 
   /** Makes a reader return these trees. */
@@ -102,6 +111,11 @@ export class PlacedDatabases {
   /** Removes these trees from a reader that goes on to another snapshot. */
   takeBackFrom(reader: BlobSource): void {
     for (const id of this.#trees.keys()) reader.takeBack(id);
+  }
+
+  /** The bytes of these trees, by id. */
+  get lentTrees(): ReadonlyMap<string, Uint8Array> {
+    return new Map([...this.#trees].map(([id, { bytes }]) => [id, bytes]));
   }
 
   /** The stored tree behind one of these trees; any other tree itself. */
@@ -126,7 +140,8 @@ export class PlacedDatabases {
     for (const { path, database } of this.below(this.root)) {
       const parts = latin1(path).split("/");
       const folder = parts.slice(0, -1).join("/");
-      added.set(folder, [...(added.get(folder) ?? []), nodeFor(database, parts.at(-1)!)]);
+      const { content: _ids, ...withoutIds } = database;
+      added.set(folder, [...(added.get(folder) ?? []), nodeFor(withoutIds, parts.at(-1)!)]);
       for (let n = 0; n < parts.length; n++) special.add(parts.slice(0, n).join("/"));
     }
     return { ...facts, special, added };
@@ -178,6 +193,7 @@ async function insert(
   return id;
 }
 
-function nodeFor({ manifest }: StoredDatabase, name: string): TreeNode {
-  return { ...manifest.node, name: Buffer.from(name, "latin1"), content: Buffer.from(manifest.sha256, "hex") };
+function nodeFor({ manifest, content }: StoredDatabase, name: string): TreeNode {
+  const ids = content ?? Buffer.from(manifest.sha256, "hex");
+  return { ...manifest.node, name: Buffer.from(name, "latin1"), content: ids };
 }

@@ -3,7 +3,7 @@ import { decodeTree, nodeNamed, someNodes, type TreeNode, type TreeNodes } from 
 import { objectIdOf } from "../../ids.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-table.ts";
-import { treesAhead } from "../../repository/trees/live.ts";
+import { treesAhead } from "../../repository/trees/tree-source.ts";
 
 /**
  * The nodes of a tree. Throws `damaged` if it is missing or its bytes are wrong. `stack`: trees to be read next, the

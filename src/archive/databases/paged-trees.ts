@@ -7,7 +7,8 @@ import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import type { ReadTree } from "../../repository/trees/live.ts";
-import { CHECKS_NAME, directoryNode, fileNode } from "../../workspace/store/snapshot-tree.ts";
+import { CHECKS_NAME } from "../../formats/records/manifest.ts";
+import { directoryNode, fileNode } from "../write/root-metadata.ts";
 import { nameOf, readNodes } from "./nodes.ts";
 import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 
@@ -71,7 +72,7 @@ export class PagedTrees {
       for (const { name, files, folders } of databases) {
         const inside = [...files].map(([each, content]) => file(each, content));
         for (const { name: of, pages, hashes, kept } of folders) {
-          const both = [file(PAGES_NAME, pages), file(HASHES_NAME, hashes)];
+          const both = [file(PAGES_NAME, pages), ...(hashes === null ? [] : [file(HASHES_NAME, hashes)])];
           inside.push(kept ?? directoryNode(Buffer.from(of), await add(both), { ...PRIVATE, mtimeSec }));
         }
         nodes.push(directoryNode(Buffer.from(name), await add(inside), { ...PRIVATE, mtimeSec }));
@@ -79,7 +80,9 @@ export class PagedTrees {
       return directoryNode(Buffer.from("databases"), await add(nodes), { ...PRIVATE, mtimeSec });
     };
     const records = async (node: TreeNode): Promise<TreeNode> => {
-      const others = [...(await readNodes(blobs, node.subtree!))];
+      // A point may have its own databases by pages.
+      const others = [...(await readNodes(blobs, node.subtree!))].filter((each) => nameOf(each) !== "databases");
+      replaced.set(hex(node.subtree!), new Set(["databases"]));
       own.files += others.length;
       own.bytes += others.reduce((sum, { size }) => sum + size, 0);
       if (databases.length > 0) others.push(await folder(node.mtimeSec));

@@ -2,6 +2,8 @@ import { sha256 } from "../../crypto/hash.ts";
 import { adviceOf, CairnError } from "../../errors.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import {
+  BLOBS_NAME,
+  DATABASE_BLOB_BYTES,
   decodeMap,
   decodePagesManifest,
   HASHES_NAME,
@@ -11,15 +13,19 @@ import {
   NO_FILE,
   PAGE_HASH_BYTES,
   type PageRun,
+  PAGES_BLOB_BYTES,
   PAGES_NAME,
   type PagesManifest,
+  pagesName,
 } from "../../formats/payloads/sqlite-pages.ts";
+import { LOCK_BYTE_OFFSET } from "../../formats/sqlite-header.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
-import { DATA_BLOB } from "../../repository/index/blob-index.ts";
+import type { DerivedDatabase } from "../../repository/read/derived-blobs.ts";
+import { DATA_BLOB } from "../../repository/index/blob-table.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
 import { nameOf, nodeAt, readBlob, readFile, readNodes } from "./nodes.ts";
 
@@ -36,6 +42,8 @@ export interface StoredDatabase {
   files: ReadonlyMap<string, TreeNode>;
   /** Subfolders of the database's folder, by name. */
   folders: ReadonlyMap<string, TreeNode>;
+  /** In a save point: ids of the plain file's blobs. */
+  content?: Uint8Array;
   /** Reason why the database cannot be read; then its manifest has only path, size and digest. */
   error?: CairnError;
 }
@@ -78,7 +86,57 @@ export async function readDatabase(reader: BlobSource, folder: Uint8Array): Prom
     if (subtree === undefined) throw new CairnError("damaged", `its folder ${name} is missing`);
     for (const node of await readNodes(reader, subtree)) files.set(`${name}/${nameOf(node)}`, node);
   }
-  return { manifest, files, folders };
+  const blobs = files.get(BLOBS_NAME);
+  if (blobs === undefined) return { manifest, files, folders };
+  return { manifest, files, folders, content: await wholeFile(reader, blobs, BLOBS_NAME) };
+}
+
+/** Describes the plain file of a database as a database whose only file of pages it is. */
+export function plainDatabase(path: Uint8Array, node: TreeNode, pageSize: number): StoredDatabase {
+  const pages = node.size / pageSize;
+  const name = pagesName(1);
+  const files = [{ name, pages, hashes: "" }];
+  return {
+    manifest: { path, pageSize, pages, sha256: "", map: "", files, node },
+    files: new Map([[`${name}/${PAGES_NAME}`, node]]),
+    folders: new Map(),
+    ...(node.content === undefined ? {} : { content: node.content }),
+  };
+}
+
+/** Returns how the blobs of a point's plain file are made from pages. Throws `damaged`, naming the database. */
+export async function derivedOf(reader: BlobSource, database: StoredDatabase): Promise<DerivedDatabase> {
+  const { manifest, files, content, error: why } = database;
+  try {
+    if (why !== undefined) throw why;
+    if (content === undefined) throw new CairnError("damaged", `its file ${BLOBS_NAME} is missing`);
+    const map = await wholeFile(reader, files.get(MAP_NAME), MAP_NAME, manifest.map);
+    return {
+      content,
+      size: manifest.node.size,
+      blobBytes: DATABASE_BLOB_BYTES,
+      pageSize: manifest.pageSize,
+      runs: decodeMap(map, manifest),
+      files: manifest.files.map(({ name }, n) => {
+        const ids = files.get(`${name}/${PAGES_NAME}`)?.content;
+        if (ids === undefined) throw new CairnError("damaged", `its file ${name}/${PAGES_NAME} is missing`);
+        return { content: ids, blobBytes: n === 0 ? DATABASE_BLOB_BYTES : PAGES_BLOB_BYTES };
+      }),
+    };
+  } catch (error) {
+    throw ofDatabase(manifest, error);
+  }
+}
+
+/** The runs of a database all of whose pages lie in its first file, in order. */
+export function wholeRuns(pages: number, lockPage: number): PageRun[] {
+  if (lockPage < 0 || lockPage >= pages) return [{ count: pages, file: 1, at: 0 }];
+  const after = pages - lockPage - 1;
+  return [
+    { count: lockPage, file: 1, at: 0 },
+    { count: 1, file: NO_FILE, at: 0 },
+    ...(after > 0 ? [{ count: after, file: 1, at: lockPage + 1 }] : []),
+  ];
 }
 
 /** The content of a small file. Throws `damaged` if it is missing or its digest is not `digest`. */
@@ -120,16 +178,19 @@ export class DatabasePages {
   static async open(reader: BlobSource, { manifest, files, error: why }: StoredDatabase): Promise<DatabasePages> {
     try {
       if (why !== undefined) throw why;
-      const map = await wholeFile(reader, files.get(MAP_NAME), MAP_NAME, manifest.map);
+      const map = manifest.map === "" ? null : await wholeFile(reader, files.get(MAP_NAME), MAP_NAME, manifest.map);
       const open: OpenPages[] = [];
       for (const { name, pages, hashes } of manifest.files) {
         const [ofPages, ofHashes] = [`${name}/${PAGES_NAME}`, `${name}/${HASHES_NAME}`];
-        const known = await wholeFile(reader, files.get(ofHashes), ofHashes, hashes);
-        if (known.length !== pages * PAGE_HASH_BYTES)
+        const known = hashes === "" ? null : await wholeFile(reader, files.get(ofHashes), ofHashes, hashes);
+        if (known !== null && known.length !== pages * PAGE_HASH_BYTES)
           throw new CairnError("damaged", `its file ${ofHashes} does not hold the hashes of ${pages} pages`);
-        open.push(new OpenPages(reader, manifest.pageSize, { name: ofPages, node: files.get(ofPages), hashes: known }));
+        const node = files.get(ofPages);
+        open.push(new OpenPages(reader, manifest.pageSize, { name: ofPages, node, pages, hashes: known }));
       }
-      return new DatabasePages(reader, manifest, decodeMap(map, manifest), open);
+      const { pageSize, pages } = manifest;
+      const runs = map === null ? wholeRuns(pages, LOCK_BYTE_OFFSET / pageSize) : decodeMap(map, manifest);
+      return new DatabasePages(reader, manifest, runs, open);
     } catch (error) {
       throw ofDatabase(manifest, error);
     }
@@ -140,19 +201,40 @@ export class DatabasePages {
     return this.#files.every((file) => file.isWhole);
   }
 
-  /** The hashes of all pages in order; zeros for pages that lie in no file. */
+  /** The hashes of all pages in order; zeros for pages that lie in no file, or in one without hashes. */
   hashes(): Uint8Array {
     const all = new Uint8Array(this.manifest.pages * PAGE_HASH_BYTES);
     let page = 0;
     for (const { count, file, at } of this.runs) {
-      if (file !== NO_FILE) {
-        const { hashes } = this.#files[file - 1]!;
+      const hashes = this.#files[file - 1]?.hashes ?? null;
+      if (hashes !== null) {
         all.set(hashes.subarray(at * PAGE_HASH_BYTES, (at + count) * PAGE_HASH_BYTES), page * PAGE_HASH_BYTES);
       }
       page += count;
     }
     return all;
   }
+
+  /** Returns copies of some pages in files without hashes; null for any other page. Fast if asked for in rising order. */
+  async unhashed(first: number, count: number): Promise<(Uint8Array | null)[]> {
+    if (first < this.#page) [this.#run, this.#page] = [0, 0];
+    const found = Array<Uint8Array | null>(count).fill(null);
+    const end = Math.min(first + count, this.manifest.pages);
+    for (; this.#run < this.runs.length; this.#run++) {
+      const { count: length, file, at } = this.runs[this.#run]!;
+      const pages = this.#files[file - 1];
+      const until = Math.min(end, this.#page + length);
+      for (let page = Math.max(first, this.#page); page < until && pages?.hashes === null; page++)
+        found[page - first] = new Uint8Array(await pages.page(at + page - this.#page));
+      if (this.#page + length > end) break;
+      this.#page += length;
+    }
+    return found;
+  }
+
+  #run = 0;
+  /** The first page of that run. */
+  #page = 0;
 
   /**
    * Reads the database in pieces from start to end and compares each page with its recorded hash. Throws `damaged` with
@@ -278,7 +360,9 @@ export class DatabasePages {
 /** A file of pages. Keeps the last blob that it read, since pages are read in rising order. */
 class OpenPages {
   readonly name: string;
-  readonly hashes: Uint8Array;
+  /** Null: the ids of the blobs alone prove the pages. */
+  readonly hashes: Uint8Array | null;
+  readonly pages: number;
   readonly #reader: BlobSource;
   readonly #pageSize: number;
   readonly #content: Uint8Array;
@@ -290,19 +374,21 @@ class OpenPages {
   constructor(
     reader: BlobSource,
     pageSize: number,
-    { name, node, hashes }: { name: string; node: TreeNode | undefined; hashes: Uint8Array },
+    {
+      name,
+      node,
+      pages,
+      hashes,
+    }: { name: string; node: TreeNode | undefined; pages: number; hashes: Uint8Array | null },
   ) {
     if (node?.content === undefined) throw new CairnError("damaged", `its file ${name} is missing`);
     this.name = name;
+    this.pages = pages;
     this.hashes = hashes;
     this.#reader = reader;
     this.#pageSize = pageSize;
     this.#content = node.content;
     this.#starts = blobStarts(reader, node.content);
-  }
-
-  get pages(): number {
-    return this.hashes.length / PAGE_HASH_BYTES;
   }
 
   get isWhole(): boolean {
@@ -311,7 +397,7 @@ class OpenPages {
 
   /** Distinguishes files with other pages or other hashes. */
   get key(): string {
-    return hex(sha256(Buffer.concat([sha256(this.hashes), this.#content])));
+    return hex(sha256(Buffer.concat([sha256(this.hashes ?? new Uint8Array(0)), this.#content])));
   }
 
   async hasSound(at: number): Promise<boolean> {
@@ -348,6 +434,7 @@ class OpenPages {
   }
 
   isSound(at: number, page: Uint8Array): boolean {
+    if (this.hashes === null) return true;
     return compareBytes(pageHash(page), this.hashes.subarray(at * PAGE_HASH_BYTES, (at + 1) * PAGE_HASH_BYTES)) === 0;
   }
 
