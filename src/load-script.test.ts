@@ -1,4 +1,5 @@
 import { strict as assert } from "node:assert";
+import { spawnSync } from "node:child_process";
 import {
   chownSync,
   lstatSync,
@@ -20,7 +21,7 @@ import { beforeEach, afterEach, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { crc32 } from "node:zlib";
 import { toCairnError } from "./errors.ts";
-import { cacheOf, loadLibrary, loadModule, type Scripts } from "./load-script.ts";
+import { cacheOf, loadLibrary, loadModule, nameSources, type Scripts } from "./load-script.ts";
 
 // A test run has no compile cache of its own.
 enableCompileCache(path.join(tmpdir(), `cairn-load-script-cache-${process.pid}`));
@@ -307,6 +308,15 @@ test("an error of a module is passed on with its script's file in its stack", ()
   assert.throws(load, (error: Error) => error.message === "no part" && error.stack!.includes("scripts-a1.cjs/part"));
 });
 
+test("a library whose scripts are not beside it names the bundler", () => {
+  const scripts = build();
+  rmSync(path.join(dist, file));
+  assert.throws(() => loadLibrary("main:a.ts", scripts, pathToFileURL(path.join(dist, "index.js")).href), {
+    code: "ERR_MODULE_NOT_FOUND",
+    message: /--external:cairnstate/,
+  });
+});
+
 test("two modules of the library share one instance of a module that both need", () => {
   const base = pathToFileURL(path.join(dist, "index.js")).href;
   const scripts = build();
@@ -325,4 +335,36 @@ test("the cached script depends on the command, wherever its word stands", () =>
     ["", "cairn"],
   ] as const)
     assert.equal(cacheOf(line === "" ? [] : line.split(" ")), name, line);
+});
+
+test("stacks name the source files of modules, in scripts and in the cached script", () => {
+  script("main-part", {
+    "main-part:c/d.ts": "const text = `two\nlines`;\nexports.fail = () => { throw new Error(text); };",
+  });
+  const before = Error.prepareStackTrace;
+  try {
+    for (const made of [build, emptied]) {
+      const loaded = load("main-part:c/d.ts", made());
+      nameSources(loaded);
+      assert.throws(loaded.exports["fail"] as () => void, ({ stack }: Error) => {
+        const [message, more, first, second] = stack!.split("\n");
+        assert.deepEqual([message, more], ["Error: two", "lines"]);
+        assert.match(first!, /^ +at .*\(src\/main\/part\/c\/d\.ts\)$/);
+        assert.match(second!, /:\d+:\d+/);
+        return true;
+      });
+      loaded.keep();
+    }
+  } finally {
+    Error.prepareStackTrace = before;
+  }
+});
+
+test("an error that nobody catches is told by its message, and ends the process", () => {
+  const code = `import { endUncaught } from ${JSON.stringify(new URL("load-script.ts", import.meta.url).href)};
+    process.on("uncaughtException", endUncaught);
+    setTimeout(() => { throw new TypeError("no such thing"); });`;
+  const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", code], { encoding: "utf8" });
+  assert.equal(status, 1);
+  assert.match(stderr, /^cairn: unexpected failure: TypeError: no such thing\n {4}at /m);
 });

@@ -12,6 +12,7 @@ import {
   renameSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { getCompileCacheDir } from "node:module";
 import path from "node:path";
@@ -43,8 +44,12 @@ interface Loaded {
   readonly exports: Exports;
   /** Caches the modules loaded so far, or their code, if the cache lacks them. Never throws. */
   keep(): void;
+  /** Returns the source file of a place in the scripts, for example `src/errors.ts`; null for a place elsewhere. */
+  sourceAt(file: string, line: number): string | null;
 }
 
+/** Begins a module's line: the name of its group, and its path there. */
+const MODULE = /^(?:\(\{)?"([\w-]+):([^"]+)": /;
 /** The header of a cached file: CRC-32 of the text, CRC-32 of the file's content. */
 const HEADER = 8;
 /** Milliseconds for which cached files of other builds stay: another installation may still use them. */
@@ -59,7 +64,31 @@ const WITH_VALUE = /^(?:-C|--(?:directory|progress|control-dir|lock-timeout))$/;
 export function loadModule(key: string, scripts: Scripts, base: string, cache: string): Loaded {
   const folder = getCompileCacheDir();
   const modules = new Modules(scripts, base, folder === undefined ? null : path.join(folder, cache));
-  return { exports: modules.load(key), keep: () => modules.keep() };
+  return {
+    exports: modules.load(key),
+    keep: () => modules.keep(),
+    sourceAt: (file, line) => modules.sourceAt(file, line),
+  };
+}
+
+/** Makes stacks name source files instead of places in the scripts, whose lines are whole modules. */
+export function nameSources({ sourceAt }: Pick<Loaded, "sourceAt">): void {
+  Error.prepareStackTrace = (error, sites) => {
+    const lines = sites.map((site) => {
+      const [file, line] = [site.getFileName(), site.getLineNumber()];
+      const source = file === null || line === null ? null : sourceAt(file, line);
+      const text = String(site);
+      return `\n    at ${source === null ? text : text.replace(`${file}:${line}:${site.getColumnNumber()}`, source)}`;
+    });
+    return `${Error.prototype.toString.call(error)}${lines.join("")}`;
+  };
+}
+
+/** Ends the process after an error that nobody caught. Node would print the line of the script first, a whole module. */
+export function endUncaught(error: unknown): never {
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  writeSync(2, `cairn: unexpected failure: ${stack}\n`);
+  process.exit(1);
 }
 
 /** Returns the name of the cached script of a command line, which depends on the command, or on a lone option. */
@@ -74,7 +103,13 @@ let library: Modules | undefined;
 
 /** Runs a module of the library. All of them share the modules that they need, so that there is one `CairnError`. */
 export function loadLibrary(key: string, scripts: Scripts, base: string): Exports {
-  library ??= new Modules(scripts, base, null);
+  try {
+    library ??= new Modules(scripts, base, null);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
+    const hint = "a bundler must leave cairnstate outside (esbuild: --external:cairnstate; vite: ssr.external)";
+    throw Object.assign(error as Error, { message: `${(error as Error).message}; ${hint}` });
+  }
   return library.load(key);
 }
 
@@ -87,6 +122,7 @@ class Modules {
   readonly #exports = new Map<string, Exports>();
   readonly #bodies = new Map<string, Bodies>();
   readonly #cache: Cache | null;
+  readonly #keys = new Map<string, (RegExpExecArray | null)[]>();
 
   /** `cache`: path of the cached script, without the ending. */
   constructor({ file, parts }: Scripts, base: string, cache: string | null) {
@@ -141,6 +177,26 @@ class Modules {
       throw missing(this.#filename, error);
     }
     return textIn(bytes);
+  }
+
+  sourceAt(file: string, line: number): string | null {
+    let keys = this.#keys.get(file);
+    if (keys === undefined) this.#keys.set(file, (keys = this.#keysIn(file)));
+    // A module is a line, or several if it has a template with lines.
+    const [, room, rest] = keys.slice(0, line).findLast((each) => each !== null) ?? [];
+    if (room === undefined) return null;
+    return room === "floor" ? `src/${rest}` : `src/${room.replace("-", "/")}/${rest}`;
+  }
+
+  /** For each line of a script the key of the module that begins there, or null. */
+  #keysIn(file: string): (RegExpExecArray | null)[] {
+    const part = path.relative(this.#filename, file);
+    try {
+      const text = Object.hasOwn(this.#parts, part) ? this.#textOf(part) : this.#cache?.textOf(file);
+      return (text?.split("\n") ?? []).map((line) => MODULE.exec(line.slice(0, 200)));
+    } catch {
+      return [];
+    }
   }
 
   keep(): void {
@@ -210,6 +266,11 @@ class Cache {
     } finally {
       if (fd !== undefined) closeSync(fd);
     }
+  }
+
+  /** The text of the cached script if `file` is its file. */
+  textOf(file: string): string | undefined {
+    return file === `${this.#path}.cjs` ? textIn(readFileSync(file).subarray(HEADER)) : undefined;
   }
 
   keep(): void {

@@ -286,8 +286,11 @@ function scriptsInstead({ modules, scripts }: MadeScripts): Plugin {
 
 function mainLoader(key: string, scripts: string, name: string): string {
   const cache = name === "main" ? "cacheOf(process.argv.slice(2))" : `"cairn-${name}"`;
-  return `import { cacheOf, loadModule } from "./src/load-script.ts";
-    const { exports, keep } = loadModule(${key}, ${scripts}, import.meta.url, ${cache});
+  return `import { cacheOf, endUncaught, loadModule, nameSources } from "./src/load-script.ts";
+    const loaded = loadModule(${key}, ${scripts}, import.meta.url, ${cache});
+    const { exports, keep } = loaded;
+    nameSources(loaded);
+    ${name === "main" ? 'process.on("uncaughtException", endUncaught);' : ""}
     // Wrong words have status 2, and are no command.
     process.once("exit", (status) => status === 2 || keep());
     export const main = async () => exports.main(keep);`;
