@@ -394,7 +394,7 @@ export class EntryReader {
       stat.words.set(stat2.words);
       young = true;
       this.#extras = [];
-      // The second read counts however the file changes meanwhile; a third one stores what the second left over.
+      // The third read stores the content.
       if (attempt > 0) this.#mayStay = false;
     }
   }
