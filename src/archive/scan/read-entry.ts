@@ -97,6 +97,8 @@ export class EntryReader {
   #makesNoClones = false;
   /** The content may be left to the caller, who stores databases by pages: the previous scan had the file, or may have had it. */
   #mayStay = false;
+  /** The content that was read last was left to the caller, but is too short to be stored by pages. */
+  #isLeftOver = false;
   readonly databases: DatabaseLook;
 
   constructor(thread: ScanThread) {
@@ -369,8 +371,6 @@ export class EntryReader {
       const clone = image >= 0 ? this.#asImage(image) : attempt === 1 ? this.#capture(fd) : -1;
       try {
         fillRecord(table.records, base, stat.words);
-        // The second read counts even if the file has shrunk meanwhile, perhaps to a size that is not stored by pages.
-        if (attempt === 1 && clone < 0) this.#mayStay = false;
         const error = this.#content(clone < 0 ? fd : clone, stat, record, attempt === 0 ? ahead : null);
         const known = sys.fstat(fd, stat2);
         // The opened file is no regular file any more: another entry took its place.
@@ -378,8 +378,10 @@ export class EntryReader {
           return this.#vanished(record, directory);
         if (error < 0) return this.#omit(record, directory, faultOfEntry(error));
         const isWhole = error === 1 && (clone >= 0 || sameContentStat(stat.words, stat2.words));
-        if (!isWhole && attempt === 1) this.#torn(record, directory);
-        if (isWhole || attempt === 1) {
+        // A file that shrank during a read may be too small for pages, but its content was left to the caller.
+        const isLast = attempt > 0 && !this.#isLeftOver;
+        if (!isWhole && isLast) this.#torn(record, directory);
+        if (isWhole || isLast) {
           if (young) this.#flags |= FLAG.YOUNG;
           this.#noteDatabase(clone < 0 ? fd : clone, fd, entry);
           this.#lacks(this.#attributes(fd), record, directory);
@@ -392,6 +394,8 @@ export class EntryReader {
       stat.words.set(stat2.words);
       young = true;
       this.#extras = [];
+      // The third read stores the content.
+      if (attempt > 0) this.#mayStay = false;
     }
   }
 
@@ -482,6 +486,7 @@ export class EntryReader {
     const base = record * RECORD_WORDS;
     const hashStart = (base + R.HASH) * 4;
     this.#flags &= ~FLAG.CHUNKED;
+    this.#isLeftOver = false;
     thread.notes.filesRead++;
     if (size > SINGLE_BLOB_LIMIT) {
       const file = { fd, size, isSparse: wide(stat.words, STAT.BLOCKS) * 512 < size };
@@ -545,6 +550,7 @@ export class EntryReader {
     }
     const chunks = reading.drain();
     hash.set(whole.digest());
+    this.#isLeftOver = reading.stays && from.position < PAGED.from;
     return { error: 0, length: from.position, chunks: chunks.length <= 32 ? null : chunks };
   }
 
