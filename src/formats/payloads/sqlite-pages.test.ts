@@ -89,9 +89,16 @@ test("decodePagesManifest returns the encoded manifest, and throws damaged if an
   }
 });
 
+test("a manifest with a file of pages without hashes has version 2", () => {
+  const files = [{ ...MANIFEST.files[0]!, hashes: "" }, ...MANIFEST.files.slice(1)];
+  const bytes = encodePagesManifest({ ...MANIFEST, files }, sha256);
+  assert.match(Buffer.from(bytes).toString("latin1"), /"version":2,"minimum_reader":2,/);
+  assert.deepEqual(decodePagesManifest(bytes, sha256).files, files);
+});
+
 test("decodePagesManifest throws newer_version if minimum_reader is newer", () => {
   const [line] = Buffer.from(encodePagesManifest(MANIFEST, sha256)).toString("latin1").split("\n");
-  const newer = Buffer.from(`${line!.replace('"minimum_reader":1', '"minimum_reader":2')}\n`, "latin1");
+  const newer = Buffer.from(`${line!.replace('"minimum_reader":1', '"minimum_reader":3')}\n`, "latin1");
   const bytes = Buffer.concat([newer, Buffer.from(`${Buffer.from(sha256(newer)).toString("hex")}\n`)]);
   assert.throws(
     () => decodePagesManifest(bytes, sha256),

@@ -280,6 +280,7 @@ function checkHeld(held: Fields): void {
 export function checkTrees(content: Fields): void {
   content.hex("tree", 64);
   content.hex("snapshot_tree", 64);
+  if (content.has("stored_tree")) content.hex("stored_tree", 64);
   content.hexOrNull("snapshot", 64);
 }
 

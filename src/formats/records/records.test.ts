@@ -156,8 +156,8 @@ test("acl_group of a descriptor is an integer from 0 to 7", () => {
 test("decodeDescriptor throws newer_version for a newer version, and damaged for another format", () => {
   const value = parse(encodeDescriptor(descriptor));
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
-  assert.throws(() => decodeDescriptor(text({ version: 3 })), { code: "newer_version" });
-  assert.throws(() => decodeDescriptor(text({ version: 3, sequence: null })), { code: "newer_version" });
+  assert.throws(() => decodeDescriptor(text({ version: 4 })), { code: "newer_version" });
+  assert.throws(() => decodeDescriptor(text({ version: 4, sequence: null })), { code: "newer_version" });
   assert.throws(() => decodeDescriptor(text({ version: 0 })), { code: "damaged" });
   assert.throws(() => decodeDescriptor(text({ version: "1" })), { code: "damaged" });
   assert.throws(() => decodeDescriptor(text({ format: "cairn.pin" })), /format/);

@@ -85,6 +85,18 @@ test("decodeDescriptor refuses an empty tree id unless the point is held and bot
   assert.throws(broken({ content: { ...held.content, held: { engine: "" } } }), { code: "damaged" });
 });
 
+test("a descriptor with databases by pages has version 3, and its seal version 2", () => {
+  const { held: _held, ...content } = { ...held.content, tree: TREE, snapshot_tree: TREE, stored_tree: TREE };
+  const bytes = encodeDescriptor({ ...held, content });
+  assert.match(Buffer.from(bytes).toString(), /^\{"format":"cairn\.descriptor","version":3,/);
+  assert.equal(decodeDescriptor(bytes).content.stored_tree, TREE);
+  const sealed = encodeSeal({ ...seal, content: { ...seal.content, stored_tree: TREE } });
+  assert.match(Buffer.from(sealed).toString(), /^\{"format":"cairn\.seal","version":2,/);
+  assert.equal(decodeSeal(sealed).content.stored_tree, TREE);
+  const broken = Buffer.from(Buffer.from(bytes).toString().replace(`"stored_tree":"${TREE}"`, '"stored_tree":"x"'));
+  assert.throws(() => decodeDescriptor(broken), { code: "damaged" });
+});
+
 test("sealedDescriptor replaces only the fields that the seal contains", () => {
   const sealed = sealedDescriptor(held, decodeSeal(encodeSeal(seal)));
   const { save_point_id: _id, sealed_at: _at, content, ...state } = seal;
@@ -98,7 +110,7 @@ test("decodeSeal refuses a missing member, a member of the wrong type, and a new
     () =>
       decodeSeal(Buffer.from(JSON.stringify({ ...value, ...more })));
   for (const key of Object.keys(value)) assert.throws(read({ [key]: undefined }), { code: "damaged" }, key);
-  assert.throws(read({ version: 2 }), { code: "newer_version" });
+  assert.throws(read({ version: 3 }), { code: "newer_version" });
   assert.throws(read({ content: { ...seal.content, tree: "" } }), { code: "damaged" });
   assert.throws(read({ entries: { files: -1 } }), { code: "damaged" });
 });
