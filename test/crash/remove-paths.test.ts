@@ -204,3 +204,23 @@ test("a killed removal of paths is finished per workspace, as soon as no other p
   assertNoLeftovers(client, folder, "finished");
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
+
+test("a killed removal that meets damage waits for a repair, and saves go on", async () => {
+  const folder = newFolder("damaged");
+  fs.writeFileSync(path.join(folder, "secret"), "one");
+  const client = await (await cairnLibrary()).openOrInit(folder);
+  const { save_point_id: id } = await client.save();
+  assert.ok(cairn(["-C", folder, "cleanup", "--path", "secret"], { failpoint: "paths.journal-written" }).killed);
+  const data = path.join(client.controlDirectory, "store/data");
+  const packs = fs.readdirSync(data).map((name) => path.join(data, name));
+  for (const each of packs) fs.renameSync(each, `${each}-away`);
+  fs.writeFileSync(path.join(folder, "secret"), "two");
+  const { stdout } = cairnOk(["save", folder]);
+  assert.match(stdout, /a removal of paths was interrupted, and cannot go on/);
+  for (const each of packs) fs.cpSync(`${each}-away`, each, { recursive: true });
+  for (const each of packs) fs.rmSync(`${each}-away`, { recursive: true });
+  cairnOk(["-C", folder, "doctor", "--repair"]);
+  cairnOk(["save", folder]);
+  assert.deepEqual(fs.globSync("**/removed-paths.json", { cwd: client.controlDirectory }), []);
+  assert.equal((await client.show(id)).entries.length, 0);
+});

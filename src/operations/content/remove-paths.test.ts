@@ -20,6 +20,31 @@ async function namesWith(client: Client, name: string): Promise<string[]> {
   return (await client.findNames(name, { all: true })).found.map(({ path }) => path);
 }
 
+/** Names of the store's packs with data, oldest first. */
+function packsOf({ controlDirectory }: Client): string[] {
+  const data = join(controlDirectory, "store/data");
+  const packs = fs.readdirSync(data, { recursive: true, encoding: "utf8" }).map((name) => join(data, name));
+  return packs.filter((name) => fs.statSync(name).isFile());
+}
+
+test("removePaths refuses a point with a lost manifest before anything changes, and saves go on", async (t) => {
+  const { client, write } = await testFolder(t, { secret: SECRET, kept: "1" });
+  await client.save();
+  const before = new Set(packsOf(client));
+  write("kept", "2");
+  await client.save();
+  const added = packsOf(client).filter((pack) => !before.has(pack));
+  write("kept", "3");
+  await client.save();
+  // One pack has the trees; without the other the manifest is lost.
+  const sizes = new Map(added.map((pack) => [fs.statSync(pack).size, pack]));
+  fs.rmSync(sizes.get(Math.min(...sizes.keys()))!);
+  await assert.rejects(client.removePaths({ paths: ["secret"] }), hasCode("damaged"));
+  assert.equal(fs.globSync("**/removed-paths.json", { cwd: client.controlDirectory }).length, 0);
+  write("kept", "4");
+  assert.equal((await client.save()).unchanged, false);
+});
+
 test("removePaths removes a path from every point, and the points keep their ids, numbers and other content", async (t) => {
   const { client, folder, write, root } = await testFolder(t, { ".env": SECRET, "deep/er/.env": SECRET, kept: "1" });
   // Cut into several pieces, with holes, and under two names.

@@ -190,6 +190,12 @@ async function finishEverywhere(workspace: Workspace, removal: RemovedPathsFile,
       removeTemporaries(other);
     }
     return await finishRemoval(workspace, [workspace, ...locked.map(({ other }) => other)], { removal, call });
+  } catch (error) {
+    const { code, message } = toCairnError(error);
+    if (code !== "damaged") throw error;
+    // The removal waits for a repair; saves do not wait for it.
+    call.onWarning?.(`a removal of paths was interrupted, and cannot go on: ${message}`);
+    return null;
   } finally {
     for (const { lock } of locked) lock.release();
     for (const other of others) await other.close();

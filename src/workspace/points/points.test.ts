@@ -122,7 +122,7 @@ test("Points.commit refuses a descriptor that is too long, and the claim can be 
 test("Points.list reports a descriptor of a newer version with the code newer_version", (context) => {
   const { points } = scratch(context);
   save(points);
-  const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":3');
+  const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":4');
   writeFileSync(points.pathsOf(1).descriptor, bytes);
   assert.equal(points.list().damaged[0]?.problem.code, "newer_version");
 });

@@ -16,7 +16,7 @@ import { factsOf, NO_FACTS } from "../../repository/verify/folder-facts.ts";
 import type { CopyContent } from "./copy-content.ts";
 import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { manifestPieces, readManifest } from "./snapshot-tree.ts";
+import { manifestPieces } from "./snapshot-tree.ts";
 import { countEntry } from "./survey-tree.ts";
 
 /** Makes the content of points anew, without some paths. */
@@ -74,6 +74,8 @@ export interface ContentWithout {
 export interface PointWithout {
   /** the folder's tree, without databases by pages */
   tree: Uint8Array;
+  /** of the point with these entries; null if its snapshot has none */
+  manifest: Manifest | null;
   /** raw paths of all removed entries, and of those that `tree` had */
   removed: readonly Uint8Array[];
   stored: readonly Uint8Array[];
@@ -93,11 +95,10 @@ interface Changed {
 /** Stores the trees and the manifest of a point without entries that are gone. */
 export async function contentOf(
   store: EmbeddedStore,
-  { point, tree: { tree, removed, stored, kept, gone }, totals, walk, add }: Changed,
+  { point, tree: { tree, manifest, removed, stored, kept, gone }, totals, walk, add }: Changed,
 ): Promise<ContentWithout> {
   const old = point.content;
   const placed = await PlacedDatabases.place(store.blobs, tree, { databases: kept.map(({ database }) => database) });
-  const manifest = readManifest(store, Buffer.from(old.snapshot_tree, "hex"));
   const { entries, bytes } = totalsWithout(
     point,
     totals.of([

@@ -1,12 +1,12 @@
-import type { PlacedDatabase } from "../../archive/databases/placed-databases.ts";
 import { placedIn } from "../../archive/databases/point-view.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
-import { type MendedTree, type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";
+import { type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import {
   addContent,
@@ -22,7 +22,7 @@ import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { pathToTree } from "./point-remains.ts";
 import type { PointStore } from "./point-store.ts";
-import { newSnapshot } from "./snapshot-tree.ts";
+import { newSnapshot, readManifest } from "./snapshot-tree.ts";
 
 /** Stores points again without some paths. */
 
@@ -146,27 +146,27 @@ async function mended(
   mender: TreeMender,
   { point: { id, content }, takes }: { point: StoredPoint; takes: TakenEntries },
 ): Promise<PointWithout> {
-  const mend = async (): Promise<{ tree: MendedTree; placed: readonly PlacedDatabase[] }> => {
-    const placed = await placedIn(store, content);
-    return {
-      tree: await mender.mend(Buffer.from(storedTree(content), "hex")),
-      placed: placed?.below(placed.root) ?? [],
-    };
-  };
-  const { tree, placed } = await mend().catch((error: unknown) => {
+  const inPoint = (error: unknown): never => {
     const { code, message } = toCairnError(error);
     throw code === "damaged"
       ? new CairnError(code, `the point ${id.slice(0, 8)}: ${message}`, { hint: REPAIR })
       : error;
-  });
+  };
+  const placed = await placedIn(store, content).catch(inPoint);
+  const tree = await mender.mend(Buffer.from(storedTree(content), "hex")).catch(inPoint);
   const damaged = tree.lost.find(({ isTakenOut }) => isTakenOut !== true);
   if (damaged === undefined && tree.tree !== null) {
     const stored = tree.lost.map(({ path }) => path);
     const isBelow = isGoneBy(stored);
-    const gone = placed.filter(({ path }) => isBelow(path) || takes.fits(latin1(path)));
+    const databases = placed?.below(placed.root) ?? [];
+    const gone = databases.filter(({ path }) => isBelow(path) || takes.fits(latin1(path)));
     const own = gone.map(({ path }) => path).filter((path) => !isBelow(path));
-    const kept = placed.filter((each) => !gone.includes(each));
-    return { tree: tree.tree, removed: [...stored, ...own], stored, kept, gone };
+    const kept = databases.filter((each) => !gone.includes(each));
+    const removed = [...stored, ...own];
+    // A point whose manifest is lost cannot be stored again, which must be known before the removal begins.
+    const read = async (): Promise<Manifest | null> => readManifest(store, Buffer.from(content.snapshot_tree, "hex"));
+    const manifest = removed.length === 0 ? null : await read().catch(inPoint);
+    return { tree: tree.tree, manifest, removed, stored, kept, gone };
   }
   const where = damaged === undefined ? "its folder" : printablePath(damaged.path);
   throw new CairnError("damaged", `the point ${id.slice(0, 8)} is damaged: the store lacks content of ${where}`, {
