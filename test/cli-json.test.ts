@@ -181,14 +181,14 @@ test("fork and view print the keys that docs/json.md promises", () => {
 });
 
 test("the backup commands print the keys that docs/json.md promises", () => {
-  const repository = ["-r", path.join(SCRATCH, "backups"), "--password-command", "pwd"].join(" ");
+  const repository = ["-r", path.join(SCRATCH, "backups"), "--password-command", "whoami"].join(" ");
   run(`backup init ${repository}`);
   const created = run(`backup create ${repository}`).data;
   assert.ok(created["snapshot"]);
   run(`backup verify ${repository}`);
   const to = path.join(SCRATCH, "backed-up");
   const { proof } = run(`backup restore latest --to ${to} ${repository}`).data;
-  const other = `${path.join(SCRATCH, "backups-2")} --password-command pwd`;
+  const other = `${path.join(SCRATCH, "backups-2")} --password-command whoami`;
   run(`backup init -r ${other}`);
   const copy = `backup copy ${repository} --to-repo ${other.replace("--password", "--to-password")}`;
   run(copy);
