@@ -77,7 +77,7 @@ export function nameSources({ sourceAt }: Pick<Loaded, "sourceAt">): void {
     const lines = sites.map((site) => {
       const [file, line] = [site.getFileName(), site.getLineNumber()];
       const source = file === null || line === null ? null : sourceAt(file, line);
-      const text = String(site);
+      const text = (site as { toString(): string }).toString();
       return `\n    at ${source === null ? text : text.replace(`${file}:${line}:${site.getColumnNumber()}`, source)}`;
     });
     return `${Error.prototype.toString.call(error)}${lines.join("")}`;
