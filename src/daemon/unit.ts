@@ -233,7 +233,10 @@ export interface Runner {
   problems: string[] | null;
 }
 
-/** Returns the reason why no cron runs. Debian's cron and cronie hold a lock as long as they run; other crons cannot be asked: null. */
+/**
+ * Returns the reason why no cron runs. Debian's cron and cronie hold a lock as long as they run; other crons cannot be
+ * asked: null. The pid in that file may belong to another process by now.
+ */
 export function cronProblems(): string[] | null {
   const mode = kernelLockFromTable("/run/crond.pid", / (?:FLOCK|POSIX) /);
   if (mode === "exclusive") return [];
@@ -300,7 +303,7 @@ function systemctl(
     const done = runSystemctl(scope, words);
     if (done.status !== 0)
       throw new CairnError("io", `systemctl ${words.join(" ")}: ${(done.stderr || String(done.error)).trim()}`, {
-        hint: `the unit's file was written; see \`journalctl ${flag}-u ${unit}\``,
+        hint: `the unit's file was written; see \`journalctl ${scope.isSystem ? "" : "--user "}-u ${unit}\``,
       });
   }
   return { commands, started: true };
