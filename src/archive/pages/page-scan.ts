@@ -1,17 +1,16 @@
 import { closeSync } from "node:fs";
 import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { hex, latin1 } from "../../formats/bytes.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { mayBePaged, PAGED } from "../../formats/payloads/sqlite-pages.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
-import { decodeTree } from "../../formats/restic/tree.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { RecordFinder } from "../scan/find-record.ts";
 import type { ScanResult } from "../scan/scan.ts";
 import { requireWithin } from "../scan/store-sink.ts";
-import { readNodes } from "../databases/nodes.ts";
+import { nodeAt } from "../databases/nodes.ts";
 import { PagePacks, type StoreToFill } from "./page-packs.ts";
 import { largeDatabases, type PagedDatabase, storePages } from "../databases/page-store.ts";
 import { PagedTrees } from "../databases/paged-trees.ts";
@@ -63,8 +62,8 @@ export class ContentNotRead extends CairnError {
 
 /**
  * Stores the databases of a finished scan: by pages if head has them and little changed, else as plain files. Adds
- * packs to those of the scan. Returns null if none is stored by pages. Throws {@link ContentNotRead}, or another error,
- * after all packs are removed.
+ * packs to those of the scan. Returns null if no database is stored by pages. An error, for example
+ * {@link ContentNotRead}, is thrown after all packs of the scan are removed.
  */
 export async function pageScan(store: StoreToFill, request: PageRequest): Promise<PagedSnapshot | null> {
   const { scan, mostBytes } = request;
@@ -113,14 +112,10 @@ async function pageDatabases(store: StoreToFill, request: PageRequest): Promise<
       .split("/")
       .filter((name) => name !== "");
     const { tree } = await PagedTrees.make(blobs, { top, lead, databases: paged, record: null }, writer.add);
-    let stored = tree;
-    for (const name of lead) {
-      const made = writer.trees.get(hex(stored));
-      const nodes = made === undefined ? await readNodes(blobs, stored) : decodeTree(made);
-      stored = nodes.find((node) => latin1(node.name) === name)!.subtree!;
-    }
+    for (const [id, bytes] of writer.trees) blobs.lend(id, bytes);
+    const { subtree } = (await nodeAt(blobs, tree, lead))!;
     append(scan.packs, writer.finish());
-    return { top: tree, stored };
+    return { top: tree, stored: subtree! };
   } catch (error) {
     writer.abort();
     throw error;

@@ -1,19 +1,18 @@
 import { readSync } from "node:fs";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import { mayBePaged } from "../../formats/payloads/sqlite-pages.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import { derivedIds } from "../../repository/read/derived-blobs.ts";
 import { NearPacks } from "../../repository/read/near-packs.ts";
 import type { ScanResult } from "../scan/scan.ts";
-import { nodeIn } from "../databases/nodes.ts";
+import { nodeAt } from "../databases/nodes.ts";
 import type { BeforeDatabase } from "../databases/page-store.ts";
 import type { OpenStore, PointContent, PointView } from "../databases/point-view.ts";
 import { plainDatabase } from "../databases/stored-database.ts";
 
-/** Content of the head point, to whose databases those of a scan are compared. */
+/** The content of head. The databases of a scan are compared with the databases in it. */
 export interface BasePoint extends PointView {
   content: PointContent;
 }
@@ -54,13 +53,7 @@ export async function databaseBefore(
 ): Promise<Omit<BeforeDatabase, "reader"> | null> {
   const known = placed?.below(placed.root).find((each) => latin1(each.path) === latin1(path));
   if (known !== undefined) return { stored: known.database, content: known.database.content ?? null };
-  let tree: Uint8Array = Buffer.from(content.tree, "hex");
-  let node: TreeNode | undefined;
-  for (const name of latin1(path).split("/")) {
-    node = await nodeIn(blobs, tree, Buffer.from(name, "latin1"));
-    if (node === undefined) return null;
-    tree = node.subtree ?? tree;
-  }
+  const node = await nodeAt(blobs, Buffer.from(content.tree, "hex"), latin1(path).split("/"));
   if (node?.content === undefined || !mayBePaged(node.size, node.content.length / 32)) return null;
   if (node.size % pageSize !== 0) return null;
   return { stored: plainDatabase(path, node, pageSize), content: node.content };

@@ -3,7 +3,7 @@ import type { ConsistencyLabel, EntryCounts } from "./descriptor.ts";
 import { Fields, type JsonObject } from "../fields.ts";
 import { checkPath, checkVersion, decodeRecord } from "./record.ts";
 
-/** Name of the file in a snapshot's `/.cairn` that says what a restored copy must answer. */
+/** Name of the file in a snapshot's `/.cairn` with its probes and the queries of its rows. */
 export const CHECKS_NAME = "checks.json";
 
 /**

@@ -76,7 +76,7 @@ export interface PointWithout {
   tree: Uint8Array;
   /** of the point with these entries; null if its snapshot has none */
   manifest: Manifest | null;
-  /** raw paths of all removed entries, and of those that `tree` had */
+  /** raw paths of the removed entries; `stored`: without databases by pages */
   removed: readonly Uint8Array[];
   stored: readonly Uint8Array[];
   /** the databases by pages */

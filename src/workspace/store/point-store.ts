@@ -246,7 +246,7 @@ export class PointStore {
     };
   }
 
-  /** Tells what a scan's snapshot is: head's own if nothing changed, else a new one. */
+  /** Returns the trees of a scan's snapshot: those of head if nothing changed, else new trees. */
   #finished(
     request: StageRequest,
     done: ScanResult,
