@@ -1,4 +1,13 @@
-import { existsSync, lstatSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+} from "node:fs";
 import { join } from "node:path";
 import { advice, CairnError, line, word } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
@@ -12,6 +21,7 @@ import {
 } from "../../formats/machine/machine.ts";
 import { earlierWork, type MachineRestore, workOf } from "../../formats/records/unfinished.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
 import { Unfinished } from "../../fs/unfinished.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -164,6 +174,24 @@ export function processIn(folder: string): number | null {
     return readlinkSync(`/proc/${text}/cwd`) === folder ? Number(text) : null;
   } catch {
     return null;
+  }
+}
+
+/**
+ * True while a QEMU has files of a folder open: QEMU locks its pid file. The process of a killed one loses its working
+ * folder before the kernel has closed its files.
+ */
+export function hasOpenFiles(folder: string): boolean {
+  let file: number;
+  try {
+    file = openSync(join(folder, PID_FILE), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    return false;
+  }
+  try {
+    return kernelLockState(file) !== "none";
+  } finally {
+    closeSync(file);
   }
 }
 

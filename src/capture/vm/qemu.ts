@@ -8,7 +8,7 @@ import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.t
 import { formatBytes } from "../../formats/sizes.ts";
 import { readSmallFile, temporaryName } from "../../fs/durable.ts";
 import type { Host } from "./host.ts";
-import { type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
+import { hasOpenFiles, type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 
 /** Processes of QEMU: starting, commands, ending. */
@@ -228,7 +228,10 @@ export function howEnded(folder: string): { isFull: boolean; why: string } | nul
 /** A connection to the QEMU that works in a folder; null if none does. Throws `io`, `busy`. */
 export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp | null> {
   const pid = processIn(folder);
-  if (pid === null) return null;
+  if (pid === null) {
+    if (await waitUntilGone(folder, deadlineMs)) return null;
+    throw new CairnError("busy", `a QEMU that is not visible here has files of ${folder} open`);
+  }
   const isGone = (): boolean => processIn(folder) === null;
   try {
     return await Qmp.connect(`/proc/${pid}/cwd/qmp.sock`, { deadlineMs, isGone });
@@ -241,15 +244,13 @@ export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp 
 /** Kills the QEMU of a folder, and waits until it has ended. The guest is not asked. Throws `io`. */
 export async function endQemu(folder: string): Promise<void> {
   const pid = processIn(folder);
-  if (pid === null) return;
   try {
-    process.kill(pid, "SIGKILL");
+    if (pid !== null) process.kill(pid, "SIGKILL");
   } catch {
     // QEMU has just ended.
   }
-  await waitUntilGone(folder, END_MS);
-  if (processIn(folder) !== null) throw new CairnError("io", `QEMU, process ${pid}, does not end`);
-  rmSync(join(folder, PID_FILE), { force: true });
+  if (!(await waitUntilGone(folder, END_MS))) throw new CairnError("io", `the QEMU of ${folder} does not end`);
+  if (pid !== null) rmSync(join(folder, PID_FILE), { force: true });
 }
 
 /** Ends the QEMU of a folder; if it responds, it flushes its disks first. Throws `io`. */
@@ -264,10 +265,10 @@ export async function quitQemu(folder: string): Promise<void> {
   await endQemu(folder);
 }
 
-/** Waits for the end of a folder's QEMU; true if it ended in time. */
+/** Waits until a folder's QEMU has ended and closed its files; true if it did in time. */
 export async function waitUntilGone(folder: string, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
   const end = performance.now() + deadlineMs;
-  while (processIn(folder) !== null) {
+  while (processIn(folder) !== null || hasOpenFiles(folder)) {
     if (performance.now() > end) return false;
     throwIfAborted(signal);
     await sleep(5);
