@@ -27,17 +27,25 @@ export function ChooseDialog({
   const field = useRef<HTMLInputElement>(null);
   const { typed, asked } = useTyped(undefined, { afterMs: TYPING_MS, write: () => undefined });
   const limit = useSignal(LISTED);
+  /** The text with which Enter was pressed: its answer chooses, not the list that is shown before it. */
+  const entered = useSignal<string | undefined>(undefined);
   useEffect(() => field.current!.focus(), []);
-  const options = { ...historyOptions(asked.value), all: true };
-  const { value, problem, isLate } = useResource(`choose ${workspace} ${asked.value} ${limit.value}`, (signal) =>
-    call("history", { workspace, limit: limit.value, options }, { signal }),
-  );
+  const text = asked.value;
+  const options = { ...historyOptions(text), all: true };
+  const { value, problem, isLate } = useResource(`choose ${workspace} ${text} ${limit.value}`, async (signal) => ({
+    ...(await call("history", { workspace, limit: limit.value, options }, { signal })),
+    text,
+  }));
   const found = value.value;
   const pick = (id: string | undefined): void => {
     if (id === undefined) return;
     choose(id);
     close();
   };
+  useEffect(() => {
+    if (entered.value !== typed.value) entered.value = undefined;
+    else if (found?.text === entered.value) pick(found.save_points[0]?.save_point_id);
+  }, [found, entered.value, typed.value]);
   return (
     <Dialog title="Compare with another save point" close={close}>
       <div class="choose">
@@ -46,7 +54,7 @@ export function ChooseDialog({
           label="Filter the save points"
           placeholder="Filter: text, tag:release, since:yesterday"
           typed={typed}
-          onKeyDown={({ key }) => key === "Enter" && pick(found?.save_points[0]?.save_point_id)}
+          onKeyDown={({ key }) => key === "Enter" && (entered.value = typed.value)}
         />
         <Late isLate={isLate.value} />
         {problem.value !== null && <Problem problem={problem.value} />}
