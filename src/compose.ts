@@ -13,7 +13,7 @@ import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
 import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
-import type { TasksOf } from "./operations/hand.ts";
+import type { TasksOf } from "./keep/hand.ts";
 import { allRecoveries } from "./workspace/care/recoveries.ts";
 import type { EngineFactory, WorkspaceParts } from "./workspace/open/workspace.ts";
 import type { ChangesOf, SeenIn } from "./workspace/store/engine.ts";

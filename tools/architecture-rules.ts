@@ -23,8 +23,8 @@ const BELOW_WORKSPACE = [
   "clones",
   "capture",
 ];
-const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "backup", "bundle", "context"];
-const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations", "verbs"];
+const BELOW_VERBS = [...BELOW_WORKSPACE, "workspace", "backup", "bundle", "context"];
+const BELOW_DAEMON = [...BELOW_VERBS, "look", "keep", "change", "verbs"];
 
 export const LAYERS: readonly Layer[] = [
   { name: "errors.ts", may: [], reason: "every file may fail, so the error class can need nothing" },
@@ -104,10 +104,20 @@ export const LAYERS: readonly Layer[] = [
     may: ["errors.ts", "fs"],
     reason: "which folders an agent's hooks save, and what its tool records, is known without a workspace",
   },
-  { name: "operations", may: BELOW_OPERATIONS, reason: "what a verb does is known before who may ask for it" },
+  { name: "look", may: BELOW_VERBS, reason: "a state is read without being changed" },
+  {
+    name: "keep",
+    may: [...BELOW_VERBS, "look"],
+    reason: "what keeps a workspace in the long run names its points as a look does",
+  },
+  {
+    name: "change",
+    may: [...BELOW_VERBS, "look", "keep"],
+    reason: "a change runs the workspace's hooks, and names what it did as a look does",
+  },
   {
     name: "verbs",
-    may: [...BELOW_OPERATIONS, "operations", "agents"],
+    may: [...BELOW_VERBS, "look", "keep", "change", "agents"],
     reason: "one file per verb: the table of contents of the product, from which every surface is made",
   },
   {
@@ -123,12 +133,12 @@ export const LAYERS: readonly Layer[] = [
   {
     name: "daemon",
     may: [...BELOW_DAEMON, "compose.ts", "agents"],
-    reason: "the daemon drives the operations that the command drives too",
+    reason: "the daemon drives the verbs that the command drives too",
   },
   {
     name: "api",
     may: [...BELOW_DAEMON, "daemon", "agents"],
-    reason: "HTTP and MCP are two skins of the same operations",
+    reason: "HTTP and MCP are two skins of the same verbs",
   },
   {
     name: "client.ts",
@@ -223,13 +233,14 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: [".", "create", "restore"], reason: "making, looking and restoring do not need each other" },
     { folders: ["care"], reason: "a check restores, a repair looks" },
   ],
-  operations: [
-    {
-      folders: ["content", "context", "inspect", "kept", "machines"],
-      reason: "rooms of their own, which know no other verb",
-    },
-    { folders: ["."], reason: "one file per verb" },
-    { folders: ["databases", "directories", "schedule"], reason: "they are made of verbs of points and backups" },
+  look: [
+    { folders: ["inspect"], reason: "a file of any kind is recognised without a workspace" },
+    { folders: ["."], reason: "a workspace's states are looked at" },
+  ],
+  keep: [
+    { folders: ["context"], reason: "a context store has no schedule of its own" },
+    { folders: ["."], reason: "schedule, alarms and hooks serve all that runs" },
+    { folders: ["machines"], reason: "the states of a machine are points of a workspace" },
   ],
   verbs: [
     { folders: ["kinds"], reason: "a kind of verb says what a verb's file has in it" },

@@ -169,3 +169,20 @@ test("a part of the page that imports a view or a call is an error", (t) => {
     "parts/name.tsx: parts may not import app (app/calls.ts): components know no call and no view",
   ]);
 });
+
+test("a verb's function is an error if another file imports it, or the verb's own before it is called", (t) => {
+  const lazily = 'export const run = async () => (await import("./save.run.ts")).save();\n';
+  const files = { "verbs/points/save.ts": lazily, "verbs/points/save.run.ts": "export const save = 1;\n" };
+  assert.deepEqual(errorsIn(t, files), []);
+  assert.deepEqual(
+    errorsIn(t, {
+      ...files,
+      "verbs/points/save.ts": `import type { save } from "./save.run.ts";\n`,
+      "verbs/points/run.ts": lazily,
+    }),
+    [
+      "verbs/points/run.ts: imports verbs/points/save.run.ts, which only the verb's file beside it may",
+      "verbs/points/save.ts: imports verbs/points/save.run.ts before the verb is called",
+    ],
+  );
+});

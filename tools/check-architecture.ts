@@ -31,12 +31,17 @@ interface SourceFile {
   lines: number;
   /** Paths below src/. */
   imports: string[];
+  /** Those of `imports` that are loaded with the file. */
+  eager: string[];
   /** Files started as workers. They count for layers, but not for cycles, because a worker loads on its own. */
   workers: string[];
   packages: string[];
   /** Forbidden words that the file has. */
   impurities: string[];
 }
+
+/** Ending of the file with a verb's function. */
+const RUN = ".run.ts";
 
 const IMPORT =
   /^\s*(?:import|export)\b[^;'"()]*?\bfrom\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)|new URL\(\s*["'](\.[^"']+\.ts)["']/gm;
@@ -94,13 +99,16 @@ function readTree(source: string, findings: Finding[]): Map<string, SourceFile> 
 function readSource(source: string, file: string): SourceFile {
   const text = readFileSync(path.join(source, file), "utf8");
   const imports: string[] = [];
+  const eager: string[] = [];
   const workers: string[] = [];
   const packages: string[] = [];
   for (const match of withoutComments(text).matchAll(IMPORT)) {
     const specifier = match[1] ?? match[2] ?? match[3] ?? match[4] ?? "";
     if (match[4] !== undefined) workers.push(path.posix.join(path.posix.dirname(file), specifier));
-    else if (specifier.startsWith(".")) imports.push(path.posix.join(path.posix.dirname(file), specifier));
-    else if (!specifier.startsWith("node:"))
+    else if (specifier.startsWith(".")) {
+      imports.push(path.posix.join(path.posix.dirname(file), specifier));
+      if (match[3] === undefined) eager.push(imports.at(-1)!);
+    } else if (!specifier.startsWith("node:"))
       packages.push(
         specifier
           .split("/")
@@ -109,7 +117,8 @@ function readSource(source: string, file: string): SourceFile {
       );
   }
   if (/createRequire\([^)]*\)\(["']koffi["']\)/.test(text)) packages.push("koffi");
-  return { file, lines: text.split("\n").length - 1, imports, workers, packages, impurities: impurities(file, text) };
+  const lines = text.split("\n").length - 1;
+  return { file, lines, imports, eager, workers, packages, impurities: impurities(file, text) };
 }
 
 function impurities(file: string, text: string): string[] {
@@ -152,6 +161,11 @@ function checkImports(
     else if (!files.has(imported) && /\.tsx?$/.test(imported)) error(`imports ${imported}, which is not there`);
     else if (layer !== undefined && to !== from && !layer.may.includes(to)) {
       error(`${from} may not import ${to} (${imported}): ${layer.reason}`);
+    }
+    if (imported.endsWith(RUN)) {
+      if (imported !== file.replace(/\.ts$/, RUN))
+        error(`imports ${imported}, which only the verb's file beside it may`);
+      else if (source.eager.includes(imported)) error(`imports ${imported} before the verb is called`);
     }
     for (const adapter of ADAPTERS) {
       if (adapter.files.test(imported) && !adapter.home.test(file) && !adapter.users.test(file)) {

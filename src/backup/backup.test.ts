@@ -6,8 +6,8 @@ import { describe, test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { CairnError } from "../errors.ts";
 import type { CreateBackupOptions, RepositoryOptions } from "../contract/index.ts";
-import { hasCode } from "../operations/testing-folder.ts";
-import { OpenedRepository } from "../operations/opened-repository.ts";
+import { hasCode } from "../keep/testing-folder.ts";
+import { OpenedRepository } from "../keep/opened-repository.ts";
 import { backupScene, damagePack, withManifest } from "./testing-far.ts";
 
 for (const scheme of ["local", "far"] as const) {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { PathChoice, Progress } from "../contract/index.ts";
 import { encodeTree, type TreeNode } from "../formats/restic/tree.ts";
-import { hasCode } from "../operations/testing-folder.ts";
+import { hasCode } from "../keep/testing-folder.ts";
 import type { BlobSource } from "../repository/read/blob-source.ts";
 import { chosenPaths } from "./open/paths.ts";
 import { backupScene } from "./testing-far.ts";

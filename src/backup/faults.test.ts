@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { CairnError } from "../errors.ts";
 import type { Fault } from "../repository/storage/testing-faulty.ts";
-import { hasCode } from "../operations/testing-folder.ts";
+import { hasCode } from "../keep/testing-folder.ts";
 import { backupScene, opened } from "./testing-far.ts";
 
 /** A storage that fails in the middle of a backup: what was acknowledged stays, and the next call converges. */

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import type { BackupRepository } from "../contract/index.ts";
-import { hasCode } from "../operations/testing-folder.ts";
-import type { OpenedRepository } from "../operations/opened-repository.ts";
+import { hasCode } from "../keep/testing-folder.ts";
+import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { backupScene, opened } from "./testing-far.ts";
 import { firstOf } from "../../test/fixtures/long.ts";
 

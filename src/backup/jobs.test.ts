@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { hasCode } from "../operations/testing-folder.ts";
+import { hasCode } from "../keep/testing-folder.ts";
 import type { FileKind } from "../repository/storage/storage.ts";
 import { backupScene, opened } from "./testing-far.ts";
 

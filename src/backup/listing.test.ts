@@ -14,8 +14,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Progress } from "../contract/index.ts";
 import { markedPack } from "../repository/testing-archive.ts";
-import { hasCode } from "../operations/testing-folder.ts";
-import type { OpenedRepository } from "../operations/opened-repository.ts";
+import { hasCode } from "../keep/testing-folder.ts";
+import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { backupScene, withNode } from "./testing-far.ts";
 
 /** Looking for snapshots and into them: which ones are meant, what holds an object, what they hold. */

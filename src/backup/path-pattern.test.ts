@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hasCode } from "../operations/testing-folder.ts";
+import { hasCode } from "../keep/testing-folder.ts";
 import { pathMatcher } from "./open/paths.ts";
 
 function fits(pattern: string, path: string, ignoreCase = false): boolean {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { VerifyBackupOptions, VerifyBackupResult } from "../contract/index.ts";
-import type { OpenedRepository } from "../operations/opened-repository.ts";
+import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { checkProbes } from "./open/checks.ts";
 import { type BackupScene, backupScene, damagePack, withManifest, withNode } from "./testing-far.ts";
 

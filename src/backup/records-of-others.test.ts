@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
-import type { OpenedRepository } from "../operations/opened-repository.ts";
+import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withManifest } from "./testing-far.ts";
 import { firstOf } from "../../test/fixtures/long.ts";
 

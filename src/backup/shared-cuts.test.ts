@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { testFolder } from "../operations/testing-folder.ts";
+import { testFolder } from "../keep/testing-folder.ts";
 
 const LARGE = randomBytes(6 * 1024 * 1024);
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { test } from "node:test";
 import type { BackupRepository, PathInput } from "../contract/index.ts";
-import { hasCode } from "../operations/testing-folder.ts";
+import { hasCode } from "../keep/testing-folder.ts";
 import { backupScene, type BackupScene, damagePack, opened } from "./testing-far.ts";
 import { firstOf } from "../../test/fixtures/long.ts";
 

@@ -22,7 +22,7 @@ import { setAttribute } from "../workspace/store/testing-edits.ts";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { CairnError } from "../errors.ts";
 import type { PathInput, Progress, RestoreBackupOptions } from "../contract/index.ts";
-import type { OpenedRepository } from "../operations/opened-repository.ts";
+import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "./testing-far.ts";
 import { firstOf } from "../../test/fixtures/long.ts";
 

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, 
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { CallOptions } from "../contract/index.ts";
-import { hasCode } from "../operations/testing-folder.ts";
+import { hasCode } from "../keep/testing-folder.ts";
 import { type BackupScene, backupScene, opened } from "./testing-far.ts";
 
 /** Three snapshots, the newest of which cannot be read. */

@@ -1,4 +1,4 @@
-import { type GivenPassword, type PasswordSources, readPassword } from "../operations/kept/password.ts";
+import { type GivenPassword, type PasswordSources, readPassword } from "../keep/password.ts";
 import { readHiddenLine } from "./hidden-line.ts";
 
 /** Reads a repository's password as a scheduled run does, and asks on the terminal if there is no other source. */

@@ -1,10 +1,10 @@
 import { statSync } from "node:fs";
 import type { BackupRepository, RepositoryOptions } from "../contract/index.ts";
 import { adviceOf, CairnError, toCairnError } from "../errors.ts";
-import { checkAlarmSyntax } from "../operations/kept/alarm.ts";
+import { checkAlarmSyntax } from "../keep/alarm.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import type { DaemonConfig } from "./config.ts";
-import { passwordOf } from "../operations/schedule/tasks.ts";
+import { passwordOf } from "../keep/tasks.ts";
 
 /** Milliseconds for a repository to answer. */
 const PATIENCE_MS = 60_000;

@@ -5,10 +5,10 @@ import type { StorageFactory } from "../repository/storage/location.ts";
 import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { noteSelfContained } from "../workspace/place/registry.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
-import { CairnClient } from "../operations/client.ts";
-import { rememberedReasons } from "../operations/engine-reasons.ts";
-import { OpenedRepository } from "../operations/opened-repository.ts";
-import type { HowOpened, LibraryHand, TasksOf } from "../operations/hand.ts";
+import { CairnClient } from "./client.ts";
+import { rememberedReasons } from "../look/engine-reasons.ts";
+import { OpenedRepository } from "../keep/opened-repository.ts";
+import type { HowOpened, LibraryHand, TasksOf } from "../keep/hand.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "./index.ts";
 import { isBeside } from "../workspace/place/control-directory.ts";
 

@@ -116,7 +116,7 @@ test("no hint of an error names a command as plain text instead of a call", () =
   // Hints in answers are for people.
   assert.deepEqual(
     [...new Set(found.map((text) => text.split(":")[0]!))].toSorted(),
-    ["operations/history.ts", "workspace/care/verify.ts"],
+    ["look/history.ts", "workspace/care/verify.ts"],
     found.join("\n"),
   );
 });

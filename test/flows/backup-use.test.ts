@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { hasCode } from "../../src/operations/testing-folder.ts";
+import { hasCode } from "../../src/keep/testing-folder.ts";
 import { cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";

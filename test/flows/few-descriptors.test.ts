@@ -13,7 +13,7 @@ function outcomes(): Record<string, string[]> {
     import fs from "node:fs";
     const { SshProcess } = await import("${SRC}repository/storage/sftp/ssh.ts");
     const { runJuicefsClone } = await import("${SRC}clones/juicefs-command.ts");
-    const { processOutput } = await import("${SRC}operations/run.ts");
+    const { processOutput } = await import("${SRC}change/run.ts");
     const ways = {
       ssh: async () => new SshProcess({ host: "x", command: "true" }, { data() {}, end() {} }, { mayAsk: false }).kill(),
       juicefs: async () => runJuicefsClone(Buffer.from("/"), Buffer.from("/nowhere"), { program: "/bin/true" }),

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { hasCode } from "../../src/operations/testing-folder.ts";
+import { hasCode } from "../../src/keep/testing-folder.ts";
 import { type HeldPlace, heldPlace } from "../fixtures/held-place.ts";
 
 /** The quota where points hold whole trees, and what they have comes into the store when they are sealed. */

@@ -6,7 +6,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { makeNode } from "../../src/workspace/store/testing-edits.ts";
 import { TYPE } from "../../src/fs/linux/syscalls.ts";
-import { type OpenedRepository } from "../../src/operations/opened-repository.ts";
+import { type OpenedRepository } from "../../src/keep/opened-repository.ts";
 import { withAnotherPiece } from "../../src/backup/testing-far.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, startCairn } from "../fixtures/command.ts";
 import { exfat } from "../fixtures/exfat.ts";

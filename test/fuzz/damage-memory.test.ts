@@ -6,7 +6,7 @@ import { test, type TestContext } from "node:test";
 import { makeRepository } from "../../src/backup/testing-repository.ts";
 import type { BackupRepository } from "../../src/contract/index.ts";
 import { CairnError } from "../../src/errors.ts";
-import { testFolder, type TestFolder } from "../../src/operations/testing-folder.ts";
+import { testFolder, type TestFolder } from "../../src/keep/testing-folder.ts";
 import { KEY } from "../../src/repository/storage/s3/testing-s3-storage.ts";
 import { TestingS3Server } from "../../src/repository/storage/s3/testing-s3-server.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";

@@ -340,7 +340,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
     }
     // The program runs in the caller; the saves before and after it run in the daemon.
     methods["run"] = async (command, options) => {
-      const { run } = await import("../../operations/run.ts");
+      const { run } = await import("../../change/run.ts");
       const save = async (saving: SaveOptions): Promise<SaveResult> =>
         (await connection.call("save", { workspace: path, options: saving }, saving)) as SaveResult;
       return run(command as string[], (options ?? {}) as RunOptions, { save, root: path });

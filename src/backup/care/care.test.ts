@@ -10,8 +10,8 @@ import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BackupRetention, CopyBackupsResult, SnapshotGrouping } from "../../contract/index.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, damagePack, opened as lastOpened, type BackupScene } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 
@@ -428,7 +428,7 @@ test("forget fails with `busy` while a lock is held, and unlock removes that loc
   const at = await backupScene(t, "local");
   const [first] = await rounds(at, 2);
   const { acquireLock } = await import("../../repository/locks.ts");
-  const { OpenedRepository } = await import("../../operations/opened-repository.ts");
+  const { OpenedRepository } = await import("../../keep/opened-repository.ts");
   assert.ok(at.repository instanceof OpenedRepository);
   const lock = await acquireLock(at.repository.access.repository, { exclusive: false });
   try {

@@ -4,7 +4,7 @@ import { rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, packWith } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

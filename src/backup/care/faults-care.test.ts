@@ -20,7 +20,7 @@ import { CairnError } from "../../errors.ts";
 import type { Fault, FaultKind } from "../../repository/storage/testing-faulty.ts";
 import type { FileKind } from "../../repository/storage/storage.ts";
 import type { BackupRepository } from "../../contract/index.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "../testing-far.ts";
 import { LONG, variant } from "../../../test/fixtures/long.ts";
 

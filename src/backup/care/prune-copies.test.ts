@@ -8,7 +8,7 @@ import { objectIdOf } from "../../ids.ts";
 import { loadIndexFile } from "../../repository/index/index-set.ts";
 import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 import { resticCheck } from "../../repository/testing-archive.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, type BackupScene, spoil, storedTwice } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { BackupRepository, BackupSnapshot, RecoverBackupsResult } from "../../contract/index.ts";
 import type { ObjectId } from "../../ids.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { acquireLock } from "../../repository/locks.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, type BackupScene, packWith, spoil } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { BackupProblem, BackupRepository } from "../../contract/index.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

@@ -3,7 +3,7 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, damagePack } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

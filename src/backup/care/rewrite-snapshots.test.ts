@@ -6,9 +6,9 @@ import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { CairnError } from "../../errors.ts";
 import { acquireLock } from "../../repository/locks.ts";
 import type { BackupRepository, PathPattern } from "../../contract/index.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "../testing-far.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 
 /** Two snapshots; both have `deep/secret.key`, the first also `other.KEY`, the second a second name of the former. */

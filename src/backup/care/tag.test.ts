@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { serve } from "../../api/repository-server/testing-server.ts";
 import { CairnError } from "../../errors.ts";
 import type { BackupSnapshot } from "../../contract/index.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, type BackupScene } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

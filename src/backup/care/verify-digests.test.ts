@@ -6,7 +6,7 @@ import { test, type TestContext } from "node:test";
 import { Readable } from "node:stream";
 import { THREADS_BESIDE, threadsAreWarm } from "../../threads/threads.ts";
 import type { BackupRepository, VerifyBackupResult } from "../../contract/index.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, type BackupScene, withTreeOfItself } from "../testing-far.ts";
 
 /**

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Fault } from "../../repository/storage/testing-faulty.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, type BackupScene, opened } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

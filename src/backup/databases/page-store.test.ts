@@ -25,7 +25,7 @@ import { openLibrary } from "../../compose.ts";
 import type { BackupRepository } from "../../contract/index.ts";
 import { randomFrom, setAttribute } from "../../workspace/store/testing-edits.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, packWith } from "../testing-far.ts";
 import { makeRepository } from "../testing-repository.ts";
 import { PAGED } from "../../formats/payloads/sqlite-pages.ts";

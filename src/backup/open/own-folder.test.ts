@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSy
 import { join } from "node:path";
 import { test } from "node:test";
 import type { BackupRepository } from "../../contract/index.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, type BackupScene } from "../testing-far.ts";
 
 async function inside(

@@ -22,7 +22,7 @@ import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testi
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { Client, RestoreInPlaceOptions } from "../../contract/index.ts";
 import { commit, makeDatabase, stateAfter, stateOf } from "../../capture/sqlite/testing-writer.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "../testing-far.ts";
 
 /** Of whatever folder. */

@@ -16,8 +16,8 @@ import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { textBlob } from "../../repository/testing-packs.ts";
 import { readNodes } from "../../archive/databases/nodes.ts";
 import type { Aspect, RestoreBackupResult } from "../../contract/index.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, type BackupScene, withManifest, withNode } from "../testing-far.ts";
 
 /** Entries that a snapshot has otherwise than any folder does: as other programs made them, or as something changed meanwhile. */

@@ -5,7 +5,7 @@ import { test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { CairnError } from "../../errors.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, type BackupScene, withNode } from "../testing-far.ts";
 
 const MIB = 2 ** 20;

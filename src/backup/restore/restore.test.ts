@@ -7,7 +7,7 @@ import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
-import type { OpenedRepository } from "../../operations/opened-repository.ts";
+import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, damageBlob, nodeAt, opened, withAnotherPiece, withManifest, withNode } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 

@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
 import type { DiffEntry } from "../../contract/index.ts";
-import { decodeText, textHunks } from "../../operations/content/text-diff.ts";
+import { decodeText, textHunks } from "../../look/text-diff.ts";
 import { formatBytes, formatCount, plural, printable, shownPath } from "./format.ts";
 import type { Style } from "./style.ts";
 

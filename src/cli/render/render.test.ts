@@ -12,7 +12,7 @@ import type {
 import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
 import { renderDatabaseDiff } from "./database.ts";
-import { decodeText } from "../../operations/content/text-diff.ts";
+import { decodeText } from "../../look/text-diff.ts";
 import { renderEntryLine, renderTextDiff } from "./diff.ts";
 import { renderPoint } from "./listing.ts";
 import { formatInstant } from "./format.ts";

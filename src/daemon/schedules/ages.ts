@@ -1,6 +1,6 @@
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
-import { newest } from "../../operations/kept/schedule.ts";
+import { newest } from "../../keep/schedule.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Limits } from "../config.ts";
 

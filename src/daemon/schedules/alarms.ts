@@ -1,6 +1,6 @@
 import { toCairnError } from "../../errors.ts";
-import { alarmText, type callAlarm } from "../../operations/kept/alarm.ts";
-import { callIfNews, type WatchedJob } from "../../operations/kept/raised.ts";
+import { alarmText, type callAlarm } from "../../keep/alarm.ts";
+import { callIfNews, type WatchedJob } from "../../keep/raised.ts";
 import type { Log } from "../log/log.ts";
 
 /** A job and its alarm; null: it has none. */

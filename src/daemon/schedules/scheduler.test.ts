@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { CairnError } from "../../errors.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
-import { alone, runOf, type Task, type TaskCall } from "../../operations/kept/schedule.ts";
+import { alone, runOf, type Task, type TaskCall } from "../../keep/schedule.ts";
 import { Scheduler } from "./scheduler.ts";
 import { TestClock } from "./testing-clock.ts";
 

@@ -1,6 +1,6 @@
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
-import { changeSchedule, dueAt, keyOf, runIfDue, runOf, type Task } from "../../operations/kept/schedule.ts";
+import { changeSchedule, dueAt, keyOf, runIfDue, runOf, type Task } from "../../keep/schedule.ts";
 import { type Clock, wakeAt } from "./clock.ts";
 
 /** Milliseconds before the first run: a machine that has just started is busy. */

@@ -12,7 +12,7 @@ export const backupRepository = workspaceVerb({
   errors: ["refused"],
   by: "operators",
   looks: true,
-  run: async ({ workspace }) => (await import("../../operations/kept/kept-repository.ts")).backupRepository(workspace),
+  run: async ({ workspace }) => (await import("../../keep/kept-repository.ts")).backupRepository(workspace),
 });
 
 export const setBackupRepository = workspaceVerb({
@@ -37,5 +37,5 @@ export const setBackupRepository = workspaceVerb({
   },
   by: "operators",
   run: async ({ workspace }, edit, options) =>
-    (await import("../../operations/kept/kept-repository.ts")).setBackupRepository(workspace, edit, options),
+    (await import("../../keep/kept-repository.ts")).setBackupRepository(workspace, edit, options),
 });

@@ -23,5 +23,5 @@ export const createBackup = workspaceVerb({
   command: "backup create",
   unserved: "it takes a repository that is open in its caller's own process",
   needs: "nothing",
-  run: async (...given) => (await import("../../operations/backup.ts")).createBackup(...given),
+  run: async (...given) => (await import("../../keep/backup.ts")).createBackup(...given),
 });

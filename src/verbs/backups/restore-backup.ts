@@ -12,5 +12,5 @@ export const restoreBackup = workspaceVerb({
   command: "backup restore --in-place",
   unserved: "it takes a repository that is open in its caller's own process",
   needs: "nothing",
-  run: async (...given) => (await import("../../operations/backup.ts")).restoreBackup(...given),
+  run: async (...given) => (await import("../../keep/backup.ts")).restoreBackup(...given),
 });

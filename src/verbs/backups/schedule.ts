@@ -27,7 +27,7 @@ export const due = workspaceVerb({
   // An agent chooses nothing: a person has scheduled the work, and its time has come.
   agents: [],
   tool,
-  run: async (...given) => (await import("../../operations/schedule/due.ts")).due(...given),
+  run: async (...given) => (await import("./schedule.run.ts")).due(...given),
 });
 
 export const schedule = workspaceVerb({
@@ -38,7 +38,7 @@ export const schedule = workspaceVerb({
   looks: true,
   withoutFolder: true,
   needs: "nothing",
-  run: async (...given) => (await import("../../operations/schedule/due.ts")).schedule(...given),
+  run: async (...given) => (await import("./schedule.run.ts")).schedule(...given),
 });
 
 export const setSchedule = workspaceVerb({
@@ -48,5 +48,5 @@ export const setSchedule = workspaceVerb({
   output: Schedule,
   errors: ["usage", "refused"],
   needs: "nothing",
-  run: async (...given) => (await import("../../operations/schedule/due.ts")).setSchedule(...given),
+  run: async (...given) => (await import("./schedule.run.ts")).setSchedule(...given),
 });

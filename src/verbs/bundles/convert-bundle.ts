@@ -11,5 +11,5 @@ export const convertBundle = libraryVerb({
   errors: [...bundleErrors, "already_exists"],
   command: "bundle convert",
   run: async (_hand, path, to, options) =>
-    (await import("../../operations/inspect/bundles.ts")).convertBundle(path, to, options),
+    (await import("../../look/inspect/bundles.ts")).convertBundle(path, to, options),
 });

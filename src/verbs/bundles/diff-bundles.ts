@@ -11,5 +11,5 @@ export const diffBundles = libraryVerb({
   output: DiffBundleFilesResult,
   errors: bundleErrors,
   command: "bundle diff",
-  run: async (_hand, a, b) => (await import("../../operations/inspect/bundles.ts")).diffBundles(a, b),
+  run: async (_hand, a, b) => (await import("../../look/inspect/bundles.ts")).diffBundles(a, b),
 });

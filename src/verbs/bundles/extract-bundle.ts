@@ -11,5 +11,5 @@ export const extractBundle = libraryVerb({
   errors: [...bundleErrors, "already_exists"],
   command: "bundle extract",
   run: async (_hand, path, to, options) =>
-    (await import("../../operations/inspect/bundles.ts")).extractBundle(path, to, options),
+    (await import("../../look/inspect/bundles.ts")).extractBundle(path, to, options),
 });

@@ -15,8 +15,7 @@ export const importMsgvault = libraryVerb({
   output: ImportMsgvaultResult,
   errors: ["not_found", "ambiguous", "damaged", "newer_version", "unsupported", "already_exists", "refused"],
   command: "backup import-msgvault",
-  run: async (_hand, ...given) =>
-    (await import("../../operations/directories/import-msgvault.ts")).importMsgvault(...given),
+  run: async (_hand, ...given) => (await import("../../change/import-msgvault.ts")).importMsgvault(...given),
 });
 
 export const listMsgvault = libraryVerb({
@@ -25,5 +24,5 @@ export const listMsgvault = libraryVerb({
   options: CallOptions,
   output: BackupList,
   errors: ["not_found", "damaged", "newer_version", "unsupported"],
-  run: async (_hand, from) => (await import("../../operations/directories/import-msgvault.ts")).listMsgvault(from),
+  run: async (_hand, from) => (await import("../../change/import-msgvault.ts")).listMsgvault(from),
 });

@@ -10,5 +10,5 @@ export const inspectBundle = libraryVerb({
   output: BundleInfo,
   errors: bundleErrors,
   command: "bundle inspect",
-  run: async (_hand, path) => (await import("../../operations/inspect/bundles.ts")).inspectBundle(path),
+  run: async (_hand, path) => (await import("../../look/inspect/bundles.ts")).inspectBundle(path),
 });

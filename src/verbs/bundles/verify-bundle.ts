@@ -9,6 +9,5 @@ export const verifyBundle = libraryVerb({
   output: VerifyBundleFileResult,
   errors: bundleErrors,
   command: "bundle verify",
-  run: async (_hand, path, options) =>
-    (await import("../../operations/inspect/bundles.ts")).verifyBundle(path, options),
+  run: async (_hand, path, options) => (await import("../../look/inspect/bundles.ts")).verifyBundle(path, options),
 });

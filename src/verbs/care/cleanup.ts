@@ -11,8 +11,7 @@ export const previewCleanup = workspaceVerb({
   looks: true,
   withoutFolder: true,
   agents: ["retention", "only"],
-  run: async ({ workspace }, options) =>
-    (await import("../../operations/cleanup.ts")).previewCleanup(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../keep/cleanup.ts")).previewCleanup(workspace, options),
 });
 
 export const runCleanup = workspaceVerb({
@@ -24,5 +23,5 @@ export const runCleanup = workspaceVerb({
   changesPoints: true,
   withoutFolder: true,
   event: ({ removed, bytes_freed }) => ({ type: "cleanup", data: { points: removed.length, bytes_freed } }),
-  run: async ({ workspace }, options) => (await import("../../operations/cleanup.ts")).runCleanup(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../keep/cleanup.ts")).runCleanup(workspace, options),
 });

@@ -8,5 +8,5 @@ export const doctor = workspaceVerb({
   command: "doctor",
   looks: true,
   changesWith: ["repair", "breakLocks"],
-  run: async ({ workspace }, options) => (await import("../../operations/engine.ts")).doctor(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../keep/engine.ts")).doctor(workspace, options),
 });

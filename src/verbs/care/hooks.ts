@@ -11,7 +11,7 @@ export const hooks = workspaceVerb({
   errors: ["refused"],
   by: "operators",
   looks: true,
-  run: async ({ workspace }) => (await import("../../operations/kept/hooks.ts")).hooks(workspace),
+  run: async ({ workspace }) => (await import("../../keep/hooks.ts")).hooks(workspace),
 });
 
 export const setHooks = workspaceVerb({
@@ -22,5 +22,5 @@ export const setHooks = workspaceVerb({
   errors: ["usage", "refused"],
   command: { hooks: object({ workspace: WorkspaceRef, hooks: orNull(Hooks) }) },
   by: "operators",
-  run: async ({ workspace }, edit) => (await import("../../operations/kept/hooks.ts")).setHooks(workspace, edit),
+  run: async ({ workspace }, edit) => (await import("../../keep/hooks.ts")).setHooks(workspace, edit),
 });

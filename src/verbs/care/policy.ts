@@ -11,7 +11,7 @@ export const policy = workspaceVerb({
   looks: true,
   agents: [],
   needs: "control",
-  run: async (control) => (await import("../../operations/cleanup.ts")).policy(control),
+  run: async (control) => (await import("../../keep/cleanup.ts")).policy(control),
 });
 
 export const setPolicy = workspaceVerb({
@@ -30,5 +30,5 @@ export const setPolicy = workspaceVerb({
   },
   needs: "control",
   event: () => ({ type: "policy", data: {} }),
-  run: async (...given) => (await import("../../operations/cleanup.ts")).setPolicy(...given),
+  run: async (...given) => (await import("../../keep/cleanup.ts")).setPolicy(...given),
 });

@@ -12,6 +12,5 @@ export const removePaths = workspaceVerb({
   // No point is removed.
   event: ({ dry_run: isPlan, point_count: count, bytes_freed }) =>
     isPlan || count === 0 ? null : { type: "cleanup", data: { points: 0, bytes_freed } },
-  run: async ({ workspace }, options) =>
-    (await import("../../operations/content/remove-paths.ts")).removePaths(workspace, options),
+  run: async ({ workspace }, options) => (await import("./remove-paths.run.ts")).removePaths(workspace, options),
 });

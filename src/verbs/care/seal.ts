@@ -9,7 +9,7 @@ export const seal = workspaceVerb({
   command: "seal",
   looks: true,
   stores: true,
-  run: async ({ workspace }, options) => (await import("../../operations/verify.ts")).seal(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../look/verify.ts")).seal(workspace, options),
 });
 
 export const sealWhenIdle = workspaceVerb({

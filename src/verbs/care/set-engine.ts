@@ -12,5 +12,5 @@ export const setEngine = workspaceVerb({
   errors: ["unsupported", "refused", "permission", "conflict"],
   by: "operators",
   run: async ({ workspace }, type, options) =>
-    (await import("../../operations/engine.ts")).setEngine(workspace, type, options),
+    (await import("../../keep/engine.ts")).setEngine(workspace, type, options),
 });

@@ -8,5 +8,5 @@ export const store = workspaceVerb({
   output: StoreInfo,
   command: "store",
   looks: true,
-  run: async ({ workspace }, options) => (await import("../../operations/status.ts")).store(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../look/status.ts")).store(workspace, options),
 });

@@ -8,7 +8,7 @@ export const verifyAll = workspaceVerb({
   looks: true,
   stores: true,
   run: async ({ workspace, parts }, options) => {
-    const { orThrown, verifyAll: all } = await import("../../operations/verify.ts");
+    const { orThrown, verifyAll: all } = await import("../../look/verify.ts");
     return orThrown(await all(workspace, parts, options), options);
   },
 });

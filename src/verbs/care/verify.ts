@@ -17,5 +17,5 @@ export const verify = workspaceVerb({
   agents: ["deep", "throwOnDamage"],
   seals: true,
   run: async ({ workspace, unsealed }, point, options) =>
-    (await import("../../operations/verify.ts")).verify(workspace, point, { ...options, unsealed }),
+    (await import("../../look/verify.ts")).verify(workspace, point, { ...options, unsealed }),
 });

@@ -11,5 +11,5 @@ export const addToContext = libraryVerb({
   errors: [...contextErrors, "already_exists"],
   command: "context add",
   run: async (_hand, store, uri, from, options) =>
-    (await import("../../operations/context/stores.ts")).addToContext(store, uri, from, options),
+    (await import("../../keep/context/stores.ts")).addToContext(store, uri, from, options),
 });

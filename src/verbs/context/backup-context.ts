@@ -11,5 +11,5 @@ export const backupContext = libraryVerb({
   errors: exportErrors,
   command: "bundle backup",
   run: async (_hand, store, to, options) =>
-    (await import("../../operations/context/bundles.ts")).backupContext(store, to, options),
+    (await import("../../keep/context/bundles.ts")).backupContext(store, to, options),
 });

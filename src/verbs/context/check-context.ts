@@ -8,6 +8,5 @@ export const checkContext = libraryVerb({
   output: CheckContextResult,
   errors: contextErrors,
   command: "context check",
-  run: async (_hand, store, options) =>
-    (await import("../../operations/context/stores.ts")).checkContext(store, options),
+  run: async (_hand, store, options) => (await import("../../keep/context/stores.ts")).checkContext(store, options),
 });

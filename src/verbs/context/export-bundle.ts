@@ -12,5 +12,5 @@ export const exportBundle = libraryVerb({
   errors: exportErrors,
   command: "bundle export",
   run: async (_hand, store, uri, to, options) =>
-    (await import("../../operations/context/bundles.ts")).exportBundle(store, uri, to, options),
+    (await import("../../keep/context/bundles.ts")).exportBundle(store, uri, to, options),
 });

@@ -11,5 +11,5 @@ export const findInContext = libraryVerb({
   errors: contextErrors,
   command: "context find",
   run: async (_hand, store, query, options) =>
-    (await import("../../operations/context/stores.ts")).findInContext(store, query, options),
+    (await import("../../keep/context/stores.ts")).findInContext(store, query, options),
 });

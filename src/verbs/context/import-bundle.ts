@@ -11,5 +11,5 @@ export const importBundle = libraryVerb({
   errors: importErrors,
   command: "bundle import",
   run: async (_hand, store, path, parent, options) =>
-    (await import("../../operations/context/bundles.ts")).importBundle(store, path, parent, options),
+    (await import("../../keep/context/bundles.ts")).importBundle(store, path, parent, options),
 });

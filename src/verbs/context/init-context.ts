@@ -10,6 +10,5 @@ export const initContext = libraryVerb({
   output: ContextInfo,
   errors: ["already_exists", "usage", "unsupported"],
   command: "context init",
-  run: async (_hand, folder, options) =>
-    (await import("../../operations/context/stores.ts")).initContext(folder, options),
+  run: async (_hand, folder, options) => (await import("../../keep/context/stores.ts")).initContext(folder, options),
 });

@@ -9,5 +9,5 @@ export const listContext = libraryVerb({
   errors: contextErrors,
   command: "context ls",
   run: async (_hand, store, uri, options) =>
-    (await import("../../operations/context/stores.ts")).listContext(store, uri, options),
+    (await import("../../keep/context/stores.ts")).listContext(store, uri, options),
 });

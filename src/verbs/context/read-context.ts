@@ -9,5 +9,5 @@ export const readContext = libraryVerb({
   errors: contextErrors,
   command: "context cat",
   run: async (_hand, store, uri, options) =>
-    (await import("../../operations/context/stores.ts")).readContext(store, uri, options),
+    (await import("../../keep/context/stores.ts")).readContext(store, uri, options),
 });

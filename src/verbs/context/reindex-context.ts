@@ -8,6 +8,5 @@ export const reindexContext = libraryVerb({
   output: ReindexContextResult,
   errors: contextErrors,
   command: "context reindex",
-  run: async (_hand, store, options) =>
-    (await import("../../operations/context/stores.ts")).reindexContext(store, options),
+  run: async (_hand, store, options) => (await import("../../keep/context/stores.ts")).reindexContext(store, options),
 });

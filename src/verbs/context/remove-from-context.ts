@@ -10,5 +10,5 @@ export const removeFromContext = libraryVerb({
   errors: contextErrors,
   command: "context rm",
   run: async (_hand, store, uri, options) =>
-    (await import("../../operations/context/stores.ts")).removeFromContext(store, uri, options),
+    (await import("../../keep/context/stores.ts")).removeFromContext(store, uri, options),
 });

@@ -11,5 +11,5 @@ export const restoreContext = libraryVerb({
   errors: importErrors,
   command: "bundle restore",
   run: async (_hand, store, path, options) =>
-    (await import("../../operations/context/bundles.ts")).restoreContext(store, path, options),
+    (await import("../../keep/context/bundles.ts")).restoreContext(store, path, options),
 });

@@ -10,7 +10,7 @@ export const detectEngine = libraryVerb({
   options: CallOptions,
   output: EngineResult,
   command: "engine",
-  run: async (_hand, path, options) => (await import("../../operations/engine.ts")).detectEngine(path, options),
+  run: async (_hand, path, options) => (await import("../../keep/engine.ts")).detectEngine(path, options),
 });
 
 export const validateEngine = libraryVerb({
@@ -19,6 +19,5 @@ export const validateEngine = libraryVerb({
   options: CallOptions,
   output: nothing(),
   errors: ["unsupported"],
-  run: async (_hand, path, type, options) =>
-    (await import("../../operations/engine.ts")).requireEngine(path, type, options),
+  run: async (_hand, path, type, options) => (await import("../../keep/engine.ts")).requireEngine(path, type, options),
 });

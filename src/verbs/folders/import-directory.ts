@@ -11,5 +11,5 @@ export const importDirectory = libraryVerb({
   output: ImportDirectoryResult,
   errors: ["not_found", "damaged", "newer_version", "already_exists", "refused"],
   command: { import: ImportDirectoryResult, clone: ImportDirectoryResult },
-  run: async (...given) => (await import("../../operations/directories/import.ts")).importDirectory(...given),
+  run: async (...given) => (await import("./import-directory.run.ts")).importDirectory(...given),
 });

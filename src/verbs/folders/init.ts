@@ -11,5 +11,5 @@ export const init = libraryVerb({
   output: client,
   errors: ["already_exists", "refused"],
   unserved: "`register` keeps a folder",
-  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).init(hand, path, options),
+  run: async (hand, path, options) => (await import("../../change/set-up.ts")).init(hand, path, options),
 });

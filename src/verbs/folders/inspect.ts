@@ -10,5 +10,5 @@ export const inspect = libraryVerb({
   output: InspectResult,
   errors: ["unsupported"],
   command: "inspect",
-  run: async (_hand, file, options) => (await import("../../operations/inspect.ts")).inspect(file, options),
+  run: async (_hand, file, options) => (await import("./inspect.run.ts")).inspect(file, options),
 });

@@ -13,5 +13,5 @@ export const listWorkspaces = libraryVerb({
       save_points: rows(object({ workspace: text("the workspace's folder, absolute"), ...SavePoint.entries })),
     }),
   },
-  run: async ({ parts }, options) => (await import("../../operations/workspaces.ts")).listWorkspaces(parts, options),
+  run: async ({ parts }, options) => (await import("./list-workspaces.run.ts")).listWorkspaces(parts, options),
 });

@@ -9,7 +9,7 @@ export const initRepository = libraryVerb({
   errors: ["already_exists", "permission"],
   command: { "backup init": RepositoryInfo },
   unserved: "it gives something that is open in its caller's own process",
-  run: async (hand, options) => (await import("../../operations/opened-repository.ts")).initRepository(hand, options),
+  run: async (hand, options) => (await import("../../keep/opened-repository.ts")).initRepository(hand, options),
 });
 
 export const openRepository = libraryVerb({
@@ -18,5 +18,5 @@ export const openRepository = libraryVerb({
   output: repository("the open repository"),
   errors: ["not_found", "wrong_password", "usage"],
   unserved: "it gives something that is open in its caller's own process",
-  run: async (hand, options) => (await import("../../operations/opened-repository.ts")).openRepository(hand, options),
+  run: async (hand, options) => (await import("../../keep/opened-repository.ts")).openRepository(hand, options),
 });

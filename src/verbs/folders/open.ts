@@ -12,7 +12,7 @@ export const open = libraryVerb({
   output: client,
   errors: ["not_a_workspace"],
   unserved: "`register` opens a folder that is kept, and keeps it",
-  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).open(hand, path, options),
+  run: async (hand, path, options) => (await import("../../change/set-up.ts")).open(hand, path, options),
 });
 
 export const openOrInit = libraryVerb({
@@ -30,5 +30,5 @@ export const openOrInit = libraryVerb({
     }),
   },
   unserved: "`register` opens a folder, or keeps it",
-  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).openOrInit(hand, path, options),
+  run: async (hand, path, options) => (await import("../../change/set-up.ts")).openOrInit(hand, path, options),
 });

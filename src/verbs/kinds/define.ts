@@ -1,7 +1,7 @@
 import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import type { GenericSchema, Of, Schema } from "../../contract/schema.ts";
 import type { Argument, Call, Declared, How, Rights, Verb } from "../../contract/verb.ts";
-import type { Hand, LibraryHand, Opened } from "../../operations/hand.ts";
+import type { Hand, LibraryHand, Opened } from "../../keep/hand.ts";
 import type { Tool } from "./tool.ts";
 import type { ControlPaths } from "../../workspace/place/control-layout.ts";
 

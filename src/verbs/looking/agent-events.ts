@@ -13,7 +13,7 @@ export const agentEvents = workspaceVerb({
     const log = readAgentEvents(workspace.found);
     const events = limit === 0 ? [] : log.slice(-limit);
     // A hook saves into a damaged store too, if it needs nothing of the damaged part.
-    await (await import("../../operations/status.ts")).warnOfDamage(workspace, { onWarning });
+    await (await import("../../look/status.ts")).warnOfDamage(workspace, { onWarning });
     return { events: withTexts(workspace.found, events), agents: hooksIn(workspace.found, log), watched: null };
   },
 });

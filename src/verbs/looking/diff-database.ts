@@ -15,10 +15,5 @@ export const diffDatabase = workspaceVerb({
   looks: true,
   opensPaths: true,
   run: async ({ workspace }, path, a, b, options) =>
-    (await import("../../operations/databases/diff-database.ts")).diffDatabase(
-      workspace,
-      path,
-      [a, b ?? null],
-      options,
-    ),
+    (await import("./diff-database.run.ts")).diffDatabase(workspace, path, [a, b ?? null], options),
 });

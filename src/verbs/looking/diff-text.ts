@@ -16,5 +16,5 @@ export const diffText = workspaceVerb({
   givesContent: true,
   seals: true,
   run: async ({ workspace }, path, a, b, options) =>
-    (await import("../../operations/content/diff-text.ts")).diffText(workspace, path, [a, b ?? null], options),
+    (await import("./diff-text.run.ts")).diffText(workspace, path, [a, b ?? null], options),
 });

@@ -38,5 +38,5 @@ export const diff = workspaceVerb({
   seals: true,
   tool,
   run: async ({ workspace }, a, b, options) =>
-    (await import("../../operations/diff.ts")).diff(workspace, a, b ?? null, options),
+    (await import("../../look/diff.ts")).diff(workspace, a, b ?? null, options),
 });

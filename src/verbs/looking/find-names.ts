@@ -14,5 +14,5 @@ export const findNames = workspaceVerb({
   withoutFolder: true,
   agents: ["ignoreCase", "limit", "all"],
   run: async ({ workspace }, pattern, options) =>
-    (await import("../../operations/content/find-names.ts")).findNames(workspace, pattern, options),
+    (await import("./find-names.run.ts")).findNames(workspace, pattern, options),
 });

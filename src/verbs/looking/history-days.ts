@@ -10,5 +10,5 @@ export const historyDays = workspaceVerb({
   looks: true,
   withoutFolder: true,
   agents: ["all"],
-  run: async ({ workspace }, options) => (await import("../../operations/history.ts")).historyDays(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../look/history.ts")).historyDays(workspace, options),
 });

@@ -40,5 +40,5 @@ export const history = workspaceVerb({
   agents: ["grep", "tag", "since", "until", "path", "all", "skip", "changes"],
   tool,
   run: async ({ workspace }, _name, limit, options) =>
-    (await import("../../operations/history.ts")).history(workspace, limit ?? 0, options),
+    (await import("../../look/history.ts")).history(workspace, limit ?? 0, options),
 });

@@ -14,7 +14,7 @@ export const latestSavePoint = workspaceVerb({
   agents: [],
   run: async ({ workspace }) => {
     const latest = workspace.points.latest();
-    return latest === null ? null : (await import("../../operations/public-point.ts")).publicPoint(latest);
+    return latest === null ? null : (await import("../../look/public-point.ts")).publicPoint(latest);
   },
 });
 

@@ -20,6 +20,6 @@ export const read = workspaceVerb({
   givesContent: true,
   run: async ({ workspace }, target, path, options) =>
     options.archive === undefined
-      ? (await import("../../operations/content/read.ts")).read(workspace, target, path, options)
-      : (await import("../../operations/content/archive.ts")).readArchive(workspace, target, path, options),
+      ? (await import("../../look/read.ts")).read(workspace, target, path, options)
+      : (await import("../../look/archive.ts")).readArchive(workspace, target, path, options),
 });

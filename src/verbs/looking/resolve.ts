@@ -14,7 +14,7 @@ export const resolve = workspaceVerb({
   agents: [],
   seals: true,
   run: async ({ workspace }, point) =>
-    (await import("../../operations/public-point.ts")).publicPoint(workspace.resolve(point)),
+    (await import("../../look/public-point.ts")).publicPoint(workspace.resolve(point)),
 });
 
 export const shortIds = workspaceVerb({
@@ -26,5 +26,5 @@ export const shortIds = workspaceVerb({
   looks: true,
   agents: [],
   needs: "control",
-  run: async (...given) => (await import("../../operations/public-point.ts")).shortIds(...given),
+  run: async (...given) => (await import("../../look/public-point.ts")).shortIds(...given),
 });

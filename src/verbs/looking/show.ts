@@ -74,5 +74,5 @@ export const show = workspaceVerb({
   seals: true,
   tool,
   run: async ({ workspace }, target, path, options) =>
-    (await import("../../operations/show.ts")).show(workspace, target, path ?? "", options),
+    (await import("../../look/show.ts")).show(workspace, target, path ?? "", options),
 });

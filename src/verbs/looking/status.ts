@@ -31,8 +31,8 @@ export const status = workspaceVerb({
   addsWatched: true,
   tool,
   run: async ({ workspace, unsealed }, options) => {
-    const { currentReasons } = await import("../../operations/engine.ts");
+    const { currentReasons } = await import("../../keep/engine.ts");
     const reasons = await currentReasons(workspace.found, options);
-    return (await import("../../operations/status.ts")).status(workspace, { ...options, unsealed }, reasons);
+    return (await import("../../look/status.ts")).status(workspace, { ...options, unsealed }, reasons);
   },
 });

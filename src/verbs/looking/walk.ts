@@ -15,5 +15,5 @@ export const walk = workspaceVerb({
   withoutFolder: true,
   agents: [],
   run: async ({ workspace }, target, path, options) =>
-    (await import("../../operations/show.ts")).walk(workspace, target, path ?? "", options),
+    (await import("../../look/show.ts")).walk(workspace, target, path ?? "", options),
 });

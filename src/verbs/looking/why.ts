@@ -32,6 +32,5 @@ export const why = workspaceVerb({
   agents: ["limit"],
   seals: true,
   tool,
-  run: async ({ workspace }, path, options) =>
-    (await import("../../operations/history.ts")).why(workspace, path, options),
+  run: async ({ workspace }, path, options) => (await import("../../look/history.ts")).why(workspace, path, options),
 });

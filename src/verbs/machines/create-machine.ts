@@ -10,5 +10,5 @@ export const createMachine = libraryVerb({
   command: { "vm create": MachineInfo, "vm run": MachineInfo },
   unserved: "it runs a program, which is its caller's to run",
   run: async (_hand, root, name, options) =>
-    (await import("../../operations/machines/life.ts")).createMachine(root, name, options),
+    (await import("../../keep/machines/life.ts")).createMachine(root, name, options),
 });

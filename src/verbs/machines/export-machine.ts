@@ -11,5 +11,5 @@ export const exportMachine = libraryVerb({
   output: ExportPointResult,
   errors: [...machineErrors, "already_exists", "no_space"],
   command: "vm export",
-  run: async (...given) => (await import("../../operations/machines/states.ts")).exportMachine(...given),
+  run: async (...given) => (await import("../../keep/machines/states.ts")).exportMachine(...given),
 });

@@ -9,5 +9,5 @@ export const inspectMachine = libraryVerb({
   output: MachineInfo,
   errors: machineErrors,
   command: "vm inspect",
-  run: async (_hand, root, name) => (await import("../../operations/machines/life.ts")).inspectMachine(root, name),
+  run: async (_hand, root, name) => (await import("../../keep/machines/life.ts")).inspectMachine(root, name),
 });

@@ -8,5 +8,5 @@ export const listMachines = libraryVerb({
   options: CallOptions,
   output: ListMachinesResult,
   command: "vm list",
-  run: async (_hand, root, options) => (await import("../../operations/machines/life.ts")).listMachines(root, options),
+  run: async (_hand, root, options) => (await import("../../keep/machines/life.ts")).listMachines(root, options),
 });

@@ -9,5 +9,5 @@ export const removeMachine = libraryVerb({
   output: object({ name: text() }),
   errors: [...machineErrors, "refused"],
   command: "vm rm",
-  run: async (...given) => (await import("../../operations/machines/life.ts")).removeMachine(...given),
+  run: async (...given) => (await import("../../keep/machines/life.ts")).removeMachine(...given),
 });

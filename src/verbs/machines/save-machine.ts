@@ -9,5 +9,5 @@ export const saveMachine = libraryVerb({
   output: SaveMachineResult,
   errors: [...machineErrors, "no_space", "refused"],
   command: "vm save",
-  run: async (...given) => (await import("../../operations/machines/states.ts")).saveMachine(...given),
+  run: async (...given) => (await import("../../keep/machines/states.ts")).saveMachine(...given),
 });

@@ -11,5 +11,5 @@ export const startMachine = libraryVerb({
   command: "vm start",
   unserved: "it runs a program, which is its caller's to run",
   run: async (_hand, root, name, options) =>
-    (await import("../../operations/machines/life.ts")).startMachine(root, name, options),
+    (await import("../../keep/machines/life.ts")).startMachine(root, name, options),
 });

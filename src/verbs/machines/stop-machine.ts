@@ -9,5 +9,5 @@ export const stopMachine = libraryVerb({
   errors: machineErrors,
   command: "vm stop",
   run: async (_hand, root, name, options) =>
-    (await import("../../operations/machines/life.ts")).stopMachine(root, name, options),
+    (await import("../../keep/machines/life.ts")).stopMachine(root, name, options),
 });

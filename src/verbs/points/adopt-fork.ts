@@ -29,7 +29,7 @@ export const adoptFork = workspaceVerb({
   changesPoints: true,
   event: (adopted) => ({ type: "restore", data: adopted }),
   run: async ({ workspace }, fork, options) =>
-    (await import("../../operations/directories/adopt.ts")).adoptFork(workspace, fork, options),
+    (await import("./adopt-fork.run.ts")).adoptFork(workspace, fork, options),
 });
 
 export const planAdoptFork = workspaceVerb({
@@ -47,7 +47,7 @@ export const planAdoptFork = workspaceVerb({
   seals: true,
   opensPaths: throughSqlite,
   run: async ({ workspace }, fork, options) =>
-    (await import("../../operations/directories/adopt.ts")).planAdoptFork(workspace, fork, options),
+    (await import("./adopt-fork.run.ts")).planAdoptFork(workspace, fork, options),
 });
 
 export const removeFork = workspaceVerb({
@@ -61,7 +61,7 @@ export const removeFork = workspaceVerb({
   changesPoints: true,
   unserved: "the daemon does not remove folders",
   async run({ workspace }, fork, options) {
-    const { removeFork: remove } = await import("../../operations/directories/remove-fork.ts");
+    const { removeFork: remove } = await import("../../change/remove-fork.ts");
     const result = await remove(workspace, fork, options);
     await (await import("../../agents/cover.ts")).passCover(process.env, result.workspace.path);
     return result;
@@ -80,5 +80,5 @@ export const planRemoveFork = workspaceVerb({
   looks: true,
   unserved: "the daemon does not remove folders",
   run: async ({ workspace }, fork, options) =>
-    (await import("../../operations/directories/fork-plan.ts")).planRemoveFork(workspace, fork, options),
+    (await import("../../change/fork-plan.ts")).planRemoveFork(workspace, fork, options),
 });

@@ -20,5 +20,5 @@ export const bisect = workspaceVerb({
   unserved: "it runs a program, which is its caller's to run",
   needs: "nothing",
   run: async ({ within }, good, bad, command, options) =>
-    (await import("../../operations/directories/bisect.ts")).bisect({ good, bad, command }, options, within),
+    (await import("./bisect.run.ts")).bisect({ good, bad, command }, options, within),
 });

@@ -17,5 +17,5 @@ export const exportPoint = workspaceVerb({
   looks: true,
   seals: true,
   run: async ({ workspace }, point, to, options) =>
-    (await import("../../operations/directories/fork.ts")).exportPoint(workspace, point, to, options),
+    (await import("../../change/fork.ts")).exportPoint(workspace, point, to, options),
 });

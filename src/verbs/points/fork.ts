@@ -37,7 +37,7 @@ export const fork = workspaceVerb({
   makesFolder: true,
   tool,
   async run({ workspace, parts }, point, path, options) {
-    const { fork: start } = await import("../../operations/directories/fork.ts");
+    const { fork: start } = await import("../../change/fork.ts");
     const result = await start(workspace, { point, path }, { ...options, parts });
     const from = workspace.found.folder.toString();
     await (await import("../../agents/cover.ts")).passCover(process.env, from, result.workspace.path);

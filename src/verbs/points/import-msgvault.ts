@@ -19,5 +19,5 @@ export const importMsgvaultPoints = workspaceVerb({
   by: "operators",
   changesPoints: true,
   run: async ({ workspace }, from, options) =>
-    (await import("../../operations/directories/msgvault-points.ts")).importMsgvaultPoints(workspace, from, options),
+    (await import("./import-msgvault.run.ts")).importMsgvaultPoints(workspace, from, options),
 });

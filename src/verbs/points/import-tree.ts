@@ -13,5 +13,5 @@ export const importTree = workspaceVerb({
   errors: ["not_found", "unsupported", "already_exists"],
   by: "operators",
   run: async ({ workspace }, tree, options) =>
-    (await import("../../operations/save.ts")).importTree(workspace, tree, options),
+    (await import("../../change/save.ts")).importTree(workspace, tree, options),
 });

@@ -16,7 +16,7 @@ export const pin = workspaceVerb({
   command: { pin: object(pointData) },
   event: (point) => ({ type: "pin", data: point }),
   run: async ({ workspace }, target, options) =>
-    (await import("../../operations/marks.ts")).pin(workspace, target, options),
+    (await import("../../change/marks.ts")).pin(workspace, target, options),
 });
 
 export const unpin = workspaceVerb({
@@ -25,5 +25,5 @@ export const unpin = workspaceVerb({
   command: { unpin: object(pointData) },
   event: (point) => ({ type: "unpin", data: point }),
   run: async ({ workspace }, target, options) =>
-    (await import("../../operations/marks.ts")).unpin(workspace, target, options),
+    (await import("../../change/marks.ts")).unpin(workspace, target, options),
 });

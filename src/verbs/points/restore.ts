@@ -37,8 +37,8 @@ export const restore = workspaceVerb({
   event: wentBack,
   tool,
   run: async ({ workspace }, { to, ...options }) => {
-    if (to === undefined) return (await import("../../operations/restore.ts")).restore(workspace, options);
-    return (await import("../../operations/directories/fork.ts")).restoreTo(workspace, { ...options, to });
+    if (to === undefined) return (await import("../../change/restore.ts")).restore(workspace, options);
+    return (await import("../../change/fork.ts")).restoreTo(workspace, { ...options, to });
   },
 });
 
@@ -53,8 +53,7 @@ export const planRestore = workspaceVerb({
   agents: ["target", "paths", "keepPresent", "cause"],
   seals: true,
   opensPaths: throughSqlite,
-  run: async ({ workspace }, options) =>
-    (await import("../../operations/restore-plan.ts")).planRestore(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../change/restore-plan.ts")).planRestore(workspace, options),
 });
 
 export const restoreLatest = workspaceVerb({
@@ -68,5 +67,5 @@ export const restoreLatest = workspaceVerb({
   changesPoints: true,
   event: wentBack,
   run: async ({ workspace }, _name, options) =>
-    (await import("../../operations/restore.ts")).restoreLatest(workspace, options),
+    (await import("../../change/restore.ts")).restoreLatest(workspace, options),
 });

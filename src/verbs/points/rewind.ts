@@ -35,8 +35,7 @@ export const rewind = workspaceVerb({
   changesPoints: true,
   event: (rewound) => ({ type: "restore", data: rewound }),
   tool,
-  run: async ({ workspace }, turn, options) =>
-    (await import("../../operations/turns.ts")).rewind(workspace, turn, options),
+  run: async ({ workspace }, turn, options) => (await import("../../change/turns.ts")).rewind(workspace, turn, options),
 });
 
 export const planRewind = workspaceVerb({
@@ -52,5 +51,5 @@ export const planRewind = workspaceVerb({
   seals: true,
   opensPaths: throughSqlite,
   run: async ({ workspace }, turn, options) =>
-    (await import("../../operations/turns.ts")).planRewind(workspace, turn, options),
+    (await import("../../change/turns.ts")).planRewind(workspace, turn, options),
 });

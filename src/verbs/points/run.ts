@@ -15,12 +15,12 @@ export const run = workspaceVerb({
   run: async ({ client, within }, command, options) => {
     // Read before the import, because the client may be closed while the code is loaded.
     const root = client.workspacePath(options.workspaceName);
-    const { run: runCommand } = await import("../../operations/run.ts");
+    const { run: runCommand } = await import("../../change/run.ts");
     return runCommand(command, options, {
       // Saves without the client, which may be closed when the command ends.
       save: async (saving) =>
         within(saving.workspaceName, async (workspace) =>
-          (await import("../../operations/save.ts")).save(workspace, saving),
+          (await import("../../change/save.ts")).save(workspace, saving),
         ),
       root,
     });

@@ -61,5 +61,5 @@ export const save = workspaceVerb({
   freezes: true,
   event: (saved) => (saved.made ? { type: "save", data: saved } : null),
   tool,
-  run: async ({ workspace }, options) => (await import("../../operations/save.ts")).save(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../change/save.ts")).save(workspace, options),
 });

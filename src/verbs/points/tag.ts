@@ -13,5 +13,5 @@ export const tag = workspaceVerb({
   command: { tag: object(pointData) },
   event: (point) => ({ type: "tag", data: point }),
   run: async ({ workspace }, target, edit, options) =>
-    (await import("../../operations/marks.ts")).tag(workspace, target, { edit, options }),
+    (await import("../../change/marks.ts")).tag(workspace, target, { edit, options }),
 });

@@ -38,7 +38,7 @@ export const undo = workspaceVerb({
   changesPoints: true,
   event: (undone) => ({ type: "undo", data: undone }),
   tool,
-  run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).undo(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../change/restore.ts")).undo(workspace, options),
 });
 
 export const redo = workspaceVerb({
@@ -53,7 +53,7 @@ export const redo = workspaceVerb({
   makesPoint: "undo",
   changesPoints: true,
   event: (redone) => ({ type: "restore", data: redone }),
-  run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).redo(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../change/restore.ts")).redo(workspace, options),
 });
 
 export const operations = workspaceVerb({
@@ -64,7 +64,7 @@ export const operations = workspaceVerb({
   by: "writers",
   looks: true,
   agents: [],
-  run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).operations(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../change/restore.ts")).operations(workspace, options),
 });
 
 export const planUndo = workspaceVerb({
@@ -77,8 +77,7 @@ export const planUndo = workspaceVerb({
   looks: true,
   agents: ["expected"],
   seals: true,
-  run: async ({ workspace }, options) =>
-    (await import("../../operations/restore-plan.ts")).planUndo(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../change/restore-plan.ts")).planUndo(workspace, options),
 });
 
 export const planRedo = workspaceVerb({
@@ -91,6 +90,5 @@ export const planRedo = workspaceVerb({
   looks: true,
   agents: ["expected"],
   seals: true,
-  run: async ({ workspace }, options) =>
-    (await import("../../operations/restore-plan.ts")).planRedo(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../change/restore-plan.ts")).planRedo(workspace, options),
 });

@@ -14,7 +14,7 @@ export const view = workspaceVerb({
   by: "operators",
   seals: true,
   run: async ({ workspace }, target, options) =>
-    (await import("../../operations/directories/fork.ts")).view(workspace, target, options),
+    (await import("../../change/fork.ts")).view(workspace, target, options),
 });
 
 export const listViews = workspaceVerb({
@@ -24,7 +24,7 @@ export const listViews = workspaceVerb({
   command: { "view --list": object({ views: rows(ViewLease) }) },
   by: "operators",
   looks: true,
-  run: async ({ workspace }) => (await import("../../operations/directories/fork.ts")).listViews(workspace),
+  run: async ({ workspace }) => (await import("../../change/fork.ts")).listViews(workspace),
 });
 
 export const closeView = workspaceVerb({
@@ -35,5 +35,5 @@ export const closeView = workspaceVerb({
   errors: ["not_found"],
   command: { "view --close": object({ closed: ViewLease }) },
   by: "operators",
-  run: async ({ workspace }, id) => (await import("../../operations/directories/fork.ts")).closeView(workspace, id),
+  run: async ({ workspace }, id) => (await import("../../change/fork.ts")).closeView(workspace, id),
 });

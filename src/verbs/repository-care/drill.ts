@@ -9,7 +9,7 @@ export const drill = repositoryVerb({
   errors: ["not_found", "no_space", "refused"],
   command: "backup drill",
   run: async (access, options) => {
-    const { orThrown } = await import("../../operations/verify.ts");
+    const { orThrown } = await import("../../look/verify.ts");
     const { drillRestore } = await import("../../backup/care/restore-check.ts");
     return orThrown(await drillRestore(access, options), options);
   },

@@ -8,7 +8,7 @@ export const verify = repositoryVerb({
   errors: ["not_found", "ambiguous"],
   command: "backup verify",
   run: async (access, options) => {
-    const { orThrown } = await import("../../operations/verify.ts");
+    const { orThrown } = await import("../../look/verify.ts");
     const { verifyBackup } = await import("../../backup/care/restore-check.ts");
     return orThrown(await verifyBackup(access, options), options);
   },

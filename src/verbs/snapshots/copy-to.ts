@@ -10,7 +10,7 @@ export const copyTo = repositoryVerb({
   errors: ["damaged"],
   command: "backup copy",
   run: async (access, target, options) => {
-    const { accessOf } = await import("../../operations/opened-repository.ts");
+    const { accessOf } = await import("../../keep/opened-repository.ts");
     const { copyBackups } = await import("../../backup/care/copy.ts");
     return accessOf("copyTo", target).during(options, async (into) => copyBackups(access, into, options));
   },

@@ -29,7 +29,7 @@ export const createFromCommand = repositoryVerb({
   output: StreamBackupResult,
   errors: ["io", "not_found", "permission"],
   run: async (access, command, options) => {
-    const { checkCommand, processOutput } = await import("../../operations/run.ts");
+    const { checkCommand, processOutput } = await import("../../change/run.ts");
     checkCommand(command);
     const { cwd = process.cwd(), signal } = options;
     const { createFromStream: create } = await import("../../backup/create/create-from-stream.ts");

@@ -11,7 +11,7 @@ import { CairnError } from "../../errors.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { DoctorResult, Finding } from "../../contract/index.ts";
-import { type TestFolder, testFolder } from "../../operations/testing-folder.ts";
+import { type TestFolder, testFolder } from "../../keep/testing-folder.ts";
 
 interface Scene extends TestFolder {
   control: string;

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { type TestFolder, testFolder } from "../../operations/testing-folder.ts";
+import { type TestFolder, testFolder } from "../../keep/testing-folder.ts";
 import { EmbeddedStore } from "../store/embedded-store.ts";
 import { type ObjectId, objectIdOf } from "../../ids.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "../points/point-files.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sha256 } from "../../crypto/hash.ts";
-import { hasCode } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
 import { decodeSteps, encodeSteps, type Step } from "./steps.ts";
 
 const old = {

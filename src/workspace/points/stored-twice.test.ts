@@ -17,7 +17,7 @@ import { test, type TestContext } from "node:test";
 import { EmbeddedStore } from "../store/embedded-store.ts";
 import { storePaths } from "../store/store-paths.ts";
 import { walkDigests } from "../store/testing-walk.ts";
-import { type TestFolder, testFolder } from "../../operations/testing-folder.ts";
+import { type TestFolder, testFolder } from "../../keep/testing-folder.ts";
 import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 
 /** A workspace whose store holds all of its points twice. */

@@ -253,7 +253,7 @@ export function locationOf(context: Context, input: Input): string {
 export async function msgvaultFolder(context: Context, input: Input): Promise<string | null> {
   const location = nameOf(context, input) ?? "";
   if (location === "") return null;
-  return (await import("../../../operations/inspect/msgvault-folder.ts")).msgvaultAt(absolute(context, location));
+  return (await import("../../../look/inspect/msgvault-folder.ts")).msgvaultAt(absolute(context, location));
 }
 
 /** Makes a relative path absolute, from the current folder. */

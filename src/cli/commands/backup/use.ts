@@ -7,7 +7,7 @@ import { tryKept } from "../../../daemon/unit.ts";
 import { storedRetention } from "../../../formats/records/policy.ts";
 import { durableMkdir, durableWrite } from "../../../fs/durable.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
-import { shownAlarm } from "../../../operations/kept/alarm.ts";
+import { shownAlarm } from "../../../keep/alarm.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";

@@ -7,7 +7,7 @@ import { assertFolder, type FolderState, readFolder } from "../../../../test/fix
 import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
 import { makeFirst } from "../../../../test/fixtures/two-states.ts";
 import { resticCheck } from "../../../../test/fixtures/work.ts";
-import { read } from "../../../operations/content/read.ts";
+import { read } from "../../../look/read.ts";
 import { findWorkspace } from "../../place/find-workspace.ts";
 import { verifyAll, verifyPoint } from "../../care/verify.ts";
 import { Workspace } from "../../open/workspace.ts";

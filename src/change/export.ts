@@ -1,0 +1,139 @@
+import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
+import { describeContent } from "../bundle/export-directory/directory.ts";
+import { packTar } from "../bundle/export-directory/tar.ts";
+import { savedIn } from "../capture/vm/state.ts";
+import type { ExportPointOptions, ExportPointResult } from "../contract/export-directory.ts";
+import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { CONTENT, type Envelope, ENVELOPE, encodeEnvelope, type EnvelopeEntry } from "../formats/envelope/envelope.ts";
+import { describedBy, roleOf, SIDECAR } from "../formats/machine/machine.ts";
+import { plural } from "../formats/sizes.ts";
+import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName } from "../fs/durable.ts";
+import { removeAll } from "../fs/remove-all.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
+import { unfinishedBeside } from "../fs/work-directory.ts";
+import { throttled } from "../pacer.ts";
+import { freeFolder, requireFree } from "../workspace/new-folder/new-folder.ts";
+import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
+import { requireOutside, restoreTo } from "../workspace/new-folder/write-point.ts";
+import { realPathOf } from "../workspace/place/find-workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
+import { publicPoint } from "../look/public-point.ts";
+
+/**
+ * Writes a point as an export directory: its content under a temporary name beside the directory; every file is read
+ * again for its hash; then the envelope. After all is durable, the rename is the commit. A tar file is packed from that
+ * directory, which is then removed.
+ */
+export async function exportPoint(
+  workspace: Workspace,
+  target: string,
+  to: string,
+  options: ExportPointOptions,
+): Promise<ExportPointResult> {
+  const started = performance.now();
+  const directory = options.asTar === true ? freeFile(to) : freeFolder(to);
+  requireOutside(workspace, realPathOf(directory));
+  await recoverPartials(workspace, options);
+  const point = workspace.resolve(target);
+  const stage = unfinishedBeside(directory);
+  mkdirSync(stage, { mode: 0o700 });
+  try {
+    const { leftOut } = await restoreTo(workspace, { ...options, point, to: join(stage, CONTENT), paths: null });
+    if (leftOut.length > 0)
+      throw new CairnError("incomplete", `${plural(leftOut.length, "entry")} of the point could not be written`, {
+        hint: advice`${call("restore POINT --to DIR", "restore", { target: word("target"), to: word("to") })} writes the other entries, and lists those that it could not write`,
+      });
+    failpoint("export-directory.written");
+    const onFile = throttled(options.onProgress);
+    const content = await describeContent(stage, {
+      signal: options.signal,
+      onFile: (done) => onFile({ phase: "verifying", done }),
+    });
+    const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
+    const { id, name } = workspace.found.workspace;
+    const machine = savedIn(join(stage, CONTENT, SIDECAR));
+    const common = { save_point_id, created_at, tags, cause };
+    const envelope: Envelope = {
+      kind: machine === null ? "workspace" : "vm",
+      config:
+        machine === null
+          ? { id, name, description: message ?? "", ...common }
+          : { ...describedBy(machine), description: message ?? machine.description, ...common },
+      stateDigest: digest,
+      entries: content.entries,
+      files:
+        machine === null
+          ? content.files
+          : content.files.map((file) => ({ ...file, role: roleOf(file.name.slice(CONTENT.length + 1)) })),
+    };
+    durableWrite(join(stage, ENVELOPE), encodeEnvelope(envelope), { mode: 0o644 });
+    failpoint("export-directory.described");
+    if (options.asTar === true) await nameTar(stage, directory, content.entries, options.signal);
+    else {
+      chmodSync(stage, 0o755);
+      renameSync(stage, directory);
+    }
+    fsyncDirectory(dirname(directory));
+    return {
+      path: directory,
+      save_point_id,
+      state_digest: digest!,
+      files: content.files.length,
+      entries: content.entries.length,
+      bytes: content.files.reduce((sum, { size }) => sum + size, 0),
+      duration_ms: Math.round(performance.now() - started),
+    };
+  } catch (error) {
+    removeAll(stage);
+    const { code } = error as NodeJS.ErrnoException;
+    // Another process was faster: a rename does not replace a folder with entries.
+    if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
+    if (code === "ENAMETOOLONG")
+      throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
+        hint: advice`use ${call("restore POINT --to DIR", "restore", { target: word("target"), to: word("to") })} or ${call("backup create", "createBackup")} for long paths: in an export a path, with its folder, has at most about 4 000 bytes`,
+        cause: error,
+      });
+    throw toCairnError(error, `write ${printablePath(directory)}`);
+  }
+}
+
+/** Returns the real path of a missing file. Throws unless `file` is an absolute path of one. */
+function freeFile(file: string): string {
+  if (!isAbsolute(file)) throw new CairnError("usage", `the file must be an absolute path, not ${file}`);
+  const real = realPathOf(file);
+  if (lstatSync(real, { throwIfNoEntry: false }) !== undefined)
+    throw new CairnError("already_exists", `${printablePath(real)} is there already`, {
+      hint: "name a file that does not exist",
+    });
+  return real.toString("utf8");
+}
+
+/** Packs a directory into a file. The file gets its name when it is durable. */
+async function nameTar(
+  stage: string,
+  file: string,
+  entries: readonly EnvelopeEntry[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const socket = entries.find(({ kind }) => kind === "socket");
+  if (socket !== undefined)
+    throw new CairnError(
+      "refused",
+      `${printablePath(Buffer.from(socket.name, "latin1"))} is a socket, and a tar file cannot contain sockets`,
+      {
+        hint: "export the point as a directory instead",
+      },
+    );
+  const packed = unfinishedBeside(file);
+  try {
+    await packTar(stage, packed, signal);
+    fsyncFile(packed);
+    failpoint("export-directory.packed");
+    giveFreeName(packed, file);
+  } finally {
+    rmSync(packed, { force: true });
+  }
+  removeAll(stage);
+}

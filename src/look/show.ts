@@ -1,0 +1,92 @@
+import { CairnError, throwIfAborted } from "../errors.ts";
+import { joinPath } from "../formats/bytes.ts";
+import { ReadNodes, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
+import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
+import { collectPaced, newPacer } from "../pacer.ts";
+import { withSealed } from "../workspace/save/seal.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
+import type { ListedEntry, PathInput, ShowOptions, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
+import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
+import { mustFind, unlessMoved } from "./read.ts";
+import { publicPoint } from "./public-point.ts";
+
+/** Lists a point's entries at a path: the entries of a directory, or the single entry at the path. */
+export async function show(
+  workspace: Workspace,
+  target: string,
+  path: PathInput,
+  options: ShowOptions,
+): Promise<ShowResult> {
+  throwIfAborted(options.signal);
+  return workspace.engine.reading(async () => showReading(workspace, target, { path, ...options }), options);
+}
+
+async function showReading(
+  workspace: Workspace,
+  target: string,
+  { path, ...options }: { path: PathInput } & ShowOptions,
+): Promise<ShowResult> {
+  const point = workspace.resolve(target);
+  const source = await workspace.source(point);
+  const where = normalizeTyped(path);
+  const node = where.length === 0 ? null : mustFind(source, where, target);
+  const listed = node === null ? source.list(source.root) : node.type === "dir" ? source.list(node.subtree!) : [node];
+  const entries: ListedEntry[] = [];
+  const pace = newPacer(options.signal);
+  for (const each of await pageOf(listed, options)) {
+    await pace();
+    entries.push(listedEntry(each, each === node ? where : joinPath(where, each.name)));
+  }
+  return {
+    save_point: publicPoint(point),
+    ...displayPath(where),
+    kind: node === null ? "directory" : kindOf(node),
+    entries,
+    total: listed.length,
+  };
+}
+
+const ORDERS: Readonly<Record<string, (a: TreeNode, b: TreeNode) => number>> = {
+  size: (a, b) => a.size - b.size,
+  time: (a, b) => a.mtimeSec - b.mtimeSec || a.mtimeNs - b.mtimeNs,
+  kind: (a, b) => rankOf(a) - rankOf(b),
+};
+
+/** Sorts directories before files, and files before all other entries. */
+function rankOf({ type }: TreeNode): number {
+  return type === "dir" ? 0 : type === "file" ? 1 : 2;
+}
+
+/** Returns the entries of a page in the requested order. Ordered by name, only these entries are decoded. */
+async function pageOf(nodes: TreeNodes, options: ShowOptions): Promise<Iterable<TreeNode>> {
+  const { limit = 0, skip = 0, sort = "name", reverse = false, signal } = options;
+  for (const [name, value] of Object.entries({ limit, skip }))
+    if (!Number.isInteger(value) || value < 0)
+      throw new CairnError("usage", `${name} must be a whole number of entries; found ${value}`);
+  const end = limit === 0 ? nodes.length : Math.min(nodes.length, skip + limit);
+  const order = ORDERS[sort];
+  if (order === undefined)
+    return new ReadNodes(Math.max(0, end - skip), (at) =>
+      nodes.at(reverse ? nodes.length - 1 - skip - at : skip + at)!,
+    );
+  const all = await collectPaced(nodes, newPacer(signal));
+  return all.toSorted((a, b) => (reverse ? order(b, a) : order(a, b))).slice(skip, end);
+}
+
+/** Yields everything below a path, each folder before its entries. For any other entry yields the entry itself. */
+export async function* walk(
+  workspace: Workspace,
+  target: string,
+  path: PathInput,
+  options: WorkspaceCallOptions,
+): AsyncGenerator<ListedEntry> {
+  const { signal } = options;
+  const where = normalizeTyped(path);
+  const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
+  const list = async (tree: Uint8Array): Promise<TreeNodes> => unlessMoved(workspace, () => source.list(tree));
+  const node = where.length === 0 ? null : await unlessMoved(workspace, () => mustFind(source, where, target));
+  if (node !== null && node.type !== "dir") yield listedEntry(node, where);
+  else
+    for await (const each of nodesBelow({ nodes: await list(node?.subtree ?? source.root), path: where, signal }, list))
+      yield listedEntry(each.node, each.path);
+}

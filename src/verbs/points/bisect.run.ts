@@ -1,0 +1,284 @@
+import { join } from "node:path";
+import { howItComes } from "../../workspace/new-folder/first-point.ts";
+import type { BisectOptions, BisectResult, BisectTest } from "../../contract/points.ts";
+import type { SavePoint } from "../../contract/words.ts";
+import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import type { SavePointId } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import { placeCopy } from "../../workspace/new-folder/write-point.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
+import { neverRead, type Point } from "../../workspace/points/point-files.ts";
+import { isAboutThePoint, withSealed } from "../../workspace/save/seal.ts";
+import type { Opened } from "../../keep/hand.ts";
+import { publicPoint } from "../../look/public-point.ts";
+import { checkCommand, runProcess } from "../../change/run.ts";
+
+export interface BisectInput {
+  good: string;
+  bad: string;
+  command: readonly string[];
+}
+
+type Verdict = BisectTest["verdict"];
+
+/** Exit status for a point that cannot be tested, as for `git bisect run`. */
+const SKIP = 125;
+/** The first exit status with which a shell reports a program that a signal ended. */
+const FIRST_OF_SIGNALS = 128;
+const NOT_FOUND = 127;
+const FREE_ROOM = "free some space there: each test writes its point into the control directory";
+
+/**
+ * Finds the first bad point between a good and a bad one. Tests one point after the other in a temporary folder of the
+ * control directory. Removes the folder at the end; after a kill the next command that takes the lock removes it.
+ */
+export async function bisect(
+  { good, bad, command }: BisectInput,
+  options: BisectOptions,
+  within: Opened["within"],
+): Promise<BisectResult> {
+  checkCommand(command);
+  const { workspaceName, signal, onWarning } = options;
+  const { search, work, ...range } = await within(workspaceName, async (workspace) => ({
+    ...(await rangeOf(workspace, { good, bad }, options)),
+    work: newWorkDirectory(workspace.found.control.temporary),
+  }));
+  let firstBad = range.bad;
+  const tested: BisectTest[] = [];
+  const folder = join(work, "point");
+  try {
+    for (let at = search.next(); at !== null; at = search.next()) {
+      const id = search.ids[at]!;
+      throwIfAborted(signal);
+      const { point, problem } = await within(workspaceName, async (workspace) =>
+        placePoint(workspace, { id, folder }, options),
+      );
+      failpoint("bisect.placed");
+      const step = tested.length + 1;
+      if (problem === null) options.onTest?.(point, step, tested.length + search.steps());
+      else onWarning?.(`the save point ${shortOf(id)} is skipped: ${problem}`);
+      const test =
+        problem === null
+          ? await runIn(folder, { id, command, search, signal })
+          : { exit_code: null, verdict: "skipped" as const, duration_ms: 0 };
+      removeAll(work);
+      failpoint("bisect.removed");
+      tested.push({ save_point_id: id, ...test });
+      search.note(at, test.verdict);
+      if (test.verdict === "bad") firstBad = point;
+    }
+  } finally {
+    removeOrWarn(work, onWarning);
+  }
+  const candidates = search.candidates();
+  const isKnown = candidates.length === 1;
+  return {
+    first_bad: isKnown ? firstBad : null,
+    last_good: search.lastGood,
+    candidates: isKnown ? [] : candidates,
+    tested,
+  };
+}
+
+/** A binary search among the points after a good one up to a bad one, oldest first. */
+class Bisection {
+  readonly ids: readonly SavePointId[];
+  readonly #skipped = new Set<number>();
+  /** The newest good point before the candidates. */
+  lastGood: SavePointId;
+  #from = 0;
+  /** Index of the oldest bad point. */
+  #bad: number;
+
+  constructor(good: SavePointId, ids: readonly SavePointId[]) {
+    this.lastGood = good;
+    this.ids = ids;
+    this.#bad = ids.length - 1;
+  }
+
+  /** Returns the points among which the first bad one is, oldest first. */
+  candidates(): SavePointId[] {
+    return this.ids.slice(this.#from, this.#bad + 1);
+  }
+
+  /** Index of the untested candidate nearest to the middle; null if none is left. */
+  next(): number | null {
+    const middle = Math.floor((this.#from + this.#bad - 1) / 2);
+    for (let distance = 0; distance <= this.#bad - this.#from; distance++)
+      for (const at of [middle - distance, middle + distance])
+        if (at >= this.#from && at < this.#bad && !this.#skipped.has(at)) return at;
+    return null;
+  }
+
+  /** Returns about how many tests are left. */
+  steps(): number {
+    return Math.ceil(Math.log2(this.#bad - this.#from + 1));
+  }
+
+  note(at: number, verdict: Verdict): void {
+    if (verdict === "skipped") this.#skipped.add(at);
+    else if (verdict === "bad") this.#bad = at;
+    else {
+      this.lastGood = this.ids[at]!;
+      this.#from = at + 1;
+    }
+  }
+}
+
+/**
+ * Finds the points after `good` up to `bad` along the parents of `bad`. Undo points and points whose record is damaged
+ * are no candidates. Throws `usage` if `good` is not among the points that led to `bad`.
+ */
+async function rangeOf(
+  workspace: Workspace,
+  named: Pick<BisectInput, "good" | "bad">,
+  { signal, onWarning }: BisectOptions,
+): Promise<{ search: Bisection; bad: SavePoint }> {
+  const [good, bad] = [workspace.resolveOwn(named.good), workspace.resolveOwn(named.bad)];
+  const [goodId, badId] = [idOf(good), idOf(bad)];
+  if (goodId === badId)
+    throw new CairnError("usage", `the good and the bad save point are the same point, ${shortOf(goodId)}`, {
+      hint: advice`name a good point that is older than the bad one: see ${call("history")}`,
+    });
+  if (good.sequence > bad.sequence)
+    throw new CairnError(
+      "usage",
+      `the good save point ${shortOf(goodId)} is newer than the bad one, ${shortOf(badId)}`,
+      {
+        hint: "name the good point first, then the bad one",
+      },
+    );
+  const ids = [badId];
+  const pace = newPacer(signal);
+  const sequences = workspace.points.ids();
+  let point = bad;
+  for (;;) {
+    await pace();
+    const before = pointBefore(workspace, point, { sequences, oldest: good.sequence, onWarning });
+    if (before === null || before.sequence < good.sequence)
+      throw new CairnError(
+        "usage",
+        `the save point ${shortOf(goodId)} did not lead to ${shortOf(badId)}: a restore in between went back to an older point`,
+        {
+          hint:
+            before === null
+              ? advice`name a good point that the bad one is based on: ${call("show POINT", "show", word("point"))} has a point's parent`
+              : `name a good point that the bad one is based on, for example ${shortOf(idOf(before))}`,
+        },
+      );
+    point = before;
+    if (point.sequence === good.sequence) break;
+    if (!point.descriptor.undo) ids.push(idOf(point));
+  }
+  return { search: new Bisection(goodId, ids.reverse()), bad: publicPoint(bad) };
+}
+
+/** Returns a point's parent, or the newest older point if the parent is removed or damaged; null if there is none. */
+function pointBefore(
+  { points }: Workspace,
+  { sequence, descriptor: { parent_id: parent } }: Point,
+  known: { sequences: ReadonlyMap<SavePointId, number>; oldest: number; onWarning: BisectOptions["onWarning"] },
+): Point | null {
+  if (parent === null) return null;
+  const at = known.sequences.get(parent);
+  const found = at === undefined ? null : points.readOrNull(at);
+  if (found !== null) return found;
+  if (at !== undefined) known.onWarning?.(`the save point ${shortOf(parent)} is skipped: its record is damaged`);
+  const older = points.sequences().filter((each) => each < (at ?? sequence) && each >= known.oldest);
+  for (const each of older.toReversed()) {
+    const read = points.readOrNull(each);
+    if (read !== null) return read;
+  }
+  return null;
+}
+
+/**
+ * Makes `folder` with the content of a point: as a clone of the point's tree if possible, else by writing. Returns the
+ * reason as `problem` if the point is damaged or incomplete.
+ */
+async function placePoint(
+  workspace: Workspace,
+  { id, folder }: { id: SavePointId; folder: string },
+  options: BisectOptions,
+): Promise<{ point: SavePoint; problem: string | null }> {
+  const target = Buffer.from(folder);
+  const read = (): Point => {
+    const point = workspace.byId(id);
+    if (point !== null) return point;
+    throw new CairnError("not_found", `the save point ${shortOf(id)} was removed meanwhile`, {
+      hint: advice`see ${call("history")}, then start the bisect again`,
+    });
+  };
+  const place = async (): Promise<string | null> => {
+    const point = read();
+    const { isCopied } = await howItComes(workspace, point, { ...options, target });
+    if (!isCopied && !point.sealed) throw neverRead(point);
+    if (!isCopied && !point.descriptor.complete) return "it is incomplete, see `cairn show`";
+    const leftOut = await placeCopy(workspace, point, { folder, isCopied, hint: FREE_ROOM }, options);
+    const damaged = leftOut.find(({ reason }) => reason === "damaged");
+    return damaged === undefined ? null : `${quotedPath(damaged.path)} in it is damaged, see \`cairn verify\``;
+  };
+  let problem: string | null;
+  try {
+    problem = await withSealed(workspace, options, place);
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (!isAboutThePoint(failed)) throw failed;
+    problem = failed.message;
+  }
+  return { point: publicPoint(read()), problem };
+}
+
+/** Runs the command in a folder and judges the point by the exit status. Throws `io` if a signal ended the command. */
+async function runIn(
+  folder: string,
+  {
+    id,
+    command,
+    search,
+    signal,
+  }: { id: SavePointId; command: readonly string[]; search: Bisection; signal: AbortSignal | undefined },
+): Promise<Omit<BisectTest, "save_point_id">> {
+  // Stdout is for the answer.
+  const ended = await runProcess({ command, cwd: folder, stdout: "stderr", env: { CAIRN_BISECT_POINT: id }, signal });
+  throwIfAborted(signal);
+  const { exitCode, notStarted } = ended;
+  if (notStarted !== null)
+    throw new CairnError(
+      exitCode === NOT_FOUND ? "not_found" : "io",
+      `the bisect was stopped at ${shortOf(id)}: ${notStarted}`,
+      {
+        hint: "name a program that is in PATH or in every save point; `sh -c '[ -e ./PROGRAM ] || exit 125; ./PROGRAM'` skips save points without the program",
+      },
+    );
+  if (exitCode >= FIRST_OF_SIGNALS) {
+    const how = ended.signal === null ? `ended with status ${exitCode}` : `was ended by ${ended.signal}`;
+    const [from, to] = [search.lastGood, search.candidates().at(-1)!].map(shortOf);
+    throw new CairnError("io", `the command ${how} on the save point ${shortOf(id)}, so the bisect was stopped`, {
+      hint: advice`only an exit status from 0 to 127 says whether a save point is good or bad; go on with: ${line(`bisect ${from} ${to} -- COMMAND`, "bisect", from!, to!, word("command"))}`,
+    });
+  }
+  const verdict = exitCode === 0 ? "good" : exitCode === SKIP ? "skipped" : "bad";
+  return { exit_code: exitCode, verdict, duration_ms: ended.durationMs };
+}
+
+/** Removes the temporary folder. A failure here must not hide the result; the next command tries again. */
+function removeOrWarn(work: string, onWarning: BisectOptions["onWarning"]): void {
+  try {
+    removeAll(work);
+  } catch (error) {
+    onWarning?.(`the temporary folder ${printablePath(work)} could not be removed: ${toCairnError(error).message}`);
+  }
+}
+
+function idOf({ descriptor }: Point): SavePointId {
+  return descriptor.save_point_id;
+}
+
+function shortOf(id: SavePointId): string {
+  return id.slice(0, 8);
+}
