@@ -32,5 +32,5 @@ export const turns = workspaceVerb({
   looks: true,
   agents: ["session", "limit"],
   tool,
-  run: async ({ workspace }, options) => (await import("../../change/turns.ts")).turns(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../look/turns.ts")).turns(workspace, options),
 });

@@ -35,7 +35,7 @@ export const rewind = workspaceVerb({
   changesPoints: true,
   event: (rewound) => ({ type: "restore", data: rewound }),
   tool,
-  run: async ({ workspace }, turn, options) => (await import("../../change/turns.ts")).rewind(workspace, turn, options),
+  run: async ({ workspace }, turn, options) => (await import("./rewind.run.ts")).rewind(workspace, turn, options),
 });
 
 export const planRewind = workspaceVerb({
@@ -50,6 +50,5 @@ export const planRewind = workspaceVerb({
   agents: ["session", "paths", "cause", "strict"],
   seals: true,
   opensPaths: throughSqlite,
-  run: async ({ workspace }, turn, options) =>
-    (await import("../../change/turns.ts")).planRewind(workspace, turn, options),
+  run: async ({ workspace }, turn, options) => (await import("./rewind.run.ts")).planRewind(workspace, turn, options),
 });

@@ -1,30 +1,21 @@
 import { createHash } from "node:crypto";
 import type { DiffEntry, NamedPath } from "../contract/index.ts";
-import type { RewindOptions, Turn, TurnsOptions, TurnsResult } from "../contract/turns.ts";
-import type { RestorePlan, RestoreResult } from "../contract/points.ts";
-import { advice, CairnError, call, toCairnError } from "../errors.ts";
-import { normalizeTyped } from "../fs/paths/safe-path.ts";
-import { plural } from "../formats/sizes.ts";
+import type { Turn, TurnsOptions, TurnsResult } from "../contract/turns.ts";
+import { toCairnError } from "../errors.ts";
 import type { SavePointId } from "../ids.ts";
 import { firstLineOf, isBefore, isBesideTurns } from "../workspace/points/agent-events.ts";
 import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/points/agent-record.ts";
 import { failedIn } from "../workspace/points/failed-hooks.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import type { RestoreInput } from "../workspace/restore/prepare.ts";
-import { Absolute, type PointChange, Relative } from "../workspace/rules/wanted.ts";
-import { recoverIfIdle } from "../workspace/save/look.ts";
-import { diff } from "../look/diff.ts";
+import { diff } from "./diff.ts";
 import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "../workspace/points/intervals.ts";
-import { goingBack } from "./restore.ts";
-import { planTo } from "./restore-plan.ts";
 
 /** Turns of agents: a prompt, and everything that the agent did until it waited for the next one. */
 
 const DEFAULT_TURNS = 20;
 const SHOWN_PATHS = 20;
 const SHOWN_REASONS = 5;
-const LEAST_DIGITS = 4;
 /** Events before a turn in which an open tool call is looked for. */
 const EARLIER_EVENTS = 1000;
 /** Causes of saves that somebody asked for. */
@@ -43,11 +34,11 @@ interface Known {
   sequences: readonly number[];
 }
 
-function knownOf({ points }: Workspace, log: readonly StoredEvent[]): Known {
+export function knownOf({ points }: Workspace, log: readonly StoredEvent[]): Known {
   return { log, ids: points.ids(), sequences: points.committed().toReversed() };
 }
 
-interface FoundTurn {
+export interface FoundTurn {
   id: string;
   /** key of its session */
   session: string;
@@ -58,7 +49,7 @@ interface FoundTurn {
 }
 
 /** Divides the log into turns, oldest first. Gemini CLI has no turn ids: each of its prompts begins a turn. */
-function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
+export function turnsIn(log: readonly StoredEvent[]): FoundTurn[] {
   const turns: FoundTurn[] = [];
   const open = new Map<string, FoundTurn>();
   for (const [index, event] of log.entries()) {
@@ -128,7 +119,7 @@ export async function turns(workspace: Workspace, options: TurnsOptions): Promis
   };
 }
 
-function ofSession(all: FoundTurn[], wanted: string | undefined): FoundTurn[] {
+export function ofSession(all: FoundTurn[], wanted: string | undefined): FoundTurn[] {
   return wanted === undefined ? all : all.filter(({ events }) => events[0]!.session?.startsWith(wanted) === true);
 }
 
@@ -168,12 +159,12 @@ async function turnOf(
 }
 
 /** Returns the first line of a turn's prompt. */
-function promptOf(texts: ReturnType<typeof withTexts>): string | null {
+export function promptOf(texts: ReturnType<typeof withTexts>): string | null {
   return texts.flatMap(({ prompt }) => (prompt === null ? [] : firstLineOf(prompt)))[0] ?? null;
 }
 
 /** A change of the folder between two saves. `to` null: the present folder. */
-interface Change {
+export interface Change {
   from: SavePointId;
   to: SavePointId | null;
   isUncertain: boolean;
@@ -202,7 +193,11 @@ async function entriesOf(
 }
 
 /** Divides the time from an event on, to another one or to now, by whose changes were made in it. */
-function timeline(workspace: Workspace, known: Known, { first, last }: { first: number; last?: number }): Interval[] {
+export function timeline(
+  workspace: Workspace,
+  known: Known,
+  { first, last }: { first: number; last?: number },
+): Interval[] {
   const { log } = known;
   const until = last === undefined ? log : log.slice(0, last + 1);
   const end = last === undefined ? null : { at: log[last]!.at, before: madeAfter(known, last) };
@@ -247,7 +242,7 @@ function pointsFrom(
 }
 
 /** Returns the changes of a session, and those that may be its own, oldest first. */
-function changesOf(intervals: readonly Interval[], session: string): Change[] {
+export function changesOf(intervals: readonly Interval[], session: string): Change[] {
   return intervals.flatMap(({ from, to, by }) => {
     const isOwn = typeof by === "object" && by.session === session;
     return from === to || (!isOwn && by !== "uncertain") ? [] : [{ from, to, isUncertain: !isOwn }];
@@ -262,7 +257,7 @@ function nameOf({ path, path_b64: raw }: DiffEntry): NamedPath {
  * Returns the state before a turn: that of its prompt, also of an older point that the folder still equalled, else the
  * state before its first tool call.
  */
-function stateBefore(
+export function stateBefore(
   workspace: Workspace,
   events: readonly StoredEvent[],
 ): { before: SavePointId | null; whyNot?: string } {
@@ -286,7 +281,7 @@ function isInTime(workspace: Workspace, { asked_at: asked, made, save_point_id: 
 }
 
 /** Returns the ids of the turns that a rewind took back, and no undo brought again. */
-function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<string> {
+export function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<string> {
   const back = new Set<string>();
   for (const { kind, changed, at } of operationLog(workspace.state().operations).done) {
     const cause = kind === "rewind" ? workspace.byId(changed.before)?.descriptor.cause : undefined;
@@ -296,128 +291,4 @@ function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<string>
       if (session === all[first]!.session && events[0]!.at < at) back.add(id);
   }
   return back;
-}
-
-/**
- * Takes the changes of one session since a turn began back, as one operation. `name`: a turn's id, the number of turns to
- * go back (1: the newest that was not taken back), or undefined for the newest. Throws `not_found` for an unknown turn or
- * a missing state, and with `strict` `refused` if an entry cannot go back.
- */
-export async function rewind(
-  workspace: Workspace,
-  name: string | undefined,
-  options: RewindOptions,
-): Promise<RestoreResult> {
-  const found = findTurn(workspace, name, options);
-  const { id, events } = found.turn;
-  const { agent, session } = events[0]!;
-  const cause = { ...options.cause, kind: "rewind", turn: id, agent, session };
-  const result = await goingBack(workspace, { ...options, cause }, "restore", () => backTo(workspace, found, options));
-  return { ...result, turns: turnsSince(workspace, found) };
-}
-
-/** Lists a turn and the later ones of its session, newest first, each with the first line of its prompt. */
-function turnsSince(workspace: Workspace, { all, turn }: NamedTurn): NonNullable<RestoreResult["turns"]> {
-  return all
-    .filter(({ first, session }) => first >= turn.first && session === turn.session)
-    .map(({ id, events }) => ({ turn_id: id, prompt: promptOf(withTexts(workspace.found, events)) }))
-    .toReversed();
-}
-
-/** Plans a rewind and changes nothing. */
-export async function planRewind(
-  workspace: Workspace,
-  name: string | undefined,
-  options: RewindOptions,
-): Promise<RestorePlan> {
-  await recoverIfIdle(workspace, options);
-  return planTo(workspace, options, backTo(workspace, findTurn(workspace, name, options), options));
-}
-
-interface NamedTurn {
-  log: readonly StoredEvent[];
-  all: readonly FoundTurn[];
-  turn: FoundTurn;
-}
-
-function findTurn(workspace: Workspace, name: string | undefined, { session }: RewindOptions): NamedTurn {
-  const log = readAgentEvents(workspace.found);
-  const all = turnsIn(log);
-  return { log, all, turn: namedTurn(workspace, all, { name, session }) };
-}
-
-/** Returns the change of the folder that takes a turn back. Throws `not_found`. */
-function backTo(
-  workspace: Workspace,
-  { log, turn: { id, session, first, events } }: NamedTurn,
-  { over = false, throughSqlite = false, paths: typed }: RewindOptions,
-): Pick<RestoreInput, "target" | "kind" | "change"> {
-  const { before, whyNot } = stateBefore(workspace, events);
-  const all = changesOf(timeline(workspace, knownOf(workspace, log), { first }), session);
-  const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
-  if (start === undefined || (over && before === null))
-    throw noStateBefore(workspace, id, { first: events[0]!, whyNot });
-  const target = workspace.resolve(start);
-  const paths = typed === undefined ? null : typed.map(normalizeTyped);
-  const wanted = { target, kind: "rewind" } as const;
-  if (over) return { ...wanted, change: new Absolute({ paths }) };
-  const changes = all.toReversed().map((change) => pointChange(workspace, change));
-  return { ...wanted, change: new Relative({ paths, changes, throughSqlite }) };
-}
-
-/** Throws `not_found` if a cleanup removed one of the points. */
-function pointChange(workspace: Workspace, { from, to, isUncertain }: Change): PointChange {
-  const [found, left] = [workspace.byId(from), workspace.byId(to)];
-  if (found === null || (left === null && to !== null))
-    throw new CairnError("not_found", "a cleanup removed a state since the turn, so only a part could go back", {
-      hint: advice`go back to a later turn; ${call("turns")} lists them`,
-    });
-  return { found, left, isUncertain };
-}
-
-/** Names the nearest earlier point, with its command. */
-function noStateBefore(
-  workspace: Workspace,
-  turn: string,
-  { first, whyNot }: { first: StoredEvent; whyNot: string | undefined },
-): CairnError {
-  const began = first.asked_at ?? first.at;
-  const earlier = Iterator.from(workspace.points.saved().toReversed())
-    .map((sequence) => workspace.points.readOrNull(sequence)?.descriptor)
-    .find((descriptor) => descriptor !== undefined && descriptor.created_at < began);
-  const said = `the turn ${turn} cannot be taken back: ${whyNot ?? "Cairn has no exact state before this turn"}`;
-  if (earlier === undefined)
-    return new CairnError("not_found", said, { hint: advice`choose a later turn; ${call("turns")} lists them` });
-  const id = earlier.save_point_id.slice(0, 8);
-  return new CairnError("not_found", `${said}. The last point before it is ${id}`, {
-    hint: advice`to go there, and take back everybody's changes since: ${call(`restore ${id}`, "restore", { target: id })}`,
-  });
-}
-
-function namedTurn(
-  workspace: Workspace,
-  known: FoundTurn[],
-  { name, session }: { name: string | undefined; session: string | undefined },
-): FoundTurn {
-  const all = ofSession(known, session);
-  const seeTurns = advice`${call("turns")} lists the turns`;
-  if (name === undefined || /^[1-9]\d{0,2}$/.test(name)) {
-    const back = takenBack(workspace, known);
-    const open = all.filter(({ id }) => !back.has(id));
-    // Several turns are those of one session: that of the newest one.
-    const newest = open.at(-1);
-    const own = open.filter((each) => each.session === newest!.session);
-    const turn = own.at(-Number(name ?? 1));
-    if (turn !== undefined) return turn;
-    const why =
-      all.length === 0
-        ? "no hook of an agent has saved here yet"
-        : `${plural(own.length, "turn")} of the newest session can be taken back`;
-    throw new CairnError("not_found", `there is no such turn: ${why}`, { hint: seeTurns });
-  }
-  const found = name.length < LEAST_DIGITS ? [] : all.filter(({ id }) => id.startsWith(name.toLowerCase()));
-  if (found.length === 1) return found[0]!;
-  const code = found.length === 0 ? "not_found" : "ambiguous";
-  const begin = found.length === 0 ? "no turn begins" : "several turns begin";
-  throw new CairnError(code, `${begin} with ${name.slice(0, 40)}`, { hint: seeTurns });
 }
