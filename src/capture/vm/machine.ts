@@ -1,13 +1,4 @@
-import {
-  closeSync,
-  constants,
-  existsSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  realpathSync,
-} from "node:fs";
+import { closeSync, existsSync, lstatSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { advice, CairnError, line, word } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
@@ -22,6 +13,7 @@ import {
 import { earlierWork, type MachineRestore, workOf } from "../../formats/records/unfinished.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { Unfinished } from "../../fs/unfinished.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -178,13 +170,13 @@ export function processIn(folder: string): number | null {
 }
 
 /**
- * True while a QEMU has files of a folder open: QEMU locks its pid file. The process of a killed one loses its working
- * folder before the kernel has closed its files.
+ * True while a QEMU has files of a folder open, which its lock on the pid file tells. The kernel closes the files of a
+ * killed QEMU after its process has lost its working folder.
  */
 export function hasOpenFiles(folder: string): boolean {
   let file: number;
   try {
-    file = openSync(join(folder, PID_FILE), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    file = openRegular(join(folder, PID_FILE));
   } catch {
     return false;
   }

@@ -7,6 +7,7 @@ import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../../err
 import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { readSmallFile, temporaryName } from "../../fs/durable.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Host } from "./host.ts";
 import { hasOpenFiles, type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
@@ -230,7 +231,7 @@ export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp 
   const pid = processIn(folder);
   if (pid === null) {
     if (await waitUntilGone(folder, deadlineMs)) return null;
-    throw new CairnError("busy", `a QEMU that is not visible here has files of ${folder} open`);
+    throw new CairnError("busy", `a QEMU that is not visible here has files of ${printablePath(folder)} open`);
   }
   const isGone = (): boolean => processIn(folder) === null;
   try {
@@ -249,7 +250,8 @@ export async function endQemu(folder: string): Promise<void> {
   } catch {
     // QEMU has just ended.
   }
-  if (!(await waitUntilGone(folder, END_MS))) throw new CairnError("io", `the QEMU of ${folder} does not end`);
+  if (!(await waitUntilGone(folder, END_MS)))
+    throw new CairnError("io", `the QEMU of ${printablePath(folder)} does not end`);
   if (pid !== null) rmSync(join(folder, PID_FILE), { force: true });
 }
 
@@ -265,7 +267,7 @@ export async function quitQemu(folder: string): Promise<void> {
   await endQemu(folder);
 }
 
-/** Waits until a folder's QEMU has ended and closed its files; true if it did in time. */
+/** Waits until a folder's QEMU has ended and its files are closed. Returns false if that takes longer than the deadline. */
 export async function waitUntilGone(folder: string, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
   const end = performance.now() + deadlineMs;
   while (processIn(folder) !== null || hasOpenFiles(folder)) {

@@ -29,7 +29,7 @@ const LEAST_DIGITS = 4;
 
 /**
  * Takes the changes of one session since a turn began back, as one operation. `name`: a turn's id, the number of turns to
- * go back (1: the newest that was not taken back), or undefined for the newest. Throws `not_found` for an unknown turn or
+ * go back (1 is the newest turn that no rewind has taken back), or undefined for 1. Throws `not_found` for an unknown turn or
  * a missing state, and with `strict` `refused` if an entry cannot go back.
  */
 export async function rewind(

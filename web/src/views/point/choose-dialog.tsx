@@ -27,7 +27,7 @@ export function ChooseDialog({
   const field = useRef<HTMLInputElement>(null);
   const { typed, asked } = useTyped(undefined, { afterMs: TYPING_MS, write: () => undefined });
   const limit = useSignal(LISTED);
-  /** The text with which Enter was pressed: its answer chooses, not the list that is shown before it. */
+  /** The text when Enter was pressed. The first point of the answer to it is chosen, not of the list that is shown until then. */
   const entered = useSignal<string | undefined>(undefined);
   useEffect(() => field.current!.focus(), []);
   const text = asked.value;
